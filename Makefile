@@ -1,0 +1,69 @@
+# bgsnap. `make help` lists what can be made.
+#
+# Everything is written below out/, but for the bin/ and obj/ directories of the .NET projects.
+out := out
+results := $(out)/test-results
+configuration ?= Release
+export DOTNET_CLI_TELEMETRY_OPTOUT := 1
+export DOTNET_NOLOGO := 1
+
+# The largest agent that is let pass, in bytes.
+agent_limit := 15000000
+
+# A test that says nothing for so long hangs, and its run is ended.
+hang_limit := 10m
+
+.NOTPARALLEL:
+.PHONY: help build guests test test-unit test-linux demo-local bench lint clean
+
+help: ## list the targets (the default)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+build: ## build the agent: out/bgsnap-agent, one native binary
+	hack/deps --build-only
+	dotnet publish src/NodeAgent -c Release -o $(out)/publish -v quiet
+	@test "$$(stat -c %s $(out)/publish/bgsnap-agent)" -lt $(agent_limit) || \
+		{ echo "error: the agent is larger than $(agent_limit) bytes" >&2; exit 1; }
+	@foreign=$$(ldd $(out)/publish/bgsnap-agent | awk '{ print $$1 }' | \
+		grep -vE '^(linux-vdso\.so\.1|libc\.so\.6|libm\.so\.6|(/lib64/)?ld-linux-x86-64\.so\.2)$$'); \
+		test -z "$$foreign" || { echo "error: the agent needs more than libc:" $$foreign >&2; exit 1; }
+	install -m 0755 $(out)/publish/bgsnap-agent $(out)/bgsnap-agent
+
+guests: ## fetch what the tests run on (QEMU 10, a kernel) and build the test guests
+	hack/deps
+	$(MAKE) --no-print-directory -C tests/guests
+
+# Each project is run, even when the one before has failed.
+test: ## build everything and run all tests; root, installs what is missing
+	rm -rf $(results)
+	$(MAKE) --no-print-directory build guests
+	@failed=; \
+		$(MAKE) --no-print-directory test-unit || failed="$$failed test-unit"; \
+		$(MAKE) --no-print-directory test-linux || failed="$$failed test-linux"; \
+		test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
+
+run_tests = dotnet test tests/$(1) -c $(configuration) \
+	--logger 'console;verbosity=normal' --logger 'trx;LogFileName=$(1).trx' --results-directory $(results) \
+	--blame-hang --blame-hang-timeout $(hang_limit) --blame-hang-dump-type none
+
+test-unit: ## run the tests that need no rights and no QEMU
+	$(call run_tests,NodeAgent.Tests)
+
+test-linux: ## run the tests against real QEMUs; root, after `make build guests`
+	$(call run_tests,Linux.Tests)
+
+demo-local: build guests ## boot a small VM, capture it while it counts, restore it: about a minute
+	hack/demo-local
+
+bench: build guests ## measure captures beside QEMU's own background-snapshot
+	dotnet run -c Release --project tests/Benchmarks
+
+lint: ## check formatting, code style and the shell scripts
+	dotnet format bgsnap.slnx --verify-no-changes
+	@if command -v shellcheck >/dev/null; then shellcheck hack/deps hack/demo-local .ci/run; \
+		else echo "lint: shellcheck is not installed; the shell scripts were not checked" >&2; fi
+
+clean: ## remove what was built; what hack/deps fetched stays
+	$(MAKE) --no-print-directory -C tests/guests clean
+	rm -rf $(out)/publish $(out)/bgsnap-agent $(results)
+	rm -rf src/*/bin src/*/obj tests/*/bin tests/*/obj
