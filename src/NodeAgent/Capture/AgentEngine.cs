@@ -1,0 +1,181 @@
+using System.Text.Json;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.NodeAgent.Store;
+using Bgsnap.NodeAgent.Vm;
+
+namespace Bgsnap.NodeAgent.Capture;
+
+/// <summary>
+/// The agent engine: guest RAM is copied from outside under userfaultfd write protection while the guest runs.
+/// </summary>
+/// <remarks>
+/// <code>
+///   prepare     find RAM, reserve every buffer, start every thread; nothing is allocated after this
+///   ahead       the guest runs: small pages are protected, its writes are noted, not copied
+///   stop window the rest is protected; device state is saved: the point in time
+///   copy        sweep and fault path, each granule: claim, copy, unprotect
+///   file        encode, write, index, manifest, rename
+/// </code>
+/// Whatever goes wrong: the userfaultfd is closed first, which sets the guest free.
+/// </remarks>
+internal static class AgentEngine
+{
+    private const int FaultPriority = 20;
+    private const int FileWriters = 2;
+    private static readonly TimeSpan Slice = TimeSpan.FromMilliseconds(50);
+
+    internal static CaptureSummary Run(CaptureOptions options, string reason, QmpClient qmp, QemuProcess qemu, bool reportsFreePages, CaptureProgress progress, Timeline time, CancellationToken cancel)
+    {
+        IReadOnlyList<RamBlock> blocks = FindRam(qmp, qemu.Pid);
+        SharedRam.Refuse(qemu.Pid, blocks);
+        if (reportsFreePages && blocks.Any(b => b.IsReadThroughFile))
+            throw new CaptureRefusedException("DeviceUnsupported", "the balloon has free-page-reporting=on and the guest's memory is shared: QEMU would punch holes into it that nothing announces; switch free page reporting off, or use private memory");
+        Guid id = Guid.NewGuid();
+        RamBlockLayout[] layout = [.. blocks.Select(b => new RamBlockLayout(b.Name, b.UsedLength, b.PageSize))];
+        using SnapshotDirectoryWriter directory = SnapshotDirectoryWriter.Begin(options.Output);
+        using PageLogWriter log = directory.CreateMemory(layout, options.Compression, id);
+        using GuestRam ram = new(blocks);
+        using RamReader reader = new(ram, qemu.Pid);
+        using GranuleIndex index = new(layout);
+        int workers = Math.Clamp(Environment.ProcessorCount, 1, 8);
+        using CapturePipeline pipeline = new(options.StageBytes, options.Compression, workers);
+        using CancellationTokenRegistration _ = cancel.Register(() => pipeline.Fail(new OperationCanceledException()));
+        using PopulationScan scan = new(ram, reader, qemu.Pid);
+        Encoder[] encoders = [.. Enumerable.Range(0, workers).Select(_ => new Encoder(pipeline, options.Compression, index, log, pipeline.Outputs))];
+        Threads threads = new();
+        Threads sweepers = new();
+        Threads writers = new();
+        LatencyHistogram latency;
+        using StopWindow window = new(qmp);
+        bool wasRunning = IsRunning(qmp);
+        int balloon = BalloonWatch.Begin(qmp);
+        time.Mark("prepared");
+        progress.Phase = "Protecting";
+        Userfaultfd uffd = UserfaultfdSource.Obtain(qmp, qemu.Pid);
+        try
+        {
+            time.Mark("userfaultfd");
+            ProtectionNotes notes = new();
+            WriteProtection protection = new(ram, uffd, scan, notes);
+            Sweep sweep = new(ram);
+            Release release = new(ram, reader, uffd, progress);
+            FaultServer faults = new(pipeline, ram, uffd, sweep, release, notes, progress);
+            latency = faults.Latency;
+            BandwidthLimit limit = new(options.BandwidthLimit);
+
+            threads.Add(pipeline.Start("faults", faults.Run, FaultPriority));
+            protection.Register();
+            if (!uffd.Features.HasFlag(UffdFeatures.WpUnpopulated))
+                scan.FillHoles();
+            scan.ScanAll();
+            protection.ProtectAhead(pipeline);
+            time.Mark("protected-ahead");
+            TestHooks.After("protected-ahead");
+
+            progress.Phase = "Stopped";
+            window.Run(wasRunning, options.MaxDowntime, () => faults.OpenWindow(() =>
+            {
+                if (!TestHooks.Is("skip", "protection"))
+                    protection.ProtectAtPointInTime();
+                else
+                    ram.BeginWindow();
+                TruthDump.Write(ram, reader);
+            }), time.Mark);
+            progress.TotalBytes = ram.ProtectedBytes;
+            progress.Phase = "Copying";
+
+            foreach (Encoder e in encoders)
+                sweepers.Add(pipeline.Start("sweep", new SweepWorker(pipeline, ram, sweep, release, limit, e).Run));
+            writers.Add(pipeline.Start("stage", () => pipeline.Stage.Grow(pipeline)));
+            for (int i = 0; i < FileWriters; i++)
+            {
+                writers.Add(pipeline.Start("file", () => WriteRuns(pipeline, pipeline.Stage, pipeline.Encoded, log, progress)));
+                if (pipeline.Outputs is { } outputs)
+                    writers.Add(pipeline.Start("file", () => WriteRuns(pipeline, outputs, pipeline.EncodedOutputs, log, progress)));
+            }
+            while (ram.PendingGranules > 0 && !pipeline.IsCancelled)
+                BalloonWatch.Check(qmp, pipeline, Slice);
+            time.Mark("unprotected");
+            TestHooks.After("unprotected");
+            faults.Stop();
+            threads.Join();
+            // Nothing is protected any more: from here on the guest depends on nobody.
+            progress.Phase = "Writing";
+            protection.Unregister();
+            uffd.Dispose();
+            BalloonWatch.End(qmp, balloon, blocks, pipeline);
+            pipeline.Copied.Close();
+            sweepers.Join();
+            pipeline.Encoded.Close();
+            pipeline.EncodedOutputs.Close();
+            writers.Join();
+        }
+        finally
+        {
+            // First of all the guest: with the last reference gone the kernel lifts every protection and wakes every waiter.
+            uffd.Dispose();
+            pipeline.Cancel();
+            threads.Join();
+            sweepers.Join();
+            writers.Join();
+            foreach (Encoder e in encoders)
+                e.Dispose();
+        }
+        if (pipeline.Failure is { } failure)
+            throw failure is CaptureFailedException or OperationCanceledException or LinuxException ? failure : new CaptureFailedException("InternalError", failure.Message, failure);
+
+        PageLogSummary stored = log.Finish(index);
+        WriteDeviceState(directory, window.DeviceState);
+        time.Mark("written");
+        long pointInTime = window.StoppedAt != 0 ? window.StoppedAt : Clock.NowMicroseconds() - (time.NowMicroseconds - time.Microseconds("protected"));
+        CaptureSummary summary = new(directory.FinalPath, Clock.FromMicroseconds(pointInTime), "agent", reason,
+            Math.Max(0, window.ResumedAt - window.StoppedAt), time.Microseconds("unprotected") - time.Microseconds("protected"),
+            time.NowMicroseconds, latency.Count, latency.Percentile(0.5) / 1000, latency.Percentile(0.99) / 1000, latency.Maximum / 1000,
+            blocks.Sum(b => (long)b.UsedLength), stored.StoredBytes, pipeline.HotPathAllocatedBytes, time.Entries);
+        log.Dispose();
+        TestHooks.After("before-commit");
+        directory.Commit(ManifestOf.Capture(id, options, qemu, summary, stored,
+            [.. blocks.Select(b => new ManifestRamBlock(b.Name, b.UsedLength, b.PageSize, b.Kind.ToString()))]));
+        progress.Phase = "Done";
+        return summary with { TotalMicroseconds = time.NowMicroseconds };
+    }
+
+    private static void WriteRuns(CapturePipeline pipeline, Stage stage, BufferQueue queue, PageLogWriter log, CaptureProgress progress)
+    {
+        for (int number; (number = queue.Take()) >= 0;)
+        {
+            Stage.Buffer buffer = stage[number];
+            if (!pipeline.IsCancelled)
+                Write(log, buffer);
+            progress.AddWritten(buffer.EncodedLength);
+            stage.Return(number);
+        }
+    }
+
+    private static unsafe void Write(PageLogWriter log, Stage.Buffer buffer) => log.WriteRun(buffer.Memory, buffer.EncodedLength, buffer.FileOffset);
+
+    private static void WriteDeviceState(SnapshotDirectoryWriter directory, ReadOnlySpan<byte> state)
+    {
+        using var file = directory.CreateFile(SnapshotFormat.DeviceStateFileName);
+        RandomAccess.Write(file, state, 0);
+    }
+
+    private static IReadOnlyList<RamBlock> FindRam(QmpClient qmp, int pid)
+    {
+        try
+        {
+            return RamBlockTable.Read(qmp, pid);
+        }
+        catch (UnauthorizedAccessException e)
+        {
+            throw new EngineUnavailableException($"QEMU's memory cannot be looked at: {e.Message} (run as root, or with CAP_SYS_PTRACE)");
+        }
+    }
+
+    private static bool IsRunning(QmpClient qmp)
+    {
+        using JsonDocument status = qmp.Execute("query-status");
+        return status.RootElement.GetProperty("return").GetProperty("running").GetBoolean();
+    }
+}

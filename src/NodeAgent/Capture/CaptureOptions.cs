@@ -1,0 +1,38 @@
+using Bgsnap.NodeAgent.Store;
+
+namespace Bgsnap.NodeAgent.Capture;
+
+/// <summary>Which way a capture is made.</summary>
+public enum CaptureEngine
+{
+    /// <summary>The agent's own where the machine allows it, else QEMU's.</summary>
+    Auto,
+    /// <summary>From outside QEMU, by the agent's userfaultfd.</summary>
+    Agent,
+    /// <summary>QEMU's own <c>background-snapshot</c> migration.</summary>
+    Qemu,
+}
+
+/// <summary>What a capture is asked to do.</summary>
+public sealed record CaptureOptions
+{
+    /// <summary>The stage when none is asked for, bytes.</summary>
+    public const long DefaultStageBytes = 512L << 20;
+
+    /// <summary>Path of the QMP socket.</summary>
+    public required string QmpSocket { get; init; }
+    /// <summary>The directory to be made.</summary>
+    public required string Output { get; init; }
+    /// <summary>QEMU's process, 0 to ask the socket.</summary>
+    public int Pid { get; init; }
+    /// <summary>Which engine.</summary>
+    public CaptureEngine Engine { get; init; }
+    /// <summary>How granules are stored.</summary>
+    public PageCompression Compression { get; init; }
+    /// <summary>Bytes of RAM copied per second by the sweep, 0 for no limit. Pages a guest waits for are not held back.</summary>
+    public long BandwidthLimit { get; init; }
+    /// <summary>Bytes of buffers between guest and file.</summary>
+    public long StageBytes { get; init; } = DefaultStageBytes;
+    /// <summary>A longer stop window is given up; zero for no limit.</summary>
+    public TimeSpan MaxDowntime { get; init; }
+}

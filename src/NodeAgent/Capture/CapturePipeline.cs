@@ -1,0 +1,94 @@
+using Bgsnap.NodeAgent.Store;
+
+namespace Bgsnap.NodeAgent.Capture;
+
+/// <summary>
+/// What flows between the threads of a capture: free buffers → copied → encoded → file → free again; and the one place
+/// where a failure ends it.
+/// </summary>
+internal sealed class CapturePipeline : IDisposable
+{
+    private Exception? _failure;
+    private long _allocated;
+    private const long ReadyStage = 64L << 20;
+    private volatile bool _cancelled;
+
+    internal CapturePipeline(long stageBytes, PageCompression compression, int workers)
+    {
+        // Output buffers of the compressors are part of what was allowed.
+        int outputs = compression == PageCompression.None ? 0 : workers * 2;
+        Stage = new Stage(stageBytes - (long)outputs * Capture.Stage.BufferSize, ReadyStage);
+        Outputs = outputs == 0 ? null : new Stage((long)outputs * Capture.Stage.BufferSize);
+        Copied = new BufferQueue(Stage.Count);
+        Encoded = new BufferQueue(Stage.Count);
+        EncodedOutputs = new BufferQueue(Math.Max(Outputs?.Count ?? 0, 1));
+    }
+
+    internal Stage Stage { get; }
+
+    /// <summary>Buffers that compressed runs are built in; null when nothing is compressed.</summary>
+    internal Stage? Outputs { get; }
+
+    /// <summary>Copied and released, not encoded yet.</summary>
+    internal BufferQueue Copied { get; }
+
+    /// <summary>Ready to be written, of <see cref="Stage"/>.</summary>
+    internal BufferQueue Encoded { get; }
+
+    /// <summary>Ready to be written, of <see cref="Outputs"/>.</summary>
+    internal BufferQueue EncodedOutputs { get; }
+
+    internal bool IsCancelled => _cancelled;
+
+    /// <summary>The first failure, null while all is well.</summary>
+    internal Exception? Failure => Volatile.Read(ref _failure);
+
+    internal void HandToFile(Stage stage, int buffer) => (stage == Stage ? Encoded : EncodedOutputs).Add(buffer);
+
+    /// <summary>Ends the capture; the first reason counts.</summary>
+    internal void Fail(Exception reason)
+    {
+        Interlocked.CompareExchange(ref _failure, reason, null);
+        Cancel();
+    }
+
+    internal void Cancel()
+    {
+        _cancelled = true;
+        Copied.Close();
+        Encoded.Close();
+        EncodedOutputs.Close();
+    }
+
+    /// <summary>What the threads have allocated on the managed heap, known when they have ended. None of them should: a collection would stop them all.</summary>
+    internal long HotPathAllocatedBytes => Volatile.Read(ref _allocated);
+
+    /// <summary>A thread of the capture: its failure is the capture's.</summary>
+    internal Thread Start(string name, Action body, int priority = 0)
+    {
+        Thread thread = new(() =>
+        {
+            try
+            {
+                Linux.ThreadPriority.Raise(priority);
+                long before = GC.GetAllocatedBytesForCurrentThread();
+                body();
+                Interlocked.Add(ref _allocated, GC.GetAllocatedBytesForCurrentThread() - before);
+            }
+            catch (Exception e)
+            {
+                Fail(e);
+            }
+        }, 256 * 1024)
+        { IsBackground = true, Name = name };
+        thread.Start();
+        return thread;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Stage.Dispose();
+        Outputs?.Dispose();
+    }
+}

@@ -1,0 +1,43 @@
+namespace Bgsnap.NodeAgent.Capture;
+
+/// <summary>Where a capture stands; written by its threads, read by whoever reports. Plain numbers, no locks.</summary>
+public sealed class CaptureProgress
+{
+    private long _copiedBytes;
+    private long _writtenBytes;
+    private long _faults;
+    private long _alive;
+    private volatile string _phase = "Preparing";
+
+    /// <summary>What is being done: Preparing, Protecting, Stopped, Copying, Writing, Done.</summary>
+    public string Phase
+    {
+        get => _phase;
+        set
+        {
+            _phase = value;
+            PhaseChanged?.Invoke();
+        }
+    }
+
+    /// <summary>The guest waits for us in this phase, should we stand still.</summary>
+    public static bool HoldsGuest(string phase) => phase is "Protecting" or "Stopped" or "Copying";
+
+    /// <summary>Called on the capturing thread when a phase begins, before anything of it is done.</summary>
+    public Action? PhaseChanged { get; set; }
+    /// <summary>Bytes that were under protection when the window began.</summary>
+    public long TotalBytes { get; set; }
+    /// <summary>Bytes copied and released.</summary>
+    public long CopiedBytes => Volatile.Read(ref _copiedBytes);
+    /// <summary>Bytes handed to the file.</summary>
+    public long WrittenBytes => Volatile.Read(ref _writtenBytes);
+    /// <summary>Guest writes that had to wait.</summary>
+    public long Faults => Volatile.Read(ref _faults);
+    /// <summary>Grows while the thread the guest depends on is alive.</summary>
+    public long Alive => Volatile.Read(ref _alive);
+
+    internal void AddCopied(long bytes) => Interlocked.Add(ref _copiedBytes, bytes);
+    internal void AddWritten(long bytes) => Interlocked.Add(ref _writtenBytes, bytes);
+    internal void AddFault() => Interlocked.Increment(ref _faults);
+    internal void Beat() => Interlocked.Increment(ref _alive);
+}

@@ -1,0 +1,26 @@
+namespace Bgsnap.NodeAgent;
+
+/// <summary>A capture that is not begun, because it could not be true or could harm the guest.</summary>
+public sealed class CaptureRefusedException : Exception
+{
+    /// <summary>Creates the exception.</summary>
+    /// <param name="reason">A CamelCase word for programs, as in metav1.Condition.</param>
+    /// <param name="message">What is in the way and what to do about it.</param>
+    public CaptureRefusedException(string reason, string message) : base(message) => Reason = reason;
+
+    /// <summary>A CamelCase word for programs.</summary>
+    public string Reason { get; }
+}
+
+/// <summary>A capture that was begun and given up; the guest runs on.</summary>
+public sealed class CaptureFailedException : Exception
+{
+    /// <summary>Creates the exception.</summary>
+    /// <param name="reason">A CamelCase word for programs, as in metav1.Condition.</param>
+    /// <param name="message">What happened and what to do about it.</param>
+    /// <param name="inner">The cause, if there is one.</param>
+    public CaptureFailedException(string reason, string message, Exception? inner = null) : base(message, inner) => Reason = reason;
+
+    /// <summary>A CamelCase word for programs.</summary>
+    public string Reason { get; }
+}

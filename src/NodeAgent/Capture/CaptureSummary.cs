@@ -1,0 +1,24 @@
+using Bgsnap.NodeAgent.Store;
+
+namespace Bgsnap.NodeAgent.Capture;
+
+/// <summary>What a finished capture was; printed at the end, and kept in the manifest.</summary>
+/// <param name="Output">The snapshot's directory.</param>
+/// <param name="PointInTime">The instant the snapshot shows.</param>
+/// <param name="Engine"><c>agent</c> or <c>qemu</c>.</param>
+/// <param name="EngineReason">Why that one.</param>
+/// <param name="DowntimeMicroseconds">Length of the stop window by QEMU's own STOP and RESUME, 0 for a guest that was paused.</param>
+/// <param name="ProtectionWindowMicroseconds">From the point in time until the last page was unprotected.</param>
+/// <param name="TotalMicroseconds">From the start of the command until the snapshot had its name.</param>
+/// <param name="Faults">Guest writes that had to wait.</param>
+/// <param name="FaultP50Microseconds">Median service time; null where the engine does not show it.</param>
+/// <param name="FaultP99Microseconds">99th percentile of the service time.</param>
+/// <param name="FaultMaxMicroseconds">Longest service time.</param>
+/// <param name="RamBytes">Bytes of guest RAM.</param>
+/// <param name="StoredBytes">Bytes stored of them.</param>
+/// <param name="HotPathAllocatedBytes">Bytes that the threads of copy, faults and file allocated on the managed heap while they worked; 0 is what is promised.</param>
+/// <param name="Timeline">When each step was reached, microseconds after the start.</param>
+public sealed record CaptureSummary(
+    string Output, DateTimeOffset PointInTime, string Engine, string EngineReason, long DowntimeMicroseconds,
+    long ProtectionWindowMicroseconds, long TotalMicroseconds, long Faults, long? FaultP50Microseconds,
+    long? FaultP99Microseconds, long? FaultMaxMicroseconds, long RamBytes, long StoredBytes, long? HotPathAllocatedBytes, IReadOnlyList<ManifestTimelineEntry> Timeline);

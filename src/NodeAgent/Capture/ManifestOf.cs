@@ -1,0 +1,32 @@
+using Bgsnap.NodeAgent.Store;
+using Bgsnap.NodeAgent.Vm;
+
+namespace Bgsnap.NodeAgent.Capture;
+
+/// <summary>Puts what a capture knows into the manifest's form.</summary>
+internal static class ManifestOf
+{
+    internal static string Version { get; } = $"bgsnap-agent {typeof(ManifestOf).Assembly.GetName().Version?.ToString(3)}";
+
+    internal static Manifest Capture(Guid id, CaptureOptions options, QemuProcess qemu, CaptureSummary s, PageLogSummary stored, IReadOnlyList<ManifestRamBlock> blocks) => new()
+    {
+        Id = id,
+        Name = Path.GetFileName(s.Output),
+        CreatedBy = Version,
+        PointInTime = s.PointInTime,
+        Source = new ManifestSource { Pid = qemu.Pid, QmpSocket = options.QmpSocket, VmName = qemu.Name, Uuid = qemu.Uuid },
+        Machine = new ManifestMachine { Type = qemu.MachineType, QemuVersion = qemu.QemuVersion, Arguments = qemu.Arguments },
+        Capture = new ManifestCapture
+        {
+            Engine = s.Engine,
+            EngineReason = s.EngineReason,
+            Compression = options.Compression switch { PageCompression.Lz4 => "lz4", PageCompression.Zstd => "zstd", _ => "none" },
+            DowntimeMicroseconds = s.DowntimeMicroseconds,
+            ProtectionWindowMicroseconds = s.ProtectionWindowMicroseconds,
+            TotalMicroseconds = s.TotalMicroseconds,
+            Faults = new ManifestFaults { Count = s.Faults, P50Microseconds = s.FaultP50Microseconds, P99Microseconds = s.FaultP99Microseconds, MaxMicroseconds = s.FaultMaxMicroseconds },
+            Timeline = s.Timeline,
+        },
+        Ram = ManifestRam.From(stored, blocks),
+    };
+}

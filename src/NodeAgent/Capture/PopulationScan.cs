@@ -1,0 +1,105 @@
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Vm;
+
+namespace Bgsnap.NodeAgent.Capture;
+
+/// <summary>
+/// Finds out what each cluster is made of: huge, small, or never touched.
+/// </summary>
+/// <remarks>
+/// Looked at once while the guest runs, for all of RAM; in the stop window only the clusters that were absent are looked at again,
+/// which walks empty page tables and costs next to nothing, however large the guest.
+/// </remarks>
+internal sealed class PopulationScan : IDisposable
+{
+    private readonly GuestRam _ram;
+    private readonly RamReader _reader;
+    private readonly Pagemap _pagemap;
+    private readonly byte[] _scratch = new byte[GuestRam.ClusterSize];
+    private bool _fillHoles;
+
+    internal PopulationScan(GuestRam ram, RamReader reader, int pid) => (_ram, _reader, _pagemap) = (ram, reader, Pagemap.Open(pid));
+
+    /// <summary>
+    /// For a kernel that cannot protect what does not exist (before 6.4): pages missing in a cluster of private memory are read once, which
+    /// maps the kernel's zero page there, and that can be protected. File pages need nothing: they are protected by markers.
+    /// </summary>
+    internal void FillHoles() => _fillHoles = true;
+
+    /// <summary>Classifies every cluster.</summary>
+    internal void ScanAll()
+    {
+        foreach (GuestRam.Block b in _ram.Blocks)
+        {
+            ClusterKind all = b.Ram.Kind switch
+            {
+                RamKind.SharedHugetlb or RamKind.PrivateHugetlb => ClusterKind.Huge,
+                RamKind.PrivateMemory => ClusterKind.Small,
+                _ => ClusterKind.Absent,
+            };
+            for (long c = b.FirstCluster; c < b.FirstCluster + b.Clusters; c++)
+                _ram.SetKind(c, all);
+            if (all == ClusterKind.Absent)
+                Classify(b, b.Start, b.End, null);
+            for (long c = b.FirstCluster; _fillHoles && c < b.FirstCluster + b.Clusters; c++)
+                Fill(b, c);
+        }
+    }
+
+    /// <summary>Looks at the absent clusters again; what came to life since is classified and reported.</summary>
+    /// <param name="appeared">Called with each such cluster.</param>
+    internal void Rescan(Action<GuestRam.Block, long> appeared)
+    {
+        foreach (GuestRam.Block b in _ram.Blocks)
+        {
+            long end = b.FirstCluster + b.Clusters;
+            for (long c = b.FirstCluster; c < end; c++)
+            {
+                if (_ram.Kind(c) != ClusterKind.Absent)
+                    continue;
+                long first = c;
+                while (c + 1 < end && _ram.Kind(c + 1) == ClusterKind.Absent)
+                    c++;
+                Classify(b, b.ClusterStart(first), b.ClusterEnd(c), appeared);
+            }
+        }
+    }
+
+    private void Classify(GuestRam.Block b, ulong start, ulong end, Action<GuestRam.Block, long>? appeared)
+    {
+        if (b.Ram.Kind == RamKind.SharedMemory)
+            _reader.VisitData(b, start, end, (from, to) => Mark(b, from, to, huge: false, appeared));
+        else
+            _pagemap.Scan(start, end, (from, to, huge) => Mark(b, from, to, huge, appeared));
+    }
+
+    private void Mark(GuestRam.Block b, ulong from, ulong to, bool huge, Action<GuestRam.Block, long>? appeared)
+    {
+        long first = b.FirstCluster + (long)((from - b.Start) / GuestRam.ClusterSize);
+        long last = b.FirstCluster + (long)((to - 1 - b.Start) / GuestRam.ClusterSize);
+        for (long c = first; c <= last; c++)
+        {
+            bool whole = from <= b.ClusterStart(c) && to >= b.ClusterStart(c) + GuestRam.ClusterSize;
+            // A kernel that cannot say what is huge: an aligned, whole cluster of anonymous memory is taken for huge,
+            // which costs a waiting writer a longer copy when it is not, and keeps the huge page when it is.
+            bool isHuge = (huge || !_pagemap.SeesHugePages && b.Ram.Kind == RamKind.Anonymous) && whole && b.IsClusterAligned;
+            bool isNew = _ram.Kind(c) == ClusterKind.Absent;
+            _ram.SetKind(c, isHuge ? ClusterKind.Huge : ClusterKind.Small);
+            if (!isNew || appeared is null)
+                continue;
+            Fill(b, c);
+            appeared(b, c);
+        }
+    }
+
+    private unsafe void Fill(GuestRam.Block b, long cluster)
+    {
+        if (!_fillHoles || b.Ram.IsReadThroughFile || b.Ram.IsHugetlb || _ram.Kind(cluster) != ClusterKind.Small)
+            return;
+        fixed (byte* scratch = _scratch)
+            _reader.Read(b, b.ClusterStart(cluster), scratch, (int)(b.ClusterEnd(cluster) - b.ClusterStart(cluster)));
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _pagemap.Dispose();
+}

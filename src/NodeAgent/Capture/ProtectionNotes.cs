@@ -1,0 +1,42 @@
+using Bgsnap.NodeAgent.Linux;
+
+namespace Bgsnap.NodeAgent.Capture;
+
+/// <summary>Granules that were written while memory was protected ahead of the point in time, to be protected again.</summary>
+/// <remarks>One writer (the fault thread), one taker. When there are more than fit, all of it is protected again.</remarks>
+internal sealed class ProtectionNotes
+{
+    private const int Capacity = 64 * 1024;
+    private readonly long[] _notes = new long[Capacity];
+    private readonly long[] _taken = new long[Capacity];
+    private readonly Lock _lock = new();
+    private int _count;
+
+    internal int Count => Volatile.Read(ref _count);
+
+    internal void Add(long granule)
+    {
+        lock (_lock)
+        {
+            if (_count < Capacity)
+                _notes[_count] = granule;
+            _count++;
+        }
+    }
+
+    /// <summary>Takes what has been noted, sorted.</summary>
+    /// <param name="overflow">There was more than fits: protect everything.</param>
+    internal ReadOnlySpan<long> Take(out bool overflow)
+    {
+        lock (_lock)
+        {
+            overflow = _count > Capacity;
+            int count = Math.Min(_count, Capacity);
+            _notes.AsSpan(0, count).CopyTo(_taken);
+            _count = 0;
+            Span<long> taken = _taken.AsSpan(0, count);
+            taken.Sort();
+            return taken;
+        }
+    }
+}

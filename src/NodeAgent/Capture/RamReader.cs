@@ -1,0 +1,81 @@
+using System.Runtime.InteropServices;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Vm;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Capture;
+
+/// <summary>
+/// Reads guest RAM from outside: through process_vm_readv(2), or, where the memory is a shared file, through that file.
+/// </summary>
+/// <remarks>Reading through the file needs no page tables of QEMU and never populates a page that does not exist.</remarks>
+internal sealed unsafe class RamReader : IDisposable
+{
+    private readonly int _pid;
+    private readonly SafeFileHandle?[] _files;
+
+    internal RamReader(GuestRam ram, int pid)
+    {
+        _pid = pid;
+        _files = new SafeFileHandle?[ram.Blocks.Count];
+        foreach (GuestRam.Block b in ram.Blocks)
+        {
+            if (b.Ram.IsReadThroughFile)
+                _files[b.Index] = OpenFile(b.Ram);
+        }
+    }
+
+    /// <summary>Reads a stretch of a block; exactly that many bytes or an exception.</summary>
+    internal void Read(GuestRam.Block block, ulong address, byte* destination, int length)
+    {
+        if (_files[block.Index] is not { } file)
+        {
+            ProcessMemory.Read(_pid, address, destination, length);
+            return;
+        }
+        long offset = (long)(block.Ram.FileOffset + (address - block.Start));
+        for (int done = 0; done < length;)
+        {
+            nint got = Libc.PRead((int)file.DangerousGetHandle(), destination + done, (nuint)(length - done), offset + done);
+            if (got > 0)
+                done += (int)got;
+            else if (got == 0)
+                throw new LinuxException($"read the memory file of RAM block {block.Ram.Name}: it ends at {offset + done}", Errno.EIO);
+            else if (Marshal.GetLastPInvokeError() != Errno.EINTR)
+                throw LinuxException.Last($"read the memory file of RAM block {block.Ram.Name}");
+        }
+    }
+
+    /// <summary>Visits the stretches of a shared block's file that hold data (lseek(2), SEEK_DATA and SEEK_HOLE), as addresses of QEMU.</summary>
+    internal void VisitData(GuestRam.Block block, ulong start, ulong end, Action<ulong, ulong> visit)
+    {
+        int fd = (int)_files[block.Index]!.DangerousGetHandle();
+        long fileStart = (long)block.Ram.FileOffset;
+        long at = fileStart + (long)(start - block.Start);
+        long stop = fileStart + (long)(end - block.Start);
+        while (at < stop)
+        {
+            long data = Libc.LSeek(fd, at, Libc.SEEK_DATA);
+            if (data < 0 || data >= stop)
+                return; // ENXIO: only a hole is left
+            long hole = Libc.LSeek(fd, data, Libc.SEEK_HOLE);
+            hole = hole < 0 ? stop : Math.Min(hole, stop);
+            visit(block.Start + (ulong)(data - fileStart), block.Start + (ulong)(hole - fileStart));
+            at = hole;
+        }
+    }
+
+    private SafeFileHandle OpenFile(RamBlock ram)
+    {
+        string link = $"/proc/{_pid}/map_files/{ram.Mapping.Start:x}-{ram.Mapping.End:x}";
+        int fd = Libc.Open(link, Libc.O_RDONLY | Libc.O_CLOEXEC, 0);
+        return fd >= 0 ? new SafeFileHandle(fd, true) : throw LinuxException.Last($"open the memory file of RAM block {ram.Name} ({link})");
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (SafeFileHandle? f in _files)
+            f?.Dispose();
+    }
+}

@@ -1,0 +1,122 @@
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Store;
+using Bgsnap.NodeAgent.Streams;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Capture;
+
+/// <summary>RAM pages in the order in which QEMU sends them, put into place in a sparse file without a name.</summary>
+internal sealed unsafe class ScatteredRam : IMigrationStreamSink, IDisposable
+{
+    private const int RunBytes = 2 << 20;
+    private readonly SafeFileHandle _file;
+    private readonly CaptureProgress _progress;
+    private readonly Action _firstPage;
+    private long[] _first = [];
+    private bool _began;
+
+    internal ScatteredRam(string path, CaptureProgress progress, Action firstPage)
+    {
+        (_progress, _firstPage) = (progress, firstPage);
+        _file = FileSyscalls.OpenAt(null, path, FileSyscalls.O_RDWR | FileSyscalls.O_CREAT | FileSyscalls.O_EXCL, 0x180 /* 0600 */);
+        File.Delete(path);
+    }
+
+    public void OnBlocks(IReadOnlyList<StreamRamBlock> blocks)
+    {
+        _first = new long[blocks.Count];
+        long at = 0;
+        for (int i = 0; i < blocks.Count; i++)
+        {
+            _first[i] = at;
+            at += SnapshotFormat.GranuleCount(blocks[i].UsedLength) * SnapshotFormat.GranuleSize;
+        }
+        RandomAccess.SetLength(_file, at);
+        _progress.TotalBytes = blocks.Sum(b => (long)b.UsedLength);
+    }
+
+    public void OnPage(int block, ulong offset, ReadOnlySpan<byte> page)
+    {
+        Begin();
+        RandomAccess.Write(_file, page, _first[block] + (long)offset);
+        _progress.AddCopied(page.Length);
+    }
+
+    public void OnZeroPage(int block, ulong offset)
+    {
+        // The file is a hole there: a background snapshot sends each page once.
+        Begin();
+        _progress.AddCopied(SnapshotFormat.PageSize);
+    }
+
+    private void Begin()
+    {
+        if (_began)
+            return;
+        _began = true;
+        _firstPage();
+    }
+
+    /// <summary>Writes the page log in granule order.</summary>
+    internal void Pack(PageCompression compression, IReadOnlyList<RamBlockLayout> blocks, GranuleIndex index, PageLogWriter log, CaptureProgress progress)
+    {
+        using GranuleEncoder encoder = new(compression);
+        byte* run = NativeMemoryMap.Allocate(RunBytes);
+        byte* raw = NativeMemoryMap.Allocate(SnapshotFormat.GranuleSize);
+        List<(long Granule, GranuleEntry Entry, int Position)> entries = new(RunBytes / 4096);
+        int used = 0;
+        try
+        {
+            for (int b = 0; b < blocks.Count; b++)
+            {
+                for (long g = NextData(b, 0, blocks[b].UsedLength); g >= 0; g = NextData(b, g + 1, blocks[b].UsedLength))
+                {
+                    int length = SnapshotFormat.GranuleLength(blocks[b].UsedLength, g);
+                    _ = FileSyscalls.ReadAll(_file, raw, (nuint)length, _first[b] + g * SnapshotFormat.GranuleSize, "the scattered pages");
+                    if (used + SnapshotFormat.GranuleSize > RunBytes)
+                        Flush();
+                    GranuleEntry e = encoder.Encode(raw, length, run + used);
+                    if (e.IsZero)
+                        continue;
+                    entries.Add((index.FirstGranule(b) + g, e, used));
+                    used += e.StoredLength;
+                }
+            }
+            Flush();
+        }
+        finally
+        {
+            NativeMemoryMap.Free(run, RunBytes);
+            NativeMemoryMap.Free(raw, SnapshotFormat.GranuleSize);
+        }
+
+        void Flush()
+        {
+            if (used == 0)
+                return;
+            int length = (int)SnapshotFormat.Align(used);
+            new Span<byte>(run + used, length - used).Clear();
+            long offset = log.Reserve(length);
+            foreach ((long granule, GranuleEntry entry, int position) in entries)
+                index.Set(granule, entry.WithOffset(offset + position));
+            log.WriteRun(run, length, offset);
+            progress.AddWritten(length);
+            entries.Clear();
+            used = 0;
+        }
+    }
+
+    /// <summary>The next granule of a block that is not a hole, -1 behind the last.</summary>
+    private long NextData(int block, long granule, ulong usedLength)
+    {
+        long count = SnapshotFormat.GranuleCount(usedLength);
+        if (granule >= count)
+            return -1;
+        long data = Libc.LSeek((int)_file.DangerousGetHandle(), _first[block] + granule * SnapshotFormat.GranuleSize, Libc.SEEK_DATA);
+        long found = data < 0 ? count : Math.Max(granule, (data - _first[block]) / SnapshotFormat.GranuleSize);
+        return found < count ? found : -1;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _file.Dispose();
+}

@@ -1,0 +1,84 @@
+using Bgsnap.NodeAgent.Store;
+
+namespace Bgsnap.NodeAgent.Capture;
+
+/// <summary>One thread of the background copy: claims clusters, copies and releases them, and encodes what has been copied.</summary>
+internal sealed class SweepWorker(CapturePipeline pipeline, GuestRam ram, Sweep sweep, Release release, BandwidthLimit limit, Encoder encoder)
+{
+    internal void Run()
+    {
+        // Uncompressed data is encoded at once, while it is in the cache; compressing comes after copying as long as there
+        // is a free buffer, because a copied page no longer slows the guest.
+        while (!pipeline.IsCancelled)
+        {
+            if (encoder.IsCheap && EncodeOne())
+                continue;
+            if (ram.PendingGranules == 0)
+                break;
+            int buffer = pipeline.Stage.TryTake(forFault: false);
+            if (buffer < 0)
+            {
+                if (!EncodeOne())
+                    pipeline.Stage.WaitFreed(20);
+                continue;
+            }
+            long cluster = sweep.Next();
+            if (cluster < 0)
+            {
+                pipeline.Stage.Return(buffer);
+                // The rest is in other hands; be there when their buffers come.
+                if (!EncodeOne())
+                    Thread.Sleep(1);
+                continue;
+            }
+            Copy(cluster, buffer);
+        }
+        while (!pipeline.IsCancelled && pipeline.Copied.Take() is >= 0 and int left)
+            encoder.Encode(left);
+        encoder.Flush();
+    }
+
+    private void Copy(long cluster, int number)
+    {
+        Stage.Buffer buffer = pipeline.Stage[number];
+        GuestRam.Block block = ram.BlockOfCluster(cluster);
+        long first = cluster * GuestRam.GranulesPerCluster;
+        int count = GuestRam.GranulesIn(block, cluster);
+        if (ram.Kind(cluster) == ClusterKind.Huge)
+        {
+            if (ram.TryClaim(first))
+                release.CopyAndUnprotect(block, first, count, buffer);
+        }
+        else
+        {
+            for (int i = 0; i < count; i++)
+            {
+                int run = 0;
+                while (i + run < count && ram.TryClaim(first + i + run))
+                    run++;
+                if (run > 0)
+                    release.CopyAndUnprotect(block, first + i, run, buffer);
+                i += run;
+            }
+        }
+        if (buffer.Count == 0)
+        {
+            pipeline.Stage.Return(number);
+            return;
+        }
+        limit.Spend((long)buffer.Count * GuestRam.GranuleSize, pipeline);
+        if (encoder.IsCheap)
+            encoder.Encode(number);
+        else
+            pipeline.Copied.Add(number);
+    }
+
+    private bool EncodeOne()
+    {
+        int copied = pipeline.Copied.TryTake();
+        if (copied < 0)
+            return false;
+        encoder.Encode(copied);
+        return true;
+    }
+}

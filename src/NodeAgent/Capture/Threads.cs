@@ -1,0 +1,16 @@
+namespace Bgsnap.NodeAgent.Capture;
+
+/// <summary>Threads that are waited for together.</summary>
+internal sealed class Threads
+{
+    private readonly List<Thread> _threads = [];
+
+    internal void Add(Thread thread) => _threads.Add(thread);
+
+    internal void Join()
+    {
+        foreach (Thread t in _threads)
+            t.Join();
+        _threads.Clear();
+    }
+}

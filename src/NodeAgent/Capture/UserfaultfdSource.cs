@@ -1,0 +1,130 @@
+using System.Runtime.InteropServices;
+using System.Text.Json;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Qmp;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Capture;
+
+/// <summary>
+/// Gets a userfaultfd of QEMU's address space, with ourselves as its only holder.
+/// </summary>
+/// <remarks>
+/// <code>
+///   agent                                    QEMU (uid 107, sandboxed)
+///   open /dev/userfaultfd
+///   QMP add-fd ─────────────────────────────▶ descriptor n
+///   ptrace: ioctl(n, USERFAULTFD_IOC_NEW) ──▶ descriptor m, a context of QEMU's memory
+///   pidfd_getfd(m) ◀──────────────────────── (a copy)
+///   ptrace: close(m)                          the agent's is the only one left
+///   QMP remove-fd
+/// </code>
+/// The device needs no privilege of QEMU's and no sysctl. The kernel makes the context for whoever calls the ioctl; that is why
+/// the call is made in QEMU.
+/// </remarks>
+internal static class UserfaultfdSource
+{
+    private const long SysClose = 3, SysIoctl = 16, SysUserfaultfd = 323;
+    private const int Flags = Libc.O_CLOEXEC | Libc.O_NONBLOCK;
+
+    /// <summary>Marks what we hand to QEMU, so that leftovers are recognised.</summary>
+    internal const string Opaque = "agent-bgsnap";
+
+    /// <exception cref="EngineUnavailableException">This machine or this QEMU does not allow it.</exception>
+    internal static Userfaultfd Obtain(QmpClient qmp, int pid)
+    {
+        SyscallGadget gadget;
+        try
+        {
+            gadget = SyscallGadget.Find(pid, MemoryMapping.Read(pid));
+        }
+        catch (NotSupportedException e)
+        {
+            throw new EngineUnavailableException(e.Message);
+        }
+        catch (Exception e) when (e is UnauthorizedAccessException or IOException)
+        {
+            throw new EngineUnavailableException($"QEMU's memory cannot be looked at: {e.Message} (run as root, or with CAP_SYS_PTRACE)");
+        }
+        if (TestHooks.Is("deny", "ptrace"))
+            throw new EngineUnavailableException("ptrace is denied (test hook)");
+        using SafeFileHandle? device = OpenDevice();
+        Userfaultfd uffd = device is null ? Take(pid, gadget, SysUserfaultfd, Flags, 0, 0) : TakeFromDevice(qmp, pid, gadget, device);
+        try
+        {
+            Enable(uffd);
+            return uffd;
+        }
+        catch
+        {
+            uffd.Dispose();
+            throw;
+        }
+    }
+
+    private static SafeFileHandle? OpenDevice()
+    {
+        if (TestHooks.Is("deny", "userfaultfd-device"))
+            return null;
+        int fd = Libc.Open("/dev/userfaultfd", Libc.O_RDWR | Libc.O_CLOEXEC, 0);
+        if (fd >= 0)
+            return new SafeFileHandle(fd, true);
+        int errno = Marshal.GetLastPInvokeError();
+        // Linux before 6.1 has no device: the system call needs a privileged QEMU or vm.unprivileged_userfaultfd=1.
+        return errno == Errno.ENOENT ? null : throw new EngineUnavailableException(new LinuxException("open /dev/userfaultfd", errno).Message);
+    }
+
+    private static Userfaultfd TakeFromDevice(QmpClient qmp, int pid, SyscallGadget gadget, SafeFileHandle device)
+    {
+        using JsonDocument added = qmp.Execute("add-fd", QmpJson.Object(("opaque", Opaque)), (int)device.DangerousGetHandle());
+        JsonElement result = added.RootElement.GetProperty("return");
+        int set = result.GetProperty("fdset-id").GetInt32();
+        try
+        {
+            return Take(pid, gadget, SysIoctl, (ulong)result.GetProperty("fd").GetInt32(), UffdConstants.USERFAULTFD_IOC_NEW, Flags);
+        }
+        finally
+        {
+            qmp.Execute("remove-fd", QmpJson.Object(("fdset-id", set))).Dispose();
+        }
+    }
+
+    private static Userfaultfd Take(int pid, SyscallGadget gadget, long call, ulong a, ulong b, ulong c)
+    {
+        using PidFd process = PidFd.Open(pid);
+        SafeFileHandle? taken = null;
+        try
+        {
+            RemoteThread.Hold(pid, pid, gadget, thread =>
+            {
+                long theirs = thread.Call(call, a, b, c);
+                if (theirs < 0)
+                    throw new EngineUnavailableException(new LinuxException("make a userfaultfd in QEMU", (int)-theirs).Message);
+                try
+                {
+                    taken = process.GetDescriptor((int)theirs);
+                }
+                finally
+                {
+                    thread.Call(SysClose, (ulong)theirs);
+                }
+            });
+        }
+        catch (LinuxException e) when (e.Errno is Errno.EPERM or Errno.EACCES)
+        {
+            taken?.Dispose();
+            throw new EngineUnavailableException($"ptrace is denied: {e.Message} (run as root or with CAP_SYS_PTRACE; nothing else may be tracing QEMU)");
+        }
+        return new Userfaultfd(taken!);
+    }
+
+    private static void Enable(Userfaultfd uffd)
+    {
+        const UffdFeatures needed = UffdFeatures.PagefaultFlagWp | UffdFeatures.EventRemove | UffdFeatures.EventUnmap | UffdFeatures.WpHugetlbfsShmem;
+        if (!TestHooks.Is("deny", "wp-unpopulated") && uffd.TryEnable(needed | UffdFeatures.WpUnpopulated))
+            return;
+        // Linux 5.19 to 6.3: what does not exist cannot be protected, so it is brought into being (PopulationScan).
+        if (TestHooks.Is("deny", "uffd-features") || !uffd.TryEnable(needed))
+            throw new EngineUnavailableException("the kernel lacks UFFD_FEATURE_WP_HUGETLBFS_SHMEM (Linux 5.19 and later have it)");
+    }
+}

@@ -1,0 +1,119 @@
+using Bgsnap.NodeAgent.Linux;
+
+namespace Bgsnap.NodeAgent.Capture;
+
+/// <summary>
+/// Brings all of guest RAM under write protection, most of it before the guest stops.
+/// </summary>
+/// <remarks>
+/// Protecting costs 0.04 ms per GiB of huge pages but 25 ms per GiB of small ones. So small ones are protected while the guest runs; what
+/// it writes meanwhile is released at once and noted, and protected again, in rounds that get shorter, since protecting
+/// is much faster than faulting. The stop window is left with the huge pages, the last few notes and what has just
+/// come to life. Its length does not depend on the size of RAM.
+/// </remarks>
+internal sealed class WriteProtection(GuestRam ram, Userfaultfd uffd, PopulationScan scan, ProtectionNotes notes)
+{
+    private const int Rounds = 4;
+    private const int FewNotes = 64;
+    private readonly List<(ulong Start, ulong Length)> _huge = [];
+    private readonly List<(GuestRam.Block Block, long Cluster)> _appeared = [];
+
+    /// <summary>Registers every block.</summary>
+    internal void Register()
+    {
+        foreach (GuestRam.Block b in ram.Blocks)
+        {
+            try
+            {
+                uffd.RegisterWriteProtect(b.Start, b.End - b.Start);
+            }
+            catch (LinuxException e) when (e.Errno == Errno.EBUSY)
+            {
+                throw new CaptureRefusedException("AlreadyTracked", $"RAM block {b.Ram.Name} is under another userfaultfd: another capture, a restore that has not finished or a migration of QEMU owns it");
+            }
+            catch (LinuxException e) when (e.Errno == Errno.EINVAL)
+            {
+                throw new CaptureRefusedException("KernelTooOld", $"the kernel cannot write-protect RAM block {b.Ram.Name} ({b.Ram.Kind}): {e.Message}");
+            }
+        }
+    }
+
+    /// <summary>While the guest runs and the fault thread serves.</summary>
+    internal void ProtectAhead(CapturePipeline pipeline)
+    {
+        CollectHuge();
+        ForEachRange(ClusterKind.Small, (start, length) =>
+        {
+            if (!pipeline.IsCancelled)
+                uffd.Protect(start, length);
+        });
+        for (int round = 0; round < Rounds && notes.Count > FewNotes && !pipeline.IsCancelled; round++)
+            ProtectNoted();
+    }
+
+    /// <summary>In the stop window, with no fault in service: nothing writes to RAM now.</summary>
+    internal void ProtectAtPointInTime()
+    {
+        foreach ((ulong start, ulong length) in _huge)
+            uffd.Protect(start, length);
+        ProtectNoted();
+        for (long g = ram.NextDiscarded(0); g >= 0; g = ram.NextDiscarded(g + 1))
+        {
+            GuestRam.Block b = ram.BlockOfCluster(g / GuestRam.GranulesPerCluster);
+            if (ram.Kind(g / GuestRam.GranulesPerCluster) != ClusterKind.Absent)
+                uffd.Protect(b.GranuleStart(g), (ulong)b.GranuleLength(g));
+        }
+        _appeared.Clear();
+        scan.Rescan((b, c) => _appeared.Add((b, c)));
+        foreach ((GuestRam.Block b, long c) in _appeared)
+            uffd.Protect(b.ClusterStart(c), b.ClusterEnd(c) - b.ClusterStart(c));
+        ram.BeginWindow();
+    }
+
+    /// <summary>Takes every protection away; the guest needs nothing from us any more.</summary>
+    internal void Unregister()
+    {
+        foreach (GuestRam.Block b in ram.Blocks)
+            _ = uffd.TryUnregister(b.Start, b.End - b.Start);
+    }
+
+    private void ProtectNoted()
+    {
+        ReadOnlySpan<long> noted = notes.Take(out bool overflow);
+        if (overflow)
+        {
+            ForEachRange(ClusterKind.Small, uffd.Protect);
+            return;
+        }
+        for (int i = 0; i < noted.Length;)
+        {
+            GuestRam.Block b = ram.BlockOfCluster(noted[i] / GuestRam.GranulesPerCluster);
+            int last = i;
+            while (last + 1 < noted.Length && noted[last + 1] <= noted[last] + 1 && noted[last + 1] < b.FirstGranule + b.Granules)
+                last++;
+            ulong start = b.GranuleStart(noted[i]);
+            uffd.Protect(start, b.GranuleStart(noted[last]) + (ulong)b.GranuleLength(noted[last]) - start);
+            i = last + 1;
+        }
+    }
+
+    private void CollectHuge() => ForEachRange(ClusterKind.Huge, (start, length) => _huge.Add((start, length)));
+
+    /// <summary>Visits maximal stretches of clusters of a kind.</summary>
+    private void ForEachRange(ClusterKind kind, Action<ulong, ulong> visit)
+    {
+        foreach (GuestRam.Block b in ram.Blocks)
+        {
+            long end = b.FirstCluster + b.Clusters;
+            for (long c = b.FirstCluster; c < end; c++)
+            {
+                if (ram.Kind(c) != kind)
+                    continue;
+                long first = c;
+                while (c + 1 < end && ram.Kind(c + 1) == kind)
+                    c++;
+                visit(b.ClusterStart(first), b.ClusterEnd(c) - b.ClusterStart(first));
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using Bgsnap.NodeAgent.Capture;
+using Bgsnap.NodeAgent.Store;
+
+namespace Bgsnap.NodeAgent.Cli;
+
+/// <summary><c>bgsnap-agent capture</c>.</summary>
+internal static class CaptureCommand
+{
+    private const long SmallestStage = 48 << 20;
+
+    internal static Command Create(string[] arguments)
+    {
+        Option<string> qmp = new("--qmp") { Required = true, HelpName = "SOCKET", Description = "QMP socket of the QEMU to capture" };
+        Option<string> output = new("--output", "-o") { Required = true, HelpName = "DIR", Description = "Directory to be made; its parent must exist" };
+        Option<int> pid = new("--pid") { HelpName = "PID", Description = "QEMU's process id (default: the process that listens on the socket)" };
+        Option<CaptureEngine> engine = new("--engine") { Description = "auto: the agent's own where the machine allows it, else QEMU's background-snapshot", HelpName = "auto|agent|qemu" };
+        Option<PageCompression> compression = new("--compression") { Description = "How memory is stored (default: none)", HelpName = "none|lz4|zstd" };
+        Option<long> bandwidth = new("--bandwidth-limit") { HelpName = "RATE", Description = "Bytes of RAM copied per second, such as 500Mi (default: no limit); what the guest waits for is not held back", CustomParser = Size };
+        Option<long> stage = new("--stage-memory") { HelpName = "SIZE", Description = "Most memory for buffers between guest and file, at least 48Mi (default: 512Mi)", CustomParser = StageSize, DefaultValueFactory = _ => CaptureOptions.DefaultStageBytes };
+        Option<TimeSpan> downtime = new("--max-downtime") { HelpName = "TIME", Description = "Give up rather than stop the guest for longer, such as 250ms (default: no limit)", CustomParser = Time };
+        Option<bool> json = new("--json") { Description = "One JSON object a line instead of bar and table" };
+        Option<bool> worker = new("--worker") { Hidden = true };
+        engine.AcceptOnlyFromAmong("auto", "agent", "qemu");
+        compression.AcceptOnlyFromAmong("none", "lz4", "zstd");
+        Command command = new("capture", "Take a snapshot of a running QEMU while its guest runs on.") { qmp, output, pid, engine, compression, bandwidth, stage, downtime, json, worker };
+        command.SetAction(parsed =>
+        {
+            CaptureOptions options = new()
+            {
+                QmpSocket = parsed.GetValue(qmp)!,
+                Output = parsed.GetValue(output)!,
+                Pid = parsed.GetValue(pid),
+                Engine = parsed.GetValue(engine),
+                Compression = parsed.GetValue(compression),
+                BandwidthLimit = parsed.GetValue(bandwidth),
+                StageBytes = parsed.GetValue(stage),
+                MaxDowntime = parsed.GetValue(downtime),
+            };
+            return parsed.GetValue(worker) ? CaptureWorker.Run(options) : new CaptureSupervisor(options, arguments, parsed.GetValue(json)).Run();
+        });
+        return command;
+    }
+
+    private static long Size(ArgumentResult result)
+    {
+        string text = result.Tokens[0].Value;
+        if (Quantity.ParseSize(text) is { } size)
+            return size;
+        result.AddError($"'{text}' is not a size; write for example 512Mi or 2G");
+        return 0;
+    }
+
+    private static long StageSize(ArgumentResult result)
+    {
+        long size = Size(result);
+        if (size < SmallestStage && !result.Errors.Any())
+            result.AddError($"--stage-memory: at least {SmallestStage >> 20}Mi are needed");
+        return size;
+    }
+
+    private static TimeSpan Time(ArgumentResult result)
+    {
+        string text = result.Tokens[0].Value;
+        if (Quantity.ParseTime(text) is { } time)
+            return time;
+        result.AddError($"'{text}' is not a time; write for example 250ms or 2s");
+        return default;
+    }
+}

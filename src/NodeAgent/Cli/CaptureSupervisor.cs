@@ -1,0 +1,145 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Runtime.InteropServices;
+using System.Text.Json;
+using Bgsnap.NodeAgent.Capture;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.NodeAgent.Store;
+
+namespace Bgsnap.NodeAgent.Cli;
+
+/// <summary>
+/// Runs a capture in a child process and watches over it: a child that falls silent is killed, since a stopped agent hangs the
+/// guest while a dead one sets it free.
+/// </summary>
+internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<string> arguments, bool json)
+{
+    // While the guest waits for the child it must be heard often; else a busy machine may take its time.
+    private static readonly TimeSpan SilenceHoldingGuest = TimeSpan.FromMilliseconds(1200);
+    private static readonly TimeSpan Silence = TimeSpan.FromSeconds(5);
+    private const int SIGKILL = 9;
+    private long _heardAt = Environment.TickCount64;
+    private bool _killedForSilence;
+    private volatile bool _holdsGuest;
+    private volatile bool _ended;
+
+    internal int Run()
+    {
+        ProcessStartInfo start = new("/proc/self/exe") { RedirectStandardInput = true, RedirectStandardOutput = true, UseShellExecute = false };
+        start.FileName = Environment.ProcessPath ?? "/proc/self/exe";
+        foreach (string a in arguments)
+            start.ArgumentList.Add(a);
+        start.ArgumentList.Add("--worker");
+        using Process child = Process.Start(start) ?? throw new InvalidOperationException("the capturing process could not be started");
+        using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, c => Cancel(c, child));
+        using PosixSignalRegistration terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, c => Cancel(c, child));
+        Thread watchdog = new(() => Watch(child.Id), 256 * 1024) { IsBackground = true, Name = "watchdog" };
+        watchdog.Start();
+
+        ProgressBar bar = new(json);
+        ErrorLine? error = null;
+        SummaryLine? summary = null;
+        while (child.StandardOutput.ReadLine() is { } line)
+        {
+            Volatile.Write(ref _heardAt, Environment.TickCount64);
+            switch (TypeOf(line))
+            {
+                case "progress":
+                    ProgressLine progress = JsonSerializer.Deserialize(line, MessagesJson.Default.ProgressLine)!;
+                    _holdsGuest = CaptureProgress.HoldsGuest(progress.Phase);
+                    bar.Show(progress, line);
+                    break;
+                case "summary":
+                    summary = JsonSerializer.Deserialize(line, MessagesJson.Default.SummaryLine);
+                    break;
+                case "error":
+                    error = JsonSerializer.Deserialize(line, MessagesJson.Default.ErrorLine);
+                    break;
+            }
+        }
+        child.WaitForExit();
+        _ended = true;
+        bar.End();
+        if (summary is not null && child.ExitCode == ExitCode.Success)
+            return SummaryText.Write(summary, json);
+        if (error is null)
+            error = Recover(child.ExitCode);
+        return Failure.Report(error, json);
+    }
+
+    private TimeSpan Limit => _holdsGuest ? SilenceHoldingGuest : Silence;
+
+    private static void Cancel(PosixSignalContext context, Process child)
+    {
+        context.Cancel = true;
+        try
+        {
+            child.StandardInput.Close();
+        }
+        catch (Exception e) when (e is IOException or InvalidOperationException)
+        {
+            // It has ended already.
+        }
+    }
+
+    private void Watch(int pid)
+    {
+        while (!_ended)
+        {
+            Thread.Sleep(100);
+            if (_ended || Environment.TickCount64 - Volatile.Read(ref _heardAt) < Limit.TotalMilliseconds)
+                continue;
+            _killedForSilence = true;
+            _ = Libc.Kill(pid, SIGKILL);
+            return;
+        }
+    }
+
+    /// <summary>The child died without a word: clean up behind it.</summary>
+    private ErrorLine Recover(int exitCode)
+    {
+        string what = _killedForSilence
+            ? $"the capturing process did not answer for {Limit.TotalSeconds.ToString(CultureInfo.InvariantCulture)} s (stopped, frozen or starved) and was killed to set the guest free"
+            : $"the capturing process died (exit code {exitCode}); the kernel set the guest free";
+        string left = "";
+        try
+        {
+            using QmpClient qmp = QmpClient.Connect(options.QmpSocket);
+            int removed = DescriptorSweep.Run(qmp, options.Pid != 0 ? options.Pid : qmp.PeerPid);
+            if (removed > 0)
+                left = $"; {removed} leftover descriptors were removed from QEMU";
+        }
+        catch (Exception e) when (e is QmpException or LinuxException or IOException or NotSupportedException)
+        {
+            left = $"; QEMU could not be looked at afterwards: {e.Message}";
+        }
+        SweepOutput();
+        return new ErrorLine("error", "AgentDied", what + left + ". No snapshot was kept; try again", ExitCode.Failed);
+    }
+
+    private void SweepOutput()
+    {
+        try
+        {
+            _ = SnapshotDirectoryWriter.SweepLeftovers(Path.GetDirectoryName(Path.TrimEndingDirectorySeparator(options.Output)) is { Length: > 0 } p ? p : ".");
+        }
+        catch (LinuxException)
+        {
+            // The next capture there sweeps again.
+        }
+    }
+
+    private static string? TypeOf(string line)
+    {
+        try
+        {
+            using JsonDocument d = JsonDocument.Parse(line);
+            return d.RootElement.TryGetProperty("type", out JsonElement t) ? t.GetString() : null;
+        }
+        catch (JsonException)
+        {
+            return null; // cut off by its death
+        }
+    }
+}

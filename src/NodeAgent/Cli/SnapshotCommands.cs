@@ -1,0 +1,94 @@
+using System.CommandLine;
+using System.Globalization;
+using Bgsnap.NodeAgent.Store;
+
+namespace Bgsnap.NodeAgent.Cli;
+
+/// <summary><c>inspect</c> and <c>verify</c>: what a snapshot is, and whether it is whole.</summary>
+internal static class SnapshotCommands
+{
+    internal static Argument<string> Directory() => new("DIR") { Description = "The snapshot's directory" };
+
+    /// <exception cref="DirectoryNotFoundException">There is no such directory.</exception>
+    internal static string Existing(string dir) => System.IO.Directory.Exists(dir)
+        ? dir
+        : throw new DirectoryNotFoundException($"there is no snapshot {dir}: no such directory");
+
+    internal static Command Inspect()
+    {
+        Argument<string> dir = Directory();
+        Option<bool> json = new("--json") { Description = "The manifest as it is stored" };
+        Command command = new("inspect", "Show what a snapshot is, without reading its memory.") { dir, json };
+        command.SetAction(parsed =>
+        {
+            bool asJson = parsed.GetValue(json);
+            try
+            {
+                using SnapshotDirectory snapshot = SnapshotDirectory.Open(Existing(parsed.GetValue(dir)!));
+                using PageLogReader log = snapshot.OpenMemory();
+                if (asJson)
+                    Console.Out.Write(File.ReadAllText(Path.Join(snapshot.Path, SnapshotFormat.ManifestFileName)));
+                else
+                    Show(snapshot.Manifest);
+                return ExitCode.Success;
+            }
+            catch (Exception e)
+            {
+                return Failure.Report(e, asJson);
+            }
+        });
+        return command;
+    }
+
+    internal static Command Verify()
+    {
+        Argument<string> dir = Directory();
+        Option<bool> json = new("--json") { Description = "Problems as one JSON object a line" };
+        Command command = new("verify", "Read all of a snapshot and check every checksum and structure.") { dir, json };
+        command.SetAction(parsed =>
+        {
+            bool asJson = parsed.GetValue(json);
+            try
+            {
+                VerifyReport report = SnapshotVerifier.Verify(Existing(parsed.GetValue(dir)!));
+                foreach (VerifyProblem p in report.Problems)
+                    _ = Failure.Report(new ErrorLine("problem", "SnapshotCorrupt", p.ToString(), ExitCode.Corrupt), asJson);
+                if (report.ProblemCount > report.Problems.Count)
+                    Console.Error.WriteLine($"… and {report.ProblemCount - report.Problems.Count} more");
+                if (!report.IsSound)
+                    return ExitCode.Corrupt;
+                if (!asJson)
+                    Console.Out.WriteLine($"sound: {report.GoodGranules} granules, {Quantity.FormatSize(report.BytesRead)} read");
+                return ExitCode.Success;
+            }
+            catch (Exception e)
+            {
+                return Failure.Report(e, asJson);
+            }
+        });
+        return command;
+    }
+
+    private static void Show(Manifest m)
+    {
+        Row("Name", m.Name);
+        Row("Id", m.Id.ToString());
+        Row("Point in time", m.PointInTime.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.ffffff'Z'", CultureInfo.InvariantCulture));
+        Row("Created by", m.CreatedBy);
+        Row("VM", $"{m.Source.VmName} {m.Source.Uuid}".Trim());
+        Row("Machine", $"{m.Machine.Type}, QEMU {m.Machine.QemuVersion}");
+        Row("Engine", $"{m.Capture.Engine} ({m.Capture.EngineReason})");
+        Row("Compression", m.Capture.Compression);
+        Row("Downtime", Quantity.FormatTime(m.Capture.DowntimeMicroseconds));
+        Row("Protection window", Quantity.FormatTime(m.Capture.ProtectionWindowMicroseconds));
+        Row("RAM", $"{Quantity.FormatSize(m.Ram.TotalBytes)}, {m.Ram.StoredPages} pages stored, {m.Ram.ZeroPages} zero");
+        foreach (ManifestRamBlock b in m.Ram.Blocks)
+            Row("  " + b.Name, $"{Quantity.FormatSize(b.UsedLength)} {b.Kind}");
+        foreach (ManifestFile f in m.Files)
+            Row("File " + f.Name, $"{Quantity.FormatSize(f.Size)} {f.Checksum}");
+        foreach (ManifestTimelineEntry t in m.Capture.Timeline)
+            Row("At " + t.Name, Quantity.FormatTime(t.OffsetMicroseconds));
+    }
+
+    private static void Row(string name, string value) => Console.Out.WriteLine($"{name,-28} {value}");
+}

@@ -1,0 +1,33 @@
+using System.Globalization;
+using System.Text.Json;
+using Bgsnap.NodeAgent.Capture;
+
+namespace Bgsnap.NodeAgent.Cli;
+
+/// <summary>The table at the end of a capture.</summary>
+internal static class SummaryText
+{
+    internal static int Write(SummaryLine line, bool json)
+    {
+        if (json)
+        {
+            Console.Out.WriteLine(JsonSerializer.Serialize(line, MessagesJson.Default.SummaryLine));
+            return ExitCode.Success;
+        }
+        CaptureSummary s = line.Summary;
+        Row("Snapshot", s.Output);
+        Row("Point in time", s.PointInTime.ToString("yyyy-MM-dd'T'HH:mm:ss.ffffff'Z'", CultureInfo.InvariantCulture));
+        Row("Downtime", Quantity.FormatTime(s.DowntimeMicroseconds));
+        Row("Protection window", Quantity.FormatTime(s.ProtectionWindowMicroseconds));
+        Row("Total", Quantity.FormatTime(s.TotalMicroseconds));
+        Row("Faults", s.FaultP50Microseconds is { } p50
+            ? $"{s.Faults} (p50 {Quantity.FormatTime(p50)}, p99 {Quantity.FormatTime(s.FaultP99Microseconds ?? 0)}, max {Quantity.FormatTime(s.FaultMaxMicroseconds ?? 0)})"
+            : "served inside QEMU, which does not count them");
+        Row("RAM", Quantity.FormatSize(s.RamBytes));
+        Row("Stored", Quantity.FormatSize(s.StoredBytes));
+        Row("Engine", $"{s.Engine} ({s.EngineReason})");
+        return ExitCode.Success;
+    }
+
+    private static void Row(string name, string value) => Console.Out.WriteLine($"{name,-18} {value}");
+}

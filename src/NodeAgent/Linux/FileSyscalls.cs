@@ -1,0 +1,243 @@
+using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Linux;
+
+/// <summary>
+/// The file and mapping calls that .NET does not offer as they are: O_DIRECT, the *at family with O_NOFOLLOW,
+/// renameat2, flock on a directory. EINTR is retried; every other failure is a <see cref="LinuxException"/>.
+/// </summary>
+internal static unsafe partial class FileSyscalls
+{
+    public const int ENOENT = 2, EIO = 5, EBADF = 9, EAGAIN = 11, EEXIST = 17, EISDIR = 21, EINVAL = 22, EFBIG = 27,
+        ENOSPC = 28, ENOSYS = 38, ELOOP = 40, EOPNOTSUPP = 95, EDQUOT = 122;
+
+    public const int O_RDONLY = 0, O_WRONLY = 1, O_RDWR = 2, O_CREAT = 0x40, O_EXCL = 0x80, O_NONBLOCK = 0x800,
+        O_DIRECT = 0x4000, O_DIRECTORY = 0x10000, O_NOFOLLOW = 0x20000, O_CLOEXEC = 0x80000;
+
+    public const int AT_REMOVEDIR = 0x200;
+
+    private const int EINTR = 4;
+    private const int AtFdCwd = -100, AtSymlinkNofollow = 0x100, AtEmptyPath = 0x1000;
+    private const int FGetFl = 3, FSetFl = 4;
+    private const int LockExNb = 2 | 4;
+    private const uint RenameNoReplace = 1;
+    private const uint StatxBasic = 0x7ff;
+    private const int ProtReadWrite = 3, MapPrivateAnonymousNoReserve = 0x02 | 0x20 | 0x4000;
+
+    /// <summary>Opens <paramref name="path"/> relative to <paramref name="directory"/> (null: the working directory).
+    /// O_CLOEXEC is always added.</summary>
+    /// <param name="directory">Where a relative path begins.</param>
+    /// <param name="path">The path.</param>
+    /// <param name="flags">O_… constants.</param>
+    /// <param name="mode">Permissions of a file that is created.</param>
+    /// <param name="display">The name for the error message; default <paramref name="path"/>.</param>
+    public static SafeFileHandle OpenAt(SafeFileHandle? directory, string path, int flags, uint mode = 0, string? display = null)
+    {
+        int fd;
+        do
+        {
+            fd = directory is null
+                ? openat(AtFdCwd, path, flags | O_CLOEXEC, mode)
+                : openat(directory, path, flags | O_CLOEXEC, mode);
+        }
+        while (fd < 0 && Marshal.GetLastPInvokeError() == EINTR);
+        return fd >= 0 ? new SafeFileHandle(fd, ownsHandle: true) : throw LinuxException.Last($"open {display ?? path}");
+    }
+
+    /// <summary>Writes all of it at <paramref name="offset"/>. A full volume is reported with the remedy.</summary>
+    public static void WriteAll(SafeFileHandle file, byte* data, nuint length, long offset, string name)
+    {
+        while (length > 0)
+        {
+            nint n = pwrite(file, data, length, offset);
+            if (n > 0)
+            {
+                data += n;
+                offset += n;
+                length -= (nuint)n;
+                continue;
+            }
+            int errno = n == 0 ? EIO : Marshal.GetLastPInvokeError();
+            if (errno != EINTR) throw WriteFailure(name, length, offset, errno);
+        }
+    }
+
+    private static LinuxException WriteFailure(string name, nuint length, long offset, int errno)
+    {
+        string remedy = errno switch
+        {
+            ENOSPC => "the volume is full (free space on it, or take a larger one; nothing is kept of this snapshot)",
+            EDQUOT => "the quota of the volume is used up (raise it or free space; nothing is kept of this snapshot)",
+            EFBIG => "the file system or RLIMIT_FSIZE allows no larger file (take another volume)",
+            _ => "the write failed",
+        };
+        return new LinuxException($"{name}: {remedy}; write of {length} bytes at offset {offset}", errno);
+    }
+
+    /// <summary>Reads up to <paramref name="length"/> bytes at <paramref name="offset"/>; fewer only at the end of the file.</summary>
+    public static nuint ReadAll(SafeFileHandle file, byte* destination, nuint length, long offset, string name)
+    {
+        nuint done = 0;
+        while (done < length)
+        {
+            nint n = pread(file, destination + done, length - done, offset + (long)done);
+            if (n == 0) break;
+            if (n > 0)
+                done += (nuint)n;
+            else if (Marshal.GetLastPInvokeError() is var errno && errno != EINTR)
+                throw new LinuxException($"{name}: read of {length} bytes at offset {offset}", errno);
+        }
+        return done;
+    }
+
+    /// <summary>Makes the file's data and size, or the directory's entries, durable.</summary>
+    public static void Sync(SafeFileHandle file, string name)
+    {
+        int r;
+        do r = fsync(file);
+        while (r < 0 && Marshal.GetLastPInvokeError() == EINTR);
+        if (r < 0)
+        {
+            // Network file systems with delayed allocation tell of a full volume here for the first time.
+            int errno = Marshal.GetLastPInvokeError();
+            throw errno is ENOSPC or EDQUOT ? WriteFailure(name, 0, 0, errno) : new LinuxException($"{name}: fsync", errno);
+        }
+    }
+
+    /// <summary>Sets the file's length; what is added is a hole.</summary>
+    public static void Truncate(SafeFileHandle file, long length, string name)
+    {
+        int r;
+        do r = ftruncate(file, length);
+        while (r < 0 && Marshal.GetLastPInvokeError() == EINTR);
+        if (r < 0) throw LinuxException.Last($"{name}: ftruncate to {length}");
+    }
+
+    /// <summary>Turns O_DIRECT on or off. False: the file system has no direct I/O.</summary>
+    public static bool TrySetDirect(SafeFileHandle file, bool direct)
+    {
+        int flags = fcntl(file, FGetFl, 0);
+        return flags >= 0 && fcntl(file, FSetFl, direct ? flags | O_DIRECT : flags & ~O_DIRECT) == 0;
+    }
+
+    /// <summary>Makes a directory; throws EEXIST if the name is taken.</summary>
+    public static void MakeDirectory(SafeFileHandle directory, string name, uint mode)
+    {
+        if (mkdirat(directory, name, mode) < 0) throw LinuxException.Last($"mkdir {name}");
+    }
+
+    /// <summary>Removes a name; returns 0 or the error number, since callers go on.</summary>
+    public static int TryUnlink(SafeFileHandle directory, string name, int flags) =>
+        unlinkat(directory, name, flags) == 0 ? 0 : Marshal.GetLastPInvokeError();
+
+    /// <summary>Renames within <paramref name="directory"/>, refusing a taken name with EEXIST where the file system can;
+    /// elsewhere (NFS, some FUSE) a plain rename, which for a directory replaces nothing but an empty directory.</summary>
+    public static void RenameNoReplaceIn(SafeFileHandle directory, string from, string to)
+    {
+        if (renameat2(directory, from, directory, to, RenameNoReplace) == 0) return;
+        int errno = Marshal.GetLastPInvokeError();
+        if (errno is EINVAL or ENOSYS or EOPNOTSUPP)
+        {
+            if (TryStatus(directory, to) is not null) throw new LinuxException($"rename to {to}", EEXIST);
+            if (renameat2(directory, from, directory, to, 0) == 0) return;
+            errno = Marshal.GetLastPInvokeError();
+        }
+        throw new LinuxException($"rename {from} to {to}", errno);
+    }
+
+    /// <summary>Takes the exclusive flock without waiting. Returns 0, EAGAIN if somebody else has it, or another error number
+    /// where the file system has no such locks.</summary>
+    public static int TryLock(SafeFileHandle file)
+    {
+        int r;
+        do r = flock(file, LockExNb);
+        while (r < 0 && Marshal.GetLastPInvokeError() == EINTR);
+        return r == 0 ? 0 : Marshal.GetLastPInvokeError();
+    }
+
+    /// <summary>Status of an open file.</summary>
+    public static FileStatus Status(SafeFileHandle file, string name)
+    {
+        FileStatus status;
+        return statx(file, "", AtEmptyPath, StatxBasic, &status) == 0 ? status : throw LinuxException.Last($"stat {name}");
+    }
+
+    /// <summary>Status of a name, links not followed; null if there is none.</summary>
+    public static FileStatus? TryStatus(SafeFileHandle directory, string name)
+    {
+        FileStatus status;
+        if (statx(directory, name, AtSymlinkNofollow, StatxBasic, &status) == 0) return status;
+        return Marshal.GetLastPInvokeError() == ENOENT ? null : throw LinuxException.Last($"stat {name}");
+    }
+
+    /// <summary>Zeroed private memory that costs nothing until touched.</summary>
+    public static byte* MapAnonymous(nuint length)
+    {
+        nint p = mmap(0, length, ProtReadWrite, MapPrivateAnonymousNoReserve, -1, 0);
+        return p != -1 ? (byte*)p : throw LinuxException.Last($"mmap of {length} bytes");
+    }
+
+    /// <summary>Gives back memory of <see cref="MapAnonymous"/>.</summary>
+    public static void Unmap(byte* address, nuint length) => _ = munmap((nint)address, length);
+
+    /// <summary>Kernel's struct statx, the fields used here.</summary>
+    [StructLayout(LayoutKind.Explicit, Size = 256)]
+    public struct FileStatus
+    {
+        [FieldOffset(16)] public uint Links;
+        [FieldOffset(28)] public ushort Mode;
+        [FieldOffset(32)] public ulong Inode;
+        [FieldOffset(40)] public long Size;
+        [FieldOffset(112)] public long ModifiedSeconds;
+        [FieldOffset(136)] public uint DeviceMajor;
+        [FieldOffset(140)] public uint DeviceMinor;
+
+        public readonly bool IsRegular => (Mode & 0xf000) == 0x8000;
+        public readonly bool IsDirectory => (Mode & 0xf000) == 0x4000;
+        public readonly bool IsSameFile(in FileStatus other) =>
+            (Inode, DeviceMajor, DeviceMinor) == (other.Inode, other.DeviceMajor, other.DeviceMinor);
+    }
+
+    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int openat(int dir, string path, int flags, uint mode);
+
+    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int openat(SafeFileHandle dir, string path, int flags, uint mode);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial nint pwrite(SafeFileHandle fd, byte* data, nuint length, long offset);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial nint pread(SafeFileHandle fd, byte* data, nuint length, long offset);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int fsync(SafeFileHandle fd);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int ftruncate(SafeFileHandle fd, long length);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int fcntl(SafeFileHandle fd, int command, int argument);
+
+    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int mkdirat(SafeFileHandle dir, string path, uint mode);
+
+    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int unlinkat(SafeFileHandle dir, string path, int flags);
+
+    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int renameat2(SafeFileHandle fromDir, string from, SafeFileHandle toDir, string to, uint flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int flock(SafeFileHandle fd, int operation);
+
+    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int statx(SafeFileHandle dir, string path, int flags, uint mask, FileStatus* status);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial nint mmap(nint address, nuint length, int protection, int flags, int fd, long offset);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int munmap(nint address, nuint length);
+}

@@ -1,0 +1,30 @@
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Linux;
+
+/// <summary>A handle on a process that cannot be mistaken for a later one with the same number: pidfd_open(2).</summary>
+internal sealed class PidFd : IDisposable
+{
+    private const long SysPidfdOpen = 434, SysPidfdGetfd = 438;
+    private readonly SafeFileHandle _handle;
+
+    private PidFd(SafeFileHandle handle) => _handle = handle;
+
+    /// <exception cref="LinuxException">ESRCH: no such process.</exception>
+    internal static PidFd Open(int pid)
+    {
+        long fd = Libc.Syscall(SysPidfdOpen, pid, 0, 0, 0, 0, 0);
+        return fd >= 0 ? new PidFd(new SafeFileHandle((nint)fd, true)) : throw LinuxException.Last($"pidfd_open {pid}");
+    }
+
+    /// <summary>A copy of one of the process's descriptors in this process: pidfd_getfd(2).</summary>
+    /// <exception cref="LinuxException">EBADF: it has no such descriptor; EPERM: ptrace is denied.</exception>
+    internal SafeFileHandle GetDescriptor(int target)
+    {
+        long fd = Libc.Syscall(SysPidfdGetfd, _handle.DangerousGetHandle(), target, 0, 0, 0, 0);
+        return fd >= 0 ? new SafeFileHandle((nint)fd, true) : throw LinuxException.Last($"pidfd_getfd {target}");
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _handle.Dispose();
+}

@@ -1,0 +1,158 @@
+namespace Bgsnap.NodeAgent.Linux;
+
+/// <summary>
+/// One stopped thread of another process in which system calls are made: stop, prepare, call, cure, resume
+/// (the verbs of CRIU's compel). x86-64 only.
+/// </summary>
+/// <remarks>
+/// Held for 70 to 400 µs. The thread heals itself if we die in between (<see cref="SignalFrame"/>): at every
+/// moment either its registers are its own, or the next thing it does after at most one call is rt_sigreturn(2).
+/// It is never single-stepped: the kernel delivers the SIGTRAP of a step to a thread whose tracer has died, and that kills it.
+/// </remarks>
+internal sealed unsafe class RemoteThread
+{
+    private const int MaximumFrame = 20 * 1024;
+    private const ulong AllSignals = ulong.MaxValue;
+
+    private readonly int _tid;
+    private readonly SyscallGadget _gadget;
+    private UserRegisters _true;
+    private ulong _signalMask;
+    private ulong _frame;
+    private bool _injecting;
+    private bool _atSystemCall;
+
+    private RemoteThread(int tid, SyscallGadget gadget) => (_tid, _gadget) = (tid, gadget);
+
+    /// <summary>Stops a thread, runs <paramref name="body"/> and lets it go on, all on one OS thread.</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="tid">Its thread; the main thread sleeps in ppoll(2) nearly always.</param>
+    /// <param name="gadget">Where to make calls, from <see cref="SyscallGadget.Find"/>.</param>
+    /// <param name="body">What to do with it; exceptions pass through after the thread has been cured.</param>
+    /// <exception cref="LinuxException">EPERM: ptrace is denied; ESRCH: the thread is gone.</exception>
+    internal static void Hold(int pid, int tid, SyscallGadget gadget, Action<RemoteThread> body)
+    {
+        RemoteThread thread = new(tid, gadget);
+        Ptrace.Seize(tid);
+        try
+        {
+            thread.Stop();
+            thread.Prepare(pid);
+            body(thread);
+        }
+        finally
+        {
+            thread.CureAndResume();
+        }
+    }
+
+    /// <summary>Makes one system call in the thread.</summary>
+    /// <returns>What the kernel returned: a result, or a negative error number.</returns>
+    internal long Call(long number, ulong a = 0, ulong b = 0, ulong c = 0)
+    {
+        UserRegisters r = _true;
+        r.Rip = _gadget.SyscallReturn;
+        r.Rsp = _frame;
+        r.Rax = (ulong)number;
+        r.OrigRax = ulong.MaxValue; // not "in a system call": the kernel must not restart anything here
+        r.Rdi = a;
+        r.Rsi = b;
+        r.Rdx = c;
+        Ptrace.SetRegisters(_tid, r);
+        if (!_injecting)
+        {
+            // Only now, when rt_sigreturn(2) lies ahead and would undo it, may the mask change.
+            _injecting = true;
+            Ptrace.SetSignalMask(_tid, AllSignals);
+        }
+        RunToSystemCallStop(); // its entry
+        RunToSystemCallStop(); // its exit
+        Ptrace.GetRegisters(_tid, out UserRegisters after);
+        return (long)after.Rax;
+    }
+
+    private void RunToSystemCallStop()
+    {
+        int status;
+        do
+        {
+            Ptrace.ContinueToSystemCall(_tid);
+            status = Ptrace.Wait(_tid);
+            // Signals are blocked; a stop of the whole process (SIGSTOP) may come in between, and can wait.
+        }
+        while (IsStopped(status) && status >> 16 == Ptrace.EventStop);
+        _atSystemCall = IsStoppedBy(status, Ptrace.SystemCallStop);
+        if (!_atSystemCall)
+            throw new LinuxException($"run a call in thread {_tid}: unexpected state {status:x}", Errno.ESRCH);
+    }
+
+    private void Stop()
+    {
+        Ptrace.Interrupt(_tid);
+        while (true)
+        {
+            int status = Ptrace.Wait(_tid);
+            if (!IsStopped(status))
+                throw new LinuxException($"stop thread {_tid}: it has ended", Errno.ESRCH);
+            int signal = (status >> 8) & 0xff;
+            bool eventStop = status >> 16 == Ptrace.EventStop;
+            if (eventStop && signal == Ptrace.SIGTRAP)
+                return;
+            if (eventStop)
+                throw new LinuxException($"stop thread {_tid}: its process is stopped by signal {signal}", Errno.EBUSY);
+            // A signal came first: deliver it, our interrupt is still pending.
+            Ptrace.Continue(_tid, signal);
+        }
+    }
+
+    private void Prepare(int pid)
+    {
+        Ptrace.GetRegisters(_tid, out _true);
+        _signalMask = Ptrace.GetSignalMask(_tid);
+        byte* xstate = stackalloc byte[MaximumFrame];
+        byte* image = stackalloc byte[MaximumFrame];
+        int length = Ptrace.GetExtendedState(_tid, xstate, MaximumFrame);
+        (ulong address, int size) = SignalFrame.Build(_true, _signalMask, xstate, length, _gadget.Restorer, image, MaximumFrame);
+        // SAFETY of the target: below the red zone nothing of a stopped thread is alive; a fault (no stack there) fails
+        // this write before any register has changed.
+        ProcessMemory.Write(pid, address, image, size);
+        _frame = address;
+    }
+
+    private void CureAndResume()
+    {
+        try
+        {
+            if (_injecting)
+            {
+                if (_atSystemCall)
+                    LeaveSystemCall();
+                Ptrace.SetSignalMask(_tid, _signalMask);
+                // With the true registers, orig_rax included, the kernel restarts the interrupted call by itself.
+                Ptrace.SetRegisters(_tid, _true);
+            }
+            Ptrace.Detach(_tid);
+        }
+        catch (LinuxException e) when (e.Errno == Errno.ESRCH)
+        {
+            // The thread is gone, or was never stopped; there is nothing to cure.
+        }
+    }
+
+    /// <summary>
+    /// From a stop at a system call to one where signals are handled, without an instruction of the thread in between: only on its way
+    /// out of there does the kernel restart the call that was interrupted at first.
+    /// </summary>
+    private void LeaveSystemCall()
+    {
+        Ptrace.Interrupt(_tid);
+        Ptrace.Continue(_tid, 0);
+        if (!IsStopped(Ptrace.Wait(_tid)))
+            throw new LinuxException($"cure thread {_tid}: it has ended", Errno.ESRCH);
+        _atSystemCall = false;
+    }
+
+    private static bool IsStopped(int status) => (status & 0xff) == 0x7f;
+
+    private static bool IsStoppedBy(int status, int signal) => IsStopped(status) && ((status >> 8) & 0xff) == signal;
+}

@@ -1,0 +1,150 @@
+using System.Runtime.InteropServices;
+using System.Text;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Linux;
+
+/// <summary>A connected unix stream socket that can carry descriptors: unix(7).</summary>
+internal sealed unsafe partial class UnixSocket : IDisposable
+{
+    private const int AF_UNIX = 1, SOCK_STREAM = 1, SOCK_CLOEXEC = 0x80000, SOL_SOCKET = 1, SO_PEERCRED = 17, SCM_RIGHTS = 1;
+    private const int MSG_NOSIGNAL = 0x4000, MSG_DONTWAIT = 0x40;
+    private const int PathCapacity = 108;
+
+    private readonly SafeFileHandle _handle;
+
+    private UnixSocket(SafeFileHandle handle) => _handle = handle;
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct MessageHeader
+    {
+        internal void* Name;
+        internal uint NameLength;
+        internal nint* Iov;
+        internal nuint IovLength;
+        internal void* Control;
+        internal nuint ControlLength;
+        internal int Flags;
+    }
+
+    [LibraryImport("libc", EntryPoint = "socket", SetLastError = true)]
+    private static partial int Socket(int domain, int type, int protocol);
+
+    [LibraryImport("libc", EntryPoint = "connect", SetLastError = true)]
+    private static partial int Connect(int fd, void* address, uint length);
+
+    [LibraryImport("libc", EntryPoint = "sendmsg", SetLastError = true)]
+    private static partial nint SendMsg(int fd, MessageHeader* message, int flags);
+
+    [LibraryImport("libc", EntryPoint = "recv", SetLastError = true)]
+    private static partial nint Recv(int fd, void* buffer, nuint length, int flags);
+
+    [LibraryImport("libc", EntryPoint = "getsockopt", SetLastError = true)]
+    private static partial int GetSockOpt(int fd, int level, int name, void* value, uint* length);
+
+    internal int FileDescriptor => (int)_handle.DangerousGetHandle();
+
+    /// <summary>Connects to a listening socket by its path; paths longer than sun_path go through /proc/self/fd.</summary>
+    /// <exception cref="LinuxException">ENOENT, ECONNREFUSED, EACCES: nobody listens there, or not for us.</exception>
+    internal static UnixSocket ConnectTo(string path)
+    {
+        byte[] name = Encoding.UTF8.GetBytes(path);
+        int directory = -1;
+        try
+        {
+            if (name.Length >= PathCapacity)
+            {
+                string full = Path.GetFullPath(path);
+                directory = Libc.Open(Path.GetDirectoryName(full)!, Libc.O_RDONLY | Libc.O_CLOEXEC, 0);
+                if (directory < 0)
+                    throw LinuxException.Last($"open the directory of {path}");
+                name = Encoding.UTF8.GetBytes($"/proc/self/fd/{directory}/{Path.GetFileName(full)}");
+                if (name.Length >= PathCapacity)
+                    throw new LinuxException($"connect to {path}: the name is too long", Errno.EINVAL);
+            }
+            int fd = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+            if (fd < 0)
+                throw LinuxException.Last("socket");
+            UnixSocket socket = new(new SafeFileHandle(fd, true));
+            byte* address = stackalloc byte[2 + PathCapacity];
+            new Span<byte>(address, 2 + PathCapacity).Clear();
+            address[0] = AF_UNIX;
+            name.CopyTo(new Span<byte>(address + 2, PathCapacity));
+            if (Connect(fd, address, 2 + PathCapacity) == 0)
+                return socket;
+            LinuxException error = LinuxException.Last($"connect to {path}");
+            socket.Dispose();
+            throw error;
+        }
+        finally
+        {
+            if (directory >= 0)
+                _ = Libc.Close(directory);
+        }
+    }
+
+    /// <summary>The process that called listen(2) on the other end, as the kernel knows it.</summary>
+    internal int PeerPid()
+    {
+        int* credentials = stackalloc int[3];
+        uint length = 3 * sizeof(int);
+        if (GetSockOpt(FileDescriptor, SOL_SOCKET, SO_PEERCRED, credentials, &length) != 0)
+            throw LinuxException.Last("SO_PEERCRED");
+        return credentials[0];
+    }
+
+    /// <summary>Sends all bytes; a descriptor, if given, travels with the first of them.</summary>
+    internal void Send(ReadOnlySpan<byte> data, int descriptor = -1)
+    {
+        fixed (byte* bytes = data)
+        {
+            nint* iov = stackalloc nint[2];
+            // struct cmsghdr: length 8, level 4, type 4, then the descriptor, aligned to 8.
+            ulong* control = stackalloc ulong[3];
+            int done = 0;
+            while (done < data.Length)
+            {
+                iov[0] = (nint)(bytes + done);
+                iov[1] = data.Length - done;
+                MessageHeader message = new() { Iov = iov, IovLength = 1 };
+                if (descriptor >= 0 && done == 0)
+                {
+                    control[0] = 20;
+                    ((int*)control)[2] = SOL_SOCKET;
+                    ((int*)control)[3] = SCM_RIGHTS;
+                    ((int*)control)[4] = descriptor;
+                    message.Control = control;
+                    message.ControlLength = 24;
+                }
+                nint put = SendMsg(FileDescriptor, &message, MSG_NOSIGNAL);
+                if (put >= 0)
+                    done += (int)put;
+                else if (Marshal.GetLastPInvokeError() != Errno.EINTR)
+                    throw LinuxException.Last("send");
+            }
+        }
+    }
+
+    /// <summary>Receives what there is, without waiting.</summary>
+    /// <returns>Bytes received; 0 when the other end has closed; -1 when nothing is there yet.</returns>
+    internal int TryReceive(Span<byte> buffer)
+    {
+        fixed (byte* b = buffer)
+        {
+            while (true)
+            {
+                nint got = Recv(FileDescriptor, b, (nuint)buffer.Length, MSG_DONTWAIT);
+                if (got >= 0)
+                    return (int)got;
+                int errno = Marshal.GetLastPInvokeError();
+                if (errno == Errno.EAGAIN)
+                    return -1;
+                if (errno != Errno.EINTR)
+                    throw new LinuxException("receive", errno);
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _handle.Dispose();
+}

@@ -1,0 +1,125 @@
+using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Linux;
+
+/// <summary>
+/// A userfaultfd context of another process: write protection of its memory and the faults that follow.
+/// See ioctl_userfaultfd(2) and include/uapi/linux/userfaultfd.h.
+/// </summary>
+/// <remarks>
+/// While this handle is the only reference, the death of this process frees the other one: the kernel
+/// unregisters every range and wakes every waiter when the last reference goes.
+/// </remarks>
+internal sealed unsafe partial class Userfaultfd : IDisposable
+{
+    private readonly SafeFileHandle _handle;
+    private readonly int _fd;
+
+    /// <summary>Takes ownership of an open userfaultfd on which UFFDIO_API has not been called.</summary>
+    public Userfaultfd(SafeFileHandle handle)
+    {
+        _handle = handle;
+        _fd = (int)handle.DangerousGetHandle();
+    }
+
+    /// <summary>The descriptor in this process, for poll(2).</summary>
+    public int FileDescriptor => _fd;
+
+    /// <summary>The features the kernel enabled for this context.</summary>
+    public UffdFeatures Features { get; private set; }
+
+    /// <summary>Enables the context with exactly these features; a context can be enabled once.</summary>
+    /// <returns>False when the kernel lacks one of them (EINVAL); fewer may be asked for then.</returns>
+    public bool TryEnable(UffdFeatures features)
+    {
+        UffdioApi api = new() { Api = UffdConstants.Api, Features = (ulong)features };
+        if (Libc.Ioctl(_fd, UffdConstants.UFFDIO_API, &api) == 0)
+        {
+            Features = features;
+            return true;
+        }
+        return Marshal.GetLastPInvokeError() == Errno.EINVAL ? false : throw LinuxException.Last("UFFDIO_API");
+    }
+
+    /// <summary>Registers a range for write-protection faults.</summary>
+    /// <param name="start">First address in the other process, a multiple of the page size.</param>
+    /// <param name="length">Length in bytes, a multiple of the page size.</param>
+    /// <exception cref="LinuxException">EBUSY: another context owns a part of the range; EINVAL: the kind of memory
+    /// cannot be write-protected; ENOMEM: the process is going away.</exception>
+    public void RegisterWriteProtect(ulong start, ulong length)
+    {
+        UffdioRegister register = new() { Start = start, Length = length, Mode = UffdConstants.RegisterModeWp };
+        if (Libc.Ioctl(_fd, UffdConstants.UFFDIO_REGISTER, &register) != 0)
+            throw LinuxException.Last($"UFFDIO_REGISTER {start:x}+{length:x}");
+        // REGISTER is the only truthful answer: WRITEPROTECT on a range that is not ours returns 0.
+        if ((register.Ioctls & (1UL << UffdConstants.WriteProtectNumber)) == 0)
+            throw new LinuxException($"UFFDIO_REGISTER {start:x}+{length:x}: no write protection for this memory", Errno.EINVAL);
+    }
+
+    /// <summary>Gives a range back; faults in it are woken.</summary>
+    /// <returns>False when the range is no longer ours (unmapped, or the process is gone).</returns>
+    public bool TryUnregister(ulong start, ulong length)
+    {
+        UffdioRange range = new() { Start = start, Length = length };
+        return Libc.Ioctl(_fd, UffdConstants.UFFDIO_UNREGISTER, &range) == 0;
+    }
+
+    /// <summary>Write-protects a range.</summary>
+    public void Protect(ulong start, ulong length) => WriteProtect(start, length, UffdConstants.WriteProtectModeWp);
+
+    /// <summary>Lets the guest write to a range again and wakes the threads that wait in it.</summary>
+    /// <param name="start">First address.</param>
+    /// <param name="length">Bytes.</param>
+    /// <param name="whileBusy">Called between attempts while an event (REMOVE, UNMAP) waits to be read: the thread that reads events
+    /// must read it there. Null: another thread does.</param>
+    public void Unprotect(ulong start, ulong length, Action? whileBusy = null) => WriteProtect(start, length, 0, whileBusy);
+
+    private void WriteProtect(ulong start, ulong length, ulong mode, Action? whileBusy = null)
+    {
+        UffdioWriteProtect wp = new() { Start = start, Length = length, Mode = mode };
+        // EAGAIN: the address space is changing under us (a REMOVE or UNMAP event is pending); it passes once the
+        // event has been read.
+        for (int attempt = 0; Libc.Ioctl(_fd, UffdConstants.UFFDIO_WRITEPROTECT, &wp) != 0; attempt++)
+        {
+            int errno = Marshal.GetLastPInvokeError();
+            if (errno == Errno.EINTR)
+                continue;
+            if (errno != Errno.EAGAIN || attempt > 10_000)
+                throw new LinuxException($"UFFDIO_WRITEPROTECT {start:x}+{length:x}", errno);
+            if (whileBusy is null)
+                Thread.Sleep(0);
+            else
+                whileBusy();
+        }
+    }
+
+    /// <summary>Wakes the threads that wait in a range without changing its protection.</summary>
+    public void Wake(ulong start, ulong length)
+    {
+        UffdioRange range = new() { Start = start, Length = length };
+        if (Libc.Ioctl(_fd, UffdConstants.UFFDIO_WAKE, &range) != 0)
+            throw LinuxException.Last($"UFFDIO_WAKE {start:x}+{length:x}");
+    }
+
+    /// <summary>Reads pending messages without waiting.</summary>
+    /// <returns>How many messages were stored, 0 when none is pending.</returns>
+    /// <exception cref="LinuxException">The context is dead, as after the process has ended.</exception>
+    public int Read(UffdMessage* messages, int capacity)
+    {
+        while (true)
+        {
+            nint got = Libc.Read(_fd, messages, (nuint)(capacity * sizeof(UffdMessage)));
+            if (got >= 0)
+                return (int)(got / sizeof(UffdMessage));
+            int errno = Marshal.GetLastPInvokeError();
+            if (errno == Errno.EAGAIN)
+                return 0;
+            if (errno != Errno.EINTR)
+                throw new LinuxException("read userfaultfd", errno);
+        }
+    }
+
+    /// <summary>Closes the context; the kernel unregisters what is left and wakes every waiter.</summary>
+    public void Dispose() => _handle.Dispose();
+}

@@ -1,0 +1,14 @@
+using System.CommandLine;
+using Bgsnap.NodeAgent.Cli;
+
+RootCommand root = new("bgsnap-agent: background snapshots of running QEMU virtual machines.")
+{
+    CaptureCommand.Create(args),
+    SnapshotCommands.Inspect(),
+    SnapshotCommands.Verify(),
+    RestoreCommands.Export(),
+    RestoreCommands.Restore(),
+};
+ParseResult parsed = root.Parse(args);
+int code = parsed.Invoke();
+return parsed.Errors.Count > 0 ? ExitCode.Usage : code;

@@ -1,0 +1,317 @@
+using System.Buffers;
+using System.Diagnostics;
+using System.Text;
+using System.Text.Json;
+using Bgsnap.NodeAgent.Linux;
+
+namespace Bgsnap.NodeAgent.Qmp;
+
+/// <summary>
+/// A client of one QMP socket (docs/interop/qmp-spec in QEMU): one command at a time, events kept in order.
+/// </summary>
+/// <remarks>Belongs to one thread. Reads never block longer than asked, so that a hung QEMU cannot hang us.</remarks>
+public sealed unsafe class QmpClient : IDisposable
+{
+    /// <summary>How long a command may take unless the caller says otherwise.</summary>
+    public static readonly TimeSpan DefaultTimeout = TimeSpan.FromSeconds(20);
+
+    private const int MaximumMessage = 64 << 20;
+    private static readonly string OwnId = $"bgsnap-{Environment.ProcessId}-{Guid.NewGuid():N}";
+    private readonly UnixSocket _socket;
+    private readonly string _path;
+    private readonly Queue<QmpEvent> _events = new();
+    private byte[] _buffer = new byte[64 * 1024];
+    private int _start;
+    private int _end;
+
+    private QmpClient(UnixSocket socket, string path) => (_socket, _path) = (socket, path);
+
+    /// <summary>Connects and leaves the negotiation mode.</summary>
+    /// <param name="path">Path of the unix socket.</param>
+    /// <exception cref="QmpException">Nobody listens there, or whoever listens does not speak QMP, or serves another client at the moment.</exception>
+    public static QmpClient Connect(string path)
+    {
+        UnixSocket socket;
+        try
+        {
+            socket = UnixSocket.ConnectTo(path);
+        }
+        catch (LinuxException e)
+        {
+            throw new QmpException($"QEMU cannot be reached: {e.Message}");
+        }
+        QmpClient client = new(socket, path);
+        try
+        {
+            JsonDocument greeting = client.ReadGreeting();
+            using (greeting)
+            {
+                client.QemuVersion = ReadVersion(greeting.RootElement)
+                    ?? throw new QmpException($"{path} does not speak QMP: its first message is not QEMU's greeting");
+            }
+            client.Execute("qmp_capabilities").Dispose();
+            return client;
+        }
+        catch
+        {
+            client.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>QEMU's version as its greeting said it.</summary>
+    public Version QemuVersion { get; private set; } = new();
+
+    /// <summary>The process that listens on the socket.</summary>
+    public int PeerPid => _socket.PeerPid();
+
+    /// <summary>The socket's descriptor, for poll(2) beside others.</summary>
+    internal int FileDescriptor => _socket.FileDescriptor;
+
+    /// <summary>Runs a command and waits for its answer; events that come meanwhile are kept.</summary>
+    /// <param name="command">Name of the command.</param>
+    /// <param name="arguments">JSON object of its arguments, empty for none.</param>
+    /// <param name="descriptor">A descriptor that travels with it (<c>getfd</c>, <c>add-fd</c>), or -1.</param>
+    /// <param name="timeout">How long to wait, <see cref="DefaultTimeout"/> when null.</param>
+    /// <returns>The answer; its <c>return</c> member is what the command gave. The caller disposes of it.</returns>
+    /// <exception cref="QmpException">The command failed, or QEMU does not answer.</exception>
+    public JsonDocument Execute(string command, string arguments = "", int descriptor = -1, TimeSpan? timeout = null)
+    {
+        Send(command, arguments, descriptor);
+        long deadline = Deadline(timeout ?? DefaultTimeout);
+        while (true)
+        {
+            JsonDocument message = ReadMessage(command, deadline);
+            if (!TakeEvent(message))
+                return Checked(message, command);
+        }
+    }
+
+    /// <summary>Runs a human monitor command.</summary>
+    /// <returns>What the monitor printed.</returns>
+    public string ExecuteHuman(string commandLine)
+    {
+        using JsonDocument answer = Execute("human-monitor-command", QmpJson.Object(("command-line", commandLine)));
+        return answer.RootElement.GetProperty("return").GetString() ?? "";
+    }
+
+    /// <summary>Sends a command without waiting for its answer; take it with <see cref="TryReadAnswer"/>.</summary>
+    public void Send(string command, string arguments = "", int descriptor = -1) =>
+        SendPrepared(Prepare(command, arguments), descriptor);
+
+    /// <summary>The bytes of a command, for <see cref="SendPrepared"/> when every microsecond counts.</summary>
+    /// <remarks>With an id of this process's own: the answer to a command of a client that died goes to whoever connects next.</remarks>
+    public static byte[] Prepare(string command, string arguments = "") => Encoding.UTF8.GetBytes(arguments.Length == 0
+        ? $"{{\"execute\":\"{command}\",\"id\":\"{OwnId}\"}}\n"
+        : $"{{\"execute\":\"{command}\",\"id\":\"{OwnId}\",\"arguments\":{arguments}}}\n");
+
+    /// <summary>Sends bytes made by <see cref="Prepare"/>.</summary>
+    public void SendPrepared(ReadOnlySpan<byte> bytes, int descriptor = -1)
+    {
+        try
+        {
+            _socket.Send(bytes, descriptor);
+        }
+        catch (LinuxException e)
+        {
+            throw new QmpException($"QEMU behind {_path} is gone ({e.Message})");
+        }
+    }
+
+    /// <summary>Takes what has arrived without waiting.</summary>
+    /// <returns>The answer to the command sent last, or null when it is not there yet.</returns>
+    /// <exception cref="QmpException">The command failed, or QEMU is gone.</exception>
+    public JsonDocument? TryReadAnswer(string command)
+    {
+        while (true)
+        {
+            if (!TryParse(out JsonDocument? message))
+            {
+                if (!Receive())
+                    return null;
+                continue;
+            }
+            if (!TakeEvent(message!))
+                return Checked(message!, command);
+        }
+    }
+
+    /// <summary>Takes the events that have arrived so far, oldest first.</summary>
+    public IReadOnlyList<QmpEvent> TakeEvents()
+    {
+        while (true)
+        {
+            if (TryParse(out JsonDocument? message))
+            {
+                if (!TakeEvent(message!))
+                    message!.Dispose();
+                continue;
+            }
+            if (!Receive())
+                break;
+        }
+        QmpEvent[] taken = [.. _events];
+        _events.Clear();
+        return taken;
+    }
+
+    /// <summary>Waits for an event by name; other events stay to be taken.</summary>
+    /// <returns>The event, or null when the time is over.</returns>
+    public QmpEvent? WaitForEvent(string name, TimeSpan timeout)
+    {
+        long deadline = Deadline(timeout);
+        while (true)
+        {
+            foreach (QmpEvent e in _events)
+            {
+                if (e.Name == name)
+                    return e;
+            }
+            if (TryParse(out JsonDocument? message))
+            {
+                if (!TakeEvent(message!))
+                    message!.Dispose();
+            }
+            else if (!Receive() && !WaitReadable(deadline))
+            {
+                return null;
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _socket.Dispose();
+
+    private JsonDocument ReadGreeting()
+    {
+        long deadline = Deadline(TimeSpan.FromSeconds(5));
+        while (true)
+        {
+            if (TryParse(out JsonDocument? message))
+                return message!;
+            if (!Receive() && !WaitReadable(deadline))
+                throw new QmpException($"{_path} gave no QMP greeting within 5 s: it is not a QMP socket, or another client is connected to it");
+        }
+    }
+
+    private static Version? ReadVersion(JsonElement greeting)
+    {
+        try
+        {
+            JsonElement version = greeting.GetProperty("QMP").GetProperty("version").GetProperty("qemu");
+            return new Version(version.GetProperty("major").GetInt32(), version.GetProperty("minor").GetInt32(), version.GetProperty("micro").GetInt32());
+        }
+        catch (Exception e) when (e is KeyNotFoundException or InvalidOperationException or FormatException or ArgumentException)
+        {
+            return null;
+        }
+    }
+
+    private JsonDocument ReadMessage(string command, long deadline)
+    {
+        while (true)
+        {
+            if (TryParse(out JsonDocument? message))
+                return message!;
+            if (!Receive() && !WaitReadable(deadline))
+                throw new QmpException($"QEMU behind {_path} did not answer {command} in time");
+        }
+    }
+
+    private bool TryParse(out JsonDocument? message)
+    {
+        message = null;
+        while (true)
+        {
+            int newline = _buffer.AsSpan(_start, _end - _start).IndexOf((byte)'\n');
+            if (newline < 0)
+                return false;
+            ReadOnlyMemory<byte> line = _buffer.AsMemory(_start, newline);
+            _start += newline + 1;
+            if (line.Span.Trim(" \r\t"u8).IsEmpty)
+                continue;
+            // Parsed from a copy: the document outlives the buffer's content.
+            try
+            {
+                message = JsonDocument.Parse(line.ToArray());
+            }
+            catch (JsonException)
+            {
+                throw new QmpException($"{_path} does not speak QMP: it sent what is not JSON");
+            }
+            if (!IsForAnother(message))
+                return true;
+            message.Dispose();
+            message = null;
+        }
+    }
+
+    /// <summary>An answer to a command that another client sent before it went away.</summary>
+    private static bool IsForAnother(JsonDocument message) =>
+        message.RootElement.ValueKind == JsonValueKind.Object
+        && message.RootElement.TryGetProperty("id", out JsonElement id)
+        && !(id.ValueKind == JsonValueKind.String && id.ValueEquals(OwnId));
+
+    private bool Receive()
+    {
+        if (_start > 0)
+        {
+            _buffer.AsSpan(_start, _end - _start).CopyTo(_buffer);
+            (_start, _end) = (0, _end - _start);
+        }
+        if (_end == _buffer.Length)
+        {
+            if (_buffer.Length >= MaximumMessage)
+                throw new QmpException($"{_path} sent a message of more than {MaximumMessage} bytes");
+            Array.Resize(ref _buffer, _buffer.Length * 2);
+        }
+        int got;
+        try
+        {
+            got = _socket.TryReceive(_buffer.AsSpan(_end));
+        }
+        catch (LinuxException e)
+        {
+            throw new QmpException($"QEMU behind {_path} is gone ({e.Message})");
+        }
+        if (got == 0)
+            throw new QmpException($"QEMU behind {_path} closed the connection: it has ended");
+        if (got < 0)
+            return false;
+        _end += got;
+        return true;
+    }
+
+    private bool WaitReadable(long deadline)
+    {
+        long left = (deadline - Stopwatch.GetTimestamp()) * 1000 / Stopwatch.Frequency;
+        if (left <= 0)
+            return false;
+        PollFd p = new() { Fd = _socket.FileDescriptor, Events = Libc.POLLIN };
+        return Libc.Poll(&p, 1, (int)Math.Min(left + 1, int.MaxValue)) != 0;
+    }
+
+    private bool TakeEvent(JsonDocument message)
+    {
+        if (!message.RootElement.TryGetProperty("event", out JsonElement name))
+            return false;
+        JsonElement time = message.RootElement.GetProperty("timestamp");
+        long stamp = time.GetProperty("seconds").GetInt64() * 1_000_000 + time.GetProperty("microseconds").GetInt64();
+        string data = message.RootElement.TryGetProperty("data", out JsonElement d) ? d.GetRawText() : "";
+        _events.Enqueue(new QmpEvent(name.GetString() ?? "", stamp, data));
+        message.Dispose();
+        return true;
+    }
+
+    private static JsonDocument Checked(JsonDocument message, string command)
+    {
+        if (!message.RootElement.TryGetProperty("error", out JsonElement error))
+            return message;
+        using (message)
+        {
+            throw new QmpException($"{command}: {error.GetProperty("desc").GetString()}", error.GetProperty("class").GetString());
+        }
+    }
+
+    private static long Deadline(TimeSpan timeout) => Stopwatch.GetTimestamp() + (long)(timeout.TotalSeconds * Stopwatch.Frequency);
+}

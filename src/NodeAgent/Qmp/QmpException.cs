@@ -1,0 +1,13 @@
+namespace Bgsnap.NodeAgent.Qmp;
+
+/// <summary>QEMU refused a command, or the conversation with it broke.</summary>
+public sealed class QmpException : Exception
+{
+    /// <summary>Creates the exception.</summary>
+    /// <param name="message">What happened, naming the command.</param>
+    /// <param name="errorClass">QEMU's error class, such as <c>CommandNotFound</c>; null when the conversation broke.</param>
+    public QmpException(string message, string? errorClass = null) : base(message) => ErrorClass = errorClass;
+
+    /// <summary>QEMU's error class (qapi/error.json), null when the conversation itself broke.</summary>
+    public string? ErrorClass { get; }
+}

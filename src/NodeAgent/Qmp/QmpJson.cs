@@ -1,0 +1,34 @@
+using System.Globalization;
+using System.Text;
+using System.Text.Json;
+
+namespace Bgsnap.NodeAgent.Qmp;
+
+/// <summary>Builds the small JSON objects that QMP commands take.</summary>
+public static class QmpJson
+{
+    /// <summary>An object of these members; values are strings, booleans or whole numbers, or text that is JSON already (<see cref="Raw"/>).</summary>
+    public static string Object(params ReadOnlySpan<(string Name, object Value)> members)
+    {
+        StringBuilder json = new("{");
+        foreach ((string name, object value) in members)
+        {
+            if (json.Length > 1)
+                json.Append(',');
+            json.Append('"').Append(JsonEncodedText.Encode(name)).Append("\":");
+            _ = value switch
+            {
+                string s => json.Append('"').Append(JsonEncodedText.Encode(s)).Append('"'),
+                bool b => json.Append(b ? "true" : "false"),
+                int i => json.Append(i.ToString(CultureInfo.InvariantCulture)),
+                long l => json.Append(l.ToString(CultureInfo.InvariantCulture)),
+                Raw r => json.Append(r.Json),
+                _ => throw new ArgumentException($"{value.GetType()} has no QMP form", nameof(members)),
+            };
+        }
+        return json.Append('}').ToString();
+    }
+
+    /// <summary>Text that is JSON already.</summary>
+    public sealed record Raw(string Json);
+}

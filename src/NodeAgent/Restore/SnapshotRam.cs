@@ -1,0 +1,25 @@
+using Bgsnap.NodeAgent.Store;
+using Bgsnap.NodeAgent.Streams;
+
+namespace Bgsnap.NodeAgent.Restore;
+
+/// <summary>A snapshot's memory as the source of a migration stream.</summary>
+internal sealed class SnapshotRam(PageLogReader log) : IRamSource
+{
+    public IReadOnlyList<(string Name, ulong UsedLength)> Blocks { get; } = [.. log.Blocks.Select(b => (b.Name, b.UsedLength))];
+
+    public IGranuleReader CreateReader() => new Reader(log);
+
+    private sealed unsafe class Reader(PageLogReader log) : IGranuleReader
+    {
+        private readonly GranuleDecoder _decoder = new();
+
+        public ushort Read(int block, long granule, byte* destination)
+        {
+            log.ReadGranule(block, granule, destination, _decoder);
+            return log.PageBitmap(block, granule);
+        }
+
+        public void Dispose() => _decoder.Dispose();
+    }
+}

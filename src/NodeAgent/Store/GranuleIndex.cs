@@ -1,0 +1,80 @@
+using Bgsnap.NodeAgent.Linux;
+
+namespace Bgsnap.NodeAgent.Store;
+
+/// <summary>
+/// The entries of every granule of every block, as they stand in the file. Lives in anonymous memory of its own, so parts
+/// of which no granule was stored cost nothing. Distinct granules may be set and read by several threads at once.
+/// </summary>
+public sealed unsafe class GranuleIndex : IDisposable
+{
+    private readonly long[] _first;
+    private GranuleEntry* _entries;
+
+    /// <summary>Makes an index in which every granule is zero.</summary>
+    /// <exception cref="ArgumentException">The blocks break the format's limits.</exception>
+    /// <exception cref="LinuxException">No address space.</exception>
+    public GranuleIndex(IReadOnlyList<RamBlockLayout> blocks)
+    {
+        ArgumentNullException.ThrowIfNull(blocks);
+        if (RamBlockLayout.Problem(blocks) is { } problem) throw new ArgumentException(problem, nameof(blocks));
+        _first = new long[blocks.Count];
+        for (int i = 0; i < blocks.Count; i++)
+        {
+            _first[i] = Count;
+            Count += SnapshotFormat.GranuleCount(blocks[i].UsedLength);
+        }
+        ByteLength = SnapshotFormat.Align(Count * SnapshotFormat.EntrySize);
+        // An index without granules still needs an address: one page.
+        _entries = (GranuleEntry*)FileSyscalls.MapAnonymous(MappedLength);
+    }
+
+    /// <summary>Granules of all blocks.</summary>
+    public long Count { get; }
+
+    /// <summary>Bytes in the file: the entries, padded with zeros to a multiple of 4096.</summary>
+    public long ByteLength { get; }
+
+    /// <summary>The bytes as in the file; valid until disposed.</summary>
+    internal byte* Bytes => (byte*)Live;
+
+    private nuint MappedLength => (nuint)Math.Max(ByteLength, SnapshotFormat.Alignment);
+
+    private GranuleEntry* Live
+    {
+        get
+        {
+            ObjectDisposedException.ThrowIf(_entries is null, this);
+            return _entries;
+        }
+    }
+
+    /// <summary>Number of the first granule of a block (its position in header order).</summary>
+    public long FirstGranule(int block) => _first[block];
+
+    /// <summary>Sets a granule's entry.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">No such granule.</exception>
+    public void Set(long granule, GranuleEntry e)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((ulong)granule, (ulong)Count, nameof(granule));
+        // SAFETY: below Count, checked above; the mapping holds Count entries until Dispose.
+        Live[granule] = e;
+    }
+
+    /// <summary>A granule's entry; all zero until set.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">No such granule.</exception>
+    public GranuleEntry Get(long granule)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((ulong)granule, (ulong)Count, nameof(granule));
+        // SAFETY: as in Set.
+        return Live[granule];
+    }
+
+    /// <summary>Frees the memory. No other thread may still use the index.</summary>
+    public void Dispose()
+    {
+        if (_entries is null) return;
+        FileSyscalls.Unmap((byte*)_entries, MappedLength);
+        _entries = null;
+    }
+}

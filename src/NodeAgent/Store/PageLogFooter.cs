@@ -1,0 +1,90 @@
+using System.Buffers.Binary;
+using System.IO.Hashing;
+
+namespace Bgsnap.NodeAgent.Store;
+
+/// <summary>The last 4096 bytes of a page log: they bind header and index together.</summary>
+/// <param name="IndexOffset">First byte of the index, a multiple of 4096.</param>
+/// <param name="IndexLength">Its bytes with padding, a multiple of 4096.</param>
+/// <param name="IndexChecksum">XXH3-64 of those bytes.</param>
+/// <param name="HeaderChecksum">The header's checksum again.</param>
+/// <param name="Id">The snapshot's id again.</param>
+/// <param name="StoredGranules">Granules of which something is stored.</param>
+/// <param name="StoredPages">Pages stored.</param>
+/// <param name="ZeroPages">Pages not stored.</param>
+/// <param name="StoredBytes">Sum of all stored lengths.</param>
+public sealed record PageLogFooter(
+    long IndexOffset, long IndexLength, ulong IndexChecksum, ulong HeaderChecksum, Guid Id,
+    long StoredGranules, long StoredPages, long ZeroPages, long StoredBytes)
+{
+    /// <summary>Bytes of the footer.</summary>
+    public const int Size = SnapshotFormat.Alignment;
+
+    private const int FieldsEnd = 96, ChecksumOffset = Size - 8;
+
+    private static ReadOnlySpan<byte> Magic => "BGSNPEND"u8;
+
+    /// <summary>The form of a footer's checksum in the manifest: it vouches for every byte of the page log.</summary>
+    internal static string ManifestChecksum(ReadOnlySpan<byte> page)
+    {
+        UInt128 hash = XxHash128.HashToUInt128(page);
+        return $"bgsnplog:{(ulong)(hash >> 64):x16}{(ulong)hash:x16}";
+    }
+
+    internal void Write(Span<byte> page)
+    {
+        page.Clear();
+        Magic.CopyTo(page);
+        BinaryPrimitives.WriteInt32LittleEndian(page[8..], SnapshotFormat.Version);
+        BinaryPrimitives.WriteInt64LittleEndian(page[16..], IndexOffset);
+        BinaryPrimitives.WriteInt64LittleEndian(page[24..], IndexLength);
+        BinaryPrimitives.WriteUInt64LittleEndian(page[32..], IndexChecksum);
+        BinaryPrimitives.WriteUInt64LittleEndian(page[40..], HeaderChecksum);
+        Id.TryWriteBytes(page[48..], bigEndian: true, out _);
+        BinaryPrimitives.WriteInt64LittleEndian(page[64..], StoredGranules);
+        BinaryPrimitives.WriteInt64LittleEndian(page[72..], StoredPages);
+        BinaryPrimitives.WriteInt64LittleEndian(page[80..], ZeroPages);
+        BinaryPrimitives.WriteInt64LittleEndian(page[88..], StoredBytes);
+        BinaryPrimitives.WriteUInt64LittleEndian(page[ChecksumOffset..], XxHash3.HashToUInt64(page[..ChecksumOffset]));
+    }
+
+    /// <summary>Checks and reads the footer that stands at <paramref name="offset"/>, on its own.</summary>
+    /// <exception cref="SnapshotCorruptException">It is damaged, or no footer of this version.</exception>
+    internal static PageLogFooter Read(ReadOnlySpan<byte> page, string file, long offset)
+    {
+        if (!page.StartsWith(Magic))
+            throw new SnapshotCorruptException(file, offset, "no footer at the end: the file is cut off, or was never finished");
+        if (XxHash3.HashToUInt64(page[..ChecksumOffset]) != BinaryPrimitives.ReadUInt64LittleEndian(page[ChecksumOffset..]))
+            throw new SnapshotCorruptException(file, offset + ChecksumOffset, "the footer's checksum is wrong");
+        int version = BinaryPrimitives.ReadInt32LittleEndian(page[8..]);
+        if (version != SnapshotFormat.Version)
+            throw new SnapshotCorruptException(file, offset + 8, $"version {version} is not {SnapshotFormat.Version}, the one this program reads");
+        if (BinaryPrimitives.ReadInt32LittleEndian(page[12..]) != 0 || page[FieldsEnd..ChecksumOffset].ContainsAnyExcept((byte)0))
+            throw new SnapshotCorruptException(file, offset + 12, "reserved bytes of the footer are not zero");
+        return new PageLogFooter(
+            BinaryPrimitives.ReadInt64LittleEndian(page[16..]),
+            BinaryPrimitives.ReadInt64LittleEndian(page[24..]),
+            BinaryPrimitives.ReadUInt64LittleEndian(page[32..]),
+            BinaryPrimitives.ReadUInt64LittleEndian(page[40..]),
+            new Guid(page.Slice(48, 16), bigEndian: true),
+            BinaryPrimitives.ReadInt64LittleEndian(page[64..]),
+            BinaryPrimitives.ReadInt64LittleEndian(page[72..]),
+            BinaryPrimitives.ReadInt64LittleEndian(page[80..]),
+            BinaryPrimitives.ReadInt64LittleEndian(page[88..]));
+    }
+
+    /// <summary>Checks the footer against header and file size; afterwards offset and length may be used.</summary>
+    /// <exception cref="SnapshotCorruptException">They do not belong together.</exception>
+    internal void CheckAgainst(PageLogHeader header, string file, long fileSize)
+    {
+        long at = fileSize - Size;
+        if (HeaderChecksum != header.Checksum) throw new SnapshotCorruptException(file, at + 40, "the footer belongs to another header");
+        if (Id != header.Id) throw new SnapshotCorruptException(file, at + 48, "the footer belongs to another snapshot");
+        long expected = SnapshotFormat.Align(header.TotalGranules * SnapshotFormat.EntrySize);
+        if (IndexLength != expected) throw new SnapshotCorruptException(file, at + 24, $"index length {IndexLength} is not {expected}");
+        // Written as a comparison with the one possible value: nothing is added to a number from the file.
+        if (IndexOffset != at - IndexLength || IndexOffset < header.Length)
+            throw new SnapshotCorruptException(file, at + 16, $"index offset {IndexOffset} is not {at - IndexLength}, just before the footer");
+        if (at > SnapshotFormat.MaxOffset) throw new SnapshotCorruptException(file, SnapshotFormat.MaxOffset, "the file is longer than offsets reach");
+    }
+}

@@ -1,0 +1,211 @@
+using System.IO.Hashing;
+using System.Runtime.InteropServices;
+using Bgsnap.NodeAgent.Linux;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Store;
+
+/// <summary>What was written.</summary>
+/// <param name="FileSize">Bytes of the file.</param>
+/// <param name="Granules">Granules of all blocks.</param>
+/// <param name="StoredGranules">Granules of which something is stored.</param>
+/// <param name="StoredPages">Pages stored.</param>
+/// <param name="ZeroPages">Pages not stored.</param>
+/// <param name="StoredBytes">Sum of all stored lengths.</param>
+/// <param name="Checksum">For the manifest: <c>bgsnplog:</c> and 32 hex digits.</param>
+public sealed record PageLogSummary(
+    long FileSize, long Granules, long StoredGranules, long StoredPages, long ZeroPages, long StoredBytes, string Checksum);
+
+/// <summary>
+/// Writes the file <c>memory</c>: header at once, runs in any order from any thread, index and footer at the end.
+/// A failed write ends it: <see cref="Finish"/> then refuses, so a log with a gap is never called complete.
+/// </summary>
+public sealed unsafe class PageLogWriter : IDisposable
+{
+    private readonly SafeFileHandle _file;
+    private readonly string _path;
+    private readonly IReadOnlyList<RamBlockLayout> _blocks;
+    private readonly Guid _id;
+    private readonly int _headerLength;
+    private readonly ulong _headerChecksum;
+    private long _next;       // first byte not reserved
+    private long _written;    // bytes of runs written
+    private long _runs;       // runs reserved
+    private volatile bool _direct;
+    private volatile bool _failed;
+    private bool _finished;
+
+    internal PageLogWriter(SafeFileHandle file, string path, IReadOnlyList<RamBlockLayout> blocks, PageCompression compression, Guid id)
+    {
+        (_file, _path, _blocks, _id) = (file, path, blocks, id);
+        byte[] header = PageLogHeader.Write(id, compression, blocks);
+        _headerLength = header.Length;
+        _headerChecksum = XxHash3.HashToUInt64(header.AsSpan(0, header.Length - 8));
+        // Set on the open file rather than at open: with O_CREAT a refused O_DIRECT would leave the new file behind.
+        _direct = FileSyscalls.TrySetDirect(file, direct: true);
+        byte* aligned = (byte*)NativeMemory.AlignedAlloc((nuint)header.Length, SnapshotFormat.Alignment);
+        try
+        {
+            header.CopyTo(new Span<byte>(aligned, header.Length));
+            Write(aligned, (nuint)header.Length, 0);
+        }
+        finally
+        {
+            NativeMemory.AlignedFree(aligned);
+        }
+        _next = header.Length;
+    }
+
+    /// <summary>The file is written with O_DIRECT, past the page cache; else the file system does not take it.</summary>
+    public bool Direct => _direct;
+
+    /// <summary>Creates the file (mode 0600; it must not exist) and writes the header.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="blocks">RAM blocks in index order; at most 4096, at most 16 TiB in sum.</param>
+    /// <param name="compression">Recorded in the header; the granules are encoded by the callers.</param>
+    /// <param name="id">Snapshot id.</param>
+    /// <exception cref="ArgumentException">The blocks break the format's limits.</exception>
+    /// <exception cref="LinuxException">The file exists, or cannot be written.</exception>
+    public static PageLogWriter Create(string path, IReadOnlyList<RamBlockLayout> blocks, PageCompression compression, Guid id) =>
+        CreateIn(null, path, path, blocks, compression, id);
+
+    internal static PageLogWriter CreateIn(
+        SafeFileHandle? directory, string name, string display, IReadOnlyList<RamBlockLayout> blocks, PageCompression compression, Guid id)
+    {
+        ArgumentNullException.ThrowIfNull(blocks);
+        const int Flags = FileSyscalls.O_RDWR | FileSyscalls.O_CREAT | FileSyscalls.O_EXCL | FileSyscalls.O_NOFOLLOW;
+        SafeFileHandle file = FileSyscalls.OpenAt(directory, name, Flags, 0x180 /* 0600 */, display);
+        try
+        {
+            return new PageLogWriter(file, display, blocks, compression, id);
+        }
+        catch
+        {
+            file.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Takes the place of a new run. Thread-safe. The run must be filled up to less than 4096 bytes before its end.</summary>
+    /// <param name="length">Bytes, a positive multiple of 4096.</param>
+    /// <returns>Its offset in the file, for the entries and <see cref="WriteRun"/>.</returns>
+    public long Reserve(int length)
+    {
+        if (length <= 0 || length % SnapshotFormat.Alignment != 0) throw new ArgumentOutOfRangeException(nameof(length));
+        Interlocked.Increment(ref _runs);
+        return Interlocked.Add(ref _next, length) - length;
+    }
+
+    /// <summary>Writes all of a reserved run. Thread-safe for distinct runs; each is written once.</summary>
+    /// <param name="data">At a 4096-byte boundary; stored bytes one granule after another, zeros up to the end.</param>
+    /// <param name="length">The reserved length.</param>
+    /// <param name="offset">What <see cref="Reserve"/> returned.</param>
+    /// <exception cref="LinuxException">The write failed; a full volume says so.</exception>
+    public void WriteRun(byte* data, int length, long offset)
+    {
+        if (length <= 0 || length % SnapshotFormat.Alignment != 0) throw new ArgumentOutOfRangeException(nameof(length));
+        if ((nuint)data % SnapshotFormat.Alignment != 0) throw new ArgumentException("not at a 4096-byte boundary", nameof(data));
+        if (offset < _headerLength || offset % SnapshotFormat.Alignment != 0 || offset > Volatile.Read(ref _next) - length)
+            throw new ArgumentOutOfRangeException(nameof(offset));
+        Write(data, (nuint)length, offset);
+        Interlocked.Add(ref _written, length);
+    }
+
+    /// <summary>Writes index and footer and makes the file durable. All runs must be written and all entries set.</summary>
+    /// <exception cref="InvalidOperationException">A write failed before, a reserved run was not written, or an entry points
+    /// outside the runs.</exception>
+    /// <exception cref="LinuxException">A write or fsync failed.</exception>
+    public PageLogSummary Finish(GranuleIndex index)
+    {
+        ArgumentNullException.ThrowIfNull(index);
+        if (_failed || _finished) throw new InvalidOperationException($"{_path}: {(_failed ? "a write failed" : "already finished")}");
+        if (index.Count != RamBlockLayout.TotalGranules(_blocks)) throw new ArgumentException("the index is of other blocks", nameof(index));
+        if (_next - _headerLength != _written)
+            throw new InvalidOperationException($"{_path}: {_next - _headerLength} bytes of runs were reserved, {_written} written");
+        _finished = true;
+
+        PageLogFooter footer = Count(index);
+        // Each run may end in less than 4096 bytes of padding: more or less than that is data lost or used twice.
+        if (footer.StoredBytes > _written || _written - footer.StoredBytes > _runs * (SnapshotFormat.Alignment - 1L))
+            throw new InvalidOperationException($"{_path}: {_runs} runs of {_written} bytes do not hold {footer.StoredBytes} stored bytes");
+        WriteIndex(index, footer.IndexOffset);
+        byte* page = (byte*)NativeMemory.AlignedAlloc(PageLogFooter.Size, SnapshotFormat.Alignment);
+        try
+        {
+            var span = new Span<byte>(page, PageLogFooter.Size);
+            footer.Write(span);
+            Write(page, PageLogFooter.Size, footer.IndexOffset + footer.IndexLength);
+            FileSyscalls.Sync(_file, _path);
+            return new PageLogSummary(
+                footer.IndexOffset + footer.IndexLength + PageLogFooter.Size, index.Count, footer.StoredGranules,
+                footer.StoredPages, footer.ZeroPages, footer.StoredBytes, PageLogFooter.ManifestChecksum(span));
+        }
+        finally
+        {
+            NativeMemory.AlignedFree(page);
+        }
+    }
+
+    /// <summary>Closes the file. Without <see cref="Finish"/> it stays incomplete.</summary>
+    public void Dispose() => _file.Dispose();
+
+    private PageLogFooter Count(GranuleIndex index)
+    {
+        long granules = 0, pages = 0, bytes = 0, allPages = 0;
+        for (int b = 0; b < _blocks.Count; b++)
+        {
+            ulong used = _blocks[b].UsedLength;
+            allPages += (long)(used / SnapshotFormat.PageSize);
+            for (long g = 0, first = index.FirstGranule(b); g < SnapshotFormat.GranuleCount(used); g++)
+            {
+                GranuleEntry e = index.Get(first + g);
+                if (e.IsZero) continue;
+                if (e.Problem(SnapshotFormat.GranuleLength(used, g), _headerLength, _next) is { } problem)
+                    throw new InvalidOperationException($"{_path}: granule {g} of {_blocks[b].Name}: {problem}");
+                granules++;
+                pages += e.PageCount;
+                bytes += e.StoredLength;
+            }
+        }
+        // SAFETY: the index owns ByteLength bytes until it is disposed, which is after this call.
+        var hash = new XxHash3();
+        for (long at = 0; at < index.ByteLength; at += IndexPart)
+            hash.Append(new ReadOnlySpan<byte>(index.Bytes + at, (int)Math.Min(IndexPart, index.ByteLength - at)));
+        return new PageLogFooter(
+            _next, index.ByteLength, hash.GetCurrentHashAsUInt64(), _headerChecksum, _id, granules, pages, allPages - pages, bytes);
+    }
+
+    private const int IndexPart = 1 << 20;
+
+    // Zero parts stay holes: the index of a mostly empty machine takes no space.
+    private void WriteIndex(GranuleIndex index, long offset)
+    {
+        for (long at = 0; at < index.ByteLength;)
+        {
+            long start = at;
+            while (at < index.ByteLength && at - start < IndexPart && !ZeroPages.IsZero(index.Bytes + at)) at += SnapshotFormat.Alignment;
+            if (at > start) Write(index.Bytes + start, (nuint)(at - start), offset + start);
+            else at += SnapshotFormat.Alignment;
+        }
+    }
+
+    private void Write(byte* data, nuint length, long offset)
+    {
+        try
+        {
+            FileSyscalls.WriteAll(_file, data, length, offset, _path);
+        }
+        catch (LinuxException e) when (e.Errno == FileSyscalls.EINVAL && _direct)
+        {
+            // Some file systems take the flag and not the write (larger alignment, a remainder after a short write).
+            _direct = false;
+            _ = FileSyscalls.TrySetDirect(_file, direct: false);
+            Write(data, length, offset);
+        }
+        catch
+        {
+            _failed = true;
+            throw;
+        }
+    }
+}

@@ -1,0 +1,127 @@
+using System.Text.RegularExpressions;
+using Bgsnap.NodeAgent.Linux;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Store;
+
+/// <summary>
+/// Hidden directories in which snapshots grow, named <c>.&lt;name&gt;.partial-&lt;boot&gt;-&lt;random&gt;</c>. Their owner holds
+/// an flock on the directory itself, which the kernel drops with the process.
+/// </summary>
+/// <remarks>
+/// On a network file system that lock may be known to this node only, hence the first 8 digits of the kernel's boot id in
+/// the name: a directory of this boot is judged by its lock, one of another boot (another node, or this one before a
+/// restart), or where there are no such locks, only after an hour in which none of its files changed. Taking one from a living owner even so would make its
+/// capture fail, never succeed with less: its commit finds the files gone.
+/// </remarks>
+internal static partial class PartialDirectory
+{
+    /// <summary>Bytes that the hidden name is longer than the final one.</summary>
+    public const int NameOverhead = 1 + 9 + 8 + 1 + 16;
+
+    private static readonly TimeSpan Silence = TimeSpan.FromHours(1);
+
+    [GeneratedRegex(@"^\..+\.partial-(?<boot>[0-9a-f]{8})-[0-9a-f]{16}$", RegexOptions.CultureInvariant | RegexOptions.Singleline)]
+    private static partial Regex Pattern { get; }
+
+    /// <summary>Makes and locks a new one.</summary>
+    /// <param name="parent">Where.</param>
+    /// <param name="name">The final name.</param>
+    /// <param name="boot">This boot's digits, see <see cref="BootDigits"/>.</param>
+    public static (SafeFileHandle Handle, string Name) Create(SafeFileHandle parent, string name, string boot)
+    {
+        // Between mkdir and lock a sweep by another process may take it for a leftover: then once more.
+        for (int attempt = 0; ; attempt++)
+        {
+            string partial = $".{name}.partial-{boot}-{NewDigits()}";
+            FileSyscalls.MakeDirectory(parent, partial, 0x1c0 /* 0700 */);
+            SafeFileHandle? handle = null;
+            try
+            {
+                handle = SnapshotFiles.OpenDirectory(parent, partial);
+                _ = FileSyscalls.TryLock(handle);
+                if (FileSyscalls.TryStatus(parent, partial) is { } status && status.IsSameFile(FileSyscalls.Status(handle, partial)))
+                    return (handle, partial);
+            }
+            catch (LinuxException e) when (e.Errno == FileSyscalls.ENOENT)
+            {
+            }
+            catch
+            {
+                handle?.Dispose();
+                throw;
+            }
+            handle?.Dispose();
+            if (attempt == 10) throw new LinuxException($"{partial} is removed by somebody else again and again", FileSyscalls.ENOENT);
+        }
+    }
+
+    /// <summary>Removes the leftovers whose owner is gone; what cannot be removed is left for the next time.</summary>
+    /// <returns>Names removed.</returns>
+    public static List<string> Sweep(SafeFileHandle parent, string boot, DateTimeOffset now)
+    {
+        var removed = new List<string>();
+        foreach (string name in SnapshotFiles.Names(parent))
+        {
+            if (Pattern.Match(name) is not { Success: true } match) continue;
+            try
+            {
+                using SafeFileHandle handle = SnapshotFiles.OpenDirectory(parent, name);
+                int denied = FileSyscalls.TryLock(handle);
+                if (denied == FileSyscalls.EAGAIN) continue;
+                // Its owner may have committed between our open and our lock: then the name is gone and we hold a snapshot.
+                if (FileSyscalls.TryStatus(parent, name) is not { } status || !status.IsSameFile(FileSyscalls.Status(handle, name))) continue;
+                bool lockTells = denied == 0 && match.Groups["boot"].Value == boot;
+                if (!lockTells && now - LastChange(handle) < Silence) continue;
+                if (Remove(parent, name)) removed.Add(name);
+            }
+            catch (LinuxException)
+            {
+                // Taken by another sweep, or not ours to read.
+            }
+        }
+        return removed;
+    }
+
+    /// <summary>Removes a directory of at most two levels, following nothing. False: something stayed.</summary>
+    public static bool Remove(SafeFileHandle parent, string name) => Remove(parent, name, depth: 2);
+
+    /// <summary>The first 8 hex digits of the kernel's boot id: the same for all processes of a node until it restarts.</summary>
+    public static string BootDigits() => File.ReadAllText("/proc/sys/kernel/random/boot_id")[..8];
+
+    private static bool Remove(SafeFileHandle parent, string name, int depth)
+    {
+        try
+        {
+            using SafeFileHandle directory = SnapshotFiles.OpenDirectory(parent, name);
+            foreach (string entry in SnapshotFiles.Names(directory))
+            {
+                int errno = FileSyscalls.TryUnlink(directory, entry, 0);
+                if (errno == FileSyscalls.EISDIR && depth > 1) _ = Remove(directory, entry, depth - 1);
+            }
+        }
+        catch (LinuxException)
+        {
+            return false;
+        }
+        return FileSyscalls.TryUnlink(parent, name, FileSyscalls.AT_REMOVEDIR) == 0;
+    }
+
+    private static DateTimeOffset LastChange(SafeFileHandle directory)
+    {
+        long seconds = FileSyscalls.Status(directory, "directory").ModifiedSeconds;
+        foreach (string file in SnapshotFiles.List(directory, static _ => { }))
+        {
+            seconds = Math.Max(seconds, SnapshotFiles.Within(
+                directory, file, static (d, n) => FileSyscalls.TryStatus(d, n)?.ModifiedSeconds ?? 0));
+        }
+        return DateTimeOffset.FromUnixTimeSeconds(Math.Clamp(seconds, 0, DateTimeOffset.MaxValue.ToUnixTimeSeconds()));
+    }
+
+    private static string NewDigits()
+    {
+        Span<byte> random = stackalloc byte[8];
+        Guid.NewGuid().ToByteArray().AsSpan(8).CopyTo(random);
+        return Convert.ToHexStringLower(random);
+    }
+}

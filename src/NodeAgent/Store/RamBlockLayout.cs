@@ -1,0 +1,57 @@
+using System.Numerics;
+using System.Text;
+
+namespace Bgsnap.NodeAgent.Store;
+
+/// <summary>One RAM block of the machine.</summary>
+/// <param name="Name">QEMU's idstr, such as <c>pc.ram</c>; 1 to 255 bytes of UTF-8.</param>
+/// <param name="UsedLength">Bytes in use, a multiple of 4096.</param>
+/// <param name="HostPageSize">Bytes of a host page under it: 4096, or a huge page's size; a power of two.</param>
+public sealed record RamBlockLayout(string Name, ulong UsedLength, uint HostPageSize)
+{
+    // Throws on what is not UTF-16: such a name cannot have come from QEMU.
+    internal static readonly UTF8Encoding StrictUtf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
+
+    /// <summary>What keeps these blocks from being one machine's RAM, or null. The same rules bind writer and reader.</summary>
+    internal static string? Problem(IReadOnlyList<RamBlockLayout> blocks)
+    {
+        if (blocks.Count > SnapshotFormat.MaxBlocks) return $"{blocks.Count} blocks are more than {SnapshotFormat.MaxBlocks}";
+        var names = new HashSet<string>(StringComparer.Ordinal);
+        ulong total = 0;
+        foreach (RamBlockLayout block in blocks)
+        {
+            if (NameProblem(block.Name) is { } problem) return problem;
+            if (!names.Add(block.Name)) return $"block {block.Name} appears twice";
+            if (block.UsedLength % SnapshotFormat.PageSize != 0)
+                return $"block {block.Name}: used length {block.UsedLength} is no multiple of {SnapshotFormat.PageSize}";
+            // Each is checked before it is added, so the sum cannot wrap.
+            if (block.UsedLength > SnapshotFormat.MaxTotalRam || (total += block.UsedLength) > SnapshotFormat.MaxTotalRam)
+                return $"block {block.Name}: total length is above {SnapshotFormat.MaxTotalRam} bytes";
+            if (block.HostPageSize < SnapshotFormat.PageSize || !BitOperations.IsPow2(block.HostPageSize))
+                return $"block {block.Name}: host page size {block.HostPageSize} is none";
+        }
+        return null;
+    }
+
+    /// <summary>Granules of all blocks; call only after <see cref="Problem"/> said null.</summary>
+    internal static long TotalGranules(IReadOnlyList<RamBlockLayout> blocks)
+    {
+        long total = 0;
+        foreach (RamBlockLayout block in blocks) total += SnapshotFormat.GranuleCount(block.UsedLength);
+        return total;
+    }
+
+    private static string? NameProblem(string name)
+    {
+        try
+        {
+            int length = StrictUtf8.GetByteCount(name);
+            if (length is < 1 or > SnapshotFormat.MaxBlockName) return $"a block name of {length} bytes";
+        }
+        catch (EncoderFallbackException)
+        {
+            return "a block name is not UTF-8";
+        }
+        return name.Contains('\0', StringComparison.Ordinal) ? "a block name holds a NUL" : null;
+    }
+}

@@ -1,0 +1,77 @@
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Store;
+
+/// <summary>A finished snapshot, opened for reading. Nothing in it is trusted before its check.</summary>
+public sealed class SnapshotDirectory : IDisposable
+{
+    private readonly SafeFileHandle _directory;
+
+    private SnapshotDirectory(SafeFileHandle directory, string path, Manifest manifest) =>
+        (_directory, Path, Manifest) = (directory, path, manifest);
+
+    /// <summary>The directory, as given.</summary>
+    public string Path { get; }
+
+    /// <summary>The checked manifest.</summary>
+    public Manifest Manifest { get; }
+
+    /// <summary>The file with the device state. Its content is checked by <see cref="ReadDeviceState"/> only.</summary>
+    public string DeviceStatePath => Display(SnapshotFormat.DeviceStateFileName);
+
+    /// <summary>Opens a snapshot and reads its manifest.</summary>
+    /// <exception cref="SnapshotCorruptException">The manifest is damaged or not understood.</exception>
+    /// <exception cref="Linux.LinuxException">No such directory, or no access.</exception>
+    public static SnapshotDirectory Open(string dir)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(dir);
+        SafeFileHandle directory = SnapshotFiles.OpenDirectory(null, dir);
+        try
+        {
+            string display = System.IO.Path.Join(dir, SnapshotFormat.ManifestFileName);
+            byte[] bytes = SnapshotFiles.ReadSmall(directory, SnapshotFormat.ManifestFileName, display, SnapshotFormat.MaxManifestSize);
+            return new SnapshotDirectory(directory, dir, ManifestJson.Read(bytes, display));
+        }
+        catch
+        {
+            directory.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Opens the page log and checks that it is the one that the manifest describes.</summary>
+    /// <exception cref="SnapshotCorruptException">It is damaged or another one.</exception>
+    /// <exception cref="Linux.LinuxException">It cannot be read.</exception>
+    public PageLogReader OpenMemory()
+    {
+        ManifestFile file = Listed(SnapshotFormat.MemoryFileName);
+        string display = Display(SnapshotFormat.MemoryFileName);
+        PageLogReader log = PageLogReader.OpenIn(
+            _directory, SnapshotFormat.MemoryFileName, display, new PageLogExpectation(Manifest.Id, file.Size, file.Checksum));
+        if (ManifestMemory.Problem(Manifest, log.Header, log.Footer) is not { } problem) return log;
+        log.Dispose();
+        throw new SnapshotCorruptException(display, 0, problem);
+    }
+
+    /// <summary>The device state, as QEMU wrote it, checked against the manifest. At most 1 GiB.</summary>
+    /// <exception cref="SnapshotCorruptException">It is damaged or too long.</exception>
+    /// <exception cref="Linux.LinuxException">It cannot be read.</exception>
+    public byte[] ReadDeviceState()
+    {
+        ManifestFile file = Listed(SnapshotFormat.DeviceStateFileName);
+        byte[] bytes = SnapshotFiles.ReadSmall(_directory, SnapshotFormat.DeviceStateFileName, DeviceStatePath, SnapshotFormat.MaxDeviceStateSize);
+        if (bytes.Length != file.Size)
+            throw new SnapshotCorruptException(DeviceStatePath, Math.Min(bytes.Length, file.Size), $"the file has {bytes.Length} bytes, the manifest says {file.Size}");
+        return $"sha256:{Sha256.HexOf(bytes)}" == file.Checksum
+            ? bytes
+            : throw new SnapshotCorruptException(DeviceStatePath, 0, "the file's checksum is not the manifest's");
+    }
+
+    /// <summary>Closes the directory; readers that were opened stay usable.</summary>
+    public void Dispose() => _directory.Dispose();
+
+    private ManifestFile Listed(string name) => Manifest.Files.FirstOrDefault(f => f.Name == name)
+        ?? throw new SnapshotCorruptException(Display(SnapshotFormat.ManifestFileName), 0, $"{name} is not listed");
+
+    private string Display(string name) => System.IO.Path.Join(Path, name);
+}

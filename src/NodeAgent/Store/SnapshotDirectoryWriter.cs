@@ -1,0 +1,201 @@
+using Bgsnap.NodeAgent.Linux;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Store;
+
+/// <summary>
+/// A snapshot directory in the making. Everything is written in a hidden sibling of the final directory;
+/// <see cref="Commit"/> makes all of it durable and gives it its name in one step. Before that nothing exists, after it
+/// everything does. Disposing without commit removes it, and what a killed process leaves the next <see cref="Begin"/>
+/// in the same place removes.
+/// </summary>
+public sealed unsafe class SnapshotDirectoryWriter : IDisposable
+{
+    private const uint FileMode = 0x180 /* 0600 */, DirectoryMode = 0x1c0 /* 0700 */;
+
+    private readonly SafeFileHandle _parent;
+    private readonly SafeFileHandle _directory;
+    private readonly string _partialName;
+    private readonly string _finalName;
+    private bool _tried;
+    private bool _committed;
+
+    private SnapshotDirectoryWriter(SafeFileHandle parent, string parentPath, SafeFileHandle directory, string partialName, string finalName)
+    {
+        (_parent, _directory, _partialName, _finalName) = (parent, directory, partialName, finalName);
+        Path = System.IO.Path.Join(parentPath, partialName);
+        FinalPath = System.IO.Path.Join(parentPath, finalName);
+    }
+
+    /// <summary>The hidden directory.</summary>
+    public string Path { get; }
+
+    /// <summary>The directory after <see cref="Commit"/>.</summary>
+    public string FinalPath { get; }
+
+    /// <summary>Names of the leftovers of dead captures that <see cref="Begin"/> removed.</summary>
+    public IReadOnlyList<string> SweptLeftovers { get; private init; } = [];
+
+    /// <summary>Starts a snapshot. Its parent must exist; the path to it may lead through links, all below it may not.</summary>
+    /// <param name="outputDir">The directory to make.</param>
+    /// <exception cref="ArgumentException">No name, a hidden one, or one above 220 bytes.</exception>
+    /// <exception cref="LinuxException">EEXIST: something has that name, nothing was written; others: no access.</exception>
+    public static SnapshotDirectoryWriter Begin(string outputDir)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(outputDir);
+        string path = System.IO.Path.TrimEndingDirectorySeparator(outputDir);
+        string name = System.IO.Path.GetFileName(path);
+        if (name.Length == 0 || name[0] == '.' || System.Text.Encoding.UTF8.GetByteCount(name) > 255 - PartialDirectory.NameOverhead)
+            throw new ArgumentException($"{outputDir}: the last part must be a name of 1 to 220 bytes that does not begin with a dot", nameof(outputDir));
+        string parentPath = System.IO.Path.GetDirectoryName(path) is { Length: > 0 } p ? p : ".";
+
+        SafeFileHandle parent = SnapshotFiles.OpenDirectory(null, parentPath);
+        try
+        {
+            if (FileSyscalls.TryStatus(parent, name) is not null)
+                throw new LinuxException($"{outputDir}: refused, nothing was written", FileSyscalls.EEXIST);
+            string boot = PartialDirectory.BootDigits();
+            List<string> swept = PartialDirectory.Sweep(parent, boot, DateTimeOffset.UtcNow);
+            (SafeFileHandle directory, string partial) = PartialDirectory.Create(parent, name, boot);
+            return new SnapshotDirectoryWriter(parent, parentPath, directory, partial, name) { SweptLeftovers = swept };
+        }
+        catch
+        {
+            parent.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Removes what dead captures left in a directory, as <see cref="Begin"/> does. Living ones are spared.</summary>
+    /// <param name="parentDir">The directory in which snapshots are made.</param>
+    /// <returns>Names removed.</returns>
+    /// <exception cref="LinuxException">The directory cannot be opened.</exception>
+    public static IReadOnlyList<string> SweepLeftovers(string parentDir)
+    {
+        using SafeFileHandle parent = SnapshotFiles.OpenDirectory(null, parentDir);
+        return PartialDirectory.Sweep(parent, PartialDirectory.BootDigits(), DateTimeOffset.UtcNow);
+    }
+
+    /// <summary>Creates the page log. Finish and dispose it before <see cref="Commit"/>.</summary>
+    /// <inheritdoc cref="PageLogWriter.Create"/>
+    public PageLogWriter CreateMemory(IReadOnlyList<RamBlockLayout> blocks, PageCompression compression, Guid id) =>
+        PageLogWriter.CreateIn(_directory, SnapshotFormat.MemoryFileName, Display(SnapshotFormat.MemoryFileName), blocks, compression, id);
+
+    /// <summary>Creates a file (mode 0600) and returns it write-only, as QEMU wants it in an fdset. QEMU may write through
+    /// its own copy of the descriptor; all writing must be over before <see cref="Commit"/>.</summary>
+    /// <param name="name"><c>device-state</c>, or <c>disks/…</c>, whose folder is made when needed.</param>
+    /// <exception cref="ArgumentException">Not a name for a file of a snapshot.</exception>
+    /// <exception cref="LinuxException">It exists, or cannot be made.</exception>
+    public SafeFileHandle CreateFile(string name)
+    {
+        ArgumentNullException.ThrowIfNull(name);
+        if (!ManifestJson.IsFileName(name)) throw new ArgumentException($"{name} is no file of a snapshot", nameof(name));
+        int slash = name.IndexOf('/', StringComparison.Ordinal);
+        if (slash > 0 && FileSyscalls.TryStatus(_directory, name[..slash]) is null)
+            FileSyscalls.MakeDirectory(_directory, name[..slash], DirectoryMode);
+        return SnapshotFiles.Within(_directory, name, (d, n) => Create(d, n, Display(name)));
+    }
+
+    /// <summary>Checks that manifest and page log fit, makes everything durable and names it.</summary>
+    /// <param name="manifest">Its <see cref="Manifest.Files"/> may be empty: files that are not listed are, with their
+    /// checksum; an entry that is (a large disk already hashed) is taken over, its size checked.</param>
+    /// <returns>The manifest as written.</returns>
+    /// <exception cref="InvalidOperationException">Committed before, or a file is missing or of the wrong size.</exception>
+    /// <exception cref="SnapshotCorruptException">The page log does not read back, or is not what the manifest says.</exception>
+    /// <exception cref="LinuxException">EEXIST: the final name was taken meanwhile; others: I/O. Dispose then removes all.</exception>
+    public Manifest Commit(Manifest manifest)
+    {
+        ArgumentNullException.ThrowIfNull(manifest);
+        if (_tried) throw new InvalidOperationException($"{FinalPath}: commit was already called");
+        _tried = true;
+        List<string> files = SnapshotFiles.List(_directory, odd => throw new InvalidOperationException($"{Display(odd)} is no file"));
+        manifest = manifest with { Files = Describe(files, manifest) };
+        if (ManifestJson.Problem(manifest) is { } problem) throw new ArgumentException(problem, nameof(manifest));
+
+        WriteManifest(ManifestJson.Write(manifest));
+        foreach (string folder in files.Where(f => f.Contains('/', StringComparison.Ordinal)).Select(f => f.Split('/')[0]).Distinct())
+        {
+            using SafeFileHandle inner = SnapshotFiles.OpenDirectory(_directory, folder);
+            FileSyscalls.Sync(inner, Display(folder));
+        }
+        FileSyscalls.Sync(_directory, Path);
+        FileSyscalls.RenameNoReplaceIn(_parent, _partialName, _finalName);
+        try
+        {
+            FileSyscalls.Sync(_parent, FinalPath);
+        }
+        catch
+        {
+            // The name might not survive a crash: then it must not be there now either.
+            TryTakeBack();
+            throw;
+        }
+        _committed = true;
+        return manifest;
+    }
+
+    /// <summary>Without a commit: removes what was written. Never throws for that; the next capture sweeps the rest.</summary>
+    public void Dispose()
+    {
+        if (_directory.IsClosed) return;
+        if (!_committed) _ = PartialDirectory.Remove(_parent, _partialName);
+        // Last, since it drops the lock.
+        _directory.Dispose();
+        _parent.Dispose();
+    }
+
+    private void TryTakeBack()
+    {
+        try
+        {
+            FileSyscalls.RenameNoReplaceIn(_parent, _finalName, _partialName);
+        }
+        catch (LinuxException)
+        {
+            // The first error is the one to tell; what stands there is complete, only perhaps not durable.
+        }
+    }
+
+    private List<ManifestFile> Describe(List<string> files, Manifest manifest)
+    {
+        foreach (string needed in (ReadOnlySpan<string>)[SnapshotFormat.MemoryFileName, SnapshotFormat.DeviceStateFileName])
+            if (!files.Contains(needed)) throw new InvalidOperationException($"{Display(needed)} was not written");
+        if (manifest.Files.FirstOrDefault(f => !files.Contains(f.Name)) is { } gone)
+            throw new InvalidOperationException($"{Display(gone.Name)} was not written");
+
+        var described = new List<ManifestFile>();
+        foreach (string name in files)
+        {
+            using SafeFileHandle file = SnapshotFiles.OpenRead(_directory, name, Display(name), out long size);
+            // Before it is hashed, so that what cannot be stored is not called written.
+            FileSyscalls.Sync(file, Display(name));
+            if (name == SnapshotFormat.MemoryFileName)
+            {
+                using PageLogReader log = PageLogReader.OpenIn(_directory, name, Display(name), new PageLogExpectation(manifest.Id, size));
+                if (ManifestMemory.Problem(manifest, log.Header, log.Footer) is { } problem)
+                    throw new SnapshotCorruptException(Display(name), 0, problem);
+                described.Add(new ManifestFile(name, size, log.Checksum));
+                continue;
+            }
+            ManifestFile? given = manifest.Files.FirstOrDefault(f => f.Name == name);
+            if (given is not null && given.Size != size)
+                throw new InvalidOperationException($"{Display(name)} has {size} bytes, not {given.Size}");
+            described.Add(given ?? new ManifestFile(name, size, SnapshotFiles.Checksum(file, size, Display(name))));
+        }
+        return described;
+    }
+
+    private void WriteManifest(byte[] bytes)
+    {
+        string display = Display(SnapshotFormat.ManifestFileName);
+        using SafeFileHandle file = Create(_directory, SnapshotFormat.ManifestFileName, display);
+        // SAFETY: pinned for the call, written within its length.
+        fixed (byte* p = bytes) FileSyscalls.WriteAll(file, p, (nuint)bytes.Length, 0, display);
+        FileSyscalls.Sync(file, display);
+    }
+
+    private static SafeFileHandle Create(SafeFileHandle directory, string name, string display) => FileSyscalls.OpenAt(
+        directory, name, FileSyscalls.O_WRONLY | FileSyscalls.O_CREAT | FileSyscalls.O_EXCL | FileSyscalls.O_NOFOLLOW, FileMode, display);
+
+    private string Display(string name) => System.IO.Path.Join(Path, name);
+}

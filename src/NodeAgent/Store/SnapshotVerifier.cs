@@ -1,0 +1,86 @@
+using Bgsnap.NodeAgent.Linux;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Store;
+
+/// <summary>Reads every byte of a snapshot, checks every checksum and structure, and decodes every granule.</summary>
+public static class SnapshotVerifier
+{
+    /// <summary>Verifies a snapshot. Whatever the files hold, or fail to, comes back in the report.</summary>
+    /// <param name="dir">The snapshot's directory.</param>
+    /// <param name="progress">Told now and then.</param>
+    public static VerifyReport Verify(string dir, IProgress<VerifyProgress>? progress = null)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(dir);
+        var report = new VerifyReport();
+        Guard(report, "", () =>
+        {
+            using SafeFileHandle directory = SnapshotFiles.OpenDirectory(null, dir);
+            Guard(report, SnapshotFormat.ManifestFileName, () => ReadManifest(directory, report));
+            Guard(report, "", () => CheckNames(directory, report));
+            // Without a manifest the page log still proves itself; the other files have nothing to be compared with.
+            Guard(report, SnapshotFormat.MemoryFileName, () => PageLogVerifier.Verify(directory, report, progress));
+            foreach (ManifestFile file in report.Manifest?.Files ?? [])
+            {
+                if (file.Name != SnapshotFormat.MemoryFileName)
+                    Guard(report, file.Name, () => CheckFile(directory, file, report, progress));
+            }
+        });
+        return report;
+    }
+
+    /// <summary>Runs a step; what it throws for bad content becomes a problem of <paramref name="file"/>.</summary>
+    internal static void Guard(VerifyReport report, string file, Action step)
+    {
+        try
+        {
+            step();
+        }
+        catch (SnapshotCorruptException e)
+        {
+            report.Add(file, e.Offset, e.Problem);
+        }
+        catch (Exception e) when (e is LinuxException or IOException or UnauthorizedAccessException)
+        {
+            report.Add(file, 0, e.Message);
+        }
+    }
+
+    private static void ReadManifest(SafeFileHandle directory, VerifyReport report)
+    {
+        const string Name = SnapshotFormat.ManifestFileName;
+        byte[] bytes = SnapshotFiles.ReadSmall(directory, Name, Name, SnapshotFormat.MaxManifestSize);
+        report.BytesRead += bytes.Length;
+        report.Manifest = ManifestJson.Read(bytes, Name);
+        foreach (string needed in (ReadOnlySpan<string>)[SnapshotFormat.MemoryFileName, SnapshotFormat.DeviceStateFileName])
+            if (report.Manifest.Files.All(f => f.Name != needed)) report.Add(Name, 0, $"{needed} is not listed");
+        foreach (ManifestDisk disk in report.Manifest.Disks)
+            if (report.Manifest.Files.All(f => f.Name != disk.File)) report.Add(Name, 0, $"{disk.File} of disk {disk.Name} is not listed");
+    }
+
+    // A file that no checksum covers is not part of the snapshot, and must not pass as if it were.
+    private static void CheckNames(SafeFileHandle directory, VerifyReport report)
+    {
+        if (report.Manifest is null) return;
+        var listed = report.Manifest.Files.Select(f => f.Name).Append(SnapshotFormat.ManifestFileName).ToHashSet(StringComparer.Ordinal);
+        List<string> files = SnapshotFiles.List(directory, odd => report.Add(odd, 0, "neither a file nor a folder of files"));
+        // NFS keeps removed files that are still open under such names.
+        foreach (string file in files.Where(f => !listed.Contains(f) && !Path.GetFileName(f).StartsWith(".nfs", StringComparison.Ordinal)))
+            report.Add(file, 0, "the manifest does not list this file");
+    }
+
+    private static void CheckFile(SafeFileHandle directory, ManifestFile file, VerifyReport report, IProgress<VerifyProgress>? progress)
+    {
+        using SafeFileHandle handle = SnapshotFiles.OpenRead(directory, file.Name, file.Name, out long size);
+        if (size != file.Size)
+        {
+            report.Add(file.Name, Math.Min(size, file.Size), $"the file has {size} bytes, the manifest says {file.Size}");
+            return;
+        }
+        if (file.Name == SnapshotFormat.DeviceStateFileName && size > SnapshotFormat.MaxDeviceStateSize)
+            report.Add(file.Name, SnapshotFormat.MaxDeviceStateSize, "the device state is too long");
+        string checksum = SnapshotFiles.Checksum(handle, size, file.Name, done => progress?.Report(new VerifyProgress(file.Name, done, size)));
+        report.BytesRead += size;
+        if (checksum != file.Checksum) report.Add(file.Name, 0, $"the file's checksum is {checksum}, the manifest says {file.Checksum}");
+    }
+}

@@ -1,0 +1,49 @@
+namespace Bgsnap.NodeAgent.Store;
+
+/// <summary>Something wrong in a snapshot.</summary>
+/// <param name="File">File within the snapshot; empty for the directory itself.</param>
+/// <param name="Offset">Byte offset in it, ≥ 0.</param>
+/// <param name="Message">What is wrong there.</param>
+public sealed record VerifyProblem(string File, long Offset, string Message)
+{
+    /// <inheritdoc/>
+    public override string ToString() => $"{File}: at byte {Offset}: {Message}";
+}
+
+/// <summary>How far a verification is.</summary>
+/// <param name="File">The file being read.</param>
+/// <param name="DoneBytes">Bytes of it that were read.</param>
+/// <param name="TotalBytes">Its bytes.</param>
+public readonly record struct VerifyProgress(string File, long DoneBytes, long TotalBytes);
+
+/// <summary>What a verification found.</summary>
+public sealed class VerifyReport
+{
+    /// <summary>Problems beyond this many are counted, not kept.</summary>
+    public const int MaxProblems = 1000;
+
+    private readonly List<VerifyProblem> _problems = [];
+
+    /// <summary>What is wrong, in the order found; the first <see cref="MaxProblems"/>.</summary>
+    public IReadOnlyList<VerifyProblem> Problems => _problems;
+
+    /// <summary>All problems, kept or not.</summary>
+    public long ProblemCount { get; private set; }
+
+    /// <summary>Every byte of every file is as it was written.</summary>
+    public bool IsSound => ProblemCount == 0;
+
+    /// <summary>The manifest, if it could be read.</summary>
+    public Manifest? Manifest { get; internal set; }
+
+    /// <summary>Stored granules that were decoded and found right.</summary>
+    public long GoodGranules { get; internal set; }
+
+    /// <summary>Bytes read.</summary>
+    public long BytesRead { get; internal set; }
+
+    internal void Add(string file, long offset, string message)
+    {
+        if (ProblemCount++ < MaxProblems) _problems.Add(new VerifyProblem(file, offset, message));
+    }
+}

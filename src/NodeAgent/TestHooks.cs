@@ -1,0 +1,44 @@
+using System.Globalization;
+using Bgsnap.NodeAgent.Linux;
+
+namespace Bgsnap.NodeAgent;
+
+/// <summary>
+/// Points at which a test lets the agent die or stop. Set by <c>BGSNAP_TEST_HOOK=action:point:count</c>, for example
+/// <c>kill:ptrace:7</c> (SIGKILL to ourselves after the seventh ptrace call); without the variable each point costs one comparison.
+/// </summary>
+/// <remarks>Whoever can set a variable for a process can end it anyway, so this gives nobody a new power.</remarks>
+internal static class TestHooks
+{
+    private const int SIGKILL = 9, SIGSTOP = 19;
+    private static readonly string? Point;
+    private static readonly string? Action;
+    private static readonly int Count;
+    private static int _seen;
+
+    static TestHooks()
+    {
+        // The parent of a capture watches and cleans up; what a test breaks is the process that captures.
+        if (!Environment.GetCommandLineArgs().Contains("--worker"))
+            return;
+        string[]? parts = Environment.GetEnvironmentVariable("BGSNAP_TEST_HOOK")?.Split(':');
+        if (parts is not { Length: >= 2 })
+            return;
+        (Action, Point) = (parts[0], parts[1]);
+        Count = parts.Length > 2 ? int.Parse(parts[2], CultureInfo.InvariantCulture) : 1;
+    }
+
+    /// <summary>True when the hook asks for <paramref name="action"/> at <paramref name="point"/> (for points that change behaviour).</summary>
+    internal static bool Is(string action, string point) => Action == action && Point == point;
+
+    /// <summary>Marks that a point has been passed.</summary>
+    internal static void After(string point)
+    {
+        if (Point is null || Point != point || Interlocked.Increment(ref _seen) != Count)
+            return;
+        if (Action == "kill")
+            _ = Libc.Kill(Environment.ProcessId, SIGKILL);
+        else if (Action == "stop")
+            _ = Libc.Kill(Environment.ProcessId, SIGSTOP);
+    }
+}

@@ -1,0 +1,79 @@
+using System.Text.Json;
+using Bgsnap.NodeAgent.Qmp;
+
+namespace Bgsnap.NodeAgent.Vm;
+
+/// <summary>Refuses, with the reason, a machine that cannot be captured truly (DESIGN section 9).</summary>
+internal static class Preflight
+{
+    private static readonly (string Prefix, string Why)[] Refused =
+    [
+        ("vfio-", "its DMA writes to guest memory past any write protection"),
+        ("vhost-user-", "its other process writes to guest memory past any write protection"),
+        ("virtio-mem", "it plugs and unplugs memory at any moment"),
+        ("vhost-vdpa", "its DMA writes to guest memory past any write protection"),
+    ];
+
+    private static readonly string[] BusyMigration = ["setup", "active", "pre-switchover", "device", "postcopy-active", "postcopy-paused", "postcopy-recover", "wait-unplug", "cancelling", "colo"];
+
+    /// <returns>True when a balloon hands back free pages at any moment: harmless for anonymous memory, where each discard is announced.</returns>
+    internal static bool Check(QmpClient qmp)
+    {
+        CheckStatus(qmp);
+        CheckMigration(qmp);
+        bool reports = false;
+        foreach (string path in (ReadOnlySpan<string>)["/machine/peripheral", "/machine/peripheral-anon", "/machine/unattached"])
+            reports |= CheckDevices(qmp, path);
+        return reports;
+    }
+
+    private static void CheckStatus(QmpClient qmp)
+    {
+        using JsonDocument answer = qmp.Execute("query-status");
+        string status = answer.RootElement.GetProperty("return").GetProperty("status").GetString() ?? "";
+        if (status is not ("running" or "paused" or "suspended"))
+            throw new CaptureRefusedException("GuestNotRunning", $"the guest's state is '{status}': only a running, paused or suspended guest can be captured");
+    }
+
+    private static void CheckMigration(QmpClient qmp)
+    {
+        using JsonDocument answer = qmp.Execute("query-migrate");
+        JsonElement info = answer.RootElement.GetProperty("return");
+        if (info.TryGetProperty("status", out JsonElement status) && BusyMigration.Contains(status.GetString()))
+            throw new CaptureRefusedException("MigrationActive", $"a migration of this guest is under way ({status.GetString()}); try again when it has ended");
+        if (info.TryGetProperty("blocked-reasons", out JsonElement reasons) && reasons.ValueKind == JsonValueKind.Array && reasons.GetArrayLength() > 0)
+            throw new CaptureRefusedException("NotMigratable", $"QEMU cannot save this machine: {string.Join("; ", reasons.EnumerateArray().Select(r => r.GetString()))}");
+    }
+
+    private static bool CheckDevices(QmpClient qmp, string path)
+    {
+        bool reportsFreePages = false;
+        using JsonDocument answer = qmp.Execute("qom-list", QmpJson.Object(("path", path)));
+        foreach (JsonElement child in answer.RootElement.GetProperty("return").EnumerateArray())
+        {
+            string type = child.GetProperty("type").GetString() ?? "";
+            if (!type.StartsWith("child<", StringComparison.Ordinal))
+                continue;
+            type = type["child<".Length..^1];
+            string name = child.GetProperty("name").GetString() ?? "";
+            foreach ((string prefix, string why) in Refused)
+            {
+                if (type.StartsWith(prefix, StringComparison.Ordinal))
+                    throw new CaptureRefusedException("DeviceUnsupported", $"device {path}/{name} ({type}) cannot be captured: {why}; remove it from the VM");
+            }
+            if (type.StartsWith("virtio-balloon", StringComparison.Ordinal))
+                reportsFreePages |= ReportsFreePages(qmp, $"{path}/{name}");
+        }
+        return reportsFreePages;
+    }
+
+    private static bool ReportsFreePages(QmpClient qmp, string path)
+    {
+        using JsonDocument answer = qmp.Execute("qom-list", QmpJson.Object(("path", path)));
+        bool reports = answer.RootElement.GetProperty("return").EnumerateArray().Any(p => p.GetProperty("name").GetString() == "free-page-reporting");
+        if (!reports)
+            return false;
+        using JsonDocument value = qmp.Execute("qom-get", QmpJson.Object(("path", path), ("property", "free-page-reporting")));
+        return value.RootElement.GetProperty("return").GetBoolean();
+    }
+}

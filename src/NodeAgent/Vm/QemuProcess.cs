@@ -1,0 +1,49 @@
+using System.Text;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Qmp;
+
+namespace Bgsnap.NodeAgent.Vm;
+
+/// <summary>A running QEMU: its process and who it says it is.</summary>
+/// <param name="Pid">Process id, in our pid namespace.</param>
+/// <param name="Name">The VM's name (<c>-name guest=</c>), empty when it has none.</param>
+/// <param name="Uuid">The VM's UUID.</param>
+/// <param name="MachineType">Versioned machine type, such as <c>pc-i440fx-7.2</c>.</param>
+/// <param name="QemuVersion">Such as <c>7.2.22</c>.</param>
+/// <param name="Arguments">QEMU's command line.</param>
+public sealed record QemuProcess(int Pid, string Name, string Uuid, string MachineType, string QemuVersion, IReadOnlyList<string> Arguments)
+{
+    /// <summary>Identifies the QEMU behind a QMP connection.</summary>
+    /// <param name="qmp">The connection.</param>
+    /// <param name="pid">The process, or 0 to take the socket's peer.</param>
+    /// <exception cref="CaptureRefusedException">The process is not visible here, or is not the QEMU behind the socket.</exception>
+    public static QemuProcess Identify(QmpClient qmp, int pid = 0)
+    {
+        int peer = qmp.PeerPid;
+        if (pid == 0)
+            pid = peer;
+        if (pid == 0)
+            throw new CaptureRefusedException("ProcessNotFound", "the process behind the QMP socket lives in a pid namespace that is not visible here; name it with --pid, or run where the host's processes are visible (hostPID)");
+        string[] arguments;
+        try
+        {
+            arguments = Encoding.UTF8.GetString(File.ReadAllBytes($"/proc/{pid}/cmdline")).TrimEnd('\0').Split('\0');
+        }
+        catch (IOException)
+        {
+            throw new CaptureRefusedException("ProcessNotFound", $"there is no process {pid} here");
+        }
+        string type;
+        using (var answer = qmp.Execute("qom-get", QmpJson.Object(("path", "/machine"), ("property", "type"))))
+            type = answer.RootElement.GetProperty("return").GetString() ?? "";
+        const string suffix = "-machine";
+        if (type.EndsWith(suffix, StringComparison.Ordinal))
+            type = type[..^suffix.Length];
+        using var name = qmp.Execute("query-name");
+        using var uuid = qmp.Execute("query-uuid");
+        return new QemuProcess(pid,
+            name.RootElement.GetProperty("return").TryGetProperty("name", out var n) ? n.GetString() ?? "" : "",
+            uuid.RootElement.GetProperty("return").GetProperty("UUID").GetString() ?? "",
+            type, qmp.QemuVersion.ToString(), arguments);
+    }
+}

@@ -1,0 +1,46 @@
+using Bgsnap.NodeAgent.Linux;
+
+namespace Bgsnap.NodeAgent.Vm;
+
+/// <summary>What a RAM block's memory is to the kernel, which decides how it is read and in what units it is released.</summary>
+public enum RamKind
+{
+    /// <summary>Private anonymous memory, with or without transparent huge pages.</summary>
+    Anonymous,
+    /// <summary>A shared mapping of a memfd or tmpfs file: read through the file.</summary>
+    SharedMemory,
+    /// <summary>A shared mapping of hugetlbfs: read through the file, released in whole huge pages.</summary>
+    SharedHugetlb,
+    /// <summary>A private mapping of a tmpfs file or memfd.</summary>
+    PrivateMemory,
+    /// <summary>A private mapping of hugetlbfs, as <c>memory-backend-file,mem-path=/dev/hugepages</c> makes it.</summary>
+    PrivateHugetlb,
+}
+
+/// <summary>A line of HMP <c>info ramblock</c> (ram_block_format() in QEMU's physmem.c).</summary>
+/// <param name="Name">QEMU's id of the block, such as <c>pc.ram</c>.</param>
+/// <param name="PageSize">Page size of its memory on the host, bytes.</param>
+/// <param name="Offset">Its ram_addr_t, bytes.</param>
+/// <param name="UsedLength">Bytes in use, what a migration carries.</param>
+/// <param name="MaxLength">Bytes reserved.</param>
+/// <param name="HostAddress">Address in QEMU, 0 where QEMU is older than 8.0 and does not say.</param>
+public sealed record RamBlockLine(string Name, uint PageSize, ulong Offset, ulong UsedLength, ulong MaxLength, ulong HostAddress);
+
+/// <summary>A RAM block of a running QEMU, found in its address space.</summary>
+/// <param name="Name">QEMU's id of the block.</param>
+/// <param name="HostAddress">Where it begins in QEMU's address space.</param>
+/// <param name="UsedLength">Bytes in use, a multiple of 4096.</param>
+/// <param name="PageSize">Page size of its memory on the host, bytes.</param>
+/// <param name="Kind">What its memory is.</param>
+/// <param name="Mapping">The mapping that holds it.</param>
+public sealed record RamBlock(string Name, ulong HostAddress, ulong UsedLength, uint PageSize, RamKind Kind, MemoryMapping Mapping)
+{
+    /// <summary>The memory belongs to hugetlbfs.</summary>
+    public bool IsHugetlb => Kind is RamKind.SharedHugetlb or RamKind.PrivateHugetlb;
+
+    /// <summary>The memory is read through its file, which never populates a page.</summary>
+    public bool IsReadThroughFile => Kind is RamKind.SharedMemory or RamKind.SharedHugetlb;
+
+    /// <summary>Offset of the block's first byte in its file.</summary>
+    public ulong FileOffset => Mapping.Offset + (HostAddress - Mapping.Start);
+}

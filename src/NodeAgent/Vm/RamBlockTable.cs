@@ -1,0 +1,90 @@
+using System.Globalization;
+using System.Text.RegularExpressions;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Qmp;
+
+namespace Bgsnap.NodeAgent.Vm;
+
+/// <summary>Finds every RAM block of a QEMU in its address space, or refuses; it never guesses.</summary>
+public static partial class RamBlockTable
+{
+    private const int MaximumBlocks = 4096;
+
+    /// <summary>Asks QEMU for its blocks and looks each of them up in the process.</summary>
+    /// <exception cref="CaptureRefusedException">A block cannot be placed beyond doubt, or its memory is of a kind that
+    /// cannot be captured.</exception>
+    public static IReadOnlyList<RamBlock> Read(QmpClient qmp, int pid)
+    {
+        List<RamBlockLine> lines = Parse(qmp.ExecuteHuman("info ramblock"));
+        IReadOnlyList<MemoryMapping> maps = MemoryMapping.Read(pid);
+        if (lines.Exists(l => l.HostAddress == 0))
+            lines = RamBlockFinder.AddHostAddresses(qmp, pid, maps, lines);
+        return [.. lines.Select(l => Place(l, pid, maps))];
+    }
+
+    /// <summary>Parses the table of <c>info ramblock</c>. Blocks without a name are not migratable and are left out.</summary>
+    /// <exception cref="CaptureRefusedException">The text is not such a table.</exception>
+    public static List<RamBlockLine> Parse(string text)
+    {
+        List<RamBlockLine> blocks = [];
+        foreach (string line in text.Split('\n', StringSplitOptions.RemoveEmptyEntries).Skip(1))
+        {
+            Match m = Row().Match(line.TrimEnd('\r', ' '));
+            if (!m.Success)
+                throw new CaptureRefusedException("RamBlocksUnknown", $"QEMU's 'info ramblock' has a line that is not understood: '{line.Trim()}'");
+            string name = m.Groups["name"].Value.Trim();
+            if (name.Length == 0)
+                continue;
+            blocks.Add(new RamBlockLine(name, PageSize(m.Groups["page"].Value, m.Groups["unit"].Value), Hex(m, "offset"),
+                Hex(m, "used"), Hex(m, "total"), m.Groups["hva"].Success ? Hex(m, "hva") : 0));
+        }
+        if (blocks.DistinctBy(b => b.Name).Count() != blocks.Count)
+            throw new CaptureRefusedException("RamBlocksUnknown", "QEMU's 'info ramblock' lists two blocks of the same name");
+        if (blocks.Count is 0 or > MaximumBlocks)
+            throw new CaptureRefusedException("RamBlocksUnknown", $"QEMU's 'info ramblock' lists {blocks.Count} blocks");
+        return blocks;
+    }
+
+    private static RamBlock Place(RamBlockLine line, int pid, IReadOnlyList<MemoryMapping> maps)
+    {
+        ulong end = line.HostAddress + line.UsedLength;
+        if (end <= line.HostAddress)
+            throw new CaptureRefusedException("RamBlocksUnknown", $"RAM block {line.Name} cannot have {line.UsedLength} bytes at {line.HostAddress:x}");
+        MemoryMapping first = maps.LastOrDefault(m => m.Start <= line.HostAddress && m.End > line.HostAddress)
+            ?? throw new CaptureRefusedException("RamBlocksUnknown", $"RAM block {line.Name} at {line.HostAddress:x} is not mapped in process {pid}");
+        ulong covered = first.End;
+        foreach (MemoryMapping m in maps.Where(m => m.Start >= first.End && m.Start < end))
+        {
+            if (m.Start != covered || m.Inode != first.Inode || m.IsShared != first.IsShared || !m.IsWritable)
+                break;
+            covered = m.End;
+        }
+        if (covered < end || !first.IsWritable)
+            throw new CaptureRefusedException("RamBlocksUnknown", $"RAM block {line.Name} ({line.UsedLength} bytes at {line.HostAddress:x}) is not one writable mapping in process {pid}");
+        if (line.PageSize > 2 << 20)
+            throw new CaptureRefusedException("PageSizeUnsupported", $"RAM block {line.Name} has pages of {line.PageSize >> 20} MiB: the guest would wait for a whole page to be copied at its first write; give the VM 2 MiB huge pages");
+        if (line.UsedLength % 4096 != 0 || line.HostAddress % 4096 != 0)
+            throw new CaptureRefusedException("RamBlocksUnknown", $"RAM block {line.Name} is not made of whole pages");
+        return new RamBlock(line.Name, line.HostAddress, line.UsedLength, line.PageSize, KindOf(line, first), first);
+    }
+
+    private static RamKind KindOf(RamBlockLine line, MemoryMapping m) => (m.Inode, m.IsShared, line.PageSize > 4096) switch
+    {
+        (0, false, false) => RamKind.Anonymous,
+        (_, true, true) => RamKind.SharedHugetlb,
+        (_, false, true) => RamKind.PrivateHugetlb,
+        (_, true, false) => RamKind.SharedMemory,
+        (_, false, false) => RamKind.PrivateMemory,
+    };
+
+    private static ulong Hex(Match m, string group) => ulong.Parse(m.Groups[group].ValueSpan, NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+
+    private static uint PageSize(string number, string unit)
+    {
+        uint scale = unit switch { "B" => 1, "KiB" => 1 << 10, "MiB" => 1 << 20, "GiB" => 1 << 30, _ => 0 };
+        return scale * (uint)double.Parse(number, CultureInfo.InvariantCulture);
+    }
+
+    [GeneratedRegex(@"^\s*(?<name>.*?)\s+(?<page>\d{1,9}(?:\.\d{1,9})?) (?<unit>B|KiB|MiB|GiB)\s+0x(?<offset>[0-9a-f]{1,16}) 0x(?<used>[0-9a-f]{1,16}) 0x(?<total>[0-9a-f]{1,16})(?: 0x(?<hva>[0-9a-f]{1,16})\s+r[ow])?$")]
+    private static partial Regex Row();
+}
