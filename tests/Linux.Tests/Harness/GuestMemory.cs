@@ -1,0 +1,27 @@
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.Linux.Tests.Harness;
+
+/// <summary>Guest physical memory, read and written behind QEMU's back through /proc/PID/mem.</summary>
+public sealed class GuestMemory : IDisposable
+{
+    private readonly SafeFileHandle _memory;
+
+    internal GuestMemory(int pid, long hostAddress, long length)
+    {
+        _memory = File.OpenHandle($"/proc/{pid}/mem", FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite);
+        HostAddress = hostAddress;
+        Length = length;
+    }
+
+    /// <summary>Where guest physical address 0 is in QEMU.</summary>
+    public long HostAddress { get; }
+
+    public long Length { get; }
+
+    public int Read(long offset, Span<byte> buffer) => RandomAccess.Read(_memory, buffer, HostAddress + offset);
+
+    public void Write(long offset, ReadOnlySpan<byte> bytes) => RandomAccess.Write(_memory, bytes, HostAddress + offset);
+
+    public void Dispose() => _memory.Dispose();
+}

@@ -1,0 +1,35 @@
+using System.Globalization;
+
+namespace Bgsnap.Linux.Tests.Harness;
+
+/// <summary>
+/// A machine's temporary directory. Its name holds our pid, so that the next test run can clear away after one that was killed.
+/// </summary>
+internal static class TestFolder
+{
+    private const string Prefix = "bgsnap-test-";
+    private static readonly Lazy<bool> Swept = new(Sweep);
+
+    public static string Create()
+    {
+        _ = Swept.Value;
+        var folder = Directory.CreateTempSubdirectory($"{Prefix}{Environment.ProcessId}-").FullName;
+        // QEMU may run as another user, and makes its sockets in here.
+        File.SetUnixFileMode(folder, (UnixFileMode)0b111_111_111);
+        return folder;
+    }
+
+    private static bool Sweep()
+    {
+        foreach (var folder in Directory.EnumerateDirectories(Path.GetTempPath(), Prefix + "*"))
+        {
+            var owner = Path.GetFileName(folder)[Prefix.Length..].Split('-')[0];
+            if (!int.TryParse(owner, NumberStyles.None, CultureInfo.InvariantCulture, out var pid) || Directory.Exists($"/proc/{pid}"))
+                continue;
+            HugePageReservation.GiveBackLost(QemuCommandLine.HugetlbfsMount(folder));
+            Directory.Delete(folder, recursive: true);
+        }
+
+        return true;
+    }
+}

@@ -1,0 +1,48 @@
+using Bgsnap.Linux.Tests.Harness;
+
+namespace Bgsnap.Linux.Tests;
+
+/// <summary>Skips a test, with the reason, where the machine cannot run it. For [SkippableFact] and [SkippableTheory].</summary>
+public static class Requirements
+{
+    public static void NeedRoot() => Skip.IfNot(Libc.IsRoot, "needs root");
+
+    public static void NeedKvm() => Skip.IfNot(CanOpen("/dev/kvm"), "/dev/kvm cannot be opened");
+
+    public static void NeedUserfaultfd() => Skip.IfNot(CanOpen("/dev/userfaultfd"), "/dev/userfaultfd cannot be opened");
+
+    /// <summary>
+    /// The programs that the tests are about are never skipped over: where BGSNAP_REQUIRE_ALL is set (as in CI)
+    /// a missing one fails the test.
+    /// </summary>
+    public static void Need(VirtualMachineOptions options)
+    {
+        NeedRoot();
+        if (options.Accelerator == Accelerator.Kvm)
+            NeedKvm();
+        if (TestFiles.Missing(options) is not { } missing)
+            return;
+        Assert.True(Environment.GetEnvironmentVariable("BGSNAP_REQUIRE_ALL") is null or "", missing);
+        Skip.If(true, missing);
+    }
+
+    /// <summary>Starts a machine, or skips the test where it cannot run.</summary>
+    public static Task<VirtualMachine> StartAsync(VirtualMachineOptions options)
+    {
+        Need(options);
+        return VirtualMachine.StartAsync(options);
+    }
+
+    private static bool CanOpen(string device)
+    {
+        try
+        {
+            File.OpenHandle(device, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite).Dispose();
+            return true;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return false;
+        }
+    }
+}

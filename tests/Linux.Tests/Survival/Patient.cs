@@ -1,0 +1,85 @@
+using System.Diagnostics;
+using System.Globalization;
+using Bgsnap.Linux.Tests.Harness;
+
+namespace Bgsnap.Linux.Tests.Survival;
+
+/// <summary>A machine whose captures are made to go wrong, with the memory of how it was before.</summary>
+internal sealed class Patient : IAsyncDisposable
+{
+    /// <summary>A guest whose agent died must be seen to count within this time; its tick lines come every 100 ms.</summary>
+    public static readonly TimeSpan TickLimit = TimeSpan.FromSeconds(1);
+
+    /// <summary>The same for an agent that was stopped: the watchdog has to notice first.</summary>
+    public static readonly TimeSpan WatchdogLimit = TimeSpan.FromSeconds(2);
+
+    public static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
+    private readonly ProcessFingerprint _before;
+    private int _number;
+
+    private Patient(VirtualMachine machine, ProcessFingerprint before) => (Machine, _before) = (machine, before);
+
+    public VirtualMachine Machine { get; }
+
+    public string Outputs => Path.Combine(Machine.Folder, "outputs");
+
+    /// <summary>A guest that writes all the time, in 96 MiB.</summary>
+    public static async Task<Patient> AdmitAsync(QemuVersion version = QemuVersion.System, RamKind ram = RamKind.Anonymous)
+    {
+        Requirements.NeedUserfaultfd();
+        var machine = await Requirements.StartAsync(new VirtualMachineOptions
+        {
+            Version = version,
+            Ram = ram,
+            MemoryMiB = 192,
+            Guest = new LinuxGuest { MiB = 96, Fill = "random", TickMilliseconds = 100 },
+        });
+        Directory.CreateDirectory(Path.Combine(machine.Folder, "outputs"));
+        await machine.WaitForTickAsync(3);
+        return new Patient(machine, await ProcessFingerprint.TakeAsync(machine));
+    }
+
+    /// <summary>An output that does not exist yet.</summary>
+    public string NewOutput() => Path.Combine(Outputs, string.Create(CultureInfo.InvariantCulture, $"s{_number++}"));
+
+    public Task<CaptureFamily> BeginAsync(string? hook, string output, params IEnumerable<string> more) =>
+        CaptureFamily.StartAsync(hook, ["--qmp", Machine.QmpSocket, "--engine", "agent", "--output", output, .. more]);
+
+    /// <summary>Runs one capture to its end.</summary>
+    public async Task<AgentResult> CaptureAsync(string? hook, string output, params IEnumerable<string> more)
+    {
+        await using var family = await BeginAsync(hook, output, more);
+        await family.FindWorkerAsync();
+        return await family.WaitAsync(Patience);
+    }
+
+    /// <summary>A capture that nobody disturbs, which also sweeps up what the one before left; its output is thrown away.</summary>
+    public async Task CaptureWellAsync()
+    {
+        var output = NewOutput();
+        var result = await CaptureAsync(null, output);
+        Assert.True(result.ExitCode == 0, $"A capture after a disturbed one: {result}");
+        Directory.Delete(output, recursive: true);
+    }
+
+    /// <summary>The guest counts from now on, within the limit.</summary>
+    public async Task CountsOnAsync(string after, TimeSpan limit)
+    {
+        var began = Stopwatch.GetTimestamp();
+        var report = await Machine.WaitForReportAsync(r => r.At > began, $"tick after {after}", limit);
+        Assert.True(report.Corrupt == 0, $"{after}: the guest found {report.Corrupt} corrupt pages.\n{Machine.Describe()}");
+        var state = await Machine.Qmp.RunStateAsync();
+        Assert.True(state == "running", $"{after}: the guest is {state}.");
+    }
+
+    /// <summary>Neither in QEMU nor beside the outputs is anything left.</summary>
+    public async Task NothingIsLeftAsync(string after)
+    {
+        var differences = await _before.DifferencesAfterwardsAsync(Machine);
+        Assert.True(differences.Count == 0, $"{after}: left in QEMU: {string.Join("; ", differences)}");
+        var names = Directory.EnumerateFileSystemEntries(Outputs).Select(Path.GetFileName).ToList();
+        Assert.True(names.Count == 0, $"{after}: left beside the outputs: {string.Join(", ", names)}");
+    }
+
+    public ValueTask DisposeAsync() => Machine.DisposeAsync();
+}

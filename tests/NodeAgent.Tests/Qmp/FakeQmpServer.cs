@@ -1,0 +1,95 @@
+using System.Net.Sockets;
+using System.Text;
+
+namespace Bgsnap.NodeAgent.Tests.Qmp;
+
+/// <summary>A QMP socket with a script: what it sends is up to the test. Serves one client.</summary>
+internal sealed class FakeQmpServer : IDisposable
+{
+    internal const string Greeting = """{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "Debian"}, "capabilities": ["oob"]}}""" + "\r\n";
+    internal const string Empty = """{"return": {}}""" + "\r\n";
+
+    private readonly Store.TempDirectory _directory = new();
+    private readonly Socket _listener = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+    private readonly Task _session;
+    private Socket? _client;
+
+    /// <param name="script">Talks to the client; its end closes the connection.</param>
+    internal FakeQmpServer(Action<FakeQmpServer> script)
+    {
+        Path = _directory.Sub("qmp");
+        _listener.Bind(new UnixDomainSocketEndPoint(Path));
+        _listener.Listen();
+        _session = Task.Factory.StartNew(() =>
+        {
+            using (_client = _listener.Accept())
+                script(this);
+        }, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+    }
+
+    internal string Path { get; }
+
+    internal string Folder => _directory.Path;
+
+    /// <summary>The commands that came, as they came.</summary>
+    internal List<string> Received { get; } = [];
+
+    /// <summary>A server that greets, grants the capabilities and then follows the script.</summary>
+    internal static FakeQmpServer Greeted(Action<FakeQmpServer> script) => new(s =>
+    {
+        s.Send(Greeting);
+        s.ReadCommand();
+        s.Send(Empty);
+        script(s);
+    });
+
+    internal void Send(string text) => SendBytes(Encoding.UTF8.GetBytes(text));
+
+    internal void SendByteByByte(string text)
+    {
+        foreach (byte b in Encoding.UTF8.GetBytes(text))
+        {
+            SendBytes([b]);
+            Thread.Sleep(1);
+        }
+    }
+
+    /// <summary>Waits for a line; empty when the client has gone.</summary>
+    internal string ReadCommand()
+    {
+        List<byte> line = [];
+        byte[] one = new byte[1];
+        while (_client!.Receive(one) == 1 && one[0] != '\n')
+            line.Add(one[0]);
+        Received.Add(Encoding.UTF8.GetString([.. line]));
+        return Received[^1];
+    }
+
+    /// <summary>Says nothing until the client has gone.</summary>
+    internal void Keep()
+    {
+        while (ReadCommand().Length > 0)
+        {
+        }
+    }
+
+    private void SendBytes(byte[] bytes)
+    {
+        while (bytes.Length > 0)
+            bytes = bytes[_client!.Send(bytes)..];
+    }
+
+    public void Dispose()
+    {
+        _listener.Dispose();
+        try
+        {
+            Assert.True(_session.Wait(TimeSpan.FromSeconds(10)), "the script of the fake server did not end");
+        }
+        catch (AggregateException e) when (e.InnerException is SocketException)
+        {
+            // The client went away in the middle of the script, as some tests have it.
+        }
+        _directory.Dispose();
+    }
+}
