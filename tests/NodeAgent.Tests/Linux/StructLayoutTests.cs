@@ -124,7 +124,7 @@ public class StructLayoutTests
             N("Libc.O_CLOEXEC", O_CLOEXEC); N("Libc.O_NONBLOCK", O_NONBLOCK); N("Libc.F_SETPIPE_SZ", F_SETPIPE_SZ);
             N("Libc.SEEK_DATA", SEEK_DATA); N("Libc.SEEK_HOLE", SEEK_HOLE);
             N("Libc.MADV_HUGEPAGE", MADV_HUGEPAGE); N("Libc.MAP_ANONYMOUS", MAP_ANONYMOUS);
-            N("Libc.MAP_NORESERVE", MAP_NORESERVE); N("Libc.MAP_POPULATE", MAP_POPULATE);
+            N("Libc.MAP_NORESERVE", MAP_NORESERVE);
             N("Libc.POLLIN", POLLIN); N("Libc.POLLERR", POLLERR); N("Libc.POLLHUP", POLLHUP);
             return 0;
         }

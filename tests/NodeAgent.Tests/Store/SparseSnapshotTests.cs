@@ -1,0 +1,38 @@
+using System.Diagnostics;
+using Bgsnap.NodeAgent.Store;
+
+namespace Bgsnap.NodeAgent.Tests.Store;
+
+/// <summary>Tests that look at the memory of the whole process: they run when no other test does.</summary>
+[CollectionDefinition(nameof(MeasuresThisProcess), DisableParallelization = true)]
+public sealed class MeasuresThisProcess;
+
+/// <summary>What a snapshot claims costs nothing; only what it holds does.</summary>
+[Collection(nameof(MeasuresThisProcess))]
+public sealed class SparseSnapshotTests : IDisposable
+{
+    private readonly TempDirectory _temp = new();
+
+    public void Dispose() => _temp.Dispose();
+
+    [Fact]
+    public void A_sparse_file_as_long_as_its_lies_takes_no_memory()
+    {
+        // 1 TiB of RAM that is not there: header, index (a hole of 256 MiB) and footer are consistent in every number.
+        RamBlockLayout[] blocks = [new("pc.ram", 1UL << 40, 4096)];
+        string path = _temp.Sub("sparse");
+        using (PageLogWriter writer = PageLogWriter.Create(path, blocks, PageCompression.None, Guid.NewGuid()))
+        using (var index = new GranuleIndex(blocks))
+            writer.Finish(index);
+        long before = WorkingSet();
+        using PageLogReader log = PageLogReader.Open(path);
+        Assert.True(log.Entry(0, log.GranuleCount(0) - 1).IsZero);
+        Assert.InRange(WorkingSet() - before, long.MinValue, 64 << 20);
+    }
+
+    private static long WorkingSet()
+    {
+        using Process self = Process.GetCurrentProcess();
+        return self.WorkingSet64;
+    }
+}
