@@ -60,7 +60,8 @@ bench: build guests ## measure captures beside QEMU's own background-snapshot
 
 lint: ## check formatting, code style and the shell scripts
 	dotnet format bgsnap.slnx --verify-no-changes
-	@if command -v shellcheck >/dev/null; then shellcheck hack/deps hack/demo-local .ci/run; \
+	@if command -v shellcheck >/dev/null; then \
+		shellcheck -x -a $$(git grep -lE '^#!.*bash' -- hack .ci tests); \
 		else echo "lint: shellcheck is not installed; the shell scripts were not checked" >&2; fi
 
 clean: ## remove what was built; what hack/deps fetched stays
