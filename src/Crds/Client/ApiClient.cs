@@ -12,6 +12,9 @@ namespace Bgsnap.Crds.Client;
 /// <remarks>Paths and verbs: Kubernetes API conventions. Errors: <see cref="ApiException"/>, or <see cref="HttpRequestException"/> when there is no server.</remarks>
 public sealed class ApiClient(HttpClient http) : IApiClient
 {
+    private static readonly Prometheus.Counter Requests = Prometheus.Metrics.CreateCounter(
+        "bgsnap_api_requests_total", "Requests that the API server answered, by HTTP method and status.", "method", "code");
+
     private static readonly TimeSpan RequestTimeout = TimeSpan.FromSeconds(30);
 
     /// <inheritdoc/>
@@ -84,6 +87,7 @@ public sealed class ApiClient(HttpClient http) : IApiClient
 
     private static async Task ThrowIfRefused(HttpResponseMessage response, CancellationToken stop)
     {
+        Requests.WithLabels(response.RequestMessage?.Method.Method ?? "", ((int)response.StatusCode).ToString(System.Globalization.CultureInfo.InvariantCulture)).Inc();
         if (response.IsSuccessStatusCode) return;
         string text = await response.Content.ReadAsStringAsync(stop).ConfigureAwait(false);
         ApiStatus? status = null;
