@@ -14,7 +14,7 @@ agent_limit := 15000000
 hang_limit := 10m
 
 .NOTPARALLEL:
-.PHONY: help build guests test test-unit test-chart test-linux chart-readme demo-local bench lint clean
+.PHONY: help build guests manifests test test-unit test-chart test-linux chart-readme demo-local bench lint clean
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,9 @@ build: ## build the agent: out/bgsnap-agent, one native binary
 guests: ## fetch what the tests run on (QEMU 10, a kernel) and build the test guests
 	hack/deps
 	$(MAKE) --no-print-directory -C tests/guests
+
+manifests: ## write the custom resource definitions from src/Crds, for kustomize and for Helm
+	dotnet run --project hack/manifests -- config/crd charts/bgsnap/crds
 
 # Each project is run, even when the one before has failed.
 test: ## build everything and run all tests; root, installs what is missing
@@ -70,7 +73,8 @@ bench: build guests ## measure captures beside QEMU's own background-snapshot
 
 lint: ## check formatting, code style and the shell scripts
 	dotnet format bgsnap.slnx --verify-no-changes
-	@if command -v shellcheck >/dev/null; then shellcheck hack/deps hack/demo-local hack/chart-render .ci/run; \
+	@if command -v shellcheck >/dev/null; then \
+		shellcheck -x -a $$(git grep -lE '^#!.*bash' -- hack .ci tests); \
 		else echo "lint: shellcheck is not installed; the shell scripts were not checked" >&2; fi
 
 clean: ## remove what was built; what hack/deps fetched stays

@@ -8,7 +8,9 @@ RootCommand root = new("bgsnap-agent: background snapshots of running QEMU virtu
     SnapshotCommands.Verify(),
     RestoreCommands.Export(),
     RestoreCommands.Restore(),
+    NodeCommand.Node(args),
+    NodeCommand.Carry(),
 };
 ParseResult parsed = root.Parse(args);
-int code = parsed.Invoke();
+int code = await parsed.InvokeAsync();
 return parsed.Errors.Count > 0 ? ExitCode.Usage : code;

@@ -83,6 +83,8 @@ internal static class AgentEngine
                 TruthDump.Write(ram, reader);
             }), time.Mark);
             progress.TotalBytes = ram.ProtectedBytes;
+            // A guest that was paused tells no time of its own: then it is when its memory was protected.
+            progress.PointInTime = Clock.FromMicroseconds(window.StoppedAt != 0 ? window.StoppedAt : Clock.NowMicroseconds() - (time.NowMicroseconds - time.Microseconds("protected")));
             progress.Phase = "Copying";
 
             foreach (Encoder e in encoders)
@@ -128,8 +130,7 @@ internal static class AgentEngine
         PageLogSummary stored = log.Finish(index);
         WriteDeviceState(directory, window.DeviceState);
         time.Mark("written");
-        long pointInTime = window.StoppedAt != 0 ? window.StoppedAt : Clock.NowMicroseconds() - (time.NowMicroseconds - time.Microseconds("protected"));
-        CaptureSummary summary = new(directory.FinalPath, Clock.FromMicroseconds(pointInTime), "agent", reason,
+        CaptureSummary summary = new(directory.FinalPath, progress.PointInTime!.Value, "agent", reason,
             Math.Max(0, window.ResumedAt - window.StoppedAt), time.Microseconds("unprotected") - time.Microseconds("protected"),
             time.NowMicroseconds, latency.Count, latency.Percentile(0.5) / 1000, latency.Percentile(0.99) / 1000, latency.Maximum / 1000,
             blocks.Sum(b => (long)b.UsedLength), stored.StoredBytes, pipeline.HotPathAllocatedBytes, time.Entries);

@@ -25,6 +25,8 @@ public sealed record CaptureOptions
     public required string Output { get; init; }
     /// <summary>QEMU's process, 0 to ask the socket.</summary>
     public int Pid { get; init; }
+    /// <summary>Id of the container that QEMU must run in; null: anywhere.</summary>
+    public string? Container { get; init; }
     /// <summary>Which engine.</summary>
     public CaptureEngine Engine { get; init; }
     /// <summary>How granules are stored.</summary>

@@ -25,6 +25,8 @@ public sealed class CaptureProgress
 
     /// <summary>Called on the capturing thread when a phase begins, before anything of it is done.</summary>
     public Action? PhaseChanged { get; set; }
+    /// <summary>The instant that the snapshot shows, once it is fixed.</summary>
+    public DateTimeOffset? PointInTime { get; set; }
     /// <summary>Bytes that were under protection when the window began.</summary>
     public long TotalBytes { get; set; }
     /// <summary>Bytes copied and released.</summary>

@@ -15,6 +15,8 @@ public static class CaptureRun
         Timeline time = new();
         using QmpClient qmp = QmpClient.Connect(options.QmpSocket);
         QemuProcess qemu = QemuProcess.Identify(qmp, options.Pid);
+        if (options.Container is { } container && !ContainerProcesses.IsIn(qemu.Pid, container))
+            throw new CaptureRefusedException("ForeignProcess", $"the process behind the QMP socket ({qemu.Pid}) does not run in container {container}: it is another VM's");
         DescriptorSweep.Run(qmp, qemu.Pid);
         bool reportsFreePages = Preflight.Check(qmp);
         string reason = options.Engine == CaptureEngine.Auto ? "chosen by auto: this machine allows it" : "asked for";

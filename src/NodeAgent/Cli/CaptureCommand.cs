@@ -21,10 +21,11 @@ internal static class CaptureCommand
         Option<long> stage = new("--stage-memory") { HelpName = "SIZE", Description = "Most memory for buffers between guest and file, at least 48Mi (default: 512Mi)", CustomParser = StageSize, DefaultValueFactory = _ => CaptureOptions.DefaultStageBytes };
         Option<TimeSpan> downtime = new("--max-downtime") { HelpName = "TIME", Description = "Give up rather than stop the guest for longer, such as 250ms (default: no limit)", CustomParser = Time };
         Option<bool> json = new("--json") { Description = "One JSON object a line instead of bar and table" };
+        Option<string> container = new("--container") { HelpName = "ID", Description = "Refuse unless QEMU runs in the container with this id" };
         Option<bool> worker = new("--worker") { Hidden = true };
         engine.AcceptOnlyFromAmong("auto", "agent", "qemu");
         compression.AcceptOnlyFromAmong("none", "lz4", "zstd");
-        Command command = new("capture", "Take a snapshot of a running QEMU while its guest runs on.") { qmp, output, pid, engine, compression, bandwidth, stage, downtime, json, worker };
+        Command command = new("capture", "Take a snapshot of a running QEMU while its guest runs on.") { qmp, output, pid, container, engine, compression, bandwidth, stage, downtime, json, worker };
         command.SetAction(parsed =>
         {
             CaptureOptions options = new()
@@ -32,6 +33,7 @@ internal static class CaptureCommand
                 QmpSocket = parsed.GetValue(qmp)!,
                 Output = parsed.GetValue(output)!,
                 Pid = parsed.GetValue(pid),
+                Container = parsed.GetValue(container),
                 Engine = parsed.GetValue(engine),
                 Compression = parsed.GetValue(compression),
                 BandwidthLimit = parsed.GetValue(bandwidth),

@@ -78,6 +78,6 @@ internal static class CaptureWorker
         long copied = progress.CopiedBytes, total = progress.TotalBytes;
         double percent = progress.Phase switch { "Done" => 100, _ when total > 0 => Math.Min(100, 100.0 * copied / total), _ => 0 };
         Console.Out.WriteLine(JsonSerializer.Serialize(new ProgressLine("progress", progress.Phase, Math.Round(percent, 1), copied, total,
-            Math.Max(0, total - copied), progress.WrittenBytes, Math.Round(bytesPerSecond), progress.Faults), MessagesJson.Default.ProgressLine));
+            Math.Max(0, total - copied), progress.WrittenBytes, Math.Round(bytesPerSecond), progress.Faults, progress.PointInTime), MessagesJson.Default.ProgressLine));
     }
 }

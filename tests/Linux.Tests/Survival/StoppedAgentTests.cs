@@ -9,7 +9,7 @@ public class StoppedAgentTests
     private const int SigInt = 2;
     private const int Seed = 77;
     private static readonly TimeSpan SlowestEnd = TimeSpan.FromSeconds(10);
-    private static readonly string[] Slow = ["--bandwidth-limit", "100Mi"];
+    private static readonly string[] Slow = ["--bandwidth-limit", "30Mi"];
 
     [SkippableTheory]
     [InlineData("protected-ahead")]

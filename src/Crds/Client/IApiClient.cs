@@ -1,0 +1,34 @@
+using System.Text.Json.Nodes;
+using System.Text.Json.Serialization.Metadata;
+using k8s;
+using k8s.Models;
+
+namespace Bgsnap.Crds.Client;
+
+/// <summary>The verbs of <see cref="ApiClient"/>; tests script their own.</summary>
+public interface IApiClient
+{
+    /// <summary>Reads one object.</summary>
+    Task<T> Get<T>(ResourceType<T> type, string ns, string name, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta>;
+
+    /// <summary>Reads all objects of a namespace, or of all (null), that match a label selector.</summary>
+    Task<ResourceList<T>> List<T>(ResourceType<T> type, string? ns, string? labels, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta>;
+
+    /// <summary>Makes an object.</summary>
+    Task<T> Create<T>(ResourceType<T> type, T item, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta>;
+
+    /// <summary>Changes an object or its subresource (RFC 7386).</summary>
+    Task<T> MergePatch<T>(ResourceType<T> type, string ns, string name, string? subresource, JsonObject patch, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta>;
+
+    /// <summary>Deletes an object, if its uid is this one.</summary>
+    Task Delete<T>(ResourceType<T> type, string ns, string name, string? uid, int? graceSeconds, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta>;
+
+    /// <summary>Posts anything, such as a TokenReview.</summary>
+    Task<TAnswer> Post<TAnswer>(string path, JsonNode body, JsonTypeInfo<TAnswer> answer, CancellationToken stop);
+
+    /// <summary>Watches from a resource version on; ends when the server ends it.</summary>
+    IAsyncEnumerable<WatchEvent<T>> Watch<T>(ResourceType<T> type, string? ns, string? labels, string resourceVersion, TimeSpan longest, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta>;
+}

@@ -1,0 +1,130 @@
+using System.Collections.Concurrent;
+using System.Net.Sockets;
+using System.Text.Json;
+using Bgsnap.Crds.Client;
+using k8s;
+using k8s.Models;
+using Microsoft.Extensions.Logging;
+
+namespace Bgsnap.Crds.Controller;
+
+/// <summary>
+/// Keeps a local copy of all objects of a kind by list and watch, and tells of every change. It survives whatever ends a watch:
+/// idle closes, resets, a server that restarts, a resource version that is too old (410). Deletions that happened while nobody
+/// watched are found by comparing lists.
+/// </summary>
+public sealed class Informer<T>(IApiClient api, ResourceType<T> type, string? ns, string? labels, ILogger log, TimeProvider? clock = null)
+    where T : class, IKubernetesObject<V1ObjectMeta>
+{
+    private static readonly TimeSpan LongestWatch = TimeSpan.FromMinutes(5);
+    private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(10);
+    private readonly ConcurrentDictionary<ObjectKey, T> _items = new();
+    private readonly TaskCompletionSource _synced = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly TimeProvider _clock = clock ?? TimeProvider.System;
+    private Action<ObjectKey, T?, T?>? _changed;
+
+    /// <summary>Called with the key, the object before and the object after; null: it is not there. Must not block.</summary>
+    public event Action<ObjectKey, T?, T?>? Changed
+    {
+        add => _changed += value;
+        remove => _changed -= value;
+    }
+
+    /// <summary>Ends when the first list is in.</summary>
+    public Task Synced => _synced.Task;
+
+    /// <summary>The local copy of all objects.</summary>
+    public IEnumerable<T> Items => _items.Values;
+
+    /// <summary>The local copy of one, or null.</summary>
+    public T? Find(ObjectKey key) => _items.GetValueOrDefault(key);
+
+    /// <summary>Lists and watches until stopped.</summary>
+    public async Task Run(CancellationToken stop)
+    {
+        string? resumeAt = null;
+        int failures = 0;
+        while (!stop.IsCancellationRequested)
+        {
+            try
+            {
+                resumeAt ??= await Relist(stop).ConfigureAwait(false);
+                await foreach (WatchEvent<T> e in api.Watch(type, ns, labels, resumeAt, LongestWatch, stop).ConfigureAwait(false))
+                {
+                    failures = 0;
+                    resumeAt = e.Item.Metadata.ResourceVersion ?? resumeAt;
+                    Apply(e);
+                }
+                // The server ended it: the usual end. A server that ends every watch at once is not asked without pause.
+                await Task.Delay(TimeSpan.FromMilliseconds(200), _clock, stop).ConfigureAwait(false);
+            }
+            catch (Exception) when (stop.IsCancellationRequested)
+            {
+                break;
+            }
+            catch (ApiException e) when (e.Code == 410)
+            {
+                log.LogDebug("{Plural}: the resource version is too old, listing again", type.Plural);
+                resumeAt = null;
+            }
+            catch (Exception e) when (IsConnectionTrouble(e))
+            {
+                // After a refusal (a restarted server may not know the version any more) list again; after a reset go on.
+                if (e is ApiException) resumeAt = null;
+                TimeSpan pause = Backoff.Of(failures++, TimeSpan.FromMilliseconds(250), LongestPause);
+                log.LogInformation("{Plural}: watch ended ({Why}), again in {Pause:0.0} s", type.Plural, e.Message, pause.TotalSeconds);
+                await Task.Delay(pause, _clock, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            }
+        }
+    }
+
+    /// <summary>Keeps what a write answered, so that a reader need not wait for the watch to bring it.</summary>
+    public void Learn(T item)
+    {
+        ObjectKey key = ObjectKey.Of(item);
+        T? before = Find(key);
+        if (before is null || IsNewer(item, before)) _items[key] = item;
+    }
+
+    internal static bool IsConnectionTrouble(Exception e) =>
+        e is HttpRequestException or IOException or SocketException or ApiException or JsonException or OperationCanceledException or TimeoutException;
+
+    private async Task<string> Relist(CancellationToken stop)
+    {
+        ResourceList<T> list = await api.List(type, ns, labels, stop).ConfigureAwait(false);
+        HashSet<ObjectKey> present = [];
+        foreach (T item in list.Items)
+        {
+            present.Add(ObjectKey.Of(item));
+            Set(item);
+        }
+        foreach (ObjectKey key in _items.Keys.Where(k => !present.Contains(k)).ToList())
+            Remove(key);
+        _synced.TrySetResult();
+        return list.Metadata.ResourceVersion ?? "0";
+    }
+
+    private void Apply(WatchEvent<T> e)
+    {
+        if (e.Type == "DELETED") Remove(ObjectKey.Of(e.Item));
+        else if (e.Type is "ADDED" or "MODIFIED") Set(e.Item);
+    }
+
+    private void Set(T item)
+    {
+        ObjectKey key = ObjectKey.Of(item);
+        T? before = Find(key);
+        _items[key] = item;
+        // A duplicate (the server may send one) is no change.
+        if (before?.Metadata.ResourceVersion != item.Metadata.ResourceVersion || before is null) _changed?.Invoke(key, before, item);
+    }
+
+    private void Remove(ObjectKey key)
+    {
+        if (_items.TryRemove(key, out T? before)) _changed?.Invoke(key, before, null);
+    }
+
+    // Resource versions are opaque, but comparing those of one kind as numbers is what every API server allows (KEP-5504).
+    private static bool IsNewer(T a, T b) =>
+        ulong.TryParse(a.Metadata.ResourceVersion, out ulong x) && ulong.TryParse(b.Metadata.ResourceVersion, out ulong y) && x > y;
+}

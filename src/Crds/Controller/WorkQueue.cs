@@ -1,0 +1,119 @@
+namespace Bgsnap.Crds.Controller;
+
+/// <summary>
+/// Keys to be looked at. A key is in it at most once, is never handed to two workers at a time, and is handed out again when it was
+/// added while a worker had it. Failures wait longer each time, each key for itself.
+/// </summary>
+public sealed class WorkQueue(TimeProvider? clock = null) : IDisposable
+{
+    private static readonly TimeSpan First = TimeSpan.FromMilliseconds(200);
+    private static readonly TimeSpan Longest = TimeSpan.FromMinutes(2);
+    private readonly TimeProvider _clock = clock ?? TimeProvider.System;
+    private readonly Lock _gate = new();
+    private readonly Queue<ObjectKey> _ready = new();
+    private readonly HashSet<ObjectKey> _waiting = [];
+    private readonly HashSet<ObjectKey> _taken = [];
+    private readonly Dictionary<ObjectKey, int> _failures = [];
+    private readonly PriorityQueue<ObjectKey, long> _delayed = new();
+    private readonly SemaphoreSlim _signal = new(0);
+
+    /// <summary>Keys that could be handed out now.</summary>
+    public int Depth
+    {
+        get { lock (_gate) return _ready.Count; }
+    }
+
+    /// <summary>Adds a key, to be handed out at once.</summary>
+    public void Add(ObjectKey key)
+    {
+        lock (_gate)
+        {
+            if (!_waiting.Add(key) || _taken.Contains(key)) return;
+            _ready.Enqueue(key);
+        }
+        _signal.Release();
+    }
+
+    /// <summary>Adds a key after a while.</summary>
+    public void AddAfter(ObjectKey key, TimeSpan delay)
+    {
+        if (delay <= TimeSpan.Zero)
+        {
+            Add(key);
+            return;
+        }
+        lock (_gate) _delayed.Enqueue(key, (_clock.GetUtcNow() + delay).UtcTicks);
+        _signal.Release();
+    }
+
+    /// <summary>Adds a key after a pause that doubles with each failure of that key.</summary>
+    /// <returns>The pause.</returns>
+    public TimeSpan AddAfterFailure(ObjectKey key)
+    {
+        int before;
+        lock (_gate) before = _failures[key] = _failures.GetValueOrDefault(key) + 1;
+        TimeSpan pause = Backoff.Of(before - 1, First, Longest);
+        AddAfter(key, pause);
+        return pause;
+    }
+
+    /// <summary>Forgets the failures of a key.</summary>
+    public void Forget(ObjectKey key)
+    {
+        lock (_gate) _failures.Remove(key);
+    }
+
+    /// <summary>Waits for a key and takes it; <see cref="Done"/> must follow.</summary>
+    public async Task<ObjectKey> Take(CancellationToken stop)
+    {
+        while (true)
+        {
+            TimeSpan wait;
+            lock (_gate)
+            {
+                MoveDue();
+                if (_ready.TryDequeue(out ObjectKey key))
+                {
+                    _waiting.Remove(key);
+                    _taken.Add(key);
+                    // This worker no longer watches the clock: another, idle one must.
+                    if (_delayed.Count > 0) _signal.Release();
+                    return key;
+                }
+                wait = _delayed.TryPeek(out _, out long due) ? TimeSpan.FromTicks(due - _clock.GetUtcNow().UtcTicks) : Timeout.InfiniteTimeSpan;
+            }
+            using var timer = CancellationTokenSource.CreateLinkedTokenSource(stop);
+            Task timeout = wait == Timeout.InfiniteTimeSpan ? Task.Delay(wait, timer.Token) : Task.Delay(wait > TimeSpan.Zero ? wait : TimeSpan.Zero, _clock, timer.Token);
+            Task signal = _signal.WaitAsync(timer.Token);
+            await Task.WhenAny(timeout, signal).ConfigureAwait(false);
+            await timer.CancelAsync().ConfigureAwait(false);
+            await signal.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            stop.ThrowIfCancellationRequested();
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _signal.Dispose();
+
+    /// <summary>Gives a taken key back.</summary>
+    public void Done(ObjectKey key)
+    {
+        lock (_gate)
+        {
+            _taken.Remove(key);
+            if (!_waiting.Contains(key)) return;
+            _ready.Enqueue(key);
+        }
+        _signal.Release();
+    }
+
+    private void MoveDue()
+    {
+        long now = _clock.GetUtcNow().UtcTicks;
+        while (_delayed.TryPeek(out ObjectKey key, out long due) && due <= now)
+        {
+            _delayed.Dequeue();
+            if (_waiting.Add(key) && !_taken.Contains(key)) _ready.Enqueue(key);
+        }
+    }
+}

@@ -1,0 +1,34 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using Bgsnap.Crds.V1Alpha1;
+
+namespace Bgsnap.Crds.Client;
+
+/// <summary>How objects are read and written; made at compile time, since the node agent is a native binary.</summary>
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
+[JsonSerializable(typeof(VMBackgroundSnapshot))]
+[JsonSerializable(typeof(ResourceList<VMBackgroundSnapshot>))]
+[JsonSerializable(typeof(SnapshotTask))]
+[JsonSerializable(typeof(ResourceList<SnapshotTask>))]
+[JsonSerializable(typeof(PodSummary))]
+[JsonSerializable(typeof(ResourceList<PodSummary>))]
+[JsonSerializable(typeof(ApiStatus))]
+[JsonSerializable(typeof(JsonElement))]
+public sealed partial class BgsnapJson : JsonSerializerContext;
+
+/// <summary>The kinds that both programs use.</summary>
+public static class Resources
+{
+    /// <summary>Snapshots.</summary>
+    public static ResourceType<VMBackgroundSnapshot> Snapshots { get; } = new(
+        Names.Group, Names.Version, "vmbackgroundsnapshots", BgsnapJson.Default.VMBackgroundSnapshot, BgsnapJson.Default.ResourceListVMBackgroundSnapshot);
+
+    /// <summary>Tasks.</summary>
+    public static ResourceType<SnapshotTask> Tasks { get; } = new(
+        Names.Group, Names.Version, "snapshottasks", BgsnapJson.Default.SnapshotTask, BgsnapJson.Default.ResourceListSnapshotTask);
+
+    /// <summary>Pods, as far as we read them.</summary>
+    public static ResourceType<PodSummary> Pods { get; } = new(
+        "", "v1", "pods", BgsnapJson.Default.PodSummary, BgsnapJson.Default.ResourceListPodSummary);
+}

@@ -1,0 +1,59 @@
+namespace Bgsnap.Crds.Schema;
+
+/// <summary>A rule of the Common Expression Language that the API server checks (x-kubernetes-validations).</summary>
+[AttributeUsage(AttributeTargets.Class | AttributeTargets.Property, AllowMultiple = true)]
+public sealed class CelAttribute(string rule, string message) : Attribute
+{
+    /// <summary>The rule; <c>self</c> is the value.</summary>
+    public string Rule => rule;
+    /// <summary>What the API server answers when it does not hold.</summary>
+    public string Message => message;
+}
+
+/// <summary>A column of <c>kubectl get</c>; they stand in the order of the attributes.</summary>
+[AttributeUsage(AttributeTargets.Class, AllowMultiple = true)]
+public sealed class PrinterColumnAttribute(string name, string type, string jsonPath, int priority = 0) : Attribute
+{
+    /// <summary>Heading.</summary>
+    public string Name => name;
+    /// <summary>OpenAPI type.</summary>
+    public string Type => type;
+    /// <summary>Where the value is.</summary>
+    public string JsonPath => jsonPath;
+    /// <summary>0: always shown; more: with <c>-o wide</c>.</summary>
+    public int Priority => priority;
+}
+
+/// <summary>The singular and short names of a kind.</summary>
+[AttributeUsage(AttributeTargets.Class)]
+public sealed class ResourceNamesAttribute(string singular, string shortName) : Attribute
+{
+    /// <summary>Singular name.</summary>
+    public string Singular => singular;
+    /// <summary>Short name.</summary>
+    public string ShortName => shortName;
+}
+
+/// <summary>What the items of a list may be.</summary>
+[AttributeUsage(AttributeTargets.Property)]
+public sealed class AllowedItemsAttribute(params string[] values) : Attribute
+{
+    /// <summary>The values.</summary>
+    public IReadOnlyList<string> Values => values;
+}
+
+/// <summary>How many items a list may have.</summary>
+[AttributeUsage(AttributeTargets.Property)]
+public sealed class MaxItemsAttribute(int count) : Attribute
+{
+    /// <summary>At most so many.</summary>
+    public int Count => count;
+}
+
+/// <summary>A list whose items are told apart by one field (x-kubernetes-list-type: map).</summary>
+[AttributeUsage(AttributeTargets.Property)]
+public sealed class ListMapKeyAttribute(string key) : Attribute
+{
+    /// <summary>The field.</summary>
+    public string Key => key;
+}

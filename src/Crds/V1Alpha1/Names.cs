@@ -1,0 +1,35 @@
+using System.Security.Cryptography;
+using System.Text;
+
+namespace Bgsnap.Crds.V1Alpha1;
+
+/// <summary>Names that objects carry: group, labels, annotations, finalizer.</summary>
+public static class Names
+{
+    /// <summary>The API group.</summary>
+    public const string Group = "bgsnap.io";
+    /// <summary>The API version.</summary>
+    public const string Version = "v1alpha1";
+    /// <summary>Finalizer of a snapshot: its files and helpers go before it does.</summary>
+    public const string Finalizer = "bgsnap.io/snapshot";
+    /// <summary>Annotation of a pod that runs a VM: the path of QEMU's QMP socket inside the container.</summary>
+    public const string QmpSocketAnnotation = "bgsnap.io/qmp-socket";
+    /// <summary>Annotation of a pod that runs a VM: which container holds QEMU, where the pod has several.</summary>
+    public const string ContainerAnnotation = "bgsnap.io/container";
+    /// <summary>Label of a task: the node whose agent is to do it.</summary>
+    public const string NodeLabel = "bgsnap.io/node";
+    /// <summary>Label of everything made for a snapshot: the snapshot's uid.</summary>
+    public const string SnapshotLabel = "bgsnap.io/snapshot-uid";
+    /// <summary>Label of everything made by the operator.</summary>
+    public const string ManagedByLabel = "app.kubernetes.io/managed-by";
+    /// <summary>Value of <see cref="ManagedByLabel"/>.</summary>
+    public const string ManagedBy = "bgsnap";
+    /// <summary>Where a carrier pod mounts the claim.</summary>
+    public const string CarrierMountPath = "/snapshots";
+    /// <summary>The only container of a carrier pod.</summary>
+    public const string CarrierContainer = "carrier";
+
+    /// <summary>The value of <see cref="NodeLabel"/> for a node: its name, or, as a label has at most 63 characters, its beginning and a checksum.</summary>
+    public static string NodeLabelValue(string node) =>
+        node.Length <= 63 ? node : $"{node[..54].TrimEnd('.', '-')}-{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(node)))[..8]}";
+}

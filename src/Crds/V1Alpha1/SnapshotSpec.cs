@@ -1,0 +1,130 @@
+using System.ComponentModel;
+using System.ComponentModel.DataAnnotations;
+using Bgsnap.Crds.Schema;
+
+namespace Bgsnap.Crds.V1Alpha1;
+
+/// <summary>What to capture, where to, and how.</summary>
+public sealed class SnapshotSpec
+{
+    /// <summary>The virtual machine.</summary>
+    [Required]
+    [Description("The virtual machine to capture, in the snapshot's own namespace.")]
+    [Cel("self.kind == 'Pod' && self.apiGroup == ''", "spec.source: only apiGroup \"\" and kind Pod are supported")]
+    public SnapshotSource Source { get; set; } = new();
+
+    /// <summary>Where the snapshot is kept.</summary>
+    [Required]
+    [Description("The claim that the snapshot is written to, in the snapshot's own namespace. Exactly one of its fields is set.")]
+    [Cel("has(self.persistentVolumeClaim) != has(self.claimTemplate)", "spec.target: set exactly one of persistentVolumeClaim (an existing claim) and claimTemplate (a claim to make)")]
+    public SnapshotTarget Target { get; set; } = new();
+
+    /// <summary>How to capture; null: defaults.</summary>
+    [Description("How to capture. The defaults fit most machines.")]
+    public CaptureSpec? Capture { get; set; }
+
+    /// <summary>Delete or Retain.</summary>
+    [Description("What becomes of the files when this object is deleted: Delete removes them from the claim (and a claim made from claimTemplate with them), Retain leaves both.")]
+    [AllowedValues("Delete", "Retain")]
+    [DefaultValue("Delete")]
+    public string? DeletionPolicy { get; set; }
+}
+
+/// <summary>Names the virtual machine.</summary>
+public sealed class SnapshotSource
+{
+    /// <summary>API group; empty for a Pod.</summary>
+    [Description("API group of the source: empty for a Pod.")]
+    [DefaultValue("")]
+    [StringLength(253)]
+    public string? ApiGroup { get; set; }
+
+    /// <summary>The kind.</summary>
+    [Required]
+    [Description("Kind of the source: Pod. The pod runs QEMU and its annotation bgsnap.io/qmp-socket names the path of QEMU's QMP socket inside the container; bgsnap.io/container names the container if the pod has several.")]
+    [StringLength(63)]
+    public string Kind { get; set; } = "";
+
+    /// <summary>The name.</summary>
+    [Required]
+    [Description("Name of the source.")]
+    [StringLength(253, MinimumLength = 1)]
+    public string Name { get; set; } = "";
+}
+
+/// <summary>Where a snapshot is kept.</summary>
+public sealed class SnapshotTarget
+{
+    /// <summary>An existing claim.</summary>
+    [Description("An existing claim. Many snapshots can share one: each is a directory of its own.")]
+    public ClaimReference? PersistentVolumeClaim { get; set; }
+
+    /// <summary>A claim to make.</summary>
+    [Description("A claim that is made for this snapshot and bears its name.")]
+    public ClaimTemplate? ClaimTemplate { get; set; }
+}
+
+/// <summary>Names a claim.</summary>
+public sealed class ClaimReference
+{
+    /// <summary>The claim's name.</summary>
+    [Required]
+    [Description("Name of the PersistentVolumeClaim, in the snapshot's namespace.")]
+    [StringLength(253, MinimumLength = 1)]
+    public string ClaimName { get; set; } = "";
+}
+
+/// <summary>A claim to make.</summary>
+public sealed class ClaimTemplate
+{
+    /// <summary>Storage class; null: the cluster's default.</summary>
+    [Description("Storage class of the claim; the cluster's default class when it is not set.")]
+    [StringLength(253)]
+    public string? StorageClassName { get; set; }
+
+    /// <summary>Access modes; null: ReadWriteOnce.</summary>
+    [Description("Access modes of the claim; ReadWriteOnce when not set.")]
+    [AllowedItems("ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod")]
+    [MaxItems(3)]
+    public List<string>? AccessModes { get; set; }
+
+    /// <summary>Size as a quantity; null: from the VM.</summary>
+    [Description("Size of the claim, such as 8Gi. When it is not set it is worked out from the memory limit of the VM's container and the sizes of its claims.")]
+    [Cel("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))", "spec.target.claimTemplate.size: a positive quantity such as 8Gi")]
+    [StringLength(32)]
+    public string? Size { get; set; }
+}
+
+/// <summary>How to capture.</summary>
+public sealed class CaptureSpec
+{
+    /// <summary>Engine.</summary>
+    [Description("Auto takes Agent, which is the faster one, where the node allows it, and Qemu where not. Agent copies RAM from outside QEMU by userfaultfd write protection, Qemu uses QEMU's own background-snapshot.")]
+    [AllowedValues("Auto", "Agent", "Qemu")]
+    [DefaultValue("Auto")]
+    public string? Engine { get; set; }
+
+    /// <summary>Compression.</summary>
+    [Description("How RAM is compressed. None is fastest; Lz4 costs little; Zstd stores least.")]
+    [AllowedValues("None", "Lz4", "Zstd")]
+    [DefaultValue("None")]
+    public string? Compression { get; set; }
+
+    /// <summary>Bytes per second.</summary>
+    [Description("Most bytes written per second, as a quantity such as 200Mi. No limit when not set.")]
+    [Cel("isQuantity(self) && quantity(self).compareTo(quantity('1Mi')) >= 0", "spec.capture.bandwidthLimit: a quantity of at least 1Mi (bytes per second), such as 200Mi")]
+    [StringLength(32)]
+    public string? BandwidthLimit { get; set; }
+
+    /// <summary>Longest stop window.</summary>
+    [Description("Longest time that the guest may be stopped, such as 250ms. A capture that would pass it is given up and the guest runs on. 1s when not set.")]
+    [Cel("self.matches('^[0-9]{1,6}(ms|s)$') && duration(self) >= duration('1ms') && duration(self) <= duration('60s')", "spec.capture.maxDowntime: between 1ms and 60s, such as 250ms or 1s")]
+    [StringLength(16)]
+    public string? MaxDowntime { get; set; }
+
+    /// <summary>Time from creation until Ready.</summary>
+    [Description("Time from this object's creation by which the snapshot must be Ready, such as 30m; else it is given up and the guest runs on. 1h when not set.")]
+    [Cel("self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && self != '' && duration(self) >= duration('10s')", "spec.capture.deadline: at least 10s, such as 30m or 1h30m")]
+    [StringLength(16)]
+    public string? Deadline { get; set; }
+}

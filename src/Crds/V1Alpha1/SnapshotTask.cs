@@ -1,0 +1,231 @@
+using System.ComponentModel;
+using System.ComponentModel.DataAnnotations;
+using Bgsnap.Crds.Schema;
+using k8s;
+using k8s.Models;
+
+namespace Bgsnap.Crds.V1Alpha1;
+
+/// <summary>The operator's order to one node's agent.</summary>
+[KubernetesEntity(Group = Names.Group, ApiVersion = Names.Version, Kind = KubeKind, PluralName = "snapshottasks")]
+[ResourceNames("snapshottask", "vmbgtask")]
+[Description("Internal: the bgsnap operator's order to the agent of one node. Made, read and removed by bgsnap; people use VMBackgroundSnapshot.")]
+[PrinterColumn("Action", "string", ".spec.action")]
+[PrinterColumn("Node", "string", ".spec.nodeName")]
+[PrinterColumn("Phase", "string", ".status.phase")]
+[PrinterColumn("Progress", "integer", ".status.percent")]
+[PrinterColumn("Reason", "string", ".status.reason", 1)]
+[PrinterColumn("Age", "date", ".metadata.creationTimestamp")]
+public sealed class SnapshotTask : IKubernetesObject<V1ObjectMeta>, ISpec<SnapshotTaskSpec>, IStatus<SnapshotTaskStatus?>
+{
+    /// <summary>The kind's name.</summary>
+    public const string KubeKind = "SnapshotTask";
+
+    /// <inheritdoc/>
+    public string ApiVersion { get; set; } = $"{Names.Group}/{Names.Version}";
+    /// <inheritdoc/>
+    public string Kind { get; set; } = KubeKind;
+    /// <inheritdoc/>
+    public V1ObjectMeta Metadata { get; set; } = new();
+    /// <inheritdoc/>
+    [Required]
+    [Description("The order. Only cancel can be changed.")]
+    [Cel("self.action == oldSelf.action && self.nodeName == oldSelf.nodeName && self.directory == oldSelf.directory && self.carrier == oldSelf.carrier && has(self.source) == has(oldSelf.source) && (!has(self.source) || self.source == oldSelf.source) && has(self.capture) == has(oldSelf.capture) && (!has(self.capture) || self.capture == oldSelf.capture)", "spec: only cancel can be changed")]
+    [Cel("self.action != 'Capture' || has(self.source)", "spec.source: needed to capture")]
+    public SnapshotTaskSpec Spec { get; set; } = new();
+    /// <inheritdoc/>
+    [Description("What the agent reports.")]
+    public SnapshotTaskStatus? Status { get; set; }
+}
+
+/// <summary>The order.</summary>
+public sealed class SnapshotTaskSpec
+{
+    /// <summary>Capture or Delete.</summary>
+    [Required]
+    [Description("Capture writes the directory, Delete removes it.")]
+    [AllowedValues(TaskAction.Capture, TaskAction.Delete)]
+    public string Action { get; set; } = TaskAction.Capture;
+
+    /// <summary>The node whose agent is meant.</summary>
+    [Required]
+    [Description("Node whose agent is to do it.")]
+    [StringLength(253, MinimumLength = 1)]
+    public string NodeName { get; set; } = "";
+
+    /// <summary>Name of the snapshot's directory.</summary>
+    [Required]
+    [Description("Name of the snapshot's directory on the claim: one path component.")]
+    [Cel("self.matches('^[a-z0-9][a-z0-9.-]{0,79}$')", "spec.directory: one path component of at most 80 lower-case letters, digits, '-' and '.'")]
+    [StringLength(80)]
+    public string Directory { get; set; } = "";
+
+    /// <summary>The pod that mounts the claim.</summary>
+    [Required]
+    [Description("The pod on that node which mounts the claim.")]
+    public PodTarget Carrier { get; set; } = new();
+
+    /// <summary>The pod that runs the VM.</summary>
+    [Description("The pod that runs the VM, and the path of QEMU's QMP socket as the container sees it.")]
+    public VirtualMachineTarget? Source { get; set; }
+
+    /// <summary>How to capture.</summary>
+    [Description("How to capture.")]
+    public CaptureSpec? Capture { get; set; }
+
+    /// <summary>Give it up.</summary>
+    [Description("Set to give the work up: the guest is freed and nothing is kept.")]
+    public bool? Cancel { get; set; }
+}
+
+/// <summary>Names a container of a pod.</summary>
+public class PodTarget
+{
+    /// <summary>Pod name.</summary>
+    [Required]
+    [Description("Name of the pod, in the task's namespace.")]
+    [StringLength(253, MinimumLength = 1)]
+    public string PodName { get; set; } = "";
+
+    /// <summary>Pod uid.</summary>
+    [Required]
+    [Description("UID of the pod: another pod of that name is not meant.")]
+    [StringLength(63, MinimumLength = 1)]
+    public string PodUID { get; set; } = "";
+
+    /// <summary>Container name.</summary>
+    [Required]
+    [Description("Name of the container in it.")]
+    [StringLength(63, MinimumLength = 1)]
+    public string Container { get; set; } = "";
+}
+
+/// <summary>Names the VM in a pod.</summary>
+public sealed class VirtualMachineTarget : PodTarget
+{
+    /// <summary>QMP socket in the container.</summary>
+    [Required]
+    [Description("Absolute path of QEMU's QMP socket, as the container sees it.")]
+    [Cel("self.startsWith('/')", "spec.source.qmpSocket: an absolute path in the container")]
+    [StringLength(1024)]
+    public string QmpSocket { get; set; } = "";
+
+    /// <summary>Name of the VM for the manifest.</summary>
+    [Description("Name of the virtual machine, for the manifest.")]
+    [StringLength(253)]
+    public string? Name { get; set; }
+}
+
+/// <summary>Values of <see cref="SnapshotTaskSpec.Action"/>.</summary>
+public static class TaskAction
+{
+    /// <summary>Write a snapshot.</summary>
+    public const string Capture = "Capture";
+    /// <summary>Remove a snapshot's directory.</summary>
+    public const string Delete = "Delete";
+}
+
+/// <summary>What the agent reports.</summary>
+public sealed class SnapshotTaskStatus
+{
+    /// <summary>One of <see cref="TaskPhase"/>.</summary>
+    [Description("Running, Succeeded or Failed; not set: no agent has taken it yet.")]
+    [AllowedValues(TaskPhase.Running, TaskPhase.Succeeded, TaskPhase.Failed)]
+    public string? Phase { get; set; }
+
+    /// <summary>Why it failed, in one word.</summary>
+    [Description("Why it failed, in one word.")]
+    public string? Reason { get; set; }
+
+    /// <summary>The same in words.</summary>
+    [Description("Why it failed and what helps.")]
+    public string? Message { get; set; }
+
+    /// <summary>Which agent works at it.</summary>
+    [Description("UID of the agent's run that works at it: another run knows by it that the work died.")]
+    public string? AgentRun { get; set; }
+
+    /// <summary>When it was taken.</summary>
+    [Description("When the agent took it.")]
+    public DateTime? StartTime { get; set; }
+
+    /// <summary>When it ended.</summary>
+    [Description("When it ended.")]
+    public DateTime? CompletionTime { get; set; }
+
+    /// <summary>Share that is done.</summary>
+    [Description("Share that is done, in percent.")]
+    [Range(0, 100)]
+    public int? Percent { get; set; }
+
+    /// <summary>Bytes of RAM done.</summary>
+    [Description("Bytes of guest RAM that are done.")]
+    public long? Bytes { get; set; }
+
+    /// <summary>Bytes per second.</summary>
+    [Description("Bytes per second.")]
+    public long? BytesPerSecond { get; set; }
+
+    /// <summary>Whether the cut is made.</summary>
+    [Description("The instant that the snapshot shows, once it is fixed.")]
+    public DateTime? PointInTime { get; set; }
+
+    /// <summary>What was measured.</summary>
+    [Description("What the finished capture measured.")]
+    public CaptureResult? Result { get; set; }
+}
+
+/// <summary>What a finished capture measured.</summary>
+public sealed class CaptureResult
+{
+    /// <summary>Stop window.</summary>
+    [Description("Length of the stop window in microseconds.")]
+    public long? DowntimeMicroseconds { get; set; }
+    /// <summary>Protection window.</summary>
+    [Description("Length of the protection window in microseconds.")]
+    public long? ProtectionWindowMicroseconds { get; set; }
+    /// <summary>Whole capture.</summary>
+    [Description("Time of the whole capture in microseconds.")]
+    public long? TotalMicroseconds { get; set; }
+    /// <summary>Faults.</summary>
+    [Description("Guest writes that met a page not yet copied.")]
+    public long? Faults { get; set; }
+    /// <summary>Half of the faults took at most this.</summary>
+    [Description("Median service time of a fault in microseconds.")]
+    public long? FaultP50Microseconds { get; set; }
+    /// <summary>99 of 100 faults took at most this.</summary>
+    [Description("99th percentile of the service time of faults in microseconds.")]
+    public long? FaultP99Microseconds { get; set; }
+    /// <summary>No fault took longer.</summary>
+    [Description("Longest service time of a fault in microseconds.")]
+    public long? FaultMaxMicroseconds { get; set; }
+    /// <summary>Bytes of RAM.</summary>
+    [Description("Bytes of guest RAM.")]
+    public long? RamBytes { get; set; }
+    /// <summary>Bytes stored.</summary>
+    [Description("Bytes that the snapshot takes on the claim.")]
+    public long? StoredBytes { get; set; }
+    /// <summary>Engine.</summary>
+    [Description("Engine that was used: Agent or Qemu.")]
+    public string? Engine { get; set; }
+    /// <summary>Why that engine.</summary>
+    [Description("Why that engine was used.")]
+    public string? EngineReason { get; set; }
+    /// <summary>Checksum of the manifest.</summary>
+    [Description("Checksum of snapshot.json, sha256:<hex>.")]
+    public string? ManifestChecksum { get; set; }
+}
+
+/// <summary>Values of <see cref="SnapshotTaskStatus.Phase"/>.</summary>
+public static class TaskPhase
+{
+    /// <summary>The agent is at it.</summary>
+    public const string Running = "Running";
+    /// <summary>Done.</summary>
+    public const string Succeeded = "Succeeded";
+    /// <summary>Given up.</summary>
+    public const string Failed = "Failed";
+
+    /// <summary>Whether it has ended.</summary>
+    public static bool IsTerminal(string? phase) => phase is Succeeded or Failed;
+}

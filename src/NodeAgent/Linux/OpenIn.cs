@@ -1,0 +1,50 @@
+using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Linux;
+
+/// <summary>Opens paths inside another root without ever leaving it: openat2(2) with RESOLVE_IN_ROOT.</summary>
+internal static unsafe partial class OpenIn
+{
+    private const long SysOpenat2 = 437;
+    private const ulong OPath = 0x200000, ODirectory = 0x10000, OCloexec = 0x80000;
+    private const ulong ResolveNoMagiclinks = 0x02, ResolveInRoot = 0x10;
+    private const int EAGAIN = 11, EINTR = 4;
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct OpenHow
+    {
+        internal ulong Flags;
+        internal ulong Mode;
+        internal ulong Resolve;
+    }
+
+    [LibraryImport("libc", EntryPoint = "syscall", SetLastError = true)]
+    private static partial long Openat2(long number, SafeHandle directory, [MarshalAs(UnmanagedType.LPUTF8Str)] string path, OpenHow* how, nuint size);
+
+    /// <summary>The root directory of a process, as it sees it.</summary>
+    /// <exception cref="LinuxException">It has ended, or may not be looked at (CAP_SYS_PTRACE).</exception>
+    internal static SafeFileHandle RootOf(int pid) =>
+        FileSyscalls.OpenAt(null, $"/proc/{pid}/root", (int)OPath | FileSyscalls.O_DIRECTORY);
+
+    /// <summary>Opens a path for use as a path only (O_PATH). Absolute links and <c>..</c> stay within the root.</summary>
+    /// <param name="root">The root.</param>
+    /// <param name="path">Path in it; a leading slash means the root.</param>
+    /// <param name="directory">Whether it must be a directory.</param>
+    /// <exception cref="LinuxException">ENOENT, ENOTDIR, ELOOP for magic links.</exception>
+    internal static SafeFileHandle Open(SafeFileHandle root, string path, bool directory)
+    {
+        OpenHow how = new() { Flags = OPath | OCloexec | (directory ? ODirectory : 0), Resolve = ResolveInRoot | ResolveNoMagiclinks };
+        for (int attempt = 0; ; attempt++)
+        {
+            // SAFETY: how lives on the stack for the call, and its size is given.
+            long fd = Openat2(SysOpenat2, root, path, &how, (nuint)sizeof(OpenHow));
+            if (fd >= 0) return new SafeFileHandle((nint)fd, ownsHandle: true);
+            // EAGAIN: something was renamed meanwhile, and the kernel could not tell whether the root was left.
+            if (Marshal.GetLastPInvokeError() is not (EAGAIN or EINTR) || attempt == 100) throw LinuxException.Last($"open {path}");
+        }
+    }
+
+    /// <summary>A path by which any process of ours reaches what is open here, as long as it is open.</summary>
+    internal static string PathOf(SafeFileHandle handle) => $"/proc/{Environment.ProcessId}/fd/{handle.DangerousGetHandle()}";
+}

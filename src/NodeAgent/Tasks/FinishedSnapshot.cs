@@ -1,0 +1,43 @@
+using System.Security.Cryptography;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Store;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Tasks;
+
+/// <summary>Reads what a finished snapshot measured out of its manifest, for the task's status.</summary>
+internal static class FinishedSnapshot
+{
+    /// <summary>Reads a snapshot's manifest, or null when there is no snapshot of that name.</summary>
+    /// <exception cref="SnapshotCorruptException">There is one, and it is damaged.</exception>
+    internal static SnapshotTaskStatus? Read(SafeFileHandle claim, string directory)
+    {
+        string path = Path.Join(OpenIn.PathOf(claim), directory);
+        if (!Directory.Exists(path)) return null;
+        using SnapshotDirectory snapshot = SnapshotDirectory.Open(path);
+        byte[] bytes = File.ReadAllBytes(Path.Join(path, SnapshotFormat.ManifestFileName));
+        Manifest m = snapshot.Manifest;
+        return new SnapshotTaskStatus
+        {
+            Phase = TaskPhase.Succeeded,
+            Percent = 100,
+            PointInTime = m.PointInTime.UtcDateTime,
+            Result = new CaptureResult
+            {
+                DowntimeMicroseconds = m.Capture.DowntimeMicroseconds,
+                ProtectionWindowMicroseconds = m.Capture.ProtectionWindowMicroseconds,
+                TotalMicroseconds = m.Capture.TotalMicroseconds,
+                Faults = m.Capture.Faults.Count,
+                FaultP50Microseconds = m.Capture.Faults.P50Microseconds,
+                FaultP99Microseconds = m.Capture.Faults.P99Microseconds,
+                FaultMaxMicroseconds = m.Capture.Faults.MaxMicroseconds,
+                RamBytes = m.Ram.Blocks.Sum(b => (long)b.UsedLength),
+                StoredBytes = m.Files.Sum(f => f.Size) + bytes.Length,
+                Engine = m.Capture.Engine == "qemu" ? "Qemu" : "Agent",
+                EngineReason = m.Capture.EngineReason,
+                ManifestChecksum = "sha256:" + Convert.ToHexStringLower(SHA256.HashData(bytes)),
+            },
+        };
+    }
+}

@@ -1,0 +1,24 @@
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Store;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Tasks;
+
+/// <summary>Removes a snapshot from its claim.</summary>
+internal static class SnapshotDeletion
+{
+    /// <summary>Removes the directory; its absence is fine. Nothing outside it is touched, links are not followed.</summary>
+    /// <exception cref="LinuxException">Something of it stayed.</exception>
+    internal static void Delete(SafeFileHandle claim, string directory)
+    {
+        using SafeFileHandle parent = SnapshotFiles.OpenDirectory(null, OpenIn.PathOf(claim));
+        _ = PartialDirectory.Sweep(parent, PartialDirectory.BootDigits(), DateTimeOffset.UtcNow);
+        if (FileSyscalls.TryStatus(parent, directory) is null) return;
+        // The manifest goes first: what is left of a removal that is cut short cannot be taken for a snapshot.
+        using (SafeFileHandle inner = SnapshotFiles.OpenDirectory(parent, directory))
+            _ = FileSyscalls.TryUnlink(inner, SnapshotFormat.ManifestFileName, 0);
+        if (!PartialDirectory.Remove(parent, directory))
+            throw new LinuxException($"{directory}: something in it could not be removed: look into the claim, remove what does not belong there, and it is tried again", FileSyscalls.EEXIST);
+        FileSyscalls.Sync(parent, directory);
+    }
+}

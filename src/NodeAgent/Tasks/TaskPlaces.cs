@@ -1,0 +1,86 @@
+using Bgsnap.Crds.Client;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Vm;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Tasks;
+
+/// <summary>
+/// Turns the names in a task into open places on this node. Tasks name pods and containers; what those are is asked of the API server
+/// and checked against the cgroup of the process that is used, so that no task reaches another pod's files.
+/// </summary>
+internal sealed class TaskPlaces(IApiClient api, string node)
+{
+    /// <summary>Opens the root of a container.</summary>
+    /// <returns>The root, and the container's id.</returns>
+    /// <exception cref="TaskFailure">The pod is not this one, not here, or does not run.</exception>
+    internal async Task<(SafeFileHandle Root, string ContainerId)> OpenContainer(string ns, PodTarget target, string reason, CancellationToken stop)
+    {
+        PodSummary pod;
+        try
+        {
+            pod = await api.Get(Resources.Pods, ns, target.PodName, stop).ConfigureAwait(false);
+        }
+        catch (ApiException e) when (e.IsNotFound)
+        {
+            throw new TaskFailure(reason, $"pod {target.PodName} is gone");
+        }
+        if (pod.Metadata.Uid != target.PodUID) throw new TaskFailure(reason, $"pod {target.PodName} is another one than when this was ordered");
+        if (pod.Spec?.NodeName != node) throw new TaskFailure(reason, $"pod {target.PodName} does not run on node {node}");
+        if (pod.RunningContainerId(target.Container) is not { } id)
+            throw new TaskFailure(reason, $"container {target.Container} of pod {target.PodName} does not run");
+        foreach (int pid in ContainerProcesses.Of(id, target.PodUID))
+        {
+            try
+            {
+                SafeFileHandle root = OpenIn.RootOf(pid);
+                // The process could have ended and its number gone to another: what is open now is right only if it is still there.
+                if (ContainerProcesses.IsIn(pid, id, target.PodUID)) return (root, id);
+                root.Dispose();
+            }
+            catch (LinuxException)
+            {
+                // It has ended; try the next.
+            }
+        }
+        throw new TaskFailure(reason, $"no process of container {target.Container} of pod {target.PodName} was found on node {node}: does the agent see the host's processes (hostPID)?");
+    }
+
+    /// <summary>Opens the claim through its carrier.</summary>
+    internal async Task<SafeFileHandle> OpenClaim(string ns, PodTarget carrier, CancellationToken stop)
+    {
+        (SafeFileHandle root, _) = await OpenContainer(ns, carrier, "CarrierLost", stop).ConfigureAwait(false);
+        using (root)
+        {
+            try
+            {
+                return OpenIn.Open(root, Names.CarrierMountPath, directory: true);
+            }
+            catch (LinuxException e)
+            {
+                throw new TaskFailure("CarrierLost", $"the claim cannot be opened through pod {carrier.PodName}: {e.Message}");
+            }
+        }
+    }
+
+    /// <summary>Opens QEMU's socket.</summary>
+    /// <returns>The socket as a path, and the id of its container.</returns>
+    internal async Task<(SafeFileHandle Socket, string ContainerId)> OpenSocket(string ns, VirtualMachineTarget vm, CancellationToken stop)
+    {
+        (SafeFileHandle root, string id) = await OpenContainer(ns, vm, "SourceEnded", stop).ConfigureAwait(false);
+        using (root)
+        {
+            try
+            {
+                return (OpenIn.Open(root, vm.QmpSocket, directory: false), id);
+            }
+            catch (LinuxException e)
+            {
+                throw new TaskFailure(
+                    "SocketNotFound",
+                    $"pod {vm.PodName} has no socket {vm.QmpSocket} in container {vm.Container} ({e.Message}): correct its annotation {Names.QmpSocketAnnotation}, or start QEMU with -qmp unix:{vm.QmpSocket},server=on,wait=off");
+            }
+        }
+    }
+}

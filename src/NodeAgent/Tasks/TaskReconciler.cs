@@ -1,0 +1,108 @@
+using System.Collections.Concurrent;
+using Bgsnap.Crds.Client;
+using Bgsnap.Crds.Controller;
+using Bgsnap.Crds.V1Alpha1;
+using Microsoft.Extensions.Logging;
+
+namespace Bgsnap.NodeAgent.Tasks;
+
+/// <summary>
+/// Does the tasks of this node. Looking at a task starts its work or cancels it; the work itself goes on beside and writes the task's
+/// status, so that one slow volume holds up nobody else.
+/// </summary>
+internal sealed class TaskReconciler(Informer<SnapshotTask> tasks, TaskWork work, TaskReports reports, string node, string run, ILogger<TaskReconciler> log) : IReconciler
+{
+    private readonly ConcurrentDictionary<ObjectKey, Job> _jobs = new();
+
+    /// <summary>Tasks under way.</summary>
+    internal int Running => _jobs.Count;
+
+    /// <inheritdoc/>
+    public Task<TimeSpan?> Reconcile(ObjectKey key, CancellationToken stop)
+    {
+        SnapshotTask? task = tasks.Find(key);
+        if (_jobs.TryGetValue(key, out Job? job))
+        {
+            if (task is null || task.Metadata.Uid != job.Uid || task.Metadata.DeletionTimestamp is not null || task.Spec.Cancel == true) job.Cancel();
+            return Task.FromResult<TimeSpan?>(null);
+        }
+        // The label got it here; the spec decides.
+        if (task is not null && task.Spec.NodeName == node && !TaskPhase.IsTerminal(task.Status?.Phase)) Start(key, task, stop);
+        return Task.FromResult<TimeSpan?>(null);
+    }
+
+    /// <summary>Cancels everything and waits until it has ended and been told.</summary>
+    internal async Task Drain()
+    {
+        foreach (Job job in _jobs.Values) job.Cancel();
+        await Task.WhenAll(_jobs.Values.Select(j => j.Ended)).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+    }
+
+    private void Start(ObjectKey key, SnapshotTask task, CancellationToken stop)
+    {
+        Job job = new(task.Metadata.Uid);
+        if (!_jobs.TryAdd(key, job)) return;
+        job.Ended = Task.Run(async () =>
+        {
+            try
+            {
+                await Do(task, job, stop).ConfigureAwait(false);
+            }
+            catch (Exception e)
+            {
+                log.LogError(e, "task {Task}: the work broke off", key);
+            }
+            finally
+            {
+                _jobs.TryRemove(key, out _);
+            }
+        }, CancellationToken.None);
+    }
+
+    private async Task Do(SnapshotTask task, Job job, CancellationToken stop)
+    {
+        bool foundRunning = task.Status?.Phase == TaskPhase.Running && task.Status.AgentRun != run;
+        SnapshotTaskStatus status = new() { Phase = TaskPhase.Running, AgentRun = run, StartTime = Now(), Percent = 0 };
+        if (!foundRunning && task.Spec.Cancel != true && !await reports.Insist(task, status, stop).ConfigureAwait(false)) return;
+        SnapshotTaskStatus end;
+        try
+        {
+            end = task.Spec.Cancel == true && !foundRunning ? throw new TaskFailure("Cancelled", "cancelled before it was begun")
+                : foundRunning ? await work.Recover(task, job.Token).ConfigureAwait(false)
+                : await work.Do(task, status, s => reports.Try(task, s, job.Token), job.Token).ConfigureAwait(false);
+        }
+        catch (TaskFailure e)
+        {
+            bool leaving = stop.IsCancellationRequested && e.Reason == "Cancelled";
+            end = leaving
+                ? Failed("AgentStopped", $"the agent on node {node} was stopped in the middle; the guest runs on and nothing was kept. Create another snapshot")
+                : Failed(e.Reason, e.Message);
+        }
+        catch (OperationCanceledException)
+        {
+            end = Failed("Cancelled", "cancelled; the guest runs on and nothing was kept");
+        }
+        (end.AgentRun, end.StartTime, end.CompletionTime) = (run, status.StartTime, Now());
+        log.LogInformation("task {Namespace}/{Name}: {Phase} {Reason} {Message}", task.Metadata.NamespaceProperty, task.Metadata.Name, end.Phase, end.Reason, end.Message);
+        AgentMetrics.Ended(task, end);
+        using CancellationTokenSource last = new(stop.IsCancellationRequested ? TimeSpan.FromSeconds(10) : Timeout.InfiniteTimeSpan);
+        using var giveUp = CancellationTokenSource.CreateLinkedTokenSource(last.Token);
+        if (!stop.IsCancellationRequested) stop.Register(() => last.CancelAfter(TimeSpan.FromSeconds(10)));
+        await reports.Insist(task, end, giveUp.Token).ConfigureAwait(false);
+    }
+
+    private static SnapshotTaskStatus Failed(string reason, string message) => new() { Phase = TaskPhase.Failed, Reason = reason, Message = message };
+
+    private static DateTime Now() => DateTimeOffset.FromUnixTimeSeconds(DateTimeOffset.UtcNow.ToUnixTimeSeconds()).UtcDateTime;
+
+    // Never disposed: a token source without timer or registration holds nothing, and somebody may still cancel it.
+    [System.Diagnostics.CodeAnalysis.SuppressMessage("Design", "CA1001:Types that own disposable fields should be disposable", Justification = "see above")]
+    private sealed class Job(string uid)
+    {
+        private readonly CancellationTokenSource _cancel = new();
+        internal string Uid => uid;
+        internal CancellationToken Token => _cancel.Token;
+        internal Task Ended { get; set; } = Task.CompletedTask;
+        internal void Cancel() => _cancel.Cancel();
+    }
+}

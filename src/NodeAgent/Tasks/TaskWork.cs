@@ -1,0 +1,118 @@
+using System.Diagnostics;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.NodeAgent.Capture;
+using Bgsnap.NodeAgent.Cli;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.NodeAgent.Store;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Tasks;
+
+/// <summary>What is done for a task.</summary>
+internal sealed class TaskWork(TaskPlaces places)
+{
+    private static readonly TimeSpan ReportEvery = TimeSpan.FromSeconds(1);
+
+    /// <summary>Does a task from the beginning.</summary>
+    /// <param name="task">The task.</param>
+    /// <param name="running">Its status while it goes on; changed and handed to <paramref name="report"/>.</param>
+    /// <param name="report">Tells of progress; false: the task is gone.</param>
+    /// <param name="cancel">Gives it up.</param>
+    /// <exception cref="TaskFailure">It could not be done.</exception>
+    internal async Task<SnapshotTaskStatus> Do(SnapshotTask task, SnapshotTaskStatus running, Func<SnapshotTaskStatus, Task<bool>> report, CancellationToken cancel)
+    {
+        using SafeFileHandle claim = await places.OpenClaim(task.Metadata.NamespaceProperty, task.Spec.Carrier, cancel).ConfigureAwait(false);
+        if (task.Spec.Action == TaskAction.Delete) return Delete(claim, task.Spec.Directory);
+        if (task.Spec.Source is not { } vm) throw new TaskFailure("BadTask", "the task names no virtual machine");
+        (SafeFileHandle socket, string container) = await places.OpenSocket(task.Metadata.NamespaceProperty, vm, cancel).ConfigureAwait(false);
+        using (socket)
+        {
+            using IDisposable counted = AgentMetrics.Begin();
+            using CancellationTokenSource gone = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+            ProgressLine? latest = null;
+            using CancellationTokenSource ended = new();
+            Task telling = Tell(() => Volatile.Read(ref latest), running, report, gone, ended.Token);
+            try
+            {
+                await CaptureChild.Run(
+                    OpenIn.PathOf(socket), container, Path.Join(OpenIn.PathOf(claim), task.Spec.Directory), task.Spec.Capture, p => Volatile.Write(ref latest, p),
+                    gone.Token).ConfigureAwait(false);
+            }
+            finally
+            {
+                await ended.CancelAsync().ConfigureAwait(false);
+                await telling.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            }
+        }
+        return Read(claim, task.Spec.Directory) ?? throw new TaskFailure("SnapshotLost", "the capture ended well, but its directory is not on the claim: does somebody else write there?");
+    }
+
+    /// <summary>Ends a task whose agent died in the middle: what it finished counts, what it began is removed.</summary>
+    internal async Task<SnapshotTaskStatus> Recover(SnapshotTask task, CancellationToken cancel)
+    {
+        string ns = task.Metadata.NamespaceProperty;
+        using SafeFileHandle claim = await places.OpenClaim(ns, task.Spec.Carrier, cancel).ConfigureAwait(false);
+        if (task.Spec.Action == TaskAction.Delete) return Delete(claim, task.Spec.Directory);
+        if (task.Spec.Source is { } vm) await FreeGuest(ns, vm, cancel).ConfigureAwait(false);
+        if (Read(claim, task.Spec.Directory) is { } finished) return finished;
+        _ = SnapshotDirectoryWriter.SweepLeftovers(OpenIn.PathOf(claim));
+        throw new TaskFailure("AgentRestarted", "the agent was restarted in the middle of the capture; the guest runs on and nothing was kept. Create another snapshot");
+    }
+
+    private static SnapshotTaskStatus? Read(SafeFileHandle claim, string directory)
+    {
+        try
+        {
+            return FinishedSnapshot.Read(claim, directory);
+        }
+        catch (Exception e) when (e is SnapshotCorruptException or LinuxException or IOException)
+        {
+            throw new TaskFailure("SnapshotCorrupt", $"{directory}: {e.Message}");
+        }
+    }
+
+    // The kernel has freed the guest's memory; descriptors that the dead one left in QEMU are removed here.
+    private async Task FreeGuest(string ns, VirtualMachineTarget vm, CancellationToken cancel)
+    {
+        try
+        {
+            (SafeFileHandle socket, _) = await places.OpenSocket(ns, vm, cancel).ConfigureAwait(false);
+            using (socket)
+            using (QmpClient qmp = QmpClient.Connect(OpenIn.PathOf(socket)))
+                DescriptorSweep.Run(qmp, qmp.PeerPid);
+        }
+        catch (Exception e) when (e is TaskFailure or QmpException or LinuxException or IOException)
+        {
+            // It has ended, or somebody else talks to it: the next capture looks again.
+        }
+    }
+
+    private static SnapshotTaskStatus Delete(SafeFileHandle claim, string directory)
+    {
+        try
+        {
+            SnapshotDeletion.Delete(claim, directory);
+        }
+        catch (LinuxException e)
+        {
+            throw new TaskFailure("DeleteFailed", e.Message);
+        }
+        return new SnapshotTaskStatus { Phase = TaskPhase.Succeeded, Percent = 100 };
+    }
+
+    private static async Task Tell(Func<ProgressLine?> latest, SnapshotTaskStatus status, Func<SnapshotTaskStatus, Task<bool>> report, CancellationTokenSource gone, CancellationToken ended)
+    {
+        long at = Stopwatch.GetTimestamp(), bytes = 0;
+        while (true)
+        {
+            await Task.Delay(ReportEvery, ended).ConfigureAwait(false);
+            if (latest() is not { } line) continue;
+            double seconds = Stopwatch.GetElapsedTime(at).TotalSeconds;
+            (status.Percent, status.Bytes, status.BytesPerSecond) = ((int)line.Percent, line.CopiedBytes, (long)((line.CopiedBytes - bytes) / seconds));
+            (at, bytes) = (Stopwatch.GetTimestamp(), line.CopiedBytes);
+            status.PointInTime ??= line.PointInTime?.UtcDateTime;
+            if (!await report(status).ConfigureAwait(false)) await gone.CancelAsync().ConfigureAwait(false);
+        }
+    }
+}

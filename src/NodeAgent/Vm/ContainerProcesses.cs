@@ -1,0 +1,38 @@
+using System.Globalization;
+
+namespace Bgsnap.NodeAgent.Vm;
+
+/// <summary>Which processes run in a container, by the cgroup that the container runtime gave it.</summary>
+/// <remarks>
+/// With the cgroupfs driver the path ends in <c>pod&lt;uid&gt;/&lt;id&gt;</c>, with systemd's in
+/// <c>…-pod&lt;uid&gt;.slice/cri-containerd-&lt;id&gt;.scope</c>, the uid's dashes as underscores. The id has 64 hexadecimal digits
+/// and is found as a whole part between such separators.
+/// </remarks>
+internal static class ContainerProcesses
+{
+    /// <summary>Whether a process runs in a container, and, if asked, in a pod.</summary>
+    internal static bool IsIn(int pid, string containerId, string? podUid = null)
+    {
+        try
+        {
+            return File.ReadLines($"/proc/{pid}/cgroup").Any(line => Names(line, containerId) && (podUid is null || NamesPod(line, podUid)));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return false; // it has ended
+        }
+    }
+
+    /// <summary>All processes of a container that are alive.</summary>
+    internal static IEnumerable<int> Of(string containerId, string podUid)
+    {
+        foreach (string path in Directory.EnumerateDirectories("/proc"))
+            if (int.TryParse(Path.GetFileName(path), NumberStyles.None, CultureInfo.InvariantCulture, out int pid) && IsIn(pid, containerId, podUid))
+                yield return pid;
+    }
+
+    private static bool Names(string line, string id) => id.Length >= 32 && line.Split('/', '-', '.', ':').Contains(id);
+
+    private static bool NamesPod(string line, string uid) =>
+        line.Contains("pod" + uid, StringComparison.Ordinal) || line.Contains("pod" + uid.Replace('-', '_'), StringComparison.Ordinal);
+}

@@ -1,0 +1,3 @@
+using Bgsnap.Operator;
+
+return await OperatorCommand.Create().Parse(args).InvokeAsync();

@@ -1,0 +1,48 @@
+using Bgsnap.Crds.Client;
+using Bgsnap.Crds.V1Alpha1;
+using k8s.Models;
+
+namespace Bgsnap.Operator.Snapshots;
+
+/// <summary>The claim that is made from a snapshot's template.</summary>
+internal static class ClaimOf
+{
+    private const decimal Mi = 1024 * 1024, Gi = 1024 * Mi;
+
+    /// <summary>Builds the claim. With deletionPolicy Delete it goes with the snapshot, with Retain it stays.</summary>
+    public static V1PersistentVolumeClaim Build(VMBackgroundSnapshot snapshot, string size)
+    {
+        ClaimTemplate template = snapshot.Spec.Target.ClaimTemplate!;
+        V1ObjectMeta metadata = Naming.Made(snapshot, Naming.Claim(snapshot));
+        if (snapshot.Spec.DeletionPolicy == "Retain") metadata.OwnerReferences = null;
+        return new V1PersistentVolumeClaim
+        {
+            ApiVersion = "v1",
+            Kind = "PersistentVolumeClaim",
+            Metadata = metadata,
+            Spec = new V1PersistentVolumeClaimSpec
+            {
+                AccessModes = template.AccessModes is { Count: > 0 } modes ? modes : ["ReadWriteOnce"],
+                StorageClassName = template.StorageClassName,
+                Resources = new V1VolumeResourceRequirements { Requests = new Dictionary<string, ResourceQuantity> { ["storage"] = new(size) } },
+            },
+        };
+    }
+
+    /// <summary>The size of a claim that holds the VM's RAM and its disks, with some room.</summary>
+    /// <param name="pod">Its container's memory limit, or request, bounds RAM.</param>
+    /// <param name="container">The container with QEMU.</param>
+    /// <param name="disks">Sizes of the claims that the pod uses.</param>
+    /// <exception cref="Hopeless">The container has neither limit nor request.</exception>
+    public static string Size(PodSummary pod, string container, IEnumerable<string> disks)
+    {
+        ContainerResources? resources = pod.Spec?.Containers?.FirstOrDefault(c => c.Name == container)?.Resources;
+        string? memory = resources?.Limits?.GetValueOrDefault("memory") ?? resources?.Requests?.GetValueOrDefault("memory");
+        if (memory is null)
+            throw new Hopeless("SizeUnknown", $"container {container} of pod {pod.Metadata.Name} has no memory limit to size the claim by: set spec.target.claimTemplate.size");
+        decimal bytes = new ResourceQuantity(memory).ToDecimal() + disks.Sum(d => new ResourceQuantity(d).ToDecimal());
+        // 1 % for indexes and what a file system takes for itself, 64 Mi for device state and small files.
+        bytes = (bytes * 1.01m) + (64 * Mi);
+        return bytes <= Gi ? $"{Math.Ceiling(bytes / Mi)}Mi" : $"{Math.Ceiling(bytes / Gi * 10) / 10 * 1024:0}Mi";
+    }
+}

@@ -1,0 +1,226 @@
+using System.Text.Json.Nodes;
+using Bgsnap.Crds.Client;
+using Bgsnap.Crds.Controller;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Events;
+using Microsoft.Extensions.Logging;
+
+namespace Bgsnap.Operator.Snapshots;
+
+/// <summary>
+/// Brings a snapshot to Ready, in steps: each looks what is there, does the next thing that is missing, and leaves the rest to the next
+/// call. After a crash at any step the same calls find what was made and go on.
+/// </summary>
+internal sealed class SnapshotReconciler(
+    SnapshotStore store, NodeQueue queue, SnapshotRemoval removal, EventRecorder events, OperatorOptions options, TimeProvider clock, ILogger<SnapshotReconciler> log) : IReconciler
+{
+    private static readonly TimeSpan DefaultDeadline = TimeSpan.FromHours(1);
+
+    /// <inheritdoc/>
+    public async Task<TimeSpan?> Reconcile(ObjectKey key, CancellationToken stop)
+    {
+        if (store.Find(key) is not { } snapshot)
+        {
+            queue.Leave(key);
+            return null;
+        }
+        if (snapshot.Metadata.DeletionTimestamp is not null) return await removal.Remove(key, snapshot, stop).ConfigureAwait(false);
+
+        if (SnapshotPhase.IsTerminal(snapshot.Status?.Phase))
+        {
+            queue.Leave(key);
+            await store.RemoveHelpers(snapshot, TaskAction.Capture, stop).ConfigureAwait(false);
+            return null;
+        }
+
+        SnapshotStatus status = StatusPatch.Copy(snapshot.Status);
+        TimeSpan? again;
+        try
+        {
+            again = await Advance(key, snapshot, status, stop).ConfigureAwait(false);
+        }
+        catch (Waiting wait)
+        {
+            SnapshotState.Going(snapshot, status, wait.Phase, wait.Reason, wait.Message, clock.GetUtcNow());
+            again = Earliest(wait.Again, Left(snapshot));
+        }
+        catch (Hopeless e)
+        {
+            SnapshotState.Failed(snapshot, status, e.Reason, e.Message, clock.GetUtcNow());
+            again = null;
+        }
+        catch (ApiException e) when (e.IsInvalid)
+        {
+            // The API server will say the same next time: quota, admission policy, missing rights.
+            SnapshotState.Going(snapshot, status, SnapshotPhase.Pending, "RefusedByApiServer", e.Message, clock.GetUtcNow());
+            await Save(key, snapshot, status, stop).ConfigureAwait(false);
+            throw;
+        }
+        await Save(key, snapshot, status, stop).ConfigureAwait(false);
+        return again;
+    }
+
+    private async Task<TimeSpan?> Advance(ObjectKey key, VMBackgroundSnapshot snapshot, SnapshotStatus status, CancellationToken stop)
+    {
+        // 1. From here on nothing of it is forgotten, should it be deleted.
+        if (snapshot.Metadata.Finalizers?.Contains(Names.Finalizer) != true) await store.AddFinalizer(snapshot, stop).ConfigureAwait(false);
+
+        // 2. A task that is there decides: it is under way, or has ended.
+        SnapshotTask? task = await store.FindTask(snapshot, TaskAction.Capture, stop).ConfigureAwait(false);
+        if (task is not null)
+        {
+            queue.Resume(task.Spec.NodeName, key);
+            return await Follow(snapshot, status, task, stop).ConfigureAwait(false);
+        }
+        if (Left(snapshot) <= TimeSpan.Zero)
+            throw new Hopeless("DeadlineExceeded", $"it was not Ready within {Deadline(snapshot)} of its creation; it last waited because: {Conditions.Get(status, ConditionTypes.Ready)?.Message ?? "it had not been begun"}");
+
+        // 3. The VM, where it runs now.
+        SourceVm vm = await FindSource(snapshot, stop).ConfigureAwait(false);
+        (status.NodeName, status.PodName, status.PodUID) = (vm.NodeName, vm.PodName, vm.PodUID);
+
+        // 4. The claim.
+        status.ClaimName = await FindOrMakeClaim(snapshot, vm, stop).ConfigureAwait(false);
+
+        // 5. A place on the node.
+        int place = queue.Enter(vm.NodeName, key, snapshot.Metadata.CreationTimestamp ?? DateTime.MinValue);
+        if (place > 0)
+            throw new Waiting("Queued", $"number {place} in the queue of node {vm.NodeName}, which captures {options.MaxConcurrentCaptures} at a time") { Phase = SnapshotPhase.Queued, Again = TimeSpan.FromSeconds(30) };
+
+        // 6. The claim on that node.
+        PodSummary carrier = await store.FindOrMakeCarrier(snapshot, TaskAction.Capture, status.ClaimName, vm.NodeName, stop).ConfigureAwait(false);
+        try
+        {
+            CarrierState.ThrowUnlessRunning(carrier, status.ClaimName, vm.NodeName);
+        }
+        catch (Waiting wait) when (wait.Reason != CarrierState.Starting)
+        {
+            // A claim that cannot come must not keep others of this node waiting.
+            queue.Leave(key);
+            throw;
+        }
+
+        // 7. The order to the agent.
+        status.Directory = Naming.Directory(snapshot);
+        await store.MakeTask(snapshot, TaskOf.Capture(snapshot, vm, carrier), stop).ConfigureAwait(false);
+        throw new Waiting("CaptureOrdered", $"the agent on node {vm.NodeName} was told") { Phase = SnapshotPhase.Capturing, Again = options.AgentSilence };
+    }
+
+    private async Task<TimeSpan?> Follow(VMBackgroundSnapshot snapshot, SnapshotStatus status, SnapshotTask task, CancellationToken stop)
+    {
+        DateTimeOffset now = clock.GetUtcNow();
+        SnapshotTaskStatus report = task.Status ?? new SnapshotTaskStatus();
+        switch (report.Phase)
+        {
+            case TaskPhase.Succeeded:
+                StatusFold.Result(snapshot, status, report, now);
+                return null;
+            case TaskPhase.Failed:
+                // An agent that ended in good order left no file behind.
+                if (report.Reason != AgentLost) status.Directory = null;
+                if (Left(snapshot) <= TimeSpan.Zero && report.Reason == "Cancelled")
+                    throw new Hopeless("DeadlineExceeded", $"it was not Ready within {Deadline(snapshot)} of its creation and was given up; the guest runs on");
+                throw new Hopeless(report.Reason ?? "Failed", report.Message ?? "the agent gave no reason");
+        }
+        if (Left(snapshot) <= TimeSpan.Zero)
+        {
+            if (task.Spec.Cancel != true) await store.Cancel(task, stop).ConfigureAwait(false);
+            else if (report.Phase is null || Left(snapshot) < -options.CancelPatience)
+                throw new Hopeless("DeadlineExceeded", $"it was not Ready within {Deadline(snapshot)} of its creation, and the agent on node {task.Spec.NodeName} did not answer when it was to give up");
+            return options.CancelPatience;
+        }
+        if (report.Phase is null)
+        {
+            TimeSpan age = now - (task.Metadata.CreationTimestamp ?? now.UtcDateTime);
+            string message = age < options.AgentSilence
+                ? $"the agent on node {task.Spec.NodeName} was told"
+                : $"no agent on node {task.Spec.NodeName} has taken the task: see whether the bgsnap agent's pod runs on that node (kubectl get pods -A -l app.kubernetes.io/component=agent -o wide)";
+            throw new Waiting(age < options.AgentSilence ? "CaptureOrdered" : "AgentSilent", message) { Phase = SnapshotPhase.Capturing, Again = options.AgentSilence };
+        }
+        StatusFold.Progress(snapshot, status, report, now);
+        SnapshotState.Going(snapshot, status, SnapshotPhase.Capturing, "Capturing", $"the agent on node {task.Spec.NodeName} is at work", now);
+        return Left(snapshot);
+    }
+
+    /// <summary>Reason of a task whose agent died in the middle.</summary>
+    internal const string AgentLost = "AgentRestarted";
+
+    private async Task<SourceVm> FindSource(VMBackgroundSnapshot snapshot, CancellationToken stop)
+    {
+        string name = snapshot.Spec.Source.Name;
+        PodSummary? pod = await store.FindPod(snapshot.Metadata.NamespaceProperty, name, stop).ConfigureAwait(false);
+        if (pod is not null) return SourceVm.Of(pod);
+        // It was there and is gone: another pod of that name would be another machine.
+        if (snapshot.Status?.PodUID is not null)
+            throw new Hopeless("SourceEnded", $"pod {name} is gone");
+        throw new Waiting("SourceNotFound", $"there is no pod {name} in namespace {snapshot.Metadata.NamespaceProperty}: create it, or delete this snapshot");
+    }
+
+    private async Task<string> FindOrMakeClaim(VMBackgroundSnapshot snapshot, SourceVm vm, CancellationToken stop)
+    {
+        string name = snapshot.Spec.Target.PersistentVolumeClaim?.ClaimName ?? Naming.Claim(snapshot);
+        var claim = await store.FindClaim(snapshot.Metadata.NamespaceProperty, name, stop).ConfigureAwait(false);
+        if (snapshot.Spec.Target.ClaimTemplate is { } template)
+        {
+            if (claim is null)
+            {
+                string size = template.Size ?? await store.SizeFor(snapshot, vm, stop).ConfigureAwait(false);
+                claim = await store.MakeClaim(ClaimOf.Build(snapshot, size), stop).ConfigureAwait(false);
+            }
+            else if (claim.Metadata.Labels?.TryGetValue(Names.SnapshotLabel, out string? uid) != true || uid != snapshot.Metadata.Uid)
+            {
+                throw new Hopeless("ClaimExists", $"claim {name} exists and was not made for this snapshot: give the snapshot another name, or name the claim in spec.target.persistentVolumeClaim");
+            }
+        }
+        if (claim is null)
+            throw new Waiting("ClaimNotFound", $"there is no claim {name} in namespace {snapshot.Metadata.NamespaceProperty}: create it, or delete this snapshot");
+        if (claim.Metadata.DeletionTimestamp is not null)
+            throw new Hopeless("ClaimEnded", $"claim {name} is being deleted: name another");
+        if (claim.Status?.Phase == "Lost")
+            throw new Hopeless("ClaimLost", $"claim {name} has lost its volume: name another");
+        return name;
+    }
+
+    private async Task Save(ObjectKey key, VMBackgroundSnapshot snapshot, SnapshotStatus status, CancellationToken stop)
+    {
+        if (StatusPatch.Between(snapshot.Status, status) is { } patch)
+            await store.PatchStatus(snapshot, patch, stop).ConfigureAwait(false);
+        await Tell(snapshot, status, stop).ConfigureAwait(false);
+        if (!SnapshotPhase.IsTerminal(status.Phase)) return;
+        queue.Leave(key);
+        OperatorMetrics.Ended(snapshot, status, clock.GetUtcNow());
+        await store.RemoveHelpers(snapshot, TaskAction.Capture, stop).ConfigureAwait(false);
+    }
+
+    // One event for each change of reason, and one for the point in time.
+    private async Task Tell(VMBackgroundSnapshot snapshot, SnapshotStatus status, CancellationToken stop)
+    {
+        if (status.PointInTime is not null && snapshot.Status?.PointInTime is null)
+            await events.Normal(snapshot, "PointInTime", Conditions.Get(status, ConditionTypes.PointInTime)!.Message, stop).ConfigureAwait(false);
+        var (before, after) = (Conditions.Get(snapshot.Status, ConditionTypes.Ready), Conditions.Get(status, ConditionTypes.Ready));
+        if (after is null || (before?.Reason == after.Reason && snapshot.Status?.Phase == status.Phase)) return;
+        log.LogInformation("{Namespace}/{Name}: {Phase}, {Reason}: {Message}", snapshot.Metadata.NamespaceProperty, snapshot.Metadata.Name, status.Phase, after.Reason, after.Message);
+        switch (status.Phase)
+        {
+            case SnapshotPhase.Ready:
+                await events.Normal(snapshot, "SnapshotReady", $"{after.Message}: downtime {status.Downtime}, {status.Size}", stop).ConfigureAwait(false);
+                break;
+            case SnapshotPhase.Failed:
+                await events.Warning(snapshot, "SnapshotFailed", $"{after.Reason}: {after.Message}", stop).ConfigureAwait(false);
+                break;
+            case SnapshotPhase.Pending:
+                await events.Warning(snapshot, after.Reason, after.Message, stop).ConfigureAwait(false);
+                break;
+            default:
+                await events.Normal(snapshot, after.Reason, after.Message, stop).ConfigureAwait(false);
+                break;
+        }
+    }
+
+    private static TimeSpan Deadline(VMBackgroundSnapshot snapshot) => Durations.Parse(snapshot.Spec.Capture?.Deadline, DefaultDeadline);
+
+    private TimeSpan Left(VMBackgroundSnapshot snapshot) =>
+        (snapshot.Metadata.CreationTimestamp ?? clock.GetUtcNow().UtcDateTime) + Deadline(snapshot) - clock.GetUtcNow();
+
+    private static TimeSpan Earliest(TimeSpan a, TimeSpan b) => b > TimeSpan.Zero && b < a ? b : a;
+}

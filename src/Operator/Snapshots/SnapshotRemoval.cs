@@ -1,0 +1,93 @@
+using Bgsnap.Crds.Client;
+using Bgsnap.Crds.Controller;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Events;
+
+namespace Bgsnap.Operator.Snapshots;
+
+/// <summary>Takes a deleted snapshot down: a capture under way is given up, the files go as the deletion policy says, then the object.</summary>
+internal sealed class SnapshotRemoval(SnapshotStore store, NodeQueue queue, EventRecorder events, OperatorOptions options, TimeProvider clock)
+{
+    private static readonly TimeSpan Soon = TimeSpan.FromSeconds(15);
+
+    /// <summary>The next step.</summary>
+    public async Task<TimeSpan?> Remove(ObjectKey key, VMBackgroundSnapshot snapshot, CancellationToken stop)
+    {
+        if (snapshot.Metadata.Finalizers?.Contains(Names.Finalizer) != true)
+        {
+            queue.Leave(key);
+            return null;
+        }
+
+        // 1. A capture under way ends first: the guest is freed before anything else.
+        SnapshotTask? capture = await store.FindTask(snapshot, TaskAction.Capture, stop).ConfigureAwait(false);
+        if (capture is not null && !TaskPhase.IsTerminal(capture.Status?.Phase))
+        {
+            if (capture.Spec.Cancel != true)
+            {
+                await store.Cancel(capture, stop).ConfigureAwait(false);
+                await events.Normal(snapshot, "CaptureCancelled", "the snapshot was deleted while it was being captured", stop).ConfigureAwait(false);
+                return options.CancelPatience;
+            }
+            TimeSpan waited = clock.GetUtcNow() - (snapshot.Metadata.DeletionTimestamp ?? DateTime.MinValue);
+            if (waited < options.CancelPatience) return options.CancelPatience - waited;
+            await events.Warning(snapshot, "AgentSilent", $"the agent on node {capture.Spec.NodeName} did not answer; the capture is left to end by itself", stop).ConfigureAwait(false);
+        }
+        queue.Leave(key);
+        bool mayHaveFiles = MayHaveFiles(snapshot, capture);
+        await store.RemoveHelpers(snapshot, TaskAction.Capture, stop).ConfigureAwait(false);
+
+        // 2. The files. A claim that was made for the snapshot goes as a whole, by its owner reference.
+        if (mayHaveFiles && snapshot.Spec.DeletionPolicy != "Retain" && snapshot.Spec.Target.ClaimTemplate is null)
+        {
+            TimeSpan? wait = await RemoveFiles(snapshot, stop).ConfigureAwait(false);
+            if (wait is not null) return wait;
+        }
+
+        // 3. The object.
+        await store.RemoveHelpers(snapshot, TaskAction.Delete, stop).ConfigureAwait(false);
+        await store.RemoveFinalizer(snapshot, stop).ConfigureAwait(false);
+        return null;
+    }
+
+    private async Task<TimeSpan?> RemoveFiles(VMBackgroundSnapshot snapshot, CancellationToken stop)
+    {
+        string claim = snapshot.Status!.ClaimName!;
+        if (await store.FindClaim(snapshot.Metadata.NamespaceProperty, claim, stop).ConfigureAwait(false) is not { Metadata.DeletionTimestamp: null }) return null;
+        SnapshotTask? task = await store.FindTask(snapshot, TaskAction.Delete, stop).ConfigureAwait(false);
+        if (task?.Status?.Phase == TaskPhase.Succeeded) return null;
+        if (task?.Status?.Phase == TaskPhase.Failed)
+        {
+            await Say(snapshot, task.Status.Reason ?? "Failed", $"the files in {snapshot.Status.Directory} on claim {claim} could not be removed: {task.Status.Message}", stop).ConfigureAwait(false);
+            await store.RemoveHelpers(snapshot, TaskAction.Delete, stop).ConfigureAwait(false);
+            return TimeSpan.FromMinutes(1);
+        }
+        if (task is not null) return Soon;
+        PodSummary carrier = await store.FindOrMakeCarrier(snapshot, TaskAction.Delete, claim, null, stop).ConfigureAwait(false);
+        try
+        {
+            CarrierState.ThrowUnlessRunning(carrier, claim, null);
+        }
+        catch (Waiting wait)
+        {
+            await Say(snapshot, wait.Reason, wait.Message, stop).ConfigureAwait(false);
+            return wait.Again;
+        }
+        await store.MakeTask(snapshot, TaskOf.Delete(snapshot, carrier), stop).ConfigureAwait(false);
+        return Soon;
+    }
+
+    private async Task Say(VMBackgroundSnapshot snapshot, string reason, string message, CancellationToken stop)
+    {
+        SnapshotStatus status = StatusPatch.Copy(snapshot.Status);
+        SnapshotState.Going(snapshot, status, SnapshotPhase.Deleting, reason, message, clock.GetUtcNow());
+        if (StatusPatch.Between(snapshot.Status, status) is not { } patch) return;
+        await store.PatchStatus(snapshot, patch, stop).ConfigureAwait(false);
+        if (reason != CarrierState.Starting) await events.Warning(snapshot, reason, message, stop).ConfigureAwait(false);
+    }
+
+    // A capture that its agent gave up in good order left nothing.
+    private static bool MayHaveFiles(VMBackgroundSnapshot snapshot, SnapshotTask? capture) =>
+        snapshot.Status is { Directory: not null, ClaimName: not null }
+        && !(capture?.Status is { Phase: TaskPhase.Failed, Reason: not SnapshotReconciler.AgentLost });
+}

@@ -1,0 +1,65 @@
+using Bgsnap.Crds.Client;
+using Bgsnap.Crds.V1Alpha1;
+
+namespace Bgsnap.Operator.Snapshots;
+
+/// <summary>The VM that a source names.</summary>
+/// <param name="PodName">Pod.</param>
+/// <param name="PodUID">Its uid.</param>
+/// <param name="NodeName">Its node.</param>
+/// <param name="Container">Container with QEMU.</param>
+/// <param name="QmpSocket">Path of the socket in it.</param>
+internal sealed record SourceVm(string PodName, string PodUID, string NodeName, string Container, string QmpSocket)
+{
+    /// <summary>Reads a pod as a VM.</summary>
+    /// <exception cref="Waiting">It may become one: it does not run yet.</exception>
+    /// <exception cref="Hopeless">It is none.</exception>
+    public static SourceVm Of(PodSummary pod)
+    {
+        string name = pod.Metadata.Name;
+        if (pod.Metadata.Annotations?.TryGetValue(Names.QmpSocketAnnotation, out string? socket) != true || string.IsNullOrEmpty(socket))
+            throw new Hopeless("NotAVirtualMachine", $"pod {name} has no annotation {Names.QmpSocketAnnotation}: set it to the path of QEMU's QMP socket in the container, then create another snapshot");
+        if (!socket.StartsWith('/'))
+            throw new Hopeless("NotAVirtualMachine", $"pod {name}: annotation {Names.QmpSocketAnnotation} must be an absolute path in the container, not '{socket}'");
+        if (pod.Status?.Phase is "Succeeded" or "Failed")
+            throw new Hopeless("SourceEnded", $"pod {name} has ended ({pod.Status.Phase}): start the virtual machine, then create another snapshot");
+        if (pod.Metadata.DeletionTimestamp is not null)
+            throw new Hopeless("SourceEnded", $"pod {name} is being deleted");
+        string container = ContainerOf(pod);
+        if (pod.Spec?.NodeName is not { Length: > 0 } node || pod.RunningContainerId(container) is null)
+            throw new Waiting("SourceNotRunning", $"container {container} of pod {name} does not run yet");
+        return new SourceVm(name, pod.Metadata.Uid, node, container, socket);
+    }
+
+    private static string ContainerOf(PodSummary pod)
+    {
+        List<ContainerSummary> containers = pod.Spec?.Containers ?? [];
+        if (pod.Metadata.Annotations?.TryGetValue(Names.ContainerAnnotation, out string? named) == true)
+        {
+            return containers.Any(c => c.Name == named)
+                ? named
+                : throw new Hopeless("NotAVirtualMachine", $"pod {pod.Metadata.Name} has no container {named}, which its annotation {Names.ContainerAnnotation} names");
+        }
+        return containers.Count == 1
+            ? containers[0].Name
+            : throw new Hopeless("NotAVirtualMachine", $"pod {pod.Metadata.Name} has {containers.Count} containers: name the one with QEMU in its annotation {Names.ContainerAnnotation}, then create another snapshot");
+    }
+}
+
+/// <summary>Something is missing that may still come; the snapshot waits until its deadline.</summary>
+internal sealed class Waiting(string reason, string message) : Exception(message)
+{
+    /// <summary>One word.</summary>
+    public string Reason => reason;
+    /// <summary>Phase meanwhile.</summary>
+    public string Phase { get; init; } = SnapshotPhase.Pending;
+    /// <summary>When to look again.</summary>
+    public TimeSpan Again { get; init; } = TimeSpan.FromSeconds(5);
+}
+
+/// <summary>It cannot become Ready whatever comes.</summary>
+internal sealed class Hopeless(string reason, string message) : Exception(message)
+{
+    /// <summary>One word.</summary>
+    public string Reason => reason;
+}

@@ -1,0 +1,43 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Bgsnap.Crds.Client;
+using Bgsnap.Crds.V1Alpha1;
+
+namespace Bgsnap.Operator.Snapshots;
+
+/// <summary>The difference between two statuses as a merge patch (RFC 7386).</summary>
+internal static class StatusPatch
+{
+    /// <summary>A copy to change.</summary>
+    public static SnapshotStatus Copy(SnapshotStatus? status) =>
+        status is null ? new SnapshotStatus() : JsonSerializer.Deserialize(JsonSerializer.Serialize(status, BgsnapJson.Default.SnapshotStatus), BgsnapJson.Default.SnapshotStatus)!;
+
+    /// <summary>The patch, or null when nothing differs.</summary>
+    public static JsonObject? Between(SnapshotStatus? before, SnapshotStatus after)
+    {
+        JsonObject old = (JsonObject?)JsonSerializer.SerializeToNode(before ?? new SnapshotStatus(), BgsnapJson.Default.SnapshotStatus)!;
+        JsonObject next = (JsonObject)JsonSerializer.SerializeToNode(after, BgsnapJson.Default.SnapshotStatus)!;
+        JsonObject patch = Difference(old, next);
+        return patch.Count == 0 ? null : patch;
+    }
+
+    private static JsonObject Difference(JsonObject old, JsonObject next)
+    {
+        JsonObject patch = [];
+        foreach ((string name, JsonNode? value) in next)
+        {
+            if (old[name] is JsonObject inner && value is JsonObject changed)
+            {
+                JsonObject part = Difference(inner, changed);
+                if (part.Count > 0) patch[name] = part;
+            }
+            else if (!JsonNode.DeepEquals(old[name], value))
+            {
+                patch[name] = value?.DeepClone();
+            }
+        }
+        foreach ((string name, _) in old)
+            if (!next.ContainsKey(name)) patch[name] = null;
+        return patch;
+    }
+}

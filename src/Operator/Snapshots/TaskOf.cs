@@ -1,0 +1,50 @@
+using Bgsnap.Crds.Client;
+using Bgsnap.Crds.V1Alpha1;
+
+namespace Bgsnap.Operator.Snapshots;
+
+/// <summary>Builds the orders to an agent.</summary>
+internal static class TaskOf
+{
+    /// <summary>Capture the VM.</summary>
+    public static SnapshotTask Capture(VMBackgroundSnapshot snapshot, SourceVm vm, PodSummary carrier) => new()
+    {
+        Metadata = Naming.Made(snapshot, Naming.Task(snapshot, TaskAction.Capture), (Names.NodeLabel, Names.NodeLabelValue(vm.NodeName))),
+        Spec = new SnapshotTaskSpec
+        {
+            Action = TaskAction.Capture,
+            NodeName = vm.NodeName,
+            Directory = Naming.Directory(snapshot),
+            Carrier = Carrier(carrier),
+            Source = new VirtualMachineTarget
+            {
+                PodName = vm.PodName,
+                PodUID = vm.PodUID,
+                Container = vm.Container,
+                QmpSocket = vm.QmpSocket,
+                Name = snapshot.Spec.Source.Name,
+            },
+            Capture = snapshot.Spec.Capture,
+        },
+    };
+
+    /// <summary>Remove the files.</summary>
+    public static SnapshotTask Delete(VMBackgroundSnapshot snapshot, PodSummary carrier)
+    {
+        string node = carrier.Spec!.NodeName!;
+        return new SnapshotTask
+        {
+            Metadata = Naming.Made(snapshot, Naming.Task(snapshot, TaskAction.Delete), (Names.NodeLabel, Names.NodeLabelValue(node))),
+            Spec = new SnapshotTaskSpec
+            {
+                Action = TaskAction.Delete,
+                NodeName = node,
+                Directory = snapshot.Status?.Directory ?? Naming.Directory(snapshot),
+                Carrier = Carrier(carrier),
+            },
+        };
+    }
+
+    private static PodTarget Carrier(PodSummary carrier) =>
+        new() { PodName = carrier.Metadata.Name, PodUID = carrier.Metadata.Uid, Container = Names.CarrierContainer };
+}
