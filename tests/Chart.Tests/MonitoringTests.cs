@@ -7,18 +7,14 @@ namespace Bgsnap.Chart.Tests;
 /// <summary>Alerts and dashboard speak of metrics that exist, and every alert has a runbook.</summary>
 public sealed partial class MonitoringTests
 {
-    // What operator and agent expose. A metric that is renamed there is renamed here, in the alerts and in the docs.
-    private static readonly string[] Plain =
-    [
-        "bgsnap_snapshots_total", "bgsnap_reconcile_total", "bgsnap_reconcile_errors_total", "bgsnap_workqueue_depth", "bgsnap_queued_snapshots",
-        "bgsnap_leader", "bgsnap_snapshots", "bgsnap_captures_total", "bgsnap_captures_running", "bgsnap_watchdog_kills_total",
-    ];
+    /// <summary>What operator and agent expose, by the places in their source where metrics are made; true for histograms.</summary>
+    private static readonly Dictionary<string, bool> Exposed = Directory.GetFiles(Repository.PathOf("src"), "*.cs", SearchOption.AllDirectories)
+        .SelectMany(file => Made().Matches(File.ReadAllText(file)))
+        .ToDictionary(m => m.Groups[2].Value, m => m.Groups[1].Value is "CreateHistogram" or "Seconds");
 
-    private static readonly string[] Histograms =
-    [
-        "bgsnap_snapshot_duration_seconds", "bgsnap_reconcile_duration_seconds", "bgsnap_capture_downtime_seconds", "bgsnap_capture_protection_window_seconds",
-        "bgsnap_capture_duration_seconds", "bgsnap_capture_throughput_bytes_per_second", "bgsnap_capture_stored_bytes", "bgsnap_capture_fault_latency_seconds",
-    ];
+    private static readonly string[] Plain = [.. Exposed.Where(m => !m.Value).Select(m => m.Key)];
+
+    private static readonly string[] Histograms = [.. Exposed.Where(m => m.Value).Select(m => m.Key)];
 
     private static readonly string[] Series = [.. Plain, .. Histograms.SelectMany(h => (string[])[$"{h}_bucket", $"{h}_sum", $"{h}_count"])];
 
@@ -27,6 +23,15 @@ public sealed partial class MonitoringTests
         .. ChartRenderer.Render(ChartRenderer.Values(("metrics.enabled", true), ("metrics.prometheusRule.enabled", true))).Succeeded()["PrometheusRule/bgsnap"]
             ["/spec/groups"]!.AsArray().SelectMany(g => g!["rules"]!.AsArray()).Select(r => (JsonObject)r!),
     ]);
+
+    [Fact]
+    public void The_source_says_which_metrics_there_are()
+    {
+        Assert.Contains("bgsnap_snapshots_total", Plain);
+        Assert.Contains("bgsnap_capture_downtime_seconds", Histograms);
+        string[] named = [.. Directory.GetFiles(Repository.PathOf("src"), "*.cs", SearchOption.AllDirectories).SelectMany(file => Named().Matches(File.ReadAllText(file))).Select(m => m.Groups[1].Value)];
+        Assert.Equal(named.Order(StringComparer.Ordinal), Exposed.Keys.Order(StringComparer.Ordinal));
+    }
 
     [Fact]
     public void Every_alert_is_whole()
@@ -73,6 +78,12 @@ public sealed partial class MonitoringTests
     public void The_documentation_lists_every_metric_there_is() => Assert.Equal(
         Plain.Concat(Histograms).Order(StringComparer.Ordinal),
         MetricRow().Matches(Repository.Read("docs/operations.md")).Select(m => m.Groups[1].Value).Order(StringComparer.Ordinal));
+
+    [GeneratedRegex(@"\b(Create\w+|Seconds)\(\s*""(bgsnap_[a-z_]+)""")]
+    private static partial Regex Made();
+
+    [GeneratedRegex(@"""(bgsnap_[a-z_]+)""")]
+    private static partial Regex Named();
 
     [GeneratedRegex(@"\bbgsnap_[a-z_]+\b")]
     private static partial Regex Metric();
