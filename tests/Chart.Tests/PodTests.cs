@@ -62,6 +62,17 @@ public sealed class PodTests
             Arguments(Agent));
     }
 
+    [Theory]
+    [InlineData("Deployment/bgsnap-operator", "src/Operator/OperatorCommand.cs")]
+    [InlineData("DaemonSet/bgsnap-agent", "src/NodeAgent/Cli/NodeCommand.cs")]
+    public void The_options_are_in_the_programs_source(string workload, string source)
+    {
+        string code = Repository.Read(source);
+        string[] options = [.. Arguments(Default.Value[workload].PodSpec!).Where(a => a.StartsWith("--", StringComparison.Ordinal)).Select(a => a.Split('=')[0])];
+        Assert.NotEmpty(options);
+        Assert.All(options, option => Assert.Contains($"new(\"{option}\")", code, StringComparison.Ordinal));
+    }
+
     [Fact]
     public void A_guest_never_waits_for_an_agent_without_cpu()
     {

@@ -35,7 +35,7 @@ public sealed class RefusedValuesTests
             if (rendering.ExitCode != 1 || !rendering.Error.Contains(value.Key, StringComparison.Ordinal))
                 wrong.Add($"{value.Key} = {bad.ToJsonString()}: {rendering.ExitCode} {rendering.Error}");
         });
-        Assert.Empty(wrong);
+        Assert.True(wrong.IsEmpty, string.Join("\n", wrong));
     }
 
     [Fact]
@@ -50,7 +50,7 @@ public sealed class RefusedValuesTests
             if (rendering.ExitCode != 1 || !rendering.Error.Contains("bogus", StringComparison.Ordinal) || !rendering.Error.Contains(level.TrimEnd('.'), StringComparison.Ordinal))
                 wrong.Add($"{level}bogus: {rendering.ExitCode} {rendering.Error}");
         });
-        Assert.Empty(wrong);
+        Assert.True(wrong.IsEmpty, string.Join("\n", wrong));
     }
 
     /// <summary>a.b.c is below "a." and "a.b.".</summary>

@@ -93,6 +93,19 @@ annotations:
 {{- end }}
 {{- end }}
 
+{{/*
+A container's resources. Quantities become text: a plain number, which people write for whole CPUs, is refused by
+server-side apply.
+*/}}
+{{- define "bgsnap.resources" -}}
+{{- range $kind, $quantities := . }}
+{{ $kind }}:
+  {{- range $resource, $quantity := $quantities }}
+  {{ $resource }}: {{ $quantity | toString | quote }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
 {{/* What both components' pods say of images and nodes. Takes a dict of root and component. */}}
 {{- define "bgsnap.scheduling" -}}
 {{- $values := get .root.Values .component }}
