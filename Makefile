@@ -14,7 +14,7 @@ agent_limit := 15000000
 hang_limit := 10m
 
 .NOTPARALLEL:
-.PHONY: help build guests test test-unit test-linux demo-local bench lint clean
+.PHONY: help build guests test test-unit test-chart test-linux chart-readme demo-local bench lint clean
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,7 @@ test: ## build everything and run all tests; root, installs what is missing
 	$(MAKE) --no-print-directory build guests
 	@failed=; \
 		$(MAKE) --no-print-directory test-unit || failed="$$failed test-unit"; \
+		$(MAKE) --no-print-directory test-chart || failed="$$failed test-chart"; \
 		$(MAKE) --no-print-directory test-linux || failed="$$failed test-linux"; \
 		test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
@@ -49,8 +50,17 @@ run_tests = dotnet test tests/$(1) -c $(configuration) \
 test-unit: ## run the tests that need no rights and no QEMU
 	$(call run_tests,NodeAgent.Tests)
 
+test-chart: ## render the Helm chart with every value, and compare it with config/
+	hack/chart-render --build
+	$(call run_tests,Chart.Tests)
+
 test-linux: ## run the tests against real QEMUs; root, after `make build guests`
 	$(call run_tests,Linux.Tests)
+
+chart-readme: ## write the table of values into the chart's README
+	table=$$(hack/chart-render charts/bgsnap --values-table) && readme=charts/bgsnap/README.md && \
+		{ sed '/^<!-- values: /q' $$readme; printf '%s\n' "$$table"; sed -n '/^<!-- end of values/,$$p' $$readme; } >$(out)/readme.new && \
+		mv $(out)/readme.new $$readme
 
 demo-local: build guests ## boot a small VM, capture it while it counts, restore it: about a minute
 	hack/demo-local
@@ -66,5 +76,5 @@ lint: ## check formatting, code style and the shell scripts
 
 clean: ## remove what was built; what hack/deps fetched stays
 	$(MAKE) --no-print-directory -C tests/guests clean
-	rm -rf $(out)/publish $(out)/bgsnap-agent $(results)
+	rm -rf $(out)/publish $(out)/bgsnap-agent $(out)/chart-render* $(out)/go-build $(results)
 	rm -rf src/*/bin src/*/obj tests/*/bin tests/*/obj
