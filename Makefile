@@ -14,7 +14,7 @@ agent_limit := 15000000
 hang_limit := 10m
 
 .NOTPARALLEL:
-.PHONY: help build guests test test-unit test-chart test-linux chart-readme demo-local bench lint clean
+.PHONY: help build guests test test-unit test-chart test-linux test-e2e chart-readme demo demo-local bench bench-operator lint clean
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
