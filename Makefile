@@ -14,7 +14,7 @@ agent_limit := 15000000
 hang_limit := 10m
 
 .NOTPARALLEL:
-.PHONY: help build guests manifests test test-unit test-chart test-linux chart-readme demo-local bench lint clean
+.PHONY: help build guests manifests test test-unit test-chart test-linux test-e2e chart-readme demo demo-local bench bench-operator lint clean
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,7 @@ test: ## build everything and run all tests; root, installs what is missing
 		$(MAKE) --no-print-directory test-unit || failed="$$failed test-unit"; \
 		$(MAKE) --no-print-directory test-chart || failed="$$failed test-chart"; \
 		$(MAKE) --no-print-directory test-linux || failed="$$failed test-linux"; \
+		$(MAKE) --no-print-directory test-e2e || failed="$$failed test-e2e"; \
 		test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
 run_tests = dotnet test tests/$(1) -c $(configuration) \
@@ -60,16 +61,27 @@ test-chart: ## render the Helm chart with every value, and compare it with confi
 test-linux: ## run the tests against real QEMUs; root, after `make build guests`
 	$(call run_tests,Linux.Tests)
 
+test-e2e: ## apply, capture, restore and break things on a real cluster; root, after `make build guests`
+	$(call run_tests,E2E.Tests)
+
 chart-readme: ## write the table of values into the chart's README
 	table=$$(hack/chart-render charts/bgsnap --values-table) && readme=charts/bgsnap/README.md && \
 		{ sed '/^<!-- values: /q' $$readme; printf '%s\n' "$$table"; sed -n '/^<!-- end of values/,$$p' $$readme; } >$(out)/readme.new && \
 		mv $(out)/readme.new $$readme
+
+demo: build guests ## the main job on a real cluster that it starts itself: apply a snapshot, see it Ready, run it again
+	hack/demo
 
 demo-local: build guests ## boot a small VM, capture it while it counts, restore it: about a minute
 	hack/demo-local
 
 bench: build guests ## measure captures beside QEMU's own background-snapshot
 	dotnet run -c Release --project tests/Benchmarks
+
+# BENCH_KUBECONFIG names a cluster with the CRDs and no operator; without it one is started and ended.
+bench-operator: ## 100, 300 and 1,000 snapshots over 100 simulated nodes on a real API server
+	dotnet build tests/OperatorBenchmark -c Release -v quiet
+	hack/bench-operator
 
 lint: ## check formatting, code style and the shell scripts
 	dotnet format bgsnap.slnx --verify-no-changes

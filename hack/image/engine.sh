@@ -13,6 +13,7 @@ start_engine() {
     mkdir -p "$daemons"
     end_forgotten_engine
     note_pid script $$
+    note_absent "$daemons/absent" /run/containerd /run/docker /run/runc
     # The paths of sockets are limited to 107 characters: not below the repository.
     engine_run=$(mktemp -d /tmp/bgsnap-images.XXXXXX)
     trap stop_engine EXIT
@@ -31,6 +32,7 @@ end_forgotten_engine() {
     stop_daemon dockerd 20
     stop_daemon containerd 10
     unmount_below "$engine_data"
+    remove_empty_traces "$daemons/absent"
     rm -f "$daemons"/*.log
 }
 
@@ -62,13 +64,9 @@ docker() { "$(PATH=/usr/bin:$PATH type -P docker)" "$@"; }
 stop_engine() {
     stop_daemon dockerd 20
     stop_daemon containerd 10
-    unmount_below "$engine_data"
-    unmount_below "$engine_run"
+    unmount_below "$engine_data" "$engine_run"
+    remove_control_groups '*/docker/buildkit*'
+    remove_control_groups '*/docker'
+    remove_empty_traces "$daemons/absent"
     rm -rf --one-file-system "$engine_run" "$daemons/script.pid"
-}
-
-unmount_below() {
-    local path
-    awk -v below="$1/" 'index($5, below) == 1 { print $5 }' /proc/self/mountinfo | sort -r |
-        while read -r path; do umount -l "$path" || true; done
 }

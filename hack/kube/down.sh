@@ -32,7 +32,8 @@ end_remaining_processes() {
     local pid command
     for pid in $(kubernetes_processes); do kill -KILL "$pid" 2>/dev/null || true; done
     for command in /proc/[0-9]*/cmdline; do
-        if tr '\0' ' ' <"$command" 2>/dev/null | grep -qF -- "-address $containerd_socket"; then
+        # It may have ended meanwhile.
+        if { tr '\0' ' ' <"$command"; } 2>/dev/null | grep -qF -- "-address $containerd_socket"; then
             pid=${command%/cmdline}
             kill -KILL "${pid#/proc/}" 2>/dev/null || true
         fi
@@ -42,13 +43,12 @@ end_remaining_processes() {
 # The directory is removed only when nothing is mounted below it any more: a volume of a pod may be
 # somebody's data.
 unmount_everything() {
-    local path try
+    local try
     for try in 1 2 3 4 5; do
-        while read -r path; do umount -l "$path" 2>/dev/null || true; done < <(mounts_below_cluster | sort -r)
-        [[ -n $(mounts_below_cluster) ]] || return 0
+        unmount_below "$cluster"
+        [[ -n $(mounts_below "$cluster") ]] || return 0
         sleep "0.$try"
     done
-    die "these are still mounted: $(mounts_below_cluster | paste -s -d ' ')" "unmount them, then run: hack/cluster down"
+    die "these are still mounted: $(mounts_below "$cluster" | paste -s -d ' ')" \
+        "unmount them, then run: hack/cluster down"
 }
-
-mounts_below_cluster() { awk -v below="$cluster/" 'index($5, below) == 1 { print $5 }' /proc/self/mountinfo; }

@@ -62,14 +62,12 @@ kubernetes_processes() {
 # --- notes of what was -----------------------------------------------------------------------------
 
 note_what_was() {
-    local parameter directory
+    local parameter
     mkdir -p "$before"
     for parameter in "${changed_parameters[@]}"; do
         sysctl -e "$parameter" 2>/dev/null || true
     done >"$before/parameters"
-    for directory in "${fixed_directories[@]}"; do
-        [[ -e $directory ]] || printf '%s\n' "$directory"
-    done >"$before/absent"
+    note_absent "$before/absent" "${fixed_directories[@]}"
     namespaces >"$before/namespaces"
 }
 
@@ -78,18 +76,9 @@ namespaces() { (cd /run/netns 2>/dev/null && printf '%s\n' cni-*) | grep -v '\*'
 restore_what_was() {
     remove_network
     [[ ! -s $before/parameters ]] || sysctl -q -e -p "$before/parameters" >/dev/null 2>&1 || true
-    find /sys/fs/cgroup -depth -type d -path '*/kubepods*' -exec rmdir {} + 2>/dev/null || true
-    [[ ! -s $before/absent ]] || remove_directories
+    remove_control_groups '*/kubepods*'
+    remove_traces "$before/absent"
     find /var/lib/cni -name "$network-*" -delete 2>/dev/null || true
-}
-
-# Only what was absent before, and never into a file system that is still mounted there.
-remove_directories() {
-    local directory
-    while read -r directory; do
-        ! grep -qF " $directory/" /proc/self/mountinfo || continue
-        rm -rf --one-file-system "$directory"
-    done <"$before/absent"
 }
 
 remove_network() {
