@@ -27,8 +27,11 @@ public sealed class AccessTests(ClusterFixture cluster)
     public async Task Each_account_may_do_this_and_no_more(string account, string verb, string resource, bool allowed)
     {
         cluster.Need();
-        var answer = await cluster.Kubectl.TryAsync(
-            null, "auth", "can-i", verb, resource, "-n", "default", $"--as=system:serviceaccount:{ClusterFixture.Namespace}:bgsnap-{account}");
+        var parts = resource.Split('/');
+        List<string> question = ["auth", "can-i", verb, parts[0], "-n", "default", $"--as=system:serviceaccount:{ClusterFixture.Namespace}:bgsnap-{account}"];
+        if (parts.Length > 1)
+            question.Add("--subresource=" + parts[1]);
+        var answer = await cluster.Kubectl.TryAsync(null, [.. question]);
         Assert.Equal(allowed ? "yes" : "no", answer.Output.Trim());
     }
 }

@@ -99,7 +99,8 @@ public sealed class ApiClient(HttpClient http) : IApiClient
         {
             // A proxy's page, not the server's answer.
         }
-        throw new ApiException((int)response.StatusCode, status?.Reason ?? response.StatusCode.ToString(), status?.Message ?? $"HTTP {(int)response.StatusCode}");
+        throw new ApiException((int)response.StatusCode, status?.Reason ?? response.StatusCode.ToString(), status?.Message ?? $"HTTP {(int)response.StatusCode}",
+            status?.Details?.Causes?.FirstOrDefault()?.Reason);
     }
 
     private static StringContent Body(string json, string mediaType) => new(json) { Headers = { ContentType = new MediaTypeHeaderValue(mediaType) } };
