@@ -16,6 +16,7 @@ start_engine() {
     note_absent "$daemons/absent" /run/containerd /run/docker /run/runc
     # The paths of sockets are limited to 107 characters: not below the repository.
     engine_run=$(mktemp -d /tmp/bgsnap-images.XXXXXX)
+    printf '%s\n' "$engine_run" >"$daemons/run-directory"
     trap stop_engine EXIT
     trap 'exit 130' INT TERM
     # The person's own configuration (proxies, contexts, credential helpers) is not ours to use.
@@ -31,7 +32,9 @@ end_forgotten_engine() {
     ! daemon_runs script || die "another hack/images is at work in $engine_data" "wait for it to end"
     stop_daemon dockerd 20
     stop_daemon containerd 10
-    unmount_below "$engine_data"
+    engine_run=$(cat "$daemons/run-directory" 2>/dev/null || echo /tmp/bgsnap-images.none)
+    unmount_below "$engine_data" "$engine_run"
+    rm -rf --one-file-system "$engine_run" "$daemons/run-directory"
     remove_empty_traces "$daemons/absent"
     rm -f "$daemons"/*.log
 }
@@ -68,5 +71,5 @@ stop_engine() {
     remove_control_groups '*/docker/buildkit*'
     remove_control_groups '*/docker'
     remove_empty_traces "$daemons/absent"
-    rm -rf --one-file-system "$engine_run" "$daemons/script.pid"
+    rm -rf --one-file-system "$engine_run" "$daemons/run-directory" "$daemons/script.pid"
 }
