@@ -92,7 +92,9 @@ OBJECTS
 describe_crd() {
     local file=$1 group=$2 kind
     kind=$(field_of "$file" '{.spec.names.kind}')
-    if sed '/^ *default: ""$/d' "$file" | kubectl apply --validate=false -f - >/dev/null; then
+    mkdir -p "$described"
+    sed '/^ *default: ""$/d' "$file" >"$described/${file##*/}"
+    if kubectl apply --validate=false -f "$described/${file##*/}" >/dev/null; then
         wait_for_daemon apiserver 30 describes "$group" "$kind"
     else
         say "warning: the API server 1.20 does not take $file; kubectl explain will not know $kind" >&2
@@ -100,3 +102,13 @@ describe_crd() {
 }
 
 describes() { kubectl get --raw /openapi/v2 | grep -q "\"group\": *\"$1\", *\"kind\": *\"$2\""; }
+
+# While the API server starts, it serves a definition that it knows itself, from its own, empty store, until it has
+# learnt of the APIService: a watch begun then would never hear of anything. So it must not know any when it stops.
+forget_descriptions() {
+    [[ ! -d $described ]] || kubectl delete --ignore-not-found -f "$described" >/dev/null
+}
+
+describe_again() {
+    [[ ! -d $described ]] || kubectl apply --validate=false -f "$described" >/dev/null
+}

@@ -8,6 +8,7 @@ cluster=$(realpath -m "${CLUSTER:-/var/tmp/bgsnap-cluster}")
 pki=$cluster/pki
 daemons=$cluster/daemons
 before=$cluster/before
+described=$cluster/described
 admin_kubeconfig=$pki/admin.kubeconfig
 
 node=bgsnap-node
