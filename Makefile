@@ -10,6 +10,11 @@ export DOTNET_NOLOGO := 1
 # The largest agent that is let pass, in bytes.
 agent_limit := 15000000
 
+unit_projects := NodeAgent.Tests Crds.Tests Operator.Tests
+
+# Where the definitions of our API go: for kustomize, and for the chart once there is one.
+crd_folders := config/crd $(wildcard charts/bgsnap/crds)
+
 # A test that says nothing for so long hangs, and its run is ended.
 hang_limit := 10m
 
@@ -17,7 +22,7 @@ hang_limit := 10m
 .PHONY: help build guests manifests test test-unit test-chart test-linux test-e2e chart-readme demo demo-local bench bench-operator lint clean
 
 help: ## list the targets (the default)
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 build: ## build the agent: out/bgsnap-agent, one native binary
 	hack/deps --build-only
@@ -28,6 +33,9 @@ build: ## build the agent: out/bgsnap-agent, one native binary
 		grep -vE '^(linux-vdso\.so\.1|libc\.so\.6|libm\.so\.6|(/lib64/)?ld-linux-x86-64\.so\.2)$$'); \
 		test -z "$$foreign" || { echo "error: the agent needs more than libc:" $$foreign >&2; exit 1; }
 	install -m 0755 $(out)/publish/bgsnap-agent $(out)/bgsnap-agent
+
+manifests: ## write the CustomResourceDefinitions from src/Crds/V1Alpha1
+	dotnet run -c Release --project hack/manifests -- $(crd_folders)
 
 guests: ## fetch what the tests run on (QEMU 10, a kernel) and build the test guests
 	hack/deps
@@ -51,8 +59,10 @@ run_tests = dotnet test tests/$(1) -c $(configuration) \
 	--logger 'console;verbosity=normal' --logger 'trx;LogFileName=$(1).trx' --results-directory $(results) \
 	--blame-hang --blame-hang-timeout $(hang_limit) --blame-hang-dump-type none
 
-test-unit: ## run the tests that need no rights and no QEMU
-	$(call run_tests,NodeAgent.Tests)
+test-unit: ## run the tests that need no rights, no QEMU and no cluster
+	@failed=; \
+		$(foreach project,$(unit_projects),$(call run_tests,$(project)) || failed="$$failed $(project)";) \
+		test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
 test-chart: ## render the Helm chart with every value, and compare it with config/
 	hack/chart-render --build

@@ -56,15 +56,22 @@ internal sealed class SnapshotController(
         Task watching = Task.WhenAll(snapshots.Run(stop), tasks.Run(stop), carriers.Run(stop));
         await Task.WhenAny(Task.WhenAll(snapshots.Synced, tasks.Synced, carriers.Synced), watching).ConfigureAwait(false);
 
-        // Whoever was at work keeps its place before anyone else is let in.
-        foreach (SnapshotTask task in tasks.Items.Where(t => t.Spec.Action == TaskAction.Capture && !TaskPhase.IsTerminal(t.Status?.Phase)))
-            if (task.Metadata.OwnerReferences?.FirstOrDefault() is { } owner)
-                queue.Resume(task.Spec.NodeName, new ObjectKey(task.Metadata.NamespaceProperty, owner.Name));
-
+        ResumeQueue(queue, tasks.Items, snapshots.Items);
         await Task.WhenAll(
             watching,
             new ReconcileLoop("snapshot", work, reconciler, options.Workers, _log).Run(stop),
             Sweep(orphans, snapshots, queue, stop)).ConfigureAwait(false);
+    }
+
+    /// <summary>Whoever was at work when this leader began keeps its place, and whoever waited its turn, before anyone else is let in.</summary>
+    internal static void ResumeQueue(NodeQueue queue, IEnumerable<SnapshotTask> tasks, IEnumerable<VMBackgroundSnapshot> snapshots)
+    {
+        foreach (SnapshotTask task in tasks.Where(t => t.Spec.Action == TaskAction.Capture && !TaskPhase.IsTerminal(t.Status?.Phase)))
+            if (task.Metadata.OwnerReferences?.FirstOrDefault() is { } owner)
+                queue.Resume(task.Spec.NodeName, new ObjectKey(task.Metadata.NamespaceProperty, owner.Name));
+        foreach (VMBackgroundSnapshot s in snapshots.OrderBy(s => s.Metadata.CreationTimestamp).ThenBy(s => s.Metadata.Name, StringComparer.Ordinal))
+            if (s.Metadata.DeletionTimestamp is null && s.Status is { Phase: SnapshotPhase.Queued or SnapshotPhase.Preparing, NodeName: { } node })
+                _ = queue.Enter(node, ObjectKey.Of(s), s.Metadata.CreationTimestamp ?? DateTime.MinValue);
     }
 
     private static void Owner(IKubernetesObject<V1ObjectMeta> item, WorkQueue work)

@@ -10,12 +10,14 @@ namespace Bgsnap.Crds.Client;
 
 /// <summary>The few verbs that controllers need, over an HTTP client that knows the server and who we are.</summary>
 /// <remarks>Paths and verbs: Kubernetes API conventions. Errors: <see cref="ApiException"/>, or <see cref="HttpRequestException"/> when there is no server.</remarks>
-public sealed class ApiClient(HttpClient http) : IApiClient
+/// <param name="http">Its base address is the server; it has no timeout of its own, which would end watches.</param>
+/// <param name="requestTimeout">Longest time for one request; null: 30 s.</param>
+public sealed class ApiClient(HttpClient http, TimeSpan? requestTimeout = null) : IApiClient
 {
     private static readonly Prometheus.Counter Requests = Prometheus.Metrics.CreateCounter(
         "bgsnap_api_requests_total", "Requests that the API server answered, by HTTP method and status.", "method", "code");
 
-    private static readonly TimeSpan RequestTimeout = TimeSpan.FromSeconds(30);
+    private readonly TimeSpan _requestTimeout = requestTimeout ?? TimeSpan.FromSeconds(30);
 
     /// <inheritdoc/>
     public Task<T> Get<T>(ResourceType<T> type, string ns, string name, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta> =>
@@ -56,7 +58,7 @@ public sealed class ApiClient(HttpClient http) : IApiClient
         string query = Query(labels, $"watch=true&allowWatchBookmarks=true&resourceVersion={resourceVersion}&timeoutSeconds={(int)longest.TotalSeconds}");
         // The server ends a watch at timeoutSeconds; one that is silent for longer is a connection that died without a word.
         using var silence = CancellationTokenSource.CreateLinkedTokenSource(stop);
-        silence.CancelAfter(longest + RequestTimeout);
+        silence.CancelAfter(longest + _requestTimeout);
         using HttpRequestMessage request = new(HttpMethod.Get, new Uri(type.Path(ns) + query, UriKind.Relative));
         using HttpResponseMessage response = await http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, silence.Token).ConfigureAwait(false);
         await ThrowIfRefused(response, silence.Token).ConfigureAwait(false);
@@ -69,7 +71,7 @@ public sealed class ApiClient(HttpClient http) : IApiClient
     private async Task<TAnswer> Send<TAnswer>(HttpMethod method, string path, HttpContent? body, JsonTypeInfo<TAnswer> answer, CancellationToken stop)
     {
         using var timeout = CancellationTokenSource.CreateLinkedTokenSource(stop);
-        timeout.CancelAfter(RequestTimeout);
+        timeout.CancelAfter(_requestTimeout);
         using HttpRequestMessage request = new(method, new Uri(path, UriKind.Relative)) { Content = body };
         try
         {
@@ -81,7 +83,7 @@ public sealed class ApiClient(HttpClient http) : IApiClient
         }
         catch (OperationCanceledException) when (!stop.IsCancellationRequested)
         {
-            throw new HttpRequestException($"{method} {path}: the API server did not answer within {RequestTimeout.TotalSeconds} s");
+            throw new HttpRequestException($"{method} {path}: the API server did not answer within {_requestTimeout.TotalSeconds} s");
         }
     }
 
@@ -97,9 +99,9 @@ public sealed class ApiClient(HttpClient http) : IApiClient
         }
         catch (JsonException)
         {
-            // A proxy's page, not the server's answer.
+            // A proxy's page, or a path that the server does not know: not an answer about the object.
         }
-        throw new ApiException((int)response.StatusCode, status?.Reason ?? response.StatusCode.ToString(), status?.Message ?? $"HTTP {(int)response.StatusCode}",
+        throw new ApiException((int)response.StatusCode, status?.Reason ?? "", status?.Message ?? $"HTTP {(int)response.StatusCode}",
             status?.Details?.Causes?.FirstOrDefault()?.Reason);
     }
 

@@ -67,8 +67,8 @@ public sealed class ApiException(int code, string reason, string message, string
     public int Code => code;
     /// <summary>One word: AlreadyExists, Conflict, Invalid…</summary>
     public string Reason => reason;
-    /// <summary>No such object.</summary>
-    public bool IsNotFound => code == 404;
+    /// <summary>No such object. A 404 without the word is no such path: the kind is not served, or a proxy stands between.</summary>
+    public bool IsNotFound => code == 404 && reason == "NotFound";
     /// <summary>It is there already.</summary>
     public bool IsAlreadyExists => code == 409 && reason == "AlreadyExists";
     /// <summary>It was changed by another, or its uid is another.</summary>

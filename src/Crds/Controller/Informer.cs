@@ -66,6 +66,8 @@ public sealed class Informer<T>(IApiClient api, ResourceType<T> type, string? ns
             {
                 log.LogDebug("{Plural}: the resource version is too old, listing again", type.Plural);
                 resumeAt = null;
+                // At once; but a server that says so again and again is not asked without pause.
+                if (failures++ > 0) await Task.Delay(Backoff.Of(failures, TimeSpan.FromMilliseconds(250), LongestPause), _clock, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             }
             catch (Exception e) when (IsConnectionTrouble(e))
             {
@@ -81,6 +83,8 @@ public sealed class Informer<T>(IApiClient api, ResourceType<T> type, string? ns
     /// <summary>Keeps what a write answered, so that a reader need not wait for the watch to bring it.</summary>
     public void Learn(T item)
     {
+        // The last finalizer of a deleted object was removed: it is gone, and the watch may have said so already.
+        if (item.Metadata is { DeletionTimestamp: not null, Finalizers: null or { Count: 0 } }) return;
         ObjectKey key = ObjectKey.Of(item);
         T? before = Find(key);
         if (before is null || IsNewer(item, before)) _items[key] = item;
@@ -107,7 +111,8 @@ public sealed class Informer<T>(IApiClient api, ResourceType<T> type, string? ns
     private void Apply(WatchEvent<T> e)
     {
         if (e.Type == "DELETED") Remove(ObjectKey.Of(e.Item));
-        else if (e.Type is "ADDED" or "MODIFIED") Set(e.Item);
+        // What the watch tells late, after a write of ours has answered, is no news.
+        else if (e.Type is "ADDED" or "MODIFIED" && (Find(ObjectKey.Of(e.Item)) is not { } known || !IsNewer(known, e.Item))) Set(e.Item);
     }
 
     private void Set(T item)

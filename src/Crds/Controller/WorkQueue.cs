@@ -15,6 +15,7 @@ public sealed class WorkQueue(TimeProvider? clock = null) : IDisposable
     private readonly HashSet<ObjectKey> _taken = [];
     private readonly Dictionary<ObjectKey, int> _failures = [];
     private readonly PriorityQueue<ObjectKey, long> _delayed = new();
+    private readonly Dictionary<ObjectKey, long> _due = [];
     private readonly SemaphoreSlim _signal = new(0);
 
     /// <summary>Keys that could be handed out now.</summary>
@@ -30,11 +31,11 @@ public sealed class WorkQueue(TimeProvider? clock = null) : IDisposable
         {
             if (!_waiting.Add(key) || _taken.Contains(key)) return;
             _ready.Enqueue(key);
+            Wake();
         }
-        _signal.Release();
     }
 
-    /// <summary>Adds a key after a while.</summary>
+    /// <summary>Adds a key after a while. Of several times for one key the earliest counts.</summary>
     public void AddAfter(ObjectKey key, TimeSpan delay)
     {
         if (delay <= TimeSpan.Zero)
@@ -42,8 +43,15 @@ public sealed class WorkQueue(TimeProvider? clock = null) : IDisposable
             Add(key);
             return;
         }
-        lock (_gate) _delayed.Enqueue(key, (_clock.GetUtcNow() + delay).UtcTicks);
-        _signal.Release();
+        lock (_gate)
+        {
+            long due = (_clock.GetUtcNow() + delay).UtcTicks;
+            // Did each call count, every look at a key would begin another series of later looks.
+            if (_due.TryGetValue(key, out long earlier) && earlier <= due) return;
+            _due[key] = due;
+            _delayed.Enqueue(key, due);
+            Wake();
+        }
     }
 
     /// <summary>Adds a key after a pause that doubles with each failure of that key.</summary>
@@ -76,8 +84,8 @@ public sealed class WorkQueue(TimeProvider? clock = null) : IDisposable
                 {
                     _waiting.Remove(key);
                     _taken.Add(key);
-                    // This worker no longer watches the clock: another, idle one must.
-                    if (_delayed.Count > 0) _signal.Release();
+                    // This worker no longer watches queue and clock: another, idle one must.
+                    if (_ready.Count + _delayed.Count > 0) Wake();
                     return key;
                 }
                 wait = _delayed.TryPeek(out _, out long due) ? TimeSpan.FromTicks(due - _clock.GetUtcNow().UtcTicks) : Timeout.InfiniteTimeSpan;
@@ -103,8 +111,15 @@ public sealed class WorkQueue(TimeProvider? clock = null) : IDisposable
             _taken.Remove(key);
             if (!_waiting.Contains(key)) return;
             _ready.Enqueue(key);
+            Wake();
         }
-        _signal.Release();
+    }
+
+    // One signal at most: who takes a key wakes the next worker. A signal for each key would be left over whenever a busy worker
+    // takes a key without waiting, and idle workers would spin through the rest.
+    private void Wake()
+    {
+        if (_signal.CurrentCount == 0) _signal.Release();
     }
 
     private void MoveDue()
@@ -113,6 +128,8 @@ public sealed class WorkQueue(TimeProvider? clock = null) : IDisposable
         while (_delayed.TryPeek(out ObjectKey key, out long due) && due <= now)
         {
             _delayed.Dequeue();
+            if (!_due.TryGetValue(key, out long counts) || counts != due) continue; // an earlier time took its place
+            _due.Remove(key);
             if (_waiting.Add(key) && !_taken.Contains(key)) _ready.Enqueue(key);
         }
     }

@@ -18,6 +18,9 @@ public sealed class MetricsAccess(IApiClient api, TimeProvider? clock = null)
     private readonly TimeProvider _clock = clock ?? TimeProvider.System;
     private readonly ConcurrentDictionary<string, (DateTimeOffset Until, HttpAnswer? Refusal)> _known = new();
 
+    /// <summary>Answers that are kept.</summary>
+    internal int Known => _known.Count;
+
     /// <summary>The answer that refuses the caller, or null when it may read.</summary>
     public async Task<HttpAnswer?> Refusal(string? authorization, CancellationToken stop)
     {

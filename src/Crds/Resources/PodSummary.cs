@@ -75,6 +75,8 @@ public sealed class PodStatusSummary
 {
     /// <summary>Pending, Running, Succeeded, Failed or Unknown.</summary>
     public string? Phase { get; set; }
+    /// <summary>Why it is in this phase, in words; of evicted pods for example.</summary>
+    public string? Message { get; set; }
     /// <summary>Its conditions.</summary>
     public List<PodConditionSummary>? Conditions { get; set; }
     /// <summary>How its containers are.</summary>

@@ -9,12 +9,17 @@ internal static class CarrierState
     /// <summary>Reason while all goes well.</summary>
     public const string Starting = "CarrierStarting";
 
+    /// <summary>Reason of a pod that has ended and does not come back: evicted, or refused by the kubelet.</summary>
+    public const string Ended = "CarrierEnded";
+
     /// <summary>Returns when the pod runs.</summary>
     /// <exception cref="Waiting">It does not run yet, and why.</exception>
     public static void ThrowUnlessRunning(PodSummary carrier, string claim, string? node)
     {
         if (carrier.RunningContainerId(Names.CarrierContainer) is not null) return;
         string where = node is null ? "" : $" on node {node}";
+        if (carrier.Status?.Phase is "Failed" or "Succeeded")
+            throw Wait(Ended, $"pod {carrier.Metadata.Name}, which brings claim {claim}{where}, has ended and is made again: {carrier.Status.Message ?? carrier.Status.Phase}");
         PodConditionSummary? scheduled = carrier.Status?.Conditions?.FirstOrDefault(c => c.Type == "PodScheduled");
         if (scheduled is { Status: "False", Message: { Length: > 0 } why })
             throw Wait("CarrierUnschedulable", $"pod {carrier.Metadata.Name}, which brings claim {claim}{where}, cannot be scheduled: {why}");
@@ -24,6 +29,6 @@ internal static class CarrierState
         throw Wait(Starting, $"claim {claim} is being brought{(node is null ? " to a node" : " to node " + node)}");
     }
 
-    // The watch tells of changes; this only guards against a missed one.
-    private static Waiting Wait(string reason, string message) => new(reason, message) { Phase = SnapshotPhase.Preparing, Again = TimeSpan.FromSeconds(15) };
+    /// <summary>It has to be waited for; the watch tells of changes, the time only guards against a missed one.</summary>
+    public static Waiting Wait(string reason, string message) => new(reason, message) { Phase = SnapshotPhase.Preparing, Again = TimeSpan.FromSeconds(15) };
 }

@@ -43,6 +43,6 @@ internal static class ClaimOf
         decimal bytes = new ResourceQuantity(memory).ToDecimal() + disks.Sum(d => new ResourceQuantity(d).ToDecimal());
         // 1 % for indexes and what a file system takes for itself, 64 Mi for device state and small files.
         bytes = (bytes * 1.01m) + (64 * Mi);
-        return bytes <= Gi ? $"{Math.Ceiling(bytes / Mi)}Mi" : $"{Math.Ceiling(bytes / Gi * 10) / 10 * 1024:0}Mi";
+        return bytes <= Gi ? $"{Math.Ceiling(bytes / Mi)}Mi" : $"{Math.Ceiling(Math.Ceiling(bytes / Gi * 10) / 10 * 1024):0}Mi";
     }
 }

@@ -17,7 +17,7 @@ internal static partial class Durations
     public static string Text(long microseconds) => microseconds switch
     {
         < 10_000 => string.Create(CultureInfo.InvariantCulture, $"{microseconds / 1000.0:0.##}ms"),
-        < 1_000_000 => string.Create(CultureInfo.InvariantCulture, $"{microseconds / 1000.0:0}ms"),
+        < 999_500 => string.Create(CultureInfo.InvariantCulture, $"{microseconds / 1000.0:0}ms"),
         _ => string.Create(CultureInfo.InvariantCulture, $"{microseconds / 1e6:0.##}s"),
     };
 

@@ -19,9 +19,9 @@ internal sealed class NodeQueue(int perNode, Action<ObjectKey> call)
     /// <returns>0: it has a place. Else its number in the queue, 1 for the next.</returns>
     public int Enter(string node, ObjectKey key, DateTime created)
     {
+        LeaveOther(node, key);
         lock (_gate)
         {
-            if (_nodeOf.TryGetValue(key, out string? before) && before != node) LeaveLocked(key);
             Node n = Of(node);
             _nodeOf[key] = node;
             if (n.Working.Contains(key)) return 0;
@@ -37,10 +37,13 @@ internal sealed class NodeQueue(int perNode, Action<ObjectKey> call)
     /// <summary>Takes a place without asking: it is at work already, as a leader finds when it starts.</summary>
     public void Resume(string node, ObjectKey key)
     {
+        LeaveOther(node, key);
         lock (_gate)
         {
+            Node n = Of(node);
             _nodeOf[key] = node;
-            Of(node).Working.Add(key);
+            n.Waiting.RemoveWhere(w => w.Key == key);
+            n.Working.Add(key);
         }
     }
 
@@ -56,6 +59,13 @@ internal sealed class NodeQueue(int perNode, Action<ObjectKey> call)
     public IReadOnlyDictionary<string, int> WaitingByNode()
     {
         lock (_gate) return _nodes.ToDictionary(p => p.Key, p => p.Value.Waiting.Count);
+    }
+
+    private void LeaveOther(string node, ObjectKey key)
+    {
+        bool other;
+        lock (_gate) other = _nodeOf.TryGetValue(key, out string? before) && before != node;
+        if (other) Leave(key);
     }
 
     private List<ObjectKey> LeaveLocked(ObjectKey key)

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Text.Json.Nodes;
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
@@ -15,6 +16,9 @@ internal sealed class SnapshotReconciler(
     SnapshotStore store, NodeQueue queue, SnapshotRemoval removal, EventRecorder events, OperatorOptions options, TimeProvider clock, ILogger<SnapshotReconciler> log) : IReconciler
 {
     private static readonly TimeSpan DefaultDeadline = TimeSpan.FromHours(1);
+    // Agents report every second; a status is for people and other controllers, who need it less often.
+    private static readonly TimeSpan ProgressEvery = TimeSpan.FromSeconds(2);
+    private readonly ConcurrentDictionary<ObjectKey, DateTimeOffset> _written = new();
 
     /// <inheritdoc/>
     public async Task<TimeSpan?> Reconcile(ObjectKey key, CancellationToken stop)
@@ -22,6 +26,7 @@ internal sealed class SnapshotReconciler(
         if (store.Find(key) is not { } snapshot)
         {
             queue.Leave(key);
+            _written.TryRemove(key, out _);
             return null;
         }
         if (snapshot.Metadata.DeletionTimestamp is not null) return await removal.Remove(key, snapshot, stop).ConfigureAwait(false);
@@ -41,6 +46,8 @@ internal sealed class SnapshotReconciler(
         }
         catch (Waiting wait)
         {
+            // Who waits for something that may never come does not keep others of the node waiting.
+            if (wait.Phase == SnapshotPhase.Pending) queue.Leave(key);
             SnapshotState.Going(snapshot, status, wait.Phase, wait.Reason, wait.Message, clock.GetUtcNow());
             again = Earliest(wait.Again, Left(snapshot));
         }
@@ -52,6 +59,7 @@ internal sealed class SnapshotReconciler(
         catch (ApiException e) when (e.IsInvalid)
         {
             // The API server will say the same next time: quota, admission policy, missing rights.
+            queue.Leave(key);
             SnapshotState.Going(snapshot, status, SnapshotPhase.Pending, "RefusedByApiServer", e.Message, clock.GetUtcNow());
             await Save(key, snapshot, status, stop).ConfigureAwait(false);
             throw;
@@ -70,7 +78,7 @@ internal sealed class SnapshotReconciler(
         if (task is not null)
         {
             queue.Resume(task.Spec.NodeName, key);
-            return await Follow(snapshot, status, task, stop).ConfigureAwait(false);
+            return await Follow(key, snapshot, status, task, stop).ConfigureAwait(false);
         }
         if (Left(snapshot) <= TimeSpan.Zero)
             throw new Hopeless("DeadlineExceeded", $"it was not Ready within {Deadline(snapshot)} of its creation; it last waited because: {Conditions.Get(status, ConditionTypes.Ready)?.Message ?? "it had not been begun"}");
@@ -97,16 +105,22 @@ internal sealed class SnapshotReconciler(
         {
             // A claim that cannot come must not keep others of this node waiting.
             queue.Leave(key);
+            if (wait.Reason == CarrierState.Ended) await store.RemoveEnded(carrier, clock.GetUtcNow(), stop).ConfigureAwait(false);
             throw;
         }
 
-        // 7. The order to the agent.
+        // 7. The order to the agent. It is noted first: should our copy be old, since another leads by now, the note is refused and
+        // nothing is ordered; and once there may be files it is known where.
         status.Directory = Naming.Directory(snapshot);
+        SnapshotState.Going(snapshot, status, SnapshotPhase.Capturing, "CaptureOrdered", Told(vm.NodeName), clock.GetUtcNow());
+        await Save(key, snapshot, status, stop).ConfigureAwait(false);
         await store.MakeTask(snapshot, TaskOf.Capture(snapshot, vm, carrier), stop).ConfigureAwait(false);
-        throw new Waiting("CaptureOrdered", $"the agent on node {vm.NodeName} was told") { Phase = SnapshotPhase.Capturing, Again = options.AgentSilence };
+        return Earliest(options.AgentSilence, Left(snapshot));
     }
 
-    private async Task<TimeSpan?> Follow(VMBackgroundSnapshot snapshot, SnapshotStatus status, SnapshotTask task, CancellationToken stop)
+    private static string Told(string node) => $"the agent on node {node} was told";
+
+    private async Task<TimeSpan?> Follow(ObjectKey key, VMBackgroundSnapshot snapshot, SnapshotStatus status, SnapshotTask task, CancellationToken stop)
     {
         DateTimeOffset now = clock.GetUtcNow();
         SnapshotTaskStatus report = task.Status ?? new SnapshotTaskStatus();
@@ -125,7 +139,7 @@ internal sealed class SnapshotReconciler(
         if (Left(snapshot) <= TimeSpan.Zero)
         {
             if (task.Spec.Cancel != true) await store.Cancel(task, stop).ConfigureAwait(false);
-            else if (report.Phase is null || Left(snapshot) < -options.CancelPatience)
+            else if (report.Phase is null || Left(snapshot) <= -options.CancelPatience)
                 throw new Hopeless("DeadlineExceeded", $"it was not Ready within {Deadline(snapshot)} of its creation, and the agent on node {task.Spec.NodeName} did not answer when it was to give up");
             return options.CancelPatience;
         }
@@ -133,14 +147,18 @@ internal sealed class SnapshotReconciler(
         {
             TimeSpan age = now - (task.Metadata.CreationTimestamp ?? now.UtcDateTime);
             string message = age < options.AgentSilence
-                ? $"the agent on node {task.Spec.NodeName} was told"
+                ? Told(task.Spec.NodeName)
                 : $"no agent on node {task.Spec.NodeName} has taken the task: see whether the bgsnap agent's pod runs on that node (kubectl get pods -A -l app.kubernetes.io/component=agent -o wide)";
             throw new Waiting(age < options.AgentSilence ? "CaptureOrdered" : "AgentSilent", message) { Phase = SnapshotPhase.Capturing, Again = options.AgentSilence };
         }
+        bool news = report.PointInTime is not null && status.PointInTime is null;
+        if (!news && _written.TryGetValue(key, out DateTimeOffset at) && now - at < ProgressEvery) return Earliest(at + ProgressEvery - now, Left(snapshot));
         StatusFold.Progress(snapshot, status, report, now);
-        SnapshotState.Going(snapshot, status, SnapshotPhase.Capturing, "Capturing", $"the agent on node {task.Spec.NodeName} is at work", now);
+        SnapshotState.Going(snapshot, status, SnapshotPhase.Capturing, AtWork, $"the agent on node {task.Spec.NodeName} is at work", now);
         return Left(snapshot);
     }
+
+    private const string AtWork = "Capturing";
 
     /// <summary>Reason of a task whose agent died in the middle.</summary>
     internal const string AgentLost = "AgentRestarted";
@@ -149,10 +167,10 @@ internal sealed class SnapshotReconciler(
     {
         string name = snapshot.Spec.Source.Name;
         PodSummary? pod = await store.FindPod(snapshot.Metadata.NamespaceProperty, name, stop).ConfigureAwait(false);
-        if (pod is not null) return SourceVm.Of(pod);
-        // It was there and is gone: another pod of that name would be another machine.
+        if (pod is not null && (snapshot.Status?.PodUID is not { } uid || uid == pod.Metadata.Uid)) return SourceVm.Of(pod);
+        // It was there and is gone: another pod of that name is another machine.
         if (snapshot.Status?.PodUID is not null)
-            throw new Hopeless("SourceEnded", $"pod {name} is gone");
+            throw new Hopeless("SourceEnded", $"pod {name} is gone{(pod is null ? "" : ", another of that name has taken its place")}: create another snapshot");
         throw new Waiting("SourceNotFound", $"there is no pod {name} in namespace {snapshot.Metadata.NamespaceProperty}: create it, or delete this snapshot");
     }
 
@@ -183,22 +201,27 @@ internal sealed class SnapshotReconciler(
 
     private async Task Save(ObjectKey key, VMBackgroundSnapshot snapshot, SnapshotStatus status, CancellationToken stop)
     {
-        if (StatusPatch.Between(snapshot.Status, status) is { } patch)
+        SnapshotStatus? before = snapshot.Status;
+        if (StatusPatch.Between(before, status) is { } patch)
+        {
             await store.PatchStatus(snapshot, patch, stop).ConfigureAwait(false);
-        await Tell(snapshot, status, stop).ConfigureAwait(false);
+            _written[key] = clock.GetUtcNow();
+        }
+        await Tell(snapshot, before, status, stop).ConfigureAwait(false);
         if (!SnapshotPhase.IsTerminal(status.Phase)) return;
         queue.Leave(key);
+        _written.TryRemove(key, out _);
         OperatorMetrics.Ended(snapshot, status, clock.GetUtcNow());
         await store.RemoveHelpers(snapshot, TaskAction.Capture, stop).ConfigureAwait(false);
     }
 
-    // One event for each change of reason, and one for the point in time.
-    private async Task Tell(VMBackgroundSnapshot snapshot, SnapshotStatus status, CancellationToken stop)
+    // One event for each change of reason, and one for the point in time; that the agent began is told by that.
+    private async Task Tell(VMBackgroundSnapshot snapshot, SnapshotStatus? old, SnapshotStatus status, CancellationToken stop)
     {
-        if (status.PointInTime is not null && snapshot.Status?.PointInTime is null)
+        if (status.PointInTime is not null && old?.PointInTime is null)
             await events.Normal(snapshot, "PointInTime", Conditions.Get(status, ConditionTypes.PointInTime)!.Message, stop).ConfigureAwait(false);
-        var (before, after) = (Conditions.Get(snapshot.Status, ConditionTypes.Ready), Conditions.Get(status, ConditionTypes.Ready));
-        if (after is null || (before?.Reason == after.Reason && snapshot.Status?.Phase == status.Phase)) return;
+        var (before, after) = (Conditions.Get(old, ConditionTypes.Ready), Conditions.Get(status, ConditionTypes.Ready));
+        if (after is null || (before?.Reason == after.Reason && old?.Phase == status.Phase)) return;
         log.LogInformation("{Namespace}/{Name}: {Phase}, {Reason}: {Message}", snapshot.Metadata.NamespaceProperty, snapshot.Metadata.Name, status.Phase, after.Reason, after.Message);
         switch (status.Phase)
         {
@@ -210,6 +233,8 @@ internal sealed class SnapshotReconciler(
                 break;
             case SnapshotPhase.Pending:
                 await events.Warning(snapshot, after.Reason, after.Message, stop).ConfigureAwait(false);
+                break;
+            case SnapshotPhase.Capturing when after.Reason == AtWork:
                 break;
             default:
                 await events.Normal(snapshot, after.Reason, after.Message, stop).ConfigureAwait(false);

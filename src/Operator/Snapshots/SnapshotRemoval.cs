@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
@@ -10,6 +11,8 @@ namespace Bgsnap.Operator.Snapshots;
 internal sealed class SnapshotRemoval(SnapshotStore store, NodeQueue queue, EventRecorder events, OperatorOptions options, TimeProvider clock, ILogger<SnapshotRemoval> log)
 {
     private static readonly TimeSpan Soon = TimeSpan.FromSeconds(15);
+    private static readonly TimeSpan RetryAfter = TimeSpan.FromMinutes(1);
+    private readonly ConcurrentDictionary<ObjectKey, DateTimeOffset> _cancelled = new();
 
     /// <summary>The next step.</summary>
     public async Task<TimeSpan?> Remove(ObjectKey key, VMBackgroundSnapshot snapshot, CancellationToken stop)
@@ -27,14 +30,17 @@ internal sealed class SnapshotRemoval(SnapshotStore store, NodeQueue queue, Even
             if (capture.Spec.Cancel != true)
             {
                 await store.Cancel(capture, stop).ConfigureAwait(false);
+                _cancelled[key] = clock.GetUtcNow();
                 await events.Normal(snapshot, "CaptureCancelled", "the snapshot was deleted while it was being captured", stop).ConfigureAwait(false);
                 return options.CancelPatience;
             }
-            TimeSpan waited = clock.GetUtcNow() - (snapshot.Metadata.DeletionTimestamp ?? DateTime.MinValue);
+            // Counted from when the agent was told, not from the deletion: nobody may have led in between.
+            TimeSpan waited = clock.GetUtcNow() - _cancelled.GetOrAdd(key, clock.GetUtcNow());
             if (waited < options.CancelPatience) return options.CancelPatience - waited;
             await events.Warning(snapshot, "AgentSilent", $"the agent on node {capture.Spec.NodeName} did not answer; the capture is left to end by itself", stop).ConfigureAwait(false);
         }
         queue.Leave(key);
+        _cancelled.TryRemove(key, out _);
         bool mayHaveFiles = MayHaveFiles(snapshot, capture);
         await store.RemoveHelpers(snapshot, TaskAction.Capture, stop).ConfigureAwait(false);
 
@@ -54,9 +60,10 @@ internal sealed class SnapshotRemoval(SnapshotStore store, NodeQueue queue, Even
             }
         }
 
-        // 3. The object.
-        await store.RemoveHelpers(snapshot, TaskAction.Delete, stop).ConfigureAwait(false);
+        // 3. The object, and only then what shows that its files are gone: were that removed first, a crash in between would have them
+        // removed once more. What a crash leaves here goes with its owner.
         await store.RemoveFinalizer(snapshot, stop).ConfigureAwait(false);
+        await store.RemoveHelpers(snapshot, TaskAction.Delete, stop).ConfigureAwait(false);
         return null;
     }
 
@@ -69,18 +76,24 @@ internal sealed class SnapshotRemoval(SnapshotStore store, NodeQueue queue, Even
         if (task?.Status?.Phase == TaskPhase.Failed)
         {
             await Say(snapshot, task.Status.Reason ?? "Failed", $"the files in {snapshot.Status.Directory} on claim {claim} could not be removed: {task.Status.Message}", stop).ConfigureAwait(false);
+            // The failed task stays for as long as nothing is tried: its removal would be a change, and lead here at once.
+            DateTimeOffset now = clock.GetUtcNow();
+            TimeSpan left = (task.Status.CompletionTime ?? now.UtcDateTime) + RetryAfter - now;
+            if (left > TimeSpan.Zero) return left < RetryAfter ? left : RetryAfter;
             await store.RemoveHelpers(snapshot, TaskAction.Delete, stop).ConfigureAwait(false);
-            return TimeSpan.FromMinutes(1);
+            return Soon;
         }
         if (task is not null) return Soon;
-        PodSummary carrier = await store.FindOrMakeCarrier(snapshot, TaskAction.Delete, claim, null, stop).ConfigureAwait(false);
+        PodSummary? carrier = null;
         try
         {
+            carrier = await store.FindOrMakeCarrier(snapshot, TaskAction.Delete, claim, null, stop).ConfigureAwait(false);
             CarrierState.ThrowUnlessRunning(carrier, claim, null);
         }
         catch (Waiting wait)
         {
             await Say(snapshot, wait.Reason, wait.Message, stop).ConfigureAwait(false);
+            if (wait.Reason == CarrierState.Ended) await store.RemoveEnded(carrier!, clock.GetUtcNow(), stop).ConfigureAwait(false);
             return wait.Again;
         }
         await store.MakeTask(snapshot, TaskOf.Delete(snapshot, carrier), stop).ConfigureAwait(false);

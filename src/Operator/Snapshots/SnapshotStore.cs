@@ -41,7 +41,7 @@ internal sealed class SnapshotStore(
         JsonObject patch = new() { ["metadata"] = Version(snapshot), ["status"] = status };
         VMBackgroundSnapshot after = await api.MergePatch(Resources.Snapshots, snapshot.Metadata.NamespaceProperty, snapshot.Metadata.Name, "status", patch, stop).ConfigureAwait(false);
         snapshots.Learn(after);
-        snapshot.Metadata.ResourceVersion = after.Metadata.ResourceVersion;
+        (snapshot.Metadata.ResourceVersion, snapshot.Status) = (after.Metadata.ResourceVersion, after.Status);
     }
 
     /// <summary>The snapshot's task of one kind, or null.</summary>
@@ -82,8 +82,18 @@ internal sealed class SnapshotStore(
             // Made before a crash, or our copy is behind.
         }
         PodSummary made = await api.Get(Resources.Pods, key.Namespace, key.Name, stop).ConfigureAwait(false);
+        // One that is going away cannot hold the claim for a capture; when it is gone another is made.
+        if (made.Metadata.DeletionTimestamp is not null)
+            throw CarrierState.Wait(CarrierState.Starting, $"claim {claim} is being brought{(node is null ? " to a node" : " to node " + node)}: pod {key.Name} of an earlier try is ending");
         carriers.Learn(made);
         return made;
+    }
+
+    /// <summary>Removes a carrier that has ended, so that another is made; not at once after its creation, lest that go on without pause.</summary>
+    public async Task RemoveEnded(PodSummary carrier, DateTimeOffset now, CancellationToken stop)
+    {
+        if (now - (carrier.Metadata.CreationTimestamp ?? DateTime.MinValue) >= TimeSpan.FromSeconds(15))
+            await DeleteIfThere(Resources.Pods, carrier, null, stop).ConfigureAwait(false);
     }
 
     /// <summary>Removes a task and its carrier; their absence is fine.</summary>

@@ -1,0 +1,35 @@
+using System.Text.Json.Nodes;
+using Bgsnap.Crds.Client;
+using Bgsnap.Crds.Schema;
+using YamlDotNet.Serialization;
+
+namespace Bgsnap.Manifests;
+
+/// <summary>The CustomResourceDefinitions as the files of <c>config/crd</c>. The tests compile this file too.</summary>
+internal static class CrdYaml
+{
+    private static readonly ISerializer Yaml = new SerializerBuilder().WithQuotingNecessaryStrings().DisableAliases().Build();
+
+    /// <summary>Name and text of every file.</summary>
+    internal static IEnumerable<(string FileName, string Text)> Files()
+    {
+        foreach (JsonObject definition in new[] { CrdWriter.Write(Resources.Snapshots), CrdWriter.Write(Resources.Tasks) })
+        {
+            string[] name = definition["metadata"]!["name"]!.GetValue<string>().Split('.', 2);
+            yield return (
+                $"{name[1]}_{name[0]}.yaml",
+                "# Made by `make manifests` from src/Crds/V1Alpha1. Change it there.\n---\n" + Yaml.Serialize(Plain(definition)!));
+        }
+    }
+
+    private static object? Plain(JsonNode? node) => node switch
+    {
+        JsonObject o => o.ToDictionary(p => p.Key, p => Plain(p.Value)),
+        JsonArray a => a.Select(Plain).ToList(),
+        JsonValue v when v.TryGetValue(out string? s) => s,
+        JsonValue v when v.TryGetValue(out bool b) => b,
+        JsonValue v when v.TryGetValue(out long l) => l,
+        JsonValue v when v.TryGetValue(out int i) => i,
+        _ => null,
+    };
+}

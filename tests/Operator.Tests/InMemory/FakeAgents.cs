@@ -1,0 +1,86 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Bgsnap.Crds.Client;
+using Bgsnap.Crds.V1Alpha1;
+
+namespace Bgsnap.Operator.Tests.InMemory;
+
+/// <summary>The agents of all nodes: each task is taken, goes to 50 %, and ends; or what the test says.</summary>
+internal sealed class FakeAgents(InMemoryApi api, TimeProvider clock)
+{
+    /// <summary>No agent does anything.</summary>
+    internal bool Dead { get; set; }
+
+    /// <summary>Captures stay at 50 %.</summary>
+    internal bool Slow { get; set; }
+
+    /// <summary>How captures end; null: well.</summary>
+    internal (string Reason, string Message)? CaptureFails { get; set; }
+
+    /// <summary>How removals end; null: well.</summary>
+    internal (string Reason, string Message)? DeleteFails { get; set; }
+
+    /// <summary>Directories that are on claims.</summary>
+    internal HashSet<string> Directories { get; } = [];
+
+    /// <summary>Captures in the order in which they were begun.</summary>
+    internal List<string> Begun { get; } = [];
+
+    /// <summary>Most captures that were under way on one node at once.</summary>
+    internal int MostAtOnce { get; private set; }
+
+    internal static CaptureResult Measured { get; } = new()
+    {
+        DowntimeMicroseconds = 1234,
+        ProtectionWindowMicroseconds = 850_000,
+        TotalMicroseconds = 2_500_000,
+        Faults = 321,
+        FaultP99Microseconds = 90,
+        RamBytes = 1L << 30,
+        StoredBytes = 1_288_490_189,
+        Engine = "Agent",
+        EngineReason = "asked for",
+        ManifestChecksum = "sha256:abcd",
+    };
+
+    internal async Task Tick()
+    {
+        List<SnapshotTask> tasks = (await api.List(Resources.Tasks, null, null, default)).Items;
+        if (!Dead) foreach (SnapshotTask task in tasks) await Tick(task);
+        MostAtOnce = Math.Max(MostAtOnce, tasks.Where(t => t.Spec.Action == TaskAction.Capture && t.Status?.Phase == TaskPhase.Running).CountBy(t => t.Spec.NodeName).Select(p => p.Value).DefaultIfEmpty().Max());
+    }
+
+    private Task Tick(SnapshotTask task)
+    {
+        SnapshotTaskStatus? status = task.Status;
+        if (TaskPhase.IsTerminal(status?.Phase)) return Task.CompletedTask;
+        if (task.Spec.Cancel == true) return End(task, ("Cancelled", "cancelled; the guest runs on and nothing was kept"));
+        if (status is null)
+        {
+            if (task.Spec.Action == TaskAction.Capture) Begun.Add(task.Metadata.Name);
+            return Report(task, new SnapshotTaskStatus { Phase = TaskPhase.Running, Percent = 0, StartTime = Now() });
+        }
+        if (task.Spec.Action == TaskAction.Capture && status.Percent == 0)
+            return Report(task, new SnapshotTaskStatus { Percent = 50, Bytes = 1L << 29, BytesPerSecond = 1L << 29, PointInTime = Now().AddMilliseconds(123) });
+        if (task.Spec.Action == TaskAction.Capture && Slow) return Task.CompletedTask;
+        return End(task, task.Spec.Action == TaskAction.Capture ? CaptureFails : DeleteFails);
+    }
+
+    private Task<SnapshotTask> End(SnapshotTask task, (string Reason, string Message)? failure)
+    {
+        if (failure is { } f) return Report(task, new SnapshotTaskStatus { Phase = TaskPhase.Failed, Reason = f.Reason, Message = f.Message, CompletionTime = Now() });
+        if (task.Spec.Action == TaskAction.Delete)
+        {
+            Directories.Remove(task.Spec.Directory);
+            return Report(task, new SnapshotTaskStatus { Phase = TaskPhase.Succeeded, Percent = 100, CompletionTime = Now() });
+        }
+        Directories.Add(task.Spec.Directory);
+        return Report(task, new SnapshotTaskStatus { Phase = TaskPhase.Succeeded, Percent = 100, CompletionTime = Now(), Result = Measured });
+    }
+
+    private Task<SnapshotTask> Report(SnapshotTask task, SnapshotTaskStatus status) => api.MergePatch(
+        Resources.Tasks, task.Metadata.NamespaceProperty, task.Metadata.Name, "status",
+        new JsonObject { ["status"] = JsonSerializer.SerializeToNode(status, BgsnapJson.Default.SnapshotTaskStatus) }, default);
+
+    private DateTime Now() => clock.GetUtcNow().UtcDateTime;
+}

@@ -1,0 +1,85 @@
+using System.Text.Json.Nodes;
+using Bgsnap.Crds.Client;
+using Bgsnap.Crds.V1Alpha1;
+
+namespace Bgsnap.Operator.Tests.InMemory;
+
+/// <summary>Scheduler, kubelets, volume binder and garbage collector in one: brings everything a step further when asked.</summary>
+internal sealed class FakeNode(InMemoryApi api)
+{
+    /// <summary>Where pods go that may go anywhere.</summary>
+    internal const string AnyNode = "node-9";
+
+    /// <summary>Why carriers cannot be scheduled; null: they can.</summary>
+    internal string? Unschedulable { get; set; }
+
+    /// <summary>What carriers wait for instead of running.</summary>
+    internal (string Reason, string Message)? Stuck { get; set; }
+
+    /// <summary>The next so many carriers are evicted as soon as they are scheduled.</summary>
+    internal int Evict { get; set; }
+
+    internal async Task Tick()
+    {
+        foreach (PodSummary pod in (await api.List(Resources.Pods, null, null, default)).Items) await Tick(pod);
+        await CollectGarbage();
+    }
+
+    private async Task Tick(PodSummary pod)
+    {
+        string ns = pod.Metadata.NamespaceProperty, name = pod.Metadata.Name;
+        if (pod.Metadata.DeletionTimestamp is not null)
+        {
+            await api.Delete(Resources.Pods, ns, name, null, 0, default);
+            return;
+        }
+        if (pod.Metadata.Labels?.ContainsKey(Names.ManagedByLabel) != true || pod.Status?.Phase is "Running" or "Failed") return;
+        JsonObject status;
+        if (Unschedulable is { } why)
+        {
+            status = new JsonObject { ["phase"] = "Pending", ["conditions"] = new JsonArray(new JsonObject { ["type"] = "PodScheduled", ["status"] = "False", ["reason"] = "Unschedulable", ["message"] = why }) };
+        }
+        else if (pod.Spec?.NodeName is null)
+        {
+            await api.MergePatch(Resources.Pods, ns, name, null, new JsonObject { ["spec"] = new JsonObject { ["nodeName"] = NodeOf(name) } }, default);
+            status = Container("waiting", new JsonObject { ["reason"] = "ContainerCreating" });
+        }
+        else if (Evict > 0)
+        {
+            Evict--;
+            status = new JsonObject { ["phase"] = "Failed", ["reason"] = "Evicted", ["message"] = "The node was low on resource: memory." };
+        }
+        else if (Stuck is { } stuck)
+        {
+            status = Container("waiting", new JsonObject { ["reason"] = stuck.Reason, ["message"] = stuck.Message });
+        }
+        else
+        {
+            status = Container("running", []);
+            status["phase"] = "Running";
+        }
+        status["conditions"] ??= new JsonArray(new JsonObject { ["type"] = "PodScheduled", ["status"] = "True" });
+        await api.MergePatch(Resources.Pods, ns, name, "status", new JsonObject { ["status"] = status }, default);
+    }
+
+    private string NodeOf(string pod) =>
+        api.History.Last(c => c.Plural == "pods" && c.Object["metadata"]!["name"]!.GetValue<string>() == pod).Object
+            ["spec"]?["affinity"]?["nodeAffinity"]?["requiredDuringSchedulingIgnoredDuringExecution"]?["nodeSelectorTerms"]?[0]?["matchFields"]?[0]?["values"]?[0]?.GetValue<string>() ?? AnyNode;
+
+    private static JsonObject Container(string state, JsonObject detail) => new()
+    {
+        ["phase"] = "Pending",
+        ["containerStatuses"] = new JsonArray(new JsonObject { ["name"] = Names.CarrierContainer, ["containerID"] = state == "running" ? "containerd://c0ffee" : null, ["state"] = new JsonObject { [state] = detail } }),
+    };
+
+    private async Task CollectGarbage()
+    {
+        HashSet<string> uids = [.. (await api.List(Resources.Snapshots, null, null, default)).Items.Select(s => s.Metadata.Uid)];
+        foreach (SnapshotTask t in (await api.List(Resources.Tasks, null, null, default)).Items.Where(t => t.Metadata.OwnerReferences?.All(o => !uids.Contains(o.Uid)) == true))
+            await api.Delete(Resources.Tasks, t.Metadata.NamespaceProperty, t.Metadata.Name, null, null, default);
+        foreach (PodSummary p in (await api.List(Resources.Pods, null, null, default)).Items.Where(p => p.Metadata.OwnerReferences?.All(o => !uids.Contains(o.Uid)) == true && p.Metadata.DeletionTimestamp is null))
+            await api.Delete(Resources.Pods, p.Metadata.NamespaceProperty, p.Metadata.Name, null, null, default);
+        foreach (var c in (await api.List(Kube.CoreResources.Claims, null, null, default)).Items.Where(c => c.Metadata.OwnerReferences?.All(o => !uids.Contains(o.Uid)) == true))
+            await api.Delete(Kube.CoreResources.Claims, c.Metadata.NamespaceProperty, c.Metadata.Name, null, null, default);
+    }
+}

@@ -1,0 +1,133 @@
+using System.Text.Json.Nodes;
+using Bgsnap.Crds.Client;
+using Bgsnap.Crds.Controller;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Kube;
+using k8s;
+using k8s.Models;
+using Microsoft.Extensions.Time.Testing;
+
+namespace Bgsnap.Operator.Tests.InMemory;
+
+/// <summary>
+/// A cluster in memory with the operator in it. <see cref="Step"/> by step: the operator looks at every object that changed or is due,
+/// one after the other, then nodes and agents do something, then a second passes. So each test goes the same way each time.
+/// </summary>
+internal sealed class World : IAsyncDisposable
+{
+    internal const string Namespace = "prod";
+    private OperatorInstance _operator;
+
+    internal World(OperatorOptions? options = null)
+    {
+        Options = options ?? new OperatorOptions { AgentImage = "bgsnap/agent:test", HealthAddress = new(0, 1), MetricsAddress = new(0, 1) };
+        Api = new InMemoryApi(Clock);
+        Node = new FakeNode(Api);
+        Agents = new FakeAgents(Api, Clock);
+        _operator = new OperatorInstance(this);
+    }
+
+    internal FakeTimeProvider Clock { get; } = new(new DateTimeOffset(2026, 1, 2, 3, 4, 5, TimeSpan.Zero));
+    internal OperatorOptions Options { get; }
+    internal InMemoryApi Api { get; }
+    internal FakeNode Node { get; }
+    internal FakeAgents Agents { get; }
+    internal OperatorInstance Operator => _operator;
+
+    /// <summary>What the operator asked of the API server, over all its lives.</summary>
+    internal List<Request> Requests { get; } = [];
+
+    /// <summary>What goes wrong, by the number of the request, from 1.</summary>
+    internal Func<int, Request, Fault> Fault { get; set; } = (_, _) => InMemory.Fault.None;
+
+    /// <summary>Problems that the operator's queue would have logged.</summary>
+    internal List<Exception> Problems { get; } = [];
+
+    public ValueTask DisposeAsync() => _operator.DisposeAsync();
+
+    /// <summary>The operator ends and another begins, knowing nothing but what is on the API server.</summary>
+    internal async Task Restart()
+    {
+        await _operator.DisposeAsync();
+        _operator = new OperatorInstance(this);
+    }
+
+    /// <summary>The operator's turn, then the cluster's, then a second passes.</summary>
+    internal async Task Step()
+    {
+        await Reconcile();
+        await Node.Tick();
+        await Agents.Tick();
+        Clock.Advance(TimeSpan.FromSeconds(1));
+    }
+
+    /// <summary>The operator's turn: it looks at everything that changed or is due, until there is no more.</summary>
+    internal async Task Reconcile()
+    {
+        while (true)
+        {
+            try
+            {
+                await _operator.Drain();
+                return;
+            }
+            catch (CrashException)
+            {
+                await Restart();
+            }
+        }
+    }
+
+    internal async Task Steps(int count)
+    {
+        for (int i = 0; i < count; i++) await Step();
+    }
+
+    internal async Task Until(Func<bool> condition, string what, int most = 300)
+    {
+        for (int i = 0; i < most; i++)
+        {
+            if (condition()) return;
+            await Step();
+        }
+        Assert.Fail($"after {most} steps still not: {what}. {string.Join("; ", Problems.Select(p => p.Message).Distinct())}");
+    }
+
+    internal Task UntilPhase(string name, string phase, int most = 300) => Until(() => Find(name)?.Status?.Phase == phase, $"{name} is {phase} but {Find(name)?.Status?.Phase}", most);
+
+    internal VMBackgroundSnapshot Snapshot(string name) => Find(name) ?? throw new InvalidOperationException($"no snapshot {name}");
+
+    internal VMBackgroundSnapshot? Find(string name) => All(Resources.Snapshots).FirstOrDefault(s => s.Metadata.Name == name);
+
+    internal List<T> All<T>(ResourceType<T> type) where T : class, IKubernetesObject<V1ObjectMeta> => Api.List(type, null, null, default).Result.Items;
+
+    internal List<PodSummary> Carriers => [.. All(Resources.Pods).Where(p => p.Metadata.Labels?.ContainsKey(Names.ManagedByLabel) == true)];
+
+    /// <summary>Condition of a snapshot as <c>True Reason: message</c>.</summary>
+    internal string Condition(string name, string type) =>
+        Snapshot(name).Status?.Conditions?.SingleOrDefault(c => c.Type == type) is { } c ? $"{c.Status} {c.Reason}: {c.Message}" : "";
+
+    /// <summary>Events on a snapshot as <c>Normal Reason</c>, oldest first.</summary>
+    internal IEnumerable<string> Events(string name) => EventObjects(name).Select(e => $"{e.Type} {e.Reason}");
+
+    internal IEnumerable<Corev1Event> EventObjects(string name) =>
+        Api.History.Where(c => c.Plural == "events" && c.Type == "ADDED").Select(c => Of(CoreResources.Events, c.Object)).Where(e => e.InvolvedObject.Name == name);
+
+    /// <summary>How many tasks were ever made.</summary>
+    internal int TasksEver(string action) => Api.History.Count(c => c.Plural == "snapshottasks" && c.Type == "ADDED" && c.Object["spec"]!["action"]!.GetValue<string>() == action);
+
+    internal Task Add(VMBackgroundSnapshot snapshot) => Api.Create(Resources.Snapshots, snapshot, default);
+
+    internal Task Delete(string name) => Api.Delete(Resources.Snapshots, Namespace, name, null, null, default);
+
+    internal async Task AddPod(V1Pod pod)
+    {
+        JsonNode status = System.Text.Json.JsonSerializer.SerializeToNode(pod, CoreResources.Pods.Json)!["status"]!;
+        await Api.Create(CoreResources.Pods, pod, default);
+        await Api.MergePatch(Resources.Pods, Namespace, pod.Metadata.Name, "status", new JsonObject { ["status"] = status.DeepClone() }, default);
+    }
+
+    internal Task AddClaim(V1PersistentVolumeClaim claim) => Api.Create(CoreResources.Claims, claim, default);
+
+    private static T Of<T>(ResourceType<T> type, JsonObject o) where T : class, IKubernetesObject<V1ObjectMeta> => System.Text.Json.JsonSerializer.Deserialize(o, type.Json)!;
+}

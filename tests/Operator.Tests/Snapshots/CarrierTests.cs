@@ -1,0 +1,85 @@
+using Bgsnap.Crds.Client;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Tests.InMemory;
+
+namespace Bgsnap.Operator.Tests.Snapshots;
+
+public sealed class CarrierTests
+{
+    [Fact]
+    public async Task One_that_cannot_be_scheduled_says_why_and_keeps_nobody_waiting()
+    {
+        await using World world = await Things.WithVm();
+        world.Node.Unschedulable = "0/1 nodes are available: 1 node(s) had volume node affinity conflict.";
+        await world.Add(Things.Snapshot("a"));
+        await world.Steps(3);
+        Assert.Equal(SnapshotPhase.Preparing, world.Snapshot("a").Status!.Phase);
+        Assert.Equal(
+            "False CarrierUnschedulable: pod a-00000003-carrier, which brings claim snapshots on node node-1, cannot be scheduled: 0/1 nodes are available: 1 node(s) had volume node affinity conflict.",
+            world.Condition("a", ConditionTypes.Ready));
+        Assert.Equal(["Normal CarrierStarting", "Normal CarrierUnschedulable"], world.Events("a"));
+        Assert.Equal(0, world.Operator.Queue.Enter("node-1", new("prod", "other"), DateTime.UtcNow));
+        world.Operator.Queue.Leave(new("prod", "other"));
+        world.Node.Unschedulable = null;
+        await world.UntilPhase("a", SnapshotPhase.Ready);
+    }
+
+    [Fact]
+    public async Task One_that_does_not_start_says_why()
+    {
+        await using World world = await Things.WithVm();
+        world.Node.Stuck = ("ErrImagePull", "bgsnap/agent:test: not found");
+        await world.Add(Things.Snapshot("a"));
+        await world.Steps(4);
+        Assert.Equal("False CarrierNotStarting: pod a-00000003-carrier, which brings claim snapshots on node node-1, does not start: ErrImagePull: bgsnap/agent:test: not found", world.Condition("a", ConditionTypes.Ready));
+        world.Node.Stuck = null;
+        await world.UntilPhase("a", SnapshotPhase.Ready);
+    }
+
+    [Fact]
+    public async Task One_that_was_evicted_is_made_again_but_not_without_pause()
+    {
+        await using World world = await Things.WithVm();
+        world.Node.Evict = 2;
+        await world.Add(Things.Snapshot("a"));
+        await world.Steps(4);
+        Assert.Equal(
+            "False CarrierEnded: pod a-00000003-carrier, which brings claim snapshots on node node-1, has ended and is made again: The node was low on resource: memory.",
+            world.Condition("a", ConditionTypes.Ready));
+        DateTimeOffset begin = world.Clock.GetUtcNow();
+        await world.UntilPhase("a", SnapshotPhase.Ready);
+        Assert.InRange(world.Clock.GetUtcNow() - begin, TimeSpan.FromSeconds(25), TimeSpan.FromSeconds(60));
+        Assert.Equal(3, world.Api.History.Count(c => c.Plural == "pods" && c.Type == "ADDED" && c.Object["metadata"]!["name"]!.GetValue<string>().EndsWith("carrier", StringComparison.Ordinal)));
+    }
+
+    [Fact]
+    public async Task One_that_somebody_deletes_is_not_used_and_is_made_again()
+    {
+        await using World world = await Things.WithVm();
+        await world.Add(Things.Snapshot("a"));
+        await world.Until(() => world.Carriers.Any(c => c.Status?.Phase == "Running"), "the carrier runs");
+        await world.Api.Delete(Resources.Pods, World.Namespace, world.Carriers.Single().Metadata.Name, null, 30, default);
+        await world.Reconcile();
+        Assert.Equal(0, world.TasksEver(TaskAction.Capture));
+        Assert.StartsWith("False CarrierStarting", world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
+        await world.UntilPhase("a", SnapshotPhase.Ready);
+        Assert.Equal(1, world.TasksEver(TaskAction.Capture));
+    }
+
+    [Fact]
+    public async Task One_that_the_API_server_refuses_is_said_and_tried_again()
+    {
+        await using World world = await Things.WithVm();
+        bool quota = true;
+        world.Fault = (_, r) => quota && r.Verb == "create" && r.Plural == "pods" ? Fault.Refused : Fault.None;
+        await world.Add(Things.Snapshot("a"));
+        await world.Steps(5);
+        Assert.Equal("False RefusedByApiServer: exceeded quota: pods", world.Condition("a", ConditionTypes.Ready));
+        Assert.Equal(["Warning RefusedByApiServer"], world.Events("a"));
+        Assert.NotEmpty(world.Problems); // the queue waits longer each time, and counts it
+        Assert.Equal(0, world.Operator.Queue.Enter("node-1", new("prod", "other"), DateTime.UtcNow));
+        world.Operator.Queue.Leave(new("prod", "other"));
+        quota = false;
+        await world.UntilPhase("a", SnapshotPhase.Ready);
+    }
+}
