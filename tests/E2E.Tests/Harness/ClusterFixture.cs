@@ -16,6 +16,9 @@ public sealed class ClusterFixture : IAsyncLifetime
 
     public const string Namespace = "bgsnap-system";
 
+    /// <summary>Where hack/cluster keeps the cluster's files.</summary>
+    public static string State => Environment.GetEnvironmentVariable("CLUSTER") ?? "/var/tmp/bgsnap-cluster";
+
     public Kubectl Kubectl { get; private set; } = null!;
 
     /// <summary>Why there is no cluster, or null.</summary>
@@ -35,7 +38,7 @@ public sealed class ClusterFixture : IAsyncLifetime
         }
         _ours = true;
         await ScriptAsync("hack/cluster", UpLimit, "up");
-        Kubectl = new Kubectl(Path.Join(Environment.GetEnvironmentVariable("CLUSTER") ?? "/var/tmp/bgsnap-cluster", "pki", "admin.kubeconfig"));
+        Kubectl = new Kubectl(Path.Join(State, "pki", "admin.kubeconfig"));
         await ScriptAsync("hack/images", ImagesLimit);
         await ScriptAsync("hack/cluster", UpLimit, ["load-image", .. Directory.GetFiles(Path.Join(Repository.Root, "out", "images"), "*.tar")]);
         await ScriptAsync("hack/cluster", UpLimit, ["crds", .. Directory.GetFiles(Path.Join(Repository.Root, "config", "crd"), "bgsnap.io_*.yaml")]);

@@ -154,7 +154,7 @@ public sealed partial class Lab : IAsyncDisposable
     public async Task<string> SocketAsync(string vm)
     {
         var uid = (await _kubectl.GetAsync("-n", Name, "pod", vm))["metadata"]!["uid"]!.GetValue<string>();
-        var socket = $"/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~empty-dir/run/qmp.sock";
+        var socket = Path.Join(ClusterFixture.State, $"kubelet/pods/{uid}/volumes/kubernetes.io~empty-dir/run/qmp.sock");
         for (var end = DateTime.UtcNow + Soon; !File.Exists(socket); await Task.Delay(100))
             Assert.True(DateTime.UtcNow < end, $"{vm} has no {socket}");
         return socket;
