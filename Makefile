@@ -12,14 +12,11 @@ agent_limit := 15000000
 
 unit_projects := NodeAgent.Tests Crds.Tests Operator.Tests
 
-# Where the definitions of our API go: for kustomize, and for the chart once there is one.
-crd_folders := config/crd $(wildcard charts/bgsnap/crds)
-
 # A test that says nothing for so long hangs, and its run is ended.
 hang_limit := 10m
 
 .NOTPARALLEL:
-.PHONY: help build manifests guests test test-unit test-linux demo-local bench lint clean
+.PHONY: help build guests manifests test test-unit test-chart test-linux test-e2e chart-readme demo demo-local bench bench-operator lint clean
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -34,12 +31,12 @@ build: ## build the agent: out/bgsnap-agent, one native binary
 		test -z "$$foreign" || { echo "error: the agent needs more than libc:" $$foreign >&2; exit 1; }
 	install -m 0755 $(out)/publish/bgsnap-agent $(out)/bgsnap-agent
 
-manifests: ## write the CustomResourceDefinitions from src/Crds/V1Alpha1
-	dotnet run -c Release --project hack/manifests -- $(crd_folders)
-
 guests: ## fetch what the tests run on (QEMU 10, a kernel) and build the test guests
 	hack/deps
 	$(MAKE) --no-print-directory -C tests/guests
+
+manifests: ## write the custom resource definitions from src/Crds, for kustomize and for Helm
+	dotnet run -c Release --project hack/manifests -- config/crd charts/bgsnap/crds
 
 # Each project is run, even when the one before has failed.
 test: ## build everything and run all tests; root, installs what is missing
@@ -47,7 +44,9 @@ test: ## build everything and run all tests; root, installs what is missing
 	$(MAKE) --no-print-directory build guests
 	@failed=; \
 		$(MAKE) --no-print-directory test-unit || failed="$$failed test-unit"; \
+		$(MAKE) --no-print-directory test-chart || failed="$$failed test-chart"; \
 		$(MAKE) --no-print-directory test-linux || failed="$$failed test-linux"; \
+		$(MAKE) --no-print-directory test-e2e || failed="$$failed test-e2e"; \
 		test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
 run_tests = dotnet test tests/$(1) -c $(configuration) \
@@ -59,8 +58,23 @@ test-unit: ## run the tests that need no rights, no QEMU and no cluster
 		$(foreach project,$(unit_projects),$(call run_tests,$(project)) || failed="$$failed $(project)";) \
 		test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
+test-chart: ## render the Helm chart with every value, and compare it with config/
+	hack/chart-render --build
+	$(call run_tests,Chart.Tests)
+
 test-linux: ## run the tests against real QEMUs; root, after `make build guests`
 	$(call run_tests,Linux.Tests)
+
+test-e2e: ## apply, capture, restore and break things on a real cluster; root, after `make build guests`
+	$(call run_tests,E2E.Tests)
+
+chart-readme: ## write the table of values into the chart's README
+	table=$$(hack/chart-render charts/bgsnap --values-table) && readme=charts/bgsnap/README.md && \
+		{ sed '/^<!-- values: /q' $$readme; printf '%s\n' "$$table"; sed -n '/^<!-- end of values/,$$p' $$readme; } >$(out)/readme.new && \
+		mv $(out)/readme.new $$readme
+
+demo: build guests ## the main job on a real cluster that it starts itself: apply a snapshot, see it Ready, run it again
+	hack/demo
 
 demo-local: build guests ## boot a small VM, capture it while it counts, restore it: about a minute
 	hack/demo-local
@@ -68,12 +82,18 @@ demo-local: build guests ## boot a small VM, capture it while it counts, restore
 bench: build guests ## measure captures beside QEMU's own background-snapshot
 	dotnet run -c Release --project tests/Benchmarks
 
+# BENCH_KUBECONFIG names a cluster with the CRDs and no operator; without it one is started and ended.
+bench-operator: ## 100, 300 and 1,000 snapshots over 100 simulated nodes on a real API server
+	dotnet build tests/OperatorBenchmark -c Release -v quiet
+	hack/bench-operator
+
 lint: ## check formatting, code style and the shell scripts
 	dotnet format bgsnap.slnx --verify-no-changes
-	@if command -v shellcheck >/dev/null; then shellcheck hack/deps hack/demo-local .ci/run; \
+	@if command -v shellcheck >/dev/null; then \
+		shellcheck -x -a $$(git grep -lE '^#!.*bash' -- hack .ci tests); \
 		else echo "lint: shellcheck is not installed; the shell scripts were not checked" >&2; fi
 
 clean: ## remove what was built; what hack/deps fetched stays
 	$(MAKE) --no-print-directory -C tests/guests clean
-	rm -rf $(out)/publish $(out)/bgsnap-agent $(results)
+	rm -rf $(out)/publish $(out)/bgsnap-agent $(out)/chart-render* $(out)/go-build $(results)
 	rm -rf src/*/bin src/*/obj tests/*/bin tests/*/obj

@@ -46,7 +46,7 @@ internal sealed class SnapshotController(
         NodeQueue queue = new(options.MaxConcurrentCaptures, work.Add);
         SnapshotStore store = new(api, snapshots, tasks, carriers, options);
         EventRecorder events = new(api, clock, logs.CreateLogger<EventRecorder>());
-        SnapshotRemoval removal = new(store, queue, events, options, clock);
+        SnapshotRemoval removal = new(store, queue, events, options, clock, logs.CreateLogger<SnapshotRemoval>());
         SnapshotReconciler reconciler = new(store, queue, removal, events, options, clock, logs.CreateLogger<SnapshotReconciler>());
         Orphans orphans = new(api, snapshots, tasks, carriers, logs.CreateLogger<Orphans>());
 

@@ -14,6 +14,9 @@ namespace Bgsnap.Crds.Client;
 /// <param name="requestTimeout">Longest time for one request; null: 30 s.</param>
 public sealed class ApiClient(HttpClient http, TimeSpan? requestTimeout = null) : IApiClient
 {
+    private static readonly Prometheus.Counter Requests = Prometheus.Metrics.CreateCounter(
+        "bgsnap_api_requests_total", "Requests that the API server answered, by HTTP method and status.", "method", "code");
+
     private readonly TimeSpan _requestTimeout = requestTimeout ?? TimeSpan.FromSeconds(30);
 
     /// <inheritdoc/>
@@ -86,6 +89,7 @@ public sealed class ApiClient(HttpClient http, TimeSpan? requestTimeout = null) 
 
     private static async Task ThrowIfRefused(HttpResponseMessage response, CancellationToken stop)
     {
+        Requests.WithLabels(response.RequestMessage?.Method.Method ?? "", ((int)response.StatusCode).ToString(System.Globalization.CultureInfo.InvariantCulture)).Inc();
         if (response.IsSuccessStatusCode) return;
         string text = await response.Content.ReadAsStringAsync(stop).ConfigureAwait(false);
         ApiStatus? status = null;
@@ -97,7 +101,8 @@ public sealed class ApiClient(HttpClient http, TimeSpan? requestTimeout = null) 
         {
             // A proxy's page, or a path that the server does not know: not an answer about the object.
         }
-        throw new ApiException((int)response.StatusCode, status?.Reason ?? "", status?.Message ?? $"HTTP {(int)response.StatusCode}");
+        throw new ApiException((int)response.StatusCode, status?.Reason ?? "", status?.Message ?? $"HTTP {(int)response.StatusCode}",
+            status?.Details?.Causes?.FirstOrDefault()?.Reason);
     }
 
     private static StringContent Body(string json, string mediaType) => new(json) { Headers = { ContentType = new MediaTypeHeaderValue(mediaType) } };

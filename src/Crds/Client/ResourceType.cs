@@ -42,10 +42,26 @@ public sealed class ApiStatus
     public string? Reason { get; set; }
     /// <summary>In words.</summary>
     public string? Message { get; set; }
+    /// <summary>More about it.</summary>
+    public ApiStatusDetails? Details { get; set; }
+}
+
+/// <summary>More about a refusal.</summary>
+public sealed class ApiStatusDetails
+{
+    /// <summary>What led to it.</summary>
+    public List<ApiStatusCause>? Causes { get; set; }
+}
+
+/// <summary>What led to a refusal.</summary>
+public sealed class ApiStatusCause
+{
+    /// <summary>One word, such as NamespaceTerminating.</summary>
+    public string? Reason { get; set; }
 }
 
 /// <summary>The API server refused a request.</summary>
-public sealed class ApiException(int code, string reason, string message) : Exception(message)
+public sealed class ApiException(int code, string reason, string message, string? cause = null) : Exception(message)
 {
     /// <summary>HTTP status.</summary>
     public int Code => code;
@@ -57,6 +73,8 @@ public sealed class ApiException(int code, string reason, string message) : Exce
     public bool IsAlreadyExists => code == 409 && reason == "AlreadyExists";
     /// <summary>It was changed by another, or its uid is another.</summary>
     public bool IsConflict => code == 409 && reason != "AlreadyExists";
+    /// <summary>The namespace is being deleted: nothing can be made in it any more.</summary>
+    public bool IsNamespaceTerminating => code == 403 && cause == "NamespaceTerminating";
     /// <summary>Asking again unchanged cannot help.</summary>
     public bool IsInvalid => code is 400 or 403 or 422;
 }

@@ -5,8 +5,9 @@ namespace Bgsnap.NodeAgent.Linux;
 /// <summary>Gives up the capabilities that are not needed, for good: capabilities(7).</summary>
 internal static unsafe partial class Capabilities
 {
-    /// <summary>What remains, each with its reason in docs/security.md: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_SYS_NICE.</summary>
-    internal const ulong Needed = (1UL << 1) | (1UL << 2) | (1UL << 19) | (1UL << 23);
+    /// <summary>What remains, each with its reason in docs/security.md: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_SYS_NICE,
+    /// CAP_CHECKPOINT_RESTORE.</summary>
+    internal const ulong Needed = (1UL << 1) | (1UL << 2) | (1UL << 19) | (1UL << 23) | (1UL << 40);
 
     private const int PrCapbsetRead = 23, PrCapbsetDrop = 24;
     private const int EINVAL = 22;

@@ -10,18 +10,25 @@ namespace Bgsnap.NodeAgent.Tasks;
 /// <summary>Writes a task's status. Progress may get lost; a beginning and an end are told until somebody hears them.</summary>
 internal sealed class TaskReports(IApiClient api, ILogger log)
 {
-    private static readonly TimeSpan First = TimeSpan.FromMilliseconds(500), Longest = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan First = TimeSpan.FromMilliseconds(500), Longest = TimeSpan.FromSeconds(10), GoneAfter = TimeSpan.FromSeconds(5);
 
-    /// <summary>Writes it, again and again while the API server cannot be reached.</summary>
+    /// <summary>
+    /// Writes it, again and again while the API server cannot be reached. A server that has just started may not know its own kinds for a
+    /// moment, so that only a task which is missing for a while is taken for gone.
+    /// </summary>
     /// <returns>False: the task is gone.</returns>
     /// <exception cref="OperationCanceledException">The program ends.</exception>
     internal async Task<bool> Insist(SnapshotTask task, SnapshotTaskStatus status, CancellationToken stop)
     {
+        long? missingSince = null;
         for (int failures = 0; ; failures++)
         {
             try
             {
-                return await Write(task, status, stop).ConfigureAwait(false);
+                if (await Write(task, status, stop).ConfigureAwait(false)) return true;
+                missingSince ??= Environment.TickCount64;
+                if (Environment.TickCount64 - missingSince > GoneAfter.TotalMilliseconds) return false;
+                await Task.Delay(First, stop).ConfigureAwait(false);
             }
             catch (Exception e) when (e is HttpRequestException or ApiException or IOException)
             {
@@ -32,18 +39,16 @@ internal sealed class TaskReports(IApiClient api, ILogger log)
         }
     }
 
-    /// <summary>Writes it once.</summary>
-    /// <returns>False: the task is gone, or could not be reached.</returns>
-    internal async Task<bool> Try(SnapshotTask task, SnapshotTaskStatus status, CancellationToken stop)
+    /// <summary>Writes it once; progress that is not heard is no loss. Whether the task is gone, the watch tells.</summary>
+    internal async Task Try(SnapshotTask task, SnapshotTaskStatus status, CancellationToken stop)
     {
         try
         {
-            return await Write(task, status, stop).ConfigureAwait(false);
+            _ = await Write(task, status, stop).ConfigureAwait(false);
         }
         catch (Exception e) when (e is HttpRequestException or ApiException or IOException)
         {
             log.LogDebug("task {Task}: progress was not written: {Why}", task.Metadata.Name, e.Message);
-            return true;
         }
     }
 

@@ -17,10 +17,10 @@ internal sealed class TaskWork(TaskPlaces places)
     /// <summary>Does a task from the beginning.</summary>
     /// <param name="task">The task.</param>
     /// <param name="running">Its status while it goes on; changed and handed to <paramref name="report"/>.</param>
-    /// <param name="report">Tells of progress; false: the task is gone.</param>
+    /// <param name="report">Tells of progress.</param>
     /// <param name="cancel">Gives it up.</param>
     /// <exception cref="TaskFailure">It could not be done.</exception>
-    internal async Task<SnapshotTaskStatus> Do(SnapshotTask task, SnapshotTaskStatus running, Func<SnapshotTaskStatus, Task<bool>> report, CancellationToken cancel)
+    internal async Task<SnapshotTaskStatus> Do(SnapshotTask task, SnapshotTaskStatus running, Func<SnapshotTaskStatus, Task> report, CancellationToken cancel)
     {
         using SafeFileHandle claim = await places.OpenClaim(task.Metadata.NamespaceProperty, task.Spec.Carrier, cancel).ConfigureAwait(false);
         if (task.Spec.Action == TaskAction.Delete) return Delete(claim, task.Spec.Directory);
@@ -29,15 +29,14 @@ internal sealed class TaskWork(TaskPlaces places)
         using (socket)
         {
             using IDisposable counted = AgentMetrics.Begin();
-            using CancellationTokenSource gone = CancellationTokenSource.CreateLinkedTokenSource(cancel);
             ProgressLine? latest = null;
             using CancellationTokenSource ended = new();
-            Task telling = Tell(() => Volatile.Read(ref latest), running, report, gone, ended.Token);
+            Task telling = Tell(() => Volatile.Read(ref latest), running, report, ended.Token);
             try
             {
                 await CaptureChild.Run(
                     OpenIn.PathOf(socket), container, Path.Join(OpenIn.PathOf(claim), task.Spec.Directory), task.Spec.Capture, p => Volatile.Write(ref latest, p),
-                    gone.Token).ConfigureAwait(false);
+                    cancel).ConfigureAwait(false);
             }
             finally
             {
@@ -101,7 +100,7 @@ internal sealed class TaskWork(TaskPlaces places)
         return new SnapshotTaskStatus { Phase = TaskPhase.Succeeded, Percent = 100 };
     }
 
-    private static async Task Tell(Func<ProgressLine?> latest, SnapshotTaskStatus status, Func<SnapshotTaskStatus, Task<bool>> report, CancellationTokenSource gone, CancellationToken ended)
+    private static async Task Tell(Func<ProgressLine?> latest, SnapshotTaskStatus status, Func<SnapshotTaskStatus, Task> report, CancellationToken ended)
     {
         long at = Stopwatch.GetTimestamp(), bytes = 0;
         while (true)
@@ -112,7 +111,7 @@ internal sealed class TaskWork(TaskPlaces places)
             (status.Percent, status.Bytes, status.BytesPerSecond) = ((int)line.Percent, line.CopiedBytes, (long)((line.CopiedBytes - bytes) / seconds));
             (at, bytes) = (Stopwatch.GetTimestamp(), line.CopiedBytes);
             status.PointInTime ??= line.PointInTime?.UtcDateTime;
-            if (!await report(status).ConfigureAwait(false)) await gone.CancelAsync().ConfigureAwait(false);
+            await report(status).ConfigureAwait(false);
         }
     }
 }

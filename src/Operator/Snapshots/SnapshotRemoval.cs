@@ -3,11 +3,12 @@ using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Events;
+using Microsoft.Extensions.Logging;
 
 namespace Bgsnap.Operator.Snapshots;
 
 /// <summary>Takes a deleted snapshot down: a capture under way is given up, the files go as the deletion policy says, then the object.</summary>
-internal sealed class SnapshotRemoval(SnapshotStore store, NodeQueue queue, EventRecorder events, OperatorOptions options, TimeProvider clock)
+internal sealed class SnapshotRemoval(SnapshotStore store, NodeQueue queue, EventRecorder events, OperatorOptions options, TimeProvider clock, ILogger<SnapshotRemoval> log)
 {
     private static readonly TimeSpan Soon = TimeSpan.FromSeconds(15);
     private static readonly TimeSpan RetryAfter = TimeSpan.FromMinutes(1);
@@ -46,8 +47,17 @@ internal sealed class SnapshotRemoval(SnapshotStore store, NodeQueue queue, Even
         // 2. The files. A claim that was made for the snapshot goes as a whole, by its owner reference.
         if (mayHaveFiles && snapshot.Spec.DeletionPolicy != "Retain" && snapshot.Spec.Target.ClaimTemplate is null)
         {
-            TimeSpan? wait = await RemoveFiles(snapshot, stop).ConfigureAwait(false);
-            if (wait is not null) return wait;
+            try
+            {
+                if (await RemoveFiles(snapshot, stop).ConfigureAwait(false) is { } wait) return wait;
+            }
+            catch (ApiException e) when (e.IsNamespaceTerminating)
+            {
+                // The claim goes with the namespace, and no pod can be made any more to reach it: holding on to the snapshot would
+                // only hold up the namespace for ever.
+                log.LogWarning(
+                    "{Namespace}/{Name}: its namespace is being deleted; the files in {Directory} go or stay with the claim's volume", key.Namespace, key.Name, snapshot.Status!.Directory);
+            }
         }
 
         // 3. The object, and only then what shows that its files are gone: were that removed first, a crash in between would have them

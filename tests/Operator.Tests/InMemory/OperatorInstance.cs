@@ -32,7 +32,7 @@ internal sealed class OperatorInstance : IAsyncDisposable
         Queue = new NodeQueue(world.Options.MaxConcurrentCaptures, k => Want(k, TimeSpan.Zero));
         SnapshotStore store = new(api, _snapshots, _tasks, carriers, world.Options);
         EventRecorder events = new(api, world.Clock, NullLogger<EventRecorder>.Instance);
-        SnapshotRemoval removal = new(store, Queue, events, world.Options, world.Clock);
+        SnapshotRemoval removal = new(store, Queue, events, world.Options, world.Clock, NullLogger<SnapshotRemoval>.Instance);
         Reconciler = new SnapshotReconciler(store, Queue, removal, events, world.Options, world.Clock, NullLogger<SnapshotReconciler>.Instance);
         Orphans = new Orphans(api, _snapshots, _tasks, carriers, NullLogger<Orphans>.Instance);
         _snapshots.Changed += (key, _, _) => Want(key, TimeSpan.Zero);

@@ -1,0 +1,155 @@
+using System.Text.Json.Nodes;
+using Bgsnap.E2E.Tests.Harness;
+
+namespace Bgsnap.E2E.Tests;
+
+/// <summary>The main path: apply, Ready, the files are sound, and what was captured runs again.</summary>
+[Collection(nameof(RealCluster))]
+public sealed class SnapshotTests(ClusterFixture cluster)
+{
+    [SkippableFact]
+    public async Task An_applied_snapshot_becomes_Ready_and_its_guest_counts_on_elsewhere()
+    {
+        await using var lab = await Lab.CreateAsync(cluster);
+        var claim = await lab.ClaimAsync();
+        await lab.StartVmAsync();
+        var before = (await lab.TickAsync("vm")).Tick;
+
+        await lab.ApplyAsync(Lab.Snapshot("one"));
+        await cluster.Kubectl.RunAsync("-n", lab.Name, "wait", "--for=condition=Ready", "vmbgs/one", "--timeout=60s");
+
+        var snapshot = await lab.SnapshotAsync("one");
+        var status = snapshot["status"]!;
+        var after = (await lab.TickAsync("vm")).Tick;
+        var directory = Path.Join(claim, status["directory"]!.GetValue<string>());
+        (await Command.RunAsync(Repository.Agent, ["verify", directory])).Ok();
+        Assert.Equal("Ready", status["phase"]!.GetValue<string>());
+        Assert.Equal("Agent", status["engine"]!.GetValue<string>());
+        Assert.Equal("100%", status["progress"]!["text"]!.GetValue<string>());
+        Assert.Equal(snapshot["metadata"]!["generation"]!.GetValue<long>(), status["observedGeneration"]!.GetValue<long>());
+        foreach (var (type, value) in (ReadOnlySpan<(string, string)>)[("Ready", "True"), ("Reconciling", "False"), ("Stalled", "False"), ("PointInTime", "True")])
+            Assert.Equal(value, Lab.Condition(snapshot, type)!["status"]!.GetValue<string>());
+        Assert.True(status["ramBytes"]!.GetValue<long>() >= 256L << 20);
+        Assert.InRange(status["storedBytes"]!.GetValue<long>(), 64L << 20, 512L << 20);
+        var manifest = await File.ReadAllBytesAsync(Path.Join(directory, "snapshot.json"));
+        Assert.Equal("sha256:" + Convert.ToHexStringLower(System.Security.Cryptography.SHA256.HashData(manifest)), status["manifestChecksum"]!.GetValue<string>());
+        Assert.EndsWith("s", status["downtime"]!.GetValue<string>(), StringComparison.Ordinal);
+        await lab.NoHelpersAsync();
+        await lab.CountsAsync("vm");
+
+        // Events tell the story.
+        var reasons = await EventReasonsAsync(lab, "one");
+        foreach (var reason in (string[])["PointInTime", "SnapshotReady"])
+            Assert.Contains(reason, reasons);
+
+        // What was captured goes on from where it was, in another QEMU.
+        await lab.StartVmAsync("restored", incoming: true);
+        (await Command.RunAsync(Repository.Agent, ["restore", directory, "--qmp", await lab.SocketAsync("restored")])).Ok();
+        await lab.CountsAsync("restored");
+        Assert.InRange(await lab.FirstTickAsync("restored"), before, after + 1);
+    }
+
+    [SkippableFact]
+    public async Task A_claim_is_made_from_a_template_with_room_for_the_machine()
+    {
+        await using var lab = await Lab.CreateAsync(cluster);
+        await lab.StartVmAsync();
+        await lab.ApplyAsync(Lab.Snapshot("made").Replace("persistentVolumeClaim: { claimName: snapshots }", "claimTemplate: { storageClassName: e2e }", StringComparison.Ordinal));
+
+        var claim = await cluster.Kubectl.UntilAsync("claim", _ => true, Lab.Soon, "-n", lab.Name, "pvc", "made");
+
+        // 512 Mi is the container's memory limit; 1 % and 64 Mi for the rest.
+        Assert.Equal("582Mi", claim["spec"]!["resources"]!["requests"]!["storage"]!.GetValue<string>());
+        Assert.Equal("e2e", claim["spec"]!["storageClassName"]!.GetValue<string>());
+        await cluster.Kubectl.ApplyAsync($$"""
+            apiVersion: v1
+            kind: PersistentVolume
+            metadata: { name: {{lab.Name}}-made }
+            spec:
+              capacity: { storage: 1Gi }
+              accessModes: [ReadWriteOnce]
+              storageClassName: e2e
+              hostPath: { path: {{lab.Files}}/made, type: DirectoryOrCreate }
+              claimRef: { namespace: {{lab.Name}}, name: made }
+            """);
+        await lab.ReadyAsync("made");
+
+        await cluster.Kubectl.RunAsync("-n", lab.Name, "delete", "vmbgs", "made", "--timeout=60s");
+        await cluster.Kubectl.GoneAsync(Lab.Soon, "-n", lab.Name, "pvc", "made");
+        await cluster.Kubectl.RunAsync("delete", "pv", $"{lab.Name}-made", "--timeout=30s");
+    }
+
+    [SkippableFact]
+    public async Task Ten_snapshots_of_three_machines_at_once_all_become_Ready_one_at_a_time()
+    {
+        await using var lab = await Lab.CreateAsync(cluster);
+        await lab.ClaimAsync();
+        string[] vms = ["a", "b", "c"];
+        await Task.WhenAll(vms.Select(v => lab.StartVmAsync(v)));
+        await lab.ApplyAsync(string.Join("\n---\n", Enumerable.Range(0, 10).Select(i => Lab.Snapshot($"s{i}", vms[i % 3]))));
+
+        var most = 0;
+        var end = DateTime.UtcNow + TimeSpan.FromMinutes(4);
+        while (true)
+        {
+            var tasks = (JsonArray)(await cluster.Kubectl.GetAsync("-n", lab.Name, "snapshottasks"))["items"]!;
+            most = Math.Max(most, tasks.Count(t => t!["status"]?["phase"]?.GetValue<string>() == "Running"));
+            var snapshots = (JsonArray)(await cluster.Kubectl.GetAsync("-n", lab.Name, "vmbgs"))["items"]!;
+            if (snapshots.All(s => Lab.Phase(s!) == "Ready"))
+                break;
+            Assert.DoesNotContain(snapshots, s => Lab.Phase(s!) == "Failed");
+            Assert.True(DateTime.UtcNow < end, snapshots.ToJsonString());
+        }
+        Assert.Equal(1, most);
+        foreach (var vm in vms)
+            await lab.CountsAsync(vm);
+        await lab.NoHelpersAsync();
+    }
+
+    [SkippableFact]
+    public async Task Deleting_a_snapshot_removes_its_files_or_keeps_them_as_asked()
+    {
+        await using var lab = await Lab.CreateAsync(cluster);
+        var claim = await lab.ClaimAsync();
+        await lab.StartVmAsync();
+        await lab.ApplyAsync(Lab.Snapshot("away") + "\n---\n" + Lab.Snapshot("kept", more: "deletionPolicy: Retain"));
+        await lab.ReadyAsync("away");
+        await lab.ReadyAsync("kept");
+        Assert.Equal(2, Directory.GetDirectories(claim).Length);
+
+        await cluster.Kubectl.RunAsync("-n", lab.Name, "delete", "vmbgs", "--all", "--timeout=90s");
+
+        Assert.StartsWith("kept-", Path.GetFileName(Assert.Single(Directory.GetFileSystemEntries(claim))), StringComparison.Ordinal);
+        await lab.NoHelpersAsync();
+        await lab.CountsAsync("vm");
+    }
+
+    [SkippableFact]
+    public async Task A_second_manager_and_a_second_apply_change_nothing()
+    {
+        await using var lab = await Lab.CreateAsync(cluster);
+        await lab.ClaimAsync();
+        await lab.StartVmAsync();
+        await lab.ApplyAsync(Lab.Snapshot("stable"));
+        await lab.ReadyAsync("stable");
+        await lab.NoHelpersAsync();
+        var version = await VersionAsync(lab);
+
+        await lab.ApplyAsync(Lab.Snapshot("stable"));
+        Assert.Equal(version, await VersionAsync(lab));
+        (await cluster.Kubectl.TryAsync(Lab.Snapshot("stable"), "-n", lab.Name, "apply", "--server-side", "--field-manager=gitops", "-f", "-")).Ok();
+        var claimed = await VersionAsync(lab);
+        (await cluster.Kubectl.TryAsync(Lab.Snapshot("stable"), "-n", lab.Name, "apply", "--server-side", "--field-manager=gitops", "-f", "-")).Ok();
+        await Task.Delay(3000);
+        Assert.Equal(claimed, await VersionAsync(lab));
+        Assert.Equal("Ready", Lab.Phase(await lab.SnapshotAsync("stable")));
+    }
+
+    private static async Task<string> VersionAsync(Lab lab) => (await lab.SnapshotAsync("stable"))["metadata"]!["resourceVersion"]!.GetValue<string>();
+
+    private async Task<List<string>> EventReasonsAsync(Lab lab, string name)
+    {
+        var events = (JsonArray)(await cluster.Kubectl.GetAsync("-n", lab.Name, "events", "--field-selector", $"involvedObject.name={name}"))["items"]!;
+        return [.. events.Select(e => e!["reason"]!.GetValue<string>())];
+    }
+}
