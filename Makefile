@@ -12,9 +12,6 @@ agent_limit := 15000000
 
 unit_projects := NodeAgent.Tests Crds.Tests Operator.Tests
 
-# Where the definitions of our API go: for kustomize, and for the chart once there is one.
-crd_folders := config/crd $(wildcard charts/bgsnap/crds)
-
 # A test that says nothing for so long hangs, and its run is ended.
 hang_limit := 10m
 
@@ -34,15 +31,12 @@ build: ## build the agent: out/bgsnap-agent, one native binary
 		test -z "$$foreign" || { echo "error: the agent needs more than libc:" $$foreign >&2; exit 1; }
 	install -m 0755 $(out)/publish/bgsnap-agent $(out)/bgsnap-agent
 
-manifests: ## write the CustomResourceDefinitions from src/Crds/V1Alpha1
-	dotnet run -c Release --project hack/manifests -- $(crd_folders)
-
 guests: ## fetch what the tests run on (QEMU 10, a kernel) and build the test guests
 	hack/deps
 	$(MAKE) --no-print-directory -C tests/guests
 
 manifests: ## write the custom resource definitions from src/Crds, for kustomize and for Helm
-	dotnet run --project hack/manifests -- config/crd charts/bgsnap/crds
+	dotnet run -c Release --project hack/manifests -- config/crd charts/bgsnap/crds
 
 # Each project is run, even when the one before has failed.
 test: ## build everything and run all tests; root, installs what is missing

@@ -113,6 +113,14 @@ public sealed class ApiClientTests
         Assert.Equal(kind, string.Join(",", new[] { e.IsNotFound ? "notfound" : "", e.IsConflict ? "conflict" : "", e.IsAlreadyExists ? "exists" : "", e.IsInvalid ? "invalid" : "" }.Where(k => k.Length > 0)));
     }
 
+    [Fact]
+    public async Task A_namespace_that_is_being_deleted_is_told_by_the_cause()
+    {
+        ScriptedHandler server = new(HttpStatusCode.Forbidden, """{"kind":"Status","reason":"Forbidden","message":"being terminated","code":403,"details":{"causes":[{"reason":"NamespaceTerminating","message":"x"}]}}""");
+        ApiException e = await Assert.ThrowsAsync<ApiException>(() => server.Client.Get(Resources.Tasks, "ns", "t", default));
+        Assert.True(e.IsNamespaceTerminating);
+    }
+
     [Theory]
     [InlineData(502, "<html><body>Bad Gateway</body></html>", "text/html")]
     [InlineData(404, "404 page not found\n", "text/plain")]

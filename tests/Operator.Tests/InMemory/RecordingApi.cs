@@ -29,6 +29,8 @@ internal enum Fault
     Conflict,
     /// <summary>Refused, as by a quota or an admission policy; of writes only.</summary>
     Refused,
+    /// <summary>Refused, since the namespace is being deleted; of creations only.</summary>
+    NamespaceEnds,
     /// <summary>The server has an inner error.</summary>
     ServerError,
     /// <summary>The operator dies before.</summary>
@@ -79,6 +81,8 @@ internal sealed class RecordingApi(InMemoryApi inner, List<Request> requests, Fu
                 throw new ApiException(409, "Conflict", "the object has been modified");
             case Fault.Refused when request.IsWrite:
                 throw new ApiException(403, "Forbidden", "exceeded quota: pods");
+            case Fault.NamespaceEnds when request.Verb == "create":
+                throw new ApiException(403, "Forbidden", "unable to create new content in namespace prod because it is being terminated", "NamespaceTerminating");
             case Fault.ServerError:
                 throw new ApiException(500, "InternalError", "etcdserver: request timed out");
             case Fault.CrashBefore:

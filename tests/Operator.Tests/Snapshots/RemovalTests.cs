@@ -168,6 +168,18 @@ public sealed class RemovalTests
     }
 
     [Fact]
+    public async Task A_namespace_that_is_being_deleted_is_not_held_up()
+    {
+        await using World world = await Things.WithVm();
+        await Reach(world, SnapshotPhase.Ready, "Delete");
+        await world.Steps(3);
+        world.Fault = (_, _) => Fault.NamespaceEnds;
+        await world.Delete("a");
+        await world.Until(() => world.Find("a") is null, "the snapshot is gone", 5);
+        Assert.Empty(world.Problems);
+    }
+
+    [Fact]
     public async Task A_cleaner_that_was_evicted_is_made_again()
     {
         await using World world = await Things.WithVm();
