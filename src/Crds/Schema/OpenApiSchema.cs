@@ -80,6 +80,16 @@ internal static class OpenApiSchema
                 case MaxItemsAttribute l:
                     schema["maxItems"] = l.Count;
                     break;
+                case ItemLengthAttribute l:
+                    (schema["items"]!["minLength"], schema["items"]!["maxLength"]) = (l.Least, l.Most);
+                    break;
+                case ListSetAttribute:
+                    schema["x-kubernetes-list-type"] = "set";
+                    break;
+                case MapLimitsAttribute l:
+                    schema["maxProperties"] = l.Count;
+                    schema["additionalProperties"]!["maxLength"] = l.Length;
+                    break;
                 case RangeAttribute r:
                     schema["minimum"] = (int)r.Minimum;
                     schema["maximum"] = (int)r.Maximum;

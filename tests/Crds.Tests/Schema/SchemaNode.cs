@@ -27,6 +27,7 @@ internal sealed record SchemaNode(string Path, JsonObject Json)
     {
         yield return this;
         IEnumerable<SchemaNode> below = Json["items"] is JsonObject items ? Properties.Append(new SchemaNode(Path + "[]", items)) : Properties;
+        if (Json["additionalProperties"] is JsonObject values) below = below.Append(new SchemaNode(Path + "[]", values));
         foreach (SchemaNode node in below.SelectMany(n => n.WithAllBelow())) yield return node;
     }
 
