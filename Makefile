@@ -39,13 +39,14 @@ manifests: ## write the custom resource definitions from src/Crds, for kustomize
 	dotnet run -c Release --project hack/manifests -- config/crd charts/bgsnap/crds
 
 # Each project is run, even when the one before has failed.
-test: ## build everything and run all tests but those on a cluster (test-e2e); root, installs what is missing
+test: ## build everything and run all tests; root, installs what is missing, builds Kubernetes where KUBE_BIN names none
 	rm -rf $(results)
 	$(MAKE) --no-print-directory build guests
 	@failed=; \
 		$(MAKE) --no-print-directory test-unit || failed="$$failed test-unit"; \
 		$(MAKE) --no-print-directory test-chart || failed="$$failed test-chart"; \
 		$(MAKE) --no-print-directory test-linux || failed="$$failed test-linux"; \
+		$(MAKE) --no-print-directory test-e2e || failed="$$failed test-e2e"; \
 		test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
 run_tests = dotnet test tests/$(1) -c $(configuration) \
@@ -64,7 +65,10 @@ test-chart: ## render the Helm chart with every value, and compare it with confi
 test-linux: ## run the tests against real QEMUs; root, after `make build guests`
 	$(call run_tests,Linux.Tests)
 
+# The long steps come first, where they can be seen: Kubernetes (about 20 minutes, once) and the images.
 test-e2e: ## apply, capture, restore and break things on a real cluster; root, after `make build guests`
+	@test -n "$$KUBE_BIN" || hack/build-kubernetes
+	hack/images
 	$(call run_tests,E2E.Tests)
 
 chart-readme: ## write the table of values into the chart's README
