@@ -139,7 +139,10 @@ internal sealed class SimulatedNodes(IApiClient api, string ns, int count, TimeS
             ["capacity"] = new JsonObject { ["cpu"] = "64", ["memory"] = "256Gi", ["pods"] = "1000" },
             ["conditions"] = new JsonArray(new JsonObject
             {
-                ["type"] = "Ready", ["status"] = "True", ["reason"] = "Simulated", ["message"] = "",
+                ["type"] = "Ready",
+                ["status"] = "True",
+                ["reason"] = "Simulated",
+                ["message"] = "",
                 ["lastHeartbeatTime"] = DateTime.UtcNow.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", System.Globalization.CultureInfo.InvariantCulture),
                 ["lastTransitionTime"] = "2026-01-01T00:00:00Z",
             }),
