@@ -16,7 +16,7 @@ unit_projects := NodeAgent.Tests Crds.Tests Operator.Tests
 hang_limit := 10m
 
 .NOTPARALLEL:
-.PHONY: help build guests manifests test test-unit test-chart test-linux test-e2e chart-readme demo demo-local bench bench-operator lint clean
+.PHONY: help build guests manifests test test-unit test-chart test-linux test-containers test-e2e chart-readme demo demo-local bench bench-operator lint clean
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,7 @@ test: ## build everything and run all tests; root, installs what is missing, bui
 		$(MAKE) --no-print-directory test-unit || failed="$$failed test-unit"; \
 		$(MAKE) --no-print-directory test-chart || failed="$$failed test-chart"; \
 		$(MAKE) --no-print-directory test-linux || failed="$$failed test-linux"; \
+		$(MAKE) --no-print-directory test-containers || failed="$$failed test-containers"; \
 		$(MAKE) --no-print-directory test-e2e || failed="$$failed test-e2e"; \
 		test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
@@ -64,6 +65,10 @@ test-chart: ## render the Helm chart with every value, and compare it with confi
 
 test-linux: ## run the tests against real QEMUs; root, after `make build guests`
 	$(call run_tests,Linux.Tests)
+
+test-containers: ## capture a QEMU in a Docker container from the host; root, after `make build guests`
+	hack/images test-vm
+	$(call run_tests,Containers.Tests)
 
 # The long steps come first, where they can be seen: Kubernetes (about 20 minutes, once) and the images.
 test-e2e: ## apply, capture, restore and break things on a real cluster; root, after `make build guests`

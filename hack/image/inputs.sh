@@ -3,16 +3,16 @@
 
 # inputs <target>: a checksum over all that goes into its image
 inputs() {
-    local common=(hack/images hack/image hack/lib/docker-archive.sh) deps=${BGSNAP_DEPS:-$repo/out/deps}
+    local deps=${BGSNAP_DEPS:-$repo/out/deps}
     case $1 in
         test-vm)
             # QEMU and its firmware are the machine's own.
             dpkg-query -W -f '${Package} ${Version}\n' qemu-system-x86 seabios ipxe-qemu
-            checksums "${common[@]}" tests/vm-pod "$deps/vmlinuz" out/guests/initramfs.cpio
+            checksums hack/image/test-vm.sh tests/vm-pod "$deps/vmlinuz" out/guests/initramfs.cpio
             ;;
         *)
             printf '%s\n' "$version" "$pull" "$(dotnet --version 2>/dev/null || true)"
-            checksums "${common[@]}" "Dockerfile.$1" .dockerignore .editorconfig global.json LICENSE \
+            checksums hack/image/bases.sh "Dockerfile.$1" .dockerignore .editorconfig global.json LICENSE \
                 Directory.Build.props Directory.Packages.props hack/deps hack/lib src
             ;;
     esac | sha256sum | cut -d ' ' -f 1
