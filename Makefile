@@ -70,11 +70,13 @@ test-containers: ## capture a QEMU in a Docker container from the host; root, af
 	hack/images test-vm
 	$(call run_tests,Containers.Tests)
 
-# The long steps come first, where they can be seen: Kubernetes (about 20 minutes, once) and the images.
+# The long steps come first, where they can be seen: Kubernetes (about 20 minutes, once) and the images. Tests that were killed
+# cannot end their cluster.
+cluster := $(or $(CLUSTER),/var/tmp/bgsnap-cluster)
 test-e2e: ## apply, capture, restore and break things on a real cluster; root, after `make build guests`
 	@test -n "$$KUBE_BIN" || hack/build-kubernetes
 	hack/images
-	$(call run_tests,E2E.Tests)
+	@$(call run_tests,E2E.Tests) || { test ! -e $(cluster)/of-the-tests || hack/cluster down; exit 1; }
 
 chart-readme: ## write the table of values into the chart's README
 	table=$$(hack/chart-render charts/bgsnap --values-table) && readme=charts/bgsnap/README.md && \

@@ -40,6 +40,8 @@ public sealed class ClusterFixture : IAsyncLifetime
         }
         IsOurs = true;
         await ScriptAsync("hack/cluster", UpLimit, "up");
+        // By this the Makefile knows whose it is, should these tests be killed.
+        await File.WriteAllTextAsync(Path.Join(State, "of-the-tests"), "");
         Kubectl = new Kubectl(Path.Join(State, "pki", "admin.kubeconfig"));
         await ScriptAsync("hack/images", ImagesLimit);
         await ScriptAsync("hack/cluster", UpLimit, ["load-image", .. Directory.GetFiles(Path.Join(Repository.Root, "out", "images"), "*.tar")]);
