@@ -23,7 +23,15 @@ internal sealed class SnapshotRemoval(SnapshotStore store, NodeQueue queue, Even
             return null;
         }
 
-        // 1. A capture under way ends first: the guest is freed before anything else.
+        // 1. Who restores it reads its files.
+        if (await store.FindRestoreOf(snapshot, stop).ConfigureAwait(false) is { } restore)
+        {
+            await Say(
+                snapshot, "InUseByRestore", $"VMBackgroundRestore {restore.Metadata.Name} reads it: the snapshot goes when that has ended, or when you delete that", stop).ConfigureAwait(false);
+            return Soon;
+        }
+
+        // 2. A capture under way ends first: the guest is freed before anything else.
         SnapshotTask? capture = await store.FindTask(snapshot, TaskAction.Capture, stop).ConfigureAwait(false);
         if (capture is not null && !TaskPhase.IsTerminal(capture.Status?.Phase))
         {
@@ -44,7 +52,7 @@ internal sealed class SnapshotRemoval(SnapshotStore store, NodeQueue queue, Even
         bool mayHaveFiles = MayHaveFiles(snapshot, capture);
         await store.RemoveHelpers(snapshot, TaskAction.Capture, stop).ConfigureAwait(false);
 
-        // 2. The files. A claim that was made for the snapshot goes as a whole, by its owner reference.
+        // 3. The files. A claim that was made for the snapshot goes as a whole, by its owner reference.
         if (mayHaveFiles && snapshot.Spec.DeletionPolicy != "Retain" && snapshot.Spec.Target.ClaimTemplate is null)
         {
             try
@@ -60,7 +68,7 @@ internal sealed class SnapshotRemoval(SnapshotStore store, NodeQueue queue, Even
             }
         }
 
-        // 3. The object, and only then what shows that its files are gone: were that removed first, a crash in between would have them
+        // 4. The object, and only then what shows that its files are gone: were that removed first, a crash in between would have them
         // removed once more. What a crash leaves here goes with its owner.
         await store.RemoveFinalizer(snapshot, stop).ConfigureAwait(false);
         await store.RemoveHelpers(snapshot, TaskAction.Delete, stop).ConfigureAwait(false);

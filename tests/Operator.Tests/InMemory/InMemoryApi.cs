@@ -14,7 +14,7 @@ namespace Bgsnap.Operator.Tests.InMemory;
 /// </summary>
 internal sealed class InMemoryApi(TimeProvider clock) : IApiClient
 {
-    private static readonly string[] WithStatus = ["vmbackgroundsnapshots", "snapshottasks", "pods"];
+    private static readonly string[] WithStatus = ["vmbackgroundsnapshots", "vmbackgroundrestores", "snapshottasks", "pods"];
     private readonly Lock _gate = new();
     private readonly SortedDictionary<string, JsonObject> _objects = new(StringComparer.Ordinal);
     private readonly List<Change> _history = [];
@@ -174,7 +174,7 @@ internal sealed class InMemoryApi(TimeProvider clock) : IApiClient
     private static List<string> Finalizers(JsonObject item) => [.. (item["metadata"]!["finalizers"] as JsonArray ?? []).Select(f => f!.GetValue<string>())];
 
     private static bool Matches(JsonObject item, string? labels) =>
-        labels is null || labels.Split('=') is [var key, var value] && item["metadata"]!["labels"]?[key]?.GetValue<string>() == value;
+        labels is null || (item["metadata"]!["labels"] is JsonObject has && (labels.Split('=') is [var key, var value] ? has[key]?.GetValue<string>() == value : has.ContainsKey(labels)));
 
     private string Now() => clock.GetUtcNow().UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", System.Globalization.CultureInfo.InvariantCulture);
 
