@@ -40,11 +40,12 @@ internal sealed class LeadingService(
         EventRecorder events = new(api, clock, logs.CreateLogger<EventRecorder>());
         using SnapshotController snapshots = new(api, shared, events, options, clock, logs);
         using RestoreController restores = new(api, shared, events, options, clock, logs);
+        using ScheduleController schedules = new(api, shared, events, clock, logs);
         Orphans orphans = new(api, shared, logs.CreateLogger<Orphans>());
 
         Task watching = shared.Run(stop);
         await Task.WhenAny(shared.Synced, watching).ConfigureAwait(false);
-        await Task.WhenAll(watching, snapshots.Run(stop), restores.Run(stop), Sweep(orphans, [snapshots.Measure, restores.Measure], stop)).ConfigureAwait(false);
+        await Task.WhenAll(watching, snapshots.Run(stop), restores.Run(stop), schedules.Run(stop), Sweep(orphans, [snapshots.Measure, restores.Measure, schedules.Measure], stop)).ConfigureAwait(false);
     }
 
     private async Task Sweep(Orphans orphans, Action[] measures, CancellationToken stop)

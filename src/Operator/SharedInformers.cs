@@ -16,6 +16,9 @@ internal sealed class SharedInformers(IApiClient api, ILogger log, TimeProvider 
     /// <summary>Restores.</summary>
     public Informer<VMBackgroundRestore> Restores { get; } = new(api, Resources.Restores, null, null, log, clock);
 
+    /// <summary>Schedules.</summary>
+    public Informer<VMBackgroundSnapshotSchedule> Schedules { get; } = new(api, Resources.Schedules, null, null, log, clock);
+
     /// <summary>Tasks.</summary>
     public Informer<SnapshotTask> Tasks { get; } = new(api, Resources.Tasks, null, null, log, clock);
 
@@ -26,13 +29,14 @@ internal sealed class SharedInformers(IApiClient api, ILogger log, TimeProvider 
     public Informer<PodSummary> Restored { get; } = new(api, Resources.Pods, null, Names.RestoreLabel, log, clock);
 
     /// <summary>How many watches there are.</summary>
-    public const int Count = 5;
+    public const int Count = 6;
 
     /// <summary>Ends when every first list is in.</summary>
-    public Task Synced => Task.WhenAll(Snapshots.Synced, Restores.Synced, Tasks.Synced, Carriers.Synced, Restored.Synced);
+    public Task Synced => Task.WhenAll(Snapshots.Synced, Restores.Synced, Schedules.Synced, Tasks.Synced, Carriers.Synced, Restored.Synced);
 
     /// <summary>Lists and watches until stopped.</summary>
-    public Task Run(CancellationToken stop) => Task.WhenAll(Snapshots.Run(stop), Restores.Run(stop), Tasks.Run(stop), Carriers.Run(stop), Restored.Run(stop));
+    public Task Run(CancellationToken stop) => Task.WhenAll(
+        Snapshots.Run(stop), Restores.Run(stop), Schedules.Run(stop), Tasks.Run(stop), Carriers.Run(stop), Restored.Run(stop));
 
     /// <summary>Calls with the owner of whatever changes among tasks and pods, if it is of this kind.</summary>
     public void OnOwned(string kind, Action<ObjectKey> call)

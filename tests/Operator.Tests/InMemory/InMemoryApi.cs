@@ -14,7 +14,7 @@ namespace Bgsnap.Operator.Tests.InMemory;
 /// </summary>
 internal sealed class InMemoryApi(TimeProvider clock) : IApiClient
 {
-    private static readonly string[] WithStatus = ["vmbackgroundsnapshots", "vmbackgroundrestores", "snapshottasks", "pods"];
+    private static readonly string[] WithStatus = ["vmbackgroundsnapshots", "vmbackgroundrestores", "vmbackgroundsnapshotschedules", "snapshottasks", "pods"];
     private readonly Lock _gate = new();
     private readonly SortedDictionary<string, JsonObject> _objects = new(StringComparer.Ordinal);
     private readonly List<Change> _history = [];

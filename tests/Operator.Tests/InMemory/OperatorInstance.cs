@@ -2,6 +2,7 @@ using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Operator.Events;
 using Bgsnap.Operator.Restores;
+using Bgsnap.Operator.Schedules;
 using Bgsnap.Operator.Snapshots;
 using Microsoft.Extensions.Logging.Abstractions;
 
@@ -30,12 +31,15 @@ internal sealed class OperatorInstance : IAsyncDisposable
         Reconciler = new SnapshotReconciler(store, Queue, removal, events, world.Options, world.Clock, NullLogger<SnapshotReconciler>.Instance);
         RestoreQueue = new NodeQueue(world.Options.MaxConcurrentRestores, k => Want(Restores!, k, TimeSpan.Zero));
         Restores = RestoreReconciler.Wire(api, _shared, RestoreQueue, events, world.Options, world.Clock, NullLoggerFactory.Instance);
+        Schedules = new ScheduleReconciler(new ScheduleStore(api, _shared), events, world.Clock, NullLogger<ScheduleReconciler>.Instance);
         Orphans = new Orphans(api, _shared, NullLogger<Orphans>.Instance);
         SnapshotController.Watch(_shared, k => Want(Reconciler, k, TimeSpan.Zero));
+        ScheduleController.Watch(_shared, k => Want(Schedules, k, TimeSpan.Zero));
         RestoreController.Watch(_shared, k => Want(Restores, k, TimeSpan.Zero));
         _watching = _shared.Run(_stop.Token);
     }
 
+    internal ScheduleReconciler Schedules { get; }
     internal NodeQueue RestoreQueue { get; }
     internal RestoreReconciler Restores { get; }
     internal NodeQueue Queue { get; }
