@@ -57,6 +57,10 @@ internal sealed class SnapshotStore(
     public async Task Cancel(SnapshotTask task, CancellationToken stop) => tasks.Learn(await api.MergePatch(
         Resources.Tasks, task.Metadata.NamespaceProperty, task.Metadata.Name, null, new JsonObject { ["spec"] = new JsonObject { ["cancel"] = true } }, stop).ConfigureAwait(false));
 
+    /// <summary>The carrier pod as far as it is known, or null; one that is going away is none.</summary>
+    public PodSummary? FindCarrier(VMBackgroundSnapshot snapshot, string action) =>
+        carriers.Find(new ObjectKey(snapshot.Metadata.NamespaceProperty, Naming.Carrier(snapshot, action))) is { Metadata.DeletionTimestamp: null } known ? known : null;
+
     /// <summary>The carrier pod, made when it is not there.</summary>
     public Task<PodSummary> FindOrMakeCarrier(VMBackgroundSnapshot snapshot, string action, string claim, string? node, CancellationToken stop) => _pods.FindOrMake(
         new ObjectKey(snapshot.Metadata.NamespaceProperty, Naming.Carrier(snapshot, action)), () => CarrierPod.Build(snapshot, action, claim, node, options), claim, node, stop);

@@ -13,6 +13,9 @@ internal sealed class FakeNode(InMemoryApi api)
     /// <summary>Why carriers cannot be scheduled; null: they can.</summary>
     internal string? Unschedulable { get; set; }
 
+    /// <summary>Which carriers that is about, by name.</summary>
+    internal Func<string, bool> UnschedulableAre { get; set; } = _ => true;
+
     /// <summary>What carriers wait for instead of running.</summary>
     internal (string Reason, string Message)? Stuck { get; set; }
 
@@ -43,7 +46,7 @@ internal sealed class FakeNode(InMemoryApi api)
         if ((!carrier && !vm) || pod.Status?.Phase is "Running" or "Failed") return;
         JsonObject status;
         string container = pod.Spec!.Containers![0].Name;
-        if ((vm ? VmUnschedulable : Unschedulable) is { } why)
+        if ((vm ? VmUnschedulable : UnschedulableAre(name) ? Unschedulable : null) is { } why)
         {
             status = new JsonObject { ["phase"] = "Pending", ["conditions"] = new JsonArray(new JsonObject { ["type"] = "PodScheduled", ["status"] = "False", ["reason"] = "Unschedulable", ["message"] = why }) };
         }
