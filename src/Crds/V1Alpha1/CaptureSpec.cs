@@ -43,10 +43,10 @@ public sealed class CaptureSpec
     [Cel("self.select == 'Named' || !has(self.names)", "spec.capture.disks.names: only with select Named")]
     public DiskSelection? Disks { get; set; }
 
-    /// <summary>One of <see cref="DiskMethods"/>.</summary>
+    /// <summary>One of <see cref="DiskCaptureMethod"/>.</summary>
     [Description("How disks are captured. Auto takes CopyBeforeWrite where QEMU can (7.1 or newer), and Overlay where not. CopyBeforeWrite copies what the guest is about to overwrite to scratch space on the node; Overlay has the guest write to a layer above the disk meanwhile, which is merged back afterwards. Both copy the disks to the snapshot's claim. VolumeSnapshot copies nothing: it has the storage make VolumeSnapshots of the VM's claims, for which the guest waits.")]
-    [AllowedValues(DiskMethods.Auto, DiskMethods.CopyBeforeWrite, DiskMethods.Overlay, DiskMethods.VolumeSnapshot)]
-    [DefaultValue(DiskMethods.Auto)]
+    [AllowedValues(DiskCaptureMethod.Auto, DiskCaptureMethod.CopyBeforeWrite, DiskCaptureMethod.Overlay, DiskCaptureMethod.VolumeSnapshot)]
+    [DefaultValue(DiskCaptureMethod.Auto)]
     public string? DiskMethod { get; set; }
 
     /// <summary>Class of the VolumeSnapshots; null: the cluster's default.</summary>
@@ -93,7 +93,7 @@ public sealed class DiskSelection
 }
 
 /// <summary>Values of <see cref="CaptureSpec.DiskMethod"/>, and but for Auto of what was used.</summary>
-public static class DiskMethods
+public static class DiskCaptureMethod
 {
     /// <summary>Whatever the machine allows.</summary>
     public const string Auto = "Auto";

@@ -17,7 +17,7 @@ public sealed class DiskStatus
     [Description("Bytes that it takes on the snapshot's claim; 0 when it is not there.")]
     public long? StoredBytes { get; set; }
 
-    /// <summary>One of <see cref="DiskMethods"/>.</summary>
+    /// <summary>One of <see cref="DiskCaptureMethod"/>.</summary>
     [Description("How it was captured: CopyBeforeWrite, Overlay, VolumeSnapshot, or None.")]
     public string? Method { get; set; }
 

@@ -77,6 +77,10 @@ public sealed class SnapshotStatus : IConditionedStatus
     [Description("How disks were captured: CopyBeforeWrite, Overlay, VolumeSnapshot, or None.")]
     public string? DiskMethod { get; set; }
 
+    /// <summary>Why in that way.</summary>
+    [Description("Why in that way.")]
+    public string? DiskMethodReason { get; set; }
+
     /// <summary>The VM's disks.</summary>
     [Description("The VM's disks, those too that were only recorded.")]
     public List<DiskStatus>? Disks { get; set; }

@@ -260,6 +260,9 @@ public sealed class CaptureResult
     /// <summary>How disks were captured.</summary>
     [Description("How disks were captured: CopyBeforeWrite, Overlay, VolumeSnapshot, or None.")]
     public string? DiskMethod { get; set; }
+    /// <summary>Why in that way.</summary>
+    [Description("Why in that way.")]
+    public string? DiskMethodReason { get; set; }
     /// <summary>The VM's disks.</summary>
     [Description("The VM's disks.")]
     public List<DiskStatus>? Disks { get; set; }

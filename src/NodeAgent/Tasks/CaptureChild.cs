@@ -75,11 +75,11 @@ internal static class CaptureChild
         yield return "--engine=" + (how?.Engine ?? "Auto").ToLowerInvariant();
         yield return "--compression=" + (how?.Compression ?? "None").ToLowerInvariant();
         // The storage takes its VolumeSnapshots while the guest waits.
-        yield return "--max-downtime=" + (how?.MaxDowntime ?? (how?.DiskMethod == DiskMethods.VolumeSnapshot ? "10s" : "1s"));
+        yield return "--max-downtime=" + (how?.MaxDowntime ?? (how?.DiskMethod == DiskCaptureMethod.VolumeSnapshot ? "10s" : "1s"));
         if (how?.BandwidthLimit is { } limit) yield return "--bandwidth-limit=" + Bytes(limit).ToString(CultureInfo.InvariantCulture);
         if (how?.Disks?.Select == "None") yield return "--disks=none";
         if (how?.Disks is { Select: "Named", Names: { } names }) yield return "--disks=" + string.Join(',', names);
-        if (how?.DiskMethod is { } method and not DiskMethods.Auto) yield return "--disk-method=" + Method(method);
+        if (how?.DiskMethod is { } method and not DiskCaptureMethod.Auto) yield return "--disk-method=" + Method(method);
         if (guestAgent is not null) yield return "--guest-agent=" + guestAgent;
         if (how?.Quiesce is { } quiesce and not "IfAvailable") yield return "--quiesce=" + (quiesce == "Required" ? "required" : "never");
         if (how?.QuiesceTimeout is { } timeout && guestAgent is not null) yield return "--quiesce-timeout=" + timeout;
@@ -88,9 +88,9 @@ internal static class CaptureChild
 
     private static string Method(string method) => method switch
     {
-        DiskMethods.CopyBeforeWrite => "copy-before-write",
-        DiskMethods.Overlay => "overlay",
-        DiskMethods.VolumeSnapshot => "volume-snapshot",
+        DiskCaptureMethod.CopyBeforeWrite => "copy-before-write",
+        DiskCaptureMethod.Overlay => "overlay",
+        DiskCaptureMethod.VolumeSnapshot => "volume-snapshot",
         _ => throw new TaskFailure("BadTask", $"'{method}' is no method of capturing disks that this agent knows: is it older than the operator?"),
     };
 
