@@ -42,9 +42,15 @@ internal sealed class Objects(IApiClient api)
         {
             await api.Delete(type, item.Metadata.NamespaceProperty, item.Metadata.Name, item.Metadata.Uid, grace, stop).ConfigureAwait(false);
         }
-        catch (ApiException e) when (e.IsNotFound || e.IsConflict)
+        catch (ApiException e) when (e.IsNotFound)
         {
-            // Gone, or another of that name.
+            // Gone.
+        }
+        catch (ApiException e) when (e.IsConflict)
+        {
+            // Another of that name is none of ours; but this very one is still to go.
+            T? there = await GetOrNull(type, item.Metadata.NamespaceProperty, item.Metadata.Name, stop).ConfigureAwait(false);
+            if (there?.Metadata.Uid == item.Metadata.Uid) throw;
         }
     }
 

@@ -36,7 +36,7 @@ internal sealed class RestoreFollow(RestoreStore store, RestoreNotes notes, Oper
         if (report.Phase == TaskPhase.Succeeded) return report;
         if (report.Phase == TaskPhase.Failed)
         {
-            if (left <= TimeSpan.Zero && report.Reason == "Cancelled") throw new Hopeless("DeadlineExceeded", $"the guest did not run within {Deadline(restore)} of the restore's creation; it was given up while its {what} was being restored");
+            if (left <= TimeSpan.Zero && report.Reason == "Cancelled") throw new Hopeless("DeadlineExceeded", $"the guest did not run within {Deadline(restore)} of the restore's creation; restoring its {what} was given up");
             throw new Hopeless(report.Reason ?? "Failed", report.Message ?? "the agent gave no reason");
         }
         if (left <= TimeSpan.Zero)

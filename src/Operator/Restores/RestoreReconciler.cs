@@ -78,7 +78,7 @@ internal sealed class RestoreReconciler(
             RestoreState.Ready(restore, status, end, clock.GetUtcNow());
             return null;
         }
-        if (follow.Left(restore) <= TimeSpan.Zero && await store.FindTask(restore, TaskAction.RestoreDisks, stop).ConfigureAwait(false) is not { Status.Phase: not (TaskPhase.Succeeded or TaskPhase.Failed) })
+        if (follow.Left(restore) <= TimeSpan.Zero && await store.FindTask(restore, TaskAction.RestoreDisks, stop).ConfigureAwait(false) is null or { Status.Phase: TaskPhase.Succeeded })
             throw new Hopeless("DeadlineExceeded", $"the guest did not run within {RestoreFollow.Deadline(restore)} of the restore's creation; it last waited because: {Conditions.Get(status, ConditionTypes.Ready)?.Message ?? "it had not been begun"}");
 
         // 3. The snapshot, which cannot be deleted from here on.

@@ -193,7 +193,7 @@ public sealed class FailureTests
         await world.Until(() => world.Restore("r").Status?.Progress?.Text == "disks 50%", "half of the disks is done");
         world.Agents.Dead = dead;
         await world.Until(() => world.All(Resources.Tasks).Single().Spec.Cancel == true, "the agent is told to give up", 40);
-        await AssertFails(world, "DeadlineExceeded", dead ? "did not answer when it was to give up" : "given up while its disks was being restored");
+        await AssertFails(world, "DeadlineExceeded", dead ? "did not answer when it was to give up" : "restoring its disks was given up");
     }
 
     [Theory]

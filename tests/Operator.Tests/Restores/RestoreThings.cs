@@ -16,17 +16,23 @@ internal static class RestoreThings
     internal static async Task<World> WithSnapshot(OperatorOptions? options = null, params DiskStatus[] disks)
     {
         World world = await Things.WithVm(options);
-        await world.Add(Things.Snapshot("s"));
-        await world.UntilPhase("s", SnapshotPhase.Ready);
-        await world.Steps(3);
-        await SetStatus(world, s => s.Disks = disks.Length == 0 ? [Disk("vda", "/disks/a/disk.img"), Disk("vdb", "/disks/b/disk.qcow2", "qcow2")] : [.. disks]);
+        VMBackgroundSnapshot snapshot = Things.Snapshot("s");
+        snapshot.Metadata.Finalizers = [Names.Finalizer];
+        await world.Add(snapshot);
+        await SetStatus(world, s =>
+        {
+            (s.Phase, s.ClaimName, s.Directory) = (SnapshotPhase.Ready, Things.Claim, "s-directory");
+            s.Disks = disks.Length == 0 ? [Disk("vda", "/disks/a/disk.img"), Disk("vdb", "/disks/b/disk.qcow2", "qcow2")] : [.. disks];
+        });
+        world.Agents.Directories.Add("s-directory");
+        await world.Reconcile();
         world.Requests.Clear();
         return world;
     }
 
     internal static Task SetStatus(World world, Action<SnapshotStatus> change)
     {
-        SnapshotStatus status = world.Snapshot("s").Status!;
+        SnapshotStatus status = world.Snapshot("s").Status ?? new SnapshotStatus();
         change(status);
         JsonObject changed = (JsonObject)JsonSerializer.SerializeToNode(status, BgsnapJson.Default.SnapshotStatus)!;
         changed.TryAdd("disks", null);
