@@ -29,5 +29,9 @@ internal static class CoreResources
 
     /// <summary>Another kind of the core group.</summary>
     public static ResourceType<T> Core<T>(string plural) where T : class, IKubernetesObject<V1ObjectMeta> =>
-        new("", "v1", plural, (JsonTypeInfo<T>)Json.GetTypeInfo(typeof(T)), (JsonTypeInfo<ResourceList<T>>)Json.GetTypeInfo(typeof(ResourceList<T>)));
+        Of<T>("", "v1", plural);
+
+    /// <summary>A kind of any group.</summary>
+    public static ResourceType<T> Of<T>(string group, string version, string plural) where T : class, IKubernetesObject<V1ObjectMeta> =>
+        new(group, version, plural, (JsonTypeInfo<T>)Json.GetTypeInfo(typeof(T)), (JsonTypeInfo<ResourceList<T>>)Json.GetTypeInfo(typeof(ResourceList<T>)));
 }

@@ -20,13 +20,8 @@ internal sealed class ScheduleStore(IApiClient api, SharedInformers shared)
     /// <summary>A snapshot by its name as our copy has it, or null.</summary>
     public VMBackgroundSnapshot? FindSnapshot(string ns, string name) => shared.Snapshots.Find(new ObjectKey(ns, name));
 
-    /// <summary>Makes a snapshot, or finds what has its name.</summary>
-    public async Task<VMBackgroundSnapshot> MakeSnapshot(VMBackgroundSnapshot snapshot, CancellationToken stop)
-    {
-        VMBackgroundSnapshot made = await _objects.CreateOrGet(Resources.Snapshots, snapshot, stop).ConfigureAwait(false);
-        shared.Snapshots.Learn(made);
-        return made;
-    }
+    /// <summary>Makes a snapshot, or finds what has its name. Our copy learns of it by the watch alone, and so does who is to capture it.</summary>
+    public Task<VMBackgroundSnapshot> MakeSnapshot(VMBackgroundSnapshot snapshot, CancellationToken stop) => _objects.CreateOrGet(Resources.Snapshots, snapshot, stop);
 
     /// <summary>Deletes a snapshot; its finalizer sees to the files.</summary>
     public Task Delete(VMBackgroundSnapshot snapshot, CancellationToken stop) => _objects.DeleteIfThere(Resources.Snapshots, snapshot, null, stop);

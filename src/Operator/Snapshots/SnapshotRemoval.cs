@@ -3,6 +3,7 @@ using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Events;
+using Bgsnap.Operator.VolumeSnapshots;
 using Microsoft.Extensions.Logging;
 
 namespace Bgsnap.Operator.Snapshots;
@@ -51,6 +52,8 @@ internal sealed class SnapshotRemoval(SnapshotStore store, NodeQueue queue, Even
         _cancelled.TryRemove(key, out _);
         bool mayHaveFiles = MayHaveFiles(snapshot, capture);
         await store.RemoveHelpers(snapshot, TaskAction.Capture, stop).ConfigureAwait(false);
+        // Those of a snapshot that became Ready go by their owner, or stay with deletionPolicy Retain.
+        if (VolumeCuts.AreWanted(snapshot) && snapshot.Status?.ManifestChecksum is null) await store.Cuts.Remove(snapshot, stop).ConfigureAwait(false);
 
         // 3. The files. A claim that was made for the snapshot goes as a whole, by its owner reference.
         if (mayHaveFiles && snapshot.Spec.DeletionPolicy != "Retain" && snapshot.Spec.Target.ClaimTemplate is null)

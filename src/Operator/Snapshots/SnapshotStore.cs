@@ -3,6 +3,7 @@ using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
+using Bgsnap.Operator.VolumeSnapshots;
 using k8s.Models;
 
 namespace Bgsnap.Operator.Snapshots;
@@ -16,6 +17,9 @@ internal sealed class SnapshotStore(
 {
     private readonly Objects _objects = new(api);
     private readonly CarrierPods _pods = new(api, carriers);
+
+    /// <summary>Its disks' VolumeSnapshots, with diskMethod VolumeSnapshot.</summary>
+    public VolumeCuts Cuts { get; } = new(api);
 
     /// <summary>The snapshot, or null.</summary>
     public VMBackgroundSnapshot? Find(ObjectKey key) => snapshots.Find(key);
@@ -56,6 +60,15 @@ internal sealed class SnapshotStore(
     /// <summary>Tells the agent to give up.</summary>
     public async Task Cancel(SnapshotTask task, CancellationToken stop) => tasks.Learn(await api.MergePatch(
         Resources.Tasks, task.Metadata.NamespaceProperty, task.Metadata.Name, null, new JsonObject { ["spec"] = new JsonObject { ["cancel"] = true } }, stop).ConfigureAwait(false));
+
+    /// <summary>Tells the agent that the guest may go on.</summary>
+    public async Task Release(SnapshotTask task, IReadOnlyDictionary<string, string> volumeSnapshots, CancellationToken stop)
+    {
+        JsonObject names = [];
+        foreach ((string disk, string name) in volumeSnapshots) names[disk] = name;
+        JsonObject patch = new() { ["spec"] = new JsonObject { ["release"] = true, ["volumeSnapshots"] = names } };
+        tasks.Learn(await api.MergePatch(Resources.Tasks, task.Metadata.NamespaceProperty, task.Metadata.Name, null, patch, stop).ConfigureAwait(false));
+    }
 
     /// <summary>The carrier pod as far as it is known, or null; one that is going away is none.</summary>
     public PodSummary? FindCarrier(VMBackgroundSnapshot snapshot, string action) =>

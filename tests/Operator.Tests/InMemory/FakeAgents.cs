@@ -44,6 +44,38 @@ internal sealed class FakeAgents(InMemoryApi api, TimeProvider clock)
     /// <summary>Most restores' tasks that were under way on one node at once.</summary>
     internal int MostRestores { get; private set; }
 
+    /// <summary>The disks of the VM, of which VolumeSnapshots are made.</summary>
+    internal List<DiskStatus> HeldDisks { get; set; } =
+    [
+        new DiskStatus { Name = "vda", Method = DiskCaptureMethod.VolumeSnapshot, Path = "/disks/root/disk.img" },
+        new DiskStatus { Name = "vdb", Method = DiskCaptureMethod.VolumeSnapshot, Path = "/dev/data" },
+        new DiskStatus { Name = "cd0", Method = DiskCaptureMethod.None, Note = "read-only", Path = "/iso/cloud-init.iso" },
+    ];
+
+    /// <summary>Seconds for which a guest was held stopped, by task.</summary>
+    internal Dictionary<string, int> Held { get; } = [];
+
+    /// <summary>The names with which guests were released, by task.</summary>
+    internal Dictionary<string, IReadOnlyDictionary<string, string>> Released { get; } = [];
+
+    // As an agent does it: the guest goes on when it is released, when it is to give up, or when maxDowntime is over.
+    private Task<SnapshotTask> Hold(SnapshotTask task)
+    {
+        if (task.Status!.Holding != true)
+        {
+            Held[task.Metadata.Name] = 0;
+            return Report(task, new SnapshotTaskStatus { Holding = true, Result = new CaptureResult { Disks = HeldDisks } });
+        }
+        if (task.Spec.Release == true)
+        {
+            Released[task.Metadata.Name] = task.Spec.VolumeSnapshots!;
+            return Report(task, new SnapshotTaskStatus { Holding = false, Percent = 50, PointInTime = Now() });
+        }
+        string longest = task.Spec.Capture!.MaxDowntime ?? "10s";
+        if (++Held[task.Metadata.Name] < int.Parse(longest.TrimEnd('s'), System.Globalization.CultureInfo.InvariantCulture)) return Task.FromResult(task);
+        return End(task, ("DowntimeExceeded", $"the guest would have been stopped for longer than {longest}; it runs on and nothing was kept"));
+    }
+
     private static bool IsRestore(SnapshotTask task) => task.Spec.Action is TaskAction.Restore or TaskAction.RestoreDisks;
 
     internal static CaptureResult Measured { get; } = new()
@@ -85,6 +117,7 @@ internal sealed class FakeAgents(InMemoryApi api, TimeProvider clock)
             if (task.Spec.Action == TaskAction.Capture) Begun.Add(task.Metadata.Name);
             return Report(task, new SnapshotTaskStatus { Phase = TaskPhase.Running, Percent = 0, StartTime = Now() });
         }
+        if (task.Spec.Capture?.DiskMethod == DiskCaptureMethod.VolumeSnapshot && status.Percent == 0) return Hold(task);
         if (task.Spec.Action != TaskAction.Delete && status.Percent == 0)
             return Report(task, new SnapshotTaskStatus { Percent = 50, Bytes = 1L << 29, BytesPerSecond = 1L << 29, PointInTime = IsRestore(task) ? null : Now().AddMilliseconds(123) });
         if (task.Spec.Action != TaskAction.Delete && Slow) return Task.CompletedTask;

@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.VolumeSnapshots;
 
 namespace Bgsnap.Operator.Tests.InMemory;
 
@@ -94,6 +95,8 @@ internal sealed class FakeNode(InMemoryApi api)
             await api.Delete(Resources.Tasks, t.Metadata.NamespaceProperty, t.Metadata.Name, null, null, default);
         foreach (PodSummary p in (await api.List(Resources.Pods, null, null, default)).Items.Where(p => p.Metadata.OwnerReferences?.All(o => !uids.Contains(o.Uid)) == true && p.Metadata.DeletionTimestamp is null))
             await api.Delete(Resources.Pods, p.Metadata.NamespaceProperty, p.Metadata.Name, null, null, default);
+        foreach (var v in api.NotServed.Count > 0 ? [] : (await api.List(VolumeSnapshotKinds.Snapshots, null, null, default)).Items.Where(v => v.Metadata.OwnerReferences?.All(o => !uids.Contains(o.Uid)) == true))
+            await api.Delete(VolumeSnapshotKinds.Snapshots, v.Metadata.NamespaceProperty, v.Metadata.Name, null, null, default);
         foreach (var c in (await api.List(Kube.CoreResources.Claims, null, null, default)).Items.Where(c => c.Metadata.OwnerReferences?.All(o => !uids.Contains(o.Uid)) == true))
             await api.Delete(Kube.CoreResources.Claims, c.Metadata.NamespaceProperty, c.Metadata.Name, null, null, default);
     }

@@ -24,6 +24,7 @@ internal sealed class World : IAsyncDisposable
         Api = new InMemoryApi(Clock);
         Node = new FakeNode(Api);
         Agents = new FakeAgents(Api, Clock);
+        Storage = new FakeStorage(Api, Clock);
         _operator = new OperatorInstance(this);
     }
 
@@ -32,6 +33,7 @@ internal sealed class World : IAsyncDisposable
     internal InMemoryApi Api { get; }
     internal FakeNode Node { get; }
     internal FakeAgents Agents { get; }
+    internal FakeStorage Storage { get; }
     internal OperatorInstance Operator => _operator;
 
     /// <summary>What the operator asked of the API server, over all its lives.</summary>
@@ -57,6 +59,7 @@ internal sealed class World : IAsyncDisposable
     {
         await Reconcile();
         await Node.Tick();
+        await Storage.Tick();
         await Agents.Tick();
         Clock.Advance(TimeSpan.FromSeconds(1));
     }
