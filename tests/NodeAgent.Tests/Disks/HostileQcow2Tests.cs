@@ -119,6 +119,7 @@ public sealed class HostileQcow2Tests : IDisposable
         Refused("must be zero", _l2, copied | (1UL << 60) | Cluster);
         Refused("must be zero", _l1, copied | (uint)_l2 | 1);
         Refused("not marked", _l2, Cluster);
+        Refused("not marked", _l1, (uint)_l2);
         Refused("cannot be at", _table, (uint)_good.Length);
         Refused("used twice", _table + 8, (uint)_block);
         Refused("is counted", _table, 0);

@@ -108,7 +108,7 @@ public sealed unsafe class NbdClientTests : IDisposable
         { "SET_META_CONTEXT", 10, OptionReply(10, 4, 1) },
         { "SET_META_CONTEXT", 10, OptionReply(10, 3, 0, 0, 0, 1) },
         { "no such export", 7, OptionReply(7, 0x80000006) },
-        { "go away", 7, OptionReply(7, 0x80000002, [.. "go\x1b away"u8]) },
+        { "go  away", 7, OptionReply(7, 0x80000002, [.. "go\x1b away"u8]) },
         { "no size", 7, OptionReply(7, 1) },
         { "description", 7, OptionReply(7, 3, 0, 0, 1) },
         { "answer to GO", 7, OptionReply(7, 3, 0) },

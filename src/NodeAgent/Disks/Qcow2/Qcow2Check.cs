@@ -46,6 +46,7 @@ internal static unsafe class Qcow2Check
             {
                 long table = reader.L2Offset(i);
                 if (table == 0) continue;
+                if (!reader.IsL2Copied(i)) throw reader.Wrong(header.L1Offset + (i * 8L), "an L2 table is not marked as used once");
                 Use(table, header.ClusterSize, header.L1Offset + (i * 8L));
                 long end = Math.Min((i + 1) * header.L2Span, header.VirtualSize);
                 for (long at = i * header.L2Span; at < end; at += header.ClusterSize)

@@ -99,6 +99,9 @@ internal sealed class Qcow2Reader
         return IsCluster(offset, Header.ClusterSize) ? offset : throw new SnapshotCorruptException(_display, at, $"an L2 table cannot be at offset {offset}");
     }
 
+    /// <summary>Whether the L1 entry says that the refcount of its table is one.</summary>
+    internal bool IsL2Copied(int index) => (_l1[index] & Copied) != 0;
+
     /// <summary>The raw entry for a place of the disk, checked; 0: nothing is stored there.</summary>
     internal ulong Entry(long offset)
     {
