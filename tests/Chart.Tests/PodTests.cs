@@ -31,6 +31,7 @@ public sealed class PodTests
         foreach (string key in (string[])["hostIPC", "hostNetwork", "initContainers"])
             Assert.Null(Agent[key]);
         Assert.Single(Agent["containers"]!.AsArray());
+        Assert.All(Agent["volumes"]!.AsArray(), v => Assert.Equal(["name", "emptyDir"], v!.AsObject().Select(p => p.Key)));
     }
 
     [Fact]

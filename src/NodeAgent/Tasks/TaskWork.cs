@@ -10,7 +10,7 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Tasks;
 
 /// <summary>What is done for a task.</summary>
-internal sealed class TaskWork(TaskPlaces places)
+internal sealed class TaskWork(TaskPlaces places, Scratch scratch)
 {
     private static readonly TimeSpan ReportEvery = TimeSpan.FromSeconds(1);
 
@@ -35,9 +35,16 @@ internal sealed class TaskWork(TaskPlaces places)
             Task telling = Tell(() => Volatile.Read(ref latest), running, report, ended.Token);
             try
             {
-                await CaptureChild.Run(
-                    OpenIn.PathOf(socket), container, Path.Join(OpenIn.PathOf(claim), task.Spec.Directory), task.Spec.Capture,
-                    guestAgent is null ? null : OpenIn.PathOf(guestAgent), p => Volatile.Write(ref latest, p), cancel).ConfigureAwait(false);
+                CaptureOrder order = new()
+                {
+                    Socket = OpenIn.PathOf(socket),
+                    ContainerId = container,
+                    Output = Path.Join(OpenIn.PathOf(claim), task.Spec.Directory),
+                    How = task.Spec.Capture,
+                    GuestAgent = guestAgent is null ? null : OpenIn.PathOf(guestAgent),
+                    Scratch = scratch,
+                };
+                await CaptureChild.Run(order, p => Volatile.Write(ref latest, p), cancel).ConfigureAwait(false);
             }
             finally
             {

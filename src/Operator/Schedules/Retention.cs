@@ -29,7 +29,7 @@ internal static class Retention
         DateTime oldest = now.UtcDateTime - MaxAge(retention);
         // The newest Ready one stays however old it is: there is always one to go back to.
         excess.AddRange(ready.Skip(1).Where(s => Age(s) < oldest).Select(s => new Excess(s, $"those of the last {retention!.MaxAge} are kept")));
-        return [.. excess.Where(e => !inUse(e.Snapshot)).DistinctBy(e => e.Snapshot.Metadata.Uid).Reverse()];
+        return [.. excess.Where(e => !inUse(e.Snapshot)).DistinctBy(e => e.Snapshot.Metadata.Uid).OrderBy(e => Age(e.Snapshot))];
     }
 
     /// <summary>When the next one becomes too old, or null.</summary>

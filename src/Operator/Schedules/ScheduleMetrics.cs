@@ -7,10 +7,10 @@ namespace Bgsnap.Operator.Schedules;
 internal static class ScheduleMetrics
 {
     private static readonly Counter Runs = Metrics.CreateCounter(
-        "bgsnap_schedule_runs_total", "Times at which a schedule was due, by result: created, skipped (the one before was under way), late (past startingDeadline), missed (nobody led), refused (the name was taken).", "namespace", "schedule", "result");
+        "bgsnap_schedule_runs_total", "Times at which a schedule was due, by result: created, skipped (the one before was under way), late (past startingDeadline), missed (nobody led), refused (the name was taken).", "schedule_namespace", "schedule", "result");
 
     private static readonly Gauge LastSuccess = Metrics.CreateGauge(
-        "bgsnap_schedule_last_success_timestamp_seconds", "When a snapshot of the schedule last became Ready.", "namespace", "schedule");
+        "bgsnap_schedule_last_success_timestamp_seconds", "When a snapshot of the schedule last became Ready.", "schedule_namespace", "schedule");
 
     /// <summary>Schedules by phase.</summary>
     public static readonly Gauge Phases = Metrics.CreateGauge("bgsnap_schedules", "Schedules by phase.", "phase");

@@ -44,5 +44,5 @@ public sealed class CaptureArgumentsTests
     public void A_method_that_is_not_known_is_refused() =>
         Assert.Equal("BadTask", Assert.Throws<TaskFailure>(() => Of(new CaptureSpec { DiskMethod = "Magic" })).Reason);
 
-    private static string Of(CaptureSpec? how, string? guestAgent = null) => string.Join(' ', CaptureChild.Arguments("/q", "c", "/o", how, guestAgent));
+    private static string Of(CaptureSpec? how, string? guestAgent = null) => string.Join(' ', new CaptureOrder { Socket = "/q", ContainerId = "c", Output = "/o", How = how, GuestAgent = guestAgent }.Arguments());
 }

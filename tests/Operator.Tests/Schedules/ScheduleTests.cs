@@ -191,9 +191,10 @@ public sealed class ScheduleTests
         await world.Add(ScheduleThings.Schedule("* * * * *", s => s.Retention = new ScheduleRetention { Count = 1 }));
         await world.Until(() => world.Events("nightly").Any(), "something is said");
         Assert.Equal(["Warning NameTaken"], world.Events("nightly"));
-        await world.Steps(120);
+        await world.UntilPhase(Third, SnapshotPhase.Ready);
+        await world.Until(() => world.Find(Second) is null, "its own second is gone");
         Assert.Equal(uid, world.Snapshot(First).Metadata.Uid);
-        Assert.Equal(2, world.Snapshots().Count());
+        Assert.Equal([First, Third], world.Snapshots());
     }
 
     [Fact]
@@ -280,8 +281,7 @@ public sealed class ScheduleTests
         restore.Spec.SnapshotName = First;
         await world.Add(restore);
         await world.Until(() => world.Find(Third)?.Status?.Phase == SnapshotPhase.Ready, "the third is Ready", 200);
-        await world.Steps(3);
-        Assert.Equal([First, Third], world.Snapshots());
+        await world.Until(() => world.Find(Second) is null, "the second, which nobody reads, is gone");
         Assert.Null(world.Snapshot(First).Metadata.DeletionTimestamp);
         await world.DeleteRestore("r");
         await world.Until(() => world.Find(First) is null, "the first is gone", 100);
