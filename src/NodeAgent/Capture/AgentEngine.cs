@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Store;
@@ -25,7 +26,7 @@ internal static class AgentEngine
     private const int FileWriters = 2;
     private static readonly TimeSpan Slice = TimeSpan.FromMilliseconds(50);
 
-    internal static CaptureSummary Run(CaptureOptions options, string reason, QmpClient qmp, QemuProcess qemu, bool reportsFreePages, CaptureProgress progress, Timeline time, CancellationToken cancel)
+    internal static CaptureSummary Run(CaptureOptions options, string reason, QmpClient qmp, QemuProcess qemu, bool reportsFreePages, Quiesce quiesce, CaptureProgress progress, Timeline time, CancellationToken cancel)
     {
         IReadOnlyList<RamBlock> blocks = FindRam(qmp, qemu.Pid);
         SharedRam.Refuse(qemu.Pid, blocks);
@@ -72,6 +73,8 @@ internal static class AgentEngine
             protection.ProtectAhead(pipeline);
             time.Mark("protected-ahead");
             TestHooks.After("protected-ahead");
+            quiesce.Freeze();
+            time.Mark("quiesced");
 
             progress.Phase = "Stopped";
             window.Run(wasRunning, options.MaxDowntime, () => faults.OpenWindow(() =>
@@ -82,6 +85,7 @@ internal static class AgentEngine
                     ram.BeginWindow();
                 TruthDump.Write(ram, reader);
             }), time.Mark);
+            quiesce.Thaw();
             progress.TotalBytes = ram.ProtectedBytes;
             // A guest that was paused tells no time of its own: then it is when its memory was protected.
             progress.PointInTime = Clock.FromMicroseconds(window.StoppedAt != 0 ? window.StoppedAt : Clock.NowMicroseconds() - (time.NowMicroseconds - time.Microseconds("protected")));
@@ -130,10 +134,12 @@ internal static class AgentEngine
         PageLogSummary stored = log.Finish(index);
         WriteDeviceState(directory, window.DeviceState);
         time.Mark("written");
+        quiesce.Finish();
         CaptureSummary summary = new(directory.FinalPath, progress.PointInTime!.Value, "agent", reason,
             Math.Max(0, window.ResumedAt - window.StoppedAt), time.Microseconds("unprotected") - time.Microseconds("protected"),
             time.NowMicroseconds, latency.Count, latency.Percentile(0.5) / 1000, latency.Percentile(0.99) / 1000, latency.Maximum / 1000,
-            blocks.Sum(b => (long)b.UsedLength), stored.StoredBytes, pipeline.HotPathAllocatedBytes, time.Entries);
+            blocks.Sum(b => (long)b.UsedLength), stored.StoredBytes, pipeline.HotPathAllocatedBytes, time.Entries)
+        { Quiesce = quiesce.Outcome, QuiesceDetail = quiesce.Detail };
         log.Dispose();
         TestHooks.After("before-commit");
         directory.Commit(ManifestOf.Capture(id, options, qemu, summary, stored,

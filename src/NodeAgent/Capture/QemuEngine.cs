@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Store;
@@ -21,16 +22,22 @@ internal static class QemuEngine
     private const string DescriptorName = "agent-bgsnap-outgoing";
     private const int PipeBytes = 1 << 20;
 
-    internal static CaptureSummary Run(CaptureOptions options, string reason, QmpClient qmp, QemuProcess qemu, CaptureProgress progress, Timeline time, CancellationToken cancel)
+    internal static CaptureSummary Run(CaptureOptions options, string reason, QmpClient qmp, QemuProcess qemu, Quiesce quiesce, CaptureProgress progress, Timeline time, CancellationToken cancel)
     {
         RefusePaused(qmp);
         Guid id = Guid.NewGuid();
         using SnapshotDirectoryWriter directory = SnapshotDirectoryWriter.Begin(options.Output);
-        using ScatteredRam scattered = new(Path.Join(directory.Path, ".scattered"), progress, () => time.Mark("first-page"));
+        using ScatteredRam scattered = new(Path.Join(directory.Path, ".scattered"), progress, () =>
+        {
+            // QEMU sends the first page when it has its devices and lets the guest run.
+            time.Mark("first-page");
+            quiesce.Thaw();
+        });
         using BackgroundSnapshotCapability capability = BackgroundSnapshotCapability.Enable(qmp);
         time.Mark("prepared");
         MigrationStreamContents contents;
         (long stopped, long resumed) = (0, 0);
+        quiesce.Freeze();
         progress.Phase = "Writing"; // no thread of ours holds the guest: nothing to watch over but the process
         using (FileStream stream = Begin(qmp, time))
         {
@@ -49,9 +56,11 @@ internal static class QemuEngine
             RandomAccess.Write(file, contents.DeviceState.Bytes.Span, 0);
         log.Dispose();
         time.Mark("written");
+        quiesce.Finish();
         CaptureSummary summary = new(directory.FinalPath, Clock.FromMicroseconds(stopped), "qemu", reason, resumed - stopped,
             time.Microseconds("unprotected") - time.Microseconds("migrate"), time.NowMicroseconds, 0, null, null, null,
-            layout.Sum(b => (long)b.UsedLength), stored.StoredBytes, null, time.Entries);
+            layout.Sum(b => (long)b.UsedLength), stored.StoredBytes, null, time.Entries)
+        { Quiesce = quiesce.Outcome, QuiesceDetail = quiesce.Detail };
         directory.Commit(ManifestOf.Capture(id, options, qemu, summary, stored, [.. layout.Select(b => new ManifestRamBlock(b.Name, b.UsedLength, b.HostPageSize, "Unknown"))]));
         progress.Phase = "Done";
         return summary with { TotalMicroseconds = time.NowMicroseconds };

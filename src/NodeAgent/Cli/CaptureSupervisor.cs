@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text.Json;
 using Bgsnap.NodeAgent.Capture;
+using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Store;
@@ -106,13 +107,19 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         try
         {
             using QmpClient qmp = QmpClient.Connect(options.QmpSocket);
+            if (options.GuestAgentSocket is { } socket && SureThaw.Leftover(qmp, socket))
+                left = "; the guest's file systems, which it had frozen, were thawed";
             int removed = DescriptorSweep.Run(qmp, options.Pid != 0 ? options.Pid : qmp.PeerPid);
             if (removed > 0)
-                left = $"; {removed} leftover descriptors were removed from QEMU";
+                left += $"; {removed} leftover descriptors were removed from QEMU";
+        }
+        catch (GuestAgentException e)
+        {
+            left = $"; {e.Message}";
         }
         catch (Exception e) when (e is QmpException or LinuxException or IOException or NotSupportedException)
         {
-            left = $"; QEMU could not be looked at afterwards: {e.Message}";
+            left += $"; QEMU could not be looked at afterwards: {e.Message}";
         }
         SweepOutput();
         return new ErrorLine("error", "AgentDied", what + left + ". No snapshot was kept; try again", ExitCode.Failed);

@@ -25,6 +25,7 @@ internal static class SummaryText
             : "served inside QEMU, which does not count them");
         Row("RAM", Quantity.FormatSize(s.RamBytes));
         Row("Stored", Quantity.FormatSize(s.StoredBytes));
+        Row("Quiesce", s.QuiesceDetail is { } detail ? $"{s.Quiesce} ({detail})" : s.Quiesce.ToString());
         Row("Engine", $"{s.Engine} ({s.EngineReason})");
         return ExitCode.Success;
     }
