@@ -1,5 +1,3 @@
-using System.Net;
-
 namespace Bgsnap.Operator;
 
 /// <summary>How the operator runs.</summary>
@@ -13,12 +11,6 @@ internal sealed record OperatorOptions
     public int MaxConcurrentCaptures { get; init; } = 1;
     /// <summary>Reconciliations at once.</summary>
     public int Workers { get; init; } = 8;
-    /// <summary>Address of the probes.</summary>
-    public required IPEndPoint HealthAddress { get; init; }
-    /// <summary>Address of the metrics.</summary>
-    public required IPEndPoint MetricsAddress { get; init; }
-    /// <summary>Whether metrics need a bearer token.</summary>
-    public bool MetricsNeedToken { get; init; }
     /// <summary>Namespace of the lease; null: no election, this is the only replica.</summary>
     public string? LeaderElectionNamespace { get; init; }
     /// <summary>Kubeconfig; null: in the cluster, or the usual places.</summary>

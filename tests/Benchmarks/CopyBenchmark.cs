@@ -100,7 +100,7 @@ internal static unsafe partial class CopyBenchmark
     {
         for (var done = 0; done < Piece;)
         {
-            var got = Libc.PRead((int)file.DangerousGetHandle(), destination + done, (nuint)(Piece - done), at + done);
+            var got = Libc.PRead(file, destination + done, (nuint)(Piece - done), at + done);
             done += got > 0 ? (int)got : throw LinuxException.Last("read a memfd");
         }
     }

@@ -20,7 +20,6 @@ namespace Bgsnap.NodeAgent.Capture;
 internal static class QemuEngine
 {
     private const string DescriptorName = "agent-bgsnap-outgoing";
-    private const int PipeBytes = 1 << 20;
 
     internal static CaptureSummary Run(CaptureOptions options, string reason, QmpClient qmp, QemuProcess qemu, Quiesce quiesce, CaptureProgress progress, Timeline time, CancellationToken cancel)
     {
@@ -74,25 +73,22 @@ internal static class QemuEngine
             throw new CaptureRefusedException("GuestNotRunning", "the guest is paused: QEMU's own engine captures only a running guest; resume it, or use --engine agent");
     }
 
-    private static unsafe FileStream Begin(QmpClient qmp, Timeline time)
+    private static FileStream Begin(QmpClient qmp, Timeline time)
     {
-        int* fds = stackalloc int[2];
-        if (Libc.Pipe2(fds, Libc.O_CLOEXEC) != 0)
-            throw LinuxException.Last("pipe");
-        SafeFileHandle read = new(fds[0], true);
-        using SafeFileHandle write = new(fds[1], true);
-        _ = Libc.Fcntl(fds[1], Libc.F_SETPIPE_SZ, PipeBytes);
+        Pipe pipe = Pipe.Create();
+        using SafeFileHandle write = pipe.Write;
+        _ = Pipe.TryEnlarge(write);
         try
         {
-            qmp.Execute("getfd", QmpJson.Object(("fdname", DescriptorName)), fds[1]).Dispose();
+            qmp.Execute("getfd", QmpJson.Object(("fdname", DescriptorName)), (int)write.DangerousGetHandle()).Dispose();
             _ = qmp.TakeEvents();
             time.Mark("migrate");
             qmp.Execute("migrate", QmpJson.Object(("uri", $"fd:{DescriptorName}"))).Dispose();
-            return new FileStream(read, FileAccess.Read, bufferSize: 0);
+            return new FileStream(pipe.Read, FileAccess.Read, bufferSize: 0);
         }
         catch
         {
-            read.Dispose();
+            pipe.Read.Dispose();
             throw;
         }
     }

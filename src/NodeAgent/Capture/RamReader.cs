@@ -36,7 +36,7 @@ internal sealed unsafe class RamReader : IDisposable
         long offset = (long)(block.Ram.FileOffset + (address - block.Start));
         for (int done = 0; done < length;)
         {
-            nint got = Libc.PRead((int)file.DangerousGetHandle(), destination + done, (nuint)(length - done), offset + done);
+            nint got = Libc.PRead(file, destination + done, (nuint)(length - done), offset + done);
             if (got > 0)
                 done += (int)got;
             else if (got == 0)

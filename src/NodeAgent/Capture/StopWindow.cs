@@ -26,7 +26,6 @@ namespace Bgsnap.NodeAgent.Capture;
 internal sealed unsafe class StopWindow : IDisposable
 {
     private const string Command = "xen-save-devices-state";
-    private const int BigPipe = 1 << 20;
     private const int MaximumDeviceState = 1 << 30;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
@@ -41,18 +40,16 @@ internal sealed unsafe class StopWindow : IDisposable
     internal StopWindow(QmpClient qmp)
     {
         _qmp = qmp;
-        int* fds = stackalloc int[2];
-        if (Libc.Pipe2(fds, Libc.O_CLOEXEC) != 0)
-            throw LinuxException.Last("pipe");
-        _read = new SafeFileHandle(fds[0], true);
-        using SafeFileHandle write = new(fds[1], true);
-        if (Libc.Fcntl(fds[0], Libc.F_SETPIPE_SZ, 4096) < 0)
-            throw LinuxException.Last("F_SETPIPE_SZ");
-        _ = Libc.Fcntl(fds[0], Libc.F_SETFL, Libc.O_NONBLOCK);
+        Pipe pipe = Pipe.Create();
+        _read = pipe.Read;
+        using SafeFileHandle write = pipe.Write;
+        Pipe.Shrink(_read);
+        _ = Libc.Fcntl(_read, Libc.F_SETFL, Libc.O_NONBLOCK);
         // Only those who hold a descriptor of the pipe can name it; QEMU's user may open it anew.
-        if (Libc.FChMod(fds[1], 0x192 /* 0622 */) != 0)
+        int writeEnd = (int)write.DangerousGetHandle();
+        if (Libc.FChMod(writeEnd, 0x192 /* 0622 */) != 0)
             throw LinuxException.Last("fchmod of the pipe");
-        using JsonDocument added = qmp.Execute("add-fd", QmpJson.Object(("opaque", UserfaultfdSource.Opaque)), fds[1]);
+        using JsonDocument added = qmp.Execute("add-fd", QmpJson.Object(("opaque", UserfaultfdSource.Opaque)), writeEnd);
         JsonElement result = added.RootElement.GetProperty("return");
         _fdset = result.GetProperty("fdset-id").GetInt32();
         // Not /dev/fdset/N: QEMU truncates what it opens there, which a pipe does not take; open(2) ignores it.
@@ -99,7 +96,7 @@ internal sealed unsafe class StopWindow : IDisposable
             GiveUp();
             throw TooLong(maximum);
         }
-        _ = Libc.Fcntl((int)_read.DangerousGetHandle(), Libc.F_SETPIPE_SZ, BigPipe);
+        _ = Pipe.TryEnlarge(_read);
         TestHooks.After("released");
         Collect();
         mark("resumed");

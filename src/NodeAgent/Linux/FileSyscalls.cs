@@ -4,26 +4,20 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Linux;
 
 /// <summary>
-/// The file and mapping calls that .NET does not offer as they are: O_DIRECT, the *at family with O_NOFOLLOW,
+/// The file calls that .NET does not offer as they are: O_DIRECT, the *at family with O_NOFOLLOW,
 /// renameat2, flock on a directory. EINTR is retried; every other failure is a <see cref="LinuxException"/>.
 /// </summary>
 internal static unsafe partial class FileSyscalls
 {
-    public const int ENOENT = 2, EIO = 5, EBADF = 9, EAGAIN = 11, EEXIST = 17, EISDIR = 21, EINVAL = 22, EFBIG = 27,
-        ENOSPC = 28, ENOSYS = 38, ELOOP = 40, EOPNOTSUPP = 95, EDQUOT = 122;
-
     public const int O_RDONLY = 0, O_WRONLY = 1, O_RDWR = 2, O_CREAT = 0x40, O_EXCL = 0x80, O_NONBLOCK = 0x800,
         O_DIRECT = 0x4000, O_DIRECTORY = 0x10000, O_NOFOLLOW = 0x20000, O_CLOEXEC = 0x80000;
 
     public const int AT_REMOVEDIR = 0x200;
 
-    private const int EINTR = 4;
     private const int AtFdCwd = -100, AtSymlinkNofollow = 0x100, AtEmptyPath = 0x1000;
-    private const int FGetFl = 3, FSetFl = 4;
     private const int LockExNb = 2 | 4;
     private const uint RenameNoReplace = 1;
     private const uint StatxBasic = 0x7ff;
-    private const int ProtReadWrite = 3, MapPrivateAnonymousNoReserve = 0x02 | 0x20 | 0x4000;
 
     /// <summary>Opens <paramref name="path"/> relative to <paramref name="directory"/> (null: the working directory).
     /// O_CLOEXEC is always added.</summary>
@@ -41,7 +35,7 @@ internal static unsafe partial class FileSyscalls
                 ? openat(AtFdCwd, path, flags | O_CLOEXEC, mode)
                 : openat(directory, path, flags | O_CLOEXEC, mode);
         }
-        while (fd < 0 && Marshal.GetLastPInvokeError() == EINTR);
+        while (fd < 0 && Marshal.GetLastPInvokeError() == Errno.EINTR);
         return fd >= 0 ? new SafeFileHandle(fd, ownsHandle: true) : throw LinuxException.Last($"open {display ?? path}");
     }
 
@@ -58,8 +52,8 @@ internal static unsafe partial class FileSyscalls
                 length -= (nuint)n;
                 continue;
             }
-            int errno = n == 0 ? EIO : Marshal.GetLastPInvokeError();
-            if (errno != EINTR) throw WriteFailure(name, length, offset, errno);
+            int errno = n == 0 ? Errno.EIO : Marshal.GetLastPInvokeError();
+            if (errno != Errno.EINTR) throw WriteFailure(name, length, offset, errno);
         }
     }
 
@@ -67,9 +61,9 @@ internal static unsafe partial class FileSyscalls
     {
         string remedy = errno switch
         {
-            ENOSPC => "the volume is full (free space on it, or take a larger one; nothing is kept of this snapshot)",
-            EDQUOT => "the quota of the volume is used up (raise it or free space; nothing is kept of this snapshot)",
-            EFBIG => "the file system or RLIMIT_FSIZE allows no larger file (take another volume)",
+            Errno.ENOSPC => "the volume is full (free space on it, or take a larger one; nothing is kept of this snapshot)",
+            Errno.EDQUOT => "the quota of the volume is used up (raise it or free space; nothing is kept of this snapshot)",
+            Errno.EFBIG => "the file system or RLIMIT_FSIZE allows no larger file (take another volume)",
             _ => "the write failed",
         };
         return new LinuxException($"{name}: {remedy}; write of {length} bytes at offset {offset}", errno);
@@ -81,11 +75,11 @@ internal static unsafe partial class FileSyscalls
         nuint done = 0;
         while (done < length)
         {
-            nint n = pread(file, destination + done, length - done, offset + (long)done);
+            nint n = Libc.PRead(file, destination + done, length - done, offset + (long)done);
             if (n == 0) break;
             if (n > 0)
                 done += (nuint)n;
-            else if (Marshal.GetLastPInvokeError() is var errno && errno != EINTR)
+            else if (Marshal.GetLastPInvokeError() is var errno && errno != Errno.EINTR)
                 throw new LinuxException($"{name}: read of {length} bytes at offset {offset}", errno);
         }
         return done;
@@ -96,12 +90,12 @@ internal static unsafe partial class FileSyscalls
     {
         int r;
         do r = fsync(file);
-        while (r < 0 && Marshal.GetLastPInvokeError() == EINTR);
+        while (r < 0 && Marshal.GetLastPInvokeError() == Errno.EINTR);
         if (r < 0)
         {
             // Network file systems with delayed allocation tell of a full volume here for the first time.
             int errno = Marshal.GetLastPInvokeError();
-            throw errno is ENOSPC or EDQUOT ? WriteFailure(name, 0, 0, errno) : new LinuxException($"{name}: fsync", errno);
+            throw errno is Errno.ENOSPC or Errno.EDQUOT ? WriteFailure(name, 0, 0, errno) : new LinuxException($"{name}: fsync", errno);
         }
     }
 
@@ -110,15 +104,15 @@ internal static unsafe partial class FileSyscalls
     {
         int r;
         do r = ftruncate(file, length);
-        while (r < 0 && Marshal.GetLastPInvokeError() == EINTR);
+        while (r < 0 && Marshal.GetLastPInvokeError() == Errno.EINTR);
         if (r < 0) throw LinuxException.Last($"{name}: ftruncate to {length}");
     }
 
     /// <summary>Turns O_DIRECT on or off. False: the file system has no direct I/O.</summary>
     public static bool TrySetDirect(SafeFileHandle file, bool direct)
     {
-        int flags = fcntl(file, FGetFl, 0);
-        return flags >= 0 && fcntl(file, FSetFl, direct ? flags | O_DIRECT : flags & ~O_DIRECT) == 0;
+        int flags = Libc.Fcntl(file, Libc.F_GETFL, 0);
+        return flags >= 0 && Libc.Fcntl(file, Libc.F_SETFL, direct ? flags | O_DIRECT : flags & ~O_DIRECT) == 0;
     }
 
     /// <summary>Makes a directory; throws EEXIST if the name is taken.</summary>
@@ -137,9 +131,9 @@ internal static unsafe partial class FileSyscalls
     {
         if (renameat2(directory, from, directory, to, RenameNoReplace) == 0) return;
         int errno = Marshal.GetLastPInvokeError();
-        if (errno is EINVAL or ENOSYS or EOPNOTSUPP)
+        if (errno is Errno.EINVAL or Errno.ENOSYS or Errno.EOPNOTSUPP)
         {
-            if (TryStatus(directory, to) is not null) throw new LinuxException($"rename to {to}", EEXIST);
+            if (TryStatus(directory, to) is not null) throw new LinuxException($"rename to {to}", Errno.EEXIST);
             if (renameat2(directory, from, directory, to, 0) == 0) return;
             errno = Marshal.GetLastPInvokeError();
         }
@@ -152,7 +146,7 @@ internal static unsafe partial class FileSyscalls
     {
         int r;
         do r = flock(file, LockExNb);
-        while (r < 0 && Marshal.GetLastPInvokeError() == EINTR);
+        while (r < 0 && Marshal.GetLastPInvokeError() == Errno.EINTR);
         return r == 0 ? 0 : Marshal.GetLastPInvokeError();
     }
 
@@ -168,18 +162,8 @@ internal static unsafe partial class FileSyscalls
     {
         FileStatus status;
         if (statx(directory, name, AtSymlinkNofollow, StatxBasic, &status) == 0) return status;
-        return Marshal.GetLastPInvokeError() == ENOENT ? null : throw LinuxException.Last($"stat {name}");
+        return Marshal.GetLastPInvokeError() == Errno.ENOENT ? null : throw LinuxException.Last($"stat {name}");
     }
-
-    /// <summary>Zeroed private memory that costs nothing until touched.</summary>
-    public static byte* MapAnonymous(nuint length)
-    {
-        nint p = mmap(0, length, ProtReadWrite, MapPrivateAnonymousNoReserve, -1, 0);
-        return p != -1 ? (byte*)p : throw LinuxException.Last($"mmap of {length} bytes");
-    }
-
-    /// <summary>Gives back memory of <see cref="MapAnonymous"/>.</summary>
-    public static void Unmap(byte* address, nuint length) => _ = munmap((nint)address, length);
 
     /// <summary>Kernel's struct statx, the fields used here.</summary>
     [StructLayout(LayoutKind.Explicit, Size = 256)]
@@ -209,16 +193,10 @@ internal static unsafe partial class FileSyscalls
     private static partial nint pwrite(SafeFileHandle fd, byte* data, nuint length, long offset);
 
     [LibraryImport("libc", SetLastError = true)]
-    private static partial nint pread(SafeFileHandle fd, byte* data, nuint length, long offset);
-
-    [LibraryImport("libc", SetLastError = true)]
     private static partial int fsync(SafeFileHandle fd);
 
     [LibraryImport("libc", SetLastError = true)]
     private static partial int ftruncate(SafeFileHandle fd, long length);
-
-    [LibraryImport("libc", SetLastError = true)]
-    private static partial int fcntl(SafeFileHandle fd, int command, int argument);
 
     [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int mkdirat(SafeFileHandle dir, string path, uint mode);
@@ -234,10 +212,4 @@ internal static unsafe partial class FileSyscalls
 
     [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int statx(SafeFileHandle dir, string path, int flags, uint mask, FileStatus* status);
-
-    [LibraryImport("libc", SetLastError = true)]
-    private static partial nint mmap(nint address, nuint length, int protection, int flags, int fd, long offset);
-
-    [LibraryImport("libc", SetLastError = true)]
-    private static partial int munmap(nint address, nuint length);
 }

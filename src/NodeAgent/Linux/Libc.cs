@@ -12,7 +12,10 @@ internal static unsafe partial class Libc
     internal static partial nint Read(int fd, void* buffer, nuint count);
 
     [LibraryImport("libc", EntryPoint = "pread", SetLastError = true)]
-    internal static partial nint PRead(int fd, void* buffer, nuint count, long offset);
+    internal static partial nint PRead(SafeHandle fd, void* buffer, nuint count, long offset);
+
+    [LibraryImport("libc", EntryPoint = "write", SetLastError = true)]
+    internal static partial nint Write(SafeHandle fd, void* buffer, nuint count);
 
     [LibraryImport("libc", EntryPoint = "lseek", SetLastError = true)]
     internal static partial long LSeek(int fd, long offset, int whence);
@@ -23,8 +26,9 @@ internal static unsafe partial class Libc
     [LibraryImport("libc", EntryPoint = "close", SetLastError = true)]
     internal static partial int Close(int fd);
 
+    // fcntl is variadic; on x86-64 an integer goes into the same register either way (al is only read for floats).
     [LibraryImport("libc", EntryPoint = "fcntl", SetLastError = true)]
-    internal static partial int Fcntl(int fd, int command, long argument);
+    internal static partial int Fcntl(SafeHandle fd, int command, long argument);
 
     [LibraryImport("libc", EntryPoint = "pipe2", SetLastError = true)]
     internal static partial int Pipe2(int* fds, int flags);
@@ -55,8 +59,8 @@ internal static unsafe partial class Libc
     internal const int MAP_PRIVATE = 2, MAP_ANONYMOUS = 0x20, MAP_NORESERVE = 0x4000;
     internal const int MADV_HUGEPAGE = 14, MADV_POPULATE_WRITE = 23;
     internal const int SEEK_DATA = 3, SEEK_HOLE = 4;
-    internal const int F_SETFL = 4, F_SETPIPE_SZ = 1031;
-    internal const short POLLIN = 1, POLLERR = 8, POLLHUP = 16;
+    internal const int F_GETFL = 3, F_SETFL = 4, F_SETPIPE_SZ = 1031;
+    internal const short POLLIN = 1, POLLOUT = 4, POLLERR = 8, POLLHUP = 16;
     internal static readonly void* MAP_FAILED = (void*)-1;
 }
 

@@ -42,14 +42,24 @@ public static class Errno
     public const int EBUSY = 16;
     /// <summary>File exists.</summary>
     public const int EEXIST = 17;
+    /// <summary>Is a directory.</summary>
+    public const int EISDIR = 21;
     /// <summary>Invalid argument.</summary>
     public const int EINVAL = 22;
     /// <summary>Inappropriate ioctl for device.</summary>
     public const int ENOTTY = 25;
+    /// <summary>File too large.</summary>
+    public const int EFBIG = 27;
     /// <summary>No space left on device.</summary>
     public const int ENOSPC = 28;
     /// <summary>Broken pipe.</summary>
     public const int EPIPE = 32;
     /// <summary>Function not implemented.</summary>
     public const int ENOSYS = 38;
+    /// <summary>Operation not supported.</summary>
+    public const int EOPNOTSUPP = 95;
+    /// <summary>Connection reset by peer.</summary>
+    public const int ECONNRESET = 104;
+    /// <summary>Disk quota exceeded.</summary>
+    public const int EDQUOT = 122;
 }

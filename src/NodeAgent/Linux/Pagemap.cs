@@ -81,7 +81,7 @@ internal sealed unsafe class Pagemap : IDisposable
         for (ulong at = start; at < end;)
         {
             int want = (int)Math.Min((ulong)capacity, (end - at) / PageSize);
-            nint got = Libc.PRead((int)_handle.DangerousGetHandle(), entries, (nuint)(want * sizeof(ulong)), (long)(at / PageSize * sizeof(ulong)));
+            nint got = Libc.PRead(_handle, entries, (nuint)(want * sizeof(ulong)), (long)(at / PageSize * sizeof(ulong)));
             if (got <= 0)
                 throw LinuxException.Last($"read /proc/{_pid}/pagemap");
             for (int i = 0; i < got / sizeof(ulong); i++, at += PageSize)

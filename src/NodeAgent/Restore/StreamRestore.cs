@@ -14,7 +14,6 @@ namespace Bgsnap.NodeAgent.Restore;
 internal static class StreamRestore
 {
     private const string DescriptorName = "agent-bgsnap-incoming";
-    private const int PipeBytes = 1 << 20;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
     /// <returns>From the command until the guest ran.</returns>
@@ -56,21 +55,16 @@ internal static class StreamRestore
             throw new RestoreRefusedException($"the target is not the machine that was captured: {string.Join("; ", differences)}");
     }
 
-    private static unsafe Exception? Send(SnapshotStream stream, QmpClient qmp, Action<RamProgress>? progress, CancellationToken cancel)
+    private static Exception? Send(SnapshotStream stream, QmpClient qmp, Action<RamProgress>? progress, CancellationToken cancel)
     {
-        int* fds = stackalloc int[2];
-        if (Libc.Pipe2(fds, Libc.O_CLOEXEC) != 0)
-            throw LinuxException.Last("pipe");
-        using SafeFileHandle write = new(fds[1], true);
-        using (SafeFileHandle read = new(fds[0], true))
-        {
-            _ = Libc.Fcntl(fds[1], Libc.F_SETPIPE_SZ, PipeBytes);
-            qmp.Execute("getfd", QmpJson.Object(("fdname", DescriptorName)), fds[0]).Dispose();
-        }
+        using Pipe pipe = Pipe.Create();
+        // The stream's writer makes it large. QEMU alone may hold the end that is read, or its death would go unnoticed.
+        using (pipe.Read)
+            qmp.Execute("getfd", QmpJson.Object(("fdname", DescriptorName)), (int)pipe.Read.DangerousGetHandle()).Dispose();
         qmp.Execute("migrate-incoming", QmpJson.Object(("uri", $"fd:{DescriptorName}"))).Dispose();
         try
         {
-            _ = stream.Write(write, progress, cancel);
+            _ = stream.Write(pipe.Write, progress, cancel);
             return null;
         }
         catch (Exception e) when (e is IOException or MigrationStreamException or SnapshotCorruptException or OperationCanceledException)

@@ -26,7 +26,7 @@ public sealed unsafe class GranuleIndex : IDisposable
         }
         ByteLength = SnapshotFormat.Align(Count * SnapshotFormat.EntrySize);
         // An index without granules still needs an address: one page.
-        _entries = (GranuleEntry*)FileSyscalls.MapAnonymous(MappedLength);
+        _entries = (GranuleEntry*)NativeMemoryMap.Allocate(MappedLength);
     }
 
     /// <summary>Granules of all blocks.</summary>
@@ -74,7 +74,7 @@ public sealed unsafe class GranuleIndex : IDisposable
     public void Dispose()
     {
         if (_entries is null) return;
-        FileSyscalls.Unmap((byte*)_entries, MappedLength);
+        NativeMemoryMap.Free((byte*)_entries, MappedLength);
         _entries = null;
     }
 }

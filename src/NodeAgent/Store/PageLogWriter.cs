@@ -195,7 +195,7 @@ public sealed unsafe class PageLogWriter : IDisposable
         {
             FileSyscalls.WriteAll(_file, data, length, offset, _path);
         }
-        catch (LinuxException e) when (e.Errno == FileSyscalls.EINVAL && _direct)
+        catch (LinuxException e) when (e.Errno == Errno.EINVAL && _direct)
         {
             // Some file systems take the flag and not the write (larger alignment, a remainder after a short write).
             _direct = false;

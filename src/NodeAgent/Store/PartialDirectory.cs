@@ -43,7 +43,7 @@ internal static partial class PartialDirectory
                 if (FileSyscalls.TryStatus(parent, partial) is { } status && status.IsSameFile(FileSyscalls.Status(handle, partial)))
                     return (handle, partial);
             }
-            catch (LinuxException e) when (e.Errno == FileSyscalls.ENOENT)
+            catch (LinuxException e) when (e.Errno == Errno.ENOENT)
             {
             }
             catch
@@ -52,7 +52,7 @@ internal static partial class PartialDirectory
                 throw;
             }
             handle?.Dispose();
-            if (attempt == 10) throw new LinuxException($"{partial} is removed by somebody else again and again", FileSyscalls.ENOENT);
+            if (attempt == 10) throw new LinuxException($"{partial} is removed by somebody else again and again", Errno.ENOENT);
         }
     }
 
@@ -68,7 +68,7 @@ internal static partial class PartialDirectory
             {
                 using SafeFileHandle handle = SnapshotFiles.OpenDirectory(parent, name);
                 int denied = FileSyscalls.TryLock(handle);
-                if (denied == FileSyscalls.EAGAIN) continue;
+                if (denied == Errno.EAGAIN) continue;
                 // Its owner may have committed between our open and our lock: then the name is gone and we hold a snapshot.
                 if (FileSyscalls.TryStatus(parent, name) is not { } status || !status.IsSameFile(FileSyscalls.Status(handle, name))) continue;
                 bool lockTells = denied == 0 && match.Groups["boot"].Value == boot;
@@ -97,7 +97,7 @@ internal static partial class PartialDirectory
             foreach (string entry in SnapshotFiles.Names(directory))
             {
                 int errno = FileSyscalls.TryUnlink(directory, entry, 0);
-                if (errno == FileSyscalls.EISDIR && depth > 1) _ = Remove(directory, entry, depth - 1);
+                if (errno == Errno.EISDIR && depth > 1) _ = Remove(directory, entry, depth - 1);
             }
         }
         catch (LinuxException)

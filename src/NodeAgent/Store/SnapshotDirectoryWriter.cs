@@ -53,7 +53,7 @@ public sealed unsafe class SnapshotDirectoryWriter : IDisposable
         try
         {
             if (FileSyscalls.TryStatus(parent, name) is not null)
-                throw new LinuxException($"{outputDir}: refused, nothing was written", FileSyscalls.EEXIST);
+                throw new LinuxException($"{outputDir}: refused, nothing was written", Errno.EEXIST);
             string boot = PartialDirectory.BootDigits();
             List<string> swept = PartialDirectory.Sweep(parent, boot, DateTimeOffset.UtcNow);
             (SafeFileHandle directory, string partial) = PartialDirectory.Create(parent, name, boot);

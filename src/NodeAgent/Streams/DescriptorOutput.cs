@@ -1,5 +1,6 @@
 using System.ComponentModel;
 using System.Runtime.InteropServices;
+using Bgsnap.NodeAgent.Linux;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Streams;
@@ -27,20 +28,19 @@ internal sealed unsafe class DescriptorOutput : StreamOutput
         _handle = handle;
         _cancellationToken = cancellationToken;
 
-        // A megabyte instead of 64 KiB: fewer switches between us and the reader. Not a pipe, or not allowed: no matter.
-        _ = StreamInterop.Fcntl(handle, StreamInterop.F_SETPIPE_SZ, 1 << 20);
-        _flags = StreamInterop.Fcntl(handle, StreamInterop.F_GETFL, 0);
+        _ = Pipe.TryEnlarge(handle);
+        _flags = Libc.Fcntl(handle, Libc.F_GETFL, 0);
         if (_flags < 0)
             throw Error(Marshal.GetLastPInvokeError());
-        if ((_flags & StreamInterop.O_NONBLOCK) == 0)
-            _ = StreamInterop.Fcntl(handle, StreamInterop.F_SETFL, _flags | StreamInterop.O_NONBLOCK);
+        if ((_flags & Libc.O_NONBLOCK) == 0)
+            _ = Libc.Fcntl(handle, Libc.F_SETFL, _flags | Libc.O_NONBLOCK);
     }
 
     /// <inheritdoc/>
     public override void Dispose()
     {
-        if ((_flags & StreamInterop.O_NONBLOCK) == 0 && !_handle.IsClosed)
-            _ = StreamInterop.Fcntl(_handle, StreamInterop.F_SETFL, _flags);
+        if ((_flags & Libc.O_NONBLOCK) == 0 && !_handle.IsClosed)
+            _ = Libc.Fcntl(_handle, Libc.F_SETFL, _flags);
     }
 
     /// <inheritdoc/>
@@ -53,16 +53,16 @@ internal sealed unsafe class DescriptorOutput : StreamOutput
             while (done < data.Length)
             {
                 _cancellationToken.ThrowIfCancellationRequested();
-                nint written = StreamInterop.Write(_handle, start + done, Math.Min(data.Length - done, LargestWrite));
+                nint written = Libc.Write(_handle, start + done, (nuint)Math.Min(data.Length - done, LargestWrite));
                 if (written > 0)
                 {
                     done += (int)written;
                     continue;
                 }
-                int errno = written == 0 ? StreamInterop.ENOSPC : Marshal.GetLastPInvokeError();
-                if (errno == StreamInterop.EAGAIN)
+                int errno = written == 0 ? Errno.ENOSPC : Marshal.GetLastPInvokeError();
+                if (errno == Errno.EAGAIN)
                     WaitUntilWritable();
-                else if (errno != StreamInterop.EINTR)
+                else if (errno != Errno.EINTR)
                     throw Error(errno, done);
             }
         }
@@ -74,13 +74,13 @@ internal sealed unsafe class DescriptorOutput : StreamOutput
         try
         {
             _handle.DangerousAddRef(ref held);
-            var poll = new StreamInterop.PollFd
+            var poll = new PollFd
             {
                 Fd = (int)_handle.DangerousGetHandle(),
-                Events = StreamInterop.POLLOUT,
+                Events = Libc.POLLOUT,
             };
             // SAFETY: one pollfd, on the stack. A hang-up or an error also ends the wait; the next write names it.
-            _ = StreamInterop.Poll(&poll, 1, PollMilliseconds);
+            _ = Libc.Poll(&poll, 1, PollMilliseconds);
         }
         finally
         {
@@ -93,10 +93,10 @@ internal sealed unsafe class DescriptorOutput : StreamOutput
     {
         string reason = errno switch
         {
-            StreamInterop.EPIPE or StreamInterop.ECONNRESET
+            Errno.EPIPE or Errno.ECONNRESET
                 => "its reader closed it before the end (QEMU says on its standard error why)",
-            StreamInterop.ENOSPC or StreamInterop.EDQUOT => "no space is left",
-            StreamInterop.EFBIG => "the file would be larger than allowed",
+            Errno.ENOSPC or Errno.EDQUOT => "no space is left",
+            Errno.EFBIG => "the file would be larger than allowed",
             _ => Marshal.GetPInvokeErrorMessage(errno),
         };
         return new MigrationStreamException(

@@ -18,7 +18,7 @@ internal static class SnapshotDeletion
         using (SafeFileHandle inner = SnapshotFiles.OpenDirectory(parent, directory))
             _ = FileSyscalls.TryUnlink(inner, SnapshotFormat.ManifestFileName, 0);
         if (!PartialDirectory.Remove(parent, directory))
-            throw new LinuxException($"{directory}: something in it could not be removed: look into the claim, remove what does not belong there, and it is tried again", FileSyscalls.EEXIST);
+            throw new LinuxException($"{directory}: something in it could not be removed: look into the claim, remove what does not belong there, and it is tried again", Errno.EEXIST);
         FileSyscalls.Sync(parent, directory);
     }
 }

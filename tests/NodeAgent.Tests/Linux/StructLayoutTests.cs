@@ -122,10 +122,11 @@ public class StructLayoutTests
             N("Ptrace.SysPtrace", SYS_ptrace);
             N("PidFd.SysPidfdOpen", SYS_pidfd_open); N("PidFd.SysPidfdGetfd", SYS_pidfd_getfd);
             N("Libc.O_CLOEXEC", O_CLOEXEC); N("Libc.O_NONBLOCK", O_NONBLOCK); N("Libc.F_SETPIPE_SZ", F_SETPIPE_SZ);
+            N("Libc.F_GETFL", F_GETFL); N("Libc.F_SETFL", F_SETFL);
             N("Libc.SEEK_DATA", SEEK_DATA); N("Libc.SEEK_HOLE", SEEK_HOLE);
             N("Libc.MADV_HUGEPAGE", MADV_HUGEPAGE); N("Libc.MAP_ANONYMOUS", MAP_ANONYMOUS);
             N("Libc.MAP_NORESERVE", MAP_NORESERVE);
-            N("Libc.POLLIN", POLLIN); N("Libc.POLLERR", POLLERR); N("Libc.POLLHUP", POLLHUP);
+            N("Libc.POLLIN", POLLIN); N("Libc.POLLOUT", POLLOUT); N("Libc.POLLERR", POLLERR); N("Libc.POLLHUP", POLLHUP);
             return 0;
         }
         """;

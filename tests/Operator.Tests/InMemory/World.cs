@@ -20,7 +20,7 @@ internal sealed class World : IAsyncDisposable
 
     internal World(OperatorOptions? options = null)
     {
-        Options = options ?? new OperatorOptions { AgentImage = "bgsnap/agent:test", HealthAddress = new(0, 1), MetricsAddress = new(0, 1) };
+        Options = options ?? new OperatorOptions { AgentImage = "bgsnap/agent:test" };
         Api = new InMemoryApi(Clock);
         Node = new FakeNode(Api);
         Agents = new FakeAgents(Api, Clock);

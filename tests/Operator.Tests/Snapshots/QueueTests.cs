@@ -43,7 +43,7 @@ public sealed class QueueTests
     [InlineData(3)]
     public async Task As_many_as_allowed_are_under_way_at_once(int most)
     {
-        OperatorOptions options = new() { AgentImage = "x", HealthAddress = new(0, 1), MetricsAddress = new(0, 1), MaxConcurrentCaptures = most };
+        OperatorOptions options = new() { AgentImage = "x", MaxConcurrentCaptures = most };
         await using World world = await Things.WithVm(options);
         for (int i = 0; i < 10; i++) await world.Add(Things.Snapshot("s" + i));
         await world.Until(() => world.All(Resources.Snapshots).All(s => s.Status?.Phase == SnapshotPhase.Ready), "all are Ready");

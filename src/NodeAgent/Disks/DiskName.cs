@@ -1,0 +1,57 @@
+using System.Text.Json;
+
+namespace Bgsnap.NodeAgent.Disks;
+
+/// <summary>
+/// How a disk is called in a snapshot, on the command line and in statuses: by what people gave it in QEMU's arguments, so that
+/// source and target of a restore agree although nothing else of them needs to.
+/// </summary>
+internal static class DiskName
+{
+    private const int Longest = 128;
+    private const string Peripheral = "/machine/peripheral/";
+
+    /// <summary>The drive's id (<c>-drive id=</c>), else its device's id (<c>-device id=</c>), else the node's name.</summary>
+    /// <param name="drive">query-block's <c>device</c>; empty with <c>-blockdev</c>.</param>
+    /// <param name="qdev">query-block's <c>qdev</c>: an id, or a path in QOM.</param>
+    /// <param name="nodeName">Name of the node on top.</param>
+    /// <returns>Only <c>A-Z a-z 0-9 . _ -</c>, does not begin with a dot.</returns>
+    internal static string Of(string? drive, string? qdev, string? nodeName)
+    {
+        string name = drive is { Length: > 0 } ? drive
+            : IdOf(qdev) is { Length: > 0 } id ? id
+            : nodeName is { Length: > 0 } ? nodeName : "disk";
+        string clean = string.Concat(name.Take(Longest).Select(c => char.IsAsciiLetterOrDigit(c) || c is '.' or '_' or '-' ? c : '_'));
+        return clean[0] == '.' ? $"_{clean[1..]}" : clean;
+    }
+
+    /// <summary>Names every entry of query-block, in its order; of two that would be called alike the later gets <c>_2</c>.</summary>
+    /// <param name="queryBlock">What query-block returned: an array. The entries live as long as its document.</param>
+    internal static IReadOnlyList<(string Name, JsonElement Entry)> OfAll(JsonElement queryBlock)
+    {
+        List<(string, JsonElement)> named = [];
+        HashSet<string> taken = new(StringComparer.Ordinal);
+        foreach (JsonElement entry in queryBlock.EnumerateArray())
+        {
+            string? node = entry.TryGetProperty("inserted", out JsonElement inserted) ? Text(inserted, "node-name") : null;
+            string name = Of(Text(entry, "device"), Text(entry, "qdev"), node);
+            string unique = name;
+            for (int n = 2; !taken.Add(unique); n++)
+                unique = $"{name}_{n}";
+            named.Add((unique, entry));
+        }
+        return named;
+    }
+
+    /// <summary>virtio's backend hangs below the device that has the id; a device without an id has none.</summary>
+    private static string? IdOf(string? qdev) => qdev switch
+    {
+        null => null,
+        _ when qdev.StartsWith(Peripheral, StringComparison.Ordinal) => qdev[Peripheral.Length..].Split('/')[0],
+        ['/', ..] => null,
+        _ => qdev,
+    };
+
+    private static string? Text(JsonElement element, string name) =>
+        element.TryGetProperty(name, out JsonElement value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;
+}
