@@ -19,7 +19,6 @@ internal static class DescriptorSweep
         int removed = 0;
         using (JsonDocument sets = qmp.Execute("query-fdsets"))
         {
-            StoppedGuestMark.Sweep(qmp, sets.RootElement.GetProperty("return"));
             foreach (JsonElement set in sets.RootElement.GetProperty("return").EnumerateArray())
             {
                 bool ours = set.GetProperty("fds").EnumerateArray().Any(f => f.TryGetProperty("opaque", out JsonElement o) && IsOurs(o.GetString()));

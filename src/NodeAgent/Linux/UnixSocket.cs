@@ -7,7 +7,7 @@ namespace Bgsnap.NodeAgent.Linux;
 /// <summary>A connected unix stream socket that can carry descriptors: unix(7).</summary>
 internal sealed unsafe partial class UnixSocket : IDisposable
 {
-    private const int AF_UNIX = 1, SOCK_STREAM = 1, SOCK_CLOEXEC = 0x80000, SOL_SOCKET = 1, SO_PEERCRED = 17, SCM_RIGHTS = 1;
+    private const int AF_UNIX = 1, SOCK_STREAM = 1, SOCK_CLOEXEC = 0x80000, SOL_SOCKET = 1, SO_PEERCRED = 17, SO_SNDTIMEO = 21, SCM_RIGHTS = 1;
     private const int MSG_NOSIGNAL = 0x4000, MSG_DONTWAIT = 0x40;
     private const int PathCapacity = 108;
 
@@ -48,6 +48,9 @@ internal sealed unsafe partial class UnixSocket : IDisposable
     [LibraryImport("libc", EntryPoint = "getsockopt", SetLastError = true)]
     private static partial int GetSockOpt(int fd, int level, int name, void* value, uint* length);
 
+    [LibraryImport("libc", EntryPoint = "setsockopt", SetLastError = true)]
+    private static partial int SetSockOpt(int fd, int level, int name, void* value, uint length);
+
     internal int FileDescriptor => (int)_handle.DangerousGetHandle();
 
     /// <summary>A socket that is not connected yet.</summary>
@@ -58,12 +61,16 @@ internal sealed unsafe partial class UnixSocket : IDisposable
     }
 
     /// <summary>Connects to a listening socket by its path.</summary>
-    /// <exception cref="LinuxException">ENOENT, ECONNREFUSED, EACCES: nobody listens there, or not for us.</exception>
-    internal static UnixSocket ConnectTo(string path)
+    /// <param name="path">Its path.</param>
+    /// <param name="timeout">How long connecting, and later each sending, may block; zero: for ever.</param>
+    /// <exception cref="LinuxException">ENOENT, ECONNREFUSED, EACCES: nobody listens there, or not for us; EAGAIN: the time is over.</exception>
+    internal static UnixSocket ConnectTo(string path, TimeSpan timeout = default)
     {
         UnixSocket socket = Create();
         try
         {
+            if (timeout > TimeSpan.Zero)
+                socket.LimitSending(timeout);
             socket.Connect(path);
             return socket;
         }
@@ -124,6 +131,15 @@ internal sealed unsafe partial class UnixSocket : IDisposable
             if (directory >= 0)
                 _ = Libc.Close(directory);
         }
+    }
+
+    // A listener whose backlog is full lets connect(2) block, by the same limit as send(2): unix(7).
+    private void LimitSending(TimeSpan timeout)
+    {
+        long* time = stackalloc long[2] { (long)timeout.TotalSeconds, timeout.Ticks % TimeSpan.TicksPerSecond / TimeSpan.TicksPerMicrosecond };
+        // SAFETY: struct timeval of x86-64, on our stack.
+        if (SetSockOpt(FileDescriptor, SOL_SOCKET, SO_SNDTIMEO, time, 2 * sizeof(long)) != 0)
+            throw LinuxException.Last("SO_SNDTIMEO");
     }
 
     /// <summary>The process that called listen(2) on the other end, as the kernel knows it.</summary>

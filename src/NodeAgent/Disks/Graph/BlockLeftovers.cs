@@ -11,7 +11,7 @@ internal static class BlockLeftovers
 {
     /// <summary>Removes all of it. Descriptors are the business of the sweep of descriptors, which comes afterwards.</summary>
     /// <returns>How many things were removed.</returns>
-    /// <exception cref="QmpException">Something could not be removed; named.</exception>
+    /// <exception cref="CaptureFailedException">Something could not be removed; named.</exception>
     internal static int Sweep(QmpClient qmp)
     {
         HashSet<string> nodes = ReadNodes(qmp);
@@ -35,7 +35,7 @@ internal static class BlockLeftovers
             foreach (string name in nodes.Where(kind))
                 undo.Try(() => qmp.Execute("blockdev-del", QmpJson.Object(("node-name", name))).Dispose(), () => removed++);
         }
-        return undo.Problem is null ? removed : throw new QmpException($"what an earlier agent left in QEMU's block graph could not be removed: {undo.Problem}");
+        return undo.Problem is null ? removed : throw new CaptureFailedException("LeftoversRemain", $"what an earlier agent left in QEMU's block graph could not be removed: {undo.Problem}");
     }
 
     private static int SweepExports(QmpClient qmp, Undo undo)

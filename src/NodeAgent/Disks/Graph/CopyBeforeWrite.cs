@@ -62,7 +62,11 @@ internal sealed class CopyBeforeWrite(QmpClient qmp, IReadOnlyList<CapturedDisk>
     }
 
     /// <inheritdoc/>
-    public CaptureFailedException? Trouble()
+    // QEMU itself gives the snapshot up rather than hold up the guest.
+    public CaptureFailedException? Danger() => null;
+
+    /// <inheritdoc/>
+    public CaptureFailedException? WhyUnreadable()
     {
         // qcow2 fails in pieces of a cluster and its tables: full is what has not room for a few more.
         for (int i = 0; i < _scratch.Count; i++)

@@ -16,7 +16,6 @@ namespace Bgsnap.NodeAgent.Disks.Graph;
 ///   Prepare   which disks, by which method; scratch, filters and the NBD server      the guest runs
 ///   Cut       commands for the stop window                                           the guest is stopped
 ///   Begin     exports, connections, copying threads                                  the guest runs
-///   Watch     now and then, while they copy
 ///   Finish    waits for them, takes everything down, tells what was stored
 ///   Dispose   takes down whatever is still there
 /// </code>
@@ -25,6 +24,7 @@ namespace Bgsnap.NodeAgent.Disks.Graph;
 internal sealed class DiskCapture : IDisposable
 {
     private const int Copiers = 2;
+    private const int WatchMilliseconds = 50;
     private readonly QmpClient _qmp;
     private readonly IReadOnlyList<(VmDisk Disk, string? NotCopied)> _disks;
     private readonly IReadOnlyList<CapturedDisk> _copied;
@@ -72,9 +72,6 @@ internal sealed class DiskCapture : IDisposable
     /// <summary>Adds what fixes the disks' point in time; null: no disk is cut.</summary>
     internal Action<QmpBatch>? Cut => _method is null ? null : _method.AddCut;
 
-    /// <summary>Name of the method; null: no disk is copied.</summary>
-    internal string? Method => _method?.Name;
-
     /// <summary>Why this method; null: it was asked for, or none was needed.</summary>
     internal string? MethodReason { get; private init; }
 
@@ -99,8 +96,8 @@ internal sealed class DiskCapture : IDisposable
 
     /// <summary>Begins to copy; the guest runs again.</summary>
     /// <param name="directory">Where the files go.</param>
-    /// <param name="spend">Called for bytes that were read; may sleep, to hold a rate.</param>
-    internal void Begin(SnapshotDirectoryWriter directory, Action<long> spend)
+    /// <param name="limit">The rate that RAM and disks share.</param>
+    internal void Begin(SnapshotDirectoryWriter directory, BandwidthLimit limit)
     {
         if (_method is null)
             return;
@@ -112,6 +109,9 @@ internal sealed class DiskCapture : IDisposable
             work.Enqueue((disk, _nbd!.Export(AgentNames.Export(disk.Number), node, canTrim, connections), canTrim));
         }
         _running = Math.Min(Copiers, _copied.Count);
+        Thread watch = new(Watch, 256 * 1024) { IsBackground = true, Name = "scratch" };
+        _threads.Add(watch);
+        watch.Start();
         for (int i = _running; i > 0; i--)
         {
             Thread thread = new(() =>
@@ -119,12 +119,11 @@ internal sealed class DiskCapture : IDisposable
                 try
                 {
                     while (work.TryDequeue(out var next))
-                        Copy(directory, spend, next.Disk, next.Connections, next.CanTrim);
+                        Copy(directory, limit, next.Disk, next.Connections, next.CanTrim);
                 }
                 catch (Exception e)
                 {
-                    Interlocked.CompareExchange(ref _failure, e, null);
-                    _cancel.Cancel();
+                    Fail(e);
                 }
                 finally
                 {
@@ -137,20 +136,11 @@ internal sealed class DiskCapture : IDisposable
         }
     }
 
-    /// <summary>Looks whether the copies can still become true, and ends them if not.</summary>
-    internal void Watch()
-    {
-        if (_method is null || IsDone || Failure is not null || _method.Trouble() is not { } trouble)
-            return;
-        Interlocked.CompareExchange(ref _failure, trouble, null);
-        _cancel.Cancel();
-    }
-
     /// <summary>Waits for the copies and puts the block graph back.</summary>
     /// <param name="volumeSnapshots">VolumeSnapshots by disk, where the storage made the cut.</param>
-    /// <returns>What the manifest says of every disk.</returns>
+    /// <returns>What the manifest says of the disks.</returns>
     /// <exception cref="CaptureFailedException">A copy failed, or the graph could not be put back.</exception>
-    internal IReadOnlyList<ManifestDisk> Finish(IReadOnlyDictionary<string, string>? volumeSnapshots = null)
+    internal DiskRecords Finish(IReadOnlyDictionary<string, string>? volumeSnapshots = null)
     {
         foreach (Thread t in _threads)
             t.Join();
@@ -159,10 +149,27 @@ internal sealed class DiskCapture : IDisposable
             throw failure;
         if (left is not null)
             throw new CaptureFailedException("BlockGraphNotRestored", $"QEMU's block graph could not be put back as it was: {left}; the guest runs on. The next capture of this VM tries again");
-        return DiskRecords.Of(_disks, _copied, _results, _method?.Name, volumeSnapshots, _pid);
+        return new DiskRecords(DiskRecords.Of(_disks, _copied, _results, _method?.Name, volumeSnapshots, _pid), DiskRecords.FilesOf(_copied, _results),
+            volumeSnapshots is not null ? DiskMethods.VolumeSnapshot : _method?.Name, MethodReason);
     }
 
-    private void Copy(SnapshotDirectoryWriter directory, Action<long> spend, CapturedDisk disk, IReadOnlyList<UnixSocket> connections, bool canTrim)
+    private void Fail(Exception e)
+    {
+        Interlocked.CompareExchange(ref _failure, e, null);
+        _cancel.Cancel();
+    }
+
+    private void Watch()
+    {
+        while (!IsDone && !_cancel.IsCancellationRequested)
+        {
+            if (_method!.Danger() is { } danger)
+                Fail(danger);
+            Thread.Sleep(WatchMilliseconds);
+        }
+    }
+
+    private void Copy(SnapshotDirectoryWriter directory, BandwidthLimit limit, CapturedDisk disk, IReadOnlyList<UnixSocket> connections, bool canTrim)
     {
         string name = ManifestDisk.FileOf(disk.Disk.Name);
         using SafeFileHandle file = directory.CreateFile(name);
@@ -172,7 +179,7 @@ internal sealed class DiskCapture : IDisposable
             Copied = bytes =>
             {
                 _progress.AddDiskCopied(bytes);
-                spend(bytes);
+                limit.Spend(bytes, _cancel.Token);
             },
             Trim = canTrim,
         };
@@ -182,7 +189,7 @@ internal sealed class DiskCapture : IDisposable
         }
         catch (NbdException e)
         {
-            throw _method!.Trouble() ?? new CaptureFailedException("DiskReadFailed", $"disk {disk.Disk.Name} could not be read as it was: {e.Message}; the guest runs on and no snapshot was kept", e);
+            throw _method!.WhyUnreadable() ?? new CaptureFailedException("DiskReadFailed", $"disk {disk.Disk.Name} could not be read as it was: {e.Message}; the guest runs on and no snapshot was kept", e);
         }
     }
 

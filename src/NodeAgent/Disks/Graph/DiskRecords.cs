@@ -6,7 +6,11 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
 /// <summary>What the manifest says of the machine's disks.</summary>
-internal static class DiskRecords
+/// <param name="Disks">Every disk, copied or not.</param>
+/// <param name="Files">Their files, hashed already.</param>
+/// <param name="Method">How they were cut; null: none was.</param>
+/// <param name="MethodReason">Why that way; null: it was asked for, or there was nothing to choose.</param>
+internal sealed record DiskRecords(IReadOnlyList<ManifestDisk> Disks, IReadOnlyList<ManifestFile> Files, string? Method, string? MethodReason)
 {
     /// <summary>A record for every disk, copied or not.</summary>
     internal static IReadOnlyList<ManifestDisk> Of(
@@ -43,7 +47,7 @@ internal static class DiskRecords
     }
 
     /// <summary>The files that were hashed while they were written.</summary>
-    internal static IReadOnlyList<ManifestFile> Files(IReadOnlyList<CapturedDisk> copied, IReadOnlyDictionary<int, DiskCopyResult> results) =>
+    internal static IReadOnlyList<ManifestFile> FilesOf(IReadOnlyList<CapturedDisk> copied, IReadOnlyDictionary<int, DiskCopyResult> results) =>
         [.. copied.Select(c => new ManifestFile(ManifestDisk.FileOf(c.Disk.Name), results[c.Number].StoredBytes, results[c.Number].Checksum))];
 
     /// <summary>The image as QEMU sees it, with its owner, so that a restore can make one that QEMU may open.</summary>

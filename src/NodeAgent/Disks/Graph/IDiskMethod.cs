@@ -26,8 +26,11 @@ internal interface IDiskMethod
     /// <returns>The node, and whether what has been read of it can be trimmed.</returns>
     (string Node, bool CanTrim) Expose(CapturedDisk disk);
 
-    /// <summary>Why a disk can no longer be read as it was, or null: nothing is known.</summary>
-    CaptureFailedException? Trouble();
+    /// <summary>Why the capture must be given up now, for the guest's sake; null: all is well. Called from any thread.</summary>
+    CaptureFailedException? Danger();
+
+    /// <summary>Why a disk could not be read as it was, if that can be told. Called from any thread.</summary>
+    CaptureFailedException? WhyUnreadable();
 
     /// <summary>Puts the block graph back as it was. Goes as far as it can and never throws.</summary>
     /// <returns>What could not be put back, or null.</returns>

@@ -44,7 +44,10 @@ internal sealed class Overlay(QmpClient qmp, IReadOnlyList<CapturedDisk> disks, 
     public (string Node, bool CanTrim) Expose(CapturedDisk disk) => (disk.Disk.NodeName, false);
 
     /// <inheritdoc/>
-    public CaptureFailedException? Trouble()
+    public CaptureFailedException? WhyUnreadable() => null;
+
+    /// <inheritdoc/>
+    public CaptureFailedException? Danger()
     {
         for (int i = 0; i < _scratch.Count; i++)
         {
