@@ -6,18 +6,14 @@ namespace Bgsnap.NodeAgent.Capture;
 internal sealed class HoldGate
 {
     private const int SliceMilliseconds = 20;
-    private readonly ManualResetEventSlim _released = new();
+    private volatile IReadOnlyDictionary<string, string>? _volumeSnapshots;
 
     /// <summary>VolumeSnapshots by disk, once released.</summary>
-    internal IReadOnlyDictionary<string, string>? VolumeSnapshots { get; private set; }
+    internal IReadOnlyDictionary<string, string>? VolumeSnapshots => _volumeSnapshots;
 
     /// <summary>The guest may go on.</summary>
     /// <param name="volumeSnapshots">VolumeSnapshots by disk.</param>
-    internal void Release(IReadOnlyDictionary<string, string> volumeSnapshots)
-    {
-        VolumeSnapshots = volumeSnapshots;
-        _released.Set();
-    }
+    internal void Release(IReadOnlyDictionary<string, string> volumeSnapshots) => _volumeSnapshots = volumeSnapshots;
 
     /// <summary>Waits, with the guest stopped.</summary>
     /// <param name="since">When the guest was stopped, as <see cref="Clock"/> tells it.</param>
@@ -28,8 +24,10 @@ internal sealed class HoldGate
     internal void Wait(long since, TimeSpan maximum, CaptureProgress progress, CancellationToken cancel)
     {
         progress.Phase = "Holding";
-        while (!_released.Wait(SliceMilliseconds, cancel))
+        while (_volumeSnapshots is null)
         {
+            cancel.WaitHandle.WaitOne(SliceMilliseconds);
+            cancel.ThrowIfCancellationRequested();
             progress.Beat();
             if (maximum > TimeSpan.Zero && TimeSpan.FromMicroseconds(Clock.NowMicroseconds() - since) > maximum)
             {

@@ -108,6 +108,7 @@ internal sealed class DiskCapture : IDisposable
             (string node, bool canTrim) = _method.Expose(disk);
             work.Enqueue((disk, _nbd!.Export(AgentNames.Export(disk.Number), node, canTrim, connections), canTrim));
         }
+        _nbd!.Unlink();
         _running = Math.Min(Copiers, _copied.Count);
         Thread watch = new(Watch, 256 * 1024) { IsBackground = true, Name = "scratch" };
         _threads.Add(watch);

@@ -2,6 +2,7 @@ using System.Text.Json;
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
+using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
@@ -16,6 +17,8 @@ internal sealed class NbdExports : IDisposable
 {
     private static readonly TimeSpan ExportGone = TimeSpan.FromSeconds(20);
     private readonly QmpClient _qmp;
+    private readonly SafeFileHandle _directory;
+    private readonly string _folder;
     private readonly string _path;
     private readonly UnixSocket _listener;
     private readonly List<UnixSocket> _connections = [];
@@ -23,7 +26,25 @@ internal sealed class NbdExports : IDisposable
     private readonly List<string> _exports = [];
     private bool _serverRuns;
 
-    private NbdExports(QmpClient qmp, string path, UnixSocket listener) => (_qmp, _path, _listener) = (qmp, path, listener);
+    private NbdExports(QmpClient qmp, string directory)
+    {
+        _qmp = qmp;
+        _directory = FileSyscalls.OpenAt(null, directory, FileSyscalls.O_RDONLY | FileSyscalls.O_DIRECTORY);
+        // In a folder of our own: whoever could connect could read the disks.
+        _folder = $".bgsnap-nbd-{Guid.NewGuid():N}";
+        _path = Path.Join(directory, _folder, "socket");
+        try
+        {
+            FileSyscalls.MakeDirectory(_directory, _folder, 0x1c0 /* 0700 */);
+            _listener = UnixSocket.Listen(_path, 64);
+        }
+        catch
+        {
+            Unlink();
+            _directory.Dispose();
+            throw;
+        }
+    }
 
     /// <summary>Starts the server.</summary>
     /// <param name="qmp">The monitor.</param>
@@ -31,12 +52,9 @@ internal sealed class NbdExports : IDisposable
     /// <exception cref="CaptureRefusedException">QEMU serves NBD already, for somebody else.</exception>
     internal static NbdExports Start(QmpClient qmp, string directory)
     {
-        string path = Path.Join(directory, $".bgsnap-nbd-{Environment.ProcessId}");
-        File.Delete(path);
-        NbdExports nbd = new(qmp, path, UnixSocket.Listen(path, 64));
+        NbdExports nbd = new(qmp, directory);
         try
         {
-            File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite);
             qmp.Execute("getfd", QmpJson.Object(("fdname", AgentNames.NbdListener)), nbd._listener.FileDescriptor).Dispose();
             string address = QmpJson.Object(("type", "fd"), ("data", new QmpJson.Raw(QmpJson.Object(("str", AgentNames.NbdListener)))));
             try
@@ -77,6 +95,13 @@ internal sealed class NbdExports : IDisposable
         return made;
     }
 
+    /// <summary>Takes the socket's name away: everybody who may is connected.</summary>
+    internal void Unlink()
+    {
+        File.Delete(_path);
+        _ = FileSyscalls.TryUnlink(_directory, _folder, FileSyscalls.AT_REMOVEDIR);
+    }
+
     /// <summary>Ends exports and server, then the connections. Whoever reads from one gets the end of the stream.</summary>
     internal void TakeDown(Undo undo)
     {
@@ -105,7 +130,10 @@ internal sealed class NbdExports : IDisposable
     /// <summary>Closes our ends; <see cref="TakeDown"/> comes first.</summary>
     public void Dispose()
     {
-        File.Delete(_path);
+        if (_directory.IsClosed)
+            return;
+        Unlink();
+        _directory.Dispose();
         foreach (UnixSocket s in _connections)
             s.Dispose();
         _listener.Dispose();
