@@ -1,6 +1,3 @@
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Qmp;
-
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
 /// <summary>Takes steps back, each even when another failed, and remembers the first that did.</summary>
@@ -19,8 +16,9 @@ internal sealed class Undo
             step();
             done?.Invoke();
         }
-        catch (Exception e) when (e is QmpException or LinuxException or IOException)
+        catch (Exception e)
         {
+            // Whatever it is: the other steps are taken, and what failed before is what is told.
             Problem ??= e.Message;
         }
     }
