@@ -51,7 +51,10 @@ public sealed record TestDisk
     /// <summary>QEMU does not pass flushes on to the host: a test guest outlives no power cut.</summary>
     public bool NoFlush { get; init; } = true;
 
-    /// <summary>An image to begin with, qcow2 or raw; it is copied. Null: an empty one.</summary>
+    /// <summary>Begins full of random data, so that copying it takes time and space; else empty.</summary>
+    public bool IsFull { get; init; }
+
+    /// <summary>An image to begin with, qcow2 or raw; it is copied. Null: a new one.</summary>
     public string? CopyOf { get; init; }
 
     public override string ToString() =>

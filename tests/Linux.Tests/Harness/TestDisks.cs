@@ -25,7 +25,7 @@ internal sealed class TestDisks : IDisposable
             foreach (var disk in options.Disks)
             {
                 var image = ImageOf(disk, folder);
-                if (disk.CopyOf is { } source)
+                if ((disk.CopyOf ?? (disk.IsFull ? Fill(disk, folder) : null)) is { } source)
                     await Tool.RunAsync("qemu-img", "convert", "-O", Driver(disk), source, image).ConfigureAwait(false);
                 else
                     await Tool.RunAsync("qemu-img", "create", "-q", "-f", Driver(disk), image, $"{disk.MiB.ToString(CultureInfo.InvariantCulture)}M").ConfigureAwait(false);
@@ -61,6 +61,15 @@ internal sealed class TestDisks : IDisposable
                 Tool.RunAsync("losetup", "--detach", loop).GetAwaiter().GetResult();
             }
         }
+    }
+
+    private static string Fill(TestDisk disk, string folder)
+    {
+        var file = Path.Combine(folder, "random");
+        var data = new byte[disk.MiB << 20];
+        new Random(disk.MiB).NextBytes(data);
+        File.WriteAllBytes(file, data);
+        return file;
     }
 
     // The link is there as long as the machine, so that the next test run finds the device of one that was killed.

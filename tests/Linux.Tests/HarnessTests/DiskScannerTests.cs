@@ -117,7 +117,7 @@ public sealed class DiskScannerTests : IDisposable
         for (var i = 0; i < 8; i++)
             page[4088 + i] = (byte)~page[i];
         (page[8], page[12], page[16], page[20], page[24], page[32]) = (1, 2, 5, 8, 33, 32);
-        ReadOnlyMemory<byte> image = new byte[] { }.Concat(new byte[8192]).Concat(page).ToArray();
+        ReadOnlyMemory<byte> image = new byte[8192].Concat(page).ToArray();
 
         Assert.Equal(Memory with { Acknowledged = 32 }, DiskRecord.Find([image]));
         Assert.Throws<InvalidDataException>(() => DiskRecord.Find([image, page]));
