@@ -48,7 +48,7 @@ public class SelectionTests
         Assert.All(none, d => Assert.Null(d.File));
         Assert.False(Directory.Exists(Path.Combine(vm.Folder, "none", "disks")));
 
-        foreach (var (name, why) in (ReadOnlySpan<(string, string)>)[("vdz", "vda, vdb"), ("licence", "licence")])
+        foreach (var (name, why) in ((string, string)[])[("vdz", "vda, vdb"), ("licence", "licence")])
         {
             var refused = await Agent.TryCaptureAsync(vm, "refused", null, $"--disks={name}");
             Assert.Equal(("DiskNotFound", 3), (refused.Error?.Reason, refused.Error?.ExitCode));
