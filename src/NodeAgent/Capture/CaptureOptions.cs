@@ -1,3 +1,4 @@
+using Bgsnap.NodeAgent.Disks.Graph;
 using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Store;
 
@@ -21,6 +22,19 @@ public enum AfterCapture
     Continue,
     /// <summary>It stays stopped when the capture succeeds: the snapshot is its suspended state. When it fails the guest runs on.</summary>
     Stop,
+}
+
+/// <summary>How disks are cut at the point in time.</summary>
+public enum DiskMethod
+{
+    /// <summary>The best that this QEMU has.</summary>
+    Auto,
+    /// <summary>By a filter in QEMU that saves what the guest is about to overwrite.</summary>
+    CopyBeforeWrite,
+    /// <summary>By an overlay that the guest writes to meanwhile.</summary>
+    Overlay,
+    /// <summary>By the storage, while the guest is held stopped.</summary>
+    VolumeSnapshot,
 }
 
 /// <summary>What a capture is asked to do.</summary>
@@ -56,6 +70,14 @@ public sealed record CaptureOptions
     public QuiescePolicy Quiesce { get; init; }
     /// <summary>How long the guest agent may take for an answer.</summary>
     public TimeSpan QuiesceTimeout { get; init; } = DefaultQuiesceTimeout;
+    /// <summary>Which disks are captured.</summary>
+    internal DiskSelection Disks { get; init; } = DiskSelection.All;
+    /// <summary>How they are cut.</summary>
+    public DiskMethod DiskMethod { get; init; }
+    /// <summary>Directory for what the guest overwrites before it was copied.</summary>
+    public string ScratchDirectory { get; init; } = Path.GetTempPath();
+    /// <summary>Bytes that may take for all disks.</summary>
+    public long ScratchLimit { get; init; } = ScratchSpace.DefaultLimit;
     /// <summary>What the guest does afterwards.</summary>
     public AfterCapture After { get; init; }
 }

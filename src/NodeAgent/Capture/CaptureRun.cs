@@ -6,13 +6,13 @@ using Bgsnap.NodeAgent.Vm;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>A capture from beginning to end: find QEMU, refuse what cannot be true, choose the engine, run it.</summary>
-public static class CaptureRun
+internal static class CaptureRun
 {
     /// <summary>Takes a snapshot.</summary>
     /// <exception cref="CaptureRefusedException">Nothing was begun.</exception>
     /// <exception cref="CaptureFailedException">It was given up; the guest runs on and nothing is left.</exception>
     /// <exception cref="EngineUnavailableException">The engine asked for does not work here.</exception>
-    public static CaptureSummary Take(CaptureOptions options, CaptureProgress progress, CancellationToken cancel)
+    internal static CaptureSummary Take(CaptureOptions options, CaptureProgress progress, HoldGate hold, CancellationToken cancel)
     {
         Timeline time = new();
         using QmpClient qmp = QmpClient.Connect(options.QmpSocket);
@@ -20,7 +20,7 @@ public static class CaptureRun
         if (options.Container is { } container && !ContainerProcesses.IsIn(qemu.Pid, container))
             throw new CaptureRefusedException("ForeignProcess", $"the process behind the QMP socket ({qemu.Pid}) does not run in container {container}: it is another VM's");
         ThawLeftover(options, qmp);
-        DescriptorSweep.Run(qmp, qemu.Pid);
+        Leftovers.Sweep(qmp, qemu.Pid);
         bool reportsFreePages = Preflight.Check(qmp);
         using Quiesce quiesce = new(options, qmp, cancel);
         quiesce.Prepare(IsRunning(qmp));
@@ -29,7 +29,7 @@ public static class CaptureRun
         {
             try
             {
-                return AgentEngine.Run(options, reason, qmp, qemu, reportsFreePages, quiesce, progress, time, cancel);
+                return AgentEngine.Run(options, reason, qmp, qemu, reportsFreePages, quiesce, hold, progress, time, cancel);
             }
             catch (EngineUnavailableException e) when (options.Engine == CaptureEngine.Auto)
             {

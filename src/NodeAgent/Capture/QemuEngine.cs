@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Bgsnap.NodeAgent.Disks.Graph;
 using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
@@ -24,13 +25,20 @@ internal static class QemuEngine
     internal static CaptureSummary Run(CaptureOptions options, string reason, QmpClient qmp, QemuProcess qemu, Quiesce quiesce, CaptureProgress progress, Timeline time, CancellationToken cancel)
     {
         RefusePaused(qmp);
+        if (options.After == AfterCapture.Stop || options.DiskMethod == DiskMethod.VolumeSnapshot)
+            throw new EngineUnavailableException($"QEMU's own engine lets the guest run by itself: {(options.After == AfterCapture.Stop ? "--after stop" : "--disk-method volume-snapshot")} needs the agent engine ({reason})");
         Guid id = Guid.NewGuid();
         using SnapshotDirectoryWriter directory = SnapshotDirectoryWriter.Begin(options.Output);
+        using DiskCapture disks = DiskCapture.Prepare(options, qmp, qemu.Pid, progress);
+        BandwidthLimit limit = new(options.BandwidthLimit);
+        StoppedGuestMark? stoppedByUs = null;
         using ScatteredRam scattered = new(Path.Join(directory.Path, ".scattered"), progress, () =>
         {
-            // QEMU sends the first page when it has its devices and lets the guest run.
+            // QEMU sends the first page when it has its devices: the point in time has passed. It lets the guest run then if it had stopped it itself.
             time.Mark("first-page");
+            stoppedByUs?.ResumeGuest();
             quiesce.Thaw();
+            disks.Begin(directory, limit);
         });
         using BackgroundSnapshotCapability capability = BackgroundSnapshotCapability.Enable(qmp);
         time.Mark("prepared");
@@ -38,10 +46,16 @@ internal static class QemuEngine
         (long stopped, long resumed) = (0, 0);
         quiesce.Freeze();
         progress.Phase = "Writing"; // no thread of ours holds the guest: nothing to watch over but the process
-        using (FileStream stream = Begin(qmp, time))
+        try
         {
+            stoppedByUs = disks.Cut is null ? null : StoppedGuestMark.Set(qmp);
+            using FileStream stream = Begin(qmp, disks.Cut, time);
             using CancellationTokenRegistration _ = cancel.Register(stream.Dispose);
             contents = Receive(stream, scattered, qmp, cancel);
+        }
+        finally
+        {
+            stoppedByUs?.ResumeGuest();
         }
         time.Mark("unprotected");
         (stopped, resumed) = Finish(qmp, options.MaxDowntime);
@@ -51,6 +65,11 @@ internal static class QemuEngine
         using GranuleIndex index = new(layout);
         scattered.Pack(options.Compression, layout, index, log, progress);
         PageLogSummary stored = log.Finish(index);
+        while (!disks.IsDone && !cancel.IsCancellationRequested)
+            Thread.Sleep(20);
+        cancel.ThrowIfCancellationRequested();
+        DiskRecords records = disks.Finish();
+        time.Mark("disks-copied");
         using (SafeFileHandle file = directory.CreateFile(SnapshotFormat.DeviceStateFileName))
             RandomAccess.Write(file, contents.DeviceState.Bytes.Span, 0);
         log.Dispose();
@@ -59,8 +78,8 @@ internal static class QemuEngine
         CaptureSummary summary = new(directory.FinalPath, Clock.FromMicroseconds(stopped), "qemu", reason, resumed - stopped,
             time.Microseconds("unprotected") - time.Microseconds("migrate"), time.NowMicroseconds, 0, null, null, null,
             layout.Sum(b => (long)b.UsedLength), stored.StoredBytes, null, time.Entries)
-        { Quiesce = quiesce.Outcome, QuiesceDetail = quiesce.Detail };
-        directory.Commit(ManifestOf.Capture(id, options, qemu, summary, stored, [.. layout.Select(b => new ManifestRamBlock(b.Name, b.UsedLength, b.HostPageSize, "Unknown"))]));
+        { Quiesce = quiesce.Outcome, QuiesceDetail = quiesce.Detail, Disks = records.Disks };
+        directory.Commit(ManifestOf.Capture(id, options, qemu, summary, records, stored, [.. layout.Select(b => new ManifestRamBlock(b.Name, b.UsedLength, b.HostPageSize, "Unknown"))]));
         progress.Phase = "Done";
         return summary with { TotalMicroseconds = time.NowMicroseconds };
     }
@@ -73,7 +92,7 @@ internal static class QemuEngine
             throw new CaptureRefusedException("GuestNotRunning", "the guest is paused: QEMU's own engine captures only a running guest; resume it, or use --engine agent");
     }
 
-    private static FileStream Begin(QmpClient qmp, Timeline time)
+    private static FileStream Begin(QmpClient qmp, Action<QmpBatch>? cut, Timeline time)
     {
         Pipe pipe = Pipe.Create();
         using SafeFileHandle write = pipe.Write;
@@ -83,7 +102,11 @@ internal static class QemuEngine
             qmp.Execute("getfd", QmpJson.Object(("fdname", DescriptorName)), (int)write.DangerousGetHandle()).Dispose();
             _ = qmp.TakeEvents();
             time.Mark("migrate");
-            qmp.Execute("migrate", QmpJson.Object(("uri", $"fd:{DescriptorName}"))).Dispose();
+            string uri = QmpJson.Object(("uri", $"fd:{DescriptorName}"));
+            if (cut is null)
+                qmp.Execute("migrate", uri).Dispose();
+            else
+                StopCutMigrate(qmp, cut, uri);
             return new FileStream(pipe.Read, FileAccess.Read, bufferSize: 0);
         }
         catch
@@ -91,6 +114,25 @@ internal static class QemuEngine
             pipe.Read.Dispose();
             throw;
         }
+    }
+
+    /// <summary>The disks are cut before QEMU saves its devices, in the same stop of the guest, which QEMU finds stopped and, from 8.x on, leaves so.</summary>
+    private static void StopCutMigrate(QmpClient qmp, Action<QmpBatch> cut, string uri)
+    {
+        QmpBatch batch = new();
+        batch.AddShort("stop");
+        cut(batch);
+        batch.AddShort("migrate", uri);
+        batch.Send(qmp);
+        TestHooks.After("stop-sent");
+        for (long end = Environment.TickCount64 + 60_000; !batch.IsDone; Thread.Sleep(1))
+        {
+            batch.Poll(qmp);
+            if (Environment.TickCount64 > end)
+                throw new CaptureFailedException("StopTimedOut", "QEMU did not begin its background-snapshot within 60 s");
+        }
+        if (batch.Failure is { } failure)
+            throw new CaptureFailedException("StopWindowFailed", $"QEMU could not fix the point in time: {failure.Message}; the guest runs on", failure);
     }
 
     private static MigrationStreamContents Receive(FileStream stream, ScatteredRam sink, QmpClient qmp, CancellationToken cancel)
@@ -144,8 +186,9 @@ internal static class QemuEngine
             string status = answer.RootElement.GetProperty("return").GetProperty("status").GetString() ?? "";
             foreach (QmpEvent e in qmp.TakeEvents())
             {
-                stopped = e.Name == "STOP" ? e.Timestamp : stopped;
-                resumed = e.Name == "RESUME" ? e.Timestamp : resumed;
+                // The first of each: a QEMU that resumes what we have resumed already says both again.
+                stopped = e.Name == "STOP" && stopped == 0 ? e.Timestamp : stopped;
+                resumed = e.Name == "RESUME" && resumed == 0 ? e.Timestamp : resumed;
             }
             if (status is "failed" or "cancelled")
                 throw new CaptureFailedException("BackgroundSnapshotFailed", $"QEMU's background-snapshot ended as {status}");

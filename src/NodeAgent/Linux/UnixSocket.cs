@@ -33,6 +33,12 @@ internal sealed unsafe partial class UnixSocket : IDisposable
     [LibraryImport("libc", EntryPoint = "connect", SetLastError = true)]
     private static partial int Connect(int fd, void* address, uint length);
 
+    [LibraryImport("libc", EntryPoint = "bind", SetLastError = true)]
+    private static partial int Bind(int fd, void* address, uint length);
+
+    [LibraryImport("libc", EntryPoint = "listen", SetLastError = true)]
+    private static partial int ListenOn(int fd, int backlog);
+
     [LibraryImport("libc", EntryPoint = "sendmsg", SetLastError = true)]
     private static partial nint SendMsg(int fd, MessageHeader* message, int flags);
 
@@ -47,11 +53,57 @@ internal sealed unsafe partial class UnixSocket : IDisposable
 
     internal int FileDescriptor => (int)_handle.DangerousGetHandle();
 
-    /// <summary>Connects to a listening socket by its path; paths longer than sun_path go through /proc/self/fd.</summary>
+    /// <summary>A socket that is not connected yet.</summary>
+    internal static UnixSocket Create()
+    {
+        int fd = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        return fd >= 0 ? new UnixSocket(new SafeFileHandle(fd, true)) : throw LinuxException.Last("socket");
+    }
+
+    /// <summary>Connects to a listening socket by its path.</summary>
     /// <param name="path">Its path.</param>
     /// <param name="timeout">How long connecting, and later each sending, may block; zero: for ever.</param>
     /// <exception cref="LinuxException">ENOENT, ECONNREFUSED, EACCES: nobody listens there, or not for us; EAGAIN: the time is over.</exception>
     internal static UnixSocket ConnectTo(string path, TimeSpan timeout = default)
+    {
+        UnixSocket socket = Create();
+        try
+        {
+            if (timeout > TimeSpan.Zero)
+                socket.LimitSending(timeout);
+            socket.Connect(path);
+            return socket;
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Makes a socket that others can connect to, at a path that is free.</summary>
+    /// <exception cref="LinuxException">EADDRINUSE: something has that name.</exception>
+    internal static UnixSocket Listen(string path, int backlog)
+    {
+        UnixSocket socket = Create();
+        try
+        {
+            WithAddress(path, "bind", socket.FileDescriptor, static (fd, address, length) => Bind(fd, (void*)address, length));
+            return ListenOn(socket.FileDescriptor, backlog) == 0 ? socket : throw LinuxException.Last($"listen at {path}");
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Connects this socket to a listening one.</summary>
+    internal void Connect(string path) =>
+        WithAddress(path, "connect to", FileDescriptor, static (fd, address, length) => Connect(fd, (void*)address, length));
+
+    /// <summary>Calls with a path's address; paths longer than sun_path go through /proc/self/fd.</summary>
+    private static void WithAddress(string path, string what, int fd, Func<int, nint, uint, int> call)
     {
         byte[] name = Encoding.UTF8.GetBytes(path);
         int directory = -1;
@@ -65,23 +117,14 @@ internal sealed unsafe partial class UnixSocket : IDisposable
                     throw LinuxException.Last($"open the directory of {path}");
                 name = Encoding.UTF8.GetBytes($"/proc/self/fd/{directory}/{Path.GetFileName(full)}");
                 if (name.Length >= PathCapacity)
-                    throw new LinuxException($"connect to {path}: the name is too long", Errno.EINVAL);
+                    throw new LinuxException($"{what} {path}: the name is too long", Errno.EINVAL);
             }
-            int fd = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-            if (fd < 0)
-                throw LinuxException.Last("socket");
-            UnixSocket socket = new(new SafeFileHandle(fd, true));
-            if (timeout > TimeSpan.Zero)
-                socket.LimitSending(timeout);
             byte* address = stackalloc byte[2 + PathCapacity];
             new Span<byte>(address, 2 + PathCapacity).Clear();
             address[0] = AF_UNIX;
             name.CopyTo(new Span<byte>(address + 2, PathCapacity));
-            if (Connect(fd, address, 2 + PathCapacity) == 0)
-                return socket;
-            LinuxException error = LinuxException.Last($"connect to {path}");
-            socket.Dispose();
-            throw error;
+            if (call(fd, (nint)address, 2 + PathCapacity) != 0)
+                throw LinuxException.Last($"{what} {path}");
         }
         finally
         {

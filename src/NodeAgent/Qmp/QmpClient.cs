@@ -105,6 +105,11 @@ public sealed unsafe class QmpClient : IDisposable
         ? $"{{\"execute\":\"{command}\",\"id\":\"{OwnId}\"}}\n"
         : $"{{\"execute\":\"{command}\",\"id\":\"{OwnId}\",\"arguments\":{arguments}}}\n");
 
+    /// <summary>The same without an id, as short as it can be.</summary>
+    public static byte[] PrepareWithoutId(string command, string arguments = "") => Encoding.UTF8.GetBytes(arguments.Length == 0
+        ? $"{{\"execute\":\"{command}\"}}\n"
+        : $"{{\"execute\":\"{command}\",\"arguments\":{arguments}}}\n");
+
     /// <summary>Sends bytes made by <see cref="Prepare"/>.</summary>
     public void SendPrepared(ReadOnlySpan<byte> bytes, int descriptor = -1)
     {
@@ -137,9 +142,10 @@ public sealed unsafe class QmpClient : IDisposable
     }
 
     /// <summary>Takes the events that have arrived so far, oldest first.</summary>
-    public IReadOnlyList<QmpEvent> TakeEvents()
+    /// <param name="read">False: only those that came with answers, since another answer may be on its way, which reading here would lose.</param>
+    public IReadOnlyList<QmpEvent> TakeEvents(bool read = true)
     {
-        while (true)
+        while (read)
         {
             if (TryParse(out JsonDocument? message))
             {
