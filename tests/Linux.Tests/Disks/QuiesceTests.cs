@@ -161,7 +161,7 @@ public sealed class QuiesceTests : IDisposable
     {
         using Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { ReceiveTimeout = 5000 };
         await socket.ConnectAsync(new UnixDomainSocketEndPoint(vm.GuestAgentSocket));
-        socket.Send([0xFF, .. Encoding.ASCII.GetBytes($$"""{"execute":"guest-sync-delimited","arguments":{"id":77}}""" + "\n")]);
+        socket.Send([0xFF, .. "{\"execute\":\"guest-sync-delimited\",\"arguments\":{\"id\":77}}\n"u8]);
         using NetworkStream stream = new(socket) { ReadTimeout = 5000 };
         while (stream.ReadByte() != 0xFF)
         {

@@ -1,7 +1,7 @@
 namespace Bgsnap.Linux.Tests.Harness;
 
 /// <summary>Programs of the system that tests use: qemu-img, losetup, mkfs.ext4, ...</summary>
-internal static class Tool
+public static class Tool
 {
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(2);
 
