@@ -5,6 +5,7 @@ namespace Bgsnap.Linux.Tests.Harness;
 /// <summary>The part of a machine's command line that is about its disks and the guest agent's channel.</summary>
 internal static class DiskCommandLine
 {
+    /// <summary>Options with their values, <c>-name=value</c>; QEMU takes them as two words.</summary>
     public static IEnumerable<string> Build(VirtualMachineOptions options, string folder)
     {
         // The controllers before the disks on them.

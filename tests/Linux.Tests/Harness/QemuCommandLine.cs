@@ -42,7 +42,7 @@ public static class QemuCommandLine
         ]);
         line.AddRange(Memory(options, directory));
         line.AddRange(GuestArguments(options.Guest));
-        line.AddRange(DiskCommandLine.Build(options, directory));
+        line.AddRange(DiskCommandLine.Build(options, directory).SelectMany(option => option.Split('=', 2)));
         if (options.Sandbox is { } sandbox)
             line.AddRange(["-sandbox", sandbox]);
         if (options.Incoming is { } incoming)
