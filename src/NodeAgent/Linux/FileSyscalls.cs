@@ -183,6 +183,7 @@ internal static unsafe partial class FileSyscalls
         /// <summary>Bytes that the file takes on its volume.</summary>
         public readonly long AllocatedBytes => (long)Blocks * 512;
         public readonly bool IsRegular => (Mode & 0xf000) == 0x8000;
+        public readonly bool IsBlockDevice => (Mode & 0xf000) == 0x6000;
         public readonly bool IsDirectory => (Mode & 0xf000) == 0x4000;
         public readonly bool IsSameFile(in FileStatus other) =>
             (Inode, DeviceMajor, DeviceMinor) == (other.Inode, other.DeviceMajor, other.DeviceMinor);

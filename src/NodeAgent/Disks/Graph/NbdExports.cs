@@ -98,7 +98,7 @@ internal sealed class NbdExports : IDisposable
     /// <summary>Takes the socket's name away: everybody who may is connected.</summary>
     internal void Unlink()
     {
-        File.Delete(_path);
+        _ = FileSyscalls.TryUnlink(_directory, $"{_folder}/socket", 0);
         _ = FileSyscalls.TryUnlink(_directory, _folder, FileSyscalls.AT_REMOVEDIR);
     }
 
