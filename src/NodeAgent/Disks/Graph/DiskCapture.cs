@@ -4,6 +4,7 @@ using Bgsnap.NodeAgent.Disks.Nbd;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Store;
+using Bgsnap.NodeAgent.Vm;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Disks.Graph;
@@ -196,15 +197,14 @@ internal sealed class DiskCapture : IDisposable
 
     private static (IDiskMethod Method, string? Reason) Choose(CaptureOptions options, QmpClient qmp, IReadOnlyList<CapturedDisk> copied, long[] shares)
     {
-        bool canFilter = qmp.QemuVersion >= CopyBeforeWrite.FirstQemu;
-        if (options.DiskMethod == DiskMethod.Overlay || options.DiskMethod == DiskMethod.Auto && !canFilter)
-        {
-            return (new Overlay(qmp, copied, options.ScratchDirectory, shares),
-                options.DiskMethod == DiskMethod.Overlay ? null : $"QEMU {qmp.QemuVersion} has no copy-before-write filter that spares the guest (7.1 has)");
-        }
-        return canFilter
+        string? cannotFilter = qmp.QemuVersion < CopyBeforeWrite.FirstQemu ? $"QEMU {qmp.QemuVersion} has no copy-before-write filter that spares the guest (7.1 has)"
+            : IoThreads.FilterAborts(qmp) is { } device ? $"device {device} has an iothread, and QEMU {qmp.QemuVersion} may abort when a filter is put above a disk of such a device (9.0 does not)"
+            : null;
+        if (options.DiskMethod == DiskMethod.Overlay || options.DiskMethod == DiskMethod.Auto && cannotFilter is not null)
+            return (new Overlay(qmp, copied, options.ScratchDirectory, shares), options.DiskMethod == DiskMethod.Overlay ? null : cannotFilter);
+        return cannotFilter is null
             ? (new CopyBeforeWrite(qmp, copied, options.ScratchDirectory, shares), null)
-            : throw new CaptureRefusedException("QemuTooOld", $"--disk-method copy-before-write needs QEMU 7.1 or later, this is {qmp.QemuVersion}: use overlay");
+            : throw new CaptureRefusedException("QemuTooOld", $"--disk-method copy-before-write cannot be used: {cannotFilter}; use overlay");
     }
 
     private string? TakeDown()
