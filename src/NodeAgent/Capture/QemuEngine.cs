@@ -154,7 +154,7 @@ internal static class QemuEngine
         catch (Exception e)
         {
             stream.Dispose();
-            _ = reading.ContinueWith(_ => { }, TaskScheduler.Default).Wait(TimeSpan.FromSeconds(10));
+            _ = Task.WaitAny([reading], 10_000, CancellationToken.None);
             string why = CancelMigration(qmp);
             cancel.ThrowIfCancellationRequested();
             if (e is LinuxException or CaptureFailedException)
