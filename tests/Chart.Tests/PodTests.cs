@@ -59,7 +59,7 @@ public sealed class PodTests
              "--leader-election-namespace=$(POD_NAMESPACE)", "--log-level=Information", "--log-format=json"],
             Arguments(Operator));
         Assert.Equal(
-            ["node", "--node-name=$(NODE_NAME)", "--health-address=0.0.0.0:8081", "--metrics-address=127.0.0.1:8080", "--metrics-auth=none", "--log-level=Information"],
+            ["node", "--node-name=$(NODE_NAME)", "--health-address=0.0.0.0:8081", "--metrics-address=127.0.0.1:8080", "--metrics-auth=none", "--scratch=/scratch", "--scratch-limit=10Gi", "--max-concurrent-captures=1", "--log-level=Information"],
             Arguments(Agent));
     }
 
@@ -68,7 +68,7 @@ public sealed class PodTests
     [InlineData("DaemonSet/bgsnap-agent", "src/NodeAgent/Cli/NodeCommand.cs")]
     public void The_options_are_in_the_programs_source(string workload, string source)
     {
-        string code = Repository.Read(source);
+        string code = Repository.Read(source) + Repository.Read("src/Crds/Hosting/ServingOptions.cs");
         string[] options = [.. Arguments(Default.Value[workload].PodSpec!).Where(a => a.StartsWith("--", StringComparison.Ordinal)).Select(a => a.Split('=')[0])];
         Assert.NotEmpty(options);
         Assert.All(options, option => Assert.Contains($"new(\"{option}\")", code, StringComparison.Ordinal));

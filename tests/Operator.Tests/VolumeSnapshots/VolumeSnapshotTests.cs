@@ -188,7 +188,7 @@ public sealed class VolumeSnapshotTests
         await world.AddPod(Things.VmPod("web"));
         world.Storage.MoodOf["db-root"] = StorageMood.NeverDone;
         await world.Add(VolumeSnapshotThings.Snapshot(c => c.Deadline = "2m"));
-        const string Waits = "False WaitingForVolumeSnapshots: the guest runs on; the storage is not done with VolumeSnapshot a-00000006-db-root of claim db-root yet";
+        const string Waits = "False WaitingForVolumeSnapshots: the guest runs on; the storage is not done with VolumeSnapshot a-00000007-db-root of claim db-root yet";
         await world.Until(() => world.Condition("a", ConditionTypes.Ready).StartsWith(Waits, StringComparison.Ordinal), "it waits for the storage");
         await world.Add(Things.Snapshot("b", "web"));
         await world.UntilPhase("b", SnapshotPhase.Ready, 30);
