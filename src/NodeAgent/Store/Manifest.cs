@@ -39,7 +39,7 @@ public sealed record Manifest
     /// <summary>Guest memory.</summary>
     public required ManifestRam Ram { get; init; }
 
-    /// <summary>Disks in the snapshot.</summary>
+    /// <summary>The machine's disks.</summary>
     [JsonRequired]
     public IReadOnlyList<ManifestDisk> Disks { get; init; } = [];
 
@@ -100,6 +100,19 @@ public sealed record ManifestCapture
 
     /// <summary>From the first step to the last before the manifest was written.</summary>
     public required long TotalMicroseconds { get; init; }
+
+    /// <summary>How quiet the guest was at the point in time: <c>Online</c>, <c>GuestAgent</c>, <c>NoGuestAgent</c> or
+    /// <c>QuiesceFailed</c>; null if nobody tried.</summary>
+    public string? Quiesce { get; init; }
+
+    /// <summary>What became of the guest: <c>Continue</c> or <c>Stop</c>.</summary>
+    public string After { get; init; } = "Continue";
+
+    /// <summary>How the disks were cut, one of <see cref="DiskMethods"/>; null: no disk was asked for.</summary>
+    public string? DiskMethod { get; init; }
+
+    /// <summary>Why in this way; null if it was asked for.</summary>
+    public string? DiskMethodReason { get; init; }
 
     /// <summary>Guest writes that had to wait for a copy.</summary>
     public required ManifestFaults Faults { get; init; }
@@ -172,12 +185,6 @@ public sealed record ManifestRam
 /// <param name="PageSize">Bytes of a host page.</param>
 /// <param name="Kind">What backs it: <c>anonymous</c>, <c>shared</c>, <c>hugetlbfs</c> …</param>
 public sealed record ManifestRamBlock(string Name, ulong UsedLength, uint PageSize, string Kind);
-
-/// <summary>One disk.</summary>
-/// <param name="Name">The disk's name.</param>
-/// <param name="File">Its file in the snapshot, such as <c>disks/vda.qcow2</c>.</param>
-/// <param name="Format">Format of that file, such as <c>qcow2</c>.</param>
-public sealed record ManifestDisk(string Name, string File, string Format);
 
 /// <summary>One file of the snapshot.</summary>
 /// <param name="Name">Path within the directory, <c>/</c> between its at most two parts.</param>

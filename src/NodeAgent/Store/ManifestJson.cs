@@ -97,6 +97,23 @@ public static class ManifestJson
             if (!IsFileName(f.Name)) return $"{f.Name} is no file of a snapshot";
             if (f.Size < 0 || !names.Add(f.Name)) return $"file {f.Name} is listed twice or has a negative size";
         }
+        return DisksProblem(m);
+    }
+
+    private static string? DisksProblem(Manifest m)
+    {
+        var names = new HashSet<string>(StringComparer.Ordinal);
+        var files = new HashSet<string>(StringComparer.Ordinal);
+        foreach (ManifestDisk disk in m.Disks)
+        {
+            if (disk.Problem() is { } problem) return problem;
+            if (!names.Add(disk.Name)) return $"two disks are named {disk.Name}";
+            if (disk.File is null) continue;
+            if (!files.Add(disk.File)) return $"two disks have the file {disk.File}";
+            // What is listed has a name that cannot lead out of the directory.
+            if (m.Files.FirstOrDefault(f => f.Name == disk.File) is not { } file) return $"{disk.File} of disk {disk.Name} is not listed";
+            if (disk.StoredBytes != 0 && disk.StoredBytes != file.Size) return $"disk {disk.Name} has {disk.StoredBytes} bytes stored, its file {file.Size}";
+        }
         return null;
     }
 

@@ -54,8 +54,6 @@ public static class SnapshotVerifier
         report.Manifest = ManifestJson.Read(bytes, Name);
         foreach (string needed in (ReadOnlySpan<string>)[SnapshotFormat.MemoryFileName, SnapshotFormat.DeviceStateFileName])
             if (report.Manifest.Files.All(f => f.Name != needed)) report.Add(Name, 0, $"{needed} is not listed");
-        foreach (ManifestDisk disk in report.Manifest.Disks)
-            if (report.Manifest.Files.All(f => f.Name != disk.File)) report.Add(Name, 0, $"{disk.File} of disk {disk.Name} is not listed");
     }
 
     // A file that no checksum covers is not part of the snapshot, and must not pass as if it were.

@@ -117,6 +117,65 @@ public sealed class ManifestJsonTests
         }
     }
 
+    [Fact]
+    public void Disks_read_back_and_old_manifests_without_their_fields_stay_readable()
+    {
+        var vda = new ManifestDisk
+        {
+            Name = "vda", File = "disks/vda.qcow2", Format = "qcow2", VirtualSize = 1 << 30, DataBytes = 65536, StoredBytes = 2,
+            Method = DiskMethods.CopyBeforeWrite, Device = "/machine/peripheral/vda/virtio-backend", NodeName = "node0",
+            Image = new ManifestImage { Driver = "raw", Filename = "/disks/0/disk.img", Uid = 107, Gid = 107, Mode = "0600" },
+        };
+        var cd = new ManifestDisk { Name = "ide1-cd0", Note = "no medium", ReadOnly = true, Removable = true };
+        Manifest written = WithDisks(vda, cd) with { Capture = Sample.Capture with { Quiesce = "GuestAgent", After = "Stop", DiskMethod = "copy-before-write" } };
+        Manifest back = ManifestJson.Read(ManifestJson.Write(written), "snapshot.json");
+        Assert.Equal([vda, cd], back.Disks);
+        Assert.Equal(written.Capture with { Timeline = [] }, back.Capture with { Timeline = [] });
+
+        string[] added = ["quiesce", "after", "diskMethod", "diskMethodReason"];
+        string old = string.Join('\n', Text().Split('\n').Where(line => !added.Any(f => line.Contains($"\"{f}\":", StringComparison.Ordinal))));
+        Assert.Equal(Text().Count(c => c == '\n') - added.Length, old.Count(c => c == '\n'));
+        Assert.Equal("Continue", Read(old).Capture.After);
+    }
+
+    [Theory]
+    [InlineData("\"name\": \"vda\"", "\"name\": \"vdb\"")]
+    [InlineData("\"name\": \"vda\"", "\"name\": \"../vda\"")]
+    [InlineData("\"name\": \"vda\"", "\"name\": \".vda\"")]
+    [InlineData("\"name\": \"vda\"", "\"name\": \"\"")]
+    [InlineData("\"file\": \"disks/vda.qcow2\"", "\"file\": \"disks/vdb.qcow2\"")]
+    [InlineData("\"file\": \"disks/vda.qcow2\"", "\"file\": \"device-state\"")]
+    [InlineData("\"file\": \"disks/vda.qcow2\"", "\"file\": \"disks/../../etc/passwd\"")]
+    [InlineData("\"file\": \"disks/vda.qcow2\"", "\"file\": null")]
+    [InlineData("\"format\": \"qcow2\"", "\"format\": \"vmdk\"")]
+    [InlineData("\"format\": \"qcow2\"", "\"format\": null")]
+    [InlineData("\"virtualSize\": 512", "\"virtualSize\": -512")]
+    [InlineData("\"storedBytes\": 3", "\"storedBytes\": 4")]
+    [InlineData("\"method\": \"none\"", "\"method\": null")]
+    public void A_disk_that_is_not_one_is_refused(string what, string with)
+    {
+        static ManifestDisk Disk(string name) => new() { Name = name, File = ManifestDisk.FileOf(name), Format = "qcow2", VirtualSize = 512, StoredBytes = 3 };
+        string text = Encoding.UTF8.GetString(ManifestJson.Write(WithDisks(Disk("vda"), Disk("vdb"))));
+        _ = Read(text);
+        int at = text.IndexOf(what, StringComparison.Ordinal);
+        Assert.True(at > 0);
+        Assert.Throws<SnapshotCorruptException>(() => Read(text[..at] + with + text[(at + what.Length)..]));
+    }
+
+    [Theory]
+    [InlineData("vda", "vda")]
+    [InlineData("#block123", "_block123")]
+    [InlineData(".hidden", "_hidden")]
+    [InlineData("/machine/unattached/device[1]", "_machine_unattached_device_1_")]
+    [InlineData("größe.1-a", "gr__e.1-a")]
+    public void Ids_of_qemu_become_names(string id, string name) => Assert.Equal(name, ManifestDisk.SafeName(id));
+
+    private static Manifest WithDisks(params ManifestDisk[] disks) => Sample with
+    {
+        Disks = disks,
+        Files = [.. Sample.Files, .. disks.Where(d => d.File is not null).Select(d => new ManifestFile(d.File!, d.StoredBytes, "sha256:00"))],
+    };
+
     private static string Text() => Encoding.UTF8.GetString(ManifestJson.Write(Sample));
 
     // As a forger would: the text changed, the checksum made right again.

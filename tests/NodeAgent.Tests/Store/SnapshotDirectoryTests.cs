@@ -49,7 +49,7 @@ public sealed class SnapshotDirectoryTests : IDisposable
             Manifest manifest = GuestSnapshot.Fill(writer, GuestSnapshot.Small(), PageCompression.Lz4);
             using (SafeFileHandle disk = writer.CreateFile("disks/vda.qcow2")) RandomAccess.Write(disk, new byte[3000], 0);
             using (SafeFileHandle disk = writer.CreateFile("disks/vdb.qcow2")) RandomAccess.Write(disk, new byte[10], 0);
-            manifest = writer.Commit(manifest with { Disks = [new ManifestDisk("vda", "disks/vda.qcow2", "qcow2")] });
+            manifest = writer.Commit(manifest with { Disks = [new ManifestDisk { Name = "vda", File = "disks/vda.qcow2", Format = "qcow2" }] });
             Assert.Equal(["device-state", "disks/vda.qcow2", "disks/vdb.qcow2", "memory"], manifest.Files.Select(f => f.Name));
         }
         Assert.True(SnapshotVerifier.Verify(_temp.Sub("snap")).IsSound);
