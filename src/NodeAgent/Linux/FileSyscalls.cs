@@ -174,11 +174,14 @@ internal static unsafe partial class FileSyscalls
         [FieldOffset(32)] public ulong Inode;
         [FieldOffset(40)] public long Size;
         [FieldOffset(112)] public long ModifiedSeconds;
+        [FieldOffset(128)] public uint DeviceNumberMajor;
+        [FieldOffset(132)] public uint DeviceNumberMinor;
         [FieldOffset(136)] public uint DeviceMajor;
         [FieldOffset(140)] public uint DeviceMinor;
 
         public readonly bool IsRegular => (Mode & 0xf000) == 0x8000;
         public readonly bool IsDirectory => (Mode & 0xf000) == 0x4000;
+        public readonly bool IsBlockDevice => (Mode & 0xf000) == 0x6000;
         public readonly bool IsSameFile(in FileStatus other) =>
             (Inode, DeviceMajor, DeviceMinor) == (other.Inode, other.DeviceMajor, other.DeviceMinor);
     }

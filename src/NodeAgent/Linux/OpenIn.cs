@@ -8,7 +8,7 @@ internal static unsafe partial class OpenIn
 {
     private const long SysOpenat2 = 437;
     private const ulong OPath = 0x200000, ODirectory = 0x10000, OCloexec = 0x80000;
-    private const ulong ResolveNoMagiclinks = 0x02, ResolveInRoot = 0x10;
+    private const ulong ResolveNoMagiclinks = 0x02, ResolveNoSymlinks = 0x04, ResolveInRoot = 0x10;
     private const int EAGAIN = 11, EINTR = 4;
 
     [StructLayout(LayoutKind.Sequential)]
@@ -32,9 +32,38 @@ internal static unsafe partial class OpenIn
     /// <param name="path">Path in it; a leading slash means the root.</param>
     /// <param name="directory">Whether it must be a directory.</param>
     /// <exception cref="LinuxException">ENOENT, ENOTDIR, ELOOP for magic links.</exception>
-    internal static SafeFileHandle Open(SafeFileHandle root, string path, bool directory)
+    internal static SafeFileHandle Open(SafeFileHandle root, string path, bool directory) =>
+        Open(root, path, OPath | (directory ? ODirectory : 0), 0, ResolveNoMagiclinks);
+
+    /// <summary>Opens a file or block device for reading and writing, without waiting on a FIFO. Links lead where they lead in that root.</summary>
+    /// <exception cref="LinuxException">ENOENT, ELOOP for magic links, EROFS, EACCES.</exception>
+    internal static SafeFileHandle OpenForWriting(SafeFileHandle root, string path) =>
+        Open(root, path, FileSyscalls.O_RDWR | FileSyscalls.O_NONBLOCK, 0, ResolveNoMagiclinks);
+
+    /// <summary>Opens a file or block device for reading and writing, or makes the file. No component of the path may be a link.</summary>
+    /// <param name="root">The root.</param>
+    /// <param name="path">Path in it.</param>
+    /// <param name="mode">Permissions of a file that is made, whatever the umask.</param>
+    /// <param name="made">Whether it was made.</param>
+    internal static SafeFileHandle OpenOrMake(SafeFileHandle root, string path, uint mode, out bool made)
     {
-        OpenHow how = new() { Flags = OPath | OCloexec | (directory ? ODirectory : 0), Resolve = ResolveInRoot | ResolveNoMagiclinks };
+        try
+        {
+            made = true;
+            SafeFileHandle file = Open(root, path, FileSyscalls.O_RDWR | FileSyscalls.O_CREAT | FileSyscalls.O_EXCL, mode, ResolveNoSymlinks);
+            _ = Libc.FChMod((int)file.DangerousGetHandle(), mode);
+            return file;
+        }
+        catch (LinuxException e) when (e.Errno == Errno.EEXIST)
+        {
+            made = false;
+            return Open(root, path, FileSyscalls.O_RDWR | FileSyscalls.O_NONBLOCK, 0, ResolveNoSymlinks);
+        }
+    }
+
+    private static SafeFileHandle Open(SafeFileHandle root, string path, ulong flags, uint mode, ulong resolve)
+    {
+        OpenHow how = new() { Flags = flags | OCloexec, Mode = mode, Resolve = ResolveInRoot | resolve };
         for (int attempt = 0; ; attempt++)
         {
             // SAFETY: how lives on the stack for the call, and its size is given.
