@@ -9,6 +9,8 @@ namespace Bgsnap.Crds.Client;
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
 [JsonSerializable(typeof(VMBackgroundSnapshot))]
 [JsonSerializable(typeof(ResourceList<VMBackgroundSnapshot>))]
+[JsonSerializable(typeof(VMBackgroundRestore))]
+[JsonSerializable(typeof(ResourceList<VMBackgroundRestore>))]
 [JsonSerializable(typeof(SnapshotTask))]
 [JsonSerializable(typeof(ResourceList<SnapshotTask>))]
 [JsonSerializable(typeof(PodSummary))]
@@ -23,6 +25,10 @@ public static class Resources
     /// <summary>Snapshots.</summary>
     public static ResourceType<VMBackgroundSnapshot> Snapshots { get; } = new(
         Names.Group, Names.Version, "vmbackgroundsnapshots", BgsnapJson.Default.VMBackgroundSnapshot, BgsnapJson.Default.ResourceListVMBackgroundSnapshot);
+
+    /// <summary>Restores.</summary>
+    public static ResourceType<VMBackgroundRestore> Restores { get; } = new(
+        Names.Group, Names.Version, "vmbackgroundrestores", BgsnapJson.Default.VMBackgroundRestore, BgsnapJson.Default.ResourceListVMBackgroundRestore);
 
     /// <summary>Tasks.</summary>
     public static ResourceType<SnapshotTask> Tasks { get; } = new(

@@ -57,3 +57,27 @@ public sealed class ListMapKeyAttribute(string key) : Attribute
     /// <summary>The field.</summary>
     public string Key => key;
 }
+
+/// <summary>How long the items of a list of strings may be.</summary>
+[AttributeUsage(AttributeTargets.Property)]
+public sealed class ItemLengthAttribute(int least, int most) : Attribute
+{
+    /// <summary>At least so many characters.</summary>
+    public int Least => least;
+    /// <summary>At most so many characters.</summary>
+    public int Most => most;
+}
+
+/// <summary>A list in which nothing stands twice (x-kubernetes-list-type: set).</summary>
+[AttributeUsage(AttributeTargets.Property)]
+public sealed class ListSetAttribute : Attribute;
+
+/// <summary>How many entries a map of strings may have, and how long they may be.</summary>
+[AttributeUsage(AttributeTargets.Property)]
+public sealed class MapLimitsAttribute(int count, int length) : Attribute
+{
+    /// <summary>At most so many entries.</summary>
+    public int Count => count;
+    /// <summary>At most so many characters in a value.</summary>
+    public int Length => length;
+}

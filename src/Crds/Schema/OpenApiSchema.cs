@@ -26,6 +26,8 @@ internal static class OpenApiSchema
         Type type = context.TypeInfo.Type;
         if (type == typeof(V1Condition)) schema = Condition();
         else if (type == typeof(V1ObjectMeta)) schema = new JsonObject { ["type"] = "object" };
+        // What another kind defines is kept as it is.
+        else if (type == typeof(JsonObject)) schema = new JsonObject { ["type"] = "object", ["x-kubernetes-preserve-unknown-fields"] = true };
         else
         {
             WithoutNull(schema);
@@ -79,6 +81,16 @@ internal static class OpenApiSchema
                     break;
                 case MaxItemsAttribute l:
                     schema["maxItems"] = l.Count;
+                    break;
+                case ItemLengthAttribute l:
+                    (schema["items"]!["minLength"], schema["items"]!["maxLength"]) = (l.Least, l.Most);
+                    break;
+                case ListSetAttribute:
+                    schema["x-kubernetes-list-type"] = "set";
+                    break;
+                case MapLimitsAttribute l:
+                    schema["maxProperties"] = l.Count;
+                    schema["additionalProperties"]!["maxLength"] = l.Length;
                     break;
                 case RangeAttribute r:
                     schema["minimum"] = (int)r.Minimum;

@@ -20,6 +20,10 @@ public static class Names
     public const string NodeLabel = "bgsnap.io/node";
     /// <summary>Label of everything made for a snapshot: the snapshot's uid.</summary>
     public const string SnapshotLabel = "bgsnap.io/snapshot-uid";
+    /// <summary>Finalizer of a restore that is under way: what it made goes, unless a guest runs in it.</summary>
+    public const string RestoreFinalizer = "bgsnap.io/restore";
+    /// <summary>Label of everything made for a restore, the VM's pod and claims included: the restore's uid.</summary>
+    public const string RestoreLabel = "bgsnap.io/restore-uid";
     /// <summary>Label of everything made by the operator.</summary>
     public const string ManagedByLabel = "app.kubernetes.io/managed-by";
     /// <summary>Value of <see cref="ManagedByLabel"/>.</summary>

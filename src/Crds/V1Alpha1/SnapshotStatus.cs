@@ -144,4 +144,6 @@ public static class ConditionTypes
     public const string Stalled = "Stalled";
     /// <summary>The instant that the snapshot shows is fixed.</summary>
     public const string PointInTime = "PointInTime";
+    /// <summary>Of a restore: the claims hold the snapshot's disks.</summary>
+    public const string DisksRestored = "DisksRestored";
 }

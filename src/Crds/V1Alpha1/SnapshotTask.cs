@@ -32,6 +32,9 @@ public sealed class SnapshotTask : IKubernetesObject<V1ObjectMeta>, ISpec<Snapsh
     [Description("The order. Only cancel can be changed.")]
     [Cel("self.action == oldSelf.action && self.nodeName == oldSelf.nodeName && self.directory == oldSelf.directory && self.carrier == oldSelf.carrier && has(self.source) == has(oldSelf.source) && (!has(self.source) || self.source == oldSelf.source) && has(self.capture) == has(oldSelf.capture) && (!has(self.capture) || self.capture == oldSelf.capture)", "spec: only cancel can be changed")]
     [Cel("self.action != 'Capture' || has(self.source)", "spec.source: needed to capture")]
+    [Cel("has(self.target) == has(oldSelf.target) && (!has(self.target) || self.target == oldSelf.target) && has(self.restore) == has(oldSelf.restore) && (!has(self.restore) || self.restore == oldSelf.restore) && has(self.disks) == has(oldSelf.disks) && (!has(self.disks) || self.disks == oldSelf.disks)", "spec: target, restore and disks cannot be changed")]
+    [Cel("self.action != 'Restore' || has(self.target)", "spec.target: needed to restore")]
+    [Cel("self.action != 'RestoreDisks' || has(self.disks)", "spec.disks: needed to restore disks")]
     public SnapshotTaskSpec Spec { get; set; } = new();
     /// <inheritdoc/>
     [Description("What the agent reports.")]
@@ -41,10 +44,10 @@ public sealed class SnapshotTask : IKubernetesObject<V1ObjectMeta>, ISpec<Snapsh
 /// <summary>The order.</summary>
 public sealed class SnapshotTaskSpec
 {
-    /// <summary>Capture or Delete.</summary>
+    /// <summary>One of <see cref="TaskAction"/>.</summary>
     [Required]
-    [Description("Capture writes the directory, Delete removes it.")]
-    [AllowedValues(TaskAction.Capture, TaskAction.Delete)]
+    [Description("Capture writes the directory, Delete removes it, Restore loads it into a waiting QEMU, RestoreDisks writes its disks to the claims that the carrier mounts.")]
+    [AllowedValues(TaskAction.Capture, TaskAction.Delete, TaskAction.Restore, TaskAction.RestoreDisks)]
     public string Action { get; set; } = TaskAction.Capture;
 
     /// <summary>The node whose agent is meant.</summary>
@@ -72,6 +75,20 @@ public sealed class SnapshotTaskSpec
     /// <summary>How to capture.</summary>
     [Description("How to capture.")]
     public CaptureSpec? Capture { get; set; }
+
+    /// <summary>The pod whose QEMU waits.</summary>
+    [Description("To restore: the pod whose QEMU waits for the snapshot (-incoming defer), and the path of its QMP socket as the container sees it.")]
+    public VirtualMachineTarget? Target { get; set; }
+
+    /// <summary>How to restore.</summary>
+    [Description("How to restore.")]
+    public TaskRestore? Restore { get; set; }
+
+    /// <summary>The disks to write.</summary>
+    [Description("To restore disks: which, and where to, as the carrier's container sees it.")]
+    [ListMapKey("name")]
+    [MaxItems(64)]
+    public List<TaskDisk>? Disks { get; set; }
 
     /// <summary>Give it up.</summary>
     [Description("Set to give the work up: the guest is freed and nothing is kept.")]
@@ -106,7 +123,7 @@ public sealed class VirtualMachineTarget : PodTarget
     /// <summary>QMP socket in the container.</summary>
     [Required]
     [Description("Absolute path of QEMU's QMP socket, as the container sees it.")]
-    [Cel("self.startsWith('/')", "spec.source.qmpSocket: an absolute path in the container")]
+    [Cel("self.startsWith('/')", "spec: qmpSocket must be an absolute path in the container")]
     [StringLength(1024)]
     public string QmpSocket { get; set; } = "";
 
@@ -123,6 +140,10 @@ public static class TaskAction
     public const string Capture = "Capture";
     /// <summary>Remove a snapshot's directory.</summary>
     public const string Delete = "Delete";
+    /// <summary>Load a snapshot into a QEMU that waits for it.</summary>
+    public const string Restore = "Restore";
+    /// <summary>Write a snapshot's disks to claims.</summary>
+    public const string RestoreDisks = "RestoreDisks";
 }
 
 /// <summary>What the agent reports.</summary>
@@ -211,6 +232,9 @@ public sealed class CaptureResult
     /// <summary>Why that engine.</summary>
     [Description("Why that engine was used.")]
     public string? EngineReason { get; set; }
+    /// <summary>Restore: until the guest ran.</summary>
+    [Description("Of a restore: time from its begin by the agent until the guest ran, in microseconds.")]
+    public long? TimeToRunMicroseconds { get; set; }
     /// <summary>Checksum of the manifest.</summary>
     [Description("Checksum of snapshot.json, sha256:<hex>.")]
     public string? ManifestChecksum { get; set; }

@@ -6,7 +6,7 @@ namespace Bgsnap.Crds.Tests.Schema;
 /// <summary>What a structural schema must be (Kubernetes, "Specifying a structural schema"), and what we ask of ours beyond it.</summary>
 public sealed partial class StructuralSchemaTests
 {
-    private static readonly string[] Forbidden = ["$ref", "$schema", "definitions", "anyOf", "oneOf", "allOf", "not", "nullable", "additionalProperties", "const"];
+    private static readonly string[] Forbidden = ["$ref", "$schema", "definitions", "anyOf", "oneOf", "allOf", "not", "nullable", "const"];
     private static readonly string[] Types = ["object", "array", "string", "integer", "boolean"];
 
     [Fact]
@@ -16,6 +16,15 @@ public sealed partial class StructuralSchemaTests
     [Fact]
     public void There_is_nothing_that_a_structural_schema_forbids() =>
         Assert.All(SchemaNode.All, n => Assert.Empty(n.Json.Select(p => p.Key).Intersect(Forbidden)));
+
+    // A map says what its values are; it has no fields beside, and is not a mere "anything goes" or "nothing else".
+    [Fact]
+    public void Every_map_says_what_is_in_it() =>
+        Assert.All(SchemaNode.All.Where(n => n.Json.ContainsKey("additionalProperties")), n =>
+        {
+            Assert.Equal("string", n.Json["additionalProperties"]!["type"]!.GetValue<string>());
+            Assert.False(n.Json.ContainsKey("properties"));
+        });
 
     [Fact]
     public void Every_list_says_what_is_in_it() =>
@@ -52,6 +61,7 @@ public sealed partial class StructuralSchemaTests
             foreach (SchemaNode below in n.WithAllBelow())
             {
                 if (below.Type == "string") Assert.True(below.Json.ContainsKey("maxLength") || below.Json.ContainsKey("enum"), $"{below.Path} has no maxLength, and a rule reads it");
+                if (below.Json.ContainsKey("additionalProperties")) Assert.True(below.Json.ContainsKey("maxProperties"), $"{below.Path} has no maxProperties, and a rule reads it");
                 if (below.Type == "array") Assert.True(below.Json.ContainsKey("maxItems"), $"{below.Path} has no maxItems, and a rule reads it");
             }
         });

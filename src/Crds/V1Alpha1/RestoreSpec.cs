@@ -1,0 +1,142 @@
+using System.ComponentModel;
+using System.ComponentModel.DataAnnotations;
+using System.Text.Json.Nodes;
+using Bgsnap.Crds.Schema;
+
+namespace Bgsnap.Crds.V1Alpha1;
+
+/// <summary>What to restore and where to.</summary>
+public sealed class RestoreSpec
+{
+    /// <summary>The snapshot.</summary>
+    [Required]
+    [Description("Name of the VMBackgroundSnapshot, in the restore's own namespace. While it is not Ready yet, the restore waits for it.")]
+    [StringLength(63, MinimumLength = 1)]
+    public string SnapshotName { get; set; } = "";
+
+    /// <summary>Where to.</summary>
+    [Required]
+    [Description("Where the virtual machine is to run. Exactly one of its fields is set.")]
+    [Cel("has(self.pod) != has(self.template)", "spec.target: set exactly one of pod (a pod whose QEMU waits with -incoming defer) and template (claims and a pod to make)")]
+    public RestoreTarget Target { get; set; } = new();
+
+    /// <summary>Time from creation until the guest runs; null: 1h.</summary>
+    [Description("Time from this object's creation by which the guest must run, such as 30m; else the restore is given up and what it made is removed. 1h when not set.")]
+    [Cel("self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && self != '' && duration(self) >= duration('10s')", "spec.deadline: at least 10s, such as 30m or 1h30m")]
+    [StringLength(16)]
+    public string? Deadline { get; set; }
+}
+
+/// <summary>Where a virtual machine is restored.</summary>
+public sealed class RestoreTarget
+{
+    /// <summary>A pod that is there.</summary>
+    [Description("A pod that runs QEMU with the snapshot's machine and -incoming defer. Its annotation bgsnap.io/qmp-socket names the path of QEMU's QMP socket inside the container; bgsnap.io/container names the container if the pod has several. The snapshot's disks are written into the files that this QEMU has open.")]
+    public PodReference? Pod { get; set; }
+
+    /// <summary>Claims and a pod to make.</summary>
+    [Description("Claims and a pod that are made for this restore. The claims get the snapshot's disks, then the pod is started. When the restore fails or is deleted before the guest runs, both are removed; afterwards they are yours.")]
+    public VirtualMachineTemplate? Template { get; set; }
+}
+
+/// <summary>Names a pod.</summary>
+public sealed class PodReference
+{
+    /// <summary>Its name.</summary>
+    [Required]
+    [Description("Name of the pod, in the restore's namespace.")]
+    [StringLength(253, MinimumLength = 1)]
+    public string Name { get; set; } = "";
+}
+
+/// <summary>A virtual machine to make.</summary>
+public sealed class VirtualMachineTemplate
+{
+    /// <summary>Its disks' claims.</summary>
+    [Description("A claim for each disk of the snapshot.")]
+    [Cel("self.all(c, self.exists_one(d, d.name == c.name))", "spec.target.template.claims: each disk needs a claim of its own, so that no name may stand twice")]
+    [ListMapKey("disk")]
+    [MaxItems(64)]
+    public List<RestoreClaim>? Claims { get; set; }
+
+    /// <summary>Its pod.</summary>
+    [Required]
+    [Description("The pod that runs QEMU with the snapshot's machine and -incoming defer.")]
+    public PodTemplate Pod { get; set; } = new();
+}
+
+/// <summary>A claim to make for a disk.</summary>
+public sealed class RestoreClaim
+{
+    /// <summary>The disk.</summary>
+    [Required]
+    [Description("Name of the disk in the snapshot, as its status.disks names it.")]
+    [StringLength(253, MinimumLength = 1)]
+    public string Disk { get; set; } = "";
+
+    /// <summary>The claim.</summary>
+    [Required]
+    [Description("Name of the claim to make, by which the pod's volumes name it too.")]
+    [Cel("self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')", "spec.target.template.claims.name: a claim's name: lower-case letters, digits, '-' and '.'")]
+    [StringLength(253, MinimumLength = 1)]
+    public string Name { get; set; } = "";
+
+    /// <summary>Storage class; null: the cluster's default.</summary>
+    [Description("Storage class of the claim; the cluster's default class when it is not set.")]
+    [StringLength(253)]
+    public string? StorageClassName { get; set; }
+
+    /// <summary>Access modes; null: ReadWriteOnce.</summary>
+    [Description("Access modes of the claim; ReadWriteOnce when not set.")]
+    [AllowedItems("ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod")]
+    [MaxItems(3)]
+    public List<string>? AccessModes { get; set; }
+
+    /// <summary>Size as a quantity; null: from the disk.</summary>
+    [Description("Size of the claim, such as 8Gi. When it is not set it is the disk's size with some room for the file system.")]
+    [Cel("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))", "spec.target.template.claims.size: a positive quantity such as 8Gi")]
+    [StringLength(32)]
+    public string? Size { get; set; }
+
+    /// <summary>Path in the container; null: as in the snapshot.</summary>
+    [Description("Path of the disk's file or block device in the container with QEMU; the path that it had when it was captured when not set.")]
+    [Cel("self.startsWith('/')", "spec.target.template.claims.path: an absolute path in the container with QEMU")]
+    [StringLength(1024)]
+    public string? Path { get; set; }
+}
+
+/// <summary>A pod to make.</summary>
+public sealed class PodTemplate
+{
+    /// <summary>Name, labels and annotations.</summary>
+    [Required]
+    [Description("Name, labels and annotations of the pod.")]
+    public PodTemplateMetadata Metadata { get; set; } = new();
+
+    /// <summary>The pod's spec, as Kubernetes has it.</summary>
+    [Required]
+    [Description("The pod's spec, as of a Pod. Host namespaces, hostPath volumes, privileged containers and added capabilities are refused, since the pod is made with the operator's rights and not with yours: for those start the pod yourself and name it in spec.target.pod.")]
+    public JsonObject Spec { get; set; } = [];
+}
+
+/// <summary>Metadata of a pod to make.</summary>
+public sealed class PodTemplateMetadata
+{
+    /// <summary>Name; null: the restore's.</summary>
+    [Description("Name of the pod; the restore's when not set.")]
+    [Cel("self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')", "spec.target.template.pod.metadata.name: a pod's name: lower-case letters, digits and '-'")]
+    [StringLength(63, MinimumLength = 1)]
+    public string? Name { get; set; }
+
+    /// <summary>Labels.</summary>
+    [Description("Labels of the pod.")]
+    [MapLimits(64, 63)]
+    public Dictionary<string, string>? Labels { get; set; }
+
+    /// <summary>Annotations.</summary>
+    [Required]
+    [Description("Annotations of the pod: bgsnap.io/qmp-socket names the path of QEMU's QMP socket inside the container; bgsnap.io/container names the container if the pod has several.")]
+    [Cel("'bgsnap.io/qmp-socket' in self", "spec.target.template.pod.metadata.annotations: bgsnap.io/qmp-socket is needed: the path of QEMU's QMP socket inside the container")]
+    [MapLimits(64, 65536)]
+    public Dictionary<string, string> Annotations { get; set; } = [];
+}

@@ -1,0 +1,123 @@
+using System.ComponentModel;
+using System.ComponentModel.DataAnnotations;
+using Bgsnap.Crds.Schema;
+using k8s.Models;
+
+namespace Bgsnap.Crds.V1Alpha1;
+
+/// <summary>What has become of a restore.</summary>
+public sealed class RestoreStatus
+{
+    /// <summary>Generation that this status is about.</summary>
+    [Description("Generation of the object that this status is about.")]
+    public long? ObservedGeneration { get; set; }
+
+    /// <summary>One of <see cref="RestorePhase"/>.</summary>
+    [Description("Pending (something it needs is missing), Preparing (claims are made and brought to a node), Queued (the node is busy with other restores), WritingDisks, Starting (the virtual machine's pod is started), Restoring (RAM and device state are loaded), Ready (the guest runs), Failed, or Deleting.")]
+    public string? Phase { get; set; }
+
+    /// <summary>Conditions; see <see cref="ConditionTypes"/>.</summary>
+    [Description("Ready: the guest runs. Reconciling and Stalled: as kstatus defines them. DisksRestored: the claims hold the snapshot's disks.")]
+    [ListMapKey("type")]
+    public List<V1Condition>? Conditions { get; set; }
+
+    /// <summary>Uid of the snapshot.</summary>
+    [Description("UID of the snapshot that is restored. It cannot be deleted meanwhile.")]
+    public string? SnapshotUID { get; set; }
+
+    /// <summary>Node of the VM.</summary>
+    [Description("Node on which the virtual machine is restored.")]
+    public string? NodeName { get; set; }
+
+    /// <summary>Pod of the VM.</summary>
+    [Description("Pod in which the virtual machine is restored.")]
+    public string? PodName { get; set; }
+
+    /// <summary>Uid of that pod.</summary>
+    [Description("UID of that pod.")]
+    public string? PodUID { get; set; }
+
+    /// <summary>Claims that were made.</summary>
+    [Description("Claims that were made for the disks.")]
+    [ListMapKey("disk")]
+    public List<RestoredClaim>? Claims { get; set; }
+
+    /// <summary>Progress.</summary>
+    [Description("How far the disks, and then RAM, are.")]
+    public RestoreProgress? Progress { get; set; }
+
+    /// <summary>From the creation until the guest ran.</summary>
+    [Description("How long the agent took from its begin until the guest ran, such as 850ms. Disks of a template are written before that.")]
+    public string? TimeToRun { get; set; }
+
+    /// <summary>When it became Ready or Failed.</summary>
+    [Description("When the restore became Ready or Failed.")]
+    public DateTime? CompletionTime { get; set; }
+}
+
+/// <summary>A claim that was made for a disk.</summary>
+public sealed class RestoredClaim
+{
+    /// <summary>The disk.</summary>
+    [Required]
+    [Description("Name of the disk in the snapshot.")]
+    public string Disk { get; set; } = "";
+
+    /// <summary>The claim.</summary>
+    [Description("Name of the claim.")]
+    public string Name { get; set; } = "";
+
+    /// <summary>Its size as asked for.</summary>
+    [Description("Size that was asked for.")]
+    public string? Size { get; set; }
+}
+
+/// <summary>How far a restore is.</summary>
+public sealed class RestoreProgress
+{
+    /// <summary>Share of the present stage that is done, 0 to 100.</summary>
+    [Description("Share of the present stage (disks, then memory) that is done, in percent.")]
+    [Range(0, 100)]
+    public int? Percent { get; set; }
+
+    /// <summary>The same for people.</summary>
+    [Description("The same for people, such as disks 42%.")]
+    public string? Text { get; set; }
+
+    /// <summary>Bytes done.</summary>
+    [Description("Bytes of the present stage that are done.")]
+    public long? Bytes { get; set; }
+
+    /// <summary>Bytes per second.</summary>
+    [Description("Bytes per second.")]
+    public long? BytesPerSecond { get; set; }
+}
+
+/// <summary>Values of <see cref="RestoreStatus.Phase"/>.</summary>
+public static class RestorePhase
+{
+    /// <summary>Something it needs is missing.</summary>
+    public const string Pending = "Pending";
+    /// <summary>Claims are made and brought to a node.</summary>
+    public const string Preparing = "Preparing";
+    /// <summary>The node is busy with other restores.</summary>
+    public const string Queued = "Queued";
+    /// <summary>The disks are written to the claims.</summary>
+    public const string WritingDisks = "WritingDisks";
+    /// <summary>The virtual machine's pod is started.</summary>
+    public const string Starting = "Starting";
+    /// <summary>RAM and device state are loaded.</summary>
+    public const string Restoring = "Restoring";
+    /// <summary>The guest runs.</summary>
+    public const string Ready = "Ready";
+    /// <summary>Given up; what it made is removed.</summary>
+    public const string Failed = "Failed";
+    /// <summary>Being deleted.</summary>
+    public const string Deleting = "Deleting";
+
+    /// <summary>All of them, in their order.</summary>
+    public static IReadOnlyList<string> All { get; } = [Pending, Preparing, Queued, WritingDisks, Starting, Restoring, Ready, Failed, Deleting];
+
+    /// <summary>Whether nothing changes any more by itself.</summary>
+    public static bool IsTerminal(string? phase) => phase is Ready or Failed;
+}
