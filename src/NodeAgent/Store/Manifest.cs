@@ -106,7 +106,8 @@ public sealed record ManifestCapture
     public string? Quiesce { get; init; }
 
     /// <summary>What became of the guest: <c>Continue</c> or <c>Stop</c>.</summary>
-    public string After { get; init; } = "Continue";
+    // A field that the file lacks is set to null by generated code, past the initializer.
+    public string After { get; init => field = value ?? "Continue"; } = "Continue";
 
     /// <summary>How the disks were cut, one of <see cref="DiskMethods"/>; null: no disk was asked for.</summary>
     public string? DiskMethod { get; init; }

@@ -1,5 +1,3 @@
-using System.Text;
-
 namespace Bgsnap.NodeAgent.Store;
 
 /// <summary>One disk of the machine, whether its content is in the snapshot or not.</summary>
@@ -8,7 +6,7 @@ public sealed record ManifestDisk
     /// <summary>Longest <see cref="Name"/>, in characters: with folder and suffix it stays a file name everywhere.</summary>
     public const int MaxNameLength = 200;
 
-    /// <summary>The disk's name: QEMU's drive id, else its qdev id, else its node name, made safe by <see cref="SafeName"/>.
+    /// <summary>The disk's name: QEMU's drive id, else its qdev id, else its node name; see <see cref="Disks.DiskName"/>.
     /// No two disks share one.</summary>
     public required string Name { get; init; }
 
@@ -28,7 +26,8 @@ public sealed record ManifestDisk
     public long StoredBytes { get; init; }
 
     /// <summary>How it was cut, one of <see cref="DiskMethods"/>.</summary>
-    public string Method { get; init; } = DiskMethods.None;
+    // A field that the file lacks is set to null by generated code, past the initializer.
+    public string Method { get; init => field = value ?? DiskMethods.None; } = DiskMethods.None;
 
     /// <summary>Why its content is not in the snapshot; null if it is.</summary>
     public string? Note { get; init; }
@@ -50,17 +49,6 @@ public sealed record ManifestDisk
 
     /// <summary>What the node stood on; null if that is no file.</summary>
     public ManifestImage? Image { get; init; }
-
-    /// <summary>A name for a disk from an id of QEMU's: letters, digits, <c>.</c>, <c>_</c> and <c>-</c> stay, everything else, and a
-    /// leading dot, becomes <c>_</c>; at most <see cref="MaxNameLength"/> characters. Different ids may get the same name.</summary>
-    public static string SafeName(string id)
-    {
-        ArgumentException.ThrowIfNullOrEmpty(id);
-        var name = new StringBuilder(id, 0, Math.Min(id.Length, MaxNameLength), MaxNameLength);
-        for (int i = 0; i < name.Length; i++)
-            if (!IsNameCharacter(name[i]) || (i == 0 && name[i] == '.')) name[i] = '_';
-        return name.ToString();
-    }
 
     /// <summary>The file for a disk of this name.</summary>
     public static string FileOf(string name) => $"{SnapshotFormat.DisksFolderName}/{name}.qcow2";

@@ -162,14 +162,6 @@ public sealed class ManifestJsonTests
         Assert.Throws<SnapshotCorruptException>(() => Read(text[..at] + with + text[(at + what.Length)..]));
     }
 
-    [Theory]
-    [InlineData("vda", "vda")]
-    [InlineData("#block123", "_block123")]
-    [InlineData(".hidden", "_hidden")]
-    [InlineData("/machine/unattached/device[1]", "_machine_unattached_device_1_")]
-    [InlineData("größe.1-a", "gr__e.1-a")]
-    public void Ids_of_qemu_become_names(string id, string name) => Assert.Equal(name, ManifestDisk.SafeName(id));
-
     private static Manifest WithDisks(params ManifestDisk[] disks) => Sample with
     {
         Disks = disks,
