@@ -51,7 +51,7 @@ internal static unsafe partial class OpenIn
         {
             made = true;
             SafeFileHandle file = Open(root, path, FileSyscalls.O_RDWR | FileSyscalls.O_CREAT | FileSyscalls.O_EXCL, mode, ResolveNoSymlinks);
-            _ = Libc.FChMod((int)file.DangerousGetHandle(), mode);
+            FileSyscalls.SetMode(file, mode, path);
             return file;
         }
         catch (LinuxException e) when (e.Errno == Errno.EEXIST)
