@@ -16,7 +16,7 @@ unit_projects := NodeAgent.Tests Crds.Tests Operator.Tests
 hang_limit := 10m
 
 .NOTPARALLEL:
-.PHONY: help build guests manifests test test-unit test-chart test-linux test-e2e chart-readme demo demo-local bench bench-operator lint clean
+.PHONY: help build guests manifests test test-unit test-chart test-linux test-containers test-e2e chart-readme demo demo-local bench bench-operator lint clean
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,7 @@ test: ## build everything and run all tests but those on a cluster (test-e2e); r
 		$(MAKE) --no-print-directory test-unit || failed="$$failed test-unit"; \
 		$(MAKE) --no-print-directory test-chart || failed="$$failed test-chart"; \
 		$(MAKE) --no-print-directory test-linux || failed="$$failed test-linux"; \
+		$(MAKE) --no-print-directory test-containers || failed="$$failed test-containers"; \
 		test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
 run_tests = dotnet test tests/$(1) -c $(configuration) \
@@ -63,6 +64,10 @@ test-chart: ## render the Helm chart with every value, and compare it with confi
 
 test-linux: ## run the tests against real QEMUs; root, after `make build guests`
 	$(call run_tests,Linux.Tests)
+
+test-containers: ## capture a QEMU in a Docker container from the host; root, after `make build guests`
+	hack/images test-vm
+	$(call run_tests,Containers.Tests)
 
 test-e2e: ## apply, capture, restore and break things on a real cluster; root, after `make build guests`
 	$(call run_tests,E2E.Tests)

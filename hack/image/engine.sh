@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# Sourced by hack/images: a Docker engine of our own, which ends with the script. It has its own data
-# (kept in out/docker as the cache of bases, layers and packages), sockets and containerd, no network
-# bridge, and touches no packet filter.
+# Sourced by hack/images and hack/test-engine: a Docker engine of our own, which ends with the script. It has
+# its own data (`engine_data`; kept in out/docker as the cache of bases, layers and packages unless the script
+# has set another place), sockets and containerd, no network bridge, and touches no packet filter.
 
-engine_data=$(realpath -m "$repo/out/docker")
+engine_data=$(realpath -m "${engine_data:-$repo/out/docker}")
 engine_run=
 
 start_engine() {
@@ -29,7 +29,7 @@ start_engine() {
 
 # What a run has left that was killed.
 end_forgotten_engine() {
-    ! daemon_runs script || die "another hack/images is at work in $engine_data" "wait for it to end"
+    ! daemon_runs script || die "another script is at work in $engine_data" "wait for it to end"
     stop_daemon dockerd 20
     stop_daemon containerd 10
     engine_run=$(cat "$daemons/run-directory" 2>/dev/null || echo /tmp/bgsnap-images.none)

@@ -56,6 +56,9 @@ public sealed class ClusterFixture : IAsyncLifetime
     /// <summary>Skips where there can be no cluster.</summary>
     public void Need() => Skip.If(Missing is not null, Missing);
 
+    /// <summary>A cluster that another started and installs; it is left as it is.</summary>
+    public static ClusterFixture Of(Kubectl kubectl) => new() { Kubectl = kubectl };
+
     /// <summary>Waits until operator and agent are ready.</summary>
     public async Task InstalledAsync()
     {

@@ -8,12 +8,16 @@ namespace Bgsnap.E2E.Tests.Harness;
 public sealed partial class Lab : IAsyncDisposable
 {
     public static readonly TimeSpan Soon = TimeSpan.FromSeconds(60);
+
+    /// <summary>Where every claim's files are, on this machine and on the node.</summary>
+    public const string Root = "/var/tmp/bgsnap-e2e";
+
     private static int _number;
     private readonly Kubectl _kubectl;
     private readonly List<string> _volumes = [];
     private readonly List<string> _mounts = [];
 
-    private Lab(Kubectl kubectl, string name) => (_kubectl, Name, Files) = (kubectl, name, $"/var/tmp/bgsnap-e2e/{name}");
+    private Lab(Kubectl kubectl, string name) => (_kubectl, Name, Files) = (kubectl, name, Path.Join(Root, name));
 
     /// <summary>The namespace.</summary>
     public string Name { get; }
