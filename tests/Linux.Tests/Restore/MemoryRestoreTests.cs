@@ -36,7 +36,8 @@ public class MemoryRestoreTests
         Assert.True(outcome.Process.ExitCode == 0, $"{outcome}\n{target.Describe()}");
         Assert.Equal("paused", outcome.Last.GetProperty("guestState").GetString());
         Assert.Equal("paused", await target.Qmp.RunStateAsync());
-        Assert.True(truth.AsSpan().SequenceEqual(await File.ReadAllBytesAsync(await target.DumpMemoryAsync())), "memory differs");
+        var restored = await File.ReadAllBytesAsync(await target.DumpMemoryAsync());
+        Assert.True(truth.AsSpan().SequenceEqual(restored), "memory differs");
         if (ram == RamKind.Memfd && !preallocated)
             Assert.InRange(before, 0, 32 << 10);
     }
