@@ -17,6 +17,8 @@ public sealed class ApiClient(HttpClient http, TimeSpan? requestTimeout = null) 
     private static readonly Prometheus.Counter Requests = Prometheus.Metrics.CreateCounter(
         "bgsnap_api_requests_total", "Requests that the API server answered, by HTTP method and status.", "method", "code");
 
+    // As client-go's. All pages are of one resource version; one that has become too old in between is refused with 410.
+    private const int PageSize = 500;
     private readonly TimeSpan _requestTimeout = requestTimeout ?? TimeSpan.FromSeconds(30);
 
     /// <inheritdoc/>
@@ -24,8 +26,21 @@ public sealed class ApiClient(HttpClient http, TimeSpan? requestTimeout = null) 
         Send(HttpMethod.Get, type.Path(ns, name), null, type.Json, stop);
 
     /// <inheritdoc/>
-    public Task<ResourceList<T>> List<T>(ResourceType<T> type, string? ns, string? labels, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta> =>
-        Send(HttpMethod.Get, type.Path(ns) + Query(labels), null, type.ListJson, stop);
+    public async Task<ResourceList<T>> List<T>(ResourceType<T> type, string? ns, string? labels, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta>
+    {
+        ResourceList<T>? all = null;
+        string? next = null;
+        do
+        {
+            string page = next is null ? $"limit={PageSize}" : $"limit={PageSize}&continue={Uri.EscapeDataString(next)}";
+            ResourceList<T> part = await Send(HttpMethod.Get, type.Path(ns) + Query(labels, page), null, type.ListJson, stop).ConfigureAwait(false);
+            next = part.Metadata.ContinueProperty;
+            if (all is null) all = part;
+            else all.Items.AddRange(part.Items);
+        }
+        while (!string.IsNullOrEmpty(next));
+        return all;
+    }
 
     /// <inheritdoc/>
     public Task<T> Create<T>(ResourceType<T> type, T item, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta> =>

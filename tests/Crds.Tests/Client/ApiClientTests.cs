@@ -21,15 +21,42 @@ public sealed class ApiClientTests
     }
 
     [Theory]
-    [InlineData(null, null, "/apis/bgsnap.io/v1alpha1/snapshottasks")]
-    [InlineData("ns", null, "/apis/bgsnap.io/v1alpha1/namespaces/ns/snapshottasks")]
-    [InlineData(null, "bgsnap.io/node=n-1", "/apis/bgsnap.io/v1alpha1/snapshottasks?labelSelector=bgsnap.io%2Fnode%3Dn-1")]
+    [InlineData(null, null, "/apis/bgsnap.io/v1alpha1/snapshottasks?limit=500")]
+    [InlineData("ns", null, "/apis/bgsnap.io/v1alpha1/namespaces/ns/snapshottasks?limit=500")]
+    [InlineData(null, "bgsnap.io/node=n-1", "/apis/bgsnap.io/v1alpha1/snapshottasks?labelSelector=bgsnap.io%2Fnode%3Dn-1&limit=500")]
     public async Task List_reads_all_that_match(string? ns, string? labels, string path)
     {
         ScriptedHandler server = new(HttpStatusCode.OK, $$"""{"kind":"SnapshotTaskList","metadata":{"resourceVersion":"42"},"items":[{{ATask}}]}""");
         ResourceList<SnapshotTask> list = await server.Client.List(Resources.Tasks, ns, labels, default);
         Assert.Equal(("GET", path), (server.Method, server.Path));
         Assert.Equal(("42", "t"), (list.Metadata.ResourceVersion, Assert.Single(list.Items).Metadata.Name));
+    }
+
+    [Fact]
+    public async Task List_reads_on_until_the_last_page()
+    {
+        List<string> asked = [];
+        ScriptedHandler server = new((request, _) =>
+        {
+            asked.Add(request.RequestUri!.Query);
+            string more = asked.Count < 3 ? $$""","continue":"a+{{asked.Count}}","remainingItemCount":9""" : "";
+            return Task.FromResult(new HttpResponseMessage(HttpStatusCode.OK) { Content = new StringContent($$"""{"metadata":{"resourceVersion":"42"{{more}}},"items":[{{ATask.Replace("\"t\"", $"\"t-{asked.Count}\"", StringComparison.Ordinal)}}]}""") });
+        });
+        ResourceList<SnapshotTask> list = await server.Client.List(Resources.Tasks, null, null, default);
+        Assert.Equal(["?limit=500", "?limit=500&continue=a%2B1", "?limit=500&continue=a%2B2"], asked);
+        Assert.Equal(["t-1", "t-2", "t-3"], list.Items.Select(i => i.Metadata.Name));
+        Assert.Equal("42", list.Metadata.ResourceVersion);
+    }
+
+    [Fact]
+    public async Task A_page_that_is_too_old_is_an_error_and_not_half_a_list()
+    {
+        int asked = 0;
+        ScriptedHandler server = new((_, _) => Task.FromResult(asked++ == 0
+            ? new HttpResponseMessage(HttpStatusCode.OK) { Content = new StringContent("""{"metadata":{"resourceVersion":"42","continue":"x"},"items":[]}""") }
+            : new HttpResponseMessage(HttpStatusCode.Gone) { Content = new StringContent("""{"kind":"Status","code":410,"reason":"Expired","message":"too old"}""") }));
+        ApiException e = await Assert.ThrowsAsync<ApiException>(() => server.Client.List(Resources.Tasks, null, null, default));
+        Assert.Equal(410, e.Code);
     }
 
     [Fact]
