@@ -35,31 +35,32 @@ internal static unsafe partial class OpenIn
     internal static SafeFileHandle Open(SafeFileHandle root, string path, bool directory) =>
         Open(root, path, OPath | (directory ? ODirectory : 0), 0, ResolveNoMagiclinks);
 
-    /// <summary>Opens a file or block device for reading and writing, without waiting on a FIFO. Links lead where they lead in that root.</summary>
-    /// <exception cref="LinuxException">ENOENT, ELOOP for magic links, EROFS, EACCES.</exception>
-    internal static SafeFileHandle OpenForWriting(SafeFileHandle root, string path) =>
-        Open(root, path, FileSyscalls.O_RDWR | FileSyscalls.O_NONBLOCK, 0, ResolveNoMagiclinks);
+    /// <summary>As <see cref="Open(SafeFileHandle, string, bool)"/>, but no component of the path may be a link.</summary>
+    internal static SafeFileHandle OpenWithoutLinks(SafeFileHandle root, string path) => Open(root, path, OPath, 0, ResolveNoSymlinks);
 
-    /// <summary>Opens a file or block device for reading and writing, or makes the file. No component of the path may be a link.</summary>
+    /// <summary>Makes a file, open for reading and writing; null: something has that name.</summary>
     /// <param name="root">The root.</param>
-    /// <param name="path">Path in it.</param>
-    /// <param name="mode">Permissions of a file that is made, whatever the umask.</param>
-    /// <param name="made">Whether it was made.</param>
-    internal static SafeFileHandle OpenOrMake(SafeFileHandle root, string path, uint mode, out bool made)
+    /// <param name="path">Path in it, without any link.</param>
+    /// <param name="mode">Permissions, whatever the umask.</param>
+    internal static SafeFileHandle? TryMake(SafeFileHandle root, string path, uint mode)
     {
+        SafeFileHandle file;
         try
         {
-            made = true;
-            SafeFileHandle file = Open(root, path, FileSyscalls.O_RDWR | FileSyscalls.O_CREAT | FileSyscalls.O_EXCL, mode, ResolveNoSymlinks);
-            FileSyscalls.SetMode(file, mode, path);
-            return file;
+            file = Open(root, path, FileSyscalls.O_RDWR | FileSyscalls.O_CREAT | FileSyscalls.O_EXCL, mode, ResolveNoSymlinks);
         }
         catch (LinuxException e) when (e.Errno == Errno.EEXIST)
         {
-            made = false;
-            return Open(root, path, FileSyscalls.O_RDWR | FileSyscalls.O_NONBLOCK, 0, ResolveNoSymlinks);
+            return null;
         }
+        FileSyscalls.SetMode(file, mode, path);
+        return file;
     }
+
+    /// <summary>Opens for reading and writing what is open as a path, once its kind is known: opening some devices does something.</summary>
+    /// <exception cref="LinuxException">EROFS, EACCES, EBUSY.</exception>
+    internal static SafeFileHandle ForWriting(SafeFileHandle handle, string display) =>
+        FileSyscalls.OpenAt(null, PathOf(handle), FileSyscalls.O_RDWR, 0, display);
 
     private static SafeFileHandle Open(SafeFileHandle root, string path, ulong flags, uint mode, ulong resolve)
     {

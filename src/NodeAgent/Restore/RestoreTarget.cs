@@ -37,9 +37,10 @@ internal sealed class RestoreTarget : IDisposable
     }
 
     /// <summary>State of the guest, as query-status calls it.</summary>
-    internal string RunState()
+    /// <param name="patience">How long QEMU may take to answer; null: as for any command.</param>
+    internal string RunState(TimeSpan? patience = null)
     {
-        using JsonDocument answer = Qmp.Execute("query-status");
+        using JsonDocument answer = Qmp.Execute("query-status", timeout: patience);
         return answer.RootElement.GetProperty("return").GetProperty("status").GetString() ?? "";
     }
 
@@ -56,11 +57,21 @@ internal sealed class RestoreTarget : IDisposable
         string state = RunState();
         if (state != "inmigrate")
             throw new RestoreRefusedException("TargetNotWaiting", $"the target's state is '{state}': start QEMU with -incoming defer (and the same machine and devices)");
-        // "-incoming defer" has no state until it is told what comes; one that listens, or that has failed, is no use any more.
+        // QEMU says nothing of what it expects until that comes; its command line does.
+        if (IncomingArgument(Process.Arguments) is { } from && from != "defer")
+            throw new RestoreRefusedException("TargetNotWaiting", $"this QEMU expects a migration from elsewhere (-incoming {from}): start it with -incoming defer");
         if (Incoming().Status is { } status && status != "none")
             throw new RestoreRefusedException("TargetNotWaiting", status == "failed"
                 ? "an earlier restore into this QEMU failed, and left part of its memory there: start QEMU anew"
-                : $"this QEMU expects a migration from elsewhere ({status}): start it with -incoming defer");
+                : $"a migration into this QEMU has begun already ({status}): start QEMU anew, with -incoming defer");
+    }
+
+    /// <summary>What <c>-incoming</c> was given; null: nothing.</summary>
+    internal static string? IncomingArgument(IReadOnlyList<string> arguments)
+    {
+        for (int i = arguments.Count - 2; i >= 0; i--)
+            if (arguments[i] is "-incoming" or "--incoming") return arguments[i + 1];
+        return null;
     }
 
     private static string? Text(JsonElement element, string name) => element.TryGetProperty(name, out JsonElement value) ? value.GetString() : null;

@@ -71,11 +71,16 @@ internal sealed class StreamRestore : IMemoryRestore
         {
             for (long end = Environment.TickCount64 + (long)Patience.TotalMilliseconds; Environment.TickCount64 < end; Thread.Sleep(1))
             {
-                if (target.RunState() is "running" or "paused" or "suspended")
+                // Its main loop may be away for long: it opens disks anew on storage that is slow.
+                if (target.RunState(Patience) is "running" or "paused" or "suspended")
                     return;
                 if (target.Incoming() is { Status: "failed" } failed)
                     throw new RestoreFailedException("QemuRefusedSnapshot", $"QEMU refused the snapshot: {failed.Error ?? "no reason given"}");
             }
+        }
+        catch (QmpException e) when (e.TimedOut)
+        {
+            throw new RestoreFailedException("QemuStuck", $"QEMU has all of the snapshot and does not answer: {e.Message}", e);
         }
         catch (QmpException e)
         {

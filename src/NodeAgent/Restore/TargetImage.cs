@@ -36,10 +36,12 @@ internal sealed record TargetImage(SafeFileHandle File, string Path, string Driv
         if (inserted.GetProperty("encrypted").GetBoolean() || HasDataFile(image))
             throw new MismatchException("is encrypted, or keeps its data in another file, in the target: give QEMU a plain image");
         string path = image.GetProperty("filename").GetString() ?? "";
-        TargetImage opened = new(OpenPath(path, pid), path, driver);
+        using SafeFileHandle there = OpenPath(path, pid);
+        MustBeQemus(there, path, pid);
+        TargetImage opened = new(ForWriting(there, path), path, driver);
         try
         {
-            opened.MustFit(disk, image.GetProperty("virtual-size").GetInt64(), pid);
+            opened.MustFit(disk, image.GetProperty("virtual-size").GetInt64());
             return opened;
         }
         catch
@@ -62,7 +64,7 @@ internal sealed record TargetImage(SafeFileHandle File, string Path, string Driv
         {
             using SafeFileHandle root = OpenIn.RootOf(pid);
             string absolute = path[0] == '/' ? path : System.IO.Path.Join(new FileInfo($"/proc/{pid}/cwd").LinkTarget ?? "/", path);
-            return OpenIn.OpenForWriting(root, absolute);
+            return OpenIn.Open(root, absolute, directory: false);
         }
         catch (LinuxException e)
         {
@@ -70,13 +72,30 @@ internal sealed record TargetImage(SafeFileHandle File, string Path, string Driv
         }
     }
 
-    private void MustFit(ManifestDisk disk, long virtualSize, int pid)
+    private static void MustBeQemus(SafeFileHandle there, string path, int pid)
+    {
+        FileSyscalls.FileStatus status = FileSyscalls.Status(there, path);
+        if (!status.IsRegular && !status.IsBlockDevice)
+            throw new MismatchException($"is neither a file nor a block device in the target ({path})");
+        if (!ImageUse.IsOpenIn(pid, status))
+            throw new MismatchException($"is another file at {path} than the one that QEMU has open");
+    }
+
+    private static SafeFileHandle ForWriting(SafeFileHandle there, string path)
+    {
+        try
+        {
+            return OpenIn.ForWriting(there, path);
+        }
+        catch (LinuxException e)
+        {
+            throw new MismatchException($"cannot be written: {e.Message}");
+        }
+    }
+
+    private void MustFit(ManifestDisk disk, long virtualSize)
     {
         FileSyscalls.FileStatus status = FileSyscalls.Status(File, Path);
-        if (!status.IsRegular && !status.IsBlockDevice)
-            throw new MismatchException($"is neither a file nor a block device in the target ({Path})");
-        if (!ImageUse.IsOpenIn(pid, status))
-            throw new MismatchException($"is another file at {Path} than the one that QEMU has open");
         if (ImageUse.IsBeingWritten(File))
             throw new MismatchException($"is written by another process, a running QEMU by its lock ({Path})");
         long size = IsRaw && status.IsRegular ? (status.Size + 511) & ~511L : virtualSize;

@@ -26,20 +26,16 @@ internal static class CarrierImage
         string name = path[(slash + 1)..];
         if (slash < 0 || name is "" or "." or "..") throw new TaskFailure("BadTask", $"'{path}' is no path of an image");
         using SafeFileHandle folder = OpenFolder(root, path[..(slash + 1)]);
-        SafeFileHandle image = OpenIn.OpenOrMake(folder, name, DefaultMode, out bool made);
-        try
-        {
-            FileSyscalls.FileStatus status = FileSyscalls.Status(image, path);
-            if (!status.IsRegular && !status.IsBlockDevice) throw new TaskFailure("BadTarget", $"{path} is neither a file nor a block device");
-            if (status.IsBlockDevice && !IsOfRuntime(root, status)) throw new TaskFailure("BadTarget", $"{path} is a device node that lies on a claim: remove it there");
-            if (made && before is not null) GiveTo(image, path, before);
-            return image;
-        }
-        catch
-        {
-            image.Dispose();
-            throw;
-        }
+        return OpenIn.TryMake(folder, name, DefaultMode) is { } made ? GiveTo(made, path, before) : OpenExisting(root, folder, name, path);
+    }
+
+    private static SafeFileHandle OpenExisting(SafeFileHandle root, SafeFileHandle folder, string name, string path)
+    {
+        using SafeFileHandle there = OpenIn.OpenWithoutLinks(folder, name);
+        FileSyscalls.FileStatus status = FileSyscalls.Status(there, path);
+        if (!status.IsRegular && !status.IsBlockDevice) throw new TaskFailure("BadTarget", $"{path} is neither a file nor a block device");
+        if (status.IsBlockDevice && !IsOfRuntime(root, status)) throw new TaskFailure("BadTarget", $"{path} is a device node that lies on a claim: remove it there");
+        return OpenIn.ForWriting(there, path);
     }
 
     private static SafeFileHandle OpenFolder(SafeFileHandle root, string folder)
@@ -62,11 +58,20 @@ internal static class CarrierImage
     }
 
     // Mode before owner: a file that is another's could not be changed any more. Bits beyond rwx are nobody's to restore.
-    private static void GiveTo(SafeFileHandle image, string path, ManifestImage before)
+    private static SafeFileHandle GiveTo(SafeFileHandle image, string path, ManifestImage? before)
     {
-        uint mode = before.Mode is { } text && TryOctal(text) is { } octal ? octal & 0x1ff : DefaultMode;
-        FileSyscalls.SetMode(image, mode, path);
-        FileSyscalls.SetOwner(image, before.Uid, before.Gid, path);
+        try
+        {
+            if (before is null) return image;
+            FileSyscalls.SetMode(image, before.Mode is { } text && TryOctal(text) is { } octal ? octal & 0x1ff : DefaultMode, path);
+            FileSyscalls.SetOwner(image, before.Uid, before.Gid, path);
+            return image;
+        }
+        catch
+        {
+            image.Dispose();
+            throw;
+        }
     }
 
     private static uint? TryOctal(string text)

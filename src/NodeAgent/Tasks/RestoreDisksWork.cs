@@ -28,7 +28,7 @@ internal sealed class RestoreDisksWork(TaskPlaces places)
         }
     }
 
-    private static SnapshotTaskStatus Write(SafeFileHandle root, string path, SnapshotTask task, TaskProgress progress, CancellationToken cancel)
+    internal static SnapshotTaskStatus Write(SafeFileHandle root, string path, SnapshotTask task, TaskProgress progress, CancellationToken cancel)
     {
         try
         {

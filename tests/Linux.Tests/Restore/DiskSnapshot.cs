@@ -82,6 +82,7 @@ internal sealed class DiskSnapshot : IDisposable
                 DataBytes = bytes.Length,
                 StoredBytes = bytes.Length,
                 Method = "copy-before-write",
+                Image = new ManifestImage { Driver = "raw", Filename = raw, Uid = 107, Gid = 108, Mode = "0640" },
             });
         }
 
