@@ -32,10 +32,11 @@ internal sealed class TaskWork(TaskPlaces places)
         (SafeFileHandle socket, string container) = await places.OpenSocket(task.Metadata.NamespaceProperty, vm, "SourceEnded", cancel).ConfigureAwait(false);
         using (socket)
         {
+            using SafeFileHandle? guestAgent = await places.OpenGuestAgent(task.Metadata.NamespaceProperty, vm, task.Spec.Capture?.Quiesce, cancel).ConfigureAwait(false);
             using IDisposable counted = AgentMetrics.Begin();
             await CaptureChild.Run(
                 OpenIn.PathOf(socket), container, Path.Join(OpenIn.PathOf(claim), task.Spec.Directory), task.Spec.Capture,
-                p => progress.Set(p.Percent, p.CopiedBytes, p.PointInTime?.UtcDateTime), cancel).ConfigureAwait(false);
+                guestAgent is null ? null : OpenIn.PathOf(guestAgent), p => progress.Set(p.Percent, p.CopiedBytes, p.PointInTime?.UtcDateTime), cancel).ConfigureAwait(false);
         }
         return Read(claim, task.Spec.Directory) ?? throw new TaskFailure("SnapshotLost", "the capture ended well, but its directory is not on the claim: does somebody else write there?");
     }
