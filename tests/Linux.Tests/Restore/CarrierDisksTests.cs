@@ -3,6 +3,7 @@ using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Linux.Tests.Harness;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Tasks;
+using Libc = Bgsnap.Linux.Tests.Harness.Libc;
 
 namespace Bgsnap.Linux.Tests.Restore;
 
