@@ -1,5 +1,5 @@
 using System.Diagnostics;
-using Bgsnap.Linux.Tests.Disks;
+using Bgsnap.Linux.Tests.Harness;
 using Bgsnap.NodeAgent.Disks;
 using Bgsnap.NodeAgent.Linux;
 using Microsoft.Win32.SafeHandles;

@@ -1,3 +1,4 @@
+using Bgsnap.Linux.Tests.Harness;
 using System.Security.Cryptography;
 using Bgsnap.NodeAgent.Disks;
 using Bgsnap.NodeAgent.Disks.Nbd;
@@ -8,13 +9,15 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.Linux.Tests.Disks;
 
 /// <summary>Copies of what QEMU's own server exports.</summary>
-public sealed class DiskCopyTests : IAsyncLifetime
+public sealed class DiskCopyTests : IAsyncLifetime, IAsyncDisposable
 {
     private readonly DiskTools _tools = new();
 
     public Task InitializeAsync() => Task.CompletedTask;
 
-    public async Task DisposeAsync() => await _tools.DisposeAsync();
+    Task IAsyncLifetime.DisposeAsync() => DisposeAsync().AsTask();
+
+    public ValueTask DisposeAsync() => _tools.DisposeAsync();
 
     [SkippableTheory]
     [InlineData(1)]

@@ -1,3 +1,5 @@
+using Bgsnap.Linux.Tests.Harness;
+
 namespace Bgsnap.Linux.Tests.Disks;
 
 /// <summary>A block device full of old bytes.</summary>

@@ -1,7 +1,6 @@
-using Bgsnap.Linux.Tests.Harness;
 using Bgsnap.NodeAgent.Linux;
 
-namespace Bgsnap.Linux.Tests.Disks;
+namespace Bgsnap.Linux.Tests.Harness;
 
 /// <summary>A folder with images, and QEMU's own tools for them.</summary>
 internal sealed class DiskTools : IAsyncDisposable
@@ -19,8 +18,7 @@ internal sealed class DiskTools : IAsyncDisposable
     public static async Task<string> RunAsync(params string[] commandLine)
     {
         (var code, var output) = await TryAsync(commandLine);
-        Assert.True(code == 0, $"{string.Join(' ', commandLine)}: {code}: {output}");
-        return output;
+        return code == 0 ? output : throw new InvalidOperationException($"{string.Join(' ', commandLine)}: {code}: {output}");
     }
 
     public static async Task<(int ExitCode, string Output)> TryAsync(params string[] commandLine)
@@ -33,7 +31,9 @@ internal sealed class DiskTools : IAsyncDisposable
     /// <summary>qemu-img finds nothing wrong with the file, and in it what the raw image or another holds.</summary>
     public async Task SameAsync(string expected, string expectedFormat, string qcow2)
     {
-        Assert.Contains("No errors", await RunAsync(QemuImg, "check", this[qcow2]), StringComparison.Ordinal);
+        var check = await RunAsync(QemuImg, "check", this[qcow2]);
+        if (!check.Contains("No errors", StringComparison.Ordinal))
+            throw new InvalidOperationException($"qemu-img check {this[qcow2]}: {check}");
         await RunAsync(QemuImg, "compare", "-f", expectedFormat, "-F", "qcow2", this[expected], this[qcow2]);
     }
 
@@ -44,7 +44,11 @@ internal sealed class DiskTools : IAsyncDisposable
         var server = await GuardedProcess.StartAsync([QemuNbd, "-k", path, "-t", "-e", "8", "-x", "agent-disk0", "-f", format, "-r", this[image]]);
         _servers.Add(server);
         for (var deadline = Environment.TickCount64 + 60_000; !File.Exists(path); await Task.Delay(20))
-            Assert.True(!server.HasEnded && Environment.TickCount64 < deadline, server.StandardError);
+        {
+            if (server.HasEnded || Environment.TickCount64 > deadline)
+                throw new InvalidOperationException($"qemu-nbd does not serve {image}: {server.StandardError}");
+        }
+
         return (server, Connect(path, connections));
     }
 
