@@ -75,9 +75,9 @@ internal sealed class TaskWork(TaskPlaces places)
             (SafeFileHandle socket, _) = await places.OpenSocket(ns, vm, "SourceEnded", cancel).ConfigureAwait(false);
             using (socket)
             using (QmpClient qmp = QmpClient.Connect(OpenIn.PathOf(socket)))
-                DescriptorSweep.Run(qmp, qmp.PeerPid);
+                Leftovers.Sweep(qmp, qmp.PeerPid);
         }
-        catch (Exception e) when (e is TaskFailure or QmpException or LinuxException or IOException)
+        catch (Exception e) when (e is TaskFailure or CaptureFailedException or QmpException or LinuxException or IOException)
         {
             // It has ended, or somebody else talks to it: the next capture looks again.
         }
