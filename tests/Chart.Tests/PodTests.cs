@@ -71,7 +71,7 @@ public sealed class PodTests
         string code = Repository.Read(source) + Repository.Read("src/Crds/Hosting/ServingOptions.cs");
         string[] options = [.. Arguments(Default.Value[workload].PodSpec!).Where(a => a.StartsWith("--", StringComparison.Ordinal)).Select(a => a.Split('=')[0])];
         Assert.NotEmpty(options);
-        Assert.All(options, option => Assert.Contains($"new(\"{option}\")", code, StringComparison.Ordinal));
+        Assert.All(options, option => Assert.Contains($"(\"{option}\"", code, StringComparison.Ordinal));
     }
 
     [Fact]

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
 using Bgsnap.Crds.Hosting;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Tasks;

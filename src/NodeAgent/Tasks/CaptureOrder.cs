@@ -39,6 +39,8 @@ internal sealed record CaptureOrder
         if (How?.BandwidthLimit is { } limit) yield return "--bandwidth-limit=" + Bytes(limit).ToString(CultureInfo.InvariantCulture);
         if (How?.Disks?.Select == "None") yield return "--disks=none";
         if (How?.Disks is { Select: "Named", Names: { } names }) yield return "--disks=" + string.Join(',', names);
+        if (Scratch?.Directory is { } directory) yield return "--scratch=" + directory;
+        if (Scratch?.Limit is { } most) yield return "--scratch-limit=" + most.ToString(CultureInfo.InvariantCulture);
         if (How?.DiskMethod is { } method and not DiskCaptureMethod.Auto) yield return "--disk-method=" + Method(method);
         if (GuestAgent is not null) yield return "--guest-agent=" + GuestAgent;
         if (How?.Quiesce is { } quiesce and not "IfAvailable") yield return "--quiesce=" + (quiesce == "Required" ? "required" : "never");

@@ -1,7 +1,5 @@
-using System.Diagnostics;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.Cli;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Store;
@@ -12,8 +10,6 @@ namespace Bgsnap.NodeAgent.Tasks;
 /// <summary>What is done for a task.</summary>
 internal sealed class TaskWork(TaskPlaces places, Scratch scratch)
 {
-    private static readonly TimeSpan ReportEvery = TimeSpan.FromSeconds(1);
-
     /// <summary>Does a task from the beginning.</summary>
     /// <param name="task">The task.</param>
     /// <param name="running">Its status while it goes on; changed and handed to <paramref name="report"/>.</param>
@@ -22,42 +18,41 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch)
     /// <exception cref="TaskFailure">It could not be done.</exception>
     internal async Task<SnapshotTaskStatus> Do(SnapshotTask task, SnapshotTaskStatus running, Func<SnapshotTaskStatus, Task> report, CancellationToken cancel)
     {
+        await using TaskProgress progress = new(running, report);
+        switch (task.Spec.Action)
+        {
+            case TaskAction.Restore:
+                return await new RestoreWork(places).Do(task, progress, cancel).ConfigureAwait(false);
+            case TaskAction.RestoreDisks:
+                return await new RestoreDisksWork(places).Do(task, progress, cancel).ConfigureAwait(false);
+        }
         using SafeFileHandle claim = await places.OpenClaim(task.Metadata.NamespaceProperty, task.Spec.Carrier, cancel).ConfigureAwait(false);
         if (task.Spec.Action == TaskAction.Delete) return Delete(claim, task.Spec.Directory);
         if (task.Spec.Source is not { } vm) throw new TaskFailure("BadTask", "the task names no virtual machine");
-        (SafeFileHandle socket, string container) = await places.OpenSocket(task.Metadata.NamespaceProperty, vm, cancel).ConfigureAwait(false);
+        (SafeFileHandle socket, string container) = await places.OpenSocket(task.Metadata.NamespaceProperty, vm, "SourceEnded", cancel).ConfigureAwait(false);
         using (socket)
         {
             using SafeFileHandle? guestAgent = await places.OpenGuestAgent(task.Metadata.NamespaceProperty, vm, task.Spec.Capture?.Quiesce, cancel).ConfigureAwait(false);
             using IDisposable counted = AgentMetrics.Begin();
-            ProgressLine? latest = null;
-            using CancellationTokenSource ended = new();
-            Task telling = Tell(() => Volatile.Read(ref latest), running, report, ended.Token);
-            try
+            CaptureOrder order = new()
             {
-                CaptureOrder order = new()
-                {
-                    Socket = OpenIn.PathOf(socket),
-                    ContainerId = container,
-                    Output = Path.Join(OpenIn.PathOf(claim), task.Spec.Directory),
-                    How = task.Spec.Capture,
-                    GuestAgent = guestAgent is null ? null : OpenIn.PathOf(guestAgent),
-                    Scratch = scratch,
-                };
-                await CaptureChild.Run(order, p => Volatile.Write(ref latest, p), cancel).ConfigureAwait(false);
-            }
-            finally
-            {
-                await ended.CancelAsync().ConfigureAwait(false);
-                await telling.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-            }
+                Socket = OpenIn.PathOf(socket),
+                ContainerId = container,
+                Output = Path.Join(OpenIn.PathOf(claim), task.Spec.Directory),
+                How = task.Spec.Capture,
+                GuestAgent = guestAgent is null ? null : OpenIn.PathOf(guestAgent),
+                Scratch = scratch,
+            };
+            await CaptureChild.Run(order, p => progress.Set(p.Percent, p.CopiedBytes + p.DiskCopiedBytes, p.PointInTime?.UtcDateTime), cancel).ConfigureAwait(false);
         }
         return Read(claim, task.Spec.Directory) ?? throw new TaskFailure("SnapshotLost", "the capture ended well, but its directory is not on the claim: does somebody else write there?");
     }
 
-    /// <summary>Ends a task whose agent died in the middle: what it finished counts, what it began is removed.</summary>
-    internal async Task<SnapshotTaskStatus> Recover(SnapshotTask task, CancellationToken cancel)
+    /// <summary>Ends a task whose agent died in the middle: what it finished counts, what it began is removed or done again.</summary>
+    internal async Task<SnapshotTaskStatus> Recover(SnapshotTask task, SnapshotTaskStatus running, Func<SnapshotTaskStatus, Task> report, CancellationToken cancel)
     {
+        if (task.Spec.Action == TaskAction.Restore) return await new RestoreWork(places).Recover(task, cancel).ConfigureAwait(false);
+        if (task.Spec.Action == TaskAction.RestoreDisks) return await Do(task, running, report, cancel).ConfigureAwait(false);
         string ns = task.Metadata.NamespaceProperty;
         using SafeFileHandle claim = await places.OpenClaim(ns, task.Spec.Carrier, cancel).ConfigureAwait(false);
         if (task.Spec.Action == TaskAction.Delete) return Delete(claim, task.Spec.Directory);
@@ -84,7 +79,7 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch)
     {
         try
         {
-            (SafeFileHandle socket, _) = await places.OpenSocket(ns, vm, cancel).ConfigureAwait(false);
+            (SafeFileHandle socket, _) = await places.OpenSocket(ns, vm, "SourceEnded", cancel).ConfigureAwait(false);
             using (socket)
             using (QmpClient qmp = QmpClient.Connect(OpenIn.PathOf(socket)))
                 Leftovers.Sweep(qmp, qmp.PeerPid);
@@ -106,20 +101,5 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch)
             throw new TaskFailure("DeleteFailed", e.Message);
         }
         return new SnapshotTaskStatus { Phase = TaskPhase.Succeeded, Percent = 100 };
-    }
-
-    private static async Task Tell(Func<ProgressLine?> latest, SnapshotTaskStatus status, Func<SnapshotTaskStatus, Task> report, CancellationToken ended)
-    {
-        long at = Stopwatch.GetTimestamp(), bytes = 0;
-        while (true)
-        {
-            await Task.Delay(ReportEvery, ended).ConfigureAwait(false);
-            if (latest() is not { } line) continue;
-            double seconds = Stopwatch.GetElapsedTime(at).TotalSeconds;
-            (status.Percent, status.Bytes, status.BytesPerSecond) = ((int)line.Percent, line.CopiedBytes, (long)((line.CopiedBytes - bytes) / seconds));
-            (at, bytes) = (Stopwatch.GetTimestamp(), line.CopiedBytes);
-            status.PointInTime ??= line.PointInTime?.UtcDateTime;
-            await report(status).ConfigureAwait(false);
-        }
     }
 }
