@@ -233,7 +233,7 @@ public sealed unsafe class QmpClient : IDisposable
             if (TryParse(out JsonDocument? message))
                 return message!;
             if (!Receive() && !WaitReadable(deadline))
-                throw new QmpException($"QEMU behind {_path} did not answer {command} in time");
+                throw new QmpException($"QEMU behind {_path} did not answer {command} in time") { TimedOut = true };
         }
     }
 

@@ -76,6 +76,9 @@ internal sealed class DiskCapture : IDisposable
     /// <summary>Why this method; null: it was asked for, or none was needed.</summary>
     internal string? MethodReason { get; private init; }
 
+    /// <summary>The disks that the storage is to cut while the guest is held.</summary>
+    internal IReadOnlyList<ManifestDisk> Held() => [.. DiskRecords.Of(_disks, [], _results, null, null, _pid).Where(d => d.Note is null)];
+
     /// <summary>Whether every copy has ended, well or not.</summary>
     internal bool IsDone => Volatile.Read(ref _running) == 0;
 
