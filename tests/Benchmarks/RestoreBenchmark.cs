@@ -159,7 +159,6 @@ internal sealed class RestoreBenchmark(string folder, QemuVersion version, RamKi
         await using var target = await VirtualMachine.StartAsync(Machine(memoryMiB) with { Incoming = "defer" });
         var began = Stopwatch.GetTimestamp();
         await target.Qmp.ExecuteAsync("migrate-incoming", new JsonObject { ["uri"] = $"exec:cat {stream}" });
-        // The captured guest was paused, so that there is no RESUME to wait for.
         for (; await target.Qmp.RunStateAsync() == "inmigrate"; await Task.Delay(1))
         {
             if (Stopwatch.GetElapsedTime(began) > Patience)

@@ -9,7 +9,7 @@ internal sealed record RestoreSummary
     /// <summary>How RAM was brought in: <c>stream</c>.</summary>
     public required string Method { get; init; }
 
-    /// <summary>Until the guest ran (or, captured while paused, could).</summary>
+    /// <summary>Until the guest ran (or, started with <c>-S</c>, could).</summary>
     public required long TimeToRunMicroseconds { get; init; }
 
     /// <summary>Until everything was there.</summary>
@@ -30,6 +30,6 @@ internal sealed record RestoreSummary
     /// <summary>The disks that were written.</summary>
     public required IReadOnlyList<string> Disks { get; init; }
 
-    /// <summary>State of the guest now, as QEMU calls it: <c>running</c>, or <c>paused</c> for one that was captured paused.</summary>
+    /// <summary>State of the guest now, as QEMU calls it: <c>running</c>, or <c>paused</c> where QEMU was started with <c>-S</c>.</summary>
     public required string GuestState { get; init; }
 }

@@ -104,7 +104,7 @@ public class DiskRestoreTests
     public async Task A_full_volume_in_the_middle_of_a_disk_leaves_a_guest_that_does_not_run()
     {
         using var snapshot = await DiskSnapshot.TakeAsync(Firmware);
-        using var small = new SmallVolume(Path.Combine(snapshot.Folder, "small"), 8 << 20);
+        using var small = new SmallVolume(Path.Combine(snapshot.Folder, "small"), 4 << 20);
         var (system, _) = OtherImages(snapshot.Folder, "raw", "raw");
         var data = Path.Combine(small.Folder, "data.img");
         using (var file = File.OpenHandle(data, FileMode.CreateNew, FileAccess.Write))

@@ -5,8 +5,8 @@ using Bgsnap.NodeAgent.Store;
 namespace Bgsnap.Linux.Tests.Restore;
 
 /// <summary>
-/// A snapshot of a machine with two disks, <c>system</c> and <c>data</c>. The disks' files are put there by the test, as
-/// docs/snapshot-format.md has them, so that a restore is judged by known content.
+/// A snapshot of a machine with two disks, <c>system</c> and <c>data</c>. The disks' files are put there by the test, in the way that
+/// docs/snapshot-format.md has them and by QEMU's own tool: a restore is judged by itself, not by what capture made of a disk.
 /// </summary>
 internal sealed class DiskSnapshot : IDisposable
 {
@@ -38,7 +38,7 @@ internal sealed class DiskSnapshot : IDisposable
             (made.System, made.Data) = (await File.ReadAllBytesAsync(system), await File.ReadAllBytesAsync(data));
             await using (var source = await VirtualMachine.StartAsync(machine with { ExtraArguments = [.. machine.ExtraArguments, .. Arguments(system, "raw", data, "raw")] }))
             {
-                var result = await AgentProcess.RunAsync(Patience, "capture", "--qmp", source.QmpSocket, "--output", made.Directory, "--compression", compression);
+                var result = await AgentProcess.RunAsync(Patience, "capture", "--qmp", source.QmpSocket, "--output", made.Directory, "--compression", compression, "--disks", "none");
                 Assert.True(result.ExitCode == 0, result.ToString());
             }
 

@@ -26,6 +26,7 @@ public class MemoryRestoreTests
         var truth = await File.ReadAllBytesAsync(await source.DumpMemoryAsync());
         Assert.Contains(truth, b => b != 0);
 
+        // With -S it stays as it was restored.
         await using var target = await VirtualMachine.StartAsync(Waiting(machine, preallocated));
         // Of a firmware only a little of RAM is data. What is there before does not show through: it is in no hole.
         using (var memory = await target.OpenMemoryAsync())
@@ -141,11 +142,12 @@ public class MemoryRestoreTests
         ? machine with
         {
             Incoming = "defer",
+            Paused = true,
             Ram = RamKind.Anonymous,
             Machine = $"{machine.Machine},memory-backend=mem",
             ExtraArguments = ["-object", string.Create(CultureInfo.InvariantCulture, $"memory-backend-memfd,id=mem,size={machine.MemoryMiB}M,share=on,prealloc=on")],
         }
-        : machine with { Incoming = "defer" };
+        : machine with { Incoming = "defer", Paused = true };
 
     private static long SharedKibibytes(int pid) =>
         long.Parse(File.ReadLines($"/proc/{pid}/status").Single(l => l.StartsWith("RssShmem:", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[^2], CultureInfo.InvariantCulture);

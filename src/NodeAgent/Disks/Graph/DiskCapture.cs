@@ -112,7 +112,6 @@ internal sealed class DiskCapture : IDisposable
             (string node, bool canTrim) = _method.Expose(disk);
             work.Enqueue((disk, _nbd!.Export(AgentNames.Export(disk.Number), node, canTrim, connections), canTrim));
         }
-        _nbd!.Unlink();
         _running = Math.Min(Copiers, _copied.Count);
         Thread watch = new(Watch, 256 * 1024) { IsBackground = true, Name = "scratch" };
         _threads.Add(watch);
@@ -190,6 +189,7 @@ internal sealed class DiskCapture : IDisposable
         };
         try
         {
+            _nbd!.Connect(connections);
             _results[disk.Number] = DiskCopy.Run(connections, AgentNames.Export(disk.Number), file, name, hooks, _cancel.Token);
         }
         catch (NbdException e)
