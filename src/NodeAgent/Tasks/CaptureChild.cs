@@ -12,15 +12,16 @@ internal static class CaptureChild
     /// <param name="order">What, where to and how.</param>
     /// <param name="progress">Called for each line of progress.</param>
     /// <param name="cancel">Ends the capture in good order; the guest is freed.</param>
+    /// <param name="word">What releases a guest that is held for VolumeSnapshots.</param>
     /// <exception cref="TaskFailure">It failed.</exception>
-    internal static async Task<SummaryLine> Run(CaptureOrder order, Action<ProgressLine> progress, CancellationToken cancel)
+    internal static async Task<SummaryLine> Run(CaptureOrder order, Action<ProgressLine> progress, CancellationToken cancel, Task<string>? word = null)
     {
         SummaryLine? summary = null;
         await AgentChild.Run(order.Arguments(), "the kernel has set the guest free", (type, line) =>
         {
             if (type == "progress") progress(line.Deserialize(MessagesJson.Default.ProgressLine)!);
             else if (type == "summary") summary = line.Deserialize(MessagesJson.Default.SummaryLine);
-        }, cancel).ConfigureAwait(false);
+        }, cancel, word).ConfigureAwait(false);
         return summary ?? throw new TaskFailure("InternalError", "the capture ended without a summary");
     }
 }

@@ -13,6 +13,9 @@ internal sealed class TaskProgress : IAsyncDisposable
     private readonly Task _telling;
     private State? _latest;
 
+    private readonly SemaphoreSlim _atOnce = new(0);
+    private IReadOnlyList<DiskStatus>? _held;
+
     private sealed record State(double Percent, long Bytes, DateTime? PointInTime);
 
     /// <param name="status">The task's status while it goes on; changed and handed to <paramref name="report"/>.</param>
@@ -26,13 +29,26 @@ internal sealed class TaskProgress : IAsyncDisposable
     /// <summary>What is done; cheap, from any thread.</summary>
     internal void Set(double percent, long bytes, DateTime? pointInTime = null) => Volatile.Write(ref _latest, new State(percent, bytes, pointInTime));
 
+    /// <summary>The guest is held stopped until the operator releases it; told at once.</summary>
+    /// <param name="disks">Its disks, for whom it waits; null: it is not held any more.</param>
+    internal void Hold(IReadOnlyList<DiskStatus>? disks)
+    {
+        // Each line of progress brings the list anew: what is told at once is that the hold begins, or ends.
+        bool wasHeld = Interlocked.Exchange(ref _held, disks) is not null;
+        if (wasHeld != disks is not null) _atOnce.Release();
+    }
+
     private async Task Tell()
     {
         long at = Stopwatch.GetTimestamp(), bytes = 0;
         while (true)
         {
-            await Task.Delay(Every, _ended.Token).ConfigureAwait(false);
+            _ = await _atOnce.WaitAsync(Every, _ended.Token).ConfigureAwait(false);
             if (Volatile.Read(ref _latest) is not { } now) continue;
+            IReadOnlyList<DiskStatus>? held = Volatile.Read(ref _held);
+            // What is left out of a merge patch stays as it was: the end of a hold has to be said.
+            if (held is not null) (_status.Holding, _status.Result) = (true, new CaptureResult { Disks = [.. held] });
+            else if (_status.Holding == true) (_status.Holding, _status.Result) = (false, null);
             _status.Percent = (int)now.Percent;
             _status.Bytes = now.Bytes;
             _status.BytesPerSecond = (long)((now.Bytes - bytes) / Stopwatch.GetElapsedTime(at).TotalSeconds);
@@ -48,5 +64,6 @@ internal sealed class TaskProgress : IAsyncDisposable
         await _ended.CancelAsync().ConfigureAwait(false);
         await _telling.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         _ended.Dispose();
+        _atOnce.Dispose();
     }
 }

@@ -15,8 +15,9 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch)
     /// <param name="running">Its status while it goes on; changed and handed to <paramref name="report"/>.</param>
     /// <param name="report">Tells of progress.</param>
     /// <param name="cancel">Gives it up.</param>
+    /// <param name="released">The word that lets a held guest go on, once the operator gives it.</param>
     /// <exception cref="TaskFailure">It could not be done.</exception>
-    internal async Task<SnapshotTaskStatus> Do(SnapshotTask task, SnapshotTaskStatus running, Func<SnapshotTaskStatus, Task> report, CancellationToken cancel)
+    internal async Task<SnapshotTaskStatus> Do(SnapshotTask task, SnapshotTaskStatus running, Func<SnapshotTaskStatus, Task> report, CancellationToken cancel, Task<string>? released = null)
     {
         await using TaskProgress progress = new(running, report);
         switch (task.Spec.Action)
@@ -43,7 +44,11 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch)
                 GuestAgent = guestAgent is null ? null : OpenIn.PathOf(guestAgent),
                 Scratch = scratch,
             };
-            await CaptureChild.Run(order, p => progress.Set(p.Percent, p.CopiedBytes + p.DiskCopiedBytes, p.PointInTime?.UtcDateTime), cancel).ConfigureAwait(false);
+            await CaptureChild.Run(order, line =>
+            {
+                progress.Set(line.Percent, line.CopiedBytes + line.DiskCopiedBytes, line.PointInTime?.UtcDateTime);
+                progress.Hold(line.HeldDisks is { } disks ? FinishedSnapshot.DisksOf(disks) : null);
+            }, cancel, task.Spec.Capture?.DiskMethod == DiskCaptureMethod.VolumeSnapshot ? released : null).ConfigureAwait(false);
         }
         return Read(claim, task.Spec.Directory) ?? throw new TaskFailure("SnapshotLost", "the capture ended well, but its directory is not on the claim: does somebody else write there?");
     }

@@ -84,7 +84,8 @@ internal sealed class VolumeCuts(IApiClient api)
         VirtualMachineTarget vm = task.Spec.Source!;
         PodClaims claims = PodClaims.Of(await api.Get(Resources.Pods, task.Metadata.NamespaceProperty, vm.PodName, stop).ConfigureAwait(false), vm.Container);
         Dictionary<string, string> claimOf = [];
-        foreach (DiskStatus disk in (task.Status?.Result?.Disks ?? []).Where(d => d.Method == DiskCaptureMethod.VolumeSnapshot))
+        // A note says why a disk is not to be captured.
+        foreach (DiskStatus disk in (task.Status?.Result?.Disks ?? []).Where(d => d.Note is null))
         {
             claimOf[disk.Name ?? ""] = (disk.Path is { } path ? claims.At(path) : null) ?? throw new Hopeless(
                 "DiskNotOnClaim", $"disk {disk.Name} ({disk.Path ?? "no file"}) is on no claim of pod {vm.PodName}: name the others in spec.capture.disks, or take another spec.capture.diskMethod");

@@ -47,8 +47,8 @@ internal sealed class FakeAgents(InMemoryApi api, TimeProvider clock)
     /// <summary>The disks of the VM, of which VolumeSnapshots are made.</summary>
     internal List<DiskStatus> HeldDisks { get; set; } =
     [
-        new DiskStatus { Name = "vda", Method = DiskCaptureMethod.VolumeSnapshot, Path = "/disks/root/disk.img" },
-        new DiskStatus { Name = "vdb", Method = DiskCaptureMethod.VolumeSnapshot, Path = "/dev/data" },
+        new DiskStatus { Name = "vda", Method = DiskCaptureMethod.None, Path = "/disks/root/disk.img" },
+        new DiskStatus { Name = "vdb", Method = DiskCaptureMethod.None, Path = "/dev/data" },
         new DiskStatus { Name = "cd0", Method = DiskCaptureMethod.None, Note = "read-only", Path = "/iso/cloud-init.iso" },
     ];
 

@@ -134,7 +134,7 @@ public sealed class VolumeSnapshotTests
     public async Task A_disk_that_is_on_no_claim_frees_the_guest_at_once_and_is_told()
     {
         await using World world = await VolumeSnapshotThings.World();
-        world.Agents.HeldDisks = [new DiskStatus { Name = "vdc", Method = DiskCaptureMethod.VolumeSnapshot, Path = "/iso/scratch.img" }];
+        world.Agents.HeldDisks = [new DiskStatus { Name = "vdc", Path = "/iso/scratch.img" }];
         await world.Add(VolumeSnapshotThings.Snapshot());
         await Freed(world, "False DiskNotOnClaim: disk vdc (/iso/scratch.img) is on no claim of pod db: name the others in spec.capture.disks");
     }
