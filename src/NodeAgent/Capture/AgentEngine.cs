@@ -58,6 +58,7 @@ internal static class AgentEngine
         time.Mark("prepared");
         progress.Phase = "Protecting";
         Userfaultfd uffd = UserfaultfdSource.Obtain(qmp, qemu.Pid);
+        window.Free = uffd.Dispose;
         try
         {
             time.Mark("userfaultfd");

@@ -18,7 +18,7 @@ internal sealed class HoldGate
     internal void Release(IReadOnlyDictionary<string, string> volumeSnapshots) => _volumeSnapshots = volumeSnapshots;
 
     /// <summary>Waits, with the guest stopped.</summary>
-    /// <param name="since">When the guest was stopped, as <see cref="Clock"/> tells it.</param>
+    /// <param name="since">When the guest was stopped, as <see cref="Clock"/> tells it; 0: it is not known yet.</param>
     /// <param name="maximum">Longest time since then; zero for no limit.</param>
     /// <param name="disks">For whose VolumeSnapshots it waits.</param>
     /// <param name="progress">Shows that we are alive.</param>
@@ -26,6 +26,8 @@ internal sealed class HoldGate
     /// <exception cref="CaptureFailedException">Nobody released it in time.</exception>
     internal void Wait(long since, TimeSpan maximum, IReadOnlyList<ManifestDisk> disks, CaptureProgress progress, CancellationToken cancel)
     {
+        // QEMU, in the middle of its write, may not have told us yet when it stopped the guest.
+        if (since == 0) since = Clock.NowMicroseconds();
         progress.HeldDisks = disks;
         progress.Phase = "Holding";
         while (_volumeSnapshots is null)

@@ -74,6 +74,9 @@ internal sealed unsafe class StopWindow : IDisposable
         _batch.Add("remove-fd", QmpJson.Object(("fdset-id", set)));
     }
 
+    /// <summary>Called first when the window gives up: releases the guest's memory.</summary>
+    internal Action? Free { get; set; }
+
     /// <summary>What QEMU wrote: the content of <c>device-state</c>.</summary>
     internal ReadOnlySpan<byte> DeviceState => _pipe.State;
 
@@ -200,20 +203,40 @@ internal sealed unsafe class StopWindow : IDisposable
         }
     }
 
-    /// <summary>Sets the guest free now: with nobody to read, QEMU's write fails and it goes on to the end of what was sent.</summary>
+    /// <summary>
+    /// Sets the guest free now. What QEMU writes is taken and thrown away; should that not help, nobody reads any more: its write fails, and it goes on to the
+    /// end of what was sent. A write that fails leaves the file open in QEMU (savevm.c does not close it then), so that it is the second choice.
+    /// </summary>
     private void GiveUp()
     {
-        _pipe.Break();
+        // QEMU may wait for a page whose server has ended with what ended us.
+        Free?.Invoke();
         try
         {
-            for (long end = Environment.TickCount64 + 10_000; Environment.TickCount64 < end && !_batch.IsDone; Thread.Sleep(1))
-                _batch.Poll(_qmp);
+            _pipe.Release();
+            if (!Finished(2_000, _pipe.Drain))
+            {
+                _pipe.Break();
+                _ = Finished(10_000, () => { });
+            }
             _mark?.ResumeGuest();
         }
         catch (QmpException)
         {
             // QEMU has ended.
         }
+    }
+
+    private bool Finished(int milliseconds, Action read)
+    {
+        for (long end = Environment.TickCount64 + milliseconds; !_batch.IsDone; Thread.Sleep(1))
+        {
+            if (Environment.TickCount64 > end)
+                return false;
+            _batch.Poll(_qmp);
+            read();
+        }
+        return true;
     }
 
     private bool Stopped()
