@@ -17,6 +17,8 @@ public sealed class ApiClient(HttpClient http, TimeSpan? requestTimeout = null) 
     private static readonly Prometheus.Counter Requests = Prometheus.Metrics.CreateCounter(
         "bgsnap_api_requests_total", "Requests that the API server answered, by HTTP method and status.", "method", "code");
 
+    // As kubectl does: a list of any length takes little memory of the server at a time.
+    private const int Page = 500;
     private readonly TimeSpan _requestTimeout = requestTimeout ?? TimeSpan.FromSeconds(30);
 
     /// <inheritdoc/>
@@ -24,8 +26,27 @@ public sealed class ApiClient(HttpClient http, TimeSpan? requestTimeout = null) 
         Send(HttpMethod.Get, type.Path(ns, name), null, type.Json, stop);
 
     /// <inheritdoc/>
-    public Task<ResourceList<T>> List<T>(ResourceType<T> type, string? ns, string? labels, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta> =>
-        Send(HttpMethod.Get, type.Path(ns) + Query(labels), null, type.ListJson, stop);
+    public async Task<ResourceList<T>> List<T>(ResourceType<T> type, string? ns, string? labels, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta>
+    {
+        ResourceList<T> all = new();
+        string? query = $"limit={Page}";
+        while (true)
+        {
+            try
+            {
+                ResourceList<T> page = await Send(HttpMethod.Get, type.Path(ns) + Query(labels, query), null, type.ListJson, stop).ConfigureAwait(false);
+                all.Metadata = page.Metadata;
+                all.Items.AddRange(page.Items);
+                if (page.Metadata.ContinueProperty is not { Length: > 0 } next) return all;
+                query = $"limit={Page}&continue={Uri.EscapeDataString(next)}";
+            }
+            catch (ApiException e) when (e.Code == 410 && query is not null)
+            {
+                // What was read belongs to a state that the server no longer has. All of it at once, which cannot grow too old.
+                (all, query) = (new(), null);
+            }
+        }
+    }
 
     /// <inheritdoc/>
     public Task<T> Create<T>(ResourceType<T> type, T item, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta> =>

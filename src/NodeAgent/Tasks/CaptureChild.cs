@@ -22,11 +22,12 @@ internal static class CaptureChild
     /// <param name="how">How.</param>
     /// <param name="progress">Called for each line of progress.</param>
     /// <param name="cancel">Ends the capture in good order; the guest is freed.</param>
+    /// <param name="program">The program; null: this one.</param>
     /// <exception cref="TaskFailure">It failed.</exception>
     internal static async Task<SummaryLine> Run(
-        string socket, string containerId, string output, CaptureSpec? how, Action<ProgressLine> progress, CancellationToken cancel)
+        string socket, string containerId, string output, CaptureSpec? how, Action<ProgressLine> progress, CancellationToken cancel, string? program = null)
     {
-        ProcessStartInfo start = new(Environment.ProcessPath ?? "/proc/self/exe") { RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
+        ProcessStartInfo start = new(program ?? Environment.ProcessPath ?? "/proc/self/exe") { RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
         foreach (string a in Arguments(socket, containerId, output, how)) start.ArgumentList.Add(a);
         using Process child = Process.Start(start) ?? throw new TaskFailure("InternalError", "the capturing process could not be started");
         Task<string> complaints = child.StandardError.ReadToEndAsync(CancellationToken.None);

@@ -10,7 +10,9 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Tasks;
 
 /// <summary>What is done for a task.</summary>
-internal sealed class TaskWork(TaskPlaces places)
+/// <param name="places">Opens what tasks name.</param>
+/// <param name="program">The program that captures; null: this one.</param>
+internal sealed class TaskWork(TaskPlaces places, string? program = null)
 {
     private static readonly TimeSpan ReportEvery = TimeSpan.FromSeconds(1);
 
@@ -36,7 +38,7 @@ internal sealed class TaskWork(TaskPlaces places)
             {
                 await CaptureChild.Run(
                     OpenIn.PathOf(socket), container, Path.Join(OpenIn.PathOf(claim), task.Spec.Directory), task.Spec.Capture, p => Volatile.Write(ref latest, p),
-                    cancel).ConfigureAwait(false);
+                    cancel, program).ConfigureAwait(false);
             }
             finally
             {

@@ -21,9 +21,9 @@ public sealed class ApiClientTests
     }
 
     [Theory]
-    [InlineData(null, null, "/apis/bgsnap.io/v1alpha1/snapshottasks")]
-    [InlineData("ns", null, "/apis/bgsnap.io/v1alpha1/namespaces/ns/snapshottasks")]
-    [InlineData(null, "bgsnap.io/node=n-1", "/apis/bgsnap.io/v1alpha1/snapshottasks?labelSelector=bgsnap.io%2Fnode%3Dn-1")]
+    [InlineData(null, null, "/apis/bgsnap.io/v1alpha1/snapshottasks?limit=500")]
+    [InlineData("ns", null, "/apis/bgsnap.io/v1alpha1/namespaces/ns/snapshottasks?limit=500")]
+    [InlineData(null, "bgsnap.io/node=n-1", "/apis/bgsnap.io/v1alpha1/snapshottasks?labelSelector=bgsnap.io%2Fnode%3Dn-1&limit=500")]
     public async Task List_reads_all_that_match(string? ns, string? labels, string path)
     {
         ScriptedHandler server = new(HttpStatusCode.OK, $$"""{"kind":"SnapshotTaskList","metadata":{"resourceVersion":"42"},"items":[{{ATask}}]}""");
