@@ -39,7 +39,7 @@ manifests: ## write the custom resource definitions from src/Crds, for kustomize
 	dotnet run -c Release --project hack/manifests -- config/crd charts/bgsnap/crds
 
 # Each project is run, even when the one before has failed.
-test: ## build everything and run all tests but those on a cluster (test-e2e); root, installs what is missing
+test: ## build everything and run all tests; root, installs what is missing, builds Kubernetes where KUBE_BIN names none
 	rm -rf $(results)
 	$(MAKE) --no-print-directory build guests
 	@failed=; \
@@ -47,6 +47,7 @@ test: ## build everything and run all tests but those on a cluster (test-e2e); r
 		$(MAKE) --no-print-directory test-chart || failed="$$failed test-chart"; \
 		$(MAKE) --no-print-directory test-linux || failed="$$failed test-linux"; \
 		$(MAKE) --no-print-directory test-containers || failed="$$failed test-containers"; \
+		$(MAKE) --no-print-directory test-e2e || failed="$$failed test-e2e"; \
 		test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
 run_tests = dotnet test tests/$(1) -c $(configuration) \
@@ -69,8 +70,13 @@ test-containers: ## capture a QEMU in a Docker container from the host; root, af
 	hack/images test-vm
 	$(call run_tests,Containers.Tests)
 
+# The long steps come first, where they can be seen: Kubernetes (about 20 minutes, once) and the images. Tests that were killed
+# cannot end their cluster.
+cluster := $(or $(CLUSTER),/var/tmp/bgsnap-cluster)
 test-e2e: ## apply, capture, restore and break things on a real cluster; root, after `make build guests`
-	$(call run_tests,E2E.Tests)
+	@test -n "$$KUBE_BIN" || hack/build-kubernetes
+	hack/images
+	@$(call run_tests,E2E.Tests) || { test ! -e $(cluster)/of-the-tests || hack/cluster down; exit 1; }
 
 chart-readme: ## write the table of values into the chart's README
 	table=$$(hack/chart-render charts/bgsnap --values-table) && readme=charts/bgsnap/README.md && \

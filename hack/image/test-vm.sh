@@ -2,11 +2,13 @@
 # Sourced by hack/images: the files of the VM pod. QEMU and what it loads are this machine's own, from
 # Debian's packages; the kernel and the guest are those of the tests (make guests).
 
+install_vm_packages() { install_missing qemu-system-x86 seabios ipxe-qemu gcc libc6-dev; }
+
 # make_vm_context <directory>: the build context of tests/vm-pod/Dockerfile
 make_vm_context() {
     local context=$1 root=$1/rootfs qemu=/usr/bin/qemu-system-x86_64 file
     local deps=${BGSNAP_DEPS:-$repo/out/deps} modules=/usr/lib/x86_64-linux-gnu/qemu
-    install_missing qemu-system-x86 seabios ipxe-qemu gcc libc6-dev
+    install_vm_packages
     for file in "$deps/vmlinuz" "$repo/out/guests/initramfs.cpio"; do
         [[ -s $file ]] || die "$file is missing" "make guests"
     done

@@ -13,7 +13,8 @@ install_missing() {
     fi
     say "installing ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
-    local install=(apt-get install -qq -y --no-install-recommends "${missing[@]}")
+    # Another apt may be at work: a machine that was just started updates itself.
+    local install=(apt-get install -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 "${missing[@]}")
     # Package lists that are absent or old are the usual reason; fetch them only then.
     if ! "${install[@]}" >/dev/null 2>&1; then
         apt-get update -qq || die "apt-get update failed" "check the machine's apt sources and its network"

@@ -20,7 +20,11 @@ public sealed class OutageTests(ClusterFixture cluster)
             await lab.ApplyAsync(Lab.Snapshot(step, more: Slow));
             if (phase.Length > 0)
                 await lab.UntilAsync(step, phase, s => Lab.Phase(s) == phase || Lab.Phase(s) == "Ready");
-            await KillAsync("operator");
+            foreach (var pod in await KillAsync("operator"))
+            {
+                // The kubelet waits longer before each restart of a container, up to 5 min: another pod begins at once.
+                await cluster.Kubectl.RunAsync("-n", ClusterFixture.Namespace, "delete", "pod", pod, "--grace-period=0", "--force");
+            }
             await lab.ReadyAsync(step, TimeSpan.FromSeconds(120));
             await lab.NoHelpersAsync();
         }
@@ -103,32 +107,24 @@ public sealed class OutageTests(ClusterFixture cluster)
     }
 
     // Kills the containers' processes as a crash does; with a holder only the pod whose name begins it.
-    private async Task KillAsync(string component, string? holder = null)
+    private async Task<List<string>> KillAsync(string component, string? holder = null)
+    {
+        List<string> killed = [];
+        foreach (var pod in await PodsAsync(component))
+        {
+            if (holder is not null && !holder.StartsWith(pod, StringComparison.Ordinal))
+                continue;
+            await Processes.KillAsync(cluster.Kubectl, ClusterFixture.Namespace, pod);
+            killed.Add(pod);
+        }
+        Assert.NotEmpty(killed);
+        return killed;
+    }
+
+    private async Task<List<string>> PodsAsync(string component)
     {
         var pods = (JsonArray)(await cluster.Kubectl.GetAsync("-n", ClusterFixture.Namespace, "pods", "-l", $"app.kubernetes.io/component={component}"))["items"]!;
-        foreach (var pod in pods)
-        {
-            var name = pod!["metadata"]!["name"]!.GetValue<string>();
-            if (holder is not null && !holder.StartsWith(name, StringComparison.Ordinal))
-                continue;
-            if (pod["status"]!["containerStatuses"]![0]!["containerID"]?.GetValue<string>() is not { } id)
-                continue;
-            id = id[(id.IndexOf("://", StringComparison.Ordinal) + 3)..];
-            foreach (var directory in Directory.GetDirectories("/proc"))
-            {
-                if (!int.TryParse(Path.GetFileName(directory), out var pid))
-                    continue;
-                try
-                {
-                    if ((await File.ReadAllTextAsync(Path.Join(directory, "cgroup"))).Contains(id, StringComparison.Ordinal))
-                        await Command.RunAsync("kill", ["-KILL", pid.ToString(System.Globalization.CultureInfo.InvariantCulture)]);
-                }
-                catch (IOException)
-                {
-                    // It has ended.
-                }
-            }
-        }
+        return [.. pods.Select(p => p!["metadata"]!["name"]!.GetValue<string>())];
     }
 
     private async Task<string> LeaderAsync(Func<string, bool> wanted) => (await cluster.Kubectl.UntilAsync(

@@ -49,6 +49,32 @@ public sealed class SnapshotTests(ClusterFixture cluster)
         Assert.InRange(await lab.FirstTickAsync("restored"), before, after + 1);
     }
 
+    // Of a memfd the agent reads what QEMU maps, and needs another capability for it than for anonymous memory.
+    [SkippableFact]
+    public async Task A_machine_on_a_shared_memfd_is_captured_and_restored()
+    {
+        string[] memfd = ["-object", "memory-backend-memfd,id=ram,size=256M,share=on", "-machine", "memory-backend=ram"];
+        await using var lab = await Lab.CreateAsync(cluster);
+        var claim = await lab.ClaimAsync();
+        await lab.StartVmAsync("vm", false, memfd);
+        var before = (await lab.TickAsync("vm")).Tick;
+
+        await lab.ApplyAsync(Lab.Snapshot("shared"));
+        var snapshot = await lab.ReadyAsync("shared");
+
+        var after = await lab.CountsAsync("vm");
+        var directory = Path.Join(claim, snapshot["status"]!["directory"]!.GetValue<string>());
+        (await Command.RunAsync(Repository.Agent, ["verify", directory])).Ok();
+        Assert.Equal("Agent", snapshot["status"]!["engine"]!.GetValue<string>());
+        // It was shared memory indeed, and still is mapped by QEMU.
+        Assert.Contains("memfd:memory-backend-memfd (deleted)", await lab.MapsAsync("vm"), StringComparison.Ordinal);
+
+        await lab.StartVmAsync("restored", true, memfd);
+        (await Command.RunAsync(Repository.Agent, ["restore", directory, "--qmp", await lab.SocketAsync("restored")])).Ok();
+        await lab.CountsAsync("restored");
+        Assert.InRange(await lab.FirstTickAsync("restored"), before, after + 1);
+    }
+
     [SkippableFact]
     public async Task A_claim_is_made_from_a_template_with_room_for_the_machine()
     {

@@ -33,7 +33,7 @@ internal sealed class SimulatedNodes(IApiClient api, string ns, int count, TimeS
                 Metadata = new V1ObjectMeta { Name = NodeName(i), Labels = new Dictionary<string, string> { ["bgsnap.io/simulated"] = "true" } },
             }, stop);
             await BeatOnce(i, stop);
-            await api.Create(CoreResources.Pods, new V1Pod
+            await CreatePod(new V1Pod
             {
                 ApiVersion = "v1",
                 Kind = "Pod",
@@ -46,6 +46,23 @@ internal sealed class SimulatedNodes(IApiClient api, string ns, int count, TimeS
                 },
                 Spec = new V1PodSpec { NodeName = NodeName(i), Containers = [new V1Container { Name = "qemu", Image = "none" }] },
             }, stop);
+        }
+    }
+
+    // The namespace's service account is made by a controller, a moment after the namespace.
+    private async Task CreatePod(V1Pod pod, CancellationToken stop)
+    {
+        for (int tries = 100; ; tries--)
+        {
+            try
+            {
+                await api.Create(CoreResources.Pods, pod, stop);
+                return;
+            }
+            catch (ApiException e) when (e.Code == 403 && tries > 0 && e.Message.Contains("serviceaccount", StringComparison.Ordinal))
+            {
+                await Task.Delay(100, stop);
+            }
         }
     }
 
@@ -122,7 +139,10 @@ internal sealed class SimulatedNodes(IApiClient api, string ns, int count, TimeS
             ["capacity"] = new JsonObject { ["cpu"] = "64", ["memory"] = "256Gi", ["pods"] = "1000" },
             ["conditions"] = new JsonArray(new JsonObject
             {
-                ["type"] = "Ready", ["status"] = "True", ["reason"] = "Simulated", ["message"] = "",
+                ["type"] = "Ready",
+                ["status"] = "True",
+                ["reason"] = "Simulated",
+                ["message"] = "",
                 ["lastHeartbeatTime"] = DateTime.UtcNow.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", System.Globalization.CultureInfo.InvariantCulture),
                 ["lastTransitionTime"] = "2026-01-01T00:00:00Z",
             }),

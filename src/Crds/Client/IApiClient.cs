@@ -11,7 +11,7 @@ public interface IApiClient
     /// <summary>Reads one object.</summary>
     Task<T> Get<T>(ResourceType<T> type, string ns, string name, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta>;
 
-    /// <summary>Reads all objects of a namespace, or of all (null), that match a label selector.</summary>
+    /// <summary>Reads all objects of a namespace, or of all (null), that match a label selector, page by page.</summary>
     Task<ResourceList<T>> List<T>(ResourceType<T> type, string? ns, string? labels, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta>;
 
     /// <summary>Makes an object.</summary>

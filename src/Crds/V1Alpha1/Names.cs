@@ -18,6 +18,8 @@ public static class Names
     public const string ContainerAnnotation = "bgsnap.io/container";
     /// <summary>Annotation of a snapshot, <c>"true"</c>: its deletion leaves files behind that cannot be removed.</summary>
     public const string AbandonFilesAnnotation = "bgsnap.io/abandon-files";
+    /// <summary>Annotation of a pod that runs a VM: the path of the QEMU guest agent's socket inside the container, where it has one.</summary>
+    public const string GuestAgentSocketAnnotation = "bgsnap.io/guest-agent-socket";
     /// <summary>Label of a task: the node whose agent is to do it.</summary>
     public const string NodeLabel = "bgsnap.io/node";
     /// <summary>Label of everything made for a snapshot: the snapshot's uid.</summary>

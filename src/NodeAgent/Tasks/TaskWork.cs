@@ -30,6 +30,7 @@ internal sealed class TaskWork(TaskPlaces places, string? program = null)
         (SafeFileHandle socket, string container) = await places.OpenSocket(task.Metadata.NamespaceProperty, vm, cancel).ConfigureAwait(false);
         using (socket)
         {
+            using SafeFileHandle? guestAgent = await places.OpenGuestAgent(task.Metadata.NamespaceProperty, vm, task.Spec.Capture?.Quiesce, cancel).ConfigureAwait(false);
             using IDisposable counted = AgentMetrics.Begin();
             ProgressLine? latest = null;
             using CancellationTokenSource ended = new();
@@ -37,8 +38,8 @@ internal sealed class TaskWork(TaskPlaces places, string? program = null)
             try
             {
                 await CaptureChild.Run(
-                    OpenIn.PathOf(socket), container, Path.Join(OpenIn.PathOf(claim), task.Spec.Directory), task.Spec.Capture, p => Volatile.Write(ref latest, p),
-                    cancel, program).ConfigureAwait(false);
+                    OpenIn.PathOf(socket), container, Path.Join(OpenIn.PathOf(claim), task.Spec.Directory), task.Spec.Capture,
+                    guestAgent is null ? null : OpenIn.PathOf(guestAgent), p => Volatile.Write(ref latest, p), cancel, program).ConfigureAwait(false);
             }
             finally
             {

@@ -90,24 +90,17 @@ internal sealed class SnapshotReconciler(
         // 4. The claim.
         status.ClaimName = await FindOrMakeClaim(snapshot, vm, stop).ConfigureAwait(false);
 
-        // 5. A place on the node.
+        // 5. A place on the node. Who has a carrier that does not come up needs none: in the queue it would only be called in vain, and
+        // two of them would drive each other out of their place for as long as both wait.
+        if (store.FindCarrier(snapshot, TaskAction.Capture) is { } early) await ThrowIfInTrouble(key, early, status.ClaimName, vm.NodeName, stop).ConfigureAwait(false);
         int place = queue.Enter(vm.NodeName, key, snapshot.Metadata.CreationTimestamp ?? DateTime.MinValue);
         if (place > 0)
             throw new Waiting("Queued", $"number {place} in the queue of node {vm.NodeName}, which captures {options.MaxConcurrentCaptures} at a time") { Phase = SnapshotPhase.Queued, Again = TimeSpan.FromSeconds(30) };
 
         // 6. The claim on that node.
         PodSummary carrier = await store.FindOrMakeCarrier(snapshot, TaskAction.Capture, status.ClaimName, vm.NodeName, stop).ConfigureAwait(false);
-        try
-        {
-            CarrierState.ThrowUnlessRunning(carrier, status.ClaimName, vm.NodeName);
-        }
-        catch (Waiting wait) when (wait.Reason != CarrierState.Starting)
-        {
-            // A claim that cannot come must not keep others of this node waiting.
-            queue.Leave(key);
-            if (wait.Reason == CarrierState.Ended) await store.RemoveEnded(carrier, clock.GetUtcNow(), stop).ConfigureAwait(false);
-            throw;
-        }
+        await ThrowIfInTrouble(key, carrier, status.ClaimName, vm.NodeName, stop).ConfigureAwait(false);
+        CarrierState.ThrowUnlessRunning(carrier, status.ClaimName, vm.NodeName);
 
         // 7. The order to the agent. It is noted first: should our copy be old, since another leads by now, the note is refused and
         // nothing is ordered; and once there may be files it is known where.
@@ -116,6 +109,15 @@ internal sealed class SnapshotReconciler(
         await Save(key, snapshot, status, stop).ConfigureAwait(false);
         await store.MakeTask(snapshot, TaskOf.Capture(snapshot, vm, carrier), stop).ConfigureAwait(false);
         return Earliest(options.AgentSilence, Left(snapshot));
+    }
+
+    // A claim that cannot come must not keep others of this node waiting.
+    private async Task ThrowIfInTrouble(ObjectKey key, PodSummary carrier, string claim, string node, CancellationToken stop)
+    {
+        if (CarrierState.Hindrance(carrier, claim, node) is not { } wait || wait.Reason == CarrierState.Starting) return;
+        queue.Leave(key);
+        if (wait.Reason == CarrierState.Ended) await store.RemoveEnded(carrier, clock.GetUtcNow(), stop).ConfigureAwait(false);
+        throw wait;
     }
 
     private static string Told(string node) => $"the agent on node {node} was told";

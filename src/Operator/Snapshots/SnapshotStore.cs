@@ -66,12 +66,15 @@ internal sealed class SnapshotStore(
     public async Task Cancel(SnapshotTask task, CancellationToken stop) => tasks.Learn(await api.MergePatch(
         Resources.Tasks, task.Metadata.NamespaceProperty, task.Metadata.Name, null, new JsonObject { ["spec"] = new JsonObject { ["cancel"] = true } }, stop).ConfigureAwait(false));
 
+    /// <summary>The carrier pod as far as it is known, or null; one that is going away is none.</summary>
+    public PodSummary? FindCarrier(VMBackgroundSnapshot snapshot, string action) =>
+        carriers.Find(new ObjectKey(snapshot.Metadata.NamespaceProperty, Naming.Carrier(snapshot, action))) is { Metadata.DeletionTimestamp: null } known ? known : null;
+
     /// <summary>The carrier pod, made when it is not there.</summary>
     public async Task<PodSummary> FindOrMakeCarrier(VMBackgroundSnapshot snapshot, string action, string claim, string? node, CancellationToken stop)
     {
         ObjectKey key = new(snapshot.Metadata.NamespaceProperty, Naming.Carrier(snapshot, action));
-        PodSummary? known = carriers.Find(key);
-        if (known is not null && known.Metadata.DeletionTimestamp is null) return known;
+        if (FindCarrier(snapshot, action) is { } known) return known;
         V1Pod pod = CarrierPod.Build(snapshot, action, claim, node, options);
         try
         {

@@ -33,6 +33,33 @@ public sealed class ApiClientTests
     }
 
     [Fact]
+    public async Task List_reads_on_until_the_last_page()
+    {
+        List<string> asked = [];
+        ScriptedHandler server = new((request, _) =>
+        {
+            asked.Add(request.RequestUri!.Query);
+            string more = asked.Count < 3 ? $$""","continue":"a+{{asked.Count}}","remainingItemCount":9""" : "";
+            return Task.FromResult(new HttpResponseMessage(HttpStatusCode.OK) { Content = new StringContent($$"""{"metadata":{"resourceVersion":"42"{{more}}},"items":[{{ATask.Replace("\"t\"", $"\"t-{asked.Count}\"", StringComparison.Ordinal)}}]}""") });
+        });
+        ResourceList<SnapshotTask> list = await server.Client.List(Resources.Tasks, null, null, default);
+        Assert.Equal(["?limit=500", "?limit=500&continue=a%2B1", "?limit=500&continue=a%2B2"], asked);
+        Assert.Equal(["t-1", "t-2", "t-3"], list.Items.Select(i => i.Metadata.Name));
+        Assert.Equal("42", list.Metadata.ResourceVersion);
+    }
+
+    [Fact]
+    public async Task A_page_that_is_too_old_is_an_error_and_not_half_a_list()
+    {
+        int asked = 0;
+        ScriptedHandler server = new((_, _) => Task.FromResult(asked++ == 0
+            ? new HttpResponseMessage(HttpStatusCode.OK) { Content = new StringContent("""{"metadata":{"resourceVersion":"42","continue":"x"},"items":[]}""") }
+            : new HttpResponseMessage(HttpStatusCode.Gone) { Content = new StringContent("""{"kind":"Status","code":410,"reason":"Expired","message":"too old"}""") }));
+        ApiException e = await Assert.ThrowsAsync<ApiException>(() => server.Client.List(Resources.Tasks, null, null, default));
+        Assert.Equal(410, e.Code);
+    }
+
+    [Fact]
     public async Task Kinds_of_the_core_have_the_short_path()
     {
         ScriptedHandler server = new(HttpStatusCode.OK, """{"metadata":{"name":"p"},"status":{"phase":"Running"}}""");

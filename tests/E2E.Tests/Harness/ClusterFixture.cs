@@ -5,14 +5,13 @@ namespace Bgsnap.E2E.Tests.Harness;
 public sealed class RealCluster : ICollectionFixture<ClusterFixture>;
 
 /// <summary>
-/// A real single-node cluster with bgsnap installed from its own images and manifests. BGSNAP_E2E_KUBECONFIG names a cluster
+/// A real single-node cluster with bgsnap installed from its own images by its Helm chart, with default values. BGSNAP_E2E_KUBECONFIG names a cluster
 /// that is up with everything installed, for working at the tests; it is left as it is.
 /// </summary>
 public sealed class ClusterFixture : IAsyncLifetime
 {
     private static readonly TimeSpan UpLimit = TimeSpan.FromMinutes(45);
     private static readonly TimeSpan ImagesLimit = TimeSpan.FromMinutes(20);
-    private bool _ours;
 
     public const string Namespace = "bgsnap-system";
 
@@ -20,6 +19,9 @@ public sealed class ClusterFixture : IAsyncLifetime
     public static string State => Environment.GetEnvironmentVariable("CLUSTER") ?? "/var/tmp/bgsnap-cluster";
 
     public Kubectl Kubectl { get; private set; } = null!;
+
+    /// <summary>Whether cluster and installation are ours to change.</summary>
+    public bool IsOurs { get; private set; }
 
     /// <summary>Why there is no cluster, or null.</summary>
     public string? Missing { get; private set; }
@@ -36,20 +38,21 @@ public sealed class ClusterFixture : IAsyncLifetime
             Missing = "a cluster needs root";
             return;
         }
-        _ours = true;
+        IsOurs = true;
         await ScriptAsync("hack/cluster", UpLimit, "up");
+        // By this the Makefile knows whose it is, should these tests be killed.
+        await File.WriteAllTextAsync(Path.Join(State, "of-the-tests"), "");
         Kubectl = new Kubectl(Path.Join(State, "pki", "admin.kubeconfig"));
         await ScriptAsync("hack/images", ImagesLimit);
         await ScriptAsync("hack/cluster", UpLimit, ["load-image", .. Directory.GetFiles(Path.Join(Repository.Root, "out", "images"), "*.tar")]);
         await ScriptAsync("hack/cluster", UpLimit, ["crds", .. Directory.GetFiles(Path.Join(Repository.Root, "config", "crd"), "bgsnap.io_*.yaml")]);
-        foreach (var directory in (string[])["rbac", "manager"])
-            await Kubectl.RunAsync("apply", "-k", Path.Join(Repository.Root, "config", directory));
-        await InstalledAsync();
+        await Kubectl.RunAsync("create", "namespace", Namespace);
+        await ApplyChartAsync();
     }
 
     public async Task DisposeAsync()
     {
-        if (_ours)
+        if (IsOurs)
             await ScriptAsync("hack/cluster", TimeSpan.FromMinutes(3), "down");
     }
 
@@ -64,6 +67,44 @@ public sealed class ClusterFixture : IAsyncLifetime
     {
         await Kubectl.RunAsync("-n", Namespace, "rollout", "status", "deployment/bgsnap-operator", "--timeout=120s");
         await Kubectl.RunAsync("-n", Namespace, "rollout", "status", "daemonset/bgsnap-agent", "--timeout=120s");
+    }
+
+    /// <summary>Installs the chart with its default values and waits until it works.</summary>
+    public async Task ApplyChartAsync()
+    {
+        await Kubectl.ApplyAsync(await RenderedAsync(), "-n", Namespace);
+        await InstalledAsync();
+    }
+
+    public async Task RemoveChartAsync() => (await Kubectl.TryAsync(await RenderedAsync(), "-n", Namespace, "delete", "-f", "-")).Ok();
+
+    /// <summary>Installs config/ as `kubectl apply -k config/legacy` does, which this kubectl is too old for: directory by directory.</summary>
+    public async Task ApplyKustomizationAsync()
+    {
+        foreach (var directory in Kustomizations)
+            await Kubectl.RunAsync("apply", "-k", directory);
+        await InstalledAsync();
+    }
+
+    /// <summary>Removes what <see cref="ApplyKustomizationAsync"/> made, the namespace aside: others use it.</summary>
+    public async Task RemoveKustomizationAsync()
+    {
+        foreach (var directory in Kustomizations.Reverse())
+        {
+            var objects = await Kubectl.RunAsync("kustomize", directory);
+            var without = objects.Split("\n---\n").Where(o => !o.Contains("kind: Namespace\n", StringComparison.Ordinal));
+            (await Kubectl.TryAsync(string.Join("\n---\n", without), "delete", "--ignore-not-found", "-f", "-")).Ok();
+        }
+    }
+
+    private static string[] Kustomizations => [.. ((string[])["rbac", "manager"]).Select(d => Path.Join(Repository.Root, "config", d))];
+
+    private async Task<string> RenderedAsync()
+    {
+        var server = System.Text.Json.Nodes.JsonNode.Parse(await Kubectl.RunAsync("version", "--output=json"))!["serverVersion"]!;
+        var version = server["gitVersion"]!.GetValue<string>().TrimStart('v');
+        return (await Command.RunAsync(
+            Path.Join(Repository.Root, "hack/chart-render"), [Path.Join(Repository.Root, "charts/bgsnap"), "--namespace", Namespace, "--kube-version", version], null, TimeSpan.FromMinutes(5))).Ok();
     }
 
     public Task<string> LogsAsync(string component) =>

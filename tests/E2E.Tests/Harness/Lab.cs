@@ -71,13 +71,18 @@ public sealed partial class Lab : IAsyncDisposable
         return directory;
     }
 
-    /// <summary>Starts a VM in a pod and waits until its guest counts.</summary>
-    public async Task StartVmAsync(string name = "vm", bool incoming = false)
+    /// <summary>Starts a VM in a pod and waits until its guest counts, or with incoming until the pod runs.</summary>
+    /// <param name="name">Name of the pod.</param>
+    /// <param name="incoming">It waits for a snapshot.</param>
+    /// <param name="arguments">More words of QEMU's command line.</param>
+    public async Task StartVmAsync(string name = "vm", bool incoming = false, params string[] arguments)
     {
         var yaml = await File.ReadAllTextAsync(Path.Join(Repository.Root, "docs", "examples", "vm-pod.yaml"));
         yaml = yaml.Replace("name: vm\n", $"name: {name}\n", StringComparison.Ordinal);
         if (incoming)
             yaml = yaml.Replace("          value: 256M\n", "          value: 256M\n        - name: VM_INCOMING\n          value: defer\n", StringComparison.Ordinal);
+        if (arguments.Length > 0)
+            yaml = yaml.Replace("      imagePullPolicy:", $"      args: [{string.Join(", ", arguments.Select(a => $"\"{a}\""))}]\n      imagePullPolicy:", StringComparison.Ordinal);
         await _kubectl.ApplyAsync(yaml, "-n", Name);
         await _kubectl.RunAsync("-n", Name, "wait", "--for=condition=Ready", $"pod/{name}", "--timeout=60s");
         if (!incoming)
@@ -158,11 +163,18 @@ public sealed partial class Lab : IAsyncDisposable
     public async Task<string> SocketAsync(string vm)
     {
         var uid = (await _kubectl.GetAsync("-n", Name, "pod", vm))["metadata"]!["uid"]!.GetValue<string>();
-        var socket = Path.Join(ClusterFixture.State, $"kubelet/pods/{uid}/volumes/kubernetes.io~empty-dir/run/qmp.sock");
+        // By a short name: the kernel takes paths of sockets of up to 107 characters.
+        var directory = Path.Join(Files, $"run-of-{vm}");
+        Directory.CreateDirectory(Files);
+        Directory.CreateSymbolicLink(directory, Path.Join(ClusterFixture.State, $"kubelet/pods/{uid}/volumes/kubernetes.io~empty-dir/run"));
+        var socket = Path.Join(directory, "qmp.sock");
         for (var end = DateTime.UtcNow + Soon; !File.Exists(socket); await Task.Delay(100))
             Assert.True(DateTime.UtcNow < end, $"{vm} has no {socket}");
         return socket;
     }
+
+    /// <summary>What QEMU in a VM pod maps, as /proc/PID/maps tells it.</summary>
+    public async Task<string> MapsAsync(string vm) => await File.ReadAllTextAsync($"/proc/{(await Processes.OfPodAsync(_kubectl, Name, vm))[0]}/maps");
 
     /// <summary>No task and no carrier is left.</summary>
     public async Task NoHelpersAsync()

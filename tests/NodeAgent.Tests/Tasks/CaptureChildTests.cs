@@ -109,5 +109,5 @@ public sealed class CaptureChildTests : IDisposable
     private Task<SummaryLine> Run() => Run(default);
 
     private Task<SummaryLine> Run(CancellationToken cancel) => CaptureChild.Run(
-        "/run/q", "c0ffee", "/claim/snap", null, p => { lock (_progress) _progress.Add(p); }, cancel, _node.Program);
+        "/run/q", "c0ffee", "/claim/snap", null, null, p => { lock (_progress) _progress.Add(p); }, cancel, _node.Program);
 }

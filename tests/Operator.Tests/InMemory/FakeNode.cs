@@ -13,6 +13,9 @@ internal sealed class FakeNode(InMemoryApi api)
     /// <summary>Why carriers cannot be scheduled; null: they can.</summary>
     internal string? Unschedulable { get; set; }
 
+    /// <summary>Which carriers that is about, by name.</summary>
+    internal Func<string, bool> UnschedulableAre { get; set; } = _ => true;
+
     /// <summary>What carriers wait for instead of running.</summary>
     internal (string Reason, string Message)? Stuck { get; set; }
 
@@ -35,7 +38,7 @@ internal sealed class FakeNode(InMemoryApi api)
         }
         if (pod.Metadata.Labels?.ContainsKey(Names.ManagedByLabel) != true || pod.Status?.Phase is "Running" or "Failed") return;
         JsonObject status;
-        if (Unschedulable is { } why)
+        if (Unschedulable is { } why && UnschedulableAre(name))
         {
             status = new JsonObject { ["phase"] = "Pending", ["conditions"] = new JsonArray(new JsonObject { ["type"] = "PodScheduled", ["status"] = "False", ["reason"] = "Unschedulable", ["message"] = why }) };
         }

@@ -24,6 +24,34 @@ public sealed class CarrierTests
         await world.UntilPhase("a", SnapshotPhase.Ready);
     }
 
+    // Else they would take their place from each other for as long as they wait, with an event each time.
+    [Fact]
+    public async Task Several_that_cannot_be_scheduled_say_so_once_whoever_is_at_work_beside_them()
+    {
+        await using World world = await Things.WithVm();
+        world.Node.Unschedulable = "0/1 nodes are available: 1 node(s) had volume node affinity conflict.";
+        world.Node.UnschedulableAre = pod => !pod.StartsWith("works", StringComparison.Ordinal);
+        await world.Add(Things.Snapshot("a"));
+        await world.Add(Things.Snapshot("b"));
+        await world.Steps(5);
+        world.Agents.Slow = true;
+        await world.Add(Things.Snapshot("works"));
+        await world.Until(() => world.Agents.Begun.Count == 1, "another is under way");
+        List<string> events = [.. world.Events("a"), .. world.Events("b")];
+        await world.Steps(120);
+        Assert.Equal(events, world.Events("a").Concat(world.Events("b")));
+        Assert.All((string[])["a", "b"], s => Assert.StartsWith("False CarrierUnschedulable", world.Condition(s, ConditionTypes.Ready), StringComparison.Ordinal));
+
+        // Can they be scheduled, they stand in the queue as all others, and no two are at work at once.
+        world.Node.Unschedulable = null;
+        await world.Steps(20);
+        Assert.All((string[])["a", "b"], s => Assert.Equal(SnapshotPhase.Queued, world.Snapshot(s).Status!.Phase));
+        world.Agents.Slow = false;
+        await world.UntilPhase("a", SnapshotPhase.Ready);
+        await world.UntilPhase("b", SnapshotPhase.Ready);
+        Assert.Equal(1, world.Agents.MostAtOnce);
+    }
+
     [Fact]
     public async Task One_that_does_not_start_says_why()
     {

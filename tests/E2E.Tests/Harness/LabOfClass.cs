@@ -1,0 +1,20 @@
+namespace Bgsnap.E2E.Tests.Harness;
+
+/// <summary>One lab for all tests of a class, where none of them is in another's way.</summary>
+public sealed class LabOfClass(ClusterFixture cluster) : IAsyncLifetime
+{
+    /// <summary>The lab; tests ask <see cref="ClusterFixture.Need"/> first.</summary>
+    public Lab Lab { get; private set; } = null!;
+
+    public async Task InitializeAsync()
+    {
+        if (cluster.Missing is null)
+            Lab = await Lab.CreateAsync(cluster);
+    }
+
+    public async Task DisposeAsync()
+    {
+        if (Lab is not null)
+            await Lab.DisposeAsync();
+    }
+}

@@ -1,0 +1,32 @@
+using Bgsnap.E2E.Tests.Harness;
+
+namespace Bgsnap.E2E.Tests;
+
+/// <summary>The other tests run on what the chart installs. Here config/ does, for kustomize, and a snapshot becomes Ready all the same.</summary>
+[Collection(nameof(RealCluster))]
+public sealed class InstallTests(ClusterFixture cluster)
+{
+    [SkippableFact]
+    public async Task What_kustomize_installs_takes_snapshots_too()
+    {
+        cluster.Need();
+        Skip.IfNot(cluster.IsOurs, "bgsnap was installed by somebody else");
+        await cluster.RemoveChartAsync();
+        try
+        {
+            await cluster.ApplyKustomizationAsync();
+            await using var lab = await Lab.CreateAsync(cluster);
+            await lab.ClaimAsync();
+            await lab.StartVmAsync();
+            await lab.ApplyAsync(Lab.Snapshot("kustomized"));
+            await lab.ReadyAsync("kustomized");
+            await lab.NoHelpersAsync();
+            await lab.CountsAsync("vm");
+        }
+        finally
+        {
+            await cluster.RemoveKustomizationAsync();
+            await cluster.ApplyChartAsync();
+        }
+    }
+}
