@@ -5,9 +5,13 @@ namespace Bgsnap.E2E.Tests;
 
 /// <summary>Operator, agent and API server may go at any moment: the guest runs on, and the truth arrives.</summary>
 [Collection(nameof(RealCluster))]
-public sealed class OutageTests(ClusterFixture cluster)
+public sealed class OutageTests(ClusterFixture cluster) : IAsyncLifetime
 {
     private const string Slow = "capture: { bandwidthLimit: 8Mi }";
+
+    public Task InitializeAsync() => cluster.TidiedAsync();
+
+    public Task DisposeAsync() => Task.CompletedTask;
 
     [SkippableFact]
     public async Task An_operator_killed_at_each_step_goes_on_where_it_was()

@@ -13,11 +13,12 @@ public sealed partial class Lab : IAsyncDisposable
     public const string Root = "/var/tmp/bgsnap-e2e";
 
     private static int _number;
+    private readonly ClusterFixture _cluster;
     private readonly Kubectl _kubectl;
     private readonly List<string> _volumes = [];
     private readonly List<string> _mounts = [];
 
-    private Lab(Kubectl kubectl, string name) => (_kubectl, Name, Files) = (kubectl, name, Path.Join(Root, name));
+    private Lab(ClusterFixture cluster, string name) => (_cluster, _kubectl, Name, Files) = (cluster, cluster.Kubectl, name, Path.Join(Root, name));
 
     /// <summary>The namespace.</summary>
     public string Name { get; }
@@ -28,7 +29,7 @@ public sealed partial class Lab : IAsyncDisposable
     public static async Task<Lab> CreateAsync(ClusterFixture cluster)
     {
         cluster.Need();
-        var lab = new Lab(cluster.Kubectl, $"e2e-{Environment.ProcessId}-{Interlocked.Increment(ref _number)}");
+        var lab = new Lab(cluster, $"e2e-{Environment.ProcessId}-{Interlocked.Increment(ref _number)}");
         await cluster.Kubectl.RunAsync("create", "namespace", lab.Name);
         return lab;
     }
@@ -183,7 +184,9 @@ public sealed partial class Lab : IAsyncDisposable
         await _kubectl.GoneAsync(Soon, "-n", Name, "pods", "-l", "app.kubernetes.io/managed-by=bgsnap");
     }
 
-    public async ValueTask DisposeAsync()
+    public async ValueTask DisposeAsync() => await _cluster.TidyAsync(RemoveAsync);
+
+    private async Task RemoveAsync()
     {
         foreach (var name in (string[])["vmbgs", "pods"])
             await _kubectl.TryAsync(null, "-n", Name, "delete", name, "--all", "--wait=false", "--grace-period=1");
