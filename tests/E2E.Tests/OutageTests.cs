@@ -29,7 +29,7 @@ public sealed class OutageTests(ClusterFixture cluster) : IAsyncLifetime
                 // The kubelet waits longer before each restart of a container, up to 5 min: another pod begins at once.
                 await cluster.Kubectl.RunAsync("-n", ClusterFixture.Namespace, "delete", "pod", pod, "--grace-period=0", "--force");
             }
-            await lab.ReadyAsync(step, TimeSpan.FromSeconds(120));
+            await lab.ReadyAsync(step, TimeSpan.FromSeconds(180));
             await lab.NoHelpersAsync();
         }
         Assert.Equal(4, Directory.GetDirectories(Path.Join(lab.Files, "snapshots")).Length);
@@ -53,7 +53,7 @@ public sealed class OutageTests(ClusterFixture cluster) : IAsyncLifetime
         await lab.ApplyAsync(Lab.Snapshot("killed", more: Slow));
         await lab.UntilAsync("killed", "a cut", s => s["status"]?["pointInTime"] is not null);
         await KillAsync("agent");
-        await lab.FailedAsync("killed", "AgentRestarted", TimeSpan.FromSeconds(120));
+        await lab.FailedAsync("killed", "AgentRestarted", TimeSpan.FromSeconds(180));
         await lab.CountsAsync("vm");
         Assert.Empty(Directory.GetFileSystemEntries(claim));
 
@@ -79,7 +79,7 @@ public sealed class OutageTests(ClusterFixture cluster) : IAsyncLifetime
         {
             await ClusterFixture.ScriptAsync("hack/cluster", TimeSpan.FromMinutes(1), "start-apiserver");
         }
-        var snapshot = await lab.ReadyAsync("outage", TimeSpan.FromSeconds(120));
+        var snapshot = await lab.ReadyAsync("outage", TimeSpan.FromSeconds(180));
         (await Command.RunAsync(Repository.Agent, ["verify", Path.Join(claim, snapshot["status"]!["directory"]!.GetValue<string>())])).Ok();
         await lab.CountsAsync("vm");
         await cluster.InstalledAsync();
