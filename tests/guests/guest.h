@@ -26,6 +26,10 @@
 #define TAIL (WORDS - 1)
 #define MAGIC 0x47505041534e4742ull /* "BGSNAPPG" */
 #define MAX_WRITERS 64
+#define MAX_DISKS 8
+#define RECORD_MAGIC 0x435250414e534742ull /* "BGSNAPRC" */
+#define DISK_MAGIC 0x4b4450414e534742ull /* "BGSNAPDK" */
+#define FILE_MAGIC 0x4c4650414e534742ull /* "BGSNAPFL" */
 
 typedef struct {
     uint64_t *base;
@@ -35,6 +39,19 @@ typedef struct {
     _Atomic uint64_t checked;
     _Atomic uint64_t max_gap; /* in TSC ticks, since the reporter last took it */
 } writer;
+
+/* What memory knows of the disks: the only page whose first word is RECORD_MAGIC and whose last word is its complement. */
+typedef struct {
+    uint64_t magic;
+    uint32_t kind; /* RECORD_DISK or RECORD_EXT4 */
+    uint32_t disks, slots, stride_kib;
+    _Atomic uint64_t issued;
+    _Atomic uint64_t acknowledged;
+    uint64_t unused[WORDS - 6];
+    uint64_t end_magic;
+} record;
+enum { RECORD_DISK = 1, RECORD_EXT4 = 2 };
+_Static_assert(sizeof(record) == PAGE, "a record is a page");
 
 typedef struct {
     uint32_t id, pages;
@@ -58,6 +75,23 @@ void *count(void *argument);
 void *write_at_rate(void *argument);
 void *check_only(void *argument);
 void report_latencies(uint64_t second);
+void note_latency(writer *w, uint64_t ticks);
+
+/* devices.c: loads drivers and waits for that many disks that can be written to */
+void find_disks(unsigned wanted, char paths[MAX_DISKS][32]);
+bool find_channel(const char *name, char path[64]);
+
+/* disk.c */
+uint64_t checksum(const uint64_t *words, unsigned count);
+record *make_record(uint32_t kind);
+void prepare_disks(writer *w);
+void *write_disks(void *argument);
+uint64_t last_acknowledged(void);
+
+/* files.c */
+void prepare_files(void);
+void *write_files(void *argument);
+uint64_t last_file(void);
 
 static inline uint64_t tsc(void)
 {

@@ -12,8 +12,12 @@
  *   bgsnap.mode=bench     the same with random filler, and a line every second
  *   bgsnap.mode=rate      one writer at bgsnap.rate=20000 writes a second, with latencies
  *   bgsnap.mode=idle      fills its memory, then only checks it
+ *   bgsnap.mode=disk      one thread writes the same number to memory and to bgsnap.disks=1 disks (see disk.c), with
+ *                         bgsnap.slots=128 slots bgsnap.stride=64 KiB apart; latencies of its writes each second
+ *   bgsnap.mode=ext4      one thread writes bgsnap.files=32 files of the first disk (see files.c); bgsnap.agent=1: and qemu-ga
+ *   bgsnap.pause=0        microseconds between two writes of these two modes
  *   bgsnap.mib=64         arena of each writer, in MiB
- *   bgsnap.writers=1      number of writers, pinned round robin over the vCPUs
+ *   bgsnap.writers=1      number of writers, pinned round robin over the vCPUs; with a disk they come besides, and 0 is a number
  *   bgsnap.fill=zero      zero or random: what a page holds besides its header
  *   bgsnap.order=seq      seq or random: how the order of writing lies in memory
  *   bgsnap.huge=0         1: arenas in transparent huge pages (inside the guest)
@@ -24,7 +28,8 @@
  *   guest=linux mode=... writers=... pages=... vcpus=...     once, before memory is filled
  *   ready=1 fill_ms=...                                      once, then counting begins
  *   tick=N writes=T delta=D corrupt=C checked=F maxstall_us=U
- *   rate=N p50_us=... p99_us=... max_us=... count=... skipped=...      each second, mode=rate
+ *                   with a disk T, D and U are those of its writer, and the line ends in disk=N, the number acknowledged last
+ *   rate=N p50_us=... p99_us=... max_us=... count=... skipped=...      each second, modes rate, disk and ext4
  *
  * Any byte that arrives on ttyS0 makes the next line come at once.
  *
@@ -54,6 +59,8 @@
 
 static writer writers[MAX_WRITERS];
 static unsigned writer_count = 1;
+static writer disk_writer;
+static bool with_disk;
 double ticks_per_us = 1000;
 
 static uint64_t now_us(void)
@@ -144,9 +151,17 @@ static void report(uint64_t tick)
         uint64_t longest = atomic_exchange(&writers[i].max_gap, 0);
         gap = longest > gap ? longest : gap;
     }
-    say("tick=%llu writes=%llu delta=%llu corrupt=%llu checked=%llu maxstall_us=%llu", (unsigned long long)tick,
+    char disk[32] = "";
+    if (with_disk) {
+        writes = atomic_load(&disk_writer.writes);
+        corrupt += atomic_load(&disk_writer.corrupt);
+        checked += atomic_load(&disk_writer.checked);
+        gap = atomic_exchange(&disk_writer.max_gap, 0);
+        snprintf(disk, sizeof disk, " disk=%llu", (unsigned long long)(last_acknowledged() + last_file()));
+    }
+    say("tick=%llu writes=%llu delta=%llu corrupt=%llu checked=%llu maxstall_us=%llu%s", (unsigned long long)tick,
         (unsigned long long)writes, (unsigned long long)(writes - before), (unsigned long long)corrupt,
-        (unsigned long long)checked, (unsigned long long)((double)gap / ticks_per_us));
+        (unsigned long long)checked, (unsigned long long)((double)gap / ticks_per_us), disk);
     before = writes;
 }
 
@@ -214,11 +229,13 @@ int main(void)
     mlockall(MCL_FUTURE | MCL_ONFAULT);
     char mode[16];
     snprintf(mode, sizeof mode, "%s", option("mode", "count"));
+    bool disk = strcmp(mode, "disk") == 0, ext4 = strcmp(mode, "ext4") == 0;
     bool bench = strcmp(mode, "bench") == 0, rate = strcmp(mode, "rate") == 0, idle = strcmp(mode, "idle") == 0;
-    if (!bench && !rate && !idle && strcmp(mode, "count") != 0)
+    with_disk = disk || ext4;
+    if (!bench && !rate && !idle && !with_disk && strcmp(mode, "count") != 0)
         die("unknown-mode");
-    writer_count = rate ? 1 : (unsigned)number("writers", 1);
-    if (writer_count < 1 || writer_count > MAX_WRITERS)
+    writer_count = rate ? 1 : (unsigned)number("writers", with_disk ? 0 : 1);
+    if ((writer_count < 1 && !with_disk) || writer_count > MAX_WRITERS)
         die("bad-number-of-writers");
     bool random_fill = strcmp(option("fill", bench || idle ? "random" : "zero"), "random") == 0;
     bool random_order = strcmp(option("order", rate ? "random" : "seq"), "random") == 0;
@@ -239,9 +256,16 @@ int main(void)
         make_arena(&writers[i], &(arena_options){i, pages, random_fill, random_order, huge_pages});
     uint64_t began = now_us();
     run_all(fill, true);
+    if (disk)
+        prepare_disks(&disk_writer);
+    else if (ext4)
+        prepare_files();
     say("ready=1 fill_ms=%llu uptime_ms=%llu", (unsigned long long)((now_us() - began) / 1000),
         (unsigned long long)(now_us() / 1000));
     run_all(idle ? check_only : rate ? write_at_rate : count, false);
+    pthread_t disk_thread;
+    if (with_disk && pthread_create(&disk_thread, NULL, disk ? write_disks : write_files, &disk_writer) != 0)
+        die("pthread_create");
 
     /* The reports come in time, however busy the vCPUs are. */
     struct sched_param first = {.sched_priority = 1};
@@ -250,7 +274,7 @@ int main(void)
     for (uint64_t tick = 1;; tick++) {
         wait_for_tick(tick_ms);
         report(tick);
-        if (rate && now_us() - last_second >= 1000000) {
+        if ((rate || with_disk) && now_us() - last_second >= 1000000) {
             last_second += 1000000;
             report_latencies(++second);
         }

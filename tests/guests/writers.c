@@ -76,6 +76,12 @@ static uint64_t upper_end(unsigned bucket)
     return (uint64_t)(17 + bucket % 16) << (bucket / 16 - 1);
 }
 
+void note_latency(writer *w, uint64_t ticks)
+{
+    atomic_fetch_add_explicit(&latencies[bucket_of(ticks)], 1, memory_order_relaxed);
+    note_gap(w, ticks);
+}
+
 void *write_at_rate(void *argument)
 {
     writer *w = argument;
@@ -90,8 +96,7 @@ void *write_at_rate(void *argument)
         uint64_t before = tsc();
         write_page(w, index, c);
         uint64_t took = tsc() - before;
-        atomic_fetch_add_explicit(&latencies[bucket_of(took)], 1, memory_order_relaxed);
-        note_gap(w, took);
+        note_latency(w, took);
         atomic_store_explicit(&w->writes, ++done, memory_order_relaxed);
         if (++index == w->pages) {
             index = 0;

@@ -21,6 +21,8 @@ public sealed class SnapshotSpec
 
     /// <summary>How to capture; null: defaults.</summary>
     [Description("How to capture. The defaults fit most machines.")]
+    [Cel("!has(self.volumeSnapshotClassName) || self.diskMethod == 'VolumeSnapshot'", "spec.capture.volumeSnapshotClassName: only with diskMethod VolumeSnapshot, which is the one that makes VolumeSnapshots")]
+    [Cel("self.diskMethod != 'VolumeSnapshot' || !has(self.disks) || self.disks.select != 'None'", "spec.capture.diskMethod: VolumeSnapshot needs disks; disks.select None has none, so leave diskMethod out")]
     public CaptureSpec? Capture { get; set; }
 
     /// <summary>Delete or Retain.</summary>
@@ -93,38 +95,4 @@ public sealed class ClaimTemplate
     [Cel("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))", "spec.target.claimTemplate.size: a positive quantity such as 8Gi")]
     [StringLength(32)]
     public string? Size { get; set; }
-}
-
-/// <summary>How to capture.</summary>
-public sealed class CaptureSpec
-{
-    /// <summary>Engine.</summary>
-    [Description("Auto takes Agent, which is the faster one, where the node allows it, and Qemu where not. Agent copies RAM from outside QEMU by userfaultfd write protection, Qemu uses QEMU's own background-snapshot.")]
-    [AllowedValues("Auto", "Agent", "Qemu")]
-    [DefaultValue("Auto")]
-    public string? Engine { get; set; }
-
-    /// <summary>Compression.</summary>
-    [Description("How RAM is compressed. None is fastest; Lz4 costs little; Zstd stores least.")]
-    [AllowedValues("None", "Lz4", "Zstd")]
-    [DefaultValue("None")]
-    public string? Compression { get; set; }
-
-    /// <summary>Bytes per second.</summary>
-    [Description("Most bytes written per second, as a quantity such as 200Mi. No limit when not set.")]
-    [Cel("isQuantity(self) && quantity(self).compareTo(quantity('1Mi')) >= 0", "spec.capture.bandwidthLimit: a quantity of at least 1Mi (bytes per second), such as 200Mi")]
-    [StringLength(32)]
-    public string? BandwidthLimit { get; set; }
-
-    /// <summary>Longest stop window.</summary>
-    [Description("Longest time that the guest may be stopped, such as 250ms. A capture that would pass it is given up and the guest runs on. 1s when not set.")]
-    [Cel("self.matches('^[0-9]{1,6}(ms|s)$') && duration(self) >= duration('1ms') && duration(self) <= duration('60s')", "spec.capture.maxDowntime: between 1ms and 60s, such as 250ms or 1s")]
-    [StringLength(16)]
-    public string? MaxDowntime { get; set; }
-
-    /// <summary>Time from creation until Ready.</summary>
-    [Description("Time from this object's creation by which the snapshot must be Ready, such as 30m; else it is given up and the guest runs on. 1h when not set.")]
-    [Cel("self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && self != '' && duration(self) >= duration('10s')", "spec.capture.deadline: at least 10s, such as 30m or 1h30m")]
-    [StringLength(16)]
-    public string? Deadline { get; set; }
 }

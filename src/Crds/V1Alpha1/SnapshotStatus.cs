@@ -69,6 +69,22 @@ public sealed class SnapshotStatus
     [Description("Why that engine was used.")]
     public string? EngineReason { get; set; }
 
+    /// <summary>How consistent it is, as <see cref="SnapshotIndication"/> says.</summary>
+    [Description("How the guest was captured. Online: it ran. GuestAgent: its file systems were frozen by the guest agent. NoGuestAgent: there was none to freeze them. QuiesceFailed: the guest agent could not. Without a freeze the disks are as after a power failure, and together with RAM still one instant.")]
+    public List<string>? Indications { get; set; }
+
+    /// <summary>How disks were captured.</summary>
+    [Description("How disks were captured: CopyBeforeWrite, Overlay, VolumeSnapshot, or None.")]
+    public string? DiskMethod { get; set; }
+
+    /// <summary>Why in that way.</summary>
+    [Description("Why in that way.")]
+    public string? DiskMethodReason { get; set; }
+
+    /// <summary>The VM's disks.</summary>
+    [Description("The VM's disks, those too that were only recorded.")]
+    public List<DiskStatus>? Disks { get; set; }
+
     /// <summary>Bytes of guest RAM.</summary>
     [Description("Bytes of guest RAM.")]
     public long? RamBytes { get; set; }

@@ -29,8 +29,8 @@ public sealed class SnapshotTask : IKubernetesObject<V1ObjectMeta>, ISpec<Snapsh
     public V1ObjectMeta Metadata { get; set; } = new();
     /// <inheritdoc/>
     [Required]
-    [Description("The order. Only cancel can be changed.")]
-    [Cel("self.action == oldSelf.action && self.nodeName == oldSelf.nodeName && self.directory == oldSelf.directory && self.carrier == oldSelf.carrier && has(self.source) == has(oldSelf.source) && (!has(self.source) || self.source == oldSelf.source) && has(self.capture) == has(oldSelf.capture) && (!has(self.capture) || self.capture == oldSelf.capture)", "spec: only cancel can be changed")]
+    [Description("The order. Only cancel, release and volumeSnapshots can be changed.")]
+    [Cel("self.action == oldSelf.action && self.nodeName == oldSelf.nodeName && self.directory == oldSelf.directory && self.carrier == oldSelf.carrier && has(self.source) == has(oldSelf.source) && (!has(self.source) || self.source == oldSelf.source) && has(self.capture) == has(oldSelf.capture) && (!has(self.capture) || self.capture == oldSelf.capture)", "spec: only cancel, release and volumeSnapshots can be changed")]
     [Cel("self.action != 'Capture' || has(self.source)", "spec.source: needed to capture")]
     [Cel("has(self.target) == has(oldSelf.target) && (!has(self.target) || self.target == oldSelf.target) && has(self.restore) == has(oldSelf.restore) && (!has(self.restore) || self.restore == oldSelf.restore) && has(self.disks) == has(oldSelf.disks) && (!has(self.disks) || self.disks == oldSelf.disks)", "spec: target, restore and disks cannot be changed")]
     [Cel("self.action != 'Restore' || has(self.target)", "spec.target: needed to restore")]
@@ -93,6 +93,15 @@ public sealed class SnapshotTaskSpec
     /// <summary>Give it up.</summary>
     [Description("Set to give the work up: the guest is freed and nothing is kept.")]
     public bool? Cancel { get; set; }
+
+    /// <summary>The guest may go on.</summary>
+    [Description("Set when status.holding was true and every VolumeSnapshot is cut: the guest may go on.")]
+    public bool? Release { get; set; }
+
+    /// <summary>VolumeSnapshots by disk, for the manifest.</summary>
+    [Description("With release: the VolumeSnapshot of each disk, by the disk's name as in status.result.disks.")]
+    [MapLimits(64, 253)]
+    public Dictionary<string, string>? VolumeSnapshots { get; set; }
 }
 
 /// <summary>Names a container of a pod.</summary>
@@ -126,6 +135,12 @@ public sealed class VirtualMachineTarget : PodTarget
     [Cel("self.startsWith('/')", "spec: qmpSocket must be an absolute path in the container")]
     [StringLength(1024)]
     public string QmpSocket { get; set; } = "";
+
+    /// <summary>The guest agent's socket in the container, or null.</summary>
+    [Description("Absolute path of the QEMU guest agent's socket, as the container sees it; not set: the VM has none.")]
+    [Cel("self.startsWith('/')", "spec.source.guestAgentSocket: an absolute path in the container")]
+    [StringLength(1024)]
+    public string? GuestAgentSocket { get; set; }
 
     /// <summary>Name of the VM for the manifest.</summary>
     [Description("Name of the virtual machine, for the manifest.")]
@@ -191,8 +206,12 @@ public sealed class SnapshotTaskStatus
     [Description("The instant that the snapshot shows, once it is fixed.")]
     public DateTime? PointInTime { get; set; }
 
+    /// <summary>The guest is stopped and waits for <see cref="SnapshotTaskSpec.Release"/>.</summary>
+    [Description("The guest is stopped and waits for spec.release, as diskMethod VolumeSnapshot has it; result.disks names the disks. It does not wait for longer than maxDowntime.")]
+    public bool? Holding { get; set; }
+
     /// <summary>What was measured.</summary>
-    [Description("What the finished capture measured.")]
+    [Description("What the finished capture measured; while holding, its disks.")]
     public CaptureResult? Result { get; set; }
 }
 
@@ -235,6 +254,18 @@ public sealed class CaptureResult
     /// <summary>Restore: until the guest ran.</summary>
     [Description("Of a restore: time from its begin by the agent until the guest ran, in microseconds.")]
     public long? TimeToRunMicroseconds { get; set; }
+    /// <summary>How consistent it is, as <see cref="SnapshotIndication"/> says.</summary>
+    [Description("How the guest was captured: Online, GuestAgent, NoGuestAgent, QuiesceFailed.")]
+    public List<string>? Indications { get; set; }
+    /// <summary>How disks were captured.</summary>
+    [Description("How disks were captured: CopyBeforeWrite, Overlay, VolumeSnapshot, or None.")]
+    public string? DiskMethod { get; set; }
+    /// <summary>Why in that way.</summary>
+    [Description("Why in that way.")]
+    public string? DiskMethodReason { get; set; }
+    /// <summary>The VM's disks.</summary>
+    [Description("The VM's disks.")]
+    public List<DiskStatus>? Disks { get; set; }
     /// <summary>Checksum of the manifest.</summary>
     [Description("Checksum of snapshot.json, sha256:<hex>.")]
     public string? ManifestChecksum { get; set; }

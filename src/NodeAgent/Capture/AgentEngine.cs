@@ -1,4 +1,6 @@
 using System.Text.Json;
+using Bgsnap.NodeAgent.Disks.Graph;
+using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Store;
@@ -25,7 +27,7 @@ internal static class AgentEngine
     private const int FileWriters = 2;
     private static readonly TimeSpan Slice = TimeSpan.FromMilliseconds(50);
 
-    internal static CaptureSummary Run(CaptureOptions options, string reason, QmpClient qmp, QemuProcess qemu, bool reportsFreePages, CaptureProgress progress, Timeline time, CancellationToken cancel)
+    internal static CaptureSummary Run(CaptureOptions options, string reason, QmpClient qmp, QemuProcess qemu, bool reportsFreePages, Quiesce quiesce, HoldGate hold, CaptureProgress progress, Timeline time, CancellationToken cancel)
     {
         IReadOnlyList<RamBlock> blocks = FindRam(qmp, qemu.Pid);
         SharedRam.Refuse(qemu.Pid, blocks);
@@ -47,8 +49,11 @@ internal static class AgentEngine
         Threads sweepers = new();
         Threads writers = new();
         LatencyHistogram latency;
-        using StopWindow window = new(qmp);
         bool wasRunning = IsRunning(qmp);
+        // Taken down after the window has let the guest go.
+        using DiskCapture disks = DiskCapture.Prepare(options, qmp, qemu.Pid, progress);
+        bool cutLate = TestHooks.Is("skip", "disk-cut");
+        using StopWindow window = new(qmp, wasRunning, cutLate ? null : disks.Cut, options.After == AfterCapture.Stop);
         int balloon = BalloonWatch.Begin(qmp);
         time.Mark("prepared");
         progress.Phase = "Protecting";
@@ -72,16 +77,23 @@ internal static class AgentEngine
             protection.ProtectAhead(pipeline);
             time.Mark("protected-ahead");
             TestHooks.After("protected-ahead");
+            quiesce.Freeze();
+            time.Mark("quiesced");
 
             progress.Phase = "Stopped";
-            window.Run(wasRunning, options.MaxDowntime, () => faults.OpenWindow(() =>
+            window.Run(options.MaxDowntime, () => faults.OpenWindow(() =>
             {
                 if (!TestHooks.Is("skip", "protection"))
                     protection.ProtectAtPointInTime();
                 else
                     ram.BeginWindow();
                 TruthDump.Write(ram, reader);
+                if (options.DiskMethod == DiskMethod.VolumeSnapshot)
+                    hold.Wait(window.StoppedAt, options.MaxDowntime, progress, cancel);
             }), time.Mark);
+            quiesce.Thaw();
+            if (cutLate)
+                disks.CutLate();
             progress.TotalBytes = ram.ProtectedBytes;
             // A guest that was paused tells no time of its own: then it is when its memory was protected.
             progress.PointInTime = Clock.FromMicroseconds(window.StoppedAt != 0 ? window.StoppedAt : Clock.NowMicroseconds() - (time.NowMicroseconds - time.Microseconds("protected")));
@@ -90,6 +102,9 @@ internal static class AgentEngine
             foreach (Encoder e in encoders)
                 sweepers.Add(pipeline.Start("sweep", new SweepWorker(pipeline, ram, sweep, release, limit, e).Run));
             writers.Add(pipeline.Start("stage", () => pipeline.Stage.Grow(pipeline)));
+            // RAM is being copied: now there is time for what QEMU has to do for the disks.
+            disks.Begin(directory, limit);
+            time.Mark("disks-exposed");
             for (int i = 0; i < FileWriters; i++)
             {
                 writers.Add(pipeline.Start("file", () => WriteRuns(pipeline, pipeline.Stage, pipeline.Encoded, log, progress)));
@@ -112,6 +127,8 @@ internal static class AgentEngine
             pipeline.Encoded.Close();
             pipeline.EncodedOutputs.Close();
             writers.Join();
+            while (!disks.IsDone && !pipeline.IsCancelled)
+                BalloonWatch.Check(qmp, pipeline, Slice);
         }
         finally
         {
@@ -127,17 +144,22 @@ internal static class AgentEngine
         if (pipeline.Failure is { } failure)
             throw failure is CaptureFailedException or OperationCanceledException or LinuxException ? failure : new CaptureFailedException("InternalError", failure.Message, failure);
 
+        DiskRecords records = disks.Finish(options.DiskMethod == DiskMethod.VolumeSnapshot ? hold.VolumeSnapshots : null);
+        time.Mark("disks-copied");
         PageLogSummary stored = log.Finish(index);
         WriteDeviceState(directory, window.DeviceState);
         time.Mark("written");
+        quiesce.Finish();
         CaptureSummary summary = new(directory.FinalPath, progress.PointInTime!.Value, "agent", reason,
             Math.Max(0, window.ResumedAt - window.StoppedAt), time.Microseconds("unprotected") - time.Microseconds("protected"),
             time.NowMicroseconds, latency.Count, latency.Percentile(0.5) / 1000, latency.Percentile(0.99) / 1000, latency.Maximum / 1000,
-            blocks.Sum(b => (long)b.UsedLength), stored.StoredBytes, pipeline.HotPathAllocatedBytes, time.Entries);
+            blocks.Sum(b => (long)b.UsedLength), stored.StoredBytes, pipeline.HotPathAllocatedBytes, time.Entries)
+        { Quiesce = quiesce.Outcome, QuiesceDetail = quiesce.Detail, Disks = records.Disks };
         log.Dispose();
         TestHooks.After("before-commit");
-        directory.Commit(ManifestOf.Capture(id, options, qemu, summary, stored,
+        directory.Commit(ManifestOf.Capture(id, options, qemu, summary, records, stored,
             [.. blocks.Select(b => new ManifestRamBlock(b.Name, b.UsedLength, b.PageSize, b.Kind.ToString()))]));
+        window.Keep();
         progress.Phase = "Done";
         return summary with { TotalMicroseconds = time.NowMicroseconds };
     }

@@ -1,3 +1,5 @@
+using Bgsnap.NodeAgent.Disks.Graph;
+using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Capture;
@@ -13,11 +15,36 @@ public enum CaptureEngine
     Qemu,
 }
 
+/// <summary>What the guest does after the point in time.</summary>
+public enum AfterCapture
+{
+    /// <summary>It runs on.</summary>
+    Continue,
+    /// <summary>It stays stopped when the capture succeeds: the snapshot is its suspended state. When it fails the guest runs on.</summary>
+    Stop,
+}
+
+/// <summary>How disks are cut at the point in time.</summary>
+public enum DiskMethod
+{
+    /// <summary>The best that this QEMU has.</summary>
+    Auto,
+    /// <summary>By a filter in QEMU that saves what the guest is about to overwrite.</summary>
+    CopyBeforeWrite,
+    /// <summary>By an overlay that the guest writes to meanwhile.</summary>
+    Overlay,
+    /// <summary>By the storage, while the guest is held stopped.</summary>
+    VolumeSnapshot,
+}
+
 /// <summary>What a capture is asked to do.</summary>
 public sealed record CaptureOptions
 {
     /// <summary>The stage when none is asked for, bytes.</summary>
     public const long DefaultStageBytes = 512L << 20;
+
+    /// <summary>The guest agent's time when none is given.</summary>
+    public static readonly TimeSpan DefaultQuiesceTimeout = TimeSpan.FromSeconds(10);
 
     /// <summary>Path of the QMP socket.</summary>
     public required string QmpSocket { get; init; }
@@ -37,4 +64,20 @@ public sealed record CaptureOptions
     public long StageBytes { get; init; } = DefaultStageBytes;
     /// <summary>A longer stop window is given up; zero for no limit.</summary>
     public TimeSpan MaxDowntime { get; init; }
+    /// <summary>Unix socket of the guest agent's channel; null: there is none.</summary>
+    public string? GuestAgentSocket { get; init; }
+    /// <summary>Whether the guest's file systems are frozen around the point in time.</summary>
+    public QuiescePolicy Quiesce { get; init; }
+    /// <summary>How long the guest agent may take for an answer.</summary>
+    public TimeSpan QuiesceTimeout { get; init; } = DefaultQuiesceTimeout;
+    /// <summary>Which disks are captured.</summary>
+    internal DiskSelection Disks { get; init; } = DiskSelection.All;
+    /// <summary>How they are cut.</summary>
+    public DiskMethod DiskMethod { get; init; }
+    /// <summary>Directory for what the guest overwrites before it was copied.</summary>
+    public string ScratchDirectory { get; init; } = Path.GetTempPath();
+    /// <summary>Bytes that may take for all disks.</summary>
+    public long ScratchLimit { get; init; } = ScratchSpace.DefaultLimit;
+    /// <summary>What the guest does afterwards.</summary>
+    public AfterCapture After { get; init; }
 }

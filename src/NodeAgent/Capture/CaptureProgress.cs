@@ -6,10 +6,12 @@ public sealed class CaptureProgress
     private long _copiedBytes;
     private long _writtenBytes;
     private long _faults;
+    private long _diskTotalBytes;
+    private long _diskCopiedBytes;
     private long _alive;
     private volatile string _phase = "Preparing";
 
-    /// <summary>What is being done: Preparing, Protecting, Stopped, Copying, Writing, Done.</summary>
+    /// <summary>What is being done: Preparing, Protecting, Stopped, Holding, Copying, Writing, Done.</summary>
     public string Phase
     {
         get => _phase;
@@ -21,7 +23,7 @@ public sealed class CaptureProgress
     }
 
     /// <summary>The guest waits for us in this phase, should we stand still.</summary>
-    public static bool HoldsGuest(string phase) => phase is "Protecting" or "Stopped" or "Copying";
+    public static bool HoldsGuest(string phase) => phase is "Protecting" or "Stopped" or "Holding" or "Copying";
 
     /// <summary>Called on the capturing thread when a phase begins, before anything of it is done.</summary>
     public Action? PhaseChanged { get; set; }
@@ -33,6 +35,10 @@ public sealed class CaptureProgress
     public long CopiedBytes => Volatile.Read(ref _copiedBytes);
     /// <summary>Bytes handed to the file.</summary>
     public long WrittenBytes => Volatile.Read(ref _writtenBytes);
+    /// <summary>Bytes of disks that are to be read, as far as known.</summary>
+    public long DiskTotalBytes => Volatile.Read(ref _diskTotalBytes);
+    /// <summary>Bytes of disks that have been read.</summary>
+    public long DiskCopiedBytes => Volatile.Read(ref _diskCopiedBytes);
     /// <summary>Guest writes that had to wait.</summary>
     public long Faults => Volatile.Read(ref _faults);
     /// <summary>Grows while the thread the guest depends on is alive.</summary>
@@ -40,6 +46,8 @@ public sealed class CaptureProgress
 
     internal void AddCopied(long bytes) => Interlocked.Add(ref _copiedBytes, bytes);
     internal void AddWritten(long bytes) => Interlocked.Add(ref _writtenBytes, bytes);
+    internal void AddDiskTotal(long bytes) => Interlocked.Add(ref _diskTotalBytes, bytes);
+    internal void AddDiskCopied(long bytes) => Interlocked.Add(ref _diskCopiedBytes, bytes);
     internal void AddFault() => Interlocked.Increment(ref _faults);
     internal void Beat() => Interlocked.Increment(ref _alive);
 }

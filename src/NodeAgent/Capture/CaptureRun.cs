@@ -1,30 +1,35 @@
+using System.Text.Json;
+using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>A capture from beginning to end: find QEMU, refuse what cannot be true, choose the engine, run it.</summary>
-public static class CaptureRun
+internal static class CaptureRun
 {
     /// <summary>Takes a snapshot.</summary>
     /// <exception cref="CaptureRefusedException">Nothing was begun.</exception>
     /// <exception cref="CaptureFailedException">It was given up; the guest runs on and nothing is left.</exception>
     /// <exception cref="EngineUnavailableException">The engine asked for does not work here.</exception>
-    public static CaptureSummary Take(CaptureOptions options, CaptureProgress progress, CancellationToken cancel)
+    internal static CaptureSummary Take(CaptureOptions options, CaptureProgress progress, HoldGate hold, CancellationToken cancel)
     {
         Timeline time = new();
         using QmpClient qmp = QmpClient.Connect(options.QmpSocket);
         QemuProcess qemu = QemuProcess.Identify(qmp, options.Pid);
         if (options.Container is { } container && !ContainerProcesses.IsIn(qemu.Pid, container))
             throw new CaptureRefusedException("ForeignProcess", $"the process behind the QMP socket ({qemu.Pid}) does not run in container {container}: it is another VM's");
-        DescriptorSweep.Run(qmp, qemu.Pid);
+        ThawLeftover(options, qmp);
+        Leftovers.Sweep(qmp, qemu.Pid);
         bool reportsFreePages = Preflight.Check(qmp);
+        using Quiesce quiesce = new(options, qmp, cancel);
+        quiesce.Prepare(IsRunning(qmp));
         string reason = options.Engine == CaptureEngine.Auto ? "chosen by auto: this machine allows it" : "asked for";
         if (options.Engine != CaptureEngine.Qemu)
         {
             try
             {
-                return AgentEngine.Run(options, reason, qmp, qemu, reportsFreePages, progress, time, cancel);
+                return AgentEngine.Run(options, reason, qmp, qemu, reportsFreePages, quiesce, hold, progress, time, cancel);
             }
             catch (EngineUnavailableException e) when (options.Engine == CaptureEngine.Auto)
             {
@@ -35,6 +40,25 @@ public static class CaptureRun
                 reason = $"chosen by auto: the agent engine cannot capture this machine: {e.Message}";
             }
         }
-        return QemuEngine.Run(options, reason, qmp, qemu, progress, time, cancel);
+        return QemuEngine.Run(options, reason, qmp, qemu, quiesce, progress, time, cancel);
+    }
+
+    private static void ThawLeftover(CaptureOptions options, QmpClient qmp)
+    {
+        try
+        {
+            if (options.GuestAgentSocket is { } socket)
+                _ = SureThaw.Leftover(qmp, socket);
+        }
+        catch (GuestAgentException e)
+        {
+            throw new CaptureRefusedException("GuestFrozen", $"a capture that died froze the guest's file systems, and they cannot be thawed: {e.Message}");
+        }
+    }
+
+    private static bool IsRunning(QmpClient qmp)
+    {
+        using JsonDocument status = qmp.Execute("query-status");
+        return status.RootElement.GetProperty("return").GetProperty("running").GetBoolean();
     }
 }

@@ -1,3 +1,5 @@
+using System.Text.Json.Serialization;
+using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Capture;
@@ -21,4 +23,13 @@ namespace Bgsnap.NodeAgent.Capture;
 public sealed record CaptureSummary(
     string Output, DateTimeOffset PointInTime, string Engine, string EngineReason, long DowntimeMicroseconds,
     long ProtectionWindowMicroseconds, long TotalMicroseconds, long Faults, long? FaultP50Microseconds,
-    long? FaultP99Microseconds, long? FaultMaxMicroseconds, long RamBytes, long StoredBytes, long? HotPathAllocatedBytes, IReadOnlyList<ManifestTimelineEntry> Timeline);
+    long? FaultP99Microseconds, long? FaultMaxMicroseconds, long RamBytes, long StoredBytes, long? HotPathAllocatedBytes, IReadOnlyList<ManifestTimelineEntry> Timeline)
+{
+    /// <summary>Whether the guest's file systems were frozen at the point in time.</summary>
+    [JsonConverter(typeof(JsonStringEnumConverter<QuiesceOutcome>))]
+    public QuiesceOutcome Quiesce { get; init; }
+    /// <summary>The machine's disks, captured or not.</summary>
+    public IReadOnlyList<ManifestDisk> Disks { get; init; } = [];
+    /// <summary>Why they were not; null when they were, or nobody asked.</summary>
+    public string? QuiesceDetail { get; init; }
+}

@@ -21,7 +21,7 @@ internal static class DescriptorSweep
         {
             foreach (JsonElement set in sets.RootElement.GetProperty("return").EnumerateArray())
             {
-                bool ours = set.GetProperty("fds").EnumerateArray().Any(f => f.TryGetProperty("opaque", out JsonElement o) && o.GetString() == UserfaultfdSource.Opaque);
+                bool ours = set.GetProperty("fds").EnumerateArray().Any(f => f.TryGetProperty("opaque", out JsonElement o) && IsOurs(o.GetString()));
                 if (!ours)
                     continue;
                 qmp.Execute("remove-fd", QmpJson.Object(("fdset-id", set.GetProperty("fdset-id").GetInt32()))).Dispose();
@@ -39,6 +39,9 @@ internal static class DescriptorSweep
         });
         return removed + orphans.Count;
     }
+
+    // With a space behind it stands what the set is for.
+    private static bool IsOurs(string? opaque) => opaque == UserfaultfdSource.Opaque || opaque?.StartsWith(UserfaultfdSource.Opaque + "-scratch ", StringComparison.Ordinal) == true;
 
     /// <summary>Contexts in the process on which UFFDIO_API has not been called: QEMU's own always have features.</summary>
     private static List<int> FreshUserfaultfds(int pid)

@@ -1,3 +1,4 @@
+using Bgsnap.NodeAgent.Disks.Graph;
 using Bgsnap.NodeAgent.Store;
 using Bgsnap.NodeAgent.Vm;
 
@@ -8,7 +9,7 @@ internal static class ManifestOf
 {
     internal static string Version { get; } = $"bgsnap-agent {typeof(ManifestOf).Assembly.GetName().Version?.ToString(3)}";
 
-    internal static Manifest Capture(Guid id, CaptureOptions options, QemuProcess qemu, CaptureSummary s, PageLogSummary stored, IReadOnlyList<ManifestRamBlock> blocks) => new()
+    internal static Manifest Capture(Guid id, CaptureOptions options, QemuProcess qemu, CaptureSummary s, DiskRecords disks, PageLogSummary stored, IReadOnlyList<ManifestRamBlock> blocks) => new()
     {
         Id = id,
         Name = Path.GetFileName(s.Output),
@@ -26,7 +27,13 @@ internal static class ManifestOf
             TotalMicroseconds = s.TotalMicroseconds,
             Faults = new ManifestFaults { Count = s.Faults, P50Microseconds = s.FaultP50Microseconds, P99Microseconds = s.FaultP99Microseconds, MaxMicroseconds = s.FaultMaxMicroseconds },
             Timeline = s.Timeline,
+            Quiesce = s.Quiesce.ToString(),
+            After = options.After.ToString(),
+            DiskMethod = disks.Method,
+            DiskMethodReason = disks.MethodReason,
         },
+        Disks = disks.Disks,
+        Files = disks.Files,
         Ram = ManifestRam.From(stored, blocks),
     };
 }

@@ -1,4 +1,6 @@
 using System.Text.Json;
+using Bgsnap.NodeAgent.Disks.Graph;
+using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Store;
@@ -20,21 +22,41 @@ internal static class QemuEngine
 {
     private const string DescriptorName = "agent-bgsnap-outgoing";
 
-    internal static CaptureSummary Run(CaptureOptions options, string reason, QmpClient qmp, QemuProcess qemu, CaptureProgress progress, Timeline time, CancellationToken cancel)
+    internal static CaptureSummary Run(CaptureOptions options, string reason, QmpClient qmp, QemuProcess qemu, Quiesce quiesce, CaptureProgress progress, Timeline time, CancellationToken cancel)
     {
         RefusePaused(qmp);
+        if (options.After == AfterCapture.Stop || options.DiskMethod == DiskMethod.VolumeSnapshot)
+            throw new EngineUnavailableException($"QEMU's own engine lets the guest run by itself: {(options.After == AfterCapture.Stop ? "--after stop" : "--disk-method volume-snapshot")} needs the agent engine ({reason})");
         Guid id = Guid.NewGuid();
         using SnapshotDirectoryWriter directory = SnapshotDirectoryWriter.Begin(options.Output);
-        using ScatteredRam scattered = new(Path.Join(directory.Path, ".scattered"), progress, () => time.Mark("first-page"));
+        using DiskCapture disks = DiskCapture.Prepare(options, qmp, qemu.Pid, progress);
+        BandwidthLimit limit = new(options.BandwidthLimit);
+        StoppedGuestMark? stoppedByUs = null;
+        using ManualResetEventSlim firstPage = new();
+        using ScatteredRam scattered = new(Path.Join(directory.Path, ".scattered"), progress, firstPage.Set);
         using BackgroundSnapshotCapability capability = BackgroundSnapshotCapability.Enable(qmp);
         time.Mark("prepared");
         MigrationStreamContents contents;
         (long stopped, long resumed) = (0, 0);
+        quiesce.Freeze();
         progress.Phase = "Writing"; // no thread of ours holds the guest: nothing to watch over but the process
-        using (FileStream stream = Begin(qmp, time))
+        try
         {
+            stoppedByUs = disks.Cut is null ? null : StoppedGuestMark.Set(qmp);
+            using FileStream stream = Begin(qmp, disks.Cut, time);
             using CancellationTokenRegistration _ = cancel.Register(stream.Dispose);
-            contents = Receive(stream, scattered, qmp, cancel);
+            contents = Receive(stream, scattered, firstPage, qmp, () =>
+            {
+                // QEMU sends the first page when it has its devices: the point in time has passed. It lets the guest run then if it had stopped it itself.
+                time.Mark("first-page");
+                stoppedByUs?.ResumeGuest();
+                quiesce.Thaw();
+                disks.Begin(directory, limit);
+            }, cancel);
+        }
+        finally
+        {
+            stoppedByUs?.ResumeGuest();
         }
         time.Mark("unprotected");
         (stopped, resumed) = Finish(qmp, options.MaxDowntime);
@@ -44,14 +66,21 @@ internal static class QemuEngine
         using GranuleIndex index = new(layout);
         scattered.Pack(options.Compression, layout, index, log, progress);
         PageLogSummary stored = log.Finish(index);
+        while (!disks.IsDone && !cancel.IsCancellationRequested)
+            Thread.Sleep(20);
+        cancel.ThrowIfCancellationRequested();
+        DiskRecords records = disks.Finish();
+        time.Mark("disks-copied");
         using (SafeFileHandle file = directory.CreateFile(SnapshotFormat.DeviceStateFileName))
             RandomAccess.Write(file, contents.DeviceState.Bytes.Span, 0);
         log.Dispose();
         time.Mark("written");
+        quiesce.Finish();
         CaptureSummary summary = new(directory.FinalPath, Clock.FromMicroseconds(stopped), "qemu", reason, resumed - stopped,
             time.Microseconds("unprotected") - time.Microseconds("migrate"), time.NowMicroseconds, 0, null, null, null,
-            layout.Sum(b => (long)b.UsedLength), stored.StoredBytes, null, time.Entries);
-        directory.Commit(ManifestOf.Capture(id, options, qemu, summary, stored, [.. layout.Select(b => new ManifestRamBlock(b.Name, b.UsedLength, b.HostPageSize, "Unknown"))]));
+            layout.Sum(b => (long)b.UsedLength), stored.StoredBytes, null, time.Entries)
+        { Quiesce = quiesce.Outcome, QuiesceDetail = quiesce.Detail, Disks = records.Disks };
+        directory.Commit(ManifestOf.Capture(id, options, qemu, summary, records, stored, [.. layout.Select(b => new ManifestRamBlock(b.Name, b.UsedLength, b.HostPageSize, "Unknown"))]));
         progress.Phase = "Done";
         return summary with { TotalMicroseconds = time.NowMicroseconds };
     }
@@ -64,7 +93,7 @@ internal static class QemuEngine
             throw new CaptureRefusedException("GuestNotRunning", "the guest is paused: QEMU's own engine captures only a running guest; resume it, or use --engine agent");
     }
 
-    private static FileStream Begin(QmpClient qmp, Timeline time)
+    private static FileStream Begin(QmpClient qmp, Action<QmpBatch>? cut, Timeline time)
     {
         Pipe pipe = Pipe.Create();
         using SafeFileHandle write = pipe.Write;
@@ -74,7 +103,11 @@ internal static class QemuEngine
             qmp.Execute("getfd", QmpJson.Object(("fdname", DescriptorName)), (int)write.DangerousGetHandle()).Dispose();
             _ = qmp.TakeEvents();
             time.Mark("migrate");
-            qmp.Execute("migrate", QmpJson.Object(("uri", $"fd:{DescriptorName}"))).Dispose();
+            string uri = QmpJson.Object(("uri", $"fd:{DescriptorName}"));
+            if (cut is null)
+                qmp.Execute("migrate", uri).Dispose();
+            else
+                StopCutMigrate(qmp, cut, uri);
             return new FileStream(pipe.Read, FileAccess.Read, bufferSize: 0);
         }
         catch
@@ -84,14 +117,44 @@ internal static class QemuEngine
         }
     }
 
-    private static MigrationStreamContents Receive(FileStream stream, ScatteredRam sink, QmpClient qmp, CancellationToken cancel)
+    /// <summary>The disks are cut before QEMU saves its devices, in the same stop of the guest, which QEMU finds stopped and, from 8.x on, leaves so.</summary>
+    private static void StopCutMigrate(QmpClient qmp, Action<QmpBatch> cut, string uri)
     {
+        QmpBatch batch = new();
+        batch.AddShort("stop");
+        cut(batch);
+        batch.AddShort("migrate", uri);
+        batch.Send(qmp);
+        TestHooks.After("stop-sent");
+        for (long end = Environment.TickCount64 + 60_000; !batch.IsDone; Thread.Sleep(1))
+        {
+            batch.Poll(qmp);
+            if (Environment.TickCount64 > end)
+                throw new CaptureFailedException("StopTimedOut", "QEMU did not begin its background-snapshot within 60 s");
+        }
+        if (batch.Failure is { } failure)
+            throw new CaptureFailedException("StopWindowFailed", $"QEMU could not fix the point in time: {failure.Message}; the guest runs on", failure);
+    }
+
+    /// <summary>Reads the stream on a thread of its own: QEMU may need a page released before it answers a command.</summary>
+    private static MigrationStreamContents Receive(
+        FileStream stream, ScatteredRam sink, ManualResetEventSlim firstPage, QmpClient qmp, Action afterFirstPage, CancellationToken cancel)
+    {
+        Task<MigrationStreamContents> reading = Task.Factory.StartNew(
+            () => MigrationStreamParser.Parse(stream, sink, cancel), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
         try
         {
-            return MigrationStreamParser.Parse(stream, sink, cancel);
+            while (!firstPage.Wait(50, CancellationToken.None) && !reading.IsCompleted)
+            {
+            }
+            if (!reading.IsFaulted)
+                afterFirstPage();
+            return reading.GetAwaiter().GetResult();
         }
         catch (Exception e)
         {
+            stream.Dispose();
+            _ = Task.WaitAny([reading], 10_000, CancellationToken.None);
             string why = CancelMigration(qmp);
             cancel.ThrowIfCancellationRequested();
             if (e is LinuxException or CaptureFailedException)
@@ -135,8 +198,9 @@ internal static class QemuEngine
             string status = answer.RootElement.GetProperty("return").GetProperty("status").GetString() ?? "";
             foreach (QmpEvent e in qmp.TakeEvents())
             {
-                stopped = e.Name == "STOP" ? e.Timestamp : stopped;
-                resumed = e.Name == "RESUME" ? e.Timestamp : resumed;
+                // The first of each: a QEMU that resumes what we have resumed already says both again.
+                stopped = e.Name == "STOP" && stopped == 0 ? e.Timestamp : stopped;
+                resumed = e.Name == "RESUME" && resumed == 0 ? e.Timestamp : resumed;
             }
             if (status is "failed" or "cancelled")
                 throw new CaptureFailedException("BackgroundSnapshotFailed", $"QEMU's background-snapshot ended as {status}");

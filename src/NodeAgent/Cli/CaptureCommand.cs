@@ -1,6 +1,8 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using Bgsnap.NodeAgent.Capture;
+using Bgsnap.NodeAgent.Disks.Graph;
+using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Cli;
@@ -22,10 +24,20 @@ internal static class CaptureCommand
         Option<TimeSpan> downtime = new("--max-downtime") { HelpName = "TIME", Description = "Give up rather than stop the guest for longer, such as 250ms (default: no limit)", CustomParser = Time };
         Option<bool> json = new("--json") { Description = "One JSON object a line instead of bar and table" };
         Option<string> container = new("--container") { HelpName = "ID", Description = "Refuse unless QEMU runs in the container with this id" };
+        Option<string> guestAgent = new("--guest-agent") { HelpName = "SOCKET", Description = "Unix socket of the guest agent's channel, to freeze the guest's file systems at the point in time" };
+        Option<QuiescePolicy> quiesce = new("--quiesce") { HelpName = "if-available|required|never", Description = "Whether they are frozen (default: if-available)", CustomParser = Policy };
+        Option<TimeSpan> quiesceTimeout = new("--quiesce-timeout") { HelpName = "TIME", Description = "How long the guest agent may take for an answer (default: 10s)", CustomParser = Time, DefaultValueFactory = _ => CaptureOptions.DefaultQuiesceTimeout };
+        Option<AfterCapture> after = new("--after") { HelpName = "continue|stop", Description = "stop: the guest stays stopped once it is captured, the snapshot is its suspended state (default: continue)" };
+        Option<string> disks = new("--disks") { HelpName = "all|none|NAME,…", Description = "Which of the machine's writable disks are captured (default: all); the summary names them", DefaultValueFactory = _ => "all" };
+        Option<DiskMethod> diskMethod = new("--disk-method") { HelpName = "auto|copy-before-write|overlay|volume-snapshot", Description = "How disks are cut (default: auto, copy-before-write where QEMU is 7.1 or later). volume-snapshot: the guest is held stopped until 'release DISK=NAME,…' comes on standard input", CustomParser = Method };
+        Option<string> scratch = new("--scratch") { HelpName = "DIR", Description = "Directory for what the guest overwrites on its disks before it was copied (default: $TMPDIR or /tmp)", DefaultValueFactory = _ => Path.GetTempPath() };
+        Option<long> scratchLimit = new("--scratch-limit") { HelpName = "SIZE", Description = "Most space that may take (default: 10Gi, and never more than nine tenths of what is free there)", CustomParser = Size, DefaultValueFactory = _ => ScratchSpace.DefaultLimit };
         Option<bool> worker = new("--worker") { Hidden = true };
         engine.AcceptOnlyFromAmong("auto", "agent", "qemu");
         compression.AcceptOnlyFromAmong("none", "lz4", "zstd");
-        Command command = new("capture", "Take a snapshot of a running QEMU while its guest runs on.") { qmp, output, pid, container, engine, compression, bandwidth, stage, downtime, json, worker };
+        after.AcceptOnlyFromAmong("continue", "stop");
+        Command command = new("capture", "Take a snapshot of a running QEMU while its guest runs on.") { qmp, output, pid, container, engine, compression, bandwidth, stage, downtime, disks, diskMethod, scratch, scratchLimit, guestAgent, quiesce, quiesceTimeout, after, json, worker };
+        command.Validators.Add(parsed => CheckQuiesce(parsed, parsed.GetValue(quiesce), parsed.GetValue(guestAgent), parsed.GetValue(after)));
         command.SetAction(parsed =>
         {
             CaptureOptions options = new()
@@ -39,6 +51,14 @@ internal static class CaptureCommand
                 BandwidthLimit = parsed.GetValue(bandwidth),
                 StageBytes = parsed.GetValue(stage),
                 MaxDowntime = parsed.GetValue(downtime),
+                Disks = DiskSelection.Parse(parsed.GetValue(disks)!),
+                DiskMethod = parsed.GetValue(diskMethod),
+                ScratchDirectory = parsed.GetValue(scratch)!,
+                ScratchLimit = parsed.GetValue(scratchLimit),
+                GuestAgentSocket = parsed.GetValue(guestAgent),
+                Quiesce = parsed.GetValue(quiesce),
+                QuiesceTimeout = parsed.GetValue(quiesceTimeout),
+                After = parsed.GetValue(after),
             };
             return parsed.GetValue(worker) ? CaptureWorker.Run(options) : new CaptureSupervisor(options, arguments, parsed.GetValue(json)).Run();
         });
@@ -60,6 +80,50 @@ internal static class CaptureCommand
         if (size < SmallestStage && !result.Errors.Any())
             result.AddError($"--stage-memory: at least {SmallestStage >> 20}Mi are needed");
         return size;
+    }
+
+    private static DiskMethod Method(ArgumentResult result)
+    {
+        switch (result.Tokens[0].Value)
+        {
+            case "auto":
+                return DiskMethod.Auto;
+            case "copy-before-write":
+                return DiskMethod.CopyBeforeWrite;
+            case "overlay":
+                return DiskMethod.Overlay;
+            case "volume-snapshot":
+                return DiskMethod.VolumeSnapshot;
+            default:
+                result.AddError($"'{result.Tokens[0].Value}' is no method; write auto, copy-before-write, overlay or volume-snapshot");
+                return default;
+        }
+    }
+
+    private static QuiescePolicy Policy(ArgumentResult result)
+    {
+        switch (result.Tokens[0].Value)
+        {
+            case "if-available":
+                return QuiescePolicy.IfAvailable;
+            case "required":
+                return QuiescePolicy.Required;
+            case "never":
+                return QuiescePolicy.Never;
+            default:
+                result.AddError($"'{result.Tokens[0].Value}' is no policy; write if-available, required or never");
+                return default;
+        }
+    }
+
+    private static void CheckQuiesce(CommandResult result, QuiescePolicy policy, string? socket, AfterCapture after)
+    {
+        if (policy != QuiescePolicy.Required)
+            return;
+        if (socket is null)
+            result.AddError("--quiesce required: name the guest agent's socket with --guest-agent");
+        else if (after == AfterCapture.Stop)
+            result.AddError("--quiesce required and --after stop exclude each other: the guest would stay frozen when it is resumed");
     }
 
     private static TimeSpan Time(ArgumentResult result)

@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text.Json;
 using Bgsnap.NodeAgent.Capture;
+using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Store;
@@ -37,6 +38,8 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         Thread watchdog = new(() => Watch(child.Id), 256 * 1024) { IsBackground = true, Name = "watchdog" };
         watchdog.Start();
 
+        if (options.DiskMethod == DiskMethod.VolumeSnapshot)
+            new Thread(() => Forward(child), 256 * 1024) { IsBackground = true, Name = "words" }.Start();
         ProgressBar bar = new(json);
         ErrorLine? error = null;
         SummaryLine? summary = null;
@@ -83,6 +86,24 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         }
     }
 
+    /// <summary>Hands on what comes on our standard input; its end gives up.</summary>
+    private static void Forward(Process child)
+    {
+        try
+        {
+            while (Console.In.ReadLine() is { } line)
+            {
+                child.StandardInput.WriteLine(line);
+                child.StandardInput.Flush();
+            }
+            child.StandardInput.Close();
+        }
+        catch (Exception e) when (e is IOException or InvalidOperationException or ObjectDisposedException)
+        {
+            // It has ended already.
+        }
+    }
+
     private void Watch(int pid)
     {
         while (!_ended)
@@ -106,13 +127,19 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         try
         {
             using QmpClient qmp = QmpClient.Connect(options.QmpSocket);
-            int removed = DescriptorSweep.Run(qmp, options.Pid != 0 ? options.Pid : qmp.PeerPid);
+            if (options.GuestAgentSocket is { } socket && SureThaw.Leftover(qmp, socket))
+                left = "; the guest's file systems, which it had frozen, were thawed";
+            int removed = Leftovers.Sweep(qmp, options.Pid != 0 ? options.Pid : qmp.PeerPid);
             if (removed > 0)
-                left = $"; {removed} leftover descriptors were removed from QEMU";
+                left += $"; {removed} leftovers were removed from QEMU";
         }
-        catch (Exception e) when (e is QmpException or LinuxException or IOException or NotSupportedException)
+        catch (GuestAgentException e)
         {
-            left = $"; QEMU could not be looked at afterwards: {e.Message}";
+            left = $"; {e.Message}";
+        }
+        catch (Exception e) when (e is QmpException or CaptureFailedException or LinuxException or IOException or NotSupportedException)
+        {
+            left += $"; QEMU could not be looked at afterwards: {e.Message}";
         }
         SweepOutput();
         return new ErrorLine("error", "AgentDied", what + left + ". No snapshot was kept; try again", ExitCode.Failed);

@@ -15,7 +15,8 @@ internal static class CaptureWorker
     internal static int Run(CaptureOptions options)
     {
         using CancellationTokenSource cancel = new();
-        Watch(cancel);
+        HoldGate hold = new();
+        Listen(hold, cancel);
         CaptureProgress progress = new();
         // The parent must know that the guest depends on us before it does.
         progress.PhaseChanged = () => Say(progress, 0);
@@ -24,7 +25,7 @@ internal static class CaptureWorker
         reporter.Start();
         try
         {
-            CaptureSummary summary = CaptureRun.Take(options, progress, cancel.Token);
+            CaptureSummary summary = CaptureRun.Take(options, progress, hold, cancel.Token);
             done.Cancel();
             reporter.Join();
             Console.Out.WriteLine(JsonSerializer.Serialize(new SummaryLine("summary", summary), MessagesJson.Default.SummaryLine));
@@ -38,20 +39,27 @@ internal static class CaptureWorker
         }
     }
 
-    private static void Watch(CancellationTokenSource cancel)
+    /// <summary>Listens to the parent: its end, or its word, gives up or releases.</summary>
+    private static void Listen(HoldGate hold, CancellationTokenSource cancel)
     {
         Thread watch = new(() =>
         {
-            Span<byte> one = stackalloc byte[1];
-            using Stream input = Console.OpenStandardInput();
-            while (input.Read(one) > 0)
+            using StreamReader input = new(Console.OpenStandardInput());
+            while (input.ReadLine() is { } line && line != "abort")
             {
+                if (line.Split(' ', 2, StringSplitOptions.TrimEntries) is ["release", ..] words)
+                    hold.Release(ReadNames(words.Length > 1 ? words[1] : ""));
             }
             cancel.Cancel();
         }, 256 * 1024)
         { IsBackground = true, Name = "parent" };
         watch.Start();
     }
+
+    /// <summary>Reads <c>DISK=NAME,…</c>.</summary>
+    internal static IReadOnlyDictionary<string, string> ReadNames(string text) => text
+        .Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)
+        .Select(pair => pair.Split('=', 2)).Where(pair => pair.Length == 2).ToDictionary(pair => pair[0], pair => pair[1], StringComparer.Ordinal);
 
     private static void Report(CaptureProgress progress, CancellationToken done)
     {
@@ -66,7 +74,7 @@ internal static class CaptureWorker
             // A fault thread that does not come round is as bad as a stopped process: the parent will act on the silence.
             if (now - aliveAt > FaultThreadLimit.TotalMilliseconds)
                 continue;
-            long copied = progress.CopiedBytes;
+            long copied = progress.CopiedBytes + progress.DiskCopiedBytes;
             Say(progress, now > lastAt ? (copied - lastCopied) * 1000.0 / (now - lastAt) : 0);
             (lastCopied, lastAt) = (copied, now);
         }
@@ -75,9 +83,9 @@ internal static class CaptureWorker
 
     private static void Say(CaptureProgress progress, double bytesPerSecond)
     {
-        long copied = progress.CopiedBytes, total = progress.TotalBytes;
-        double percent = progress.Phase switch { "Done" => 100, _ when total > 0 => Math.Min(100, 100.0 * copied / total), _ => 0 };
+        long copied = progress.CopiedBytes, total = progress.TotalBytes, disk = progress.DiskCopiedBytes, disks = progress.DiskTotalBytes;
+        double percent = progress.Phase switch { "Done" => 100, _ when total > 0 => Math.Min(100, 100.0 * (copied + disk) / (total + disks)), _ => 0 };
         Console.Out.WriteLine(JsonSerializer.Serialize(new ProgressLine("progress", progress.Phase, Math.Round(percent, 1), copied, total,
-            Math.Max(0, total - copied), progress.WrittenBytes, Math.Round(bytesPerSecond), progress.Faults, progress.PointInTime), MessagesJson.Default.ProgressLine));
+            Math.Max(0, total - copied), progress.WrittenBytes, Math.Round(bytesPerSecond), progress.Faults, progress.PointInTime, disk, disks), MessagesJson.Default.ProgressLine));
     }
 }

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json;
 using Bgsnap.NodeAgent.Capture;
+using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Cli;
 
@@ -24,7 +25,14 @@ internal static class SummaryText
             ? $"{s.Faults} (p50 {Quantity.FormatTime(p50)}, p99 {Quantity.FormatTime(s.FaultP99Microseconds ?? 0)}, max {Quantity.FormatTime(s.FaultMaxMicroseconds ?? 0)})"
             : "served inside QEMU, which does not count them");
         Row("RAM", Quantity.FormatSize(s.RamBytes));
+        foreach (ManifestDisk d in s.Disks)
+        {
+            Row($"Disk {d.Name}", d.VolumeSnapshot is { } v ? $"{Quantity.FormatSize(d.VirtualSize)}, VolumeSnapshot {v}"
+                : d.File is not null ? $"{Quantity.FormatSize(d.VirtualSize)}, {Quantity.FormatSize(d.StoredBytes)} stored ({d.Method})"
+                : $"{Quantity.FormatSize(d.VirtualSize)}, not captured: {d.Note}");
+        }
         Row("Stored", Quantity.FormatSize(s.StoredBytes));
+        Row("Quiesce", s.QuiesceDetail is { } detail ? $"{s.Quiesce} ({detail})" : s.Quiesce.ToString());
         Row("Engine", $"{s.Engine} ({s.EngineReason})");
         return ExitCode.Success;
     }

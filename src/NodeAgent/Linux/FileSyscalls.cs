@@ -10,7 +10,7 @@ namespace Bgsnap.NodeAgent.Linux;
 internal static unsafe partial class FileSyscalls
 {
     public const int O_RDONLY = 0, O_WRONLY = 1, O_RDWR = 2, O_CREAT = 0x40, O_EXCL = 0x80, O_NONBLOCK = 0x800,
-        O_DIRECT = 0x4000, O_DIRECTORY = 0x10000, O_NOFOLLOW = 0x20000, O_CLOEXEC = 0x80000;
+        O_DIRECT = 0x4000, O_DIRECTORY = 0x10000, O_NOFOLLOW = 0x20000, O_CLOEXEC = 0x80000, O_TMPFILE = 0x410000;
 
     public const int AT_REMOVEDIR = 0x200;
 
@@ -170,14 +170,20 @@ internal static unsafe partial class FileSyscalls
     public struct FileStatus
     {
         [FieldOffset(16)] public uint Links;
+        [FieldOffset(20)] public uint Uid;
+        [FieldOffset(24)] public uint Gid;
         [FieldOffset(28)] public ushort Mode;
         [FieldOffset(32)] public ulong Inode;
         [FieldOffset(40)] public long Size;
+        [FieldOffset(48)] public ulong Blocks;
         [FieldOffset(112)] public long ModifiedSeconds;
         [FieldOffset(136)] public uint DeviceMajor;
         [FieldOffset(140)] public uint DeviceMinor;
 
+        /// <summary>Bytes that the file takes on its volume.</summary>
+        public readonly long AllocatedBytes => (long)Blocks * 512;
         public readonly bool IsRegular => (Mode & 0xf000) == 0x8000;
+        public readonly bool IsBlockDevice => (Mode & 0xf000) == 0x6000;
         public readonly bool IsDirectory => (Mode & 0xf000) == 0x4000;
         public readonly bool IsSameFile(in FileStatus other) =>
             (Inode, DeviceMajor, DeviceMinor) == (other.Inode, other.DeviceMajor, other.DeviceMinor);

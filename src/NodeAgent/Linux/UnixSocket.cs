@@ -7,7 +7,7 @@ namespace Bgsnap.NodeAgent.Linux;
 /// <summary>A connected unix stream socket that can carry descriptors: unix(7).</summary>
 internal sealed unsafe partial class UnixSocket : IDisposable
 {
-    private const int AF_UNIX = 1, SOCK_STREAM = 1, SOCK_CLOEXEC = 0x80000, SOL_SOCKET = 1, SO_PEERCRED = 17, SCM_RIGHTS = 1;
+    private const int AF_UNIX = 1, SOCK_STREAM = 1, SOCK_CLOEXEC = 0x80000, SOL_SOCKET = 1, SO_PEERCRED = 17, SO_SNDTIMEO = 21, SCM_RIGHTS = 1;
     private const int MSG_NOSIGNAL = 0x4000, MSG_DONTWAIT = 0x40;
     private const int PathCapacity = 108;
 
@@ -33,6 +33,12 @@ internal sealed unsafe partial class UnixSocket : IDisposable
     [LibraryImport("libc", EntryPoint = "connect", SetLastError = true)]
     private static partial int Connect(int fd, void* address, uint length);
 
+    [LibraryImport("libc", EntryPoint = "bind", SetLastError = true)]
+    private static partial int Bind(int fd, void* address, uint length);
+
+    [LibraryImport("libc", EntryPoint = "listen", SetLastError = true)]
+    private static partial int ListenOn(int fd, int backlog);
+
     [LibraryImport("libc", EntryPoint = "sendmsg", SetLastError = true)]
     private static partial nint SendMsg(int fd, MessageHeader* message, int flags);
 
@@ -42,11 +48,62 @@ internal sealed unsafe partial class UnixSocket : IDisposable
     [LibraryImport("libc", EntryPoint = "getsockopt", SetLastError = true)]
     private static partial int GetSockOpt(int fd, int level, int name, void* value, uint* length);
 
+    [LibraryImport("libc", EntryPoint = "setsockopt", SetLastError = true)]
+    private static partial int SetSockOpt(int fd, int level, int name, void* value, uint length);
+
     internal int FileDescriptor => (int)_handle.DangerousGetHandle();
 
-    /// <summary>Connects to a listening socket by its path; paths longer than sun_path go through /proc/self/fd.</summary>
-    /// <exception cref="LinuxException">ENOENT, ECONNREFUSED, EACCES: nobody listens there, or not for us.</exception>
-    internal static UnixSocket ConnectTo(string path)
+    /// <summary>A socket that is not connected yet.</summary>
+    internal static UnixSocket Create()
+    {
+        int fd = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        return fd >= 0 ? new UnixSocket(new SafeFileHandle(fd, true)) : throw LinuxException.Last("socket");
+    }
+
+    /// <summary>Connects to a listening socket by its path.</summary>
+    /// <param name="path">Its path.</param>
+    /// <param name="timeout">How long connecting, and later each sending, may block; zero: for ever.</param>
+    /// <exception cref="LinuxException">ENOENT, ECONNREFUSED, EACCES: nobody listens there, or not for us; EAGAIN: the time is over.</exception>
+    internal static UnixSocket ConnectTo(string path, TimeSpan timeout = default)
+    {
+        UnixSocket socket = Create();
+        try
+        {
+            if (timeout > TimeSpan.Zero)
+                socket.LimitSending(timeout);
+            socket.Connect(path);
+            return socket;
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Makes a socket that others can connect to, at a path that is free.</summary>
+    /// <exception cref="LinuxException">EADDRINUSE: something has that name.</exception>
+    internal static UnixSocket Listen(string path, int backlog)
+    {
+        UnixSocket socket = Create();
+        try
+        {
+            WithAddress(path, "bind", socket.FileDescriptor, static (fd, address, length) => Bind(fd, (void*)address, length));
+            return ListenOn(socket.FileDescriptor, backlog) == 0 ? socket : throw LinuxException.Last($"listen at {path}");
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Connects this socket to a listening one.</summary>
+    internal void Connect(string path) =>
+        WithAddress(path, "connect to", FileDescriptor, static (fd, address, length) => Connect(fd, (void*)address, length));
+
+    /// <summary>Calls with a path's address; paths longer than sun_path go through /proc/self/fd.</summary>
+    private static void WithAddress(string path, string what, int fd, Func<int, nint, uint, int> call)
     {
         byte[] name = Encoding.UTF8.GetBytes(path);
         int directory = -1;
@@ -60,27 +117,29 @@ internal sealed unsafe partial class UnixSocket : IDisposable
                     throw LinuxException.Last($"open the directory of {path}");
                 name = Encoding.UTF8.GetBytes($"/proc/self/fd/{directory}/{Path.GetFileName(full)}");
                 if (name.Length >= PathCapacity)
-                    throw new LinuxException($"connect to {path}: the name is too long", Errno.EINVAL);
+                    throw new LinuxException($"{what} {path}: the name is too long", Errno.EINVAL);
             }
-            int fd = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-            if (fd < 0)
-                throw LinuxException.Last("socket");
-            UnixSocket socket = new(new SafeFileHandle(fd, true));
             byte* address = stackalloc byte[2 + PathCapacity];
             new Span<byte>(address, 2 + PathCapacity).Clear();
             address[0] = AF_UNIX;
             name.CopyTo(new Span<byte>(address + 2, PathCapacity));
-            if (Connect(fd, address, 2 + PathCapacity) == 0)
-                return socket;
-            LinuxException error = LinuxException.Last($"connect to {path}");
-            socket.Dispose();
-            throw error;
+            if (call(fd, (nint)address, 2 + PathCapacity) != 0)
+                throw LinuxException.Last($"{what} {path}");
         }
         finally
         {
             if (directory >= 0)
                 _ = Libc.Close(directory);
         }
+    }
+
+    // A listener whose backlog is full lets connect(2) block, by the same limit as send(2): unix(7).
+    private void LimitSending(TimeSpan timeout)
+    {
+        long* time = stackalloc long[2] { (long)timeout.TotalSeconds, timeout.Ticks % TimeSpan.TicksPerSecond / TimeSpan.TicksPerMicrosecond };
+        // SAFETY: struct timeval of x86-64, on our stack.
+        if (SetSockOpt(FileDescriptor, SOL_SOCKET, SO_SNDTIMEO, time, 2 * sizeof(long)) != 0)
+            throw LinuxException.Last("SO_SNDTIMEO");
     }
 
     /// <summary>The process that called listen(2) on the other end, as the kernel knows it.</summary>

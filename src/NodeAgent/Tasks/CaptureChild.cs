@@ -20,14 +20,15 @@ internal static class CaptureChild
     /// <param name="containerId">The container that QEMU must run in.</param>
     /// <param name="output">The directory to make.</param>
     /// <param name="how">How.</param>
+    /// <param name="guestAgent">The guest agent's socket, as a path that the child can open, or null.</param>
     /// <param name="progress">Called for each line of progress.</param>
     /// <param name="cancel">Ends the capture in good order; the guest is freed.</param>
     /// <exception cref="TaskFailure">It failed.</exception>
     internal static async Task<SummaryLine> Run(
-        string socket, string containerId, string output, CaptureSpec? how, Action<ProgressLine> progress, CancellationToken cancel)
+        string socket, string containerId, string output, CaptureSpec? how, string? guestAgent, Action<ProgressLine> progress, CancellationToken cancel)
     {
         ProcessStartInfo start = new(Environment.ProcessPath ?? "/proc/self/exe") { RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
-        foreach (string a in Arguments(socket, containerId, output, how)) start.ArgumentList.Add(a);
+        foreach (string a in Arguments(socket, containerId, output, how, guestAgent)) start.ArgumentList.Add(a);
         using Process child = Process.Start(start) ?? throw new TaskFailure("InternalError", "the capturing process could not be started");
         Task<string> complaints = child.StandardError.ReadToEndAsync(CancellationToken.None);
         await using CancellationTokenRegistration ending = cancel.Register(() => End(child));
@@ -63,8 +64,8 @@ internal static class CaptureChild
         throw new TaskFailure("AgentDied", $"the capturing process ended with exit code {child.ExitCode}{(said.Length > 0 ? ": " + said : "")}; the kernel has set the guest free");
     }
 
-    /// <summary>The command line of the capture.</summary>
-    internal static IEnumerable<string> Arguments(string socket, string containerId, string output, CaptureSpec? how)
+    /// <summary>The command line of the capture. What is the command's own default is not spelt out.</summary>
+    internal static IEnumerable<string> Arguments(string socket, string containerId, string output, CaptureSpec? how, string? guestAgent = null)
     {
         yield return "capture";
         yield return "--json";
@@ -73,9 +74,25 @@ internal static class CaptureChild
         yield return "--output=" + output;
         yield return "--engine=" + (how?.Engine ?? "Auto").ToLowerInvariant();
         yield return "--compression=" + (how?.Compression ?? "None").ToLowerInvariant();
-        yield return "--max-downtime=" + (how?.MaxDowntime ?? "1s");
+        // The storage takes its VolumeSnapshots while the guest waits.
+        yield return "--max-downtime=" + (how?.MaxDowntime ?? (how?.DiskMethod == DiskCaptureMethod.VolumeSnapshot ? "10s" : "1s"));
         if (how?.BandwidthLimit is { } limit) yield return "--bandwidth-limit=" + Bytes(limit).ToString(CultureInfo.InvariantCulture);
+        if (how?.Disks?.Select == "None") yield return "--disks=none";
+        if (how?.Disks is { Select: "Named", Names: { } names }) yield return "--disks=" + string.Join(',', names);
+        if (how?.DiskMethod is { } method and not DiskCaptureMethod.Auto) yield return "--disk-method=" + Method(method);
+        if (guestAgent is not null) yield return "--guest-agent=" + guestAgent;
+        if (how?.Quiesce is { } quiesce and not "IfAvailable") yield return "--quiesce=" + (quiesce == "Required" ? "required" : "never");
+        if (how?.QuiesceTimeout is { } timeout && guestAgent is not null) yield return "--quiesce-timeout=" + timeout;
+        if (how?.After == "Stop") yield return "--after=stop";
     }
+
+    private static string Method(string method) => method switch
+    {
+        DiskCaptureMethod.CopyBeforeWrite => "copy-before-write",
+        DiskCaptureMethod.Overlay => "overlay",
+        DiskCaptureMethod.VolumeSnapshot => "volume-snapshot",
+        _ => throw new TaskFailure("BadTask", $"'{method}' is no method of capturing disks that this agent knows: is it older than the operator?"),
+    };
 
     /// <summary>A Kubernetes quantity in bytes; the API server has checked its form.</summary>
     internal static long Bytes(string quantity)

@@ -36,8 +36,37 @@ internal static class FinishedSnapshot
                 StoredBytes = m.Files.Sum(f => f.Size) + bytes.Length,
                 Engine = m.Capture.Engine == "qemu" ? "Qemu" : "Agent",
                 EngineReason = m.Capture.EngineReason,
+                Indications = Indications(m.Capture.Quiesce),
+                DiskMethod = m.Capture.DiskMethod is { } method ? MethodOf(method) : null,
+                DiskMethodReason = m.Capture.DiskMethodReason,
+                Disks = [.. m.Disks.Select(DiskOf)],
                 ManifestChecksum = "sha256:" + Convert.ToHexStringLower(SHA256.HashData(bytes)),
             },
         };
     }
+
+    // As KubeVirt has it: Online says that the machine ran, the other how quiet it was.
+    private static List<string> Indications(string? quiesce) =>
+        quiesce is null or SnapshotIndication.Online ? [SnapshotIndication.Online] : [SnapshotIndication.Online, quiesce];
+
+    private static DiskStatus DiskOf(ManifestDisk disk) => new()
+    {
+        Name = disk.Name,
+        VirtualSize = disk.VirtualSize,
+        StoredBytes = disk.StoredBytes,
+        Method = MethodOf(disk.Method),
+        Note = disk.Note,
+        VolumeSnapshotName = disk.VolumeSnapshot,
+        Driver = disk.Image?.Driver,
+        Path = disk.Image?.Filename,
+    };
+
+    private static string MethodOf(string method) => method switch
+    {
+        DiskMethods.CopyBeforeWrite => DiskCaptureMethod.CopyBeforeWrite,
+        DiskMethods.Overlay => DiskCaptureMethod.Overlay,
+        DiskMethods.VolumeSnapshot => DiskCaptureMethod.VolumeSnapshot,
+        DiskMethods.None => DiskCaptureMethod.None,
+        _ => method,
+    };
 }

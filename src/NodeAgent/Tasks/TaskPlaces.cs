@@ -83,4 +83,30 @@ internal sealed class TaskPlaces(IApiClient api, string node)
             }
         }
     }
+
+    /// <summary>Opens the guest agent's socket, or returns null: the VM has none, it is not wanted, or it is not there and need not be.</summary>
+    /// <exception cref="TaskFailure">It is required.</exception>
+    internal async Task<SafeFileHandle?> OpenGuestAgent(string ns, VirtualMachineTarget vm, string? quiesce, CancellationToken stop)
+    {
+        if (quiesce == "Never") return null;
+        bool required = quiesce == "Required";
+        if (vm.GuestAgentSocket is not { } path)
+        {
+            return !required ? null : throw new TaskFailure(
+                "NoGuestAgent", $"spec.capture.quiesce is Required, and pod {vm.PodName} has no annotation {Names.GuestAgentSocketAnnotation}: set it to the path of the guest agent's socket in the container");
+        }
+        (SafeFileHandle root, _) = await OpenContainer(ns, vm, "SourceEnded", stop).ConfigureAwait(false);
+        using (root)
+        {
+            try
+            {
+                return OpenIn.Open(root, path, directory: false);
+            }
+            catch (LinuxException e)
+            {
+                return !required ? null : throw new TaskFailure(
+                    "NoGuestAgent", $"spec.capture.quiesce is Required, and pod {vm.PodName} has no socket {path} in container {vm.Container} ({e.Message}): correct its annotation {Names.GuestAgentSocketAnnotation}");
+            }
+        }
+    }
 }

@@ -28,6 +28,7 @@ internal sealed class TaskWork(TaskPlaces places)
         (SafeFileHandle socket, string container) = await places.OpenSocket(task.Metadata.NamespaceProperty, vm, cancel).ConfigureAwait(false);
         using (socket)
         {
+            using SafeFileHandle? guestAgent = await places.OpenGuestAgent(task.Metadata.NamespaceProperty, vm, task.Spec.Capture?.Quiesce, cancel).ConfigureAwait(false);
             using IDisposable counted = AgentMetrics.Begin();
             ProgressLine? latest = null;
             using CancellationTokenSource ended = new();
@@ -35,8 +36,8 @@ internal sealed class TaskWork(TaskPlaces places)
             try
             {
                 await CaptureChild.Run(
-                    OpenIn.PathOf(socket), container, Path.Join(OpenIn.PathOf(claim), task.Spec.Directory), task.Spec.Capture, p => Volatile.Write(ref latest, p),
-                    cancel).ConfigureAwait(false);
+                    OpenIn.PathOf(socket), container, Path.Join(OpenIn.PathOf(claim), task.Spec.Directory), task.Spec.Capture,
+                    guestAgent is null ? null : OpenIn.PathOf(guestAgent), p => Volatile.Write(ref latest, p), cancel).ConfigureAwait(false);
             }
             finally
             {
@@ -79,9 +80,9 @@ internal sealed class TaskWork(TaskPlaces places)
             (SafeFileHandle socket, _) = await places.OpenSocket(ns, vm, cancel).ConfigureAwait(false);
             using (socket)
             using (QmpClient qmp = QmpClient.Connect(OpenIn.PathOf(socket)))
-                DescriptorSweep.Run(qmp, qmp.PeerPid);
+                Leftovers.Sweep(qmp, qmp.PeerPid);
         }
-        catch (Exception e) when (e is TaskFailure or QmpException or LinuxException or IOException)
+        catch (Exception e) when (e is TaskFailure or CaptureFailedException or QmpException or LinuxException or IOException)
         {
             // It has ended, or somebody else talks to it: the next capture looks again.
         }

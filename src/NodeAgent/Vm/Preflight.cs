@@ -21,6 +21,7 @@ internal static class Preflight
     {
         CheckStatus(qmp);
         CheckMigration(qmp);
+        IoThreads.RefuseLostInterrupts(qmp);
         bool reports = false;
         foreach (string path in (ReadOnlySpan<string>)["/machine/peripheral", "/machine/peripheral-anon", "/machine/unattached"])
             reports |= CheckDevices(qmp, path);

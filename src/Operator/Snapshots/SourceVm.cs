@@ -9,7 +9,8 @@ namespace Bgsnap.Operator.Snapshots;
 /// <param name="NodeName">Its node.</param>
 /// <param name="Container">Container with QEMU.</param>
 /// <param name="QmpSocket">Path of the socket in it.</param>
-internal sealed record SourceVm(string PodName, string PodUID, string NodeName, string Container, string QmpSocket)
+/// <param name="GuestAgentSocket">Path of the guest agent's socket in it, or null.</param>
+internal sealed record SourceVm(string PodName, string PodUID, string NodeName, string Container, string QmpSocket, string? GuestAgentSocket)
 {
     /// <summary>Reads a pod as a VM.</summary>
     /// <exception cref="Waiting">It may become one: it does not run yet.</exception>
@@ -21,6 +22,9 @@ internal sealed record SourceVm(string PodName, string PodUID, string NodeName, 
             throw new Hopeless("NotAVirtualMachine", $"pod {name} has no annotation {Names.QmpSocketAnnotation}: set it to the path of QEMU's QMP socket in the container, then create another snapshot");
         if (!socket.StartsWith('/'))
             throw new Hopeless("NotAVirtualMachine", $"pod {name}: annotation {Names.QmpSocketAnnotation} must be an absolute path in the container, not '{socket}'");
+        _ = pod.Metadata.Annotations.TryGetValue(Names.GuestAgentSocketAnnotation, out string? agent);
+        if (agent is not null && !agent.StartsWith('/'))
+            throw new Hopeless("NotAVirtualMachine", $"pod {name}: annotation {Names.GuestAgentSocketAnnotation} must be an absolute path in the container, not '{agent}'; without a guest agent leave it out");
         if (pod.Status?.Phase is "Succeeded" or "Failed")
             throw new Hopeless("SourceEnded", $"pod {name} has ended ({pod.Status.Phase}): start the virtual machine, then create another snapshot");
         if (pod.Metadata.DeletionTimestamp is not null)
@@ -28,7 +32,7 @@ internal sealed record SourceVm(string PodName, string PodUID, string NodeName, 
         string container = ContainerOf(pod);
         if (pod.Spec?.NodeName is not { Length: > 0 } node || pod.RunningContainerId(container) is null)
             throw new Waiting("SourceNotRunning", $"container {container} of pod {name} does not run yet");
-        return new SourceVm(name, pod.Metadata.Uid, node, container, socket);
+        return new SourceVm(name, pod.Metadata.Uid, node, container, socket, agent);
     }
 
     private static string ContainerOf(PodSummary pod)

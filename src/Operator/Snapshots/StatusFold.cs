@@ -24,6 +24,7 @@ internal static class StatusFold
         status.Faults = r.Faults;
         status.Engine = r.Engine;
         status.EngineReason = r.EngineReason;
+        (status.Indications, status.DiskMethod, status.DiskMethodReason, status.Disks) = (r.Indications, r.DiskMethod, r.DiskMethodReason, r.Disks);
         status.RamBytes = r.RamBytes;
         status.StoredBytes = r.StoredBytes;
         status.Size = r.StoredBytes is { } bytes ? Durations.Size(bytes) : null;

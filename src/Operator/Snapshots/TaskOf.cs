@@ -22,6 +22,7 @@ internal static class TaskOf
                 PodUID = vm.PodUID,
                 Container = vm.Container,
                 QmpSocket = vm.QmpSocket,
+                GuestAgentSocket = vm.GuestAgentSocket,
                 Name = snapshot.Spec.Source.Name,
             },
             Capture = snapshot.Spec.Capture,

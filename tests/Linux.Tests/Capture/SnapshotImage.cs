@@ -47,6 +47,13 @@ internal sealed unsafe class SnapshotImage : IDisposable
         return scanner.Judge();
     }
 
+    /// <summary>What a guest with disks knew of them.</summary>
+    public static DiskRecord FindDiskRecord(string path)
+    {
+        using SnapshotImage image = Open(path);
+        return DiskRecord.Find(image.Granules(image.Main).Select(g => (ReadOnlyMemory<byte>)g));
+    }
+
     /// <summary>The same for the boot sector's memory.</summary>
     public static CutVerdict JudgeBootSector(string path)
     {

@@ -13,6 +13,9 @@ namespace Bgsnap.Linux.Tests.Harness;
 public sealed record GuestReport(
     long Tick, long Writes, long Delta, long Corrupt, long Checked, TimeSpan MaxStall, long At)
 {
+    /// <summary>The number that a disk acknowledged last; 0 in modes without one.</summary>
+    public long Disk { get; init; }
+
     /// <summary>Null for every other line, and for half a line: a restored guest goes on in the middle of one.</summary>
     public static GuestReport? Parse(string line, long at)
     {
@@ -25,7 +28,11 @@ public sealed record GuestReport(
             return words.TryNumber("tick", out var tick) && words.TryNumber("writes", out var writes)
                 && words.TryNumber("delta", out var delta) && words.TryNumber("corrupt", out var corrupt)
                 && words.TryNumber("checked", out var whole) && words.TryNumber("maxstall_us", out var stall)
+                && (!words.ContainsKey("disk") || words.TryNumber("disk", out _))
                 ? new GuestReport(tick, writes, delta, corrupt, whole, TimeSpan.FromMicroseconds(stall), at)
+                {
+                    Disk = words.TryNumber("disk", out var disk) ? disk : 0,
+                }
                 : null;
         }
 

@@ -42,6 +42,7 @@ public static class QemuCommandLine
         ]);
         line.AddRange(Memory(options, directory));
         line.AddRange(GuestArguments(options.Guest));
+        line.AddRange(DiskCommandLine.Build(options, directory).SelectMany(option => option.Split('=', 2)));
         if (options.Sandbox is { } sandbox)
             line.AddRange(["-sandbox", sandbox]);
         if (options.Incoming is { } incoming)
@@ -53,6 +54,9 @@ public static class QemuCommandLine
     }
 
     public static string SerialSocket(string directory) => Path.Combine(directory, "serial");
+
+    /// <summary>The other end of the guest agent's channel.</summary>
+    public static string GuestAgentSocket(string directory) => Path.Combine(directory, "guest-agent");
 
     public static string QmpSocket(string directory) => Path.Combine(directory, "qmp");
 
@@ -83,7 +87,7 @@ public static class QemuCommandLine
     private static string[] GuestArguments(Guest guest) => guest switch
     {
         LinuxGuest linux =>
-            ["-kernel", TestFiles.Kernel, "-initrd", TestFiles.Initramfs, "-append", KernelCommandLine(linux)],
+            ["-kernel", TestFiles.Kernel, "-initrd", linux.Agent ? TestFiles.InitramfsWithAgent : TestFiles.Initramfs, "-append", KernelCommandLine(linux)],
         BootSectorGuest => ["-drive", $"file={TestFiles.BootSector},format=raw,if=virtio,readonly=on"],
         _ => [],
     };
@@ -107,9 +111,20 @@ public static class QemuCommandLine
             words.Add($"bgsnap.rate={Text(rate)}");
         if (guest.TickMilliseconds is { } tick)
             words.Add($"bgsnap.tick={Text(tick)}");
+        Add("disks", guest.Disks);
+        Add("slots", guest.Slots);
+        Add("stride", guest.StrideKiB);
+        Add("pause", guest.PauseMicroseconds);
+        Add("agent", guest.Agent ? 1 : null);
         if (guest.Append.Length > 0)
             words.Add(guest.Append);
         return string.Join(' ', words);
+
+        void Add(string name, int? value)
+        {
+            if (value is { } number)
+                words.Add($"bgsnap.{name}={Text(number)}");
+        }
     }
 
     private static string Text(int number) => number.ToString(CultureInfo.InvariantCulture);

@@ -18,6 +18,9 @@ public static class TestFiles
 
     public static string Initramfs => Path.Combine(Out, "guests", "initramfs.cpio");
 
+    /// <summary>The same with qemu-ga.</summary>
+    public static string InitramfsWithAgent => Path.Combine(Out, "guests", "initramfs-agent.cpio");
+
     public static string BootSector => Path.Combine(Out, "guests", "bootsector.img");
 
     public static string Qemu(QemuVersion version) => version switch
@@ -36,6 +39,7 @@ public static class TestFiles
         return options.Guest switch
         {
             LinuxGuest when !File.Exists(Kernel) => $"{Kernel} is missing: run hack/deps",
+            LinuxGuest { Agent: true } when !File.Exists(InitramfsWithAgent) => $"{InitramfsWithAgent} is missing: run hack/deps and make -C tests/guests",
             LinuxGuest when !File.Exists(Initramfs) => $"{Initramfs} is missing: run make -C tests/guests",
             BootSectorGuest when !File.Exists(BootSector) => $"{BootSector} is missing: run make -C tests/guests",
             _ => null,

@@ -11,6 +11,7 @@ public sealed class VirtualMachine : IAsyncDisposable
 {
     private readonly SerialConsole _serial;
     private HugePageReservation? _hugePages;
+    private TestDisks? _disks;
     private GuardedProcess? _process;
     private HarnessQmp? _qmp;
 
@@ -31,6 +32,12 @@ public sealed class VirtualMachine : IAsyncDisposable
 
     /// <summary>The QMP socket for the agent under test; nobody else connects to it.</summary>
     public string QmpSocket => QemuCommandLine.QmpSocket(Folder);
+
+    /// <summary>The unix socket of the guest agent's channel.</summary>
+    public string GuestAgentSocket => QemuCommandLine.GuestAgentSocket(Folder);
+
+    /// <summary>The image file of a disk, by its name.</summary>
+    public string ImageOf(string disk) => TestDisks.ImageOf(Options.Disks.Single(d => d.Name == disk), Folder);
 
     /// <summary>The harness's connection, on a socket of its own.</summary>
     public HarnessQmp Qmp => _qmp ?? throw new InvalidOperationException("The machine has not started.");
@@ -160,6 +167,7 @@ public sealed class VirtualMachine : IAsyncDisposable
         }
 
         _serial.Dispose();
+        _disks?.Dispose();
         _hugePages?.Dispose();
         Directory.Delete(Folder, recursive: true);
     }
@@ -168,6 +176,7 @@ public sealed class VirtualMachine : IAsyncDisposable
     {
         if (Options.Ram == RamKind.Hugetlbfs)
             _hugePages = HugePageReservation.Take(QemuCommandLine.HugetlbfsMount(Folder), Options.MemoryMiB);
+        _disks = await TestDisks.CreateAsync(Options, Folder).ConfigureAwait(false);
         _process = await GuardedProcess.StartAsync(QemuCommandLine.Build(Options, Folder)).ConfigureAwait(false);
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(_process.Ended);
         limit.CancelAfter(Options.StartTimeout);

@@ -28,7 +28,7 @@ public abstract record Guest;
 /// <summary>tests/guests/init.c under Debian's cloud kernel; the parameters are explained there.</summary>
 public sealed record LinuxGuest : Guest
 {
-    /// <summary>count, bench, rate or idle.</summary>
+    /// <summary>count, bench, rate, idle, disk or ext4.</summary>
     public string Mode { get; init; } = "count";
 
     /// <summary>MiB of each writer's arena.</summary>
@@ -48,6 +48,21 @@ public sealed record LinuxGuest : Guest
     public int? Rate { get; init; }
 
     public int? TickMilliseconds { get; init; }
+
+    /// <summary>Disks that mode disk writes to, in turn.</summary>
+    public int? Disks { get; init; }
+
+    /// <summary>Slots of each disk, and the KiB between two.</summary>
+    public int? Slots { get; init; }
+
+    /// <inheritdoc cref="Slots"/>
+    public int? StrideKiB { get; init; }
+
+    /// <summary>Between two writes to disks.</summary>
+    public int? PauseMicroseconds { get; init; }
+
+    /// <summary>Runs qemu-ga, in mode ext4.</summary>
+    public bool Agent { get; init; }
 
     /// <summary>More words for the kernel's command line.</summary>
     public string Append { get; init; } = "";
@@ -97,6 +112,11 @@ public sealed record VirtualMachineOptions
     /// <summary>Starts with the vCPUs stopped (-S).</summary>
     public bool Paused { get; init; }
 
+    public IReadOnlyList<TestDisk> Disks { get; init; } = [];
+
+    /// <summary>With a channel for the guest agent; see <see cref="QemuCommandLine.GuestAgentSocket"/>.</summary>
+    public bool GuestAgent { get; init; }
+
     public IReadOnlyList<string> ExtraArguments { get; init; } = [];
 
     /// <summary>How long the machine may take until its guest prints (or QMP answers, when it waits for a stream).</summary>
@@ -108,5 +128,5 @@ public sealed record VirtualMachineOptions
 
     public override string ToString() => string.Create(
         System.Globalization.CultureInfo.InvariantCulture,
-        $"{Version}/{Machine}/{Accelerator}/{Ram}/{MemoryMiB}MiB/{Cpus}cpu/{Guest.GetType().Name}");
+        $"{Version}/{Machine}/{Accelerator}/{Ram}/{MemoryMiB}MiB/{Cpus}cpu/{Guest.GetType().Name}{string.Concat(Disks.Select(d => $" {d}"))}");
 }

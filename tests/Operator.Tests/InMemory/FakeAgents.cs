@@ -40,6 +40,13 @@ internal sealed class FakeAgents(InMemoryApi api, TimeProvider clock)
         StoredBytes = 1_288_490_189,
         Engine = "Agent",
         EngineReason = "asked for",
+        Indications = [SnapshotIndication.Online, SnapshotIndication.GuestAgent],
+        DiskMethod = DiskCaptureMethod.CopyBeforeWrite,
+        Disks =
+        [
+            new DiskStatus { Name = "vda", VirtualSize = 8L << 30, StoredBytes = 1L << 28, Method = DiskCaptureMethod.CopyBeforeWrite, Driver = "raw", Path = "/disks/0/disk.img" },
+            new DiskStatus { Name = "cd0", VirtualSize = 1L << 20, StoredBytes = 0, Method = DiskCaptureMethod.None, Note = "read-only", Driver = "raw", Path = "/iso/cloud-init.iso" },
+        ],
         ManifestChecksum = "sha256:abcd",
     };
 

@@ -62,7 +62,7 @@ public sealed class OrphanTests
     {
         PodSummary carrier = new() { Metadata = Naming.Made(snapshot, Naming.Carrier(snapshot, TaskAction.Capture)), Spec = new PodSpecSummary { NodeName = "node-1" } };
         await world.Api.Create(Resources.Pods, carrier, default);
-        await world.Api.Create(Resources.Tasks, TaskOf.Capture(snapshot, new SourceVm("db", "uid", "node-1", "qemu", "/run/qmp.sock"), carrier), default);
+        await world.Api.Create(Resources.Tasks, TaskOf.Capture(snapshot, new SourceVm("db", "uid", "node-1", "qemu", "/run/qmp.sock", null), carrier), default);
         await world.Operator.Settle();
     }
 }

@@ -21,6 +21,7 @@ public sealed class SourceTests
         new("no annotations at all", p => p.Metadata.Annotations = null, Failed, "NotAVirtualMachine", "has no annotation bgsnap.io/qmp-socket"),
         new("empty socket", p => p.Metadata.Annotations[Names.QmpSocketAnnotation] = "", Failed, "NotAVirtualMachine", "has no annotation bgsnap.io/qmp-socket"),
         new("relative socket", p => p.Metadata.Annotations[Names.QmpSocketAnnotation] = "run/qmp", Failed, "NotAVirtualMachine", "must be an absolute path in the container, not 'run/qmp'"),
+        new("relative socket of the guest agent", p => p.Metadata.Annotations[Names.GuestAgentSocketAnnotation] = "qga.sock", Failed, "NotAVirtualMachine", "annotation bgsnap.io/guest-agent-socket must be an absolute path in the container, not 'qga.sock'; without a guest agent leave it out"),
         new("several containers", p => p.Spec.Containers.Add(new V1Container { Name = "sidecar" }), Failed, "NotAVirtualMachine", "has 2 containers: name the one with QEMU in its annotation bgsnap.io/container"),
         new("a container that is not there", p => p.Metadata.Annotations[Names.ContainerAnnotation] = "vm", Failed, "NotAVirtualMachine", "has no container vm"),
         new("ended well", p => p.Status.Phase = "Succeeded", Failed, "SourceEnded", "pod db has ended (Succeeded): start the virtual machine"),

@@ -46,6 +46,10 @@ public sealed class SuccessTests(ITestOutputHelper output)
         Assert.Equal(("1.23ms", "850ms", 321), (s.Downtime, s.ProtectionWindow, s.Faults));
         Assert.Equal((1L << 30, 1_288_490_189, "1.2Gi"), (s.RamBytes, s.StoredBytes, s.Size));
         Assert.Equal(("Agent", "asked for", "sha256:abcd"), (s.Engine, s.EngineReason, s.ManifestChecksum));
+        Assert.Equal(["Online", "GuestAgent"], s.Indications);
+        Assert.Equal("CopyBeforeWrite", s.DiskMethod);
+        Assert.Equal([("vda", 8L << 30, 1L << 28, "CopyBeforeWrite", null, "/disks/0/disk.img"), ("cd0", 1L << 20, 0L, "None", "read-only", "/iso/cloud-init.iso")],
+            s.Disks!.Select(d => (d.Name, d.VirtualSize!.Value, d.StoredBytes!.Value, d.Method, d.Note, d.Path)));
         Assert.InRange(s.PointInTime!.Value, a.Metadata.CreationTimestamp!.Value, s.CompletionTime!.Value);
         Assert.Equal(123, s.PointInTime.Value.Millisecond);
         Assert.Equal("True SnapshotReady: written to a-00000003 on claim snapshots", world.Condition("a", ConditionTypes.Ready));
@@ -161,7 +165,19 @@ public sealed class SuccessTests(ITestOutputHelper output)
         Assert.Equal(("db", world.Snapshot("a").Status!.PodUID, "qemu", "/run/qmp.sock", "db"), (spec.Source!.PodName, spec.Source.PodUID, spec.Source.Container, spec.Source.QmpSocket, spec.Source.Name));
         Assert.Equal(("Qemu", "Zstd", "250ms"), (spec.Capture!.Engine, spec.Capture.Compression, spec.Capture.MaxDowntime));
         Assert.Null(spec.Cancel);
+        Assert.Null(spec.Source.GuestAgentSocket);
         AssertBelongsTo(world.Snapshot("a"), task.Metadata);
+    }
+
+    [Fact]
+    public async Task The_task_names_the_guest_agents_socket_where_the_pod_does()
+    {
+        await using World world = new();
+        await world.AddClaim(Things.ClaimNamed(Things.Claim));
+        await world.AddPod(Things.VmPod(change: p => p.Metadata.Annotations[Names.GuestAgentSocketAnnotation] = "/run/qga.sock"));
+        await world.Add(Things.Snapshot("a"));
+        await world.Until(() => world.All(Resources.Tasks).Count == 1, "the task is there");
+        Assert.Equal("/run/qga.sock", world.All(Resources.Tasks).Single().Spec.Source!.GuestAgentSocket);
     }
 
     [Fact]

@@ -1,0 +1,98 @@
+using System.Runtime.InteropServices;
+using System.Text.Json;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Qmp;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Capture;
+
+/// <summary>
+/// The pipe into which QEMU writes its device state. As long as it holds one page only, QEMU waits in the middle of its write and its
+/// guest stays stopped; when its read end is closed, the write fails and QEMU goes on.
+/// </summary>
+internal sealed unsafe class DeviceStatePipe : IDisposable
+{
+    private const int MaximumDeviceState = 1 << 30;
+    private readonly QmpClient _qmp;
+    private readonly SafeFileHandle _read;
+    private readonly int _fdset;
+    private byte[] _state = new byte[1 << 20];
+    private int _length;
+    private bool _removed;
+
+    internal DeviceStatePipe(QmpClient qmp)
+    {
+        _qmp = qmp;
+        Pipe pipe = Pipe.Create();
+        _read = pipe.Read;
+        using SafeFileHandle write = pipe.Write;
+        Pipe.Shrink(_read);
+        _ = Libc.Fcntl(_read, Libc.F_SETFL, Libc.O_NONBLOCK);
+        // Only those who hold a descriptor of the pipe can name it; QEMU's user may open it anew.
+        int writeEnd = (int)write.DangerousGetHandle();
+        if (Libc.FChMod(writeEnd, 0x192 /* 0622 */) != 0)
+            throw LinuxException.Last("fchmod of the pipe");
+        using JsonDocument added = qmp.Execute("add-fd", QmpJson.Object(("opaque", UserfaultfdSource.Opaque)), writeEnd);
+        JsonElement result = added.RootElement.GetProperty("return");
+        _fdset = result.GetProperty("fdset-id").GetInt32();
+        // Not /dev/fdset/N: QEMU truncates what it opens there, which a pipe does not take; open(2) ignores it.
+        QemuPath = $"/proc/self/fd/{result.GetProperty("fd").GetInt32()}";
+    }
+
+    /// <summary>The write end, as QEMU names it.</summary>
+    internal string QemuPath { get; }
+
+    /// <summary>The read end, for poll(2).</summary>
+    internal int ReadEnd => (int)_read.DangerousGetHandle();
+
+    /// <summary>What has been read: in the end, the content of <c>device-state</c>.</summary>
+    internal ReadOnlySpan<byte> State => _state.AsSpan(0, _length);
+
+    /// <summary>Makes room, so that QEMU's write goes on.</summary>
+    internal void Release() => _ = Pipe.TryEnlarge(_read);
+
+    /// <summary>Ends QEMU's write with an error.</summary>
+    internal void Break() => _read.Dispose();
+
+    /// <summary>Reads what is there, without waiting.</summary>
+    internal void Drain()
+    {
+        while (true)
+        {
+            if (_length == _state.Length)
+            {
+                if (_length >= MaximumDeviceState)
+                    throw new CaptureFailedException("DeviceStateTooLarge", $"the device state is larger than {MaximumDeviceState} bytes");
+                Array.Resize(ref _state, _length * 2);
+            }
+            // SAFETY: pinned for the call, filled within its length.
+            fixed (byte* p = &_state[_length])
+            {
+                nint got = Libc.Read(ReadEnd, p, (nuint)(_state.Length - _length));
+                if (got > 0)
+                    _length += (int)got;
+                else if (got == 0 || Marshal.GetLastPInvokeError() == Errno.EAGAIN)
+                    return;
+                else if (Marshal.GetLastPInvokeError() != Errno.EINTR)
+                    throw LinuxException.Last("read the device state");
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _read.Dispose();
+        if (_removed)
+            return;
+        _removed = true;
+        try
+        {
+            _qmp.Execute("remove-fd", QmpJson.Object(("fdset-id", _fdset))).Dispose();
+        }
+        catch (QmpException)
+        {
+            // QEMU is gone, and the descriptor with it.
+        }
+    }
+}

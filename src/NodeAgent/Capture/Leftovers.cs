@@ -1,0 +1,19 @@
+using System.Text.Json;
+using Bgsnap.NodeAgent.Disks.Graph;
+using Bgsnap.NodeAgent.Qmp;
+
+namespace Bgsnap.NodeAgent.Capture;
+
+/// <summary>Everything that an agent which was killed may have left in a QEMU, the guest first.</summary>
+internal static class Leftovers
+{
+    /// <summary>Lets a guest run that was stopped by us, then puts the block graph and the descriptors in order.</summary>
+    /// <returns>How many things were removed.</returns>
+    /// <exception cref="CaptureFailedException">Something could not be removed.</exception>
+    internal static int Sweep(QmpClient qmp, int pid)
+    {
+        using (JsonDocument sets = qmp.Execute("query-fdsets"))
+            StoppedGuestMark.Sweep(qmp, sets.RootElement.GetProperty("return"));
+        return BlockLeftovers.Sweep(qmp) + DescriptorSweep.Run(qmp, pid);
+    }
+}

@@ -1,0 +1,71 @@
+using System.Text.Json;
+using Bgsnap.NodeAgent.Qmp;
+
+namespace Bgsnap.NodeAgent.Disks.Graph;
+
+/// <summary>
+/// Puts a block graph in order after an agent that died: exports, filters, overlays and scratch nodes whose names are ours. A leftover job would make a
+/// later live migration fail.
+/// </summary>
+internal static class BlockLeftovers
+{
+    /// <summary>Removes all of it. Descriptors are the business of the sweep of descriptors, which comes afterwards.</summary>
+    /// <returns>How many things were removed.</returns>
+    /// <exception cref="CaptureFailedException">Something could not be removed; named.</exception>
+    internal static int Sweep(QmpClient qmp)
+    {
+        HashSet<string> nodes = ReadNodes(qmp);
+        if (nodes.Count == 0)
+            return 0;
+        Undo undo = new();
+        int removed = SweepExports(qmp, undo);
+        IReadOnlyList<ScratchNote> notes = ScratchNote.ReadAll(qmp);
+        foreach (VmDisk drive in VmDisk.ReadAll(qmp).Where(d => d.Device is not null))
+        {
+            if (notes.FirstOrDefault(n => AgentNames.Filter(n.Disk) == drive.NodeName) is { } note)
+                undo.Try(() => qmp.Execute("qom-set", QmpJson.Object(("path", drive.Device!), ("property", "drive"), ("value", note.Below))).Dispose());
+            else if (AgentNames.IsFilter(drive.NodeName))
+                undo.Try(() => throw new QmpException($"{drive.NodeName} is in use and nothing tells what was there before"));
+        }
+        foreach (ScratchNote note in notes)
+            undo.Try(() => Overlay.CommitBack(qmp, note.Disk, note.Below));
+        // From the top down: nobody may use what is removed.
+        foreach (Func<string, bool> kind in (ReadOnlySpan<Func<string, bool>>)[AgentNames.IsAccess, AgentNames.IsFilter, AgentNames.IsOverlay, AgentNames.IsScratch])
+        {
+            foreach (string name in nodes.Where(kind))
+                undo.Try(() => qmp.Execute("blockdev-del", QmpJson.Object(("node-name", name))).Dispose(), () => removed++);
+        }
+        return undo.Problem is null ? removed : throw new CaptureFailedException("LeftoversRemain", $"what an earlier agent left in QEMU's block graph could not be removed: {undo.Problem}");
+    }
+
+    private static int SweepExports(QmpClient qmp, Undo undo)
+    {
+        int removed = 0;
+        using JsonDocument exports = qmp.Execute("query-block-exports");
+        foreach (JsonElement e in exports.RootElement.GetProperty("return").EnumerateArray())
+        {
+            string id = e.GetProperty("id").GetString()!;
+            if (!AgentNames.IsOurs(id))
+                continue;
+            if (!e.GetProperty("shutting-down").GetBoolean())
+                undo.Try(() => qmp.Execute("block-export-del", QmpJson.Object(("id", id), ("mode", "hard"))).Dispose(), () => removed++);
+        }
+        undo.Try(() => NbdExports.WaitUntilGone(qmp));
+        // The server is ours when the graph is: somebody else's would have refused our start.
+        try
+        {
+            qmp.Execute("nbd-server-stop").Dispose();
+        }
+        catch (QmpException e) when (e.ErrorClass is not null)
+        {
+            // It does not run.
+        }
+        return removed;
+    }
+
+    private static HashSet<string> ReadNodes(QmpClient qmp)
+    {
+        using JsonDocument nodes = qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", true)));
+        return [.. nodes.RootElement.GetProperty("return").EnumerateArray().Select(n => n.GetProperty("node-name").GetString()!).Where(AgentNames.IsOurs)];
+    }
+}

@@ -1,0 +1,74 @@
+using System.Globalization;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Store;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Disks.Graph;
+
+/// <summary>What the manifest says of the machine's disks.</summary>
+/// <param name="Disks">Every disk, copied or not.</param>
+/// <param name="Files">Their files, hashed already.</param>
+/// <param name="Method">How they were cut; null: none was.</param>
+/// <param name="MethodReason">Why that way; null: it was asked for, or there was nothing to choose.</param>
+internal sealed record DiskRecords(IReadOnlyList<ManifestDisk> Disks, IReadOnlyList<ManifestFile> Files, string? Method, string? MethodReason)
+{
+    /// <summary>A record for every disk, copied or not.</summary>
+    internal static IReadOnlyList<ManifestDisk> Of(
+        IReadOnlyList<(VmDisk Disk, string? NotCopied)> disks, IReadOnlyList<CapturedDisk> copied, IReadOnlyDictionary<int, DiskCopyResult> results,
+        string? method, IReadOnlyDictionary<string, string>? volumeSnapshots, int pid)
+    {
+        List<ManifestDisk> records = [];
+        foreach ((VmDisk disk, string? notCopied) in disks)
+        {
+            ManifestDisk record = new()
+            {
+                Name = disk.Name,
+                VirtualSize = disk.VirtualSize,
+                ReadOnly = disk.IsReadOnly,
+                Removable = disk.IsRemovable,
+                Device = disk.Device,
+                NodeName = disk.NodeName,
+                Image = ImageOf(disk, pid),
+                Note = notCopied,
+            };
+            if (copied.FirstOrDefault(c => c.Disk == disk) is { } c)
+            {
+                DiskCopyResult result = results[c.Number];
+                record = record with { File = ManifestDisk.FileOf(disk.Name), Format = DiskFormats.Qcow2, DataBytes = result.DataBytes, StoredBytes = result.StoredBytes, Method = method! };
+            }
+            else if (notCopied is null && volumeSnapshots is not null)
+            {
+                string? name = volumeSnapshots.GetValueOrDefault(disk.Name);
+                record = record with { Method = name is null ? DiskMethods.None : DiskMethods.VolumeSnapshot, VolumeSnapshot = name, Note = name is null ? "no VolumeSnapshot was made of it" : null };
+            }
+            records.Add(record);
+        }
+        return records;
+    }
+
+    /// <summary>The files that were hashed while they were written.</summary>
+    internal static IReadOnlyList<ManifestFile> FilesOf(IReadOnlyList<CapturedDisk> copied, IReadOnlyDictionary<int, DiskCopyResult> results) =>
+        [.. copied.Select(c => new ManifestFile(ManifestDisk.FileOf(c.Disk.Name), results[c.Number].StoredBytes, results[c.Number].Checksum))];
+
+    /// <summary>The image as QEMU sees it, with its owner, so that a restore can make one that QEMU may open.</summary>
+    private static ManifestImage? ImageOf(VmDisk disk, int pid)
+    {
+        if (disk.Filename.Length == 0 || disk.Filename.StartsWith("json:", StringComparison.Ordinal) || disk.Filename.Contains("://", StringComparison.Ordinal))
+            return null;
+        // A protocol on its own is a raw image.
+        ManifestImage image = new() { Driver = disk.Driver is "file" or "host_device" ? "raw" : disk.Driver, Filename = disk.Filename };
+        try
+        {
+            string path = disk.Filename[0] == '/' ? disk.Filename : Path.Join(new FileInfo($"/proc/{pid}/cwd").LinkTarget, disk.Filename);
+            using SafeFileHandle root = OpenIn.RootOf(pid);
+            using SafeFileHandle file = OpenIn.Open(root, path, directory: false);
+            FileSyscalls.FileStatus status = FileSyscalls.Status(file, path);
+            return image with { Filename = path, Uid = status.Uid, Gid = status.Gid, Mode = "0" + Convert.ToString(status.Mode & 0xfff, 8) };
+        }
+        catch (Exception e) when (e is LinuxException or IOException or UnauthorizedAccessException)
+        {
+            // Handed over as a descriptor, or not ours to look at.
+            return image;
+        }
+    }
+}

@@ -1,0 +1,141 @@
+using System.Text.Json;
+using Bgsnap.NodeAgent.Capture;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Qmp;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Disks.Graph;
+
+/// <summary>
+/// QEMU's NBD server on a socket of ours, and the connections to it. The server starts while the guest runs, before the point in time.
+/// </summary>
+/// <remarks>
+/// Of every connection QEMU gets a duplicate, so that our death closes none: a QEMU 7.2 whose export lives in an iothread aborts when a client goes away
+/// (assertion in nbd_blockdev_client_closed()), and its guest with it. They end by block-export-del, from QEMU's main thread.
+/// </remarks>
+internal sealed class NbdExports : IDisposable
+{
+    private static readonly TimeSpan ExportGone = TimeSpan.FromSeconds(20);
+    private readonly QmpClient _qmp;
+    private readonly SafeFileHandle _directory;
+    private readonly string _folder;
+    private readonly string _path;
+    private readonly UnixSocket _listener;
+    private readonly List<UnixSocket> _connections = [];
+    private readonly List<int> _duplicates = [];
+    private readonly List<string> _exports = [];
+    private bool _serverRuns;
+
+    private NbdExports(QmpClient qmp, string directory)
+    {
+        _qmp = qmp;
+        _directory = FileSyscalls.OpenAt(null, directory, FileSyscalls.O_RDONLY | FileSyscalls.O_DIRECTORY);
+        // In a folder of our own: whoever could connect could read the disks.
+        _folder = $".bgsnap-nbd-{Guid.NewGuid():N}";
+        _path = Path.Join(directory, _folder, "socket");
+        try
+        {
+            FileSyscalls.MakeDirectory(_directory, _folder, 0x1c0 /* 0700 */);
+            _listener = UnixSocket.Listen(_path, 64);
+        }
+        catch
+        {
+            Unlink();
+            _directory.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Starts the server.</summary>
+    /// <param name="qmp">The monitor.</param>
+    /// <param name="directory">Where the socket may have a name for a moment.</param>
+    /// <exception cref="CaptureRefusedException">QEMU serves NBD already, for somebody else.</exception>
+    internal static NbdExports Start(QmpClient qmp, string directory)
+    {
+        NbdExports nbd = new(qmp, directory);
+        try
+        {
+            qmp.Execute("getfd", QmpJson.Object(("fdname", AgentNames.NbdListener)), nbd._listener.FileDescriptor).Dispose();
+            string address = QmpJson.Object(("type", "fd"), ("data", new QmpJson.Raw(QmpJson.Object(("str", AgentNames.NbdListener)))));
+            try
+            {
+                qmp.Execute("nbd-server-start", QmpJson.Object(("addr", new QmpJson.Raw(address)))).Dispose();
+            }
+            catch (QmpException e) when (e.ErrorClass is not null)
+            {
+                qmp.Execute("closefd", QmpJson.Object(("fdname", AgentNames.NbdListener))).Dispose();
+                throw new CaptureRefusedException("NbdServerBusy", $"QEMU cannot serve its disks to the agent: {e.Message}; another backup or migration of this VM uses its NBD server: try again when that has ended");
+            }
+            nbd._serverRuns = true;
+            return nbd;
+        }
+        catch
+        {
+            nbd.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Exports a node and connects to it.</summary>
+    /// <returns>Connections, not negotiated yet; they stay this object's.</returns>
+    internal IReadOnlyList<UnixSocket> Export(string id, string node, bool writable, int connections)
+    {
+        _qmp.Execute("block-export-add", QmpJson.Object(("type", "nbd"), ("id", id), ("name", id), ("node-name", node), ("writable", writable))).Dispose();
+        _exports.Add(id);
+        List<UnixSocket> made = [];
+        for (int i = 0; i < connections; i++)
+        {
+            UnixSocket socket = UnixSocket.Create();
+            _connections.Add(socket);
+            made.Add(socket);
+            using JsonDocument added = _qmp.Execute("add-fd", QmpJson.Object(("opaque", UserfaultfdSource.Opaque)), socket.FileDescriptor);
+            _duplicates.Add(added.RootElement.GetProperty("return").GetProperty("fdset-id").GetInt32());
+            socket.Connect(_path);
+        }
+        return made;
+    }
+
+    /// <summary>Takes the socket's name away: everybody who may is connected.</summary>
+    internal void Unlink()
+    {
+        _ = FileSyscalls.TryUnlink(_directory, $"{_folder}/socket", 0);
+        _ = FileSyscalls.TryUnlink(_directory, _folder, FileSyscalls.AT_REMOVEDIR);
+    }
+
+    /// <summary>Ends exports and server, then the connections. Whoever reads from one gets the end of the stream.</summary>
+    internal void TakeDown(Undo undo)
+    {
+        foreach (string id in _exports.ToArray())
+            undo.Try(() => _qmp.Execute("block-export-del", QmpJson.Object(("id", id), ("mode", "hard"))).Dispose(), () => _exports.Remove(id));
+        undo.Try(() => WaitUntilGone(_qmp));
+        if (_serverRuns)
+            undo.Try(() => _qmp.Execute("nbd-server-stop").Dispose(), () => _serverRuns = false);
+        foreach (int set in _duplicates.ToArray())
+            undo.Try(() => _qmp.Execute("remove-fd", QmpJson.Object(("fdset-id", set))).Dispose(), () => _duplicates.Remove(set));
+    }
+
+    /// <summary>Waits until QEMU has no export of ours any more: only then its nodes can be removed.</summary>
+    internal static void WaitUntilGone(QmpClient qmp)
+    {
+        for (long end = Environment.TickCount64 + (long)ExportGone.TotalMilliseconds; ; Thread.Sleep(2))
+        {
+            using JsonDocument answer = qmp.Execute("query-block-exports");
+            if (!answer.RootElement.GetProperty("return").EnumerateArray().Any(e => AgentNames.IsOurs(e.GetProperty("id").GetString()!)))
+                return;
+            if (Environment.TickCount64 > end)
+                throw new QmpException($"QEMU did not end the agent's exports within {ExportGone.TotalSeconds:0} s");
+        }
+    }
+
+    /// <summary>Closes our ends; <see cref="TakeDown"/> comes first.</summary>
+    public void Dispose()
+    {
+        if (_directory.IsClosed)
+            return;
+        Unlink();
+        _directory.Dispose();
+        foreach (UnixSocket s in _connections)
+            s.Dispose();
+        _listener.Dispose();
+    }
+}

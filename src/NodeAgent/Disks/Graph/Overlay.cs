@@ -1,0 +1,117 @@
+using System.Text.Json;
+using Bgsnap.NodeAgent.Qmp;
+
+namespace Bgsnap.NodeAgent.Disks.Graph;
+
+/// <summary>
+/// Disks by overlays, as in the KVM Forum 2018 talk: at the point in time the guest gets a new, empty image on top and writes there, the old one
+/// stands still and is copied, then the overlay is committed back into it. For QEMUs older than 7.1.
+/// </summary>
+/// <remarks>
+/// While it lasts the guest's newest data lie in the scratch. It is therefore watched rather than bounded: before the limit is reached the capture is given up
+/// and the overlay committed. Should the agent die, QEMU keeps the file open, and the next agent commits it.
+/// </remarks>
+internal sealed class Overlay(QmpClient qmp, IReadOnlyList<CapturedDisk> disks, string directory, IReadOnlyList<long> shares) : IDiskMethod
+{
+    private static readonly TimeSpan CommitLimit = TimeSpan.FromHours(2);
+    private readonly List<Scratch> _scratch = [];
+    private readonly HashSet<CapturedDisk> _cut = [];
+
+    /// <inheritdoc/>
+    public string Name => "overlay";
+
+    /// <inheritdoc/>
+    public void Prepare()
+    {
+        foreach (CapturedDisk d in disks)
+            _scratch.Add(new Scratch(qmp, AgentNames.Overlay(d.Number), new ScratchNote(d.Number, d.Disk.NodeName), directory, d.Disk.VirtualSize, shares[d.Number], bounded: false));
+    }
+
+    /// <inheritdoc/>
+    public void AddCut(QmpBatch batch)
+    {
+        List<string> actions = [];
+        foreach (CapturedDisk d in disks)
+        {
+            string data = QmpJson.Object(("node", d.Disk.NodeName), ("overlay", AgentNames.Overlay(d.Number)));
+            actions.Add(QmpJson.Object(("type", "blockdev-snapshot"), ("data", new QmpJson.Raw(data))));
+            _cut.Add(d);
+        }
+        batch.AddShort("transaction", QmpJson.Object(("actions", new QmpJson.Raw($"[{string.Join(',', actions)}]"))));
+    }
+
+    /// <inheritdoc/>
+    public (string Node, bool CanTrim) Expose(CapturedDisk disk) => (disk.Disk.NodeName, false);
+
+    /// <inheritdoc/>
+    public CaptureFailedException? WhyUnreadable() => null;
+
+    /// <inheritdoc/>
+    public CaptureFailedException? Danger()
+    {
+        for (int i = 0; i < _scratch.Count; i++)
+        {
+            // Room for what the guest writes until the commit has caught up.
+            if (_scratch[i].Used > _scratch[i].Length / 2)
+                return CopyBeforeWrite.Full(disks[i].Disk.Name, _scratch[i].Length / 2);
+        }
+        return null;
+    }
+
+    /// <inheritdoc/>
+    public string? TakeDown()
+    {
+        Undo undo = new();
+        foreach (CapturedDisk d in _cut.ToArray())
+            undo.Try(() => CommitBack(qmp, d.Number, d.Disk.NodeName), () => _cut.Remove(d));
+        foreach (Scratch s in _scratch.ToArray())
+            undo.Try(s.Remove, () => _scratch.Remove(s));
+        return undo.Problem;
+    }
+
+    /// <summary>Writes an overlay's content into the image below and lets the guest use that again.</summary>
+    internal static void CommitBack(QmpClient qmp, int number, string below)
+    {
+        if (!IsInUse(qmp, AgentNames.Overlay(number), below))
+            return;
+        string job = AgentNames.Commit(number);
+        if (StateOf(qmp, job) is null)
+        {
+            qmp.Execute("block-commit", QmpJson.Object(("job-id", job), ("device", AgentNames.Overlay(number)), ("base-node", below),
+                ("auto-dismiss", true), ("auto-finalize", true))).Dispose();
+        }
+        bool completing = false;
+        for (long end = Environment.TickCount64 + (long)CommitLimit.TotalMilliseconds; StateOf(qmp, job) is { } state; Thread.Sleep(5))
+        {
+            if (state == "ready" && !completing)
+            {
+                qmp.Execute("block-job-complete", QmpJson.Object(("device", job))).Dispose();
+                completing = true;
+            }
+            if (Environment.TickCount64 > end)
+                throw new QmpException($"QEMU did not commit {AgentNames.Overlay(number)} within {CommitLimit.TotalHours:0} h");
+        }
+        if (IsInUse(qmp, AgentNames.Overlay(number), below))
+            throw new QmpException($"QEMU's commit of {AgentNames.Overlay(number)} failed; the guest goes on with the overlay");
+    }
+
+    private static bool IsInUse(QmpClient qmp, string overlay, string below)
+    {
+        // Without the cut the overlay has no image below it.
+        using JsonDocument nodes = qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", true)));
+        using JsonDocument drives = qmp.Execute("query-block");
+        return drives.RootElement.GetProperty("return").EnumerateArray().Any(d => d.TryGetProperty("inserted", out JsonElement i) && i.GetProperty("node-name").GetString() == overlay)
+            && nodes.RootElement.GetProperty("return").EnumerateArray().Any(n => n.GetProperty("node-name").GetString() == below);
+    }
+
+    private static string? StateOf(QmpClient qmp, string job)
+    {
+        using JsonDocument jobs = qmp.Execute("query-jobs");
+        foreach (JsonElement j in jobs.RootElement.GetProperty("return").EnumerateArray())
+        {
+            if (j.GetProperty("id").GetString() == job)
+                return j.GetProperty("status").GetString();
+        }
+        return null;
+    }
+}

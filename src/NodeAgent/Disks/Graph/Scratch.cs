@@ -1,0 +1,96 @@
+using System.Text.Json;
+using Bgsnap.NodeAgent.Capture;
+using Bgsnap.NodeAgent.Disks.Qcow2;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Qmp;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Disks.Graph;
+
+/// <summary>One disk's scratch: an empty qcow2 in an unnamed file of ours, known to QEMU as a block node.</summary>
+internal sealed class Scratch : IDisposable
+{
+    private readonly QmpClient _qmp;
+    private readonly SafeFileHandle _file;
+    private readonly int _fdset;
+    private readonly string _node;
+    private bool _nodeThere;
+    private bool _removed;
+
+    /// <summary>Makes the file and the node.</summary>
+    /// <param name="qmp">The monitor.</param>
+    /// <param name="node">Name of the node.</param>
+    /// <param name="note">Which disk it is for.</param>
+    /// <param name="directory">Where the file is.</param>
+    /// <param name="virtualSize">Bytes of the disk.</param>
+    /// <param name="length">Bytes that it may take.</param>
+    /// <param name="bounded">QEMU itself is not to write past <paramref name="length"/>: it gets an error there.</param>
+    internal Scratch(QmpClient qmp, string node, ScratchNote note, string directory, long virtualSize, long length, bool bounded)
+    {
+        (_qmp, _node, Length) = (qmp, node, length);
+        _file = ScratchSpace.CreateFile(directory);
+        try
+        {
+            Qcow2Writer.WriteEmpty(_file, virtualSize, $"scratch in {directory}");
+            if (bounded)
+                FileSyscalls.Truncate(_file, length, $"scratch in {directory}");
+            using JsonDocument added = qmp.Execute("add-fd", QmpJson.Object(("opaque", note.Text)), (int)_file.DangerousGetHandle());
+            _fdset = added.RootElement.GetProperty("return").GetProperty("fdset-id").GetInt32();
+        }
+        catch
+        {
+            _file.Dispose();
+            throw;
+        }
+        try
+        {
+            // Flushes of the guest are for its disk; what lies here is worth nothing after a crash.
+            QmpJson.Raw noFlush = new(QmpJson.Object(("no-flush", true)));
+            string file = QmpJson.Object(("driver", "file"), ("filename", $"/dev/fdset/{_fdset}"), ("locking", "off"), ("discard", "unmap"), ("cache", noFlush));
+            // raw with a fixed size: what qcow2 would put behind its end fails.
+            if (bounded)
+                file = QmpJson.Object(("driver", "raw"), ("size", length), ("discard", "unmap"), ("file", new QmpJson.Raw(file)));
+            List<(string, object)> options = [("driver", "qcow2"), ("node-name", node), ("discard", "unmap"), ("cache", noFlush), ("file", new QmpJson.Raw(file))];
+            qmp.Execute("blockdev-add", QmpJson.Object([.. options])).Dispose();
+            _nodeThere = true;
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Bytes that it may take.</summary>
+    internal long Length { get; }
+
+    /// <summary>Bytes that it takes on its volume now.</summary>
+    internal long Used => FileSyscalls.Status(_file, "scratch").AllocatedBytes;
+
+    /// <summary>Removes the node, then the descriptor. Throws when the node is in use.</summary>
+    internal void Remove()
+    {
+        if (_removed)
+            return;
+        if (_nodeThere)
+            _qmp.Execute("blockdev-del", QmpJson.Object(("node-name", _node))).Dispose();
+        _nodeThere = false;
+        _qmp.Execute("remove-fd", QmpJson.Object(("fdset-id", _fdset))).Dispose();
+        _removed = true;
+        _file.Dispose();
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        try
+        {
+            Remove();
+        }
+        catch (QmpException)
+        {
+            // In use, or QEMU is gone: the next agent's sweep removes what is left.
+        }
+        _file.Dispose();
+    }
+}

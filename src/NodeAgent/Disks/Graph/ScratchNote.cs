@@ -1,0 +1,33 @@
+using System.Globalization;
+using System.Text.Json;
+using Bgsnap.NodeAgent.Capture;
+using Bgsnap.NodeAgent.Qmp;
+
+namespace Bgsnap.NodeAgent.Disks.Graph;
+
+/// <summary>
+/// What lies in QEMU as the name of a scratch's descriptor set: which disk it belongs to. Should we die, the next agent learns from it what to put back.
+/// </summary>
+/// <param name="Disk">Number of the disk; see <see cref="AgentNames"/>.</param>
+/// <param name="Below">The disk's own node.</param>
+internal sealed record ScratchNote(int Disk, string Below)
+{
+    private const string Prefix = UserfaultfdSource.Opaque + "-scratch ";
+
+    /// <summary>The note as the set's <c>opaque</c>.</summary>
+    internal string Text => string.Create(CultureInfo.InvariantCulture, $"{Prefix}{Disk} {Below}");
+
+    /// <summary>Reads the notes of all scratches in a QEMU.</summary>
+    internal static IReadOnlyList<ScratchNote> ReadAll(QmpClient qmp)
+    {
+        using JsonDocument sets = qmp.Execute("query-fdsets");
+        List<ScratchNote> notes = [];
+        foreach (JsonElement fd in sets.RootElement.GetProperty("return").EnumerateArray().SelectMany(s => s.GetProperty("fds").EnumerateArray()))
+        {
+            if (fd.TryGetProperty("opaque", out JsonElement o) && o.GetString() is { } text && text.StartsWith(Prefix, StringComparison.Ordinal)
+                && text[Prefix.Length..].Split(' ', 2) is [var number, var below] && int.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out int disk))
+                notes.Add(new ScratchNote(disk, below));
+        }
+        return notes;
+    }
+}

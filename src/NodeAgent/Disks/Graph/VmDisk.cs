@@ -1,0 +1,37 @@
+using System.Text.Json;
+using Bgsnap.NodeAgent.Qmp;
+
+namespace Bgsnap.NodeAgent.Disks.Graph;
+
+/// <summary>A drive of the machine with a medium in it, as QEMU's query-block and query-named-block-nodes tell it.</summary>
+/// <param name="Name">How the snapshot calls it.</param>
+/// <param name="Device">QOM path of the device that uses it; null: none does.</param>
+/// <param name="NodeName">The block node that the device sees.</param>
+/// <param name="IsReadOnly">The guest cannot write to it.</param>
+/// <param name="IsRemovable">A medium that can be changed: CD-ROM, floppy.</param>
+/// <param name="VirtualSize">Bytes that the guest sees.</param>
+/// <param name="Driver">Format of the image: <c>raw</c>, <c>qcow2</c>, or a protocol's driver such as <c>file</c>, which is raw.</param>
+/// <param name="Filename">The image, as QEMU names it in its own mount namespace.</param>
+internal sealed record VmDisk(string Name, string? Device, string NodeName, bool IsReadOnly, bool IsRemovable, long VirtualSize, string Driver, string Filename)
+{
+    private const string Peripheral = "/machine/peripheral/";
+
+    /// <summary>Reads all drives that have a medium.</summary>
+    internal static IReadOnlyList<VmDisk> ReadAll(QmpClient qmp)
+    {
+        using JsonDocument answer = qmp.Execute("query-block");
+        List<VmDisk> disks = [];
+        foreach ((string name, JsonElement entry) in DiskName.OfAll(answer.RootElement.GetProperty("return")))
+        {
+            if (!entry.TryGetProperty("inserted", out JsonElement medium) || !medium.TryGetProperty("node-name", out JsonElement node))
+                continue;
+            disks.Add(new VmDisk(name, DeviceOf(entry), node.GetString()!, medium.GetProperty("ro").GetBoolean(), entry.GetProperty("removable").GetBoolean(),
+                medium.GetProperty("image").GetProperty("virtual-size").GetInt64(), medium.GetProperty("drv").GetString()!, medium.GetProperty("file").GetString()!));
+        }
+        return disks;
+    }
+
+    /// <summary>query-block gives a path in QOM, or the bare id of a device that has one.</summary>
+    private static string? DeviceOf(JsonElement entry) =>
+        entry.TryGetProperty("qdev", out JsonElement q) && q.GetString() is { Length: > 0 } qdev ? qdev[0] == '/' ? qdev : Peripheral + qdev : null;
+}

@@ -1,0 +1,34 @@
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Qmp;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.GuestAgent;
+
+/// <summary>
+/// Says that a freeze is ours: a named descriptor that QEMU keeps for us while the guest's file systems may be frozen. It is there as long
+/// as QEMU is, whoever of us dies; the next agent on the same socket finds it, thaws the guest and leaves a freeze of somebody else alone.
+/// </summary>
+internal static class FreezeMark
+{
+    private const string Name = "agent-bgsnap-frozen";
+
+    internal static void Put(QmpClient qmp)
+    {
+        using SafeFileHandle nothing = File.OpenHandle("/dev/null");
+        qmp.Execute("getfd", QmpJson.Object(("fdname", Name)), (int)nothing.DangerousGetHandle()).Dispose();
+    }
+
+    /// <summary>Removes the mark. Returns whether it was there.</summary>
+    internal static bool Take(QmpClient qmp)
+    {
+        try
+        {
+            qmp.Execute("closefd", QmpJson.Object(("fdname", Name))).Dispose();
+            return true;
+        }
+        catch (QmpException e) when (e.ErrorClass is not null)
+        {
+            return false; // QEMU knows no descriptor of that name
+        }
+    }
+}

@@ -1,0 +1,176 @@
+using Bgsnap.NodeAgent.Capture;
+using Bgsnap.NodeAgent.Qmp;
+
+namespace Bgsnap.NodeAgent.GuestAgent;
+
+/// <summary>
+/// Freezes the guest's file systems around the point in time, and sees that they thaw, whatever happens.
+/// </summary>
+/// <remarks>
+/// <code>
+///   Prepare   connect, guest-sync-delimited: is somebody there?        nothing is begun yet: here Required refuses
+///   Freeze    mark in QEMU, guest-fsfreeze-freeze                      right before the stop window
+///   Thaw      guest-fsfreeze-thaw, on a thread of its own, until it is confirmed      right after it
+///   Finish    waits for that; was it frozen all the time?              the outcome
+/// </code>
+/// Who thaws when we do not get there: Dispose after an exception; the parent when this process dies (<see cref="SureThaw.Leftover"/>);
+/// when both die, the next agent that looks at this QEMU, by the mark.
+/// Calls come from the capturing thread, which also owns the QMP connection.
+/// </remarks>
+internal sealed class Quiesce : IDisposable
+{
+    private readonly CaptureOptions _options;
+    private readonly QmpClient _qmp;
+    private readonly CancellationToken _cancel;
+    private GuestAgentClient? _client;
+    private Thread? _thawing;
+    private Exception? _notThawed;
+    private bool _marked;
+    private int _frozen, _thawed;
+
+    internal Quiesce(CaptureOptions options, QmpClient qmp, CancellationToken cancel) => (_options, _qmp, _cancel) = (options, qmp, cancel);
+
+    /// <summary>What became of it; final after <see cref="Finish"/>.</summary>
+    internal QuiesceOutcome Outcome { get; private set; }
+
+    /// <summary>Why it is not <see cref="QuiesceOutcome.GuestAgent"/>, for people; null when it is or was not asked for.</summary>
+    internal string? Detail { get; private set; }
+
+    private bool Required => _options.Quiesce == QuiescePolicy.Required;
+
+    /// <summary>Looks for a guest agent that answers.</summary>
+    /// <param name="running">The guest runs; else no agent can answer.</param>
+    /// <exception cref="CaptureRefusedException">Quiescing is required and will not be possible.</exception>
+    internal void Prepare(bool running)
+    {
+        // A machine that stays stopped would wake up frozen, and its memory is all there: there is nothing to make consistent.
+        if (_options.Quiesce == QuiescePolicy.Never || _options.After == AfterCapture.Stop)
+            return;
+        try
+        {
+            if (_options.GuestAgentSocket is not { } socket)
+                throw new GuestAgentException("no guest agent's socket was named (--guest-agent)");
+            if (!running)
+                throw new GuestAgentException("the guest is paused: its agent cannot answer");
+            _client = GuestAgentClient.Connect(socket, _options.QuiesceTimeout, _cancel);
+        }
+        catch (GuestAgentException e)
+        {
+            NotQuiesced(QuiesceOutcome.NoGuestAgent, e.Message, begun: false);
+            return;
+        }
+        try
+        {
+            if (!_client.IsFrozen(_options.QuiesceTimeout, _cancel))
+                return;
+            LetGo();
+            NotQuiesced(QuiesceOutcome.QuiesceFailed, "somebody else has frozen the guest's file systems already", begun: false);
+        }
+        catch (GuestAgentException e)
+        {
+            LetGo();
+            NotQuiesced(e.Refused ? QuiesceOutcome.QuiesceFailed : QuiesceOutcome.NoGuestAgent, e.Message, begun: false);
+        }
+    }
+
+    /// <summary>Freezes. From here on the guest's programs wait when they write.</summary>
+    /// <exception cref="CaptureFailedException">Quiescing is required and was not possible; whatever was frozen is thawed again.</exception>
+    internal void Freeze()
+    {
+        // Frozen already when the engine before this one had to give up.
+        if (_client is null || _marked)
+            return;
+        FreezeMark.Put(_qmp);
+        _marked = true;
+        try
+        {
+            _frozen = _client.Freeze(_options.QuiesceTimeout, _cancel);
+            Outcome = QuiesceOutcome.GuestAgent;
+            TestHooks.After("frozen");
+        }
+        catch (GuestAgentException e)
+        {
+            // It may freeze later, when it gets to it: the thaw is queued behind the freeze.
+            Thaw();
+            NotQuiesced(QuiesceOutcome.QuiesceFailed, e.Message, begun: true);
+        }
+    }
+
+    /// <summary>Thaws, beside whatever else is done: returns at once. Does nothing when nothing was frozen.</summary>
+    internal void Thaw()
+    {
+        if (!_marked || _thawing is not null)
+            return;
+        (GuestAgentClient? client, _client) = (_client, null);
+        _thawing = new Thread(() =>
+        {
+            try
+            {
+                _thawed = SureThaw.Run(_options.GuestAgentSocket!, client, SureThaw.Patience);
+            }
+            catch (Exception e)
+            {
+                _notThawed = e;
+            }
+        }, 256 * 1024)
+        { IsBackground = true, Name = "thaw" };
+        _thawing.Start();
+    }
+
+    /// <summary>Waits until the guest is thawed.</summary>
+    /// <returns>Whether its file systems were frozen at the point in time.</returns>
+    /// <exception cref="CaptureFailedException">Quiescing is required, and the freeze had ended before its time, or the thaw was not confirmed.</exception>
+    internal QuiesceOutcome Finish()
+    {
+        WaitForThaw();
+        if (_notThawed is { } failure)
+            NotQuiesced(QuiesceOutcome.QuiesceFailed, Detail is null ? failure.Message : $"{Detail}; {failure.Message}", begun: true);
+        else if (Outcome != QuiesceOutcome.GuestAgent)
+            return Outcome;
+        else if (_thawed < _frozen)
+            NotQuiesced(QuiesceOutcome.QuiesceFailed, $"{_frozen} file systems were frozen but only {_thawed} were when they were to be thawed: somebody else thawed them, or the guest did by its own limit (10 s in Windows)", begun: true);
+        return Outcome;
+    }
+
+    private void WaitForThaw()
+    {
+        if (!_marked)
+            return;
+        Thaw();
+        _thawing!.Join();
+        if (_notThawed is not null)
+            return; // the mark stays: the next one tries again
+        _marked = false;
+        try
+        {
+            _ = FreezeMark.Take(_qmp);
+        }
+        catch (QmpException)
+        {
+            // QEMU is gone, and the mark with it.
+        }
+    }
+
+    private void NotQuiesced(QuiesceOutcome outcome, string why, bool begun)
+    {
+        if (Required)
+        {
+            string message = $"the guest cannot be quiesced, and --quiesce required asks for it: {why}";
+            throw begun ? new CaptureFailedException("QuiesceFailed", message + "; the guest runs on and nothing was kept") : new CaptureRefusedException("QuiesceFailed", message);
+        }
+        (Outcome, Detail) = (outcome, why);
+    }
+
+    private void LetGo()
+    {
+        _client?.Dispose();
+        _client = null;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        WaitForThaw();
+        LetGo();
+    }
+}

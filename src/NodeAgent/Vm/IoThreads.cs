@@ -1,0 +1,74 @@
+using System.Text.Json;
+using Bgsnap.NodeAgent.Qmp;
+
+namespace Bgsnap.NodeAgent.Vm;
+
+/// <summary>
+/// Devices that a thread of their own serves, and what QEMUs do to them that a capture must not provoke; docs/design/0010-iothreads.md.
+/// </summary>
+internal static class IoThreads
+{
+    /// <summary>Until here an iothread's block nodes are under a lock, which blockdev-add of a filter unlocks without having it: QEMU aborts.</summary>
+    private static readonly Version WithoutContextLock = new(9, 0);
+
+    /// <summary>Devices with an iothread, by id.</summary>
+    internal static IReadOnlyList<string> DevicesOf(QmpClient qmp)
+    {
+        using (JsonDocument threads = qmp.Execute("query-iothreads"))
+        {
+            if (threads.RootElement.GetProperty("return").GetArrayLength() == 0)
+                return [];
+        }
+        List<string> devices = [];
+        foreach (string folder in (ReadOnlySpan<string>)["/machine/peripheral", "/machine/peripheral-anon"])
+        {
+            using JsonDocument children = qmp.Execute("qom-list", QmpJson.Object(("path", folder)));
+            foreach (JsonElement child in children.RootElement.GetProperty("return").EnumerateArray())
+            {
+                string name = child.GetProperty("name").GetString() ?? "";
+                if (child.GetProperty("type").GetString()?.StartsWith("child<", StringComparison.Ordinal) == true && HasThread(qmp, $"{folder}/{name}"))
+                    devices.Add(name);
+            }
+        }
+        return devices;
+    }
+
+    /// <summary>Whether putting a filter above a disk can end this QEMU; the device that it would happen to, else null.</summary>
+    internal static string? FilterAborts(QmpClient qmp) =>
+        qmp.QemuVersion < WithoutContextLock && DevicesOf(qmp) is [string device, ..] ? device : null;
+
+    /// <summary>Refuses a machine whose disks may never answer again once it was stopped.</summary>
+    /// <exception cref="CaptureRefusedException">A device with an iothread, without KVM, in a QEMU that loses the interrupt.</exception>
+    internal static void RefuseLostInterrupts(QmpClient qmp)
+    {
+        if (qmp.QemuVersion < WithoutContextLock || IsKvm(qmp) || DevicesOf(qmp) is not [string device, ..])
+            return;
+        throw new CaptureRefusedException("IoThreadUnsafe",
+            $"device {device} has an iothread: when QEMU {qmp.QemuVersion} without KVM stops and resumes, it may lose the interrupt of a disk request, and the guest's disk hangs for good; remove the iothread, or use KVM");
+    }
+
+    private static bool IsKvm(QmpClient qmp)
+    {
+        using JsonDocument kvm = qmp.Execute("query-kvm");
+        return kvm.RootElement.GetProperty("return").GetProperty("enabled").GetBoolean();
+    }
+
+    private static bool HasThread(QmpClient qmp, string device)
+    {
+        using JsonDocument properties = qmp.Execute("qom-list", QmpJson.Object(("path", device)));
+        foreach (JsonElement p in properties.RootElement.GetProperty("return").EnumerateArray())
+        {
+            // One thread, or from QEMU 9 on one for each queue.
+            string name = p.GetProperty("name").GetString() ?? "";
+            if (name is not ("iothread" or "iothread-vq-mapping"))
+                continue;
+            using JsonDocument value = qmp.Execute("qom-get", QmpJson.Object(("path", device), ("property", name)));
+            if (value.RootElement.GetProperty("return") is { ValueKind: JsonValueKind.String } text ? text.GetString() is { Length: > 0 }
+                : value.RootElement.GetProperty("return") is { ValueKind: JsonValueKind.Array } list && list.GetArrayLength() > 0)
+            {
+                return true;
+            }
+        }
+        return false;
+    }
+}

@@ -1,0 +1,53 @@
+using System.Text.Json.Nodes;
+using Bgsnap.Linux.Tests.Harness;
+
+namespace Bgsnap.Linux.Tests.Disks;
+
+/// <summary>
+/// All that QEMU tells of its block layer, and what <see cref="ProcessFingerprint"/> sees: descriptors, threads, fdsets, jobs, exports. A capture, however it
+/// ends, leaves just this.
+/// </summary>
+internal sealed record BlockGraph(ProcessFingerprint Process, string Blocks)
+{
+    private static readonly string[] Questions = ["query-named-block-nodes", "query-block", "query-block-jobs", "query-block-exports", "query-fdsets", "query-jobs"];
+
+    /// <summary>What changes because the guest writes.</summary>
+    private static readonly HashSet<string> Passing = ["actual-size", "dirty-flag", "io-status"];
+
+    public static async Task<BlockGraph> TakeAsync(VirtualMachine vm)
+    {
+        JsonObject all = [];
+        foreach (var question in Questions)
+            all[question] = Settle(JsonNode.Parse((await vm.Qmp.ExecuteAsync(question)).GetRawText()));
+        return new BlockGraph(await ProcessFingerprint.TakeAsync(vm), all.ToJsonString());
+    }
+
+    /// <summary>The graph becomes what it was, in this time.</summary>
+    public async Task AssertIsBackAsync(VirtualMachine vm, string after, TimeSpan? patience = null)
+    {
+        var differences = await Process.DifferencesAfterwardsAsync(vm, patience);
+        Assert.True(differences.Count == 0, $"{after}: {string.Join("; ", differences)}");
+        Assert.Equal(Blocks, (await TakeAsync(vm)).Blocks);
+    }
+
+    private static JsonNode? Settle(JsonNode? node)
+    {
+        if (node is JsonObject o)
+        {
+            foreach (var name in o.Select(p => p.Key).ToList())
+            {
+                if (Passing.Contains(name))
+                    o.Remove(name);
+                else
+                    Settle(o[name]);
+            }
+        }
+        else if (node is JsonArray a)
+        {
+            foreach (var element in a)
+                Settle(element);
+        }
+
+        return node;
+    }
+}

@@ -1,0 +1,191 @@
+using System.Diagnostics;
+using Bgsnap.Linux.Tests.Capture;
+using Bgsnap.Linux.Tests.Harness;
+using Bgsnap.Linux.Tests.Survival;
+
+namespace Bgsnap.Linux.Tests.Disks;
+
+/// <summary>
+/// Whatever goes wrong while disks are copied: the guest writes on and finds nothing wrong, the block graph is what it was, no snapshot is
+/// there, and the message says what to do.
+/// </summary>
+public class FailureTests
+{
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
+
+    /// <summary>The issue asks for a clean graph within this time of the agent's return.</summary>
+    private static readonly TimeSpan CleanAgain = TimeSpan.FromSeconds(10);
+
+    private static readonly string[] Slow = ["--engine=agent", "--bandwidth-limit=12Mi"];
+
+    public static TheoryData<QemuVersion> Versions => [.. Enum.GetValues<QemuVersion>()];
+
+    [SkippableTheory]
+    [MemberData(nameof(Versions))]
+    public async Task A_full_scratch_ends_the_capture(QemuVersion version)
+    {
+        await using var vm = await StartAsync(version);
+        var graph = await BlockGraph.TakeAsync(vm);
+
+        var outcome = await Agent.TryCaptureAsync(vm, "outputs/s", null, [.. Slow, "--scratch-limit=4Mi"]);
+
+        Assert.True(outcome.Error is { Reason: "ScratchFull", ExitCode: 1 }, outcome.Process.ToString());
+        Assert.Contains("--scratch", outcome.Error!.Message, StringComparison.Ordinal);
+        await UnharmedAsync(vm, graph, "a full scratch");
+    }
+
+    [SkippableTheory]
+    [MemberData(nameof(Versions))]
+    public async Task A_target_that_fills_in_the_middle_of_a_disk_ends_the_capture(QemuVersion version)
+    {
+        await using var vm = await StartAsync(version);
+        var graph = await BlockGraph.TakeAsync(vm);
+        var target = Directory.CreateDirectory(Path.Combine(vm.Folder, "small")).FullName;
+        await Tool.RunAsync("mount", "-t", "tmpfs", "-o", "size=20M", "bgsnap-test", target);
+        try
+        {
+            // Memory goes there too and takes what it takes: the disk alone is larger than the volume.
+            var outcome = await Agent.TryCaptureAsync(vm, "small/s", null, "--engine=agent", "--compression=zstd");
+
+            Assert.True(outcome.Error is { Reason: "TargetFull" }, outcome.Process.ToString());
+            await UnharmedAsync(vm, graph, "a full target");
+            Assert.Empty(Directory.EnumerateFileSystemEntries(target));
+        }
+        finally
+        {
+            await Tool.RunAsync("umount", target);
+        }
+    }
+
+    [SkippableTheory]
+    [MemberData(nameof(Versions))]
+    public async Task A_cut_NBD_connection_ends_the_capture(QemuVersion version)
+    {
+        await using var vm = await StartAsync(version);
+        var graph = await BlockGraph.TakeAsync(vm);
+        await using var family = await CopyingAsync(vm);
+
+        await vm.Qmp.ExecuteAsync("nbd-server-stop");
+
+        var error = CaptureFamily.ErrorOf(await family.WaitAsync(Patience));
+        Assert.Equal(("DiskReadFailed", 1), (error?.Reason, error?.ExitCode));
+        await UnharmedAsync(vm, graph, "a cut NBD connection");
+    }
+
+    [SkippableTheory]
+    [MemberData(nameof(Versions))]
+    public async Task A_QEMU_that_dies_while_disks_are_copied_ends_the_capture(QemuVersion version)
+    {
+        await using var vm = await StartAsync(version);
+        await using var family = await CopyingAsync(vm);
+
+        await vm.KillAsync();
+
+        var result = await family.WaitAsync(Patience);
+        Assert.True(CaptureFamily.ErrorOf(result) is { ExitCode: 1 or 6 }, result.ToString());
+        Assert.Empty(Directory.EnumerateFileSystemEntries(Path.Combine(vm.Folder, "outputs")));
+    }
+
+    [SkippableTheory]
+    [InlineData(QemuVersion.System, false)]
+    [InlineData(QemuVersion.System, true)]
+    [InlineData(QemuVersion.Unpacked10, false)]
+    [InlineData(QemuVersion.Unpacked10, true)]
+    public async Task An_agent_that_is_killed_while_disks_are_copied_leaves_nothing(QemuVersion version, bool both)
+    {
+        await using var vm = await StartAsync(version);
+        var graph = await BlockGraph.TakeAsync(vm);
+        await using var family = await CopyingAsync(vm);
+
+        if (both)
+            family.Signal(Libc.SigKill);
+        family.SignalWorker(Libc.SigKill);
+        await family.WaitAsync(Patience);
+        await DiskMachines.WritesOnAsync(vm, "the kill");
+
+        // Its parent cleans up; when that is dead too, the next one on this QEMU does.
+        if (both)
+        {
+            var next = await Agent.CaptureAsync(vm, "outputs/next");
+            Directory.Delete(next.Output, recursive: true);
+        }
+
+        await UnharmedAsync(vm, graph, "a killed agent");
+    }
+
+    [SkippableTheory]
+    [InlineData("stop-sent")]
+    [InlineData("stopped")]
+    [InlineData("protected")]
+    [InlineData("released")]
+    [InlineData("unprotected")]
+    [InlineData("before-commit")]
+    public async Task An_agent_that_dies_at_any_step_leaves_nothing(string point)
+    {
+        foreach (var version in Enum.GetValues<QemuVersion>())
+        {
+            await using var vm = await StartAsync(version, full: false);
+            var graph = await BlockGraph.TakeAsync(vm);
+
+            var outcome = await Agent.TryCaptureAsync(vm, "outputs/s", Agent.Hook($"kill:{point}"), "--engine=agent");
+
+            Assert.True(outcome.Error is { Reason: "AgentDied" }, outcome.Process.ToString());
+            await UnharmedAsync(vm, graph, $"{version}: a kill at {point}");
+            await DiskMachines.CaptureAgreesAsync(vm, "outputs/next");
+        }
+    }
+
+    [SkippableTheory]
+    [InlineData(QemuVersion.System, "agent")]
+    [InlineData(QemuVersion.Unpacked10, "agent")]
+    [InlineData(QemuVersion.System, "qemu")]
+    [InlineData(QemuVersion.Unpacked10, "qemu")]
+    public async Task A_capture_that_is_asked_to_end_leaves_nothing(QemuVersion version, string engine)
+    {
+        await using var vm = await StartAsync(version);
+        var graph = await BlockGraph.TakeAsync(vm);
+        await using var family = await CopyingAsync(vm, $"--engine={engine}");
+
+        family.Signal(Libc.SigTerm);
+        var began = Stopwatch.GetTimestamp();
+
+        Assert.Equal(130, (await family.WaitAsync(Patience)).ExitCode);
+        Assert.InRange(Stopwatch.GetElapsedTime(began), TimeSpan.Zero, CleanAgain);
+        await UnharmedAsync(vm, graph, "SIGTERM");
+    }
+
+    /// <summary>With two disks; full ones take some seconds to copy at the rate that these tests use.</summary>
+    private static async Task<VirtualMachine> StartAsync(QemuVersion version, bool full = true)
+    {
+        var vm = await Requirements.StartAsync(DiskMachines.Writing(
+            version,
+            new TestDisk { Name = "vda", MiB = full ? 48 : 16, IsFull = full },
+            new TestDisk { Name = "vdb", Format = DiskFormat.Qcow2 }));
+        Directory.CreateDirectory(Path.Combine(vm.Folder, "outputs"));
+        return vm;
+    }
+
+    /// <summary>A capture whose disks are being copied.</summary>
+    private static async Task<CaptureFamily> CopyingAsync(VirtualMachine vm, params IEnumerable<string> more)
+    {
+        var family = await CaptureFamily.StartAsync(
+            null, ["--qmp", vm.QmpSocket, "--output", Path.Combine(vm.Folder, "outputs", "s"), .. Slow, .. more]);
+        await family.FindWorkerAsync();
+        while ((await vm.Qmp.ExecuteAsync("query-block-exports")).GetArrayLength() == 0)
+        {
+            Assert.True(!family.HasEnded && family.Elapsed < Patience, "Nothing was exported.");
+            await Task.Delay(20);
+        }
+
+        await Task.Delay(500);
+        Assert.False(family.HasEnded, "The copy ended before it could be disturbed.");
+        return family;
+    }
+
+    private static async Task UnharmedAsync(VirtualMachine vm, BlockGraph graph, string after)
+    {
+        await DiskMachines.WritesOnAsync(vm, after);
+        await graph.AssertIsBackAsync(vm, after, CleanAgain);
+        Assert.Empty(Directory.EnumerateFileSystemEntries(Path.Combine(vm.Folder, "outputs")));
+    }
+}

@@ -1,0 +1,176 @@
+using System.Diagnostics;
+using System.Net.Sockets;
+using System.Text;
+using System.Text.Json;
+using Bgsnap.Linux.Tests.Capture;
+using Bgsnap.Linux.Tests.Harness;
+using Bgsnap.Linux.Tests.Survival;
+
+namespace Bgsnap.Linux.Tests.Disks;
+
+/// <summary>A real qemu-ga freezes a real ext4; however a capture ends, the guest's programs write on.</summary>
+public sealed class QuiesceTests : IDisposable
+{
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
+    private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("bgsnap-quiesce-");
+
+    public void Dispose() => _folder.Delete(recursive: true);
+
+    [SkippableTheory]
+    [InlineData(QemuVersion.System, "agent")]
+    [InlineData(QemuVersion.Unpacked10, "agent")]
+    [InlineData(QemuVersion.System, "qemu")]
+    [InlineData(QemuVersion.Unpacked10, "qemu")]
+    public async Task A_quiesced_file_system_needs_no_replay(QemuVersion version, string engine)
+    {
+        await using var vm = await StartAsync(version);
+        var graph = await BlockGraph.TakeAsync(vm);
+        for (var i = 0; i < 2; i++)
+        {
+            var outcome = await Agent.TryCaptureAsync(vm, $"capture{i}", null, $"--engine={engine}", $"--guest-agent={vm.GuestAgentSocket}", "--quiesce=required");
+
+            Assert.True(outcome.Summary is not null, outcome.Process.ToString());
+            Assert.Equal("GuestAgent", QuiesceOf(outcome));
+            var disk = Assert.Single(SnapshotDisks.Of(outcome.Summary.Output), d => d.File is not null);
+            var raw = await SnapshotDisks.ToRawAsync(outcome.Summary.Output, disk);
+            var features = await Tool.RunAsync("dumpe2fs", "-h", raw);
+            Assert.DoesNotContain("needs_recovery", features, StringComparison.Ordinal);
+            Assert.Empty(await Ext4Machine.JudgeAsync(outcome.Summary.Output));
+            await DiskMachines.WritesOnAsync(vm, $"capture {i}");
+            await graph.AssertIsBackAsync(vm, $"capture {i}");
+        }
+    }
+
+    /// <summary>The check above must be able to fail.</summary>
+    [SkippableFact]
+    public async Task A_file_system_that_was_not_quiesced_needs_a_replay()
+    {
+        await using var vm = await StartAsync(QemuVersion.System);
+
+        var outcome = await Agent.TryCaptureAsync(vm, "capture", null, $"--guest-agent={vm.GuestAgentSocket}", "--quiesce=never");
+
+        Assert.Equal("Online", QuiesceOf(outcome));
+        var raw = await SnapshotDisks.ToRawAsync(outcome.Summary!.Output, Assert.Single(SnapshotDisks.Of(outcome.Summary.Output), d => d.File is not null));
+        Assert.Contains("needs_recovery", await Tool.RunAsync("dumpe2fs", "-h", raw), StringComparison.Ordinal);
+    }
+
+    [SkippableTheory]
+    [InlineData("kill:frozen", false)]
+    [InlineData("kill:stopped", false)]
+    [InlineData("kill:released", false)]
+    [InlineData("stop:frozen", false)]
+    [InlineData("stop:frozen", true)]
+    public async Task A_guest_thaws_when_the_capture_dies_in_the_middle(string hook, bool parentToo)
+    {
+        await using var vm = await StartAsync(QemuVersion.System);
+        var graph = await BlockGraph.TakeAsync(vm);
+        await using var family = await CaptureFamily.StartAsync(hook,
+            "--qmp", vm.QmpSocket, "--engine=agent", "--output", Path.Combine(vm.Folder, "s"), "--guest-agent", vm.GuestAgentSocket, "--quiesce=required");
+        await family.FindWorkerAsync();
+        if (parentToo)
+        {
+            // Frozen, and nobody of us left to thaw it.
+            await FrozenAsync(vm);
+            family.Signal(Libc.SigKill);
+            family.SignalWorker(Libc.SigKill);
+        }
+
+        await family.WaitAsync(Patience);
+        if (parentToo)
+        {
+            Assert.Equal("frozen", await GuestAgentSaysAsync(vm, "guest-fsfreeze-status"));
+            var next = await Agent.TryCaptureAsync(vm, "next", null, $"--guest-agent={vm.GuestAgentSocket}", "--quiesce=required");
+            Assert.Equal("GuestAgent", QuiesceOf(next));
+        }
+
+        await DiskMachines.WritesOnAsync(vm, hook);
+        Assert.Equal("thawed", await GuestAgentSaysAsync(vm, "guest-fsfreeze-status"));
+        await graph.AssertIsBackAsync(vm, hook);
+    }
+
+    [SkippableFact]
+    public async Task A_freeze_of_somebody_else_is_left_alone()
+    {
+        await using var vm = await StartAsync(QemuVersion.System);
+        Assert.Equal("1", await GuestAgentSaysAsync(vm, "guest-fsfreeze-freeze"));
+
+        var refused = await Agent.TryCaptureAsync(vm, "refused", null, $"--guest-agent={vm.GuestAgentSocket}", "--quiesce=required");
+        var went = await Agent.TryCaptureAsync(vm, "went", null, $"--guest-agent={vm.GuestAgentSocket}");
+
+        Assert.Equal(("QuiesceFailed", 3), (refused.Error?.Reason, refused.Error?.ExitCode));
+        Assert.Equal("QuiesceFailed", QuiesceOf(went));
+        Assert.Equal("frozen", await GuestAgentSaysAsync(vm, "guest-fsfreeze-status"));
+        Assert.Equal("1", await GuestAgentSaysAsync(vm, "guest-fsfreeze-thaw"));
+        await DiskMachines.WritesOnAsync(vm, "the thaw");
+    }
+
+    /// <summary>A channel at whose other end nobody listens: QEMU takes the connection and nothing ever comes.</summary>
+    [SkippableFact]
+    public async Task An_agent_that_never_answers_costs_its_time_and_nothing_else()
+    {
+        await using var vm = await Requirements.StartAsync(DiskMachines.Writing(QemuVersion.System, new TestDisk()) with { GuestAgent = true });
+        string[] options = [$"--guest-agent={vm.GuestAgentSocket}", "--quiesce-timeout=500ms"];
+
+        var went = await Agent.TryCaptureAsync(vm, "went", null, options);
+        var refused = await Agent.TryCaptureAsync(vm, "refused", null, [.. options, "--quiesce=required"]);
+
+        Assert.Equal("NoGuestAgent", QuiesceOf(went));
+        Assert.Equal(("QuiesceFailed", 3), (refused.Error?.Reason, refused.Error?.ExitCode));
+        Assert.Contains("did not answer", refused.Error!.Message, StringComparison.Ordinal);
+        await DiskMachines.WritesOnAsync(vm, "both");
+    }
+
+    private async Task<VirtualMachine> StartAsync(QemuVersion version)
+    {
+        var vm = await Ext4Machine.StartAsync(version, _folder.FullName, agent: true);
+        var began = Stopwatch.GetTimestamp();
+        while (Stopwatch.GetElapsedTime(began) < Patience)
+        {
+            try
+            {
+                _ = await GuestAgentSaysAsync(vm, "guest-fsfreeze-status");
+                return vm;
+            }
+            catch (Exception e) when (e is SocketException or IOException)
+            {
+                await Task.Delay(200); // it has not opened its end yet
+            }
+        }
+
+        await vm.DisposeAsync();
+        throw new TimeoutException("qemu-ga does not answer.");
+    }
+
+    private static async Task FrozenAsync(VirtualMachine vm)
+    {
+        // The capture holds the channel: that it is frozen shows in the guest's silence.
+        for (var still = 0; still < 5;)
+        {
+            var before = vm.LatestReport!;
+            var next = await vm.WaitForTickAsync(before.Tick + 1);
+            still = next.Disk == before.Disk ? still + 1 : 0;
+        }
+    }
+
+    private static string? QuiesceOf(CaptureOutcome outcome) =>
+        JsonSerializer.Deserialize<JsonElement>(outcome.Process.StandardOutput.Split('\n', StringSplitOptions.RemoveEmptyEntries).Last())
+            .GetProperty("summary").GetProperty("quiesce").GetString();
+
+    /// <summary>By a client that shares nothing with the agent's.</summary>
+    private static async Task<string> GuestAgentSaysAsync(VirtualMachine vm, string command)
+    {
+        using Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { ReceiveTimeout = 5000 };
+        await socket.ConnectAsync(new UnixDomainSocketEndPoint(vm.GuestAgentSocket));
+        socket.Send([0xFF, .. "{\"execute\":\"guest-sync-delimited\",\"arguments\":{\"id\":77}}\n"u8]);
+        using NetworkStream stream = new(socket) { ReadTimeout = 5000 };
+        while (stream.ReadByte() != 0xFF)
+        {
+        }
+
+        using StreamReader reader = new(stream);
+        Assert.Contains("77", reader.ReadLine(), StringComparison.Ordinal);
+        socket.Send(Encoding.ASCII.GetBytes($$"""{"execute":"{{command}}"}""" + "\n"));
+        var answer = JsonSerializer.Deserialize<JsonElement>(reader.ReadLine()!);
+        return answer.TryGetProperty("return", out var value) ? value.ToString() : throw new InvalidOperationException(answer.ToString());
+    }
+}

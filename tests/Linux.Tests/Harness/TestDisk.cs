@@ -1,0 +1,62 @@
+namespace Bgsnap.Linux.Tests.Harness;
+
+public enum DiskFormat
+{
+    Raw,
+    Qcow2,
+}
+
+public enum DiskBus
+{
+    VirtioBlk,
+    VirtioScsi,
+    Ide,
+}
+
+/// <summary>How a disk is named on QEMU's command line.</summary>
+public enum DiskArguments
+{
+    /// <summary>-blockdev and node names, as libvirt does: a raw image is one node, a qcow2 image a node over another.</summary>
+    Blockdev,
+
+    /// <summary>-drive with an id.</summary>
+    Drive,
+}
+
+/// <summary>A disk of a test machine. Its image is made when the machine starts, in the machine's folder, and goes with it.</summary>
+public sealed record TestDisk
+{
+    /// <summary>Its id: the device's with -blockdev, the drive's with -drive.</summary>
+    public string Name { get; init; } = "vda";
+
+    public DiskFormat Format { get; init; }
+
+    public DiskBus Bus { get; init; }
+
+    public DiskArguments Arguments { get; init; }
+
+    /// <summary>A loop device over the image instead of the file.</summary>
+    public bool IsBlockDevice { get; init; }
+
+    /// <summary>Served by an iothread of its own.</summary>
+    public bool IoThread { get; init; }
+
+    public bool ReadOnly { get; init; }
+
+    /// <summary>A medium in a CD drive; always read-only, always ide.</summary>
+    public bool IsCdrom { get; init; }
+
+    public int MiB { get; init; } = 16;
+
+    /// <summary>QEMU does not pass flushes on to the host: a test guest outlives no power cut.</summary>
+    public bool NoFlush { get; init; } = true;
+
+    /// <summary>Begins full of random data, so that copying it takes time and space; else empty.</summary>
+    public bool IsFull { get; init; }
+
+    /// <summary>An image to begin with, qcow2 or raw; it is copied. Null: a new one.</summary>
+    public string? CopyOf { get; init; }
+
+    public override string ToString() =>
+        $"{Name}:{Format}/{(IsCdrom ? "cdrom" : Bus)}/{Arguments}{(IsBlockDevice ? "/loop" : "")}{(IoThread ? "/iothread" : "")}{(ReadOnly ? "/ro" : "")}";
+}
