@@ -6,8 +6,8 @@ using Bgsnap.Linux.Tests.Harness;
 
 if (args is [CopyBenchmark.ChildArgument])
     return CopyBenchmark.BeRead();
-const string CopyCase = "copy";
-string[] caseNames = [.. BenchmarkCase.All.Select(c => c.Name), CopyCase];
+const string CopyCase = "copy", DisksCopyCase = "disks-copy";
+string[] caseNames = [.. BenchmarkCase.All.Select(c => c.Name), CopyCase, DisksCopyCase];
 string[] peerNames = [.. Peer.All.Select(p => p.Name)];
 Option<string[]> caseOption = new("--case") { HelpName = "NAME,...", Description = $"Which of {string.Join(", ", caseNames)} (default: all)", DefaultValueFactory = _ => caseNames, CustomParser = r => r.Tokens[0].Value.Split(',') };
 Option<string[]> peerOption = new("--peers") { HelpName = "NAME,...", Description = $"Which of {string.Join(", ", peerNames)}", DefaultValueFactory = _ => ["agent", "qemu"], CustomParser = r => r.Tokens[0].Value.Split(',') };
@@ -24,6 +24,7 @@ command.SetAction(async (parsed, cancellation) =>
     Directory.CreateDirectory(parsed.GetValue(output)!);
     List<Sample> samples = [];
     var speeds = parsed.GetValue(caseOption)!.Contains(CopyCase) ? CopyBenchmark.Run(parsed.GetValue(rounds)) : [];
+    var disks = parsed.GetValue(caseOption)!.Contains(DisksCopyCase) ? await DisksCopyBenchmark.RunAsync(parsed.GetValue(rounds), parsed.GetValue(output)!) : [];
     var version = parsed.GetValue(qemu) == "10" ? QemuVersion.Unpacked10 : QemuVersion.System;
     var peers = Peer.All.Where(p => parsed.GetValue(peerOption)!.Contains(p.Name)).ToArray();
     foreach (var one in BenchmarkCase.All.Where(c => parsed.GetValue(caseOption)!.Contains(c.Name)))
@@ -39,11 +40,12 @@ command.SetAction(async (parsed, cancellation) =>
         "", .. peers.Select(p => $"- {p.Name}: {p.What}"), "",
     ];
     string[] copy = speeds.Count > 0 ? [.. CopyBenchmark.Table(speeds)] : [];
+    string[] diskCopy = disks.Count > 0 ? [.. DisksCopyBenchmark.Table(disks)] : [];
     string[] targets = samples.Count > 0 ? [.. Report.Targets(samples)] : [];
-    foreach (var line in (IEnumerable<string>)[.. head, .. Report.Cases(samples), .. copy, .. targets])
+    foreach (var line in (IEnumerable<string>)[.. head, .. Report.Cases(samples), .. copy, .. diskCopy, .. targets])
         Console.WriteLine(line);
     if (parsed.GetValue(json) is { } file)
-        await File.WriteAllTextAsync(file, JsonSerializer.Serialize(new { samples, speeds }, JsonOptions.Indented), cancellation);
+        await File.WriteAllTextAsync(file, JsonSerializer.Serialize(new { samples, speeds, disks }, JsonOptions.Indented), cancellation);
 });
 return await command.Parse(args).InvokeAsync();
 

@@ -20,8 +20,19 @@ public static class Requirements
         NeedRoot();
         if (options.Accelerator == Accelerator.Kvm)
             NeedKvm();
-        if (TestFiles.Missing(options) is not { } missing)
-            return;
+        if (TestFiles.Missing(options) is { } missing)
+            Miss(missing);
+    }
+
+    /// <summary>Likewise for a program of one of hack/deps' packages.</summary>
+    public static void NeedProgram(string path)
+    {
+        if (!File.Exists(path))
+            Miss($"{path} is missing: run hack/deps");
+    }
+
+    private static void Miss(string missing)
+    {
         Assert.True(Environment.GetEnvironmentVariable("BGSNAP_REQUIRE_ALL") is null or "", missing);
         Skip.If(true, missing);
     }

@@ -15,9 +15,28 @@ internal static class RestoreCommands
     internal static Command Export()
     {
         Argument<string> dir = SnapshotCommands.Directory();
-        Option<string> output = new("--output", "-o") { Required = true, HelpName = "FILE|-", Description = "The stream's file, or - for standard output" };
-        Command command = new("export", "Write a snapshot as a migration stream that stock QEMU loads: qemu-system-x86_64 … -incoming \"exec:cat FILE\".") { dir, output };
-        command.SetAction(parsed => Guard(cancel => Export(parsed.GetValue(dir)!, parsed.GetValue(output)!, cancel)));
+        Option<string> output = new("--output", "-o") { Required = true, HelpName = "FILE|-", Description = "The file, or - for standard output (not for a disk)" };
+        Option<string?> disk = new("--disk") { HelpName = "NAME", Description = "Write this disk as an image, instead of memory and devices" };
+        Option<string> format = new("--format") { HelpName = "raw|qcow2", Description = "Format of the disk's image (default: qcow2)", DefaultValueFactory = _ => "qcow2" };
+        format.AcceptOnlyFromAmong("raw", "qcow2");
+        Command command = new("export", "Write a snapshot as a migration stream that stock QEMU loads, qemu-system-x86_64 … -incoming \"exec:cat FILE\", or one of its disks as an image.") { dir, output, disk, format };
+        command.Validators.Add(r =>
+        {
+            if (r.GetResult(format) is { Implicit: false } && r.GetValue(disk) is null)
+                r.AddError("--format is for an image: name a disk with --disk");
+        });
+        command.SetAction(parsed => Guard(cancel =>
+        {
+            if (parsed.GetValue(disk) is { } name)
+            {
+                using Progress bar = new();
+                DiskExport.Run(parsed.GetValue(dir)!, name, parsed.GetValue(output)!, parsed.GetValue(format)!, bar.Show, cancel);
+            }
+            else
+            {
+                Export(parsed.GetValue(dir)!, parsed.GetValue(output)!, cancel);
+            }
+        }));
         return command;
     }
 
@@ -46,26 +65,7 @@ internal static class RestoreCommands
             _ = stream.Write(standard, null, cancel);
             return;
         }
-        // Under another name until it is whole, so that nobody loads half a stream.
-        string partial = output + ".partial";
-        try
-        {
-            using (SafeFileHandle file = FileSyscalls.OpenAt(null, partial, FileSyscalls.O_WRONLY | FileSyscalls.O_CREAT | FileSyscalls.O_EXCL, 0x180 /* 0600: RAM holds secrets */))
-            {
-                _ = stream.Write(file, bar.Show, cancel);
-                RandomAccess.FlushToDisk(file);
-            }
-            File.Move(partial, output, overwrite: true);
-        }
-        catch (LinuxException e) when (e.Errno == Errno.EEXIST)
-        {
-            throw new LinuxException($"{partial} is there already: another export is under way, or one died; remove it", e.Errno);
-        }
-        catch
-        {
-            File.Delete(partial);
-            throw;
-        }
+        PartialFile.Write(output, file => _ = stream.Write(file, bar.Show, cancel));
     }
 
     private static int Guard(Action<CancellationToken> body)

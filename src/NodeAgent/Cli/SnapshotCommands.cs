@@ -58,7 +58,7 @@ internal static class SnapshotCommands
                 if (!report.IsSound)
                     return ExitCode.Corrupt;
                 if (!asJson)
-                    Console.Out.WriteLine($"sound: {report.GoodGranules} granules, {Quantity.FormatSize(report.BytesRead)} read");
+                    Console.Out.WriteLine($"sound: {report.GoodGranules} granules, {report.GoodDisks} disks, {Quantity.FormatSize(report.BytesRead)} read");
                 return ExitCode.Success;
             }
             catch (Exception e)
@@ -84,11 +84,24 @@ internal static class SnapshotCommands
         Row("RAM", $"{Quantity.FormatSize(m.Ram.TotalBytes)}, {m.Ram.StoredPages} pages stored, {m.Ram.ZeroPages} zero");
         foreach (ManifestRamBlock b in m.Ram.Blocks)
             Row("  " + b.Name, $"{Quantity.FormatSize(b.UsedLength)} {b.Kind}");
+        if (m.Capture.DiskMethod is { } method)
+            Row("Disks", m.Capture.DiskMethodReason is { } why ? $"{method} ({why})" : method);
+        if (m.Capture.Quiesce is { } quiesce)
+            Row("Quiesce", quiesce);
+        Row("Guest afterwards", m.Capture.After);
+        if (m.Disks.Count > 0)
+        {
+            foreach (string line in DiskTable.Lines(m.Disks))
+                Console.Out.WriteLine(Printable(line));
+        }
         foreach (ManifestFile f in m.Files)
             Row("File " + f.Name, $"{Quantity.FormatSize(f.Size)} {f.Checksum}");
         foreach (ManifestTimelineEntry t in m.Capture.Timeline)
             Row("At " + t.Name, Quantity.FormatTime(t.OffsetMicroseconds));
     }
 
-    private static void Row(string name, string value) => Console.Out.WriteLine($"{name,-28} {value}");
+    private static void Row(string name, string value) => Console.Out.WriteLine(Printable($"{name,-28} {value}"));
+
+    // Whoever wrote the file shall not steer the terminal of who looks at it.
+    private static string Printable(string line) => string.Concat(line.Select(c => char.IsControl(c) ? '\ufffd' : c));
 }

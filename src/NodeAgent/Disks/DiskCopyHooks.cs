@@ -12,11 +12,12 @@ internal sealed class DiskCopyHooks
     /// how a bandwidth limit holds the copy back, and throw, which ends it.</summary>
     public Action<long>? Copied { get; init; }
 
-    /// <summary>Everything has been read: the export is closed and may be taken down while the file is still being finished.</summary>
+    /// <summary>Everything has been read and no request is under way: the export may be taken down now, while the file is still being
+    /// finished and hashed.</summary>
     public Action? Read { get; init; }
 
-    /// <summary>Tell the server what has been read and is not needed again (NBD_CMD_TRIM), where the export allows it: a
-    /// copy-before-write filter then no longer saves it from being overwritten, and frees its scratch space.</summary>
+    /// <summary>Tell the server what has been read, or is zero, and is not needed again (NBD_CMD_TRIM), where the export allows it:
+    /// a copy-before-write filter then no longer saves it from being overwritten, and frees its scratch space.</summary>
     public bool Trim { get; init; }
 }
 

@@ -1,25 +1,129 @@
 using Bgsnap.NodeAgent.Disks.Qcow2;
+using Bgsnap.NodeAgent.Linux;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Disks;
 
 /// <summary>Writes a disk of a snapshot into an image, in place.</summary>
-internal static class DiskImageWriter
+internal static unsafe class DiskImageWriter
 {
+    private const int BufferSize = 1 << 20;
+
+    // Zeroing a large device is cut into calls of this many bytes, so that it can be cancelled.
+    private const long ZeroStep = 1L << 30;
+
     /// <summary>Makes the target equal to the source and durable. A regular file is cut or extended to the disk's size and made
-    /// sparse; a block device must be large enough, and is zeroed where the disk is zero. Owner, mode and inode stay, so a
-    /// QEMU that waits with -incoming may have it open.</summary>
+    /// sparse; a block device must be large enough, and is zeroed where the disk is zero and behind it. Owner, mode and inode
+    /// stay, so a QEMU that waits with -incoming may have it open.</summary>
     /// <param name="source">The disk.</param>
-    /// <param name="target">The image, open for reading and writing.</param>
+    /// <param name="target">The image, open for writing.</param>
     /// <param name="display">Its name for errors.</param>
-    /// <param name="driver">Its format: <c>raw</c> or <c>qcow2</c>.</param>
+    /// <param name="driver">Its format: <c>raw</c> or <c>qcow2</c>. A qcow2 image becomes one of its own, without backing file.</param>
     /// <param name="progress">Bytes of data written since the last call. It may sleep.</param>
     /// <param name="cancel">Ends it; the target is then neither what it was nor what it should be.</param>
-    /// <exception cref="ArgumentException">Another driver.</exception>
+    /// <exception cref="ArgumentException">Another driver, or neither a regular file nor a block device.</exception>
     /// <exception cref="Store.SnapshotCorruptException">The source is damaged.</exception>
-    /// <exception cref="Linux.LinuxException">The target cannot be written, ENOSPC if it is too small.</exception>
+    /// <exception cref="LinuxException">The target cannot be written, ENOSPC if it is too small.</exception>
     /// <exception cref="OperationCanceledException">It was cancelled.</exception>
     public static void Write(
-        Qcow2Reader source, SafeFileHandle target, string display, string driver, Action<long>? progress, CancellationToken cancel) =>
-        throw new NotImplementedException();
+        Qcow2Reader source, SafeFileHandle target, string display, string driver, Action<long>? progress, CancellationToken cancel)
+    {
+        FileSyscalls.FileStatus status = FileSyscalls.Status(target, display);
+        if (!status.IsRegular && !status.IsBlockDevice) throw new ArgumentException($"{display} is neither a regular file nor a block device", nameof(target));
+        if (driver is not ("raw" or "qcow2")) throw new ArgumentException($"images of format {driver} cannot be written, only raw and qcow2", nameof(driver));
+        // What was there goes at once, and with it the space that the new content may need.
+        if (status.IsRegular) FileSyscalls.Truncate(target, 0, display);
+        switch (driver)
+        {
+            case "raw" when status.IsRegular:
+                FileSyscalls.Truncate(target, source.VirtualSize, display);
+                WriteRaw(source, target, display, zeroFrom: long.MaxValue, progress, cancel);
+                break;
+            case "raw":
+                long size = BlockDevice.Size(target, display);
+                if (size < source.VirtualSize)
+                    throw new LinuxException($"{display}: the device has {size} bytes, the disk needs {source.VirtualSize}", Errno.ENOSPC);
+                WriteRaw(source, target, display, zeroFrom: size, progress, cancel);
+                break;
+            default:
+                WriteQcow2(source, target, display, progress, cancel);
+                break;
+        }
+        FileSyscalls.Sync(target, display);
+    }
+
+    // zeroFrom is the length of a device, which may hold anything; a fresh file is zero already.
+    private static void WriteRaw(Qcow2Reader source, SafeFileHandle target, string display, long zeroFrom, Action<long>? progress, CancellationToken cancel)
+    {
+        byte* buffer = NativeMemoryMap.Allocate(BufferSize);
+        try
+        {
+            foreach (DiskExtent extent in source.Extents())
+            {
+                if (!extent.IsData)
+                {
+                    if (zeroFrom != long.MaxValue) Zero(extent.Offset, extent.Length);
+                    continue;
+                }
+                for (long at = extent.Offset, end = at + extent.Length; at < end; at += BufferSize)
+                {
+                    cancel.ThrowIfCancellationRequested();
+                    int length = (int)Math.Min(BufferSize, end - at);
+                    source.Read(at, new Span<byte>(buffer, length));
+                    FileSyscalls.WriteAll(target, buffer, (nuint)length, at, display);
+                    progress?.Invoke(length);
+                }
+            }
+            if (zeroFrom != long.MaxValue) Zero(source.VirtualSize, zeroFrom - source.VirtualSize);
+        }
+        finally
+        {
+            NativeMemoryMap.Free(buffer, BufferSize);
+        }
+
+        void Zero(long offset, long length)
+        {
+            bool quick = true;
+            for (long step; length > 0; offset += step, length -= step)
+            {
+                cancel.ThrowIfCancellationRequested();
+                step = Math.Min(quick ? ZeroStep : BufferSize, length);
+                if (quick && BlockDevice.TryZero(target, offset, step)) continue;
+                quick = false;
+                step = Math.Min(BufferSize, length);
+                new Span<byte>(buffer, (int)step).Clear();
+                FileSyscalls.WriteAll(target, buffer, (nuint)step, offset, display);
+            }
+        }
+    }
+
+    private static void WriteQcow2(Qcow2Reader source, SafeFileHandle target, string display, Action<long>? progress, CancellationToken cancel)
+    {
+        using Qcow2Writer writer = new(target, display, source.VirtualSize);
+        byte* buffer = NativeMemoryMap.Allocate(BufferSize);
+        try
+        {
+            long done = 0;
+            foreach (DiskExtent extent in source.Extents())
+            {
+                if (!extent.IsData) continue;
+                // Whole clusters of the target: a source with smaller ones may begin in the middle, and its neighbours share one.
+                long end = Math.Min((extent.Offset + extent.Length + Qcow2Format.ClusterSize - 1) & ~(Qcow2Format.ClusterSize - 1L), source.VirtualSize);
+                for (long at = Math.Max(done, extent.Offset & ~(Qcow2Format.ClusterSize - 1L)); at < end; at += BufferSize)
+                {
+                    cancel.ThrowIfCancellationRequested();
+                    int length = (int)Math.Min(BufferSize, end - at);
+                    source.Read(at, new Span<byte>(buffer, length));
+                    writer.Write(at, buffer, length);
+                    progress?.Invoke(length);
+                    done = at + length;
+                }
+            }
+            _ = writer.Finish();
+        }
+        finally
+        {
+            NativeMemoryMap.Free(buffer, BufferSize);
+        }
+    }
 }

@@ -178,6 +178,7 @@ internal static unsafe partial class FileSyscalls
         [FieldOffset(140)] public uint DeviceMinor;
 
         public readonly bool IsRegular => (Mode & 0xf000) == 0x8000;
+        public readonly bool IsBlockDevice => (Mode & 0xf000) == 0x6000;
         public readonly bool IsDirectory => (Mode & 0xf000) == 0x4000;
         public readonly bool IsSameFile(in FileStatus other) =>
             (Inode, DeviceMajor, DeviceMinor) == (other.Inode, other.DeviceMajor, other.DeviceMinor);

@@ -112,7 +112,7 @@ public static class ManifestJson
             if (!files.Add(disk.File)) return $"two disks have the file {disk.File}";
             // What is listed has a name that cannot lead out of the directory.
             if (m.Files.FirstOrDefault(f => f.Name == disk.File) is not { } file) return $"{disk.File} of disk {disk.Name} is not listed";
-            if (disk.StoredBytes != 0 && disk.StoredBytes != file.Size) return $"disk {disk.Name} has {disk.StoredBytes} bytes stored, its file {file.Size}";
+            if (disk.StoredBytes != file.Size) return $"disk {disk.Name} has {disk.StoredBytes} bytes stored, its file {file.Size}";
         }
         return null;
     }

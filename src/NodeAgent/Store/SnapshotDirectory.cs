@@ -67,6 +67,19 @@ public sealed class SnapshotDirectory : IDisposable
             : throw new SnapshotCorruptException(DeviceStatePath, 0, "the file's checksum is not the manifest's");
     }
 
+    /// <summary>Opens a file that the manifest lists, such as a disk's. Its content is not checked yet.</summary>
+    /// <exception cref="SnapshotCorruptException">It is not listed, or has another length than the manifest says.</exception>
+    /// <exception cref="Linux.LinuxException">It cannot be opened.</exception>
+    internal SafeFileHandle OpenListed(string name, out ManifestFile listed, out string display)
+    {
+        listed = Listed(name);
+        display = Display(name);
+        SafeFileHandle file = SnapshotFiles.OpenRead(_directory, name, display, out long size);
+        if (size == listed.Size) return file;
+        file.Dispose();
+        throw new SnapshotCorruptException(display, Math.Min(size, listed.Size), $"the file has {size} bytes, the manifest says {listed.Size}");
+    }
+
     /// <summary>Closes the directory; readers that were opened stay usable.</summary>
     public void Dispose() => _directory.Dispose();
 

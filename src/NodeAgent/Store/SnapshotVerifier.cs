@@ -1,3 +1,4 @@
+using Bgsnap.NodeAgent.Disks.Qcow2;
 using Bgsnap.NodeAgent.Linux;
 using Microsoft.Win32.SafeHandles;
 
@@ -80,5 +81,16 @@ public static class SnapshotVerifier
         string checksum = SnapshotFiles.Checksum(handle, size, file.Name, done => progress?.Report(new VerifyProgress(file.Name, done, size)));
         report.BytesRead += size;
         if (checksum != file.Checksum) report.Add(file.Name, 0, $"the file's checksum is {checksum}, the manifest says {file.Checksum}");
+        if (report.Manifest!.Disks.FirstOrDefault(d => d.File == file.Name) is { } disk) CheckDisk(handle, disk, file, report);
+    }
+
+    private static void CheckDisk(SafeFileHandle handle, ManifestDisk disk, ManifestFile file, VerifyReport report)
+    {
+        Qcow2Reader reader = Qcow2Reader.Open(handle, file.Size, file.Name);
+        if (reader.VirtualSize != disk.VirtualSize)
+            report.Add(file.Name, 24, $"the disk has {reader.VirtualSize} bytes, the manifest says {disk.VirtualSize}");
+        long data = Qcow2Check.Run(reader);
+        if (data != disk.DataBytes) report.Add(file.Name, 0, $"the disk holds {data} bytes of data, the manifest says {disk.DataBytes}");
+        report.GoodDisks++;
     }
 }

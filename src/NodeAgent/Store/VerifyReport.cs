@@ -39,6 +39,9 @@ public sealed class VerifyReport
     /// <summary>Stored granules that were decoded and found right.</summary>
     public long GoodGranules { get; internal set; }
 
+    /// <summary>Disk files whose structure was checked to its end.</summary>
+    public int GoodDisks { get; internal set; }
+
     /// <summary>Bytes read.</summary>
     public long BytesRead { get; internal set; }
 

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Store;
+using Bgsnap.NodeAgent.Tests.Disks;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tests.Store;
@@ -47,15 +48,46 @@ public sealed class SnapshotDirectoryTests : IDisposable
         using (SnapshotDirectoryWriter writer = SnapshotDirectoryWriter.Begin(_temp.Sub("snap")))
         {
             Manifest manifest = GuestSnapshot.Fill(writer, GuestSnapshot.Small(), PageCompression.Lz4);
-            using (SafeFileHandle disk = writer.CreateFile("disks/vda.qcow2")) RandomAccess.Write(disk, new byte[3000], 0);
+            (long stored, long data) = DiskSamples.WriteQcow2(_temp.Sub("vda"), DiskSamples.RandomDisk(1 << 20, 1));
+            using (SafeFileHandle disk = writer.CreateFile("disks/vda.qcow2")) RandomAccess.Write(disk, File.ReadAllBytes(_temp.Sub("vda")), 0);
             using (SafeFileHandle disk = writer.CreateFile("disks/vdb.qcow2")) RandomAccess.Write(disk, new byte[10], 0);
-            manifest = writer.Commit(manifest with { Disks = [new ManifestDisk { Name = "vda", File = "disks/vda.qcow2", Format = "qcow2" }] });
+            manifest = writer.Commit(manifest with
+            {
+                Disks = [new ManifestDisk { Name = "vda", File = "disks/vda.qcow2", Format = "qcow2", VirtualSize = 1 << 20, DataBytes = data, StoredBytes = stored }],
+            });
             Assert.Equal(["device-state", "disks/vda.qcow2", "disks/vdb.qcow2", "memory"], manifest.Files.Select(f => f.Name));
         }
-        Assert.True(SnapshotVerifier.Verify(_temp.Sub("snap")).IsSound);
+        VerifyReport report = SnapshotVerifier.Verify(_temp.Sub("snap"));
+        Assert.Empty(report.Problems);
+        Assert.Equal(1, report.GoodDisks);
         File.AppendAllText(_temp.Sub("snap/disks/vdb.qcow2"), "x");
         VerifyProblem problem = Assert.Single(SnapshotVerifier.Verify(_temp.Sub("snap")).Problems);
         Assert.Equal(("disks/vdb.qcow2", 10L), (problem.File, problem.Offset));
+    }
+
+    [Theory]
+    [InlineData(1 << 20, 0, "another disk's data")]
+    [InlineData(2 << 20, 1, "another size")]
+    [InlineData(1 << 20, -1, "no qcow2 file")]
+    public void A_disk_that_is_not_what_the_manifest_says_is_found_although_its_checksum_is_right(int virtualSize, int dataClusters, string what)
+    {
+        using (SnapshotDirectoryWriter writer = SnapshotDirectoryWriter.Begin(_temp.Sub("snap")))
+        {
+            Manifest manifest = GuestSnapshot.Fill(writer, GuestSnapshot.Small(), PageCompression.Lz4);
+            byte[] disk = new byte[1 << 20];
+            disk[0] = 1;
+            (long stored, _) = DiskSamples.WriteQcow2(_temp.Sub("vda"), disk);
+            byte[] bytes = File.ReadAllBytes(_temp.Sub("vda"));
+            if (dataClusters < 0) bytes[0] ^= 1;
+            using (SafeFileHandle file = writer.CreateFile("disks/vda.qcow2")) RandomAccess.Write(file, bytes, 0);
+            _ = writer.Commit(manifest with
+            {
+                Disks = [new ManifestDisk { Name = "vda", File = "disks/vda.qcow2", Format = "qcow2", VirtualSize = virtualSize, DataBytes = Math.Abs(dataClusters) * 65536, StoredBytes = stored }],
+            });
+        }
+        VerifyReport report = SnapshotVerifier.Verify(_temp.Sub("snap"));
+        Assert.Equal("disks/vda.qcow2", Assert.Single(report.Problems).File);
+        Assert.False(report.IsSound, what);
     }
 
     [Fact]

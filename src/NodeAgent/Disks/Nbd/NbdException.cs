@@ -1,4 +1,12 @@
 namespace Bgsnap.NodeAgent.Disks.Nbd;
 
-/// <summary>An NBD server cannot be reached, fell silent, failed, or broke the protocol; the message names socket and export.</summary>
-internal sealed class NbdException(string message, Exception? inner = null) : IOException(message, inner);
+/// <summary>An NBD server fell silent, failed, cut the connection, or broke the protocol; the message names the export.</summary>
+/// <param name="message">What happened.</param>
+/// <param name="errno">The server's error number where it gave one (a broken copy-before-write snapshot says EACCES or EINVAL), EPIPE for
+/// a connection that was cut, ETIMEDOUT for silence, else EIO.</param>
+/// <param name="inner">Its cause.</param>
+internal sealed class NbdException(string message, int errno, Exception? inner = null) : IOException(message, inner)
+{
+    /// <summary>The error number.</summary>
+    public int Errno { get; } = errno;
+}

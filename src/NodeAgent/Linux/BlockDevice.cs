@@ -1,0 +1,37 @@
+using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Linux;
+
+/// <summary>What block devices, and holes in files, need: blkdev(4) and fallocate(2).</summary>
+internal static unsafe partial class BlockDevice
+{
+    private const ulong BLKGETSIZE64 = 0x80081272;
+    private const int FALLOC_FL_KEEP_SIZE = 1, FALLOC_FL_PUNCH_HOLE = 2, FALLOC_FL_ZERO_RANGE = 0x10;
+
+    /// <summary>Bytes of an open block device.</summary>
+    /// <exception cref="LinuxException">ENOTTY: it is none.</exception>
+    internal static long Size(SafeFileHandle device, string name)
+    {
+        ulong size;
+        // SAFETY: the request writes one u64.
+        return Libc.Ioctl((int)device.DangerousGetHandle(), BLKGETSIZE64, &size) == 0 ? (long)size : throw LinuxException.Last($"size of {name}");
+    }
+
+    /// <summary>Makes a run read as zeros without sending them, freeing its space where the storage can.</summary>
+    /// <returns>False: file system or device cannot do that; write the zeros.</returns>
+    internal static bool TryZero(SafeFileHandle file, long offset, long length)
+    {
+        foreach (int mode in (ReadOnlySpan<int>)[FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE])
+        {
+            int r;
+            do r = fallocate(file, mode, offset, length);
+            while (r < 0 && Marshal.GetLastPInvokeError() == Errno.EINTR);
+            if (r == 0) return true;
+        }
+        return false;
+    }
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int fallocate(SafeFileHandle fd, int mode, long offset, long length);
+}
