@@ -19,6 +19,7 @@ qemu.AcceptOnlyFromAmong("system", "10");
 caseOption.Validators.Add(r => RefuseUnknown(r.AddError, r.GetValueOrDefault<string[]>(), caseNames));
 peerOption.Validators.Add(r => RefuseUnknown(r.AddError, r.GetValueOrDefault<string[]>(), peerNames));
 RootCommand command = new("Measures captures of running machines, QEMU's own background-snapshot beside ours in the same run; needs root.") { caseOption, peerOption, rounds, output, json, qemu };
+command.Subcommands.Add(RestoreBenchmark.Command());
 command.Subcommands.Add(DisksBenchmark.Command());
 command.SetAction(async (parsed, cancellation) =>
 {

@@ -89,7 +89,7 @@ internal static class AgentEngine
                     ram.BeginWindow();
                 TruthDump.Write(ram, reader);
                 if (options.DiskMethod == DiskMethod.VolumeSnapshot)
-                    hold.Wait(window.StoppedAt, options.MaxDowntime, progress, cancel);
+                    hold.Wait(window.StoppedAt, options.MaxDowntime, disks.Held(), progress, cancel);
             }), time.Mark);
             quiesce.Thaw();
             if (cutLate)

@@ -1,3 +1,5 @@
+using Bgsnap.NodeAgent.Store;
+
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>Where a capture stands; written by its threads, read by whoever reports. Plain numbers, no locks.</summary>
@@ -43,6 +45,9 @@ public sealed class CaptureProgress
     public long Faults => Volatile.Read(ref _faults);
     /// <summary>Grows while the thread the guest depends on is alive.</summary>
     public long Alive => Volatile.Read(ref _alive);
+
+    /// <summary>The disks for whose VolumeSnapshots the guest is held stopped; null: it is not.</summary>
+    internal IReadOnlyList<ManifestDisk>? HeldDisks { get; set; }
 
     internal void AddCopied(long bytes) => Interlocked.Add(ref _copiedBytes, bytes);
     internal void AddWritten(long bytes) => Interlocked.Add(ref _writtenBytes, bytes);

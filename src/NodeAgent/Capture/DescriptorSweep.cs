@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json;
+using Bgsnap.NodeAgent.Disks.Graph;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 
@@ -16,18 +17,7 @@ internal static class DescriptorSweep
     /// <returns>How many leftovers were removed.</returns>
     internal static int Run(QmpClient qmp, int pid)
     {
-        int removed = 0;
-        using (JsonDocument sets = qmp.Execute("query-fdsets"))
-        {
-            foreach (JsonElement set in sets.RootElement.GetProperty("return").EnumerateArray())
-            {
-                bool ours = set.GetProperty("fds").EnumerateArray().Any(f => f.TryGetProperty("opaque", out JsonElement o) && IsOurs(o.GetString()));
-                if (!ours)
-                    continue;
-                qmp.Execute("remove-fd", QmpJson.Object(("fdset-id", set.GetProperty("fdset-id").GetInt32()))).Dispose();
-                removed++;
-            }
-        }
+        int removed = Remove(qmp, keepScratch: false);
         List<int> orphans = FreshUserfaultfds(pid);
         if (orphans.Count == 0)
             return removed;
@@ -40,8 +30,24 @@ internal static class DescriptorSweep
         return removed + orphans.Count;
     }
 
-    // With a space behind it stands what the set is for.
-    private static bool IsOurs(string? opaque) => opaque == UserfaultfdSource.Opaque || opaque?.StartsWith(UserfaultfdSource.Opaque + "-scratch ", StringComparison.Ordinal) == true;
+    /// <summary>Removes the descriptor sets with our mark.</summary>
+    /// <param name="qmp">The monitor.</param>
+    /// <param name="keepScratch">Not those of scratches: block nodes may still use them, and their notes are still needed.</param>
+    internal static int Remove(QmpClient qmp, bool keepScratch)
+    {
+        int removed = 0;
+        using JsonDocument sets = qmp.Execute("query-fdsets");
+        foreach (JsonElement set in sets.RootElement.GetProperty("return").EnumerateArray())
+        {
+            bool ours = set.GetProperty("fds").EnumerateArray().Any(f => f.TryGetProperty("opaque", out JsonElement o)
+                && (o.GetString() == UserfaultfdSource.Opaque || !keepScratch && ScratchNote.Is(o.GetString())));
+            if (!ours)
+                continue;
+            qmp.Execute("remove-fd", QmpJson.Object(("fdset-id", set.GetProperty("fdset-id").GetInt32()))).Dispose();
+            removed++;
+        }
+        return removed;
+    }
 
     /// <summary>Contexts in the process on which UFFDIO_API has not been called: QEMU's own always have features.</summary>
     private static List<int> FreshUserfaultfds(int pid)

@@ -1,3 +1,5 @@
+using Bgsnap.NodeAgent.Store;
+
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
@@ -18,11 +20,13 @@ internal sealed class HoldGate
     /// <summary>Waits, with the guest stopped.</summary>
     /// <param name="since">When the guest was stopped, as <see cref="Clock"/> tells it.</param>
     /// <param name="maximum">Longest time since then; zero for no limit.</param>
+    /// <param name="disks">For whose VolumeSnapshots it waits.</param>
     /// <param name="progress">Shows that we are alive.</param>
     /// <param name="cancel">Gives up.</param>
     /// <exception cref="CaptureFailedException">Nobody released it in time.</exception>
-    internal void Wait(long since, TimeSpan maximum, CaptureProgress progress, CancellationToken cancel)
+    internal void Wait(long since, TimeSpan maximum, IReadOnlyList<ManifestDisk> disks, CaptureProgress progress, CancellationToken cancel)
     {
+        progress.HeldDisks = disks;
         progress.Phase = "Holding";
         while (_volumeSnapshots is null)
         {
@@ -35,5 +39,6 @@ internal sealed class HoldGate
                     $"the VolumeSnapshots of the disks were not cut within --max-downtime {maximum.TotalMilliseconds:0.###} ms; the guest was resumed and no snapshot was kept. Storage that snapshots this slowly is better captured with diskMethod Auto");
             }
         }
+        progress.HeldDisks = null;
     }
 }

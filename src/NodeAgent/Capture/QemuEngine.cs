@@ -32,14 +32,8 @@ internal static class QemuEngine
         using DiskCapture disks = DiskCapture.Prepare(options, qmp, qemu.Pid, progress);
         BandwidthLimit limit = new(options.BandwidthLimit);
         StoppedGuestMark? stoppedByUs = null;
-        using ScatteredRam scattered = new(Path.Join(directory.Path, ".scattered"), progress, () =>
-        {
-            // QEMU sends the first page when it has its devices: the point in time has passed. It lets the guest run then if it had stopped it itself.
-            time.Mark("first-page");
-            stoppedByUs?.ResumeGuest();
-            quiesce.Thaw();
-            disks.Begin(directory, limit);
-        });
+        using ManualResetEventSlim firstPage = new();
+        using ScatteredRam scattered = new(Path.Join(directory.Path, ".scattered"), progress, firstPage.Set);
         using BackgroundSnapshotCapability capability = BackgroundSnapshotCapability.Enable(qmp);
         time.Mark("prepared");
         MigrationStreamContents contents;
@@ -51,7 +45,14 @@ internal static class QemuEngine
             stoppedByUs = disks.Cut is null ? null : StoppedGuestMark.Set(qmp);
             using FileStream stream = Begin(qmp, disks.Cut, time);
             using CancellationTokenRegistration _ = cancel.Register(stream.Dispose);
-            contents = Receive(stream, scattered, qmp, cancel);
+            contents = Receive(stream, scattered, firstPage, qmp, () =>
+            {
+                // QEMU sends the first page when it has its devices: the point in time has passed. It lets the guest run then if it had stopped it itself.
+                time.Mark("first-page");
+                stoppedByUs?.ResumeGuest();
+                quiesce.Thaw();
+                disks.Begin(directory, limit);
+            }, cancel);
         }
         finally
         {
@@ -135,14 +136,25 @@ internal static class QemuEngine
             throw new CaptureFailedException("StopWindowFailed", $"QEMU could not fix the point in time: {failure.Message}; the guest runs on", failure);
     }
 
-    private static MigrationStreamContents Receive(FileStream stream, ScatteredRam sink, QmpClient qmp, CancellationToken cancel)
+    /// <summary>Reads the stream on a thread of its own: QEMU may need a page released before it answers a command.</summary>
+    private static MigrationStreamContents Receive(
+        FileStream stream, ScatteredRam sink, ManualResetEventSlim firstPage, QmpClient qmp, Action afterFirstPage, CancellationToken cancel)
     {
+        Task<MigrationStreamContents> reading = Task.Factory.StartNew(
+            () => MigrationStreamParser.Parse(stream, sink, cancel), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
         try
         {
-            return MigrationStreamParser.Parse(stream, sink, cancel);
+            while (!firstPage.Wait(50, CancellationToken.None) && !reading.IsCompleted)
+            {
+            }
+            if (!reading.IsFaulted)
+                afterFirstPage();
+            return reading.GetAwaiter().GetResult();
         }
         catch (Exception e)
         {
+            stream.Dispose();
+            _ = Task.WaitAny([reading], 10_000, CancellationToken.None);
             string why = CancelMigration(qmp);
             cancel.ThrowIfCancellationRequested();
             if (e is LinuxException or CaptureFailedException)

@@ -21,7 +21,7 @@ internal sealed unsafe class RamReader : IDisposable
         foreach (GuestRam.Block b in ram.Blocks)
         {
             if (b.Ram.IsReadThroughFile)
-                _files[b.Index] = OpenFile(b.Ram);
+                _files[b.Index] = b.Ram.OpenFile(pid);
         }
     }
 
@@ -49,27 +49,8 @@ internal sealed unsafe class RamReader : IDisposable
     /// <summary>Visits the stretches of a shared block's file that hold data (lseek(2), SEEK_DATA and SEEK_HOLE), as addresses of QEMU.</summary>
     internal void VisitData(GuestRam.Block block, ulong start, ulong end, Action<ulong, ulong> visit)
     {
-        int fd = (int)_files[block.Index]!.DangerousGetHandle();
-        long fileStart = (long)block.Ram.FileOffset;
-        long at = fileStart + (long)(start - block.Start);
-        long stop = fileStart + (long)(end - block.Start);
-        while (at < stop)
-        {
-            long data = Libc.LSeek(fd, at, Libc.SEEK_DATA);
-            if (data < 0 || data >= stop)
-                return; // ENXIO: only a hole is left
-            long hole = Libc.LSeek(fd, data, Libc.SEEK_HOLE);
-            hole = hole < 0 ? stop : Math.Min(hole, stop);
-            visit(block.Start + (ulong)(data - fileStart), block.Start + (ulong)(hole - fileStart));
-            at = hole;
-        }
-    }
-
-    private SafeFileHandle OpenFile(RamBlock ram)
-    {
-        string link = $"/proc/{_pid}/map_files/{ram.Mapping.Start:x}-{ram.Mapping.End:x}";
-        int fd = Libc.Open(link, Libc.O_RDONLY | Libc.O_CLOEXEC, 0);
-        return fd >= 0 ? new SafeFileHandle(fd, true) : throw LinuxException.Last($"open the memory file of RAM block {ram.Name} ({link})");
+        long shift = (long)block.Start - (long)block.Ram.FileOffset;
+        SparseFile.VisitData(_files[block.Index]!, (long)start - shift, (long)end - shift, (from, to) => visit((ulong)(from + shift), (ulong)(to + shift)));
     }
 
     /// <inheritdoc/>

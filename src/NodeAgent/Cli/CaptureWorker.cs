@@ -86,6 +86,6 @@ internal static class CaptureWorker
         long copied = progress.CopiedBytes, total = progress.TotalBytes, disk = progress.DiskCopiedBytes, disks = progress.DiskTotalBytes;
         double percent = progress.Phase switch { "Done" => 100, _ when total > 0 => Math.Min(100, 100.0 * (copied + disk) / (total + disks)), _ => 0 };
         Console.Out.WriteLine(JsonSerializer.Serialize(new ProgressLine("progress", progress.Phase, Math.Round(percent, 1), copied, total,
-            Math.Max(0, total - copied), progress.WrittenBytes, Math.Round(bytesPerSecond), progress.Faults, progress.PointInTime, disk, disks), MessagesJson.Default.ProgressLine));
+            Math.Max(0, total - copied), progress.WrittenBytes, Math.Round(bytesPerSecond), progress.Faults, progress.PointInTime, disk, disks, progress.HeldDisks), MessagesJson.Default.ProgressLine));
     }
 }

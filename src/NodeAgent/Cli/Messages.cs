@@ -1,14 +1,24 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Bgsnap.NodeAgent.Capture;
+using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Cli;
 
 /// <summary>A line of <c>capture --json</c> while it goes on; also the heartbeat between the capturing process and its parent.</summary>
-internal sealed record ProgressLine(string Type, string Phase, double Percent, long CopiedBytes, long TotalBytes, long PendingBytes, long WrittenBytes, double BytesPerSecond, long Faults, DateTimeOffset? PointInTime = null, long DiskCopiedBytes = 0, long DiskTotalBytes = 0);
+internal sealed record ProgressLine(string Type, string Phase, double Percent, long CopiedBytes, long TotalBytes, long PendingBytes, long WrittenBytes, double BytesPerSecond, long Faults, DateTimeOffset? PointInTime = null, long DiskCopiedBytes = 0, long DiskTotalBytes = 0,
+    IReadOnlyList<ManifestDisk>? HeldDisks = null);
 
 /// <summary>The last line of <c>capture --json</c> when it succeeded.</summary>
 internal sealed record SummaryLine(string Type, CaptureSummary Summary);
+
+/// <summary>A line of <c>restore --json</c> while it goes on.</summary>
+internal sealed record RestoreProgressLine(string Type, string Phase, double Percent, long CopiedBytes, long TotalBytes, double BytesPerSecond);
+
+/// <summary>The last line of <c>restore --json</c> when the guest runs.</summary>
+internal sealed record RestoreSummaryLine(
+    string Type, string Snapshot, string Method, long TimeToRunMicroseconds, long TotalMicroseconds, long DisksMicroseconds, long MemoryMicroseconds,
+    long RamBytes, long DiskBytes, IReadOnlyList<string> Disks, string GuestState);
 
 /// <summary>The last line with <c>--json</c> when a command failed.</summary>
 internal sealed record ErrorLine(string Type, string Reason, string Message, int ExitCode);
@@ -16,5 +26,7 @@ internal sealed record ErrorLine(string Type, string Reason, string Message, int
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase)]
 [JsonSerializable(typeof(ProgressLine))]
 [JsonSerializable(typeof(SummaryLine))]
+[JsonSerializable(typeof(RestoreProgressLine))]
+[JsonSerializable(typeof(RestoreSummaryLine))]
 [JsonSerializable(typeof(ErrorLine))]
 internal sealed partial class MessagesJson : JsonSerializerContext;

@@ -9,7 +9,7 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Cli;
 
-/// <summary><c>export</c> and <c>restore</c>.</summary>
+/// <summary><c>export</c>.</summary>
 internal static class RestoreCommands
 {
     internal static Command Export()
@@ -40,21 +40,6 @@ internal static class RestoreCommands
         return command;
     }
 
-    internal static Command Restore()
-    {
-        Argument<string> dir = SnapshotCommands.Directory();
-        Option<string> qmp = new("--qmp") { Required = true, HelpName = "SOCKET", Description = "QMP socket of a QEMU with the same machine, started with -incoming defer" };
-        Command command = new("restore", "Bring a snapshot back running in a QEMU that waits for it.") { dir, qmp };
-        command.SetAction(parsed => Guard(cancel =>
-        {
-            using Progress bar = new();
-            TimeSpan took = StreamRestore.Run(SnapshotCommands.Existing(parsed.GetValue(dir)!), parsed.GetValue(qmp)!, bar.Show, cancel);
-            bar.Dispose();
-            Console.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"running after {took.TotalSeconds:0.00} s"));
-        }));
-        return command;
-    }
-
     private static void Export(string dir, string output, CancellationToken cancel)
     {
         using SnapshotStream stream = SnapshotStream.Open(SnapshotCommands.Existing(dir));
@@ -62,7 +47,7 @@ internal static class RestoreCommands
         if (output == "-")
         {
             using SafeFileHandle standard = new(1, ownsHandle: false);
-            _ = stream.Write(standard, null, cancel);
+            _ = stream.Write(standard, progress: null, cancel);
             return;
         }
         PartialFile.Write(output, file => _ = stream.Write(file, bar.Show, cancel));

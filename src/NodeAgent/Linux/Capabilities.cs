@@ -6,8 +6,8 @@ namespace Bgsnap.NodeAgent.Linux;
 internal static unsafe partial class Capabilities
 {
     /// <summary>What remains, each with its reason in docs/security.md: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_SYS_NICE,
-    /// CAP_CHECKPOINT_RESTORE.</summary>
-    internal const ulong Needed = (1UL << 1) | (1UL << 2) | (1UL << 19) | (1UL << 23) | (1UL << 40);
+    /// CAP_CHECKPOINT_RESTORE, CAP_CHOWN.</summary>
+    internal const ulong Needed = 1UL | (1UL << 1) | (1UL << 2) | (1UL << 19) | (1UL << 23) | (1UL << 40);
 
     private const int PrCapbsetRead = 23, PrCapbsetDrop = 24;
     private const int EINVAL = 22;

@@ -17,7 +17,7 @@ internal static unsafe partial class FileSyscalls
     private const int AtFdCwd = -100, AtSymlinkNofollow = 0x100, AtEmptyPath = 0x1000;
     private const int LockExNb = 2 | 4;
     private const uint RenameNoReplace = 1;
-    private const uint StatxBasic = 0x7ff;
+    private const uint StatxBasic = 0x7ff, StatxMountId = 0x1000;
 
     /// <summary>Opens <paramref name="path"/> relative to <paramref name="directory"/> (null: the working directory).
     /// O_CLOEXEC is always added.</summary>
@@ -108,6 +108,18 @@ internal static unsafe partial class FileSyscalls
         if (r < 0) throw LinuxException.Last($"{name}: ftruncate to {length}");
     }
 
+    /// <summary>Sets permissions, whatever the umask.</summary>
+    public static void SetMode(SafeFileHandle file, uint mode, string name)
+    {
+        if (fchmod(file, mode) < 0) throw LinuxException.Last($"{name}: fchmod to {Convert.ToString(mode, 8)}");
+    }
+
+    /// <summary>Sets owner and group.</summary>
+    public static void SetOwner(SafeFileHandle file, uint uid, uint gid, string name)
+    {
+        if (fchown(file, uid, gid) < 0) throw LinuxException.Last($"{name}: fchown to {uid}:{gid}");
+    }
+
     /// <summary>Turns O_DIRECT on or off. False: the file system has no direct I/O.</summary>
     public static bool TrySetDirect(SafeFileHandle file, bool direct)
     {
@@ -154,7 +166,7 @@ internal static unsafe partial class FileSyscalls
     public static FileStatus Status(SafeFileHandle file, string name)
     {
         FileStatus status;
-        return statx(file, "", AtEmptyPath, StatxBasic, &status) == 0 ? status : throw LinuxException.Last($"stat {name}");
+        return statx(file, "", AtEmptyPath, StatxBasic | StatxMountId, &status) == 0 ? status : throw LinuxException.Last($"stat {name}");
     }
 
     /// <summary>Status of a name, links not followed; null if there is none.</summary>
@@ -177,14 +189,17 @@ internal static unsafe partial class FileSyscalls
         [FieldOffset(40)] public long Size;
         [FieldOffset(48)] public ulong Blocks;
         [FieldOffset(112)] public long ModifiedSeconds;
+        [FieldOffset(128)] public uint DeviceNumberMajor;
+        [FieldOffset(132)] public uint DeviceNumberMinor;
         [FieldOffset(136)] public uint DeviceMajor;
         [FieldOffset(140)] public uint DeviceMinor;
+        [FieldOffset(144)] public ulong MountId;
 
         /// <summary>Bytes that the file takes on its volume.</summary>
         public readonly long AllocatedBytes => (long)Blocks * 512;
         public readonly bool IsRegular => (Mode & 0xf000) == 0x8000;
-        public readonly bool IsBlockDevice => (Mode & 0xf000) == 0x6000;
         public readonly bool IsDirectory => (Mode & 0xf000) == 0x4000;
+        public readonly bool IsBlockDevice => (Mode & 0xf000) == 0x6000;
         public readonly bool IsSameFile(in FileStatus other) =>
             (Inode, DeviceMajor, DeviceMinor) == (other.Inode, other.DeviceMajor, other.DeviceMinor);
     }
@@ -203,6 +218,12 @@ internal static unsafe partial class FileSyscalls
 
     [LibraryImport("libc", SetLastError = true)]
     private static partial int ftruncate(SafeFileHandle fd, long length);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int fchmod(SafeFileHandle fd, uint mode);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int fchown(SafeFileHandle fd, uint uid, uint gid);
 
     [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int mkdirat(SafeFileHandle dir, string path, uint mode);

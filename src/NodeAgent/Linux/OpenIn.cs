@@ -8,7 +8,7 @@ internal static unsafe partial class OpenIn
 {
     private const long SysOpenat2 = 437;
     private const ulong OPath = 0x200000, ODirectory = 0x10000, OCloexec = 0x80000;
-    private const ulong ResolveNoMagiclinks = 0x02, ResolveInRoot = 0x10;
+    private const ulong ResolveNoMagiclinks = 0x02, ResolveNoSymlinks = 0x04, ResolveInRoot = 0x10;
     private const int EAGAIN = 11, EINTR = 4;
 
     [StructLayout(LayoutKind.Sequential)]
@@ -32,9 +32,39 @@ internal static unsafe partial class OpenIn
     /// <param name="path">Path in it; a leading slash means the root.</param>
     /// <param name="directory">Whether it must be a directory.</param>
     /// <exception cref="LinuxException">ENOENT, ENOTDIR, ELOOP for magic links.</exception>
-    internal static SafeFileHandle Open(SafeFileHandle root, string path, bool directory)
+    internal static SafeFileHandle Open(SafeFileHandle root, string path, bool directory) =>
+        Open(root, path, OPath | (directory ? ODirectory : 0), 0, ResolveNoMagiclinks);
+
+    /// <summary>As <see cref="Open(SafeFileHandle, string, bool)"/>, but no component of the path may be a link.</summary>
+    internal static SafeFileHandle OpenWithoutLinks(SafeFileHandle root, string path) => Open(root, path, OPath, 0, ResolveNoSymlinks);
+
+    /// <summary>Makes a file, open for reading and writing; null: something has that name.</summary>
+    /// <param name="root">The root.</param>
+    /// <param name="path">Path in it, without any link.</param>
+    /// <param name="mode">Permissions, whatever the umask.</param>
+    internal static SafeFileHandle? TryMake(SafeFileHandle root, string path, uint mode)
     {
-        OpenHow how = new() { Flags = OPath | OCloexec | (directory ? ODirectory : 0), Resolve = ResolveInRoot | ResolveNoMagiclinks };
+        SafeFileHandle file;
+        try
+        {
+            file = Open(root, path, FileSyscalls.O_RDWR | FileSyscalls.O_CREAT | FileSyscalls.O_EXCL, mode, ResolveNoSymlinks);
+        }
+        catch (LinuxException e) when (e.Errno == Errno.EEXIST)
+        {
+            return null;
+        }
+        FileSyscalls.SetMode(file, mode, path);
+        return file;
+    }
+
+    /// <summary>Opens for reading and writing what is open as a path, once its kind is known: opening some devices does something.</summary>
+    /// <exception cref="LinuxException">EROFS, EACCES, EBUSY.</exception>
+    internal static SafeFileHandle ForWriting(SafeFileHandle handle, string display) =>
+        FileSyscalls.OpenAt(null, PathOf(handle), FileSyscalls.O_RDWR, 0, display);
+
+    private static SafeFileHandle Open(SafeFileHandle root, string path, ulong flags, uint mode, ulong resolve)
+    {
+        OpenHow how = new() { Flags = flags | OCloexec, Mode = mode, Resolve = ResolveInRoot | resolve };
         for (int attempt = 0; ; attempt++)
         {
             // SAFETY: how lives on the stack for the call, and its size is given.

@@ -7,7 +7,7 @@ namespace Bgsnap.NodeAgent.Linux;
 /// <summary>A connected unix stream socket that can carry descriptors: unix(7).</summary>
 internal sealed unsafe partial class UnixSocket : IDisposable
 {
-    private const int AF_UNIX = 1, SOCK_STREAM = 1, SOCK_CLOEXEC = 0x80000, SOL_SOCKET = 1, SO_PEERCRED = 17, SO_SNDTIMEO = 21, SCM_RIGHTS = 1;
+    private const int AF_UNIX = 1, SOCK_STREAM = 1, SOCK_CLOEXEC = 0x80000, SOL_SOCKET = 1, SO_PEERCRED = 17, SO_SNDTIMEO = 21, SCM_RIGHTS = 1, SHUT_RDWR = 2;
     private const int MSG_NOSIGNAL = 0x4000, MSG_DONTWAIT = 0x40;
     private const int PathCapacity = 108;
 
@@ -38,6 +38,9 @@ internal sealed unsafe partial class UnixSocket : IDisposable
 
     [LibraryImport("libc", EntryPoint = "listen", SetLastError = true)]
     private static partial int ListenOn(int fd, int backlog);
+
+    [LibraryImport("libc", EntryPoint = "shutdown", SetLastError = true)]
+    private static partial int ShutDown(int fd, int how);
 
     [LibraryImport("libc", EntryPoint = "sendmsg", SetLastError = true)]
     private static partial nint SendMsg(int fd, MessageHeader* message, int flags);
@@ -101,6 +104,9 @@ internal sealed unsafe partial class UnixSocket : IDisposable
     /// <summary>Connects this socket to a listening one.</summary>
     internal void Connect(string path) =>
         WithAddress(path, "connect to", FileDescriptor, static (fd, address, length) => Connect(fd, (void*)address, length));
+
+    /// <summary>Ends the conversation for every holder of this socket, duplicates included.</summary>
+    internal void ShutDown() => _ = ShutDown(FileDescriptor, SHUT_RDWR);
 
     /// <summary>Calls with a path's address; paths longer than sun_path go through /proc/self/fd.</summary>
     private static void WithAddress(string path, string what, int fd, Func<int, nint, uint, int> call)

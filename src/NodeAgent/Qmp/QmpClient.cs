@@ -17,6 +17,7 @@ public sealed unsafe class QmpClient : IDisposable
 
     private const int MaximumMessage = 64 << 20;
     private static readonly string OwnId = $"bgsnap-{Environment.ProcessId}-{Guid.NewGuid():N}";
+    private static long _lastId;
     private readonly UnixSocket _socket;
     private readonly string _path;
     private readonly Queue<QmpEvent> _events = new();
@@ -77,13 +78,18 @@ public sealed unsafe class QmpClient : IDisposable
     /// <exception cref="QmpException">The command failed, or QEMU does not answer.</exception>
     public JsonDocument Execute(string command, string arguments = "", int descriptor = -1, TimeSpan? timeout = null)
     {
-        Send(command, arguments, descriptor);
+        // A number of its own: the answer to a command that was given up on may still come.
+        string id = NextId();
+        SendPrepared(Prepare(command, arguments, id), descriptor);
         long deadline = Deadline(timeout ?? DefaultTimeout);
         while (true)
         {
             JsonDocument message = ReadMessage(command, deadline);
-            if (!TakeEvent(message))
+            if (TakeEvent(message))
+                continue;
+            if (IsAnswerTo(message, id))
                 return Checked(message, command);
+            message.Dispose();
         }
     }
 
@@ -101,16 +107,23 @@ public sealed unsafe class QmpClient : IDisposable
 
     /// <summary>The bytes of a command, for <see cref="SendPrepared"/> when every microsecond counts.</summary>
     /// <remarks>With an id of this process's own: the answer to a command of a client that died goes to whoever connects next.</remarks>
-    public static byte[] Prepare(string command, string arguments = "") => Encoding.UTF8.GetBytes(arguments.Length == 0
-        ? $"{{\"execute\":\"{command}\",\"id\":\"{OwnId}\"}}\n"
-        : $"{{\"execute\":\"{command}\",\"id\":\"{OwnId}\",\"arguments\":{arguments}}}\n");
+    public static byte[] Prepare(string command, string arguments = "") => Prepare(command, arguments, NextId());
+
+    private static byte[] Prepare(string command, string arguments, string id) => Encoding.UTF8.GetBytes(arguments.Length == 0
+        ? $"{{\"execute\":\"{command}\",\"id\":\"{id}\"}}\n"
+        : $"{{\"execute\":\"{command}\",\"id\":\"{id}\",\"arguments\":{arguments}}}\n");
+
+    private static string NextId() => $"{OwnId}.{Interlocked.Increment(ref _lastId)}";
+
+    private static bool IsAnswerTo(JsonDocument message, string id) =>
+        !message.RootElement.TryGetProperty("id", out JsonElement given) || given.ValueEquals(id);
 
     /// <summary>The same without an id, as short as it can be.</summary>
     public static byte[] PrepareWithoutId(string command, string arguments = "") => Encoding.UTF8.GetBytes(arguments.Length == 0
         ? $"{{\"execute\":\"{command}\"}}\n"
         : $"{{\"execute\":\"{command}\",\"arguments\":{arguments}}}\n");
 
-    /// <summary>Sends bytes made by <see cref="Prepare"/>.</summary>
+    /// <summary>Sends bytes made by <see cref="Prepare(string, string)"/>.</summary>
     public void SendPrepared(ReadOnlySpan<byte> bytes, int descriptor = -1)
     {
         try
@@ -220,7 +233,7 @@ public sealed unsafe class QmpClient : IDisposable
             if (TryParse(out JsonDocument? message))
                 return message!;
             if (!Receive() && !WaitReadable(deadline))
-                throw new QmpException($"QEMU behind {_path} did not answer {command} in time");
+                throw new QmpException($"QEMU behind {_path} did not answer {command} in time") { TimedOut = true };
         }
     }
 
@@ -256,7 +269,7 @@ public sealed unsafe class QmpClient : IDisposable
     private static bool IsForAnother(JsonDocument message) =>
         message.RootElement.ValueKind == JsonValueKind.Object
         && message.RootElement.TryGetProperty("id", out JsonElement id)
-        && !(id.ValueKind == JsonValueKind.String && id.ValueEquals(OwnId));
+        && !(id.ValueKind == JsonValueKind.String && id.GetString()!.StartsWith(OwnId, StringComparison.Ordinal));
 
     private bool Receive()
     {

@@ -10,4 +10,7 @@ public sealed class QmpException : Exception
 
     /// <summary>QEMU's error class (qapi/error.json), null when the conversation itself broke.</summary>
     public string? ErrorClass { get; }
+
+    /// <summary>QEMU is there and did not answer in time.</summary>
+    public bool TimedOut { get; init; }
 }

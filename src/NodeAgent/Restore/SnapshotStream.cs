@@ -28,7 +28,14 @@ internal sealed class SnapshotStream : IDisposable
 
     internal Manifest Manifest => _snapshot.Manifest;
 
+    internal SnapshotDirectory Directory => _snapshot;
+
     internal IReadOnlyList<RamBlockLayout> Blocks => _log.Blocks;
+
+    /// <summary>The same blocks as the stream lists them.</summary>
+    internal IReadOnlyList<(string Name, ulong UsedLength)> StreamBlocks => [.. _log.Blocks.Select(b => (b.Name, b.UsedLength))];
+
+    internal IReadOnlyList<DeviceSection> DeviceSections => _devices.Sections;
 
     /// <exception cref="SnapshotCorruptException">Manifest, index or device state are damaged; nothing has been sent.</exception>
     internal static SnapshotStream Open(string directory)
@@ -46,11 +53,12 @@ internal sealed class SnapshotStream : IDisposable
     }
 
     /// <summary>Writes the stream. Damage found on the way ends it before the device state, so that no guest ever runs on it.</summary>
-    internal long Write(SafeFileHandle output, Action<RamProgress>? progress, CancellationToken cancel)
-    {
-        MigrationStreamWriter writer = new(Manifest.Machine.Type, new SnapshotRam(_log), _devices, new MigrationStreamWriterOptions { Progress = progress });
-        return writer.Write(output, cancel);
-    }
+    internal long Write(SafeFileHandle output, Action<RamProgress>? progress, CancellationToken cancel) =>
+        Write(output, new MigrationStreamWriterOptions { Progress = progress }, cancel);
+
+    /// <inheritdoc cref="Write(SafeFileHandle, Action{RamProgress}?, CancellationToken)"/>
+    internal long Write(SafeFileHandle output, MigrationStreamWriterOptions options, CancellationToken cancel) =>
+        new MigrationStreamWriter(Manifest.Machine.Type, new SnapshotRam(_log), _devices, options).Write(output, cancel);
 
     /// <inheritdoc/>
     public void Dispose()

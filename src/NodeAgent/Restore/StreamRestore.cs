@@ -1,103 +1,108 @@
-using System.Text.Json;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Store;
 using Bgsnap.NodeAgent.Streams;
-using Bgsnap.NodeAgent.Vm;
-using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Restore;
 
 /// <summary>
-/// Restores into a QEMU that was started with <c>-incoming defer</c>, by handing it the stream through a pipe.
+/// Restores by handing QEMU a migration stream through a pipe; works with every QEMU. The guest runs when all of it was loaded.
 /// </summary>
-internal static class StreamRestore
+internal sealed class StreamRestore : IMemoryRestore
 {
     private const string DescriptorName = "agent-bgsnap-incoming";
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60), EndPatience = TimeSpan.FromSeconds(10);
 
-    /// <returns>From the command until the guest ran.</returns>
-    internal static TimeSpan Run(string directory, string qmpSocket, Action<RamProgress>? progress, CancellationToken cancel)
+    // With it QEMU says why it refused, instead of ending with a word on its standard error.
+    private static readonly Version KnowsExitOnError = new(9, 1);
+
+    /// <inheritdoc/>
+    public string Method => "stream";
+
+    /// <inheritdoc/>
+    public void Run(RestoreTarget target, SnapshotStream snapshot, RestoreProgress progress, Action guestRuns, CancellationToken cancel)
     {
-        long began = Environment.TickCount64;
-        using SnapshotStream stream = SnapshotStream.Open(directory);
-        using QmpClient qmp = QmpClient.Connect(qmpSocket);
-        CheckTarget(stream, qmp);
-        Exception? broken = Send(stream, qmp, progress, cancel);
+        EmptyRam empty = EmptyRam.Of(target.Qmp, target.Process.Pid, snapshot.StreamBlocks);
+        Exception? broken = Send(target.Qmp, snapshot, empty, progress, cancel);
         // QEMU's own word comes first, unless it is our data that is bad.
-        if (broken is SnapshotCorruptException or OperationCanceledException)
-            throw broken;
-        WaitUntilRunning(qmp, broken);
-        return TimeSpan.FromMilliseconds(Environment.TickCount64 - began);
-    }
-
-    private static void CheckTarget(SnapshotStream stream, QmpClient qmp)
-    {
-        string state = Status(qmp);
-        if (state != "inmigrate")
-            throw new RestoreRefusedException($"the target's state is '{state}': start QEMU with -incoming defer (and the same machine and devices)");
-        QemuProcess target = QemuProcess.Identify(qmp);
-        List<string> differences = [];
-        if (target.MachineType != stream.Manifest.Machine.Type)
-            differences.Add($"machine type {target.MachineType} instead of {stream.Manifest.Machine.Type}");
-        Dictionary<string, RamBlockLine> blocks = RamBlockTable.Parse(qmp.ExecuteHuman("info ramblock")).ToDictionary(b => b.Name);
-        foreach (RamBlockLayout b in stream.Blocks)
+        if (broken is SnapshotCorruptException or LinuxException or OperationCanceledException)
         {
-            if (!blocks.TryGetValue(b.Name, out RamBlockLine? line))
-                differences.Add($"no RAM block {b.Name} ({b.UsedLength >> 10} KiB)");
-            // A resizable block (tables, ROMs) has more reserved than used, and takes the stream's length within that.
-            else if (b.UsedLength > line.MaxLength || line.UsedLength == line.MaxLength && b.UsedLength != line.UsedLength)
-                differences.Add($"RAM block {b.Name} has {line.UsedLength >> 10} KiB instead of {b.UsedLength >> 10}");
+            WaitUntilGivenUp(target);
+            throw broken;
         }
-        foreach (string extra in blocks.Keys.Except(stream.Blocks.Select(b => b.Name)))
-            differences.Add($"RAM block {extra} is not in the snapshot");
-        if (differences.Count > 0)
-            throw new RestoreRefusedException($"the target is not the machine that was captured: {string.Join("; ", differences)}");
+        WaitUntilRunning(target, broken);
+        guestRuns();
     }
 
-    private static Exception? Send(SnapshotStream stream, QmpClient qmp, Action<RamProgress>? progress, CancellationToken cancel)
+    private static Exception? Send(QmpClient qmp, SnapshotStream snapshot, EmptyRam empty, RestoreProgress progress, CancellationToken cancel)
     {
         using Pipe pipe = Pipe.Create();
-        // The stream's writer makes it large. QEMU alone may hold the end that is read, or its death would go unnoticed.
-        using (pipe.Read)
-            qmp.Execute("getfd", QmpJson.Object(("fdname", DescriptorName)), (int)pipe.Read.DangerousGetHandle()).Dispose();
-        qmp.Execute("migrate-incoming", QmpJson.Object(("uri", $"fd:{DescriptorName}"))).Dispose();
+        _ = Pipe.TryEnlarge(pipe.Write);
+        qmp.Execute("getfd", QmpJson.Object(("fdname", DescriptorName)), (int)pipe.Read.DangerousGetHandle()).Dispose();
+        // Only QEMU holds it now: its end is the pipe's end.
+        pipe.Read.Dispose();
+        string uri = $"fd:{DescriptorName}";
+        qmp.Execute("migrate-incoming", qmp.QemuVersion >= KnowsExitOnError
+            ? QmpJson.Object(("uri", uri), ("exit-on-error", false))
+            : QmpJson.Object(("uri", uri))).Dispose();
         try
         {
-            _ = stream.Write(pipe.Write, progress, cancel);
+            ulong sent = 0;
+            _ = snapshot.Write(pipe.Write, new MigrationStreamWriterOptions
+            {
+                IsZeroInTarget = empty.IsZero,
+                Progress = p =>
+                {
+                    progress.Add((long)(p.SentBytes - sent));
+                    sent = p.SentBytes;
+                },
+            }, cancel);
             return null;
         }
-        catch (Exception e) when (e is IOException or MigrationStreamException or SnapshotCorruptException or OperationCanceledException)
+        catch (Exception e) when (e is IOException or LinuxException or MigrationStreamException or SnapshotCorruptException or OperationCanceledException)
         {
             return e;
         }
     }
 
-    private static void WaitUntilRunning(QmpClient qmp, Exception? broken)
+    private static void WaitUntilRunning(RestoreTarget target, Exception? broken)
     {
         try
         {
-            for (long end = Environment.TickCount64 + (long)Patience.TotalMilliseconds; Environment.TickCount64 < end; Thread.Sleep(2))
+            for (long end = Environment.TickCount64 + (long)Patience.TotalMilliseconds; Environment.TickCount64 < end; Thread.Sleep(1))
             {
-                string state = Status(qmp);
-                if (state is "running" or "paused" or "suspended")
+                // Its main loop may be away for long: it opens disks anew on storage that is slow.
+                if (target.RunState(Patience) is "running" or "paused" or "suspended")
                     return;
-                using JsonDocument migration = qmp.Execute("query-migrate");
-                JsonElement info = migration.RootElement.GetProperty("return");
-                if (info.TryGetProperty("status", out JsonElement s) && s.GetString() is "failed")
-                    throw new RestoreFailedException($"QEMU refused the snapshot: {(info.TryGetProperty("error-desc", out JsonElement d) ? d.GetString() : "no reason given")}");
+                if (target.Incoming() is { Status: "failed" } failed)
+                    throw new RestoreFailedException("QemuRefusedSnapshot", $"QEMU refused the snapshot: {failed.Error ?? "no reason given"}");
             }
+        }
+        catch (QmpException e) when (e.TimedOut)
+        {
+            throw new RestoreFailedException("QemuStuck", $"QEMU has all of the snapshot and does not answer: {e.Message}", e);
         }
         catch (QmpException e)
         {
-            throw new RestoreFailedException($"QEMU ended while it loaded the snapshot; its standard error says why (devices that differ from the captured machine, mostly): {broken?.Message ?? e.Message}");
+            throw new RestoreFailedException("QemuRefusedSnapshot", $"QEMU ended while it loaded the snapshot; its standard error says why (devices that differ from the captured machine, mostly): {broken?.Message ?? e.Message}", e);
         }
-        throw new RestoreFailedException($"QEMU did not run the guest within {Patience.TotalSeconds:0} s{(broken is null ? "" : $": {broken.Message}")}");
+        throw new RestoreFailedException("QemuStuck", $"QEMU did not run the guest within {Patience.TotalSeconds:0} s after all was sent{(broken is null ? "" : $": {broken.Message}")}");
     }
 
-    private static string Status(QmpClient qmp)
+    /// <summary>A stream that breaks off ends QEMU, or leaves it in a state in which it runs nothing; that is seen before it is said.</summary>
+    private static void WaitUntilGivenUp(RestoreTarget target)
     {
-        using JsonDocument answer = qmp.Execute("query-status");
-        return answer.RootElement.GetProperty("return").GetProperty("status").GetString() ?? "";
+        try
+        {
+            for (long end = Environment.TickCount64 + (long)EndPatience.TotalMilliseconds; Environment.TickCount64 < end; Thread.Sleep(5))
+            {
+                if (target.Incoming().Status == "failed")
+                    return;
+            }
+        }
+        catch (QmpException)
+        {
+            // It has ended.
+        }
     }
 }

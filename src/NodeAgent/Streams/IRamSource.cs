@@ -20,7 +20,7 @@ public unsafe interface IGranuleReader : IDisposable
     /// <param name="block">Index into <see cref="IRamSource.Blocks"/>.</param>
     /// <param name="granule">Offset in the block divided by 65536.</param>
     /// <param name="destination">
-    /// Room for 65536 bytes. Pages that are zero are zeroed; what lies beyond the block's used length is not looked at.
+    /// Room for 65536 bytes. Pages that are zero, and what lies beyond the block's used length, are not looked at.
     /// </param>
     /// <returns>Bit n is set when page n of the granule is not all zero.</returns>
     /// <exception cref="IOException">The granule cannot be read, or is not what was written.</exception>

@@ -22,14 +22,25 @@ internal static class AgentMetrics
     private static readonly Histogram Stored = Metrics.CreateHistogram(
         "bgsnap_capture_stored_bytes", "Bytes of a snapshot on its claim.", new HistogramConfiguration { Buckets = Histogram.ExponentialBuckets(1 << 20, 4, 11) });
 
+    private static readonly Counter Restores = Metrics.CreateCounter("bgsnap_restores_total", "Restores that ended, by result (succeeded, failed) and reason.", "result", "reason");
+    private static readonly Histogram RestoreTotal = Seconds("bgsnap_restore_duration_seconds", "Time of a whole restore.", 0.05, 16);
+    private static readonly Histogram RestoreToRun = Seconds("bgsnap_restore_time_to_run_seconds", "Time from the begin of a restore until its guest ran.", 0.05, 16);
+    private static readonly Counter RestoredBytes = Metrics.CreateCounter("bgsnap_restored_bytes_total", "Bytes restored, of guest RAM (memory) and of disk data (disks).", "kind");
+
     /// <summary>A capture begins; disposed when it ends.</summary>
     internal static IDisposable Begin() => Running.TrackInProgress();
 
     /// <summary>A task ended.</summary>
     internal static void Ended(SnapshotTask task, SnapshotTaskStatus end)
     {
-        if (task.Spec.Action != TaskAction.Capture) return;
         bool good = end.Phase == TaskPhase.Succeeded;
+        if (task.Spec.Action == TaskAction.Restore)
+        {
+            Restores.WithLabels(good ? "succeeded" : "failed", end.Reason ?? "").Inc();
+            Observe(RestoreTotal, end.Result?.TotalMicroseconds);
+            Observe(RestoreToRun, end.Result?.TimeToRunMicroseconds);
+        }
+        if (task.Spec.Action != TaskAction.Capture) return;
         Captures.WithLabels(good ? "succeeded" : "failed", end.Reason ?? "", end.Result?.Engine ?? "").Inc();
         if (end.Reason == "AgentDied") Kills.Inc();
         if (!good || end.Result is not { } r) return;
@@ -39,6 +50,13 @@ internal static class AgentMetrics
         Observe(FaultLatency, r.FaultP99Microseconds);
         if (r.StoredBytes is { } stored) Stored.Observe(stored);
         if (r.RamBytes is { } ram && r.TotalMicroseconds is > 0 and { } time) Throughput.Observe(ram / (time / 1e6));
+    }
+
+    /// <summary>That much was brought back.</summary>
+    internal static void Restored(long ramBytes, long diskBytes)
+    {
+        RestoredBytes.WithLabels("memory").Inc(ramBytes);
+        RestoredBytes.WithLabels("disks").Inc(diskBytes);
     }
 
     private static void Observe(Histogram histogram, long? microseconds)

@@ -1,20 +1,15 @@
-using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Cli;
-using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Tasks;
 
 /// <summary>
-/// Runs <c>capture --json</c> in a process of its own: whatever happens to it, the agent lives, and its death sets the guest free.
+/// Runs <c>capture --json</c> in a process of its own, whose death sets the guest free.
 /// </summary>
 internal static class CaptureChild
 {
-    private const int SIGTERM = 15, SIGKILL = 9;
-    private static readonly TimeSpan CancelLimit = TimeSpan.FromSeconds(20);
-
     /// <summary>Captures, and returns the last line.</summary>
     /// <param name="socket">QEMU's socket, as a path that the child can open.</param>
     /// <param name="containerId">The container that QEMU must run in.</param>
@@ -23,45 +18,18 @@ internal static class CaptureChild
     /// <param name="guestAgent">The guest agent's socket, as a path that the child can open, or null.</param>
     /// <param name="progress">Called for each line of progress.</param>
     /// <param name="cancel">Ends the capture in good order; the guest is freed.</param>
+    /// <param name="word">What releases a guest that is held for VolumeSnapshots.</param>
     /// <exception cref="TaskFailure">It failed.</exception>
     internal static async Task<SummaryLine> Run(
-        string socket, string containerId, string output, CaptureSpec? how, string? guestAgent, Action<ProgressLine> progress, CancellationToken cancel)
+        string socket, string containerId, string output, CaptureSpec? how, string? guestAgent, Action<ProgressLine> progress, CancellationToken cancel, Task<string>? word = null)
     {
-        ProcessStartInfo start = new(Environment.ProcessPath ?? "/proc/self/exe") { RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
-        foreach (string a in Arguments(socket, containerId, output, how, guestAgent)) start.ArgumentList.Add(a);
-        using Process child = Process.Start(start) ?? throw new TaskFailure("InternalError", "the capturing process could not be started");
-        Task<string> complaints = child.StandardError.ReadToEndAsync(CancellationToken.None);
-        await using CancellationTokenRegistration ending = cancel.Register(() => End(child));
         SummaryLine? summary = null;
-        ErrorLine? error = null;
-        while (await child.StandardOutput.ReadLineAsync(CancellationToken.None).ConfigureAwait(false) is { } line)
+        await AgentChild.Run(Arguments(socket, containerId, output, how, guestAgent), "the kernel has set the guest free", (type, line) =>
         {
-            try
-            {
-                using JsonDocument document = JsonDocument.Parse(line);
-                switch (document.RootElement.GetProperty("type").GetString())
-                {
-                    case "progress":
-                        progress(document.RootElement.Deserialize(MessagesJson.Default.ProgressLine)!);
-                        break;
-                    case "summary":
-                        summary = document.RootElement.Deserialize(MessagesJson.Default.SummaryLine);
-                        break;
-                    case "error":
-                        error = document.RootElement.Deserialize(MessagesJson.Default.ErrorLine);
-                        break;
-                }
-            }
-            catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException)
-            {
-                // Cut off by its death; what it died of is told below.
-            }
-        }
-        await child.WaitForExitAsync(CancellationToken.None).ConfigureAwait(false);
-        if (summary is not null && child.ExitCode == ExitCode.Success) return summary;
-        if (error is not null) throw new TaskFailure(error.Reason, error.Message);
-        string said = (await complaints.ConfigureAwait(false)).Trim();
-        throw new TaskFailure("AgentDied", $"the capturing process ended with exit code {child.ExitCode}{(said.Length > 0 ? ": " + said : "")}; the kernel has set the guest free");
+            if (type == "progress") progress(line.Deserialize(MessagesJson.Default.ProgressLine)!);
+            else if (type == "summary") summary = line.Deserialize(MessagesJson.Default.SummaryLine);
+        }, cancel, word).ConfigureAwait(false);
+        return summary ?? throw new TaskFailure("InternalError", "the capture ended without a summary");
     }
 
     /// <summary>The command line of the capture. What is the command's own default is not spelt out.</summary>
@@ -115,38 +83,5 @@ internal static class CaptureChild
             _ => throw new TaskFailure("BadQuantity", $"'{quantity}' is not a quantity such as 200Mi"),
         };
         return (long)(value * factor);
-    }
-
-    // SIGTERM ends it in good order. One that does not end is killed, which frees the guest too.
-    private static void End(Process child)
-    {
-        try
-        {
-            int pid = child.Id;
-            _ = Libc.Kill(pid, SIGTERM);
-            _ = KillLater(child, pid);
-        }
-        catch (InvalidOperationException)
-        {
-            // It has ended already.
-        }
-    }
-
-    private static async Task KillLater(Process child, int pid)
-    {
-        await Task.Delay(CancelLimit).ConfigureAwait(false);
-        if (!HasExited(child)) _ = Libc.Kill(pid, SIGKILL);
-    }
-
-    private static bool HasExited(Process child)
-    {
-        try
-        {
-            return child.HasExited;
-        }
-        catch (InvalidOperationException)
-        {
-            return true; // disposed
-        }
     }
 }

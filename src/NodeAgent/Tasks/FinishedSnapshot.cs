@@ -39,7 +39,7 @@ internal static class FinishedSnapshot
                 Indications = Indications(m.Capture.Quiesce),
                 DiskMethod = m.Capture.DiskMethod is { } method ? MethodOf(method) : null,
                 DiskMethodReason = m.Capture.DiskMethodReason,
-                Disks = [.. m.Disks.Select(DiskOf)],
+                Disks = DisksOf(m.Disks),
                 ManifestChecksum = "sha256:" + Convert.ToHexStringLower(SHA256.HashData(bytes)),
             },
         };
@@ -48,6 +48,9 @@ internal static class FinishedSnapshot
     // As KubeVirt has it: Online says that the machine ran, the other how quiet it was.
     private static List<string> Indications(string? quiesce) =>
         quiesce is null or SnapshotIndication.Online ? [SnapshotIndication.Online] : [SnapshotIndication.Online, quiesce];
+
+    /// <summary>Disks as a task's status tells of them.</summary>
+    internal static List<DiskStatus> DisksOf(IEnumerable<ManifestDisk> disks) => [.. disks.Select(DiskOf)];
 
     private static DiskStatus DiskOf(ManifestDisk disk) => new()
     {

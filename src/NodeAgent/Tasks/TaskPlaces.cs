@@ -65,10 +65,14 @@ internal sealed class TaskPlaces(IApiClient api, string node)
     }
 
     /// <summary>Opens QEMU's socket.</summary>
+    /// <param name="ns">Namespace of the pod.</param>
+    /// <param name="vm">The pod and its socket.</param>
+    /// <param name="reason">The word for a pod that is not there.</param>
+    /// <param name="stop">Ends the wait.</param>
     /// <returns>The socket as a path, and the id of its container.</returns>
-    internal async Task<(SafeFileHandle Socket, string ContainerId)> OpenSocket(string ns, VirtualMachineTarget vm, CancellationToken stop)
+    internal async Task<(SafeFileHandle Socket, string ContainerId)> OpenSocket(string ns, VirtualMachineTarget vm, string reason, CancellationToken stop)
     {
-        (SafeFileHandle root, string id) = await OpenContainer(ns, vm, "SourceEnded", stop).ConfigureAwait(false);
+        (SafeFileHandle root, string id) = await OpenContainer(ns, vm, reason, stop).ConfigureAwait(false);
         using (root)
         {
             try

@@ -24,6 +24,7 @@ internal sealed class TaskReconciler(Informer<SnapshotTask> tasks, TaskWork work
         if (_jobs.TryGetValue(key, out Job? job))
         {
             if (task is null || task.Metadata.Uid != job.Uid || task.Metadata.DeletionTimestamp is not null || task.Spec.Cancel == true) job.Cancel();
+            else if (task.Spec.Release == true) job.Release(task.Spec.VolumeSnapshots);
             return Task.FromResult<TimeSpan?>(null);
         }
         // The label got it here; the spec decides.
@@ -68,19 +69,20 @@ internal sealed class TaskReconciler(Informer<SnapshotTask> tasks, TaskWork work
         try
         {
             end = task.Spec.Cancel == true && !foundRunning ? throw new TaskFailure("Cancelled", "cancelled before it was begun")
-                : foundRunning ? await work.Recover(task, job.Token).ConfigureAwait(false)
-                : await work.Do(task, status, s => reports.Try(task, s, job.Token), job.Token).ConfigureAwait(false);
+                : foundRunning ? await work.Recover(task, status, s => reports.Try(task, s, job.Token), job.Token).ConfigureAwait(false)
+                : await work.Do(task, status, s => reports.Try(task, s, job.Token), job.Token, job.Released).ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is OperationCanceledException or TaskFailure { Reason: "Cancelled" })
+        {
+            bool leaving = stop.IsCancellationRequested;
+            // It ends the same when it is done again: the next run of the agent finds it Running and does so.
+            if (leaving && task.Spec.Action == TaskAction.RestoreDisks) return;
+            end = leaving ? Failed("AgentStopped", $"the agent on node {node} was stopped in the middle; {TaskTexts.After(task.Spec.Action)}")
+                : Failed("Cancelled", e is TaskFailure ? e.Message : $"cancelled; {TaskTexts.After(task.Spec.Action)}");
         }
         catch (TaskFailure e)
         {
-            bool leaving = stop.IsCancellationRequested && e.Reason == "Cancelled";
-            end = leaving
-                ? Failed("AgentStopped", $"the agent on node {node} was stopped in the middle; the guest runs on and nothing was kept. Create another snapshot")
-                : Failed(e.Reason, e.Message);
-        }
-        catch (OperationCanceledException)
-        {
-            end = Failed("Cancelled", "cancelled; the guest runs on and nothing was kept");
+            end = Failed(e.Reason, e.Message);
         }
         (end.AgentRun, end.StartTime, end.CompletionTime) = (run, status.StartTime, Now());
         log.LogInformation("task {Namespace}/{Name}: {Phase} {Reason} {Message}", task.Metadata.NamespaceProperty, task.Metadata.Name, end.Phase, end.Reason, end.Message);
@@ -100,9 +102,12 @@ internal sealed class TaskReconciler(Informer<SnapshotTask> tasks, TaskWork work
     private sealed class Job(string uid)
     {
         private readonly CancellationTokenSource _cancel = new();
+        private readonly TaskCompletionSource<string> _released = new(TaskCreationOptions.RunContinuationsAsynchronously);
         internal string Uid => uid;
         internal CancellationToken Token => _cancel.Token;
         internal Task Ended { get; set; } = Task.CompletedTask;
+        internal Task<string> Released => _released.Task;
         internal void Cancel() => _cancel.Cancel();
+        internal void Release(IDictionary<string, string>? names) => _released.TrySetResult("release " + string.Join(',', (names ?? new Dictionary<string, string>()).Select(n => $"{n.Key}={n.Value}")));
     }
 }

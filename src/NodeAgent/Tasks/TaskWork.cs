@@ -1,7 +1,5 @@
-using System.Diagnostics;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.Cli;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Store;
@@ -12,45 +10,47 @@ namespace Bgsnap.NodeAgent.Tasks;
 /// <summary>What is done for a task.</summary>
 internal sealed class TaskWork(TaskPlaces places)
 {
-    private static readonly TimeSpan ReportEvery = TimeSpan.FromSeconds(1);
-
     /// <summary>Does a task from the beginning.</summary>
     /// <param name="task">The task.</param>
     /// <param name="running">Its status while it goes on; changed and handed to <paramref name="report"/>.</param>
     /// <param name="report">Tells of progress.</param>
     /// <param name="cancel">Gives it up.</param>
+    /// <param name="released">The word that lets a held guest go on, once the operator gives it.</param>
     /// <exception cref="TaskFailure">It could not be done.</exception>
-    internal async Task<SnapshotTaskStatus> Do(SnapshotTask task, SnapshotTaskStatus running, Func<SnapshotTaskStatus, Task> report, CancellationToken cancel)
+    internal async Task<SnapshotTaskStatus> Do(SnapshotTask task, SnapshotTaskStatus running, Func<SnapshotTaskStatus, Task> report, CancellationToken cancel, Task<string>? released = null)
     {
+        await using TaskProgress progress = new(running, report);
+        switch (task.Spec.Action)
+        {
+            case TaskAction.Restore:
+                return await new RestoreWork(places).Do(task, progress, cancel).ConfigureAwait(false);
+            case TaskAction.RestoreDisks:
+                return await new RestoreDisksWork(places).Do(task, progress, cancel).ConfigureAwait(false);
+        }
         using SafeFileHandle claim = await places.OpenClaim(task.Metadata.NamespaceProperty, task.Spec.Carrier, cancel).ConfigureAwait(false);
         if (task.Spec.Action == TaskAction.Delete) return Delete(claim, task.Spec.Directory);
         if (task.Spec.Source is not { } vm) throw new TaskFailure("BadTask", "the task names no virtual machine");
-        (SafeFileHandle socket, string container) = await places.OpenSocket(task.Metadata.NamespaceProperty, vm, cancel).ConfigureAwait(false);
+        (SafeFileHandle socket, string container) = await places.OpenSocket(task.Metadata.NamespaceProperty, vm, "SourceEnded", cancel).ConfigureAwait(false);
         using (socket)
         {
             using SafeFileHandle? guestAgent = await places.OpenGuestAgent(task.Metadata.NamespaceProperty, vm, task.Spec.Capture?.Quiesce, cancel).ConfigureAwait(false);
             using IDisposable counted = AgentMetrics.Begin();
-            ProgressLine? latest = null;
-            using CancellationTokenSource ended = new();
-            Task telling = Tell(() => Volatile.Read(ref latest), running, report, ended.Token);
-            try
-            {
-                await CaptureChild.Run(
-                    OpenIn.PathOf(socket), container, Path.Join(OpenIn.PathOf(claim), task.Spec.Directory), task.Spec.Capture,
-                    guestAgent is null ? null : OpenIn.PathOf(guestAgent), p => Volatile.Write(ref latest, p), cancel).ConfigureAwait(false);
-            }
-            finally
-            {
-                await ended.CancelAsync().ConfigureAwait(false);
-                await telling.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-            }
+            await CaptureChild.Run(
+                OpenIn.PathOf(socket), container, Path.Join(OpenIn.PathOf(claim), task.Spec.Directory), task.Spec.Capture,
+                guestAgent is null ? null : OpenIn.PathOf(guestAgent), line =>
+                {
+                    progress.Set(line.Percent, line.CopiedBytes + line.DiskCopiedBytes, line.PointInTime?.UtcDateTime);
+                    progress.Hold(line.HeldDisks is { } disks ? FinishedSnapshot.DisksOf(disks) : null);
+                }, cancel, task.Spec.Capture?.DiskMethod == DiskCaptureMethod.VolumeSnapshot ? released : null).ConfigureAwait(false);
         }
         return Read(claim, task.Spec.Directory) ?? throw new TaskFailure("SnapshotLost", "the capture ended well, but its directory is not on the claim: does somebody else write there?");
     }
 
-    /// <summary>Ends a task whose agent died in the middle: what it finished counts, what it began is removed.</summary>
-    internal async Task<SnapshotTaskStatus> Recover(SnapshotTask task, CancellationToken cancel)
+    /// <summary>Ends a task whose agent died in the middle: what it finished counts, what it began is removed or done again.</summary>
+    internal async Task<SnapshotTaskStatus> Recover(SnapshotTask task, SnapshotTaskStatus running, Func<SnapshotTaskStatus, Task> report, CancellationToken cancel)
     {
+        if (task.Spec.Action == TaskAction.Restore) return await new RestoreWork(places).Recover(task, cancel).ConfigureAwait(false);
+        if (task.Spec.Action == TaskAction.RestoreDisks) return await Do(task, running, report, cancel).ConfigureAwait(false);
         string ns = task.Metadata.NamespaceProperty;
         using SafeFileHandle claim = await places.OpenClaim(ns, task.Spec.Carrier, cancel).ConfigureAwait(false);
         if (task.Spec.Action == TaskAction.Delete) return Delete(claim, task.Spec.Directory);
@@ -77,7 +77,7 @@ internal sealed class TaskWork(TaskPlaces places)
     {
         try
         {
-            (SafeFileHandle socket, _) = await places.OpenSocket(ns, vm, cancel).ConfigureAwait(false);
+            (SafeFileHandle socket, _) = await places.OpenSocket(ns, vm, "SourceEnded", cancel).ConfigureAwait(false);
             using (socket)
             using (QmpClient qmp = QmpClient.Connect(OpenIn.PathOf(socket)))
                 Leftovers.Sweep(qmp, qmp.PeerPid);
@@ -99,20 +99,5 @@ internal sealed class TaskWork(TaskPlaces places)
             throw new TaskFailure("DeleteFailed", e.Message);
         }
         return new SnapshotTaskStatus { Phase = TaskPhase.Succeeded, Percent = 100 };
-    }
-
-    private static async Task Tell(Func<ProgressLine?> latest, SnapshotTaskStatus status, Func<SnapshotTaskStatus, Task> report, CancellationToken ended)
-    {
-        long at = Stopwatch.GetTimestamp(), bytes = 0;
-        while (true)
-        {
-            await Task.Delay(ReportEvery, ended).ConfigureAwait(false);
-            if (latest() is not { } line) continue;
-            double seconds = Stopwatch.GetElapsedTime(at).TotalSeconds;
-            (status.Percent, status.Bytes, status.BytesPerSecond) = ((int)line.Percent, line.CopiedBytes, (long)((line.CopiedBytes - bytes) / seconds));
-            (at, bytes) = (Stopwatch.GetTimestamp(), line.CopiedBytes);
-            status.PointInTime ??= line.PointInTime?.UtcDateTime;
-            await report(status).ConfigureAwait(false);
-        }
     }
 }

@@ -1,4 +1,5 @@
 using Bgsnap.NodeAgent.Linux;
+using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Vm;
 
@@ -43,4 +44,13 @@ public sealed record RamBlock(string Name, ulong HostAddress, ulong UsedLength, 
 
     /// <summary>Offset of the block's first byte in its file.</summary>
     public ulong FileOffset => Mapping.Offset + (HostAddress - Mapping.Start);
+
+    /// <summary>Opens the file behind shared memory, for reading.</summary>
+    /// <exception cref="LinuxException">It may not be opened (CAP_CHECKPOINT_RESTORE), or the process has ended.</exception>
+    internal SafeFileHandle OpenFile(int pid)
+    {
+        string link = $"/proc/{pid}/map_files/{Mapping.Start:x}-{Mapping.End:x}";
+        int fd = Libc.Open(link, Libc.O_RDONLY | Libc.O_CLOEXEC, 0);
+        return fd >= 0 ? new SafeFileHandle(fd, true) : throw LinuxException.Last($"open the memory file of RAM block {Name} ({link})");
+    }
 }

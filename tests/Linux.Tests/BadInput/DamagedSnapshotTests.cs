@@ -96,7 +96,8 @@ public sealed class DamagedSnapshotTests : IAsyncLifetime
         Assert.Contains(name, verified.StandardError, StringComparison.Ordinal);
 
         await using var target = await VirtualMachine.StartAsync(Firmware with { Incoming = "defer" });
-        var error = await Record.ExceptionAsync(() => Task.Run(() => StreamRestore.Run(_snapshot, target.QmpSocket, null, CancellationToken.None)));
+        var error = await Record.ExceptionAsync(() => Task.Run(() => RestoreRun.Run(
+            new RestoreOptions { Directory = _snapshot, QmpSocket = target.QmpSocket }, new StreamRestore(), new RestoreProgress(), CancellationToken.None)));
         Assert.IsType<SnapshotCorruptException>(error);
         if (target.HasExited)
             return; // QEMU itself ends when its stream breaks off

@@ -111,7 +111,8 @@ public sealed class FleecingTests : IAsyncLifetime, IAsyncDisposable
 
         Do("blockdev-add", ("driver", "copy-before-write"), ("node-name", "cbw"), ("file", "disk"), ("target", "scratch"));
         Do("blockdev-add", ("driver", "snapshot-access"), ("node-name", "access"), ("file", "cbw"));
-        Do("nbd-server-start", ("addr", new QmpJson.Raw($$"""{"type":"unix","data":{"path":"{{_tools["nbd.sock"]}}"}}""")));
+        var path = new QmpJson.Raw(QmpJson.Object(("path", _tools["nbd.sock"])));
+        Do("nbd-server-start", ("addr", new QmpJson.Raw(QmpJson.Object(("type", "unix"), ("data", path)))));
         Do("block-export-add", ("type", "nbd"), ("id", "export"), ("node-name", "access"), ("name", Export), ("writable", true));
         Do("block-export-add", ("type", "nbd"), ("id", "guest"), ("node-name", "cbw"), ("name", "guest"), ("writable", true));
         return qmp;

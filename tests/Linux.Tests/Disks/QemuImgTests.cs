@@ -129,7 +129,8 @@ public sealed class QemuImgTests : IAsyncLifetime, IAsyncDisposable
         var e = Assert.Throws<NodeAgent.Linux.LinuxException>(() => WriteBack(_tools["snapshot"], device.Path, "raw"));
         Assert.Equal(NodeAgent.Linux.Errno.ENOSPC, e.Errno);
         Assert.Contains(device.Path, e.Message, StringComparison.Ordinal);
-        Assert.True(before.SequenceEqual(await File.ReadAllBytesAsync(device.Path)));
+        var after = await File.ReadAllBytesAsync(device.Path);
+        Assert.True(before.SequenceEqual(after));
     }
 
     private static void WriteBack(string snapshot, string target, string driver)

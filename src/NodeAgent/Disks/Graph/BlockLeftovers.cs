@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Disks.Graph;
@@ -50,7 +51,11 @@ internal static class BlockLeftovers
             if (!e.GetProperty("shutting-down").GetBoolean())
                 undo.Try(() => qmp.Execute("block-export-del", QmpJson.Object(("id", id), ("mode", "hard"))).Dispose(), () => removed++);
         }
-        undo.Try(() => NbdExports.WaitUntilGone(qmp));
+        if (!undo.Try(() => NbdExports.WaitUntilGone(qmp)))
+            return removed;
+        // With the duplicates the connections of the dead one end, those in a handshake too.
+        undo.Try(() => DescriptorSweep.Remove(qmp, keepScratch: true));
+        undo.Try(() => NbdExports.LetMainLoopTurn(qmp));
         // The server is ours when the graph is: somebody else's would have refused our start.
         try
         {

@@ -76,6 +76,9 @@ internal sealed class DiskCapture : IDisposable
     /// <summary>Why this method; null: it was asked for, or none was needed.</summary>
     internal string? MethodReason { get; private init; }
 
+    /// <summary>The disks that the storage is to cut while the guest is held.</summary>
+    internal IReadOnlyList<ManifestDisk> Held() => [.. DiskRecords.Of(_disks, [], _results, null, null, _pid).Where(d => d.Note is null)];
+
     /// <summary>Whether every copy has ended, well or not.</summary>
     internal bool IsDone => Volatile.Read(ref _running) == 0;
 
@@ -109,7 +112,6 @@ internal sealed class DiskCapture : IDisposable
             (string node, bool canTrim) = _method.Expose(disk);
             work.Enqueue((disk, _nbd!.Export(AgentNames.Export(disk.Number), node, canTrim, connections), canTrim));
         }
-        _nbd!.Unlink();
         _running = Math.Min(Copiers, _copied.Count);
         Thread watch = new(Watch, 256 * 1024) { IsBackground = true, Name = "scratch" };
         _threads.Add(watch);
@@ -187,6 +189,7 @@ internal sealed class DiskCapture : IDisposable
         };
         try
         {
+            _nbd!.Connect(connections);
             _results[disk.Number] = DiskCopy.Run(connections, AgentNames.Export(disk.Number), file, name, hooks, _cancel.Token);
         }
         catch (NbdException e)

@@ -12,9 +12,12 @@ namespace Bgsnap.NodeAgent.Disks.Graph;
 /// <remarks>
 /// Of every connection QEMU gets a duplicate, so that our death closes none: a QEMU 7.2 whose export lives in an iothread aborts when a client goes away
 /// (assertion in nbd_blockdev_client_closed()), and its guest with it. They end by block-export-del, from QEMU's main thread.
+/// Whoever copies connects when it begins: a connection must not stay in its handshake, which QEMU limits to 10 s from 9.1 on, and in which
+/// nbd-server-stop would wait for ever, for an event that nobody looks for meanwhile.
 /// </remarks>
 internal sealed class NbdExports : IDisposable
 {
+    private const int Turns = 5;
     private static readonly TimeSpan ExportGone = TimeSpan.FromSeconds(20);
     private readonly QmpClient _qmp;
     private readonly SafeFileHandle _directory;
@@ -76,8 +79,8 @@ internal sealed class NbdExports : IDisposable
         }
     }
 
-    /// <summary>Exports a node and connects to it.</summary>
-    /// <returns>Connections, not negotiated yet; they stay this object's.</returns>
+    /// <summary>Exports a node and prepares connections to it.</summary>
+    /// <returns>Sockets for <see cref="Connect"/>; they stay this object's.</returns>
     internal IReadOnlyList<UnixSocket> Export(string id, string node, bool writable, int connections)
     {
         _qmp.Execute("block-export-add", QmpJson.Object(("type", "nbd"), ("id", id), ("name", id), ("node-name", node), ("writable", writable))).Dispose();
@@ -90,13 +93,18 @@ internal sealed class NbdExports : IDisposable
             made.Add(socket);
             using JsonDocument added = _qmp.Execute("add-fd", QmpJson.Object(("opaque", UserfaultfdSource.Opaque)), socket.FileDescriptor);
             _duplicates.Add(added.RootElement.GetProperty("return").GetProperty("fdset-id").GetInt32());
-            socket.Connect(_path);
         }
         return made;
     }
 
-    /// <summary>Takes the socket's name away: everybody who may is connected.</summary>
-    internal void Unlink()
+    /// <summary>Connects; called by the thread that copies, which then negotiates.</summary>
+    internal void Connect(IReadOnlyList<UnixSocket> sockets)
+    {
+        foreach (UnixSocket s in sockets)
+            s.Connect(_path);
+    }
+
+    private void Unlink()
     {
         _ = FileSyscalls.TryUnlink(_directory, $"{_folder}/socket", 0);
         _ = FileSyscalls.TryUnlink(_directory, _folder, FileSyscalls.AT_REMOVEDIR);
@@ -107,7 +115,13 @@ internal sealed class NbdExports : IDisposable
     {
         foreach (string id in _exports.ToArray())
             undo.Try(() => _qmp.Execute("block-export-del", QmpJson.Object(("id", id), ("mode", "hard"))).Dispose(), () => _exports.Remove(id));
-        undo.Try(() => WaitUntilGone(_qmp));
+        // Not before: a client that closes in front of its export is what QEMU 7.2 dies of.
+        if (!undo.Try(() => WaitUntilGone(_qmp)))
+            return;
+        // No export, no client: what is left of them is in its handshake, and ends now.
+        foreach (UnixSocket s in _connections)
+            s.ShutDown();
+        undo.Try(() => LetMainLoopTurn(_qmp));
         if (_serverRuns)
             undo.Try(() => _qmp.Execute("nbd-server-stop").Dispose(), () => _serverRuns = false);
         foreach (int set in _duplicates.ToArray())
@@ -124,6 +138,16 @@ internal sealed class NbdExports : IDisposable
                 return;
             if (Environment.TickCount64 > end)
                 throw new QmpException($"QEMU did not end the agent's exports within {ExportGone.TotalSeconds:0} s");
+        }
+    }
+
+    /// <summary>Gives QEMU's main loop the occasion to see what has ended.</summary>
+    internal static void LetMainLoopTurn(QmpClient qmp)
+    {
+        for (int i = 0; i < Turns; i++)
+        {
+            Thread.Sleep(1);
+            qmp.Execute("query-status").Dispose();
         }
     }
 

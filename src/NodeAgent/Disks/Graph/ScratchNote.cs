@@ -17,6 +17,9 @@ internal sealed record ScratchNote(int Disk, string Below)
     /// <summary>The note as the set's <c>opaque</c>.</summary>
     internal string Text => string.Create(CultureInfo.InvariantCulture, $"{Prefix}{Disk} {Below}");
 
+    /// <summary>Whether a set's <c>opaque</c> is such a note.</summary>
+    internal static bool Is(string? opaque) => opaque?.StartsWith(Prefix, StringComparison.Ordinal) == true;
+
     /// <summary>Reads the notes of all scratches in a QEMU.</summary>
     internal static IReadOnlyList<ScratchNote> ReadAll(QmpClient qmp)
     {

@@ -1,6 +1,3 @@
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Qmp;
-
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
 /// <summary>Takes steps back, each even when another failed, and remembers the first that did.</summary>
@@ -12,16 +9,20 @@ internal sealed class Undo
     /// <summary>Takes a step back.</summary>
     /// <param name="step">The step.</param>
     /// <param name="done">Called when it worked.</param>
-    internal void Try(Action step, Action? done = null)
+    /// <returns>Whether it worked.</returns>
+    internal bool Try(Action step, Action? done = null)
     {
         try
         {
             step();
             done?.Invoke();
+            return true;
         }
-        catch (Exception e) when (e is QmpException or LinuxException or IOException)
+        catch (Exception e)
         {
+            // Whatever it is: the other steps are taken, and what failed before is what is told.
             Problem ??= e.Message;
+            return false;
         }
     }
 }

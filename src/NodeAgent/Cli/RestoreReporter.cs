@@ -1,0 +1,87 @@
+using System.Globalization;
+using System.Text.Json;
+using Bgsnap.NodeAgent.Restore;
+
+namespace Bgsnap.NodeAgent.Cli;
+
+/// <summary>Tells of a restore while it goes on: one line that is overwritten on a terminal, JSON lines when asked for, else nothing.</summary>
+internal sealed class RestoreReporter : IDisposable
+{
+    private const int Width = 30, PauseMilliseconds = 200;
+    private readonly RestoreProgress _progress;
+    private readonly bool _json;
+    private readonly bool _terminal;
+    private readonly ManualResetEventSlim _ended = new();
+    private readonly Thread _thread;
+
+    internal RestoreReporter(RestoreProgress progress, bool json)
+    {
+        _progress = progress;
+        _json = json;
+        _terminal = !json && !Console.IsErrorRedirected;
+        _thread = new Thread(Report, 256 * 1024) { IsBackground = true, Name = "progress" };
+        _thread.Start();
+    }
+
+    /// <summary>A line for how far it is.</summary>
+    internal static RestoreProgressLine Line(RestoreProgress progress, double bytesPerSecond)
+    {
+        long done = progress.DoneBytes, total = progress.TotalBytes;
+        // What the manifest says of a disk is an estimate of what is written: 100 is kept for the end.
+        double percent = progress.Phase == "Done" ? 100 : total > 0 ? Math.Min(99.9, 100.0 * done / total) : 0;
+        return new RestoreProgressLine("progress", progress.Phase, Math.Round(percent, 1), done, total, Math.Round(bytesPerSecond));
+    }
+
+    /// <summary>The end of a restore that went well.</summary>
+    internal void Summarize(RestoreSummary s)
+    {
+        if (_json)
+        {
+            Console.Out.WriteLine(JsonSerializer.Serialize(
+                new RestoreSummaryLine("summary", s.Snapshot, s.Method, s.TimeToRunMicroseconds, s.TotalMicroseconds, s.DisksMicroseconds, s.MemoryMicroseconds,
+                    s.RamBytes, s.DiskBytes, s.Disks, s.GuestState),
+                MessagesJson.Default.RestoreSummaryLine));
+            return;
+        }
+        string disks = s.Disks.Count == 0 ? "" : $", disks {string.Join(", ", s.Disks)} ({Quantity.FormatSize(s.DiskBytes)}) in {Quantity.FormatTime(s.DisksMicroseconds)}";
+        Console.Out.WriteLine($"{s.GuestState} after {Quantity.FormatTime(s.TimeToRunMicroseconds)}: {Quantity.FormatSize(s.RamBytes)} of RAM in {Quantity.FormatTime(s.MemoryMicroseconds)}{disks}");
+    }
+
+    private void Report()
+    {
+        if (!_json && !_terminal)
+            return;
+        long lastDone = 0, lastAt = Environment.TickCount64;
+        bool ended;
+        do
+        {
+            ended = _ended.Wait(PauseMilliseconds);
+            long now = Environment.TickCount64, done = _progress.DoneBytes;
+            Say(Line(_progress, now > lastAt ? (done - lastDone) * 1000.0 / (now - lastAt) : 0));
+            (lastDone, lastAt) = (done, now);
+        }
+        while (!ended);
+        if (_terminal)
+            Console.Error.WriteLine();
+    }
+
+    private void Say(RestoreProgressLine p)
+    {
+        if (_json)
+        {
+            Console.Out.WriteLine(JsonSerializer.Serialize(p, MessagesJson.Default.RestoreProgressLine));
+            return;
+        }
+        int filled = (int)(p.Percent / 100 * Width);
+        Console.Error.Write(string.Create(CultureInfo.InvariantCulture,
+            $"\r\e[K{p.Phase,-9} [{new string('#', filled)}{new string('.', Width - filled)}] {p.Percent,5:0.0} %  {p.BytesPerSecond / (1 << 30):0.00} GiB/s"));
+    }
+
+    /// <summary>Says the last, and ends.</summary>
+    public void Dispose()
+    {
+        _ended.Set();
+        _thread.Join();
+        _ended.Dispose();
+    }
+}

@@ -1,0 +1,108 @@
+using System.Text.Json;
+using Bgsnap.NodeAgent.Disks;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Store;
+
+namespace Bgsnap.NodeAgent.Restore;
+
+/// <summary>Which disk of the snapshot goes into which image of the target. Everything is looked at before anything is written.</summary>
+internal sealed class DiskPlan : IDisposable
+{
+    private readonly List<(SnapshotDisk Disk, TargetImage Image)> _pairs = [];
+    private readonly List<string> _differences = [];
+
+    private DiskPlan()
+    {
+    }
+
+    /// <summary>No disk is written.</summary>
+    internal static DiskPlan Nothing => new();
+
+    /// <summary>What does not fit, in words.</summary>
+    internal IReadOnlyList<string> Differences => _differences;
+
+    /// <summary>Bytes that <see cref="Check"/> reads.</summary>
+    internal long BytesToCheck => _pairs.Sum(p => p.Disk.FileBytes);
+
+    /// <summary>Bytes that <see cref="Write"/> writes.</summary>
+    internal long BytesToWrite => _pairs.Sum(p => p.Disk.Disk.DataBytes);
+
+    /// <summary>The disks that are written.</summary>
+    internal IReadOnlyList<string> Names => [.. _pairs.Select(p => p.Disk.Disk.Name)];
+
+    /// <summary>Finds and opens the image of each disk that the snapshot has.</summary>
+    internal static DiskPlan Of(RestoreTarget target, SnapshotStream snapshot)
+    {
+        DiskPlan plan = new();
+        try
+        {
+            using JsonDocument answer = target.Qmp.Execute("query-block");
+            IReadOnlyList<(string Name, JsonElement Entry)> there = DiskName.OfAll(answer.RootElement.GetProperty("return"));
+            foreach (ManifestDisk disk in snapshot.Manifest.Disks.Where(d => d.File is not null))
+                plan.Add(new SnapshotDisk(snapshot.Directory, disk), there, target.Process.Pid);
+            return plan;
+        }
+        catch
+        {
+            plan.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Reads every disk's file to its end: nothing is written when one is damaged.</summary>
+    internal void Check(RestoreProgress progress, CancellationToken cancel)
+    {
+        if (_pairs.Count == 0)
+            return;
+        progress.Phase = "Checking";
+        foreach ((SnapshotDisk disk, _) in _pairs)
+            disk.Check(progress.Add, cancel);
+    }
+
+    /// <summary>Writes every disk.</summary>
+    /// <exception cref="RestoreFailedException">An image cannot be written.</exception>
+    internal void Write(RestoreProgress progress, CancellationToken cancel)
+    {
+        if (_pairs.Count == 0)
+            return;
+        progress.Phase = "Disks";
+        foreach ((SnapshotDisk disk, TargetImage image) in _pairs)
+        {
+            try
+            {
+                disk.Write(image.File, image.Path, image.Driver, progress.Add, cancel);
+            }
+            catch (LinuxException e)
+            {
+                throw new RestoreFailedException(e.Errno is Errno.ENOSPC or Errno.EDQUOT ? "TargetFull" : "DiskNotWritten", $"disk {disk.Disk.Name}: {e.Message}", e);
+            }
+        }
+    }
+
+    private void Add(SnapshotDisk disk, IReadOnlyList<(string Name, JsonElement Entry)> there, int pid)
+    {
+        string name = disk.Disk.Name;
+        JsonElement entry = there.FirstOrDefault(t => t.Name == name).Entry;
+        if (entry.ValueKind == JsonValueKind.Undefined)
+        {
+            string others = there.Count == 0 ? "none" : string.Join(", ", there.Select(t => t.Name));
+            _differences.Add($"no disk {name} (the target has {others})");
+            return;
+        }
+        try
+        {
+            _pairs.Add((disk, TargetImage.Open(disk.Disk, entry, pid)));
+        }
+        catch (MismatchException e)
+        {
+            _differences.Add($"disk {name} {e.Message}");
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach ((_, TargetImage image) in _pairs)
+            image.Dispose();
+    }
+}

@@ -1,0 +1,81 @@
+using System.Collections;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.NodeAgent.Streams;
+using Bgsnap.NodeAgent.Vm;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Restore;
+
+/// <summary>
+/// Which granules of a waiting QEMU's RAM do not exist yet, and so are zero: zero pages need not be sent there.
+/// </summary>
+/// <remarks>
+/// Only what the kernel says counts. RAM of a fresh QEMU is not simply zero: ROMs, kernels and whatever <c>-device loader</c>
+/// brings lie there before the stream does. But a page that does not exist reads as zero, for anonymous memory (no entry in the page
+/// tables, nothing swapped) and for a shared memfd (a hole of its file); and in a QEMU that waits with <c>-incoming defer</c> no vCPU
+/// runs that could change it. Memory of any other kind is taken for existing, and so is all of it when it cannot be looked at.
+/// Of a zero page that is sent, QEMU looks first whether it is zero already, and a look at a hole of a memfd allocates it.
+/// </remarks>
+internal sealed class EmptyRam
+{
+    private readonly BitArray?[] _exists;
+
+    private EmptyRam(int blocks) => _exists = new BitArray?[blocks];
+
+    /// <summary>Looks at the memory of a QEMU that waits.</summary>
+    /// <param name="qmp">Its monitor.</param>
+    /// <param name="pid">Its process.</param>
+    /// <param name="blocks">The stream's blocks.</param>
+    internal static EmptyRam Of(QmpClient qmp, int pid, IReadOnlyList<(string Name, ulong UsedLength)> blocks)
+    {
+        EmptyRam empty = new(blocks.Count);
+        try
+        {
+            Dictionary<string, RamBlock> there = RamBlockTable.Read(qmp, pid).ToDictionary(b => b.Name);
+            using Pagemap pagemap = Pagemap.Open(pid);
+            for (int i = 0; i < blocks.Count; i++)
+            {
+                if (there.TryGetValue(blocks[i].Name, out RamBlock? block))
+                    empty._exists[i] = Existing(block, pagemap, pid, Math.Min(block.UsedLength, blocks[i].UsedLength), blocks[i].UsedLength);
+            }
+        }
+        catch (Exception e) when (e is CaptureRefusedException or LinuxException or IOException)
+        {
+            // A block that cannot be found, or no right to look: what was not looked at gets every page.
+        }
+        return empty;
+    }
+
+    /// <summary>Whether a granule (65536 bytes of a block of the stream) has no page at all in the target.</summary>
+    internal bool IsZero(int block, long granule) => _exists[block] is { } exists && !exists[(int)granule];
+
+    private static BitArray? Existing(RamBlock block, Pagemap pagemap, int pid, ulong looked, ulong length)
+    {
+        // Longer than the target's block is now: the rest will be made when the stream is loaded, and is sent whole.
+        BitArray exists = new(checked((int)((length + MigrationFormat.GranuleSize - 1) / MigrationFormat.GranuleSize)));
+        if (looked < length)
+            Mark(exists, looked, length);
+        switch (block.Kind)
+        {
+            case RamKind.Anonymous:
+                pagemap.Scan(block.HostAddress, block.HostAddress + looked, (from, to, _) => Mark(exists, from - block.HostAddress, to - block.HostAddress));
+                return exists;
+            case RamKind.SharedMemory:
+                using (SafeFileHandle file = block.OpenFile(pid))
+                {
+                    ulong at = block.FileOffset;
+                    SparseFile.VisitData(file, (long)at, (long)(at + looked), (from, to) => Mark(exists, (ulong)from - at, (ulong)to - at));
+                }
+                return exists;
+            default:
+                return null;
+        }
+    }
+
+    private static void Mark(BitArray exists, ulong from, ulong to)
+    {
+        for (ulong granule = from / MigrationFormat.GranuleSize; granule * MigrationFormat.GranuleSize < to; granule++)
+            exists[(int)granule] = true;
+    }
+}

@@ -1,0 +1,59 @@
+using System.Runtime.InteropServices;
+using Bgsnap.NodeAgent.Linux;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Restore;
+
+/// <summary>Who has an image open, and who writes to it.</summary>
+internal static unsafe partial class ImageUse
+{
+    // QEMU's block/file-posix.c: one byte for each permission, from 100 on; whoever writes holds a read lock on the second.
+    private const long WriteByte = 101;
+    private const int F_OFD_GETLK = 36;
+    private const short WriteLock = 1, Unlocked = 2;
+
+    /// <summary>Whether a process has this very file, or this very block device, open.</summary>
+    internal static bool IsOpenIn(int pid, in FileSyscalls.FileStatus wanted)
+    {
+        const int oPath = 0x200000;
+        foreach (string link in Directory.EnumerateFiles($"/proc/{pid}/fd"))
+        {
+            try
+            {
+                using SafeFileHandle file = FileSyscalls.OpenAt(null, link, oPath);
+                FileSyscalls.FileStatus status = FileSyscalls.Status(file, link);
+                if (wanted.IsBlockDevice
+                    ? status.IsBlockDevice && (status.DeviceNumberMajor, status.DeviceNumberMinor) == (wanted.DeviceNumberMajor, wanted.DeviceNumberMinor)
+                    : status.IsSameFile(wanted))
+                    return true;
+            }
+            catch (LinuxException)
+            {
+                // Closed meanwhile.
+            }
+        }
+        return false;
+    }
+
+    /// <summary>Whether a QEMU holds the lock of one that writes. A QEMU that waits for a migration does not yet.</summary>
+    internal static bool IsBeingWritten(SafeFileHandle file)
+    {
+        FileLock wanted = new() { Type = WriteLock, Start = WriteByte, Length = 1 };
+        // No answer (a file system without locks): nobody can hold one there either.
+        return FcntlLock(file, F_OFD_GETLK, &wanted) == 0 && wanted.Type != Unlocked;
+    }
+
+    /// <summary>struct flock of fcntl(2).</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct FileLock
+    {
+        internal short Type;
+        internal short Whence;
+        internal long Start;
+        internal long Length;
+        internal int Pid;
+    }
+
+    [LibraryImport("libc", EntryPoint = "fcntl", SetLastError = true)]
+    private static partial int FcntlLock(SafeHandle file, int command, FileLock* argument);
+}

@@ -1,0 +1,46 @@
+using Bgsnap.NodeAgent.Store;
+using Bgsnap.NodeAgent.Vm;
+
+namespace Bgsnap.NodeAgent.Restore;
+
+/// <summary>Whether a QEMU that waits is the machine that was captured: its type, its RAM, its devices.</summary>
+internal static class MachineCheck
+{
+    /// <summary>Every difference, in words; empty: it fits.</summary>
+    internal static List<string> Differences(RestoreTarget target, SnapshotStream snapshot)
+    {
+        List<string> found = [];
+        ManifestMachine machine = snapshot.Manifest.Machine;
+        if (target.Process.MachineType != machine.Type)
+            found.Add($"machine type {target.Process.MachineType} instead of {machine.Type}");
+        if (IsOlder(target.Process.QemuVersion, machine.QemuVersion))
+            found.Add($"QEMU {target.Process.QemuVersion} is older than {machine.QemuVersion}, which wrote the device state");
+        found.AddRange(Ram(RamBlockTable.Parse(target.Qmp.ExecuteHuman("info ramblock")), snapshot.Blocks));
+        // Of two different machines every device differs; the type says it all.
+        if (target.Process.MachineType == machine.Type && TargetDevices.Sections(target.Qmp) is { } sections)
+            found.AddRange(DeviceCheck.Differences(snapshot.DeviceSections, sections, SameRelease(target.Process.QemuVersion, machine.QemuVersion)));
+        return found;
+    }
+
+    /// <summary>An older release may not know what a newer one wrote; updates of one release (7.2.19, 7.2.22) read each other's.</summary>
+    internal static bool IsOlder(string target, string source) => Release(target) is { } t && Release(source) is { } s && t < s;
+
+    private static bool SameRelease(string a, string b) => Release(a) is { } first && first == Release(b);
+
+    private static Version? Release(string version) => Version.TryParse(version, out Version? v) ? new Version(v.Major, v.Minor) : null;
+
+    internal static IEnumerable<string> Ram(IReadOnlyList<RamBlockLine> target, IReadOnlyList<RamBlockLayout> snapshot)
+    {
+        Dictionary<string, RamBlockLine> blocks = target.ToDictionary(b => b.Name);
+        foreach (RamBlockLayout b in snapshot)
+        {
+            if (!blocks.TryGetValue(b.Name, out RamBlockLine? line))
+                yield return $"no RAM block {b.Name} ({b.UsedLength >> 10} KiB)";
+            // A resizable block (tables, ROMs) has more reserved than used, and takes the stream's length within that.
+            else if (b.UsedLength > line.MaxLength || line.UsedLength == line.MaxLength && b.UsedLength != line.UsedLength)
+                yield return $"RAM block {b.Name} has {line.UsedLength >> 10} KiB instead of {b.UsedLength >> 10}";
+        }
+        foreach (string extra in blocks.Keys.Except(snapshot.Select(b => b.Name)))
+            yield return $"RAM block {extra} is not in the snapshot";
+    }
+}

@@ -1,0 +1,69 @@
+using System.Diagnostics;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Store;
+
+namespace Bgsnap.NodeAgent.Restore;
+
+/// <summary>A restore from beginning to end: look at everything first, then disks, then RAM and devices; the guest runs last.</summary>
+internal static class RestoreRun
+{
+    private const string NotRunning = "The target's guest does not run; start QEMU anew to try again";
+
+    /// <summary>Restores a snapshot into a QEMU that waits with <c>-incoming defer</c>.</summary>
+    /// <param name="options">What and where.</param>
+    /// <param name="memory">How RAM and devices get there.</param>
+    /// <param name="progress">Kept up to date.</param>
+    /// <param name="cancel">Ends it in good order, as long as the guest does not run.</param>
+    /// <exception cref="RestoreRefusedException">The target does not fit, each difference is named. Nothing was written.</exception>
+    /// <exception cref="RestoreFailedException">It was begun and given up; the guest has not run.</exception>
+    /// <exception cref="SnapshotCorruptException">The snapshot is damaged; the guest has not run.</exception>
+    internal static RestoreSummary Run(RestoreOptions options, IMemoryRestore memory, RestoreProgress progress, CancellationToken cancel)
+    {
+        long began = Stopwatch.GetTimestamp();
+        using SnapshotStream snapshot = SnapshotStream.Open(options.Directory);
+        using RestoreTarget target = RestoreTarget.Connect(options.QmpSocket, options.Container);
+        using DiskPlan disks = options.Disks ? DiskPlan.Of(target, snapshot) : DiskPlan.Nothing;
+        List<string> differences = [.. MachineCheck.Differences(target, snapshot), .. disks.Differences];
+        if (differences.Count > 0)
+            throw new RestoreRefusedException("TargetDiffers", $"the target is not the machine that was captured: {string.Join("; ", differences)}");
+
+        progress.TotalBytes = disks.BytesToCheck + disks.BytesToWrite + (long)snapshot.Manifest.Ram.TotalBytes;
+        try
+        {
+            disks.Check(progress, cancel);
+            disks.Write(progress, cancel);
+            TimeSpan disksDone = Stopwatch.GetElapsedTime(began);
+
+            progress.Phase = "Memory";
+            TimeSpan running = default;
+            memory.Run(target, snapshot, progress, () => running = Stopwatch.GetElapsedTime(began), cancel);
+            TimeSpan all = Stopwatch.GetElapsedTime(began);
+            progress.Phase = "Done";
+            return new RestoreSummary
+            {
+                Snapshot = snapshot.Manifest.Name,
+                Method = memory.Method,
+                TimeToRunMicroseconds = (long)running.TotalMicroseconds,
+                TotalMicroseconds = (long)all.TotalMicroseconds,
+                DisksMicroseconds = (long)disksDone.TotalMicroseconds,
+                MemoryMicroseconds = (long)(all - disksDone).TotalMicroseconds,
+                RamBytes = (long)snapshot.Manifest.Ram.TotalBytes,
+                DiskBytes = disks.BytesToWrite,
+                Disks = disks.Names,
+                GuestState = target.RunState(),
+            };
+        }
+        catch (OperationCanceledException e)
+        {
+            throw new RestoreFailedException("Cancelled", $"cancelled. {NotRunning}", e);
+        }
+        catch (RestoreFailedException e)
+        {
+            throw new RestoreFailedException(e.Reason, $"{e.Message}. {NotRunning}", e);
+        }
+        catch (LinuxException e)
+        {
+            throw new RestoreFailedException("SystemCallFailed", $"{e.Message}. {NotRunning}", e);
+        }
+    }
+}

@@ -1,0 +1,35 @@
+namespace Bgsnap.NodeAgent.Restore;
+
+/// <summary>What a finished restore came to. Times are microseconds from its first step.</summary>
+internal sealed record RestoreSummary
+{
+    /// <summary>Name of the snapshot.</summary>
+    public required string Snapshot { get; init; }
+
+    /// <summary>How RAM was brought in: <c>stream</c>.</summary>
+    public required string Method { get; init; }
+
+    /// <summary>Until the guest ran (or, started with <c>-S</c>, could).</summary>
+    public required long TimeToRunMicroseconds { get; init; }
+
+    /// <summary>Until everything was there.</summary>
+    public required long TotalMicroseconds { get; init; }
+
+    /// <summary>Of that, for checking and writing disks.</summary>
+    public required long DisksMicroseconds { get; init; }
+
+    /// <summary>Of that, for RAM and devices.</summary>
+    public required long MemoryMicroseconds { get; init; }
+
+    /// <summary>Bytes of RAM of the guest.</summary>
+    public required long RamBytes { get; init; }
+
+    /// <summary>Bytes of data written to disks.</summary>
+    public required long DiskBytes { get; init; }
+
+    /// <summary>The disks that were written.</summary>
+    public required IReadOnlyList<string> Disks { get; init; }
+
+    /// <summary>State of the guest now, as QEMU calls it: <c>running</c>, or <c>paused</c> where QEMU was started with <c>-S</c>.</summary>
+    public required string GuestState { get; init; }
+}

@@ -1,0 +1,81 @@
+using System.Text.Json;
+using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.NodeAgent.Vm;
+
+namespace Bgsnap.NodeAgent.Restore;
+
+/// <summary>The QEMU that waits for a snapshot.</summary>
+internal sealed class RestoreTarget : IDisposable
+{
+    private RestoreTarget(QmpClient qmp, QemuProcess process) => (Qmp, Process) = (qmp, process);
+
+    /// <summary>Its monitor.</summary>
+    internal QmpClient Qmp { get; }
+
+    /// <summary>Who it is.</summary>
+    internal QemuProcess Process { get; }
+
+    /// <summary>Connects, and refuses whoever does not wait for a snapshot.</summary>
+    /// <param name="qmpSocket">Its socket.</param>
+    /// <param name="container">The container that it must run in; null: anywhere.</param>
+    internal static RestoreTarget Connect(string qmpSocket, string? container)
+    {
+        QmpClient qmp = QmpClient.Connect(qmpSocket);
+        try
+        {
+            RestoreTarget target = new(qmp, QemuProcess.Identify(qmp));
+            if (container is not null && !ContainerProcesses.IsIn(target.Process.Pid, container))
+                throw new RestoreRefusedException("ForeignProcess", $"the process behind the QMP socket ({target.Process.Pid}) does not run in container {container}: it is another VM's");
+            target.MustWait();
+            return target;
+        }
+        catch
+        {
+            qmp.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>State of the guest, as query-status calls it.</summary>
+    /// <param name="patience">How long QEMU may take to answer; null: as for any command.</param>
+    internal string RunState(TimeSpan? patience = null)
+    {
+        using JsonDocument answer = Qmp.Execute("query-status", timeout: patience);
+        return answer.RootElement.GetProperty("return").GetProperty("status").GetString() ?? "";
+    }
+
+    /// <summary>State of the incoming migration, and why it failed; null while there is none.</summary>
+    internal (string? Status, string? Error) Incoming()
+    {
+        using JsonDocument answer = Qmp.Execute("query-migrate");
+        JsonElement info = answer.RootElement.GetProperty("return");
+        return (Text(info, "status"), Text(info, "error-desc"));
+    }
+
+    private void MustWait()
+    {
+        string state = RunState();
+        if (state != "inmigrate")
+            throw new RestoreRefusedException("TargetNotWaiting", $"the target's state is '{state}': start QEMU with -incoming defer (and the same machine and devices)");
+        // QEMU says nothing of what it expects until that comes; its command line does.
+        if (IncomingArgument(Process.Arguments) is { } from && from != "defer")
+            throw new RestoreRefusedException("TargetNotWaiting", $"this QEMU expects a migration from elsewhere (-incoming {from}): start it with -incoming defer");
+        if (Incoming().Status is { } status && status != "none")
+            throw new RestoreRefusedException("TargetNotWaiting", status == "failed"
+                ? "an earlier restore into this QEMU failed, and left part of its memory there: start QEMU anew"
+                : $"a migration into this QEMU has begun already ({status}): start QEMU anew, with -incoming defer");
+    }
+
+    /// <summary>What <c>-incoming</c> was given; null: nothing.</summary>
+    internal static string? IncomingArgument(IReadOnlyList<string> arguments)
+    {
+        for (int i = arguments.Count - 2; i >= 0; i--)
+            if (arguments[i] is "-incoming" or "--incoming") return arguments[i + 1];
+        return null;
+    }
+
+    private static string? Text(JsonElement element, string name) => element.TryGetProperty(name, out JsonElement value) ? value.GetString() : null;
+
+    /// <inheritdoc/>
+    public void Dispose() => Qmp.Dispose();
+}

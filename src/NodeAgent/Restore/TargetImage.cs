@@ -1,0 +1,115 @@
+using System.Text.Json;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Store;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Restore;
+
+/// <summary>The image behind a disk of a QEMU that waits, opened so that it can be written in place.</summary>
+/// <param name="File">Open for reading and writing.</param>
+/// <param name="Path">Its path, as QEMU says it.</param>
+/// <param name="Driver">Its format: raw or qcow2.</param>
+internal sealed record TargetImage(SafeFileHandle File, string Path, string Driver) : IDisposable
+{
+    /// <summary>
+    /// Opens the image of a disk. Its path comes from QEMU, whose word is not enough: it is followed in the root that QEMU sees, and
+    /// what is found there must be what QEMU itself has open.
+    /// </summary>
+    /// <param name="disk">The disk of the snapshot.</param>
+    /// <param name="entry">The entry of query-block.</param>
+    /// <param name="pid">QEMU's process.</param>
+    /// <exception cref="MismatchException">Why it cannot take the disk.</exception>
+    internal static TargetImage Open(ManifestDisk disk, JsonElement entry, int pid)
+    {
+        if (!entry.TryGetProperty("inserted", out JsonElement inserted))
+            throw new MismatchException("has no medium in the target");
+        if (inserted.GetProperty("ro").GetBoolean())
+            throw new MismatchException("is read-only in the target");
+        string driver = inserted.GetProperty("drv").GetString() ?? "";
+        if (driver is "host_device" or "file")
+            driver = "raw"; // -blockdev host_device,… as the disk itself
+        if (driver is not ("raw" or "qcow2"))
+            throw new MismatchException($"is a {driver} image in the target: only raw and qcow2 can be written");
+        JsonElement image = inserted.GetProperty("image");
+        if (inserted.GetProperty("backing_file_depth").GetInt32() > 0)
+            throw new MismatchException("has a backing file in the target: give QEMU an image that stands alone");
+        if (inserted.GetProperty("encrypted").GetBoolean() || HasDataFile(image))
+            throw new MismatchException("is encrypted, or keeps its data in another file, in the target: give QEMU a plain image");
+        string path = image.GetProperty("filename").GetString() ?? "";
+        using SafeFileHandle there = OpenPath(path, pid);
+        MustBeQemus(there, path, pid);
+        TargetImage opened = new(ForWriting(there, path), path, driver);
+        try
+        {
+            opened.MustFit(disk, image.GetProperty("virtual-size").GetInt64());
+            return opened;
+        }
+        catch
+        {
+            opened.Dispose();
+            throw;
+        }
+    }
+
+    private static bool HasDataFile(JsonElement image) =>
+        image.TryGetProperty("format-specific", out JsonElement specific)
+        && specific.TryGetProperty("data", out JsonElement data) && data.ValueKind == JsonValueKind.Object && data.TryGetProperty("data-file", out _);
+
+    private static SafeFileHandle OpenPath(string path, int pid)
+    {
+        if (path.Length == 0 || path.StartsWith("json:", StringComparison.Ordinal) || path.Contains("://", StringComparison.Ordinal)
+            || path.StartsWith("/dev/fdset/", StringComparison.Ordinal))
+            throw new MismatchException($"is neither a file nor a block device with a path in the target, but '{path}'");
+        try
+        {
+            using SafeFileHandle root = OpenIn.RootOf(pid);
+            string absolute = path[0] == '/' ? path : System.IO.Path.Join(new FileInfo($"/proc/{pid}/cwd").LinkTarget ?? "/", path);
+            return OpenIn.Open(root, absolute, directory: false);
+        }
+        catch (LinuxException e)
+        {
+            throw new MismatchException($"cannot be written: {e.Message}");
+        }
+    }
+
+    private static void MustBeQemus(SafeFileHandle there, string path, int pid)
+    {
+        FileSyscalls.FileStatus status = FileSyscalls.Status(there, path);
+        if (!status.IsRegular && !status.IsBlockDevice)
+            throw new MismatchException($"is neither a file nor a block device in the target ({path})");
+        if (!ImageUse.IsOpenIn(pid, status))
+            throw new MismatchException($"is another file at {path} than the one that QEMU has open");
+    }
+
+    private static SafeFileHandle ForWriting(SafeFileHandle there, string path)
+    {
+        try
+        {
+            return OpenIn.ForWriting(there, path);
+        }
+        catch (LinuxException e)
+        {
+            throw new MismatchException($"cannot be written: {e.Message}");
+        }
+    }
+
+    private void MustFit(ManifestDisk disk, long virtualSize)
+    {
+        FileSyscalls.FileStatus status = FileSyscalls.Status(File, Path);
+        if (ImageUse.IsBeingWritten(File))
+            throw new MismatchException($"is written by another process, a running QEMU by its lock ({Path})");
+        long size = IsRaw && status.IsRegular ? (status.Size + 511) & ~511L : virtualSize;
+        // A volume comes in units of its storage; a disk that ends before it is no harm.
+        bool fits = IsRaw && status.IsBlockDevice ? size >= disk.VirtualSize : size == disk.VirtualSize;
+        if (!fits)
+            throw new MismatchException($"has {size} bytes in the target ({Path}) instead of {disk.VirtualSize}");
+    }
+
+    private bool IsRaw => Driver == "raw";
+
+    /// <inheritdoc/>
+    public void Dispose() => File.Dispose();
+}
+
+/// <summary>Why a disk of the target cannot take one of the snapshot; a part of a sentence that begins with the disk.</summary>
+internal sealed class MismatchException(string message) : Exception(message);

@@ -1,0 +1,101 @@
+using System.Diagnostics;
+using System.Text.Json;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.NodeAgent.Cli;
+using Bgsnap.NodeAgent.Linux;
+
+namespace Bgsnap.NodeAgent.Tasks;
+
+/// <summary>
+/// Runs a command of this program with <c>--json</c> in a process of its own: whatever happens to it, the agent lives.
+/// </summary>
+internal static class AgentChild
+{
+    private const int SIGTERM = 15, SIGKILL = 9;
+    private static readonly TimeSpan CancelLimit = TimeSpan.FromSeconds(20);
+
+    /// <summary>Runs it to its end.</summary>
+    /// <param name="arguments">Its command line.</param>
+    /// <param name="death">What its death without a word means, for the message.</param>
+    /// <param name="take">Called for each line but errors, with its type. The element lives as long as the call.</param>
+    /// <param name="cancel">Asks it to end in good order (SIGTERM); one that does not is killed.</param>
+    /// <param name="word">A line for its standard input, once there is one; null: it is told nothing.</param>
+    /// <exception cref="TaskFailure">It failed: its own reason, or AgentDied.</exception>
+    internal static async Task Run(IEnumerable<string> arguments, string death, Action<string, JsonElement> take, CancellationToken cancel, Task<string>? word = null)
+    {
+        ProcessStartInfo start = new(Environment.ProcessPath ?? "/proc/self/exe") { RedirectStandardInput = word is not null, RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
+        foreach (string a in arguments) start.ArgumentList.Add(a);
+        using Process child = Process.Start(start) ?? throw new TaskFailure("InternalError", "the working process could not be started");
+        Task<string> complaints = child.StandardError.ReadToEndAsync(CancellationToken.None);
+        await using CancellationTokenRegistration ending = cancel.Register(() => End(child));
+        if (word is not null) _ = Say(child, word);
+        bool summarized = false;
+        ErrorLine? error = null;
+        while (await child.StandardOutput.ReadLineAsync(CancellationToken.None).ConfigureAwait(false) is { } line)
+        {
+            try
+            {
+                using JsonDocument document = JsonDocument.Parse(line);
+                string type = document.RootElement.GetProperty("type").GetString() ?? "";
+                if (type == "error") error = document.RootElement.Deserialize(MessagesJson.Default.ErrorLine);
+                else take(type, document.RootElement);
+                summarized |= type == "summary";
+            }
+            catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException)
+            {
+                // Cut off by its death; what it died of is told below.
+            }
+        }
+        await child.WaitForExitAsync(CancellationToken.None).ConfigureAwait(false);
+        if (summarized && child.ExitCode == ExitCode.Success) return;
+        if (error is not null) throw new TaskFailure(error.Reason, error.Message);
+        string said = (await complaints.ConfigureAwait(false)).Trim();
+        throw new TaskFailure("AgentDied", $"the working process ended with exit code {child.ExitCode}{(said.Length > 0 ? ": " + said : "")}; {death}");
+    }
+
+    private static async Task Say(Process child, Task<string> word)
+    {
+        try
+        {
+            await child.StandardInput.WriteLineAsync(await word.ConfigureAwait(false)).ConfigureAwait(false);
+            await child.StandardInput.FlushAsync().ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is IOException or InvalidOperationException or OperationCanceledException)
+        {
+            // It has ended, or is to end: then the word is not needed.
+        }
+    }
+
+    // SIGTERM ends it in good order. One that does not end is killed, which frees the guest too.
+    private static void End(Process child)
+    {
+        try
+        {
+            int pid = child.Id;
+            _ = Libc.Kill(pid, SIGTERM);
+            _ = KillLater(child, pid);
+        }
+        catch (InvalidOperationException)
+        {
+            // It has ended already.
+        }
+    }
+
+    private static async Task KillLater(Process child, int pid)
+    {
+        await Task.Delay(CancelLimit).ConfigureAwait(false);
+        if (!HasExited(child)) _ = Libc.Kill(pid, SIGKILL);
+    }
+
+    private static bool HasExited(Process child)
+    {
+        try
+        {
+            return child.HasExited;
+        }
+        catch (InvalidOperationException)
+        {
+            return true; // disposed
+        }
+    }
+}

@@ -1,0 +1,39 @@
+using System.Text.Json;
+using Bgsnap.NodeAgent.Cli;
+
+namespace Bgsnap.NodeAgent.Tasks;
+
+/// <summary>Runs <c>restore --json</c> in a process of its own, whose death leaves a guest that does not run.</summary>
+internal static class RestoreChild
+{
+    /// <summary>Restores, and returns the last line.</summary>
+    /// <param name="socket">QEMU's socket, as a path that the child can open.</param>
+    /// <param name="containerId">The container that QEMU must run in.</param>
+    /// <param name="snapshot">The snapshot's directory, as a path that the child can open.</param>
+    /// <param name="disks">Whether disks are written too.</param>
+    /// <param name="progress">Called for each line of progress.</param>
+    /// <param name="cancel">Ends it in good order; the guest does not run.</param>
+    /// <exception cref="TaskFailure">It failed.</exception>
+    internal static async Task<RestoreSummaryLine> Run(
+        string socket, string containerId, string snapshot, bool disks, Action<RestoreProgressLine> progress, CancellationToken cancel)
+    {
+        RestoreSummaryLine? summary = null;
+        await AgentChild.Run(Arguments(socket, containerId, snapshot, disks), "the target's guest does not run: make its pod anew to try again", (type, line) =>
+        {
+            if (type == "progress") progress(line.Deserialize(MessagesJson.Default.RestoreProgressLine)!);
+            else if (type == "summary") summary = line.Deserialize(MessagesJson.Default.RestoreSummaryLine);
+        }, cancel).ConfigureAwait(false);
+        return summary ?? throw new TaskFailure("InternalError", "the restore ended without a summary");
+    }
+
+    /// <summary>The command line of the restore.</summary>
+    internal static IEnumerable<string> Arguments(string socket, string containerId, string snapshot, bool disks) =>
+    [
+        "restore",
+        snapshot,
+        "--json",
+        "--qmp=" + socket,
+        "--container=" + containerId,
+        "--disks=" + (disks ? "all" : "none"),
+    ];
+}

@@ -1,0 +1,81 @@
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Restore;
+using Bgsnap.NodeAgent.Store;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Tasks;
+
+/// <summary>
+/// What is done for a task RestoreDisks: disks of a snapshot are written to claims that the carrier mounts, before any QEMU has them.
+/// Doing it again, after a restart in the middle, ends the same.
+/// </summary>
+internal sealed class RestoreDisksWork(TaskPlaces places)
+{
+    /// <summary>Writes the disks.</summary>
+    /// <exception cref="TaskFailure">It could not be done.</exception>
+    internal async Task<SnapshotTaskStatus> Do(SnapshotTask task, TaskProgress progress, CancellationToken cancel)
+    {
+        string ns = task.Metadata.NamespaceProperty;
+        (SafeFileHandle root, _) = await places.OpenContainer(ns, task.Spec.Carrier, "CarrierLost", cancel).ConfigureAwait(false);
+        using (root)
+        using (SafeFileHandle claim = await places.OpenClaim(ns, task.Spec.Carrier, cancel).ConfigureAwait(false))
+        using (SafeFileHandle place = RestoreWork.OpenSnapshot(claim, task.Spec.Directory))
+        {
+            // Hours of reads and writes that wait for volumes: not on a thread of the pool.
+            return await Task.Factory.StartNew(() => Write(root, OpenIn.PathOf(place), task, progress, cancel), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default)
+                .ConfigureAwait(false);
+        }
+    }
+
+    internal static SnapshotTaskStatus Write(SafeFileHandle root, string path, SnapshotTask task, TaskProgress progress, CancellationToken cancel)
+    {
+        try
+        {
+            using SnapshotDirectory snapshot = SnapshotDirectory.Open(path);
+            List<(SnapshotDisk Disk, TaskDisk Order)> orders = [.. (task.Spec.Disks ?? []).Select(d => (Find(snapshot, task.Spec.Directory, d.Name), d))];
+            long total = orders.Sum(o => o.Disk.FileBytes + o.Disk.Disk.DataBytes), done = 0;
+            // Damage is found before anything is written.
+            foreach ((SnapshotDisk disk, _) in orders) disk.Check(Add, cancel);
+            foreach ((SnapshotDisk disk, TaskDisk order) in orders) WriteOne(root, disk, order, Add, cancel);
+            AgentMetrics.Restored(ramBytes: 0, orders.Sum(o => o.Disk.Disk.DataBytes));
+            return new SnapshotTaskStatus { Phase = TaskPhase.Succeeded, Percent = 100, Bytes = done };
+
+            void Add(long bytes)
+            {
+                done += bytes;
+                progress.Set(total > 0 ? Math.Min(99, 100.0 * done / total) : 0, done);
+            }
+        }
+        catch (SnapshotCorruptException e)
+        {
+            throw new TaskFailure("SnapshotCorrupt", e.Message);
+        }
+        catch (LinuxException e)
+        {
+            throw new TaskFailure("SnapshotUnreadable", $"{task.Spec.Directory}: {e.Message}");
+        }
+    }
+
+    private static SnapshotDisk Find(SnapshotDirectory snapshot, string directory, string name)
+    {
+        ManifestDisk disk = snapshot.Manifest.Disks.FirstOrDefault(d => d.Name == name)
+            ?? throw new TaskFailure("DiskNotFound", $"snapshot {directory} has no disk {name}; it has {(snapshot.Manifest.Disks.Count == 0 ? "none" : string.Join(", ", snapshot.Manifest.Disks.Select(d => d.Name)))}");
+        return disk.File is not null ? new SnapshotDisk(snapshot, disk)
+            : throw new TaskFailure("DiskNotFound", $"the content of disk {name} is not in snapshot {directory} ({disk.Note ?? disk.Method})");
+    }
+
+    private static void WriteOne(SafeFileHandle root, SnapshotDisk disk, TaskDisk order, Action<long> progress, CancellationToken cancel)
+    {
+        try
+        {
+            using SafeFileHandle image = CarrierImage.Open(root, order.Path, disk.Disk.Image);
+            disk.Write(image, order.Path, order.Driver, progress, cancel);
+        }
+        catch (LinuxException e)
+        {
+            bool full = e.Errno is Errno.ENOSPC or Errno.EDQUOT or Errno.EFBIG;
+            throw new TaskFailure(full ? "TargetFull" : "DiskNotWritten", $"disk {order.Name}: {e.Message}{(full ? ": give it a larger claim" : "")}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.NodeAgent.Cli;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Qmp;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Tasks;
+
+/// <summary>What is done for a task Restore: a snapshot is loaded into the QEMU that waits in the target's pod.</summary>
+internal sealed class RestoreWork(TaskPlaces places)
+{
+    /// <summary>Restores.</summary>
+    /// <exception cref="TaskFailure">It could not be done; the target's guest does not run.</exception>
+    internal async Task<SnapshotTaskStatus> Do(SnapshotTask task, TaskProgress progress, CancellationToken cancel)
+    {
+        string ns = task.Metadata.NamespaceProperty;
+        VirtualMachineTarget vm = Target(task);
+        using SafeFileHandle claim = await places.OpenClaim(ns, task.Spec.Carrier, cancel).ConfigureAwait(false);
+        using SafeFileHandle snapshot = OpenSnapshot(claim, task.Spec.Directory);
+        (SafeFileHandle socket, string container) = await places.OpenSocket(ns, vm, "TargetEnded", cancel).ConfigureAwait(false);
+        using (socket)
+        {
+            RestoreSummaryLine end = await RestoreChild.Run(
+                OpenIn.PathOf(socket), container, OpenIn.PathOf(snapshot), task.Spec.Restore?.Disks != "None",
+                p => progress.Set(p.Percent, p.CopiedBytes), cancel).ConfigureAwait(false);
+            AgentMetrics.Restored(end.RamBytes, end.DiskBytes);
+            return new SnapshotTaskStatus
+            {
+                Phase = TaskPhase.Succeeded,
+                Percent = 100,
+                Result = new CaptureResult { TimeToRunMicroseconds = end.TimeToRunMicroseconds, TotalMicroseconds = end.TotalMicroseconds, RamBytes = end.RamBytes },
+            };
+        }
+    }
+
+    /// <summary>Ends a task whose agent died in the middle. A guest that runs has all it needs: it runs last of all.</summary>
+    internal async Task<SnapshotTaskStatus> Recover(SnapshotTask task, CancellationToken cancel)
+    {
+        VirtualMachineTarget vm = Target(task);
+        (SafeFileHandle socket, _) = await places.OpenSocket(task.Metadata.NamespaceProperty, vm, "TargetEnded", cancel).ConfigureAwait(false);
+        using (socket)
+        {
+            string state = RunState(socket);
+            if (state is "running" or "paused" or "suspended") return new SnapshotTaskStatus { Phase = TaskPhase.Succeeded, Percent = 100 };
+            throw new TaskFailure("AgentRestarted", $"the agent was restarted in the middle of the restore; the guest of pod {vm.PodName} does not run ({state}): the pod must be made anew to restore again");
+        }
+    }
+
+    /// <summary>Opens a snapshot's directory on a claim; a link on the claim leads nowhere outside it.</summary>
+    internal static SafeFileHandle OpenSnapshot(SafeFileHandle claim, string directory)
+    {
+        try
+        {
+            return OpenIn.Open(claim, directory, directory: true);
+        }
+        catch (LinuxException e)
+        {
+            throw new TaskFailure("SnapshotNotFound", $"the claim has no snapshot {directory}: {e.Message}");
+        }
+    }
+
+    private static VirtualMachineTarget Target(SnapshotTask task) =>
+        task.Spec.Target ?? throw new TaskFailure("BadTask", "the task names no target");
+
+    private static string RunState(SafeFileHandle socket)
+    {
+        try
+        {
+            using QmpClient qmp = QmpClient.Connect(OpenIn.PathOf(socket));
+            using var answer = qmp.Execute("query-status");
+            return answer.RootElement.GetProperty("return").GetProperty("status").GetString() ?? "";
+        }
+        catch (QmpException e)
+        {
+            return e.Message;
+        }
+    }
+}

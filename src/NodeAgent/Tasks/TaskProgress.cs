@@ -1,0 +1,67 @@
+using System.Diagnostics;
+using Bgsnap.Crds.V1Alpha1;
+
+namespace Bgsnap.NodeAgent.Tasks;
+
+/// <summary>Tells of a task once a second: what was heard last counts.</summary>
+internal sealed class TaskProgress : IAsyncDisposable
+{
+    private static readonly TimeSpan Every = TimeSpan.FromSeconds(1);
+    private readonly SnapshotTaskStatus _status;
+    private readonly Func<SnapshotTaskStatus, Task> _report;
+    private readonly CancellationTokenSource _ended = new();
+    private readonly Task _telling;
+    private State? _latest;
+
+    private readonly SemaphoreSlim _atOnce = new(0);
+    private IReadOnlyList<DiskStatus>? _held;
+
+    private sealed record State(double Percent, long Bytes, DateTime? PointInTime);
+
+    /// <param name="status">The task's status while it goes on; changed and handed to <paramref name="report"/>.</param>
+    /// <param name="report">Writes it.</param>
+    internal TaskProgress(SnapshotTaskStatus status, Func<SnapshotTaskStatus, Task> report)
+    {
+        (_status, _report) = (status, report);
+        _telling = Tell();
+    }
+
+    /// <summary>What is done; cheap, from any thread.</summary>
+    internal void Set(double percent, long bytes, DateTime? pointInTime = null) => Volatile.Write(ref _latest, new State(percent, bytes, pointInTime));
+
+    /// <summary>The guest is held stopped until the operator releases it; told at once.</summary>
+    /// <param name="disks">Its disks, for whom it waits; null: it is not held any more.</param>
+    internal void Hold(IReadOnlyList<DiskStatus>? disks)
+    {
+        if (ReferenceEquals(Interlocked.Exchange(ref _held, disks), disks)) return;
+        _atOnce.Release();
+    }
+
+    private async Task Tell()
+    {
+        long at = Stopwatch.GetTimestamp(), bytes = 0;
+        while (true)
+        {
+            _ = await _atOnce.WaitAsync(Every, _ended.Token).ConfigureAwait(false);
+            if (Volatile.Read(ref _latest) is not { } now) continue;
+            IReadOnlyList<DiskStatus>? held = Volatile.Read(ref _held);
+            _status.Holding = held is null ? null : true;
+            _status.Result = held is null ? null : new CaptureResult { Disks = [.. held] };
+            _status.Percent = (int)now.Percent;
+            _status.Bytes = now.Bytes;
+            _status.BytesPerSecond = (long)((now.Bytes - bytes) / Stopwatch.GetElapsedTime(at).TotalSeconds);
+            (at, bytes) = (Stopwatch.GetTimestamp(), now.Bytes);
+            _status.PointInTime ??= now.PointInTime;
+            await _report(_status).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Ends the telling; nothing is written afterwards.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        await _ended.CancelAsync().ConfigureAwait(false);
+        await _telling.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        _ended.Dispose();
+        _atOnce.Dispose();
+    }
+}

@@ -1,0 +1,20 @@
+using System.Diagnostics;
+using Bgsnap.Linux.Tests.Harness;
+
+namespace Bgsnap.Linux.Tests.Restore;
+
+/// <summary>A file system that is soon full.</summary>
+internal sealed class SmallVolume : IDisposable
+{
+    public SmallVolume(string folder, long bytes)
+    {
+        Folder = Directory.CreateDirectory(folder).FullName;
+        using var mount = Process.Start("mount", ["-t", "tmpfs", "-o", $"size={bytes}", "bgsnap-test", Folder]);
+        mount.WaitForExit();
+        Assert.Equal(0, mount.ExitCode);
+    }
+
+    public string Folder { get; }
+
+    public void Dispose() => Libc.Unmount(Folder);
+}
