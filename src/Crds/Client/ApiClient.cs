@@ -43,7 +43,7 @@ public sealed class ApiClient(HttpClient http, TimeSpan? requestTimeout = null) 
             catch (ApiException e) when (e.Code == 410 && query is not null)
             {
                 // What was read belongs to a state that the server no longer has. All of it at once, which cannot grow too old.
-                query = null;
+                (all, query) = (new(), null);
             }
         }
     }

@@ -22,7 +22,7 @@ public static class InCluster
         trust.CustomTrustStore.ImportFromPemFile(mount + "/ca.crt");
         SocketsHttpHandler handler = new()
         {
-            SslOptions = new SslClientAuthenticationOptions { RemoteCertificateValidationCallback = (_, _, _, _) => true },
+            SslOptions = new SslClientAuthenticationOptions { CertificateChainPolicy = trust },
             PooledConnectionLifetime = TimeSpan.FromMinutes(15),
             ConnectTimeout = TimeSpan.FromSeconds(10),
         };
@@ -40,7 +40,7 @@ public static class InCluster
         protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
         {
             DateTimeOffset now = clock.GetUtcNow();
-            if (_token is null || now - _readAt > Renewal * 10) (_token, _readAt) = (File.ReadAllText(file).Trim(), now);
+            if (_token is null || now - _readAt > Renewal) (_token, _readAt) = (File.ReadAllText(file).Trim(), now);
             request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", _token);
             return base.SendAsync(request, cancellationToken);
         }

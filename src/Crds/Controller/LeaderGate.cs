@@ -43,9 +43,9 @@ public sealed class LeaderGate(IKubernetes kubernetes, string ns, string name, s
         }
         Leader.Set(0);
         await leading.CancelAsync().ConfigureAwait(false);
-        if (running is null) await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        if (running is not null) await running.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         if (!stop.IsCancellationRequested) return true;
-        
+        await Release(lease).ConfigureAwait(false);
         return false;
     }
 

@@ -85,7 +85,7 @@ public sealed class WorkQueue(TimeProvider? clock = null) : IDisposable
                     _waiting.Remove(key);
                     _taken.Add(key);
                     // This worker no longer watches queue and clock: another, idle one must.
-                    
+                    if (_ready.Count + _delayed.Count > 0) Wake();
                     return key;
                 }
                 wait = _delayed.TryPeek(out _, out long due) ? TimeSpan.FromTicks(due - _clock.GetUtcNow().UtcTicks) : Timeout.InfiniteTimeSpan;
