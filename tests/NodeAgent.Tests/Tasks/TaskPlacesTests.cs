@@ -70,7 +70,7 @@ public sealed class TaskPlacesTests : IDisposable
         File.CreateSymbolicLink(Path.Join(_node.VmRoot, "run", "up"), "../../../../../elsewhere/real");
         foreach (string socket in new[] { "/run/qmp.sock", "/run/absolute", "/run/up" })
         {
-            (SafeFileHandle opened, string id) = await _node.Places.OpenSocket("ns", FakeNode.VmTarget(socket), default);
+            (SafeFileHandle opened, string id) = await _node.Places.OpenSocket("ns", FakeNode.VmTarget(socket), "SourceEnded", default);
             using (opened)
                 Assert.StartsWith(_node.VmRoot, new FileInfo(OpenIn.PathOf(opened)).LinkTarget, StringComparison.Ordinal);
             Assert.Equal(FakeNode.IdOf(FakeNode.Vm), id);
@@ -80,7 +80,7 @@ public sealed class TaskPlacesTests : IDisposable
     [Fact]
     public async Task A_missing_socket_is_said_with_the_remedy()
     {
-        TaskFailure e = await Assert.ThrowsAsync<TaskFailure>(() => _node.Places.OpenSocket("ns", FakeNode.VmTarget("/run/none.sock"), default));
+        TaskFailure e = await Assert.ThrowsAsync<TaskFailure>(() => _node.Places.OpenSocket("ns", FakeNode.VmTarget("/run/none.sock"), "SourceEnded", default));
         Assert.Equal("SocketNotFound", e.Reason);
         Assert.Contains("pod vm has no socket /run/none.sock in container qemu", e.Message, StringComparison.Ordinal);
         Assert.Contains(Names.QmpSocketAnnotation, e.Message, StringComparison.Ordinal);
@@ -94,7 +94,7 @@ public sealed class TaskPlacesTests : IDisposable
         TaskFailure e = await Assert.ThrowsAsync<TaskFailure>(() => _node.Places.OpenClaim("ns", FakeNode.Target(FakeNode.Carrier, Names.CarrierContainer), default));
         Assert.Equal("CarrierLost", e.Reason);
         _node.Api.Pods.Remove(FakeNode.Vm);
-        e = await Assert.ThrowsAsync<TaskFailure>(() => _node.Places.OpenSocket("ns", FakeNode.VmTarget(), default));
+        e = await Assert.ThrowsAsync<TaskFailure>(() => _node.Places.OpenSocket("ns", FakeNode.VmTarget(), "SourceEnded", default));
         Assert.Equal(("SourceEnded", "pod vm is gone"), (e.Reason, e.Message));
     }
 }
