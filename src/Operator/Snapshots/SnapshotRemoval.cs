@@ -28,7 +28,7 @@ internal sealed class SnapshotRemoval(SnapshotStore store, NodeQueue queue, Even
         if (await store.FindRestoreOf(snapshot, stop).ConfigureAwait(false) is { } restore)
         {
             await Say(
-                snapshot, "InUseByRestore", $"VMBackgroundRestore {restore.Metadata.Name} reads it: the snapshot goes when that has ended, or when you delete that", stop).ConfigureAwait(false);
+                snapshot, InUse, $"VMBackgroundRestore {restore.Metadata.Name} reads it: the snapshot goes when that has ended, or when you delete that", stop).ConfigureAwait(false);
             return Soon;
         }
 
@@ -79,6 +79,8 @@ internal sealed class SnapshotRemoval(SnapshotStore store, NodeQueue queue, Even
         return null;
     }
 
+    private const string InUse = "InUseByRestore";
+
     private static bool IsAbandoned(VMBackgroundSnapshot snapshot) =>
         snapshot.Metadata.Annotations?.TryGetValue(Names.AbandonFilesAnnotation, out string? value) == true && value == "true";
 
@@ -128,12 +130,12 @@ internal sealed class SnapshotRemoval(SnapshotStore store, NodeQueue queue, Even
     private async Task Say(VMBackgroundSnapshot snapshot, string reason, string message, CancellationToken stop)
     {
         SnapshotStatus status = StatusPatch.Copy(snapshot.Status);
-        if (reason != CarrierState.Starting)
+        if (reason is not (CarrierState.Starting or InUse))
             message += $" (should that be lost for good: kubectl -n {snapshot.Metadata.NamespaceProperty} annotate vmbgs {snapshot.Metadata.Name} {Names.AbandonFilesAnnotation}=true leaves the files behind)";
         SnapshotState.Going(snapshot, status, SnapshotPhase.Deleting, reason, message, clock.GetUtcNow());
         if (StatusPatch.Between(snapshot.Status, status) is not { } patch) return;
         await store.PatchStatus(snapshot, patch, stop).ConfigureAwait(false);
-        if (reason != CarrierState.Starting) await events.Warning(snapshot, reason, message, stop).ConfigureAwait(false);
+        if (reason is not (CarrierState.Starting or InUse)) await events.Warning(snapshot, reason, message, stop).ConfigureAwait(false);
     }
 
     // A capture that its agent gave up in good order left nothing.
