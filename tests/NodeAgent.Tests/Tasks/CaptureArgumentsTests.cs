@@ -15,7 +15,7 @@ public sealed class CaptureArgumentsTests
     }
 
     [Theory]
-    [InlineData("None", null, "--disks=none")]
+    [InlineData("All", null, "--disks=all")]
     [InlineData("Named", "vda", "--disks=vda")]
     [InlineData("Named", "vda,scsi0-0.1", "--disks=vda,scsi0-0.1")]
     public void Disks(string select, string? names, string expected) =>
