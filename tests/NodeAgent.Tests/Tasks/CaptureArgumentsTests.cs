@@ -9,7 +9,7 @@ public sealed class CaptureArgumentsTests
     [Fact]
     public void Defaults_are_left_to_the_command()
     {
-        CaptureSpec defaults = new() { Engine = "Auto", Compression = "None", DiskMethod = "Auto", Quiesce = "IfAvailable", QuiesceTimeout = "10s", After = "Continue", Disks = new DiskSelection { Select = "All" } };
+        CaptureSpec defaults = new() { Engine = "Auto", Compression = "None", DiskMethod = "Auto", Quiesce = "IfAvailable", QuiesceTimeout = "10s", After = "Continue", Disks = new DiskSelection { Select = "None" } };
         Assert.Equal("capture --json --qmp=/q --container=c --output=/o --engine=auto --compression=none --max-downtime=1s", Of(defaults));
         Assert.Equal(Of(defaults), Of(null));
     }
