@@ -135,7 +135,7 @@ internal sealed class SnapshotRemoval(SnapshotStore store, NodeQueue queue, Even
         SnapshotState.Going(snapshot, status, SnapshotPhase.Deleting, reason, message, clock.GetUtcNow());
         if (StatusPatch.Between(snapshot.Status, status) is not { } patch) return;
         await store.PatchStatus(snapshot, patch, stop).ConfigureAwait(false);
-        if (reason is not (CarrierState.Starting or InUse)) await events.Warning(snapshot, reason, message, stop).ConfigureAwait(false);
+        if (reason != CarrierState.Starting) await events.Warning(snapshot, reason, message, stop).ConfigureAwait(false);
     }
 
     // A capture that its agent gave up in good order left nothing.
