@@ -23,7 +23,8 @@ public sealed class HibernateTests : IDisposable
         var silent = vm.Serial.Reports.Count;
         await Task.Delay(1500);
         Assert.Equal(silent, vm.Serial.Reports.Count);
-        Assert.True((await SnapshotDisks.JudgeAsync(snapshot.Output)).Agrees);
+        var verdict = await SnapshotDisks.JudgeAsync(snapshot.Output);
+        Assert.True(verdict.Agrees, verdict.ToString());
         // The disk itself still is what was captured.
         var captured = await SnapshotDisks.ToRawAsync(snapshot.Output, SnapshotDisks.Of(snapshot.Output)[0]);
         Assert.Equal(await File.ReadAllBytesAsync(vm.ImageOf("vda")), await File.ReadAllBytesAsync(captured));
