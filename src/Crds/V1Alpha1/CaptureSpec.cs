@@ -38,7 +38,7 @@ public sealed class CaptureSpec
     public string? Deadline { get; set; }
 
     /// <summary>Which disks; null: none.</summary>
-    [Description("Which of the VM's disks are captured with its RAM; none when not set, as captured disks are not to be relied on yet. Read-only disks and media are recorded and never copied.")]
+    [Description("Which of the VM's disks are captured with its RAM; none when not set, as captured disks are not to be relied on yet; all with diskMethod VolumeSnapshot, for which the guest stands still. Read-only disks and media are recorded and never copied.")]
     [Cel("self.select != 'Named' || (has(self.names) && size(self.names) > 0)", "spec.capture.disks.names: name at least one disk, or take select All or None")]
     [Cel("self.select == 'Named' || !has(self.names)", "spec.capture.disks.names: only with select Named")]
     public DiskSelection? Disks { get; set; }

@@ -24,10 +24,14 @@ public sealed class CaptureArgumentsTests
     [Theory]
     [InlineData("CopyBeforeWrite", null, "--max-downtime=1s --disk-method=copy-before-write")]
     [InlineData("Overlay", null, "--max-downtime=1s --disk-method=overlay")]
-    [InlineData("VolumeSnapshot", null, "--max-downtime=10s --disk-method=volume-snapshot")]
-    [InlineData("VolumeSnapshot", "3s", "--max-downtime=3s --disk-method=volume-snapshot")]
+    [InlineData("VolumeSnapshot", null, "--max-downtime=10s --disks=all --disk-method=volume-snapshot")]
+    [InlineData("VolumeSnapshot", "3s", "--max-downtime=3s --disks=all --disk-method=volume-snapshot")]
     public void Methods_and_the_time_that_they_may_take(string method, string? downtime, string expected) =>
         Assert.EndsWith(" " + expected, Of(new CaptureSpec { DiskMethod = method, MaxDowntime = downtime }), StringComparison.Ordinal);
+
+    [Fact]
+    public void VolumeSnapshots_of_named_disks_alone() =>
+        Assert.EndsWith("--max-downtime=10s --disks=vda --disk-method=volume-snapshot", Of(new CaptureSpec { DiskMethod = "VolumeSnapshot", Disks = new DiskSelection { Select = "Named", Names = ["vda"] } }), StringComparison.Ordinal);
 
     [Theory]
     [InlineData("IfAvailable", "/a", "10s", "--guest-agent=/a --quiesce-timeout=10s")]
