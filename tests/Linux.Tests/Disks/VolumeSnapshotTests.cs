@@ -92,7 +92,9 @@ public class VolumeSnapshotTests
 
             Assert.NotEqual(0, code);
             Assert.Equal(reason, JsonDocument.Parse(last).RootElement.GetProperty("reason").GetString());
-            Assert.InRange(Stopwatch.GetElapsedTime(began).TotalSeconds, how == "too slow" ? 1 : 0, 5);
+            Assert.InRange(Stopwatch.GetElapsedTime(began).TotalSeconds, 0, 5);
+            // A line each tenth of a second: it was held for as long as it may be, and was not given up at once.
+            Assert.True(how != "too slow" || capture.Output.Split('\n').Count(l => l.Contains("\"Holding\"", StringComparison.Ordinal)) >= 8, capture.Output);
             await DiskMachines.WritesOnAsync(vm, how);
             Assert.False(Directory.Exists(Path.Combine(vm.Folder, "given-up")));
             await graph.AssertIsBackAsync(vm, how);
