@@ -10,7 +10,8 @@ make_bases() {
     local name names
     mapfile -t names < <(sed -n 's/^FROM \(--[^ ]* \)*\([^ ]*\).*/\2/p' "$@" | grep -vx scratch | sort -u)
     for name in "${names[@]}"; do
-        if docker image inspect "$name" >/dev/null 2>&1; then continue; fi
+        # One that an older version of this file made may lack what a Dockerfile takes from it by now.
+        if [[ $(docker image inspect --format '{{index .Config.Labels "bgsnap.stand-in"}}' "$name" 2>/dev/null) == "$(stand_in_mark)" ]]; then continue; fi
         say "making a stand-in for $name"
         case $name in
             */dotnet/sdk:*) sdk_rootfs | import_base "$name" --change "ENV PATH=$sdk_path ${sdk_environment[*]}" ;;
@@ -29,10 +30,12 @@ sdk_environment=(
 )
 sdk_path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/share/dotnet
 
+stand_in_mark() { sha256sum "$repo/hack/image/bases.sh" | cut -c 1-16; }
+
 import_base() {
     local name=$1
     shift
-    docker import "$@" - "$name" >/dev/null
+    docker import --change "LABEL bgsnap.stand-in=$(stand_in_mark)" "$@" - "$name" >/dev/null
 }
 
 # --- the SDK: Debian with what hack/deps --build-only asks for, and dotnet --------------------------------
@@ -48,7 +51,7 @@ sdk_rootfs() {
         tidy='rm -rf "$1"/var/cache/apt/*.bin "$1"/usr/share/doc'
     # The machine's own certificates: its package registry may have one that only this machine trusts.
     mmdebstrap --quiet --mode=root --variant=apt \
-        --include=ca-certificates,gcc,libc6-dev,make,zlib1g-dev,libzstd-dev,liblz4-dev,libssl3 \
+        --include=ca-certificates,gcc,libc6-dev,make,zlib1g-dev,libzstd-dev,liblz4-dev,libssl3,tzdata \
         --customize-hook="mkdir -p \"\$1$root\" \"\$1/usr/share\"" \
         --customize-hook="tar -C '$root' -c . | tar -C \"\$1$root\" -x" \
         --customize-hook="[ '$root' = /usr/share/dotnet ] || ln -s '$root' \"\$1/usr/share/dotnet\"" \

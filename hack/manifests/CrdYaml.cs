@@ -13,7 +13,7 @@ internal static class CrdYaml
     /// <summary>Name and text of every file.</summary>
     internal static IEnumerable<(string FileName, string Text)> Files()
     {
-        foreach (JsonObject definition in new[] { CrdWriter.Write(Resources.Snapshots), CrdWriter.Write(Resources.Restores), CrdWriter.Write(Resources.Tasks) })
+        foreach (JsonObject definition in new[] { CrdWriter.Write(Resources.Snapshots), CrdWriter.Write(Resources.Restores), CrdWriter.Write(Resources.Schedules), CrdWriter.Write(Resources.Tasks) })
         {
             string[] name = definition["metadata"]!["name"]!.GetValue<string>().Split('.', 2);
             yield return (

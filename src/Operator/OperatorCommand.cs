@@ -20,12 +20,14 @@ internal static class OperatorCommand
         Option<string> image = new("--agent-image") { Required = true, HelpName = "IMAGE", Description = "Image of the pods that bring a claim to a node: the agent's" };
         Option<string> pull = new("--agent-image-pull-policy") { HelpName = "POLICY", Description = "Their pull policy", DefaultValueFactory = _ => "IfNotPresent" };
         Option<int> concurrent = new("--max-concurrent-captures") { HelpName = "N", Description = "Captures at once on one node", DefaultValueFactory = _ => 1 };
-        Option<int> workers = new("--workers") { HelpName = "N", Description = "Snapshots that are looked at at once", DefaultValueFactory = _ => 8 };
+        Option<int> restores = new("--max-concurrent-restores") { HelpName = "N", Description = "Restores at once on one node", DefaultValueFactory = _ => 2 };
+        Option<int> workers = new("--workers") { HelpName = "N", Description = "Objects of a kind that are looked at at once", DefaultValueFactory = _ => 8 };
         Option<string> ns = new("--leader-election-namespace") { HelpName = "NAMESPACE", Description = "Namespace of the lease by which one of several replicas leads (default: $POD_NAMESPACE; none: no election)" };
         Option<string> kubeconfig = new("--kubeconfig") { HelpName = "FILE", Description = "How to reach the API server (default: as a pod, or $KUBECONFIG)" };
         concurrent.Validators.Add(AtLeastOne);
+        restores.Validators.Add(AtLeastOne);
         workers.Validators.Add(AtLeastOne);
-        RootCommand root = new("bgsnap-operator: reconciles VMBackgroundSnapshots.") { image, pull, concurrent, workers, ns, kubeconfig };
+        RootCommand root = new("bgsnap-operator: reconciles VMBackgroundSnapshots and VMBackgroundRestores.") { image, pull, concurrent, restores, workers, ns, kubeconfig };
         ServingOptions serving = new(root);
         root.SetAction(async (parsed, stop) =>
         {
@@ -34,6 +36,7 @@ internal static class OperatorCommand
                 AgentImage = parsed.GetValue(image)!,
                 PullPolicy = parsed.GetValue(pull)!,
                 MaxConcurrentCaptures = parsed.GetValue(concurrent),
+                MaxConcurrentRestores = parsed.GetValue(restores),
                 Workers = parsed.GetValue(workers),
                 LeaderElectionNamespace = parsed.GetValue(ns) ?? Environment.GetEnvironmentVariable("POD_NAMESPACE"),
                 Kubeconfig = parsed.GetValue(kubeconfig),
@@ -59,7 +62,7 @@ internal static class OperatorCommand
         builder.Services.AddSingleton(options);
         builder.Services.AddSingleton(TimeProvider.System);
         builder.Services.AddSingleton<IKubernetes>(kubernetes);
-        builder.Services.AddHostedService(s => new SnapshotController(
+        builder.Services.AddHostedService(s => new LeadingService(
             s.GetRequiredService<IApiClient>(), Gate(s, options), options, s.GetRequiredService<Health>(), s.GetRequiredService<TimeProvider>(),
             s.GetRequiredService<IHostApplicationLifetime>(), s.GetRequiredService<ILoggerFactory>()));
         using IHost host = builder.Build();

@@ -9,6 +9,8 @@ internal sealed record OperatorOptions
     public string PullPolicy { get; init; } = "IfNotPresent";
     /// <summary>Captures at once on one node, at least 1.</summary>
     public int MaxConcurrentCaptures { get; init; } = 1;
+    /// <summary>Restores at once on one node, at least 1.</summary>
+    public int MaxConcurrentRestores { get; init; } = 2;
     /// <summary>Reconciliations at once.</summary>
     public int Workers { get; init; } = 8;
     /// <summary>Namespace of the lease; null: no election, this is the only replica.</summary>

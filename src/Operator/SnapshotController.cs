@@ -1,66 +1,72 @@
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
-using Bgsnap.Crds.Hosting;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Events;
 using Bgsnap.Operator.Snapshots;
-using k8s;
-using k8s.Models;
-using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 
 namespace Bgsnap.Operator;
 
-/// <summary>Runs the snapshot controller while this replica leads: informers, queue, workers, the sweep of orphans.</summary>
-internal sealed class SnapshotController(
-    IApiClient api, Lazy<LeaderGate>? gate, OperatorOptions options, Health health, TimeProvider clock, IHostApplicationLifetime lifetime, ILoggerFactory logs) : BackgroundService
+/// <summary>The controller of snapshots: what leads to a look at one, and the workers that look.</summary>
+internal sealed class SnapshotController : IDisposable
 {
-    private static readonly TimeSpan SweepEvery = TimeSpan.FromMinutes(1);
-    private readonly ILogger<SnapshotController> _log = logs.CreateLogger<SnapshotController>();
+    private readonly SharedInformers _shared;
+    private readonly WorkQueue _work;
+    private readonly NodeQueue _queue;
+    private readonly ReconcileLoop _loop;
+    private readonly HashSet<string> _nodes = [];
 
-    /// <inheritdoc/>
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    /// <summary>Wires it; nothing runs yet.</summary>
+    public SnapshotController(IApiClient api, SharedInformers shared, EventRecorder events, OperatorOptions options, TimeProvider clock, ILoggerFactory logs)
     {
-        await Task.Yield();
-        // A replica that waits for the lease is ready to take over.
-        health.NotReady = null;
-        if (gate is null)
-        {
-            await Lead(stoppingToken).ConfigureAwait(false);
-            return;
-        }
-        if (await gate.Value.Run(Lead, stoppingToken).ConfigureAwait(false))
-        {
-            _log.LogError("the lease was lost: another replica leads now, this one ends");
-            Environment.ExitCode = 1;
-            lifetime.StopApplication();
-        }
+        _shared = shared;
+        _work = new WorkQueue(clock);
+        _queue = new NodeQueue(options.MaxConcurrentCaptures, _work.Add);
+        SnapshotStore store = new(api, shared.Snapshots, shared.Tasks, shared.Carriers, options);
+        SnapshotRemoval removal = new(store, _queue, events, options, clock, logs.CreateLogger<SnapshotRemoval>());
+        SnapshotReconciler reconciler = new(store, _queue, removal, events, options, clock, logs.CreateLogger<SnapshotReconciler>());
+        _loop = new ReconcileLoop("snapshot", _work, reconciler, options.Workers, logs.CreateLogger<SnapshotController>());
+        Watch(shared, _work.Add);
     }
 
-    private async Task Lead(CancellationToken stop)
+    /// <summary>Works until stopped.</summary>
+    public Task Run(CancellationToken stop)
     {
-        Informer<VMBackgroundSnapshot> snapshots = new(api, Resources.Snapshots, null, null, _log, clock);
-        Informer<SnapshotTask> tasks = new(api, Resources.Tasks, null, null, _log, clock);
-        Informer<PodSummary> carriers = new(api, Resources.Pods, null, $"{Names.ManagedByLabel}={Names.ManagedBy}", _log, clock);
-        using WorkQueue work = new(clock);
-        NodeQueue queue = new(options.MaxConcurrentCaptures, work.Add);
-        SnapshotStore store = new(api, snapshots, tasks, carriers, options);
-        EventRecorder events = new(api, clock, logs.CreateLogger<EventRecorder>());
-        SnapshotRemoval removal = new(store, queue, events, options, clock, logs.CreateLogger<SnapshotRemoval>());
-        SnapshotReconciler reconciler = new(store, queue, removal, events, options, clock, logs.CreateLogger<SnapshotReconciler>());
-        Orphans orphans = new(api, snapshots, tasks, carriers, logs.CreateLogger<Orphans>());
+        ResumeQueue(_queue, _shared.Tasks.Items, _shared.Snapshots.Items);
+        return _loop.Run(stop);
+    }
 
-        snapshots.Changed += (key, _, _) => work.Add(key);
-        tasks.Changed += (_, before, after) => Owner((after ?? before)!, work);
-        carriers.Changed += (_, before, after) => Owner((after ?? before)!, work);
-        Task watching = Task.WhenAll(snapshots.Run(stop), tasks.Run(stop), carriers.Run(stop));
-        await Task.WhenAny(Task.WhenAll(snapshots.Synced, tasks.Synced, carriers.Synced), watching).ConfigureAwait(false);
+    /// <summary>Tells Prometheus how many there are.</summary>
+    public void Measure()
+    {
+        string[] phases = [SnapshotPhase.Pending, SnapshotPhase.Queued, SnapshotPhase.Preparing, SnapshotPhase.Capturing, SnapshotPhase.Ready, SnapshotPhase.Failed, SnapshotPhase.Deleting];
+        ILookup<string, VMBackgroundSnapshot> byPhase = _shared.Snapshots.Items.ToLookup(s => s.Status?.Phase ?? SnapshotPhase.Pending);
+        foreach (string phase in phases) OperatorMetrics.Phases.WithLabels(phase).Set(byPhase[phase].Count());
+        IReadOnlyDictionary<string, int> waiting = _queue.WaitingByNode();
+        _nodes.UnionWith(waiting.Keys);
+        foreach (string node in _nodes) OperatorMetrics.Queued.WithLabels(node).Set(waiting.GetValueOrDefault(node));
+    }
 
-        ResumeQueue(queue, tasks.Items, snapshots.Items);
-        await Task.WhenAll(
-            watching,
-            new ReconcileLoop("snapshot", work, reconciler, options.Workers, _log).Run(stop),
-            Sweep(orphans, snapshots, queue, stop)).ConfigureAwait(false);
+    /// <inheritdoc/>
+    public void Dispose() => _work.Dispose();
+
+    /// <summary>What leads to a look at a snapshot.</summary>
+    internal static void Watch(SharedInformers shared, Action<ObjectKey> look)
+    {
+        shared.Snapshots.Changed += (key, _, _) => look(key);
+        shared.OnOwned(VMBackgroundSnapshot.KubeKind, look);
+        // A deleted snapshot waits for the restores that read it.
+        shared.Restores.Changed += (key, before, after) =>
+        {
+            if (after is null) look(key with { Name = before!.Spec.SnapshotName });
+            else Ended(key, after);
+        };
+        shared.Restores.Learned += Ended;
+
+        void Ended(ObjectKey key, VMBackgroundRestore restore)
+        {
+            if (RestorePhase.IsTerminal(restore.Status?.Phase)) look(key with { Name = restore.Spec.SnapshotName });
+        }
     }
 
     /// <summary>Whoever was at work when this leader began keeps its place, and whoever waited its turn, before anyone else is let in.</summary>
@@ -72,38 +78,5 @@ internal sealed class SnapshotController(
         foreach (VMBackgroundSnapshot s in snapshots.OrderBy(s => s.Metadata.CreationTimestamp).ThenBy(s => s.Metadata.Name, StringComparer.Ordinal))
             if (s.Metadata.DeletionTimestamp is null && s.Status is { Phase: SnapshotPhase.Queued or SnapshotPhase.Preparing, NodeName: { } node })
                 _ = queue.Enter(node, ObjectKey.Of(s), s.Metadata.CreationTimestamp ?? DateTime.MinValue);
-    }
-
-    private static void Owner(IKubernetesObject<V1ObjectMeta> item, WorkQueue work)
-    {
-        if (item.Metadata.OwnerReferences?.FirstOrDefault(o => o.Kind == VMBackgroundSnapshot.KubeKind) is { } owner)
-            work.Add(new ObjectKey(item.Metadata.NamespaceProperty, owner.Name));
-    }
-
-    private async Task Sweep(Orphans orphans, Informer<VMBackgroundSnapshot> snapshots, NodeQueue queue, CancellationToken stop)
-    {
-        HashSet<string> nodes = [];
-        while (!stop.IsCancellationRequested)
-        {
-            try
-            {
-                await orphans.Sweep(stop).ConfigureAwait(false);
-            }
-            catch (Exception e) when (e is ApiException or HttpRequestException)
-            {
-                _log.LogInformation("the sweep of orphans was cut short: {Why}", e.Message);
-            }
-            catch (OperationCanceledException)
-            {
-                return;
-            }
-            string[] phases = [SnapshotPhase.Pending, SnapshotPhase.Queued, SnapshotPhase.Preparing, SnapshotPhase.Capturing, SnapshotPhase.Ready, SnapshotPhase.Failed, SnapshotPhase.Deleting];
-            ILookup<string, VMBackgroundSnapshot> byPhase = snapshots.Items.ToLookup(s => s.Status?.Phase ?? SnapshotPhase.Pending);
-            foreach (string phase in phases) OperatorMetrics.Phases.WithLabels(phase).Set(byPhase[phase].Count());
-            IReadOnlyDictionary<string, int> waiting = queue.WaitingByNode();
-            nodes.UnionWith(waiting.Keys);
-            foreach (string node in nodes) OperatorMetrics.Queued.WithLabels(node).Set(waiting.GetValueOrDefault(node));
-            await Task.Delay(SweepEvery, clock, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        }
     }
 }

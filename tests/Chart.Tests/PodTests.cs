@@ -28,9 +28,10 @@ public sealed class PodTests
     {
         Assert.True((bool)Agent["hostPID"]!);
         AssertJson("""{ "privileged": true, "runAsUser": 0, "runAsGroup": 0, "readOnlyRootFilesystem": true }""", Agent["containers"]![0]!["securityContext"]);
-        foreach (string key in (string[])["hostIPC", "hostNetwork", "volumes", "initContainers"])
+        foreach (string key in (string[])["hostIPC", "hostNetwork", "initContainers"])
             Assert.Null(Agent[key]);
         Assert.Single(Agent["containers"]!.AsArray());
+        Assert.All(Agent["volumes"]!.AsArray(), v => Assert.Equal(["name", "emptyDir"], v!.AsObject().Select(p => p.Key)));
     }
 
     [Fact]
@@ -54,11 +55,11 @@ public sealed class PodTests
     public void The_command_lines_are_those_the_programs_take()
     {
         Assert.Equal(
-            ["--agent-image=bgsnap/agent:0.1.0", "--agent-image-pull-policy=IfNotPresent", "--max-concurrent-captures=1", "--health-address=0.0.0.0:8081", "--metrics-address=127.0.0.1:8080", "--metrics-auth=none",
+            ["--agent-image=bgsnap/agent:0.1.0", "--agent-image-pull-policy=IfNotPresent", "--max-concurrent-captures=1", "--max-concurrent-restores=2", "--health-address=0.0.0.0:8081", "--metrics-address=127.0.0.1:8080", "--metrics-auth=none",
              "--leader-election-namespace=$(POD_NAMESPACE)", "--log-level=Information", "--log-format=json"],
             Arguments(Operator));
         Assert.Equal(
-            ["node", "--node-name=$(NODE_NAME)", "--health-address=0.0.0.0:8081", "--metrics-address=127.0.0.1:8080", "--metrics-auth=none", "--log-level=Information"],
+            ["node", "--node-name=$(NODE_NAME)", "--health-address=0.0.0.0:8081", "--metrics-address=127.0.0.1:8080", "--metrics-auth=none", "--scratch=/scratch", "--scratch-limit=10Gi", "--max-concurrent-captures=1", "--log-level=Information"],
             Arguments(Agent));
     }
 
@@ -67,10 +68,10 @@ public sealed class PodTests
     [InlineData("DaemonSet/bgsnap-agent", "src/NodeAgent/Cli/NodeCommand.cs")]
     public void The_options_are_in_the_programs_source(string workload, string source)
     {
-        string code = Repository.Read(source);
+        string code = Repository.Read(source) + Repository.Read("src/Crds/Hosting/ServingOptions.cs");
         string[] options = [.. Arguments(Default.Value[workload].PodSpec!).Where(a => a.StartsWith("--", StringComparison.Ordinal)).Select(a => a.Split('=')[0])];
         Assert.NotEmpty(options);
-        Assert.All(options, option => Assert.Contains($"new(\"{option}\")", code, StringComparison.Ordinal));
+        Assert.All(options, option => Assert.Contains($"(\"{option}\"", code, StringComparison.Ordinal));
     }
 
     [Fact]

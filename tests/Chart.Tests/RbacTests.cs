@@ -20,11 +20,19 @@ public sealed class RbacTests
     [Fact]
     public void The_operator_may_do_what_its_steps_need() => AssertRules("ClusterRole/bgsnap-operator",
         "bgsnap.io/vmbackgroundsnapshots: get list patch update watch",
+        "bgsnap.io/vmbackgroundsnapshots: create delete",
+        "bgsnap.io/vmbackgroundsnapshotschedules: get list watch",
+        "bgsnap.io/vmbackgroundsnapshotschedules/status: patch update",
+        "snapshot.storage.k8s.io/volumesnapshots: create delete get list",
+        "snapshot.storage.k8s.io/volumesnapshotclasses: get list",
         "bgsnap.io/vmbackgroundsnapshots/status: patch update",
+        "bgsnap.io/vmbackgroundrestores: get list patch update watch",
+        "bgsnap.io/vmbackgroundrestores/status: patch update",
+        "bgsnap.io/vmbackgroundrestores/finalizers: update",
         "bgsnap.io/vmbackgroundsnapshots/finalizers: update",
         "bgsnap.io/snapshottasks: create delete get list patch update watch",
         "/pods: create delete get list watch",
-        "/persistentvolumeclaims: create get list watch",
+        "/persistentvolumeclaims: create delete get list watch",
         "/events: create patch");
 
     [Fact]
@@ -43,9 +51,9 @@ public sealed class RbacTests
     public void Readers_of_metrics_may_read_metrics() => AssertRules("ClusterRole/bgsnap-metrics-reader", "/metrics: get");
 
     [Theory]
-    [InlineData("view", "bgsnap.io/vmbackgroundsnapshots: get list watch", "bgsnap.io/vmbackgroundsnapshots/status: get list watch")]
-    [InlineData("edit", "bgsnap.io/vmbackgroundsnapshots: create delete patch update")]
-    [InlineData("admin", "bgsnap.io/vmbackgroundsnapshots: deletecollection")]
+    [InlineData("view", "bgsnap.io/vmbackgroundsnapshots: get list watch", "bgsnap.io/vmbackgroundsnapshots/status: get list watch", "bgsnap.io/vmbackgroundrestores: get list watch", "bgsnap.io/vmbackgroundrestores/status: get list watch", "bgsnap.io/vmbackgroundsnapshotschedules: get list watch", "bgsnap.io/vmbackgroundsnapshotschedules/status: get list watch")]
+    [InlineData("edit", "bgsnap.io/vmbackgroundsnapshots: create delete patch update", "bgsnap.io/vmbackgroundrestores: create delete patch update", "bgsnap.io/vmbackgroundsnapshotschedules: create delete patch update")]
+    [InlineData("admin", "bgsnap.io/vmbackgroundsnapshots: deletecollection", "bgsnap.io/vmbackgroundrestores: deletecollection", "bgsnap.io/vmbackgroundsnapshotschedules: deletecollection")]
     public void The_roles_of_users_are_aggregated_into_the_clusters_own(string role, params string[] rules)
     {
         AssertRules($"ClusterRole/bgsnap-{role}", rules);

@@ -30,6 +30,9 @@ public sealed class Informer<T>(IApiClient api, ResourceType<T> type, string? ns
         remove => _changed -= value;
     }
 
+    /// <summary>Called with what a write of our own answered, of which <see cref="Changed"/> does not tell: whoever wrote it knows. Must not block.</summary>
+    public event Action<ObjectKey, T>? Learned;
+
     /// <summary>Ends when the first list is in.</summary>
     public Task Synced => _synced.Task;
 
@@ -87,7 +90,9 @@ public sealed class Informer<T>(IApiClient api, ResourceType<T> type, string? ns
         if (item.Metadata is { DeletionTimestamp: not null, Finalizers: null or { Count: 0 } }) return;
         ObjectKey key = ObjectKey.Of(item);
         T? before = Find(key);
-        if (before is null || IsNewer(item, before)) _items[key] = item;
+        if (before is not null && !IsNewer(item, before)) return;
+        _items[key] = item;
+        Learned?.Invoke(key, item);
     }
 
     internal static bool IsConnectionTrouble(Exception e) =>

@@ -9,6 +9,8 @@ namespace Bgsnap.Crds.Client;
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
 [JsonSerializable(typeof(VMBackgroundSnapshot))]
 [JsonSerializable(typeof(ResourceList<VMBackgroundSnapshot>))]
+[JsonSerializable(typeof(VMBackgroundSnapshotSchedule))]
+[JsonSerializable(typeof(ResourceList<VMBackgroundSnapshotSchedule>))]
 [JsonSerializable(typeof(VMBackgroundRestore))]
 [JsonSerializable(typeof(ResourceList<VMBackgroundRestore>))]
 [JsonSerializable(typeof(SnapshotTask))]
@@ -25,6 +27,10 @@ public static class Resources
     /// <summary>Snapshots.</summary>
     public static ResourceType<VMBackgroundSnapshot> Snapshots { get; } = new(
         Names.Group, Names.Version, "vmbackgroundsnapshots", BgsnapJson.Default.VMBackgroundSnapshot, BgsnapJson.Default.ResourceListVMBackgroundSnapshot);
+
+    /// <summary>Schedules.</summary>
+    public static ResourceType<VMBackgroundSnapshotSchedule> Schedules { get; } = new(
+        Names.Group, Names.Version, "vmbackgroundsnapshotschedules", BgsnapJson.Default.VMBackgroundSnapshotSchedule, BgsnapJson.Default.ResourceListVMBackgroundSnapshotSchedule);
 
     /// <summary>Restores.</summary>
     public static ResourceType<VMBackgroundRestore> Restores { get; } = new(

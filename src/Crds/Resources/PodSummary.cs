@@ -43,8 +43,30 @@ public sealed class ContainerSummary
 {
     /// <summary>Its name.</summary>
     public string Name { get; set; } = "";
+    /// <summary>Where its volumes are.</summary>
+    public List<VolumeMountSummary>? VolumeMounts { get; set; }
+    /// <summary>Where its block devices are.</summary>
+    public List<VolumeDeviceSummary>? VolumeDevices { get; set; }
     /// <summary>What it may use.</summary>
     public ContainerResources? Resources { get; set; }
+}
+
+/// <summary>A volume in a container.</summary>
+public sealed class VolumeMountSummary
+{
+    /// <summary>Name of the volume.</summary>
+    public string Name { get; set; } = "";
+    /// <summary>Where it is.</summary>
+    public string MountPath { get; set; } = "";
+}
+
+/// <summary>A block device in a container.</summary>
+public sealed class VolumeDeviceSummary
+{
+    /// <summary>Name of the volume.</summary>
+    public string Name { get; set; } = "";
+    /// <summary>Where it is.</summary>
+    public string DevicePath { get; set; } = "";
 }
 
 /// <summary>What a container may use.</summary>
@@ -59,6 +81,8 @@ public sealed class ContainerResources
 /// <summary>Part of a volume.</summary>
 public sealed class VolumeSummary
 {
+    /// <summary>Its name in the pod.</summary>
+    public string? Name { get; set; }
     /// <summary>The claim, if it is one.</summary>
     public ClaimVolume? PersistentVolumeClaim { get; set; }
 }

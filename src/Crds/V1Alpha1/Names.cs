@@ -26,6 +26,10 @@ public static class Names
     public const string RestoreFinalizer = "bgsnap.io/restore";
     /// <summary>Label of everything made for a restore, the VM's pod and claims included: the restore's uid.</summary>
     public const string RestoreLabel = "bgsnap.io/restore-uid";
+    /// <summary>Label of a snapshot that a schedule made: the schedule's name.</summary>
+    public const string ScheduleLabel = "bgsnap.io/schedule";
+    /// <summary>Annotation of a snapshot that a schedule made: the time for which it was made.</summary>
+    public const string ScheduledAtAnnotation = "bgsnap.io/scheduled-at";
     /// <summary>Label of everything made by the operator.</summary>
     public const string ManagedByLabel = "app.kubernetes.io/managed-by";
     /// <summary>Value of <see cref="ManagedByLabel"/>.</summary>

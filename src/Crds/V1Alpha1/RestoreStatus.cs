@@ -6,7 +6,7 @@ using k8s.Models;
 namespace Bgsnap.Crds.V1Alpha1;
 
 /// <summary>What has become of a restore.</summary>
-public sealed class RestoreStatus
+public sealed class RestoreStatus : IConditionedStatus
 {
     /// <summary>Generation that this status is about.</summary>
     [Description("Generation of the object that this status is about.")]

@@ -23,6 +23,8 @@ public sealed class SnapshotSpec
     [Description("How to capture. The defaults fit most machines.")]
     [Cel("!has(self.volumeSnapshotClassName) || self.diskMethod == 'VolumeSnapshot'", "spec.capture.volumeSnapshotClassName: only with diskMethod VolumeSnapshot, which is the one that makes VolumeSnapshots")]
     [Cel("self.diskMethod != 'VolumeSnapshot' || !has(self.disks) || self.disks.select != 'None'", "spec.capture.diskMethod: VolumeSnapshot needs disks; disks.select None has none, so leave diskMethod out")]
+    [Cel("self.after != 'Stop' || self.quiesce != 'Required'", "spec.capture.quiesce: Required cannot go with after Stop, since a guest that stays stopped cannot be thawed; take IfAvailable or Never")]
+    [Cel("self.engine != 'Qemu' || (self.after != 'Stop' && self.diskMethod != 'VolumeSnapshot')", "spec.capture.engine: Qemu lets the guest run on by itself, so that neither after Stop nor diskMethod VolumeSnapshot can go with it; take Auto or Agent")]
     public CaptureSpec? Capture { get; set; }
 
     /// <summary>Delete or Retain.</summary>

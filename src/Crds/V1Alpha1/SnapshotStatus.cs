@@ -6,7 +6,7 @@ using k8s.Models;
 namespace Bgsnap.Crds.V1Alpha1;
 
 /// <summary>What has become of a snapshot.</summary>
-public sealed class SnapshotStatus
+public sealed class SnapshotStatus : IConditionedStatus
 {
     /// <summary>Generation that this status is about.</summary>
     [Description("Generation of the object that this status is about.")]
@@ -118,8 +118,8 @@ public sealed class CaptureProgressStatus
     [Description("The same for people, such as 42%.")]
     public string? Text { get; set; }
 
-    /// <summary>Bytes of RAM done.</summary>
-    [Description("Bytes of guest RAM that are done.")]
+    /// <summary>Bytes of RAM and disks done.</summary>
+    [Description("Bytes of guest RAM and disks that are done.")]
     public long? Bytes { get; set; }
 
     /// <summary>Bytes per second.</summary>

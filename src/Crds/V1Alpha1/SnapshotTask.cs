@@ -195,7 +195,7 @@ public sealed class SnapshotTaskStatus
     public int? Percent { get; set; }
 
     /// <summary>Bytes of RAM done.</summary>
-    [Description("Bytes of guest RAM that are done.")]
+    [Description("Bytes of guest RAM and disks that are done.")]
     public long? Bytes { get; set; }
 
     /// <summary>Bytes per second.</summary>

@@ -17,7 +17,7 @@ internal static class DescriptorSweep
     /// <returns>How many leftovers were removed.</returns>
     internal static int Run(QmpClient qmp, int pid)
     {
-        int removed = Remove(qmp, keepScratch: false);
+        int removed = RemoveSets(qmp);
         List<int> orphans = FreshUserfaultfds(pid);
         if (orphans.Count == 0)
             return removed;
@@ -31,16 +31,14 @@ internal static class DescriptorSweep
     }
 
     /// <summary>Removes the descriptor sets with our mark.</summary>
-    /// <param name="qmp">The monitor.</param>
-    /// <param name="keepScratch">Not those of scratches: block nodes may still use them, and their notes are still needed.</param>
-    internal static int Remove(QmpClient qmp, bool keepScratch)
+    private static int RemoveSets(QmpClient qmp)
     {
         int removed = 0;
         using JsonDocument sets = qmp.Execute("query-fdsets");
         foreach (JsonElement set in sets.RootElement.GetProperty("return").EnumerateArray())
         {
             bool ours = set.GetProperty("fds").EnumerateArray().Any(f => f.TryGetProperty("opaque", out JsonElement o)
-                && (o.GetString() == UserfaultfdSource.Opaque || !keepScratch && ScratchNote.Is(o.GetString())));
+                && (o.GetString() == UserfaultfdSource.Opaque || ScratchNote.Is(o.GetString())));
             if (!ours)
                 continue;
             qmp.Execute("remove-fd", QmpJson.Object(("fdset-id", set.GetProperty("fdset-id").GetInt32()))).Dispose();

@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Bgsnap.NodeAgent.Disks.Graph;
 using Bgsnap.NodeAgent.Qmp;
 
@@ -12,8 +11,7 @@ internal static class Leftovers
     /// <exception cref="CaptureFailedException">Something could not be removed.</exception>
     internal static int Sweep(QmpClient qmp, int pid)
     {
-        using (JsonDocument sets = qmp.Execute("query-fdsets"))
-            StoppedGuestMark.Sweep(qmp, sets.RootElement.GetProperty("return"));
+        StoppedGuestMark.Sweep(qmp);
         return BlockLeftovers.Sweep(qmp) + DescriptorSweep.Run(qmp, pid);
     }
 }

@@ -1,29 +1,25 @@
 using System.Text.Json;
-using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
-using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// A note that lies in QEMU itself, as a descriptor set with a name: this guest was stopped by us and is to run again unless its snapshot gets
-/// complete. Whoever looks after a dead agent finds it there and resumes the guest.
+/// A note that lies in QEMU itself: this guest was stopped by us and is to run again unless its snapshot gets complete. Whoever looks after a dead agent
+/// finds it there and resumes the guest.
 /// </summary>
 internal sealed class StoppedGuestMark
 {
-    private const string Opaque = "agent-bgsnap-stopped-guest";
+    private const string Name = "agent-bgsnap-stopped-guest";
     private readonly QmpClient _qmp;
-    private readonly int _fdset;
     private bool _gone;
 
-    private StoppedGuestMark(QmpClient qmp, int fdset) => (_qmp, _fdset) = (qmp, fdset);
+    private StoppedGuestMark(QmpClient qmp) => _qmp = qmp;
 
     /// <summary>Leaves the note; the guest still runs.</summary>
     internal static StoppedGuestMark Set(QmpClient qmp)
     {
-        using SafeFileHandle nothing = FileSyscalls.OpenAt(null, "/dev/null", FileSyscalls.O_RDONLY);
-        using JsonDocument added = qmp.Execute("add-fd", QmpJson.Object(("opaque", Opaque)), (int)nothing.DangerousGetHandle());
-        return new StoppedGuestMark(qmp, added.RootElement.GetProperty("return").GetProperty("fdset-id").GetInt32());
+        QemuMark.Put(qmp, Name);
+        return new StoppedGuestMark(qmp);
     }
 
     /// <summary>Takes the note away: the guest's state is as it should be.</summary>
@@ -32,7 +28,7 @@ internal sealed class StoppedGuestMark
         if (_gone)
             return;
         _gone = true;
-        _qmp.Execute("remove-fd", QmpJson.Object(("fdset-id", _fdset))).Dispose();
+        _ = QemuMark.Take(_qmp, Name);
     }
 
     /// <summary>Lets the guest run, unless the note is gone; never throws, since it is called when something else has failed.</summary>
@@ -52,16 +48,12 @@ internal sealed class StoppedGuestMark
     }
 
     /// <summary>Looks for the note of an agent that has died, and resumes its guest.</summary>
-    /// <param name="qmp">The monitor.</param>
-    /// <param name="sets">What query-fdsets returned.</param>
-    internal static void Sweep(QmpClient qmp, JsonElement sets)
+    internal static void Sweep(QmpClient qmp)
     {
-        foreach (JsonElement set in sets.EnumerateArray())
-        {
-            if (!set.GetProperty("fds").EnumerateArray().Any(f => f.TryGetProperty("opaque", out JsonElement o) && o.GetString() == Opaque))
-                continue;
-            new StoppedGuestMark(qmp, set.GetProperty("fdset-id").GetInt32()).ResumeGuest();
-        }
+        if (!QemuMark.Take(qmp, Name))
+            return;
+        // Should we die now, the next one is to find it.
+        Set(qmp).ResumeGuest();
     }
 
     private static void Resume(QmpClient qmp)

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using System.Text.Json;
 using Bgsnap.NodeAgent.Capture;
 
@@ -15,6 +16,9 @@ internal static class CaptureWorker
     internal static int Run(CaptureOptions options)
     {
         using CancellationTokenSource cancel = new();
+        // Ctrl-C goes to all of a terminal's group: we end in good order, as our parent asks us to.
+        using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, GiveUp);
+        using PosixSignalRegistration terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, GiveUp);
         HoldGate hold = new();
         Listen(hold, cancel);
         CaptureProgress progress = new();
@@ -38,6 +42,8 @@ internal static class CaptureWorker
             return Failure.Report(e, json: true);
         }
     }
+
+    private static void GiveUp(PosixSignalContext context) => context.Cancel = true;
 
     /// <summary>Listens to the parent: its end, or its word, gives up or releases.</summary>
     private static void Listen(HoldGate hold, CancellationTokenSource cancel)

@@ -1,6 +1,5 @@
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
-using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.GuestAgent;
 
@@ -12,23 +11,8 @@ internal static class FreezeMark
 {
     private const string Name = "agent-bgsnap-frozen";
 
-    internal static void Put(QmpClient qmp)
-    {
-        using SafeFileHandle nothing = File.OpenHandle("/dev/null");
-        qmp.Execute("getfd", QmpJson.Object(("fdname", Name)), (int)nothing.DangerousGetHandle()).Dispose();
-    }
+    internal static void Put(QmpClient qmp) => QemuMark.Put(qmp, Name);
 
     /// <summary>Removes the mark. Returns whether it was there.</summary>
-    internal static bool Take(QmpClient qmp)
-    {
-        try
-        {
-            qmp.Execute("closefd", QmpJson.Object(("fdname", Name))).Dispose();
-            return true;
-        }
-        catch (QmpException e) when (e.ErrorClass is not null)
-        {
-            return false; // QEMU knows no descriptor of that name
-        }
-    }
+    internal static bool Take(QmpClient qmp) => QemuMark.Take(qmp, Name);
 }

@@ -10,15 +10,16 @@ using Microsoft.Extensions.Logging;
 namespace Bgsnap.NodeAgent.Tasks;
 
 /// <summary>The agent of one node: takes that node's tasks.</summary>
-internal sealed class NodeService(IApiClient api, string node, Health health, ILoggerFactory logs) : BackgroundService
+internal sealed class NodeService(IApiClient api, string node, Scratch scratch, Health health, ILoggerFactory logs) : BackgroundService
 {
     private const int Workers = 4;
 
     /// <summary>Runs it until the program is asked to end.</summary>
     /// <param name="node">This node's name.</param>
     /// <param name="serving">Its probes, metrics and log.</param>
+    /// <param name="scratch">What each capture may keep on the node's disk.</param>
     /// <param name="stop">Asks it to end.</param>
-    internal static async Task<int> Run(string node, Serving serving, CancellationToken stop)
+    internal static async Task<int> Run(string node, Serving serving, Scratch scratch, CancellationToken stop)
     {
         ApiClient api;
         try
@@ -31,7 +32,7 @@ internal sealed class NodeService(IApiClient api, string node, Health health, IL
             return ExitCode.Failed;
         }
         HostApplicationBuilder builder = ServingHost.CreateBuilder(serving, api, TimeSpan.FromSeconds(30));
-        builder.Services.AddHostedService(s => new NodeService(api, node, s.GetRequiredService<Health>(), s.GetRequiredService<ILoggerFactory>()));
+        builder.Services.AddHostedService(s => new NodeService(api, node, scratch, s.GetRequiredService<Health>(), s.GetRequiredService<ILoggerFactory>()));
         using IHost host = builder.Build();
         await host.RunAsync(stop).ConfigureAwait(false);
         return ExitCode.Success;
@@ -46,7 +47,7 @@ internal sealed class NodeService(IApiClient api, string node, Health health, IL
         using WorkQueue queue = new();
         // Another run of this agent has another id: what says Running under that one has died with it.
         TaskReconciler reconciler = new(
-            tasks, new TaskWork(new TaskPlaces(api, node)), new TaskReports(api, log), node, Guid.NewGuid().ToString(), logs.CreateLogger<TaskReconciler>());
+            tasks, new TaskWork(new TaskPlaces(api, node), scratch), new TaskReports(api, log), node, Guid.NewGuid().ToString(), logs.CreateLogger<TaskReconciler>());
         tasks.Changed += (key, _, _) => queue.Add(key);
         log.LogInformation("the agent of node {Node} is up", node);
         Task watching = tasks.Run(stoppingToken);

@@ -33,8 +33,9 @@ internal sealed class TaskProgress : IAsyncDisposable
     /// <param name="disks">Its disks, for whom it waits; null: it is not held any more.</param>
     internal void Hold(IReadOnlyList<DiskStatus>? disks)
     {
-        if (ReferenceEquals(Interlocked.Exchange(ref _held, disks), disks)) return;
-        _atOnce.Release();
+        // Each line of progress brings the list anew: what is told at once is that the hold begins, or ends.
+        bool wasHeld = Interlocked.Exchange(ref _held, disks) is not null;
+        if (wasHeld != disks is not null) _atOnce.Release();
     }
 
     private async Task Tell()
@@ -45,8 +46,9 @@ internal sealed class TaskProgress : IAsyncDisposable
             _ = await _atOnce.WaitAsync(Every, _ended.Token).ConfigureAwait(false);
             if (Volatile.Read(ref _latest) is not { } now) continue;
             IReadOnlyList<DiskStatus>? held = Volatile.Read(ref _held);
-            _status.Holding = held is null ? null : true;
-            _status.Result = held is null ? null : new CaptureResult { Disks = [.. held] };
+            // What is left out of a merge patch stays as it was: the end of a hold has to be said.
+            if (held is not null) (_status.Holding, _status.Result) = (true, new CaptureResult { Disks = [.. held] });
+            else if (_status.Holding == true) (_status.Holding, _status.Result) = (false, null);
             _status.Percent = (int)now.Percent;
             _status.Bytes = now.Bytes;
             _status.BytesPerSecond = (long)((now.Bytes - bytes) / Stopwatch.GetElapsedTime(at).TotalSeconds);

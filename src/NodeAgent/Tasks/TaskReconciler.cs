@@ -85,6 +85,7 @@ internal sealed class TaskReconciler(Informer<SnapshotTask> tasks, TaskWork work
             end = Failed(e.Reason, e.Message);
         }
         (end.AgentRun, end.StartTime, end.CompletionTime) = (run, status.StartTime, Now());
+        if (status.Holding is not null) end.Holding = false;
         log.LogInformation("task {Namespace}/{Name}: {Phase} {Reason} {Message}", task.Metadata.NamespaceProperty, task.Metadata.Name, end.Phase, end.Reason, end.Message);
         AgentMetrics.Ended(task, end);
         using CancellationTokenSource last = new(stop.IsCancellationRequested ? TimeSpan.FromSeconds(10) : Timeout.InfiniteTimeSpan);

@@ -8,7 +8,7 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Tasks;
 
 /// <summary>What is done for a task.</summary>
-internal sealed class TaskWork(TaskPlaces places)
+internal sealed class TaskWork(TaskPlaces places, Scratch scratch)
 {
     /// <summary>Does a task from the beginning.</summary>
     /// <param name="task">The task.</param>
@@ -35,13 +35,20 @@ internal sealed class TaskWork(TaskPlaces places)
         {
             using SafeFileHandle? guestAgent = await places.OpenGuestAgent(task.Metadata.NamespaceProperty, vm, task.Spec.Capture?.Quiesce, cancel).ConfigureAwait(false);
             using IDisposable counted = AgentMetrics.Begin();
-            await CaptureChild.Run(
-                OpenIn.PathOf(socket), container, Path.Join(OpenIn.PathOf(claim), task.Spec.Directory), task.Spec.Capture,
-                guestAgent is null ? null : OpenIn.PathOf(guestAgent), line =>
-                {
-                    progress.Set(line.Percent, line.CopiedBytes + line.DiskCopiedBytes, line.PointInTime?.UtcDateTime);
-                    progress.Hold(line.HeldDisks is { } disks ? FinishedSnapshot.DisksOf(disks) : null);
-                }, cancel, task.Spec.Capture?.DiskMethod == DiskCaptureMethod.VolumeSnapshot ? released : null).ConfigureAwait(false);
+            CaptureOrder order = new()
+            {
+                Socket = OpenIn.PathOf(socket),
+                ContainerId = container,
+                Output = Path.Join(OpenIn.PathOf(claim), task.Spec.Directory),
+                How = task.Spec.Capture,
+                GuestAgent = guestAgent is null ? null : OpenIn.PathOf(guestAgent),
+                Scratch = scratch,
+            };
+            await CaptureChild.Run(order, line =>
+            {
+                progress.Set(line.Percent, line.CopiedBytes + line.DiskCopiedBytes, line.PointInTime?.UtcDateTime);
+                progress.Hold(line.HeldDisks is { } disks ? FinishedSnapshot.DisksOf(disks) : null);
+            }, cancel, task.Spec.Capture?.DiskMethod == DiskCaptureMethod.VolumeSnapshot ? released : null).ConfigureAwait(false);
         }
         return Read(claim, task.Spec.Directory) ?? throw new TaskFailure("SnapshotLost", "the capture ended well, but its directory is not on the claim: does somebody else write there?");
     }

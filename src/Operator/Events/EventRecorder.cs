@@ -1,21 +1,21 @@
 using Bgsnap.Crds.Client;
-using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
+using k8s;
 using k8s.Models;
 using Microsoft.Extensions.Logging;
 
 namespace Bgsnap.Operator.Events;
 
-/// <summary>Writes events (core/v1) on snapshots. An event that cannot be written is logged and nothing else.</summary>
+/// <summary>Writes events (core/v1) on our objects. An event that cannot be written is logged and nothing else.</summary>
 internal sealed class EventRecorder(IApiClient api, TimeProvider clock, ILogger<EventRecorder> log)
 {
     /// <summary>What happened as it should.</summary>
-    public Task Normal(VMBackgroundSnapshot about, string reason, string message, CancellationToken stop) => Write(about, "Normal", reason, message, stop);
+    public Task Normal(IKubernetesObject<V1ObjectMeta> about, string reason, string message, CancellationToken stop) => Write(about, "Normal", reason, message, stop);
 
     /// <summary>What somebody should look at.</summary>
-    public Task Warning(VMBackgroundSnapshot about, string reason, string message, CancellationToken stop) => Write(about, "Warning", reason, message, stop);
+    public Task Warning(IKubernetesObject<V1ObjectMeta> about, string reason, string message, CancellationToken stop) => Write(about, "Warning", reason, message, stop);
 
-    private async Task Write(VMBackgroundSnapshot about, string type, string reason, string message, CancellationToken stop)
+    private async Task Write(IKubernetesObject<V1ObjectMeta> about, string type, string reason, string message, CancellationToken stop)
     {
         DateTime now = clock.GetUtcNow().UtcDateTime;
         now = now.AddTicks(-(now.Ticks % TimeSpan.TicksPerSecond));
@@ -47,7 +47,7 @@ internal sealed class EventRecorder(IApiClient api, TimeProvider clock, ILogger<
         }
         catch (Exception problem) when (problem is ApiException or HttpRequestException)
         {
-            log.LogInformation("event {Reason} of {Snapshot} was not written: {Why}", reason, about.Metadata.Name, problem.Message);
+            log.LogInformation("event {Reason} of {Object} was not written: {Why}", reason, about.Metadata.Name, problem.Message);
         }
     }
 }

@@ -24,7 +24,14 @@ internal static class CoreResources
     /// <summary>Events.</summary>
     public static ResourceType<Corev1Event> Events { get; } = Core<Corev1Event>("events");
 
+    /// <summary>What a pod is to be.</summary>
+    public static JsonTypeInfo<V1PodSpec> PodSpec { get; } = (JsonTypeInfo<V1PodSpec>)Json.GetTypeInfo(typeof(V1PodSpec));
+
     /// <summary>Another kind of the core group.</summary>
     public static ResourceType<T> Core<T>(string plural) where T : class, IKubernetesObject<V1ObjectMeta> =>
-        new("", "v1", plural, (JsonTypeInfo<T>)Json.GetTypeInfo(typeof(T)), (JsonTypeInfo<ResourceList<T>>)Json.GetTypeInfo(typeof(ResourceList<T>)));
+        Of<T>("", "v1", plural);
+
+    /// <summary>A kind of any group.</summary>
+    public static ResourceType<T> Of<T>(string group, string version, string plural) where T : class, IKubernetesObject<V1ObjectMeta> =>
+        new(group, version, plural, (JsonTypeInfo<T>)Json.GetTypeInfo(typeof(T)), (JsonTypeInfo<ResourceList<T>>)Json.GetTypeInfo(typeof(ResourceList<T>)));
 }

@@ -7,7 +7,7 @@ namespace Bgsnap.Operator.Snapshots;
 internal static class Conditions
 {
     /// <summary>Sets one condition.</summary>
-    public static void Set(SnapshotStatus status, string type, bool value, string reason, string message, long generation, DateTimeOffset now)
+    public static void Set(IConditionedStatus status, string type, bool value, string reason, string message, long generation, DateTimeOffset now)
     {
         status.Conditions ??= [];
         string text = value ? "True" : "False";
@@ -26,7 +26,7 @@ internal static class Conditions
     }
 
     /// <summary>Reads one condition.</summary>
-    public static V1Condition? Get(SnapshotStatus? status, string type) => status?.Conditions?.FirstOrDefault(c => c.Type == type);
+    public static V1Condition? Get(IConditionedStatus? status, string type) => status?.Conditions?.FirstOrDefault(c => c.Type == type);
 
     /// <summary>Kubernetes keeps whole seconds in metav1.Time; what is read back must equal what was written.</summary>
     public static DateTime WholeSecond(DateTimeOffset time) => DateTimeOffset.FromUnixTimeSeconds(time.ToUnixTimeSeconds()).UtcDateTime;

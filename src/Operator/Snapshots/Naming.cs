@@ -1,4 +1,5 @@
 using Bgsnap.Crds.V1Alpha1;
+using k8s;
 using k8s.Models;
 
 namespace Bgsnap.Operator.Snapshots;
@@ -7,7 +8,7 @@ namespace Bgsnap.Operator.Snapshots;
 internal static class Naming
 {
     /// <summary>First 8 digits of the uid.</summary>
-    public static string Short(VMBackgroundSnapshot snapshot) => snapshot.Metadata.Uid.Replace("-", "", StringComparison.Ordinal)[..8];
+    public static string Short(IKubernetesObject<V1ObjectMeta> item) => item.Metadata.Uid.Replace("-", "", StringComparison.Ordinal)[..8];
 
     /// <summary>The directory on the claim, and the task's name.</summary>
     public static string Directory(VMBackgroundSnapshot snapshot) => $"{snapshot.Metadata.Name}-{Short(snapshot)}";
@@ -22,24 +23,28 @@ internal static class Naming
     public static string Claim(VMBackgroundSnapshot snapshot) => snapshot.Metadata.Name;
 
     /// <summary>Metadata of something made for a snapshot: it goes with it.</summary>
-    public static V1ObjectMeta Made(VMBackgroundSnapshot snapshot, string name, params (string Key, string Value)[] labels)
+    public static V1ObjectMeta Made(VMBackgroundSnapshot snapshot, string name, params (string Key, string Value)[] labels) =>
+        Made(snapshot, Names.SnapshotLabel, name, labels);
+
+    /// <summary>Metadata of something made for an object of ours, which the label names: it goes with it.</summary>
+    public static V1ObjectMeta Made(IKubernetesObject<V1ObjectMeta> owner, string ownerLabel, string name, params (string Key, string Value)[] labels)
     {
         Dictionary<string, string> all = new()
         {
             [Names.ManagedByLabel] = Names.ManagedBy,
-            [Names.SnapshotLabel] = snapshot.Metadata.Uid,
+            [ownerLabel] = owner.Metadata.Uid,
         };
         foreach ((string key, string value) in labels) all[key] = value;
         return new V1ObjectMeta
         {
             Name = name,
-            NamespaceProperty = snapshot.Metadata.NamespaceProperty,
+            NamespaceProperty = owner.Metadata.NamespaceProperty,
             Labels = all,
             OwnerReferences =
             [
                 new V1OwnerReference
                 {
-                    ApiVersion = snapshot.ApiVersion, Kind = snapshot.Kind, Name = snapshot.Metadata.Name, Uid = snapshot.Metadata.Uid, Controller = true,
+                    ApiVersion = owner.ApiVersion, Kind = owner.Kind, Name = owner.Metadata.Name, Uid = owner.Metadata.Uid, Controller = true,
                     BlockOwnerDeletion = true,
                 },
             ],

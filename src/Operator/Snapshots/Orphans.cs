@@ -1,5 +1,4 @@
 using Bgsnap.Crds.Client;
-using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using k8s;
 using k8s.Models;
@@ -8,30 +7,39 @@ using Microsoft.Extensions.Logging;
 namespace Bgsnap.Operator.Snapshots;
 
 /// <summary>
-/// Removes tasks and carriers whose snapshot is gone or does not need them. Owner references do the same by the garbage collector;
-/// this catches what a crash left of a snapshot that still exists.
+/// Removes tasks and carriers whose snapshot or restore is gone or does not need them. Owner references do the same by the garbage collector;
+/// this catches what a crash left of one that still exists. The VM that a restore made is none of them: it is nobody's.
 /// </summary>
 internal sealed class Orphans(
-    IApiClient api, Informer<VMBackgroundSnapshot> snapshots, Informer<SnapshotTask> tasks, Informer<PodSummary> carriers, ILogger<Orphans> log)
+    IApiClient api, SharedInformers shared, ILogger<Orphans> log)
 {
     /// <summary>Looks through all of them once.</summary>
     /// <returns>How many were removed.</returns>
     public async Task<int> Sweep(CancellationToken stop)
     {
-        Dictionary<string, VMBackgroundSnapshot> byUid = snapshots.Items.ToDictionary(s => s.Metadata.Uid);
+        // Taken before those who need them are counted, so that what is made meanwhile is not taken for an orphan.
+        List<SnapshotTask> tasks = [.. shared.Tasks.Items];
+        List<PodSummary> carriers = [.. shared.Carriers.Items];
+        HashSet<string> needy =
+        [
+            .. shared.Snapshots.Items.Where(s => s.Metadata.DeletionTimestamp is not null || !SnapshotPhase.IsTerminal(s.Status?.Phase)).Select(s => s.Metadata.Uid),
+            .. shared.Restores.Items.Where(r => r.Metadata.DeletionTimestamp is not null || !RestorePhase.IsTerminal(r.Status?.Phase)).Select(r => r.Metadata.Uid),
+        ];
         int removed = 0;
-        foreach (SnapshotTask task in tasks.Items)
-            if (IsOrphan(task, byUid)) removed += await Remove(Resources.Tasks, task, stop).ConfigureAwait(false);
-        foreach (PodSummary carrier in carriers.Items)
-            if (IsOrphan(carrier, byUid)) removed += await Remove(Resources.Pods, carrier, stop).ConfigureAwait(false);
+        foreach (SnapshotTask task in tasks)
+            if (IsOrphan(task, needy)) removed += await Remove(Resources.Tasks, task, stop).ConfigureAwait(false);
+        foreach (PodSummary carrier in carriers)
+            if (IsOrphan(carrier, needy)) removed += await Remove(Resources.Pods, carrier, stop).ConfigureAwait(false);
         return removed;
     }
 
-    private static bool IsOrphan(IKubernetesObject<V1ObjectMeta> item, Dictionary<string, VMBackgroundSnapshot> byUid)
+    private static bool IsOrphan(IKubernetesObject<V1ObjectMeta> item, HashSet<string> needy) =>
+        item.Metadata.DeletionTimestamp is null && OwnerOf(item) is { } uid && !needy.Contains(uid);
+
+    private static string? OwnerOf(IKubernetesObject<V1ObjectMeta> item)
     {
-        if (item.Metadata.DeletionTimestamp is not null || item.Metadata.Labels?.TryGetValue(Names.SnapshotLabel, out string? uid) != true) return false;
-        return !byUid.TryGetValue(uid!, out VMBackgroundSnapshot? owner)
-            || (owner.Metadata.DeletionTimestamp is null && SnapshotPhase.IsTerminal(owner.Status?.Phase));
+        if (item.Metadata.Labels?.TryGetValue(Names.SnapshotLabel, out string? snapshot) == true) return snapshot;
+        return item.Metadata.OwnerReferences?.FirstOrDefault(o => o.Kind == VMBackgroundRestore.KubeKind)?.Uid;
     }
 
     private async Task<int> Remove<T>(ResourceType<T> type, T item, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta>
@@ -39,7 +47,7 @@ internal sealed class Orphans(
         try
         {
             await api.Delete(type, item.Metadata.NamespaceProperty, item.Metadata.Name, item.Metadata.Uid, null, stop).ConfigureAwait(false);
-            log.LogInformation("removed {Kind} {Namespace}/{Name}, whose snapshot does not need it", item.Kind, item.Metadata.NamespaceProperty, item.Metadata.Name);
+            log.LogInformation("removed {Kind} {Namespace}/{Name}, which nobody needs", item.Kind, item.Metadata.NamespaceProperty, item.Metadata.Name);
             return 1;
         }
         catch (ApiException e) when (e.IsNotFound || e.IsConflict)

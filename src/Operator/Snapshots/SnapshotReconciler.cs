@@ -4,6 +4,7 @@ using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Events;
+using Bgsnap.Operator.VolumeSnapshots;
 using Microsoft.Extensions.Logging;
 
 namespace Bgsnap.Operator.Snapshots;
@@ -19,6 +20,7 @@ internal sealed class SnapshotReconciler(
     // Agents report every second; a status is for people and other controllers, who need it less often.
     private static readonly TimeSpan ProgressEvery = TimeSpan.FromSeconds(2);
     private readonly ConcurrentDictionary<ObjectKey, DateTimeOffset> _written = new();
+    private readonly HeldCapture _held = new(store, options, clock);
 
     /// <inheritdoc/>
     public async Task<TimeSpan?> Reconcile(ObjectKey key, CancellationToken stop)
@@ -34,7 +36,7 @@ internal sealed class SnapshotReconciler(
         if (SnapshotPhase.IsTerminal(snapshot.Status?.Phase))
         {
             queue.Leave(key);
-            await store.RemoveHelpers(snapshot, TaskAction.Capture, stop).ConfigureAwait(false);
+            await TidyUp(snapshot, snapshot.Status!.Phase, stop).ConfigureAwait(false);
             return null;
         }
 
@@ -77,7 +79,9 @@ internal sealed class SnapshotReconciler(
         SnapshotTask? task = await store.FindTask(snapshot, TaskAction.Capture, stop).ConfigureAwait(false);
         if (task is not null)
         {
-            queue.Resume(task.Spec.NodeName, key);
+            // A capture that has ended needs its place no more, though the storage may still be at work.
+            if (TaskPhase.IsTerminal(task.Status?.Phase)) queue.Leave(key);
+            else queue.Resume(task.Spec.NodeName, key);
             return await Follow(key, snapshot, status, task, stop).ConfigureAwait(false);
         }
         if (Left(snapshot) <= TimeSpan.Zero)
@@ -86,6 +90,9 @@ internal sealed class SnapshotReconciler(
         // 3. The VM, where it runs now.
         SourceVm vm = await FindSource(snapshot, stop).ConfigureAwait(false);
         (status.NodeName, status.PodName, status.PodUID) = (vm.NodeName, vm.PodName, vm.PodUID);
+
+        // Whether the storage could take its part is seen before anything is touched.
+        if (VolumeCuts.AreWanted(snapshot)) await store.Cuts.Check(snapshot, vm, stop).ConfigureAwait(false);
 
         // 4. The claim.
         status.ClaimName = await FindOrMakeClaim(snapshot, vm, stop).ConfigureAwait(false);
@@ -129,6 +136,7 @@ internal sealed class SnapshotReconciler(
         switch (report.Phase)
         {
             case TaskPhase.Succeeded:
+                if (VolumeCuts.AreWanted(snapshot)) await _held.WaitForStorage(snapshot, task, Left(snapshot), Deadline(snapshot), stop).ConfigureAwait(false);
                 StatusFold.Result(snapshot, status, report, now);
                 return null;
             case TaskPhase.Failed:
@@ -136,6 +144,7 @@ internal sealed class SnapshotReconciler(
                 if (report.Reason != AgentLost) status.Directory = null;
                 if (Left(snapshot) <= TimeSpan.Zero && report.Reason == "Cancelled")
                     throw new Hopeless("DeadlineExceeded", $"it was not Ready within {Deadline(snapshot)} of its creation and was given up; the guest runs on");
+                if (VolumeCuts.AreWanted(snapshot)) await _held.ThrowWhatStorageSaid(snapshot, report, stop).ConfigureAwait(false);
                 throw new Hopeless(report.Reason ?? "Failed", report.Message ?? "the agent gave no reason");
         }
         if (Left(snapshot) <= TimeSpan.Zero)
@@ -153,6 +162,8 @@ internal sealed class SnapshotReconciler(
                 : $"no agent on node {task.Spec.NodeName} has taken the task: see whether the bgsnap agent's pod runs on that node (kubectl get pods -A -l app.kubernetes.io/component=agent -o wide)";
             throw new Waiting(age < options.AgentSilence ? "CaptureOrdered" : "AgentSilent", message) { Phase = SnapshotPhase.Capturing, Again = options.AgentSilence };
         }
+        if (task.Spec.Cancel == true) return Left(snapshot);
+        if (report.Holding == true && task.Spec.Release != true) return Earliest(await _held.Hold(snapshot, status, task, stop).ConfigureAwait(false), Left(snapshot));
         bool news = report.PointInTime is not null && status.PointInTime is null;
         if (!news && _written.TryGetValue(key, out DateTimeOffset at) && now - at < ProgressEvery) return Earliest(at + ProgressEvery - now, Left(snapshot));
         StatusFold.Progress(snapshot, status, report, now);
@@ -214,7 +225,13 @@ internal sealed class SnapshotReconciler(
         queue.Leave(key);
         _written.TryRemove(key, out _);
         OperatorMetrics.Ended(snapshot, status, clock.GetUtcNow());
+        await TidyUp(snapshot, status.Phase, stop).ConfigureAwait(false);
+    }
+
+    private async Task TidyUp(VMBackgroundSnapshot snapshot, string? phase, CancellationToken stop)
+    {
         await store.RemoveHelpers(snapshot, TaskAction.Capture, stop).ConfigureAwait(false);
+        if (phase == SnapshotPhase.Failed && VolumeCuts.AreWanted(snapshot)) await store.Cuts.Remove(snapshot, stop).ConfigureAwait(false);
     }
 
     // One event for each change of reason, and one for the point in time; that the agent began is told by that.

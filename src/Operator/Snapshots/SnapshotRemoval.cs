@@ -3,6 +3,7 @@ using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Events;
+using Bgsnap.Operator.VolumeSnapshots;
 using Microsoft.Extensions.Logging;
 
 namespace Bgsnap.Operator.Snapshots;
@@ -23,7 +24,15 @@ internal sealed class SnapshotRemoval(SnapshotStore store, NodeQueue queue, Even
             return null;
         }
 
-        // 1. A capture under way ends first: the guest is freed before anything else.
+        // 1. Who restores it reads its files.
+        if (await store.FindRestoreOf(snapshot, stop).ConfigureAwait(false) is { } restore)
+        {
+            await Say(
+                snapshot, "InUseByRestore", $"VMBackgroundRestore {restore.Metadata.Name} reads it: the snapshot goes when that has ended, or when you delete that", stop).ConfigureAwait(false);
+            return Soon;
+        }
+
+        // 2. A capture under way ends first: the guest is freed before anything else.
         SnapshotTask? capture = await store.FindTask(snapshot, TaskAction.Capture, stop).ConfigureAwait(false);
         if (capture is not null && !TaskPhase.IsTerminal(capture.Status?.Phase))
         {
@@ -43,8 +52,10 @@ internal sealed class SnapshotRemoval(SnapshotStore store, NodeQueue queue, Even
         _cancelled.TryRemove(key, out _);
         bool mayHaveFiles = MayHaveFiles(snapshot, capture);
         await store.RemoveHelpers(snapshot, TaskAction.Capture, stop).ConfigureAwait(false);
+        // Those of a snapshot that became Ready go by their owner, or stay with deletionPolicy Retain.
+        if (VolumeCuts.AreWanted(snapshot) && snapshot.Status?.ManifestChecksum is null) await store.Cuts.Remove(snapshot, stop).ConfigureAwait(false);
 
-        // 2. The files. A claim that was made for the snapshot goes as a whole, by its owner reference.
+        // 3. The files. A claim that was made for the snapshot goes as a whole, by its owner reference.
         if (mayHaveFiles && snapshot.Spec.DeletionPolicy != "Retain" && snapshot.Spec.Target.ClaimTemplate is null)
         {
             try
@@ -60,7 +71,7 @@ internal sealed class SnapshotRemoval(SnapshotStore store, NodeQueue queue, Even
             }
         }
 
-        // 3. The object, and only then what shows that its files are gone: were that removed first, a crash in between would have them
+        // 4. The object, and only then what shows that its files are gone: were that removed first, a crash in between would have them
         // removed once more. What a crash leaves here goes with its owner.
         await store.RemoveFinalizer(snapshot, stop).ConfigureAwait(false);
         await store.RemoveHelpers(snapshot, TaskAction.Delete, stop).ConfigureAwait(false);

@@ -6,36 +6,21 @@ namespace Bgsnap.Operator.Snapshots;
 internal static class SnapshotState
 {
     /// <summary>It goes on, or waits for something that may still come.</summary>
-    public static void Going(VMBackgroundSnapshot snapshot, SnapshotStatus status, string phase, string reason, string message, DateTimeOffset now)
-    {
-        long generation = snapshot.Metadata.Generation ?? 0;
-        (status.Phase, status.ObservedGeneration) = (phase, generation);
-        Conditions.Set(status, ConditionTypes.Ready, false, reason, message, generation, now);
-        Conditions.Set(status, ConditionTypes.Reconciling, true, reason, message, generation, now);
-        Conditions.Set(status, ConditionTypes.Stalled, false, reason, "", generation, now);
-    }
+    public static void Going(VMBackgroundSnapshot snapshot, SnapshotStatus status, string phase, string reason, string message, DateTimeOffset now) =>
+        KStatus.Going(status, snapshot.Metadata.Generation, phase, reason, message, now);
 
     /// <summary>It was given up. The guest runs on.</summary>
     public static void Failed(VMBackgroundSnapshot snapshot, SnapshotStatus status, string reason, string message, DateTimeOffset now)
     {
-        long generation = snapshot.Metadata.Generation ?? 0;
-        (status.Phase, status.ObservedGeneration) = (SnapshotPhase.Failed, generation);
         status.CompletionTime = Conditions.WholeSecond(now);
-        Conditions.Set(status, ConditionTypes.Ready, false, reason, message, generation, now);
-        Conditions.Set(status, ConditionTypes.Reconciling, false, reason, "", generation, now);
-        Conditions.Set(status, ConditionTypes.Stalled, true, reason, message, generation, now);
+        KStatus.Failed(status, snapshot.Metadata.Generation, SnapshotPhase.Failed, reason, message, now);
     }
 
     /// <summary>It is whole and on its claim.</summary>
     public static void Ready(VMBackgroundSnapshot snapshot, SnapshotStatus status, DateTimeOffset now)
     {
-        long generation = snapshot.Metadata.Generation ?? 0;
-        (status.Phase, status.ObservedGeneration) = (SnapshotPhase.Ready, generation);
         status.CompletionTime = Conditions.WholeSecond(now);
-        string message = $"written to {status.Directory} on claim {status.ClaimName}";
-        Conditions.Set(status, ConditionTypes.Ready, true, "SnapshotReady", message, generation, now);
-        Conditions.Set(status, ConditionTypes.Reconciling, false, "SnapshotReady", "", generation, now);
-        Conditions.Set(status, ConditionTypes.Stalled, false, "SnapshotReady", "", generation, now);
+        KStatus.Ready(status, snapshot.Metadata.Generation, SnapshotPhase.Ready, "SnapshotReady", $"written to {status.Directory} on claim {status.ClaimName}", now);
     }
 
     /// <summary>The instant that it shows is fixed.</summary>

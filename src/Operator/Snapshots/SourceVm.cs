@@ -13,29 +13,31 @@ namespace Bgsnap.Operator.Snapshots;
 internal sealed record SourceVm(string PodName, string PodUID, string NodeName, string Container, string QmpSocket, string? GuestAgentSocket)
 {
     /// <summary>Reads a pod as a VM.</summary>
+    /// <param name="pod">The pod.</param>
+    /// <param name="again">What its owner is to make again, once the pod is right.</param>
     /// <exception cref="Waiting">It may become one: it does not run yet.</exception>
     /// <exception cref="Hopeless">It is none.</exception>
-    public static SourceVm Of(PodSummary pod)
+    public static SourceVm Of(PodSummary pod, string again = "another snapshot")
     {
         string name = pod.Metadata.Name;
         if (pod.Metadata.Annotations?.TryGetValue(Names.QmpSocketAnnotation, out string? socket) != true || string.IsNullOrEmpty(socket))
-            throw new Hopeless("NotAVirtualMachine", $"pod {name} has no annotation {Names.QmpSocketAnnotation}: set it to the path of QEMU's QMP socket in the container, then create another snapshot");
+            throw new Hopeless("NotAVirtualMachine", $"pod {name} has no annotation {Names.QmpSocketAnnotation}: set it to the path of QEMU's QMP socket in the container, then create {again}");
         if (!socket.StartsWith('/'))
             throw new Hopeless("NotAVirtualMachine", $"pod {name}: annotation {Names.QmpSocketAnnotation} must be an absolute path in the container, not '{socket}'");
         _ = pod.Metadata.Annotations.TryGetValue(Names.GuestAgentSocketAnnotation, out string? agent);
         if (agent is not null && !agent.StartsWith('/'))
             throw new Hopeless("NotAVirtualMachine", $"pod {name}: annotation {Names.GuestAgentSocketAnnotation} must be an absolute path in the container, not '{agent}'; without a guest agent leave it out");
         if (pod.Status?.Phase is "Succeeded" or "Failed")
-            throw new Hopeless("SourceEnded", $"pod {name} has ended ({pod.Status.Phase}): start the virtual machine, then create another snapshot");
+            throw new Hopeless("SourceEnded", $"pod {name} has ended ({pod.Status.Phase}): start the virtual machine, then create {again}");
         if (pod.Metadata.DeletionTimestamp is not null)
             throw new Hopeless("SourceEnded", $"pod {name} is being deleted");
-        string container = ContainerOf(pod);
+        string container = ContainerOf(pod, again);
         if (pod.Spec?.NodeName is not { Length: > 0 } node || pod.RunningContainerId(container) is null)
             throw new Waiting("SourceNotRunning", $"container {container} of pod {name} does not run yet");
         return new SourceVm(name, pod.Metadata.Uid, node, container, socket, agent);
     }
 
-    private static string ContainerOf(PodSummary pod)
+    private static string ContainerOf(PodSummary pod, string again)
     {
         List<ContainerSummary> containers = pod.Spec?.Containers ?? [];
         if (pod.Metadata.Annotations?.TryGetValue(Names.ContainerAnnotation, out string? named) == true)
@@ -46,7 +48,7 @@ internal sealed record SourceVm(string PodName, string PodUID, string NodeName, 
         }
         return containers.Count == 1
             ? containers[0].Name
-            : throw new Hopeless("NotAVirtualMachine", $"pod {pod.Metadata.Name} has {containers.Count} containers: name the one with QEMU in its annotation {Names.ContainerAnnotation}, then create another snapshot");
+            : throw new Hopeless("NotAVirtualMachine", $"pod {pod.Metadata.Name} has {containers.Count} containers: name the one with QEMU in its annotation {Names.ContainerAnnotation}, then create {again}");
     }
 }
 

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using System.Text.Json.Serialization.Metadata;
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
 
@@ -9,14 +10,20 @@ namespace Bgsnap.Operator.Snapshots;
 internal static class StatusPatch
 {
     /// <summary>A copy to change.</summary>
-    public static SnapshotStatus Copy(SnapshotStatus? status) =>
-        status is null ? new SnapshotStatus() : JsonSerializer.Deserialize(JsonSerializer.Serialize(status, BgsnapJson.Default.SnapshotStatus), BgsnapJson.Default.SnapshotStatus)!;
+    public static SnapshotStatus Copy(SnapshotStatus? status) => Copy(status, BgsnapJson.Default.SnapshotStatus);
+
+    /// <summary>A copy to change, of any kind's status.</summary>
+    public static T Copy<T>(T? status, JsonTypeInfo<T> json) where T : class, new() =>
+        status is null ? new T() : JsonSerializer.Deserialize(JsonSerializer.Serialize(status, json), json)!;
 
     /// <summary>The patch, or null when nothing differs.</summary>
-    public static JsonObject? Between(SnapshotStatus? before, SnapshotStatus after)
+    public static JsonObject? Between(SnapshotStatus? before, SnapshotStatus after) => Between(before, after, BgsnapJson.Default.SnapshotStatus);
+
+    /// <summary>The patch, or null when nothing differs, of any kind's status.</summary>
+    public static JsonObject? Between<T>(T? before, T after, JsonTypeInfo<T> json) where T : class, new()
     {
-        JsonObject old = (JsonObject?)JsonSerializer.SerializeToNode(before ?? new SnapshotStatus(), BgsnapJson.Default.SnapshotStatus)!;
-        JsonObject next = (JsonObject)JsonSerializer.SerializeToNode(after, BgsnapJson.Default.SnapshotStatus)!;
+        JsonObject old = (JsonObject?)JsonSerializer.SerializeToNode(before ?? new T(), json)!;
+        JsonObject next = (JsonObject)JsonSerializer.SerializeToNode(after, json)!;
         JsonObject patch = Difference(old, next);
         return patch.Count == 0 ? null : patch;
     }

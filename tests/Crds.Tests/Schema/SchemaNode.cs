@@ -7,7 +7,7 @@ namespace Bgsnap.Crds.Tests.Schema;
 /// <summary>One node of a definition's schema, with its path.</summary>
 internal sealed record SchemaNode(string Path, JsonObject Json)
 {
-    internal static IEnumerable<JsonObject> Definitions => [CrdWriter.Write(Resources.Snapshots), CrdWriter.Write(Resources.Restores), CrdWriter.Write(Resources.Tasks)];
+    internal static IEnumerable<JsonObject> Definitions => [CrdWriter.Write(Resources.Snapshots), CrdWriter.Write(Resources.Restores), CrdWriter.Write(Resources.Schedules), CrdWriter.Write(Resources.Tasks)];
 
     /// <summary>Every node of every definition.</summary>
     internal static IEnumerable<SchemaNode> All => Definitions.SelectMany(d => RootOf(d).WithAllBelow());

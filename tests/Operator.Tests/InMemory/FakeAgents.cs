@@ -11,7 +11,7 @@ internal sealed class FakeAgents(InMemoryApi api, TimeProvider clock)
     /// <summary>No agent does anything.</summary>
     internal bool Dead { get; set; }
 
-    /// <summary>Captures stay at 50 %.</summary>
+    /// <summary>Whatever has a progress stays at 50 %.</summary>
     internal bool Slow { get; set; }
 
     /// <summary>How captures end; null: well.</summary>
@@ -19,6 +19,18 @@ internal sealed class FakeAgents(InMemoryApi api, TimeProvider clock)
 
     /// <summary>How removals end; null: well.</summary>
     internal (string Reason, string Message)? DeleteFails { get; set; }
+
+    /// <summary>How writing disks ends; null: well.</summary>
+    internal (string Reason, string Message)? DisksFail { get; set; }
+
+    /// <summary>How loading RAM ends; null: well.</summary>
+    internal (string Reason, string Message)? RestoreFails { get; set; }
+
+    /// <summary>Guests that a restore has made run, by the pod's uid, in that order.</summary>
+    internal List<string> Running { get; } = [];
+
+    /// <summary>Claims' paths that were written, in that order.</summary>
+    internal List<string> Written { get; } = [];
 
     /// <summary>Directories that are on claims.</summary>
     internal HashSet<string> Directories { get; } = [];
@@ -28,6 +40,43 @@ internal sealed class FakeAgents(InMemoryApi api, TimeProvider clock)
 
     /// <summary>Most captures that were under way on one node at once.</summary>
     internal int MostAtOnce { get; private set; }
+
+    /// <summary>Most restores' tasks that were under way on one node at once.</summary>
+    internal int MostRestores { get; private set; }
+
+    /// <summary>The disks of the VM, of which VolumeSnapshots are made.</summary>
+    internal List<DiskStatus> HeldDisks { get; set; } =
+    [
+        new DiskStatus { Name = "vda", Method = DiskCaptureMethod.None, Path = "/disks/root/disk.img" },
+        new DiskStatus { Name = "vdb", Method = DiskCaptureMethod.None, Path = "/dev/data" },
+        new DiskStatus { Name = "cd0", Method = DiskCaptureMethod.None, Note = "read-only", Path = "/iso/cloud-init.iso" },
+    ];
+
+    /// <summary>Seconds for which a guest was held stopped, by task.</summary>
+    internal Dictionary<string, int> Held { get; } = [];
+
+    /// <summary>The names with which guests were released, by task.</summary>
+    internal Dictionary<string, IReadOnlyDictionary<string, string>> Released { get; } = [];
+
+    // As an agent does it: the guest goes on when it is released, when it is to give up, or when maxDowntime is over.
+    private Task<SnapshotTask> Hold(SnapshotTask task)
+    {
+        if (task.Status!.Holding != true)
+        {
+            Held[task.Metadata.Name] = 0;
+            return Report(task, new SnapshotTaskStatus { Holding = true, Result = new CaptureResult { Disks = HeldDisks } });
+        }
+        if (task.Spec.Release == true)
+        {
+            Released[task.Metadata.Name] = task.Spec.VolumeSnapshots!;
+            return Report(task, new SnapshotTaskStatus { Holding = false, Percent = 50, PointInTime = Now() });
+        }
+        string longest = task.Spec.Capture!.MaxDowntime ?? "10s";
+        if (++Held[task.Metadata.Name] < int.Parse(longest.TrimEnd('s'), System.Globalization.CultureInfo.InvariantCulture)) return Task.FromResult(task);
+        return End(task, ("DowntimeExceeded", $"the guest would have been stopped for longer than {longest}; it runs on and nothing was kept"));
+    }
+
+    private static bool IsRestore(SnapshotTask task) => task.Spec.Action is TaskAction.Restore or TaskAction.RestoreDisks;
 
     internal static CaptureResult Measured { get; } = new()
     {
@@ -54,6 +103,7 @@ internal sealed class FakeAgents(InMemoryApi api, TimeProvider clock)
     {
         List<SnapshotTask> tasks = (await api.List(Resources.Tasks, null, null, default)).Items;
         if (!Dead) foreach (SnapshotTask task in tasks) await Tick(task);
+        MostRestores = Math.Max(MostRestores, tasks.Where(t => IsRestore(t) && t.Status?.Phase == TaskPhase.Running).CountBy(t => t.Spec.NodeName).Select(p => p.Value).DefaultIfEmpty().Max());
         MostAtOnce = Math.Max(MostAtOnce, tasks.Where(t => t.Spec.Action == TaskAction.Capture && t.Status?.Phase == TaskPhase.Running).CountBy(t => t.Spec.NodeName).Select(p => p.Value).DefaultIfEmpty().Max());
     }
 
@@ -67,10 +117,17 @@ internal sealed class FakeAgents(InMemoryApi api, TimeProvider clock)
             if (task.Spec.Action == TaskAction.Capture) Begun.Add(task.Metadata.Name);
             return Report(task, new SnapshotTaskStatus { Phase = TaskPhase.Running, Percent = 0, StartTime = Now() });
         }
-        if (task.Spec.Action == TaskAction.Capture && status.Percent == 0)
-            return Report(task, new SnapshotTaskStatus { Percent = 50, Bytes = 1L << 29, BytesPerSecond = 1L << 29, PointInTime = Now().AddMilliseconds(123) });
-        if (task.Spec.Action == TaskAction.Capture && Slow) return Task.CompletedTask;
-        return End(task, task.Spec.Action == TaskAction.Capture ? CaptureFails : DeleteFails);
+        if (task.Spec.Capture?.DiskMethod == DiskCaptureMethod.VolumeSnapshot && status.Percent == 0) return Hold(task);
+        if (task.Spec.Action != TaskAction.Delete && status.Percent == 0)
+            return Report(task, new SnapshotTaskStatus { Percent = 50, Bytes = 1L << 29, BytesPerSecond = 1L << 29, PointInTime = IsRestore(task) ? null : Now().AddMilliseconds(123) });
+        if (task.Spec.Action != TaskAction.Delete && Slow) return Task.CompletedTask;
+        return End(task, task.Spec.Action switch
+        {
+            TaskAction.Capture => CaptureFails,
+            TaskAction.Restore => RestoreFails,
+            TaskAction.RestoreDisks => DisksFail,
+            _ => DeleteFails,
+        });
     }
 
     private Task<SnapshotTask> End(SnapshotTask task, (string Reason, string Message)? failure)
@@ -80,6 +137,16 @@ internal sealed class FakeAgents(InMemoryApi api, TimeProvider clock)
         {
             Directories.Remove(task.Spec.Directory);
             return Report(task, new SnapshotTaskStatus { Phase = TaskPhase.Succeeded, Percent = 100, CompletionTime = Now() });
+        }
+        if (task.Spec.Action == TaskAction.RestoreDisks)
+        {
+            Written.AddRange(task.Spec.Disks!.Select(d => d.Path));
+            return Report(task, new SnapshotTaskStatus { Phase = TaskPhase.Succeeded, Percent = 100, CompletionTime = Now() });
+        }
+        if (task.Spec.Action == TaskAction.Restore)
+        {
+            Running.Add(task.Spec.Target!.PodUID);
+            return Report(task, new SnapshotTaskStatus { Phase = TaskPhase.Succeeded, Percent = 100, CompletionTime = Now(), Result = new CaptureResult { TimeToRunMicroseconds = 850_000, RamBytes = 1L << 30 } });
         }
         Directories.Add(task.Spec.Directory);
         return Report(task, new SnapshotTaskStatus { Phase = TaskPhase.Succeeded, Percent = 100, CompletionTime = Now(), Result = Measured });

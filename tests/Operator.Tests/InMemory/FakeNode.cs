@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.VolumeSnapshots;
 
 namespace Bgsnap.Operator.Tests.InMemory;
 
@@ -19,6 +20,12 @@ internal sealed class FakeNode(InMemoryApi api)
     /// <summary>What carriers wait for instead of running.</summary>
     internal (string Reason, string Message)? Stuck { get; set; }
 
+    /// <summary>The same of the VMs of restores.</summary>
+    internal string? VmUnschedulable { get; set; }
+
+    /// <summary>The same of the VMs of restores.</summary>
+    internal (string Reason, string Message)? VmStuck { get; set; }
+
     /// <summary>The next so many carriers are evicted as soon as they are scheduled.</summary>
     internal int Evict { get; set; }
 
@@ -36,29 +43,31 @@ internal sealed class FakeNode(InMemoryApi api)
             await api.Delete(Resources.Pods, ns, name, null, 0, default);
             return;
         }
-        if (pod.Metadata.Labels?.ContainsKey(Names.ManagedByLabel) != true || pod.Status?.Phase is "Running" or "Failed") return;
+        bool carrier = pod.Metadata.Labels?.ContainsKey(Names.ManagedByLabel) == true, vm = !carrier && pod.Metadata.Labels?.ContainsKey(Names.RestoreLabel) == true;
+        if ((!carrier && !vm) || pod.Status?.Phase is "Running" or "Failed") return;
         JsonObject status;
-        if (Unschedulable is { } why && UnschedulableAre(name))
+        string container = pod.Spec!.Containers![0].Name;
+        if ((vm ? VmUnschedulable : UnschedulableAre(name) ? Unschedulable : null) is { } why)
         {
             status = new JsonObject { ["phase"] = "Pending", ["conditions"] = new JsonArray(new JsonObject { ["type"] = "PodScheduled", ["status"] = "False", ["reason"] = "Unschedulable", ["message"] = why }) };
         }
         else if (pod.Spec?.NodeName is null)
         {
             await api.MergePatch(Resources.Pods, ns, name, null, new JsonObject { ["spec"] = new JsonObject { ["nodeName"] = NodeOf(name) } }, default);
-            status = Container("waiting", new JsonObject { ["reason"] = "ContainerCreating" });
+            status = Container(container, "waiting", new JsonObject { ["reason"] = "ContainerCreating" });
         }
-        else if (Evict > 0)
+        else if (carrier && Evict > 0)
         {
             Evict--;
             status = new JsonObject { ["phase"] = "Failed", ["reason"] = "Evicted", ["message"] = "The node was low on resource: memory." };
         }
-        else if (Stuck is { } stuck)
+        else if ((vm ? VmStuck : Stuck) is { } stuck)
         {
-            status = Container("waiting", new JsonObject { ["reason"] = stuck.Reason, ["message"] = stuck.Message });
+            status = Container(container, "waiting", new JsonObject { ["reason"] = stuck.Reason, ["message"] = stuck.Message });
         }
         else
         {
-            status = Container("running", []);
+            status = Container(container, "running", []);
             status["phase"] = "Running";
         }
         status["conditions"] ??= new JsonArray(new JsonObject { ["type"] = "PodScheduled", ["status"] = "True" });
@@ -69,19 +78,25 @@ internal sealed class FakeNode(InMemoryApi api)
         api.History.Last(c => c.Plural == "pods" && c.Object["metadata"]!["name"]!.GetValue<string>() == pod).Object
             ["spec"]?["affinity"]?["nodeAffinity"]?["requiredDuringSchedulingIgnoredDuringExecution"]?["nodeSelectorTerms"]?[0]?["matchFields"]?[0]?["values"]?[0]?.GetValue<string>() ?? AnyNode;
 
-    private static JsonObject Container(string state, JsonObject detail) => new()
+    private static JsonObject Container(string name, string state, JsonObject detail) => new()
     {
         ["phase"] = "Pending",
-        ["containerStatuses"] = new JsonArray(new JsonObject { ["name"] = Names.CarrierContainer, ["containerID"] = state == "running" ? "containerd://c0ffee" : null, ["state"] = new JsonObject { [state] = detail } }),
+        ["containerStatuses"] = new JsonArray(new JsonObject { ["name"] = name, ["containerID"] = state == "running" ? "containerd://c0ffee" : null, ["state"] = new JsonObject { [state] = detail } }),
     };
 
     private async Task CollectGarbage()
     {
-        HashSet<string> uids = [.. (await api.List(Resources.Snapshots, null, null, default)).Items.Select(s => s.Metadata.Uid)];
+        HashSet<string> uids =
+        [
+            .. (await api.List(Resources.Snapshots, null, null, default)).Items.Select(s => s.Metadata.Uid),
+            .. (await api.List(Resources.Restores, null, null, default)).Items.Select(r => r.Metadata.Uid),
+        ];
         foreach (SnapshotTask t in (await api.List(Resources.Tasks, null, null, default)).Items.Where(t => t.Metadata.OwnerReferences?.All(o => !uids.Contains(o.Uid)) == true))
             await api.Delete(Resources.Tasks, t.Metadata.NamespaceProperty, t.Metadata.Name, null, null, default);
         foreach (PodSummary p in (await api.List(Resources.Pods, null, null, default)).Items.Where(p => p.Metadata.OwnerReferences?.All(o => !uids.Contains(o.Uid)) == true && p.Metadata.DeletionTimestamp is null))
             await api.Delete(Resources.Pods, p.Metadata.NamespaceProperty, p.Metadata.Name, null, null, default);
+        foreach (var v in api.NotServed.Count > 0 ? [] : (await api.List(VolumeSnapshotKinds.Snapshots, null, null, default)).Items.Where(v => v.Metadata.OwnerReferences?.All(o => !uids.Contains(o.Uid)) == true))
+            await api.Delete(VolumeSnapshotKinds.Snapshots, v.Metadata.NamespaceProperty, v.Metadata.Name, null, null, default);
         foreach (var c in (await api.List(Kube.CoreResources.Claims, null, null, default)).Items.Where(c => c.Metadata.OwnerReferences?.All(o => !uids.Contains(o.Uid)) == true))
             await api.Delete(Kube.CoreResources.Claims, c.Metadata.NamespaceProperty, c.Metadata.Name, null, null, default);
     }

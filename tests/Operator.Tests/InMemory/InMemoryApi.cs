@@ -14,7 +14,7 @@ namespace Bgsnap.Operator.Tests.InMemory;
 /// </summary>
 internal sealed class InMemoryApi(TimeProvider clock) : IApiClient
 {
-    private static readonly string[] WithStatus = ["vmbackgroundsnapshots", "snapshottasks", "pods"];
+    private static readonly string[] WithStatus = ["vmbackgroundsnapshots", "vmbackgroundrestores", "vmbackgroundsnapshotschedules", "snapshottasks", "pods", "volumesnapshots"];
     private readonly Lock _gate = new();
     private readonly SortedDictionary<string, JsonObject> _objects = new(StringComparer.Ordinal);
     private readonly List<Change> _history = [];
@@ -25,6 +25,9 @@ internal sealed class InMemoryApi(TimeProvider clock) : IApiClient
 
     /// <summary>A change of an object, in the words of a watch.</summary>
     internal sealed record Change(long Version, string Plural, string Type, JsonObject Object);
+
+    /// <summary>Kinds that this server does not know: their paths are answered as any other that means nothing.</summary>
+    internal HashSet<string> NotServed { get; } = [];
 
     /// <summary>Everything that happened.</summary>
     internal IReadOnlyList<Change> History
@@ -39,20 +42,20 @@ internal sealed class InMemoryApi(TimeProvider clock) : IApiClient
     }
 
     public Task<T> Get<T>(ResourceType<T> type, string ns, string name, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta> =>
-        Locked(() => Read(type, Existing(type.Plural, ns, name)));
+        Locked(() => Read(type, Existing(Served(type.Plural), ns, name)));
 
     public Task<ResourceList<T>> List<T>(ResourceType<T> type, string? ns, string? labels, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta> =>
         Locked(() => new ResourceList<T>
         {
             Metadata = new V1ListMeta { ResourceVersion = $"{_version}" },
-            Items = [.. _objects.Where(p => p.Key.StartsWith(type.Plural + "/" + (ns is null ? "" : ns + "/"), StringComparison.Ordinal) && Matches(p.Value, labels)).Select(p => Read(type, p.Value))],
+            Items = [.. _objects.Where(p => p.Key.StartsWith(Served(type.Plural) + "/" + (ns is null ? "" : ns + "/"), StringComparison.Ordinal) && Matches(p.Value, labels)).Select(p => Read(type, p.Value))],
         });
 
     public Task<T> Create<T>(ResourceType<T> type, T item, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta> => Locked(() =>
     {
         JsonObject made = (JsonObject)JsonSerializer.SerializeToNode(item, type.Json)!;
         JsonObject metadata = (JsonObject)made["metadata"]!;
-        string key = Key(type.Plural, item.Metadata.NamespaceProperty, item.Metadata.Name);
+        string key = Key(Served(type.Plural), item.Metadata.NamespaceProperty, item.Metadata.Name);
         if (_objects.ContainsKey(key)) throw new ApiException(409, "AlreadyExists", $"{key} already exists");
         (metadata["uid"], metadata["generation"], metadata["creationTimestamp"]) = ($"{++_made:x8}-1111-4222-8333-444455556666", 1, Now());
         metadata.Remove("deletionTimestamp");
@@ -164,6 +167,8 @@ internal sealed class InMemoryApi(TimeProvider clock) : IApiClient
         changed.SetResult();
     }
 
+    private string Served(string plural) => NotServed.Contains(plural) ? throw new ApiException(404, "", "HTTP 404") : plural;
+
     private JsonObject Existing(string plural, string ns, string name) =>
         _objects.GetValueOrDefault(Key(plural, ns, name)) ?? throw new ApiException(404, "NotFound", $"{plural} \"{name}\" not found");
 
@@ -174,7 +179,7 @@ internal sealed class InMemoryApi(TimeProvider clock) : IApiClient
     private static List<string> Finalizers(JsonObject item) => [.. (item["metadata"]!["finalizers"] as JsonArray ?? []).Select(f => f!.GetValue<string>())];
 
     private static bool Matches(JsonObject item, string? labels) =>
-        labels is null || labels.Split('=') is [var key, var value] && item["metadata"]!["labels"]?[key]?.GetValue<string>() == value;
+        labels is null || (item["metadata"]!["labels"] is JsonObject has && (labels.Split('=') is [var key, var value] ? has[key]?.GetValue<string>() == value : has.ContainsKey(labels)));
 
     private string Now() => clock.GetUtcNow().UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", System.Globalization.CultureInfo.InvariantCulture);
 

@@ -1,46 +1,47 @@
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
-using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Events;
+using Bgsnap.Operator.Restores;
+using Bgsnap.Operator.Schedules;
 using Bgsnap.Operator.Snapshots;
-using k8s;
-using k8s.Models;
 using Microsoft.Extensions.Logging.Abstractions;
 
 namespace Bgsnap.Operator.Tests.InMemory;
 
-/// <summary>One life of the operator, wired as in SnapshotController, but with a queue that the test turns by hand.</summary>
+/// <summary>One life of the operator, wired as in LeadingService, but with a queue that the test turns by hand.</summary>
 internal sealed class OperatorInstance : IAsyncDisposable
 {
-    private const int Informers = 3;
     private static readonly TimeSpan AfterTrouble = TimeSpan.FromSeconds(1);
     private readonly World _world;
     private readonly CancellationTokenSource _stop = new(); // never disposed: a test may end the operator, and its world does so again
     private readonly Task _watching;
-    private readonly SortedDictionary<string, (ObjectKey Key, DateTimeOffset At)> _due = new(StringComparer.Ordinal);
-    private readonly Informer<VMBackgroundSnapshot> _snapshots;
-    private readonly Informer<SnapshotTask> _tasks;
+    private readonly SortedDictionary<string, (IReconciler Who, ObjectKey Key, DateTimeOffset At)> _due = new(StringComparer.Ordinal);
+    private readonly SharedInformers _shared;
     private bool _resumed;
 
     internal OperatorInstance(World world)
     {
         _world = world;
         RecordingApi api = new(world.Api, world.Requests, (n, r) => world.Fault(n, r));
-        _snapshots = new(world.Api, Resources.Snapshots, null, null, NullLogger.Instance, world.Clock);
-        _tasks = new(world.Api, Resources.Tasks, null, null, NullLogger.Instance, world.Clock);
-        Informer<PodSummary> carriers = new(world.Api, Resources.Pods, null, $"{Names.ManagedByLabel}={Names.ManagedBy}", NullLogger.Instance, world.Clock);
-        Queue = new NodeQueue(world.Options.MaxConcurrentCaptures, k => Want(k, TimeSpan.Zero));
-        SnapshotStore store = new(api, _snapshots, _tasks, carriers, world.Options);
+        _shared = new SharedInformers(world.Api, NullLogger.Instance, world.Clock);
         EventRecorder events = new(api, world.Clock, NullLogger<EventRecorder>.Instance);
+        Queue = new NodeQueue(world.Options.MaxConcurrentCaptures, k => Want(Reconciler!, k, TimeSpan.Zero));
+        SnapshotStore store = new(api, _shared.Snapshots, _shared.Tasks, _shared.Carriers, world.Options);
         SnapshotRemoval removal = new(store, Queue, events, world.Options, world.Clock, NullLogger<SnapshotRemoval>.Instance);
         Reconciler = new SnapshotReconciler(store, Queue, removal, events, world.Options, world.Clock, NullLogger<SnapshotReconciler>.Instance);
-        Orphans = new Orphans(api, _snapshots, _tasks, carriers, NullLogger<Orphans>.Instance);
-        _snapshots.Changed += (key, _, _) => Want(key, TimeSpan.Zero);
-        _tasks.Changed += (_, before, after) => WantOwner((after ?? before)!);
-        carriers.Changed += (_, before, after) => WantOwner((after ?? before)!);
-        _watching = Task.WhenAll(_snapshots.Run(_stop.Token), _tasks.Run(_stop.Token), carriers.Run(_stop.Token));
+        RestoreQueue = new NodeQueue(world.Options.MaxConcurrentRestores, k => Want(Restores!, k, TimeSpan.Zero));
+        Restores = RestoreReconciler.Wire(api, _shared, RestoreQueue, events, world.Options, world.Clock, NullLoggerFactory.Instance);
+        Schedules = new ScheduleReconciler(new ScheduleStore(api, _shared), events, world.Clock, NullLogger<ScheduleReconciler>.Instance);
+        Orphans = new Orphans(api, _shared, NullLogger<Orphans>.Instance);
+        SnapshotController.Watch(_shared, k => Want(Reconciler, k, TimeSpan.Zero));
+        ScheduleController.Watch(_shared, k => Want(Schedules, k, TimeSpan.Zero));
+        RestoreController.Watch(_shared, k => Want(Restores, k, TimeSpan.Zero));
+        _watching = _shared.Run(_stop.Token);
     }
 
+    internal ScheduleReconciler Schedules { get; }
+    internal NodeQueue RestoreQueue { get; }
+    internal RestoreReconciler Restores { get; }
     internal NodeQueue Queue { get; }
     internal SnapshotReconciler Reconciler { get; }
     internal Orphans Orphans { get; }
@@ -58,27 +59,28 @@ internal sealed class OperatorInstance : IAsyncDisposable
         if (!_resumed)
         {
             _resumed = true;
-            SnapshotController.ResumeQueue(Queue, _tasks.Items, _snapshots.Items);
+            SnapshotController.ResumeQueue(Queue, _shared.Tasks.Items, _shared.Snapshots.Items);
+            RestoreController.ResumeQueue(RestoreQueue, _shared.Tasks.Items, _shared.Restores.Items);
         }
         for (int i = 0; ; i++)
         {
-            if (Next() is not { } key) return;
-            Assert.True(i < 1000, $"the operator does not come to rest over {key}");
-            await Reconcile(key);
+            if (Next() is not { } next) return;
+            Assert.True(i < 1000, $"the operator does not come to rest over {next.Key}");
+            await Reconcile(next.Who, next.Key);
             await Settle();
         }
     }
 
-    private async Task Reconcile(ObjectKey key)
+    private async Task Reconcile(IReconciler who, ObjectKey key)
     {
         try
         {
-            if (await Reconciler.Reconcile(key, default) is { } again) Want(key, again);
+            if (await who.Reconcile(key, default) is { } again) Want(who, key, again);
         }
         catch (Exception e) when (e is HttpRequestException or ApiException)
         {
             _world.Problems.Add(e);
-            Want(key, AfterTrouble);
+            Want(who, key, AfterTrouble);
         }
     }
 
@@ -86,7 +88,7 @@ internal sealed class OperatorInstance : IAsyncDisposable
     internal async Task Settle()
     {
         SpinWait spin = default;
-        for (int i = 0; !_world.Api.HasTold(Informers); i++)
+        for (int i = 0; !_world.Api.HasTold(SharedInformers.Count); i++)
         {
             Assert.False(_watching.IsCompleted, "a watch has ended");
             Assert.True(i < 100_000, "the informers do not come to rest");
@@ -95,28 +97,23 @@ internal sealed class OperatorInstance : IAsyncDisposable
         }
     }
 
-    private void WantOwner(IKubernetesObject<V1ObjectMeta> item)
-    {
-        if (item.Metadata.OwnerReferences?.FirstOrDefault(o => o.Kind == VMBackgroundSnapshot.KubeKind) is { } owner)
-            Want(new ObjectKey(item.Metadata.NamespaceProperty, owner.Name), TimeSpan.Zero);
-    }
-
-    private void Want(ObjectKey key, TimeSpan after)
+    private void Want(IReconciler who, ObjectKey key, TimeSpan after)
     {
         DateTimeOffset at = _world.Clock.GetUtcNow() + after;
+        string name = $"{who.GetType().Name} {key}";
         lock (_due)
-            if (!_due.TryGetValue(key.ToString(), out var known) || known.At > at) _due[key.ToString()] = (key, at);
+            if (!_due.TryGetValue(name, out var known) || known.At > at) _due[name] = (who, key, at);
     }
 
-    private ObjectKey? Next()
+    private (IReconciler Who, ObjectKey Key)? Next()
     {
         lock (_due)
         {
-            foreach ((string name, (ObjectKey key, DateTimeOffset at)) in _due)
+            foreach ((string name, (IReconciler who, ObjectKey key, DateTimeOffset at)) in _due)
             {
                 if (at > _world.Clock.GetUtcNow()) continue;
                 _due.Remove(name);
-                return key;
+                return (who, key);
             }
             return null;
         }

@@ -24,6 +24,7 @@ internal sealed class World : IAsyncDisposable
         Api = new InMemoryApi(Clock);
         Node = new FakeNode(Api);
         Agents = new FakeAgents(Api, Clock);
+        Storage = new FakeStorage(Api, Clock);
         _operator = new OperatorInstance(this);
     }
 
@@ -32,6 +33,7 @@ internal sealed class World : IAsyncDisposable
     internal InMemoryApi Api { get; }
     internal FakeNode Node { get; }
     internal FakeAgents Agents { get; }
+    internal FakeStorage Storage { get; }
     internal OperatorInstance Operator => _operator;
 
     /// <summary>What the operator asked of the API server, over all its lives.</summary>
@@ -57,6 +59,7 @@ internal sealed class World : IAsyncDisposable
     {
         await Reconcile();
         await Node.Tick();
+        await Storage.Tick();
         await Agents.Tick();
         Clock.Advance(TimeSpan.FromSeconds(1));
     }
@@ -83,19 +86,40 @@ internal sealed class World : IAsyncDisposable
         for (int i = 0; i < count; i++) await Step();
     }
 
-    internal async Task Until(Func<bool> condition, string what, int most = 300)
+    internal Task Until(Func<bool> condition, string what, int most = 300) => Until(condition, () => what, most);
+
+    private async Task Until(Func<bool> condition, Func<string> what, int most)
     {
         for (int i = 0; i < most; i++)
         {
             if (condition()) return;
             await Step();
         }
-        Assert.Fail($"after {most} steps still not: {what}. {string.Join("; ", Problems.Select(p => p.Message).Distinct())}");
+        Assert.Fail($"after {most} steps still not: {what()}. {string.Join("; ", Problems.Select(p => p.Message).Distinct())}");
     }
 
-    internal Task UntilPhase(string name, string phase, int most = 300) => Until(() => Find(name)?.Status?.Phase == phase, $"{name} is {phase} but {Find(name)?.Status?.Phase}", most);
+    internal Task UntilPhase(string name, string phase, int most = 300) => Until(() => Find(name)?.Status?.Phase == phase, () => $"{name} is {phase} but {Find(name)?.Status?.Phase}", most);
 
     internal VMBackgroundSnapshot Snapshot(string name) => Find(name) ?? throw new InvalidOperationException($"no snapshot {name}");
+
+    internal VMBackgroundRestore Restore(string name) => FindRestore(name) ?? throw new InvalidOperationException($"no restore {name}");
+
+    internal VMBackgroundRestore? FindRestore(string name) => All(Resources.Restores).FirstOrDefault(r => r.Metadata.Name == name);
+
+    internal Task UntilRestore(string name, string phase, int most = 300) =>
+        Until(() => FindRestore(name)?.Status?.Phase == phase, () => $"{name} is {phase} but {FindRestore(name)?.Status?.Phase} {(FindRestore(name) is null ? "" : RestoreCondition(name))}", most);
+
+    /// <summary>Condition of a restore as <c>True Reason: message</c>.</summary>
+    internal string RestoreCondition(string name, string type = ConditionTypes.Ready) =>
+        Restore(name).Status?.Conditions?.SingleOrDefault(c => c.Type == type) is { } c ? $"{c.Status} {c.Reason}: {c.Message}" : "";
+
+    internal Task Add(VMBackgroundRestore restore) => Api.Create(Resources.Restores, restore, default);
+
+    internal Task DeleteRestore(string name) => Api.Delete(Resources.Restores, Namespace, name, null, null, default);
+
+    internal V1Pod? Pod(string name) => All(CoreResources.Pods).FirstOrDefault(p => p.Metadata.Name == name);
+
+    internal V1PersistentVolumeClaim? Claim(string name) => All(CoreResources.Claims).FirstOrDefault(c => c.Metadata.Name == name);
 
     internal VMBackgroundSnapshot? Find(string name) => All(Resources.Snapshots).FirstOrDefault(s => s.Metadata.Name == name);
 

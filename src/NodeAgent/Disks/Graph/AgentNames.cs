@@ -12,9 +12,15 @@ internal static class AgentNames
     internal const string Prefix = "agent-";
     /// <summary>Descriptor name of the NBD server's listening socket.</summary>
     internal const string NbdListener = "agent-nbd-listener";
+    /// <summary>Note in QEMU: its NBD server is ours.</summary>
+    internal const string NbdServer = "agent-nbd-server";
+    /// <summary>Most connections to the NBD server at a time.</summary>
+    internal const int MostConnections = 128;
 
     private const string ScratchPrefix = "agent-scratch-", FilterPrefix = "agent-filter-", AccessPrefix = "agent-access-", ExportPrefix = "agent-export-", OverlayPrefix = "agent-overlay-", CommitPrefix = "agent-commit-";
 
+    /// <summary>Descriptor name of the duplicate of a connection.</summary>
+    internal static string Connection(int number) => "agent-nbd-connection-" + Text(number);
     internal static string Scratch(int disk) => ScratchPrefix + Text(disk);
     internal static string Filter(int disk) => FilterPrefix + Text(disk);
     internal static string Access(int disk) => AccessPrefix + Text(disk);

@@ -1,5 +1,4 @@
 using System.Text.Json;
-using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Disks.Graph;
@@ -16,8 +15,12 @@ internal static class BlockLeftovers
     internal static int Sweep(QmpClient qmp)
     {
         HashSet<string> nodes = ReadNodes(qmp);
-        if (nodes.Count == 0)
+        bool serves = QemuMark.Take(qmp, AgentNames.NbdServer);
+        if (nodes.Count == 0 && !serves)
             return 0;
+        // Should we die now, the next one is to find it.
+        if (serves)
+            QemuMark.Put(qmp, AgentNames.NbdServer);
         Undo undo = new();
         int removed = SweepExports(qmp, undo);
         IReadOnlyList<ScratchNote> notes = ScratchNote.ReadAll(qmp);
@@ -54,9 +57,11 @@ internal static class BlockLeftovers
         if (!undo.Try(() => NbdExports.WaitUntilGone(qmp)))
             return removed;
         // With the duplicates the connections of the dead one end, those in a handshake too.
-        undo.Try(() => DescriptorSweep.Remove(qmp, keepScratch: true));
+        for (int i = 0; i < AgentNames.MostConnections; i++)
+            undo.Try(() => QemuMark.Take(qmp, AgentNames.Connection(i)));
         undo.Try(() => NbdExports.LetMainLoopTurn(qmp));
-        // The server is ours when the graph is: somebody else's would have refused our start.
+        if (!QemuMark.Take(qmp, AgentNames.NbdServer))
+            return removed;
         try
         {
             qmp.Execute("nbd-server-stop").Dispose();

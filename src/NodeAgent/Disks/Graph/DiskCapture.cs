@@ -105,7 +105,7 @@ internal sealed class DiskCapture : IDisposable
     {
         if (_method is null)
             return;
-        int connections = _copied.Count <= 2 ? 4 : 2;
+        int connections = Math.Clamp(AgentNames.MostConnections / 2 / _copied.Count, 1, _copied.Count <= 2 ? 4 : 2);
         ConcurrentQueue<(CapturedDisk Disk, IReadOnlyList<UnixSocket> Connections, bool CanTrim)> work = new();
         foreach (CapturedDisk disk in _copied)
         {

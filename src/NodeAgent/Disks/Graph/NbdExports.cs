@@ -25,8 +25,8 @@ internal sealed class NbdExports : IDisposable
     private readonly string _path;
     private readonly UnixSocket _listener;
     private readonly List<UnixSocket> _connections = [];
-    private readonly List<int> _duplicates = [];
     private readonly List<string> _exports = [];
+    private int _kept;
     private bool _serverRuns;
 
     private NbdExports(QmpClient qmp, string directory)
@@ -58,7 +58,7 @@ internal sealed class NbdExports : IDisposable
         NbdExports nbd = new(qmp, directory);
         try
         {
-            qmp.Execute("getfd", QmpJson.Object(("fdname", AgentNames.NbdListener)), nbd._listener.FileDescriptor).Dispose();
+            QemuMark.Keep(qmp, AgentNames.NbdListener, nbd._listener.FileDescriptor);
             string address = QmpJson.Object(("type", "fd"), ("data", new QmpJson.Raw(QmpJson.Object(("str", AgentNames.NbdListener)))));
             try
             {
@@ -66,9 +66,11 @@ internal sealed class NbdExports : IDisposable
             }
             catch (QmpException e) when (e.ErrorClass is not null)
             {
-                qmp.Execute("closefd", QmpJson.Object(("fdname", AgentNames.NbdListener))).Dispose();
+                _ = QemuMark.Take(qmp, AgentNames.NbdListener);
                 throw new CaptureRefusedException("NbdServerBusy", $"QEMU cannot serve its disks to the agent: {e.Message}; another backup or migration of this VM uses its NBD server: try again when that has ended");
             }
+            // Whoever finds this note of a dead agent may end the server.
+            QemuMark.Put(qmp, AgentNames.NbdServer);
             nbd._serverRuns = true;
             return nbd;
         }
@@ -91,8 +93,8 @@ internal sealed class NbdExports : IDisposable
             UnixSocket socket = UnixSocket.Create();
             _connections.Add(socket);
             made.Add(socket);
-            using JsonDocument added = _qmp.Execute("add-fd", QmpJson.Object(("opaque", UserfaultfdSource.Opaque)), socket.FileDescriptor);
-            _duplicates.Add(added.RootElement.GetProperty("return").GetProperty("fdset-id").GetInt32());
+            QemuMark.Keep(_qmp, AgentNames.Connection(_kept), socket.FileDescriptor);
+            _kept++;
         }
         return made;
     }
@@ -124,8 +126,11 @@ internal sealed class NbdExports : IDisposable
         undo.Try(() => LetMainLoopTurn(_qmp));
         if (_serverRuns)
             undo.Try(() => _qmp.Execute("nbd-server-stop").Dispose(), () => _serverRuns = false);
-        foreach (int set in _duplicates.ToArray())
-            undo.Try(() => _qmp.Execute("remove-fd", QmpJson.Object(("fdset-id", set))).Dispose(), () => _duplicates.Remove(set));
+        for (; _kept > 0 && undo.Try(() => QemuMark.Take(_qmp, AgentNames.Connection(_kept - 1))); _kept--)
+        {
+        }
+        if (!_serverRuns)
+            undo.Try(() => QemuMark.Take(_qmp, AgentNames.NbdServer));
     }
 
     /// <summary>Waits until QEMU has no export of ours any more: only then its nodes can be removed.</summary>

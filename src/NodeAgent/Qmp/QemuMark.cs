@@ -1,0 +1,38 @@
+using Bgsnap.NodeAgent.Linux;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Qmp;
+
+/// <summary>
+/// Named descriptors that QEMU's monitor keeps for us (<c>getfd</c>): as notes to whoever looks after a dead agent, and to keep something open that our
+/// death would close. They stay until they are taken away or QEMU ends; a descriptor set (<c>add-fd</c>) does not, as QEMU before 9.1 closes what is in
+/// one and not in use when its last monitor disconnects (monitor_fdsets_cleanup()).
+/// </summary>
+internal static class QemuMark
+{
+    /// <summary>Leaves a note.</summary>
+    internal static void Put(QmpClient qmp, string name)
+    {
+        using SafeFileHandle nothing = FileSyscalls.OpenAt(null, "/dev/null", FileSyscalls.O_RDONLY);
+        Keep(qmp, name, (int)nothing.DangerousGetHandle());
+    }
+
+    /// <summary>Gives QEMU a duplicate of a descriptor.</summary>
+    internal static void Keep(QmpClient qmp, string name, int descriptor) =>
+        qmp.Execute("getfd", QmpJson.Object(("fdname", name)), descriptor).Dispose();
+
+    /// <summary>Takes it away.</summary>
+    /// <returns>Whether it was there.</returns>
+    internal static bool Take(QmpClient qmp, string name)
+    {
+        try
+        {
+            qmp.Execute("closefd", QmpJson.Object(("fdname", name))).Dispose();
+            return true;
+        }
+        catch (QmpException e) when (e.ErrorClass is not null)
+        {
+            return false; // QEMU knows no descriptor of that name
+        }
+    }
+}

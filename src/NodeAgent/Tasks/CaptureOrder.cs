@@ -1,0 +1,81 @@
+using System.Globalization;
+using Bgsnap.Crds.V1Alpha1;
+
+namespace Bgsnap.NodeAgent.Tasks;
+
+/// <summary>What is to be captured, where to and how, and how the capturing process is told.</summary>
+internal sealed record CaptureOrder
+{
+    /// <summary>QEMU's socket, as a path that the child can open.</summary>
+    internal required string Socket { get; init; }
+
+    /// <summary>The container that QEMU must run in.</summary>
+    internal required string ContainerId { get; init; }
+
+    /// <summary>The directory to make.</summary>
+    internal required string Output { get; init; }
+
+    /// <summary>How; null: defaults.</summary>
+    internal CaptureSpec? How { get; init; }
+
+    /// <summary>The guest agent's socket, as a path that the child can open, or null.</summary>
+    internal string? GuestAgent { get; init; }
+
+    /// <summary>Where what the guest overwrites is kept.</summary>
+    internal Scratch? Scratch { get; init; }
+
+    /// <summary>The command line of the capture. What is the command's own default is not spelt out.</summary>
+    internal IEnumerable<string> Arguments()
+    {
+        yield return "capture";
+        yield return "--json";
+        yield return "--qmp=" + Socket;
+        yield return "--container=" + ContainerId;
+        yield return "--output=" + Output;
+        yield return "--engine=" + (How?.Engine ?? "Auto").ToLowerInvariant();
+        yield return "--compression=" + (How?.Compression ?? "None").ToLowerInvariant();
+        // The storage takes its VolumeSnapshots while the guest waits.
+        yield return "--max-downtime=" + (How?.MaxDowntime ?? (How?.DiskMethod == DiskCaptureMethod.VolumeSnapshot ? "10s" : "1s"));
+        if (How?.BandwidthLimit is { } limit) yield return "--bandwidth-limit=" + Bytes(limit).ToString(CultureInfo.InvariantCulture);
+        if (How?.Disks?.Select == "None") yield return "--disks=none";
+        if (How?.Disks is { Select: "Named", Names: { } names }) yield return "--disks=" + string.Join(',', names);
+        if (Scratch?.Directory is { } directory) yield return "--scratch=" + directory;
+        if (Scratch?.Limit is { } most) yield return "--scratch-limit=" + most.ToString(CultureInfo.InvariantCulture);
+        if (How?.DiskMethod is { } method and not DiskCaptureMethod.Auto) yield return "--disk-method=" + Method(method);
+        if (GuestAgent is not null) yield return "--guest-agent=" + GuestAgent;
+        if (How?.Quiesce is { } quiesce and not "IfAvailable") yield return "--quiesce=" + (quiesce == "Required" ? "required" : "never");
+        if (How?.QuiesceTimeout is { } timeout && GuestAgent is not null) yield return "--quiesce-timeout=" + timeout;
+        if (How?.After == "Stop") yield return "--after=stop";
+    }
+
+    private static string Method(string method) => method switch
+    {
+        DiskCaptureMethod.CopyBeforeWrite => "copy-before-write",
+        DiskCaptureMethod.Overlay => "overlay",
+        DiskCaptureMethod.VolumeSnapshot => "volume-snapshot",
+        _ => throw new TaskFailure("BadTask", $"'{method}' is no method of capturing disks that this agent knows: is it older than the operator?"),
+    };
+
+    /// <summary>A Kubernetes quantity in bytes; the API server has checked its form.</summary>
+    internal static long Bytes(string quantity)
+    {
+        string number = quantity.TrimEnd('k', 'M', 'G', 'T', 'K', 'i');
+        string unit = quantity[number.Length..];
+        if (!decimal.TryParse(number, NumberStyles.AllowDecimalPoint | NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out decimal value))
+            throw new TaskFailure("BadQuantity", $"'{quantity}' is not a quantity such as 200Mi");
+        decimal factor = unit switch
+        {
+            "" => 1,
+            "k" => 1e3m,
+            "M" => 1e6m,
+            "G" => 1e9m,
+            "T" => 1e12m,
+            "Ki" => 1L << 10,
+            "Mi" => 1L << 20,
+            "Gi" => 1L << 30,
+            "Ti" => 1L << 40,
+            _ => throw new TaskFailure("BadQuantity", $"'{quantity}' is not a quantity such as 200Mi"),
+        };
+        return (long)(value * factor);
+    }
+}

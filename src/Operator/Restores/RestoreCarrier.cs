@@ -1,0 +1,36 @@
+using Bgsnap.Crds.Client;
+using Bgsnap.Crds.Controller;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Snapshots;
+
+namespace Bgsnap.Operator.Restores;
+
+/// <summary>What both orders to an agent need first: a carrier that runs, and a place on its node.</summary>
+internal static class RestoreCarrier
+{
+    /// <summary>Returns when the carrier runs.</summary>
+    /// <exception cref="Waiting">It does not run yet, and why.</exception>
+    public static async Task Running(RestoreStore store, NodeQueue queue, ObjectKey key, PodSummary carrier, string claims, string? node, TimeProvider clock, CancellationToken stop)
+    {
+        try
+        {
+            CarrierState.ThrowUnlessRunning(carrier, claims, node);
+        }
+        catch (Waiting wait) when (wait.Reason != CarrierState.Starting)
+        {
+            // Claims that cannot come must not keep others of this node waiting.
+            queue.Leave(key);
+            if (wait.Reason == CarrierState.Ended) await store.RemoveEnded(carrier, clock.GetUtcNow(), stop).ConfigureAwait(false);
+            throw;
+        }
+    }
+
+    /// <summary>Returns when the restore has a place on the node.</summary>
+    /// <exception cref="Waiting">It stands in the queue.</exception>
+    public static void Place(NodeQueue queue, OperatorOptions options, ObjectKey key, VMBackgroundRestore restore, string node)
+    {
+        int place = queue.Enter(node, key, restore.Metadata.CreationTimestamp ?? DateTime.MinValue);
+        if (place > 0)
+            throw new Waiting("Queued", $"number {place} in the queue of node {node}, which restores {options.MaxConcurrentRestores} at a time") { Phase = RestorePhase.Queued, Again = TimeSpan.FromSeconds(30) };
+    }
+}

@@ -1,0 +1,61 @@
+using System.Collections.Concurrent;
+using System.Text.Json.Nodes;
+using Bgsnap.Crds.Client;
+using Bgsnap.Crds.Controller;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Events;
+using Bgsnap.Operator.Snapshots;
+using k8s.Models;
+using Microsoft.Extensions.Logging;
+
+namespace Bgsnap.Operator.Restores;
+
+/// <summary>Writes a restore's status down and tells of its changes: events, log, metrics.</summary>
+internal sealed class RestoreNotes(RestoreStore store, EventRecorder events, TimeProvider clock, ILogger<RestoreNotes> log)
+{
+    /// <summary>Reason while an agent works: progress is no event.</summary>
+    public const string AtWork = "Restoring";
+
+    // Agents report every second; a status is for people and other controllers, who need it less often.
+    private static readonly TimeSpan ProgressEvery = TimeSpan.FromSeconds(2);
+    private readonly ConcurrentDictionary<ObjectKey, DateTimeOffset> _written = new();
+
+    /// <summary>How long progress need not be written yet.</summary>
+    public TimeSpan UntilProgress(VMBackgroundRestore restore) =>
+        _written.TryGetValue(ObjectKey.Of(restore), out DateTimeOffset at) ? at + ProgressEvery - clock.GetUtcNow() : TimeSpan.Zero;
+
+    /// <summary>Forgets a restore that is gone.</summary>
+    public void Forget(ObjectKey key) => _written.TryRemove(key, out _);
+
+    /// <summary>Saves the status, if anything in it is new, based on the version we have seen.</summary>
+    public async Task Save(VMBackgroundRestore restore, RestoreStatus status, CancellationToken stop)
+    {
+        RestoreStatus? before = restore.Status;
+        if (StatusPatch.Between(before, status, BgsnapJson.Default.RestoreStatus) is { } patch)
+        {
+            await store.PatchStatus(restore, patch, stop).ConfigureAwait(false);
+            _written[ObjectKey.Of(restore)] = clock.GetUtcNow();
+        }
+        await Tell(restore, before, status, stop).ConfigureAwait(false);
+        if (!RestorePhase.IsTerminal(status.Phase)) return;
+        Forget(ObjectKey.Of(restore));
+        RestoreMetrics.Ended(restore, status, clock.GetUtcNow());
+    }
+
+    private async Task Tell(VMBackgroundRestore restore, RestoreStatus? old, RestoreStatus status, CancellationToken stop)
+    {
+        if (RestoreState.HasDisks(status) && (old is null || !RestoreState.HasDisks(old)))
+            await events.Normal(restore, ConditionTypes.DisksRestored, Conditions.Get(status, ConditionTypes.DisksRestored)!.Message, stop).ConfigureAwait(false);
+        (V1Condition? before, V1Condition? after) = (Conditions.Get(old, ConditionTypes.Ready), Conditions.Get(status, ConditionTypes.Ready));
+        if (after is null || (before?.Reason == after.Reason && old?.Phase == status.Phase)) return;
+        log.LogInformation("{Namespace}/{Name}: {Phase}, {Reason}: {Message}", restore.Metadata.NamespaceProperty, restore.Metadata.Name, status.Phase, after.Reason, after.Message);
+        await (status.Phase switch
+        {
+            RestorePhase.Ready => events.Normal(restore, "RestoreReady", $"{after.Message}: it took {status.TimeToRun ?? "an unknown time"} from the begin of its restore", stop),
+            RestorePhase.Failed => events.Warning(restore, "RestoreFailed", $"{after.Reason}: {after.Message}", stop),
+            RestorePhase.Pending => events.Warning(restore, after.Reason, after.Message, stop),
+            _ when after.Reason == AtWork => Task.CompletedTask,
+            _ => events.Normal(restore, after.Reason, after.Message, stop),
+        }).ConfigureAwait(false);
+    }
+}

@@ -1,0 +1,38 @@
+using Bgsnap.Crds.Client;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Snapshots;
+
+namespace Bgsnap.Operator.Restores;
+
+/// <summary>Builds a restore's orders to an agent.</summary>
+internal static class RestoreTasks
+{
+    /// <summary>Write the disks to the claims that the carrier has.</summary>
+    public static SnapshotTask Disks(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, TemplatePlan plan, PodSummary carrier)
+    {
+        SnapshotTask task = Build(restore, snapshot, TaskAction.RestoreDisks, carrier.Spec!.NodeName!, carrier);
+        task.Spec.Disks = [.. plan.Disks.Where(d => d.IsWritten).Select(d => new TaskDisk { Name = d.Disk.Name!, Path = d.Path, Driver = d.Disk.Driver! })];
+        return task;
+    }
+
+    /// <summary>Load RAM and device state into the QEMU that waits; and its disks, unless they were written to the claims of a template.</summary>
+    public static SnapshotTask Memory(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, SourceVm vm, PodSummary carrier)
+    {
+        SnapshotTask task = Build(restore, snapshot, TaskAction.Restore, vm.NodeName, carrier);
+        task.Spec.Target = new VirtualMachineTarget { PodName = vm.PodName, PodUID = vm.PodUID, Container = vm.Container, QmpSocket = vm.QmpSocket, Name = vm.PodName };
+        task.Spec.Restore = new TaskRestore { Disks = restore.Spec.Target.Template is null ? "All" : "None" };
+        return task;
+    }
+
+    private static SnapshotTask Build(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, string action, string node, PodSummary carrier) => new()
+    {
+        Metadata = RestoreNaming.Made(restore, RestoreNaming.Task(restore, action), (Names.NodeLabel, Names.NodeLabelValue(node))),
+        Spec = new SnapshotTaskSpec
+        {
+            Action = action,
+            NodeName = node,
+            Directory = snapshot.Status!.Directory!,
+            Carrier = new PodTarget { PodName = carrier.Metadata.Name, PodUID = carrier.Metadata.Uid, Container = Names.CarrierContainer },
+        },
+    };
+}

@@ -1,0 +1,60 @@
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Snapshots;
+using k8s.Models;
+
+namespace Bgsnap.Operator.Restores;
+
+/// <summary>The claims that are made for a restore's disks. They are nobody's: the VM that uses them outlives the restore.</summary>
+internal static class RestoredClaims
+{
+    private const decimal Mi = 1024 * 1024;
+
+    /// <summary>Builds a claim.</summary>
+    /// <exception cref="Hopeless">It would not hold its disk.</exception>
+    public static V1PersistentVolumeClaim Build(VMBackgroundRestore restore, PlannedDisk disk)
+    {
+        V1ObjectMeta metadata = RestoreNaming.Made(restore, disk.Claim.Name);
+        metadata.OwnerReferences = null;
+        return new V1PersistentVolumeClaim
+        {
+            ApiVersion = "v1",
+            Kind = "PersistentVolumeClaim",
+            Metadata = metadata,
+            Spec = new V1PersistentVolumeClaimSpec
+            {
+                AccessModes = disk.Claim.AccessModes is { Count: > 0 } modes ? modes : ["ReadWriteOnce"],
+                StorageClassName = disk.Claim.StorageClassName,
+                VolumeMode = disk.Mount is null ? "Block" : null,
+                Resources = new V1VolumeResourceRequirements { Requests = new Dictionary<string, ResourceQuantity> { ["storage"] = new(Size(disk)) } },
+                DataSource = disk.IsWritten ? null : new V1TypedLocalObjectReference { ApiGroup = "snapshot.storage.k8s.io", Kind = "VolumeSnapshot", Name = disk.Disk.VolumeSnapshotName },
+            },
+        };
+    }
+
+    /// <summary>Size of the claim: as asked for, else the disk's, with room for a file system.</summary>
+    /// <exception cref="Hopeless">What was asked for is less than the disk.</exception>
+    public static string Size(PlannedDisk disk)
+    {
+        decimal bytes = disk.Disk.VirtualSize ?? 0;
+        if (disk.Claim.Size is { } asked)
+        {
+            if (new ResourceQuantity(asked).ToDecimal() >= bytes) return asked;
+            throw new Hopeless(
+                "ClaimTooSmall", $"claim {disk.Claim.Name} of {asked} is too small for disk {disk.Disk.Name}, which has {Durations.Size((long)bytes)} ({bytes} bytes): raise its size, or leave it out, then create another restore");
+        }
+        // 5 % for what a file system takes and reserves for itself, and a little for small ones.
+        if (disk.Mount is not null) bytes = (bytes * 1.05m) + (64 * Mi);
+        return $"{Math.Ceiling(bytes / Mi):0}Mi";
+    }
+
+    /// <summary>Whether a claim that is there can be used.</summary>
+    /// <exception cref="Hopeless">It cannot.</exception>
+    public static void Check(VMBackgroundRestore restore, V1PersistentVolumeClaim claim)
+    {
+        string name = claim.Metadata.Name;
+        if (!RestoreNaming.IsOf(restore, claim.Metadata))
+            throw new Hopeless("ClaimExists", $"claim {name} exists and was not made for this restore, which would overwrite it: name another in spec.target.template.claims, then create another restore");
+        if (claim.Metadata.DeletionTimestamp is not null) throw new Hopeless("ClaimEnded", $"claim {name}, which was made for this restore, is being deleted: create another restore");
+        if (claim.Status?.Phase == "Lost") throw new Hopeless("ClaimLost", $"claim {name} has lost its volume: create another restore");
+    }
+}

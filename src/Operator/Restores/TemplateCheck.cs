@@ -1,0 +1,89 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Kube;
+using Bgsnap.Operator.Snapshots;
+using k8s.Models;
+
+namespace Bgsnap.Operator.Restores;
+
+/// <summary>
+/// Reads a template's pod and refuses what its author may not be allowed to make himself: the operator makes the pod with its own
+/// rights. What this version does not know is refused too, since it cannot tell what it would allow.
+/// </summary>
+internal static class TemplateCheck
+{
+    private const string Remedy = "take it out, or start the pod yourself and name it in spec.target.pod";
+
+    /// <summary>The pod's spec.</summary>
+    /// <exception cref="Hopeless">It is none, or asks for more than a restore may give.</exception>
+    public static V1PodSpec Read(JsonObject spec)
+    {
+        V1PodSpec read;
+        try
+        {
+            read = spec.Deserialize(CoreResources.PodSpec)!;
+        }
+        catch (JsonException e)
+        {
+            throw Refuse("TemplateInvalid", $"spec{e.Path?.TrimStart('$')} is not of the type that a pod's has", "correct it");
+        }
+        if (Unknown(spec, JsonSerializer.SerializeToNode(read, CoreResources.PodSpec), "spec") is { } path)
+            throw Refuse("TemplateInvalid", $"{path} is no field of a pod that this version of bgsnap knows", "correct or remove it");
+        if (read.Containers is not { Count: > 0 }) throw Refuse("TemplateInvalid", "spec.containers is empty", "add the container with QEMU");
+        if (Asked(read) is { } what) throw Refuse("TemplateRefused", what, Remedy);
+        return read;
+    }
+
+    // The first thing that is refused, or null.
+    private static string? Asked(V1PodSpec spec)
+    {
+        if (spec.HostNetwork == true) return "spec.hostNetwork is set";
+        if (spec.HostPID == true) return "spec.hostPID is set";
+        if (spec.HostIPC == true) return "spec.hostIPC is set";
+        if (!string.IsNullOrEmpty(spec.NodeName)) return "spec.nodeName is set, which goes round the scheduler (spec.nodeSelector does not)";
+        if (spec.EphemeralContainers is { Count: > 0 }) return "spec.ephemeralContainers is set";
+        if (spec.Volumes?.FirstOrDefault(v => v.HostPath is not null) is { } volume) return $"volume {volume.Name} is a hostPath";
+        V1PodSecurityContext? pod = spec.SecurityContext;
+        if (pod?.Sysctls is { Count: > 0 }) return "spec.securityContext.sysctls is set";
+        if (pod?.WindowsOptions?.HostProcess == true) return "spec.securityContext.windowsOptions.hostProcess is set";
+        if (pod?.SeccompProfile?.Type == "Unconfined" || pod?.AppArmorProfile?.Type == "Unconfined") return "spec.securityContext is Unconfined";
+        return (spec.InitContainers ?? []).Concat(spec.Containers).Select(Asked).FirstOrDefault(w => w is not null);
+    }
+
+    private static string? Asked(V1Container c)
+    {
+        V1SecurityContext? s = c.SecurityContext;
+        if (s?.Privileged == true) return $"container {c.Name} is privileged";
+        if (s?.Capabilities?.Add is { Count: > 0 } added) return $"container {c.Name} adds capability {added[0]}";
+        if (s?.ProcMount is { } proc && proc != "Default") return $"container {c.Name} has procMount {proc}";
+        if (s?.WindowsOptions?.HostProcess == true) return $"container {c.Name} is a host process";
+        if (s?.SeccompProfile?.Type == "Unconfined" || s?.AppArmorProfile?.Type == "Unconfined") return $"container {c.Name} is Unconfined";
+        return c.Ports?.Any(p => p.HostPort is > 0) == true ? $"container {c.Name} has a hostPort" : null;
+    }
+
+    // What was there before it was read and is not afterwards.
+    private static string? Unknown(JsonNode? before, JsonNode? after, string path)
+    {
+        if (before is JsonObject o)
+        {
+            foreach ((string name, JsonNode? value) in o)
+            {
+                if (value is null) continue;
+                if (after is not JsonObject read || read[name] is not { } known) return $"{path}.{name}";
+                if (Unknown(value, known, $"{path}.{name}") is { } below) return below;
+            }
+        }
+        else if (before is JsonArray a)
+        {
+            if (after is not JsonArray read || read.Count != a.Count) return path;
+            for (int i = 0; i < a.Count; i++)
+                if (Unknown(a[i], read[i], $"{path}[{i}]") is { } below) return below;
+        }
+        return null;
+    }
+
+    /// <summary>A refusal that names what is wrong with the template, and the remedy.</summary>
+    public static Hopeless Refuse(string reason, string what, string remedy) =>
+        new(reason, $"spec.target.template.pod: {what}: {remedy}, then create another restore");
+}

@@ -1,0 +1,58 @@
+using Bgsnap.Crds.Client;
+using Bgsnap.Crds.Controller;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Events;
+using Bgsnap.Operator.Schedules;
+using Microsoft.Extensions.Logging;
+
+namespace Bgsnap.Operator;
+
+/// <summary>The controller of schedules: what leads to a look at one, and the worker that looks.</summary>
+internal sealed class ScheduleController : IDisposable
+{
+    private const int Workers = 2;
+    private readonly SharedInformers _shared;
+    private readonly WorkQueue _work;
+    private readonly ReconcileLoop _loop;
+
+    /// <summary>Wires it; nothing runs yet.</summary>
+    public ScheduleController(IApiClient api, SharedInformers shared, EventRecorder events, TimeProvider clock, ILoggerFactory logs)
+    {
+        _shared = shared;
+        _work = new WorkQueue(clock);
+        ScheduleReconciler reconciler = new(new ScheduleStore(api, shared), events, clock, logs.CreateLogger<ScheduleReconciler>());
+        _loop = new ReconcileLoop("schedule", _work, reconciler, Workers, logs.CreateLogger<ScheduleController>());
+        Watch(shared, _work.Add);
+    }
+
+    /// <summary>Works until stopped.</summary>
+    public Task Run(CancellationToken stop) => _loop.Run(stop);
+
+    /// <summary>Tells Prometheus how many there are.</summary>
+    public void Measure()
+    {
+        ILookup<string, VMBackgroundSnapshotSchedule> byPhase = _shared.Schedules.Items.ToLookup(s => s.Status?.Phase ?? SchedulePhase.Scheduled);
+        foreach (string phase in new[] { SchedulePhase.Scheduled, SchedulePhase.Suspended, SchedulePhase.Invalid }) ScheduleMetrics.Phases.WithLabels(phase).Set(byPhase[phase].Count());
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _work.Dispose();
+
+    /// <summary>What leads to a look at a schedule.</summary>
+    internal static void Watch(SharedInformers shared, Action<ObjectKey> look)
+    {
+        shared.Schedules.Changed += (key, _, _) => look(key);
+        // Of a snapshot only what is counted, and what retention goes by.
+        shared.Snapshots.Changed += (key, before, after) =>
+        {
+            if (before?.Status?.Phase == after?.Status?.Phase && before?.Metadata.DeletionTimestamp == after?.Metadata.DeletionTimestamp && before is not null && after is not null && SnapshotOf.ScheduleOf(before) == SnapshotOf.ScheduleOf(after)) return;
+            if (before is not null && SnapshotOf.ScheduleOf(before) is { } left) look(new ObjectKey(key.Namespace, left));
+            if (after is not null && SnapshotOf.ScheduleOf(after) is { } of) look(new ObjectKey(key.Namespace, of));
+        };
+        // That it ended is written by this operator, of whose writes the above does not tell.
+        shared.Snapshots.Learned += (key, after) =>
+        {
+            if (SnapshotPhase.IsTerminal(after.Status?.Phase) && SnapshotOf.ScheduleOf(after) is { } of) look(new ObjectKey(key.Namespace, of));
+        };
+    }
+}

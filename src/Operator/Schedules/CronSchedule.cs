@@ -1,0 +1,65 @@
+using Cronos;
+
+namespace Bgsnap.Operator.Schedules;
+
+/// <summary>A cron expression in its time zone.</summary>
+internal sealed class CronSchedule
+{
+    private readonly CronExpression _expression;
+    private readonly TimeZoneInfo _zone;
+
+    private CronSchedule(CronExpression expression, TimeZoneInfo zone, string text) => (_expression, _zone, Text) = (expression, zone, text);
+
+    /// <summary>Expression and zone as one line: what is compared to see that either changed.</summary>
+    public string Text { get; }
+
+    /// <summary>Reads both.</summary>
+    /// <param name="expression">Five fields, or a macro such as <c>@daily</c>.</param>
+    /// <param name="zone">IANA name; null: UTC.</param>
+    /// <exception cref="InvalidScheduleException">One of them means nothing.</exception>
+    public static CronSchedule Parse(string expression, string? zone)
+    {
+        CronExpression parsed;
+        try
+        {
+            parsed = CronExpression.Parse(expression.Trim(), CronFormat.Standard);
+        }
+        catch (CronFormatException e)
+        {
+            throw new InvalidScheduleException("InvalidSchedule", $"spec.schedule \"{expression}\": {e.Message.TrimEnd('.')}. It is minute, hour, day of the month, month and day of the week, such as \"0 3 * * *\"");
+        }
+        return new CronSchedule(parsed, ZoneOf(zone), zone is null ? $"{expression.Trim()} UTC" : $"{expression.Trim()} {zone}");
+    }
+
+    /// <summary>The first time after this one, or null: never again.</summary>
+    public DateTimeOffset? Next(DateTimeOffset after) => _expression.GetNextOccurrence(after, _zone)?.ToUniversalTime();
+
+    /// <summary>The last time in (after, upTo], and how many there were before it; null: none.</summary>
+    public (DateTimeOffset Latest, int Before)? Latest(DateTimeOffset after, DateTimeOffset upTo)
+    {
+        (DateTimeOffset Latest, int Before)? found = null;
+        foreach (DateTimeOffset time in _expression.GetOccurrences(after, upTo, _zone, fromInclusive: false, toInclusive: true))
+            found = (time.ToUniversalTime(), found is { } f ? f.Before + 1 : 0);
+        return found;
+    }
+
+    private static TimeZoneInfo ZoneOf(string? zone)
+    {
+        if (zone is null) return TimeZoneInfo.Utc;
+        try
+        {
+            return TimeZoneInfo.FindSystemTimeZoneById(zone);
+        }
+        catch (Exception e) when (e is TimeZoneNotFoundException or InvalidTimeZoneException or System.Security.SecurityException)
+        {
+            throw new InvalidScheduleException("InvalidTimeZone", $"spec.timeZone \"{zone}\" is no time zone that this operator knows: name one of the IANA database, such as Europe/Berlin or UTC");
+        }
+    }
+}
+
+/// <summary>A schedule that means nothing.</summary>
+internal sealed class InvalidScheduleException(string reason, string message) : Exception(message)
+{
+    /// <summary>One word.</summary>
+    public string Reason => reason;
+}

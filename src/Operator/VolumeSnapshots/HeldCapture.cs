@@ -1,0 +1,67 @@
+using Bgsnap.Crds.Client;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Snapshots;
+
+namespace Bgsnap.Operator.VolumeSnapshots;
+
+/// <summary>A capture whose guest waits for the storage: how it goes on, and how it ends.</summary>
+internal sealed class HeldCapture(SnapshotStore store, OperatorOptions options, TimeProvider clock)
+{
+    // The storage is asked this often while the guest is stopped.
+    private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(200);
+
+    /// <summary>The guest is stopped. Whatever goes wrong sets it free first, and is told then.</summary>
+    /// <returns>When to look again.</returns>
+    public async Task<TimeSpan> Hold(VMBackgroundSnapshot snapshot, SnapshotStatus status, SnapshotTask task, CancellationToken stop)
+    {
+        (string Reason, string Message) why;
+        try
+        {
+            if (await store.Cuts.Advance(snapshot, task, stop).ConfigureAwait(false) is { } volumeSnapshots)
+            {
+                await store.Release(task, volumeSnapshots, stop).ConfigureAwait(false);
+                return options.AgentSilence;
+            }
+            SnapshotState.Going(snapshot, status, SnapshotPhase.Capturing, "GuestHeld", "the guest is stopped while the storage makes VolumeSnapshots of its disks", clock.GetUtcNow());
+            return Poll;
+        }
+        catch (Hopeless e)
+        {
+            why = (e.Reason, e.Message);
+        }
+        catch (ApiException e) when (e.IsInvalid || e.Code == 404)
+        {
+            why = (VolumeCuts.Refused, $"the API server refused a VolumeSnapshot: {e.Message}");
+        }
+        await store.Cancel(task, stop).ConfigureAwait(false);
+        SnapshotState.Going(snapshot, status, SnapshotPhase.Capturing, why.Reason, why.Message, clock.GetUtcNow());
+        return options.CancelPatience;
+    }
+
+    /// <summary>Returns when a volume can be made from every VolumeSnapshot.</summary>
+    /// <exception cref="Waiting">Not yet.</exception>
+    /// <exception cref="Hopeless">Not any more.</exception>
+    public async Task WaitForStorage(VMBackgroundSnapshot snapshot, SnapshotTask task, TimeSpan left, TimeSpan deadline, CancellationToken stop)
+    {
+        try
+        {
+            await store.Cuts.ThrowUnlessUsable(snapshot, task, stop).ConfigureAwait(false);
+        }
+        catch (Waiting wait) when (left <= TimeSpan.Zero)
+        {
+            throw new Hopeless("DeadlineExceeded", $"it was not Ready within {deadline} of its creation: {wait.Message}");
+        }
+    }
+
+    /// <summary>Cancelled for the storage's sake, the agent can only say that it was cancelled: here is why.</summary>
+    /// <exception cref="Hopeless">The storage's part in the failure; without one it returns.</exception>
+    public async Task ThrowWhatStorageSaid(VMBackgroundSnapshot snapshot, SnapshotTaskStatus report, CancellationToken stop)
+    {
+        if (report.Reason == "Cancelled" && Conditions.Get(snapshot.Status, ConditionTypes.Ready) is { } noted && VolumeCuts.Reasons.Contains(noted.Reason))
+            throw new Hopeless(noted.Reason, noted.Message);
+        // A crash between the cancellation and its note: what the storage says is still there.
+        if (report.Reason == "Cancelled" && await store.Cuts.FindFailed(snapshot, stop).ConfigureAwait(false) is { } failure) throw failure;
+        if (report.Reason == "DowntimeExceeded" && await store.Cuts.Uncut(snapshot, stop).ConfigureAwait(false) is { Length: > 0 } uncut)
+            throw new Hopeless(report.Reason, $"{report.Message}; the storage had not cut {uncut}: give it longer by spec.capture.maxDowntime, or take another spec.capture.diskMethod");
+    }
+}

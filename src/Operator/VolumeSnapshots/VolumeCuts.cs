@@ -1,0 +1,119 @@
+using Bgsnap.Crds.Client;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Kube;
+using Bgsnap.Operator.Snapshots;
+
+namespace Bgsnap.Operator.VolumeSnapshots;
+
+/// <summary>
+/// The disks' point in time by the storage: while the agent holds the guest stopped, a VolumeSnapshot of each of its claims is made;
+/// when the storage has cut all of them the guest goes on.
+/// </summary>
+/// <remarks>
+/// <code>
+///   agent                          operator                        snapshot controller and CSI driver
+///   stop, device state, RAM protected
+///   status.holding, disks ───────▶ VolumeSnapshot of each claim ──▶ cut: status.creationTime
+///   cont ◀──── spec.release, names ◀──────────────────────────────┘
+///   RAM is copied                                                   upload: status.readyToUse
+///   Succeeded ───────────────────▶ Ready when both have ended ◀────┘
+/// </code>
+/// Nothing here has to end for the guest's sake: the agent resumes it after maxDowntime, whatever the operator does.
+/// </remarks>
+internal sealed class VolumeCuts(IApiClient api)
+{
+    private readonly Objects _objects = new(api);
+    private readonly VolumeSnapshotPreflight _preflight = new(api);
+
+    /// <summary>Reason of a VolumeSnapshot that the API server does not take.</summary>
+    public const string Refused = "VolumeSnapshotRefused";
+
+    /// <summary>Reasons for which a capture is cancelled when it is at its cut.</summary>
+    public static IReadOnlyList<string> Reasons { get; } = ["VolumeSnapshotFailed", Refused, "DiskNotOnClaim", "NoDisks"];
+
+    /// <summary>Whether this snapshot's disks are cut in this way.</summary>
+    public static bool AreWanted(VMBackgroundSnapshot snapshot) => snapshot.Spec.Capture?.DiskMethod == DiskCaptureMethod.VolumeSnapshot;
+
+    /// <inheritdoc cref="VolumeSnapshotPreflight.Check"/>
+    public Task Check(VMBackgroundSnapshot snapshot, SourceVm vm, CancellationToken stop) => _preflight.Check(snapshot, vm, stop);
+
+    /// <summary>Makes what is missing, and looks how far the storage is.</summary>
+    /// <returns>The VolumeSnapshot of each disk when all are cut; null: not yet.</returns>
+    /// <exception cref="Hopeless">They will not be.</exception>
+    public async Task<IReadOnlyDictionary<string, string>?> Advance(VMBackgroundSnapshot snapshot, SnapshotTask task, CancellationToken stop)
+    {
+        Dictionary<string, string> claimOf = await ClaimOfDisk(task, stop).ConfigureAwait(false);
+        // All at once: the guest waits.
+        VolumeSnapshot[] made = await Task.WhenAll(claimOf.Values.Distinct().Select(claim => FindOrMake(snapshot, claim, stop))).ConfigureAwait(false);
+        if (made.FirstOrDefault(HasFailed) is { } failed) throw Failed(failed);
+        return made.All(v => v.Status?.CreationTime is not null) ? claimOf.ToDictionary(p => p.Key, p => VolumeSnapshotOf.NameFor(snapshot, p.Value)) : null;
+    }
+
+    /// <summary>The first that the storage gave up, or null.</summary>
+    public async Task<Hopeless?> FindFailed(VMBackgroundSnapshot snapshot, CancellationToken stop) =>
+        (await All(snapshot, stop).ConfigureAwait(false)).FirstOrDefault(HasFailed) is { } failed ? Failed(failed) : null;
+
+    /// <summary>Those that are not cut yet, for people.</summary>
+    public async Task<string> Uncut(VMBackgroundSnapshot snapshot, CancellationToken stop) =>
+        string.Join(", ", (await All(snapshot, stop).ConfigureAwait(false)).Where(v => v.Status?.CreationTime is null).Select(Describe));
+
+    /// <summary>Returns when a volume can be made from each.</summary>
+    /// <exception cref="Waiting">Not yet.</exception>
+    /// <exception cref="Hopeless">One is gone, or was given up by the storage.</exception>
+    public async Task ThrowUnlessUsable(VMBackgroundSnapshot snapshot, SnapshotTask task, CancellationToken stop)
+    {
+        foreach (string name in task.Spec.VolumeSnapshots?.Values.Distinct() ?? [])
+        {
+            if (await _objects.GetOrNull(VolumeSnapshotKinds.Snapshots, snapshot.Metadata.NamespaceProperty, name, stop).ConfigureAwait(false) is not { } found)
+                throw new Hopeless("VolumeSnapshotLost", $"VolumeSnapshot {name} is gone: somebody deleted it. Create another snapshot");
+            if (found.Status?.ReadyToUse == true) continue;
+            string trouble = found.Status?.Error?.Message is { } message ? $"; it says: {message}" : "";
+            throw new Waiting("WaitingForVolumeSnapshots", $"the guest runs on; the storage is not done with {Describe(found)} yet{trouble}") { Phase = SnapshotPhase.Capturing };
+        }
+    }
+
+    /// <summary>Removes all of them.</summary>
+    public async Task Remove(VMBackgroundSnapshot snapshot, CancellationToken stop)
+    {
+        foreach (VolumeSnapshot v in await All(snapshot, stop).ConfigureAwait(false))
+            if (v.Metadata.DeletionTimestamp is null) await _objects.DeleteIfThere(VolumeSnapshotKinds.Snapshots, v, null, stop).ConfigureAwait(false);
+    }
+
+    private async Task<Dictionary<string, string>> ClaimOfDisk(SnapshotTask task, CancellationToken stop)
+    {
+        VirtualMachineTarget vm = task.Spec.Source!;
+        PodClaims claims = PodClaims.Of(await api.Get(Resources.Pods, task.Metadata.NamespaceProperty, vm.PodName, stop).ConfigureAwait(false), vm.Container);
+        Dictionary<string, string> claimOf = [];
+        // A note says why a disk is not to be captured.
+        foreach (DiskStatus disk in (task.Status?.Result?.Disks ?? []).Where(d => d.Note is null))
+        {
+            claimOf[disk.Name ?? ""] = (disk.Path is { } path ? claims.At(path) : null) ?? throw new Hopeless(
+                "DiskNotOnClaim", $"disk {disk.Name} ({disk.Path ?? "no file"}) is on no claim of pod {vm.PodName}: name the others in spec.capture.disks, or take another spec.capture.diskMethod");
+        }
+        return claimOf.Count > 0 ? claimOf : throw new Hopeless("NoDisks", $"the virtual machine in pod {vm.PodName} has no disk to make a VolumeSnapshot of: take another spec.capture.diskMethod");
+    }
+
+    private async Task<VolumeSnapshot> FindOrMake(VMBackgroundSnapshot snapshot, string claim, CancellationToken stop) =>
+        await _objects.GetOrNull(VolumeSnapshotKinds.Snapshots, snapshot.Metadata.NamespaceProperty, VolumeSnapshotOf.NameFor(snapshot, claim), stop).ConfigureAwait(false)
+        ?? await _objects.CreateOrGet(VolumeSnapshotKinds.Snapshots, VolumeSnapshotOf.Build(snapshot, claim), stop).ConfigureAwait(false);
+
+    // By their label: the pod, and with it the list of claims, may be gone. Where the kind is not served there are none.
+    private async Task<IReadOnlyList<VolumeSnapshot>> All(VMBackgroundSnapshot snapshot, CancellationToken stop)
+    {
+        try
+        {
+            return (await api.List(VolumeSnapshotKinds.Snapshots, snapshot.Metadata.NamespaceProperty, $"{Names.SnapshotLabel}={snapshot.Metadata.Uid}", stop).ConfigureAwait(false)).Items;
+        }
+        catch (ApiException e) when (e.Code == 404)
+        {
+            return [];
+        }
+    }
+
+    private static bool HasFailed(VolumeSnapshot v) => v.Status is { CreationTime: null, Error: not null };
+
+    private static Hopeless Failed(VolumeSnapshot v) =>
+        new("VolumeSnapshotFailed", $"the storage could not make {Describe(v)}: {v.Status!.Error!.Message ?? "it does not say why"}. Nothing was kept; see the CSI driver's log, then create another snapshot");
+
+    private static string Describe(VolumeSnapshot v) => $"VolumeSnapshot {v.Metadata.Name} of claim {v.Spec.Source.PersistentVolumeClaimName}";
+}

@@ -1,0 +1,36 @@
+using System.Security.Cryptography;
+using System.Text;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Snapshots;
+using k8s.Models;
+
+namespace Bgsnap.Operator.VolumeSnapshots;
+
+/// <summary>The VolumeSnapshot of one claim of a VM.</summary>
+internal static class VolumeSnapshotOf
+{
+    private const int LongestName = 253;
+
+    /// <summary>Its name: the directory's and the claim's; where that is too long the claim is a checksum.</summary>
+    public static string NameFor(VMBackgroundSnapshot snapshot, string claim)
+    {
+        string name = $"{Naming.Directory(snapshot)}-{claim}";
+        return name.Length <= LongestName ? name : $"{Naming.Directory(snapshot)}-{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(claim)))[..16]}";
+    }
+
+    /// <summary>Builds it. With deletionPolicy Delete it goes with the snapshot, with Retain it stays.</summary>
+    public static VolumeSnapshot Build(VMBackgroundSnapshot snapshot, string claim)
+    {
+        V1ObjectMeta metadata = Naming.Made(snapshot, NameFor(snapshot, claim));
+        if (snapshot.Spec.DeletionPolicy == "Retain") metadata.OwnerReferences = null;
+        return new VolumeSnapshot
+        {
+            Metadata = metadata,
+            Spec = new VolumeSnapshotSpec
+            {
+                VolumeSnapshotClassName = snapshot.Spec.Capture?.VolumeSnapshotClassName,
+                Source = new VolumeSnapshotSource { PersistentVolumeClaimName = claim },
+            },
+        };
+    }
+}
