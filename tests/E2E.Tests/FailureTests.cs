@@ -115,7 +115,7 @@ public sealed class FailureTests(ClusterFixture cluster)
         await lab.StartVmAsync();
         await lab.ApplyAsync(Lab.Snapshot("broken-off", more: Slow));
         await lab.UntilAsync("broken-off", "progress", x => x["status"]?["progress"]?["percent"]?.GetValue<int>() > 0);
-        await cluster.Kubectl.RunAsync("-n", lab.Name, "delete", "vmbgs", "broken-off", "--timeout=60s");
+        await cluster.Kubectl.RunAsync("-n", lab.Name, "delete", "vmbgs", "broken-off", "--timeout=120s");
         Assert.Empty(Directory.GetFileSystemEntries(claim));
         await lab.CountsAsync("vm");
         await lab.NoHelpersAsync();

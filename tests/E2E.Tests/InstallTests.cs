@@ -11,6 +11,7 @@ public sealed class InstallTests(ClusterFixture cluster)
     {
         cluster.Need();
         Skip.IfNot(cluster.IsOurs, "bgsnap was installed by somebody else");
+        await cluster.TidiedAsync();
         await cluster.RemoveChartAsync();
         try
         {
@@ -25,6 +26,7 @@ public sealed class InstallTests(ClusterFixture cluster)
         }
         finally
         {
+            await cluster.TidiedAsync();
             await cluster.RemoveKustomizationAsync();
             await cluster.ApplyChartAsync();
         }

@@ -5,9 +5,13 @@ namespace Bgsnap.E2E.Tests;
 
 /// <summary>Operator, agent and API server may go at any moment: the guest runs on, and the truth arrives.</summary>
 [Collection(nameof(RealCluster))]
-public sealed class OutageTests(ClusterFixture cluster)
+public sealed class OutageTests(ClusterFixture cluster) : IAsyncLifetime
 {
     private const string Slow = "capture: { bandwidthLimit: 8Mi }";
+
+    public Task InitializeAsync() => cluster.TidiedAsync();
+
+    public Task DisposeAsync() => Task.CompletedTask;
 
     [SkippableFact]
     public async Task An_operator_killed_at_each_step_goes_on_where_it_was()
@@ -25,7 +29,7 @@ public sealed class OutageTests(ClusterFixture cluster)
                 // The kubelet waits longer before each restart of a container, up to 5 min: another pod begins at once.
                 await cluster.Kubectl.RunAsync("-n", ClusterFixture.Namespace, "delete", "pod", pod, "--grace-period=0", "--force");
             }
-            await lab.ReadyAsync(step, TimeSpan.FromSeconds(120));
+            await lab.ReadyAsync(step, TimeSpan.FromSeconds(180));
             await lab.NoHelpersAsync();
         }
         Assert.Equal(4, Directory.GetDirectories(Path.Join(lab.Files, "snapshots")).Length);
@@ -49,7 +53,7 @@ public sealed class OutageTests(ClusterFixture cluster)
         await lab.ApplyAsync(Lab.Snapshot("killed", more: Slow));
         await lab.UntilAsync("killed", "a cut", s => s["status"]?["pointInTime"] is not null);
         await KillAsync("agent");
-        await lab.FailedAsync("killed", "AgentRestarted", TimeSpan.FromSeconds(120));
+        await lab.FailedAsync("killed", "AgentRestarted", TimeSpan.FromSeconds(180));
         await lab.CountsAsync("vm");
         Assert.Empty(Directory.GetFileSystemEntries(claim));
 
@@ -75,7 +79,7 @@ public sealed class OutageTests(ClusterFixture cluster)
         {
             await ClusterFixture.ScriptAsync("hack/cluster", TimeSpan.FromMinutes(1), "start-apiserver");
         }
-        var snapshot = await lab.ReadyAsync("outage", TimeSpan.FromSeconds(120));
+        var snapshot = await lab.ReadyAsync("outage", TimeSpan.FromSeconds(180));
         (await Command.RunAsync(Repository.Agent, ["verify", Path.Join(claim, snapshot["status"]!["directory"]!.GetValue<string>())])).Ok();
         await lab.CountsAsync("vm");
         await cluster.InstalledAsync();

@@ -16,7 +16,7 @@ public sealed class SnapshotTests(ClusterFixture cluster)
         var before = (await lab.TickAsync("vm")).Tick;
 
         await lab.ApplyAsync(Lab.Snapshot("one"));
-        await cluster.Kubectl.RunAsync("-n", lab.Name, "wait", "--for=condition=Ready", "vmbgs/one", "--timeout=60s");
+        await cluster.Kubectl.RunAsync("-n", lab.Name, "wait", "--for=condition=Ready", "vmbgs/one", "--timeout=120s");
 
         var snapshot = await lab.SnapshotAsync("one");
         var status = snapshot["status"]!;
@@ -100,7 +100,7 @@ public sealed class SnapshotTests(ClusterFixture cluster)
             """);
         await lab.ReadyAsync("made");
 
-        await cluster.Kubectl.RunAsync("-n", lab.Name, "delete", "vmbgs", "made", "--timeout=60s");
+        await cluster.Kubectl.RunAsync("-n", lab.Name, "delete", "vmbgs", "made", "--timeout=120s");
         await cluster.Kubectl.GoneAsync(Lab.Soon, "-n", lab.Name, "pvc", "made");
         await cluster.Kubectl.RunAsync("delete", "pv", $"{lab.Name}-made", "--timeout=30s");
     }
@@ -115,7 +115,7 @@ public sealed class SnapshotTests(ClusterFixture cluster)
         await lab.ApplyAsync(string.Join("\n---\n", Enumerable.Range(0, 10).Select(i => Lab.Snapshot($"s{i}", vms[i % 3]))));
 
         var most = 0;
-        var end = DateTime.UtcNow + TimeSpan.FromMinutes(4);
+        var end = DateTime.UtcNow + TimeSpan.FromMinutes(10);
         while (true)
         {
             var tasks = (JsonArray)(await cluster.Kubectl.GetAsync("-n", lab.Name, "snapshottasks"))["items"]!;
@@ -125,6 +125,7 @@ public sealed class SnapshotTests(ClusterFixture cluster)
                 break;
             Assert.DoesNotContain(snapshots, s => Lab.Phase(s!) == "Failed");
             Assert.True(DateTime.UtcNow < end, snapshots.ToJsonString());
+            await Task.Delay(200);
         }
         Assert.Equal(1, most);
         foreach (var vm in vms)
@@ -143,7 +144,7 @@ public sealed class SnapshotTests(ClusterFixture cluster)
         await lab.ReadyAsync("kept");
         Assert.Equal(2, Directory.GetDirectories(claim).Length);
 
-        await cluster.Kubectl.RunAsync("-n", lab.Name, "delete", "vmbgs", "--all", "--timeout=90s");
+        await cluster.Kubectl.RunAsync("-n", lab.Name, "delete", "vmbgs", "--all", "--timeout=120s");
 
         Assert.StartsWith("kept-", Path.GetFileName(Assert.Single(Directory.GetFileSystemEntries(claim))), StringComparison.Ordinal);
         await lab.NoHelpersAsync();

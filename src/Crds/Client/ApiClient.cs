@@ -17,8 +17,8 @@ public sealed class ApiClient(HttpClient http, TimeSpan? requestTimeout = null) 
     private static readonly Prometheus.Counter Requests = Prometheus.Metrics.CreateCounter(
         "bgsnap_api_requests_total", "Requests that the API server answered, by HTTP method and status.", "method", "code");
 
-    // As client-go's. All pages are of one resource version; one that has become too old in between is refused with 410.
-    private const int PageSize = 500;
+    // As kubectl does: a list of any length takes little memory of the server at a time.
+    private const int Page = 500;
     private readonly TimeSpan _requestTimeout = requestTimeout ?? TimeSpan.FromSeconds(30);
 
     /// <inheritdoc/>
@@ -28,18 +28,24 @@ public sealed class ApiClient(HttpClient http, TimeSpan? requestTimeout = null) 
     /// <inheritdoc/>
     public async Task<ResourceList<T>> List<T>(ResourceType<T> type, string? ns, string? labels, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta>
     {
-        ResourceList<T>? all = null;
-        string? next = null;
-        do
+        ResourceList<T> all = new();
+        string? query = $"limit={Page}";
+        while (true)
         {
-            string page = next is null ? $"limit={PageSize}" : $"limit={PageSize}&continue={Uri.EscapeDataString(next)}";
-            ResourceList<T> part = await Send(HttpMethod.Get, type.Path(ns) + Query(labels, page), null, type.ListJson, stop).ConfigureAwait(false);
-            next = part.Metadata.ContinueProperty;
-            if (all is null) all = part;
-            else all.Items.AddRange(part.Items);
+            try
+            {
+                ResourceList<T> page = await Send(HttpMethod.Get, type.Path(ns) + Query(labels, query), null, type.ListJson, stop).ConfigureAwait(false);
+                all.Metadata = page.Metadata;
+                all.Items.AddRange(page.Items);
+                if (page.Metadata.ContinueProperty is not { Length: > 0 } next) return all;
+                query = $"limit={Page}&continue={Uri.EscapeDataString(next)}";
+            }
+            catch (ApiException e) when (e.Code == 410 && query is not null)
+            {
+                // What was read belongs to a state that the server no longer has. All of it at once, which cannot grow too old.
+                (all, query) = (new(), null);
+            }
         }
-        while (!string.IsNullOrEmpty(next));
-        return all;
     }
 
     /// <inheritdoc/>

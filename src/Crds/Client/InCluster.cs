@@ -11,13 +11,15 @@ public static class InCluster
 
     /// <summary>Connects with the pod's service account.</summary>
     /// <exception cref="InvalidOperationException">This is no pod, or its token is not mounted.</exception>
-    public static ApiClient Connect()
+    public static ApiClient Connect() => Connect(
+        Environment.GetEnvironmentVariable("KUBERNETES_SERVICE_HOST"), Environment.GetEnvironmentVariable("KUBERNETES_SERVICE_PORT"), Mount, TimeProvider.System);
+
+    internal static ApiClient Connect(string? host, string? port, string mount, TimeProvider clock)
     {
-        string? host = Environment.GetEnvironmentVariable("KUBERNETES_SERVICE_HOST"), port = Environment.GetEnvironmentVariable("KUBERNETES_SERVICE_PORT");
-        if (host is null || port is null || !File.Exists(Mount + "/token"))
-            throw new InvalidOperationException("this does not run as a pod with a service account: KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT and " + Mount + " are needed");
+        if (host is null || port is null || !File.Exists(mount + "/token"))
+            throw new InvalidOperationException("this does not run as a pod with a service account: KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT and " + mount + " are needed");
         X509ChainPolicy trust = new() { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck };
-        trust.CustomTrustStore.ImportFromPemFile(Mount + "/ca.crt");
+        trust.CustomTrustStore.ImportFromPemFile(mount + "/ca.crt");
         SocketsHttpHandler handler = new()
         {
             SslOptions = new SslClientAuthenticationOptions { CertificateChainPolicy = trust },
@@ -25,19 +27,20 @@ public static class InCluster
             ConnectTimeout = TimeSpan.FromSeconds(10),
         };
         string address = host.Contains(':', StringComparison.Ordinal) ? $"[{host}]" : host;
-        return new ApiClient(new HttpClient(new Token(handler)) { BaseAddress = new Uri($"https://{address}:{port}/"), Timeout = Timeout.InfiniteTimeSpan });
+        return new ApiClient(new HttpClient(new Token(handler, mount + "/token", clock)) { BaseAddress = new Uri($"https://{address}:{port}/"), Timeout = Timeout.InfiniteTimeSpan });
     }
 
     /// <summary>Adds the token, read anew every minute: the kubelet renews it.</summary>
-    private sealed class Token(HttpMessageHandler inner) : DelegatingHandler(inner)
+    private sealed class Token(HttpMessageHandler inner, string file, TimeProvider clock) : DelegatingHandler(inner)
     {
+        private static readonly TimeSpan Renewal = TimeSpan.FromMinutes(1);
         private string? _token;
-        private long _readAt;
+        private DateTimeOffset _readAt;
 
         protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
         {
-            long now = Environment.TickCount64;
-            if (_token is null || now - _readAt > 60_000) (_token, _readAt) = (File.ReadAllText(Mount + "/token").Trim(), now);
+            DateTimeOffset now = clock.GetUtcNow();
+            if (_token is null || now - _readAt > Renewal) (_token, _readAt) = (File.ReadAllText(file).Trim(), now);
             request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", _token);
             return base.SendAsync(request, cancellationToken);
         }

@@ -16,6 +16,8 @@ public static class Names
     public const string QmpSocketAnnotation = "bgsnap.io/qmp-socket";
     /// <summary>Annotation of a pod that runs a VM: which container holds QEMU, where the pod has several.</summary>
     public const string ContainerAnnotation = "bgsnap.io/container";
+    /// <summary>Annotation of a snapshot, <c>"true"</c>: its deletion leaves files behind that cannot be removed.</summary>
+    public const string AbandonFilesAnnotation = "bgsnap.io/abandon-files";
     /// <summary>Annotation of a pod that runs a VM: the path of the QEMU guest agent's socket inside the container, where it has one.</summary>
     public const string GuestAgentSocketAnnotation = "bgsnap.io/guest-agent-socket";
     /// <summary>Label of a task: the node whose agent is to do it.</summary>

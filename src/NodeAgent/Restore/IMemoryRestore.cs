@@ -4,7 +4,7 @@ namespace Bgsnap.NodeAgent.Restore;
 
 /// <summary>
 /// A way to bring RAM and devices into a QEMU that waits. Preflight and disks are done when it is called, and are the same for
-/// every way (docs/design/0010).
+/// every way (docs/design/0011).
 /// </summary>
 internal interface IMemoryRestore
 {

@@ -20,10 +20,11 @@ internal static class AgentChild
     /// <param name="take">Called for each line but errors, with its type. The element lives as long as the call.</param>
     /// <param name="cancel">Asks it to end in good order (SIGTERM); one that does not is killed.</param>
     /// <param name="word">A line for its standard input, once there is one; null: it is told nothing.</param>
+    /// <param name="program">The program; null: this one.</param>
     /// <exception cref="TaskFailure">It failed: its own reason, or AgentDied.</exception>
-    internal static async Task Run(IEnumerable<string> arguments, string death, Action<string, JsonElement> take, CancellationToken cancel, Task<string>? word = null)
+    internal static async Task Run(IEnumerable<string> arguments, string death, Action<string, JsonElement> take, CancellationToken cancel, Task<string>? word = null, string? program = null)
     {
-        ProcessStartInfo start = new(Environment.ProcessPath ?? "/proc/self/exe") { RedirectStandardInput = word is not null, RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
+        ProcessStartInfo start = new(program ?? Environment.ProcessPath ?? "/proc/self/exe") { RedirectStandardInput = word is not null, RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
         foreach (string a in arguments) start.ArgumentList.Add(a);
         using Process child = Process.Start(start) ?? throw new TaskFailure("InternalError", "the working process could not be started");
         Task<string> complaints = child.StandardError.ReadToEndAsync(CancellationToken.None);

@@ -13,15 +13,16 @@ internal static class CaptureChild
     /// <param name="progress">Called for each line of progress.</param>
     /// <param name="cancel">Ends the capture in good order; the guest is freed.</param>
     /// <param name="word">What releases a guest that is held for VolumeSnapshots.</param>
+    /// <param name="program">The program; null: this one.</param>
     /// <exception cref="TaskFailure">It failed.</exception>
-    internal static async Task<SummaryLine> Run(CaptureOrder order, Action<ProgressLine> progress, CancellationToken cancel, Task<string>? word = null)
+    internal static async Task<SummaryLine> Run(CaptureOrder order, Action<ProgressLine> progress, CancellationToken cancel, Task<string>? word = null, string? program = null)
     {
         SummaryLine? summary = null;
         await AgentChild.Run(order.Arguments(), "the kernel has set the guest free", (type, line) =>
         {
             if (type == "progress") progress(line.Deserialize(MessagesJson.Default.ProgressLine)!);
             else if (type == "summary") summary = line.Deserialize(MessagesJson.Default.SummaryLine);
-        }, cancel, word).ConfigureAwait(false);
+        }, cancel, word, program).ConfigureAwait(false);
         return summary ?? throw new TaskFailure("InternalError", "the capture ended without a summary");
     }
 }

@@ -10,7 +10,7 @@ namespace Bgsnap.NodeAgent.Tasks;
 /// Turns the names in a task into open places on this node. Tasks name pods and containers; what those are is asked of the API server
 /// and checked against the cgroup of the process that is used, so that no task reaches another pod's files.
 /// </summary>
-internal sealed class TaskPlaces(IApiClient api, string node)
+internal sealed class TaskPlaces(IApiClient api, string node, string proc = ContainerProcesses.Proc)
 {
     /// <summary>Opens the root of a container.</summary>
     /// <returns>The root, and the container's id.</returns>
@@ -30,13 +30,13 @@ internal sealed class TaskPlaces(IApiClient api, string node)
         if (pod.Spec?.NodeName != node) throw new TaskFailure(reason, $"pod {target.PodName} does not run on node {node}");
         if (pod.RunningContainerId(target.Container) is not { } id)
             throw new TaskFailure(reason, $"container {target.Container} of pod {target.PodName} does not run");
-        foreach (int pid in ContainerProcesses.Of(id, target.PodUID))
+        foreach (int pid in ContainerProcesses.Of(id, target.PodUID, proc))
         {
             try
             {
-                SafeFileHandle root = OpenIn.RootOf(pid);
+                SafeFileHandle root = OpenIn.RootOf(pid, proc);
                 // The process could have ended and its number gone to another: what is open now is right only if it is still there.
-                if (ContainerProcesses.IsIn(pid, id, target.PodUID)) return (root, id);
+                if (ContainerProcesses.IsIn(pid, id, target.PodUID, proc)) return (root, id);
                 root.Dispose();
             }
             catch (LinuxException)

@@ -88,10 +88,10 @@ internal sealed class TaskReconciler(Informer<SnapshotTask> tasks, TaskWork work
         if (status.Holding is not null) end.Holding = false;
         log.LogInformation("task {Namespace}/{Name}: {Phase} {Reason} {Message}", task.Metadata.NamespaceProperty, task.Metadata.Name, end.Phase, end.Reason, end.Message);
         AgentMetrics.Ended(task, end);
-        using CancellationTokenSource last = new(stop.IsCancellationRequested ? TimeSpan.FromSeconds(10) : Timeout.InfiniteTimeSpan);
-        using var giveUp = CancellationTokenSource.CreateLinkedTokenSource(last.Token);
-        if (!stop.IsCancellationRequested) stop.Register(() => last.CancelAfter(TimeSpan.FromSeconds(10)));
-        await reports.Insist(task, end, giveUp.Token).ConfigureAwait(false);
+        // An end is told for as long as it takes; of an agent that ends itself, for another 10 s.
+        using CancellationTokenSource last = new();
+        using CancellationTokenRegistration later = stop.Register(() => last.CancelAfter(TimeSpan.FromSeconds(10)));
+        await reports.Insist(task, end, last.Token).ConfigureAwait(false);
     }
 
     private static SnapshotTaskStatus Failed(string reason, string message) => new() { Phase = TaskPhase.Failed, Reason = reason, Message = message };

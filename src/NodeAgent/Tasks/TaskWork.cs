@@ -8,7 +8,10 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Tasks;
 
 /// <summary>What is done for a task.</summary>
-internal sealed class TaskWork(TaskPlaces places, Scratch scratch)
+/// <param name="places">Opens what tasks name.</param>
+/// <param name="scratch">Space for what guests overwrite.</param>
+/// <param name="program">The program that captures; null: this one.</param>
+internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? program = null)
 {
     /// <summary>Does a task from the beginning.</summary>
     /// <param name="task">The task.</param>
@@ -48,7 +51,7 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch)
             {
                 progress.Set(line.Percent, line.CopiedBytes + line.DiskCopiedBytes, line.PointInTime?.UtcDateTime);
                 progress.Hold(line.HeldDisks is { } disks ? FinishedSnapshot.DisksOf(disks) : null);
-            }, cancel, task.Spec.Capture?.DiskMethod == DiskCaptureMethod.VolumeSnapshot ? released : null).ConfigureAwait(false);
+            }, cancel, task.Spec.Capture?.DiskMethod == DiskCaptureMethod.VolumeSnapshot ? released : null, program).ConfigureAwait(false);
         }
         return Read(claim, task.Spec.Directory) ?? throw new TaskFailure("SnapshotLost", "the capture ended well, but its directory is not on the claim: does somebody else write there?");
     }

@@ -10,12 +10,15 @@ namespace Bgsnap.NodeAgent.Vm;
 /// </remarks>
 internal static class ContainerProcesses
 {
+    /// <summary>Where processes are seen; tests have their own.</summary>
+    internal const string Proc = "/proc";
+
     /// <summary>Whether a process runs in a container, and, if asked, in a pod.</summary>
-    internal static bool IsIn(int pid, string containerId, string? podUid = null)
+    internal static bool IsIn(int pid, string containerId, string? podUid = null, string proc = Proc)
     {
         try
         {
-            return File.ReadLines($"/proc/{pid}/cgroup").Any(line => Names(line, containerId) && (podUid is null || NamesPod(line, podUid)));
+            return File.ReadLines($"{proc}/{pid}/cgroup").Any(line => Names(line, containerId) && (podUid is null || NamesPod(line, podUid)));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -24,10 +27,10 @@ internal static class ContainerProcesses
     }
 
     /// <summary>All processes of a container that are alive.</summary>
-    internal static IEnumerable<int> Of(string containerId, string podUid)
+    internal static IEnumerable<int> Of(string containerId, string podUid, string proc = Proc)
     {
-        foreach (string path in Directory.EnumerateDirectories("/proc"))
-            if (int.TryParse(Path.GetFileName(path), NumberStyles.None, CultureInfo.InvariantCulture, out int pid) && IsIn(pid, containerId, podUid))
+        foreach (string path in Directory.EnumerateDirectories(proc))
+            if (int.TryParse(Path.GetFileName(path), NumberStyles.None, CultureInfo.InvariantCulture, out int pid) && IsIn(pid, containerId, podUid, proc))
                 yield return pid;
     }
 

@@ -28,7 +28,7 @@ internal sealed class SnapshotRemoval(SnapshotStore store, NodeQueue queue, Even
         if (await store.FindRestoreOf(snapshot, stop).ConfigureAwait(false) is { } restore)
         {
             await Say(
-                snapshot, "InUseByRestore", $"VMBackgroundRestore {restore.Metadata.Name} reads it: the snapshot goes when that has ended, or when you delete that", stop).ConfigureAwait(false);
+                snapshot, InUse, $"VMBackgroundRestore {restore.Metadata.Name} reads it: the snapshot goes when that has ended, or when you delete that", stop).ConfigureAwait(false);
             return Soon;
         }
 
@@ -60,7 +60,8 @@ internal sealed class SnapshotRemoval(SnapshotStore store, NodeQueue queue, Even
         {
             try
             {
-                if (await RemoveFiles(snapshot, stop).ConfigureAwait(false) is { } wait) return wait;
+                if (IsAbandoned(snapshot)) await Abandon(snapshot, stop).ConfigureAwait(false);
+                else if (await RemoveFiles(snapshot, stop).ConfigureAwait(false) is { } wait) return wait;
             }
             catch (ApiException e) when (e.IsNamespaceTerminating)
             {
@@ -76,6 +77,21 @@ internal sealed class SnapshotRemoval(SnapshotStore store, NodeQueue queue, Even
         await store.RemoveFinalizer(snapshot, stop).ConfigureAwait(false);
         await store.RemoveHelpers(snapshot, TaskAction.Delete, stop).ConfigureAwait(false);
         return null;
+    }
+
+    private const string InUse = "InUseByRestore";
+
+    private static bool IsAbandoned(VMBackgroundSnapshot snapshot) =>
+        snapshot.Metadata.Annotations?.TryGetValue(Names.AbandonFilesAnnotation, out string? value) == true && value == "true";
+
+    // The user's word that nobody waits for the files any more. They may be there or not: what is told is where to look.
+    private async Task Abandon(VMBackgroundSnapshot snapshot, CancellationToken stop)
+    {
+        SnapshotTask? task = await store.FindTask(snapshot, TaskAction.Delete, stop).ConfigureAwait(false);
+        if (task?.Status?.Phase == TaskPhase.Succeeded) return;
+        string left = $"directory {snapshot.Status!.Directory} on claim {snapshot.Status.ClaimName}";
+        await events.Warning(snapshot, "FilesAbandoned", $"{left} was given up, as {Names.AbandonFilesAnnotation} asks: what is left of it holds the guest's memory and is yours to remove", stop).ConfigureAwait(false);
+        log.LogWarning("{Namespace}/{Name}: {Left} was given up", snapshot.Metadata.NamespaceProperty, snapshot.Metadata.Name, left);
     }
 
     private async Task<TimeSpan?> RemoveFiles(VMBackgroundSnapshot snapshot, CancellationToken stop)
@@ -114,6 +130,8 @@ internal sealed class SnapshotRemoval(SnapshotStore store, NodeQueue queue, Even
     private async Task Say(VMBackgroundSnapshot snapshot, string reason, string message, CancellationToken stop)
     {
         SnapshotStatus status = StatusPatch.Copy(snapshot.Status);
+        if (reason is not (CarrierState.Starting or InUse))
+            message += $" (should that be lost for good: kubectl -n {snapshot.Metadata.NamespaceProperty} annotate vmbgs {snapshot.Metadata.Name} {Names.AbandonFilesAnnotation}=true leaves the files behind)";
         SnapshotState.Going(snapshot, status, SnapshotPhase.Deleting, reason, message, clock.GetUtcNow());
         if (StatusPatch.Between(snapshot.Status, status) is not { } patch) return;
         await store.PatchStatus(snapshot, patch, stop).ConfigureAwait(false);

@@ -152,6 +152,23 @@ public sealed class WorkQueueTests : IDisposable
         Assert.Equal(8, taken.Distinct().Count());
     }
 
+    // Two workers have looked at the queue, found nothing, and do not wait for the signal yet when two keys come: there is one signal
+    // for both, and whoever takes it must wake the other.
+    [Fact]
+    public async Task Who_takes_a_key_wakes_the_next_worker_for_the_one_that_is_left()
+    {
+        using HeldClock clock = new(workers: 2);
+        using WorkQueue queue = new(clock);
+        queue.AddAfter(new ObjectKey("ns", "much later"), TimeSpan.FromHours(1)); // so that a worker sets a timer before it waits
+        Task<ObjectKey>[] workers = [Task.Run(() => queue.Take(default)), Task.Run(() => queue.Take(default))];
+        clock.AllHeld.Wait();
+        queue.Add(A);
+        queue.Add(B);
+        clock.LetGo.Set();
+        ObjectKey[] taken = await Task.WhenAll(workers).WaitAsync(Soon);
+        Assert.Equal([A, B], taken.OrderBy(k => k.Name)); // though neither is ever done
+    }
+
     [Fact]
     public async Task Cancellation_ends_the_wait()
     {
@@ -207,6 +224,31 @@ public sealed class WorkQueueTests : IDisposable
         await stop.CancelAsync();
         await Task.WhenAll(workers);
         Assert.Equal(0, doubled);
+    }
+
+    /// <summary>A clock that holds the first workers between their look at the queue and their wait: there they set a timer.</summary>
+    private sealed class HeldClock(int workers) : TimeProvider, IDisposable
+    {
+        private int _timers;
+
+        internal CountdownEvent AllHeld { get; } = new(workers);
+        internal ManualResetEventSlim LetGo { get; } = new();
+
+        public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period)
+        {
+            if (Interlocked.Increment(ref _timers) <= workers)
+            {
+                AllHeld.Signal();
+                LetGo.Wait();
+            }
+            return base.CreateTimer(callback, state, dueTime, period);
+        }
+
+        public void Dispose()
+        {
+            AllHeld.Dispose();
+            LetGo.Dispose();
+        }
     }
 
     private Task<ObjectKey> Take() => _queue.Take(default).WaitAsync(Soon);

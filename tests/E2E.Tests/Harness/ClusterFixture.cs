@@ -13,6 +13,8 @@ public sealed class ClusterFixture : IAsyncLifetime
     private static readonly TimeSpan UpLimit = TimeSpan.FromMinutes(45);
     private static readonly TimeSpan ImagesLimit = TimeSpan.FromMinutes(20);
 
+    private readonly List<Task> _tidying = [];
+
     public const string Namespace = "bgsnap-system";
 
     /// <summary>Where hack/cluster keeps the cluster's files.</summary>
@@ -52,8 +54,16 @@ public sealed class ClusterFixture : IAsyncLifetime
 
     public async Task DisposeAsync()
     {
-        if (IsOurs)
+        if (!IsOurs)
+            return;
+        try
+        {
+            await TidiedAsync();
+        }
+        finally
+        {
             await ScriptAsync("hack/cluster", TimeSpan.FromMinutes(3), "down");
+        }
     }
 
     /// <summary>Skips where there can be no cluster.</summary>
@@ -67,6 +77,28 @@ public sealed class ClusterFixture : IAsyncLifetime
     {
         await Kubectl.RunAsync("-n", Namespace, "rollout", "status", "deployment/bgsnap-operator", "--timeout=120s");
         await Kubectl.RunAsync("-n", Namespace, "rollout", "status", "daemonset/bgsnap-agent", "--timeout=120s");
+    }
+
+    /// <summary>Removes what a test has left, on a cluster of our own while the next test begins: a namespace takes a while to go.</summary>
+    public async Task TidyAsync(Func<Task> remove)
+    {
+        var removing = remove();
+        if (IsOurs)
+            lock (_tidying) _tidying.Add(removing);
+        else
+            await removing;
+    }
+
+    /// <summary>Waits until nothing of earlier tests is left: for tests that end operator, agent or API server.</summary>
+    public async Task TidiedAsync()
+    {
+        Task[] all;
+        lock (_tidying)
+        {
+            all = [.. _tidying];
+            _tidying.Clear();
+        }
+        await Task.WhenAll(all);
     }
 
     /// <summary>Installs the chart with its default values and waits until it works.</summary>

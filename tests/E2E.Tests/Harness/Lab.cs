@@ -7,17 +7,19 @@ namespace Bgsnap.E2E.Tests.Harness;
 /// <summary>A namespace of a test's own with a claim and VMs; gone afterwards, whatever happened.</summary>
 public sealed partial class Lab : IAsyncDisposable
 {
-    public static readonly TimeSpan Soon = TimeSpan.FromSeconds(60);
+    /// <summary>Long enough for a machine that does other things too; what has to be quick says so itself.</summary>
+    public static readonly TimeSpan Soon = TimeSpan.FromSeconds(120);
 
     /// <summary>Where every claim's files are, on this machine and on the node.</summary>
     public const string Root = "/var/tmp/bgsnap-e2e";
 
     private static int _number;
+    private readonly ClusterFixture _cluster;
     private readonly Kubectl _kubectl;
     private readonly List<string> _volumes = [];
     private readonly List<string> _mounts = [];
 
-    private Lab(Kubectl kubectl, string name) => (_kubectl, Name, Files) = (kubectl, name, Path.Join(Root, name));
+    private Lab(ClusterFixture cluster, string name) => (_cluster, _kubectl, Name, Files) = (cluster, cluster.Kubectl, name, Path.Join(Root, name));
 
     /// <summary>The namespace.</summary>
     public string Name { get; }
@@ -28,7 +30,7 @@ public sealed partial class Lab : IAsyncDisposable
     public static async Task<Lab> CreateAsync(ClusterFixture cluster)
     {
         cluster.Need();
-        var lab = new Lab(cluster.Kubectl, $"e2e-{Environment.ProcessId}-{Interlocked.Increment(ref _number)}");
+        var lab = new Lab(cluster, $"e2e-{Environment.ProcessId}-{Interlocked.Increment(ref _number)}");
         await cluster.Kubectl.RunAsync("create", "namespace", lab.Name);
         return lab;
     }
@@ -84,7 +86,7 @@ public sealed partial class Lab : IAsyncDisposable
         if (arguments.Length > 0)
             yaml = yaml.Replace("      imagePullPolicy:", $"      args: [{string.Join(", ", arguments.Select(a => $"\"{a}\""))}]\n      imagePullPolicy:", StringComparison.Ordinal);
         await _kubectl.ApplyAsync(yaml, "-n", Name);
-        await _kubectl.RunAsync("-n", Name, "wait", "--for=condition=Ready", $"pod/{name}", "--timeout=60s");
+        await _kubectl.RunAsync("-n", Name, "wait", "--for=condition=Ready", $"pod/{name}", "--timeout=120s");
         if (!incoming)
             await CountsAsync(name);
     }
@@ -183,11 +185,13 @@ public sealed partial class Lab : IAsyncDisposable
         await _kubectl.GoneAsync(Soon, "-n", Name, "pods", "-l", "app.kubernetes.io/managed-by=bgsnap");
     }
 
-    public async ValueTask DisposeAsync()
+    public async ValueTask DisposeAsync() => await _cluster.TidyAsync(RemoveAsync);
+
+    private async Task RemoveAsync()
     {
         foreach (var name in (string[])["vmbgs", "pods"])
             await _kubectl.TryAsync(null, "-n", Name, "delete", name, "--all", "--wait=false", "--grace-period=1");
-        await _kubectl.TryAsync(null, "delete", "namespace", Name, "--timeout=90s");
+        await _kubectl.TryAsync(null, "delete", "namespace", Name, "--timeout=170s");
         foreach (var volume in _volumes)
             await _kubectl.TryAsync(null, "delete", "pv", volume, "--timeout=30s");
         foreach (var mount in _mounts)

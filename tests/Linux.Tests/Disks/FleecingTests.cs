@@ -91,7 +91,7 @@ public sealed class FleecingTests : IAsyncLifetime, IAsyncDisposable
         [
             TestFiles.Qemu(version), "-machine", "none", "-nodefaults", "-display", "none", "-qmp", $"unix:{_tools["qmp.sock"]},server=on,wait=off",
             "-blockdev", $"driver=raw,node-name=disk,file.driver=file,file.filename={_tools["disk.raw"]}",
-            "-blockdev", $"driver=qcow2,node-name=scratch,file.driver=file,file.filename={_tools["scratch"]}",
+            "-blockdev", $"driver=qcow2,node-name=scratch,discard=unmap,file.driver=file,file.discard=unmap,file.filename={_tools["scratch"]}",
         ]);
     }
 
@@ -110,7 +110,7 @@ public sealed class FleecingTests : IAsyncLifetime, IAsyncDisposable
         }
 
         Do("blockdev-add", ("driver", "copy-before-write"), ("node-name", "cbw"), ("file", "disk"), ("target", "scratch"));
-        Do("blockdev-add", ("driver", "snapshot-access"), ("node-name", "access"), ("file", "cbw"));
+        Do("blockdev-add", ("driver", "snapshot-access"), ("node-name", "access"), ("file", "cbw"), ("discard", "unmap"));
         var path = new QmpJson.Raw(QmpJson.Object(("path", _tools["nbd.sock"])));
         Do("nbd-server-start", ("addr", new QmpJson.Raw(QmpJson.Object(("type", "unix"), ("data", path)))));
         Do("block-export-add", ("type", "nbd"), ("id", "export"), ("node-name", "access"), ("name", Export), ("writable", true));

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.Linux.Tests.Harness;
@@ -21,11 +22,17 @@ internal sealed class DiskTools : IAsyncDisposable
         return code == 0 ? output : throw new InvalidOperationException($"{string.Join(' ', commandLine)}: {code}: {output}");
     }
 
+    /// <summary>Runs a program that ends by itself.</summary>
     public static async Task<(int ExitCode, string Output)> TryAsync(params string[] commandLine)
     {
-        await using var process = await GuardedProcess.StartAsync(commandLine);
-        var code = await process.Exit.WaitAsync(TimeSpan.FromMinutes(5));
-        return (code, process.StandardOutput + process.StandardError);
+        ProcessStartInfo start = new(commandLine[0]) { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true };
+        foreach (var word in commandLine[1..])
+            start.ArgumentList.Add(word);
+        using var process = Process.Start(start)!;
+        process.StandardInput.Close();
+        string[] output = await Task.WhenAll(process.StandardOutput.ReadToEndAsync(), process.StandardError.ReadToEndAsync());
+        await process.WaitForExitAsync();
+        return (process.ExitCode, string.Concat(output));
     }
 
     /// <summary>qemu-img finds nothing wrong with the file, and in it what the raw image or another holds.</summary>

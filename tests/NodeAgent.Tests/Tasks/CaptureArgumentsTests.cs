@@ -9,13 +9,13 @@ public sealed class CaptureArgumentsTests
     [Fact]
     public void Defaults_are_left_to_the_command()
     {
-        CaptureSpec defaults = new() { Engine = "Auto", Compression = "None", DiskMethod = "Auto", Quiesce = "IfAvailable", QuiesceTimeout = "10s", After = "Continue", Disks = new DiskSelection { Select = "All" } };
+        CaptureSpec defaults = new() { Engine = "Auto", Compression = "None", DiskMethod = "Auto", Quiesce = "IfAvailable", QuiesceTimeout = "10s", After = "Continue", Disks = new DiskSelection { Select = "None" } };
         Assert.Equal("capture --json --qmp=/q --container=c --output=/o --engine=auto --compression=none --max-downtime=1s", Of(defaults));
         Assert.Equal(Of(defaults), Of(null));
     }
 
     [Theory]
-    [InlineData("None", null, "--disks=none")]
+    [InlineData("All", null, "--disks=all")]
     [InlineData("Named", "vda", "--disks=vda")]
     [InlineData("Named", "vda,scsi0-0.1", "--disks=vda,scsi0-0.1")]
     public void Disks(string select, string? names, string expected) =>

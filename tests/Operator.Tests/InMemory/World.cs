@@ -144,6 +144,10 @@ internal sealed class World : IAsyncDisposable
 
     internal Task Delete(string name) => Api.Delete(Resources.Snapshots, Namespace, name, null, null, default);
 
+    /// <summary>A user annotates a snapshot.</summary>
+    internal Task Annotate(string name, string key, string value) => Api.MergePatch(
+        Resources.Snapshots, Namespace, name, null, new JsonObject { ["metadata"] = new JsonObject { ["annotations"] = new JsonObject { [key] = value } } }, default);
+
     internal async Task AddPod(V1Pod pod)
     {
         JsonNode status = System.Text.Json.JsonSerializer.SerializeToNode(pod, CoreResources.Pods.Json)!["status"]!;

@@ -87,7 +87,10 @@ public sealed class RemovalTests
         await world.Delete("a");
         world.Clock.Advance(TimeSpan.FromMinutes(10)); // nobody leads
         await world.Restart();
-        await world.Steps(50);
+        await world.Steps(20);
+        // Somebody changes the snapshot, so that it is looked at before its time: the agent still has the rest of its minute.
+        await world.Annotate("a", "touched", "yes");
+        await world.Steps(30);
         Assert.NotNull(world.Find("a"));
         Assert.True(world.All(Resources.Tasks).Single().Spec.Cancel);
         await world.Steps(15);
@@ -127,11 +130,65 @@ public sealed class RemovalTests
         Assert.InRange(world.TasksEver(TaskAction.Delete), 2, 3);
         Assert.Equal(SnapshotPhase.Deleting, world.Snapshot("a").Status!.Phase);
         Assert.Equal(
-            "False DeleteFailed: the files in a-00000003 on claim snapshots could not be removed: lost+found: something in it could not be removed",
+            "False DeleteFailed: the files in a-00000003 on claim snapshots could not be removed: lost+found: something in it could not be removed"
+            + " (should that be lost for good: kubectl -n prod annotate vmbgs a bgsnap.io/abandon-files=true leaves the files behind)",
             world.Condition("a", ConditionTypes.Ready));
         world.Agents.DeleteFails = null;
         await world.Until(() => world.Find("a") is null, "the snapshot is gone", 90);
         Assert.InRange(world.EventObjects("a").Count(e => e.Reason == "DeleteFailed"), 1, 3);
+    }
+
+    [Theory]
+    [InlineData("true", true)]
+    [InlineData("false", false)]
+    [InlineData("", false)]
+    public async Task Files_that_cannot_be_removed_are_given_up_when_the_user_says_so(string value, bool goes)
+    {
+        await using World world = await Things.WithVm();
+        await Reach(world, SnapshotPhase.Ready, "Delete");
+        world.Agents.DeleteFails = ("DeleteFailed", "lost+found: something in it could not be removed");
+        await world.Delete("a");
+        await world.Until(() => world.Condition("a", ConditionTypes.Ready).Contains("annotate vmbgs a bgsnap.io/abandon-files=true", StringComparison.Ordinal), "the way out is named");
+        await world.Annotate("a", Names.AbandonFilesAnnotation, value);
+        await world.Steps(5);
+        Assert.Equal(goes, world.Find("a") is null);
+        Assert.Equal(goes, world.Events("a").Contains("Warning FilesAbandoned"));
+        if (!goes) return;
+        Assert.Contains("directory a-00000003 on claim snapshots was given up", world.EventObjects("a").Single(e => e.Reason == "FilesAbandoned").Message, StringComparison.Ordinal);
+        Assert.Empty(world.All(Resources.Tasks));
+        Assert.Empty(world.Carriers);
+        Assert.Single(world.Agents.Directories);
+    }
+
+    [Fact]
+    public async Task A_claim_that_no_node_can_mount_is_given_up_when_the_user_says_so()
+    {
+        await using World world = await Things.WithVm();
+        await Reach(world, SnapshotPhase.Ready, "Delete");
+        world.Node.Unschedulable = "0/1 nodes are available";
+        await world.Delete("a");
+        await world.Steps(5);
+        Assert.Contains("abandon-files=true", world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
+        await world.Annotate("a", Names.AbandonFilesAnnotation, "true");
+        await world.Steps(5);
+        Assert.Null(world.Find("a"));
+        Assert.Empty(world.Carriers);
+        Assert.Contains("Warning FilesAbandoned", world.Events("a"));
+    }
+
+    [Fact]
+    public async Task Said_before_the_deletion_it_still_frees_the_guest_first()
+    {
+        await using World world = await Things.WithVm();
+        await Reach(world, "Capturing half", "Delete");
+        await world.Annotate("a", Names.AbandonFilesAnnotation, "true");
+        await world.Delete("a");
+        await world.Reconcile();
+        Assert.True(world.All(Resources.Tasks).Single().Spec.Cancel);
+        await world.Until(() => world.Find("a") is null, "the snapshot is gone");
+        // It had no files: nothing was given up.
+        Assert.DoesNotContain("Warning FilesAbandoned", world.Events("a"));
+        Assert.Empty(world.Agents.Directories);
     }
 
     [Fact]

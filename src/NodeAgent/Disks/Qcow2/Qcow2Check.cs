@@ -96,7 +96,7 @@ internal static unsafe class Qcow2Check
         // SAFETY: offset and length were checked against the file's size before, so every cluster has its bit.
         void Use(long offset, long length, long where)
         {
-            for (long c = offset >> header.ClusterBits; c <= (offset + Math.Max(length, 1) - 1) >> header.ClusterBits; c++)
+            for (long c = offset >> header.ClusterBits; c <= (offset + length - 1) >> header.ClusterBits; c++)
             {
                 if (IsUsed(c)) throw reader.Wrong(where, $"cluster {c}, at offset {c << header.ClusterBits}, is used twice");
                 used[c >> 3] |= (byte)(1 << (int)(c & 7));

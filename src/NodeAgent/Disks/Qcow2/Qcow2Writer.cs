@@ -39,11 +39,11 @@ internal sealed unsafe class Qcow2Writer : IDisposable
         ArgumentOutOfRangeException.ThrowIfNotEqual(virtualSize % SectorSize, 0, nameof(virtualSize));
         (_file, _display, VirtualSize) = (file, display, virtualSize);
         _l1Entries = (virtualSize + L2Span - 1) / L2Span;
-        _l1Bytes = (nuint)Math.Max(ClusterSize, RoundUp(_l1Entries * 8));
+        _l1Bytes = (nuint)RoundUp(_l1Entries * 8);
         // At most 1 MiB for the L1 table of 64 TiB.
         _cluster = NativeMemoryMap.Allocate(ClusterSize);
         _l2 = NativeMemoryMap.Allocate(ClusterSize);
-        _l1 = NativeMemoryMap.Allocate(_l1Bytes);
+        _l1 = NativeMemoryMap.Allocate(Math.Max(_l1Bytes, ClusterSize));
     }
 
     /// <summary>Bytes that the guest sees.</summary>
@@ -114,7 +114,7 @@ internal sealed unsafe class Qcow2Writer : IDisposable
         if (_l1 is null) return;
         NativeMemoryMap.Free(_cluster, ClusterSize);
         NativeMemoryMap.Free(_l2, ClusterSize);
-        NativeMemoryMap.Free(_l1, _l1Bytes);
+        NativeMemoryMap.Free(_l1, Math.Max(_l1Bytes, ClusterSize));
         _cluster = _l2 = _l1 = null;
     }
 

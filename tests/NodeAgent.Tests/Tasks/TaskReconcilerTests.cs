@@ -1,0 +1,247 @@
+using Bgsnap.Crds.Client;
+using Bgsnap.Crds.Controller;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.NodeAgent.Store;
+using Bgsnap.NodeAgent.Tasks;
+using Microsoft.Extensions.Logging.Abstractions;
+
+namespace Bgsnap.NodeAgent.Tests.Tasks;
+
+/// <summary>Tasks of a node from the watch to their end, TaskWork included, with a program that stands in for the capture.</summary>
+public sealed class TaskReconcilerTests : IAsyncLifetime, IDisposable
+{
+    private const string Run = "run-2";
+    private static readonly ObjectKey Key = new("ns", "t");
+    private readonly FakeNode _node = new();
+    private readonly CancellationTokenSource _end = new(), _stop = new();
+    private Informer<SnapshotTask> _tasks = null!;
+    private TaskReconciler _reconciler = null!;
+    private Task _watching = Task.CompletedTask;
+
+    public Task InitializeAsync()
+    {
+        _tasks = new(_node.Api, Resources.Tasks, null, null, NullLogger.Instance);
+        _watching = _tasks.Run(_end.Token);
+        _reconciler = new(
+            _tasks, new TaskWork(_node.Places, new Scratch(null, null), _node.Program), new TaskReports(_node.Api, NullLogger.Instance), FakeNode.Name, Run, NullLogger<TaskReconciler>.Instance);
+        return Task.CompletedTask;
+    }
+
+    public async Task DisposeAsync()
+    {
+        await _stop.CancelAsync();
+        await _reconciler.Drain();
+        await _end.CancelAsync();
+        await _watching;
+    }
+
+    public void Dispose()
+    {
+        _stop.Dispose();
+        _end.Dispose();
+        _node.Dispose();
+    }
+
+    [Fact]
+    public async Task A_capture_is_told_from_its_beginning_to_its_end()
+    {
+        _node.Capture($$"""
+            echo '{{FakeNode.Progress(40, "2026-08-01T09:00:00Z")}}'
+            while [ ! -e "$here/go" ]; do sleep 0.05; done
+            cp -r "$ready" "$out"
+            echo '{{FakeNode.Summary}}'
+            """);
+        await See(FakeNode.CaptureTask());
+        await FakeNode.Within(() => _node.Api.Told.Any(s => s.Percent == 40), "the progress is told");
+        await _reconciler.Reconcile(Key, _stop.Token); // a look in between begins nothing else
+        Assert.Equal(1, _reconciler.Running);
+        await File.WriteAllTextAsync(_node.Sign("go"), "");
+        SnapshotTaskStatus end = await End();
+
+        SnapshotTaskStatus begin = _node.Api.Told[0], half = _node.Api.Told.First(s => s.Percent == 40);
+        Assert.Equal((TaskPhase.Running, Run, 0), (begin.Phase, begin.AgentRun, begin.Percent));
+        Assert.Equal((TaskPhase.Running, 40_000_000, new DateTime(2026, 8, 1, 9, 0, 0, DateTimeKind.Utc)), (half.Phase, half.Bytes, half.PointInTime));
+        Assert.Equal((TaskPhase.Succeeded, Run, 4600), (end.Phase, end.AgentRun, end.Result!.DowntimeMicroseconds));
+        Assert.Equal(begin.StartTime, end.StartTime);
+        Assert.True(end.CompletionTime >= end.StartTime);
+        Assert.Single(_node.Api.Told, s => TaskPhase.IsTerminal(s.Phase));
+    }
+
+    [Fact]
+    public async Task What_is_not_for_this_node_or_has_ended_is_left_alone()
+    {
+        SnapshotTask elsewhere = FakeNode.CaptureTask(), ended = FakeNode.CaptureTask();
+        elsewhere.Spec.NodeName = "node-2";
+        ended.Status = new SnapshotTaskStatus { Phase = TaskPhase.Failed };
+        foreach (SnapshotTask task in new[] { elsewhere, ended })
+        {
+            await See(task);
+            Assert.Equal(0, _reconciler.Running);
+        }
+        await _reconciler.Reconcile(new ObjectKey("ns", "unknown"), _stop.Token);
+        Assert.Empty(_node.Api.Patches);
+    }
+
+    [Theory]
+    [InlineData("cancelled")]
+    [InlineData("deleted")]
+    [InlineData("gone")]
+    [InlineData("replaced")]
+    public async Task A_capture_under_way_is_given_up_when_its_task_no_longer_wants_it(string how)
+    {
+        UnderWay();
+        SnapshotTask task = FakeNode.CaptureTask();
+        await See(task);
+        await FakeNode.Within(() => File.Exists(_node.Sign("begun")), "it is under way");
+        if (how == "cancelled") task.Spec.Cancel = true;
+        if (how == "deleted") task.Metadata.DeletionTimestamp = DateTime.UtcNow;
+        if (how == "replaced") task.Metadata.Uid = "uid-of-another";
+        await See(task, how == "gone" ? "DELETED" : "MODIFIED");
+        SnapshotTaskStatus end = await End();
+        Assert.Equal((TaskPhase.Failed, "Cancelled", "given up"), (end.Phase, end.Reason, end.Message));
+        Assert.Equal("uid-t", _node.Api.Patches[^1]["metadata"]!["uid"]!.GetValue<string>());
+    }
+
+    [Fact]
+    public async Task A_task_that_is_cancelled_before_it_is_taken_is_never_begun()
+    {
+        UnderWay();
+        SnapshotTask task = FakeNode.CaptureTask();
+        task.Spec.Cancel = true;
+        await See(task);
+        SnapshotTaskStatus end = await End();
+        Assert.Equal((TaskPhase.Failed, "Cancelled", "cancelled before it was begun"), (end.Phase, end.Reason, end.Message));
+        Assert.False(File.Exists(_node.Sign("begun")));
+        Assert.Single(_node.Api.Patches);
+    }
+
+    [Fact]
+    public async Task A_task_that_is_gone_when_it_is_to_be_begun_is_not_begun()
+    {
+        UnderWay();
+        for (int i = 0; i < 100; i++) _node.Api.WriteFailures.Enqueue(TaskApi.NotFound);
+        await See(FakeNode.CaptureTask());
+        await FakeNode.Within(() => _reconciler.Running == 0, "it is let go");
+        Assert.False(File.Exists(_node.Sign("begun")));
+        Assert.Empty(_node.Api.Told);
+    }
+
+    [Fact]
+    public async Task An_agent_that_is_stopped_frees_its_guests_first_and_says_so()
+    {
+        UnderWay();
+        await See(FakeNode.CaptureTask());
+        await FakeNode.Within(() => File.Exists(_node.Sign("begun")), "it is under way");
+        await _stop.CancelAsync();
+        await _reconciler.Drain().WaitAsync(TimeSpan.FromSeconds(30));
+        SnapshotTaskStatus end = _node.Api.Told[^1];
+        Assert.Equal((TaskPhase.Failed, "AgentStopped"), (end.Phase, end.Reason));
+        Assert.Contains("the agent on node node-1 was stopped in the middle; the guest runs on", end.Message, StringComparison.Ordinal);
+        Assert.Equal(0, _reconciler.Running);
+    }
+
+    [Fact]
+    public async Task What_an_agent_finished_before_it_died_counts()
+    {
+        FakeNode.WriteSnapshot(Path.Join(_node.Claim, "snap"));
+        await See(OfAnEarlierRun());
+        SnapshotTaskStatus end = await End();
+        Assert.Equal((TaskPhase.Succeeded, Run, 4600), (end.Phase, end.AgentRun, end.Result!.DowntimeMicroseconds));
+        Assert.DoesNotContain(_node.Api.Told, s => s.Phase == TaskPhase.Running); // nothing was begun anew
+    }
+
+    [Fact]
+    public async Task What_an_agent_had_begun_when_it_died_is_removed_and_said()
+    {
+        UnderWay();
+        string partial = Path.Join(_node.Claim, $".snap.partial-{PartialDirectory.BootDigits()}-0123456789abcdef");
+        Directory.CreateDirectory(partial);
+        await File.WriteAllTextAsync(Path.Join(partial, "memory"), "half");
+        await See(OfAnEarlierRun());
+        SnapshotTaskStatus end = await End();
+        Assert.Equal((TaskPhase.Failed, "AgentRestarted"), (end.Phase, end.Reason));
+        Assert.Contains("Create another snapshot", end.Message, StringComparison.Ordinal);
+        Assert.False(Directory.Exists(partial));
+        Assert.False(File.Exists(_node.Sign("begun")));
+    }
+
+    [Fact]
+    public async Task Failures_are_told_by_the_word_of_what_failed()
+    {
+        _node.Capture($"echo '{FakeNode.Error("DowntimeExceeded", "too long")}'; exit 1");
+        await See(FakeNode.CaptureTask());
+        SnapshotTaskStatus end = await End();
+        Assert.Equal((TaskPhase.Failed, "DowntimeExceeded", "too long"), (end.Phase, end.Reason, end.Message));
+
+        _node.Capture($"echo '{FakeNode.Summary}'"); // ends well, and leaves nothing
+        SnapshotTask second = FakeNode.CaptureTask("second");
+        await See(second);
+        Assert.Equal("SnapshotLost", (await End()).Reason);
+
+        _node.Capture($"mkdir \"$out\"; echo '{FakeNode.Summary}'"); // leaves something that is no snapshot
+        await See(FakeNode.CaptureTask("third"));
+        Assert.Equal("SnapshotCorrupt", (await End()).Reason);
+
+        SnapshotTask blind = FakeNode.CaptureTask("blind");
+        blind.Spec.Source = null;
+        await See(blind);
+        Assert.Equal("BadTask", (await End()).Reason);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_removal_is_done_and_done_once_more_after_a_restart(bool earlier)
+    {
+        FakeNode.WriteSnapshot(Path.Join(_node.Claim, "snap"));
+        SnapshotTask task = earlier ? OfAnEarlierRun() : FakeNode.CaptureTask();
+        (task.Spec.Action, task.Spec.Source) = (TaskAction.Delete, null);
+        await See(task);
+        Assert.Equal(TaskPhase.Succeeded, (await End()).Phase);
+        Assert.Empty(Directory.GetFileSystemEntries(_node.Claim));
+    }
+
+    [Fact]
+    public async Task A_removal_that_leaves_something_has_failed()
+    {
+        Directory.CreateDirectory(Path.Join(_node.Claim, "snap", "a", "b", "c"));
+        SnapshotTask task = FakeNode.CaptureTask();
+        (task.Spec.Action, task.Spec.Source) = (TaskAction.Delete, null);
+        await See(task);
+        SnapshotTaskStatus end = await End();
+        Assert.Equal((TaskPhase.Failed, "DeleteFailed"), (end.Phase, end.Reason));
+    }
+
+    /// <summary>A capture that goes on until it is told to end.</summary>
+    private void UnderWay() => _node.Capture($$"""
+        give_up() { echo '{{FakeNode.Error("Cancelled", "given up")}}'; exit 1; }
+        trap give_up TERM
+        : >"$here/begun"
+        while :; do sleep 0.05; done
+        """);
+
+    private static SnapshotTask OfAnEarlierRun()
+    {
+        SnapshotTask task = FakeNode.CaptureTask();
+        task.Status = new SnapshotTaskStatus { Phase = TaskPhase.Running, AgentRun = "run-1" };
+        return task;
+    }
+
+    /// <summary>The watch tells of a task, and the reconciler looks at it.</summary>
+    private async Task See(SnapshotTask task, string type = "ADDED")
+    {
+        ObjectKey key = ObjectKey.Of(task);
+        _node.Api.Tell(type, task);
+        await FakeNode.Within(
+            () => type == "DELETED" ? _tasks.Find(key) is null : _tasks.Find(key)?.Metadata.ResourceVersion == task.Metadata.ResourceVersion, "the watch has told");
+        await _reconciler.Reconcile(key, _stop.Token);
+    }
+
+    private async Task<SnapshotTaskStatus> End()
+    {
+        await FakeNode.Within(() => _reconciler.Running == 0, "the work has ended");
+        SnapshotTaskStatus last = _node.Api.Told[^1];
+        Assert.True(TaskPhase.IsTerminal(last.Phase), $"the last that was told is {last.Phase}");
+        return last;
+    }
+}
