@@ -28,7 +28,7 @@ internal static unsafe class DiskCopy
     {
         ArgumentOutOfRangeException.ThrowIfZero(connections.Count);
         using CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(cancel);
-        NbdClient[] clients = [.. connections.Select(c => NbdClient.Negotiate(c, exportName, stop.Token, patience))];
+        NbdClient[] clients = [.. connections.Select(c => NbdClient.Negotiate(c, exportName, stop.Token, patience, hooks.SingleClusters))];
         long size = clients[0].Export.Size;
         if (clients.Any(c => c.Export.Size != size) || size > Qcow2Format.MaxVirtualSize)
             throw new NbdException($"NBD export {exportName}: a disk of {size} bytes is too large, or changes its size", Errno.EINVAL);

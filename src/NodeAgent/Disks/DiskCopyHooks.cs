@@ -19,6 +19,9 @@ internal sealed class DiskCopyHooks
     /// <summary>Tell the server what has been read, or is zero, and is not needed again (NBD_CMD_TRIM), where the export allows it:
     /// a copy-before-write filter then no longer saves it from being overwritten, and frees its scratch space.</summary>
     public bool Trim { get; init; }
+
+    /// <inheritdoc cref="Nbd.NbdClient.SingleClusters"/>
+    public bool SingleClusters { get; init; }
 }
 
 /// <summary>What <see cref="DiskCopy.Run"/> has made.</summary>

@@ -17,6 +17,7 @@ public sealed unsafe class SnapshotDirectoryWriter : IDisposable
     private readonly SafeFileHandle _directory;
     private readonly string _partialName;
     private readonly string _finalName;
+    private readonly Lock _folderLock = new();
     private bool _tried;
     private bool _committed;
 
@@ -91,8 +92,12 @@ public sealed unsafe class SnapshotDirectoryWriter : IDisposable
         ArgumentNullException.ThrowIfNull(name);
         if (!ManifestJson.IsFileName(name)) throw new ArgumentException($"{name} is no file of a snapshot", nameof(name));
         int slash = name.IndexOf('/', StringComparison.Ordinal);
-        if (slash > 0 && FileSyscalls.TryStatus(_directory, name[..slash]) is null)
-            FileSyscalls.MakeDirectory(_directory, name[..slash], DirectoryMode);
+        // Two disks begin at the same moment.
+        lock (_folderLock)
+        {
+            if (slash > 0 && FileSyscalls.TryStatus(_directory, name[..slash]) is null)
+                FileSyscalls.MakeDirectory(_directory, name[..slash], DirectoryMode);
+        }
         return SnapshotFiles.Within(_directory, name, (d, n) => Create(d, n, Display(name)));
     }
 

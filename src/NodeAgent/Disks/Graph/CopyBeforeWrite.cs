@@ -20,6 +20,11 @@ internal sealed class CopyBeforeWrite(QmpClient qmp, IReadOnlyList<CapturedDisk>
 {
     /// <summary>The first QEMU that has all of it.</summary>
     internal static readonly Version FirstQemu = new(7, 1, 0);
+    /// <summary>
+    /// The first whose <c>snapshot-access</c> is right for reads of more than one cluster: until then hbitmap_status() calls a run of saved clusters unsaved when an
+    /// unsaved one follows it, and the disk as it is now is read for it (QEMU a4d5224c2c, "hbitmap: fix hbitmap_status() return value for first dirty bit case").
+    /// </summary>
+    private static readonly Version ReadsRuns = new(8, 0, 0);
     private const int TimeoutSeconds = 5;
     private readonly List<Scratch> _scratch = [];
     private readonly List<CapturedDisk> _filters = [];
@@ -28,6 +33,9 @@ internal sealed class CopyBeforeWrite(QmpClient qmp, IReadOnlyList<CapturedDisk>
 
     /// <inheritdoc/>
     public string Name => "copy-before-write";
+
+    /// <inheritdoc/>
+    public bool ReadSingleClusters { get; } = qmp.QemuVersion < ReadsRuns;
 
     /// <inheritdoc/>
     public void Prepare()

@@ -186,6 +186,7 @@ internal sealed class DiskCapture : IDisposable
                 limit.Spend(bytes, _cancel.Token);
             },
             Trim = canTrim,
+            SingleClusters = _method!.ReadSingleClusters,
         };
         try
         {

@@ -16,6 +16,9 @@ internal interface IDiskMethod
     /// <summary>The method's name in manifests and statuses.</summary>
     string Name { get; }
 
+    /// <summary>Disks are to be read cluster by cluster: this QEMU answers longer questions wrongly.</summary>
+    bool ReadSingleClusters { get; }
+
     /// <summary>Makes everything that can be made while the guest runs.</summary>
     void Prepare();
 

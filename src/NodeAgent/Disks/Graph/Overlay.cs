@@ -21,6 +21,9 @@ internal sealed class Overlay(QmpClient qmp, IReadOnlyList<CapturedDisk> disks, 
     public string Name => "overlay";
 
     /// <inheritdoc/>
+    public bool ReadSingleClusters => false;
+
+    /// <inheritdoc/>
     public void Prepare()
     {
         foreach (CapturedDisk d in disks)

@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Runtime.CompilerServices;
 using System.Text;
+using Bgsnap.NodeAgent.Disks.Qcow2;
 using Bgsnap.NodeAgent.Linux;
 using static Bgsnap.NodeAgent.Disks.Nbd.NbdProtocol;
 
@@ -55,14 +56,21 @@ internal sealed unsafe class NbdClient
     /// <param name="export">The export's name.</param>
     /// <param name="cancel">Ends this and every later waiting.</param>
     /// <param name="patience">How long the server may take for each answer; default: 30 seconds.</param>
+    /// <param name="singleClusters">See <see cref="SingleClusters"/>.</param>
     /// <exception cref="NbdException">It has no such export, is too old, silent, or no NBD server.</exception>
     /// <exception cref="OperationCanceledException">It was cancelled.</exception>
-    public static NbdClient Negotiate(UnixSocket socket, string export, CancellationToken cancel, TimeSpan? patience = null)
+    public static NbdClient Negotiate(UnixSocket socket, string export, CancellationToken cancel, TimeSpan? patience = null, bool singleClusters = false)
     {
         if (Encoding.UTF8.GetByteCount(export) > MaxString) throw new ArgumentException("the export's name is too long", nameof(export));
         NbdSocket checkedSocket = new(socket, export, patience ?? DefaultPatience, cancel);
-        return new NbdClient(checkedSocket, new NbdHandshake(checkedSocket, export).Run());
+        return new NbdClient(checkedSocket, new NbdHandshake(checkedSocket, export).Run()) { SingleClusters = singleClusters };
     }
+
+    /// <summary>
+    /// Ask for no more than one cluster at a time, and never what is allocated: what a copy-before-write filter of QEMU before 8.0 says of a run that begins
+    /// with clusters it has saved and goes on with others is not what was saved, but what the guest wrote since.
+    /// </summary>
+    public bool SingleClusters { get; init; }
 
     /// <summary>Reads bytes.</summary>
     /// <param name="offset">Multiple of the minimum block.</param>
@@ -72,8 +80,12 @@ internal sealed unsafe class NbdClient
     public void Read(long offset, int length, byte* into)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(length, MaxRead);
-        _into = into;
-        Do(NbdCommand.Read, Export.CanReadWhole ? NBD_CMD_FLAG_DF : (ushort)0, offset, (uint)length);
+        int most = SingleClusters ? (int)Qcow2Format.ClusterSize : length;
+        for (int at = 0; at < length; at += most)
+        {
+            _into = into + at;
+            Do(NbdCommand.Read, Export.CanReadWhole ? NBD_CMD_FLAG_DF : (ushort)0, offset + at, (uint)Math.Min(most, length - at));
+        }
     }
 
     /// <summary>Fills the list with the extents from <paramref name="offset"/> on: at least one, and seldom all.</summary>
@@ -81,7 +93,7 @@ internal sealed unsafe class NbdClient
     public void BlockStatus(long offset, List<NbdExtent> extents)
     {
         extents.Clear();
-        if (Export.AllocationContext is null)
+        if (Export.AllocationContext is null || SingleClusters)
         {
             extents.Add(new NbdExtent(offset, Export.Size - offset, IsZero: false));
             return;
