@@ -91,17 +91,18 @@ static async Task<bool> Measure(string kubeconfig, string program, int snapshots
         int Ready() => watch.Items.Count(s => s.Status?.Phase == SnapshotPhase.Ready);
         while (watch.Items.Count(s => SnapshotPhase.IsTerminal(s.Status?.Phase)) < snapshots && DateTime.UtcNow - start < limit) await Task.Delay(200, stop);
         double total = (DateTime.UtcNow - start).TotalSeconds;
+        int ready = Ready();
         await Task.Delay(2000, stop);
         (long readsAfter, long writesAfter) = await process.Requests(stop);
         List<double> toTask = [.. created.Where(c => simulation.TaskSeen.ContainsKey(c.Key)).Select(c => (simulation.TaskSeen[c.Key] - c.Value).TotalSeconds).Order()];
         double At(double q) => toTask.Count == 0 ? double.NaN : toTask[(int)Math.Min(toTask.Count - 1, q * toTask.Count)];
         Console.WriteLine(string.Create(
             CultureInfo.InvariantCulture,
-            $"| {snapshots} | {Ready()} | {total:0.0} | {At(0.5):0.00} | {At(0.99):0.00} | {(writesAfter - writes) / (double)snapshots:0.0} | {(readsAfter - reads) / (double)snapshots:0.0} | {process.CpuSeconds - cpu:0.0} | {process.PeakMemory / 1048576.0:0} |"));
+            $"| {snapshots} | {ready} | {total:0.0} | {At(0.5):0.00} | {At(0.99):0.00} | {(writesAfter - writes) / (double)snapshots:0.0} | {(readsAfter - reads) / (double)snapshots:0.0} | {process.CpuSeconds - cpu:0.0} | {process.PeakMemory / 1048576.0:0} |"));
         foreach (VMBackgroundSnapshot s in watch.Items) await api.Delete(Resources.Snapshots, ns, s.Metadata.Name, null, null, stop);
         DateTime end = DateTime.UtcNow + TimeSpan.FromMinutes(3);
         while (watch.Items.Any() && DateTime.UtcNow < end) await Task.Delay(200, stop);
-        bool all = toTask.Count == snapshots && !watch.Items.Any();
+        bool all = ready == snapshots && toTask.Count == snapshots && !watch.Items.Any();
         await ending.CancelAsync();
         await Task.WhenAll(playing, watching).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         return all;

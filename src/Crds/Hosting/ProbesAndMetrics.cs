@@ -34,10 +34,11 @@ public sealed class Health
 /// <param name="log">Log.</param>
 public sealed class ProbesAndMetrics(EndpointOptions options, Health health, MetricsAccess? access, ILogger<ProbesAndMetrics> log) : BackgroundService
 {
+    // Metrics first: who is told that the program is ready finds them.
     /// <inheritdoc/>
     protected override Task ExecuteAsync(CancellationToken stoppingToken) => Task.WhenAll(
-        new HttpEndpoint(options.Health, AnswerProbe, log).Run(stoppingToken),
-        new HttpEndpoint(options.Metrics, AnswerMetrics, log).Run(stoppingToken));
+        new HttpEndpoint(options.Metrics, AnswerMetrics, log).Run(stoppingToken),
+        new HttpEndpoint(options.Health, AnswerProbe, log).Run(stoppingToken));
 
     private Task<HttpAnswer> AnswerProbe(string path, string? authorization, CancellationToken stop) => Task.FromResult(path switch
     {
