@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Cli;
 using Bgsnap.NodeAgent.Linux;
@@ -9,6 +10,9 @@ namespace Bgsnap.NodeAgent.Tasks;
 /// <summary>What is done for a task Restore: a snapshot is loaded into the QEMU that waits in the target's pod.</summary>
 internal sealed class RestoreWork(TaskPlaces places)
 {
+    // QEMU makes its socket before it allocates memory or looks at its disks.
+    private static readonly TimeSpan SocketPatience = TimeSpan.FromSeconds(30);
+
     /// <summary>Restores.</summary>
     /// <exception cref="TaskFailure">It could not be done; the target's guest does not run.</exception>
     internal async Task<SnapshotTaskStatus> Do(SnapshotTask task, TaskProgress progress, CancellationToken cancel)
@@ -17,7 +21,7 @@ internal sealed class RestoreWork(TaskPlaces places)
         VirtualMachineTarget vm = Target(task);
         using SafeFileHandle claim = await places.OpenClaim(ns, task.Spec.Carrier, cancel).ConfigureAwait(false);
         using SafeFileHandle snapshot = OpenSnapshot(claim, task.Spec.Directory);
-        (SafeFileHandle socket, string container) = await places.OpenSocket(ns, vm, "TargetEnded", cancel).ConfigureAwait(false);
+        (SafeFileHandle socket, string container) = await AwaitSocket(ns, vm, cancel).ConfigureAwait(false);
         using (socket)
         {
             RestoreSummaryLine end = await RestoreChild.Run(
@@ -43,6 +47,23 @@ internal sealed class RestoreWork(TaskPlaces places)
             string state = RunState(socket);
             if (state is "running" or "paused" or "suspended") return new SnapshotTaskStatus { Phase = TaskPhase.Succeeded, Percent = 100 };
             throw new TaskFailure("AgentRestarted", $"the agent was restarted in the middle of the restore; the guest of pod {vm.PodName} does not run ({state}): the pod must be made anew to restore again");
+        }
+    }
+
+    // A container that runs since a moment ago may have its QEMU's socket in the next.
+    private async Task<(SafeFileHandle Socket, string ContainerId)> AwaitSocket(string ns, VirtualMachineTarget vm, CancellationToken cancel)
+    {
+        long begin = Stopwatch.GetTimestamp();
+        while (true)
+        {
+            try
+            {
+                return await places.OpenSocket(ns, vm, "TargetEnded", cancel).ConfigureAwait(false);
+            }
+            catch (TaskFailure e) when (e.Reason == "SocketNotFound" && Stopwatch.GetElapsedTime(begin) < SocketPatience)
+            {
+                await Task.Delay(200, cancel).ConfigureAwait(false);
+            }
         }
     }
 

@@ -38,7 +38,13 @@ public sealed partial class Lab : IAsyncDisposable
     /// <summary>Makes a claim on a directory of this machine.</summary>
     /// <param name="name">Name of the claim, and of its directory.</param>
     /// <param name="tmpfsSize">A size such as <c>32m</c>: the volume has no more room than that.</param>
-    public async Task<string> ClaimAsync(string name = "snapshots", string? tmpfsSize = null)
+    public Task<string> ClaimAsync(string name = "snapshots", string? tmpfsSize = null) => VolumeAsync(name, withClaim: true, tmpfsSize);
+
+    /// <summary>Makes a volume on a directory of this machine that QEMU's user may write to, for a claim that is made with it or by another.</summary>
+    /// <param name="name">Name of the claim, and of the directory.</param>
+    /// <param name="withClaim">The claim is made too.</param>
+    /// <param name="tmpfsSize">A size such as <c>32m</c>: the volume has no more room than that.</param>
+    public async Task<string> VolumeAsync(string name, bool withClaim, string? tmpfsSize = null)
     {
         var directory = Path.Join(Files, name);
         Directory.CreateDirectory(directory);
@@ -47,8 +53,19 @@ public sealed partial class Lab : IAsyncDisposable
             (await Command.RunAsync("mount", ["-t", "tmpfs", "-o", $"size={tmpfsSize}", "tmpfs", directory])).Ok();
             _mounts.Add(directory);
         }
+        (await Command.RunAsync("chmod", ["0777", directory])).Ok();
         var volume = $"{Name}-{name}";
         _volumes.Add(volume);
+        var claim = $$"""
+            apiVersion: v1
+            kind: PersistentVolumeClaim
+            metadata: { name: {{name}}, namespace: {{Name}} }
+            spec:
+              accessModes: [ReadWriteMany]
+              storageClassName: e2e
+              volumeName: {{volume}}
+              resources: { requests: { storage: 8Gi } }
+            """;
         await _kubectl.ApplyAsync($$"""
             apiVersion: v1
             kind: PersistentVolume
@@ -60,15 +77,7 @@ public sealed partial class Lab : IAsyncDisposable
               storageClassName: e2e
               hostPath: { path: {{directory}} }
               claimRef: { namespace: {{Name}}, name: {{name}} }
-            ---
-            apiVersion: v1
-            kind: PersistentVolumeClaim
-            metadata: { name: {{name}}, namespace: {{Name}} }
-            spec:
-              accessModes: [ReadWriteMany]
-              storageClassName: e2e
-              volumeName: {{volume}}
-              resources: { requests: { storage: 8Gi } }
+            {{(withClaim ? "---\n" + claim : "")}}
             """);
         return directory;
     }
@@ -189,7 +198,7 @@ public sealed partial class Lab : IAsyncDisposable
 
     private async Task RemoveAsync()
     {
-        foreach (var name in (string[])["vmbgs", "pods"])
+        foreach (var name in (string[])["vmbgr", "vmbgs", "pods"])
             await _kubectl.TryAsync(null, "-n", Name, "delete", name, "--all", "--wait=false", "--grace-period=1");
         await _kubectl.TryAsync(null, "delete", "namespace", Name, "--timeout=170s");
         foreach (var volume in _volumes)
