@@ -73,7 +73,7 @@ test-containers: ## capture a QEMU in a Docker container from the host; root, af
 	hack/images test-vm
 	$(call run_tests,Containers.Tests)
 
-# The long steps come first, where they can be seen: Kubernetes (about 20 minutes, once) and the images. Tests that were killed
+# The long steps come first, where they can be seen: Kubernetes (5 to 20 minutes, once) and the images. Tests that were killed
 # cannot end their cluster.
 cluster := $(or $(CLUSTER),/var/tmp/bgsnap-cluster)
 test-e2e: ## apply, capture, restore and break things on a real cluster; root, after `make build guests`

@@ -38,7 +38,7 @@ find_binaries() {
     for binary in "${binaries[@]}"; do
         [[ -x $KUBE_BIN/$binary ]] || die "$KUBE_BIN/$binary is missing" \
             "KUBE_BIN must name a folder that holds: ${binaries[*]}" \
-            "unset it, and they are built into out/kube (about 20 minutes)"
+            "unset it, and they are built into out/kube (5 to 20 minutes)"
     done
 }
 
