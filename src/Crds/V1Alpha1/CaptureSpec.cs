@@ -37,8 +37,8 @@ public sealed class CaptureSpec
     [StringLength(16)]
     public string? Deadline { get; set; }
 
-    /// <summary>Which disks; null: none.</summary>
-    [Description("Which of the VM's disks are captured with its RAM; none when not set, as captured disks are not to be relied on yet; all with diskMethod VolumeSnapshot, for which the guest stands still. Read-only disks and media are recorded and never copied.")]
+    /// <summary>Which disks; null: all.</summary>
+    [Description("Which of the VM's disks are captured with its RAM; all when not set. Read-only disks and media are recorded and never copied.")]
     [Cel("self.select != 'Named' || (has(self.names) && size(self.names) > 0)", "spec.capture.disks.names: name at least one disk, or take select All or None")]
     [Cel("self.select == 'Named' || !has(self.names)", "spec.capture.disks.names: only with select Named")]
     public DiskSelection? Disks { get; set; }
@@ -80,7 +80,7 @@ public sealed class DiskSelection
     /// <summary>All, None or Named.</summary>
     [Description("All: every writable disk. None: RAM and device state only; such a snapshot can be restored only beside disks that have not changed since. Named: those in names.")]
     [AllowedValues("All", "None", "Named")]
-    [DefaultValue("None")]
+    [DefaultValue("All")]
     public string? Select { get; set; }
 
     /// <summary>Names, with Named.</summary>

@@ -170,7 +170,7 @@ public sealed class SnapshotTaskStatus
     public string? Phase { get; set; }
 
     /// <summary>Why it failed, in one word.</summary>
-    [Description("Why it failed, in one word.")]
+    [Description("Why it failed, in one word; of a restore that succeeded: what is still to be done by hand.")]
     public string? Reason { get; set; }
 
     /// <summary>The same in words.</summary>

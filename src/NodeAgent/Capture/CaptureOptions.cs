@@ -71,7 +71,7 @@ public sealed record CaptureOptions
     /// <summary>How long the guest agent may take for an answer.</summary>
     public TimeSpan QuiesceTimeout { get; init; } = DefaultQuiesceTimeout;
     /// <summary>Which disks are captured.</summary>
-    internal DiskSelection Disks { get; init; } = DiskSelection.None;
+    internal DiskSelection Disks { get; init; } = DiskSelection.All;
     /// <summary>How they are cut.</summary>
     public DiskMethod DiskMethod { get; init; }
     /// <summary>Directory for what the guest overwrites before it was copied.</summary>

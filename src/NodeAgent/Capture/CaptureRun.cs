@@ -19,8 +19,8 @@ internal static class CaptureRun
         QemuProcess qemu = QemuProcess.Identify(qmp, options.Pid);
         if (options.Container is { } container && !ContainerProcesses.IsIn(qemu.Pid, container))
             throw new CaptureRefusedException("ForeignProcess", $"the process behind the QMP socket ({qemu.Pid}) does not run in container {container}: it is another VM's");
-        ThawLeftover(options, qmp);
-        Leftovers.Sweep(qmp, qemu.Pid);
+        if (Leftovers.Sweep(qmp, qemu.Pid, options.GuestAgentSocket).NotThawed is { } frozen)
+            throw new CaptureRefusedException("GuestFrozen", $"a capture that died froze the guest's file systems, and they cannot be thawed: {frozen}");
         bool reportsFreePages = Preflight.Check(qmp);
         using Quiesce quiesce = new(options, qmp, cancel);
         quiesce.Prepare(IsRunning(qmp));
@@ -41,19 +41,6 @@ internal static class CaptureRun
             }
         }
         return QemuEngine.Run(options, reason, qmp, qemu, quiesce, progress, time, cancel);
-    }
-
-    private static void ThawLeftover(CaptureOptions options, QmpClient qmp)
-    {
-        try
-        {
-            if (options.GuestAgentSocket is { } socket)
-                _ = SureThaw.Leftover(qmp, socket);
-        }
-        catch (GuestAgentException e)
-        {
-            throw new CaptureRefusedException("GuestFrozen", $"a capture that died froze the guest's file systems, and they cannot be thawed: {e.Message}");
-        }
     }
 
     private static bool IsRunning(QmpClient qmp)

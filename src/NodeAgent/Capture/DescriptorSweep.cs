@@ -7,8 +7,8 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// Removes what an agent that was killed may have left in QEMU: descriptor sets with our mark, and a userfaultfd that was made there but not
-/// fetched yet.
+/// Removes what an agent that was killed may have left in QEMU: descriptor sets with our mark, a userfaultfd that was made there but not
+/// fetched yet, and a pipe that QEMU did not close when its write failed.
 /// </summary>
 internal static class DescriptorSweep
 {
@@ -18,7 +18,7 @@ internal static class DescriptorSweep
     internal static int Run(QmpClient qmp, int pid)
     {
         int removed = RemoveSets(qmp);
-        List<int> orphans = FreshUserfaultfds(pid);
+        List<int> orphans = Orphans(pid);
         if (orphans.Count == 0)
             return removed;
         SyscallGadget gadget = SyscallGadget.Find(pid, MemoryMapping.Read(pid));
@@ -47,20 +47,21 @@ internal static class DescriptorSweep
         return removed;
     }
 
-    /// <summary>Contexts in the process on which UFFDIO_API has not been called: QEMU's own always have features.</summary>
-    private static List<int> FreshUserfaultfds(int pid)
+    private static List<int> Orphans(int pid)
     {
         List<int> found = [];
         try
         {
             foreach (string link in Directory.EnumerateFiles($"/proc/{pid}/fd"))
             {
-                if (new FileInfo(link).LinkTarget != "anon_inode:[userfaultfd]")
-                    continue;
                 int fd = int.Parse(Path.GetFileName(link), CultureInfo.InvariantCulture);
-                // "API:\taa:features:known", features in hexadecimal.
-                string? api = File.ReadLines($"/proc/{pid}/fdinfo/{fd}").FirstOrDefault(l => l.StartsWith("API:", StringComparison.Ordinal));
-                if (api?.Split(':') is [_, _, "0", _])
+                bool ours = new FileInfo(link).LinkTarget switch
+                {
+                    "anon_inode:[userfaultfd]" => IsFreshUserfaultfd(pid, fd),
+                    { } target => target.StartsWith("pipe:", StringComparison.Ordinal) && DeviceStatePipe.IsBroken(link),
+                    null => false,
+                };
+                if (ours)
                     found.Add(fd);
             }
         }
@@ -69,5 +70,13 @@ internal static class DescriptorSweep
             // Not ours to look at: then nothing of ours can be in there either.
         }
         return found;
+    }
+
+    /// <summary>A context on which UFFDIO_API has not been called: QEMU's own always have features.</summary>
+    private static bool IsFreshUserfaultfd(int pid, int fd)
+    {
+        // "API:\taa:features:known", features in hexadecimal.
+        string? api = File.ReadLines($"/proc/{pid}/fdinfo/{fd}").FirstOrDefault(l => l.StartsWith("API:", StringComparison.Ordinal));
+        return api?.Split(':') is [_, _, "0", _];
     }
 }

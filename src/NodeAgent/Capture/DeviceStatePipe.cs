@@ -13,6 +13,7 @@ namespace Bgsnap.NodeAgent.Capture;
 internal sealed unsafe class DeviceStatePipe : IDisposable
 {
     private const int MaximumDeviceState = 1 << 30;
+    private const uint Mode = 0x192; // 0622
     private readonly QmpClient _qmp;
     private readonly SafeFileHandle _read;
     private readonly int _fdset;
@@ -30,13 +31,34 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
         _ = Libc.Fcntl(_read, Libc.F_SETFL, Libc.O_NONBLOCK);
         // Only those who hold a descriptor of the pipe can name it; QEMU's user may open it anew.
         int writeEnd = (int)write.DangerousGetHandle();
-        if (Libc.FChMod(writeEnd, 0x192 /* 0622 */) != 0)
+        if (Libc.FChMod(writeEnd, Mode) != 0)
             throw LinuxException.Last("fchmod of the pipe");
         using JsonDocument added = qmp.Execute("add-fd", QmpJson.Object(("opaque", UserfaultfdSource.Opaque)), writeEnd);
         JsonElement result = added.RootElement.GetProperty("return");
         _fdset = result.GetProperty("fdset-id").GetInt32();
         // Not /dev/fdset/N: QEMU truncates what it opens there, which a pipe does not take; open(2) ignores it.
         QemuPath = $"/proc/self/fd/{result.GetProperty("fd").GetInt32()}";
+    }
+
+    /// <summary>Whether a pipe is one of ours that nobody reads any more: QEMU (savevm.c) does not close it when its write has failed.</summary>
+    /// <param name="link">The descriptor in /proc.</param>
+    internal static bool IsBroken(string link)
+    {
+        try
+        {
+            using (SafeFileHandle pipe = FileSyscalls.OpenAt(null, link, FileSyscalls.O_PATH))
+            {
+                // No pipe has these permissions unless it is given them.
+                if ((FileSyscalls.Status(pipe, link).Mode & 0xFFF) != Mode)
+                    return false;
+            }
+            FileSyscalls.OpenAt(null, link, FileSyscalls.O_WRONLY | FileSyscalls.O_NONBLOCK).Dispose();
+            return false;
+        }
+        catch (LinuxException e)
+        {
+            return e.Errno == Errno.ENXIO;
+        }
     }
 
     /// <summary>The write end, as QEMU names it.</summary>

@@ -1,17 +1,38 @@
 using Bgsnap.NodeAgent.Disks.Graph;
+using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>Everything that an agent which was killed may have left in a QEMU, the guest first.</summary>
+/// <summary>Everything that an agent which was killed may have left in a QEMU and its guest.</summary>
 internal static class Leftovers
 {
-    /// <summary>Lets a guest run that was stopped by us, then puts the block graph and the descriptors in order.</summary>
-    /// <returns>How many things were removed.</returns>
+    /// <summary>
+    /// Lets a guest run that was stopped by us, thaws what was frozen by us, then puts the block graph and the descriptors in order: the guest first.
+    /// </summary>
+    /// <param name="qmp">QEMU.</param>
+    /// <param name="pid">Its process.</param>
+    /// <param name="guestAgent">The guest agent's socket; null: none is known, and a freeze stays for the next one who knows.</param>
     /// <exception cref="CaptureFailedException">Something could not be removed.</exception>
-    internal static int Sweep(QmpClient qmp, int pid)
+    internal static Swept Sweep(QmpClient qmp, int pid, string? guestAgent)
     {
         StoppedGuestMark.Sweep(qmp);
-        return BlockLeftovers.Sweep(qmp) + DescriptorSweep.Run(qmp, pid);
+        bool thawed = false;
+        string? notThawed = null;
+        try
+        {
+            thawed = guestAgent is not null && SureThaw.Leftover(qmp, guestAgent);
+        }
+        catch (GuestAgentException e)
+        {
+            notThawed = e.Message;
+        }
+        return new Swept(BlockLeftovers.Sweep(qmp) + DescriptorSweep.Run(qmp, pid), thawed, notThawed);
     }
 }
+
+/// <summary>What <see cref="Leftovers.Sweep"/> found.</summary>
+/// <param name="Removed">How many things were removed from QEMU.</param>
+/// <param name="Thawed">A freeze of the guest's file systems was ended.</param>
+/// <param name="NotThawed">Why a freeze could not be ended, for people; null: none is left.</param>
+internal sealed record Swept(int Removed, bool Thawed, string? NotThawed);

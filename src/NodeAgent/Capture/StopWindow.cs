@@ -1,4 +1,3 @@
-using System.Security.Cryptography;
 using System.Text.Json;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
@@ -15,8 +14,8 @@ namespace Bgsnap.NodeAgent.Capture;
 ///   without disks, one command:
 ///   xen-save-devices-state {live:false} ────────────────▶ vm_stop(): vCPUs stopped, requests drained     STOP
 ///   with disks, one write:
-///   add-fd (this connection), stop, qom-set drive …, ───▶ each in turn                                   STOP
-///     xen-save-devices-state, cont, remove-fd
+///   getfd (this connection), stop, qom-set drive …, ───▶ each in turn                                   STOP
+///     xen-save-devices-state, cont, closefd
 ///
 ///   pipe readable ◀────────────────────────────────────── device state, until the pipe (one page) is full
 ///   write-protect guest RAM                               blocked in write(2)
@@ -30,7 +29,7 @@ namespace Bgsnap.NodeAgent.Capture;
 /// </remarks>
 internal sealed unsafe class StopWindow : IDisposable
 {
-    private const string SaveCommand = "xen-save-devices-state";
+    private const string SaveCommand = "xen-save-devices-state", ConnectionName = "agent-bgsnap-connection";
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
     private readonly QmpClient _qmp;
@@ -61,8 +60,9 @@ internal sealed unsafe class StopWindow : IDisposable
             return;
         }
         _keepsConnection = true;
-        int set = RandomNumberGenerator.GetInt32(1 << 20, int.MaxValue);
-        _batch.Add("add-fd", QmpJson.Object(("fdset-id", set), ("opaque", UserfaultfdSource.Opaque)));
+        // By a name and not in a descriptor set: what is removed from a set QEMU closes only while the guest runs (monitor_fdset_cleanup()).
+        string connection = QmpJson.Object(("fdname", ConnectionName));
+        _batch.Add("getfd", connection);
         if (wasRunning)
             _batch.AddShort("stop");
         cut?.Invoke(_batch);
@@ -71,7 +71,7 @@ internal sealed unsafe class StopWindow : IDisposable
         if (wasRunning && !stayStopped)
             _batch.AddShort("cont");
         // Its answer goes to whoever is connected then: it bears our id.
-        _batch.Add("remove-fd", QmpJson.Object(("fdset-id", set)));
+        _batch.Add("closefd", connection);
     }
 
     /// <summary>Called first when the window gives up: releases the guest's memory.</summary>

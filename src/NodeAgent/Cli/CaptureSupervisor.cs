@@ -3,7 +3,6 @@ using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text.Json;
 using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Store;
@@ -127,15 +126,13 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         try
         {
             using QmpClient qmp = QmpClient.Connect(options.QmpSocket);
-            if (options.GuestAgentSocket is { } socket && SureThaw.Leftover(qmp, socket))
+            Swept swept = Leftovers.Sweep(qmp, options.Pid != 0 ? options.Pid : qmp.PeerPid, options.GuestAgentSocket);
+            if (swept.Thawed)
                 left = "; the guest's file systems, which it had frozen, were thawed";
-            int removed = Leftovers.Sweep(qmp, options.Pid != 0 ? options.Pid : qmp.PeerPid);
-            if (removed > 0)
-                left += $"; {removed} leftovers were removed from QEMU";
-        }
-        catch (GuestAgentException e)
-        {
-            left = $"; {e.Message}";
+            if (swept.Removed > 0)
+                left += $"; {swept.Removed} leftovers were removed from QEMU";
+            if (swept.NotThawed is { } why)
+                left += $"; {why}";
         }
         catch (Exception e) when (e is QmpException or CaptureFailedException or LinuxException or IOException or NotSupportedException)
         {

@@ -18,7 +18,7 @@ internal sealed record RestoreProgressLine(string Type, string Phase, double Per
 /// <summary>The last line of <c>restore --json</c> when the guest runs.</summary>
 internal sealed record RestoreSummaryLine(
     string Type, string Snapshot, string Method, long TimeToRunMicroseconds, long TotalMicroseconds, long DisksMicroseconds, long MemoryMicroseconds,
-    long RamBytes, long DiskBytes, IReadOnlyList<string> Disks, string GuestState);
+    long RamBytes, long DiskBytes, IReadOnlyList<string> Disks, string GuestState, int Thawed, string? StillFrozen);
 
 /// <summary>The last line with <c>--json</c> when a command failed.</summary>
 internal sealed record ErrorLine(string Type, string Reason, string Message, int ExitCode);

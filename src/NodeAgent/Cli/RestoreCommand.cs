@@ -13,9 +13,10 @@ internal static class RestoreCommand
         Option<string> qmp = new("--qmp") { Required = true, HelpName = "SOCKET", Description = "QMP socket of a QEMU with the same machine, started with -incoming defer" };
         Option<string> disks = new("--disks") { HelpName = "all|none", Description = "all: write the snapshot's disks into the images that the QEMU has open (default); none: they are there already", DefaultValueFactory = _ => "all" };
         Option<string> container = new("--container") { HelpName = "ID", Description = "Refuse unless QEMU runs in the container with this id" };
+        Option<string> guestAgent = new("--guest-agent") { HelpName = "SOCKET", Description = "Unix socket of the guest agent's channel, to thaw a guest that was captured with its file systems frozen" };
         Option<bool> json = new("--json") { Description = "One JSON object a line instead of bar and sentence" };
         disks.AcceptOnlyFromAmong("all", "none");
-        Command command = new("restore", "Bring a snapshot back running in a QEMU that waits for it: its disks, its memory, its devices.") { dir, qmp, disks, container, json };
+        Command command = new("restore", "Bring a snapshot back running in a QEMU that waits for it: its disks, its memory, its devices.") { dir, qmp, disks, container, guestAgent, json };
         command.SetAction(parsed => Run(
             new RestoreOptions
             {
@@ -23,6 +24,7 @@ internal static class RestoreCommand
                 QmpSocket = parsed.GetValue(qmp)!,
                 Disks = parsed.GetValue(disks) != "none",
                 Container = parsed.GetValue(container),
+                GuestAgentSocket = parsed.GetValue(guestAgent),
             },
             parsed.GetValue(json)));
         return command;

@@ -39,12 +39,14 @@ internal sealed class RestoreReporter : IDisposable
         {
             Console.Out.WriteLine(JsonSerializer.Serialize(
                 new RestoreSummaryLine("summary", s.Snapshot, s.Method, s.TimeToRunMicroseconds, s.TotalMicroseconds, s.DisksMicroseconds, s.MemoryMicroseconds,
-                    s.RamBytes, s.DiskBytes, s.Disks, s.GuestState),
+                    s.RamBytes, s.DiskBytes, s.Disks, s.GuestState, s.Thawed, s.StillFrozen),
                 MessagesJson.Default.RestoreSummaryLine));
             return;
         }
         string disks = s.Disks.Count == 0 ? "" : $", disks {string.Join(", ", s.Disks)} ({Quantity.FormatSize(s.DiskBytes)}) in {Quantity.FormatTime(s.DisksMicroseconds)}";
-        Console.Out.WriteLine($"{s.GuestState} after {Quantity.FormatTime(s.TimeToRunMicroseconds)}: {Quantity.FormatSize(s.RamBytes)} of RAM in {Quantity.FormatTime(s.MemoryMicroseconds)}{disks}");
+        Console.Out.WriteLine($"{s.GuestState} after {Quantity.FormatTime(s.TimeToRunMicroseconds)}: {Quantity.FormatSize(s.RamBytes)} of RAM in {Quantity.FormatTime(s.MemoryMicroseconds)}{disks}{(s.Thawed > 0 ? $"; {s.Thawed} file systems thawed" : "")}");
+        if (s.StillFrozen is { } frozen)
+            Console.Error.WriteLine($"warning: {frozen}");
     }
 
     private void Report()

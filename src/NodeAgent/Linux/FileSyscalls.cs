@@ -9,7 +9,7 @@ namespace Bgsnap.NodeAgent.Linux;
 /// </summary>
 internal static unsafe partial class FileSyscalls
 {
-    public const int O_RDONLY = 0, O_WRONLY = 1, O_RDWR = 2, O_CREAT = 0x40, O_EXCL = 0x80, O_NONBLOCK = 0x800,
+    public const int O_RDONLY = 0, O_WRONLY = 1, O_RDWR = 2, O_PATH = 0x200000, O_CREAT = 0x40, O_EXCL = 0x80, O_NONBLOCK = 0x800,
         O_DIRECT = 0x4000, O_DIRECTORY = 0x10000, O_NOFOLLOW = 0x20000, O_CLOEXEC = 0x80000, O_TMPFILE = 0x410000;
 
     public const int AT_REMOVEDIR = 0x200;

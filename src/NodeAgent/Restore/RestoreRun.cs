@@ -1,10 +1,11 @@
 using System.Diagnostics;
+using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Restore;
 
-/// <summary>A restore from beginning to end: look at everything first, then disks, then RAM and devices; the guest runs last.</summary>
+/// <summary>A restore from beginning to end: look at everything first, then disks, then RAM and devices; the guest runs last, and is thawed if it was captured frozen.</summary>
 internal static class RestoreRun
 {
     private const string NotRunning = "The target's guest does not run; start QEMU anew to try again";
@@ -38,6 +39,9 @@ internal static class RestoreRun
             TimeSpan running = default;
             memory.Run(target, snapshot, progress, () => running = Stopwatch.GetElapsedTime(began), cancel);
             TimeSpan all = Stopwatch.GetElapsedTime(began);
+            string state = target.RunState();
+            progress.Phase = "Thaw";
+            string? frozen = FrozenGuest.Thaw(snapshot.Manifest, options.GuestAgentSocket, state, SureThaw.Patience, out int thawed);
             progress.Phase = "Done";
             return new RestoreSummary
             {
@@ -50,7 +54,9 @@ internal static class RestoreRun
                 RamBytes = (long)snapshot.Manifest.Ram.TotalBytes,
                 DiskBytes = disks.BytesToWrite,
                 Disks = disks.Names,
-                GuestState = target.RunState(),
+                Thawed = thawed,
+                StillFrozen = frozen,
+                GuestState = state,
             };
         }
         catch (OperationCanceledException e)

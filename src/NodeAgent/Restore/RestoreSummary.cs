@@ -30,6 +30,12 @@ internal sealed record RestoreSummary
     /// <summary>The disks that were written.</summary>
     public required IReadOnlyList<string> Disks { get; init; }
 
+    /// <summary>How many of the guest's file systems, captured frozen, were thawed.</summary>
+    public required int Thawed { get; init; }
+
+    /// <summary>Why the guest's file systems are still frozen, and what helps; null: they are not.</summary>
+    public required string? StillFrozen { get; init; }
+
     /// <summary>State of the guest now, as QEMU calls it: <c>running</c>, or <c>paused</c> where QEMU was started with <c>-S</c>.</summary>
     public required string GuestState { get; init; }
 }

@@ -37,9 +37,7 @@ internal sealed record CaptureOrder
         // The storage takes its VolumeSnapshots while the guest waits.
         yield return "--max-downtime=" + (How?.MaxDowntime ?? (How?.DiskMethod == DiskCaptureMethod.VolumeSnapshot ? "10s" : "1s"));
         if (How?.BandwidthLimit is { } limit) yield return "--bandwidth-limit=" + Bytes(limit).ToString(CultureInfo.InvariantCulture);
-        // Not the default of the command: see docs/disks.md.
-        // Whoever asks for VolumeSnapshots and names no disks means all of them.
-        if (How?.Disks?.Select == "All" || How is { Disks: null, DiskMethod: DiskCaptureMethod.VolumeSnapshot }) yield return "--disks=all";
+        if (How?.Disks?.Select == "None") yield return "--disks=none";
         if (How?.Disks is { Select: "Named", Names: { } names }) yield return "--disks=" + string.Join(',', names);
         if (Scratch?.Directory is { } directory) yield return "--scratch=" + directory;
         if (Scratch?.Limit is { } most) yield return "--scratch-limit=" + most.ToString(CultureInfo.InvariantCulture);

@@ -10,15 +10,16 @@ internal static class RestoreChild
     /// <param name="socket">QEMU's socket, as a path that the child can open.</param>
     /// <param name="containerId">The container that QEMU must run in.</param>
     /// <param name="snapshot">The snapshot's directory, as a path that the child can open.</param>
+    /// <param name="guestAgent">The guest agent's socket, as a path that the child can open; null: there is none.</param>
     /// <param name="disks">Whether disks are written too.</param>
     /// <param name="progress">Called for each line of progress.</param>
     /// <param name="cancel">Ends it in good order; the guest does not run.</param>
     /// <exception cref="TaskFailure">It failed.</exception>
     internal static async Task<RestoreSummaryLine> Run(
-        string socket, string containerId, string snapshot, bool disks, Action<RestoreProgressLine> progress, CancellationToken cancel)
+        string socket, string containerId, string snapshot, string? guestAgent, bool disks, Action<RestoreProgressLine> progress, CancellationToken cancel)
     {
         RestoreSummaryLine? summary = null;
-        await AgentChild.Run(Arguments(socket, containerId, snapshot, disks), "the target's guest does not run: make its pod anew to try again", (type, line) =>
+        await AgentChild.Run(Arguments(socket, containerId, snapshot, guestAgent, disks), "the target's guest does not run: make its pod anew to try again", (type, line) =>
         {
             if (type == "progress") progress(line.Deserialize(MessagesJson.Default.RestoreProgressLine)!);
             else if (type == "summary") summary = line.Deserialize(MessagesJson.Default.RestoreSummaryLine);
@@ -27,7 +28,7 @@ internal static class RestoreChild
     }
 
     /// <summary>The command line of the restore.</summary>
-    internal static IEnumerable<string> Arguments(string socket, string containerId, string snapshot, bool disks) =>
+    internal static IEnumerable<string> Arguments(string socket, string containerId, string snapshot, string? guestAgent, bool disks) =>
     [
         "restore",
         snapshot,
@@ -35,5 +36,6 @@ internal static class RestoreChild
         "--qmp=" + socket,
         "--container=" + containerId,
         "--disks=" + (disks ? "all" : "none"),
+        .. guestAgent is null ? Array.Empty<string>() : ["--guest-agent=" + guestAgent],
     ];
 }

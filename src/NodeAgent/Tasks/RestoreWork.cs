@@ -1,8 +1,11 @@
 using System.Diagnostics;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Cli;
+using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.NodeAgent.Restore;
+using Bgsnap.NodeAgent.Store;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tasks;
@@ -10,6 +13,8 @@ namespace Bgsnap.NodeAgent.Tasks;
 /// <summary>What is done for a task Restore: a snapshot is loaded into the QEMU that waits in the target's pod.</summary>
 internal sealed class RestoreWork(TaskPlaces places)
 {
+    private const string GuestFrozen = "GuestFrozen";
+
     // QEMU makes its socket before it allocates memory or looks at its disks.
     private static readonly TimeSpan SocketPatience = TimeSpan.FromSeconds(30);
 
@@ -24,14 +29,17 @@ internal sealed class RestoreWork(TaskPlaces places)
         (SafeFileHandle socket, string container) = await AwaitSocket(ns, vm, cancel).ConfigureAwait(false);
         using (socket)
         {
+            using SafeFileHandle? guestAgent = await places.OpenGuestAgent(ns, vm, required: false, cancel).ConfigureAwait(false);
             RestoreSummaryLine end = await RestoreChild.Run(
-                OpenIn.PathOf(socket), container, OpenIn.PathOf(snapshot), task.Spec.Restore?.Disks != "None",
+                OpenIn.PathOf(socket), container, OpenIn.PathOf(snapshot), guestAgent is null ? null : OpenIn.PathOf(guestAgent), task.Spec.Restore?.Disks != "None",
                 p => progress.Set(p.Percent, p.CopiedBytes), cancel).ConfigureAwait(false);
             AgentMetrics.Restored(end.RamBytes, end.DiskBytes);
             return new SnapshotTaskStatus
             {
                 Phase = TaskPhase.Succeeded,
                 Percent = 100,
+                Reason = end.StillFrozen is null ? null : GuestFrozen,
+                Message = end.StillFrozen,
                 Result = new CaptureResult { TimeToRunMicroseconds = end.TimeToRunMicroseconds, TotalMicroseconds = end.TotalMicroseconds, RamBytes = end.RamBytes },
             };
         }
@@ -40,14 +48,29 @@ internal sealed class RestoreWork(TaskPlaces places)
     /// <summary>Ends a task whose agent died in the middle. A guest that runs has all it needs: it runs last of all.</summary>
     internal async Task<SnapshotTaskStatus> Recover(SnapshotTask task, CancellationToken cancel)
     {
+        string ns = task.Metadata.NamespaceProperty;
         VirtualMachineTarget vm = Target(task);
-        (SafeFileHandle socket, _) = await places.OpenSocket(task.Metadata.NamespaceProperty, vm, "TargetEnded", cancel).ConfigureAwait(false);
+        (SafeFileHandle socket, _) = await places.OpenSocket(ns, vm, "TargetEnded", cancel).ConfigureAwait(false);
         using (socket)
         {
             string state = RunState(socket);
-            if (state is "running" or "paused" or "suspended") return new SnapshotTaskStatus { Phase = TaskPhase.Succeeded, Percent = 100 };
+            if (state is "running" or "paused" or "suspended")
+            {
+                string? frozen = await Thaw(task, ns, vm, state, cancel).ConfigureAwait(false);
+                return new SnapshotTaskStatus { Phase = TaskPhase.Succeeded, Percent = 100, Reason = frozen is null ? null : GuestFrozen, Message = frozen };
+            }
             throw new TaskFailure("AgentRestarted", $"the agent was restarted in the middle of the restore; the guest of pod {vm.PodName} does not run ({state}): the pod must be made anew to restore again");
         }
+    }
+
+    // The dead one may have died before it thawed the guest; thawing one that is not frozen does nothing.
+    private async Task<string?> Thaw(SnapshotTask task, string ns, VirtualMachineTarget vm, string state, CancellationToken cancel)
+    {
+        using SafeFileHandle claim = await places.OpenClaim(ns, task.Spec.Carrier, cancel).ConfigureAwait(false);
+        using SafeFileHandle directory = OpenSnapshot(claim, task.Spec.Directory);
+        using SafeFileHandle? guestAgent = await places.OpenGuestAgent(ns, vm, required: false, cancel).ConfigureAwait(false);
+        using SnapshotDirectory snapshot = SnapshotDirectory.Open(OpenIn.PathOf(directory));
+        return FrozenGuest.Thaw(snapshot.Manifest, guestAgent is null ? null : OpenIn.PathOf(guestAgent), state, SureThaw.Patience, out _);
     }
 
     // A container that runs since a moment ago may have its QEMU's socket in the next.

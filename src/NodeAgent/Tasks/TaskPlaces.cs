@@ -88,12 +88,10 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
         }
     }
 
-    /// <summary>Opens the guest agent's socket, or returns null: the VM has none, it is not wanted, or it is not there and need not be.</summary>
+    /// <summary>Opens the guest agent's socket, or returns null: the VM has none, or it is not there and need not be.</summary>
     /// <exception cref="TaskFailure">It is required.</exception>
-    internal async Task<SafeFileHandle?> OpenGuestAgent(string ns, VirtualMachineTarget vm, string? quiesce, CancellationToken stop)
+    internal async Task<SafeFileHandle?> OpenGuestAgent(string ns, VirtualMachineTarget vm, bool required, CancellationToken stop)
     {
-        if (quiesce == "Never") return null;
-        bool required = quiesce == "Required";
         if (vm.GuestAgentSocket is not { } path)
         {
             return !required ? null : throw new TaskFailure(

@@ -36,7 +36,9 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
         (SafeFileHandle socket, string container) = await places.OpenSocket(task.Metadata.NamespaceProperty, vm, "SourceEnded", cancel).ConfigureAwait(false);
         using (socket)
         {
-            using SafeFileHandle? guestAgent = await places.OpenGuestAgent(task.Metadata.NamespaceProperty, vm, task.Spec.Capture?.Quiesce, cancel).ConfigureAwait(false);
+            string? quiesce = task.Spec.Capture?.Quiesce;
+            using SafeFileHandle? guestAgent = quiesce == "Never" ? null : await places.OpenGuestAgent(
+                task.Metadata.NamespaceProperty, vm, required: quiesce == "Required", cancel).ConfigureAwait(false);
             using IDisposable counted = AgentMetrics.Begin();
             CaptureOrder order = new()
             {
@@ -64,10 +66,10 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
         string ns = task.Metadata.NamespaceProperty;
         using SafeFileHandle claim = await places.OpenClaim(ns, task.Spec.Carrier, cancel).ConfigureAwait(false);
         if (task.Spec.Action == TaskAction.Delete) return Delete(claim, task.Spec.Directory);
-        if (task.Spec.Source is { } vm) await FreeGuest(ns, vm, cancel).ConfigureAwait(false);
+        string? frozen = task.Spec.Source is { } vm ? await FreeGuest(ns, vm, cancel).ConfigureAwait(false) : null;
         if (Read(claim, task.Spec.Directory) is { } finished) return finished;
         _ = SnapshotDirectoryWriter.SweepLeftovers(OpenIn.PathOf(claim));
-        throw new TaskFailure("AgentRestarted", "the agent was restarted in the middle of the capture; the guest runs on and nothing was kept. Create another snapshot");
+        throw new TaskFailure("AgentRestarted", $"the agent was restarted in the middle of the capture; the guest runs on and nothing was kept{(frozen is null ? "" : $"; {frozen}")}. Create another snapshot");
     }
 
     private static SnapshotTaskStatus? Read(SafeFileHandle claim, string directory)
@@ -83,18 +85,21 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
     }
 
     // The kernel has freed the guest's memory; descriptors that the dead one left in QEMU are removed here.
-    private async Task FreeGuest(string ns, VirtualMachineTarget vm, CancellationToken cancel)
+    // Returns why its file systems are still frozen, should they be.
+    private async Task<string?> FreeGuest(string ns, VirtualMachineTarget vm, CancellationToken cancel)
     {
         try
         {
             (SafeFileHandle socket, _) = await places.OpenSocket(ns, vm, "SourceEnded", cancel).ConfigureAwait(false);
             using (socket)
+            using (SafeFileHandle? guestAgent = await places.OpenGuestAgent(ns, vm, required: false, cancel).ConfigureAwait(false))
             using (QmpClient qmp = QmpClient.Connect(OpenIn.PathOf(socket)))
-                Leftovers.Sweep(qmp, qmp.PeerPid);
+                return Leftovers.Sweep(qmp, qmp.PeerPid, guestAgent is null ? null : OpenIn.PathOf(guestAgent)).NotThawed;
         }
         catch (Exception e) when (e is TaskFailure or CaptureFailedException or QmpException or LinuxException or IOException)
         {
             // It has ended, or somebody else talks to it: the next capture looks again.
+            return null;
         }
     }
 

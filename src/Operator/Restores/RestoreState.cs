@@ -24,7 +24,8 @@ internal static class RestoreState
         status.TimeToRun = task.Result?.TimeToRunMicroseconds is { } us ? Durations.Text(us) : null;
         status.Progress = new RestoreProgress { Percent = 100, Text = "100%", Bytes = task.Result?.RamBytes ?? task.Bytes };
         KStatus.Ready(
-            status, restore.Metadata.Generation, RestorePhase.Ready, "GuestRuns", $"the guest of snapshot {restore.Spec.SnapshotName} runs in pod {status.PodName} on node {status.NodeName}", now);
+            status, restore.Metadata.Generation, RestorePhase.Ready, task.Reason ?? "GuestRuns",
+            $"the guest of snapshot {restore.Spec.SnapshotName} runs in pod {status.PodName} on node {status.NodeName}{(task.Message is { } but ? $", but {but}" : "")}", now);
     }
 
     /// <summary>The claims hold the disks: they are never written again.</summary>

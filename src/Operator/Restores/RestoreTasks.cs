@@ -19,7 +19,7 @@ internal static class RestoreTasks
     public static SnapshotTask Memory(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, SourceVm vm, PodSummary carrier)
     {
         SnapshotTask task = Build(restore, snapshot, TaskAction.Restore, vm.NodeName, carrier);
-        task.Spec.Target = new VirtualMachineTarget { PodName = vm.PodName, PodUID = vm.PodUID, Container = vm.Container, QmpSocket = vm.QmpSocket, Name = vm.PodName };
+        task.Spec.Target = new VirtualMachineTarget { PodName = vm.PodName, PodUID = vm.PodUID, Container = vm.Container, QmpSocket = vm.QmpSocket, GuestAgentSocket = vm.GuestAgentSocket, Name = vm.PodName };
         task.Spec.Restore = new TaskRestore { Disks = restore.Spec.Target.Template is null ? "All" : "None" };
         return task;
     }

@@ -42,7 +42,7 @@ public sealed class Ext4Tests : IDisposable
             memory = SnapshotImage.FindDiskRecord(snapshot.Output);
             // It writes on: what is restored must be the captured disk, not this one.
             await source.WaitForReportAsync(r => r.Disk > memory.Acknowledged + 40, "more files");
-            CopyOut(snapshot.Output, Kept);
+            SnapshotDisks.CopyTo(snapshot.Output, Kept);
         }
 
         var image = Path.Combine(Kept, Assert.Single(SnapshotDisks.Of(Kept), d => d.File is not null).File!);
@@ -67,7 +67,7 @@ public sealed class Ext4Tests : IDisposable
             await DiskMachines.WritesOnAsync(source, "the older one");
             await source.WaitForReportAsync(r => r.Disk > SnapshotImage.FindDiskRecord(older).Acknowledged + 40, "more files");
             newer = (await Agent.CaptureAsync(source, "newer")).Output;
-            CopyOut(newer, Kept);
+            SnapshotDisks.CopyTo(newer, Kept);
             File.Copy(Path.Combine(older, "disks", "vda.qcow2"), Path.Combine(Kept, "other"));
         }
 
@@ -81,14 +81,4 @@ public sealed class Ext4Tests : IDisposable
     }
 
     private string Kept => Path.Combine(_folder.FullName, "kept");
-
-    private static void CopyOut(string snapshot, string to)
-    {
-        foreach (var file in Directory.EnumerateFiles(snapshot, "*", SearchOption.AllDirectories))
-        {
-            var copy = Path.Combine(to, Path.GetRelativePath(snapshot, file));
-            Directory.CreateDirectory(Path.GetDirectoryName(copy)!);
-            File.Copy(file, copy);
-        }
-    }
 }

@@ -4,6 +4,7 @@ using System.Text;
 using System.Text.Json;
 using Bgsnap.Linux.Tests.Capture;
 using Bgsnap.Linux.Tests.Harness;
+using Bgsnap.Linux.Tests.Restore;
 using Bgsnap.Linux.Tests.Survival;
 
 namespace Bgsnap.Linux.Tests.Disks;
@@ -37,7 +38,7 @@ public sealed class QuiesceTests : IDisposable
             Assert.DoesNotContain("needs_recovery", features, StringComparison.Ordinal);
             Assert.Empty(await Ext4Machine.JudgeAsync(outcome.Summary.Output));
             await DiskMachines.WritesOnAsync(vm, $"capture {i}");
-            await graph.AssertIsBackAsync(vm, $"capture {i}");
+            await graph.AssertIsBackAsync(vm, $"capture {i}", byQemu: engine == "qemu");
         }
     }
 
@@ -86,6 +87,41 @@ public sealed class QuiesceTests : IDisposable
         await DiskMachines.WritesOnAsync(vm, hook);
         Assert.Equal("thawed", await GuestAgentSaysAsync(vm, "guest-fsfreeze-status"));
         await graph.AssertIsBackAsync(vm, hook);
+    }
+
+    /// <summary>The freeze is in the captured memory: whoever wakes the guest up has to end it.</summary>
+    [SkippableTheory]
+    [InlineData(QemuVersion.System)]
+    [InlineData(QemuVersion.Unpacked10)]
+    public async Task A_guest_captured_frozen_is_thawed_when_it_is_restored(QemuVersion version)
+    {
+        var kept = Path.Combine(_folder.FullName, "kept");
+        long captured;
+        await using (var source = await StartAsync(version))
+        {
+            var outcome = await Agent.TryCaptureAsync(source, "s", null, $"--guest-agent={source.GuestAgentSocket}", "--quiesce=required");
+            Assert.Equal("GuestAgent", QuiesceOf(outcome));
+            SnapshotDisks.CopyTo(outcome.Summary!.Output, kept);
+            captured = SnapshotImage.FindDiskRecord(kept).Acknowledged;
+        }
+
+        var image = Path.Combine(kept, Assert.Single(SnapshotDisks.Of(kept), d => d.File is not null).File!);
+        var options = Ext4Machine.Options(version, DiskFormat.Raw, image, agent: true) with { Incoming = "defer" };
+        await using (var left = await VirtualMachine.StartAsync(options))
+        {
+            var warned = await RestoreOutcome.OfAsync(kept, left);
+            Assert.True(warned.Type == "summary", warned.ToString());
+            Assert.Contains("frozen", warned.Last.GetProperty("stillFrozen").GetString(), StringComparison.Ordinal);
+            Assert.Equal("frozen", await GuestAgentSaysAsync(left, "guest-fsfreeze-status"));
+        }
+
+        await using var restored = await VirtualMachine.StartAsync(options);
+        var thawed = await RestoreOutcome.OfAsync(kept, restored, $"--guest-agent={restored.GuestAgentSocket}");
+        Assert.True(thawed.Type == "summary", thawed.ToString());
+        Assert.Equal((1, JsonValueKind.Null), (thawed.Last.GetProperty("thawed").GetInt32(), thawed.Last.GetProperty("stillFrozen").ValueKind));
+        Assert.Equal("thawed", await GuestAgentSaysAsync(restored, "guest-fsfreeze-status"));
+        var report = await restored.WaitForReportAsync(r => r.Disk > captured + 70, "each file checked once");
+        Assert.Equal(0, report.Corrupt);
     }
 
     [SkippableFact]

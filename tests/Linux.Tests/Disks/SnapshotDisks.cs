@@ -30,6 +30,17 @@ internal static class SnapshotDisks
         return raw;
     }
 
+    /// <summary>Copies a snapshot to where its machine's end does not remove it.</summary>
+    public static void CopyTo(string snapshot, string to)
+    {
+        foreach (var file in Directory.EnumerateFiles(snapshot, "*", SearchOption.AllDirectories))
+        {
+            var copy = Path.Combine(to, Path.GetRelativePath(snapshot, file));
+            Directory.CreateDirectory(Path.GetDirectoryName(copy)!);
+            File.Copy(file, copy);
+        }
+    }
+
     /// <summary>Whether RAM and disks of a snapshot are of one instant; the guest runs in mode disk and its disks are in the order of its names for them.</summary>
     public static async Task<DiskVerdict> JudgeAsync(string snapshot)
     {

@@ -75,6 +75,9 @@ internal sealed class TestDisks : IDisposable
     // The link is there as long as the machine, so that the next test run finds the device of one that was killed.
     private async Task AttachAsync(TestDisk disk, string folder)
     {
+        // A device does not grow: it needs room for all that a format adds to the content.
+        using (var file = File.OpenHandle(ImageOf(disk, folder), FileMode.Open, FileAccess.Write))
+            RandomAccess.SetLength(file, Math.Max(RandomAccess.GetLength(file), (long)(disk.Format == DiskFormat.Raw ? disk.MiB : disk.MiB + 16) << 20));
         var loop = (await Tool.RunAsync("losetup", "--find", "--show", ImageOf(disk, folder)).ConfigureAwait(false)).Trim();
         _loops.Add(loop);
         File.CreateSymbolicLink(LoopLink(disk, folder), loop);

@@ -9,13 +9,13 @@ public sealed class CaptureArgumentsTests
     [Fact]
     public void Defaults_are_left_to_the_command()
     {
-        CaptureSpec defaults = new() { Engine = "Auto", Compression = "None", DiskMethod = "Auto", Quiesce = "IfAvailable", QuiesceTimeout = "10s", After = "Continue", Disks = new DiskSelection { Select = "None" } };
+        CaptureSpec defaults = new() { Engine = "Auto", Compression = "None", DiskMethod = "Auto", Quiesce = "IfAvailable", QuiesceTimeout = "10s", After = "Continue", Disks = new DiskSelection { Select = "All" } };
         Assert.Equal("capture --json --qmp=/q --container=c --output=/o --engine=auto --compression=none --max-downtime=1s", Of(defaults));
         Assert.Equal(Of(defaults), Of(null));
     }
 
     [Theory]
-    [InlineData("All", null, "--disks=all")]
+    [InlineData("None", null, "--disks=none")]
     [InlineData("Named", "vda", "--disks=vda")]
     [InlineData("Named", "vda,scsi0-0.1", "--disks=vda,scsi0-0.1")]
     public void Disks(string select, string? names, string expected) =>
@@ -24,8 +24,8 @@ public sealed class CaptureArgumentsTests
     [Theory]
     [InlineData("CopyBeforeWrite", null, "--max-downtime=1s --disk-method=copy-before-write")]
     [InlineData("Overlay", null, "--max-downtime=1s --disk-method=overlay")]
-    [InlineData("VolumeSnapshot", null, "--max-downtime=10s --disks=all --disk-method=volume-snapshot")]
-    [InlineData("VolumeSnapshot", "3s", "--max-downtime=3s --disks=all --disk-method=volume-snapshot")]
+    [InlineData("VolumeSnapshot", null, "--max-downtime=10s --disk-method=volume-snapshot")]
+    [InlineData("VolumeSnapshot", "3s", "--max-downtime=3s --disk-method=volume-snapshot")]
     public void Methods_and_the_time_that_they_may_take(string method, string? downtime, string expected) =>
         Assert.EndsWith(" " + expected, Of(new CaptureSpec { DiskMethod = method, MaxDowntime = downtime }), StringComparison.Ordinal);
 

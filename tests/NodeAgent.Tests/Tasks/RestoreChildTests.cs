@@ -8,13 +8,15 @@ namespace Bgsnap.NodeAgent.Tests.Tasks;
 public class RestoreChildTests
 {
     [Theory]
-    [InlineData(true, "all")]
-    [InlineData(false, "none")]
-    public void The_command_line_is_one_that_the_command_takes(bool disks, string expected)
+    [InlineData(true, "all", null)]
+    [InlineData(false, "none", null)]
+    [InlineData(false, "none", "/proc/1/fd/9")]
+    public void The_command_line_is_one_that_the_command_takes(bool disks, string expected, string? guestAgent)
     {
-        string[] line = [.. RestoreChild.Arguments("/proc/1/fd/7", new string('a', 64), "/proc/1/fd/8", disks)];
+        string[] line = [.. RestoreChild.Arguments("/proc/1/fd/7", new string('a', 64), "/proc/1/fd/8", guestAgent, disks)];
 
-        Assert.Equal(["restore", "/proc/1/fd/8", "--json", "--qmp=/proc/1/fd/7", "--container=" + new string('a', 64), "--disks=" + expected], line);
+        string[] agent = guestAgent is null ? [] : ["--guest-agent=" + guestAgent];
+        Assert.Equal(["restore", "/proc/1/fd/8", "--json", "--qmp=/proc/1/fd/7", "--container=" + new string('a', 64), "--disks=" + expected, .. agent], line);
         Assert.Empty(new RootCommand { RestoreCommand.Create() }.Parse(line).Errors);
     }
 
