@@ -52,12 +52,14 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
                 if ((FileSyscalls.Status(pipe, link).Mode & 0xFFF) != Mode)
                     return false;
             }
-            FileSyscalls.OpenAt(null, link, FileSyscalls.O_WRONLY | FileSyscalls.O_NONBLOCK).Dispose();
-            return false;
+            // A pipe without a name opens whether somebody reads it or not; poll(2) tells.
+            using SafeFileHandle end = FileSyscalls.OpenAt(null, link, FileSyscalls.O_WRONLY | FileSyscalls.O_NONBLOCK);
+            PollFd poll = new() { Fd = (int)end.DangerousGetHandle() };
+            return Libc.Poll(&poll, 1, 0) == 1 && (poll.Revents & Libc.POLLERR) != 0;
         }
-        catch (LinuxException e)
+        catch (LinuxException)
         {
-            return e.Errno == Errno.ENXIO;
+            return false; // gone, or not ours to look at
         }
     }
 

@@ -32,8 +32,6 @@ public static class Errno
     public const int EINTR = 4;
     /// <summary>Input/output error.</summary>
     public const int EIO = 5;
-    /// <summary>No such device or address; a pipe that nobody reads.</summary>
-    public const int ENXIO = 6;
     /// <summary>Resource temporarily unavailable.</summary>
     public const int EAGAIN = 11;
     /// <summary>Permission denied.</summary>

@@ -23,6 +23,8 @@ internal static class BlockLeftovers
             QemuMark.Put(qmp, AgentNames.NbdServer);
         Undo undo = new();
         int removed = SweepExports(qmp, undo);
+        // A filter that somebody reads through lets nobody else write below it (cbw_child_perm()), so that its disk could not go back there.
+        Delete(AgentNames.IsAccess);
         IReadOnlyList<ScratchNote> notes = ScratchNote.ReadAll(qmp);
         foreach (VmDisk drive in VmDisk.ReadAll(qmp).Where(d => d.Device is not null))
         {
@@ -34,12 +36,16 @@ internal static class BlockLeftovers
         foreach (ScratchNote note in notes)
             undo.Try(() => Overlay.CommitBack(qmp, note.Disk, note.Below));
         // From the top down: nobody may use what is removed.
-        foreach (Func<string, bool> kind in (ReadOnlySpan<Func<string, bool>>)[AgentNames.IsAccess, AgentNames.IsFilter, AgentNames.IsOverlay, AgentNames.IsScratch])
+        Delete(AgentNames.IsFilter);
+        Delete(AgentNames.IsOverlay);
+        Delete(AgentNames.IsScratch);
+        return undo.Problem is null ? removed : throw new CaptureFailedException("LeftoversRemain", $"what an earlier agent left in QEMU's block graph could not be removed: {undo.Problem}");
+
+        void Delete(Func<string, bool> kind)
         {
             foreach (string name in nodes.Where(kind))
                 undo.Try(() => qmp.Execute("blockdev-del", QmpJson.Object(("node-name", name))).Dispose(), () => removed++);
         }
-        return undo.Problem is null ? removed : throw new CaptureFailedException("LeftoversRemain", $"what an earlier agent left in QEMU's block graph could not be removed: {undo.Problem}");
     }
 
     private static int SweepExports(QmpClient qmp, Undo undo)
@@ -60,16 +66,8 @@ internal static class BlockLeftovers
         for (int i = 0; i < AgentNames.MostConnections; i++)
             undo.Try(() => QemuMark.Take(qmp, AgentNames.Connection(i)));
         undo.Try(() => NbdExports.LetMainLoopTurn(qmp));
-        if (!QemuMark.Take(qmp, AgentNames.NbdServer))
-            return removed;
-        try
-        {
-            qmp.Execute("nbd-server-stop").Dispose();
-        }
-        catch (QmpException e) when (e.ErrorClass is not null)
-        {
-            // It does not run.
-        }
+        if (QemuMark.Take(qmp, AgentNames.NbdServer))
+            NbdExports.StopServer(qmp);
         return removed;
     }
 
