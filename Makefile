@@ -62,11 +62,11 @@ test-chart: ## render the Helm chart with every value, and compare it with confi
 	$(call run_tests,Chart.Tests)
 
 test-linux: ## run the tests against real QEMUs; root, after `make build guests`
-	$(call run_tests,Linux.Tests) --filter '$(unsettled)'
+	$(call run_tests,Linux.Tests) --filter '$(without_disks)'
 
-# Not all of these pass; docs/disks.md says which, and what is known.
-unsettled := FullyQualifiedName!~Linux.Tests.Disks
-test-disks: ## run the tests of disks against real QEMUs, of which some fail; root, after `make build guests`
+# They take about ten minutes.
+without_disks := FullyQualifiedName!~Linux.Tests.Disks
+test-disks: ## run the tests of disks against real QEMUs; root, after `make build guests`
 	$(call run_tests,Linux.Tests) --filter FullyQualifiedName~Linux.Tests.Disks
 
 test-containers: ## capture a QEMU in a Docker container from the host; root, after `make build guests`
