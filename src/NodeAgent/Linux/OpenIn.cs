@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
 
@@ -75,6 +76,7 @@ internal static unsafe partial class OpenIn
         }
     }
 
-    /// <summary>A path by which any process of ours reaches what is open here, as long as it is open.</summary>
-    internal static string PathOf(SafeFileHandle handle) => $"/proc/{Environment.ProcessId}/fd/{handle.DangerousGetHandle()}";
+    /// <summary>A path by which any process of ours reaches what is open here, as long as it is open; null for what was not opened.</summary>
+    [return: NotNullIfNotNull(nameof(handle))]
+    internal static string? PathOf(SafeFileHandle? handle) => handle is null ? null : $"/proc/{Environment.ProcessId}/fd/{handle.DangerousGetHandle()}";
 }

@@ -13,8 +13,6 @@ namespace Bgsnap.NodeAgent.Tasks;
 /// <summary>What is done for a task Restore: a snapshot is loaded into the QEMU that waits in the target's pod.</summary>
 internal sealed class RestoreWork(TaskPlaces places)
 {
-    private const string GuestFrozen = "GuestFrozen";
-
     // QEMU makes its socket before it allocates memory or looks at its disks.
     private static readonly TimeSpan SocketPatience = TimeSpan.FromSeconds(30);
 
@@ -31,17 +29,12 @@ internal sealed class RestoreWork(TaskPlaces places)
         {
             using SafeFileHandle? guestAgent = await places.OpenGuestAgent(ns, vm, required: false, cancel).ConfigureAwait(false);
             RestoreSummaryLine end = await RestoreChild.Run(
-                OpenIn.PathOf(socket), container, OpenIn.PathOf(snapshot), guestAgent is null ? null : OpenIn.PathOf(guestAgent), task.Spec.Restore?.Disks != "None",
+                OpenIn.PathOf(socket), container, OpenIn.PathOf(snapshot), OpenIn.PathOf(guestAgent), task.Spec.Restore?.Disks != "None",
                 p => progress.Set(p.Percent, p.CopiedBytes), cancel).ConfigureAwait(false);
             AgentMetrics.Restored(end.RamBytes, end.DiskBytes);
-            return new SnapshotTaskStatus
-            {
-                Phase = TaskPhase.Succeeded,
-                Percent = 100,
-                Reason = end.StillFrozen is null ? null : GuestFrozen,
-                Message = end.StillFrozen,
-                Result = new CaptureResult { TimeToRunMicroseconds = end.TimeToRunMicroseconds, TotalMicroseconds = end.TotalMicroseconds, RamBytes = end.RamBytes },
-            };
+            SnapshotTaskStatus status = Succeeded(end.StillFrozen);
+            status.Result = new CaptureResult { TimeToRunMicroseconds = end.TimeToRunMicroseconds, TotalMicroseconds = end.TotalMicroseconds, RamBytes = end.RamBytes };
+            return status;
         }
     }
 
@@ -54,14 +47,14 @@ internal sealed class RestoreWork(TaskPlaces places)
         using (socket)
         {
             string state = RunState(socket);
-            if (state is "running" or "paused" or "suspended")
-            {
-                string? frozen = await Thaw(task, ns, vm, state, cancel).ConfigureAwait(false);
-                return new SnapshotTaskStatus { Phase = TaskPhase.Succeeded, Percent = 100, Reason = frozen is null ? null : GuestFrozen, Message = frozen };
-            }
+            if (state is "running" or "paused" or "suspended") return Succeeded(await Thaw(task, ns, vm, state, cancel).ConfigureAwait(false));
             throw new TaskFailure("AgentRestarted", $"the agent was restarted in the middle of the restore; the guest of pod {vm.PodName} does not run ({state}): the pod must be made anew to restore again");
         }
     }
+
+    // A guest that runs is a success, even if its file systems are still frozen; then the status says so.
+    private static SnapshotTaskStatus Succeeded(string? frozen) =>
+        new() { Phase = TaskPhase.Succeeded, Percent = 100, Reason = frozen is null ? null : "GuestFrozen", Message = frozen };
 
     // The dead one may have died before it thawed the guest; thawing one that is not frozen does nothing.
     private async Task<string?> Thaw(SnapshotTask task, string ns, VirtualMachineTarget vm, string state, CancellationToken cancel)
@@ -70,7 +63,7 @@ internal sealed class RestoreWork(TaskPlaces places)
         using SafeFileHandle directory = OpenSnapshot(claim, task.Spec.Directory);
         using SafeFileHandle? guestAgent = await places.OpenGuestAgent(ns, vm, required: false, cancel).ConfigureAwait(false);
         using SnapshotDirectory snapshot = SnapshotDirectory.Open(OpenIn.PathOf(directory));
-        return FrozenGuest.Thaw(snapshot.Manifest, guestAgent is null ? null : OpenIn.PathOf(guestAgent), state, SureThaw.Patience, out _);
+        return FrozenGuest.Thaw(snapshot.Manifest, OpenIn.PathOf(guestAgent), state, SureThaw.Patience, out _);
     }
 
     // A container that runs since a moment ago may have its QEMU's socket in the next.

@@ -46,7 +46,7 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
                 ContainerId = container,
                 Output = Path.Join(OpenIn.PathOf(claim), task.Spec.Directory),
                 How = task.Spec.Capture,
-                GuestAgent = guestAgent is null ? null : OpenIn.PathOf(guestAgent),
+                GuestAgent = OpenIn.PathOf(guestAgent),
                 Scratch = scratch,
             };
             await CaptureChild.Run(order, line =>
@@ -94,7 +94,7 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
             using (socket)
             using (SafeFileHandle? guestAgent = await places.OpenGuestAgent(ns, vm, required: false, cancel).ConfigureAwait(false))
             using (QmpClient qmp = QmpClient.Connect(OpenIn.PathOf(socket)))
-                return Leftovers.Sweep(qmp, qmp.PeerPid, guestAgent is null ? null : OpenIn.PathOf(guestAgent)).NotThawed;
+                return Leftovers.Sweep(qmp, qmp.PeerPid, OpenIn.PathOf(guestAgent)).NotThawed;
         }
         catch (Exception e) when (e is TaskFailure or CaptureFailedException or QmpException or LinuxException or IOException)
         {

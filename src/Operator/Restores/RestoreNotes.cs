@@ -51,7 +51,7 @@ internal sealed class RestoreNotes(RestoreStore store, EventRecorder events, Tim
         log.LogInformation("{Namespace}/{Name}: {Phase}, {Reason}: {Message}", restore.Metadata.NamespaceProperty, restore.Metadata.Name, status.Phase, after.Reason, after.Message);
         await (status.Phase switch
         {
-            RestorePhase.Ready when after.Reason != "GuestRuns" => events.Warning(restore, after.Reason, after.Message, stop),
+            RestorePhase.Ready when after.Reason != RestoreState.GuestRuns => events.Warning(restore, after.Reason, after.Message, stop),
             RestorePhase.Ready => events.Normal(restore, "RestoreReady", $"{after.Message}: it took {status.TimeToRun ?? "an unknown time"} from the begin of its restore", stop),
             RestorePhase.Failed => events.Warning(restore, "RestoreFailed", $"{after.Reason}: {after.Message}", stop),
             RestorePhase.Pending => events.Warning(restore, after.Reason, after.Message, stop),

@@ -6,6 +6,9 @@ namespace Bgsnap.Operator.Restores;
 /// <summary>What a restore's status can say, each with all its conditions.</summary>
 internal static class RestoreState
 {
+    /// <summary>Reason of a restore that is Ready and leaves nothing to be done by hand.</summary>
+    public const string GuestRuns = "GuestRuns";
+
     /// <summary>It goes on, or waits for something that may still come.</summary>
     public static void Going(VMBackgroundRestore restore, RestoreStatus status, string phase, string reason, string message, DateTimeOffset now) =>
         KStatus.Going(status, restore.Metadata.Generation, phase, reason, message, now);
@@ -24,7 +27,7 @@ internal static class RestoreState
         status.TimeToRun = task.Result?.TimeToRunMicroseconds is { } us ? Durations.Text(us) : null;
         status.Progress = new RestoreProgress { Percent = 100, Text = "100%", Bytes = task.Result?.RamBytes ?? task.Bytes };
         KStatus.Ready(
-            status, restore.Metadata.Generation, RestorePhase.Ready, task.Reason ?? "GuestRuns",
+            status, restore.Metadata.Generation, RestorePhase.Ready, task.Reason ?? GuestRuns,
             $"the guest of snapshot {restore.Spec.SnapshotName} runs in pod {status.PodName} on node {status.NodeName}{(task.Message is { } but ? $", but {but}" : "")}", now);
     }
 
