@@ -6,6 +6,7 @@ namespace Bgsnap.NodeAgent;
 /// <summary>
 /// Points at which a test lets the agent die or stop. Set by <c>BGSNAP_TEST_HOOK=action:point:count</c>, for example
 /// <c>kill:ptrace:7</c> (SIGKILL to ourselves after the seventh ptrace call); without the variable each point costs one comparison.
+/// <c>kill:point:count:pid</c> kills another process, and <c>wait:point:count:file</c> makes <c>file</c> and waits until it is gone.
 /// </summary>
 /// <remarks>Whoever can set a variable for a process can end it anyway, so this gives nobody a new power.</remarks>
 internal static class TestHooks
@@ -14,6 +15,7 @@ internal static class TestHooks
     private static readonly string? Point;
     private static readonly string? Action;
     private static readonly int Count;
+    private static readonly string? Whom;
     private static int _seen;
 
     static TestHooks()
@@ -26,6 +28,7 @@ internal static class TestHooks
             return;
         (Action, Point) = (parts[0], parts[1]);
         Count = parts.Length > 2 ? int.Parse(parts[2], CultureInfo.InvariantCulture) : 1;
+        Whom = parts.Length > 3 ? parts[3] : null;
     }
 
     /// <summary>True when the hook asks for <paramref name="action"/> at <paramref name="point"/> (for points that change behaviour).</summary>
@@ -37,8 +40,17 @@ internal static class TestHooks
         if (Point is null || Point != point || Interlocked.Increment(ref _seen) != Count)
             return;
         if (Action == "kill")
-            _ = Libc.Kill(Environment.ProcessId, SIGKILL);
+            _ = Libc.Kill(Whom is null ? Environment.ProcessId : int.Parse(Whom, CultureInfo.InvariantCulture), SIGKILL);
         else if (Action == "stop")
             _ = Libc.Kill(Environment.ProcessId, SIGSTOP);
+        else if (Action == "wait")
+            WaitForTest(Whom!);
+    }
+
+    private static void WaitForTest(string file)
+    {
+        File.WriteAllText(file, "");
+        while (File.Exists(file))
+            Thread.Sleep(1);
     }
 }

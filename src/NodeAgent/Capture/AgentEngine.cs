@@ -27,7 +27,7 @@ internal static class AgentEngine
     private const int FileWriters = 2;
     private static readonly TimeSpan Slice = TimeSpan.FromMilliseconds(50);
 
-    internal static CaptureSummary Run(CaptureOptions options, string reason, QmpClient qmp, QemuProcess qemu, bool reportsFreePages, Quiesce quiesce, HoldGate hold, CaptureProgress progress, Timeline time, CancellationToken cancel)
+    internal static CaptureSummary Run(CaptureOptions options, string reason, IQmpMonitor qmp, QemuProcess qemu, bool reportsFreePages, Quiesce quiesce, HoldGate hold, CaptureProgress progress, Timeline time, CancellationToken cancel)
     {
         IReadOnlyList<RamBlock> blocks = FindRam(qmp, qemu.Pid);
         SharedRam.Refuse(qemu.Pid, blocks);
@@ -185,7 +185,7 @@ internal static class AgentEngine
         RandomAccess.Write(file, state, 0);
     }
 
-    private static IReadOnlyList<RamBlock> FindRam(QmpClient qmp, int pid)
+    private static IReadOnlyList<RamBlock> FindRam(IQmpMonitor qmp, int pid)
     {
         try
         {
@@ -197,7 +197,7 @@ internal static class AgentEngine
         }
     }
 
-    private static bool IsRunning(QmpClient qmp)
+    private static bool IsRunning(IQmpMonitor qmp)
     {
         using JsonDocument status = qmp.Execute("query-status");
         return status.RootElement.GetProperty("return").GetProperty("running").GetBoolean();

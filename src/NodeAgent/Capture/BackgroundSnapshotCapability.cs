@@ -7,12 +7,12 @@ namespace Bgsnap.NodeAgent.Capture;
 internal sealed class BackgroundSnapshotCapability : IDisposable
 {
     private const string Name = "background-snapshot";
-    private readonly QmpClient _qmp;
+    private readonly IQmpMonitor _qmp;
 
-    private BackgroundSnapshotCapability(QmpClient qmp) => _qmp = qmp;
+    private BackgroundSnapshotCapability(IQmpMonitor qmp) => _qmp = qmp;
 
     /// <exception cref="EngineUnavailableException">QEMU or its machine does not allow it; its reason is in the message.</exception>
-    internal static BackgroundSnapshotCapability Enable(QmpClient qmp)
+    internal static BackgroundSnapshotCapability Enable(IQmpMonitor qmp)
     {
         try
         {
@@ -25,7 +25,7 @@ internal sealed class BackgroundSnapshotCapability : IDisposable
         }
     }
 
-    private static void Set(QmpClient qmp, bool on)
+    private static void Set(IQmpMonitor qmp, bool on)
     {
         string list = $"[{QmpJson.Object(("capability", Name), ("state", on))}]";
         using JsonDocument _ = qmp.Execute("migrate-set-capabilities", QmpJson.Object(("capabilities", new QmpJson.Raw(list))));

@@ -12,10 +12,10 @@ namespace Bgsnap.NodeAgent.Capture;
 internal static unsafe class BalloonWatch
 {
     /// <summary>The balloon's size in MiB at the start, -1 when there is none.</summary>
-    internal static int Begin(QmpClient qmp) => Actual(qmp);
+    internal static int Begin(IQmpMonitor qmp) => Actual(qmp);
 
     /// <summary>Waits a while, and ends the capture when an event says that it cannot be true any more.</summary>
-    internal static void Check(QmpClient qmp, CapturePipeline pipeline, TimeSpan slice)
+    internal static void Check(IQmpMonitor qmp, CapturePipeline pipeline, TimeSpan slice)
     {
         PollFd p = new() { Fd = qmp.FileDescriptor, Events = Libc.POLLIN };
         if (Libc.Poll(&p, 1, (int)slice.TotalMilliseconds) <= 0)
@@ -34,7 +34,7 @@ internal static unsafe class BalloonWatch
         }
     }
 
-    internal static void End(QmpClient qmp, int before, IReadOnlyList<RamBlock> blocks, CapturePipeline pipeline)
+    internal static void End(IQmpMonitor qmp, int before, IReadOnlyList<RamBlock> blocks, CapturePipeline pipeline)
     {
         if (pipeline.IsCancelled || before < 0 || !blocks.Any(b => b.IsReadThroughFile))
             return;
@@ -43,7 +43,7 @@ internal static unsafe class BalloonWatch
             pipeline.Fail(new CaptureFailedException("MemoryDiscarded", $"the balloon went from {before} to {now} MiB during the capture, and its memory is shared: what it took may not have been copied yet. Try again when the balloon is at rest"));
     }
 
-    private static int Actual(QmpClient qmp)
+    private static int Actual(IQmpMonitor qmp)
     {
         try
         {

@@ -46,12 +46,10 @@ public sealed record CaptureOptions
     /// <summary>The guest agent's time when none is given.</summary>
     public static readonly TimeSpan DefaultQuiesceTimeout = TimeSpan.FromSeconds(10);
 
-    /// <summary>Path of the QMP socket.</summary>
-    public required string QmpSocket { get; init; }
+    /// <summary>How QEMU is reached.</summary>
+    public required MonitorAddress Monitor { get; init; }
     /// <summary>The directory to be made.</summary>
     public required string Output { get; init; }
-    /// <summary>QEMU's process, 0 to ask the socket.</summary>
-    public int Pid { get; init; }
     /// <summary>Id of the container that QEMU must run in; null: anywhere.</summary>
     public string? Container { get; init; }
     /// <summary>Which engine.</summary>

@@ -49,6 +49,14 @@ public sealed class CaptureProgress
     /// <summary>The disks for whose VolumeSnapshots the guest is held stopped; null: it is not.</summary>
     internal IReadOnlyList<ManifestDisk>? HeldDisks { get; set; }
 
+    /// <summary>Nothing of what was done counts.</summary>
+    internal void BeginAgain()
+    {
+        (_copiedBytes, _writtenBytes, _faults, _diskTotalBytes, _diskCopiedBytes) = (0, 0, 0, 0, 0);
+        (PointInTime, TotalBytes, HeldDisks) = (null, 0, null);
+        Phase = "Preparing";
+    }
+
     internal void AddCopied(long bytes) => Interlocked.Add(ref _copiedBytes, bytes);
     internal void AddWritten(long bytes) => Interlocked.Add(ref _writtenBytes, bytes);
     internal void AddDiskTotal(long bytes) => Interlocked.Add(ref _diskTotalBytes, bytes);

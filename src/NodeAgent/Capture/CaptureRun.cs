@@ -8,15 +8,38 @@ namespace Bgsnap.NodeAgent.Capture;
 /// <summary>A capture from beginning to end: find QEMU, refuse what cannot be true, choose the engine, run it.</summary>
 internal static class CaptureRun
 {
+    private const int Attempts = 4;
+
     /// <summary>Takes a snapshot.</summary>
     /// <exception cref="CaptureRefusedException">Nothing was begun.</exception>
     /// <exception cref="CaptureFailedException">It was given up; the guest runs on and nothing is left.</exception>
     /// <exception cref="EngineUnavailableException">The engine asked for does not work here.</exception>
     internal static CaptureSummary Take(CaptureOptions options, CaptureProgress progress, HoldGate hold, CancellationToken cancel)
     {
+        using IQmpMonitor qmp = options.Monitor.Open();
+        for (int attempt = 1; ; attempt++)
+        {
+            try
+            {
+                return Take(options, qmp, progress, hold, cancel);
+            }
+            catch (Exception e) when (attempt < Attempts && IsDisturbed(e, qmp) && !cancel.IsCancellationRequested)
+            {
+                // Everything of it has been thrown away; what could not be is swept up by the next.
+                progress.BeginAgain();
+            }
+        }
+    }
+
+    /// <summary>Where libvirt owns the monitor others resume the guest as they see fit, and libvirt itself is restarted: no fault of the VM's.</summary>
+    private static bool IsDisturbed(Exception e, IQmpMonitor qmp) =>
+        !qmp.TakesWholeBatches
+        && e is QmpException { Interrupted: true } or CaptureFailedException { InnerException: QmpException { Interrupted: true } } or CaptureFailedException { Reason: "GuestStateChanged" };
+
+    private static CaptureSummary Take(CaptureOptions options, IQmpMonitor qmp, CaptureProgress progress, HoldGate hold, CancellationToken cancel)
+    {
         Timeline time = new();
-        using QmpClient qmp = QmpClient.Connect(options.QmpSocket);
-        QemuProcess qemu = QemuProcess.Identify(qmp, options.Pid);
+        QemuProcess qemu = QemuProcess.Identify(qmp, options.Monitor.Pid);
         if (options.Container is { } container && !ContainerProcesses.IsIn(qemu.Pid, container))
             throw new CaptureRefusedException("ForeignProcess", $"the process behind the QMP socket ({qemu.Pid}) does not run in container {container}: it is another VM's");
         if (Leftovers.Sweep(qmp, qemu.Pid, options.GuestAgentSocket).NotThawed is { } frozen)
@@ -40,10 +63,12 @@ internal static class CaptureRun
                 reason = $"chosen by auto: the agent engine cannot capture this machine: {e.Message}";
             }
         }
+        if (!qmp.TakesWholeBatches)
+            throw new EngineUnavailableException($"QEMU's own engine needs a QMP socket of one's own, libvirt does not allow its migration to somebody else ({reason})");
         return QemuEngine.Run(options, reason, qmp, qemu, quiesce, progress, time, cancel);
     }
 
-    private static bool IsRunning(QmpClient qmp)
+    private static bool IsRunning(IQmpMonitor qmp)
     {
         using JsonDocument status = qmp.Execute("query-status");
         return status.RootElement.GetProperty("return").GetProperty("running").GetBoolean();

@@ -15,7 +15,7 @@ internal static class DescriptorSweep
     private const long SysClose = 3;
 
     /// <returns>How many leftovers were removed.</returns>
-    internal static int Run(QmpClient qmp, int pid)
+    internal static int Run(IQmpMonitor qmp, int pid)
     {
         int removed = RemoveSets(qmp);
         List<int> orphans = Orphans(pid);
@@ -31,7 +31,7 @@ internal static class DescriptorSweep
     }
 
     /// <summary>Removes the descriptor sets with our mark.</summary>
-    private static int RemoveSets(QmpClient qmp)
+    private static int RemoveSets(IQmpMonitor qmp)
     {
         int removed = 0;
         using JsonDocument sets = qmp.Execute("query-fdsets");

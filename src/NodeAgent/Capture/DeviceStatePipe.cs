@@ -14,14 +14,14 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
 {
     private const int MaximumDeviceState = 1 << 30;
     private const uint Mode = 0x192; // 0622
-    private readonly QmpClient _qmp;
+    private readonly IQmpMonitor _qmp;
     private readonly SafeFileHandle _read;
     private readonly int _fdset;
     private byte[] _state = new byte[1 << 20];
     private int _length;
     private bool _removed;
 
-    internal DeviceStatePipe(QmpClient qmp)
+    internal DeviceStatePipe(IQmpMonitor qmp)
     {
         _qmp = qmp;
         Pipe pipe = Pipe.Create();

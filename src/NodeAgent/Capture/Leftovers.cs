@@ -14,7 +14,7 @@ internal static class Leftovers
     /// <param name="pid">Its process.</param>
     /// <param name="guestAgent">The guest agent's socket; null: none is known, and a freeze stays for the next one who knows.</param>
     /// <exception cref="CaptureFailedException">Something could not be removed.</exception>
-    internal static Swept Sweep(QmpClient qmp, int pid, string? guestAgent)
+    internal static Swept Sweep(IQmpMonitor qmp, int pid, string? guestAgent)
     {
         StoppedGuestMark.Sweep(qmp);
         bool thawed = false;

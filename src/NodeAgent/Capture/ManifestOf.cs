@@ -15,7 +15,7 @@ internal static class ManifestOf
         Name = Path.GetFileName(s.Output),
         CreatedBy = Version,
         PointInTime = s.PointInTime,
-        Source = new ManifestSource { Pid = qemu.Pid, QmpSocket = options.QmpSocket, VmName = qemu.Name, Uuid = qemu.Uuid },
+        Source = new ManifestSource { Pid = qemu.Pid, QmpSocket = options.Monitor.QmpSocket, VmName = qemu.Name, Uuid = qemu.Uuid },
         Machine = new ManifestMachine { Type = qemu.MachineType, QemuVersion = qemu.QemuVersion, Arguments = qemu.Arguments },
         Capture = new ManifestCapture
         {

@@ -22,7 +22,7 @@ internal static class QemuEngine
 {
     private const string DescriptorName = "agent-bgsnap-outgoing";
 
-    internal static CaptureSummary Run(CaptureOptions options, string reason, QmpClient qmp, QemuProcess qemu, Quiesce quiesce, CaptureProgress progress, Timeline time, CancellationToken cancel)
+    internal static CaptureSummary Run(CaptureOptions options, string reason, IQmpMonitor qmp, QemuProcess qemu, Quiesce quiesce, CaptureProgress progress, Timeline time, CancellationToken cancel)
     {
         RefusePaused(qmp);
         if (options.After == AfterCapture.Stop || options.DiskMethod == DiskMethod.VolumeSnapshot)
@@ -86,14 +86,14 @@ internal static class QemuEngine
     }
 
     /// <summary>A paused guest gets no STOP and RESUME, by which we know the point in time, and older QEMUs start it at the end of their snapshot.</summary>
-    private static void RefusePaused(QmpClient qmp)
+    private static void RefusePaused(IQmpMonitor qmp)
     {
         using JsonDocument answer = qmp.Execute("query-status");
         if (!answer.RootElement.GetProperty("return").GetProperty("running").GetBoolean())
             throw new CaptureRefusedException("GuestNotRunning", "the guest is paused: QEMU's own engine captures only a running guest; resume it, or use --engine agent");
     }
 
-    private static FileStream Begin(QmpClient qmp, Action<QmpBatch>? cut, Timeline time)
+    private static FileStream Begin(IQmpMonitor qmp, Action<QmpBatch>? cut, Timeline time)
     {
         Pipe pipe = Pipe.Create();
         using SafeFileHandle write = pipe.Write;
@@ -118,7 +118,7 @@ internal static class QemuEngine
     }
 
     /// <summary>The disks are cut before QEMU saves its devices, in the same stop of the guest, which QEMU finds stopped and, from 8.x on, leaves so.</summary>
-    private static void StopCutMigrate(QmpClient qmp, Action<QmpBatch> cut, string uri)
+    private static void StopCutMigrate(IQmpMonitor qmp, Action<QmpBatch> cut, string uri)
     {
         QmpBatch batch = new();
         batch.AddShort("stop");
@@ -138,7 +138,7 @@ internal static class QemuEngine
 
     /// <summary>Reads the stream on a thread of its own: QEMU may need a page released before it answers a command.</summary>
     private static MigrationStreamContents Receive(
-        FileStream stream, ScatteredRam sink, ManualResetEventSlim firstPage, QmpClient qmp, Action afterFirstPage, CancellationToken cancel)
+        FileStream stream, ScatteredRam sink, ManualResetEventSlim firstPage, IQmpMonitor qmp, Action afterFirstPage, CancellationToken cancel)
     {
         Task<MigrationStreamContents> reading = Task.Factory.StartNew(
             () => MigrationStreamParser.Parse(stream, sink, cancel), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
@@ -164,7 +164,7 @@ internal static class QemuEngine
     }
 
     /// <summary>Ends what is under way and sees that the guest runs.</summary>
-    private static string CancelMigration(QmpClient qmp)
+    private static string CancelMigration(IQmpMonitor qmp)
     {
         try
         {
@@ -189,7 +189,7 @@ internal static class QemuEngine
         }
     }
 
-    private static (long Stopped, long Resumed) Finish(QmpClient qmp, TimeSpan maximum)
+    private static (long Stopped, long Resumed) Finish(IQmpMonitor qmp, TimeSpan maximum)
     {
         long stopped = 0, resumed = 0;
         for (int i = 0; i < 1000; i++, Thread.Sleep(5))

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Bgsnap.NodeAgent.Libvirt;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 
@@ -26,19 +27,24 @@ namespace Bgsnap.NodeAgent.Capture;
 /// whatever becomes of the file: if we die, the read end closes, the write fails and the guest runs. In the write of several commands QEMU gets a
 /// duplicate of our end of its own monitor connection, which therefore does not close when we die: it works off all that was sent, <c>cont</c> too, and
 /// the last command lets the connection go. A guest that was paused stays paused.
+/// Through libvirt, which takes one command at a time, the commands are the same without the first and the last, each sent when the one before is answered;
+/// stop and cont are libvirt's own calls. Without disks it is one command there too. With disks a note in QEMU (<see cref="StoppedGuestMark"/>) tells
+/// whoever looks after us to let the guest run, should we die before <c>cont</c>.
 /// </remarks>
 internal sealed unsafe class StopWindow : IDisposable
 {
     private const string SaveCommand = "xen-save-devices-state", ConnectionName = "agent-bgsnap-connection";
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60), LateEvents = TimeSpan.FromSeconds(10);
 
-    private readonly QmpClient _qmp;
+    private readonly IQmpMonitor _qmp;
     private readonly DeviceStatePipe _pipe;
     private readonly QmpBatch _batch = new();
     private readonly bool _wasRunning;
     private readonly StoppedGuestMark? _mark;
+    private readonly bool _stays;
     private readonly bool _keepsConnection;
     private readonly int _save;
+    private long _continuedAt;
     private int _stops, _resumes;
 
     /// <summary>Prepares what will be sent.</summary>
@@ -46,23 +52,26 @@ internal sealed unsafe class StopWindow : IDisposable
     /// <param name="wasRunning">The guest runs now; else it stays as it is, and no events are to be expected.</param>
     /// <param name="cut">Adds the commands that cut the disks; null: there are none.</param>
     /// <param name="stayStopped">The guest is not resumed at the end: <see cref="Keep"/> says that this is wanted, else disposal resumes it.</param>
-    internal StopWindow(QmpClient qmp, bool wasRunning, Action<QmpBatch>? cut = null, bool stayStopped = false)
+    internal StopWindow(IQmpMonitor qmp, bool wasRunning, Action<QmpBatch>? cut = null, bool stayStopped = false)
     {
         _qmp = qmp;
         _wasRunning = wasRunning;
         _pipe = new DeviceStatePipe(qmp);
         string save = QmpJson.Object(("filename", _pipe.QemuPath), ("live", false));
-        if (wasRunning && stayStopped)
+        bool whole = qmp.TakesWholeBatches;
+        _stays = wasRunning && stayStopped;
+        if (wasRunning && (stayStopped || cut is not null && !whole))
             _mark = StoppedGuestMark.Set(qmp);
         if (cut is null && _mark is null)
         {
             _batch.Add(SaveCommand, save);
             return;
         }
-        _keepsConnection = true;
+        _keepsConnection = whole;
         // By a name and not in a descriptor set: what is removed from a set QEMU closes only while the guest runs (monitor_fdset_cleanup()).
         string connection = QmpJson.Object(("fdname", ConnectionName));
-        _batch.Add("getfd", connection);
+        if (whole)
+            _batch.Add("getfd", connection);
         if (wasRunning)
             _batch.AddShort("stop");
         cut?.Invoke(_batch);
@@ -71,7 +80,8 @@ internal sealed unsafe class StopWindow : IDisposable
         if (wasRunning && !stayStopped)
             _batch.AddShort("cont");
         // Its answer goes to whoever is connected then: it bears our id.
-        _batch.Add("closefd", connection);
+        if (whole)
+            _batch.Add("closefd", connection);
     }
 
     /// <summary>Called first when the window gives up: releases the guest's memory.</summary>
@@ -93,6 +103,19 @@ internal sealed unsafe class StopWindow : IDisposable
     /// <exception cref="CaptureFailedException">The window got too long, or QEMU failed; the guest runs.</exception>
     internal void Run(TimeSpan maximum, Action protect, Action<string> mark)
     {
+        try
+        {
+            Pass(maximum, protect, mark);
+        }
+        catch (QmpException e) when (e.Interrupted)
+        {
+            GiveUp();
+            throw;
+        }
+    }
+
+    private void Pass(TimeSpan maximum, Action protect, Action<string> mark)
+    {
         _ = _qmp.TakeEvents();
         mark("stop-sent");
         _batch.Send(_qmp, _keepsConnection ? _qmp.FileDescriptor : -1);
@@ -113,7 +136,7 @@ internal sealed unsafe class StopWindow : IDisposable
         }
         mark("protected");
         TestHooks.After("protected");
-        if (_wasRunning && _mark is null && maximum > TimeSpan.Zero && SinceStop() > maximum)
+        if (_wasRunning && !_stays && maximum > TimeSpan.Zero && SinceStop() > maximum)
         {
             GiveUp();
             throw TooLong(maximum);
@@ -122,6 +145,8 @@ internal sealed unsafe class StopWindow : IDisposable
         TestHooks.After("released");
         Collect();
         mark("resumed");
+        if (!_stays)
+            _mark?.Remove();
         CheckEvents(maximum);
     }
 
@@ -183,12 +208,17 @@ internal sealed unsafe class StopWindow : IDisposable
         long deadline = Environment.TickCount64 + (long)Patience.TotalMilliseconds;
         while (true)
         {
+            long now = Clock.NowMicroseconds();
             _batch.Poll(_qmp);
+            if (_continuedAt == 0 && _batch.Answered > _save)
+                _continuedAt = now;
             _pipe.Drain();
             if (_batch.Failure is { } failure)
             {
                 GiveUp();
-                throw failure;
+                throw failure.ErrorClass == LibvirtMonitor.Refusal
+                    ? new CaptureFailedException("GuestStateChanged", $"{failure.Message}: someone else resumed or ended the guest in the stop window; try again", failure)
+                    : failure;
             }
             if (_batch.IsDone)
                 return;
@@ -219,12 +249,12 @@ internal sealed unsafe class StopWindow : IDisposable
                 _pipe.Break();
                 _ = Finished(10_000, () => { });
             }
-            _mark?.ResumeGuest();
         }
         catch (QmpException)
         {
-            // QEMU has ended.
+            // QEMU has ended, or libvirt is being restarted: what QEMU has still to write finds room in the pipe.
         }
+        _mark?.ResumeGuest();
     }
 
     private bool Finished(int milliseconds, Action read)
@@ -272,13 +302,26 @@ internal sealed unsafe class StopWindow : IDisposable
         if (!_wasRunning)
             return;
         NoteEvents();
-        if (_stops != 1 || _resumes != (_mark is null ? 1 : 0) || (_mark is null && ResumedAt < StoppedAt))
+        if (!_qmp.TakesWholeBatches)
+            AwaitEvents();
+        if (_stops != 1 || _resumes != (_stays ? 0 : 1) || (!_stays && ResumedAt < StoppedAt))
         {
             throw new CaptureFailedException("GuestStateChanged",
                 $"QEMU reported {_stops} STOP and {_resumes} RESUME for the stop window: someone else paused, resumed or ended the guest meanwhile; try again");
         }
-        if (_mark is null && maximum > TimeSpan.Zero && TimeSpan.FromMicroseconds(ResumedAt - StoppedAt) > maximum)
+        if (!_stays && maximum > TimeSpan.Zero && TimeSpan.FromMicroseconds(ResumedAt - StoppedAt) > maximum)
             throw TooLong(maximum);
+    }
+
+    /// <summary>libvirt hands events on when it comes to it, maybe after the answer: all of the window are here when its last one is.</summary>
+    private void AwaitEvents()
+    {
+        long last = _save > 0 ? _continuedAt : 1;
+        for (long end = Environment.TickCount64 + (long)LateEvents.TotalMilliseconds; (_stays ? _stops == 0 : ResumedAt < last) && Environment.TickCount64 < end; NoteEvents())
+        {
+            PollFd poll = new() { Fd = _qmp.FileDescriptor, Events = Libc.POLLIN };
+            _ = Libc.Poll(&poll, 1, 100);
+        }
     }
 
     private static CaptureFailedException TooLong(TimeSpan maximum) => new("DowntimeExceeded",

@@ -10,13 +10,13 @@ namespace Bgsnap.NodeAgent.Capture;
 internal sealed class StoppedGuestMark
 {
     private const string Name = "agent-bgsnap-stopped-guest";
-    private readonly QmpClient _qmp;
+    private readonly IQmpMonitor _qmp;
     private bool _gone;
 
-    private StoppedGuestMark(QmpClient qmp) => _qmp = qmp;
+    private StoppedGuestMark(IQmpMonitor qmp) => _qmp = qmp;
 
     /// <summary>Leaves the note; the guest still runs.</summary>
-    internal static StoppedGuestMark Set(QmpClient qmp)
+    internal static StoppedGuestMark Set(IQmpMonitor qmp)
     {
         QemuMark.Put(qmp, Name);
         return new StoppedGuestMark(qmp);
@@ -48,7 +48,7 @@ internal sealed class StoppedGuestMark
     }
 
     /// <summary>Looks for the note of an agent that has died, and resumes its guest.</summary>
-    internal static void Sweep(QmpClient qmp)
+    internal static void Sweep(IQmpMonitor qmp)
     {
         if (!QemuMark.Take(qmp, Name))
             return;
@@ -56,10 +56,10 @@ internal sealed class StoppedGuestMark
         Set(qmp).ResumeGuest();
     }
 
-    private static void Resume(QmpClient qmp)
+    private static void Resume(IQmpMonitor qmp)
     {
         using JsonDocument status = qmp.Execute("query-status");
         if (status.RootElement.GetProperty("return").GetProperty("status").GetString() == "paused")
-            qmp.Execute("cont").Dispose();
+            qmp.Resume();
     }
 }

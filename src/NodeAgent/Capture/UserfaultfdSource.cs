@@ -31,7 +31,7 @@ internal static class UserfaultfdSource
     internal const string Opaque = "agent-bgsnap";
 
     /// <exception cref="EngineUnavailableException">This machine or this QEMU does not allow it.</exception>
-    internal static Userfaultfd Obtain(QmpClient qmp, int pid)
+    internal static Userfaultfd Obtain(IQmpMonitor qmp, int pid)
     {
         SyscallGadget gadget;
         try
@@ -74,7 +74,7 @@ internal static class UserfaultfdSource
         return errno == Errno.ENOENT ? null : throw new EngineUnavailableException(new LinuxException("open /dev/userfaultfd", errno).Message);
     }
 
-    private static Userfaultfd TakeFromDevice(QmpClient qmp, int pid, SyscallGadget gadget, SafeFileHandle device)
+    private static Userfaultfd TakeFromDevice(IQmpMonitor qmp, int pid, SyscallGadget gadget, SafeFileHandle device)
     {
         using JsonDocument added = qmp.Execute("add-fd", QmpJson.Object(("opaque", Opaque)), (int)device.DangerousGetHandle());
         JsonElement result = added.RootElement.GetProperty("return");

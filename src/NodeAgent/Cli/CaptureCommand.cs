@@ -14,9 +14,11 @@ internal static class CaptureCommand
 
     internal static Command Create(string[] arguments)
     {
-        Option<string> qmp = new("--qmp") { Required = true, HelpName = "SOCKET", Description = "QMP socket of the QEMU to capture" };
+        Option<string> qmp = new("--qmp") { HelpName = "SOCKET", Description = "QMP socket of the QEMU to capture" };
+        Option<string> libvirt = new("--libvirt") { HelpName = "URI", Description = "Capture a domain of libvirt, such as qemu:///system or qemu+unix:///session?socket=PATH, which owns its QEMU's monitor" };
+        Option<string> domain = new("--domain") { HelpName = "NAME|UUID", Description = "Which domain of libvirt's" };
         Option<string> output = new("--output", "-o") { Required = true, HelpName = "DIR", Description = "Directory to be made; its parent must exist" };
-        Option<int> pid = new("--pid") { HelpName = "PID", Description = "QEMU's process id (default: the process that listens on the socket)" };
+        Option<int> pid = new("--pid") { HelpName = "PID", Description = "QEMU's process id; without --qmp and --libvirt the monitor is found behind it: its own QMP socket, or libvirt in its container" };
         Option<CaptureEngine> engine = new("--engine") { Description = "auto: the agent's own where the machine allows it, else QEMU's background-snapshot", HelpName = "auto|agent|qemu" };
         Option<PageCompression> compression = new("--compression") { Description = "How memory is stored (default: none)", HelpName = "none|lz4|zstd" };
         Option<long> bandwidth = new("--bandwidth-limit") { HelpName = "RATE", Description = "Bytes of RAM copied per second, such as 500Mi (default: no limit); what the guest waits for is not held back", CustomParser = Size };
@@ -36,15 +38,15 @@ internal static class CaptureCommand
         engine.AcceptOnlyFromAmong("auto", "agent", "qemu");
         compression.AcceptOnlyFromAmong("none", "lz4", "zstd");
         after.AcceptOnlyFromAmong("continue", "stop");
-        Command command = new("capture", "Take a snapshot of a running QEMU while its guest runs on.") { qmp, output, pid, container, engine, compression, bandwidth, stage, downtime, disks, diskMethod, scratch, scratchLimit, guestAgent, quiesce, quiesceTimeout, after, json, worker };
+        Command command = new("capture", "Take a snapshot of a running QEMU while its guest runs on.") { qmp, libvirt, domain, output, pid, container, engine, compression, bandwidth, stage, downtime, disks, diskMethod, scratch, scratchLimit, guestAgent, quiesce, quiesceTimeout, after, json, worker };
+        command.Validators.Add(parsed => CheckMonitor(parsed, parsed.GetValue(qmp), parsed.GetValue(libvirt), parsed.GetValue(domain), parsed.GetValue(pid)));
         command.Validators.Add(parsed => CheckQuiesce(parsed, parsed.GetValue(quiesce), parsed.GetValue(guestAgent), parsed.GetValue(after)));
         command.SetAction(parsed =>
         {
             CaptureOptions options = new()
             {
-                QmpSocket = parsed.GetValue(qmp)!,
+                Monitor = new MonitorAddress { QmpSocket = parsed.GetValue(qmp), LibvirtUri = parsed.GetValue(libvirt), Domain = parsed.GetValue(domain), Pid = parsed.GetValue(pid) },
                 Output = parsed.GetValue(output)!,
-                Pid = parsed.GetValue(pid),
                 Container = parsed.GetValue(container),
                 Engine = parsed.GetValue(engine),
                 Compression = parsed.GetValue(compression),
@@ -114,6 +116,16 @@ internal static class CaptureCommand
                 result.AddError($"'{result.Tokens[0].Value}' is no policy; write if-available, required or never");
                 return default;
         }
+    }
+
+    private static void CheckMonitor(CommandResult result, string? qmp, string? libvirt, string? domain, int pid)
+    {
+        if (qmp is null && libvirt is null && pid <= 0)
+            result.AddError("which QEMU? Name its QMP socket with --qmp, a domain of libvirt's with --libvirt and --domain, or its process with --pid");
+        else if (qmp is not null && libvirt is not null)
+            result.AddError("--qmp and --libvirt exclude each other");
+        else if (libvirt is null != domain is null)
+            result.AddError("--libvirt and --domain belong together");
     }
 
     private static void CheckQuiesce(CommandResult result, QuiescePolicy policy, string? socket, AfterCapture after)

@@ -125,8 +125,8 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         string left = "";
         try
         {
-            using QmpClient qmp = QmpClient.Connect(options.QmpSocket);
-            Swept swept = Leftovers.Sweep(qmp, options.Pid != 0 ? options.Pid : qmp.PeerPid, options.GuestAgentSocket);
+            using IQmpMonitor qmp = options.Monitor.Open();
+            Swept swept = Leftovers.Sweep(qmp, options.Monitor.Pid != 0 ? options.Monitor.Pid : qmp.PeerPid, options.GuestAgentSocket);
             if (swept.Thawed)
                 left = "; the guest's file systems, which it had frozen, were thawed";
             if (swept.Removed > 0)
@@ -134,7 +134,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
             if (swept.NotThawed is { } why)
                 left += $"; {why}";
         }
-        catch (Exception e) when (e is QmpException or CaptureFailedException or LinuxException or IOException or NotSupportedException)
+        catch (Exception e) when (e is QmpException or CaptureFailedException or CaptureRefusedException or LinuxException or IOException or NotSupportedException)
         {
             left += $"; QEMU could not be looked at afterwards: {e.Message}";
         }

@@ -11,8 +11,8 @@ internal static class FreezeMark
 {
     private const string Name = "agent-bgsnap-frozen";
 
-    internal static void Put(QmpClient qmp) => QemuMark.Put(qmp, Name);
+    internal static void Put(IQmpMonitor qmp) => QemuMark.Put(qmp, Name);
 
     /// <summary>Removes the mark. Returns whether it was there.</summary>
-    internal static bool Take(QmpClient qmp) => QemuMark.Take(qmp, Name);
+    internal static bool Take(IQmpMonitor qmp) => QemuMark.Take(qmp, Name);
 }

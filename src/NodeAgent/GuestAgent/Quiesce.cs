@@ -20,7 +20,7 @@ namespace Bgsnap.NodeAgent.GuestAgent;
 internal sealed class Quiesce : IDisposable
 {
     private readonly CaptureOptions _options;
-    private readonly QmpClient _qmp;
+    private readonly IQmpMonitor _qmp;
     private readonly CancellationToken _cancel;
     private GuestAgentClient? _client;
     private Thread? _thawing;
@@ -28,7 +28,7 @@ internal sealed class Quiesce : IDisposable
     private bool _marked;
     private int _frozen, _thawed;
 
-    internal Quiesce(CaptureOptions options, QmpClient qmp, CancellationToken cancel) => (_options, _qmp, _cancel) = (options, qmp, cancel);
+    internal Quiesce(CaptureOptions options, IQmpMonitor qmp, CancellationToken cancel) => (_options, _qmp, _cancel) = (options, qmp, cancel);
 
     /// <summary>What became of it; final after <see cref="Finish"/>.</summary>
     internal QuiesceOutcome Outcome { get; private set; }

@@ -46,7 +46,7 @@ internal static class SureThaw
     /// <param name="socket">The guest agent's socket.</param>
     /// <returns>True when a freeze of ours was ended.</returns>
     /// <exception cref="GuestAgentException">It could not be; the mark stays for the next one.</exception>
-    internal static bool Leftover(QmpClient qmp, string socket)
+    internal static bool Leftover(IQmpMonitor qmp, string socket)
     {
         if (!FreezeMark.Take(qmp))
             return false;

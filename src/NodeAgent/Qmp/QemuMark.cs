@@ -11,19 +11,19 @@ namespace Bgsnap.NodeAgent.Qmp;
 internal static class QemuMark
 {
     /// <summary>Leaves a note.</summary>
-    internal static void Put(QmpClient qmp, string name)
+    internal static void Put(IQmpMonitor qmp, string name)
     {
         using SafeFileHandle nothing = FileSyscalls.OpenAt(null, "/dev/null", FileSyscalls.O_RDONLY);
         Keep(qmp, name, (int)nothing.DangerousGetHandle());
     }
 
     /// <summary>Gives QEMU a duplicate of a descriptor.</summary>
-    internal static void Keep(QmpClient qmp, string name, int descriptor) =>
+    internal static void Keep(IQmpMonitor qmp, string name, int descriptor) =>
         qmp.Execute("getfd", QmpJson.Object(("fdname", name)), descriptor).Dispose();
 
     /// <summary>Takes it away.</summary>
     /// <returns>Whether it was there.</returns>
-    internal static bool Take(QmpClient qmp, string name)
+    internal static bool Take(IQmpMonitor qmp, string name)
     {
         try
         {

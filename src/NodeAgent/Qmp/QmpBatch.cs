@@ -3,12 +3,12 @@ using System.Text.Json;
 namespace Bgsnap.NodeAgent.Qmp;
 
 /// <summary>
-/// Commands that are sent in one write and answered one after the other. QEMU works off what its monitor has received in order, so
-/// that nothing of ours has to happen between two of them.
+/// Commands that are answered one after the other, and over a socket of our own sent in one write: QEMU works off what its monitor has received in order,
+/// so that nothing of ours has to happen between two of them.
 /// </summary>
 public sealed class QmpBatch
 {
-    private readonly List<(string Name, byte[] Bytes)> _commands = [];
+    private readonly List<(string Name, string Arguments, byte[] Bytes)> _commands = [];
     private int _answered;
 
     /// <summary>How many commands have been added.</summary>
@@ -24,32 +24,41 @@ public sealed class QmpBatch
     public QmpException? Failure { get; private set; }
 
     /// <summary>Adds a command.</summary>
-    public void Add(string command, string arguments = "") => _commands.Add((command, QmpClient.Prepare(command, arguments)));
+    public void Add(string command, string arguments = "") => _commands.Add((command, arguments, QmpClient.Prepare(command, arguments)));
 
     /// <summary>Adds a command without an id: QEMU's monitor reads byte by byte, and each costs the stopped guest microseconds. Only for commands whose
     /// answer comes while this connection lives.</summary>
-    public void AddShort(string command, string arguments = "") => _commands.Add((command, QmpClient.PrepareWithoutId(command, arguments)));
+    public void AddShort(string command, string arguments = "") => _commands.Add((command, arguments, QmpClient.PrepareWithoutId(command, arguments)));
+
+    /// <summary>The first command that has no answer yet.</summary>
+    internal string NextName => _commands[_answered].Name;
+
+    /// <summary>The first command that has no answer yet, or one further on.</summary>
+    internal (string Name, string Arguments) Unanswered(int further = 0) => (_commands[_answered + further].Name, _commands[_answered + further].Arguments);
+
+    /// <summary>All commands as they go over a socket.</summary>
+    internal byte[] Bytes => [.. _commands.SelectMany(c => c.Bytes)];
 
     /// <summary>Sends all of it.</summary>
     /// <param name="qmp">The monitor.</param>
     /// <param name="descriptor">A descriptor that travels with the first command, or -1.</param>
-    public void Send(QmpClient qmp, int descriptor = -1)
+    public void Send(IQmpMonitor qmp, int descriptor = -1)
     {
         ArgumentNullException.ThrowIfNull(qmp);
         _answered = 0;
-        qmp.SendPrepared([.. _commands.SelectMany(c => c.Bytes)], descriptor);
+        qmp.Send(this, descriptor);
     }
 
     /// <summary>Takes the answers that have arrived, without waiting.</summary>
     /// <exception cref="QmpException">QEMU is gone.</exception>
-    public void Poll(QmpClient qmp)
+    public void Poll(IQmpMonitor qmp)
     {
         ArgumentNullException.ThrowIfNull(qmp);
         while (!IsDone)
         {
             try
             {
-                using JsonDocument? answer = qmp.TryReadAnswer(_commands[_answered].Name);
+                using JsonDocument? answer = qmp.TryReadAnswer(this);
                 if (answer is null)
                     return;
             }

@@ -10,7 +10,7 @@ namespace Bgsnap.NodeAgent.Qmp;
 /// A client of one QMP socket (docs/interop/qmp-spec in QEMU): one command at a time, events kept in order.
 /// </summary>
 /// <remarks>Belongs to one thread. Reads never block longer than asked, so that a hung QEMU cannot hang us.</remarks>
-public sealed unsafe class QmpClient : IDisposable
+public sealed unsafe class QmpClient : IQmpMonitor
 {
     /// <summary>How long a command may take unless the caller says otherwise.</summary>
     public static readonly TimeSpan DefaultTimeout = TimeSpan.FromSeconds(20);
@@ -60,22 +60,19 @@ public sealed unsafe class QmpClient : IDisposable
         }
     }
 
-    /// <summary>QEMU's version as its greeting said it.</summary>
+    /// <inheritdoc/>
     public Version QemuVersion { get; private set; } = new();
 
-    /// <summary>The process that listens on the socket.</summary>
+    /// <inheritdoc/>
     public int PeerPid => _socket.PeerPid();
 
-    /// <summary>The socket's descriptor, for poll(2) beside others.</summary>
-    internal int FileDescriptor => _socket.FileDescriptor;
+    /// <inheritdoc/>
+    public int FileDescriptor => _socket.FileDescriptor;
 
-    /// <summary>Runs a command and waits for its answer; events that come meanwhile are kept.</summary>
-    /// <param name="command">Name of the command.</param>
-    /// <param name="arguments">JSON object of its arguments, empty for none.</param>
-    /// <param name="descriptor">A descriptor that travels with it (<c>getfd</c>, <c>add-fd</c>), or -1.</param>
-    /// <param name="timeout">How long to wait, <see cref="DefaultTimeout"/> when null.</param>
-    /// <returns>The answer; its <c>return</c> member is what the command gave. The caller disposes of it.</returns>
-    /// <exception cref="QmpException">The command failed, or QEMU does not answer.</exception>
+    /// <inheritdoc/>
+    public bool TakesWholeBatches => true;
+
+    /// <inheritdoc/>
     public JsonDocument Execute(string command, string arguments = "", int descriptor = -1, TimeSpan? timeout = null)
     {
         // A number of its own: the answer to a command that was given up on may still come.
@@ -93,15 +90,24 @@ public sealed unsafe class QmpClient : IDisposable
         }
     }
 
-    /// <summary>Runs a human monitor command.</summary>
-    /// <returns>What the monitor printed.</returns>
-    public string ExecuteHuman(string commandLine)
+    /// <inheritdoc/>
+    public void Resume() => Execute("cont").Dispose();
+
+    /// <inheritdoc/>
+    public void Send(QmpBatch batch, int descriptor = -1)
     {
-        using JsonDocument answer = Execute("human-monitor-command", QmpJson.Object(("command-line", commandLine)));
-        return answer.RootElement.GetProperty("return").GetString() ?? "";
+        ArgumentNullException.ThrowIfNull(batch);
+        SendPrepared(batch.Bytes, descriptor);
     }
 
-    /// <summary>Sends a command without waiting for its answer; take it with <see cref="TryReadAnswer"/>.</summary>
+    /// <inheritdoc/>
+    public JsonDocument? TryReadAnswer(QmpBatch batch)
+    {
+        ArgumentNullException.ThrowIfNull(batch);
+        return TryReadAnswer(batch.NextName);
+    }
+
+    /// <summary>Sends a command without waiting for its answer; take it with <see cref="TryReadAnswer(string)"/>.</summary>
     public void Send(string command, string arguments = "", int descriptor = -1) =>
         SendPrepared(Prepare(command, arguments), descriptor);
 
@@ -154,8 +160,7 @@ public sealed unsafe class QmpClient : IDisposable
         }
     }
 
-    /// <summary>Takes the events that have arrived so far, oldest first.</summary>
-    /// <param name="read">False: only those that came with answers, since another answer may be on its way, which reading here would lose.</param>
+    /// <inheritdoc/>
     public IReadOnlyList<QmpEvent> TakeEvents(bool read = true)
     {
         while (read)
@@ -322,7 +327,8 @@ public sealed unsafe class QmpClient : IDisposable
         return true;
     }
 
-    private static JsonDocument Checked(JsonDocument message, string command)
+    /// <summary>Throws what an answer says went wrong.</summary>
+    internal static JsonDocument Checked(JsonDocument message, string command)
     {
         if (!message.RootElement.TryGetProperty("error", out JsonElement error))
             return message;

@@ -13,4 +13,7 @@ public sealed class QmpException : Exception
 
     /// <summary>QEMU is there and did not answer in time.</summary>
     public bool TimedOut { get; init; }
+
+    /// <summary>Whoever owns the monitor went away in the middle and is back: QEMU lives, and may or may not have run the command.</summary>
+    public bool Interrupted { get; init; }
 }

@@ -1,3 +1,4 @@
+using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Store;
 using Bgsnap.NodeAgent.Vm;
 

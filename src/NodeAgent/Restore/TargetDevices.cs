@@ -21,7 +21,7 @@ internal static unsafe class TargetDevices
     private const uint MfdCloexec = 1;
 
     /// <summary>The sections that it would write; null when it cannot (a device that cannot be migrated): QEMU itself will judge.</summary>
-    internal static IReadOnlyList<DeviceSection>? Sections(QmpClient qmp)
+    internal static IReadOnlyList<DeviceSection>? Sections(IQmpMonitor qmp)
     {
         using SafeFileHandle memory = CreateMemory();
         try
@@ -40,7 +40,7 @@ internal static unsafe class TargetDevices
         }
     }
 
-    private static void Save(QmpClient qmp, SafeFileHandle memory)
+    private static void Save(IQmpMonitor qmp, SafeFileHandle memory)
     {
         // QEMU takes from a set of descriptors the one that was opened for exactly what it wants: writing only.
         using SafeFileHandle write = FileSyscalls.OpenAt(null, OpenIn.PathOf(memory), FileSyscalls.O_WRONLY);

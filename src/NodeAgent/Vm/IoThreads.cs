@@ -12,7 +12,7 @@ internal static class IoThreads
     private static readonly Version WithoutContextLock = new(9, 0);
 
     /// <summary>Devices with an iothread, by id.</summary>
-    internal static IReadOnlyList<string> DevicesOf(QmpClient qmp)
+    internal static IReadOnlyList<string> DevicesOf(IQmpMonitor qmp)
     {
         using (JsonDocument threads = qmp.Execute("query-iothreads"))
         {
@@ -34,12 +34,12 @@ internal static class IoThreads
     }
 
     /// <summary>Whether putting a filter above a disk can end this QEMU; the device that it would happen to, else null.</summary>
-    internal static string? FilterAborts(QmpClient qmp) =>
+    internal static string? FilterAborts(IQmpMonitor qmp) =>
         qmp.QemuVersion < WithoutContextLock && DevicesOf(qmp) is [string device, ..] ? device : null;
 
     /// <summary>Refuses a machine whose disks may never answer again once it was stopped.</summary>
     /// <exception cref="CaptureRefusedException">A device with an iothread, without KVM, in a QEMU that loses the interrupt.</exception>
-    internal static void RefuseLostInterrupts(QmpClient qmp)
+    internal static void RefuseLostInterrupts(IQmpMonitor qmp)
     {
         if (qmp.QemuVersion < WithoutContextLock || IsKvm(qmp) || DevicesOf(qmp) is not [string device, ..])
             return;
@@ -47,13 +47,13 @@ internal static class IoThreads
             $"device {device} has an iothread: when QEMU {qmp.QemuVersion} without KVM stops and resumes, it may lose the interrupt of a disk request, and the guest's disk hangs for good; remove the iothread, or use KVM");
     }
 
-    private static bool IsKvm(QmpClient qmp)
+    private static bool IsKvm(IQmpMonitor qmp)
     {
         using JsonDocument kvm = qmp.Execute("query-kvm");
         return kvm.RootElement.GetProperty("return").GetProperty("enabled").GetBoolean();
     }
 
-    private static bool HasThread(QmpClient qmp, string device)
+    private static bool HasThread(IQmpMonitor qmp, string device)
     {
         using JsonDocument properties = qmp.Execute("qom-list", QmpJson.Object(("path", device)));
         foreach (JsonElement p in properties.RootElement.GetProperty("return").EnumerateArray())

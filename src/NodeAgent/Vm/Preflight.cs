@@ -17,7 +17,7 @@ internal static class Preflight
     private static readonly string[] BusyMigration = ["setup", "active", "pre-switchover", "device", "postcopy-active", "postcopy-paused", "postcopy-recover", "wait-unplug", "cancelling", "colo"];
 
     /// <returns>True when a balloon hands back free pages at any moment: harmless for anonymous memory, where each discard is announced.</returns>
-    internal static bool Check(QmpClient qmp)
+    internal static bool Check(IQmpMonitor qmp)
     {
         CheckStatus(qmp);
         CheckMigration(qmp);
@@ -28,7 +28,7 @@ internal static class Preflight
         return reports;
     }
 
-    private static void CheckStatus(QmpClient qmp)
+    private static void CheckStatus(IQmpMonitor qmp)
     {
         using JsonDocument answer = qmp.Execute("query-status");
         string status = answer.RootElement.GetProperty("return").GetProperty("status").GetString() ?? "";
@@ -36,7 +36,7 @@ internal static class Preflight
             throw new CaptureRefusedException("GuestNotRunning", $"the guest's state is '{status}': only a running, paused or suspended guest can be captured");
     }
 
-    private static void CheckMigration(QmpClient qmp)
+    private static void CheckMigration(IQmpMonitor qmp)
     {
         using JsonDocument answer = qmp.Execute("query-migrate");
         JsonElement info = answer.RootElement.GetProperty("return");
@@ -46,7 +46,7 @@ internal static class Preflight
             throw new CaptureRefusedException("NotMigratable", $"QEMU cannot save this machine: {string.Join("; ", reasons.EnumerateArray().Select(r => r.GetString()))}");
     }
 
-    private static bool CheckDevices(QmpClient qmp, string path)
+    private static bool CheckDevices(IQmpMonitor qmp, string path)
     {
         bool reportsFreePages = false;
         using JsonDocument answer = qmp.Execute("qom-list", QmpJson.Object(("path", path)));
@@ -68,7 +68,7 @@ internal static class Preflight
         return reportsFreePages;
     }
 
-    private static bool ReportsFreePages(QmpClient qmp, string path)
+    private static bool ReportsFreePages(IQmpMonitor qmp, string path)
     {
         using JsonDocument answer = qmp.Execute("qom-list", QmpJson.Object(("path", path)));
         bool reports = answer.RootElement.GetProperty("return").EnumerateArray().Any(p => p.GetProperty("name").GetString() == "free-page-reporting");

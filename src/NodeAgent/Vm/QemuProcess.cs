@@ -17,7 +17,7 @@ public sealed record QemuProcess(int Pid, string Name, string Uuid, string Machi
     /// <param name="qmp">The connection.</param>
     /// <param name="pid">The process, or 0 to take the socket's peer.</param>
     /// <exception cref="CaptureRefusedException">The process is not visible here, or is not the QEMU behind the socket.</exception>
-    public static QemuProcess Identify(QmpClient qmp, int pid = 0)
+    public static QemuProcess Identify(IQmpMonitor qmp, int pid = 0)
     {
         int peer = qmp.PeerPid;
         if (pid == 0)

@@ -24,7 +24,7 @@ internal static partial class RamBlockFinder
     private const int Chunk = 4 << 20;
     private const int Overlap = 512;
 
-    internal static List<RamBlockLine> AddHostAddresses(QmpClient qmp, int pid, IReadOnlyList<MemoryMapping> maps, IReadOnlyList<RamBlockLine> lines)
+    internal static List<RamBlockLine> AddHostAddresses(IQmpMonitor qmp, int pid, IReadOnlyList<MemoryMapping> maps, IReadOnlyList<RamBlockLine> lines)
     {
         // Guest RAM is not searched: what a guest writes there must not be taken for QEMU's own data.
         HashSet<ulong> ramSizes = [.. lines.Select(l => l.MaxLength)];
@@ -83,7 +83,7 @@ internal static partial class RamBlockFinder
     }
 
     /// <summary>QEMU's own answer for guest physical address 0 must agree with what was found.</summary>
-    private static void CrossCheck(QmpClient qmp, IReadOnlyList<RamBlockLine> placed)
+    private static void CrossCheck(IQmpMonitor qmp, IReadOnlyList<RamBlockLine> placed)
     {
         Match m = Gpa2Hva().Match(qmp.ExecuteHuman("gpa2hva 0"));
         if (!m.Success)

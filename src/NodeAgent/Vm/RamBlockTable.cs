@@ -13,7 +13,7 @@ public static partial class RamBlockTable
     /// <summary>Asks QEMU for its blocks and looks each of them up in the process.</summary>
     /// <exception cref="CaptureRefusedException">A block cannot be placed beyond doubt, or its memory is of a kind that
     /// cannot be captured.</exception>
-    public static IReadOnlyList<RamBlock> Read(QmpClient qmp, int pid)
+    public static IReadOnlyList<RamBlock> Read(IQmpMonitor qmp, int pid)
     {
         List<RamBlockLine> lines = Parse(qmp.ExecuteHuman("info ramblock"));
         IReadOnlyList<MemoryMapping> maps = MemoryMapping.Read(pid);

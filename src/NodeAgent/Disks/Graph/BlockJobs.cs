@@ -8,7 +8,7 @@ internal static class BlockJobs
 {
     /// <summary>Refuses while a block job runs: a filter put in beside it could end up in the wrong place when it completes.</summary>
     /// <exception cref="CaptureRefusedException">One runs.</exception>
-    internal static void RefuseBusy(QmpClient qmp)
+    internal static void RefuseBusy(IQmpMonitor qmp)
     {
         using JsonDocument jobs = qmp.Execute("query-block-jobs");
         foreach (JsonElement job in jobs.RootElement.GetProperty("return").EnumerateArray())

@@ -12,7 +12,7 @@ internal static class BlockLeftovers
     /// <summary>Removes all of it. Descriptors are the business of the sweep of descriptors, which comes afterwards.</summary>
     /// <returns>How many things were removed.</returns>
     /// <exception cref="CaptureFailedException">Something could not be removed; named.</exception>
-    internal static int Sweep(QmpClient qmp)
+    internal static int Sweep(IQmpMonitor qmp)
     {
         HashSet<string> nodes = ReadNodes(qmp);
         bool serves = QemuMark.Take(qmp, AgentNames.NbdServer);
@@ -48,7 +48,7 @@ internal static class BlockLeftovers
         }
     }
 
-    private static int SweepExports(QmpClient qmp, Undo undo)
+    private static int SweepExports(IQmpMonitor qmp, Undo undo)
     {
         int removed = 0;
         using JsonDocument exports = qmp.Execute("query-block-exports");
@@ -71,7 +71,7 @@ internal static class BlockLeftovers
         return removed;
     }
 
-    private static HashSet<string> ReadNodes(QmpClient qmp)
+    private static HashSet<string> ReadNodes(IQmpMonitor qmp)
     {
         using JsonDocument nodes = qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", true)));
         return [.. nodes.RootElement.GetProperty("return").EnumerateArray().Select(n => n.GetProperty("node-name").GetString()!).Where(AgentNames.IsOurs)];

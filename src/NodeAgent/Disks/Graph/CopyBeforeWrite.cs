@@ -16,7 +16,7 @@ namespace Bgsnap.NodeAgent.Disks.Graph;
 /// With <c>on-cbw-error=break-snapshot</c> and <c>cbw-timeout</c> a scratch that is full, broken or slow costs the snapshot, never a write of the
 /// guest. QEMU's blockdev-backup puts in the same filter with the opposite rule, so it is not used. QEMU 7.1 or later.
 /// </remarks>
-internal sealed class CopyBeforeWrite(QmpClient qmp, IReadOnlyList<CapturedDisk> disks, string directory, IReadOnlyList<long> shares) : IDiskMethod
+internal sealed class CopyBeforeWrite(IQmpMonitor qmp, IReadOnlyList<CapturedDisk> disks, string directory, IReadOnlyList<long> shares) : IDiskMethod
 {
     /// <summary>The first QEMU that has all of it.</summary>
     internal static readonly Version FirstQemu = new(7, 1, 0);

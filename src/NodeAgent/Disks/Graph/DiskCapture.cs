@@ -26,7 +26,7 @@ internal sealed class DiskCapture : IDisposable
 {
     private const int Copiers = 2;
     private const int WatchMilliseconds = 50;
-    private readonly QmpClient _qmp;
+    private readonly IQmpMonitor _qmp;
     private readonly IReadOnlyList<(VmDisk Disk, string? NotCopied)> _disks;
     private readonly IReadOnlyList<CapturedDisk> _copied;
     private readonly CaptureProgress _progress;
@@ -39,12 +39,12 @@ internal sealed class DiskCapture : IDisposable
     private Exception? _failure;
     private int _running;
 
-    private DiskCapture(QmpClient qmp, int pid, IReadOnlyList<(VmDisk, string?)> disks, IReadOnlyList<CapturedDisk> copied, IDiskMethod? method, CaptureProgress progress) =>
+    private DiskCapture(IQmpMonitor qmp, int pid, IReadOnlyList<(VmDisk, string?)> disks, IReadOnlyList<CapturedDisk> copied, IDiskMethod? method, CaptureProgress progress) =>
         (_qmp, _pid, _disks, _copied, _method, _progress) = (qmp, pid, disks, copied, method, progress);
 
     /// <summary>Chooses disks and method and prepares QEMU; the guest runs on.</summary>
     /// <exception cref="CaptureRefusedException">A disk asked for is not there, a job or an export of somebody else is, or there is no room for scratch.</exception>
-    internal static DiskCapture Prepare(CaptureOptions options, QmpClient qmp, int pid, CaptureProgress progress)
+    internal static DiskCapture Prepare(CaptureOptions options, IQmpMonitor qmp, int pid, CaptureProgress progress)
     {
         IReadOnlyList<(VmDisk Disk, string? NotCopied)> disks = options.Disks.Of(VmDisk.ReadAll(qmp));
         List<CapturedDisk> copied = [];
@@ -199,7 +199,7 @@ internal sealed class DiskCapture : IDisposable
         }
     }
 
-    private static (IDiskMethod Method, string? Reason) Choose(CaptureOptions options, QmpClient qmp, IReadOnlyList<CapturedDisk> copied, long[] shares)
+    private static (IDiskMethod Method, string? Reason) Choose(CaptureOptions options, IQmpMonitor qmp, IReadOnlyList<CapturedDisk> copied, long[] shares)
     {
         string? cannotFilter = qmp.QemuVersion < CopyBeforeWrite.FirstQemu ? $"QEMU {qmp.QemuVersion} has no copy-before-write filter that spares the guest (7.1 has)"
             : IoThreads.FilterAborts(qmp) is { } device ? $"device {device} has an iothread, and QEMU {qmp.QemuVersion} may abort when a filter is put above a disk of such a device (9.0 does not)"

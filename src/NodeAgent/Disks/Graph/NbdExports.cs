@@ -19,7 +19,7 @@ internal sealed class NbdExports : IDisposable
 {
     private const int Turns = 5;
     private static readonly TimeSpan ExportGone = TimeSpan.FromSeconds(20);
-    private readonly QmpClient _qmp;
+    private readonly IQmpMonitor _qmp;
     private readonly SafeFileHandle _directory;
     private readonly string _folder;
     private readonly string _path;
@@ -29,7 +29,7 @@ internal sealed class NbdExports : IDisposable
     private int _kept;
     private bool _serverRuns;
 
-    private NbdExports(QmpClient qmp, string directory)
+    private NbdExports(IQmpMonitor qmp, string directory)
     {
         _qmp = qmp;
         _directory = FileSyscalls.OpenAt(null, directory, FileSyscalls.O_RDONLY | FileSyscalls.O_DIRECTORY);
@@ -53,7 +53,7 @@ internal sealed class NbdExports : IDisposable
     /// <param name="qmp">The monitor.</param>
     /// <param name="directory">Where the socket may have a name for a moment.</param>
     /// <exception cref="CaptureRefusedException">QEMU serves NBD already, for somebody else.</exception>
-    internal static NbdExports Start(QmpClient qmp, string directory)
+    internal static NbdExports Start(IQmpMonitor qmp, string directory)
     {
         NbdExports nbd = new(qmp, directory);
         try
@@ -134,7 +134,7 @@ internal sealed class NbdExports : IDisposable
     }
 
     /// <summary>Ends the server; one that somebody else has ended is what was wanted.</summary>
-    internal static void StopServer(QmpClient qmp)
+    internal static void StopServer(IQmpMonitor qmp)
     {
         try
         {
@@ -147,7 +147,7 @@ internal sealed class NbdExports : IDisposable
     }
 
     /// <summary>Waits until QEMU has no export of ours any more: only then its nodes can be removed.</summary>
-    internal static void WaitUntilGone(QmpClient qmp)
+    internal static void WaitUntilGone(IQmpMonitor qmp)
     {
         for (long end = Environment.TickCount64 + (long)ExportGone.TotalMilliseconds; ; Thread.Sleep(2))
         {
@@ -160,7 +160,7 @@ internal sealed class NbdExports : IDisposable
     }
 
     /// <summary>Gives QEMU's main loop the occasion to see what has ended.</summary>
-    internal static void LetMainLoopTurn(QmpClient qmp)
+    internal static void LetMainLoopTurn(IQmpMonitor qmp)
     {
         for (int i = 0; i < Turns; i++)
         {

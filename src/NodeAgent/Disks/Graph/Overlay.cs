@@ -11,7 +11,7 @@ namespace Bgsnap.NodeAgent.Disks.Graph;
 /// While it lasts the guest's newest data lie in the scratch. It is therefore watched rather than bounded: before the limit is reached the capture is given up
 /// and the overlay committed. Should the agent die, QEMU keeps the file open, and the next agent commits it.
 /// </remarks>
-internal sealed class Overlay(QmpClient qmp, IReadOnlyList<CapturedDisk> disks, string directory, IReadOnlyList<long> shares) : IDiskMethod
+internal sealed class Overlay(IQmpMonitor qmp, IReadOnlyList<CapturedDisk> disks, string directory, IReadOnlyList<long> shares) : IDiskMethod
 {
     private static readonly TimeSpan CommitLimit = TimeSpan.FromHours(2);
     private readonly List<Scratch> _scratch = [];
@@ -73,7 +73,7 @@ internal sealed class Overlay(QmpClient qmp, IReadOnlyList<CapturedDisk> disks, 
     }
 
     /// <summary>Writes an overlay's content into the image below and lets the guest use that again.</summary>
-    internal static void CommitBack(QmpClient qmp, int number, string below)
+    internal static void CommitBack(IQmpMonitor qmp, int number, string below)
     {
         if (!IsInUse(qmp, AgentNames.Overlay(number), below))
             return;
@@ -98,7 +98,7 @@ internal sealed class Overlay(QmpClient qmp, IReadOnlyList<CapturedDisk> disks, 
             throw new QmpException($"QEMU's commit of {AgentNames.Overlay(number)} failed; the guest goes on with the overlay");
     }
 
-    private static bool IsInUse(QmpClient qmp, string overlay, string below)
+    private static bool IsInUse(IQmpMonitor qmp, string overlay, string below)
     {
         // Without the cut the overlay has no image below it.
         using JsonDocument nodes = qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", true)));
@@ -107,7 +107,7 @@ internal sealed class Overlay(QmpClient qmp, IReadOnlyList<CapturedDisk> disks, 
             && nodes.RootElement.GetProperty("return").EnumerateArray().Any(n => n.GetProperty("node-name").GetString() == below);
     }
 
-    private static string? StateOf(QmpClient qmp, string job)
+    private static string? StateOf(IQmpMonitor qmp, string job)
     {
         using JsonDocument jobs = qmp.Execute("query-jobs");
         foreach (JsonElement j in jobs.RootElement.GetProperty("return").EnumerateArray())

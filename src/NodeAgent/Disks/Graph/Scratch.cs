@@ -10,7 +10,7 @@ namespace Bgsnap.NodeAgent.Disks.Graph;
 /// <summary>One disk's scratch: an empty qcow2 in an unnamed file of ours, known to QEMU as a block node.</summary>
 internal sealed class Scratch : IDisposable
 {
-    private readonly QmpClient _qmp;
+    private readonly IQmpMonitor _qmp;
     private readonly SafeFileHandle _file;
     private readonly int _fdset;
     private readonly string _node;
@@ -25,7 +25,7 @@ internal sealed class Scratch : IDisposable
     /// <param name="virtualSize">Bytes of the disk.</param>
     /// <param name="length">Bytes that it may take.</param>
     /// <param name="bounded">QEMU itself is not to write past <paramref name="length"/>: it gets an error there.</param>
-    internal Scratch(QmpClient qmp, string node, ScratchNote note, string directory, long virtualSize, long length, bool bounded)
+    internal Scratch(IQmpMonitor qmp, string node, ScratchNote note, string directory, long virtualSize, long length, bool bounded)
     {
         (_qmp, _node, Length) = (qmp, node, length);
         _file = ScratchSpace.CreateFile(directory);

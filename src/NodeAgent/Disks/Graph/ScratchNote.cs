@@ -21,7 +21,7 @@ internal sealed record ScratchNote(int Disk, string Below)
     internal static bool Is(string? opaque) => opaque?.StartsWith(Prefix, StringComparison.Ordinal) == true;
 
     /// <summary>Reads the notes of all scratches in a QEMU.</summary>
-    internal static IReadOnlyList<ScratchNote> ReadAll(QmpClient qmp)
+    internal static IReadOnlyList<ScratchNote> ReadAll(IQmpMonitor qmp)
     {
         using JsonDocument sets = qmp.Execute("query-fdsets");
         List<ScratchNote> notes = [];

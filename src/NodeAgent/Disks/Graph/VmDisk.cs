@@ -17,7 +17,7 @@ internal sealed record VmDisk(string Name, string? Device, string NodeName, bool
     private const string Peripheral = "/machine/peripheral/";
 
     /// <summary>Reads all drives that have a medium.</summary>
-    internal static IReadOnlyList<VmDisk> ReadAll(QmpClient qmp)
+    internal static IReadOnlyList<VmDisk> ReadAll(IQmpMonitor qmp)
     {
         using JsonDocument answer = qmp.Execute("query-block");
         List<VmDisk> disks = [];

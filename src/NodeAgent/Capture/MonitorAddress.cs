@@ -1,0 +1,70 @@
+using Bgsnap.NodeAgent.Libvirt;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Qmp;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Capture;
+
+/// <summary>By which way a QEMU's monitor is reached.</summary>
+public sealed record MonitorAddress
+{
+    /// <summary>A QMP socket of our own.</summary>
+    public string? QmpSocket { get; init; }
+
+    /// <summary>libvirt, by its URI; with <see cref="Domain"/>.</summary>
+    public string? LibvirtUri { get; init; }
+
+    /// <summary>Name or UUID of libvirt's domain.</summary>
+    public string? Domain { get; init; }
+
+    /// <summary>QEMU's process; alone, the way is found behind it. 0: whatever the monitor says.</summary>
+    public int Pid { get; init; }
+
+    /// <summary>Connects.</summary>
+    /// <exception cref="QmpException">Nobody answers.</exception>
+    /// <exception cref="CaptureRefusedException">The process has no monitor that the agent may use, or is another VM's.</exception>
+    public IQmpMonitor Open() =>
+        QmpSocket is not null ? QmpClient.Connect(QmpSocket)
+        : LibvirtUri is not null ? LibvirtMonitor.Open(LibvirtSocket.Parse(LibvirtUri), Domain!, Pid)
+        : Behind(Pid);
+
+    /// <summary>The process's own QMP socket, where it has one that is not libvirt's, else libvirt.</summary>
+    private static IQmpMonitor Behind(int pid)
+    {
+        string[] words = LibvirtProcess.CommandLine(pid);
+        if (OwnSocket(words) is { } path)
+            return Connect(pid, path);
+        if (LibvirtProcess.UuidOf(pid) is { } uuid && words.Contains("chardev=charmonitor,id=monitor,mode=control"))
+            return LibvirtMonitor.Open(LibvirtSocket.Behind(pid), uuid.ToString(), pid);
+        throw words.Length == 0
+            ? new CaptureRefusedException("ProcessNotFound", $"there is no process {pid} here")
+            : new CaptureRefusedException("NoMonitor", $"process {pid} is not a QEMU with a QMP socket of its own or of libvirt's: start it with -qmp unix:PATH,server=on,wait=off and name that with --qmp");
+    }
+
+    /// <summary>The path of <c>-qmp unix:PATH,…</c>; libvirt has its monitor by -mon and -chardev, and nobody else may connect to that.</summary>
+    internal static string? OwnSocket(IReadOnlyList<string> words)
+    {
+        const string unix = "unix:";
+        for (int i = 0; i + 1 < words.Count; i++)
+        {
+            if (words[i] is "-qmp" or "-qmp-pretty" && words[i + 1].StartsWith(unix, StringComparison.Ordinal))
+                return words[i + 1][unix.Length..].Split(',')[0];
+        }
+        return null;
+    }
+
+    private static QmpClient Connect(int pid, string path)
+    {
+        try
+        {
+            // As the process sees it: it may live in a container.
+            using SafeFileHandle root = OpenIn.RootOf(pid);
+            using SafeFileHandle socket = OpenIn.Open(root, path, directory: false);
+            return QmpClient.Connect(OpenIn.PathOf(socket));
+        }
+        catch (LinuxException e)
+        {
+            throw new QmpException($"the QMP socket {path} of process {pid} cannot be reached: {e.Message}; name it with --qmp");
+        }
+    }
+}

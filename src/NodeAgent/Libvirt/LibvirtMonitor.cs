@@ -1,0 +1,256 @@
+using System.Text;
+using System.Text.Json;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Qmp;
+
+namespace Bgsnap.NodeAgent.Libvirt;
+
+/// <summary>
+/// The monitor of a libvirt domain, through libvirt, which owns it: each command is a call of virDomainQemuMonitorCommand, stop and resume are libvirt's own.
+/// </summary>
+/// <remarks>
+/// libvirt works off one command of a domain after the other, and knows nothing of batches. When it is restarted, QEMU runs on: what can be said twice is
+/// said again, what cannot be ends in <see cref="QmpException.Interrupted"/>.
+/// </remarks>
+internal sealed class LibvirtMonitor : IQmpMonitor
+{
+    /// <summary>The error class of a command in a batch that libvirt itself refused.</summary>
+    internal const string Refusal = "libvirt";
+
+    private const uint Suspend = 34, ResumeDomain = 28, MonitorCommand = 1, MonitorCommandWithFiles = 7;
+    private static readonly TimeSpan Restart = TimeSpan.FromSeconds(30);
+    // Longer than libvirt itself waits for another's work on the domain, to hear its reason.
+    private static readonly TimeSpan Shortest = TimeSpan.FromSeconds(35);
+    /// <summary>Give the same however often they are said; of the ones that take away, only the first finds anything.</summary>
+    private static readonly string[] Repeatable = ["query-", "qom-", "human-monitor-command", "getfd"], TakingAway = ["closefd", "remove-fd", "blockdev-del", "block-export-del", "nbd-server-stop"];
+
+    private readonly LibvirtConnection _connection;
+    private uint _batchSerial;
+    private bool _batchLost;
+
+    private LibvirtMonitor(LibvirtConnection connection) => _connection = connection;
+
+    /// <summary>Connects to a domain's monitor.</summary>
+    /// <param name="socket">Where libvirt listens.</param>
+    /// <param name="domain">The domain's name or UUID.</param>
+    /// <param name="pid">QEMU's process, 0 to look for it.</param>
+    /// <exception cref="QmpException">libvirt cannot be reached, or has no such domain.</exception>
+    /// <exception cref="CaptureRefusedException">The process is not that domain's.</exception>
+    internal static LibvirtMonitor Open(LibvirtSocket socket, string domain, int pid)
+    {
+        LibvirtMonitor monitor;
+        try
+        {
+            monitor = new LibvirtMonitor(LibvirtConnection.Open(socket, domain));
+        }
+        catch (Exception e) when (e is LinuxException or LibvirtException)
+        {
+            throw new QmpException($"libvirt cannot be asked for domain {domain}: {e.Message}");
+        }
+        try
+        {
+            monitor.PeerPid = LibvirtProcess.Find(monitor, monitor._connection.Domain.Uuid, pid);
+            using JsonDocument answer = monitor.Execute("query-version");
+            JsonElement version = answer.RootElement.GetProperty("return").GetProperty("qemu");
+            monitor.QemuVersion = new Version(version.GetProperty("major").GetInt32(), version.GetProperty("minor").GetInt32(), version.GetProperty("micro").GetInt32());
+            return monitor;
+        }
+        catch
+        {
+            monitor.Dispose();
+            throw;
+        }
+    }
+
+    /// <inheritdoc/>
+    public Version QemuVersion { get; private set; } = new();
+
+    /// <inheritdoc/>
+    public int PeerPid { get; private set; }
+
+    /// <inheritdoc/>
+    public int FileDescriptor => _connection.Rpc.FileDescriptor;
+
+    /// <inheritdoc/>
+    public bool TakesWholeBatches => false;
+
+    /// <inheritdoc/>
+    public JsonDocument Execute(string command, string arguments = "", int descriptor = -1, TimeSpan? timeout = null)
+    {
+        for (bool again = false; ; again = true)
+        {
+            try
+            {
+                (uint procedure, XdrWriter call) = Command(command, arguments, descriptor);
+                TimeSpan limit = timeout > Shortest ? timeout.Value : Shortest;
+                return Checked(Answer(_connection.Rpc.Run(LibvirtRpc.Qemu, procedure, call, descriptor, limit)), command);
+            }
+            catch (QmpException e) when (again && e.ErrorClass is not null && TakingAway.Contains(command))
+            {
+                return Done();
+            }
+            catch (LibvirtException e) when (e.Code != 0)
+            {
+                throw new QmpException($"{command}: libvirt: {e.Message}");
+            }
+            catch (LibvirtException e)
+            {
+                Reconnect(e);
+                if (!TakingAway.Contains(command) && !Repeatable.Any(r => command.StartsWith(r, StringComparison.Ordinal)))
+                    throw Interrupted(command);
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public IReadOnlyList<QmpEvent> TakeEvents(bool read = true)
+    {
+        try
+        {
+            if (read)
+                _connection.Rpc.Receive();
+        }
+        catch (LibvirtException e)
+        {
+            Reconnect(e);
+        }
+        Queue<QmpEvent> events = _connection.Rpc.Events;
+        QmpEvent[] taken = [.. events];
+        events.Clear();
+        return taken;
+    }
+
+    /// <inheritdoc/>
+    public void Resume()
+    {
+        for (int attempt = 0; !IsRunning(); attempt++)
+        {
+            try
+            {
+                _connection.Rpc.Run(LibvirtRpc.Remote, ResumeDomain, _connection.Domain.Write(new XdrWriter()), -1, Shortest);
+            }
+            catch (LibvirtException e) when (e.Code == 0)
+            {
+                Reconnect(e);
+            }
+            catch (LibvirtException e) when (attempt > 0)
+            {
+                throw new QmpException($"libvirt did not resume the guest: {e.Message}");
+            }
+            catch (LibvirtException)
+            {
+                // A libvirt that was restarted in the middle may take the guest for running: then by QEMU itself, which tells libvirt.
+                Execute("cont").Dispose();
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Send(QmpBatch batch, int descriptor = -1)
+    {
+        _batchLost = false;
+        Begin(batch);
+    }
+
+    /// <inheritdoc/>
+    public JsonDocument? TryReadAnswer(QmpBatch batch)
+    {
+        string name = batch.NextName;
+        if (_batchLost)
+            throw Interrupted(name);
+        byte[] result;
+        JsonDocument? answer = null;
+        QmpException? failure = null;
+        try
+        {
+            if (!_connection.Rpc.TryEnd(_batchSerial, out result))
+                return null;
+            answer = name is "stop" or "cont" ? Done() : Checked(Answer(result), name);
+        }
+        catch (QmpException e)
+        {
+            failure = e;
+        }
+        catch (LibvirtException e) when (e.Code != 0)
+        {
+            failure = new QmpException($"{name}: libvirt: {e.Message}", Refusal);
+        }
+        catch (LibvirtException)
+        {
+            // Not yet connected anew: the guest may be stopped, and is to be set free first.
+            _batchLost = true;
+            throw Interrupted(name);
+        }
+        // The ones after a command that failed are run all the same, as over a socket.
+        if (batch.Answered + 1 < batch.Count)
+            Begin(batch, 1);
+        return failure is null ? answer : throw failure;
+    }
+
+    private void Begin(QmpBatch batch, int further = 0)
+    {
+        (string name, string arguments) = batch.Unanswered(further);
+        try
+        {
+            if (name is "stop" or "cont")
+            {
+                _batchSerial = _connection.Rpc.Begin(LibvirtRpc.Remote, name == "stop" ? Suspend : ResumeDomain, _connection.Domain.Write(new XdrWriter()));
+                return;
+            }
+            (uint procedure, XdrWriter call) = Command(name, arguments, -1);
+            _batchSerial = _connection.Rpc.Begin(LibvirtRpc.Qemu, procedure, call);
+        }
+        catch (LibvirtException)
+        {
+            _batchLost = true;
+        }
+    }
+
+    private bool IsRunning()
+    {
+        using JsonDocument status = Execute("query-status");
+        return status.RootElement.GetProperty("return").GetProperty("running").GetBoolean();
+    }
+
+    private void Reconnect(LibvirtException because)
+    {
+        try
+        {
+            _connection.Reopen(Restart);
+        }
+        catch (LibvirtException e)
+        {
+            throw new QmpException($"{because.Message}; {e.Message}");
+        }
+    }
+
+    private (uint Procedure, XdrWriter Call) Command(string command, string arguments, int descriptor)
+    {
+        // Without an id: libvirt gives its own.
+        string json = Encoding.UTF8.GetString(QmpClient.PrepareWithoutId(command, arguments));
+        return (descriptor < 0 ? MonitorCommand : MonitorCommandWithFiles, _connection.Domain.Write(new XdrWriter()).Text(json).Number(0));
+    }
+
+    private static JsonDocument Answer(byte[] result)
+    {
+        XdrReader reader = new(result);
+        try
+        {
+            return JsonDocument.Parse(reader.Bytes().ToArray());
+        }
+        catch (JsonException)
+        {
+            throw new QmpException("libvirt handed on an answer of QEMU that is not JSON");
+        }
+    }
+
+    private static JsonDocument Checked(JsonDocument answer, string command) => QmpClient.Checked(answer, command);
+
+    private static JsonDocument Done() => JsonDocument.Parse("{\"return\":{}}");
+
+    private static QmpException Interrupted(string command) =>
+        new($"libvirt was restarted while it ran {command}; the guest runs on, and nothing was kept") { Interrupted = true };
+
+    /// <inheritdoc/>
+    public void Dispose() => _connection.Dispose();
+}

@@ -1,0 +1,78 @@
+using System.Globalization;
+using System.Text;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Qmp;
+
+namespace Bgsnap.NodeAgent.Libvirt;
+
+/// <summary>Finds the process of a domain, which libvirt does not tell, and proves that it is the one.</summary>
+internal static class LibvirtProcess
+{
+    private const string ProofName = "agent-bgsnap-proof";
+
+    /// <summary>QEMU's process.</summary>
+    /// <param name="monitor">Its monitor.</param>
+    /// <param name="uuid">The domain's UUID.</param>
+    /// <param name="pid">The process that it is said to be, 0 to look for it.</param>
+    /// <returns>Its number; 0: it is not visible from here.</returns>
+    /// <exception cref="CaptureRefusedException">The process that was named is another.</exception>
+    internal static int Find(IQmpMonitor monitor, Guid uuid, int pid)
+    {
+        // Two QEMUs may have one UUID: those of a migration within the node, or of two tenants. What one of them is given shows which it is.
+        using Pipe proof = Pipe.Create();
+        string link = new FileInfo($"/proc/self/fd/{proof.Read.DangerousGetHandle()}").LinkTarget!;
+        QemuMark.Keep(monitor, ProofName, (int)proof.Read.DangerousGetHandle());
+        try
+        {
+            int found = (pid != 0 ? [pid] : Named(uuid)).FirstOrDefault(p => Holds(p, link));
+            return found != 0 || pid == 0 ? found
+                : throw new CaptureRefusedException("ForeignProcess", $"process {pid} is not the QEMU of the domain {uuid} that libvirt knows");
+        }
+        finally
+        {
+            _ = QemuMark.Take(monitor, ProofName);
+        }
+    }
+
+    /// <summary>The UUID on a QEMU's command line; null: it has none.</summary>
+    internal static Guid? UuidOf(int pid)
+    {
+        string[] words = CommandLine(pid);
+        int at = Array.IndexOf(words, "-uuid");
+        return at >= 0 && at + 1 < words.Length && Guid.TryParse(words[at + 1], out Guid uuid) ? uuid : null;
+    }
+
+    /// <summary>A process's command line; nothing when it has ended.</summary>
+    internal static string[] CommandLine(int pid)
+    {
+        try
+        {
+            return Encoding.UTF8.GetString(File.ReadAllBytes($"/proc/{pid}/cmdline")).Split('\0');
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return [];
+        }
+    }
+
+    private static IEnumerable<int> Named(Guid uuid)
+    {
+        foreach (string folder in Directory.EnumerateDirectories("/proc"))
+        {
+            if (int.TryParse(Path.GetFileName(folder), NumberStyles.None, CultureInfo.InvariantCulture, out int pid) && UuidOf(pid) == uuid)
+                yield return pid;
+        }
+    }
+
+    private static bool Holds(int pid, string link)
+    {
+        try
+        {
+            return Directory.EnumerateFiles($"/proc/{pid}/fd").Any(f => new FileInfo(f).LinkTarget == link);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return false;
+        }
+    }
+}

@@ -1,0 +1,62 @@
+using System.Text.Json;
+
+namespace Bgsnap.NodeAgent.Qmp;
+
+/// <summary>
+/// A way to a QEMU's monitor: a QMP socket of our own (<see cref="QmpClient"/>), or libvirt, which owns the monitor of its domains
+/// (<see cref="Libvirt.LibvirtMonitor"/>).
+/// </summary>
+/// <remarks>Belongs to one thread.</remarks>
+public interface IQmpMonitor : IDisposable
+{
+    /// <summary>QEMU's version.</summary>
+    Version QemuVersion { get; }
+
+    /// <summary>QEMU's process as this connection knows it; 0: it is not visible from here.</summary>
+    int PeerPid { get; }
+
+    /// <summary>For poll(2) beside others: readable when something has arrived. May change when a connection is made anew.</summary>
+    int FileDescriptor { get; }
+
+    /// <summary>The connection is ours alone: a batch reaches QEMU in one piece, which works it off whatever becomes of us.</summary>
+    bool TakesWholeBatches { get; }
+
+    /// <summary>Runs a command and waits for its answer; events that come meanwhile are kept.</summary>
+    /// <param name="command">Name of the command.</param>
+    /// <param name="arguments">JSON object of its arguments, empty for none.</param>
+    /// <param name="descriptor">A descriptor that travels with it (<c>getfd</c>, <c>add-fd</c>), or -1.</param>
+    /// <param name="timeout">How long to wait, <see cref="QmpClient.DefaultTimeout"/> when null.</param>
+    /// <returns>The answer; its <c>return</c> member is what the command gave. The caller disposes of it.</returns>
+    /// <exception cref="QmpException">The command failed, or QEMU does not answer.</exception>
+    JsonDocument Execute(string command, string arguments = "", int descriptor = -1, TimeSpan? timeout = null);
+
+    /// <summary>Takes the events that have arrived so far, oldest first.</summary>
+    /// <param name="read">False: only those that came with answers, since another answer may be on its way, which reading here would lose.</param>
+    IReadOnlyList<QmpEvent> TakeEvents(bool read = true);
+
+    /// <summary>Lets the guest run, so that whoever manages the VM knows.</summary>
+    void Resume();
+
+    /// <summary>Sends a batch: at once where <see cref="TakesWholeBatches"/>, else each command when the one before is answered.</summary>
+    /// <param name="batch">The commands.</param>
+    /// <param name="descriptor">A descriptor that travels with the first command, or -1.</param>
+    void Send(QmpBatch batch, int descriptor = -1);
+
+    /// <summary>Takes what has arrived without waiting.</summary>
+    /// <returns>The answer to the batch's first command that has none yet, or null when it is not there.</returns>
+    /// <exception cref="QmpException">The command failed, or QEMU is gone.</exception>
+    JsonDocument? TryReadAnswer(QmpBatch batch);
+}
+
+/// <summary>What is the same for every monitor.</summary>
+public static class QmpMonitorExtensions
+{
+    /// <summary>Runs a human monitor command.</summary>
+    /// <returns>What the monitor printed.</returns>
+    public static string ExecuteHuman(this IQmpMonitor qmp, string commandLine)
+    {
+        ArgumentNullException.ThrowIfNull(qmp);
+        using JsonDocument answer = qmp.Execute("human-monitor-command", QmpJson.Object(("command-line", commandLine)));
+        return answer.RootElement.GetProperty("return").GetString() ?? "";
+    }
+}
