@@ -8,7 +8,7 @@ namespace Bgsnap.NodeAgent.Libvirt;
 internal sealed class LibvirtConnection : IDisposable
 {
     // remote_protocol.x and qemu_protocol.x: these numbers never change, old clients speak to new servers.
-    private const uint AuthList = 66, ConnectOpen = 1, LookupByName = 23, LookupByUuid = 24, MonitorEventRegister = 4;
+    private const uint AuthList = 66, ConnectOpen = 1, ConnectClose = 2, LookupByName = 23, LookupByUuid = 24, MonitorEventRegister = 4;
     private static readonly TimeSpan CallLimit = TimeSpan.FromSeconds(10);
 
     private readonly LibvirtSocket _socket;
@@ -65,7 +65,7 @@ internal sealed class LibvirtConnection : IDisposable
             XdrReader methods = new(Run(rpc, LibvirtRpc.Remote, AuthList, new XdrWriter()));
             if (methods.Number() > 0 && methods.Number() != 0)
                 throw new LibvirtException("libvirt wants a password or polkit's consent: run as root or as the user whose libvirt it is");
-            Run(rpc, LibvirtRpc.Remote, ConnectOpen, new XdrWriter().OptionalText(socket.Driver).Number(0));
+            Run(rpc, LibvirtRpc.Remote, ConnectOpen, new XdrWriter().OptionalText(socket.Driver ?? (rpc.IsRoots ? "qemu:///system" : "qemu:///session")).Number(0));
             LibvirtDomain domain = find(rpc);
             if (domain.Id < 0)
                 throw new LibvirtException($"domain {domain.Name} does not run", LibvirtException.NoDomain);
@@ -90,6 +90,17 @@ internal sealed class LibvirtConnection : IDisposable
 
     private static byte[] Run(LibvirtRpc rpc, uint program, uint procedure, XdrWriter arguments) => rpc.Run(program, procedure, arguments, -1, CallLimit);
 
-    /// <inheritdoc/>
-    public void Dispose() => Rpc.Dispose();
+    /// <summary>Says farewell: libvirt calls what just ends an error in its log.</summary>
+    public void Dispose()
+    {
+        try
+        {
+            Run(Rpc, LibvirtRpc.Remote, ConnectClose, new XdrWriter());
+        }
+        catch (LibvirtException)
+        {
+            // It is gone already.
+        }
+        Rpc.Dispose();
+    }
 }

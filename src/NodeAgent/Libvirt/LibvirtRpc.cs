@@ -46,6 +46,9 @@ internal sealed unsafe class LibvirtRpc : IDisposable
 
     internal int FileDescriptor => _socket.FileDescriptor;
 
+    /// <summary>libvirt is root's, and serves <c>qemu:///system</c>.</summary>
+    internal bool IsRoots => _socket.PeerUid() == 0;
+
     /// <summary>Events of the domain's monitor that have arrived.</summary>
     internal Queue<QmpEvent> Events => _events;
 

@@ -6,7 +6,7 @@ namespace Bgsnap.NodeAgent.Libvirt;
 /// <summary>Where a libvirt listens.</summary>
 /// <param name="Root">The process in whose root the path is; 0: in ours.</param>
 /// <param name="Paths">The socket; the first of them that is there.</param>
-/// <param name="Driver">The driver to open, such as <c>qemu:///session</c>; null: libvirt's own choice.</param>
+/// <param name="Driver">The driver to open, such as <c>qemu:///session</c>; null: what this libvirt has.</param>
 internal sealed record LibvirtSocket(int Root, IReadOnlyList<string> Paths, string? Driver)
 {
     /// <summary>virtqemud, which KubeVirt has, before the older daemon of all drivers.</summary>

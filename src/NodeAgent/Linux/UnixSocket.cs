@@ -149,13 +149,18 @@ internal sealed unsafe partial class UnixSocket : IDisposable
     }
 
     /// <summary>The process that called listen(2) on the other end, as the kernel knows it.</summary>
-    internal int PeerPid()
+    internal int PeerPid() => Peer(0);
+
+    /// <summary>The user that it runs as.</summary>
+    internal int PeerUid() => Peer(1);
+
+    private int Peer(int field)
     {
         int* credentials = stackalloc int[3];
         uint length = 3 * sizeof(int);
         if (GetSockOpt(FileDescriptor, SOL_SOCKET, SO_PEERCRED, credentials, &length) != 0)
             throw LinuxException.Last("SO_PEERCRED");
-        return credentials[0];
+        return credentials[field];
     }
 
     /// <summary>Sends all bytes; a descriptor, if given, travels with the first of them.</summary>
