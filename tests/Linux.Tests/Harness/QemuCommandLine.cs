@@ -92,7 +92,8 @@ public static class QemuCommandLine
         _ => [],
     };
 
-    private static string KernelCommandLine(LinuxGuest guest)
+    /// <summary>What the guest's kernel is told, and by it the guest's program.</summary>
+    internal static string KernelCommandLine(LinuxGuest guest)
     {
         List<string> words =
         [

@@ -23,6 +23,9 @@ public static class TestFiles
 
     public static string BootSector => Path.Combine(Out, "guests", "bootsector.img");
 
+    /// <summary>libvirt of bookworm-backports, unpacked by hack/deps: a root directory.</summary>
+    public static string Libvirt => Path.Combine(Deps, "libvirt");
+
     public static string Qemu(QemuVersion version) => version switch
     {
         QemuVersion.System => "/usr/bin/qemu-system-x86_64",

@@ -1,0 +1,40 @@
+using System.Globalization;
+using System.Xml.Linq;
+using Bgsnap.Linux.Tests.Harness;
+
+namespace Bgsnap.Linux.Tests.Libvirt;
+
+/// <summary>The domain of a test machine, with what KubeVirt's domains have that matters to a capture.</summary>
+internal static class DomainXml
+{
+    public static string Of(LibvirtMachine machine)
+    {
+        var options = machine.Options;
+        var guest = (LinuxGuest)options.Guest;
+        XElement domain = new("domain", new XAttribute("type", "qemu"),
+            new XElement("name", LibvirtMachine.Name),
+            new XElement("uuid", machine.Uuid),
+            new XElement("memory", new XAttribute("unit", "MiB"), options.MemoryMiB),
+            options.Ram == RamKind.Memfd ? new XElement("memoryBacking", new XElement("source", new XAttribute("type", "memfd")), new XElement("access", new XAttribute("mode", "shared"))) : null,
+            new XElement("vcpu", options.Cpus),
+            new XElement("os",
+                new XElement("type", new XAttribute("arch", "x86_64"), new XAttribute("machine", "pc-q35-10.0"), "hvm"),
+                new XElement("kernel", TestFiles.Kernel),
+                new XElement("initrd", TestFiles.Initramfs),
+                new XElement("cmdline", QemuCommandLine.KernelCommandLine(guest))),
+            new XElement("features", new XElement("acpi"), new XElement("apic")),
+            new XElement("devices",
+                new XElement("emulator", TestFiles.Qemu(QemuVersion.Unpacked10)),
+                new XElement("controller", new XAttribute("type", "usb"), new XAttribute("model", "none")),
+                new XElement("serial", new XAttribute("type", "unix"),
+                    new XElement("source", new XAttribute("mode", "connect"), new XAttribute("path", QemuCommandLine.SerialSocket(machine.Folder)))),
+                new XElement("memballoon", new XAttribute("model", "none")),
+                options.Disks.Select((disk, i) => Disk(disk, i, machine.Folder))));
+        return domain.ToString();
+    }
+
+    private static XElement Disk(TestDisk disk, int number, string folder) => new("disk", new XAttribute("type", "file"), new XAttribute("device", "disk"),
+        new XElement("driver", new XAttribute("name", "qemu"), new XAttribute("type", TestDisks.Driver(disk)), new XAttribute("cache", "unsafe")),
+        new XElement("source", new XAttribute("file", TestDisks.ImageOf(disk, folder))),
+        new XElement("target", new XAttribute("dev", "vd" + (char)('a' + number)), new XAttribute("bus", "virtio")));
+}

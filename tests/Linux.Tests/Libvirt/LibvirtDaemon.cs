@@ -1,0 +1,142 @@
+using System.Globalization;
+using Bgsnap.Linux.Tests.Harness;
+
+namespace Bgsnap.Linux.Tests.Libvirt;
+
+/// <summary>
+/// A libvirtd as in a KubeVirt launcher: uid 107, no capabilities, no new privileges, session mode, in mount and pid namespaces of its own, with a loop that
+/// starts it anew when it ends. libvirt's packages lie over /usr there, and nowhere else.
+/// </summary>
+internal sealed class LibvirtDaemon : IAsyncDisposable
+{
+    // $0 the folder, $1 libvirt's root, $2 the folder of QEMU's modules: those in /usr are another QEMU's.
+    private const string Setup = """
+        set -e
+        mount --bind "$0/passwd" /etc/passwd
+        mount --bind "$0/group" /etc/group
+        mount --bind "$0/run" /run
+        mount -t overlay overlay -o "lowerdir=$1/usr:/usr" /usr
+        mount --bind "$2" /usr/lib/x86_64-linux-gnu/qemu
+        exec setpriv --reuid=107 --regid=107 --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all -- \
+            env -i PATH=/usr/bin:/bin:/usr/sbin HOME=/run XDG_RUNTIME_DIR=/run XDG_CONFIG_HOME="$0/config" XDG_CACHE_HOME="$0/cache" \
+            LIBVIRT_DRIVER_DIR=/usr/lib/x86_64-linux-gnu/libvirt/connection-driver \
+            /bin/sh -c 'while :; do libvirtd --timeout 0; sleep 0.2; done'
+        """;
+
+    private readonly GuardedProcess _process;
+    private readonly string _folder;
+
+    private LibvirtDaemon(GuardedProcess process, string folder) => (_process, _folder) = (process, folder);
+
+    /// <summary>Its socket, as we see it.</summary>
+    public string Socket => Path.Combine(_folder, "run/libvirt/libvirt-sock");
+
+    public string Uri => $"qemu+unix:///session?socket={Socket}";
+
+    /// <summary>What it and its QEMUs printed.</summary>
+    public string Log => _process.StandardOutput + _process.StandardError;
+
+    public static string[] Needs => [Path.Combine(TestFiles.Libvirt, "usr/sbin/libvirtd"), Path.Combine(TestFiles.Libvirt, "usr/bin/virsh")];
+
+    /// <summary>Starts it in a folder and waits until it answers.</summary>
+    public static async Task<LibvirtDaemon> StartAsync(string folder)
+    {
+        foreach (var name in (string[])["run/libvirt", "config/libvirt", "cache"])
+            Directory.CreateDirectory(Path.Combine(folder, name));
+        // Everything that KubeVirt's own has: the sandbox, and no log daemon.
+        await File.WriteAllTextAsync(Path.Combine(folder, "config/libvirt/qemu.conf"), "stdio_handler = \"file\"\nseccomp_sandbox = 1\nsecurity_driver = \"none\"\n");
+        await File.WriteAllTextAsync(Path.Combine(folder, "passwd"), "root:x:0:0:root:/root:/bin/sh\nqemu:x:107:107::/run:/bin/sh\n");
+        await File.WriteAllTextAsync(Path.Combine(folder, "group"), "root:x:0:\nqemu:x:107:\n");
+        await Tool.RunAsync("chown", "-R", "107:107", Path.Combine(folder, "run"), Path.Combine(folder, "config"), Path.Combine(folder, "cache"));
+        var process = await GuardedProcess.StartAsync(
+        [
+            "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "/bin/sh", "-c", Setup,
+            folder, TestFiles.Libvirt, Path.Combine(TestFiles.Deps, "qemu-10/usr/lib/x86_64-linux-gnu/qemu"),
+        ]);
+        LibvirtDaemon daemon = new(process, folder);
+        try
+        {
+            await daemon.AnswersAsync();
+            return daemon;
+        }
+        catch
+        {
+            await daemon.DisposeAsync();
+            throw;
+        }
+    }
+
+    /// <summary>The daemon's process, as we see it.</summary>
+    public async Task<int> PidAsync()
+    {
+        // unshare, the shell that loops, libvirtd.
+        for (var i = 0; i < 400; i++, await Task.Delay(25))
+        {
+            foreach (var shell in Children(_process.Pid))
+            {
+                foreach (var child in Children(shell))
+                {
+                    if (NameOf(child) == "libvirtd")
+                        return child;
+                }
+            }
+        }
+
+        throw new TimeoutException($"No libvirtd.\n{Log}");
+    }
+
+    /// <summary>Runs virsh. It must succeed.</summary>
+    public async Task<string> VirshAsync(params IEnumerable<string> arguments)
+    {
+        var (code, output) = await TryVirshAsync(arguments);
+        return code == 0 ? output : throw new InvalidOperationException($"virsh {string.Join(' ', arguments)}: {output}\n{Log}");
+    }
+
+    public async Task<(int Code, string Output)> TryVirshAsync(params IEnumerable<string> arguments)
+    {
+        var library = Path.Combine(TestFiles.Libvirt, "usr/lib/x86_64-linux-gnu");
+        await using var virsh = await GuardedProcess.StartAsync(
+            [Path.Combine(TestFiles.Libvirt, "usr/bin/virsh"), "-q", "-c", Uri, .. arguments], new Dictionary<string, string> { ["LD_LIBRARY_PATH"] = library });
+        var code = await virsh.Exit.WaitAsync(TimeSpan.FromSeconds(60));
+        return (code, virsh.StandardOutput + virsh.StandardError);
+    }
+
+    /// <summary>Waits until it answers, after it was started or started anew.</summary>
+    public async Task AnswersAsync()
+    {
+        for (var i = 0; ; i++, await Task.Delay(50))
+        {
+            var (code, output) = File.Exists(Socket) ? await TryVirshAsync("uri") : (1, "no socket");
+            if (code == 0)
+                return;
+            if (i == 200 || _process.HasEnded)
+                throw new TimeoutException($"libvirtd does not answer: {output}\n{Log}");
+        }
+    }
+
+    public ValueTask DisposeAsync() => _process.DisposeAsync();
+
+    private static IEnumerable<int> Children(int pid)
+    {
+        try
+        {
+            return [.. File.ReadAllText($"/proc/{pid}/task/{pid}/children").Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(text => int.Parse(text, CultureInfo.InvariantCulture))];
+        }
+        catch (IOException)
+        {
+            return [];
+        }
+    }
+
+    private static string NameOf(int pid)
+    {
+        try
+        {
+            return File.ReadAllText($"/proc/{pid}/comm").Trim();
+        }
+        catch (IOException)
+        {
+            return "";
+        }
+    }
+}

@@ -1,0 +1,123 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text.Json;
+using Bgsnap.Linux.Tests.Harness;
+
+namespace Bgsnap.Linux.Tests.Libvirt;
+
+/// <summary>A domain that runs the test guest, in a libvirtd of its own. Disposing leaves nothing.</summary>
+internal sealed class LibvirtMachine : IAsyncDisposable
+{
+    /// <summary>As KubeVirt names them: namespace, underscore, name.</summary>
+    public const string Name = "prod_db";
+
+    private readonly SerialConsole _serial;
+    private TestDisks? _disks;
+    private LibvirtDaemon? _daemon;
+
+    private LibvirtMachine(VirtualMachineOptions options)
+    {
+        Options = options;
+        Folder = TestFolder.Create();
+        _serial = new SerialConsole(QemuCommandLine.SerialSocket(Folder));
+    }
+
+    public VirtualMachineOptions Options { get; }
+
+    public string Folder { get; }
+
+    public string Outputs => Path.Combine(Folder, "outputs");
+
+    public Guid Uuid { get; } = Guid.NewGuid();
+
+    public int Pid { get; private set; }
+
+    public SerialConsole Serial => _serial;
+
+    public LibvirtDaemon Daemon => _daemon ?? throw new InvalidOperationException("The machine has not started.");
+
+    /// <summary>A domain with this memory and these disks, whose guest has begun to count; or the test is skipped.</summary>
+    public static async Task<LibvirtMachine> StartAsync(VirtualMachineOptions options)
+    {
+        Requirements.Need(options);
+        Requirements.NeedUserfaultfd();
+        foreach (var program in LibvirtDaemon.Needs)
+            Requirements.NeedProgram(program);
+        LibvirtMachine machine = new(options);
+        try
+        {
+            await machine.StartAsync();
+            return machine;
+        }
+        catch
+        {
+            await machine.DisposeAsync();
+            throw;
+        }
+    }
+
+    /// <summary>Asks QEMU by libvirt's passthrough.</summary>
+    public async Task<JsonElement> AskAsync(string command, string arguments = "{}")
+    {
+        var answer = await Daemon.VirshAsync("qemu-monitor-command", Name, $$"""{"execute":"{{command}}","arguments":{{arguments}}}""");
+        return JsonSerializer.Deserialize<JsonElement>(answer).GetProperty("return");
+    }
+
+    /// <summary>libvirt's state of the domain with its reason, such as "running (unpaused)".</summary>
+    public async Task<string> StateAsync() => (await Daemon.VirshAsync("domstate", Name, "--reason")).Trim();
+
+    /// <summary>The guest counts from now on and finds its memory whole; libvirt and QEMU say that it runs.</summary>
+    public async Task CountsOnAsync(string after)
+    {
+        var began = Stopwatch.GetTimestamp();
+        using CancellationTokenSource limit = new(TimeSpan.FromSeconds(60));
+        try
+        {
+            var report = await _serial.WaitForReportAsync(r => r.At > began, limit.Token);
+            Assert.True(report.Corrupt == 0, $"{after}: {report}");
+        }
+        catch (OperationCanceledException)
+        {
+            Assert.Fail($"{after}: the guest does not count, {await StateAsync()}.\n{Daemon.Log}");
+        }
+
+        Assert.True((await AskAsync("query-status")).GetProperty("status").GetString() == "running", after);
+        var state = await StateAsync();
+        Assert.True(state.StartsWith("running", StringComparison.Ordinal), $"{after}: {state}");
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (_daemon is not null)
+            await _daemon.DisposeAsync();
+        _serial.Dispose();
+        _disks?.Dispose();
+        Directory.Delete(Folder, recursive: true);
+    }
+
+    private async Task StartAsync()
+    {
+        Directory.CreateDirectory(Outputs);
+        _disks = await TestDisks.CreateAsync(Options with { Uid = VirtualMachineOptions.LauncherUid }, Folder);
+        _daemon = await LibvirtDaemon.StartAsync(Folder);
+        var xml = Path.Combine(Folder, "domain.xml");
+        await File.WriteAllTextAsync(xml, DomainXml.Of(this));
+        await _daemon.VirshAsync("create", xml);
+        Pid = Directory.EnumerateDirectories("/proc").Select(p => int.TryParse(Path.GetFileName(p), CultureInfo.InvariantCulture, out var pid) ? pid : 0)
+            .Single(p => p != 0 && IsOurs(p));
+        using CancellationTokenSource limit = new(Options.StartTimeout);
+        await _serial.WaitForReportAsync(r => r.Tick >= 3, limit.Token);
+    }
+
+    private bool IsOurs(int pid)
+    {
+        try
+        {
+            return File.ReadAllText($"/proc/{pid}/cmdline").Contains($"-uuid\0{Uuid}\0", StringComparison.Ordinal);
+        }
+        catch (IOException)
+        {
+            return false;
+        }
+    }
+}
