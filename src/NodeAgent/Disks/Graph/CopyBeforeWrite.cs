@@ -96,12 +96,29 @@ internal sealed class CopyBeforeWrite(IQmpMonitor qmp, IReadOnlyList<CapturedDis
         foreach (CapturedDisk d in _exposed.ToArray())
             undo.Try(() => qmp.Execute("blockdev-del", QmpJson.Object(("node-name", AgentNames.Access(d.Number)))).Dispose(), () => _exposed.Remove(d));
         foreach (CapturedDisk d in _switched.ToArray())
-            undo.Try(() => qmp.Execute("qom-set", SetDrive(d, d.Disk.NodeName)).Dispose(), () => _switched.Remove(d));
+            undo.Try(() => PutBack(d), () => _switched.Remove(d));
         foreach (CapturedDisk d in _filters.ToArray())
             undo.Try(() => qmp.Execute("blockdev-del", QmpJson.Object(("node-name", AgentNames.Filter(d.Number)))).Dispose(), () => _filters.Remove(d));
         foreach (Scratch s in _scratch.ToArray())
             undo.Try(s.Remove, () => _scratch.Remove(s));
         return undo.Problem;
+    }
+
+    /// <summary>Only from the filter: QEMU aborts when a device is given the node that it has (bdrv_replace_child_noperm()), as one has whose cut was never sent.</summary>
+    private void PutBack(CapturedDisk d)
+    {
+        // What libvirt lost in the middle may have been done.
+        for (int attempt = 0; VmDisk.ReadAll(qmp).Any(v => v.Device == d.Disk.Device && v.NodeName == AgentNames.Filter(d.Number)); attempt++)
+        {
+            try
+            {
+                qmp.Execute("qom-set", SetDrive(d, d.Disk.NodeName)).Dispose();
+            }
+            catch (QmpException e) when (e.Interrupted && attempt == 0)
+            {
+                // Looked at once more.
+            }
+        }
     }
 
     private static string SetDrive(CapturedDisk d, string node) => QmpJson.Object(("path", d.Disk.Device!), ("property", "drive"), ("value", node));
