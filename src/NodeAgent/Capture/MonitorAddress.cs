@@ -20,6 +20,24 @@ public sealed record MonitorAddress
     /// <summary>QEMU's process; alone, the way is found behind it. 0: whatever the monitor says.</summary>
     public int Pid { get; init; }
 
+    /// <summary>Connects, to a libvirt that may be on its way up.</summary>
+    /// <param name="patience">How long it may take.</param>
+    /// <exception cref="QmpException">Nobody answers.</exception>
+    internal IQmpMonitor Open(TimeSpan patience)
+    {
+        for (long end = Environment.TickCount64 + (long)patience.TotalMilliseconds; ; Thread.Sleep(100))
+        {
+            try
+            {
+                return Open();
+            }
+            catch (QmpException) when (QmpSocket is null && Environment.TickCount64 < end)
+            {
+                // Not yet.
+            }
+        }
+    }
+
     /// <summary>Connects.</summary>
     /// <exception cref="QmpException">Nobody answers.</exception>
     /// <exception cref="CaptureRefusedException">The process has no monitor that the agent may use, or is another VM's.</exception>

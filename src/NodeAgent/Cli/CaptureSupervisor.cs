@@ -18,6 +18,8 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
     // While the guest waits for the child it must be heard often; else a busy machine may take its time.
     private static readonly TimeSpan SilenceHoldingGuest = TimeSpan.FromMilliseconds(1200);
     private static readonly TimeSpan Silence = TimeSpan.FromSeconds(5);
+    // libvirt may have died with the child.
+    private static readonly TimeSpan RecoveryPatience = TimeSpan.FromSeconds(10);
     private const int SIGKILL = 9;
     private long _heardAt = Environment.TickCount64;
     private bool _killedForSilence;
@@ -125,7 +127,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         string left = "";
         try
         {
-            using IQmpMonitor qmp = options.Monitor.Open();
+            using IQmpMonitor qmp = options.Monitor.Open(RecoveryPatience);
             Swept swept = Leftovers.Sweep(qmp, options.Monitor.Pid != 0 ? options.Monitor.Pid : qmp.PeerPid, options.GuestAgentSocket);
             if (swept.Thawed)
                 left = "; the guest's file systems, which it had frozen, were thawed";

@@ -22,7 +22,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
     // Longer than libvirt itself waits for another's work on the domain, to hear its reason.
     private static readonly TimeSpan Shortest = TimeSpan.FromSeconds(35);
     /// <summary>Give the same however often they are said; of the ones that take away, only the first finds anything.</summary>
-    private static readonly string[] Repeatable = ["query-", "qom-", "human-monitor-command", "getfd"], TakingAway = ["closefd", "remove-fd", "blockdev-del", "block-export-del", "nbd-server-stop"];
+    private static readonly string[] Repeatable = ["query-", "qom-get", "qom-list", "human-monitor-command", "getfd"], TakingAway = ["closefd", "remove-fd", "blockdev-del", "block-export-del", "nbd-server-stop"];
 
     private readonly LibvirtConnection _connection;
     private uint _batchSerial;
@@ -181,6 +181,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
             _batchLost = true;
             throw Interrupted(name);
         }
+        TestHooks.After(name switch { "stop" => "suspended", "xen-save-devices-state" => "saved", _ => "" });
         // The ones after a command that failed are run all the same, as over a socket.
         if (batch.Answered + 1 < batch.Count)
             Begin(batch, 1);

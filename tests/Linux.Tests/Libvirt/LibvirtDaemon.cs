@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using Bgsnap.Linux.Tests.Harness;
 
@@ -85,6 +86,16 @@ internal sealed class LibvirtDaemon : IAsyncDisposable
         throw new TimeoutException($"No libvirtd.\n{Log}");
     }
 
+    /// <summary>Kills it and waits until the next one answers.</summary>
+    public async Task RestartAsync()
+    {
+        var before = await PidAsync();
+        Libc.Kill(before, Libc.SigKill);
+        while (await PidAsync() == before)
+            await Task.Delay(10);
+        await AnswersAsync();
+    }
+
     /// <summary>Runs virsh. It must succeed.</summary>
     public async Task<string> VirshAsync(params IEnumerable<string> arguments)
     {
@@ -94,11 +105,13 @@ internal sealed class LibvirtDaemon : IAsyncDisposable
 
     public async Task<(int Code, string Output)> TryVirshAsync(params IEnumerable<string> arguments)
     {
-        var library = Path.Combine(TestFiles.Libvirt, "usr/lib/x86_64-linux-gnu");
-        await using var virsh = await GuardedProcess.StartAsync(
-            [Path.Combine(TestFiles.Libvirt, "usr/bin/virsh"), "-q", "-c", Uri, .. arguments], new Dictionary<string, string> { ["LD_LIBRARY_PATH"] = library });
-        var code = await virsh.Exit.WaitAsync(TimeSpan.FromSeconds(60));
-        return (code, virsh.StandardOutput + virsh.StandardError);
+        // Not guarded: it ends by itself, often before a guard could have told its pid.
+        ProcessStartInfo start = new(Path.Combine(TestFiles.Libvirt, "usr/bin/virsh"), ["-q", "-c", Uri, .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        start.Environment["LD_LIBRARY_PATH"] = Path.Combine(TestFiles.Libvirt, "usr/lib/x86_64-linux-gnu");
+        using var virsh = Process.Start(start)!;
+        Task<string> output = virsh.StandardOutput.ReadToEndAsync(), error = virsh.StandardError.ReadToEndAsync();
+        await virsh.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(60));
+        return (virsh.ExitCode, await output + await error);
     }
 
     /// <summary>Waits until it answers, after it was started or started anew.</summary>
