@@ -18,6 +18,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
     internal const string Refusal = "libvirt";
 
     private const uint Suspend = 34, ResumeDomain = 28, MonitorCommand = 1, MonitorCommandWithFiles = 7;
+    private const int Attempts = 5;
     private static readonly TimeSpan Restart = TimeSpan.FromSeconds(30);
     // Longer than libvirt itself waits for another's work on the domain, to hear its reason.
     private static readonly TimeSpan Shortest = TimeSpan.FromSeconds(35);
@@ -77,7 +78,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
     /// <inheritdoc/>
     public JsonDocument Execute(string command, string arguments = "", int descriptor = -1, TimeSpan? timeout = null)
     {
-        for (bool again = false; ; again = true)
+        for (int attempt = 0; ; attempt++)
         {
             try
             {
@@ -85,7 +86,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
                 TimeSpan limit = timeout > Shortest ? timeout.Value : Shortest;
                 return Checked(Answer(_connection.Rpc.Run(LibvirtRpc.Qemu, procedure, call, descriptor, limit)), command);
             }
-            catch (QmpException e) when (again && e.ErrorClass is not null && TakingAway.Contains(command))
+            catch (QmpException e) when (attempt > 0 && e.ErrorClass is not null && TakingAway.Contains(command))
             {
                 return Done();
             }
@@ -95,6 +96,8 @@ internal sealed class LibvirtMonitor : IQmpMonitor
             }
             catch (LibvirtException e)
             {
+                if (attempt == Attempts)
+                    throw new QmpException($"{command}: {e.Message}");
                 Reconnect(e);
                 if (!TakingAway.Contains(command) && !Repeatable.Any(r => command.StartsWith(r, StringComparison.Ordinal)))
                     throw Interrupted(command);

@@ -28,7 +28,7 @@ internal sealed unsafe class LibvirtRpc : IDisposable
     private const uint Call = 0, Reply = 1, Message = 2, CallWithDescriptors = 4, ReplyWithDescriptors = 5;
     private const uint Ok = 0;
     private const int HeaderLength = 28, MaximumMessage = 32 << 20;
-    private const int DomainMonitorEvent = 6;
+    private const int DomainMonitorEvent = 6, MostEvents = 100_000;
     private static readonly TimeSpan SendLimit = TimeSpan.FromSeconds(10);
 
     private readonly UnixSocket _socket;
@@ -179,6 +179,8 @@ internal sealed unsafe class LibvirtRpc : IDisposable
         string name = reader.Text();
         long seconds = reader.Hyper();
         uint microseconds = reader.Number();
+        if (_events.Count == MostEvents)
+            throw new LibvirtException($"libvirt sent more than {MostEvents} events at once");
         _events.Enqueue(new QmpEvent(name, seconds * 1_000_000 + microseconds, reader.OptionalText() ?? ""));
     }
 

@@ -58,7 +58,7 @@ public class DisturbedCaptureTests
         await using var machine = await AdmitAsync();
         var before = await LibvirtTraces.TakeAsync(machine);
         var reached = Path.Combine(machine.Folder, "reached");
-        var capturing = LibvirtCaptures.SucceedAsync(machine, "snapshot", $"wait:{point}:1:{reached}", Arguments(machine, disks: true));
+        var capturing = LibvirtCaptures.RunAsync(machine, "snapshot", $"wait:{point}:1:{reached}", Arguments(machine, disks: true));
         while (!File.Exists(reached) && !capturing.IsCompleted)
             await Task.Delay(5);
         await machine.Daemon.VirshAsync("resume", LibvirtMachine.Name);
@@ -66,8 +66,11 @@ public class DisturbedCaptureTests
             await machine.Daemon.VirshAsync("suspend", LibvirtMachine.Name);
         File.Delete(reached);
 
-        var snapshot = await capturing;
+        var result = await capturing;
 
+        var snapshot = LibvirtCaptures.Summary(result, machine);
+        // After its first stop window it prepared once more.
+        Assert.True(result.StandardOutput.LastIndexOf("\"Preparing\"", StringComparison.Ordinal) > result.StandardOutput.IndexOf("\"Stopped\"", StringComparison.Ordinal), result.ToString());
         await JudgeAsync(snapshot.Output, disks: true, point);
         await machine.CountsOnAsync(point);
         await before.AssertAsBeforeAsync(machine, point);

@@ -222,7 +222,7 @@ public class QuiesceTests
 
     private static CaptureOptions Options(QuiescePolicy policy, string? socket) => new()
     {
-        QmpSocket = "qmp",
+        Monitor = new MonitorAddress { QmpSocket = "qmp" },
         Output = "output",
         GuestAgentSocket = socket,
         Quiesce = policy,
