@@ -6,12 +6,13 @@ namespace Bgsnap.NodeAgent;
 /// <summary>
 /// Points at which a test lets the agent die or stop. Set by <c>BGSNAP_TEST_HOOK=action:point:count</c>, for example
 /// <c>kill:ptrace:7</c> (SIGKILL to ourselves after the seventh ptrace call); without the variable each point costs one comparison.
-/// <c>kill:point:count:pid</c> kills another process, and <c>wait:point:count:file</c> makes <c>file</c> and waits until it is gone.
+/// <c>kill:point:count:pid</c> kills another process, and <c>wait:point:count:file</c> makes <c>file</c> and waits until it is gone. A count of 0 means every time.
 /// </summary>
 /// <remarks>Whoever can set a variable for a process can end it anyway, so this gives nobody a new power.</remarks>
 internal static class TestHooks
 {
     private const int SIGKILL = 9, SIGSTOP = 19;
+    private const int EveryTime = 0;
     private static readonly string? Point;
     private static readonly string? Action;
     private static readonly int Count;
@@ -37,7 +38,7 @@ internal static class TestHooks
     /// <summary>Marks that a point has been passed.</summary>
     internal static void After(string point)
     {
-        if (Point is null || Point != point || Interlocked.Increment(ref _seen) != Count)
+        if (Point is null || Point != point || (Interlocked.Increment(ref _seen) != Count && Count != EveryTime))
             return;
         if (Action == "kill")
             _ = Libc.Kill(Whom is null ? Environment.ProcessId : int.Parse(Whom, CultureInfo.InvariantCulture), SIGKILL);

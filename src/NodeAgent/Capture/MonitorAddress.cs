@@ -6,7 +6,7 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>By which way a QEMU's monitor is reached.</summary>
-public sealed record MonitorAddress
+public sealed class MonitorAddress
 {
     /// <summary>A QMP socket of our own.</summary>
     public string? QmpSocket { get; init; }

@@ -126,7 +126,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
     /// <inheritdoc/>
     public void Resume()
     {
-        for (int attempt = 0; !IsRunning(); attempt++)
+        for (int attempt = 0; attempt <= Attempts && !IsRunning(); attempt++)
         {
             try
             {
@@ -136,7 +136,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
             {
                 Reconnect(e);
             }
-            catch (LibvirtException e) when (attempt > 0)
+            catch (LibvirtException e) when (attempt == Attempts)
             {
                 throw new QmpException($"libvirt did not resume the guest: {e.Message}");
             }

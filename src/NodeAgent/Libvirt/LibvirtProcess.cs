@@ -24,8 +24,9 @@ internal static class LibvirtProcess
         QemuMark.Keep(monitor, ProofName, (int)proof.Read.DangerousGetHandle());
         try
         {
-            int found = (pid != 0 ? [pid] : Named(uuid)).FirstOrDefault(p => Holds(p, link));
-            return found != 0 || pid == 0 ? found
+            if (pid == 0)
+                return Search(uuid, link);
+            return Holds(pid, link) ? pid
                 : throw new CaptureRefusedException("ForeignProcess", $"process {pid} is not the QEMU of the domain {uuid} that libvirt knows");
         }
         finally
@@ -55,13 +56,14 @@ internal static class LibvirtProcess
         }
     }
 
-    private static IEnumerable<int> Named(Guid uuid)
+    private static int Search(Guid uuid, string link)
     {
         foreach (string folder in Directory.EnumerateDirectories("/proc"))
         {
-            if (int.TryParse(Path.GetFileName(folder), NumberStyles.None, CultureInfo.InvariantCulture, out int pid) && UuidOf(pid) == uuid)
-                yield return pid;
+            if (int.TryParse(Path.GetFileName(folder), NumberStyles.None, CultureInfo.InvariantCulture, out int pid) && UuidOf(pid) == uuid && Holds(pid, link))
+                return pid;
         }
+        return 0;
     }
 
     private static bool Holds(int pid, string link)

@@ -32,11 +32,12 @@ internal sealed unsafe class LibvirtRpc : IDisposable
     private static readonly TimeSpan SendLimit = TimeSpan.FromSeconds(10);
 
     private readonly UnixSocket _socket;
-    private readonly Dictionary<uint, byte[]> _answers = [];
     private readonly Queue<QmpEvent> _events = new();
     private byte[] _buffer = new byte[64 * 1024];
     private int _start, _end;
     private uint _serial;
+    // To the call begun last; who begins another has given it up.
+    private byte[]? _answer;
 
     private LibvirtRpc(UnixSocket socket) => _socket = socket;
 
@@ -57,6 +58,7 @@ internal sealed unsafe class LibvirtRpc : IDisposable
     internal uint Begin(uint program, uint procedure, XdrWriter arguments, int descriptor = -1)
     {
         bool carries = descriptor >= 0;
+        _answer = null;
         XdrWriter message = new XdrWriter().Number((uint)(HeaderLength + (carries ? 4 : 0) + arguments.Length))
             .Number(program).Number(1).Number(procedure).Number(carries ? CallWithDescriptors : Call).Number(++_serial).Number(Ok);
         if (carries)
@@ -80,11 +82,10 @@ internal sealed unsafe class LibvirtRpc : IDisposable
     internal bool TryEnd(uint serial, out byte[] result)
     {
         Receive();
-        if (!_answers.Remove(serial, out byte[]? message))
-        {
-            result = [];
+        result = [];
+        if (serial != _serial || _answer is not { } message)
             return false;
-        }
+        _answer = null;
         XdrReader reader = new(message);
         _ = reader.Fixed(12);
         uint type = reader.Number();
@@ -166,7 +167,7 @@ internal sealed unsafe class LibvirtRpc : IDisposable
         uint procedure = reader.Number(), type = reader.Number(), serial = reader.Number();
         _ = reader.Number();
         if (type is Reply or ReplyWithDescriptors && serial == _serial)
-            _answers[serial] = message.ToArray();
+            _answer = message.ToArray();
         else if (type == Message && program == Qemu && procedure == DomainMonitorEvent)
             TakeEvent(ref reader);
         return true;

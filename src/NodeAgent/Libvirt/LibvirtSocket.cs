@@ -4,11 +4,20 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Libvirt;
 
 /// <summary>Where a libvirt listens.</summary>
-/// <param name="Root">The process in whose root the path is; 0: in ours.</param>
-/// <param name="Paths">The socket; the first of them that is there.</param>
-/// <param name="Driver">The driver to open, such as <c>qemu:///session</c>; null: what this libvirt has.</param>
-internal sealed record LibvirtSocket(int Root, IReadOnlyList<string> Paths, string? Driver)
+/// <param name="root">The process in whose root the path is; 0: in ours.</param>
+/// <param name="paths">The socket; the first of them that is there.</param>
+/// <param name="driver">The driver to open, such as <c>qemu:///session</c>; null: what this libvirt has.</param>
+internal sealed class LibvirtSocket(int root, string[] paths, string? driver)
 {
+    /// <summary>The process in whose root the path is; 0: in ours.</summary>
+    internal int Root => root;
+
+    /// <summary>The socket; the first of them that is there.</summary>
+    internal IReadOnlyList<string> Paths => paths;
+
+    /// <summary>The driver to open; null: what this libvirt has.</summary>
+    internal string? Driver => driver;
+
     /// <summary>virtqemud, which KubeVirt has, before the older daemon of all drivers.</summary>
     private static readonly string[] Names = ["virtqemud-sock", "libvirt-sock"];
 
@@ -20,7 +29,7 @@ internal sealed record LibvirtSocket(int Root, IReadOnlyList<string> Paths, stri
     internal static LibvirtSocket Parse(string uri)
     {
         string[] parts = uri.Split('?', 2);
-        string driver = parts[0] switch
+        string named = parts[0] switch
         {
             "qemu:///system" or "qemu+unix:///system" => "qemu:///system",
             "qemu:///session" or "qemu+unix:///session" => "qemu:///session",
@@ -28,9 +37,9 @@ internal sealed record LibvirtSocket(int Root, IReadOnlyList<string> Paths, stri
         };
         const string socket = "socket=";
         if (parts.Length == 1)
-            return new LibvirtSocket(0, In(driver == "qemu:///system" ? "/run/libvirt" : Path.Join(Environment.GetEnvironmentVariable("XDG_RUNTIME_DIR") ?? "/run", "libvirt")), driver);
+            return new LibvirtSocket(0, In(named == "qemu:///system" ? "/run/libvirt" : Path.Join(Environment.GetEnvironmentVariable("XDG_RUNTIME_DIR") ?? "/run", "libvirt")), named);
         string? path = parts[1].Split('&').FirstOrDefault(p => p.StartsWith(socket, StringComparison.Ordinal))?[socket.Length..];
-        return path is { Length: > 0 } ? new LibvirtSocket(0, [path], driver) : throw new ArgumentException($"--libvirt '{uri}': only ?socket=PATH may follow");
+        return path is { Length: > 0 } ? new LibvirtSocket(0, [path], named) : throw new ArgumentException($"--libvirt '{uri}': only ?socket=PATH may follow");
     }
 
     /// <summary>Connects to the first that is there.</summary>
@@ -41,9 +50,9 @@ internal sealed record LibvirtSocket(int Root, IReadOnlyList<string> Paths, stri
         {
             try
             {
-                return Connect(Paths[i]);
+                return Connect(paths[i]);
             }
-            catch (LinuxException e) when (e.Errno is Errno.ENOENT && i + 1 < Paths.Count)
+            catch (LinuxException e) when (e.Errno is Errno.ENOENT && i + 1 < paths.Length)
             {
                 // The next one.
             }
@@ -53,10 +62,10 @@ internal sealed record LibvirtSocket(int Root, IReadOnlyList<string> Paths, stri
     // A daemon that starts anew makes its socket anew: looked up each time.
     private LibvirtRpc Connect(string path)
     {
-        if (Root == 0)
+        if (root == 0)
             return LibvirtRpc.Connect(path);
-        using SafeFileHandle root = OpenIn.RootOf(Root);
-        using SafeFileHandle socket = OpenIn.Open(root, path, directory: false);
+        using SafeFileHandle there = OpenIn.RootOf(root);
+        using SafeFileHandle socket = OpenIn.Open(there, path, directory: false);
         return LibvirtRpc.Connect(OpenIn.PathOf(socket));
     }
 

@@ -8,7 +8,7 @@ namespace Bgsnap.NodeAgent.Qmp;
 /// </summary>
 public sealed class QmpBatch
 {
-    private readonly List<(string Name, string Arguments, byte[] Bytes)> _commands = [];
+    private readonly List<Command> _commands = [];
     private int _answered;
 
     /// <summary>How many commands have been added.</summary>
@@ -24,11 +24,11 @@ public sealed class QmpBatch
     public QmpException? Failure { get; private set; }
 
     /// <summary>Adds a command.</summary>
-    public void Add(string command, string arguments = "") => _commands.Add((command, arguments, QmpClient.Prepare(command, arguments)));
+    public void Add(string command, string arguments = "") => _commands.Add(new Command(command, arguments, QmpClient.Prepare(command, arguments)));
 
     /// <summary>Adds a command without an id: QEMU's monitor reads byte by byte, and each costs the stopped guest microseconds. Only for commands whose
     /// answer comes while this connection lives.</summary>
-    public void AddShort(string command, string arguments = "") => _commands.Add((command, arguments, QmpClient.PrepareWithoutId(command, arguments)));
+    public void AddShort(string command, string arguments = "") => _commands.Add(new Command(command, arguments, QmpClient.PrepareWithoutId(command, arguments)));
 
     /// <summary>The first command that has no answer yet.</summary>
     internal string NextName => _commands[_answered].Name;
@@ -38,6 +38,13 @@ public sealed class QmpBatch
 
     /// <summary>All commands as they go over a socket.</summary>
     internal byte[] Bytes => [.. _commands.SelectMany(c => c.Bytes)];
+
+    private sealed class Command(string name, string arguments, byte[] bytes)
+    {
+        internal string Name => name;
+        internal string Arguments => arguments;
+        internal byte[] Bytes => bytes;
+    }
 
     /// <summary>Sends all of it.</summary>
     /// <param name="qmp">The monitor.</param>

@@ -76,6 +76,53 @@ public class DisturbedCaptureTests
         await before.AssertAsBeforeAsync(machine, point);
     }
 
+    [SkippableFact]
+    public async Task A_capture_whose_guest_is_resumed_every_time_is_given_up()
+    {
+        await using var machine = await AdmitAsync();
+        var before = await LibvirtTraces.TakeAsync(machine);
+        var reached = Path.Combine(machine.Folder, "reached");
+        var capturing = LibvirtCaptures.RunAsync(machine, "snapshot", $"wait:suspended:0:{reached}", Arguments(machine, disks: true));
+        var resumed = 0;
+        for (; !capturing.IsCompleted; await Task.Delay(5))
+        {
+            if (!File.Exists(reached))
+                continue;
+            await machine.Daemon.VirshAsync("resume", LibvirtMachine.Name);
+            resumed++;
+            File.Delete(reached);
+        }
+
+        var result = await capturing;
+        Assert.True(CaptureFamily.ErrorOf(result) is { Reason: "GuestStateChanged", ExitCode: 1 }, result.ToString());
+        Assert.Equal(4, resumed);
+        await machine.CountsOnAsync("four tries");
+        await before.AssertAsBeforeAsync(machine, "four tries");
+    }
+
+    [SkippableFact]
+    public async Task A_guest_in_its_stop_window_survives_agent_and_libvirtd_together()
+    {
+        await using var machine = await AdmitAsync();
+        await machine.Daemon.RestartAsync();
+        var before = await LibvirtTraces.TakeAsync(machine);
+        var reached = Path.Combine(machine.Folder, "reached");
+        await using var family = await CaptureFamily.StartAsync(
+            $"wait:stopped:1:{reached}", ["--output", Path.Combine(machine.Outputs, "s"), "--engine=agent", .. Arguments(machine, disks: true)]);
+        Assert.True(await family.FindWorkerAsync());
+        while (!File.Exists(reached))
+            await Task.Delay(5);
+        Libc.Kill(await machine.Daemon.PidAsync(), Libc.SigKill);
+        family.SignalWorker(Libc.SigKill);
+
+        var result = await family.WaitAsync(TimeSpan.FromSeconds(60));
+
+        Assert.True(CaptureFamily.ErrorOf(result) is { Reason: "AgentDied" }, result.ToString());
+        await machine.Daemon.AnswersAsync();
+        await machine.CountsOnAsync("both were killed");
+        await before.AssertAsBeforeAsync(machine, "both were killed");
+    }
+
     private static Task<LibvirtMachine> AdmitAsync() =>
         LibvirtMachine.StartAsync(DiskMachines.Writing(QemuVersion.Unpacked10, new TestDisk { Name = "vda" }) with { MemoryMiB = 128 });
 

@@ -7,13 +7,19 @@ namespace Bgsnap.Linux.Tests.Libvirt;
 /// <summary>The domain of a test machine, with what KubeVirt's domains have that matters to a capture.</summary>
 internal static class DomainXml
 {
-    public static string Of(LibvirtMachine machine)
+    private static readonly XNamespace Qemu = "http://libvirt.org/schemas/domain/qemu/1.0";
+
+    /// <param name="options">The machine.</param>
+    /// <param name="name">The domain's name.</param>
+    /// <param name="uuid">The domain's UUID.</param>
+    /// <param name="folder">Where its serial port is listened to, and its images are.</param>
+    /// <param name="arguments">More of QEMU's command line, which libvirt knows nothing of.</param>
+    public static string Of(VirtualMachineOptions options, string name, Guid uuid, string folder, params IReadOnlyList<string> arguments)
     {
-        var options = machine.Options;
         var guest = (LinuxGuest)options.Guest;
-        XElement domain = new("domain", new XAttribute("type", "qemu"),
-            new XElement("name", LibvirtMachine.Name),
-            new XElement("uuid", machine.Uuid),
+        XElement domain = new("domain", new XAttribute("type", "qemu"), new XAttribute(XNamespace.Xmlns + "qemu", Qemu),
+            new XElement("name", name),
+            new XElement("uuid", uuid),
             new XElement("memory", new XAttribute("unit", "MiB"), options.MemoryMiB),
             options.Ram == RamKind.Memfd ? new XElement("memoryBacking", new XElement("source", new XAttribute("type", "memfd")), new XElement("access", new XAttribute("mode", "shared"))) : null,
             new XElement("vcpu", options.Cpus),
@@ -27,9 +33,10 @@ internal static class DomainXml
                 new XElement("emulator", TestFiles.Qemu(QemuVersion.Unpacked10)),
                 new XElement("controller", new XAttribute("type", "usb"), new XAttribute("model", "none")),
                 new XElement("serial", new XAttribute("type", "unix"),
-                    new XElement("source", new XAttribute("mode", "connect"), new XAttribute("path", QemuCommandLine.SerialSocket(machine.Folder)))),
+                    new XElement("source", new XAttribute("mode", "connect"), new XAttribute("path", QemuCommandLine.SerialSocket(folder)))),
                 new XElement("memballoon", new XAttribute("model", "none")),
-                options.Disks.Select((disk, i) => Disk(disk, i, machine.Folder))));
+                options.Disks.Select((disk, i) => Disk(disk, i, folder))),
+            arguments.Count > 0 ? new XElement(Qemu + "commandline", arguments.Select(word => new XElement(Qemu + "arg", new XAttribute("value", word)))) : null);
         return domain.ToString();
     }
 

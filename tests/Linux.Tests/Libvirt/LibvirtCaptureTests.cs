@@ -48,6 +48,21 @@ public class LibvirtCaptureTests
     }
 
     [SkippableFact]
+    public async Task A_domain_that_is_to_stay_stopped_does_and_libvirt_resumes_it()
+    {
+        await using var machine = await LibvirtMachine.StartAsync(LibvirtCaptures.Counting());
+        await LibvirtCaptures.WarmUpAsync(machine);
+        var before = await LibvirtTraces.TakeAsync(machine);
+
+        LibvirtCaptures.AssertOneCut(await LibvirtCaptures.SucceedAsync(machine, "s", null, [.. LibvirtCaptures.ByName(machine), "--disks=none", "--after=stop"]));
+
+        Assert.Equal("paused (user)", await machine.StateAsync());
+        await machine.Daemon.VirshAsync("resume", LibvirtMachine.Name);
+        await machine.CountsOnAsync("its resumption");
+        await before.AssertAsBeforeAsync(machine, "its resumption");
+    }
+
+    [SkippableFact]
     public async Task Disks_and_memory_of_a_domain_are_of_one_instant()
     {
         await using var machine = await LibvirtMachine.StartAsync(Disks.DiskMachines.Writing(

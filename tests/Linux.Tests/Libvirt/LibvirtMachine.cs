@@ -101,7 +101,7 @@ internal sealed class LibvirtMachine : IAsyncDisposable
         _disks = await TestDisks.CreateAsync(Options with { Uid = VirtualMachineOptions.LauncherUid }, Folder);
         _daemon = await LibvirtDaemon.StartAsync(Folder);
         var xml = Path.Combine(Folder, "domain.xml");
-        await File.WriteAllTextAsync(xml, DomainXml.Of(this));
+        await File.WriteAllTextAsync(xml, DomainXml.Of(Options, Name, Uuid, Folder));
         await _daemon.VirshAsync("create", xml);
         Pid = Directory.EnumerateDirectories("/proc").Select(p => int.TryParse(Path.GetFileName(p), CultureInfo.InvariantCulture, out var pid) ? pid : 0)
             .Single(p => p != 0 && IsOurs(p));
