@@ -39,7 +39,7 @@ internal static class CaptureCommand
         compression.AcceptOnlyFromAmong("none", "lz4", "zstd");
         after.AcceptOnlyFromAmong("continue", "stop");
         Command command = new("capture", "Take a snapshot of a running QEMU while its guest runs on.") { qmp, libvirt, domain, output, pid, container, engine, compression, bandwidth, stage, downtime, disks, diskMethod, scratch, scratchLimit, guestAgent, quiesce, quiesceTimeout, after, json, worker };
-        command.Validators.Add(parsed => CheckMonitor(parsed, parsed.GetValue(qmp), parsed.GetValue(libvirt), parsed.GetValue(domain), parsed.GetValue(pid)));
+        command.Validators.Add(parsed => CheckMonitor(parsed, parsed.GetValue(qmp), parsed.GetValue(libvirt), parsed.GetValue(domain), parsed.GetResult(pid) is not null));
         command.Validators.Add(parsed => CheckQuiesce(parsed, parsed.GetValue(quiesce), parsed.GetValue(guestAgent), parsed.GetValue(after)));
         command.SetAction(parsed =>
         {
@@ -118,9 +118,9 @@ internal static class CaptureCommand
         }
     }
 
-    private static void CheckMonitor(CommandResult result, string? qmp, string? libvirt, string? domain, int pid)
+    private static void CheckMonitor(CommandResult result, string? qmp, string? libvirt, string? domain, bool process)
     {
-        if (qmp is null && libvirt is null && pid <= 0)
+        if (qmp is null && libvirt is null && !process)
             result.AddError("which QEMU? Name its QMP socket with --qmp, a domain of libvirt's with --libvirt and --domain, or its process with --pid");
         else if (qmp is not null && libvirt is not null)
             result.AddError("--qmp and --libvirt exclude each other");

@@ -120,9 +120,24 @@ public sealed class CommandTests : IAsyncLifetime
     [InlineData("--max-downtime", "3", "'3' is not a time")]
     [InlineData("--max-downtime", "-1s", "-1s")]
     [InlineData("--pid", "x", "x")]
+    [InlineData("--domain", "db", "--libvirt and --domain belong together")]
+    [InlineData("--libvirt", "qemu:///system", "--qmp and --libvirt exclude each other")]
     public async Task Words_that_are_not_understood(string option, string value, string sentence)
     {
         var result = await RunAsync(TestFiles.Agent, "capture", "--qmp", "none", "-o", "none", option, value);
+        Assert.True(result.ExitCode == 2, result.ToString());
+        Assert.Contains(sentence, result.StandardError, StringComparison.Ordinal);
+        Assert.DoesNotContain("   at ", result.StandardError, StringComparison.Ordinal);
+    }
+
+    [SkippableTheory]
+    [InlineData("which QEMU?")]
+    [InlineData("which QEMU?", "--domain", "db")]
+    [InlineData("belong together", "--libvirt", "qemu:///system")]
+    [InlineData("'x'", "--pid", "x")]
+    public async Task A_capture_of_nobody(string sentence, params string[] which)
+    {
+        var result = await RunAsync([TestFiles.Agent, "capture", "-o", "none", .. which]);
         Assert.True(result.ExitCode == 2, result.ToString());
         Assert.Contains(sentence, result.StandardError, StringComparison.Ordinal);
         Assert.DoesNotContain("   at ", result.StandardError, StringComparison.Ordinal);
@@ -139,7 +154,7 @@ public sealed class CommandTests : IAsyncLifetime
         }
 
         var capture = await RunAsync(TestFiles.Agent, "capture", "--help");
-        foreach (var option in (string[])["--qmp", "--output", "--pid", "--engine", "--compression", "--bandwidth-limit", "--stage-memory", "--max-downtime", "--json"])
+        foreach (var option in (string[])["--qmp", "--libvirt", "--domain", "--output", "--pid", "--engine", "--compression", "--bandwidth-limit", "--stage-memory", "--max-downtime", "--json"])
             Assert.Contains(option, capture.StandardOutput, StringComparison.Ordinal);
         Assert.DoesNotContain("--worker", capture.StandardOutput, StringComparison.Ordinal);
     }
