@@ -35,7 +35,8 @@ public class KilledAgentTests
             var whom = (Victims)(i % 3);
             var what = string.Create(CultureInfo.InvariantCulture, $"kill {i} of {whom} at {moment.TotalMilliseconds:0} of {duration.TotalMilliseconds:0} ms");
             await using var family = await patient.BeginAsync(null, output, Slow);
-            Assert.True(await family.FindWorkerAsync(), what);
+            if (!await family.FindWorkerAsync())
+                Assert.Fail($"{what}: no worker was seen: {await family.WaitAsync(Patient.Patience)}");
             await Task.Delay(moment);
             Kill(family, whom);
             await patient.CountsOnAsync(what, Patient.TickLimit);
