@@ -35,6 +35,10 @@ internal static class UffdConstants
     public const ulong UFFDIO_UNREGISTER = 0x8010AA01;
     /// <summary>UFFDIO_WAKE.</summary>
     public const ulong UFFDIO_WAKE = 0x8010AA02;
+    /// <summary>UFFDIO_COPY.</summary>
+    public const ulong UFFDIO_COPY = 0xC028AA03;
+    /// <summary>UFFDIO_REGISTER_MODE_MISSING.</summary>
+    public const ulong RegisterModeMissing = 1 << 0;
     /// <summary>UFFDIO_WRITEPROTECT.</summary>
     public const ulong UFFDIO_WRITEPROTECT = 0xC018AA06;
     /// <summary>_UFFDIO_WRITEPROTECT, its bit in the answer of UFFDIO_REGISTER.</summary>
@@ -87,6 +91,22 @@ internal struct UffdioRegister
     public ulong Mode;
     /// <summary>ioctls: what may be done with the range.</summary>
     public ulong Ioctls;
+}
+
+/// <summary>struct uffdio_copy.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct UffdioCopy
+{
+    /// <summary>dst, in the memory of the context.</summary>
+    public ulong Destination;
+    /// <summary>src, in the caller's memory.</summary>
+    public ulong Source;
+    /// <summary>len.</summary>
+    public ulong Length;
+    /// <summary>mode.</summary>
+    public ulong Mode;
+    /// <summary>copy: bytes that were copied, or a negative error number.</summary>
+    public long Copied;
 }
 
 /// <summary>struct uffdio_writeprotect.</summary>

@@ -56,6 +56,11 @@ public class StructLayoutTests
             N("UffdioWriteProtect", sizeof(struct uffdio_writeprotect));
             N("UffdioWriteProtect.Length", offsetof(struct uffdio_writeprotect, range.len));
             N("UffdioWriteProtect.Mode", offsetof(struct uffdio_writeprotect, mode));
+            N("UffdioCopy", sizeof(struct uffdio_copy));
+            N("UffdioCopy.Source", offsetof(struct uffdio_copy, src));
+            N("UffdioCopy.Length", offsetof(struct uffdio_copy, len));
+            N("UffdioCopy.Mode", offsetof(struct uffdio_copy, mode));
+            N("UffdioCopy.Copied", offsetof(struct uffdio_copy, copy));
             N("UffdMessage", sizeof(struct uffd_msg));
             N("UffdMessage.Event", offsetof(struct uffd_msg, event));
             N("UffdMessage.PagefaultFlags", offsetof(struct uffd_msg, arg.pagefault.flags));
@@ -101,6 +106,8 @@ public class StructLayoutTests
             N("UffdConstants.UFFDIO_UNREGISTER", UFFDIO_UNREGISTER);
             N("UffdConstants.UFFDIO_WAKE", UFFDIO_WAKE);
             N("UffdConstants.UFFDIO_WRITEPROTECT", UFFDIO_WRITEPROTECT);
+            N("UffdConstants.UFFDIO_COPY", UFFDIO_COPY);
+            N("UffdConstants.RegisterModeMissing", UFFDIO_REGISTER_MODE_MISSING);
             N("UffdConstants.WriteProtectNumber", _UFFDIO_WRITEPROTECT);
             N("UffdConstants.USERFAULTFD_IOC_NEW", USERFAULTFD_IOC_NEW);
             N("UffdConstants.RegisterModeWp", UFFDIO_REGISTER_MODE_WP);

@@ -1,0 +1,37 @@
+using System.Globalization;
+using Bgsnap.Linux.Tests.Harness;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.NodeAgent.Restore;
+using Bgsnap.NodeAgent.Vm;
+
+namespace Bgsnap.Linux.Tests.Restore;
+
+/// <summary>A QEMU that waits loses what its RAM holds, and goes on waiting.</summary>
+public class RamEmptyingTests
+{
+    private const int MiB = 64;
+
+    [SkippableTheory]
+    [InlineData(QemuVersion.System, Harness.RamKind.Anonymous)]
+    [InlineData(QemuVersion.System, Harness.RamKind.Memfd)]
+    [InlineData(QemuVersion.Unpacked10, Harness.RamKind.Anonymous)]
+    [InlineData(QemuVersion.Unpacked10, Harness.RamKind.Memfd)]
+    public async Task Preallocated_memory_is_gone(QemuVersion version, Harness.RamKind ram)
+    {
+        VirtualMachineOptions options = new() { Version = version, Ram = ram, MemoryMiB = MiB, Guest = new FirmwareGuest(), Incoming = "defer", ExtraArguments = ["-mem-prealloc"] };
+        await using var target = await Requirements.StartAsync(options);
+        using var qmp = QmpClient.Connect(target.QmpSocket);
+        var block = RamBlockTable.Read(qmp, target.Pid).Single(b => b.UsedLength == (ulong)MiB << 20);
+        var before = ResidentKibibytes(target.Pid);
+
+        RemoteThread.Hold(target.Pid, target.Pid, SyscallGadget.Find(target.Pid, MemoryMapping.Read(target.Pid)), thread => RamEmptying.Empty(thread, [block]));
+
+        Assert.True(before - ResidentKibibytes(target.Pid) > (MiB - 4) << 10, $"{before} KiB before, {ResidentKibibytes(target.Pid)} KiB after");
+        Assert.Equal("inmigrate", await target.Qmp.RunStateAsync());
+    }
+
+    private static long ResidentKibibytes(int pid) =>
+        File.ReadLines($"/proc/{pid}/status").Where(l => l.StartsWith("RssShmem:", StringComparison.Ordinal) || l.StartsWith("RssAnon:", StringComparison.Ordinal))
+            .Sum(l => long.Parse(l.Split(' ', StringSplitOptions.RemoveEmptyEntries)[^2], CultureInfo.InvariantCulture));
+}
