@@ -160,6 +160,7 @@ internal static class AgentEngine
         TestHooks.After("before-commit");
         directory.Commit(ManifestOf.Capture(id, options, qemu, summary, records, stored,
             [.. blocks.Select(b => new ManifestRamBlock(b.Name, b.UsedLength, b.PageSize, b.Kind.ToString()))]));
+        TestHooks.After("committed");
         window.Keep();
         progress.Phase = "Done";
         return summary with { TotalMicroseconds = time.NowMicroseconds };

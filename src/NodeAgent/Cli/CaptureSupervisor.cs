@@ -22,6 +22,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
     private static readonly TimeSpan RecoveryPatience = TimeSpan.FromSeconds(10);
     private const int SIGKILL = 9;
     private long _heardAt = Environment.TickCount64;
+    private readonly bool _outputWasThere = Path.Exists(options.Output);
     private bool _killedForSilence;
     private volatile bool _holdsGuest;
     private volatile bool _ended;
@@ -148,11 +149,15 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
     {
         try
         {
+            // It may have died between giving the snapshot its name and telling us: what is called failed must not stay, or the next try
+            // with that name is refused.
+            if (!_outputWasThere && Directory.Exists(options.Output))
+                Directory.Delete(options.Output, recursive: true);
             _ = SnapshotDirectoryWriter.SweepLeftovers(Path.GetDirectoryName(Path.TrimEndingDirectorySeparator(options.Output)) is { Length: > 0 } p ? p : ".");
         }
-        catch (LinuxException)
+        catch (Exception e) when (e is LinuxException or IOException or UnauthorizedAccessException)
         {
-            // The next capture there sweeps again.
+            // The next capture there sweeps again, or says that the name is taken.
         }
     }
 

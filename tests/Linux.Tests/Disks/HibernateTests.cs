@@ -60,6 +60,7 @@ public sealed class HibernateTests : IDisposable
     [SkippableTheory]
     [InlineData("kill:protected", "AgentDied")]
     [InlineData("kill:before-commit", "AgentDied")]
+    [InlineData("kill:committed", "AgentDied")]
     [InlineData("stop:unprotected", "AgentDied")]
     public async Task A_capture_that_fails_resumes_the_guest(string hook, string reason)
     {

@@ -13,7 +13,7 @@ public class KilledAgentTests
 
     /// <summary>Every point of TestHooks.After but those at single ptrace calls.</summary>
     private static readonly string[] Points =
-        ["protected-ahead", "stop-sent", "stopped", "protected", "released", "unprotected", "before-commit"];
+        ["protected-ahead", "stop-sent", "stopped", "protected", "released", "unprotected", "before-commit", "committed"];
 
     public static TheoryData<QemuVersion, RamKind> Machines => new()
     {
