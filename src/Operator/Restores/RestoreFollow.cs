@@ -37,7 +37,8 @@ internal sealed class RestoreFollow(RestoreStore store, RestoreNotes notes, Oper
         if (report.Phase == TaskPhase.Failed)
         {
             if (left <= TimeSpan.Zero && report.Reason == "Cancelled") throw new Hopeless("DeadlineExceeded", $"the guest did not run within {Deadline(restore)} of the restore's creation; restoring its {what} was given up");
-            throw new Hopeless(report.Reason ?? "Failed", report.Message ?? "the agent gave no reason");
+            string whose = status.PodName is { Length: > 0 } pod ? $"pod {pod}: " : "";
+            throw new Hopeless(report.Reason ?? "Failed", whose + (report.Message ?? "the agent gave no reason"));
         }
         if (left <= TimeSpan.Zero)
         {
