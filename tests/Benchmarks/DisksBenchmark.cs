@@ -128,7 +128,9 @@ internal sealed class DisksBenchmark(QemuVersion version, string output, int rou
             await Tool.RunAsync("qemu-img", "create", "-q", "-f", "qcow2", Scratch(vm, i), "64M");
             await vm.Qmp.ExecuteAsync("blockdev-add", new JsonObject
             {
-                ["driver"] = "qcow2", ["node-name"] = $"scratch{i}", ["file"] = new JsonObject { ["driver"] = "file", ["filename"] = Scratch(vm, i) },
+                ["driver"] = "qcow2",
+                ["node-name"] = $"scratch{i}",
+                ["file"] = new JsonObject { ["driver"] = "file", ["filename"] = Scratch(vm, i) },
             });
             actions.Add(new JsonObject
             {

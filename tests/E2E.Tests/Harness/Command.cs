@@ -20,7 +20,10 @@ public static class Command
     {
         ProcessStartInfo start = new(program)
         {
-            RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true, WorkingDirectory = Repository.Root,
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            WorkingDirectory = Repository.Root,
         };
         foreach (var argument in arguments)
             start.ArgumentList.Add(argument);

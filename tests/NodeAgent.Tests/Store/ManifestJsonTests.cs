@@ -122,8 +122,15 @@ public sealed class ManifestJsonTests
     {
         var vda = new ManifestDisk
         {
-            Name = "vda", File = "disks/vda.qcow2", Format = "qcow2", VirtualSize = 1 << 30, DataBytes = 65536, StoredBytes = 2,
-            Method = DiskMethods.CopyBeforeWrite, Device = "/machine/peripheral/vda/virtio-backend", NodeName = "node0",
+            Name = "vda",
+            File = "disks/vda.qcow2",
+            Format = "qcow2",
+            VirtualSize = 1 << 30,
+            DataBytes = 65536,
+            StoredBytes = 2,
+            Method = DiskMethods.CopyBeforeWrite,
+            Device = "/machine/peripheral/vda/virtio-backend",
+            NodeName = "node0",
             Image = new ManifestImage { Driver = "raw", Filename = "/disks/0/disk.img", Uid = 107, Gid = 107, Mode = "0600" },
         };
         var cd = new ManifestDisk { Name = "ide1-cd0", Note = "no medium", ReadOnly = true, Removable = true };

@@ -117,7 +117,10 @@ public sealed class FailureTests
         await using World world = await WithSnapshot();
         await world.Add(IntoTemplate("r", t => t.Pod.Metadata.Labels = new Dictionary<string, string>
         {
-            [Names.ManagedByLabel] = Names.ManagedBy, [Names.SnapshotLabel] = "other", [Names.RestoreLabel] = "other", ["app"] = "db",
+            [Names.ManagedByLabel] = Names.ManagedBy,
+            [Names.SnapshotLabel] = "other",
+            [Names.RestoreLabel] = "other",
+            ["app"] = "db",
         }));
         await world.UntilRestore("r", RestorePhase.Ready);
         await world.Operator.Settle();
