@@ -1,5 +1,5 @@
-using Bgsnap.Linux.Tests.Harness;
 using System.Security.Cryptography;
+using Bgsnap.Linux.Tests.Harness;
 using Bgsnap.NodeAgent.Disks;
 using Bgsnap.NodeAgent.Disks.Nbd;
 using Bgsnap.NodeAgent.Linux;
