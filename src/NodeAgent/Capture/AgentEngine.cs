@@ -49,7 +49,7 @@ internal static class AgentEngine
         Threads sweepers = new();
         Threads writers = new();
         LatencyHistogram latency;
-        bool wasRunning = IsRunning(qmp);
+        bool wasRunning = qmp.IsRunning();
         // Taken down after the window has let the guest go.
         using DiskCapture disks = DiskCapture.Prepare(options, qmp, qemu.Pid, progress);
         bool cutLate = TestHooks.Is("skip", "disk-cut");
@@ -196,11 +196,5 @@ internal static class AgentEngine
         {
             throw new EngineUnavailableException($"QEMU's memory cannot be looked at: {e.Message} (run as root, or with CAP_SYS_PTRACE)");
         }
-    }
-
-    private static bool IsRunning(IQmpMonitor qmp)
-    {
-        using JsonDocument status = qmp.Execute("query-status");
-        return status.RootElement.GetProperty("return").GetProperty("running").GetBoolean();
     }
 }

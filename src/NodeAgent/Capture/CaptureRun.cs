@@ -46,7 +46,7 @@ internal static class CaptureRun
             throw new CaptureRefusedException("GuestFrozen", $"a capture that died froze the guest's file systems, and they cannot be thawed: {frozen}");
         bool reportsFreePages = Preflight.Check(qmp);
         using Quiesce quiesce = new(options, qmp, cancel);
-        quiesce.Prepare(IsRunning(qmp));
+        quiesce.Prepare(qmp.IsRunning());
         string reason = options.Engine == CaptureEngine.Auto ? "chosen by auto: this machine allows it" : "asked for";
         if (options.Engine != CaptureEngine.Qemu)
         {
@@ -66,11 +66,5 @@ internal static class CaptureRun
         if (!qmp.TakesWholeBatches)
             throw new EngineUnavailableException($"QEMU's own engine needs a QMP socket of one's own, libvirt does not allow its migration to somebody else ({reason})");
         return QemuEngine.Run(options, reason, qmp, qemu, quiesce, progress, time, cancel);
-    }
-
-    private static bool IsRunning(IQmpMonitor qmp)
-    {
-        using JsonDocument status = qmp.Execute("query-status");
-        return status.RootElement.GetProperty("return").GetProperty("running").GetBoolean();
     }
 }

@@ -52,7 +52,7 @@ public sealed class MonitorAddress
         string[] words = LibvirtProcess.CommandLine(pid);
         if (OwnSocket(words) is { } path)
             return Connect(pid, path);
-        if (LibvirtProcess.UuidOf(pid) is { } uuid && words.Contains("chardev=charmonitor,id=monitor,mode=control"))
+        if (LibvirtProcess.UuidOf(words) is { } uuid && words.Contains("chardev=charmonitor,id=monitor,mode=control"))
             return LibvirtMonitor.Open(LibvirtSocket.Behind(pid), uuid.ToString(), pid);
         throw words.Length == 0
             ? new CaptureRefusedException("ProcessNotFound", $"there is no process {pid} here")

@@ -88,8 +88,7 @@ internal static class QemuEngine
     /// <summary>A paused guest gets no STOP and RESUME, by which we know the point in time, and older QEMUs start it at the end of their snapshot.</summary>
     private static void RefusePaused(IQmpMonitor qmp)
     {
-        using JsonDocument answer = qmp.Execute("query-status");
-        if (!answer.RootElement.GetProperty("return").GetProperty("running").GetBoolean())
+        if (!qmp.IsRunning())
             throw new CaptureRefusedException("GuestNotRunning", "the guest is paused: QEMU's own engine captures only a running guest; resume it, or use --engine agent");
     }
 

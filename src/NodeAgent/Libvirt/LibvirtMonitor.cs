@@ -84,7 +84,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
             {
                 (uint procedure, XdrWriter call) = Command(command, arguments, descriptor);
                 TimeSpan limit = timeout > Shortest ? timeout.Value : Shortest;
-                return Checked(Answer(_connection.Rpc.Run(LibvirtRpc.Qemu, procedure, call, descriptor, limit)), command);
+                return QmpClient.Checked(Answer(_connection.Rpc.Run(LibvirtRpc.Qemu, procedure, call, descriptor, limit)), command);
             }
             catch (QmpException e) when (attempt > 0 && e.ErrorClass is not null && TakingAway.Contains(command))
             {
@@ -126,7 +126,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
     /// <inheritdoc/>
     public void Resume()
     {
-        for (int attempt = 0; attempt <= Attempts && !IsRunning(); attempt++)
+        for (int attempt = 0; attempt <= Attempts && !this.IsRunning(); attempt++)
         {
             try
             {
@@ -158,7 +158,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
     /// <inheritdoc/>
     public JsonDocument? TryReadAnswer(QmpBatch batch)
     {
-        string name = batch.NextName;
+        string name = batch.Unanswered().Name;
         if (_batchLost)
             throw Interrupted(name);
         byte[] result;
@@ -168,7 +168,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
         {
             if (!_connection.Rpc.TryEnd(_batchSerial, out result))
                 return null;
-            answer = name is "stop" or "cont" ? Done() : Checked(Answer(result), name);
+            answer = name is "stop" or "cont" ? Done() : QmpClient.Checked(Answer(result), name);
         }
         catch (QmpException e)
         {
@@ -210,12 +210,6 @@ internal sealed class LibvirtMonitor : IQmpMonitor
         }
     }
 
-    private bool IsRunning()
-    {
-        using JsonDocument status = Execute("query-status");
-        return status.RootElement.GetProperty("return").GetProperty("running").GetBoolean();
-    }
-
     private void Reconnect(LibvirtException because)
     {
         try
@@ -247,8 +241,6 @@ internal sealed class LibvirtMonitor : IQmpMonitor
             throw new QmpException("libvirt handed on an answer of QEMU that is not JSON");
         }
     }
-
-    private static JsonDocument Checked(JsonDocument answer, string command) => QmpClient.Checked(answer, command);
 
     private static JsonDocument Done() => JsonDocument.Parse("{\"return\":{}}");
 

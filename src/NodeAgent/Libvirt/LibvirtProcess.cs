@@ -35,10 +35,9 @@ internal static class LibvirtProcess
         }
     }
 
-    /// <summary>The UUID on a QEMU's command line; null: it has none.</summary>
-    internal static Guid? UuidOf(int pid)
+    /// <summary>The UUID on a QEMU's <see cref="CommandLine"/>; null: it has none.</summary>
+    internal static Guid? UuidOf(string[] words)
     {
-        string[] words = CommandLine(pid);
         int at = Array.IndexOf(words, "-uuid");
         return at >= 0 && at + 1 < words.Length && Guid.TryParse(words[at + 1], out Guid uuid) ? uuid : null;
     }
@@ -60,7 +59,7 @@ internal static class LibvirtProcess
     {
         foreach (string folder in Directory.EnumerateDirectories("/proc"))
         {
-            if (int.TryParse(Path.GetFileName(folder), NumberStyles.None, CultureInfo.InvariantCulture, out int pid) && UuidOf(pid) == uuid && Holds(pid, link))
+            if (int.TryParse(Path.GetFileName(folder), NumberStyles.None, CultureInfo.InvariantCulture, out int pid) && UuidOf(CommandLine(pid)) == uuid && Holds(pid, link))
                 return pid;
         }
         return 0;

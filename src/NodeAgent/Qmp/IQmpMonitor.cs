@@ -51,6 +51,14 @@ public interface IQmpMonitor : IDisposable
 /// <summary>What is the same for every monitor.</summary>
 public static class QmpMonitorExtensions
 {
+    /// <summary>Whether the guest runs now.</summary>
+    public static bool IsRunning(this IQmpMonitor qmp)
+    {
+        ArgumentNullException.ThrowIfNull(qmp);
+        using JsonDocument status = qmp.Execute("query-status");
+        return status.RootElement.GetProperty("return").GetProperty("running").GetBoolean();
+    }
+
     /// <summary>Runs a human monitor command.</summary>
     /// <returns>What the monitor printed.</returns>
     public static string ExecuteHuman(this IQmpMonitor qmp, string commandLine)

@@ -30,9 +30,6 @@ public sealed class QmpBatch
     /// answer comes while this connection lives.</summary>
     public void AddShort(string command, string arguments = "") => _commands.Add(new Command(command, arguments, QmpClient.PrepareWithoutId(command, arguments)));
 
-    /// <summary>The first command that has no answer yet.</summary>
-    internal string NextName => _commands[_answered].Name;
-
     /// <summary>The first command that has no answer yet, or one further on.</summary>
     internal (string Name, string Arguments) Unanswered(int further = 0) => (_commands[_answered + further].Name, _commands[_answered + further].Arguments);
 

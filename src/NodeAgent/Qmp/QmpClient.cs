@@ -104,7 +104,7 @@ public sealed unsafe class QmpClient : IQmpMonitor
     public JsonDocument? TryReadAnswer(QmpBatch batch)
     {
         ArgumentNullException.ThrowIfNull(batch);
-        return TryReadAnswer(batch.NextName);
+        return TryReadAnswer(batch.Unanswered().Name);
     }
 
     /// <summary>Sends a command without waiting for its answer; take it with <see cref="TryReadAnswer(string)"/>.</summary>

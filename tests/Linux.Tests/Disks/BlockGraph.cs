@@ -1,3 +1,4 @@
+using System.Text.Json;
 using System.Text.Json.Nodes;
 using Bgsnap.Linux.Tests.Harness;
 
@@ -16,10 +17,18 @@ internal sealed record BlockGraph(ProcessFingerprint Process, string Blocks)
 
     public static async Task<BlockGraph> TakeAsync(VirtualMachine vm)
     {
+        var blocks = await BlocksAsync(question => vm.Qmp.ExecuteAsync(question));
+        return new BlockGraph(await ProcessFingerprint.TakeAsync(vm), blocks);
+    }
+
+    /// <summary>What QEMU tells of its block layer, jobs and descriptor sets, whoever owns its monitor.</summary>
+    /// <param name="ask">Runs a command without arguments.</param>
+    public static async Task<string> BlocksAsync(Func<string, Task<JsonElement>> ask)
+    {
         JsonObject all = [];
         foreach (var question in Questions)
-            all[question] = Settle(JsonNode.Parse((await vm.Qmp.ExecuteAsync(question)).GetRawText()));
-        return new BlockGraph(await ProcessFingerprint.TakeAsync(vm), all.ToJsonString());
+            all[question] = Settle(JsonNode.Parse((await ask(question)).GetRawText()));
+        return all.ToJsonString();
     }
 
     /// <summary>The graph becomes what it was, in this time.</summary>
