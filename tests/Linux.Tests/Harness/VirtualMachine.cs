@@ -59,25 +59,24 @@ public sealed class VirtualMachine : IAsyncDisposable
         ArgumentNullException.ThrowIfNull(options);
         if (TestFiles.Missing(options) is { } missing)
             throw new FileNotFoundException(missing);
-        // A guest of several vCPUs in TCG sometimes never says its first word; nothing of ours has touched it then, and another is started.
-        return await TryStartAsync(options, last: false).ConfigureAwait(false) ?? (await TryStartAsync(options, last: true).ConfigureAwait(false))!;
-    }
-
-    private static async Task<VirtualMachine?> TryStartAsync(VirtualMachineOptions options, bool last)
-    {
-        var machine = new VirtualMachine(options);
-        try
+        for (var last = false; ; last = true)
         {
-            await machine.StartAsync().ConfigureAwait(false);
-            return machine;
-        }
-        catch (Exception e)
-        {
-            bool silent = e is TimeoutException && machine._serial.Lines.All(string.IsNullOrWhiteSpace);
-            await machine.DisposeAsync().ConfigureAwait(false);
-            if (silent && !last)
-                return null;
-            throw;
+            var machine = new VirtualMachine(options);
+            try
+            {
+                await machine.StartAsync().ConfigureAwait(false);
+                return machine;
+            }
+            catch (TimeoutException) when (!last && machine._serial.Lines.All(string.IsNullOrWhiteSpace))
+            {
+                // A guest of several vCPUs in TCG sometimes never says its first word; nothing of ours has touched it then, and another is started.
+                await machine.DisposeAsync().ConfigureAwait(false);
+            }
+            catch
+            {
+                await machine.DisposeAsync().ConfigureAwait(false);
+                throw;
+            }
         }
     }
 
