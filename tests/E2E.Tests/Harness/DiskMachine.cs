@@ -43,9 +43,10 @@ public sealed class DiskMachine(ClusterFixture cluster, Lab lab)
     /// <param name="snapshot">What to restore.</param>
     /// <param name="change">Changes the example's YAML.</param>
     /// <param name="tmpfsSize">Size of the volumes; null: as large as the machine's disk.</param>
-    public async Task ApplyRestoreAsync(string name, string snapshot, Func<string, string>? change = null, string? tmpfsSize = null)
+    /// <param name="withVolumes">Volumes are made for the claims; else the storage does it.</param>
+    public async Task ApplyRestoreAsync(string name, string snapshot, Func<string, string>? change = null, string? tmpfsSize = null, bool withVolumes = true)
     {
-        foreach (var disk in (string[])["a", "b"])
+        foreach (var disk in withVolumes ? (string[])["a", "b"] : [])
             await lab.VolumeAsync($"{name}-{disk}", withClaim: false, tmpfsSize);
         var yaml = Example("restore.yaml").Replace("vm-again", name, StringComparison.Ordinal).Replace("vm-0900", snapshot, StringComparison.Ordinal)
             .Replace($"name: {name}-a\n", $"name: {name}-a\n          storageClassName: e2e\n", StringComparison.Ordinal)

@@ -26,6 +26,9 @@ internal sealed class FakeAgents(InMemoryApi api, TimeProvider clock)
     /// <summary>How loading RAM ends; null: well.</summary>
     internal (string Reason, string Message)? RestoreFails { get; set; }
 
+    /// <summary>Why the file systems of guests that restores make run are still frozen; null: they are not.</summary>
+    internal string? StillFrozen { get; set; }
+
     /// <summary>Guests that a restore has made run, by the pod's uid, in that order.</summary>
     internal List<string> Running { get; } = [];
 
@@ -146,7 +149,15 @@ internal sealed class FakeAgents(InMemoryApi api, TimeProvider clock)
         if (task.Spec.Action == TaskAction.Restore)
         {
             Running.Add(task.Spec.Target!.PodUID);
-            return Report(task, new SnapshotTaskStatus { Phase = TaskPhase.Succeeded, Percent = 100, CompletionTime = Now(), Result = new CaptureResult { TimeToRunMicroseconds = 850_000, RamBytes = 1L << 30 } });
+            return Report(task, new SnapshotTaskStatus
+            {
+                Phase = TaskPhase.Succeeded,
+                Percent = 100,
+                CompletionTime = Now(),
+                Reason = StillFrozen is null ? null : "GuestFrozen",
+                Message = StillFrozen,
+                Result = new CaptureResult { TimeToRunMicroseconds = 850_000, RamBytes = 1L << 30 },
+            });
         }
         Directories.Add(task.Spec.Directory);
         return Report(task, new SnapshotTaskStatus { Phase = TaskPhase.Succeeded, Percent = 100, CompletionTime = Now(), Result = Measured });

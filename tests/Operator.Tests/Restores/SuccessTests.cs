@@ -44,6 +44,24 @@ public sealed class SuccessTests
         Assert.Empty(world.Problems);
     }
 
+    /// <summary>The guest runs, so that it is Ready; somebody has to thaw it, so that it is a warning.</summary>
+    [Fact]
+    public async Task A_guest_that_is_still_frozen_is_Ready_with_a_warning()
+    {
+        await using World world = await WithSnapshot();
+        await world.AddPod(Things.VmPod(Vm, "node-2"));
+        world.Agents.StillFrozen = "its file systems are frozen: send guest-fsfreeze-thaw";
+        await world.Add(IntoPod("r"));
+
+        await world.UntilRestore("r", RestorePhase.Ready);
+        await world.Steps(2);
+
+        string message = $"the guest of snapshot s runs in pod {Vm} on node node-2, but its file systems are frozen: send guest-fsfreeze-thaw";
+        Assert.Equal($"True GuestFrozen: {message}", world.RestoreCondition("r"));
+        Assert.Equal("Warning GuestFrozen", world.Events("r").Last());
+        Assert.Empty(world.Problems);
+    }
+
     [Fact]
     public async Task Into_claims_and_a_pod_of_its_own()
     {
