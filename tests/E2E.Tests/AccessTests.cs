@@ -21,9 +21,14 @@ public sealed class AccessTests(ClusterFixture cluster)
     [InlineData("operator", "create", "snapshottasks.bgsnap.io", true)]
     [InlineData("operator", "patch", "snapshottasks.bgsnap.io/status", false)]
     [InlineData("operator", "get", "secrets", false)]
-    [InlineData("operator", "delete", "persistentvolumeclaims", false)]
+    [InlineData("operator", "delete", "persistentvolumeclaims", true)]
+    [InlineData("operator", "patch", "persistentvolumeclaims", false)]
+    [InlineData("operator", "delete", "vmbackgroundsnapshots.bgsnap.io", true)]
+    [InlineData("operator", "delete", "vmbackgroundrestores.bgsnap.io", false)]
+    [InlineData("operator", "create", "vmbackgroundrestores.bgsnap.io", false)]
+    [InlineData("operator", "delete", "vmbackgroundsnapshotschedules.bgsnap.io", false)]
+    [InlineData("operator", "patch", "pods", false)]
     [InlineData("operator", "create", "pods/exec", false)]
-    [InlineData("operator", "delete", "vmbackgroundsnapshots.bgsnap.io", false)]
     public async Task Each_account_may_do_this_and_no_more(string account, string verb, string resource, bool allowed)
     {
         cluster.Need();
