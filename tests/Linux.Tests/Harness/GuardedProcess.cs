@@ -11,12 +11,11 @@ namespace Bgsnap.Linux.Tests.Harness;
 /// </summary>
 public sealed class GuardedProcess : IAsyncDisposable
 {
-    // $pid may be unshare, whose child is the program and does not die with it.
+    // $pid may be unshare, whose child is the program and does not die with it. It says its pid itself, so that nothing of the program's comes before.
     private const string Guard = """
         exec 3<&0
-        "$@" 3<&- </dev/null &
+        sh -c 'echo "$$"; exec "$@"' sh "$@" 3<&- </dev/null &
         pid=$!
-        echo "$pid"
         (
             read -r _ <&3
             kill -9 $(cat "/proc/$pid/task/$pid/children") "$pid" 2>/dev/null
