@@ -35,11 +35,7 @@ internal sealed class RestoreController : IDisposable
     }
 
     /// <summary>Tells Prometheus how many there are.</summary>
-    public void Measure()
-    {
-        ILookup<string, VMBackgroundRestore> byPhase = _shared.Restores.Items.ToLookup(r => r.Status?.Phase ?? RestorePhase.Pending);
-        foreach (string phase in RestorePhase.All) RestoreMetrics.Phases.WithLabels(phase).Set(byPhase[phase].Count());
-    }
+    public void Measure() => RestoreMetrics.Measure([.. _shared.Restores.Items]);
 
     /// <inheritdoc/>
     public void Dispose() => _work.Dispose();

@@ -20,6 +20,18 @@ public sealed class RestoreSpec
     [Cel("has(self.pod) != has(self.template)", "spec.target: set exactly one of pod (a pod whose QEMU waits with -incoming defer) and template (claims and a pod to make)")]
     public RestoreTarget Target { get; set; } = new();
 
+    /// <summary>One of <see cref="RestoreMode"/>; null: Auto.</summary>
+    [Description("Instant: the guest runs first, its RAM arrives as it is touched, and the snapshot's volume is needed until all of it has arrived (condition Resident). Eager: RAM is written by several threads before the guest runs. Stream: QEMU loads RAM itself. Auto: the first of these that machine and volume allow.")]
+    [AllowedValues(RestoreMode.Auto, RestoreMode.Instant, RestoreMode.Eager, RestoreMode.Stream)]
+    [DefaultValue(RestoreMode.Auto)]
+    public string? Mode { get; set; }
+
+    /// <summary>Bytes per second.</summary>
+    [Description("Most bytes of RAM read ahead of the guest per second, as a quantity such as 200Mi; what the guest touches always comes at once. No limit when not set.")]
+    [Cel("isQuantity(self) && quantity(self).compareTo(quantity('1Mi')) >= 0", "spec.bandwidthLimit: a quantity of at least 1Mi (bytes per second), such as 200Mi")]
+    [StringLength(32)]
+    public string? BandwidthLimit { get; set; }
+
     /// <summary>Time from creation until the guest runs; null: 1h.</summary>
     [Description("Time from this object's creation by which the guest must run, such as 30m; else the restore is given up and what it made is removed. 1h when not set.")]
     [Cel("self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && self != '' && duration(self) >= duration('10s')", "spec.deadline: at least 10s, such as 30m or 1h30m")]
@@ -139,4 +151,17 @@ public sealed class PodTemplateMetadata
     [Cel("'bgsnap.io/qmp-socket' in self", "spec.target.template.pod.metadata.annotations: bgsnap.io/qmp-socket is needed: the path of QEMU's QMP socket inside the container")]
     [MapLimits(64, 65536)]
     public Dictionary<string, string> Annotations { get; set; } = [];
+}
+
+/// <summary>Values of <see cref="RestoreSpec.Mode"/>.</summary>
+public static class RestoreMode
+{
+    /// <summary>The first of the others that machine and volume allow.</summary>
+    public const string Auto = "Auto";
+    /// <summary>The guest runs first, and its RAM arrives as it is touched.</summary>
+    public const string Instant = "Instant";
+    /// <summary>RAM is written from outside by several threads, then the guest runs.</summary>
+    public const string Eager = "Eager";
+    /// <summary>QEMU loads RAM from a migration stream, then the guest runs.</summary>
+    public const string Stream = "Stream";
 }

@@ -13,11 +13,11 @@ public sealed class RestoreStatus : IConditionedStatus
     public long? ObservedGeneration { get; set; }
 
     /// <summary>One of <see cref="RestorePhase"/>.</summary>
-    [Description("Pending (something it needs is missing), Preparing (claims are made and brought to a node), Queued (the node is busy with other restores), WritingDisks, Starting (the virtual machine's pod is started), Restoring (RAM and device state are loaded), Ready (the guest runs), Failed, or Deleting.")]
+    [Description("Pending (something it needs is missing), Preparing (claims are made and brought to a node), Queued (the node is busy with other restores), WritingDisks, Starting (the virtual machine's pod is started), Restoring (RAM and device state are loaded), Running (the guest runs and its RAM still arrives), Ready (the guest runs and has all its RAM), Failed, or Deleting.")]
     public string? Phase { get; set; }
 
     /// <summary>Conditions; see <see cref="ConditionTypes"/>.</summary>
-    [Description("Ready: the guest runs. Reconciling and Stalled: as kstatus defines them. DisksRestored: the claims hold the snapshot's disks.")]
+    [Description("Ready: the guest runs. Resident: all of its RAM has arrived, and the snapshot's volume is needed no more. Reconciling and Stalled: as kstatus defines them. DisksRestored: the claims hold the snapshot's disks.")]
     [ListMapKey("type")]
     public List<V1Condition>? Conditions { get; set; }
 
@@ -46,12 +46,24 @@ public sealed class RestoreStatus : IConditionedStatus
     [Description("How far the disks, and then RAM, are.")]
     public RestoreProgress? Progress { get; set; }
 
+    /// <summary>The mode that was used.</summary>
+    [Description("Mode that was used: Instant, Eager or Stream.")]
+    public string? Mode { get; set; }
+
+    /// <summary>Why that mode.</summary>
+    [Description("Why that mode was used.")]
+    public string? ModeReason { get; set; }
+
+    /// <summary>How RAM arrived after the guest ran.</summary>
+    [Description("Of mode Instant: how often the guest met a page that had not arrived, and how long it waited.")]
+    public RestoreFaults? Faults { get; set; }
+
     /// <summary>From the creation until the guest ran.</summary>
     [Description("How long the agent took from its begin until the guest ran, such as 850ms. Disks of a template are written before that.")]
     public string? TimeToRun { get; set; }
 
-    /// <summary>When it became Ready or Failed.</summary>
-    [Description("When the restore became Ready or Failed.")]
+    /// <summary>When the guest ran, or the restore failed.</summary>
+    [Description("When the guest ran, or the restore Failed.")]
     public DateTime? CompletionTime { get; set; }
 }
 
@@ -72,11 +84,31 @@ public sealed class RestoredClaim
     public string? Size { get; set; }
 }
 
+/// <summary>What a guest waited for while its RAM arrived.</summary>
+public sealed class RestoreFaults
+{
+    /// <summary>How many.</summary>
+    [Description("Pages that the guest touched before they had arrived.")]
+    public long? Count { get; set; }
+
+    /// <summary>Half of them took at most this.</summary>
+    [Description("Median of the time until such a page was there, such as 80us.")]
+    public string? P50 { get; set; }
+
+    /// <summary>99 of 100 took at most this.</summary>
+    [Description("99th percentile of that time.")]
+    public string? P99 { get; set; }
+
+    /// <summary>None took longer.</summary>
+    [Description("Longest such time.")]
+    public string? Max { get; set; }
+}
+
 /// <summary>How far a restore is.</summary>
 public sealed class RestoreProgress
 {
     /// <summary>Share of the present stage that is done, 0 to 100.</summary>
-    [Description("Share of the present stage (disks, then memory) that is done, in percent.")]
+    [Description("Share of the present stage (disks, memory, and of a guest that runs the RAM that has arrived) that is done, in percent.")]
     [Range(0, 100)]
     public int? Percent { get; set; }
 
@@ -108,7 +140,9 @@ public static class RestorePhase
     public const string Starting = "Starting";
     /// <summary>RAM and device state are loaded.</summary>
     public const string Restoring = "Restoring";
-    /// <summary>The guest runs.</summary>
+    /// <summary>The guest runs, and its RAM still arrives.</summary>
+    public const string Running = "Running";
+    /// <summary>The guest runs and has all its RAM.</summary>
     public const string Ready = "Ready";
     /// <summary>Given up; what it made is removed.</summary>
     public const string Failed = "Failed";
@@ -116,7 +150,7 @@ public static class RestorePhase
     public const string Deleting = "Deleting";
 
     /// <summary>All of them, in their order.</summary>
-    public static IReadOnlyList<string> All { get; } = [Pending, Preparing, Queued, WritingDisks, Starting, Restoring, Ready, Failed, Deleting];
+    public static IReadOnlyList<string> All { get; } = [Pending, Preparing, Queued, WritingDisks, Starting, Restoring, Running, Ready, Failed, Deleting];
 
     /// <summary>Whether nothing changes any more by itself.</summary>
     public static bool IsTerminal(string? phase) => phase is Ready or Failed;

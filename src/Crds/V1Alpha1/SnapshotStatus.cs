@@ -162,4 +162,6 @@ public static class ConditionTypes
     public const string PointInTime = "PointInTime";
     /// <summary>Of a restore: the claims hold the snapshot's disks.</summary>
     public const string DisksRestored = "DisksRestored";
+    /// <summary>Of a restore: all of the guest's RAM has arrived.</summary>
+    public const string Resident = "Resident";
 }

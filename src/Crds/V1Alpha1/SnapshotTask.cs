@@ -210,8 +210,12 @@ public sealed class SnapshotTaskStatus
     [Description("The guest is stopped and waits for spec.release, as diskMethod VolumeSnapshot has it; result.disks names the disks. It does not wait for longer than maxDowntime.")]
     public bool? Holding { get; set; }
 
+    /// <summary>The guest of a restore runs.</summary>
+    [Description("Of a restore: the guest runs. While phase is Running its RAM still arrives, and the claim is needed; reason and message then say why none arrives.")]
+    public bool? GuestRuns { get; set; }
+
     /// <summary>What was measured.</summary>
-    [Description("What the finished capture measured; while holding, its disks.")]
+    [Description("What the finished capture measured; while holding, its disks; of a restore whose guest runs, what it has measured so far.")]
     public CaptureResult? Result { get; set; }
 }
 
@@ -254,6 +258,12 @@ public sealed class CaptureResult
     /// <summary>Restore: until the guest ran.</summary>
     [Description("Of a restore: time from its begin by the agent until the guest ran, in microseconds.")]
     public long? TimeToRunMicroseconds { get; set; }
+    /// <summary>Restore: the mode that was used.</summary>
+    [Description("Of a restore: the mode that was used: Instant, Eager or Stream.")]
+    public string? RestoreMode { get; set; }
+    /// <summary>Why that mode.</summary>
+    [Description("Of a restore: why that mode was used.")]
+    public string? RestoreModeReason { get; set; }
     /// <summary>How consistent it is, as <see cref="SnapshotIndication"/> says.</summary>
     [Description("How the guest was captured: Online, GuestAgent, NoGuestAgent, QuiesceFailed.")]
     public List<string>? Indications { get; set; }

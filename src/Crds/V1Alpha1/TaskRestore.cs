@@ -12,6 +12,16 @@ public sealed class TaskRestore
     [AllowedValues("All", "None")]
     [DefaultValue("All")]
     public string? Disks { get; set; }
+
+    /// <summary>One of <see cref="RestoreMode"/>; null: Auto.</summary>
+    [Description("How RAM gets there; Auto when not set.")]
+    [AllowedValues(RestoreMode.Auto, RestoreMode.Instant, RestoreMode.Eager, RestoreMode.Stream)]
+    public string? Mode { get; set; }
+
+    /// <summary>Bytes per second.</summary>
+    [Description("Most bytes of RAM read ahead of the guest per second, as a quantity.")]
+    [StringLength(32)]
+    public string? BandwidthLimit { get; set; }
 }
 
 /// <summary>A disk that a task writes.</summary>

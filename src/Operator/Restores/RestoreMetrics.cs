@@ -15,13 +15,34 @@ internal static class RestoreMetrics
         new HistogramConfiguration { Buckets = Histogram.ExponentialBuckets(1, 2, 13) });
 
     /// <summary>Restores by phase.</summary>
-    public static readonly Gauge Phases = Metrics.CreateGauge("bgsnap_vm_restores", "Restores by phase.", "phase");
+    private static readonly Gauge Phases = Metrics.CreateGauge("bgsnap_vm_restores", "Restores by phase.", "phase");
 
-    /// <summary>A restore became Ready or Failed.</summary>
-    public static void Ended(VMBackgroundRestore restore, RestoreStatus status, DateTimeOffset now)
+    private static readonly Histogram Arrival = Metrics.CreateHistogram(
+        "bgsnap_vm_restore_resident_duration_seconds", "Time from the creation of a restore until all of its guest's RAM had arrived.",
+        new HistogramConfiguration { Buckets = Histogram.ExponentialBuckets(1, 2, 13) });
+
+    private static readonly Gauge Starved = Metrics.CreateGauge(
+        "bgsnap_vm_restores_starved", "Restores whose guest runs and waits, since its RAM does not arrive: the snapshot's volume, its carrier pod or the agent is away.");
+
+    /// <summary>The phases, and the guests that wait for their RAM.</summary>
+    public static void Measure(IReadOnlyCollection<VMBackgroundRestore> restores)
     {
-        bool ready = status.Phase == RestorePhase.Ready;
-        Total.WithLabels(ready ? "ready" : "failed", Conditions.Get(status, ConditionTypes.Ready)?.Reason ?? "").Inc();
-        if (ready && restore.Metadata.CreationTimestamp is { } created) Duration.Observe((now.UtcDateTime - created).TotalSeconds);
+        ILookup<string, VMBackgroundRestore> byPhase = restores.ToLookup(r => r.Status?.Phase ?? RestorePhase.Pending);
+        foreach (string phase in RestorePhase.All) Phases.WithLabels(phase).Set(byPhase[phase].Count());
+        Starved.Set(byPhase[RestorePhase.Running].Count(r => Conditions.Get(r.Status, ConditionTypes.Resident) is { Status: "False", Reason: not RestoreState.RamArrives }));
     }
+
+    /// <summary>A status was saved: when the guest runs, when all of its RAM is there, and when the restore failed, that is counted once.</summary>
+    public static void Changed(VMBackgroundRestore restore, RestoreStatus? before, RestoreStatus status, DateTimeOffset now)
+    {
+        bool ran = Is(before, ConditionTypes.Ready), runs = Is(status, ConditionTypes.Ready), failed = status.Phase == RestorePhase.Failed;
+        if ((runs && !ran) || (failed && before?.Phase != RestorePhase.Failed))
+            Total.WithLabels(failed ? "failed" : "ready", Conditions.Get(status, ConditionTypes.Ready)?.Reason ?? "").Inc();
+        if (restore.Metadata.CreationTimestamp is not { } created) return;
+        double age = (now.UtcDateTime - created).TotalSeconds;
+        if (runs && !ran) Duration.Observe(age);
+        if (Is(status, ConditionTypes.Resident) && !Is(before, ConditionTypes.Resident)) Arrival.Observe(age);
+    }
+
+    private static bool Is(RestoreStatus? status, string type) => Conditions.Get(status, type)?.Status == "True";
 }

@@ -37,22 +37,40 @@ internal sealed class RestoreNotes(RestoreStore store, EventRecorder events, Tim
             _written[ObjectKey.Of(restore)] = clock.GetUtcNow();
         }
         await Tell(restore, before, status, stop).ConfigureAwait(false);
-        if (!RestorePhase.IsTerminal(status.Phase)) return;
-        Forget(ObjectKey.Of(restore));
-        RestoreMetrics.Ended(restore, status, clock.GetUtcNow());
+        RestoreMetrics.Changed(restore, before, status, clock.GetUtcNow());
+        if (RestorePhase.IsTerminal(status.Phase)) Forget(ObjectKey.Of(restore));
+    }
+
+    // That RAM arrives goes without saying; that it does not, or has, is told.
+    private async Task TellOfRam(VMBackgroundRestore restore, V1Condition? before, V1Condition? after, CancellationToken stop)
+    {
+        if (after is null || (before?.Status == after.Status && before.Reason == after.Reason)) return;
+        if (after.Status == "True")
+        {
+            if (before is not null) await events.Normal(restore, ConditionTypes.Resident, after.Message, stop).ConfigureAwait(false);
+        }
+        else if (after.Reason != RestoreState.RamArrives)
+        {
+            await events.Warning(restore, after.Reason, after.Message, stop).ConfigureAwait(false);
+        }
+        else if (before is not null)
+        {
+            await events.Normal(restore, after.Reason, after.Message, stop).ConfigureAwait(false);
+        }
     }
 
     private async Task Tell(VMBackgroundRestore restore, RestoreStatus? old, RestoreStatus status, CancellationToken stop)
     {
         if (RestoreState.HasDisks(status) && (old is null || !RestoreState.HasDisks(old)))
             await events.Normal(restore, ConditionTypes.DisksRestored, Conditions.Get(status, ConditionTypes.DisksRestored)!.Message, stop).ConfigureAwait(false);
+        await TellOfRam(restore, Conditions.Get(old, ConditionTypes.Resident), Conditions.Get(status, ConditionTypes.Resident), stop).ConfigureAwait(false);
         (V1Condition? before, V1Condition? after) = (Conditions.Get(old, ConditionTypes.Ready), Conditions.Get(status, ConditionTypes.Ready));
-        if (after is null || (before?.Reason == after.Reason && old?.Phase == status.Phase)) return;
+        if (after is null || (before?.Reason == after.Reason && (old?.Phase == status.Phase || before.Status == "True"))) return;
         log.LogInformation("{Namespace}/{Name}: {Phase}, {Reason}: {Message}", restore.Metadata.NamespaceProperty, restore.Metadata.Name, status.Phase, after.Reason, after.Message);
         await (status.Phase switch
         {
-            RestorePhase.Ready when after.Reason != RestoreState.GuestRuns => events.Warning(restore, after.Reason, after.Message, stop),
-            RestorePhase.Ready => events.Normal(restore, "RestoreReady", $"{after.Message}: it took {status.TimeToRun ?? "an unknown time"} from the begin of its restore", stop),
+            RestorePhase.Ready or RestorePhase.Running when after.Reason != RestoreState.GuestRuns => events.Warning(restore, after.Reason, after.Message, stop),
+            RestorePhase.Ready or RestorePhase.Running => events.Normal(restore, "RestoreReady", $"{after.Message}: it took {status.TimeToRun ?? "an unknown time"} from the begin of its restore", stop),
             RestorePhase.Failed => events.Warning(restore, "RestoreFailed", $"{after.Reason}: {after.Message}", stop),
             RestorePhase.Pending => events.Warning(restore, after.Reason, after.Message, stop),
             _ when after.Reason == AtWork => Task.CompletedTask,

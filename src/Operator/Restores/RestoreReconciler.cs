@@ -12,7 +12,7 @@ namespace Bgsnap.Operator.Restores;
 /// call. After a crash at any step the same calls find what was made and go on.
 /// </summary>
 internal sealed class RestoreReconciler(
-    RestoreStore store, RestoreNotes notes, RestoreFollow follow, TemplateSteps template, RestoreRemoval removal, NodeQueue queue, OperatorOptions options, TimeProvider clock) : IReconciler
+    RestoreStore store, RestoreNotes notes, RestoreFollow follow, RunningGuest running, TemplateSteps template, RestoreRemoval removal, NodeQueue queue, OperatorOptions options, TimeProvider clock) : IReconciler
 {
     /// <summary>One with all its parts.</summary>
     public static RestoreReconciler Wire(IApiClient api, SharedInformers shared, NodeQueue queue, EventRecorder events, OperatorOptions options, TimeProvider clock, ILoggerFactory logs)
@@ -21,7 +21,8 @@ internal sealed class RestoreReconciler(
         RestoreNotes notes = new(store, events, clock, logs.CreateLogger<RestoreNotes>());
         RestoreFollow follow = new(store, notes, options, clock);
         TemplateSteps template = new(store, notes, follow, queue, options, clock);
-        return new RestoreReconciler(store, notes, follow, template, new RestoreRemoval(store, notes, queue, events, options, clock), queue, options, clock);
+        RunningGuest running = new(store, notes, queue, clock);
+        return new RestoreReconciler(store, notes, follow, running, template, new RestoreRemoval(store, notes, queue, events, options, clock), queue, options, clock);
     }
 
     /// <inheritdoc/>
@@ -33,7 +34,7 @@ internal sealed class RestoreReconciler(
             notes.Forget(key);
             return null;
         }
-        if (restore.Metadata.DeletionTimestamp is not null) return await removal.Remove(key, restore, stop).ConfigureAwait(false);
+        if (restore.Metadata.DeletionTimestamp is not null && !await running.NeedsRam(restore, stop).ConfigureAwait(false)) return await removal.Remove(key, restore, stop).ConfigureAwait(false);
         if (RestorePhase.IsTerminal(restore.Status?.Phase)) return await removal.TidyUp(key, restore, stop).ConfigureAwait(false);
 
         RestoreStatus status = StatusPatch.Copy(restore.Status, BgsnapJson.Default.RestoreStatus);
@@ -47,7 +48,7 @@ internal sealed class RestoreReconciler(
             // Who waits for something that may never come does not keep others of the node waiting.
             if (wait.Phase == RestorePhase.Pending) queue.Leave(key);
             RestoreState.Going(restore, status, wait.Phase, wait.Reason, wait.Message, clock.GetUtcNow());
-            again = Earliest(wait.Again, follow.Left(restore));
+            again = RestoreState.HasRun(status) ? wait.Again : Earliest(wait.Again, follow.Left(restore));
         }
         catch (Hopeless e)
         {
@@ -73,12 +74,13 @@ internal sealed class RestoreReconciler(
         // 2. An order to load RAM that is there decides: it is under way, or has ended.
         if (await store.FindTask(restore, TaskAction.Restore, stop).ConfigureAwait(false) is { } task)
         {
+            if (RunningGuest.Has(status, task) && task.Status?.Phase != TaskPhase.Succeeded) return await running.Follow(key, restore, status, task, stop).ConfigureAwait(false);
             queue.Resume(task.Spec.NodeName, key);
             SnapshotTaskStatus end = await follow.Succeeded(restore, status, task, RestorePhase.Restoring, "RestoreOrdered", "memory", stop).ConfigureAwait(false);
             RestoreState.Ready(restore, status, end, clock.GetUtcNow());
             return null;
         }
-        if (follow.Left(restore) <= TimeSpan.Zero && await store.FindTask(restore, TaskAction.RestoreDisks, stop).ConfigureAwait(false) is null or { Status.Phase: TaskPhase.Succeeded })
+        if (!RestoreState.HasRun(status) && follow.Left(restore) <= TimeSpan.Zero && await store.FindTask(restore, TaskAction.RestoreDisks, stop).ConfigureAwait(false) is null or { Status.Phase: TaskPhase.Succeeded })
             throw new Hopeless("DeadlineExceeded", $"the guest did not run within {RestoreFollow.Deadline(restore)} of the restore's creation; it last waited because: {Conditions.Get(status, ConditionTypes.Ready)?.Message ?? "it had not been begun"}");
 
         // 3. The snapshot, which cannot be deleted from here on.

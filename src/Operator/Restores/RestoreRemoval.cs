@@ -20,7 +20,7 @@ internal sealed class RestoreRemoval(RestoreStore store, RestoreNotes notes, Nod
     {
         queue.Leave(key);
         if (restore.Metadata.Finalizers?.Contains(Names.RestoreFinalizer) != true) return null;
-        if (restore.Status!.Phase == RestorePhase.Failed) await store.Discard(restore, stop).ConfigureAwait(false);
+        if (restore.Status!.Phase == RestorePhase.Failed && !RestoreState.HasRun(restore.Status)) await store.Discard(restore, stop).ConfigureAwait(false);
         await store.RemoveHelpers(restore, stop).ConfigureAwait(false);
         await store.RemoveFinalizer(restore, stop).ConfigureAwait(false);
         return null;
@@ -56,7 +56,7 @@ internal sealed class RestoreRemoval(RestoreStore store, RestoreNotes notes, Nod
         _cancelled.TryRemove(key, out _);
 
         // 2. What was made, unless a guest runs in it. Noted first: should our copy be old, the note is refused and nothing is removed.
-        if (restore.Status?.Phase != RestorePhase.Ready && memory?.Status?.Phase != TaskPhase.Succeeded)
+        if (!RunningGuest.Has(restore.Status, memory) && restore.Status?.Phase != RestorePhase.Ready && memory?.Status?.Phase != TaskPhase.Succeeded)
         {
             RestoreStatus status = StatusPatch.Copy(restore.Status, BgsnapJson.Default.RestoreStatus);
             RestoreState.Going(restore, status, RestorePhase.Deleting, "Deleting", "what was made for it is removed", clock.GetUtcNow());

@@ -9,9 +9,15 @@ internal static class RestoreState
     /// <summary>Reason of a restore that is Ready and leaves nothing to be done by hand.</summary>
     public const string GuestRuns = "GuestRuns";
 
-    /// <summary>It goes on, or waits for something that may still come.</summary>
-    public static void Going(VMBackgroundRestore restore, RestoreStatus status, string phase, string reason, string message, DateTimeOffset now) =>
-        KStatus.Going(status, restore.Metadata.Generation, phase, reason, message, now);
+    /// <summary>Reason of the condition Resident while RAM arrives.</summary>
+    public const string RamArrives = "RamArrives";
+
+    /// <summary>It goes on, or waits for something that may still come. A guest that runs keeps running: then its RAM waits for that.</summary>
+    public static void Going(VMBackgroundRestore restore, RestoreStatus status, string phase, string reason, string message, DateTimeOffset now)
+    {
+        if (HasRun(status)) Starved(restore, status, reason, message, now);
+        else KStatus.Going(status, restore.Metadata.Generation, phase, reason, message, now);
+    }
 
     /// <summary>It was given up.</summary>
     public static void Failed(VMBackgroundRestore restore, RestoreStatus status, string reason, string message, DateTimeOffset now)
@@ -20,16 +26,54 @@ internal static class RestoreState
         KStatus.Failed(status, restore.Metadata.Generation, RestorePhase.Failed, reason, message, now);
     }
 
-    /// <summary>The guest runs.</summary>
+    /// <summary>The guest runs and has all its RAM.</summary>
     public static void Ready(VMBackgroundRestore restore, RestoreStatus status, SnapshotTaskStatus task, DateTimeOffset now)
     {
-        status.CompletionTime = Conditions.WholeSecond(now);
-        status.TimeToRun = task.Result?.TimeToRunMicroseconds is { } us ? Durations.Text(us) : null;
+        Runs(restore, status, RestorePhase.Ready, task, Said(task.Reason) ?? GuestRuns, Said(task.Message), now);
         status.Progress = new RestoreProgress { Percent = 100, Text = "100%", Bytes = task.Result?.RamBytes ?? task.Bytes };
-        KStatus.Ready(
-            status, restore.Metadata.Generation, RestorePhase.Ready, task.Reason ?? GuestRuns,
-            $"the guest of snapshot {restore.Spec.SnapshotName} runs in pod {status.PodName} on node {status.NodeName}{(task.Message is { } but ? $", but {but}" : "")}", now);
+        SetResident(restore, status, true, "AllRamArrived", $"the guest's RAM is all there; the volume of snapshot {restore.Spec.SnapshotName} is not needed any more", now);
     }
+
+    /// <summary>The guest runs, and its RAM arrives; or does not, for a reason.</summary>
+    public static void Running(VMBackgroundRestore restore, RestoreStatus status, SnapshotTaskStatus task, DateTimeOffset now)
+    {
+        Runs(restore, status, RestorePhase.Running, task, GuestRuns, null, now);
+        int percent = task.Percent ?? 0;
+        status.Progress = new RestoreProgress { Percent = percent, Text = $"resident {percent}%", Bytes = task.Bytes, BytesPerSecond = task.BytesPerSecond };
+        SetResident(restore, status, false, Said(task.Reason) ?? RamArrives, Said(task.Message) ?? $"the guest's RAM arrives as it is touched, and ahead of that; the volume of snapshot {restore.Spec.SnapshotName} is needed until then", now);
+    }
+
+    /// <summary>The guest runs, and none of its RAM arrives.</summary>
+    public static void Starved(VMBackgroundRestore restore, RestoreStatus status, string reason, string message, DateTimeOffset now)
+    {
+        KStatus.Ready(status, restore.Metadata.Generation, RestorePhase.Running, GuestRuns, Where(restore, status), now);
+        SetResident(restore, status, false, reason, message, now);
+    }
+
+    /// <summary>Whether the guest has run, so that what was made for it is its user's.</summary>
+    public static bool HasRun(RestoreStatus status) => Conditions.Get(status, ConditionTypes.Resident) is not null;
+
+    private static void Runs(VMBackgroundRestore restore, RestoreStatus status, string phase, SnapshotTaskStatus task, string reason, string? but, DateTimeOffset now)
+    {
+        CaptureResult measured = task.Result ?? new CaptureResult();
+        status.CompletionTime ??= Conditions.WholeSecond(now);
+        // A task that went on with a dead one's work did not see its begin.
+        status.TimeToRun = measured.TimeToRunMicroseconds is { } us ? status.TimeToRun ?? Durations.Text(us) : status.TimeToRun;
+        (status.Mode, status.ModeReason) = (measured.RestoreMode ?? status.Mode, measured.RestoreModeReason ?? status.ModeReason);
+        if (measured.Faults is { } count)
+            status.Faults = new RestoreFaults { Count = count, P50 = Text(measured.FaultP50Microseconds), P99 = Text(measured.FaultP99Microseconds), Max = Text(measured.FaultMaxMicroseconds) };
+        KStatus.Ready(status, restore.Metadata.Generation, phase, reason, Where(restore, status) + (but is null ? "" : $", but {but}"), now);
+    }
+
+    private static string Where(VMBackgroundRestore restore, RestoreStatus status) => $"the guest of snapshot {restore.Spec.SnapshotName} runs in pod {status.PodName} on node {status.NodeName}";
+
+    // A merge patch that takes a word back leaves an empty one.
+    private static string? Said(string? text) => text is { Length: > 0 } ? text : null;
+
+    private static string? Text(long? microseconds) => microseconds is { } us ? Durations.Text(us) : null;
+
+    private static void SetResident(VMBackgroundRestore restore, RestoreStatus status, bool value, string reason, string message, DateTimeOffset now) =>
+        Conditions.Set(status, ConditionTypes.Resident, value, reason, message, restore.Metadata.Generation ?? 0, now);
 
     /// <summary>The claims hold the disks: they are never written again.</summary>
     public static void DisksRestored(VMBackgroundRestore restore, RestoreStatus status, DateTimeOffset now) => Conditions.Set(

@@ -20,7 +20,7 @@ internal static class RestoreTasks
     {
         SnapshotTask task = Build(restore, snapshot, TaskAction.Restore, vm.NodeName, carrier);
         task.Spec.Target = new VirtualMachineTarget { PodName = vm.PodName, PodUID = vm.PodUID, Container = vm.Container, QmpSocket = vm.QmpSocket, GuestAgentSocket = vm.GuestAgentSocket, Name = vm.PodName };
-        task.Spec.Restore = new TaskRestore { Disks = restore.Spec.Target.Template is null ? "All" : "None" };
+        task.Spec.Restore = new TaskRestore { Disks = restore.Spec.Target.Template is null ? "All" : "None", Mode = restore.Spec.Mode, BandwidthLimit = restore.Spec.BandwidthLimit };
         return task;
     }
 

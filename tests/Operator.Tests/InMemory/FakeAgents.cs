@@ -29,6 +29,12 @@ internal sealed class FakeAgents(InMemoryApi api, TimeProvider clock)
     /// <summary>Why the file systems of guests that restores make run are still frozen; null: they are not.</summary>
     internal string? StillFrozen { get; set; }
 
+    /// <summary>Guests run before their RAM has arrived; it arrives in the next step, unless agents are slow.</summary>
+    internal bool Instant { get; set; }
+
+    /// <summary>Why none of it arrives; null: it does.</summary>
+    internal (string Reason, string Message)? Starved { get; set; }
+
     /// <summary>Guests that a restore has made run, by the pod's uid, in that order.</summary>
     internal List<string> Running { get; } = [];
 
@@ -123,6 +129,9 @@ internal sealed class FakeAgents(InMemoryApi api, TimeProvider clock)
         if (task.Spec.Capture?.DiskMethod == DiskCaptureMethod.VolumeSnapshot && status.Percent == 0) return Hold(task);
         if (task.Spec.Action != TaskAction.Delete && status.Percent == 0)
             return Report(task, new SnapshotTaskStatus { Percent = 50, Bytes = 1L << 29, BytesPerSecond = 1L << 29, PointInTime = IsRestore(task) ? null : Now().AddMilliseconds(123) });
+        if (task.Spec.Action == TaskAction.Restore && Instant && status.GuestRuns != true) return Resume(task);
+        if (task.Spec.Action == TaskAction.Restore && Instant && RestoreFails is null && (Starved is not null || status.Reason is { Length: > 0 }))
+            return Report(task, new SnapshotTaskStatus { Reason = Starved?.Reason ?? "", Message = Starved?.Message ?? "" });
         if (task.Spec.Action != TaskAction.Delete && Slow) return Task.CompletedTask;
         return End(task, task.Spec.Action switch
         {
@@ -131,6 +140,15 @@ internal sealed class FakeAgents(InMemoryApi api, TimeProvider clock)
             TaskAction.RestoreDisks => DisksFail,
             _ => DeleteFails,
         });
+    }
+
+    // Of a guest that runs already only the rest of its RAM is brought.
+    private Task<SnapshotTask> Resume(SnapshotTask task)
+    {
+        string pod = task.Spec.Target!.PodUID;
+        bool first = !Running.Contains(pod);
+        if (first) Running.Add(pod);
+        return Report(task, new SnapshotTaskStatus { GuestRuns = true, Percent = 50, Result = new CaptureResult { TimeToRunMicroseconds = first ? 35_000 : null, RestoreMode = "Instant", RestoreModeReason = "asked for", Faults = 12, FaultP99Microseconds = 90 } });
     }
 
     private Task<SnapshotTask> End(SnapshotTask task, (string Reason, string Message)? failure)
@@ -148,7 +166,7 @@ internal sealed class FakeAgents(InMemoryApi api, TimeProvider clock)
         }
         if (task.Spec.Action == TaskAction.Restore)
         {
-            Running.Add(task.Spec.Target!.PodUID);
+            if (!Instant) Running.Add(task.Spec.Target!.PodUID);
             return Report(task, new SnapshotTaskStatus
             {
                 Phase = TaskPhase.Succeeded,

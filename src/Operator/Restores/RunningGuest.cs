@@ -1,0 +1,66 @@
+using Bgsnap.Crds.Client;
+using Bgsnap.Crds.Controller;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Snapshots;
+
+namespace Bgsnap.Operator.Restores;
+
+/// <summary>
+/// A guest that runs while its RAM still arrives (mode Instant). From here on nothing of it is given up: not at the deadline, not when the
+/// restore is deleted. Whatever stops its RAM from arriving has the guest wait, and is told; the work is ordered anew until it is done,
+/// or its pod has ended.
+/// </summary>
+/// <remarks>
+/// <code>
+///   task Running, guestRuns ──▶ phase Running, Ready True, Resident False "RamArrives", progress
+///   … with a reason         ──▶ Resident False for that reason, a warning: the guest waits
+///   task Failed             ──▶ the same; task and carrier are removed, and made again by the next look
+///   task Succeeded          ──▶ phase Ready, Resident True: the volume may go
+///   the pod has ended       ──▶ phase Failed; its disks are kept
+/// </code>
+/// </remarks>
+internal sealed class RunningGuest(RestoreStore store, RestoreNotes notes, NodeQueue queue, TimeProvider clock)
+{
+    // An agent that is told at once what it has just said it cannot do would say it again.
+    private static readonly TimeSpan OrderAgain = TimeSpan.FromSeconds(10);
+
+    /// <summary>Whether the guest of this restore has run: by what we noted, or by what the agent reports.</summary>
+    public static bool Has(RestoreStatus? status, SnapshotTask? memory) => (status is not null && RestoreState.HasRun(status)) || memory?.Status?.GuestRuns == true;
+
+    /// <summary>Whether this restore has to go on though it is deleted: its guest runs, and could only wait for ever without the rest of its RAM.</summary>
+    public async Task<bool> NeedsRam(VMBackgroundRestore restore, CancellationToken stop)
+    {
+        if (RestorePhase.IsTerminal(restore.Status?.Phase) || restore.Metadata.Finalizers?.Contains(Names.RestoreFinalizer) != true) return false;
+        SnapshotTask? memory = await store.FindTask(restore, TaskAction.Restore, stop).ConfigureAwait(false);
+        return Has(restore.Status, memory) && memory?.Status?.Phase != TaskPhase.Succeeded;
+    }
+
+    /// <summary>Looks at the task of a guest that runs and has not got all its RAM.</summary>
+    /// <returns>When to look again.</returns>
+    /// <exception cref="Hopeless">The guest has ended.</exception>
+    public async Task<TimeSpan> Follow(ObjectKey key, VMBackgroundRestore restore, RestoreStatus status, SnapshotTask task, CancellationToken stop)
+    {
+        // Others may begin: this one's guest runs.
+        queue.Leave(key);
+        await ThrowIfEnded(restore, status, stop).ConfigureAwait(false);
+        SnapshotTaskStatus report = task.Status!;
+        if (report.Phase != TaskPhase.Failed)
+        {
+            if (report.GuestRuns == true) RestoreState.Running(restore, status, report, clock.GetUtcNow());
+            return notes.UntilProgress(restore) is { } wait && wait > TimeSpan.Zero ? wait : OrderAgain;
+        }
+        RestoreState.Starved(restore, status, report.Reason ?? "Failed", $"{report.Message ?? "the agent gave no reason"}; the guest waits, and the agent is told to go on", clock.GetUtcNow());
+        TimeSpan early = (report.CompletionTime ?? task.Metadata.CreationTimestamp ?? DateTime.MinValue) + OrderAgain - clock.GetUtcNow().UtcDateTime;
+        if (early > TimeSpan.Zero) return early;
+        await notes.Save(restore, status, stop).ConfigureAwait(false);
+        await store.RemoveHelpers(restore, stop).ConfigureAwait(false);
+        return OrderAgain;
+    }
+
+    private async Task ThrowIfEnded(VMBackgroundRestore restore, RestoreStatus status, CancellationToken stop)
+    {
+        PodSummary? pod = await store.FindPod(restore, stop).ConfigureAwait(false);
+        if (pod is not null && pod.Metadata.Uid == status.PodUID && pod.Status?.Phase is not ("Succeeded" or "Failed")) return;
+        throw new Hopeless("GuestEnded", $"pod {status.PodName} ended before all of its guest's RAM had arrived; its disks are as the guest left them. Create another restore for the snapshot's state");
+    }
+}
