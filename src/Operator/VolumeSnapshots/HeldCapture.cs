@@ -49,7 +49,7 @@ internal sealed class HeldCapture(SnapshotStore store, OperatorOptions options, 
         }
         catch (Waiting wait) when (left <= TimeSpan.Zero)
         {
-            throw new Hopeless("DeadlineExceeded", $"it was not Ready within {deadline} of its creation: {wait.Message}");
+            throw new Hopeless("DeadlineExceeded", $"it was not Ready within {deadline} of its creation: {wait.Message}. The guest's memory, which was captured, stays on the claim until this snapshot is deleted");
         }
     }
 

@@ -65,7 +65,7 @@ internal sealed class VolumeCuts(IApiClient api)
         foreach (string name in task.Spec.VolumeSnapshots?.Values.Distinct() ?? [])
         {
             if (await _objects.GetOrNull(VolumeSnapshotKinds.Snapshots, snapshot.Metadata.NamespaceProperty, name, stop).ConfigureAwait(false) is not { } found)
-                throw new Hopeless("VolumeSnapshotLost", $"VolumeSnapshot {name} is gone: somebody deleted it. Create another snapshot");
+                throw new Hopeless("VolumeSnapshotLost", $"VolumeSnapshot {name} is gone: somebody deleted it. The guest's memory, which was captured, stays on the claim until this snapshot is deleted. Create another");
             if (found.Status?.ReadyToUse == true) continue;
             string trouble = found.Status?.Error?.Message is { } message ? $"; it says: {message}" : "";
             throw new Waiting("WaitingForVolumeSnapshots", $"the guest runs on; the storage is not done with {Describe(found)} yet{trouble}") { Phase = SnapshotPhase.Capturing };
