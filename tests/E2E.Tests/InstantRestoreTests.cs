@@ -1,0 +1,84 @@
+using System.Text.Json.Nodes;
+using Bgsnap.E2E.Tests.Harness;
+
+namespace Bgsnap.E2E.Tests;
+
+/// <summary>The guest runs first, and its RAM arrives as it is touched; whatever is lost meanwhile, it waits at most.</summary>
+[Collection(nameof(RealCluster))]
+public sealed class InstantRestoreTests(ClusterFixture cluster) : IAsyncLifetime
+{
+    // The guest's 64 MiB and its kernel would take half a minute by themselves; what it touches comes at once.
+    private const string Slow = "mode: Instant\n  bandwidthLimit: 1Mi";
+
+    public Task InitializeAsync() => cluster.TidiedAsync();
+
+    public Task DisposeAsync() => Task.CompletedTask;
+
+    [SkippableFact]
+    public async Task It_is_Ready_when_the_guest_runs_and_Resident_when_all_is_there()
+    {
+        await using var lab = await Lab.CreateAsync(cluster);
+        var (machine, before, after) = await LostMachineAsync(lab);
+
+        await machine.ApplyRestoreAsync("back", "s", With("mode: Instant"));
+        var status = (await machine.ReadyAsync("back"))["status"]!;
+
+        Assert.Equal(("Instant", "100%"), (status["mode"]!.GetValue<string>(), status["progress"]!["text"]!.GetValue<string>()));
+        Assert.Equal("True", Lab.Condition(status.Parent!, "Resident")!["status"]!.GetValue<string>());
+        Assert.True(status["faults"]!["count"]!.GetValue<long>() > 0, status.ToJsonString());
+        await lab.CountsAsync("back");
+        Assert.InRange(await lab.FirstTickAsync("back"), before, after + 1);
+        await lab.NoHelpersAsync();
+    }
+
+    [SkippableFact]
+    public async Task An_agent_that_is_replaced_in_the_middle_leaves_the_guest_waiting_at_most()
+    {
+        await using var lab = await Lab.CreateAsync(cluster);
+        var (machine, before, after) = await LostMachineAsync(lab);
+        await machine.ApplyRestoreAsync("back", "s", With(Slow));
+        await cluster.Kubectl.RunAsync("-n", lab.Name, "wait", "--for=condition=Ready", "vmbgr/back", "--timeout=120s");
+
+        // Asked to end, and killed outright.
+        await cluster.Kubectl.RunAsync("-n", ClusterFixture.Namespace, "delete", "pod", "-l", "app.kubernetes.io/component=agent");
+        await cluster.InstalledAsync();
+        await lab.CountsAsync("back");
+        var agent = (await cluster.Kubectl.GetAsync("-n", ClusterFixture.Namespace, "pods", "-l", "app.kubernetes.io/component=agent"))["items"]![0]!["metadata"]!["name"]!.GetValue<string>();
+        await Processes.KillAsync(cluster.Kubectl, ClusterFixture.Namespace, agent);
+        await cluster.InstalledAsync();
+
+        await machine.ReadyAsync("back");
+        await lab.CountsAsync("back");
+        Assert.InRange(await lab.FirstTickAsync("back"), before, after + 1);
+        await lab.NoHelpersAsync();
+    }
+
+    [SkippableFact]
+    public async Task Whoever_deletes_the_restore_or_its_carrier_does_not_take_the_guests_RAM()
+    {
+        await using var lab = await Lab.CreateAsync(cluster);
+        var (machine, _, _) = await LostMachineAsync(lab);
+        await machine.ApplyRestoreAsync("back", "s", With(Slow));
+        await cluster.Kubectl.RunAsync("-n", lab.Name, "wait", "--for=condition=Ready", "vmbgr/back", "--timeout=120s");
+
+        await cluster.Kubectl.RunAsync("-n", lab.Name, "delete", "pods", "-l", "app.kubernetes.io/managed-by=bgsnap", "--grace-period=1");
+        await cluster.Kubectl.RunAsync("-n", lab.Name, "delete", "vmbgr", "back", "--timeout=170s");
+
+        // It went when all was there, and left what runs.
+        await lab.NoHelpersAsync();
+        await lab.CountsAsync("back");
+    }
+
+    // A machine that is gone with its disks, and its snapshot s; with the ticks between which it was taken.
+    private async Task<(DiskMachine Machine, long Before, long After)> LostMachineAsync(Lab lab)
+    {
+        var machine = new DiskMachine(cluster, lab);
+        await lab.ClaimAsync();
+        await machine.StartAsync();
+        var (_, before, after) = await machine.SnapshotAsync("s");
+        await machine.RemoveAsync();
+        return (machine, before, after);
+    }
+
+    private static Func<string, string> With(string more) => yaml => yaml.Replace("  deadline: 30m\n", $"  deadline: 30m\n  {more}\n", StringComparison.Ordinal);
+}
