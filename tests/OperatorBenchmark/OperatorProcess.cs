@@ -16,6 +16,8 @@ internal sealed partial class OperatorProcess : IDisposable
         ProcessStartInfo start = new("dotnet") { RedirectStandardOutput = true, RedirectStandardError = true };
         foreach (string a in (string[])[program, "--agent-image=none", $"--kubeconfig={kubeconfig}", "--leader-election-namespace=none", $"--metrics-address=127.0.0.1:{MetricsPort}", $"--health-address=127.0.0.1:{HealthPort}", "--log-level=Warning"])
             start.ArgumentList.Add(a);
+        // As Dockerfile.operator has it.
+        start.Environment["DOTNET_GCgen0size"] = "0x2000000";
         _process = Process.Start(start)!;
         _process.OutputDataReceived += (_, e) => { if (e.Data is not null) Console.Error.WriteLine("operator: " + e.Data); };
         _process.ErrorDataReceived += (_, e) => { if (e.Data is not null) Console.Error.WriteLine("operator: " + e.Data); };

@@ -19,6 +19,9 @@ internal sealed class SimulatedNodes(IApiClient api, string ns, int count, TimeS
     /// <summary>When each task was first seen, by the uid of its snapshot.</summary>
     public System.Collections.Concurrent.ConcurrentDictionary<string, DateTime> TaskSeen { get; } = new();
 
+    /// <summary>When each carrier was made to run, by the uid of its snapshot.</summary>
+    public System.Collections.Concurrent.ConcurrentDictionary<string, DateTime> CarrierRan { get; } = new();
+
     public static string NodeName(int i) => $"sim-{i:000}";
 
     /// <summary>Makes the nodes and one pod with a VM on each.</summary>
@@ -49,6 +52,12 @@ internal sealed class SimulatedNodes(IApiClient api, string ns, int count, TimeS
         }
     }
 
+    /// <summary>Waits until the node controller has seen that the nodes are ready, and lets pods onto them.</summary>
+    public async Task Schedulable(CancellationToken stop)
+    {
+        while ((await api.List(SimulatedResources.Nodes, null, "bgsnap.io/simulated=true", stop)).Items.Any(n => n.Spec?.Taints is { Count: > 0 })) await Task.Delay(500, stop);
+    }
+
     // The namespace's service account is made by a controller, a moment after the namespace.
     private async Task CreatePod(V1Pod pod, CancellationToken stop)
     {
@@ -59,7 +68,7 @@ internal sealed class SimulatedNodes(IApiClient api, string ns, int count, TimeS
                 await api.Create(CoreResources.Pods, pod, stop);
                 return;
             }
-            catch (ApiException e) when (e.Code == 403 && tries > 0 && e.Message.Contains("serviceaccount", StringComparison.Ordinal))
+            catch (ApiException e) when (e.Code is 403 or 500 && tries > 0 && e.Message.Replace(" ", "", StringComparison.Ordinal).Contains("serviceaccount", StringComparison.Ordinal))
             {
                 await Task.Delay(100, stop);
             }
@@ -85,6 +94,7 @@ internal sealed class SimulatedNodes(IApiClient api, string ns, int count, TimeS
         }
         if (pod.Status?.Phase == "Running") return;
         string container = pod.Spec!.Containers![0].Name;
+        if (pod.Metadata.Labels?.TryGetValue(Names.SnapshotLabel, out string? of) == true) CarrierRan.TryAdd(of, DateTime.UtcNow);
         await api.MergePatch(Resources.Pods, ns, pod.Metadata.Name, "status", new JsonObject
         {
             ["status"] = new JsonObject

@@ -31,6 +31,6 @@ internal static class RestoreCarrier
     {
         int place = queue.Enter(node, key, restore.Metadata.CreationTimestamp ?? DateTime.MinValue);
         if (place > 0)
-            throw new Waiting("Queued", $"number {place} in the queue of node {node}, which restores {options.MaxConcurrentRestores} at a time") { Phase = RestorePhase.Queued, Again = TimeSpan.FromSeconds(30) };
+            throw new Waiting("Queued", $"number {place} in the queue of node {node}, which restores {options.MaxConcurrentRestores} at a time") { Phase = RestorePhase.Queued, Again = TimeSpan.FromMinutes(2) };
     }
 }

@@ -102,7 +102,7 @@ internal sealed class SnapshotReconciler(
         if (store.FindCarrier(snapshot, TaskAction.Capture) is { } early) await ThrowIfInTrouble(key, early, status.ClaimName, vm.NodeName, stop).ConfigureAwait(false);
         int place = queue.Enter(vm.NodeName, key, snapshot.Metadata.CreationTimestamp ?? DateTime.MinValue);
         if (place > 0)
-            throw new Waiting("Queued", $"number {place} in the queue of node {vm.NodeName}, which captures {options.MaxConcurrentCaptures} at a time") { Phase = SnapshotPhase.Queued, Again = TimeSpan.FromSeconds(30) };
+            throw new Waiting("Queued", $"number {place} in the queue of node {vm.NodeName}, which captures {options.MaxConcurrentCaptures} at a time") { Phase = SnapshotPhase.Queued, Again = TimeSpan.FromMinutes(2) };
 
         // 6. The claim on that node.
         PodSummary carrier = await store.FindOrMakeCarrier(snapshot, TaskAction.Capture, status.ClaimName, vm.NodeName, stop).ConfigureAwait(false);
