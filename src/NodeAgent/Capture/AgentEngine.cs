@@ -36,6 +36,7 @@ internal static class AgentEngine
         Guid id = Guid.NewGuid();
         RamBlockLayout[] layout = [.. blocks.Select(b => new RamBlockLayout(b.Name, b.UsedLength, b.PageSize))];
         using SnapshotDirectoryWriter directory = SnapshotDirectoryWriter.Begin(options.Output);
+        MachineFiles.Write(directory, qmp, options);
         using PageLogWriter log = directory.CreateMemory(layout, options.Compression, id);
         using GuestRam ram = new(blocks);
         using RamReader reader = new(ram, qemu.Pid);
