@@ -138,8 +138,15 @@ public sealed class VirtualMachineTarget : PodTarget
     public string? QmpSocket { get; set; }
 
     /// <summary>The domain of the container's libvirt; null: the monitor is reached by <see cref="QmpSocket"/>.</summary>
-    [Description("Domain of the libvirt in the container, which owns QEMU's monitor.")]
-    public LibvirtDomainTarget? LibvirtDomain { get; set; }
+    [Description("Name of the domain of the libvirt in the container, which owns QEMU's monitor. QEMU is known by it (-name guest=).")]
+    [StringLength(512, MinimumLength = 1)]
+    public string? LibvirtDomain { get; set; }
+
+    /// <summary>The domain's UUID, or null.</summary>
+    [Description("UUID of that domain (-uuid); not set: any.")]
+    [Cel("self.matches('^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$')", "spec: uuid is one such as 5a1b0d0e-6c1f-4a53-9a5e-0f2c8f1d2e3a")]
+    [StringLength(36)]
+    public string? Uuid { get; set; }
 
     /// <summary>The VM's own objects, kept with the snapshot.</summary>
     [Description("The VM's own objects, a v1 List as JSON text: kept with the snapshot, so that the VM can be made anew from it.")]
@@ -159,22 +166,6 @@ public sealed class VirtualMachineTarget : PodTarget
     [Description("Name of the virtual machine, for the manifest.")]
     [StringLength(253)]
     public string? Name { get; set; }
-}
-
-/// <summary>A domain of libvirt's, by which the QEMU in a container is recognised.</summary>
-public sealed class LibvirtDomainTarget
-{
-    /// <summary>Its name.</summary>
-    [Required]
-    [Description("Name of the domain, as QEMU's command line has it (-name guest=).")]
-    [StringLength(512, MinimumLength = 1)]
-    public string Name { get; set; } = "";
-
-    /// <summary>Its UUID, or null.</summary>
-    [Description("UUID of the domain (-uuid); not set: any.")]
-    [Cel("self.matches('^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$')", "spec.source.libvirtDomain.uuid: a UUID such as 5a1b0d0e-6c1f-4a53-9a5e-0f2c8f1d2e3a")]
-    [StringLength(36)]
-    public string? Uuid { get; set; }
 }
 
 /// <summary>Values of <see cref="SnapshotTaskSpec.Action"/>.</summary>

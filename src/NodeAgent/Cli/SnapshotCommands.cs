@@ -103,7 +103,7 @@ internal static class SnapshotCommands
         Row("Machine", $"{m.Machine.Type}, QEMU {m.Machine.QemuVersion}");
         Row("Engine", $"{m.Capture.Engine} ({m.Capture.EngineReason})");
         Row("Compression", m.Capture.Compression);
-        Row("Downtime", Quantity.FormatTime(m.Capture.DowntimeMicroseconds));
+        Row("Downtime", SummaryText.Downtime(m.Capture.DowntimeMicroseconds, m.Capture.StopWindow));
         Row("Protection window", Quantity.FormatTime(m.Capture.ProtectionWindowMicroseconds));
         Row("RAM", $"{Quantity.FormatSize(m.Ram.TotalBytes)}, {m.Ram.StoredPages} pages stored, {m.Ram.ZeroPages} zero");
         foreach (ManifestRamBlock b in m.Ram.Blocks)

@@ -63,12 +63,12 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
             return new TaskMonitor(container) { Socket = socket };
         }
         string id = await RunningContainer(ns, vm, "SourceEnded", stop).ConfigureAwait(false);
-        int[] found = [.. ContainerProcesses.Of(id, vm.PodUID, proc).Where(pid => DomainProcess.IsOf(LibvirtProcess.CommandLine(pid, proc), domain.Name, domain.Uuid))];
+        int[] found = [.. ContainerProcesses.Of(id, vm.PodUID, proc).Where(pid => DomainProcess.IsOf(LibvirtProcess.CommandLine(pid, proc), domain, vm.Uuid))];
         return found switch
         {
             [int pid] => new TaskMonitor(id) { Pid = pid },
-            [] => throw new TaskFailure("SourceEnded", $"no QEMU of domain {domain.Name}{(domain.Uuid is { } uuid ? $" ({uuid})" : "")} runs in container {vm.Container} of pod {vm.PodName} on node {node}: has the virtual machine ended? Does the agent see the host's processes (hostPID)?"),
-            _ => throw new TaskFailure("SourceAmbiguous", $"{found.Length} processes of container {vm.Container} of pod {vm.PodName} say that they are domain {domain.Name}: {string.Join(", ", found)}"),
+            [] => throw new TaskFailure("SourceEnded", $"no QEMU of domain {domain}{(vm.Uuid is { } uuid ? $" ({uuid})" : "")} runs in container {vm.Container} of pod {vm.PodName} on node {node}: has the virtual machine ended? Does the agent see the host's processes (hostPID)?"),
+            _ => throw new TaskFailure("SourceAmbiguous", $"{found.Length} processes of container {vm.Container} of pod {vm.PodName} say that they are domain {domain}: {string.Join(", ", found)}"),
         };
     }
 

@@ -8,12 +8,13 @@ namespace Bgsnap.Operator.KubeVirt;
 /// <param name="PodName">The launcher pod.</param>
 /// <param name="PodUID">Its uid.</param>
 /// <param name="NodeName">Its node.</param>
-/// <param name="Domain">libvirt's domain in it.</param>
+/// <param name="Domain">Name of libvirt's domain in it.</param>
+/// <param name="Uuid">Its UUID; null: the instance does not say.</param>
 /// <param name="Memory">Memory of the guest, a quantity; null: the instance does not say.</param>
 /// <param name="Claims">Claims by the name of their volume.</param>
 /// <param name="OtherBytes">Bytes of the disks that are on no claim.</param>
 internal sealed record LauncherPod(
-    string PodName, string PodUID, string NodeName, LibvirtDomainTarget Domain, string? Memory, IReadOnlyDictionary<string, string> Claims, long OtherBytes)
+    string PodName, string PodUID, string NodeName, string Domain, string? Uuid, string? Memory, IReadOnlyDictionary<string, string> Claims, long OtherBytes)
 {
     /// <summary>The container with libvirt and QEMU.</summary>
     public const string Container = "compute";
@@ -43,8 +44,9 @@ internal sealed record LauncherPod(
         if (here is not [PodSummary pod])
             throw new Waiting("SourceNotRunning", $"VirtualMachineInstance {name} has {here.Length} launcher pods that run on node {node}, and one is expected");
         Dictionary<string, string> claims = ClaimsOf(vmi);
+        // KubeVirt names every domain so.
         return new LauncherPod(
-            pod.Metadata.Name, pod.Metadata.Uid, node, DomainOf(vmi), status.Memory?.GuestCurrent ?? vmi.Spec.Domain.Memory?.Guest, claims,
+            pod.Metadata.Name, pod.Metadata.Uid, node, $"{vmi.Metadata.NamespaceProperty}_{name}", vmi.Spec.Domain.Firmware?.Uuid, status.Memory?.GuestCurrent ?? vmi.Spec.Domain.Memory?.Guest, claims,
             (status.VolumeStatus ?? []).Where(v => !claims.ContainsKey(v.Name)).Sum(v => v.Size ?? 0));
     }
 
@@ -69,10 +71,6 @@ internal sealed record LauncherPod(
         if (how?.WhenPaused != PausedGuest.Capture && status.Conditions?.FirstOrDefault(c => c is { Type: "Paused", Status: "True" }) is { } paused)
             throw new Waiting("Paused", $"VirtualMachineInstance {name} is paused ({paused.Reason}): let it run (virtctl unpause vmi {name}), or have it captured as it is with spec.capture.whenPaused Capture in another snapshot");
     }
-
-    // KubeVirt names every domain so.
-    private static LibvirtDomainTarget DomainOf(VirtualMachineInstance vmi) =>
-        new() { Name = $"{vmi.Metadata.NamespaceProperty}_{vmi.Metadata.Name}", Uuid = vmi.Spec.Domain.Firmware?.Uuid };
 
     private static bool IsActive(PodSummary pod, VirtualMachineInstanceStatus status, string node) =>
         pod.Metadata.Labels?.TryGetValue(Label, out string? label) == true && label == LabelValue

@@ -27,6 +27,7 @@ internal static class TaskOf
                 Container = vm.Container,
                 QmpSocket = vm.QmpSocket,
                 LibvirtDomain = vm.Launcher?.Domain,
+                Uuid = vm.Launcher?.Uuid,
                 GuestAgentSocket = vm.GuestAgentSocket,
                 Objects = objects,
                 Name = snapshot.Spec.Source.Name,
