@@ -78,7 +78,7 @@ test-containers: ## capture a QEMU in a Docker container from the host; root, af
 cluster := $(or $(CLUSTER),/var/tmp/bgsnap-cluster)
 test-e2e: ## apply, capture, restore and break things on a real cluster; root, after `make build guests`
 	@test -n "$$KUBE_BIN" || hack/build-kubernetes
-	hack/images
+	hack/images agent operator test-vm test-launcher
 	@$(call run_tests,E2E.Tests) || { test ! -e $(cluster)/of-the-tests || hack/cluster down; exit 1; }
 
 chart-readme: ## write the table of values into the chart's README

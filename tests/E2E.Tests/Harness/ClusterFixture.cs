@@ -45,7 +45,7 @@ public sealed class ClusterFixture : IAsyncLifetime
         // By this the Makefile knows whose it is, should these tests be killed.
         await File.WriteAllTextAsync(Path.Join(State, "of-the-tests"), "");
         Kubectl = new Kubectl(Path.Join(State, "pki", "admin.kubeconfig"));
-        await ScriptAsync("hack/images", ImagesLimit);
+        await ScriptAsync("hack/images", ImagesLimit, "agent", "operator", "test-vm", "test-launcher");
         await ScriptAsync("hack/cluster", UpLimit, ["load-image", .. Directory.GetFiles(Path.Join(Repository.Root, "out", "images"), "*.tar")]);
         await ScriptAsync("hack/cluster", UpLimit, ["crds", .. Directory.GetFiles(Path.Join(Repository.Root, "config", "crd"), "bgsnap.io_*.yaml")]);
         await Kubectl.RunAsync("create", "namespace", Namespace);
