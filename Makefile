@@ -82,16 +82,16 @@ test-containers: ## capture a QEMU in a Docker container from the host; root, af
 cluster := $(or $(CLUSTER),/var/tmp/bgsnap-cluster)
 define run_on_cluster
 	@test -n "$$KUBE_BIN" || hack/build-kubernetes
-	hack/images
-	@$(call run_tests,E2E.Tests) $(1) || { test ! -e $(cluster)/of-the-tests || hack/cluster down; exit 1; }
+	hack/images $(1)
+	@$(call run_tests,E2E.Tests) $(2) || { test ! -e $(cluster)/of-the-tests || hack/cluster down; exit 1; }
 endef
 
 main_path := SnapshotTests.An_applied_snapshot RestoreTests.A_machine_that_is_lost CelTests AccessTests ChartTests
 test-cluster: ## the main path on a real cluster: apply, Ready, lose the machine, restore it; root, after `make build guests`
-	$(call run_on_cluster,--filter '$(subst $(space),|,$(foreach name,$(main_path),FullyQualifiedName~E2E.Tests.$(name)))')
+	$(call run_on_cluster,,--filter '$(subst $(space),|,$(foreach name,$(main_path),FullyQualifiedName~E2E.Tests.$(name)))')
 
 test-e2e: ## apply, capture, restore and break things on a real cluster, half an hour; root, after `make build guests`
-	$(call run_on_cluster)
+	$(call run_on_cluster,agent operator test-vm test-launcher)
 
 chart-readme: ## write the table of values into the chart's README
 	table=$$(hack/chart-render charts/bgsnap --values-table) && readme=charts/bgsnap/README.md && \

@@ -10,6 +10,9 @@ inputs() {
             dpkg-query -W -f '${Package} ${Version}\n' qemu-system-x86 seabios ipxe-qemu
             checksums hack/image/test-vm.sh tests/vm-pod "$deps/vmlinuz" out/guests/initramfs.cpio
             ;;
+        test-launcher)
+            checksums hack/image/test-launcher.sh tests/launcher-pod "$deps/libvirt" "$deps/qemu-10/usr/bin" "$deps/vmlinuz" out/guests/initramfs.cpio
+            ;;
         *)
             printf '%s\n' "$version" "$pull" "$(dotnet --version 2>/dev/null || true)"
             checksums hack/image/bases.sh "Dockerfile.$1" .dockerignore .editorconfig global.json LICENSE \

@@ -33,6 +33,13 @@ public sealed class RbacTests
         "bgsnap.io/snapshottasks: create delete get list patch update watch",
         "/pods: create delete get list watch",
         "/persistentvolumeclaims: create delete get list watch",
+        "kubevirt.io/virtualmachines: get",
+        "kubevirt.io/virtualmachineinstances: get",
+        "instancetype.kubevirt.io/virtualmachineinstancetypes: get",
+        "instancetype.kubevirt.io/virtualmachineclusterinstancetypes: get",
+        "instancetype.kubevirt.io/virtualmachinepreferences: get",
+        "instancetype.kubevirt.io/virtualmachineclusterpreferences: get",
+        "apps/controllerrevisions: get",
         "/events: create patch");
 
     [Fact]

@@ -36,7 +36,7 @@ internal static class OpenApiSchema
         }
         if (context.PropertyInfo?.AttributeProvider is { } attributes) Describe(schema, attributes);
         Rules(schema, context.PropertyInfo?.AttributeProvider);
-        if (context.PropertyInfo is null) Rules(schema, type);
+        Rules(schema, type);
         return InOrder(schema);
     }
 

@@ -72,6 +72,21 @@ public sealed class CaptureSpec
     [AllowedValues("Continue", "Stop")]
     [DefaultValue("Continue")]
     public string? After { get; set; }
+
+    /// <summary>One of <see cref="PausedGuest"/>.</summary>
+    [Description("What happens when the VirtualMachine is paused (its condition Paused is True). Wait: it is captured once it runs on, if that is before the deadline. Capture: it is captured as it is, and a restore of it is paused too. A pod's VM is always captured as it is.")]
+    [AllowedValues(PausedGuest.Wait, PausedGuest.Capture)]
+    [DefaultValue(PausedGuest.Wait)]
+    public string? WhenPaused { get; set; }
+}
+
+/// <summary>Values of <see cref="CaptureSpec.WhenPaused"/>.</summary>
+public static class PausedGuest
+{
+    /// <summary>Until it runs on.</summary>
+    public const string Wait = "Wait";
+    /// <summary>As it is.</summary>
+    public const string Capture = "Capture";
 }
 
 /// <summary>Which disks are captured.</summary>

@@ -5,12 +5,17 @@ using Bgsnap.Crds.Schema;
 namespace Bgsnap.Crds.V1Alpha1;
 
 /// <summary>What to capture, where to, and how.</summary>
+// KubeVirt's launcher owns the monitor of its QEMU and resumes every guest that it did not pause itself.
+[Cel("self.source.apiGroup != 'kubevirt.io' || !has(self.capture) || self.capture.engine != 'Qemu'", "spec.capture.engine: Qemu cannot go with a source of kubevirt.io, whose libvirt owns QEMU's migration; take Auto or Agent")]
+[Cel("self.source.apiGroup != 'kubevirt.io' || !has(self.capture) || self.capture.after != 'Stop'", "spec.capture.after: Stop cannot go with a source of kubevirt.io, since KubeVirt resumes a guest that it did not pause; pause it yourself (virtctl pause vm) and take whenPaused Capture")]
+[Cel("self.source.apiGroup != 'kubevirt.io' || !has(self.capture) || self.capture.diskMethod != 'VolumeSnapshot'", "spec.capture.diskMethod: VolumeSnapshot cannot go with a source of kubevirt.io, since KubeVirt would resume the guest before the storage has cut; take Auto")]
+[Cel("self.source.apiGroup != 'kubevirt.io' || !has(self.capture) || self.capture.quiesce != 'Required'", "spec.capture.quiesce: Required cannot go with a source of kubevirt.io yet, whose guest agent belongs to libvirt; take IfAvailable or Never")]
 public sealed class SnapshotSpec
 {
     /// <summary>The virtual machine.</summary>
     [Required]
     [Description("The virtual machine to capture, in the snapshot's own namespace.")]
-    [Cel("self.kind == 'Pod' && self.apiGroup == ''", "spec.source: only apiGroup \"\" and kind Pod are supported")]
+    [Cel("(self.apiGroup == '' && self.kind == 'Pod') || (self.apiGroup == 'kubevirt.io' && self.kind in ['VirtualMachine', 'VirtualMachineInstance'])", "spec.source: a Pod (apiGroup \"\"), or a VirtualMachine or VirtualMachineInstance (apiGroup kubevirt.io)")]
     public SnapshotSource Source { get; set; } = new();
 
     /// <summary>Where the snapshot is kept.</summary>
@@ -37,15 +42,18 @@ public sealed class SnapshotSpec
 /// <summary>Names the virtual machine.</summary>
 public sealed class SnapshotSource
 {
+    /// <summary>API group of KubeVirt's kinds.</summary>
+    public const string KubeVirtGroup = "kubevirt.io";
+
     /// <summary>API group; empty for a Pod.</summary>
-    [Description("API group of the source: empty for a Pod.")]
+    [Description("API group of the source: empty for a Pod, kubevirt.io for a VirtualMachine or VirtualMachineInstance.")]
     [DefaultValue("")]
     [StringLength(253)]
     public string? ApiGroup { get; set; }
 
     /// <summary>The kind.</summary>
     [Required]
-    [Description("Kind of the source: Pod. The pod runs QEMU and its annotation bgsnap.io/qmp-socket names the path of QEMU's QMP socket inside the container; bgsnap.io/container names the container if the pod has several.")]
+    [Description("Kind of the source. VirtualMachine or VirtualMachineInstance: KubeVirt's, captured where it runs. Pod: it runs QEMU and its annotation bgsnap.io/qmp-socket names the path of QEMU's QMP socket inside the container; bgsnap.io/container names the container if the pod has several.")]
     [StringLength(63)]
     public string Kind { get; set; } = "";
 
@@ -93,7 +101,7 @@ public sealed class ClaimTemplate
     public List<string>? AccessModes { get; set; }
 
     /// <summary>Size as a quantity; null: from the VM.</summary>
-    [Description("Size of the claim, such as 8Gi. When it is not set it is worked out from the memory limit of the VM's container and the sizes of its claims.")]
+    [Description("Size of the claim, such as 8Gi. When it is not set it is worked out from the memory of the VM and the sizes of its claims.")]
     [Cel("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))", "spec.target.claimTemplate.size: a positive quantity such as 8Gi")]
     [StringLength(32)]
     public string? Size { get; set; }

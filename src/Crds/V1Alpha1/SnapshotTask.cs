@@ -69,7 +69,7 @@ public sealed class SnapshotTaskSpec
     public PodTarget Carrier { get; set; } = new();
 
     /// <summary>The pod that runs the VM.</summary>
-    [Description("The pod that runs the VM, and the path of QEMU's QMP socket as the container sees it.")]
+    [Description("The pod that runs the VM, and how its QEMU is reached.")]
     public VirtualMachineTarget? Source { get; set; }
 
     /// <summary>How to capture.</summary>
@@ -78,6 +78,7 @@ public sealed class SnapshotTaskSpec
 
     /// <summary>The pod whose QEMU waits.</summary>
     [Description("To restore: the pod whose QEMU waits for the snapshot (-incoming defer), and the path of its QMP socket as the container sees it.")]
+    [Cel("has(self.qmpSocket)", "spec.target: a QEMU that waits is reached by its qmpSocket only")]
     public VirtualMachineTarget? Target { get; set; }
 
     /// <summary>How to restore.</summary>
@@ -127,14 +128,33 @@ public class PodTarget
 }
 
 /// <summary>Names the VM in a pod.</summary>
+[Cel("has(self.qmpSocket) != has(self.libvirtDomain)", "spec: set exactly one of qmpSocket (QEMU's monitor is ours) and libvirtDomain (it is libvirt's)")]
 public sealed class VirtualMachineTarget : PodTarget
 {
-    /// <summary>QMP socket in the container.</summary>
-    [Required]
+    /// <summary>QMP socket in the container; null: the monitor is libvirt's.</summary>
     [Description("Absolute path of QEMU's QMP socket, as the container sees it.")]
     [Cel("self.startsWith('/')", "spec: qmpSocket must be an absolute path in the container")]
     [StringLength(1024)]
-    public string QmpSocket { get; set; } = "";
+    public string? QmpSocket { get; set; }
+
+    /// <summary>The domain of the container's libvirt; null: the monitor is reached by <see cref="QmpSocket"/>.</summary>
+    [Description("Name of the domain of the libvirt in the container, which owns QEMU's monitor. QEMU is known by it (-name guest=).")]
+    [StringLength(512, MinimumLength = 1)]
+    public string? LibvirtDomain { get; set; }
+
+    /// <summary>The domain's UUID, or null.</summary>
+    [Description("UUID of that domain (-uuid); not set: any.")]
+    [Cel("self.matches('^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$')", "spec: uuid is one such as 5a1b0d0e-6c1f-4a53-9a5e-0f2c8f1d2e3a")]
+    [StringLength(36)]
+    public string? Uuid { get; set; }
+
+    /// <summary>The VM's own objects, kept with the snapshot.</summary>
+    [Description("The VM's own objects, a v1 List as JSON text: kept with the snapshot, so that the VM can be made anew from it.")]
+    [StringLength(MaxObjectsLength)]
+    public string? Objects { get; set; }
+
+    /// <summary>Most characters of <see cref="Objects"/>; one object of Kubernetes, this one too, has at most about 1.5 MB.</summary>
+    public const int MaxObjectsLength = 512 * 1024;
 
     /// <summary>The guest agent's socket in the container, or null.</summary>
     [Description("Absolute path of the QEMU guest agent's socket, as the container sees it; not set: the VM has none.")]

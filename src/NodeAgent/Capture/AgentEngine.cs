@@ -36,6 +36,7 @@ internal static class AgentEngine
         Guid id = Guid.NewGuid();
         RamBlockLayout[] layout = [.. blocks.Select(b => new RamBlockLayout(b.Name, b.UsedLength, b.PageSize))];
         using SnapshotDirectoryWriter directory = SnapshotDirectoryWriter.Begin(options.Output);
+        MachineFiles.Write(directory, qmp, options);
         using PageLogWriter log = directory.CreateMemory(layout, options.Compression, id);
         using GuestRam ram = new(blocks);
         using RamReader reader = new(ram, qemu.Pid);
@@ -89,6 +90,7 @@ internal static class AgentEngine
                 else
                     ram.BeginWindow();
                 TruthDump.Write(ram, reader);
+                window.NoteProtected();
                 if (options.DiskMethod == DiskMethod.VolumeSnapshot)
                     hold.Wait(window.StoppedAt, options.MaxDowntime, disks.Held(), progress, cancel);
             }), time.Mark);
@@ -155,7 +157,7 @@ internal static class AgentEngine
             Math.Max(0, window.ResumedAt - window.StoppedAt), time.Microseconds("unprotected") - time.Microseconds("protected"),
             time.NowMicroseconds, latency.Count, latency.Percentile(0.5) / 1000, latency.Percentile(0.99) / 1000, latency.Maximum / 1000,
             blocks.Sum(b => (long)b.UsedLength), stored.StoredBytes, pipeline.HotPathAllocatedBytes, time.Entries)
-        { Quiesce = quiesce.Outcome, QuiesceDetail = quiesce.Detail, Disks = records.Disks };
+        { Quiesce = quiesce.Outcome, QuiesceDetail = quiesce.Detail, Disks = records.Disks, StopWindow = window.Times };
         log.Dispose();
         TestHooks.After("before-commit");
         directory.Commit(ManifestOf.Capture(id, options, qemu, summary, records, stored,

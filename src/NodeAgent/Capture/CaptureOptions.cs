@@ -76,6 +76,8 @@ public sealed record CaptureOptions
     public string ScratchDirectory { get; init; } = Path.GetTempPath();
     /// <summary>Bytes that may take for all disks.</summary>
     public long ScratchLimit { get; init; } = ScratchSpace.DefaultLimit;
+    /// <summary>The VM's Kubernetes objects, JSON, to be kept with the snapshot; null: none.</summary>
+    public string? Objects { get; init; }
     /// <summary>What the guest does afterwards.</summary>
     public AfterCapture After { get; init; }
 }

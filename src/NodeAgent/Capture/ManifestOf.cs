@@ -26,6 +26,7 @@ internal static class ManifestOf
             ProtectionWindowMicroseconds = s.ProtectionWindowMicroseconds,
             TotalMicroseconds = s.TotalMicroseconds,
             Faults = new ManifestFaults { Count = s.Faults, P50Microseconds = s.FaultP50Microseconds, P99Microseconds = s.FaultP99Microseconds, MaxMicroseconds = s.FaultMaxMicroseconds },
+            StopWindow = s.StopWindow,
             Timeline = s.Timeline,
             Quiesce = s.Quiesce.ToString(),
             After = options.After.ToString(),

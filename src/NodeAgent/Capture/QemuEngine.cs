@@ -29,6 +29,7 @@ internal static class QemuEngine
             throw new EngineUnavailableException($"QEMU's own engine lets the guest run by itself: {(options.After == AfterCapture.Stop ? "--after stop" : "--disk-method volume-snapshot")} needs the agent engine ({reason})");
         Guid id = Guid.NewGuid();
         using SnapshotDirectoryWriter directory = SnapshotDirectoryWriter.Begin(options.Output);
+        MachineFiles.Write(directory, qmp, options);
         using DiskCapture disks = DiskCapture.Prepare(options, qmp, qemu.Pid, progress);
         BandwidthLimit limit = new(options.BandwidthLimit);
         StoppedGuestMark? stoppedByUs = null;

@@ -2,6 +2,7 @@ using System.Text.Json;
 using Bgsnap.NodeAgent.Libvirt;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Capture;
 
@@ -44,6 +45,8 @@ internal sealed unsafe class StopWindow : IDisposable
     private readonly bool _stays;
     private readonly bool _keepsConnection;
     private readonly int _save;
+    private readonly int _stop = -1;
+    private readonly StopWindowTimes _times = new();
     private long _continuedAt;
     private int _stops, _resumes;
 
@@ -72,6 +75,7 @@ internal sealed unsafe class StopWindow : IDisposable
         string connection = QmpJson.Object(("fdname", ConnectionName));
         if (whole)
             _batch.Add("getfd", connection);
+        _stop = _batch.Count;
         if (wasRunning)
             _batch.AddShort("stop");
         cut?.Invoke(_batch);
@@ -95,6 +99,12 @@ internal sealed unsafe class StopWindow : IDisposable
 
     /// <summary>When the guest ran again; 0 for a guest that was paused, or stays stopped.</summary>
     internal long ResumedAt { get; private set; }
+
+    /// <summary>Where the time of the window went; null for a guest that was paused, or stays stopped.</summary>
+    internal ManifestStopWindow? Times => _stays ? null : _times.Between(StoppedAt, ResumedAt);
+
+    /// <summary>RAM is protected now; what else is done in the window is for the disks.</summary>
+    internal void NoteProtected() => _times.ProtectedAt = Clock.NowMicroseconds();
 
     /// <summary>Stops the guest, runs <paramref name="protect"/> in between, and sees that it runs again.</summary>
     /// <param name="maximum">Give up when the window gets longer; zero for no limit.</param>
@@ -121,6 +131,7 @@ internal sealed unsafe class StopWindow : IDisposable
         _batch.Send(_qmp, _keepsConnection ? _qmp.FileDescriptor : -1);
         TestHooks.After("stop-sent");
         WaitForData(maximum);
+        _times.DataAt = Clock.NowMicroseconds();
         mark("stopped");
         TestHooks.After("stopped");
         try
@@ -128,6 +139,7 @@ internal sealed unsafe class StopWindow : IDisposable
             if (_batch.Failure is { } failure)
                 throw new CaptureFailedException("StopWindowFailed", $"QEMU could not fix the point in time: {failure.Message}; the guest runs on", failure);
             protect();
+            _times.HeldAt = Clock.NowMicroseconds();
         }
         catch
         {
@@ -166,7 +178,7 @@ internal sealed unsafe class StopWindow : IDisposable
             if ((polls[0].Revents & Libc.POLLIN) != 0)
             {
                 // What was answered before the device state came is known now.
-                _batch.Poll(_qmp);
+                Poll();
                 return;
             }
             if ((polls[1].Revents & (Libc.POLLIN | Libc.POLLHUP)) != 0)
@@ -187,7 +199,7 @@ internal sealed unsafe class StopWindow : IDisposable
     /// <summary>An answer before any data: QEMU could not do it, and its guest runs again already.</summary>
     private void CheckRefusal()
     {
-        _batch.Poll(_qmp);
+        Poll();
         if (_batch.Answered <= _save)
             return;
         // The pipe may have become readable while we looked; then all is well.
@@ -209,7 +221,7 @@ internal sealed unsafe class StopWindow : IDisposable
         while (true)
         {
             long now = Clock.NowMicroseconds();
-            _batch.Poll(_qmp);
+            Poll();
             if (_continuedAt == 0 && _batch.Answered > _save)
                 _continuedAt = now;
             _pipe.Drain();
@@ -277,9 +289,15 @@ internal sealed unsafe class StopWindow : IDisposable
 
     private TimeSpan SinceStop() => Stopped() ? TimeSpan.FromMicroseconds(Clock.NowMicroseconds() - StoppedAt) : TimeSpan.Zero;
 
-    private void NoteEvents()
+    private void Poll()
     {
         _batch.Poll(_qmp);
+        _times.Answered(_batch.Answered, _stop, _save);
+    }
+
+    private void NoteEvents()
+    {
+        Poll();
         foreach (QmpEvent e in _qmp.TakeEvents(_batch.IsDone))
         {
             switch (e.Name)

@@ -34,11 +34,12 @@ internal static class CaptureCommand
         Option<DiskMethod> diskMethod = new("--disk-method") { HelpName = "auto|copy-before-write|overlay|volume-snapshot", Description = "How disks are cut (default: auto, copy-before-write where QEMU is 7.1 or later). volume-snapshot: the guest is held stopped until 'release DISK=NAME,…' comes on standard input", CustomParser = Method };
         Option<string> scratch = new("--scratch") { HelpName = "DIR", Description = "Directory for what the guest overwrites on its disks before it was copied (default: $TMPDIR or /tmp)", DefaultValueFactory = _ => Path.GetTempPath() };
         Option<long> scratchLimit = new("--scratch-limit") { HelpName = "SIZE", Description = "Most space that may take (default: 10Gi, and never more than nine tenths of what is free there)", CustomParser = Size, DefaultValueFactory = _ => ScratchSpace.DefaultLimit };
+        Option<string> objects = new("--objects") { HelpName = "FILE", Description = "Keep this file, the JSON of the Kubernetes objects that the VM is made of, with the snapshot" };
         Option<bool> worker = new("--worker") { Hidden = true };
         engine.AcceptOnlyFromAmong("auto", "agent", "qemu");
         compression.AcceptOnlyFromAmong("none", "lz4", "zstd");
         after.AcceptOnlyFromAmong("continue", "stop");
-        Command command = new("capture", "Take a snapshot of a running QEMU while its guest runs on.") { qmp, libvirt, domain, output, pid, container, engine, compression, bandwidth, stage, downtime, disks, diskMethod, scratch, scratchLimit, guestAgent, quiesce, quiesceTimeout, after, json, worker };
+        Command command = new("capture", "Take a snapshot of a running QEMU while its guest runs on.") { qmp, libvirt, domain, output, pid, container, engine, compression, bandwidth, stage, downtime, disks, diskMethod, scratch, scratchLimit, guestAgent, quiesce, quiesceTimeout, after, objects, json, worker };
         command.Validators.Add(parsed => CheckMonitor(parsed, parsed.GetValue(qmp), parsed.GetValue(libvirt), parsed.GetValue(domain), parsed.GetResult(pid) is not null));
         command.Validators.Add(parsed => CheckQuiesce(parsed, parsed.GetValue(quiesce), parsed.GetValue(guestAgent), parsed.GetValue(after)));
         command.SetAction(parsed =>
@@ -62,7 +63,7 @@ internal static class CaptureCommand
                 QuiesceTimeout = parsed.GetValue(quiesceTimeout),
                 After = parsed.GetValue(after),
             };
-            return parsed.GetValue(worker) ? CaptureWorker.Run(options) : new CaptureSupervisor(options, arguments, parsed.GetValue(json)).Run();
+            return parsed.GetValue(worker) ? CaptureWorker.Run(options, parsed.GetValue(objects)) : new CaptureSupervisor(options, arguments, parsed.GetValue(json)).Run();
         });
         return command;
     }

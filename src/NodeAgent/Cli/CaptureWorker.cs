@@ -13,7 +13,9 @@ internal static class CaptureWorker
     private const int ReportMilliseconds = 100;
     private static readonly TimeSpan FaultThreadLimit = TimeSpan.FromMilliseconds(800);
 
-    internal static int Run(CaptureOptions options)
+    /// <param name="options">What is asked for.</param>
+    /// <param name="objects">A file to be kept with the snapshot; null: none.</param>
+    internal static int Run(CaptureOptions options, string? objects)
     {
         using CancellationTokenSource cancel = new();
         // Ctrl-C goes to all of a terminal's group: we end in good order, as our parent asks us to.
@@ -29,6 +31,8 @@ internal static class CaptureWorker
         reporter.Start();
         try
         {
+            if (objects is not null)
+                options = options with { Objects = MachineFiles.ReadObjects(objects) };
             CaptureSummary summary = CaptureRun.Take(options, progress, hold, cancel.Token);
             done.Cancel();
             reporter.Join();

@@ -18,13 +18,24 @@ internal static class SnapshotCommands
     {
         Argument<string> dir = Directory();
         Option<bool> json = new("--json") { Description = "The manifest as it is stored" };
-        Command command = new("inspect", "Show what a snapshot is, without reading its memory.") { dir, json };
+        Option<bool> xml = new("--domain-xml") { Description = "libvirt's description of the machine instead, of a snapshot that was taken through libvirt" };
+        Option<bool> objects = new("--objects") { Description = "The Kubernetes objects that the machine was made of instead, of a KubeVirt VM's snapshot" };
+        Command command = new("inspect", "Show what a snapshot is, without reading its memory.") { dir, json, xml, objects };
+        command.Validators.Add(parsed =>
+        {
+            if (new[] { json, xml, objects }.Count(o => parsed.GetValue(o)) > 1)
+                parsed.AddError("--json, --domain-xml and --objects exclude each other");
+        });
         command.SetAction(parsed =>
         {
             bool asJson = parsed.GetValue(json);
             try
             {
                 using SnapshotDirectory snapshot = SnapshotDirectory.Open(Existing(parsed.GetValue(dir)!));
+                if (parsed.GetValue(xml))
+                    return Print(snapshot.ReadDomainXml(), "was not taken through libvirt, and has no domain XML");
+                if (parsed.GetValue(objects))
+                    return Print(snapshot.ReadObjects(), "is not of a KubeVirt VM, and has no Kubernetes objects");
                 using PageLogReader log = snapshot.OpenMemory();
                 if (asJson)
                     Console.Out.Write(File.ReadAllText(Path.Join(snapshot.Path, SnapshotFormat.ManifestFileName)));
@@ -69,6 +80,19 @@ internal static class SnapshotCommands
         return command;
     }
 
+    // As it is, like --json: for a program or a file.
+    private static int Print(byte[]? bytes, string otherwise)
+    {
+        if (bytes is null)
+        {
+            Console.Error.WriteLine($"bgsnap-agent: the snapshot {otherwise}");
+            return ExitCode.Refused;
+        }
+        using Stream output = Console.OpenStandardOutput();
+        output.Write(bytes);
+        return ExitCode.Success;
+    }
+
     private static void Show(Manifest m)
     {
         Row("Name", m.Name);
@@ -79,7 +103,7 @@ internal static class SnapshotCommands
         Row("Machine", $"{m.Machine.Type}, QEMU {m.Machine.QemuVersion}");
         Row("Engine", $"{m.Capture.Engine} ({m.Capture.EngineReason})");
         Row("Compression", m.Capture.Compression);
-        Row("Downtime", Quantity.FormatTime(m.Capture.DowntimeMicroseconds));
+        Row("Downtime", SummaryText.Downtime(m.Capture.DowntimeMicroseconds, m.Capture.StopWindow));
         Row("Protection window", Quantity.FormatTime(m.Capture.ProtectionWindowMicroseconds));
         Row("RAM", $"{Quantity.FormatSize(m.Ram.TotalBytes)}, {m.Ram.StoredPages} pages stored, {m.Ram.ZeroPages} zero");
         foreach (ManifestRamBlock b in m.Ram.Blocks)

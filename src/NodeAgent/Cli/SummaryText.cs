@@ -18,7 +18,7 @@ internal static class SummaryText
         CaptureSummary s = line.Summary;
         Row("Snapshot", s.Output);
         Row("Point in time", s.PointInTime.ToString("yyyy-MM-dd'T'HH:mm:ss.ffffff'Z'", CultureInfo.InvariantCulture));
-        Row("Downtime", Quantity.FormatTime(s.DowntimeMicroseconds));
+        Row("Downtime", Downtime(s.DowntimeMicroseconds, s.StopWindow));
         Row("Protection window", Quantity.FormatTime(s.ProtectionWindowMicroseconds));
         Row("Total", Quantity.FormatTime(s.TotalMicroseconds));
         Row("Faults", s.FaultP50Microseconds is { } p50
@@ -35,6 +35,14 @@ internal static class SummaryText
         Row("Quiesce", s.QuiesceDetail is { } detail ? $"{s.Quiesce} ({detail})" : s.Quiesce.ToString());
         Row("Engine", $"{s.Engine} ({s.EngineReason})");
         return ExitCode.Success;
+    }
+
+    /// <summary>The downtime and its parts.</summary>
+    internal static string Downtime(long microseconds, ManifestStopWindow? parts)
+    {
+        string whole = Quantity.FormatTime(microseconds);
+        return parts is null ? whole
+            : $"{whole} (stop {Quantity.FormatTime(parts.StopMicroseconds)}, disks {Quantity.FormatTime(parts.DisksMicroseconds)}, devices {Quantity.FormatTime(parts.DevicesMicroseconds)}, protect {Quantity.FormatTime(parts.ProtectMicroseconds)}, cont {Quantity.FormatTime(parts.ContMicroseconds)})";
     }
 
     private static void Row(string name, string value) => Console.Out.WriteLine($"{name,-18} {value}");

@@ -17,7 +17,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
     /// <summary>The error class of a command in a batch that libvirt itself refused.</summary>
     internal const string Refusal = "libvirt";
 
-    private const uint Suspend = 34, ResumeDomain = 28, MonitorCommand = 1, MonitorCommandWithFiles = 7;
+    private const uint Suspend = 34, ResumeDomain = 28, GetXmlDesc = 14, Migratable = 8, MonitorCommand = 1, MonitorCommandWithFiles = 7;
     private const int Attempts = 5;
     private static readonly TimeSpan Restart = TimeSpan.FromSeconds(30);
     // Longer than libvirt itself waits for another's work on the domain, to hear its reason.
@@ -101,6 +101,27 @@ internal sealed class LibvirtMonitor : IQmpMonitor
                 Reconnect(e);
                 if (!TakingAway.Contains(command) && !Repeatable.Any(r => command.StartsWith(r, StringComparison.Ordinal)))
                     throw Interrupted(command);
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public string DomainXml()
+    {
+        for (int attempt = 0; ; attempt++)
+        {
+            try
+            {
+                XdrReader reader = new(_connection.Rpc.Run(LibvirtRpc.Remote, GetXmlDesc, _connection.Domain.Write(new XdrWriter()).Number(Migratable), -1, Shortest));
+                return reader.Text();
+            }
+            catch (LibvirtException e) when (e.Code == 0 && attempt < Attempts)
+            {
+                Reconnect(e);
+            }
+            catch (LibvirtException e)
+            {
+                throw new QmpException($"libvirt does not describe domain {_connection.Domain.Name}: {e.Message}");
             }
         }
     }

@@ -43,11 +43,11 @@ internal static class LibvirtProcess
     }
 
     /// <summary>A process's command line; nothing when it has ended.</summary>
-    internal static string[] CommandLine(int pid)
+    internal static string[] CommandLine(int pid, string proc = "/proc")
     {
         try
         {
-            return Encoding.UTF8.GetString(File.ReadAllBytes($"/proc/{pid}/cmdline")).Split('\0');
+            return Encoding.UTF8.GetString(File.ReadAllBytes($"{proc}/{pid}/cmdline")).Split('\0');
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -161,6 +161,9 @@ public sealed unsafe class QmpClient : IQmpMonitor
     }
 
     /// <inheritdoc/>
+    public string? DomainXml() => null;
+
+    /// <inheritdoc/>
     public IReadOnlyList<QmpEvent> TakeEvents(bool read = true)
     {
         while (read)

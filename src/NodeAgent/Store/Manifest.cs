@@ -95,6 +95,9 @@ public sealed record ManifestCapture
     /// <summary>How long the vCPUs were stopped.</summary>
     public required long DowntimeMicroseconds { get; init; }
 
+    /// <summary>Where that time went; null where the engine does not show it, or the guest did not run before.</summary>
+    public ManifestStopWindow? StopWindow { get; init; }
+
     /// <summary>From the point in time until the last page was unprotected.</summary>
     public required long ProtectionWindowMicroseconds { get; init; }
 
@@ -122,6 +125,14 @@ public sealed record ManifestCapture
     [JsonRequired]
     public IReadOnlyList<ManifestTimelineEntry> Timeline { get; init; } = [];
 }
+
+/// <summary>The parts of the downtime.</summary>
+/// <param name="StopMicroseconds">Stopping: requests that were under way at the disks are waited for.</param>
+/// <param name="DisksMicroseconds">Cutting the disks.</param>
+/// <param name="DevicesMicroseconds">Saving the devices; without disks, stopping too.</param>
+/// <param name="ProtectMicroseconds">Protecting RAM.</param>
+/// <param name="ContMicroseconds">Letting the guest run.</param>
+public sealed record ManifestStopWindow(long StopMicroseconds, long DisksMicroseconds, long DevicesMicroseconds, long ProtectMicroseconds, long ContMicroseconds);
 
 /// <summary>Faults served in the protection window.</summary>
 public sealed record ManifestFaults

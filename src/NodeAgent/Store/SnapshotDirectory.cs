@@ -56,16 +56,17 @@ public sealed class SnapshotDirectory : IDisposable
     /// <summary>The device state, as QEMU wrote it, checked against the manifest. At most 1 GiB.</summary>
     /// <exception cref="SnapshotCorruptException">It is damaged or too long.</exception>
     /// <exception cref="Linux.LinuxException">It cannot be read.</exception>
-    public byte[] ReadDeviceState()
-    {
-        ManifestFile file = Listed(SnapshotFormat.DeviceStateFileName);
-        byte[] bytes = SnapshotFiles.ReadSmall(_directory, SnapshotFormat.DeviceStateFileName, DeviceStatePath, SnapshotFormat.MaxDeviceStateSize);
-        if (bytes.Length != file.Size)
-            throw new SnapshotCorruptException(DeviceStatePath, Math.Min(bytes.Length, file.Size), $"the file has {bytes.Length} bytes, the manifest says {file.Size}");
-        return $"sha256:{Sha256.HexOf(bytes)}" == file.Checksum
-            ? bytes
-            : throw new SnapshotCorruptException(DeviceStatePath, 0, "the file's checksum is not the manifest's");
-    }
+    public byte[] ReadDeviceState() => ReadChecked(SnapshotFormat.DeviceStateFileName, SnapshotFormat.MaxDeviceStateSize);
+
+    /// <summary>libvirt's description of the machine, checked against the manifest; null: the machine was not libvirt's.</summary>
+    /// <exception cref="SnapshotCorruptException">It is damaged or too long.</exception>
+    /// <exception cref="Linux.LinuxException">It cannot be read.</exception>
+    public byte[]? ReadDomainXml() => ReadMachineFile(SnapshotFormat.DomainXmlFileName);
+
+    /// <summary>The Kubernetes objects that the machine was made of, JSON, checked against the manifest; null: none were given.</summary>
+    /// <exception cref="SnapshotCorruptException">They are damaged or too long.</exception>
+    /// <exception cref="Linux.LinuxException">They cannot be read.</exception>
+    public byte[]? ReadObjects() => ReadMachineFile(SnapshotFormat.ObjectsFileName);
 
     /// <summary>Opens a file that the manifest lists, such as a disk's. Its content is not checked yet.</summary>
     /// <exception cref="SnapshotCorruptException">It is not listed, or has another length than the manifest says.</exception>
@@ -82,6 +83,21 @@ public sealed class SnapshotDirectory : IDisposable
 
     /// <summary>Closes the directory; readers that were opened stay usable.</summary>
     public void Dispose() => _directory.Dispose();
+
+    private byte[]? ReadMachineFile(string name) =>
+        Manifest.Files.Any(f => f.Name == name) ? ReadChecked(name, SnapshotFormat.MaxMachineFileSize) : null;
+
+    private byte[] ReadChecked(string name, long limit)
+    {
+        ManifestFile file = Listed(name);
+        string display = Display(name);
+        byte[] bytes = SnapshotFiles.ReadSmall(_directory, name, display, limit);
+        if (bytes.Length != file.Size)
+            throw new SnapshotCorruptException(display, Math.Min(bytes.Length, file.Size), $"the file has {bytes.Length} bytes, the manifest says {file.Size}");
+        return $"sha256:{Sha256.HexOf(bytes)}" == file.Checksum
+            ? bytes
+            : throw new SnapshotCorruptException(display, 0, "the file's checksum is not the manifest's");
+    }
 
     private ManifestFile Listed(string name) => Manifest.Files.FirstOrDefault(f => f.Name == name)
         ?? throw new SnapshotCorruptException(Display(SnapshotFormat.ManifestFileName), 0, $"{name} is not listed");

@@ -62,6 +62,12 @@ public static class SnapshotFormat
     /// <summary>File name of the device state.</summary>
     public const string DeviceStateFileName = "device-state";
 
+    /// <summary>File name of libvirt's description of the machine.</summary>
+    public const string DomainXmlFileName = "domain.xml";
+
+    /// <summary>File name of the Kubernetes objects that the machine was made of.</summary>
+    public const string ObjectsFileName = "kubernetes.json";
+
     /// <summary>Folder of the disks' files.</summary>
     public const string DisksFolderName = "disks";
 
@@ -70,6 +76,9 @@ public static class SnapshotFormat
 
     /// <summary>Largest device state that is read, in bytes.</summary>
     public const long MaxDeviceStateSize = 1L << 30;
+
+    /// <summary>Largest of either description of the machine, in bytes.</summary>
+    public const long MaxMachineFileSize = 4L << 20;
 
     /// <summary>Most RAM blocks of one machine.</summary>
     public const int MaxBlocks = 4096;

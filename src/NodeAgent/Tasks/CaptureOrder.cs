@@ -1,13 +1,14 @@
 using System.Globalization;
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.NodeAgent.Capture;
 
 namespace Bgsnap.NodeAgent.Tasks;
 
 /// <summary>What is to be captured, where to and how, and how the capturing process is told.</summary>
 internal sealed record CaptureOrder
 {
-    /// <summary>QEMU's socket, as a path that the child can open.</summary>
-    internal required string Socket { get; init; }
+    /// <summary>QEMU's socket, as a path that the child can open, or its process, behind which libvirt is.</summary>
+    internal required MonitorAddress Monitor { get; init; }
 
     /// <summary>The container that QEMU must run in.</summary>
     internal required string ContainerId { get; init; }
@@ -21,6 +22,9 @@ internal sealed record CaptureOrder
     /// <summary>The guest agent's socket, as a path that the child can open, or null.</summary>
     internal string? GuestAgent { get; init; }
 
+    /// <summary>A file with the VM's Kubernetes objects, as a path that the child can open, or null.</summary>
+    internal string? Objects { get; init; }
+
     /// <summary>Where what the guest overwrites is kept.</summary>
     internal Scratch? Scratch { get; init; }
 
@@ -29,7 +33,7 @@ internal sealed record CaptureOrder
     {
         yield return "capture";
         yield return "--json";
-        yield return "--qmp=" + Socket;
+        yield return Monitor.QmpSocket is { } socket ? "--qmp=" + socket : "--pid=" + Monitor.Pid.ToString(CultureInfo.InvariantCulture);
         yield return "--container=" + ContainerId;
         yield return "--output=" + Output;
         yield return "--engine=" + (How?.Engine ?? "Auto").ToLowerInvariant();
@@ -46,6 +50,7 @@ internal sealed record CaptureOrder
         if (How?.Quiesce is { } quiesce and not "IfAvailable") yield return "--quiesce=" + (quiesce == "Required" ? "required" : "never");
         if (How?.QuiesceTimeout is { } timeout && GuestAgent is not null) yield return "--quiesce-timeout=" + timeout;
         if (How?.After == "Stop") yield return "--after=stop";
+        if (Objects is not null) yield return "--objects=" + Objects;
     }
 
     private static string Method(string method) => method switch

@@ -1,5 +1,6 @@
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.NodeAgent.Libvirt;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Vm;
 using Microsoft.Win32.SafeHandles;
@@ -17,19 +18,7 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
     /// <exception cref="TaskFailure">The pod is not this one, not here, or does not run.</exception>
     internal async Task<(SafeFileHandle Root, string ContainerId)> OpenContainer(string ns, PodTarget target, string reason, CancellationToken stop)
     {
-        PodSummary pod;
-        try
-        {
-            pod = await api.Get(Resources.Pods, ns, target.PodName, stop).ConfigureAwait(false);
-        }
-        catch (ApiException e) when (e.IsNotFound)
-        {
-            throw new TaskFailure(reason, $"pod {target.PodName} is gone");
-        }
-        if (pod.Metadata.Uid != target.PodUID) throw new TaskFailure(reason, $"pod {target.PodName} is another one than when this was ordered");
-        if (pod.Spec?.NodeName != node) throw new TaskFailure(reason, $"pod {target.PodName} does not run on node {node}");
-        if (pod.RunningContainerId(target.Container) is not { } id)
-            throw new TaskFailure(reason, $"container {target.Container} of pod {target.PodName} does not run");
+        string id = await RunningContainer(ns, target, reason, stop).ConfigureAwait(false);
         foreach (int pid in ContainerProcesses.Of(id, target.PodUID, proc))
         {
             try
@@ -45,6 +34,42 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
             }
         }
         throw new TaskFailure(reason, $"no process of container {target.Container} of pod {target.PodName} was found on node {node}: does the agent see the host's processes (hostPID)?");
+    }
+
+    /// <summary>The id of a container that runs here.</summary>
+    private async Task<string> RunningContainer(string ns, PodTarget target, string reason, CancellationToken stop)
+    {
+        PodSummary pod;
+        try
+        {
+            pod = await api.Get(Resources.Pods, ns, target.PodName, stop).ConfigureAwait(false);
+        }
+        catch (ApiException e) when (e.IsNotFound)
+        {
+            throw new TaskFailure(reason, $"pod {target.PodName} is gone");
+        }
+        if (pod.Metadata.Uid != target.PodUID) throw new TaskFailure(reason, $"pod {target.PodName} is another one than when this was ordered");
+        if (pod.Spec?.NodeName != node) throw new TaskFailure(reason, $"pod {target.PodName} does not run on node {node}");
+        return pod.RunningContainerId(target.Container) ?? throw new TaskFailure(reason, $"container {target.Container} of pod {target.PodName} does not run");
+    }
+
+    /// <summary>Finds the way to the monitor of a VM that is to be captured.</summary>
+    /// <exception cref="TaskFailure">It is not there.</exception>
+    internal async Task<TaskMonitor> OpenMonitor(string ns, VirtualMachineTarget vm, CancellationToken stop)
+    {
+        if (vm.LibvirtDomain is not { } domain)
+        {
+            (SafeFileHandle socket, string container) = await OpenSocket(ns, vm, "SourceEnded", stop).ConfigureAwait(false);
+            return new TaskMonitor(container) { Socket = socket };
+        }
+        string id = await RunningContainer(ns, vm, "SourceEnded", stop).ConfigureAwait(false);
+        int[] found = [.. ContainerProcesses.Of(id, vm.PodUID, proc).Where(pid => DomainProcess.IsOf(LibvirtProcess.CommandLine(pid, proc), domain, vm.Uuid))];
+        return found switch
+        {
+            [int pid] => new TaskMonitor(id) { Pid = pid },
+            [] => throw new TaskFailure("SourceEnded", $"no QEMU of domain {domain}{(vm.Uuid is { } uuid ? $" ({uuid})" : "")} runs in container {vm.Container} of pod {vm.PodName} on node {node}: has the virtual machine ended? Does the agent see the host's processes (hostPID)?"),
+            _ => throw new TaskFailure("SourceAmbiguous", $"{found.Length} processes of container {vm.Container} of pod {vm.PodName} say that they are domain {domain}: {string.Join(", ", found)}"),
+        };
     }
 
     /// <summary>Opens the claim through its carrier.</summary>
@@ -77,7 +102,7 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
         {
             try
             {
-                return (OpenIn.Open(root, vm.QmpSocket, directory: false), id);
+                return (OpenIn.Open(root, vm.QmpSocket ?? throw new TaskFailure("BadTask", "the task names no QMP socket"), directory: false), id);
             }
             catch (LinuxException e)
             {

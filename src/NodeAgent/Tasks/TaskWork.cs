@@ -33,20 +33,21 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
         using SafeFileHandle claim = await places.OpenClaim(task.Metadata.NamespaceProperty, task.Spec.Carrier, cancel).ConfigureAwait(false);
         if (task.Spec.Action == TaskAction.Delete) return Delete(claim, task.Spec.Directory);
         if (task.Spec.Source is not { } vm) throw new TaskFailure("BadTask", "the task names no virtual machine");
-        (SafeFileHandle socket, string container) = await places.OpenSocket(task.Metadata.NamespaceProperty, vm, "SourceEnded", cancel).ConfigureAwait(false);
-        using (socket)
+        using (TaskMonitor monitor = await places.OpenMonitor(task.Metadata.NamespaceProperty, vm, cancel).ConfigureAwait(false))
         {
             string? quiesce = task.Spec.Capture?.Quiesce;
             using SafeFileHandle? guestAgent = quiesce == "Never" ? null : await places.OpenGuestAgent(
                 task.Metadata.NamespaceProperty, vm, required: quiesce == "Required", cancel).ConfigureAwait(false);
+            using SafeFileHandle? objects = vm.Objects is { } text ? PassedText.Open(text, scratch.Directory) : null;
             using IDisposable counted = AgentMetrics.Begin();
             CaptureOrder order = new()
             {
-                Socket = OpenIn.PathOf(socket),
-                ContainerId = container,
+                Monitor = monitor.Address,
+                ContainerId = monitor.ContainerId,
                 Output = Path.Join(OpenIn.PathOf(claim), task.Spec.Directory),
                 How = task.Spec.Capture,
                 GuestAgent = OpenIn.PathOf(guestAgent),
+                Objects = OpenIn.PathOf(objects),
                 Scratch = scratch,
             };
             await CaptureChild.Run(order, line =>
@@ -90,13 +91,12 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
     {
         try
         {
-            (SafeFileHandle socket, _) = await places.OpenSocket(ns, vm, "SourceEnded", cancel).ConfigureAwait(false);
-            using (socket)
+            using (TaskMonitor monitor = await places.OpenMonitor(ns, vm, cancel).ConfigureAwait(false))
             using (SafeFileHandle? guestAgent = await places.OpenGuestAgent(ns, vm, required: false, cancel).ConfigureAwait(false))
-            using (QmpClient qmp = QmpClient.Connect(OpenIn.PathOf(socket)))
+            using (IQmpMonitor qmp = monitor.Address.Open())
                 return Leftovers.Sweep(qmp, qmp.PeerPid, OpenIn.PathOf(guestAgent)).NotThawed;
         }
-        catch (Exception e) when (e is TaskFailure or CaptureFailedException or QmpException or LinuxException or IOException)
+        catch (Exception e) when (e is TaskFailure or CaptureFailedException or CaptureRefusedException or QmpException or LinuxException or IOException)
         {
             // It has ended, or somebody else talks to it: the next capture looks again.
             return null;

@@ -1,14 +1,20 @@
 using Bgsnap.Crds.Client;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Snapshots;
 
 namespace Bgsnap.Operator.KubeVirt;
 
-/// <summary>The pod that a VirtualMachineInstance runs in now, and the claims that its disks are on. No source names one yet: docs/kubevirt.md.</summary>
+/// <summary>The pod that a VirtualMachineInstance runs in now, and what is known of its machine.</summary>
 /// <param name="PodName">The launcher pod.</param>
 /// <param name="PodUID">Its uid.</param>
 /// <param name="NodeName">Its node.</param>
+/// <param name="Domain">Name of libvirt's domain in it.</param>
+/// <param name="Uuid">Its UUID; null: the instance does not say.</param>
+/// <param name="Memory">Memory of the guest, a quantity; null: the instance does not say.</param>
 /// <param name="Claims">Claims by the name of their volume.</param>
-internal sealed record LauncherPod(string PodName, string PodUID, string NodeName, IReadOnlyDictionary<string, string> Claims)
+/// <param name="OtherBytes">Bytes of the disks that are on no claim.</param>
+internal sealed record LauncherPod(
+    string PodName, string PodUID, string NodeName, string Domain, string? Uuid, string? Memory, IReadOnlyDictionary<string, string> Claims, long OtherBytes)
 {
     /// <summary>The container with libvirt and QEMU.</summary>
     public const string Container = "compute";
@@ -16,25 +22,36 @@ internal sealed record LauncherPod(string PodName, string PodUID, string NodeNam
     /// <summary>Label of all launcher pods, and its value.</summary>
     public const string Label = "kubevirt.io", LabelValue = "virt-launcher";
 
+    /// <summary>Label of an instance's launcher pods; the value is its uid.</summary>
+    public const string InstanceLabel = "kubevirt.io/created-by";
+
     /// <summary>Reads an instance and the launcher pods of its namespace.</summary>
+    /// <param name="vmi">The instance.</param>
+    /// <param name="pods">The pods.</param>
+    /// <param name="how">What the snapshot asks for.</param>
     /// <exception cref="Waiting">It may come to run where it can be captured.</exception>
     /// <exception cref="Hopeless">It cannot be captured as it is.</exception>
-    public static LauncherPod Of(VirtualMachineInstance vmi, IEnumerable<PodSummary> pods)
+    public static LauncherPod Of(VirtualMachineInstance vmi, IEnumerable<PodSummary> pods, CaptureSpec? how = null)
     {
         string name = vmi.Metadata.Name;
         RefuseEnded(vmi, name);
-        RefuseDevices(vmi, name);
+        CaptureBlockers.Refuse(vmi, how);
         VirtualMachineInstanceStatus? status = vmi.Status;
         if (status?.Phase != "Running" || status.NodeName is not { Length: > 0 } node)
             throw new Waiting("SourceNotRunning", $"VirtualMachineInstance {name} does not run yet ({status?.Phase ?? "no phase"})");
-        // Passthrough to QEMU works while it migrates too: nobody but us would refuse.
-        if (status.MigrationState is { Completed: not true, Failed: not true } migration)
-            throw new Waiting("Migrating", $"VirtualMachineInstance {name} is being migrated to node {migration.TargetNode ?? "(not chosen yet)"}: captured when that has ended");
+        WaitWhileBusy(status, name, how);
         PodSummary[] here = [.. pods.Where(p => IsActive(p, status, node))];
         if (here is not [PodSummary pod])
             throw new Waiting("SourceNotRunning", $"VirtualMachineInstance {name} has {here.Length} launcher pods that run on node {node}, and one is expected");
-        return new LauncherPod(pod.Metadata.Name, pod.Metadata.Uid, node, ClaimsOf(vmi));
+        Dictionary<string, string> claims = ClaimsOf(vmi);
+        // KubeVirt names every domain so.
+        return new LauncherPod(
+            pod.Metadata.Name, pod.Metadata.Uid, node, $"{vmi.Metadata.NamespaceProperty}_{name}", vmi.Spec.Domain.Firmware?.Uuid, status.Memory?.GuestCurrent ?? vmi.Spec.Domain.Memory?.Guest, claims,
+            (status.VolumeStatus ?? []).Where(v => !claims.ContainsKey(v.Name)).Sum(v => v.Size ?? 0));
     }
+
+    /// <summary>The same in the words of a source.</summary>
+    public SourceVm ToSource() => new(PodName, PodUID, NodeName, Container, null, null) { Launcher = this };
 
     private static void RefuseEnded(VirtualMachineInstance vmi, string name)
     {
@@ -44,18 +61,15 @@ internal sealed record LauncherPod(string PodName, string PodUID, string NodeNam
             throw new Hopeless("SourceEnded", $"VirtualMachineInstance {name} has ended ({vmi.Status.Phase}): start the virtual machine, then create another snapshot");
     }
 
-    private static void RefuseDevices(VirtualMachineInstance vmi, string name)
+    private static void WaitWhileBusy(VirtualMachineInstanceStatus status, string name, CaptureSpec? how)
     {
-        if (vmi.Spec.Domain.Devices is not { } devices) return;
-        string? blocker =
-            devices.Gpus is [var gpu, ..] ? $"gpu {gpu.Name} is passed through by VFIO, whose DMA no protection sees"
-            : devices.HostDevices is [var device, ..] ? $"host device {device.Name} is passed through by VFIO, whose DMA no protection sees"
-            : devices.Interfaces?.FirstOrDefault(i => i.Sriov is not null) is { } function ? $"interface {function.Name} is SR-IOV's, passed through by VFIO, whose DMA no protection sees"
-            : devices.Interfaces?.FirstOrDefault(i => i.Binding?.Name.Contains("vhostuser", StringComparison.OrdinalIgnoreCase) == true) is { } user ? $"interface {user.Name} is vhost-user's, another process that writes to the guest's memory"
-            : devices.Filesystems?.FirstOrDefault(f => f.Virtiofs is not null) is { } files ? $"filesystem {files.Name} is virtiofs', another process that writes to the guest's memory"
-            : null;
-        if (blocker is not null)
-            throw new Hopeless("DeviceUnsupported", $"VirtualMachineInstance {name} cannot be captured: {blocker}; remove it from the virtual machine, then create another snapshot");
+        // Passthrough to QEMU works while it migrates too: nobody but us would refuse.
+        if (status.MigrationState is { Completed: not true, Failed: not true } migration)
+            throw new Waiting("Migrating", $"VirtualMachineInstance {name} is being migrated to node {migration.TargetNode ?? "(not chosen yet)"}: captured when that has ended");
+        if (status.VolumeStatus?.FirstOrDefault(v => v.MemoryDumpVolume is { StartTimestamp: not null, EndTimestamp: null }) is { } dump)
+            throw new Waiting("MemoryDump", $"the memory of VirtualMachineInstance {name} is being dumped to volume {dump.Name}: captured when that has ended");
+        if (how?.WhenPaused != PausedGuest.Capture && status.Conditions?.FirstOrDefault(c => c is { Type: "Paused", Status: "True" }) is { } paused)
+            throw new Waiting("Paused", $"VirtualMachineInstance {name} is paused ({paused.Reason}): let it run (virtctl unpause vmi {name}), or have it captured as it is with spec.capture.whenPaused Capture in another snapshot");
     }
 
     private static bool IsActive(PodSummary pod, VirtualMachineInstanceStatus status, string node) =>
@@ -63,12 +77,13 @@ internal sealed record LauncherPod(string PodName, string PodUID, string NodeNam
         && status.ActivePods?.TryGetValue(pod.Metadata.Uid, out string? on) == true && on == node
         && pod.Spec?.NodeName == node && pod.Metadata.DeletionTimestamp is null && pod.RunningContainerId(Container) is not null;
 
+    // Hotplugged volumes stand among the others.
     private static Dictionary<string, string> ClaimsOf(VirtualMachineInstance vmi)
     {
         Dictionary<string, string> claims = [];
         foreach (VmiVolume volume in vmi.Spec.Volumes ?? [])
         {
-            if ((volume.PersistentVolumeClaim?.ClaimName ?? volume.DataVolume?.Name) is { } claim)
+            if ((volume.PersistentVolumeClaim?.ClaimName ?? volume.DataVolume?.Name ?? volume.Ephemeral?.PersistentVolumeClaim?.ClaimName) is { } claim)
                 claims[volume.Name] = claim;
         }
         return claims;

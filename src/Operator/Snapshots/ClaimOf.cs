@@ -29,17 +29,20 @@ internal static class ClaimOf
         };
     }
 
-    /// <summary>The size of a claim that holds the VM's RAM and its disks, with some room.</summary>
-    /// <param name="pod">Its container's memory limit, or request, bounds RAM.</param>
-    /// <param name="container">The container with QEMU.</param>
-    /// <param name="disks">Sizes of the claims that the pod uses.</param>
-    /// <exception cref="Hopeless">The container has neither limit nor request.</exception>
-    public static string Size(PodSummary pod, string container, IEnumerable<string> disks)
+    /// <summary>Memory of a VM that nothing says more of than its container's limit, or request.</summary>
+    /// <exception cref="Hopeless">The container has neither.</exception>
+    public static string MemoryOf(PodSummary pod, string container)
     {
         ContainerResources? resources = pod.Spec?.Containers?.FirstOrDefault(c => c.Name == container)?.Resources;
-        string? memory = resources?.Limits?.GetValueOrDefault("memory") ?? resources?.Requests?.GetValueOrDefault("memory");
-        if (memory is null)
-            throw new Hopeless("SizeUnknown", $"container {container} of pod {pod.Metadata.Name} has no memory limit to size the claim by: set spec.target.claimTemplate.size");
+        return resources?.Limits?.GetValueOrDefault("memory") ?? resources?.Requests?.GetValueOrDefault("memory")
+            ?? throw new Hopeless("SizeUnknown", $"container {container} of pod {pod.Metadata.Name} has no memory limit to size the claim by: set spec.target.claimTemplate.size");
+    }
+
+    /// <summary>The size of a claim that holds the VM's RAM and its disks, with some room.</summary>
+    /// <param name="memory">Its RAM at most.</param>
+    /// <param name="disks">Sizes of its disks.</param>
+    public static string Size(string memory, IEnumerable<string> disks)
+    {
         decimal bytes = new ResourceQuantity(memory).ToDecimal() + disks.Sum(d => new ResourceQuantity(d).ToDecimal());
         // 1 % for indexes and what a file system takes for itself, 64 Mi for device state and small files.
         bytes = (bytes * 1.01m) + (64 * Mi);

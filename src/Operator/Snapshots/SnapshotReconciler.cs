@@ -4,6 +4,7 @@ using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Events;
+using Bgsnap.Operator.KubeVirt;
 using Bgsnap.Operator.VolumeSnapshots;
 using Microsoft.Extensions.Logging;
 
@@ -89,6 +90,8 @@ internal sealed class SnapshotReconciler(
 
         // 3. The VM, where it runs now.
         SourceVm vm = await FindSource(snapshot, stop).ConfigureAwait(false);
+        // It may have migrated while the claim was on its way: a carrier on the node that it left helps nobody.
+        if (snapshot.Status?.NodeName is { } before && before != vm.NodeName) await store.RemoveCarrier(snapshot, TaskAction.Capture, stop).ConfigureAwait(false);
         (status.NodeName, status.PodName, status.PodUID) = (vm.NodeName, vm.PodName, vm.PodUID);
 
         // Whether the storage could take its part is seen before anything is touched.
@@ -109,12 +112,13 @@ internal sealed class SnapshotReconciler(
         await ThrowIfInTrouble(key, carrier, status.ClaimName, vm.NodeName, stop).ConfigureAwait(false);
         CarrierState.ThrowUnlessRunning(carrier, status.ClaimName, vm.NodeName);
 
-        // 7. The order to the agent. It is noted first: should our copy be old, since another leads by now, the note is refused and
+        // 7. The order to the agent, with what the VM is made of. It is noted first: should our copy be old, since another leads by now, the note is refused and
         // nothing is ordered; and once there may be files it is known where.
+        string? objects = KubeVirtSource.Is(snapshot) ? await store.MachineObjects.Read(snapshot, stop).ConfigureAwait(false) : null;
         status.Directory = Naming.Directory(snapshot);
         SnapshotState.Going(snapshot, status, SnapshotPhase.Capturing, "CaptureOrdered", Told(vm.NodeName), clock.GetUtcNow());
         await Save(key, snapshot, status, stop).ConfigureAwait(false);
-        await store.MakeTask(snapshot, TaskOf.Capture(snapshot, vm, carrier), stop).ConfigureAwait(false);
+        await store.MakeTask(snapshot, TaskOf.Capture(snapshot, vm, carrier, objects), stop).ConfigureAwait(false);
         return Earliest(options.AgentSilence, Left(snapshot));
     }
 
@@ -178,6 +182,8 @@ internal sealed class SnapshotReconciler(
 
     private async Task<SourceVm> FindSource(VMBackgroundSnapshot snapshot, CancellationToken stop)
     {
+        // KubeVirt's name stands for the machine, whichever pod it runs in.
+        if (KubeVirtSource.Is(snapshot)) return await store.KubeVirt.Find(snapshot, stop).ConfigureAwait(false);
         string name = snapshot.Spec.Source.Name;
         PodSummary? pod = await store.FindPod(snapshot.Metadata.NamespaceProperty, name, stop).ConfigureAwait(false);
         if (pod is not null && (snapshot.Status?.PodUID is not { } uid || uid == pod.Metadata.Uid)) return SourceVm.Of(pod);

@@ -1,8 +1,10 @@
+using System.Globalization;
 using System.Text.Json.Nodes;
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
+using Bgsnap.Operator.KubeVirt;
 using Bgsnap.Operator.VolumeSnapshots;
 using k8s.Models;
 
@@ -20,6 +22,12 @@ internal sealed class SnapshotStore(
 
     /// <summary>Its disks' VolumeSnapshots, with diskMethod VolumeSnapshot.</summary>
     public VolumeCuts Cuts { get; } = new(api);
+
+    /// <summary>VMs of KubeVirt.</summary>
+    public KubeVirtSource KubeVirt { get; } = new(api);
+
+    /// <summary>Their objects.</summary>
+    public MachineObjects MachineObjects { get; } = new(api);
 
     /// <summary>The snapshot, or null.</summary>
     public VMBackgroundSnapshot? Find(ObjectKey key) => snapshots.Find(key);
@@ -87,8 +95,12 @@ internal sealed class SnapshotStore(
         string ns = snapshot.Metadata.NamespaceProperty;
         if (tasks.Find(new ObjectKey(ns, Naming.Task(snapshot, action))) is { Metadata.DeletionTimestamp: null } task)
             await _objects.DeleteIfThere(Resources.Tasks, task, null, stop).ConfigureAwait(false);
-        await _pods.Remove(new ObjectKey(ns, Naming.Carrier(snapshot, action)), stop).ConfigureAwait(false);
+        await RemoveCarrier(snapshot, action, stop).ConfigureAwait(false);
     }
+
+    /// <summary>Removes a carrier; its absence is fine.</summary>
+    public Task RemoveCarrier(VMBackgroundSnapshot snapshot, string action, CancellationToken stop) =>
+        _pods.Remove(new ObjectKey(snapshot.Metadata.NamespaceProperty, Naming.Carrier(snapshot, action)), stop);
 
     /// <summary>A pod, or null.</summary>
     public Task<PodSummary?> FindPod(string ns, string name, CancellationToken stop) => _objects.GetOrNull(Resources.Pods, ns, name, stop);
@@ -104,13 +116,16 @@ internal sealed class SnapshotStore(
     {
         string ns = snapshot.Metadata.NamespaceProperty;
         PodSummary pod = await api.Get(Resources.Pods, ns, vm.PodName, stop).ConfigureAwait(false);
+        // Of a KubeVirt VM other pods than its own hold the hotplugged volumes.
+        IEnumerable<string> claims = vm.Launcher?.Claims.Values ?? (pod.Spec?.Volumes ?? []).Select(v => v.PersistentVolumeClaim?.ClaimName).OfType<string>();
         List<string> disks = [];
-        foreach (string name in (pod.Spec?.Volumes ?? []).Select(v => v.PersistentVolumeClaim?.ClaimName).OfType<string>().Distinct())
+        foreach (string name in claims.Distinct())
         {
             V1PersistentVolumeClaim? disk = await FindClaim(ns, name, stop).ConfigureAwait(false);
             if (disk?.Status?.Capacity?.TryGetValue("storage", out ResourceQuantity? capacity) == true) disks.Add(capacity!.ToString());
             else if (disk?.Spec?.Resources?.Requests?.TryGetValue("storage", out ResourceQuantity? request) == true) disks.Add(request!.ToString());
         }
-        return ClaimOf.Size(pod, vm.Container, disks);
+        if (vm.Launcher is { OtherBytes: > 0 } launcher) disks.Add(launcher.OtherBytes.ToString(CultureInfo.InvariantCulture));
+        return ClaimOf.Size(vm.Launcher?.Memory ?? ClaimOf.MemoryOf(pod, vm.Container), disks);
     }
 }

@@ -1,5 +1,6 @@
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.KubeVirt;
 
 namespace Bgsnap.Operator.Snapshots;
 
@@ -8,10 +9,13 @@ namespace Bgsnap.Operator.Snapshots;
 /// <param name="PodUID">Its uid.</param>
 /// <param name="NodeName">Its node.</param>
 /// <param name="Container">Container with QEMU.</param>
-/// <param name="QmpSocket">Path of the socket in it.</param>
+/// <param name="QmpSocket">Path of the socket in it; null: QEMU is reached through the libvirt of <see cref="Launcher"/>.</param>
 /// <param name="GuestAgentSocket">Path of the guest agent's socket in it, or null.</param>
-internal sealed record SourceVm(string PodName, string PodUID, string NodeName, string Container, string QmpSocket, string? GuestAgentSocket)
+internal sealed record SourceVm(string PodName, string PodUID, string NodeName, string Container, string? QmpSocket, string? GuestAgentSocket)
 {
+    /// <summary>Of a KubeVirt VM: what is known of it.</summary>
+    public LauncherPod? Launcher { get; init; }
+
     /// <summary>Reads a pod as a VM.</summary>
     /// <param name="pod">The pod.</param>
     /// <param name="again">What its owner is to make again, once the pod is right.</param>

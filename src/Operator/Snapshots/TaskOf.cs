@@ -7,7 +7,11 @@ namespace Bgsnap.Operator.Snapshots;
 internal static class TaskOf
 {
     /// <summary>Capture the VM.</summary>
-    public static SnapshotTask Capture(VMBackgroundSnapshot snapshot, SourceVm vm, PodSummary carrier) => new()
+    /// <param name="snapshot">For which snapshot.</param>
+    /// <param name="vm">The VM.</param>
+    /// <param name="carrier">The pod that brought the claim.</param>
+    /// <param name="objects">The VM's own objects, to be kept; null: none.</param>
+    public static SnapshotTask Capture(VMBackgroundSnapshot snapshot, SourceVm vm, PodSummary carrier, string? objects = null) => new()
     {
         Metadata = Naming.Made(snapshot, Naming.Task(snapshot, TaskAction.Capture), (Names.NodeLabel, Names.NodeLabelValue(vm.NodeName))),
         Spec = new SnapshotTaskSpec
@@ -22,7 +26,10 @@ internal static class TaskOf
                 PodUID = vm.PodUID,
                 Container = vm.Container,
                 QmpSocket = vm.QmpSocket,
+                LibvirtDomain = vm.Launcher?.Domain,
+                Uuid = vm.Launcher?.Uuid,
                 GuestAgentSocket = vm.GuestAgentSocket,
+                Objects = objects,
                 Name = snapshot.Spec.Source.Name,
             },
             Capture = snapshot.Spec.Capture,

@@ -45,8 +45,7 @@ public sealed class ClusterFixture : IAsyncLifetime
         // By this the Makefile knows whose it is, should these tests be killed.
         await File.WriteAllTextAsync(Path.Join(State, "of-the-tests"), "");
         Kubectl = new Kubectl(Path.Join(State, "pki", "admin.kubeconfig"));
-        await ScriptAsync("hack/images", ImagesLimit);
-        await ScriptAsync("hack/cluster", UpLimit, ["load-image", .. Directory.GetFiles(Path.Join(Repository.Root, "out", "images"), "*.tar")]);
+        await LoadImagesAsync("agent", "operator", "test-vm");
         await ScriptAsync("hack/cluster", UpLimit, ["crds", .. Directory.GetFiles(Path.Join(Repository.Root, "config", "crd"), "bgsnap.io_*.yaml")]);
         await Kubectl.RunAsync("create", "namespace", Namespace);
         await ApplyChartAsync();
@@ -64,6 +63,13 @@ public sealed class ClusterFixture : IAsyncLifetime
         {
             await ScriptAsync("hack/cluster", TimeSpan.FromMinutes(3), "down");
         }
+    }
+
+    /// <summary>Builds images of ours where they are out of date, and makes them known to the cluster's node.</summary>
+    public static async Task LoadImagesAsync(params string[] images)
+    {
+        await ScriptAsync("hack/images", ImagesLimit, images);
+        await ScriptAsync("hack/cluster", UpLimit, ["load-image", .. images.Select(i => Path.Join(Repository.Root, "out", "images", $"{i}.tar"))]);
     }
 
     /// <summary>Skips where there can be no cluster.</summary>

@@ -49,11 +49,11 @@ public sealed class CaptureArgumentsTests
     [InlineData("/scratch", 10L << 30, 4, " --scratch=/scratch --scratch-limit=2415919104")]
     [InlineData("/scratch", null, 1, " --scratch=/scratch")]
     public void The_scratch_space_is_shared_and_a_tenth_of_it_left(string directory, long? size, int captures, string expected) =>
-        Assert.EndsWith(expected, string.Join(' ', new CaptureOrder { Socket = "/q", ContainerId = "c", Output = "/o", Scratch = Scratch.Shared(directory, size, captures) }.Arguments()), StringComparison.Ordinal);
+        Assert.EndsWith(expected, string.Join(' ', new CaptureOrder { Monitor = new() { QmpSocket = "/q" }, ContainerId = "c", Output = "/o", Scratch = Scratch.Shared(directory, size, captures) }.Arguments()), StringComparison.Ordinal);
 
     [Fact]
     public void A_method_that_is_not_known_is_refused() =>
         Assert.Equal("BadTask", Assert.Throws<TaskFailure>(() => Of(new CaptureSpec { DiskMethod = "Magic" })).Reason);
 
-    private static string Of(CaptureSpec? how, string? guestAgent = null) => string.Join(' ', new CaptureOrder { Socket = "/q", ContainerId = "c", Output = "/o", How = how, GuestAgent = guestAgent }.Arguments());
+    private static string Of(CaptureSpec? how, string? guestAgent = null) => string.Join(' ', new CaptureOrder { Monitor = new() { QmpSocket = "/q" }, ContainerId = "c", Output = "/o", How = how, GuestAgent = guestAgent }.Arguments());
 }

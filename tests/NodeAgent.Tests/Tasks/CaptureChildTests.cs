@@ -81,10 +81,10 @@ public sealed class CaptureChildTests : IDisposable
     {
         Assert.Equal(
             ["capture", "--json", "--qmp=s", "--container=c", "--output=o", "--engine=auto", "--compression=none", "--max-downtime=1s"],
-            new CaptureOrder { Socket = "s", ContainerId = "c", Output = "o" }.Arguments());
+            new CaptureOrder { Monitor = new() { QmpSocket = "s" }, ContainerId = "c", Output = "o" }.Arguments());
         Assert.Equal(
             ["capture", "--json", "--qmp=s", "--container=c", "--output=o", "--engine=qemu", "--compression=zstd", "--max-downtime=250ms", "--bandwidth-limit=209715200"],
-            new CaptureOrder { Socket = "s", ContainerId = "c", Output = "o", How = new CaptureSpec { Engine = "Qemu", Compression = "Zstd", MaxDowntime = "250ms", BandwidthLimit = "200Mi" } }.Arguments());
+            new CaptureOrder { Monitor = new() { QmpSocket = "s" }, ContainerId = "c", Output = "o", How = new CaptureSpec { Engine = "Qemu", Compression = "Zstd", MaxDowntime = "250ms", BandwidthLimit = "200Mi" } }.Arguments());
     }
 
     [Theory]
@@ -109,5 +109,5 @@ public sealed class CaptureChildTests : IDisposable
     private Task<SummaryLine> Run() => Run(default);
 
     private Task<SummaryLine> Run(CancellationToken cancel) => CaptureChild.Run(
-        new CaptureOrder { Socket = "/run/q", ContainerId = "c0ffee", Output = "/claim/snap" }, p => { lock (_progress) _progress.Add(p); }, cancel, program: _node.Program);
+        new CaptureOrder { Monitor = new() { QmpSocket = "/run/q" }, ContainerId = "c0ffee", Output = "/claim/snap" }, p => { lock (_progress) _progress.Add(p); }, cancel, program: _node.Program);
 }

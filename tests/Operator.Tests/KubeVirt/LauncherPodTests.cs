@@ -23,6 +23,7 @@ public sealed class LauncherPodTests
         LauncherPod found = LauncherPod.Of(Read(Running), [Pod("p0", "a"), Pod("p1", "a"), Pod("p2", "b")]);
 
         Assert.Equal(("virt-launcher-db-p1", "p1", "a"), (found.PodName, found.PodUID, found.NodeName));
+        Assert.Equal(("prod_db", null), (found.Domain, found.Uuid));
         Assert.Equal(new Dictionary<string, string> { ["root"] = "db-root", ["data"] = "db-data" }, found.Claims);
     }
 

@@ -148,7 +148,7 @@ public sealed class ClaimTests
             Requests = request is null ? null : new() { ["memory"] = request },
         };
         PodSummary pod = new() { Spec = new PodSpecSummary { Containers = [new ContainerSummary { Name = "other" }, new ContainerSummary { Name = "qemu", Resources = resources }] } };
-        Assert.Equal(size, ClaimOf.Size(pod, "qemu", disks));
+        Assert.Equal(size, ClaimOf.Size(ClaimOf.MemoryOf(pod, "qemu"), disks));
         Assert.True(new ResourceQuantity(size).ToDecimal() >= new ResourceQuantity(limit ?? request!).ToDecimal() + disks.Sum(d => new ResourceQuantity(d).ToDecimal()));
     }
 }

@@ -1,0 +1,33 @@
+using System.Text;
+using Bgsnap.NodeAgent.Linux;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Tasks;
+
+/// <summary>A text for the capturing process: too long for a command line, and nobody else's to read, in a file that has no name any more.</summary>
+internal static class PassedText
+{
+    private const uint OwnersOnly = 0x180 /* 0600 */;
+
+    /// <summary>Writes it.</summary>
+    /// <param name="text">The text.</param>
+    /// <param name="directory">Where there is room; null: where temporary files are.</param>
+    internal static SafeFileHandle Open(string text, string? directory)
+    {
+        string path = Path.Join(directory ?? Path.GetTempPath(), $".agent-passed-{Guid.NewGuid():N}");
+        try
+        {
+            SafeFileHandle file = FileSyscalls.OpenAt(null, path, FileSyscalls.O_RDWR | FileSyscalls.O_CREAT | FileSyscalls.O_EXCL | FileSyscalls.O_NOFOLLOW, OwnersOnly);
+            RandomAccess.Write(file, Encoding.UTF8.GetBytes(text), 0);
+            return file;
+        }
+        catch (Exception e) when (e is LinuxException or IOException)
+        {
+            throw new TaskFailure("ScratchFull", $"what is known of the virtual machine cannot be handed to the capture: {e.Message}");
+        }
+        finally
+        {
+            File.Delete(path);
+        }
+    }
+}

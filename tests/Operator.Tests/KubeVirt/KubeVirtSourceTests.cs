@@ -1,0 +1,180 @@
+using Bgsnap.Crds.Client;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.KubeVirt;
+using Bgsnap.Operator.Tests.InMemory;
+using static Bgsnap.Operator.Tests.KubeVirt.KubeVirtThings;
+
+namespace Bgsnap.Operator.Tests.KubeVirt;
+
+/// <summary>Snapshots whose source is KubeVirt's.</summary>
+public sealed class KubeVirtSourceTests
+{
+    [Theory]
+    [InlineData(KubeVirtKinds.Machine)]
+    [InlineData(KubeVirtKinds.Instance)]
+    public async Task A_running_VM_is_captured_in_its_launcher_pod(string kind)
+    {
+        await using World world = await WithVm();
+        world.Agents.Dead = true;
+        await world.Add(Snapshot("a", kind));
+
+        SnapshotTask task = await Ordered(world);
+
+        VirtualMachineTarget vm = task.Spec.Source!;
+        Assert.Equal((Launcher, world.Pod(Launcher)!.Metadata.Uid, "compute", "db"), (vm.PodName, vm.PodUID, vm.Container, vm.Name));
+        Assert.Equal((null, "prod_db", Uuid), (vm.QmpSocket, vm.LibvirtDomain, vm.Uuid));
+        Assert.Equal((Things.Node, Things.Node), (task.Spec.NodeName, world.Snapshot("a").Status!.NodeName));
+        world.Agents.Dead = false;
+        await world.UntilPhase("a", SnapshotPhase.Ready);
+    }
+
+    [Theory]
+    [InlineData("""{"status":{"phase":"Scheduling"}}""", "SourceNotRunning", "does not run yet (Scheduling)")]
+    [InlineData("""{"status":{"phase":"Failed"}}""", "SourceNotRunning", "VirtualMachine db does not run (Running): start it (virtctl start db), or delete this snapshot")]
+    [InlineData("""{"status":{"migrationState":{"targetNode":"node-2"}}}""", "Migrating", "is being migrated to node node-2")]
+    [InlineData("""{"status":{"conditions":[{"type":"Paused","status":"True","reason":"PausedByUser"}]}}""", "Paused", "is paused (PausedByUser): let it run (virtctl unpause vmi db), or have it captured as it is with spec.capture.whenPaused Capture")]
+    [InlineData("""{"status":{"volumeStatus":[{"name":"dump","memoryDumpVolume":{"startTimestamp":"2026-01-01T00:00:00Z"}}]}}""", "MemoryDump", "is being dumped to volume dump")]
+    public async Task What_passes_is_waited_for(string change, string reason, string message)
+    {
+        await using World world = await WithVm();
+        await ChangeInstance(world, change);
+        await world.Add(Snapshot("a"));
+        await world.Steps(12);
+        Assert.StartsWith($"False {reason}: ", world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
+        Assert.Contains(message, world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
+        Assert.Empty(world.Carriers);
+
+        await ChangeInstance(world, """{"status":{"phase":"Running","migrationState":null,"conditions":null,"volumeStatus":null}}""");
+
+        await world.UntilPhase("a", SnapshotPhase.Ready);
+    }
+
+    [Theory]
+    [InlineData("""{"spec":{"domain":{"devices":{"gpus":[{"name":"gpu1","deviceName":"nvidia.com/A10"}]}}}}""", "DeviceUnsupported", "gpu gpu1 is passed through by VFIO")]
+    [InlineData("""{"spec":{"domain":{"devices":{"hostDevices":[{"name":"qat","deviceName":"intel.com/qat"}]}}}}""", "DeviceUnsupported", "host device qat")]
+    [InlineData("""{"spec":{"domain":{"devices":{"interfaces":[{"name":"fast","sriov":{}}]}}}}""", "DeviceUnsupported", "interface fast is SR-IOV's")]
+    [InlineData("""{"spec":{"domain":{"devices":{"interfaces":[{"name":"fast","binding":{"name":"my-vhostuser"}}]}}}}""", "DeviceUnsupported", "interface fast is vhost-user's")]
+    [InlineData("""{"spec":{"domain":{"devices":{"interfaces":[{"name":"fast","passtBinding":{}}]}}}}""", "DeviceUnsupported", "interface fast is vhost-user's")]
+    [InlineData("""{"spec":{"domain":{"devices":{"filesystems":[{"name":"share","virtiofs":{}}]}}}}""", "DeviceUnsupported", "filesystem share is virtiofs'")]
+    [InlineData("""{"spec":{"domain":{"launchSecurity":{"sev":{}}}}}""", "DeviceUnsupported", "launchSecurity")]
+    [InlineData("""{"spec":{"domain":{"devices":{"disks":[{"name":"shared","shareable":true}]}}}}""", "DiskShared", "disk shared of VirtualMachineInstance db is shareable")]
+    public async Task What_makes_a_true_capture_impossible_is_refused_before_anything_is_made(string change, string reason, string message)
+    {
+        await using World world = await WithVm();
+        await ChangeInstance(world, change);
+        await world.Add(Snapshot("a", change: Things.WithTemplate));
+        await world.UntilPhase("a", SnapshotPhase.Failed);
+        Assert.StartsWith($"False {reason}: ", world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
+        Assert.Contains(message, world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
+        Assert.Contains(reason == "DiskShared" ? "spec.capture.disks" : "then create another snapshot", world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
+        Assert.Null(world.Claim("a"));
+        Assert.Equal(0, world.TasksEver(TaskAction.Capture));
+    }
+
+    [Theory]
+    [InlineData("None", null, true)]
+    [InlineData("Named", "ua-root", true)]
+    [InlineData("Named", "ua-shared", false)]
+    [InlineData("All", null, false)]
+    public async Task A_shareable_disk_that_is_left_out_is_no_hindrance(string select, string? name, bool taken)
+    {
+        await using World world = await WithVm();
+        await ChangeInstance(world, """{"spec":{"domain":{"devices":{"disks":[{"name":"root"},{"name":"shared","shareable":true}]}}}}""");
+        await world.Add(Snapshot("a", change: s => s.Capture = new CaptureSpec { Disks = new DiskSelection { Select = select, Names = name is null ? null : [name] } }));
+        await world.UntilPhase("a", taken ? SnapshotPhase.Ready : SnapshotPhase.Failed);
+    }
+
+    [Fact]
+    public async Task A_paused_VM_is_captured_when_that_is_asked_for()
+    {
+        await using World world = await WithVm();
+        await ChangeInstance(world, """{"status":{"conditions":[{"type":"Paused","status":"True","reason":"PausedByUser"}]}}""");
+        await world.Add(Snapshot("a", change: s => s.Capture = new CaptureSpec { WhenPaused = PausedGuest.Capture }));
+        await world.UntilPhase("a", SnapshotPhase.Ready);
+    }
+
+    [Fact]
+    public async Task A_VM_that_is_not_there_or_stopped_is_waited_for()
+    {
+        await using World world = new();
+        await world.AddClaim(Things.ClaimNamed(Things.Claim));
+        await world.Add(Snapshot("a"));
+        await world.Step();
+        Assert.Equal("False SourceNotFound: there is no VirtualMachine db in namespace prod: create it, or delete this snapshot", world.Condition("a", ConditionTypes.Ready));
+
+        RawObject vm = await AddMachine(world, """{"printableStatus":"Stopped"}""");
+        await world.Steps(6);
+        Assert.Equal("False SourceNotRunning: VirtualMachine db does not run (Stopped): start it (virtctl start db), or delete this snapshot", world.Condition("a", ConditionTypes.Ready));
+
+        await AddInstance(world, vm);
+        await AddLauncher(world, Launcher, Things.Node);
+        await world.UntilPhase("a", SnapshotPhase.Ready);
+    }
+
+    [Fact]
+    public async Task An_instance_of_nobody_is_not_the_VM_of_its_name()
+    {
+        await using World world = await WithVm(owned: false);
+        await world.Add(Snapshot("a"));
+        await world.Step();
+        Assert.StartsWith("False SourceNotRunning: VirtualMachineInstance db is not of VirtualMachine db", world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
+        await world.Add(Snapshot("b", KubeVirtKinds.Instance));
+        await world.UntilPhase("b", SnapshotPhase.Ready);
+    }
+
+    [Theory]
+    [InlineData(KubeVirtKinds.Machine, "virtualmachines")]
+    [InlineData(KubeVirtKinds.Instance, "virtualmachineinstances")]
+    public async Task Without_KubeVirt_its_VMs_are_refused_and_pods_are_captured(string kind, string plural)
+    {
+        await using World world = await Things.WithVm();
+        world.Api.NotServed.UnionWith(["virtualmachines", "virtualmachineinstances"]);
+        await world.Add(Things.Snapshot("pod"));
+        await world.UntilPhase("pod", SnapshotPhase.Ready);
+        Assert.DoesNotContain(world.Requests, r => r.Plural.StartsWith("virtualmachine", StringComparison.Ordinal));
+
+        await world.Add(Snapshot("a", kind));
+
+        await world.UntilPhase("a", SnapshotPhase.Failed);
+        Assert.Equal($"False KubeVirtNotInstalled: this cluster does not serve kubevirt.io/v1, so that there is no {kind} db: install KubeVirt, or name a Pod as the source of another snapshot", world.Condition("a", ConditionTypes.Ready));
+        Assert.Contains(world.Requests, r => r.Plural == plural);
+    }
+
+    // The claim is brought to the node where the VM was; by the time it is there the VM is not.
+    [Fact]
+    public async Task A_VM_that_migrates_meanwhile_is_captured_where_it_is_then()
+    {
+        await using World world = await WithVm();
+        world.Node.Stuck = ("ContainerCreating", "the volume is being attached");
+        await world.Add(Snapshot("a"));
+        await world.Until(() => world.Carriers.Any(c => c.Spec?.NodeName == Things.Node), "a carrier is on its way");
+        await AddLauncher(world, "virt-launcher-db-there", "node-2");
+        world.Agents.Dead = true;
+        world.Node.Stuck = null;
+
+        SnapshotTask task = await Ordered(world);
+
+        Assert.Equal(("node-2", "virt-launcher-db-there"), (task.Spec.NodeName, task.Spec.Source!.PodName));
+        Assert.Equal("node-2", world.Pod(task.Spec.Carrier.PodName)!.Spec.NodeName);
+        world.Agents.Dead = false;
+        await world.UntilPhase("a", SnapshotPhase.Ready);
+    }
+
+    [Fact]
+    public async Task A_claim_of_a_template_has_room_for_its_memory_and_all_its_disks()
+    {
+        await using World world = await WithVm();
+        await world.AddClaim(Things.ClaimNamed("db-root", "5Gi"));
+        await world.AddClaim(Things.ClaimNamed("db-hot", "1Gi"));
+        await ChangeInstance(world, """{"status":{"volumeStatus":[{"name":"root","size":77},{"name":"base","size":1073741824}]}}""");
+        await world.Add(Snapshot("a", change: Things.WithTemplate));
+        await world.UntilPhase("a", SnapshotPhase.Ready);
+        // 4 Gi of memory, 5 Gi, 1 Gi hotplugged and 1 Gi on no claim, 1 %, 64 Mi, rounded up to a tenth: 11.2 Gi
+        Assert.Equal("11469Mi", world.Claim("a")!.Spec.Resources.Requests["storage"].ToString());
+
+        await ChangeInstance(world, """{"status":{"memory":{"guestCurrent":"8Gi"}}}""");
+        await world.Add(Snapshot("b", change: Things.WithTemplate));
+        await world.UntilPhase("b", SnapshotPhase.Ready);
+        Assert.Equal("15668Mi", world.Claim("b")!.Spec.Resources.Requests["storage"].ToString());
+    }
+}
