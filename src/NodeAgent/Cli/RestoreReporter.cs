@@ -13,6 +13,7 @@ internal sealed class RestoreReporter : IDisposable
     private readonly bool _terminal;
     private readonly ManualResetEventSlim _ended = new();
     private readonly Thread _thread;
+    private string? _problem;
 
     internal RestoreReporter(RestoreProgress progress, bool json)
     {
@@ -29,7 +30,7 @@ internal sealed class RestoreReporter : IDisposable
         long done = progress.DoneBytes, total = progress.TotalBytes;
         // What the manifest says of a disk is an estimate of what is written: 100 is kept for the end.
         double percent = progress.Phase == "Done" ? 100 : total > 0 ? Math.Min(99.9, 100.0 * done / total) : 0;
-        return new RestoreProgressLine("progress", progress.Phase, Math.Round(percent, 1), done, total, Math.Round(bytesPerSecond));
+        return new RestoreProgressLine("progress", progress.Phase, Math.Round(percent, 1), done, total, Math.Round(bytesPerSecond), progress.Faults, progress.Problem);
     }
 
     /// <summary>The end of a restore that went well.</summary>
@@ -39,12 +40,19 @@ internal sealed class RestoreReporter : IDisposable
         {
             Console.Out.WriteLine(JsonSerializer.Serialize(
                 new RestoreSummaryLine("summary", s.Snapshot, s.Method, s.TimeToRunMicroseconds, s.TotalMicroseconds, s.DisksMicroseconds, s.MemoryMicroseconds,
-                    s.RamBytes, s.DiskBytes, s.Disks, s.GuestState, s.Thawed, s.StillFrozen),
+                    s.RamBytes, s.DiskBytes, s.Disks, s.GuestState, s.Thawed, s.StillFrozen, s.MethodReason,
+                    s.Instant is { } i ? new InstantLine(i.TakenOver, i.Faults.Count, i.Faults.P50Microseconds, i.Faults.P99Microseconds, i.Faults.MaxMicroseconds, i.RecordedUnits, i.Left) : null),
                 MessagesJson.Default.RestoreSummaryLine));
             return;
         }
         string disks = s.Disks.Count == 0 ? "" : $", disks {string.Join(", ", s.Disks)} ({Quantity.FormatSize(s.DiskBytes)}) in {Quantity.FormatTime(s.DisksMicroseconds)}";
         Console.Out.WriteLine($"{s.GuestState} after {Quantity.FormatTime(s.TimeToRunMicroseconds)}: {Quantity.FormatSize(s.RamBytes)} of RAM in {Quantity.FormatTime(s.MemoryMicroseconds)}{disks}{(s.Thawed > 0 ? $"; {s.Thawed} file systems thawed" : "")}");
+        if (s.Instant is { } instant)
+            Console.Out.WriteLine($"instant{(instant.TakenOver ? " (taken over)" : "")}: all memory after {Quantity.FormatTime(s.TotalMicroseconds)}; {instant.Faults.Count} faults, half of them within {Quantity.FormatTime(instant.Faults.P50Microseconds)}, 99 of 100 within {Quantity.FormatTime(instant.Faults.P99Microseconds)}, the longest {Quantity.FormatTime(instant.Faults.MaxMicroseconds)}");
+        if (s.MethodReason is { } reason)
+            Console.Out.WriteLine($"{s.Method}: {reason}");
+        if (s.Instant?.Left is { } left)
+            Console.Error.WriteLine($"warning: {left}");
         if (s.StillFrozen is { } frozen)
             Console.Error.WriteLine($"warning: {frozen}");
     }
@@ -74,9 +82,12 @@ internal sealed class RestoreReporter : IDisposable
             Console.Out.WriteLine(JsonSerializer.Serialize(p, MessagesJson.Default.RestoreProgressLine));
             return;
         }
+        if (p.Problem is { } problem && problem != _problem)
+            Console.Error.WriteLine($"\r\e[Kwarning: {problem}");
+        _problem = p.Problem;
         int filled = (int)(p.Percent / 100 * Width);
         Console.Error.Write(string.Create(CultureInfo.InvariantCulture,
-            $"\r\e[K{p.Phase,-9} [{new string('#', filled)}{new string('.', Width - filled)}] {p.Percent,5:0.0} %  {p.BytesPerSecond / (1 << 30):0.00} GiB/s"));
+            $"\r\e[K{p.Phase,-9} [{new string('#', filled)}{new string('.', Width - filled)}] {p.Percent,5:0.0} %  {p.BytesPerSecond / (1 << 30):0.00} GiB/s{(p.Faults > 0 ? $"  {p.Faults} faults" : "")}"));
     }
 
     /// <summary>Says the last, and ends.</summary>

@@ -23,7 +23,16 @@ internal sealed class StreamRestore : IMemoryRestore
     public void Run(RestoreTarget target, SnapshotStream snapshot, RestoreProgress progress, Action guestRuns, CancellationToken cancel)
     {
         EmptyRam empty = EmptyRam.Of(target.Qmp, target.Process.Pid, snapshot.StreamBlocks);
-        Exception? broken = Send(target.Qmp, snapshot, empty, progress, cancel);
+        ulong sent = 0;
+        Exception? broken = Send(target.Qmp, snapshot, new MigrationStreamWriterOptions
+        {
+            IsZeroInTarget = empty.IsZero,
+            Progress = p =>
+            {
+                progress.Add((long)(p.SentBytes - sent));
+                sent = p.SentBytes;
+            },
+        }, cancel);
         // QEMU's own word comes first, unless it is our data that is bad.
         if (broken is SnapshotCorruptException or LinuxException or OperationCanceledException)
         {
@@ -34,7 +43,9 @@ internal sealed class StreamRestore : IMemoryRestore
         guestRuns();
     }
 
-    private static Exception? Send(QmpClient qmp, SnapshotStream snapshot, EmptyRam empty, RestoreProgress progress, CancellationToken cancel)
+    /// <summary>Hands QEMU the stream through a pipe.</summary>
+    /// <returns>What broke it off; null: all was sent.</returns>
+    internal static Exception? Send(QmpClient qmp, SnapshotStream snapshot, MigrationStreamWriterOptions options, CancellationToken cancel)
     {
         using Pipe pipe = Pipe.Create();
         _ = Pipe.TryEnlarge(pipe.Write);
@@ -47,16 +58,7 @@ internal sealed class StreamRestore : IMemoryRestore
             : QmpJson.Object(("uri", uri))).Dispose();
         try
         {
-            ulong sent = 0;
-            _ = snapshot.Write(pipe.Write, new MigrationStreamWriterOptions
-            {
-                IsZeroInTarget = empty.IsZero,
-                Progress = p =>
-                {
-                    progress.Add((long)(p.SentBytes - sent));
-                    sent = p.SentBytes;
-                },
-            }, cancel);
+            _ = snapshot.Write(pipe.Write, options, cancel);
             return null;
         }
         catch (Exception e) when (e is IOException or LinuxException or MigrationStreamException or SnapshotCorruptException or OperationCanceledException)
@@ -65,7 +67,8 @@ internal sealed class StreamRestore : IMemoryRestore
         }
     }
 
-    private static void WaitUntilRunning(RestoreTarget target, Exception? broken)
+    /// <summary>Waits until QEMU, which has all of the stream, runs the guest.</summary>
+    internal static void WaitUntilRunning(RestoreTarget target, Exception? broken)
     {
         try
         {
@@ -90,7 +93,7 @@ internal sealed class StreamRestore : IMemoryRestore
     }
 
     /// <summary>A stream that breaks off ends QEMU, or leaves it in a state in which it runs nothing; that is seen before it is said.</summary>
-    private static void WaitUntilGivenUp(RestoreTarget target)
+    internal static void WaitUntilGivenUp(RestoreTarget target)
     {
         try
         {
