@@ -25,7 +25,7 @@ internal sealed record RestoreSummaryLine(
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] InstantLine? Instant = null);
 
 /// <summary>How memory followed a guest that ran already.</summary>
-internal sealed record InstantLine(bool TakenOver, long Faults, long FaultP50Microseconds, long FaultP99Microseconds, long FaultMaxMicroseconds, int RecordedUnits, string? Left);
+internal sealed record InstantLine(bool TakenOver, long Faults, long FaultP50Microseconds, long FaultP99Microseconds, long FaultMaxMicroseconds, int RecordedUnits, long HugeBytes, string? Left);
 
 /// <summary>The last line with <c>--json</c> when a command failed.</summary>
 internal sealed record ErrorLine(string Type, string Reason, string Message, int ExitCode);

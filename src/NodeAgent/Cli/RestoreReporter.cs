@@ -33,26 +33,30 @@ internal sealed class RestoreReporter : IDisposable
         return new RestoreProgressLine("progress", progress.Phase, Math.Round(percent, 1), done, total, Math.Round(bytesPerSecond), progress.Faults, progress.Problem);
     }
 
-    /// <summary>The end of a restore that went well.</summary>
-    internal void Summarize(RestoreSummary s)
+    /// <summary>The end of a restore that went well, as a line.</summary>
+    internal static RestoreSummaryLine LineOf(RestoreSummary s) => new(
+        "summary", s.Snapshot, s.Method, s.TimeToRunMicroseconds, s.TotalMicroseconds, s.DisksMicroseconds, s.MemoryMicroseconds,
+        s.RamBytes, s.DiskBytes, s.Disks, s.GuestState, s.Thawed, s.StillFrozen, s.MethodReason,
+        s.Instant is { } i ? new InstantLine(i.TakenOver, i.Faults.Count, i.Faults.P50Microseconds, i.Faults.P99Microseconds, i.Faults.MaxMicroseconds, i.RecordedUnits, i.HugeBytes, i.Left) : null);
+
+    /// <summary>Says it.</summary>
+    internal static void Summarize(RestoreSummaryLine s, bool json)
     {
-        if (_json)
+        if (json)
         {
-            Console.Out.WriteLine(JsonSerializer.Serialize(
-                new RestoreSummaryLine("summary", s.Snapshot, s.Method, s.TimeToRunMicroseconds, s.TotalMicroseconds, s.DisksMicroseconds, s.MemoryMicroseconds,
-                    s.RamBytes, s.DiskBytes, s.Disks, s.GuestState, s.Thawed, s.StillFrozen, s.MethodReason,
-                    s.Instant is { } i ? new InstantLine(i.TakenOver, i.Faults.Count, i.Faults.P50Microseconds, i.Faults.P99Microseconds, i.Faults.MaxMicroseconds, i.RecordedUnits, i.Left) : null),
-                MessagesJson.Default.RestoreSummaryLine));
+            Console.Out.WriteLine(JsonSerializer.Serialize(s, MessagesJson.Default.RestoreSummaryLine));
             return;
         }
         string disks = s.Disks.Count == 0 ? "" : $", disks {string.Join(", ", s.Disks)} ({Quantity.FormatSize(s.DiskBytes)}) in {Quantity.FormatTime(s.DisksMicroseconds)}";
         Console.Out.WriteLine($"{s.GuestState} after {Quantity.FormatTime(s.TimeToRunMicroseconds)}: {Quantity.FormatSize(s.RamBytes)} of RAM in {Quantity.FormatTime(s.MemoryMicroseconds)}{disks}{(s.Thawed > 0 ? $"; {s.Thawed} file systems thawed" : "")}");
-        if (s.Instant is { } instant)
-            Console.Out.WriteLine($"instant{(instant.TakenOver ? " (taken over)" : "")}: all memory after {Quantity.FormatTime(s.TotalMicroseconds)}; {instant.Faults.Count} faults, half of them within {Quantity.FormatTime(instant.Faults.P50Microseconds)}, 99 of 100 within {Quantity.FormatTime(instant.Faults.P99Microseconds)}, the longest {Quantity.FormatTime(instant.Faults.MaxMicroseconds)}");
+        if (s.Instant is { } i)
+        {
+            Console.Out.WriteLine($"{(i.TakenOver ? "taken over, " : "")}all memory there after {Quantity.FormatTime(s.TotalMicroseconds)}; {i.Faults} faults, half within {Quantity.FormatTime(i.FaultP50Microseconds)}, 99 % within {Quantity.FormatTime(i.FaultP99Microseconds)}, the longest {Quantity.FormatTime(i.FaultMaxMicroseconds)}{(i.HugeBytes > 0 ? $"; {Quantity.FormatSize(i.HugeBytes)} made huge pages" : "")}");
+            if (i.Left is { } left)
+                Console.Error.WriteLine($"warning: {left}");
+        }
         if (s.MethodReason is { } reason)
             Console.Out.WriteLine($"{s.Method}: {reason}");
-        if (s.Instant?.Left is { } left)
-            Console.Error.WriteLine($"warning: {left}");
         if (s.StillFrozen is { } frozen)
             Console.Error.WriteLine($"warning: {frozen}");
     }

@@ -11,6 +11,12 @@ internal interface IMemoryRestore
     /// <summary>Its name in summaries, such as <c>stream</c>.</summary>
     string Method { get; }
 
+    /// <summary>Looks whether this way is possible here, before anything is written.</summary>
+    /// <exception cref="Capture.EngineUnavailableException">It is not, and why.</exception>
+    void Check(RestoreTarget target, SnapshotStream snapshot)
+    {
+    }
+
     /// <summary>Restores, and returns when all of RAM is in the target.</summary>
     /// <param name="target">The QEMU that waits.</param>
     /// <param name="snapshot">The snapshot.</param>

@@ -24,6 +24,9 @@ internal sealed record RestoreOptions
     /// <summary>Most bytes of RAM a second that are brought in while the guest runs; 0: no limit. What it waits for is not held back.</summary>
     internal long BytesPerSecond { get; init; }
 
+    /// <summary>Whether a guest whose memory followed it gets huge pages again at the end.</summary>
+    internal bool HugePages { get; init; } = true;
+
     /// <summary>Whether what the guest touches first is noted in the snapshot's directory, and brought in first where that was done.</summary>
     internal bool RecordedStart { get; init; } = true;
 }

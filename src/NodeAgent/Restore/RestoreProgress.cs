@@ -57,6 +57,25 @@ internal sealed class RestoreProgress
     /// <summary>Why this way was taken, where it was chosen for the user; null: they named it.</summary>
     internal string? MethodReason { get; set; }
 
+    /// <summary>Bytes that were made huge pages afterwards.</summary>
+    internal long HugeBytes { get; set; }
+
+    /// <summary>When all of memory was there, as <see cref="System.Diagnostics.Stopwatch.GetTimestamp"/>; null: not yet, or not told apart from the end.</summary>
+    internal long? ResidentAt { get; private set; }
+
+    /// <summary>All of memory is there now.</summary>
+    internal void Resident() => ResidentAt = System.Diagnostics.Stopwatch.GetTimestamp();
+
+    /// <summary>Takes the place of another process's progress.</summary>
+    internal void Set(string phase, long done, long total, long faults, string? problem)
+    {
+        Phase = phase;
+        Volatile.Write(ref _done, done);
+        TotalBytes = total;
+        Volatile.Write(ref _faults, faults);
+        Problem = problem;
+    }
+
     /// <summary>One more fault was served.</summary>
     internal void AddFault() => Interlocked.Increment(ref _faults);
 

@@ -41,6 +41,7 @@ internal static class RestoreRun
         List<string> differences = [.. MachineCheck.Differences(target, snapshot), .. disks.Differences];
         if (differences.Count > 0)
             throw new RestoreRefusedException("TargetDiffers", $"the target is not the machine that was captured: {string.Join("; ", differences)}");
+        memory.Check(target, snapshot);
 
         progress.TotalBytes = disks.BytesToCheck + disks.BytesToWrite + (long)snapshot.Manifest.Ram.TotalBytes;
         try
@@ -60,7 +61,7 @@ internal static class RestoreRun
                 progress.Phase = "Thaw";
                 frozen = FrozenGuest.Thaw(snapshot.Manifest, options.GuestAgentSocket, target.RunState(), SureThaw.Patience, out thawed);
             }, cancel);
-            TimeSpan all = Stopwatch.GetElapsedTime(began);
+            TimeSpan all = Stopwatch.GetElapsedTime(began, progress.ResidentAt ?? Stopwatch.GetTimestamp());
             string state = target.RunState();
             progress.Phase = "Done";
             return new RestoreSummary

@@ -50,9 +50,10 @@ internal sealed record RestoreSummary
 /// <param name="TakenOver">Another process had begun it and died.</param>
 /// <param name="Faults">Threads of QEMU that waited for memory, and how long.</param>
 /// <param name="RecordedUnits">Pieces of 64 KiB brought in first because the guest touched them when it was last started.</param>
+/// <param name="HugeBytes">Bytes that were made huge pages again when all was there.</param>
 /// <param name="Left">What is left in QEMU, in words; null: nothing.</param>
-internal sealed record InstantSummary(bool TakenOver, FaultTimes Faults, int RecordedUnits, string? Left)
+internal sealed record InstantSummary(bool TakenOver, FaultTimes Faults, int RecordedUnits, long HugeBytes, string? Left)
 {
     internal static InstantSummary? Of(RestoreProgress progress) =>
-        progress.FaultTimes is { } times ? new InstantSummary(progress.TakenOver, times, progress.RecordedUnits, progress.Left) : null;
+        progress.FaultTimes is { } times ? new InstantSummary(progress.TakenOver, times, progress.RecordedUnits, progress.HugeBytes, progress.Left) : null;
 }

@@ -33,6 +33,13 @@ internal sealed class StreamRestore : IMemoryRestore
                 sent = p.SentBytes;
             },
         }, cancel);
+        WaitUntilRunningOrThrow(target, broken);
+        guestRuns();
+    }
+
+    /// <summary>Waits until the guest runs, or throws what kept it from that.</summary>
+    internal static void WaitUntilRunningOrThrow(RestoreTarget target, Exception? broken)
+    {
         // QEMU's own word comes first, unless it is our data that is bad.
         if (broken is SnapshotCorruptException or LinuxException or OperationCanceledException)
         {
@@ -40,7 +47,6 @@ internal sealed class StreamRestore : IMemoryRestore
             throw broken;
         }
         WaitUntilRunning(target, broken);
-        guestRuns();
     }
 
     /// <summary>Hands QEMU the stream through a pipe.</summary>
@@ -67,8 +73,7 @@ internal sealed class StreamRestore : IMemoryRestore
         }
     }
 
-    /// <summary>Waits until QEMU, which has all of the stream, runs the guest.</summary>
-    internal static void WaitUntilRunning(RestoreTarget target, Exception? broken)
+    private static void WaitUntilRunning(RestoreTarget target, Exception? broken)
     {
         try
         {
@@ -93,7 +98,7 @@ internal sealed class StreamRestore : IMemoryRestore
     }
 
     /// <summary>A stream that breaks off ends QEMU, or leaves it in a state in which it runs nothing; that is seen before it is said.</summary>
-    internal static void WaitUntilGivenUp(RestoreTarget target)
+    private static void WaitUntilGivenUp(RestoreTarget target)
     {
         try
         {

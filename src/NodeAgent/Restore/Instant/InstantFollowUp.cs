@@ -1,4 +1,5 @@
 using Bgsnap.NodeAgent.Capture;
+using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Restore.Instant;
 
@@ -60,8 +61,18 @@ internal sealed class InstantFollowUp : IDisposable
             LatencyHistogram latency = _server.Latency;
             _progress.FaultTimes = new FaultTimes(latency.Count, latency.Percentile(0.5) / 1000, latency.Percentile(0.99) / 1000, latency.Maximum / 1000);
         }
+        _progress.Resident();
         if (_record)
             _ = RecordedStart.TryWrite(_snapshot.Directory.Path, _snapshot.Log, _memory.Ram, _recorder.Order);
+    }
+
+    /// <summary>Gives the guest huge pages, where it had been given small ones by us.</summary>
+    internal void MakeHugePages(CancellationToken cancel)
+    {
+        if (!HugePages.AreGiven())
+            return;
+        _progress.Phase = "HugePages";
+        _progress.HugeBytes = Collapse.Run(_memory, cancel);
     }
 
     /// <inheritdoc/>

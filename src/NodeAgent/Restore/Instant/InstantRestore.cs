@@ -31,6 +31,9 @@ internal sealed class InstantRestore(RestoreOptions options) : IMemoryRestore
     public string Method => "instant";
 
     /// <inheritdoc/>
+    public void Check(RestoreTarget target, SnapshotStream snapshot) => _ = LazyMemory.Choose(target.Qmp, target.Process.Pid, snapshot.Blocks);
+
+    /// <inheritdoc/>
     /// <exception cref="EngineUnavailableException">It is not possible here; QEMU waits as before.</exception>
     public void Run(RestoreTarget target, SnapshotStream snapshot, RestoreProgress progress, Action guestRuns, CancellationToken cancel)
     {
@@ -44,6 +47,8 @@ internal sealed class InstantRestore(RestoreOptions options) : IMemoryRestore
         follow.GuestRuns();
         guestRuns();
         follow.UntilResident(cancel);
+        if (options.HugePages)
+            follow.MakeHugePages(cancel);
     }
 
     /// <summary>Has QEMU load what is not large RAM, and waits until the guest runs.</summary>
@@ -56,6 +61,7 @@ internal sealed class InstantRestore(RestoreOptions options) : IMemoryRestore
             IsZeroInTarget = empty is null ? null : empty.IsZero,
             ReaderThreads = 1,
         }, cancel);
+        TestHooks.After("sent");
         if (broken is OperationCanceledException or Store.SnapshotCorruptException)
             throw broken;
         WaitUntilRunning(target, follow, broken);

@@ -41,7 +41,9 @@ internal static class InstantTakeover
         // The one before may have died before it thawed the guest; thawing one that is not frozen does nothing.
         string? frozen = FrozenGuest.Thaw(snapshot.Manifest, options.GuestAgentSocket, target.RunState(), SureThaw.Patience, out int thawed);
         follow.UntilResident(cancel);
-        TimeSpan all = Stopwatch.GetElapsedTime(began);
+        if (options.HugePages)
+            follow.MakeHugePages(cancel);
+        TimeSpan all = Stopwatch.GetElapsedTime(began, progress.ResidentAt ?? Stopwatch.GetTimestamp());
         string state = target.RunState();
         progress.Phase = "Done";
         return new RestoreSummary

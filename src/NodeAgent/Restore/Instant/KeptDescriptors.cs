@@ -19,6 +19,9 @@ internal sealed record KeptDescriptors(int Uffd, int State)
     private static ReadOnlySpan<byte> Name => "bgsnap-instant\0"u8;
     private const string StateLink = "/memfd:bgsnap-instant (deleted)";
 
+    /// <summary>UFFD_FEATURE_INITIALIZED: the kernel's own note that UFFDIO_API has been called.</summary>
+    private const ulong Enabled = 1UL << 31;
+
     /// <summary>The events that a restore lives on; also how its context is told from those of captures and of QEMU itself.</summary>
     internal const UffdFeatures Features = UffdFeatures.EventRemove | UffdFeatures.EventUnmap;
 
@@ -51,6 +54,7 @@ internal sealed record KeptDescriptors(int Uffd, int State)
                 throw;
             }
         }, out int theirUffd);
+        TestHooks.After("held");
         KeptDescriptors kept = new(theirUffd, memory);
         if (made.TryEnable(Features))
         {
@@ -63,10 +67,24 @@ internal sealed record KeptDescriptors(int Uffd, int State)
         throw new EngineUnavailableException("the kernel lacks the events of userfaultfd that tell of discarded memory (Linux 4.11 and later have them)");
     }
 
-    /// <summary>Looks for what another process of ours has left in a QEMU; null: nothing.</summary>
+    /// <summary>Looks for what another process of ours has left in a QEMU; null: nothing that could be gone on with.</summary>
     internal static KeptDescriptors? Find(int pid)
     {
-        int uffd = -1, state = -1;
+        (List<int> uffds, List<int> states) = Ours(pid, fresh: false);
+        return uffds.Count > 0 ? new KeptDescriptors(uffds[0], states.Count > 0 ? states[0] : -1) : null;
+    }
+
+    /// <summary>Closes in a QEMU that waits whatever one of us left that died before there was anything to go on with.</summary>
+    internal static void Sweep(int pid)
+    {
+        (List<int> uffds, List<int> states) = Ours(pid, fresh: true);
+        if (uffds.Count + states.Count > 0)
+            Close(pid, [.. uffds, .. states]);
+    }
+
+    private static (List<int> Uffds, List<int> States) Ours(int pid, bool fresh)
+    {
+        List<int> uffds = [], states = [];
         try
         {
             foreach (string link in Directory.EnumerateFiles($"/proc/{pid}/fd"))
@@ -76,35 +94,36 @@ internal sealed record KeptDescriptors(int Uffd, int State)
                     continue;
                 int fd = int.Parse(Path.GetFileName(link), CultureInfo.InvariantCulture);
                 if (target == StateLink)
-                    state = fd;
-                else if (IsOurs(pid, fd))
-                    uffd = fd;
+                    states.Add(fd);
+                else if (FeaturesOf(pid, fd) is { } features && (features == (ulong)Features || (fresh && features == 0)))
+                    uffds.Add(fd);
             }
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            return null; // it has ended, or is not ours to look at
+            // It has ended, or is not ours to look at.
         }
-        return uffd >= 0 ? new KeptDescriptors(uffd, state) : null;
+        return (uffds, states);
     }
 
     /// <summary>Closes both in QEMU: for the guest nothing of ours is there any more.</summary>
     /// <exception cref="LinuxException">QEMU cannot be held at the moment.</exception>
-    internal void Close(int pid)
+    internal void Close(int pid) => Close(pid, State >= 0 ? [Uffd, State] : [Uffd]);
+
+    private static void Close(int pid, IReadOnlyList<int> descriptors)
     {
         SyscallGadget gadget = SyscallGadget.Find(pid, MemoryMapping.Read(pid));
         RemoteThread.Hold(pid, pid, gadget, thread =>
         {
-            thread.Call(SysClose, (ulong)Uffd);
-            if (State >= 0)
-                thread.Call(SysClose, (ulong)State);
+            foreach (int fd in descriptors)
+                thread.Call(SysClose, (ulong)fd);
         });
     }
 
-    private static bool IsOurs(int pid, int fd)
+    private static ulong? FeaturesOf(int pid, int fd)
     {
         // "API:\taa:features:known", features in hexadecimal.
         string? api = File.ReadLines($"/proc/{pid}/fdinfo/{fd}").FirstOrDefault(l => l.StartsWith("API:", StringComparison.Ordinal));
-        return api?.Split(':') is [_, _, { } features, _] && ulong.TryParse(features, NumberStyles.HexNumber, CultureInfo.InvariantCulture, out ulong bits) && bits == (ulong)Features;
+        return api?.Split(':') is [_, _, { } features, _] && ulong.TryParse(features, NumberStyles.HexNumber, CultureInfo.InvariantCulture, out ulong bits) ? bits & ~Enabled : null;
     }
 }

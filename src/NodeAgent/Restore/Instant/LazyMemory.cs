@@ -64,6 +64,7 @@ internal sealed class LazyMemory : IDisposable
         KeptDescriptors? kept = null;
         try
         {
+            KeptDescriptors.Sweep(pid);
             kept = KeptDescriptors.Make(qmp, pid, thread => RamEmptying.Empty(thread, blocks), out uffd, out SafeFileHandle state);
             TestHooks.After("emptied");
             using (state)
@@ -132,6 +133,11 @@ internal sealed class LazyMemory : IDisposable
         foreach ((ulong start, ulong end) in Ram.Registered)
             Uffd.Wake(start, end - start);
     }
+
+    /// <summary>What a block's memory is to the kernel: anonymous, or something else.</summary>
+    internal RamKind KindOf(LazyBlock block) => MemoryMapping.Read(_pid).LastOrDefault(m => m.Start <= block.Start && m.End > block.Start) is { Inode: 0, IsShared: false }
+        ? RamKind.Anonymous
+        : RamKind.SharedMemory;
 
     /// <summary>Gives QEMU its memory back for good, once all data is there: what was zero stays missing, and reads as zero.</summary>
     /// <returns>Why something of ours is left in QEMU, harmless as it is; null: nothing is.</returns>

@@ -193,7 +193,6 @@ internal sealed class LazyServer : IDisposable
         else
         {
             _progress.Add(block.UnitLength(unit));
-            TestHooks.After("unit-filled");
         }
         if (_ram.PendingUnits == 0 || problem is not null)
             _wake.Set();

@@ -47,7 +47,6 @@ internal sealed unsafe class UnitFiller(Userfaultfd uffd, LazyRam ram, PageLogRe
 
     private void Read(LazyBlock block, long unit)
     {
-        TestHooks.After("unit-read");
         long first = block.FirstGranule(unit);
         for (int i = 0; i < block.Granules(unit); i++)
             log.ReadGranule(block.LogIndex, first + i, _buffer + (long)i * SnapshotFormat.GranuleSize, _decoder);

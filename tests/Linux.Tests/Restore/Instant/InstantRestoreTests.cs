@@ -97,7 +97,7 @@ public class InstantRestoreTests
         await using var source = await Requirements.StartAsync(options);
         var snapshot = await InstantMachines.SnapshotAsync(source);
         await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer" });
-        await using var agent = await AgentProcess.StartAsync("restore", snapshot, "--qmp", target.QmpSocket, "--mode=instant", "--json", "--bandwidth-limit=10Mi");
+        await using var agent = await AgentProcess.StartAsync("restore", snapshot, "--qmp", target.QmpSocket, "--mode=instant", "--json", "--bandwidth-limit=25Mi");
         await agent.WaitForOutputAsync("\"phase\":\"Running\"", TimeSpan.FromSeconds(30));
 
         await target.Qmp.ExecuteAsync("balloon", new() { ["value"] = 200L << 20 });
