@@ -7,7 +7,7 @@ RootCommand root = new("bgsnap-agent: background snapshots of running QEMU virtu
     SnapshotCommands.Inspect(),
     SnapshotCommands.Verify(),
     RestoreCommands.Export(),
-    RestoreCommand.Create(),
+    RestoreCommand.Create(args),
     NodeCommand.Node(args),
     NodeCommand.Carry(),
 };

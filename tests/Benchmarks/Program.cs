@@ -20,6 +20,7 @@ caseOption.Validators.Add(r => RefuseUnknown(r.AddError, r.GetValueOrDefault<str
 peerOption.Validators.Add(r => RefuseUnknown(r.AddError, r.GetValueOrDefault<string[]>(), peerNames));
 RootCommand command = new("Measures captures of running machines, QEMU's own background-snapshot beside ours in the same run; needs root.") { caseOption, peerOption, rounds, output, json, qemu };
 command.Subcommands.Add(RestoreBenchmark.Command());
+command.Subcommands.Add(InstantBenchmark.Command());
 command.Subcommands.Add(DisksBenchmark.Command());
 command.Subcommands.Add(LibvirtBenchmark.Command());
 command.SetAction(async (parsed, cancellation) =>

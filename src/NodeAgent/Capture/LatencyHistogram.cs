@@ -26,6 +26,15 @@ internal sealed class LatencyHistogram
         Volatile.Write(ref _count, _count + 1);
     }
 
+    /// <summary>Counts in what another has counted, while nobody adds to this one.</summary>
+    internal void Add(LatencyHistogram other)
+    {
+        for (int i = 0; i < _buckets.Length; i++)
+            _buckets[i] += Volatile.Read(ref other._buckets[i]);
+        _maximum = Math.Max(_maximum, other.Maximum);
+        _count = _buckets.Sum();
+    }
+
     /// <summary>The duration that a share of all stay under, in nanoseconds (upper edge of its bucket); 0 when there are none.</summary>
     internal long Percentile(double share)
     {

@@ -33,6 +33,30 @@ internal static class UserfaultfdSource
     /// <exception cref="EngineUnavailableException">This machine or this QEMU does not allow it.</exception>
     internal static Userfaultfd Obtain(IQmpMonitor qmp, int pid)
     {
+        Userfaultfd uffd = Make(qmp, pid, null, out _);
+        try
+        {
+            Enable(uffd);
+            return uffd;
+        }
+        catch
+        {
+            uffd.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>The same, but QEMU keeps its copy: if we die, whoever waits for a page goes on waiting instead of reading zeroes.</summary>
+    /// <param name="qmp">QEMU's monitor.</param>
+    /// <param name="pid">Its process.</param>
+    /// <param name="whileHeld">What else is to be done to QEMU in the same hold; a failure closes its copy again.</param>
+    /// <param name="theirs">QEMU's copy, a descriptor of its.</param>
+    /// <returns>A context on which UFFDIO_API has not been called yet.</returns>
+    /// <exception cref="EngineUnavailableException">This machine or this QEMU does not allow it.</exception>
+    internal static Userfaultfd ObtainAndLeave(IQmpMonitor qmp, int pid, Action<RemoteThread, PidFd> whileHeld, out int theirs) => Make(qmp, pid, whileHeld, out theirs);
+
+    private static Userfaultfd Make(IQmpMonitor qmp, int pid, Action<RemoteThread, PidFd>? whileHeld, out int theirs)
+    {
         SyscallGadget gadget;
         try
         {
@@ -49,17 +73,7 @@ internal static class UserfaultfdSource
         if (TestHooks.Is("deny", "ptrace"))
             throw new EngineUnavailableException("ptrace is denied (test hook)");
         using SafeFileHandle? device = OpenDevice();
-        Userfaultfd uffd = device is null ? Take(pid, gadget, SysUserfaultfd, Flags, 0, 0) : TakeFromDevice(qmp, pid, gadget, device);
-        try
-        {
-            Enable(uffd);
-            return uffd;
-        }
-        catch
-        {
-            uffd.Dispose();
-            throw;
-        }
+        return device is null ? Take(pid, gadget, SysUserfaultfd, Flags, 0, 0, whileHeld, out theirs) : TakeFromDevice(qmp, pid, gadget, device, whileHeld, out theirs);
     }
 
     private static SafeFileHandle? OpenDevice()
@@ -74,14 +88,14 @@ internal static class UserfaultfdSource
         return errno == Errno.ENOENT ? null : throw new EngineUnavailableException(new LinuxException("open /dev/userfaultfd", errno).Message);
     }
 
-    private static Userfaultfd TakeFromDevice(IQmpMonitor qmp, int pid, SyscallGadget gadget, SafeFileHandle device)
+    private static Userfaultfd TakeFromDevice(IQmpMonitor qmp, int pid, SyscallGadget gadget, SafeFileHandle device, Action<RemoteThread, PidFd>? whileHeld, out int theirs)
     {
         using JsonDocument added = qmp.Execute("add-fd", QmpJson.Object(("opaque", Opaque)), (int)device.DangerousGetHandle());
         JsonElement result = added.RootElement.GetProperty("return");
         int set = result.GetProperty("fdset-id").GetInt32();
         try
         {
-            return Take(pid, gadget, SysIoctl, (ulong)result.GetProperty("fd").GetInt32(), UffdConstants.USERFAULTFD_IOC_NEW, Flags);
+            return Take(pid, gadget, SysIoctl, (ulong)result.GetProperty("fd").GetInt32(), UffdConstants.USERFAULTFD_IOC_NEW, Flags, whileHeld, out theirs);
         }
         finally
         {
@@ -89,10 +103,11 @@ internal static class UserfaultfdSource
         }
     }
 
-    private static Userfaultfd Take(int pid, SyscallGadget gadget, long call, ulong a, ulong b, ulong c)
+    private static Userfaultfd Take(int pid, SyscallGadget gadget, long call, ulong a, ulong b, ulong c, Action<RemoteThread, PidFd>? whileHeld, out int left)
     {
         using PidFd process = PidFd.Open(pid);
         SafeFileHandle? taken = null;
+        int made = -1;
         try
         {
             RemoteThread.Hold(pid, pid, gadget, thread =>
@@ -100,13 +115,18 @@ internal static class UserfaultfdSource
                 long theirs = thread.Call(call, a, b, c);
                 if (theirs < 0)
                     throw new EngineUnavailableException(new LinuxException("make a userfaultfd in QEMU", (int)-theirs).Message);
+                bool keep = false;
                 try
                 {
                     taken = process.GetDescriptor((int)theirs);
+                    whileHeld?.Invoke(thread, process);
+                    keep = whileHeld is not null;
+                    made = (int)theirs;
                 }
                 finally
                 {
-                    thread.Call(SysClose, (ulong)theirs);
+                    if (!keep)
+                        thread.Call(SysClose, (ulong)theirs);
                 }
             });
         }
@@ -115,6 +135,12 @@ internal static class UserfaultfdSource
             taken?.Dispose();
             throw new EngineUnavailableException($"ptrace is denied: {e.Message} (run as root or with CAP_SYS_PTRACE; nothing else may be tracing QEMU)");
         }
+        catch
+        {
+            taken?.Dispose();
+            throw;
+        }
+        left = made;
         return new Userfaultfd(taken!);
     }
 

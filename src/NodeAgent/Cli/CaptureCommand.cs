@@ -68,7 +68,7 @@ internal static class CaptureCommand
         return command;
     }
 
-    private static long Size(ArgumentResult result)
+    internal static long Size(ArgumentResult result)
     {
         string text = result.Tokens[0].Value;
         if (Quantity.ParseSize(text) is { } size)

@@ -13,12 +13,19 @@ internal sealed record ProgressLine(string Type, string Phase, double Percent, l
 internal sealed record SummaryLine(string Type, CaptureSummary Summary);
 
 /// <summary>A line of <c>restore --json</c> while it goes on.</summary>
-internal sealed record RestoreProgressLine(string Type, string Phase, double Percent, long CopiedBytes, long TotalBytes, double BytesPerSecond);
+internal sealed record RestoreProgressLine(string Type, string Phase, double Percent, long CopiedBytes, long TotalBytes, double BytesPerSecond,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] long Faults = 0,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Problem = null);
 
 /// <summary>The last line of <c>restore --json</c> when the guest runs.</summary>
 internal sealed record RestoreSummaryLine(
     string Type, string Snapshot, string Method, long TimeToRunMicroseconds, long TotalMicroseconds, long DisksMicroseconds, long MemoryMicroseconds,
-    long RamBytes, long DiskBytes, IReadOnlyList<string> Disks, string GuestState, int Thawed, string? StillFrozen);
+    long RamBytes, long DiskBytes, IReadOnlyList<string> Disks, string GuestState, int Thawed, string? StillFrozen,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? MethodReason = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] InstantLine? Instant = null);
+
+/// <summary>How memory followed a guest that ran already.</summary>
+internal sealed record InstantLine(bool TakenOver, long Faults, long FaultP50Microseconds, long FaultP99Microseconds, long FaultMaxMicroseconds, int RecordedUnits, long HugeBytes, string? Left);
 
 /// <summary>The last line with <c>--json</c> when a command failed.</summary>
 internal sealed record ErrorLine(string Type, string Reason, string Message, int ExitCode);

@@ -1,22 +1,28 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
 using System.Runtime.InteropServices;
 using Bgsnap.NodeAgent.Restore;
+using Bgsnap.NodeAgent.Restore.Instant;
 
 namespace Bgsnap.NodeAgent.Cli;
 
 /// <summary><c>bgsnap-agent restore</c>.</summary>
 internal static class RestoreCommand
 {
-    internal static Command Create()
+    internal static Command Create(string[] arguments)
     {
         Argument<string> dir = SnapshotCommands.Directory();
         Option<string> qmp = new("--qmp") { Required = true, HelpName = "SOCKET", Description = "QMP socket of a QEMU with the same machine, started with -incoming defer" };
         Option<string> disks = new("--disks") { HelpName = "all|none", Description = "all: write the snapshot's disks into the images that the QEMU has open (default); none: they are there already", DefaultValueFactory = _ => "all" };
         Option<string> container = new("--container") { HelpName = "ID", Description = "Refuse unless QEMU runs in the container with this id" };
         Option<string> guestAgent = new("--guest-agent") { HelpName = "SOCKET", Description = "Unix socket of the guest agent's channel, to thaw a guest that was captured with its file systems frozen" };
+        Option<RestoreMode> mode = new("--mode") { HelpName = "auto|instant|eager|stream", Description = "How memory gets there. instant: the guest runs first, its memory follows; eager: written into QEMU before the guest runs; stream: loaded by QEMU itself (default); auto: the first of these that works here", CustomParser = Mode, DefaultValueFactory = _ => RestoreMode.Stream };
+        Option<long> bandwidth = new("--bandwidth-limit") { HelpName = "RATE", Description = "With instant: bytes of memory brought in per second while the guest runs, such as 500Mi (default: no limit); what it waits for is not held back", CustomParser = CaptureCommand.Size };
+        Option<bool> smallPages = new("--keep-small-pages") { Description = "With instant: do not make huge pages of the guest's memory at the end" };
+        Option<bool> worker = new("--worker") { Hidden = true };
         Option<bool> json = new("--json") { Description = "One JSON object a line instead of bar and sentence" };
         disks.AcceptOnlyFromAmong("all", "none");
-        Command command = new("restore", "Bring a snapshot back running in a QEMU that waits for it: its disks, its memory, its devices.") { dir, qmp, disks, container, guestAgent, json };
+        Command command = new("restore", "Bring a snapshot back running in a QEMU that waits for it: its disks, its memory, its devices.") { dir, qmp, disks, container, guestAgent, mode, bandwidth, smallPages, json, worker };
         command.SetAction(parsed => Run(
             new RestoreOptions
             {
@@ -25,13 +31,36 @@ internal static class RestoreCommand
                 Disks = parsed.GetValue(disks) != "none",
                 Container = parsed.GetValue(container),
                 GuestAgentSocket = parsed.GetValue(guestAgent),
+                Mode = parsed.GetValue(mode),
+                HugePages = !parsed.GetValue(smallPages),
+                BytesPerSecond = parsed.GetValue(bandwidth),
             },
-            parsed.GetValue(json)));
+            parsed.GetValue(json), parsed.GetValue(worker), arguments));
         return command;
     }
 
-    private static int Run(RestoreOptions options, bool json)
+    private static IMemoryRestore Way(RestoreOptions options) => options.Mode switch
     {
+        RestoreMode.Auto => new AutoRestore(options),
+        RestoreMode.Instant => new InstantRestore(options),
+        RestoreMode.Eager => new EagerRestore(),
+        _ => new StreamRestore(),
+    };
+
+    private static RestoreMode Mode(ArgumentResult result)
+    {
+        string text = result.Tokens[0].Value;
+        if (Enum.TryParse(text, ignoreCase: true, out RestoreMode mode) && !int.TryParse(text, out _))
+            return mode;
+        result.AddError($"--mode is auto, instant, eager or stream, not '{text}'");
+        return RestoreMode.Stream;
+    }
+
+    private static int Run(RestoreOptions options, bool json, bool worker, string[] arguments)
+    {
+        // A guest that waits for us must not depend on one process: another one watches it and goes on when it dies.
+        if (!worker && options.Mode is (RestoreMode.Auto or RestoreMode.Instant))
+            return new RestoreSupervisor(arguments, json).Run();
         using CancellationTokenSource cancel = new();
         using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);
         using PosixSignalRegistration terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop);
@@ -43,13 +72,13 @@ internal static class RestoreCommand
             RestoreSummary summary;
             try
             {
-                summary = RestoreRun.Run(options, new StreamRestore(), progress, cancel.Token);
+                summary = RestoreRun.Run(options, Way(options), progress, cancel.Token);
             }
             finally
             {
                 reporter.Dispose();
             }
-            reporter.Summarize(summary);
+            RestoreReporter.Summarize(RestoreReporter.LineOf(summary), json);
             return ExitCode.Success;
         }
         catch (Exception e)

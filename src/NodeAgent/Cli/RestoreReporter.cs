@@ -13,6 +13,7 @@ internal sealed class RestoreReporter : IDisposable
     private readonly bool _terminal;
     private readonly ManualResetEventSlim _ended = new();
     private readonly Thread _thread;
+    private string? _problem;
 
     internal RestoreReporter(RestoreProgress progress, bool json)
     {
@@ -29,22 +30,33 @@ internal sealed class RestoreReporter : IDisposable
         long done = progress.DoneBytes, total = progress.TotalBytes;
         // What the manifest says of a disk is an estimate of what is written: 100 is kept for the end.
         double percent = progress.Phase == "Done" ? 100 : total > 0 ? Math.Min(99.9, 100.0 * done / total) : 0;
-        return new RestoreProgressLine("progress", progress.Phase, Math.Round(percent, 1), done, total, Math.Round(bytesPerSecond));
+        return new RestoreProgressLine("progress", progress.Phase, Math.Round(percent, 1), done, total, Math.Round(bytesPerSecond), progress.Faults, progress.Problem);
     }
 
-    /// <summary>The end of a restore that went well.</summary>
-    internal void Summarize(RestoreSummary s)
+    /// <summary>The end of a restore that went well, as a line.</summary>
+    internal static RestoreSummaryLine LineOf(RestoreSummary s) => new(
+        "summary", s.Snapshot, s.Method, s.TimeToRunMicroseconds, s.TotalMicroseconds, s.DisksMicroseconds, s.MemoryMicroseconds,
+        s.RamBytes, s.DiskBytes, s.Disks, s.GuestState, s.Thawed, s.StillFrozen, s.MethodReason,
+        s.Instant is { } i ? new InstantLine(i.TakenOver, i.Faults.Count, i.Faults.P50Microseconds, i.Faults.P99Microseconds, i.Faults.MaxMicroseconds, i.RecordedUnits, i.HugeBytes, i.Left) : null);
+
+    /// <summary>Says it.</summary>
+    internal static void Summarize(RestoreSummaryLine s, bool json)
     {
-        if (_json)
+        if (json)
         {
-            Console.Out.WriteLine(JsonSerializer.Serialize(
-                new RestoreSummaryLine("summary", s.Snapshot, s.Method, s.TimeToRunMicroseconds, s.TotalMicroseconds, s.DisksMicroseconds, s.MemoryMicroseconds,
-                    s.RamBytes, s.DiskBytes, s.Disks, s.GuestState, s.Thawed, s.StillFrozen),
-                MessagesJson.Default.RestoreSummaryLine));
+            Console.Out.WriteLine(JsonSerializer.Serialize(s, MessagesJson.Default.RestoreSummaryLine));
             return;
         }
         string disks = s.Disks.Count == 0 ? "" : $", disks {string.Join(", ", s.Disks)} ({Quantity.FormatSize(s.DiskBytes)}) in {Quantity.FormatTime(s.DisksMicroseconds)}";
         Console.Out.WriteLine($"{s.GuestState} after {Quantity.FormatTime(s.TimeToRunMicroseconds)}: {Quantity.FormatSize(s.RamBytes)} of RAM in {Quantity.FormatTime(s.MemoryMicroseconds)}{disks}{(s.Thawed > 0 ? $"; {s.Thawed} file systems thawed" : "")}");
+        if (s.Instant is { } i)
+        {
+            Console.Out.WriteLine($"{(i.TakenOver ? "taken over, " : "")}all memory there after {Quantity.FormatTime(s.TotalMicroseconds)}; {i.Faults} faults, half within {Quantity.FormatTime(i.FaultP50Microseconds)}, 99 % within {Quantity.FormatTime(i.FaultP99Microseconds)}, the longest {Quantity.FormatTime(i.FaultMaxMicroseconds)}{(i.HugeBytes > 0 ? $"; {Quantity.FormatSize(i.HugeBytes)} made huge pages" : "")}");
+            if (i.Left is { } left)
+                Console.Error.WriteLine($"warning: {left}");
+        }
+        if (s.MethodReason is { } reason)
+            Console.Out.WriteLine($"{s.Method}: {reason}");
         if (s.StillFrozen is { } frozen)
             Console.Error.WriteLine($"warning: {frozen}");
     }
@@ -74,9 +86,12 @@ internal sealed class RestoreReporter : IDisposable
             Console.Out.WriteLine(JsonSerializer.Serialize(p, MessagesJson.Default.RestoreProgressLine));
             return;
         }
+        if (p.Problem is { } problem && problem != _problem)
+            Console.Error.WriteLine($"\r\e[Kwarning: {problem}");
+        _problem = p.Problem;
         int filled = (int)(p.Percent / 100 * Width);
         Console.Error.Write(string.Create(CultureInfo.InvariantCulture,
-            $"\r\e[K{p.Phase,-9} [{new string('#', filled)}{new string('.', Width - filled)}] {p.Percent,5:0.0} %  {p.BytesPerSecond / (1 << 30):0.00} GiB/s"));
+            $"\r\e[K{p.Phase,-9} [{new string('#', filled)}{new string('.', Width - filled)}] {p.Percent,5:0.0} %  {p.BytesPerSecond / (1 << 30):0.00} GiB/s{(p.Faults > 0 ? $"  {p.Faults} faults" : "")}"));
     }
 
     /// <summary>Says the last, and ends.</summary>

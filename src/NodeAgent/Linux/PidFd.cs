@@ -10,6 +10,9 @@ internal sealed class PidFd : IDisposable
 
     private PidFd(SafeFileHandle handle) => _handle = handle;
 
+    /// <summary>For poll(2): readable when the process has ended; and for process_madvise(2).</summary>
+    internal int FileDescriptor => (int)_handle.DangerousGetHandle();
+
     /// <exception cref="LinuxException">ESRCH: no such process.</exception>
     internal static PidFd Open(int pid)
     {

@@ -14,6 +14,7 @@ internal sealed unsafe class RemoteThread
     private const int MaximumFrame = 20 * 1024;
     private const ulong AllSignals = ulong.MaxValue;
 
+    private readonly int _pid;
     private readonly int _tid;
     private readonly SyscallGadget _gadget;
     private UserRegisters _true;
@@ -22,7 +23,7 @@ internal sealed unsafe class RemoteThread
     private bool _injecting;
     private bool _atSystemCall;
 
-    private RemoteThread(int tid, SyscallGadget gadget) => (_tid, _gadget) = (tid, gadget);
+    private RemoteThread(int pid, int tid, SyscallGadget gadget) => (_pid, _tid, _gadget) = (pid, tid, gadget);
 
     /// <summary>Stops a thread, runs <paramref name="body"/> and lets it go on, all on one OS thread.</summary>
     /// <param name="pid">The process.</param>
@@ -32,12 +33,12 @@ internal sealed unsafe class RemoteThread
     /// <exception cref="LinuxException">EPERM: ptrace is denied; ESRCH: the thread is gone.</exception>
     internal static void Hold(int pid, int tid, SyscallGadget gadget, Action<RemoteThread> body)
     {
-        RemoteThread thread = new(tid, gadget);
+        RemoteThread thread = new(pid, tid, gadget);
         Ptrace.Seize(tid);
         try
         {
             thread.Stop();
-            thread.Prepare(pid);
+            thread.Prepare();
             body(thread);
         }
         finally
@@ -69,6 +70,18 @@ internal sealed unsafe class RemoteThread
         RunToSystemCallStop(); // its exit
         Ptrace.GetRegisters(_tid, out UserRegisters after);
         return (long)after.Rax;
+    }
+
+    /// <summary>Puts bytes where the thread's calls can read them, until the next ones: below the frame, where nothing of the thread lives.</summary>
+    /// <returns>Their address in the target.</returns>
+    /// <exception cref="LinuxException">EFAULT: its stack ends there.</exception>
+    internal ulong Put(ReadOnlySpan<byte> bytes)
+    {
+        ulong address = (_frame - (ulong)bytes.Length) & ~15UL;
+        // SAFETY: the span is pinned for the call and only its length is read.
+        fixed (byte* b = bytes)
+            ProcessMemory.Write(_pid, address, b, bytes.Length);
+        return address;
     }
 
     private void RunToSystemCallStop()
@@ -105,7 +118,7 @@ internal sealed unsafe class RemoteThread
         }
     }
 
-    private void Prepare(int pid)
+    private void Prepare()
     {
         Ptrace.GetRegisters(_tid, out _true);
         _signalMask = Ptrace.GetSignalMask(_tid);
@@ -115,7 +128,7 @@ internal sealed unsafe class RemoteThread
         (ulong address, int size) = SignalFrame.Build(_true, _signalMask, xstate, length, _gadget.Restorer, image, MaximumFrame);
         // SAFETY of the target: below the red zone nothing of a stopped thread is alive; a fault (no stack there) fails
         // this write before any register has changed.
-        ProcessMemory.Write(pid, address, image, size);
+        ProcessMemory.Write(_pid, address, image, size);
         _frame = address;
     }
 

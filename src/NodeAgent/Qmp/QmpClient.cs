@@ -30,17 +30,26 @@ public sealed unsafe class QmpClient : IQmpMonitor
     /// <summary>Connects and leaves the negotiation mode.</summary>
     /// <param name="path">Path of the unix socket.</param>
     /// <exception cref="QmpException">Nobody listens there, or whoever listens does not speak QMP, or serves another client at the moment.</exception>
-    public static QmpClient Connect(string path)
+    public static QmpClient Connect(string path) => Negotiate(Reach(path), path);
+
+    /// <summary>Connects without a word: who listens there is known then, whether it can answer or not.</summary>
+    /// <exception cref="QmpException">Nobody listens there.</exception>
+    internal static UnixSocket Reach(string path)
     {
-        UnixSocket socket;
         try
         {
-            socket = UnixSocket.ConnectTo(path);
+            return UnixSocket.ConnectTo(path);
         }
         catch (LinuxException e)
         {
             throw new QmpException($"QEMU cannot be reached: {e.Message}");
         }
+    }
+
+    /// <summary>Leaves the negotiation mode of a connection, which belongs to the client from now on.</summary>
+    /// <inheritdoc cref="Connect(string)"/>
+    internal static QmpClient Negotiate(UnixSocket socket, string path)
+    {
         QmpClient client = new(socket, path);
         try
         {

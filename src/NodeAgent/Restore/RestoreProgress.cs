@@ -5,9 +5,14 @@ internal sealed class RestoreProgress
 {
     private long _done;
     private long _total;
+    private long _faults;
     private volatile string _phase = "Starting";
+    private volatile string? _problem;
 
-    /// <summary><c>Starting</c>, <c>Checking</c> (the disks' files), <c>Disks</c>, <c>Memory</c>, <c>Done</c>.</summary>
+    /// <summary>
+    /// <c>Starting</c>, <c>Checking</c> (the disks' files), <c>Disks</c>, <c>Memory</c>, <c>Running</c> (the guest runs, its memory follows),
+    /// <c>HugePages</c>, <c>Done</c>.
+    /// </summary>
     internal string Phase
     {
         get => _phase;
@@ -24,6 +29,63 @@ internal sealed class RestoreProgress
         set => Volatile.Write(ref _total, value);
     }
 
+    /// <summary>How often a thread of QEMU had to wait for memory.</summary>
+    internal long Faults => Volatile.Read(ref _faults);
+
+    /// <summary>What keeps memory from coming, while the guest runs and may wait for it; null: nothing.</summary>
+    internal string? Problem
+    {
+        get => _problem;
+        set => _problem = value;
+    }
+
+    /// <summary>The guest has begun to run: there is no way back.</summary>
+    internal bool GuestRuns { get; set; }
+
+    /// <summary>It was begun by another process, which died.</summary>
+    internal bool TakenOver { get; set; }
+
+    /// <summary>Units brought in first because the guest touched them when it was last started.</summary>
+    internal int RecordedUnits { get; set; }
+
+    /// <summary>How long faults took, at the end; null where none are served.</summary>
+    internal FaultTimes? FaultTimes { get; set; }
+
+    /// <summary>What is left in QEMU, in words; null: nothing.</summary>
+    internal string? Left { get; set; }
+
+    /// <summary>Why this way was taken, where it was chosen for the user; null: they named it.</summary>
+    internal string? MethodReason { get; set; }
+
+    /// <summary>Bytes that were made huge pages afterwards.</summary>
+    internal long HugeBytes { get; set; }
+
+    /// <summary>When all of memory was there, as <see cref="System.Diagnostics.Stopwatch.GetTimestamp"/>; null: not yet, or not told apart from the end.</summary>
+    internal long? ResidentAt { get; private set; }
+
+    /// <summary>All of memory is there now.</summary>
+    internal void Resident() => ResidentAt = System.Diagnostics.Stopwatch.GetTimestamp();
+
+    /// <summary>Takes the place of another process's progress.</summary>
+    internal void Set(string phase, long done, long total, long faults, string? problem)
+    {
+        Phase = phase;
+        Volatile.Write(ref _done, done);
+        TotalBytes = total;
+        Volatile.Write(ref _faults, faults);
+        Problem = problem;
+    }
+
+    /// <summary>One more fault was served.</summary>
+    internal void AddFault() => Interlocked.Increment(ref _faults);
+
     /// <summary>That much more is done.</summary>
     internal void Add(long bytes) => Interlocked.Add(ref _done, bytes);
 }
+
+/// <summary>How long threads of QEMU waited, from learning of each to its page's being there.</summary>
+/// <param name="Count">How many there were.</param>
+/// <param name="P50Microseconds">Half took less.</param>
+/// <param name="P99Microseconds">99 of 100 took less.</param>
+/// <param name="MaxMicroseconds">The longest.</param>
+internal sealed record FaultTimes(long Count, long P50Microseconds, long P99Microseconds, long MaxMicroseconds);

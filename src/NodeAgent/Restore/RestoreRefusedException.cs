@@ -7,7 +7,7 @@ public sealed class RestoreRefusedException(string reason, string message) : Exc
     public string Reason { get; } = reason;
 }
 
-/// <summary>A restore that was begun and given up; the target's guest did not run.</summary>
+/// <summary>A restore that was begun and given up; the message says whether the target's guest runs.</summary>
 public sealed class RestoreFailedException(string reason, string message, Exception? inner = null) : Exception(message, inner)
 {
     /// <summary>A CamelCase word for programs.</summary>

@@ -1,6 +1,8 @@
 using System.Diagnostics;
 using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.NodeAgent.Restore.Instant;
 using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Restore;
@@ -9,6 +11,7 @@ namespace Bgsnap.NodeAgent.Restore;
 internal static class RestoreRun
 {
     private const string NotRunning = "The target's guest does not run; start QEMU anew to try again";
+    private const string Waiting = "The guest runs, and waits as soon as it touches memory that is not there yet: run the same command again to go on";
 
     /// <summary>Restores a snapshot into a QEMU that waits with <c>-incoming defer</c>.</summary>
     /// <param name="options">What and where.</param>
@@ -22,11 +25,23 @@ internal static class RestoreRun
     {
         long began = Stopwatch.GetTimestamp();
         using SnapshotStream snapshot = SnapshotStream.Open(options.Directory);
-        using RestoreTarget target = RestoreTarget.Connect(options.QmpSocket, options.Container);
+        using UnixSocket connection = QmpClient.Reach(options.QmpSocket);
+        try
+        {
+            // Before anything is asked of a QEMU that may be waiting for its memory.
+            if (InstantTakeover.TryRun(connection, options, snapshot, progress, cancel) is { } takenOver)
+                return takenOver;
+        }
+        catch (Exception e) when (InWords(e, progress) is { } said)
+        {
+            throw said;
+        }
+        using RestoreTarget target = RestoreTarget.Connect(connection, options.QmpSocket, options.Container);
         using DiskPlan disks = options.Disks ? DiskPlan.Of(target, snapshot) : DiskPlan.Nothing;
         List<string> differences = [.. MachineCheck.Differences(target, snapshot), .. disks.Differences];
         if (differences.Count > 0)
             throw new RestoreRefusedException("TargetDiffers", $"the target is not the machine that was captured: {string.Join("; ", differences)}");
+        memory.Check(target, snapshot);
 
         progress.TotalBytes = disks.BytesToCheck + disks.BytesToWrite + (long)snapshot.Manifest.Ram.TotalBytes;
         try
@@ -37,16 +52,23 @@ internal static class RestoreRun
 
             progress.Phase = "Memory";
             TimeSpan running = default;
-            memory.Run(target, snapshot, progress, () => running = Stopwatch.GetElapsedTime(began), cancel);
-            TimeSpan all = Stopwatch.GetElapsedTime(began);
+            string? frozen = null;
+            int thawed = 0;
+            memory.Run(target, snapshot, progress, () =>
+            {
+                running = Stopwatch.GetElapsedTime(began);
+                progress.GuestRuns = true;
+                progress.Phase = "Thaw";
+                frozen = FrozenGuest.Thaw(snapshot.Manifest, options.GuestAgentSocket, target.RunState(), SureThaw.Patience, out thawed);
+            }, cancel);
+            TimeSpan all = Stopwatch.GetElapsedTime(began, progress.ResidentAt ?? Stopwatch.GetTimestamp());
             string state = target.RunState();
-            progress.Phase = "Thaw";
-            string? frozen = FrozenGuest.Thaw(snapshot.Manifest, options.GuestAgentSocket, state, SureThaw.Patience, out int thawed);
             progress.Phase = "Done";
             return new RestoreSummary
             {
                 Snapshot = snapshot.Manifest.Name,
                 Method = memory.Method,
+                MethodReason = progress.MethodReason,
                 TimeToRunMicroseconds = (long)running.TotalMicroseconds,
                 TotalMicroseconds = (long)all.TotalMicroseconds,
                 DisksMicroseconds = (long)disksDone.TotalMicroseconds,
@@ -57,19 +79,26 @@ internal static class RestoreRun
                 Thawed = thawed,
                 StillFrozen = frozen,
                 GuestState = state,
+                Instant = InstantSummary.Of(progress),
             };
         }
-        catch (OperationCanceledException e)
+        catch (Exception e) when (InWords(e, progress) is { } said)
         {
-            throw new RestoreFailedException("Cancelled", $"cancelled. {NotRunning}", e);
+            throw said;
         }
-        catch (RestoreFailedException e)
+    }
+
+    /// <summary>What a failure means for the guest; null: it says so itself.</summary>
+    private static RestoreFailedException? InWords(Exception e, RestoreProgress progress)
+    {
+        string guest = progress.GuestRuns ? Waiting : NotRunning;
+        return e switch
         {
-            throw new RestoreFailedException(e.Reason, $"{e.Message}. {NotRunning}", e);
-        }
-        catch (LinuxException e)
-        {
-            throw new RestoreFailedException("SystemCallFailed", $"{e.Message}. {NotRunning}", e);
-        }
+            OperationCanceledException => new RestoreFailedException("Cancelled", $"cancelled. {guest}", e),
+            RestoreFailedException { Reason: "QemuGone" } => null,
+            RestoreFailedException f => new RestoreFailedException(f.Reason, $"{f.Message}. {guest}", e),
+            LinuxException => new RestoreFailedException("SystemCallFailed", $"{e.Message}. {guest}", e),
+            _ => null,
+        };
     }
 }

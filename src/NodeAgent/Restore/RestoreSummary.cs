@@ -6,8 +6,11 @@ internal sealed record RestoreSummary
     /// <summary>Name of the snapshot.</summary>
     public required string Snapshot { get; init; }
 
-    /// <summary>How RAM was brought in: <c>stream</c>.</summary>
+    /// <summary>How RAM was brought in: <c>instant</c>, <c>eager</c>, <c>stream</c>.</summary>
     public required string Method { get; init; }
+
+    /// <summary>Why that way, where it was chosen for the user; null: they named it.</summary>
+    public string? MethodReason { get; init; }
 
     /// <summary>Until the guest ran (or, started with <c>-S</c>, could).</summary>
     public required long TimeToRunMicroseconds { get; init; }
@@ -38,4 +41,19 @@ internal sealed record RestoreSummary
 
     /// <summary>State of the guest now, as QEMU calls it: <c>running</c>, or <c>paused</c> where QEMU was started with <c>-S</c>.</summary>
     public required string GuestState { get; init; }
+
+    /// <summary>How memory followed the guest; null: it was there before the guest ran.</summary>
+    public InstantSummary? Instant { get; init; }
+}
+
+/// <summary>How memory followed a guest.</summary>
+/// <param name="TakenOver">Another process had begun it and died.</param>
+/// <param name="Faults">Threads of QEMU that waited for memory, and how long.</param>
+/// <param name="RecordedUnits">Pieces of 64 KiB brought in first because the guest touched them when it was last started.</param>
+/// <param name="HugeBytes">Bytes that were made huge pages again when all was there.</param>
+/// <param name="Left">What is left in QEMU, in words; null: nothing.</param>
+internal sealed record InstantSummary(bool TakenOver, FaultTimes Faults, int RecordedUnits, long HugeBytes, string? Left)
+{
+    internal static InstantSummary? Of(RestoreProgress progress) =>
+        progress.FaultTimes is { } times ? new InstantSummary(progress.TakenOver, times, progress.RecordedUnits, progress.HugeBytes, progress.Left) : null;
 }

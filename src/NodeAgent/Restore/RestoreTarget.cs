@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Vm;
 
@@ -15,18 +16,21 @@ internal sealed class RestoreTarget : IDisposable
     /// <summary>Who it is.</summary>
     internal QemuProcess Process { get; }
 
-    /// <summary>Connects, and refuses whoever does not wait for a snapshot.</summary>
+    /// <summary>Begins to talk, and refuses whoever does not wait for a snapshot.</summary>
+    /// <param name="connection">From <see cref="QmpClient.Reach"/>; the target's from now on.</param>
     /// <param name="qmpSocket">Its socket.</param>
     /// <param name="container">The container that it must run in; null: anywhere.</param>
-    internal static RestoreTarget Connect(string qmpSocket, string? container)
+    /// <param name="mustWait">False: it may run already.</param>
+    internal static RestoreTarget Connect(UnixSocket connection, string qmpSocket, string? container, bool mustWait = true)
     {
-        QmpClient qmp = QmpClient.Connect(qmpSocket);
+        QmpClient qmp = QmpClient.Negotiate(connection, qmpSocket);
         try
         {
             RestoreTarget target = new(qmp, QemuProcess.Identify(qmp));
             if (container is not null && !ContainerProcesses.IsIn(target.Process.Pid, container))
                 throw new RestoreRefusedException("ForeignProcess", $"the process behind the QMP socket ({target.Process.Pid}) does not run in container {container}: it is another VM's");
-            target.MustWait();
+            if (mustWait)
+                target.MustWait();
             return target;
         }
         catch

@@ -30,6 +30,9 @@ internal sealed class SnapshotStream : IDisposable
 
     internal SnapshotDirectory Directory => _snapshot;
 
+    /// <summary>The memory, for whoever brings it in another way.</summary>
+    internal PageLogReader Log => _log;
+
     internal IReadOnlyList<RamBlockLayout> Blocks => _log.Blocks;
 
     /// <summary>The same blocks as the stream lists them.</summary>

@@ -23,7 +23,23 @@ internal sealed class StreamRestore : IMemoryRestore
     public void Run(RestoreTarget target, SnapshotStream snapshot, RestoreProgress progress, Action guestRuns, CancellationToken cancel)
     {
         EmptyRam empty = EmptyRam.Of(target.Qmp, target.Process.Pid, snapshot.StreamBlocks);
-        Exception? broken = Send(target.Qmp, snapshot, empty, progress, cancel);
+        ulong sent = 0;
+        Exception? broken = Send(target.Qmp, snapshot, new MigrationStreamWriterOptions
+        {
+            IsZeroInTarget = empty.IsZero,
+            Progress = p =>
+            {
+                progress.Add((long)(p.SentBytes - sent));
+                sent = p.SentBytes;
+            },
+        }, cancel);
+        WaitUntilRunningOrThrow(target, broken);
+        guestRuns();
+    }
+
+    /// <summary>Waits until the guest runs, or throws what kept it from that.</summary>
+    internal static void WaitUntilRunningOrThrow(RestoreTarget target, Exception? broken)
+    {
         // QEMU's own word comes first, unless it is our data that is bad.
         if (broken is SnapshotCorruptException or LinuxException or OperationCanceledException)
         {
@@ -31,10 +47,11 @@ internal sealed class StreamRestore : IMemoryRestore
             throw broken;
         }
         WaitUntilRunning(target, broken);
-        guestRuns();
     }
 
-    private static Exception? Send(QmpClient qmp, SnapshotStream snapshot, EmptyRam empty, RestoreProgress progress, CancellationToken cancel)
+    /// <summary>Hands QEMU the stream through a pipe.</summary>
+    /// <returns>What broke it off; null: all was sent.</returns>
+    internal static Exception? Send(QmpClient qmp, SnapshotStream snapshot, MigrationStreamWriterOptions options, CancellationToken cancel)
     {
         using Pipe pipe = Pipe.Create();
         _ = Pipe.TryEnlarge(pipe.Write);
@@ -47,16 +64,7 @@ internal sealed class StreamRestore : IMemoryRestore
             : QmpJson.Object(("uri", uri))).Dispose();
         try
         {
-            ulong sent = 0;
-            _ = snapshot.Write(pipe.Write, new MigrationStreamWriterOptions
-            {
-                IsZeroInTarget = empty.IsZero,
-                Progress = p =>
-                {
-                    progress.Add((long)(p.SentBytes - sent));
-                    sent = p.SentBytes;
-                },
-            }, cancel);
+            _ = snapshot.Write(pipe.Write, options, cancel);
             return null;
         }
         catch (Exception e) when (e is IOException or LinuxException or MigrationStreamException or SnapshotCorruptException or OperationCanceledException)

@@ -22,6 +22,13 @@ internal static class Preflight
         CheckStatus(qmp);
         CheckMigration(qmp);
         IoThreads.RefuseLostInterrupts(qmp);
+        return RefuseDevices(qmp);
+    }
+
+    /// <summary>Refuses devices that reach guest memory past QEMU's page tables.</summary>
+    /// <returns>True when a balloon hands back free pages.</returns>
+    internal static bool RefuseDevices(IQmpMonitor qmp)
+    {
         bool reports = false;
         foreach (string path in (ReadOnlySpan<string>)["/machine/peripheral", "/machine/peripheral-anon", "/machine/unattached"])
             reports |= CheckDevices(qmp, path);

@@ -1,0 +1,150 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using System.Text.Json;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Restore;
+
+namespace Bgsnap.NodeAgent.Cli;
+
+/// <summary>
+/// Runs an instant restore in a child process and watches over it. One that dies, or falls silent, makes the guest wait and harms nothing: another
+/// is started, which finds in QEMU what has been done and goes on.
+/// </summary>
+/// <remarks>When we are killed ourselves, the child goes on to its end; what it says goes nowhere then.</remarks>
+internal sealed class RestoreSupervisor(IReadOnlyList<string> arguments, bool json)
+{
+    private const int SIGKILL = 9, SIGTERM = 15;
+    // A guest that touches what is missing waits as long; a busy machine may take its time.
+    private static readonly TimeSpan Silence = TimeSpan.FromSeconds(5);
+    /// <summary>Deaths that bring nothing forward before it is given up.</summary>
+    private const int MostDeaths = 5;
+
+    private readonly RestoreProgress _progress = new();
+    private Process? _child;
+    private long _heardAt;
+    private volatile bool _cancelled;
+    private volatile bool _guestRuns;
+
+    internal int Run()
+    {
+        using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Cancel);
+        using PosixSignalRegistration terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Cancel);
+        Thread watchdog = new(Watch, 256 * 1024) { IsBackground = true, Name = "watchdog" };
+        watchdog.Start();
+        // In JSON the child's own lines are handed on.
+        RestoreReporter? reporter = json ? null : new(_progress, false);
+        RestoreSummaryLine? summary = null;
+        ErrorLine? error = null;
+        int code = ExitCode.Success;
+        try
+        {
+            long lastDone = -1;
+            for (int deaths = 0; summary is null && error is null;)
+            {
+                code = RunChild(ref summary, ref error);
+                if (summary is not null || error is not null)
+                    break;
+                // What it has brought in stays; only deaths without progress count.
+                deaths = _progress.DoneBytes > lastDone ? 1 : deaths + 1;
+                lastDone = _progress.DoneBytes;
+                if (_cancelled || deaths == MostDeaths || _progress.Phase == "HugePages")
+                    error = Died(code);
+            }
+        }
+        finally
+        {
+            reporter?.Dispose();
+        }
+        if (error is not null)
+            return Failure.Report(error, json);
+        RestoreReporter.Summarize(summary!, json);
+        return ExitCode.Success;
+    }
+
+    private int RunChild(ref RestoreSummaryLine? summary, ref ErrorLine? error)
+    {
+        ProcessStartInfo start = new(Environment.ProcessPath ?? "/proc/self/exe") { RedirectStandardOutput = true, UseShellExecute = false };
+        foreach (string a in arguments)
+            start.ArgumentList.Add(a);
+        start.ArgumentList.Add("--worker");
+        if (!json)
+            start.ArgumentList.Add("--json");
+        using Process child = Process.Start(start) ?? throw new InvalidOperationException("the restoring process could not be started");
+        Volatile.Write(ref _heardAt, Environment.TickCount64);
+        _child = child;
+        while (child.StandardOutput.ReadLine() is { } line)
+        {
+            Volatile.Write(ref _heardAt, Environment.TickCount64);
+            Take(line, ref summary, ref error);
+        }
+        child.WaitForExit();
+        _child = null;
+        return child.ExitCode;
+    }
+
+    private void Take(string line, ref RestoreSummaryLine? summary, ref ErrorLine? error)
+    {
+        try
+        {
+            using JsonDocument document = JsonDocument.Parse(line);
+            switch (document.RootElement.GetProperty("type").GetString())
+            {
+                case "progress":
+                    RestoreProgressLine p = document.RootElement.Deserialize(MessagesJson.Default.RestoreProgressLine)!;
+                    _guestRuns |= p.Phase is "Running" or "Thaw" or "HugePages";
+                    _progress.Set(p.Phase, p.CopiedBytes, p.TotalBytes, p.Faults, p.Problem);
+                    if (json)
+                        Console.Out.WriteLine(line);
+                    break;
+                case "summary":
+                    summary = document.RootElement.Deserialize(MessagesJson.Default.RestoreSummaryLine);
+                    break;
+                case "error":
+                    error = document.RootElement.Deserialize(MessagesJson.Default.ErrorLine);
+                    break;
+            }
+        }
+        catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException)
+        {
+            // Cut off by its death.
+        }
+    }
+
+    private ErrorLine Died(int code)
+    {
+        string left = _progress.Phase == "HugePages" ? "The guest runs and has all of its memory, some of it still in small pages"
+            : _guestRuns ? "The guest runs, and waits as soon as it touches memory that is not there yet: run the same command again to go on"
+            : "Run the same command again; if QEMU does not take it, start QEMU anew";
+        return new ErrorLine("error", "AgentDied", $"the restoring process died (exit code {code}). {left}", ExitCode.Failed);
+    }
+
+    private void Cancel(PosixSignalContext context)
+    {
+        context.Cancel = true;
+        _cancelled = true;
+        Signal(SIGTERM);
+    }
+
+    private void Watch()
+    {
+        while (true)
+        {
+            Thread.Sleep(200);
+            if (_child is not null && Environment.TickCount64 - Volatile.Read(ref _heardAt) > Silence.TotalMilliseconds)
+                Signal(SIGKILL);
+        }
+    }
+
+    private void Signal(int signal)
+    {
+        try
+        {
+            if (_child is { } child)
+                _ = Libc.Kill(child.Id, signal);
+        }
+        catch (InvalidOperationException)
+        {
+            // It has ended.
+        }
+    }
+}

@@ -1,0 +1,94 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using Bgsnap.NodeAgent.Capture;
+using Bgsnap.NodeAgent.Restore.Instant;
+using Bgsnap.NodeAgent.Store;
+
+namespace Bgsnap.NodeAgent.Restore;
+
+/// <summary>Takes the best way that works: instant, where the snapshot's volume is quick enough to follow a guest; else eager; else the stream.</summary>
+internal sealed class AutoRestore(RestoreOptions options) : IMemoryRestore
+{
+    /// <summary>A guest that waits longer for 64 KiB, time and again, is better started late than slow.</summary>
+    internal static readonly TimeSpan SlowestRead = TimeSpan.FromMilliseconds(10);
+    private const int Reads = 16;
+    private static readonly TimeSpan LongestProbe = TimeSpan.FromMilliseconds(300);
+
+    /// <inheritdoc/>
+    public string Method { get; private set; } = "auto";
+
+    /// <inheritdoc/>
+    public void Run(RestoreTarget target, SnapshotStream snapshot, RestoreProgress progress, Action guestRuns, CancellationToken cancel)
+    {
+        string? against = null;
+        TimeSpan read = MedianRead(snapshot.Log);
+        if (read <= SlowestRead)
+        {
+            if (Try(new InstantRestore(options), $"the volume reads 64 KiB in {Format(read)}"))
+                return;
+        }
+        else
+        {
+            against = $"not instant: the volume takes {Format(read)} for 64 KiB, more than {Format(SlowestRead)}";
+        }
+        if (Try(new EagerRestore(), against!))
+            return;
+        _ = Try(new StreamRestore(), against!);
+
+        bool Try(IMemoryRestore way, string why)
+        {
+            (Method, progress.MethodReason) = (way.Method, why);
+            try
+            {
+                way.Run(target, snapshot, progress, guestRuns, cancel);
+                return true;
+            }
+            catch (EngineUnavailableException e) when (!progress.GuestRuns)
+            {
+                against = $"{(against is null ? "" : against + "; ")}not {way.Method}: {e.Message}";
+                return false;
+            }
+        }
+    }
+
+    private static string Format(TimeSpan time) => Cli.Quantity.FormatTime((long)time.TotalMicroseconds);
+
+    /// <summary>How long a read of a granule takes, in the middle of a few that lie far apart; as the guest's faults will.</summary>
+    internal static unsafe TimeSpan MedianRead(PageLogReader log)
+    {
+        int block = Enumerable.Range(0, log.Blocks.Count).MaxBy(i => log.Blocks[i].UsedLength);
+        long count = log.GranuleCount(block);
+        List<TimeSpan> times = [];
+        byte* buffer = (byte*)NativeMemory.AlignedAlloc(SnapshotFormat.GranuleSize, 4096);
+        using GranuleDecoder decoder = new();
+        try
+        {
+            long began = Stopwatch.GetTimestamp();
+            for (int i = 0; i < Reads && Stopwatch.GetElapsedTime(began) < LongestProbe; i++)
+            {
+                long g = NextData(log, block, count * i / Reads, count);
+                if (g < 0)
+                    continue;
+                long at = Stopwatch.GetTimestamp();
+                log.ReadGranule(block, g, buffer, decoder);
+                times.Add(Stopwatch.GetElapsedTime(at));
+            }
+        }
+        finally
+        {
+            NativeMemory.AlignedFree(buffer);
+        }
+        times.Sort();
+        return times.Count == 0 ? TimeSpan.Zero : times[times.Count / 2];
+    }
+
+    private static long NextData(PageLogReader log, int block, long from, long count)
+    {
+        for (long g = from; g < count; g++)
+        {
+            if (log.PageBitmap(block, g) != 0)
+                return g;
+        }
+        return -1;
+    }
+}

@@ -1,0 +1,155 @@
+using System.Runtime.InteropServices;
+using Bgsnap.NodeAgent.Capture;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Store;
+using Bgsnap.NodeAgent.Streams;
+using Bgsnap.NodeAgent.Vm;
+
+namespace Bgsnap.NodeAgent.Restore;
+
+/// <summary>
+/// Writes RAM into a QEMU that waits, by several threads and in pieces of 2 MiB, which become huge pages where QEMU's memory may have them; then
+/// has it load its devices. The guest runs when all is there.
+/// </summary>
+/// <remarks>
+/// QEMU's own loading is one thread and goes page by page. Needs the right to write its memory (process_vm_writev(2)), no userfaultfd.
+/// </remarks>
+internal sealed class EagerRestore : IMemoryRestore
+{
+    private const ulong SmallestBlock = 16 << 20;
+    private const int GranulesPerPiece = 32, PieceBytes = GranulesPerPiece * SnapshotFormat.GranuleSize;
+
+    /// <inheritdoc/>
+    public string Method => "eager";
+
+    /// <inheritdoc/>
+    /// <exception cref="EngineUnavailableException">QEMU's memory cannot be written; it waits as before.</exception>
+    public void Run(RestoreTarget target, SnapshotStream snapshot, RestoreProgress progress, Action guestRuns, CancellationToken cancel)
+    {
+        int pid = target.Process.Pid;
+        Dictionary<int, RamBlock> large = Choose(target, snapshot);
+        EmptyRam empty = EmptyRam.Of(target.Qmp, pid, snapshot.StreamBlocks);
+        Write(pid, snapshot.Log, large, empty, progress, cancel);
+        ulong sent = 0;
+        Exception? broken = StreamRestore.Send(target.Qmp, snapshot, new MigrationStreamWriterOptions
+        {
+            SendPagesOf = i => !large.ContainsKey(i),
+            IsZeroInTarget = empty.IsZero,
+            ReaderThreads = 1,
+            Progress = p =>
+            {
+                progress.Add((long)(p.SentBytes - sent));
+                sent = p.SentBytes;
+            },
+        }, cancel);
+        StreamRestore.WaitUntilRunningOrThrow(target, broken);
+        guestRuns();
+    }
+
+    private static Dictionary<int, RamBlock> Choose(RestoreTarget target, SnapshotStream snapshot)
+    {
+        int pid = target.Process.Pid;
+        try
+        {
+            Span<byte> one = stackalloc byte[1];
+            if (ProcessMemory.TryRead(pid, MemoryMapping.Read(pid)[0].Start, one) != 1)
+                throw new EngineUnavailableException($"the memory of QEMU (process {pid}) cannot be written: run as root, or with CAP_SYS_PTRACE");
+            Dictionary<string, RamBlock> there = RamBlockTable.Read(target.Qmp, pid).ToDictionary(b => b.Name);
+            Dictionary<int, RamBlock> large = [];
+            for (int i = 0; i < snapshot.Blocks.Count; i++)
+            {
+                RamBlockLayout layout = snapshot.Blocks[i];
+                if (layout.UsedLength >= SmallestBlock && there.TryGetValue(layout.Name, out RamBlock? block) && block.UsedLength == layout.UsedLength)
+                    large.Add(i, block);
+            }
+            return large;
+        }
+        catch (Exception e) when (e is CaptureRefusedException or IOException or UnauthorizedAccessException)
+        {
+            throw new EngineUnavailableException(e.Message);
+        }
+    }
+
+    private static void Write(int pid, PageLogReader log, Dictionary<int, RamBlock> blocks, EmptyRam empty, RestoreProgress progress, CancellationToken cancel)
+    {
+        foreach ((int index, RamBlock block) in blocks)
+        {
+            long pieces = (log.GranuleCount(index) + GranulesPerPiece - 1) / GranulesPerPiece, next = -1;
+            Exception? failure = null;
+            Threads threads = new();
+            for (int i = 0; i < Math.Clamp(Environment.ProcessorCount, 1, 8); i++)
+            {
+                Thread t = new(() =>
+                {
+                    try
+                    {
+                        using Piece piece = new(pid, log, index, block, empty);
+                        for (long p; Volatile.Read(ref failure) is null && !cancel.IsCancellationRequested && (p = Interlocked.Increment(ref next)) < pieces;)
+                            progress.Add(piece.Write(p * GranulesPerPiece));
+                    }
+                    catch (Exception e)
+                    {
+                        _ = Interlocked.CompareExchange(ref failure, e, null);
+                    }
+                }, 256 * 1024)
+                { IsBackground = true, Name = "eager" };
+                t.Start();
+                threads.Add(t);
+            }
+            threads.Join();
+            cancel.ThrowIfCancellationRequested();
+            if (failure is not null)
+                throw failure;
+        }
+    }
+
+    /// <summary>One thread's 2 MiB.</summary>
+    private sealed unsafe class Piece(int pid, PageLogReader log, int index, RamBlock block, EmptyRam empty) : IDisposable
+    {
+        private readonly byte* _bytes = (byte*)NativeMemory.AlignedAlloc(PieceBytes, 4096);
+        private readonly GranuleDecoder _decoder = new();
+
+        /// <summary>Writes up to 32 granules, in runs; what is zero on both sides is left alone.</summary>
+        /// <returns>Bytes that are done.</returns>
+        internal long Write(long first)
+        {
+            long end = Math.Min(first + GranulesPerPiece, log.GranuleCount(index));
+            int run = 0;
+            long done = 0;
+            for (long g = first; g < end; g++)
+            {
+                int length = log.GranuleLength(index, g);
+                bool data = log.PageBitmap(index, g) != 0;
+                if (!data && empty.IsZero(index, g))
+                {
+                    Flush(g, ref run);
+                }
+                else
+                {
+                    // Of a granule without data it writes zeroes.
+                    log.ReadGranule(index, g, _bytes + run, _decoder);
+                    run += length;
+                }
+                done += length;
+            }
+            Flush(end, ref run);
+            return done;
+        }
+
+        private void Flush(long behind, ref int run)
+        {
+            if (run > 0)
+            {
+                ulong end = Math.Min((ulong)behind * SnapshotFormat.GranuleSize, block.UsedLength);
+                ProcessMemory.Write(pid, block.HostAddress + end - (ulong)run, _bytes, run);
+            }
+            run = 0;
+        }
+
+        public void Dispose()
+        {
+            NativeMemory.AlignedFree(_bytes);
+            _decoder.Dispose();
+        }
+    }
+}

@@ -1,0 +1,73 @@
+using System.Diagnostics;
+using Bgsnap.NodeAgent.Linux;
+
+namespace Bgsnap.NodeAgent.Restore.Instant;
+
+/// <summary>
+/// The thread that reads what the kernel says of QEMU's memory: faults go to those who serve them, discards are noted.
+/// It does nothing that could wait for a copy but for what is in hand: while an event is unread, no copy works.
+/// </summary>
+internal sealed unsafe class EventReader(Userfaultfd uffd, PidFd process, LazyRam ram, CopyGate gate, FaultQueue queue)
+{
+    private const int Batch = 64, PollMilliseconds = 100;
+    private volatile bool _stop;
+
+    /// <summary>Discards that were noted.</summary>
+    internal long Discards { get; private set; }
+
+    internal void Stop() => _stop = true;
+
+    /// <exception cref="RestoreFailedException">QEMU has ended, or has unmapped guest RAM.</exception>
+    internal void Run()
+    {
+        UffdMessage* messages = stackalloc UffdMessage[Batch];
+        PollFd* poll = stackalloc PollFd[2];
+        poll[0] = new PollFd { Fd = uffd.FileDescriptor, Events = Libc.POLLIN };
+        poll[1] = new PollFd { Fd = process.FileDescriptor, Events = Libc.POLLIN };
+        while (!_stop)
+        {
+            if (Libc.Poll(poll, 2, PollMilliseconds) <= 0)
+                continue;
+            if (poll[1].Revents != 0)
+                throw new RestoreFailedException("QemuGone", "QEMU ended before all of its memory was there");
+            int count;
+            gate.Close();
+            try
+            {
+                count = uffd.Read(messages, Batch);
+                for (int i = 0; i < count; i++)
+                    Note(messages[i]);
+            }
+            finally
+            {
+                gate.Open();
+            }
+            long now = Stopwatch.GetTimestamp();
+            for (int i = 0; i < count; i++)
+            {
+                if (messages[i].Event == UffdConstants.EventPagefault)
+                    Hand(new Fault(messages[i].PagefaultAddress, now));
+            }
+        }
+    }
+
+    private void Note(in UffdMessage m)
+    {
+        switch (m.Event)
+        {
+            case UffdConstants.EventRemove:
+                ram.MarkRemoved(m.RemoveStart, m.RemoveEnd);
+                Discards++;
+                break;
+            case UffdConstants.EventUnmap:
+                throw new RestoreFailedException("RamUnmapped", "QEMU unmapped guest RAM while it was being restored");
+        }
+    }
+
+    private void Hand(Fault fault)
+    {
+        // Fewer threads wait than there is room for; a full queue means that they ask again and again.
+        while (!queue.TryAdd(fault) && !_stop)
+            Thread.Sleep(0);
+    }
+}

@@ -1,0 +1,82 @@
+using System.Diagnostics;
+using Bgsnap.NodeAgent.GuestAgent;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Vm;
+
+namespace Bgsnap.NodeAgent.Restore.Instant;
+
+/// <summary>
+/// Goes on with an instant restore whose process died: the guest waits for pages since, and QEMU itself perhaps, so that
+/// nothing may be asked of it before its faults are served.
+/// </summary>
+internal static class InstantTakeover
+{
+    /// <summary>Takes over, where there is something to be taken over; null: there is not.</summary>
+    /// <exception cref="RestoreRefusedException">Another process of ours works there, or restored something else.</exception>
+    /// <exception cref="RestoreFailedException">QEMU's guest never ran and cannot any more, or QEMU has ended.</exception>
+    internal static RestoreSummary? TryRun(UnixSocket connection, RestoreOptions options, SnapshotStream snapshot, RestoreProgress progress, CancellationToken cancel)
+    {
+        long began = Stopwatch.GetTimestamp();
+        int pid = connection.PeerPid();
+        if (pid == 0 || KeptDescriptors.Find(pid) is not { } kept)
+            return null;
+        if (options.Container is { } container && !ContainerProcesses.IsIn(pid, container))
+            return null; // refused where everybody is
+        using LazyMemory? memory = LazyMemory.TakeOver(pid, kept, snapshot.Log);
+        if (memory is null)
+            return null;
+
+        progress.TakenOver = true;
+        progress.TotalBytes = (long)snapshot.Manifest.Ram.TotalBytes;
+        progress.Phase = "Memory";
+        using InstantFollowUp follow = new(memory, snapshot, progress, options);
+        follow.Serve();
+        memory.WakeAll();
+        using RestoreTarget target = RestoreTarget.Connect(connection, options.QmpSocket, options.Container, mustWait: false);
+        if (target.RunState() == "inmigrate")
+            FinishLoading(target, snapshot, memory, follow, cancel);
+        TimeSpan running = Stopwatch.GetElapsedTime(began);
+        progress.GuestRuns = true;
+        follow.GuestRuns();
+        // The one before may have died before it thawed the guest; thawing one that is not frozen does nothing.
+        string? frozen = FrozenGuest.Thaw(snapshot.Manifest, options.GuestAgentSocket, target.RunState(), SureThaw.Patience, out int thawed);
+        follow.UntilResident(cancel);
+        if (options.HugePages)
+            follow.MakeHugePages(cancel);
+        TimeSpan all = Stopwatch.GetElapsedTime(began, progress.ResidentAt ?? Stopwatch.GetTimestamp());
+        string state = target.RunState();
+        progress.Phase = "Done";
+        return new RestoreSummary
+        {
+            Snapshot = snapshot.Manifest.Name,
+            Method = "instant",
+            TimeToRunMicroseconds = (long)running.TotalMicroseconds,
+            TotalMicroseconds = (long)all.TotalMicroseconds,
+            DisksMicroseconds = 0,
+            MemoryMicroseconds = (long)all.TotalMicroseconds,
+            RamBytes = (long)snapshot.Manifest.Ram.TotalBytes,
+            DiskBytes = 0,
+            Disks = [],
+            Thawed = thawed,
+            StillFrozen = frozen,
+            GuestState = state,
+            Instant = InstantSummary.Of(progress),
+        };
+    }
+
+    /// <summary>The one before us died before the guest ran.</summary>
+    private static void FinishLoading(RestoreTarget target, SnapshotStream snapshot, LazyMemory memory, InstantFollowUp follow, CancellationToken cancel)
+    {
+        switch (target.Incoming().Status)
+        {
+            case null or "none":
+                InstantRestore.Load(target, snapshot, memory, follow, null, cancel);
+                break;
+            case "failed":
+                throw new RestoreFailedException("QemuRefusedSnapshot", "an earlier restore into this QEMU ended before the guest ran");
+            default:
+                InstantRestore.WaitUntilRunning(target, follow, null);
+                break;
+        }
+    }
+}

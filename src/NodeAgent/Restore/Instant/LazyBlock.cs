@@ -1,0 +1,36 @@
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Store;
+
+namespace Bgsnap.NodeAgent.Restore.Instant;
+
+/// <summary>A RAM block whose memory follows the guest.</summary>
+/// <param name="LogIndex">Its index in the page log.</param>
+/// <param name="Name">QEMU's name of it.</param>
+/// <param name="Start">Its first address in QEMU.</param>
+/// <param name="Length">Bytes.</param>
+/// <param name="PageSize">Bytes of a page of its memory, at most 2 MiB.</param>
+/// <param name="FirstUnit">Number of its first unit.</param>
+/// <remarks>
+/// A unit is what is brought in at once: a granule of 64 KiB, or a huge page of hugetlbfs, which the kernel fills whole or not at all.
+/// </remarks>
+internal sealed record LazyBlock(int LogIndex, string Name, ulong Start, ulong Length, int PageSize, long FirstUnit)
+{
+    /// <summary>Bytes of a unit; the last one may be short.</summary>
+    internal int UnitSize { get; } = Math.Max(PageSize, SnapshotFormat.GranuleSize);
+
+    internal long Units { get; } = (long)((Length + (ulong)Math.Max(PageSize, SnapshotFormat.GranuleSize) - 1) / (ulong)Math.Max(PageSize, SnapshotFormat.GranuleSize));
+
+    internal ulong End => Start + Length;
+
+    internal long UnitOf(ulong address) => FirstUnit + (long)((address - Start) / (ulong)UnitSize);
+
+    internal ulong UnitStart(long unit) => Start + (ulong)(unit - FirstUnit) * (ulong)UnitSize;
+
+    internal int UnitLength(long unit) => (int)Math.Min((ulong)UnitSize, End - UnitStart(unit));
+
+    /// <summary>First granule of a unit in the page log's block.</summary>
+    internal long FirstGranule(long unit) => (unit - FirstUnit) * (UnitSize / SnapshotFormat.GranuleSize);
+
+    /// <summary>Granules of a unit.</summary>
+    internal int Granules(long unit) => (UnitLength(unit) + SnapshotFormat.GranuleSize - 1) / SnapshotFormat.GranuleSize;
+}

@@ -1,0 +1,186 @@
+using Bgsnap.NodeAgent.Capture;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.NodeAgent.Store;
+using Bgsnap.NodeAgent.Vm;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Restore.Instant;
+
+/// <summary>The memory of a QEMU that follows its guest: empty and registered, with its map. Made in a QEMU that waits, or taken over from one of us that died.</summary>
+internal sealed class LazyMemory : IDisposable
+{
+    /// <summary>Smaller blocks (firmware, tables) come with the stream, in a millisecond.</summary>
+    private const ulong SmallestBlock = 16 << 20;
+    private const int CloseTries = 20, CloseMilliseconds = 50;
+
+    private readonly KeptDescriptors _kept;
+    private readonly int _pid;
+
+    private LazyMemory(int pid, KeptDescriptors kept, PidFd process, Userfaultfd uffd, LazyRam ram) =>
+        (_pid, _kept, Process, Uffd, Ram) = (pid, kept, process, uffd, ram);
+
+    internal PidFd Process { get; }
+
+    internal Userfaultfd Uffd { get; }
+
+    internal LazyRam Ram { get; }
+
+    /// <summary>The blocks that can follow the guest.</summary>
+    /// <exception cref="EngineUnavailableException">A large one cannot, or the machine has something that memory must be there for.</exception>
+    internal static IReadOnlyList<RamBlock> Choose(IQmpMonitor qmp, int pid, IReadOnlyList<RamBlockLayout> wanted)
+    {
+        try
+        {
+            Preflight.RefuseDevices(qmp);
+            Dictionary<string, RamBlock> there = RamBlockTable.Read(qmp, pid).ToDictionary(b => b.Name);
+            List<RamBlock> large = [];
+            foreach (RamBlockLayout layout in wanted)
+            {
+                if (layout.UsedLength < SmallestBlock || !there.TryGetValue(layout.Name, out RamBlock? block))
+                    continue;
+                if (RamEmptying.AdviceFor(block.Kind) is null)
+                    throw new EngineUnavailableException($"RAM block {block.Name} is a private mapping of a file ({block.Kind}), which cannot be emptied; give QEMU anonymous memory, or memory-backend-memfd with share=on");
+                if (block.UsedLength == layout.UsedLength)
+                    large.Add(block);
+            }
+            if (large.Count == 0)
+                throw new EngineUnavailableException("this machine has no RAM block of 16 MiB or more");
+            SharedRam.Refuse(pid, large);
+            return large;
+        }
+        catch (CaptureRefusedException e)
+        {
+            throw new EngineUnavailableException(e.Message);
+        }
+    }
+
+    /// <summary>Empties the blocks of a QEMU that waits, and has their faults come to us.</summary>
+    /// <exception cref="EngineUnavailableException">It is not possible here; QEMU waits as before, nothing of ours is left in it.</exception>
+    internal static LazyMemory Take(IQmpMonitor qmp, int pid, IReadOnlyList<RamBlock> blocks, PageLogReader log)
+    {
+        PidFd process = PidFd.Open(pid);
+        Userfaultfd? uffd = null;
+        KeptDescriptors? kept = null;
+        try
+        {
+            KeptDescriptors.Sweep(pid);
+            kept = KeptDescriptors.Make(qmp, pid, thread => RamEmptying.Empty(thread, blocks), out uffd, out SafeFileHandle state);
+            TestHooks.After("emptied");
+            using (state)
+            {
+                LazyBlock[] lazy = Number(blocks, log.Blocks);
+                SharedState shared = SharedState.Create(state, LazyRam.SizeOf(lazy.Length, lazy[^1].FirstUnit + lazy[^1].Units));
+                LazyRam ram = LazyRam.Create(shared, lazy, log);
+                foreach ((ulong start, ulong end) in ram.Registered)
+                    uffd.RegisterMissing(start, end - start);
+                ram.Publish();
+                TestHooks.After("registered");
+                return new LazyMemory(pid, kept, process, uffd, ram);
+            }
+        }
+        catch (Exception e)
+        {
+            kept?.Close(pid);
+            uffd?.Dispose();
+            process.Dispose();
+            if (e is LinuxException l)
+                throw new EngineUnavailableException(l.Message);
+            throw;
+        }
+    }
+
+    /// <summary>Takes over what another process of ours has left; null: it had not begun yet, and what it left was removed.</summary>
+    /// <exception cref="RestoreRefusedException">It is at work still, or was restoring something else.</exception>
+    internal static LazyMemory? TakeOver(int pid, KeptDescriptors kept, PageLogReader log)
+    {
+        PidFd process = PidFd.Open(pid);
+        SharedState? shared = null;
+        Userfaultfd? uffd = null;
+        try
+        {
+            if (kept.State >= 0)
+            {
+                using SafeFileHandle state = process.GetDescriptor(kept.State);
+                shared = SharedState.TryOpen(state);
+            }
+            if (shared is null || !LazyRam.IsPublished(shared))
+            {
+                shared?.Dispose();
+                kept.Close(pid);
+                process.Dispose();
+                return null;
+            }
+            if (LazyRam.SnapshotOf(shared) != log.Header.Id)
+                throw new RestoreRefusedException("TargetNotWaiting", $"snapshot {LazyRam.SnapshotOf(shared)} is being restored into this QEMU, not {log.Header.Id}: go on with that one, or start QEMU anew");
+            uffd = new Userfaultfd(process.GetDescriptor(kept.Uffd));
+            return new LazyMemory(pid, kept, process, uffd, LazyRam.Open(shared, log));
+        }
+        catch (Exception e)
+        {
+            uffd?.Dispose();
+            shared?.Dispose();
+            process.Dispose();
+            if (e is LinuxException { Errno: Errno.EBUSY })
+                throw new RestoreRefusedException("AlreadyRestoring", $"another bgsnap-agent is restoring into this QEMU (process {pid}) at this moment");
+            throw;
+        }
+    }
+
+    /// <summary>Wakes everybody who waits: what the one before us had read, it took with it.</summary>
+    internal void WakeAll()
+    {
+        foreach ((ulong start, ulong end) in Ram.Registered)
+            Uffd.Wake(start, end - start);
+    }
+
+    /// <summary>What a block's memory is to the kernel: anonymous, or something else.</summary>
+    internal RamKind KindOf(LazyBlock block) => MemoryMapping.Read(_pid).LastOrDefault(m => m.Start <= block.Start && m.End > block.Start) is { Inode: 0, IsShared: false }
+        ? RamKind.Anonymous
+        : RamKind.SharedMemory;
+
+    /// <summary>Gives QEMU its memory back for good, once all data is there: what was zero stays missing, and reads as zero.</summary>
+    /// <returns>Why something of ours is left in QEMU, harmless as it is; null: nothing is.</returns>
+    internal string? Release()
+    {
+        foreach ((ulong start, ulong end) in Ram.Registered)
+            _ = Uffd.TryUnregister(start, end - start);
+        for (int tries = 1; ; tries++)
+        {
+            try
+            {
+                _kept.Close(_pid);
+                return null;
+            }
+            catch (Exception e) when (e is LinuxException or IOException or NotSupportedException or UnauthorizedAccessException)
+            {
+                // Somebody traces it at the moment, or it has ended.
+                if (tries == CloseTries)
+                    return $"a userfaultfd that serves nothing any more is left in QEMU: {e.Message}";
+                Thread.Sleep(CloseMilliseconds);
+            }
+        }
+    }
+
+    private static LazyBlock[] Number(IReadOnlyList<RamBlock> blocks, IReadOnlyList<RamBlockLayout> layouts)
+    {
+        List<LazyBlock> lazy = [];
+        long unit = 0;
+        for (int i = 0; i < layouts.Count; i++)
+        {
+            if (blocks.FirstOrDefault(b => b.Name == layouts[i].Name) is not { } block)
+                continue;
+            lazy.Add(new LazyBlock(i, block.Name, block.HostAddress, block.UsedLength, (int)block.PageSize, unit));
+            unit += lazy[^1].Units;
+        }
+        return [.. lazy];
+    }
+
+    /// <summary>Lets go of it. Unless it was released, whoever touches what is missing waits for the next of us.</summary>
+    public void Dispose()
+    {
+        Uffd.Dispose();
+        Ram.Dispose();
+        Process.Dispose();
+    }
+}

@@ -1,0 +1,231 @@
+using System.Diagnostics;
+using Bgsnap.NodeAgent.Capture;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Store;
+
+namespace Bgsnap.NodeAgent.Restore.Instant;
+
+/// <summary>
+/// Brings in the memory of a QEMU whose guest runs, or is about to: one thread reads events, some serve faults, some bring in the rest
+/// meanwhile, serving faults first.
+/// </summary>
+internal sealed class LazyServer : IDisposable
+{
+    // Faults wait for storage mostly, so several of them are served at once whatever the number of processors.
+    private const int FaultThreads = 4;
+    private const int StackBytes = 256 * 1024;
+    private static readonly TimeSpan RetryBad = TimeSpan.FromMilliseconds(500);
+
+    private readonly Userfaultfd _uffd;
+    private readonly LazyRam _ram;
+    private readonly RestoreProgress _progress;
+    private readonly BandwidthLimit _bandwidth;
+    private readonly FaultQueue _queue = new();
+    private readonly FetchOrder _order;
+    private readonly StartRecorder _recorder;
+    private readonly EventReader _reader;
+    private readonly UnitFiller[] _fillers;
+    private readonly LatencyHistogram[] _latencies;
+    private readonly Threads _threads = new();
+    private readonly Thread _readerThread;
+    private readonly CancellationTokenSource _ended = new();
+    private readonly ManualResetEventSlim _wake = new();
+    private volatile Exception? _failure;
+    private volatile string? _problem;
+    private volatile bool _fetching;
+
+    internal LazyServer(Userfaultfd uffd, PidFd process, LazyRam ram, PageLogReader log, RestoreProgress progress, long bytesPerSecond, IReadOnlyList<long> recorded, StartRecorder recorder)
+    {
+        (_uffd, _ram, _progress, _recorder) = (uffd, ram, progress, recorder);
+        _bandwidth = new BandwidthLimit(bytesPerSecond);
+        _order = new FetchOrder(ram, recorded);
+        int fetchers = Math.Clamp(Environment.ProcessorCount / 2, 1, 4);
+        CopyGate gate = new(FaultThreads + fetchers);
+        _fillers = [.. Enumerable.Range(0, FaultThreads + fetchers).Select(i => new UnitFiller(uffd, ram, log, gate, i))];
+        _latencies = [.. _fillers.Select(_ => new LatencyHistogram())];
+        _reader = new EventReader(uffd, process, ram, gate, _queue);
+        _readerThread = new Thread(() => Guard(_reader.Run), StackBytes) { IsBackground = true, Name = "events" };
+    }
+
+    /// <summary>Why something cannot be read, so that whoever touches it waits; null: all is well.</summary>
+    internal string? Problem => _problem;
+
+    /// <summary>Times from learning of a fault until its page was there, in nanoseconds.</summary>
+    internal LatencyHistogram Latency
+    {
+        get
+        {
+            LatencyHistogram all = new();
+            foreach (LatencyHistogram one in _latencies)
+                all.Add(one);
+            return all;
+        }
+    }
+
+    /// <summary>Begins to serve faults.</summary>
+    internal void Start()
+    {
+        _readerThread.Start();
+        for (int i = 0; i < _fillers.Length; i++)
+        {
+            int me = i;
+            bool fetches = i >= FaultThreads;
+            Thread t = new(() => Guard(() => Work(me, fetches)), StackBytes) { IsBackground = true, Name = fetches ? "fetch" : "faults" };
+            t.Start();
+            _threads.Add(t);
+        }
+    }
+
+    /// <summary>Begins to bring in what nobody waits for.</summary>
+    internal void StartFetching() => _fetching = true;
+
+    /// <summary>Throws what has ended a thread; the guest may be waiting since.</summary>
+    internal void ThrowIfFailed()
+    {
+        if (_failure is { } e)
+            throw e is RestoreFailedException or OperationCanceledException ? e : new RestoreFailedException("RestoreServerFailed", e.Message, e);
+    }
+
+    /// <summary>Waits until all data is there.</summary>
+    /// <exception cref="RestoreFailedException">QEMU has ended, or a call failed.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled; whoever touches what is not there waits.</exception>
+    internal void WaitUntilResident(CancellationToken cancel)
+    {
+        for (long retried = Stopwatch.GetTimestamp(); _ram.PendingUnits > 0;)
+        {
+            ThrowIfFailed();
+            cancel.ThrowIfCancellationRequested();
+            _ = _wake.Wait(50, CancellationToken.None);
+            _wake.Reset();
+            if (Stopwatch.GetElapsedTime(retried) < RetryBad)
+                continue;
+            retried = Stopwatch.GetTimestamp();
+            RetryWhatIsBad();
+        }
+        ThrowIfFailed();
+        _progress.Problem = null;
+    }
+
+    private void RetryWhatIsBad()
+    {
+        if (_problem is null)
+        {
+            _progress.Problem = null; // the last try went well
+            return;
+        }
+        _problem = null;
+        _ram.ForgiveBad();
+        _order.Restart();
+    }
+
+    /// <summary>Gives QEMU all of its memory back: what is still missing is zero.</summary>
+    internal void Unregister()
+    {
+        foreach ((ulong start, ulong end) in _ram.Registered)
+            _ = _uffd.TryUnregister(start, end - start);
+    }
+
+    private void Work(int me, bool fetches)
+    {
+        if (fetches)
+            Linux.ThreadPriority.Raise(-5);
+        while (!_ended.IsCancellationRequested)
+        {
+            if (_queue.TryTake(out Fault fault))
+                Serve(me, fault);
+            else if (!fetches || !_fetching || !FetchOne(me))
+                _queue.Wait();
+        }
+    }
+
+    private void Serve(int me, Fault fault)
+    {
+        if (_ram.Find(fault.Address) is not { } block)
+            return; // of no block of ours: nothing that we registered
+        UnitFiller filler = _fillers[me];
+        long unit = block.UnitOf(fault.Address);
+        ulong page = fault.Address / (ulong)block.PageSize * (ulong)block.PageSize;
+        _recorder.Touch(unit);
+        if ((_ram.Removed(unit) & LazyRam.PageBit(block, unit, page)) != 0)
+        {
+            filler.FillRemoved(block, page);
+        }
+        else if (_ram.TryClaim(unit))
+        {
+            Note(filler.Fill(block, unit), block, unit);
+            _order.Follow(unit);
+        }
+        else
+        {
+            switch (_ram.State(unit))
+            {
+                case LazyRam.Zero:
+                    filler.FillZero(block, unit);
+                    break;
+                case LazyRam.Done:
+                    // It came between the fault and its message, or just now by another thread, which woke who waited then.
+                    _uffd.Wake(page, (ulong)block.PageSize);
+                    break;
+            }
+        }
+        _latencies[me].Add((long)(Stopwatch.GetElapsedTime(fault.ReadAt).Ticks * 100));
+        _progress.AddFault();
+    }
+
+    private bool FetchOne(int me)
+    {
+        long unit = _order.Claim();
+        if (unit < 0)
+            return false;
+        LazyBlock block = _ram.BlockOf(unit);
+        Note(_fillers[me].Fill(block, unit), block, unit);
+        _bandwidth.Spend(block.UnitLength(unit), _ended.Token);
+        return true;
+    }
+
+    private void Note(string? problem, LazyBlock block, long unit)
+    {
+        if (problem is not null)
+        {
+            _problem = problem;
+            _progress.Problem = $"the guest waits as soon as it touches what cannot be read: {problem}. Tried again every {RetryBad.TotalMilliseconds:0} ms";
+        }
+        else
+        {
+            _progress.Add(block.UnitLength(unit));
+        }
+        if (_ram.PendingUnits == 0 || problem is not null)
+            _wake.Set();
+    }
+
+    private void Guard(Action body)
+    {
+        try
+        {
+            body();
+        }
+        catch (Exception e) when (!_ended.IsCancellationRequested)
+        {
+            _failure ??= e is LinuxException { Errno: Errno.ESRCH } ? new RestoreFailedException("QemuGone", "QEMU ended before all of its memory was there", e) : e;
+            _wake.Set();
+        }
+        catch (LinuxException)
+        {
+            // On the way out.
+        }
+    }
+
+    /// <summary>Ends all threads. Whoever touches what is missing, and still registered, waits from now on.</summary>
+    public void Dispose()
+    {
+        _ended.Cancel();
+        _threads.Join();
+        _reader.Stop();
+        if (_readerThread.ThreadState != System.Threading.ThreadState.Unstarted && _readerThread.IsAlive)
+            _readerThread.Join();
+        foreach (UnitFiller f in _fillers)
+            f.Dispose();
+        _wake.Dispose();
+        _ended.Dispose();
+    }
+}

@@ -1,0 +1,61 @@
+using System.Text.Json;
+using Bgsnap.Linux.Tests.Capture;
+using Bgsnap.Linux.Tests.Harness;
+
+namespace Bgsnap.Linux.Tests.Restore.Instant;
+
+/// <summary>Machines for restores whose memory follows the guest, and what they must be like afterwards.</summary>
+internal static class InstantMachines
+{
+    /// <summary>A guest that checks its own memory, all of it data; enough of it that the restore takes its time.</summary>
+    public static VirtualMachineOptions Checking(QemuVersion version, string machine, RamKind ram) => new()
+    {
+        Version = version,
+        Machine = machine,
+        Ram = ram,
+        MemoryMiB = 256,
+        Guest = new LinuxGuest { Writers = 3, MiB = 24, Fill = "random" },
+    };
+
+    /// <summary>Takes a snapshot of a guest that has gone round once, and ends the guest.</summary>
+    public static async Task<string> SnapshotAsync(VirtualMachine source, params IEnumerable<string> options)
+    {
+        if (source.Options.Guest is LinuxGuest)
+            await Machines.WarmUpAsync(source);
+        var snapshot = await Agent.CaptureAsync(source, "snapshot", options);
+        await source.StopVcpusAsync();
+        return snapshot.Output;
+    }
+
+    /// <summary>Restores instantly into a new machine, and returns what the agent said.</summary>
+    public static async Task<RestoreOutcome> RestoreAsync(string snapshot, VirtualMachine target, params IEnumerable<string> options)
+    {
+        var outcome = await RestoreOutcome.OfAsync(snapshot, target, ["--mode=instant", .. options]);
+        Assert.True(outcome.Process.ExitCode == 0, $"{outcome}\n{target.Describe()}");
+        Assert.Equal("instant", outcome.Last.GetProperty("method").GetString());
+        return outcome;
+    }
+
+    public static JsonElement InstantOf(RestoreOutcome outcome) => outcome.Last.GetProperty("instant");
+
+    /// <summary>Of the restore nothing is left in QEMU: no userfaultfd, no map, no registered memory.</summary>
+    public static void AssertNothingIsLeft(VirtualMachine target)
+    {
+        Assert.Empty(Left(target));
+        // VmFlags: um, a range whose missing pages a userfaultfd is told of.
+        Assert.DoesNotContain(File.ReadLines($"/proc/{target.Pid}/smaps"), l => l.StartsWith("VmFlags:", StringComparison.Ordinal) && l.Contains(" um", StringComparison.Ordinal));
+    }
+
+    /// <summary>Descriptors of the restore that QEMU holds.</summary>
+    public static IEnumerable<string> Left(VirtualMachine target) =>
+        Directory.EnumerateFiles($"/proc/{target.Pid}/fd").Select(f => new FileInfo(f).LinkTarget ?? "")
+            .Where(l => l.Contains("userfaultfd]", StringComparison.Ordinal) || l.Contains("bgsnap-instant", StringComparison.Ordinal));
+
+    /// <summary>The guest has checked every page that it had filled, and found all of them right.</summary>
+    public static async Task AssertAllOfItIsRightAsync(VirtualMachine target, int pages)
+    {
+        var first = await target.WaitForTickAsync(1);
+        var last = await target.WaitForReportAsync(r => r.Writes - first.Writes > 2 * pages, "two rounds through all pages");
+        Assert.True(last.Corrupt == 0 && first.Corrupt == 0, target.Describe());
+    }
+}

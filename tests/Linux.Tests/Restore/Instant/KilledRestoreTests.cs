@@ -1,0 +1,157 @@
+using System.Globalization;
+using Bgsnap.Linux.Tests.Capture;
+using Bgsnap.Linux.Tests.Harness;
+
+namespace Bgsnap.Linux.Tests.Restore.Instant;
+
+/// <summary>Whenever the restoring process is killed, the guest waits at the worst, and the next one goes on.</summary>
+public class KilledRestoreTests
+{
+    private const int Pages = 3 * 24 * 256, Kills = 10, Seed = 20261128;
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
+
+    [SkippableTheory]
+    [InlineData(QemuVersion.System, RamKind.Anonymous)]
+    [InlineData(QemuVersion.Unpacked10, RamKind.Memfd)]
+    public async Task A_guest_outlives_ten_kills_at_random_moments(QemuVersion version, RamKind ram)
+    {
+        var options = InstantMachines.Checking(version, "q35", ram);
+        await using var source = await Requirements.StartAsync(options);
+        var snapshot = await InstantMachines.SnapshotAsync(source);
+        await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer" });
+
+        await KillTenTimesAsync(snapshot, target);
+
+        await InstantMachines.AssertAllOfItIsRightAsync(target, Pages);
+    }
+
+    [SkippableFact]
+    public async Task A_guest_under_KVM_outlives_ten_kills_at_random_moments()
+    {
+        var options = new VirtualMachineOptions { Accelerator = Accelerator.Kvm, MemoryMiB = 256, Guest = new BootSectorGuest() };
+        await using var source = await Requirements.StartAsync(options);
+        await source.WaitForTickAsync(2);
+        var snapshot = await InstantMachines.SnapshotAsync(source);
+        await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer" });
+
+        await KillTenTimesAsync(snapshot, target);
+
+        var first = await target.WaitForTickAsync(1, Patience);
+        var later = await target.WaitForTickAsync(first.Tick + 2, Patience);
+        Assert.True(later.Corrupt == 0, target.Describe());
+    }
+
+    private static async Task KillTenTimesAsync(string snapshot, VirtualMachine target)
+    {
+        var random = new Random(Seed);
+        for (var i = 0; i < Kills; i++)
+        {
+            await using var agent = await StartAsync(snapshot, target, "--bandwidth-limit=5Mi");
+            await agent.WaitForOutputAsync("\"phase\":\"Running\"", Patience);
+            await Task.Delay(random.Next(0, 200));
+            await agent.KillAsync();
+            Assert.Equal(2, InstantMachines.Left(target).Count());
+        }
+
+        var last = await InstantMachines.RestoreAsync(snapshot, target);
+        Assert.True(InstantMachines.InstantOf(last).GetProperty("takenOver").GetBoolean(), last.ToString());
+        InstantMachines.AssertNothingIsLeft(target);
+    }
+
+    /// <summary>Killed before its guest runs, a restore is gone on with, or begun anew, in the same QEMU.</summary>
+    [SkippableTheory]
+    [InlineData(QemuVersion.System)]
+    [InlineData(QemuVersion.Unpacked10)]
+    public async Task A_kill_before_the_guest_runs_is_made_good(QemuVersion version)
+    {
+        var options = InstantMachines.Checking(version, "q35", RamKind.Anonymous);
+        await using var source = await Requirements.StartAsync(options);
+        var snapshot = await InstantMachines.SnapshotAsync(source);
+        foreach (var (point, takenOver) in ((string, bool)[])[("held", false), ("emptied", false), ("registered", true), ("sent", true)])
+        {
+            await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer" });
+            await using (var killed = await StartAsync(Agent.Hook($"kill:{point}"), snapshot, target))
+            {
+                var result = await killed.WaitAsync(Patience);
+                Assert.True(result.ExitCode == 128 + Libc.SigKill, result.ToString());
+            }
+
+            var outcome = await InstantMachines.RestoreAsync(snapshot, target);
+
+            Assert.True(takenOver == InstantMachines.InstantOf(outcome).GetProperty("takenOver").GetBoolean(), $"{point}: {outcome}");
+            InstantMachines.AssertNothingIsLeft(target);
+            await InstantMachines.AssertAllOfItIsRightAsync(target, Pages);
+        }
+    }
+
+    /// <summary>The command itself starts another process when its own dies or stops.</summary>
+    [SkippableFact]
+    public async Task The_command_goes_on_by_itself_when_its_process_dies_or_stops()
+    {
+        var options = InstantMachines.Checking(QemuVersion.System, "pc", RamKind.Anonymous);
+        await using var source = await Requirements.StartAsync(options);
+        var snapshot = await InstantMachines.SnapshotAsync(source);
+        await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer" });
+        await using var agent = await AgentProcess.StartAsync("restore", snapshot, "--qmp", target.QmpSocket, "--mode=instant", "--json", "--bandwidth-limit=10Mi");
+        await agent.WaitForOutputAsync("\"phase\":\"Running\"", Patience);
+
+        var first = await WorkerAsync(agent.Pid, 0);
+        Libc.Kill(first, Libc.SigKill);
+        var second = await WorkerAsync(agent.Pid, first);
+        Libc.Kill(second, Libc.SigStop);
+
+        var outcome = RestoreOutcome.Parse(await agent.WaitAsync(Patience));
+        Assert.True(outcome.Process.ExitCode == 0, outcome.ToString());
+        Assert.True(InstantMachines.InstantOf(outcome).GetProperty("takenOver").GetBoolean(), outcome.ToString());
+        InstantMachines.AssertNothingIsLeft(target);
+        await InstantMachines.AssertAllOfItIsRightAsync(target, Pages);
+    }
+
+    /// <summary>While one is at work, another is sent away.</summary>
+    [SkippableFact]
+    public async Task Two_at_once_are_one_too_many()
+    {
+        var options = InstantMachines.Checking(QemuVersion.System, "pc", RamKind.Anonymous);
+        await using var source = await Requirements.StartAsync(options);
+        var snapshot = await InstantMachines.SnapshotAsync(source);
+        var other = (await Agent.CaptureAsync(source, "other")).Output;
+        await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer" });
+        await using (var agent = await StartAsync(snapshot, target, "--bandwidth-limit=20Mi"))
+        {
+            await agent.WaitForOutputAsync("\"phase\":\"Running\"", Patience);
+            var second = await RestoreOutcome.OfAsync(snapshot, target, "--mode=instant");
+            Assert.Equal((3, "AlreadyRestoring"), (second.Process.ExitCode, second.Reason));
+            await agent.KillAsync();
+        }
+
+        var foreign = await RestoreOutcome.OfAsync(other, target, "--mode=instant");
+        Assert.Equal((3, "TargetNotWaiting"), (foreign.Process.ExitCode, foreign.Reason));
+        _ = await InstantMachines.RestoreAsync(snapshot, target);
+        await InstantMachines.AssertAllOfItIsRightAsync(target, Pages);
+    }
+
+    /// <summary>The child that works, once it is another than the last.</summary>
+    private static async Task<int> WorkerAsync(int agent, int last)
+    {
+        for (var end = DateTime.UtcNow + Patience; DateTime.UtcNow < end; await Task.Delay(10))
+        {
+            foreach (var task in Directory.EnumerateDirectories($"/proc/{agent}/task"))
+            {
+                var children = await File.ReadAllTextAsync(Path.Combine(task, "children"));
+                foreach (var child in children.Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(c => int.Parse(c, CultureInfo.InvariantCulture)))
+                {
+                    if (child != last && (await File.ReadAllTextAsync($"/proc/{child}/cmdline")).Contains("--worker", StringComparison.Ordinal))
+                        return child;
+                }
+            }
+        }
+
+        throw new TimeoutException("no working process was seen");
+    }
+
+    private static Task<AgentProcess> StartAsync(string snapshot, VirtualMachine target, params IEnumerable<string> options) => StartAsync(null, snapshot, target, options);
+
+    /// <summary>The working process alone, without the one that would start another.</summary>
+    private static Task<AgentProcess> StartAsync(IReadOnlyDictionary<string, string>? environment, string snapshot, VirtualMachine target, params IEnumerable<string> options) =>
+        AgentProcess.StartAsync(environment, ["restore", snapshot, "--qmp", target.QmpSocket, "--mode=instant", "--json", "--worker", .. options]);
+}

@@ -1,0 +1,85 @@
+using Bgsnap.Linux.Tests.Harness;
+using Bgsnap.NodeAgent.Store;
+
+namespace Bgsnap.Linux.Tests.Restore.Instant;
+
+/// <summary>What cannot be read once the guest runs makes it wait, with a word to people; it never reads something else.</summary>
+public class UnreadableSnapshotTests
+{
+    private const int Pages = 3 * 24 * 256;
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
+
+    [SkippableTheory]
+    [InlineData(QemuVersion.System, RamKind.Anonymous, false)]
+    [InlineData(QemuVersion.Unpacked10, RamKind.Memfd, true)]
+    public async Task The_guest_waits_until_it_can_be_read_again(QemuVersion version, RamKind ram, bool cutOff)
+    {
+        var options = InstantMachines.Checking(version, "pc", ram);
+        await using var source = await Requirements.StartAsync(options);
+        var snapshot = await InstantMachines.SnapshotAsync(source);
+        var memory = Path.Combine(snapshot, "memory");
+        var sound = await File.ReadAllBytesAsync(memory);
+        await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer" });
+        await using (var agent = await AgentProcess.StartAsync("restore", snapshot, "--qmp", target.QmpSocket, "--mode=instant", "--json", "--bandwidth-limit=15Mi"))
+        {
+            await agent.WaitForOutputAsync("\"phase\":\"Running\"", Patience);
+            if (cutOff)
+                await using (var file = new FileStream(memory, FileMode.Open))
+                    file.SetLength(4096);
+            else
+                Damage(memory);
+
+            await agent.WaitForOutputAsync("\"problem\":\"the guest waits", Patience);
+            await agent.WaitForOutputAsync(cutOff ? "the file ended while it was read" : "checksum of the granule", Patience);
+            Assert.Equal("running", await target.Qmp.RunStateAsync());
+            agent.Terminate();
+            var ended = RestoreOutcome.Parse(await agent.WaitAsync(Patience));
+
+            Assert.Equal((130, "Cancelled"), (ended.Process.ExitCode, ended.Reason));
+            Assert.Contains("The guest runs, and waits", ended.Message, StringComparison.Ordinal);
+        }
+
+        // Written in place, or with the same name: a next process opens it anew.
+        await File.WriteAllBytesAsync(memory, sound);
+        var outcome = await InstantMachines.RestoreAsync(snapshot, target);
+
+        Assert.True(InstantMachines.InstantOf(outcome).GetProperty("takenOver").GetBoolean(), outcome.ToString());
+        await InstantMachines.AssertAllOfItIsRightAsync(target, Pages);
+    }
+
+    /// <summary>A process that goes on waiting tries again by itself.</summary>
+    [SkippableFact]
+    public async Task It_is_tried_again_until_it_can_be_read()
+    {
+        var options = InstantMachines.Checking(QemuVersion.System, "pc", RamKind.Anonymous);
+        await using var source = await Requirements.StartAsync(options);
+        var snapshot = await InstantMachines.SnapshotAsync(source);
+        var memory = Path.Combine(snapshot, "memory");
+        var sound = await File.ReadAllBytesAsync(memory);
+        Damage(memory);
+        await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer" });
+        await using var agent = await AgentProcess.StartAsync("restore", snapshot, "--qmp", target.QmpSocket, "--mode=instant", "--json");
+        await agent.WaitForOutputAsync("\"problem\":\"the guest waits", Patience);
+
+        await File.WriteAllBytesAsync(memory, sound);
+        var outcome = RestoreOutcome.Parse(await agent.WaitAsync(Patience));
+
+        Assert.True(outcome.Process.ExitCode == 0, outcome.ToString());
+        await InstantMachines.AssertAllOfItIsRightAsync(target, Pages);
+    }
+
+    /// <summary>Flips a byte of one granule of the guest's arenas, the last that is brought in of its own accord.</summary>
+    private static void Damage(string memory)
+    {
+        using var log = PageLogReader.Open(memory);
+        var block = Enumerable.Range(0, log.Blocks.Count).MaxBy(i => log.Blocks[i].UsedLength);
+        var entry = default(GranuleEntry);
+        for (var g = log.GranuleCount(block) - 1; entry.PageCount != 16; g--)
+            entry = log.Entry(block, g);
+        using var file = File.OpenHandle(memory, FileMode.Open, FileAccess.ReadWrite);
+        Span<byte> one = stackalloc byte[1];
+        RandomAccess.Read(file, one, entry.Offset + 100);
+        one[0] ^= 1;
+        RandomAccess.Write(file, one, entry.Offset + 100);
+    }
+}
