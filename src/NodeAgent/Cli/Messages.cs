@@ -15,7 +15,11 @@ internal sealed record SummaryLine(string Type, CaptureSummary Summary);
 /// <summary>A line of <c>restore --json</c> while it goes on.</summary>
 internal sealed record RestoreProgressLine(string Type, string Phase, double Percent, long CopiedBytes, long TotalBytes, double BytesPerSecond,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] long Faults = 0,
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Problem = null);
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Problem = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] bool GuestRuns = false,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] long TimeToRunMicroseconds = 0,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Method = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? MethodReason = null);
 
 /// <summary>The last line of <c>restore --json</c> when the guest runs.</summary>
 internal sealed record RestoreSummaryLine(

@@ -30,7 +30,8 @@ internal sealed class RestoreReporter : IDisposable
         long done = progress.DoneBytes, total = progress.TotalBytes;
         // What the manifest says of a disk is an estimate of what is written: 100 is kept for the end.
         double percent = progress.Phase == "Done" ? 100 : total > 0 ? Math.Min(99.9, 100.0 * done / total) : 0;
-        return new RestoreProgressLine("progress", progress.Phase, Math.Round(percent, 1), done, total, Math.Round(bytesPerSecond), progress.Faults, progress.Problem);
+        return new RestoreProgressLine("progress", progress.Phase, Math.Round(percent, 1), done, total, Math.Round(bytesPerSecond), progress.Faults, progress.Problem,
+            progress.GuestRuns, progress.TimeToRunMicroseconds, progress.Method, progress.Method is null ? null : progress.MethodReason);
     }
 
     /// <summary>The end of a restore that went well, as a line.</summary>

@@ -39,6 +39,12 @@ internal sealed class RestoreProgress
         set => _problem = value;
     }
 
+    /// <summary>From the begin of the restore until the guest ran, in microseconds; 0: it does not run yet, or another process saw it begin.</summary>
+    internal long TimeToRunMicroseconds { get; set; }
+
+    /// <summary>The way that was taken, once the guest runs; null: not yet.</summary>
+    internal string? Method { get; set; }
+
     /// <summary>The guest has begun to run: there is no way back.</summary>
     internal bool GuestRuns { get; set; }
 

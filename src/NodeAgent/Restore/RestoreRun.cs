@@ -57,6 +57,7 @@ internal static class RestoreRun
             memory.Run(target, snapshot, progress, () =>
             {
                 running = Stopwatch.GetElapsedTime(began);
+                (progress.TimeToRunMicroseconds, progress.Method) = ((long)running.TotalMicroseconds, memory.Method);
                 progress.GuestRuns = true;
                 progress.Phase = "Thaw";
                 frozen = FrozenGuest.Thaw(snapshot.Manifest, options.GuestAgentSocket, target.RunState(), SureThaw.Patience, out thawed);

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Cli;
 
 namespace Bgsnap.NodeAgent.Tasks;
@@ -6,20 +7,20 @@ namespace Bgsnap.NodeAgent.Tasks;
 /// <summary>Runs <c>restore --json</c> in a process of its own, whose death leaves a guest that does not run.</summary>
 internal static class RestoreChild
 {
-    /// <summary>Restores, and returns the last line.</summary>
+    /// <summary>Restores, and returns the last line. What another such process began in that QEMU, it goes on with.</summary>
     /// <param name="socket">QEMU's socket, as a path that the child can open.</param>
     /// <param name="containerId">The container that QEMU must run in.</param>
     /// <param name="snapshot">The snapshot's directory, as a path that the child can open.</param>
     /// <param name="guestAgent">The guest agent's socket, as a path that the child can open; null: there is none.</param>
-    /// <param name="disks">Whether disks are written too.</param>
+    /// <param name="how">What is restored, and how memory gets there.</param>
     /// <param name="progress">Called for each line of progress.</param>
     /// <param name="cancel">Ends it in good order; the guest does not run.</param>
     /// <exception cref="TaskFailure">It failed.</exception>
     internal static async Task<RestoreSummaryLine> Run(
-        string socket, string containerId, string snapshot, string? guestAgent, bool disks, Action<RestoreProgressLine> progress, CancellationToken cancel)
+        string socket, string containerId, string snapshot, string? guestAgent, TaskRestore? how, Action<RestoreProgressLine> progress, CancellationToken cancel)
     {
         RestoreSummaryLine? summary = null;
-        await AgentChild.Run(Arguments(socket, containerId, snapshot, guestAgent, disks), "the target's guest does not run: make its pod anew to try again", (type, line) =>
+        await AgentChild.Run(Arguments(socket, containerId, snapshot, guestAgent, how), "the target's guest does not run: make its pod anew to try again", (type, line) =>
         {
             if (type == "progress") progress(line.Deserialize(MessagesJson.Default.RestoreProgressLine)!);
             else if (type == "summary") summary = line.Deserialize(MessagesJson.Default.RestoreSummaryLine);
@@ -28,14 +29,16 @@ internal static class RestoreChild
     }
 
     /// <summary>The command line of the restore.</summary>
-    internal static IEnumerable<string> Arguments(string socket, string containerId, string snapshot, string? guestAgent, bool disks) =>
+    internal static IEnumerable<string> Arguments(string socket, string containerId, string snapshot, string? guestAgent, TaskRestore? how) =>
     [
         "restore",
         snapshot,
         "--json",
         "--qmp=" + socket,
         "--container=" + containerId,
-        "--disks=" + (disks ? "all" : "none"),
+        "--disks=" + (how?.Disks == "None" ? "none" : "all"),
+        "--mode=" + (how?.Mode ?? RestoreMode.Auto).ToLowerInvariant(),
+        .. how?.BandwidthLimit is { } rate ? ["--bandwidth-limit=" + rate] : Array.Empty<string>(),
         .. guestAgent is null ? Array.Empty<string>() : ["--guest-agent=" + guestAgent],
     ];
 }

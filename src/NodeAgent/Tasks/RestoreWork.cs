@@ -29,18 +29,63 @@ internal sealed class RestoreWork(TaskPlaces places)
         {
             using SafeFileHandle? guestAgent = await places.OpenGuestAgent(ns, vm, required: false, cancel).ConfigureAwait(false);
             RestoreSummaryLine end = await RestoreChild.Run(
-                OpenIn.PathOf(socket), container, OpenIn.PathOf(snapshot), OpenIn.PathOf(guestAgent), task.Spec.Restore?.Disks != "None",
-                p => progress.Set(p.Percent, p.CopiedBytes), cancel).ConfigureAwait(false);
+                OpenIn.PathOf(socket), container, OpenIn.PathOf(snapshot), OpenIn.PathOf(guestAgent), task.Spec.Restore,
+                p => Tell(progress, p), cancel).ConfigureAwait(false);
             AgentMetrics.Restored(end.RamBytes, end.DiskBytes);
             SnapshotTaskStatus status = Succeeded(end.StillFrozen);
-            status.Result = new CaptureResult { TimeToRunMicroseconds = end.TimeToRunMicroseconds, TotalMicroseconds = end.TotalMicroseconds, RamBytes = end.RamBytes };
+            bool sawItBegin = end.Instant?.TakenOver != true;
+            status.Result = new CaptureResult
+            {
+                // Who went on with a dead one's work can tell neither.
+                TimeToRunMicroseconds = sawItBegin ? end.TimeToRunMicroseconds : null,
+                TotalMicroseconds = sawItBegin ? end.TotalMicroseconds : null,
+                RamBytes = end.RamBytes,
+                RestoreMode = ModeOf(end.Method),
+                RestoreModeReason = end.MethodReason,
+                Faults = end.Instant?.Faults,
+                FaultP50Microseconds = end.Instant?.FaultP50Microseconds,
+                FaultP99Microseconds = end.Instant?.FaultP99Microseconds,
+                FaultMaxMicroseconds = end.Instant?.FaultMaxMicroseconds,
+            };
             return status;
         }
     }
 
-    /// <summary>Ends a task whose agent died in the middle. A guest that runs has all it needs: it runs last of all.</summary>
-    internal async Task<SnapshotTaskStatus> Recover(SnapshotTask task, CancellationToken cancel)
+    private static void Tell(TaskProgress progress, RestoreProgressLine p)
     {
+        // Of RAM that has all arrived only the pages are still being made large.
+        progress.Set(p.Phase == "HugePages" ? 100 : p.Percent, p.CopiedBytes);
+        // Of the other modes a guest that runs has all of it.
+        if (!p.GuestRuns || p.Method != "instant") return;
+        CaptureResult measured = new()
+        {
+            TimeToRunMicroseconds = p.TimeToRunMicroseconds > 0 ? p.TimeToRunMicroseconds : null,
+            RestoreMode = ModeOf(p.Method),
+            RestoreModeReason = p.MethodReason,
+            Faults = p.Faults,
+        };
+        progress.GuestRuns(measured, p.Problem);
+    }
+
+    private static string ModeOf(string method) => char.ToUpperInvariant(method[0]) + method[1..];
+
+    /// <summary>
+    /// Ends a task whose agent died in the middle. A guest that waits for its memory gets it; one that runs and waits for nothing has all it needs.
+    /// </summary>
+    /// <remarks>QEMU is asked nothing before that: it may be the one who waits.</remarks>
+    internal async Task<SnapshotTaskStatus> Recover(SnapshotTask task, TaskProgress progress, CancellationToken cancel)
+    {
+        if (task.Spec.Restore?.Mode is not (Crds.V1Alpha1.RestoreMode.Stream or Crds.V1Alpha1.RestoreMode.Eager))
+        {
+            try
+            {
+                return await Do(task, progress, cancel).ConfigureAwait(false);
+            }
+            catch (TaskFailure e) when (e.Reason == "TargetNotWaiting")
+            {
+                // Nothing was begun that can be gone on with.
+            }
+        }
         string ns = task.Metadata.NamespaceProperty;
         VirtualMachineTarget vm = Target(task);
         (SafeFileHandle socket, _) = await places.OpenSocket(ns, vm, "TargetEnded", cancel).ConfigureAwait(false);

@@ -15,6 +15,9 @@ internal sealed class TaskProgress : IAsyncDisposable
 
     private readonly SemaphoreSlim _atOnce = new(0);
     private IReadOnlyList<DiskStatus>? _held;
+    private Run? _runs;
+
+    private sealed record Run(CaptureResult Measured, string? Problem);
 
     private sealed record State(double Percent, long Bytes, DateTime? PointInTime);
 
@@ -38,6 +41,15 @@ internal sealed class TaskProgress : IAsyncDisposable
         if (wasHeld != disks is not null) _atOnce.Release();
     }
 
+    /// <summary>The guest of a restore runs while its memory arrives; that it does is told at once, and so is what keeps memory from coming.</summary>
+    /// <param name="measured">So far.</param>
+    /// <param name="problem">Why no memory comes; null: it does.</param>
+    internal void GuestRuns(CaptureResult measured, string? problem)
+    {
+        Run? before = Interlocked.Exchange(ref _runs, new Run(measured, problem));
+        if (before is null || before.Problem is null != problem is null) _atOnce.Release();
+    }
+
     private async Task Tell()
     {
         long at = Stopwatch.GetTimestamp(), bytes = 0;
@@ -49,6 +61,13 @@ internal sealed class TaskProgress : IAsyncDisposable
             // What is left out of a merge patch stays as it was: the end of a hold has to be said.
             if (held is not null) (_status.Holding, _status.Result) = (true, new CaptureResult { Disks = [.. held] });
             else if (_status.Holding == true) (_status.Holding, _status.Result) = (false, null);
+            if (Volatile.Read(ref _runs) is { } runs)
+            {
+                (_status.GuestRuns, _status.Result) = (true, runs.Measured);
+                // As above: an empty word takes one back.
+                if (runs.Problem is { } problem) (_status.Reason, _status.Message) = ("SnapshotUnreadable", problem);
+                else if (_status.Reason is not null) (_status.Reason, _status.Message) = ("", "");
+            }
             _status.Percent = (int)now.Percent;
             _status.Bytes = now.Bytes;
             _status.BytesPerSecond = (long)((now.Bytes - bytes) / Stopwatch.GetElapsedTime(at).TotalSeconds);

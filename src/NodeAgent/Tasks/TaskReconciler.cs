@@ -75,8 +75,8 @@ internal sealed class TaskReconciler(Informer<SnapshotTask> tasks, TaskWork work
         catch (Exception e) when (e is OperationCanceledException or TaskFailure { Reason: "Cancelled" })
         {
             bool leaving = stop.IsCancellationRequested;
-            // It ends the same when it is done again: the next run of the agent finds it Running and does so.
-            if (leaving && task.Spec.Action == TaskAction.RestoreDisks) return;
+            // It ends the same when it is done again, or gone on with: the next run of the agent finds it Running and does so.
+            if (leaving && (task.Spec.Action == TaskAction.RestoreDisks || status.GuestRuns == true)) return;
             end = leaving ? Failed("AgentStopped", $"the agent on node {node} was stopped in the middle; {TaskTexts.After(task.Spec.Action)}")
                 : Failed("Cancelled", e is TaskFailure ? e.Message : $"cancelled; {TaskTexts.After(task.Spec.Action)}");
         }

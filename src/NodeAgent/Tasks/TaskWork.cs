@@ -62,7 +62,11 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
     /// <summary>Ends a task whose agent died in the middle: what it finished counts, what it began is removed or done again.</summary>
     internal async Task<SnapshotTaskStatus> Recover(SnapshotTask task, SnapshotTaskStatus running, Func<SnapshotTaskStatus, Task> report, CancellationToken cancel)
     {
-        if (task.Spec.Action == TaskAction.Restore) return await new RestoreWork(places).Recover(task, cancel).ConfigureAwait(false);
+        if (task.Spec.Action == TaskAction.Restore)
+        {
+            await using TaskProgress progress = new(running, report);
+            return await new RestoreWork(places).Recover(task, progress, cancel).ConfigureAwait(false);
+        }
         if (task.Spec.Action == TaskAction.RestoreDisks) return await Do(task, running, report, cancel).ConfigureAwait(false);
         string ns = task.Metadata.NamespaceProperty;
         using SafeFileHandle claim = await places.OpenClaim(ns, task.Spec.Carrier, cancel).ConfigureAwait(false);

@@ -40,7 +40,8 @@ internal static class RestoreState
         Runs(restore, status, RestorePhase.Running, task, GuestRuns, null, now);
         int percent = task.Percent ?? 0;
         status.Progress = new RestoreProgress { Percent = percent, Text = $"resident {percent}%", Bytes = task.Bytes, BytesPerSecond = task.BytesPerSecond };
-        SetResident(restore, status, false, Said(task.Reason) ?? RamArrives, Said(task.Message) ?? $"the guest's RAM arrives as it is touched, and ahead of that; the volume of snapshot {restore.Spec.SnapshotName} is needed until then", now);
+        if (percent >= 100) SetResident(restore, status, true, "AllRamArrived", $"the guest's RAM is all there", now);
+        else SetResident(restore, status, false, Said(task.Reason) ?? RamArrives, Said(task.Message) ?? $"the guest's RAM arrives as it is touched, and ahead of that; the volume of snapshot {restore.Spec.SnapshotName} is needed until then", now);
     }
 
     /// <summary>The guest runs, and none of its RAM arrives.</summary>

@@ -8,16 +8,18 @@ namespace Bgsnap.NodeAgent.Tests.Tasks;
 public class RestoreChildTests
 {
     [Theory]
-    [InlineData(true, "all", null)]
-    [InlineData(false, "none", null)]
-    [InlineData(false, "none", "/proc/1/fd/9")]
-    public void The_command_line_is_one_that_the_command_takes(bool disks, string expected, string? guestAgent)
+    [InlineData("All", null, null, null, "--disks=all --mode=auto")]
+    [InlineData(null, "Stream", null, null, "--disks=all --mode=stream")]
+    [InlineData("None", "Instant", "200Mi", null, "--disks=none --mode=instant --bandwidth-limit=200Mi")]
+    [InlineData("None", "Eager", null, "/proc/1/fd/9", "--disks=none --mode=eager")]
+    public void The_command_line_is_one_that_the_command_takes(string? disks, string? mode, string? rate, string? guestAgent, string expected)
     {
-        string[] line = [.. RestoreChild.Arguments("/proc/1/fd/7", new string('a', 64), "/proc/1/fd/8", guestAgent, disks)];
+        TaskRestore how = new() { Disks = disks, Mode = mode, BandwidthLimit = rate };
+        string[] line = [.. RestoreChild.Arguments("/proc/1/fd/7", new string('a', 64), "/proc/1/fd/8", guestAgent, how)];
 
         string[] agent = guestAgent is null ? [] : ["--guest-agent=" + guestAgent];
-        Assert.Equal(["restore", "/proc/1/fd/8", "--json", "--qmp=/proc/1/fd/7", "--container=" + new string('a', 64), "--disks=" + expected, .. agent], line);
-        Assert.Empty(new RootCommand { RestoreCommand.Create() }.Parse(line).Errors);
+        Assert.Equal(["restore", "/proc/1/fd/8", "--json", "--qmp=/proc/1/fd/7", "--container=" + new string('a', 64), .. expected.Split(' '), .. agent], line);
+        Assert.Empty(new RootCommand { RestoreCommand.Create([]) }.Parse(line).Errors);
     }
 
     [Fact]

@@ -36,7 +36,7 @@ internal static class InstantTakeover
         if (target.RunState() == "inmigrate")
             FinishLoading(target, snapshot, memory, follow, cancel);
         TimeSpan running = Stopwatch.GetElapsedTime(began);
-        progress.GuestRuns = true;
+        (progress.Method, progress.GuestRuns) = ("instant", true);
         follow.GuestRuns();
         // The one before may have died before it thawed the guest; thawing one that is not frozen does nothing.
         string? frozen = FrozenGuest.Thaw(snapshot.Manifest, options.GuestAgentSocket, target.RunState(), SureThaw.Patience, out int thawed);
