@@ -4,7 +4,7 @@ namespace Bgsnap.NodeAgent.Restore.Instant;
 /// In what order units are brought in that nobody waits for: what an earlier start of the guest touched, then what lies behind the last fault,
 /// then everything else from the beginning.
 /// </summary>
-internal sealed class FetchOrder(LazyRam ram, IReadOnlyList<long> recorded)
+internal sealed class FetchOrder(LazyRam ram, IReadOnlyList<long> recorded, StartRecorder recorder)
 {
     private const int Behind = 16; // units: 1 MiB
     private readonly Lock _lock = new();
@@ -32,8 +32,10 @@ internal sealed class FetchOrder(LazyRam ram, IReadOnlyList<long> recorded)
             }
             while (_near < _nearEnd)
             {
-                if (ram.TryClaim(_near++))
-                    return _near - 1;
+                if (!ram.TryClaim(_near++))
+                    continue;
+                recorder.Touch(_near - 1); // else nobody would learn of it: the guest finds it there
+                return _near - 1;
             }
             while (_sweep < ram.Units)
             {

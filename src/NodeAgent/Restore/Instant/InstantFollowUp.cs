@@ -36,7 +36,7 @@ internal sealed class InstantFollowUp : IDisposable
     internal void ThrowIfStuck()
     {
         _server.ThrowIfFailed();
-        if (_server.Problem is { } problem)
+        if (_server.Stuck is { } problem)
             throw new RestoreFailedException("SnapshotUnreadable", $"{problem}. QEMU waits for it and has to be killed");
     }
 

@@ -32,13 +32,14 @@ internal sealed class LazyServer : IDisposable
     private readonly ManualResetEventSlim _wake = new();
     private volatile Exception? _failure;
     private volatile string? _problem;
+    private volatile string? _stuck;
     private volatile bool _fetching;
 
     internal LazyServer(Userfaultfd uffd, PidFd process, LazyRam ram, PageLogReader log, RestoreProgress progress, long bytesPerSecond, IReadOnlyList<long> recorded, StartRecorder recorder)
     {
         (_uffd, _ram, _progress, _recorder) = (uffd, ram, progress, recorder);
         _bandwidth = new BandwidthLimit(bytesPerSecond);
-        _order = new FetchOrder(ram, recorded);
+        _order = new FetchOrder(ram, recorded, recorder);
         int fetchers = Math.Clamp(Environment.ProcessorCount / 2, 1, 4);
         CopyGate gate = new(FaultThreads + fetchers);
         _fillers = [.. Enumerable.Range(0, FaultThreads + fetchers).Select(i => new UnitFiller(uffd, ram, log, gate, i))];
@@ -47,8 +48,8 @@ internal sealed class LazyServer : IDisposable
         _readerThread = new Thread(() => Guard(_reader.Run), StackBytes) { IsBackground = true, Name = "events" };
     }
 
-    /// <summary>Why something cannot be read, so that whoever touches it waits; null: all is well.</summary>
-    internal string? Problem => _problem;
+    /// <summary>Why a thread of QEMU waits for what cannot be read; null: none does.</summary>
+    internal string? Stuck => _stuck;
 
     /// <summary>Times from learning of a fault until its page was there, in nanoseconds.</summary>
     internal LatencyHistogram Latency
@@ -118,13 +119,6 @@ internal sealed class LazyServer : IDisposable
         _order.Restart();
     }
 
-    /// <summary>Gives QEMU all of its memory back: what is still missing is zero.</summary>
-    internal void Unregister()
-    {
-        foreach ((ulong start, ulong end) in _ram.Registered)
-            _ = _uffd.TryUnregister(start, end - start);
-    }
-
     private void Work(int me, bool fetches)
     {
         if (fetches)
@@ -152,7 +146,9 @@ internal sealed class LazyServer : IDisposable
         }
         else if (_ram.TryClaim(unit))
         {
-            Note(filler.Fill(block, unit), block, unit);
+            string? problem = filler.Fill(block, unit);
+            _stuck = problem ?? _stuck;
+            Note(problem, block, unit);
             _order.Follow(unit);
         }
         else
@@ -163,8 +159,12 @@ internal sealed class LazyServer : IDisposable
                     filler.FillZero(block, unit);
                     break;
                 case LazyRam.Done:
-                    // It came between the fault and its message, or just now by another thread, which woke who waited then.
-                    _uffd.Wake(page, (ulong)block.PageSize);
+                    // It came between the fault and its message; then who waited is woken. Or it was thrown away without an event (hugetlbfs): what is
+                    // missing where all was brought in is zero.
+                    filler.FillRemoved(block, page);
+                    break;
+                case LazyRam.Bad:
+                    _stuck = _problem;
                     break;
             }
         }

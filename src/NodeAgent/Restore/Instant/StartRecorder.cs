@@ -2,7 +2,7 @@ using System.Diagnostics;
 
 namespace Bgsnap.NodeAgent.Restore.Instant;
 
-/// <summary>Notes which units a guest touches first, in that order. Allocates nothing while it does.</summary>
+/// <summary>Notes which units a guest touches first, in that order, and those behind them. Allocates nothing while it does.</summary>
 internal sealed class StartRecorder
 {
     private const int Capacity = 32 * 1024; // 2 GiB of units

@@ -25,20 +25,37 @@ public class KilledRestoreTests
         await InstantMachines.AssertAllOfItIsRightAsync(target, Pages);
     }
 
+    /// <summary>It touches all of its memory in a moment, so it takes several of them to be killed ten times.</summary>
     [SkippableFact]
-    public async Task A_guest_under_KVM_outlives_ten_kills_at_random_moments()
+    public async Task Guests_under_KVM_outlive_ten_kills_at_random_moments()
     {
         var options = new VirtualMachineOptions { Accelerator = Accelerator.Kvm, MemoryMiB = 256, Guest = new BootSectorGuest() };
         await using var source = await Requirements.StartAsync(options);
         await source.WaitForTickAsync(2);
         var snapshot = await InstantMachines.SnapshotAsync(source);
-        await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer" });
+        var random = new Random(Seed);
+        for (int kills = 0, machines = 0; kills < Kills; machines++)
+        {
+            Assert.True(machines < Kills, $"{kills} kills in {machines} machines: the guest is always quicker than this test");
+            await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer" });
+            for (var here = 0; kills < Kills && here < 4; here++, kills++)
+            {
+                await using var agent = await StartAsync(snapshot, target, "--bandwidth-limit=5Mi");
+                while (!agent.HasEnded && !agent.StandardOutput.Contains("\"phase\":\"Running\"", StringComparison.Ordinal))
+                    await Task.Delay(1);
+                await Task.Delay(random.Next(0, 20));
+                await agent.KillAsync();
+                if (!InstantMachines.Left(target).Any())
+                    break;
+            }
 
-        await KillTenTimesAsync(snapshot, target);
-
-        var first = await target.WaitForTickAsync(1, Patience);
-        var later = await target.WaitForTickAsync(first.Tick + 2, Patience);
-        Assert.True(later.Corrupt == 0, target.Describe());
+            if (InstantMachines.Left(target).Any())
+                _ = await InstantMachines.RestoreAsync(snapshot, target);
+            InstantMachines.AssertNothingIsLeft(target);
+            var first = await target.WaitForTickAsync(1, Patience);
+            var later = await target.WaitForTickAsync(first.Tick + 2, Patience);
+            Assert.True(later.Corrupt == 0, target.Describe());
+        }
     }
 
     private static async Task KillTenTimesAsync(string snapshot, VirtualMachine target)

@@ -19,15 +19,17 @@ public class UnreadableSnapshotTests
         var snapshot = await InstantMachines.SnapshotAsync(source);
         var memory = Path.Combine(snapshot, "memory");
         var sound = await File.ReadAllBytesAsync(memory);
+        if (!cutOff)
+            Damage(memory);
         await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer" });
-        await using (var agent = await AgentProcess.StartAsync("restore", snapshot, "--qmp", target.QmpSocket, "--mode=instant", "--json", "--bandwidth-limit=15Mi"))
+        await using (var agent = await AgentProcess.StartAsync("restore", snapshot, "--qmp", target.QmpSocket, "--mode=instant", "--json", cutOff ? "--bandwidth-limit=5Mi" : "--bandwidth-limit=50Mi"))
         {
             await agent.WaitForOutputAsync("\"phase\":\"Running\"", Patience);
             if (cutOff)
-                await using (var file = new FileStream(memory, FileMode.Open))
-                    file.SetLength(4096);
-            else
-                Damage(memory);
+            {
+                await using var file = new FileStream(memory, FileMode.Open);
+                file.SetLength(4096);
+            }
 
             await agent.WaitForOutputAsync("\"problem\":\"the guest waits", Patience);
             await agent.WaitForOutputAsync(cutOff ? "the file ended while it was read" : "checksum of the granule", Patience);
