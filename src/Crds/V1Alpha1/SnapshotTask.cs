@@ -275,7 +275,7 @@ public sealed class CaptureResult
     [Description("Of a restore: time from its begin by the agent until the guest ran, in microseconds.")]
     public long? TimeToRunMicroseconds { get; set; }
     /// <summary>How consistent it is, as <see cref="SnapshotIndication"/> says.</summary>
-    [Description("How the guest was captured: Online, GuestAgent, NoGuestAgent, QuiesceFailed.")]
+    [Description("How the guest was captured: Online, with GuestAgent, NoGuestAgent, QuiesceFailed or Paused.")]
     public List<string>? Indications { get; set; }
     /// <summary>How disks were captured.</summary>
     [Description("How disks were captured: CopyBeforeWrite, Overlay, VolumeSnapshot, or None.")]

@@ -16,6 +16,7 @@ public class StopWindowTests
         var snapshot = await Agent.CaptureAsync(vm, "s", $"--disks={disks}", "--scratch", vm.Folder);
 
         AssertWhole(snapshot, cut);
+        Assert.False(snapshot.Paused);
         var shown = await AgentProcess.RunAsync(TimeSpan.FromSeconds(60), "inspect", snapshot.Output);
         Assert.Matches(@"Downtime +[0-9.]+ (µs|ms|s) \(stop .+, disks .+, devices .+, protect .+, cont .+\)\n", shown.StandardOutput);
     }
@@ -29,7 +30,7 @@ public class StopWindowTests
 
         var snapshot = await Agent.CaptureAsync(vm, "s", "--disks=none");
 
-        Assert.Equal((0, null), (snapshot.DowntimeMicroseconds, snapshot.StopWindow));
+        Assert.Equal((0, null, true), (snapshot.DowntimeMicroseconds, snapshot.StopWindow, snapshot.Paused));
     }
 
     /// <summary>The parts are there and their sum is the downtime; of a machine whose disks are cut each has taken its time.</summary>
