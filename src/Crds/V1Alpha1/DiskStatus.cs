@@ -41,8 +41,10 @@ public sealed class DiskStatus
 /// <summary>Values of <see cref="SnapshotStatus.Indications"/>, as KubeVirt has them.</summary>
 public static class SnapshotIndication
 {
-    /// <summary>The guest ran.</summary>
+    /// <summary>QEMU ran.</summary>
     public const string Online = "Online";
+    /// <summary>It was paused: nothing ran in it that could be frozen.</summary>
+    public const string Paused = "Paused";
     /// <summary>Its file systems were frozen by the guest agent.</summary>
     public const string GuestAgent = "GuestAgent";
     /// <summary>There was no guest agent.</summary>

@@ -70,7 +70,7 @@ public sealed class SnapshotStatus : IConditionedStatus
     public string? EngineReason { get; set; }
 
     /// <summary>How consistent it is, as <see cref="SnapshotIndication"/> says.</summary>
-    [Description("How the guest was captured. Online: it ran. GuestAgent: its file systems were frozen by the guest agent. NoGuestAgent: there was none to freeze them. QuiesceFailed: the guest agent could not. Without a freeze the disks are as after a power failure, and together with RAM still one instant.")]
+    [Description("How the guest was captured. Online: QEMU ran. GuestAgent: its file systems were frozen by the guest agent. NoGuestAgent: there was none to freeze them. QuiesceFailed: the guest agent could not. Paused: the guest was paused, and is after a restore. Without a freeze the disks are as after a power failure, and together with RAM still one instant.")]
     public List<string>? Indications { get; set; }
 
     /// <summary>How disks were captured.</summary>

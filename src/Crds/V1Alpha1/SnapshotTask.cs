@@ -285,7 +285,7 @@ public sealed class CaptureResult
     [Description("Of a restore: why that mode was used.")]
     public string? RestoreModeReason { get; set; }
     /// <summary>How consistent it is, as <see cref="SnapshotIndication"/> says.</summary>
-    [Description("How the guest was captured: Online, GuestAgent, NoGuestAgent, QuiesceFailed.")]
+    [Description("How the guest was captured: Online, with GuestAgent, NoGuestAgent, QuiesceFailed or Paused.")]
     public List<string>? Indications { get; set; }
     /// <summary>How disks were captured.</summary>
     [Description("How disks were captured: CopyBeforeWrite, Overlay, VolumeSnapshot, or None.")]

@@ -92,7 +92,10 @@ internal static class AgentEngine
                 TruthDump.Write(ram, reader);
                 window.NoteProtected();
                 if (options.DiskMethod == DiskMethod.VolumeSnapshot)
+                {
                     hold.Wait(window.StoppedAt, options.MaxDowntime, disks.Held(), progress, cancel);
+                    window.NoteHeld();
+                }
             }), time.Mark);
             quiesce.Thaw();
             if (cutLate)
@@ -157,7 +160,7 @@ internal static class AgentEngine
             Math.Max(0, window.ResumedAt - window.StoppedAt), time.Microseconds("unprotected") - time.Microseconds("protected"),
             time.NowMicroseconds, latency.Count, latency.Percentile(0.5) / 1000, latency.Percentile(0.99) / 1000, latency.Maximum / 1000,
             blocks.Sum(b => (long)b.UsedLength), stored.StoredBytes, pipeline.HotPathAllocatedBytes, time.Entries)
-        { Quiesce = quiesce.Outcome, QuiesceDetail = quiesce.Detail, Disks = records.Disks, StopWindow = window.Times };
+        { Quiesce = quiesce.Outcome, QuiesceDetail = quiesce.Detail, Disks = records.Disks, StopWindow = window.Times, Paused = !wasRunning };
         log.Dispose();
         TestHooks.After("before-commit");
         directory.Commit(ManifestOf.Capture(id, options, qemu, summary, records, stored,

@@ -28,6 +28,8 @@ public sealed record CaptureSummary(
     /// <summary>Whether the guest's file systems were frozen at the point in time.</summary>
     [JsonConverter(typeof(JsonStringEnumConverter<QuiesceOutcome>))]
     public QuiesceOutcome Quiesce { get; init; }
+    /// <summary>The guest did not run before.</summary>
+    public bool Paused { get; init; }
     /// <summary>Where the downtime went; null where the engine does not show it, or the guest did not run before.</summary>
     public ManifestStopWindow? StopWindow { get; init; }
     /// <summary>The machine's disks, captured or not.</summary>

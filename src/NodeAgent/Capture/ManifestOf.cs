@@ -29,6 +29,7 @@ internal static class ManifestOf
             StopWindow = s.StopWindow,
             Timeline = s.Timeline,
             Quiesce = s.Quiesce.ToString(),
+            Paused = s.Paused,
             After = options.After.ToString(),
             DiskMethod = disks.Method,
             DiskMethodReason = disks.MethodReason,

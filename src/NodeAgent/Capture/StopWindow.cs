@@ -103,8 +103,11 @@ internal sealed unsafe class StopWindow : IDisposable
     /// <summary>Where the time of the window went; null for a guest that was paused, or stays stopped.</summary>
     internal ManifestStopWindow? Times => _stays ? null : _times.Between(StoppedAt, ResumedAt);
 
-    /// <summary>RAM is protected now; what else is done in the window is for the disks.</summary>
+    /// <summary>RAM is protected now.</summary>
     internal void NoteProtected() => _times.ProtectedAt = Clock.NowMicroseconds();
+
+    /// <summary>The storage has cut the disks, for which the guest was held.</summary>
+    internal void NoteHeld() => _times.HeldAt = Clock.NowMicroseconds();
 
     /// <summary>Stops the guest, runs <paramref name="protect"/> in between, and sees that it runs again.</summary>
     /// <param name="maximum">Give up when the window gets longer; zero for no limit.</param>
@@ -139,7 +142,6 @@ internal sealed unsafe class StopWindow : IDisposable
             if (_batch.Failure is { } failure)
                 throw new CaptureFailedException("StopWindowFailed", $"QEMU could not fix the point in time: {failure.Message}; the guest runs on", failure);
             protect();
-            _times.HeldAt = Clock.NowMicroseconds();
         }
         catch
         {

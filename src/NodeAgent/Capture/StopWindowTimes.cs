@@ -21,7 +21,7 @@ internal sealed class StopWindowTimes
     /// <summary>RAM was protected.</summary>
     internal long ProtectedAt { private get; set; }
 
-    /// <summary>Whatever else the guest waits for was done.</summary>
+    /// <summary>The storage has cut the disks; 0: it was not waited for.</summary>
     internal long HeldAt { private get; set; }
 
     /// <summary>So many of the window's commands are answered by now.</summary>

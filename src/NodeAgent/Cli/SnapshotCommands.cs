@@ -112,7 +112,7 @@ internal static class SnapshotCommands
             Row("Disks", m.Capture.DiskMethodReason is { } why ? $"{method} ({why})" : method);
         if (m.Capture.Quiesce is { } quiesce)
             Row("Quiesce", quiesce);
-        Row("Guest afterwards", m.Capture.After);
+        Row("Guest afterwards", m.Capture.Paused ? "paused, as before" : m.Capture.After);
         if (m.Disks.Count > 0)
         {
             foreach (string line in DiskTable.Lines(m.Disks))

@@ -108,6 +108,9 @@ public sealed record ManifestCapture
     /// <c>QuiesceFailed</c>; null if nobody tried.</summary>
     public string? Quiesce { get; init; }
 
+    /// <summary>The guest did not run when it was captured, and stays so: a restore of it is paused too.</summary>
+    public bool Paused { get; init; }
+
     /// <summary>What became of the guest: <c>Continue</c> or <c>Stop</c>.</summary>
     // A field that the file lacks is set to null by generated code, past the initializer.
     public string After { get; init => field = value ?? "Continue"; } = "Continue";

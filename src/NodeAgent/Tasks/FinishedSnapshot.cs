@@ -36,7 +36,7 @@ internal static class FinishedSnapshot
                 StoredBytes = m.Files.Sum(f => f.Size) + bytes.Length,
                 Engine = m.Capture.Engine == "qemu" ? "Qemu" : "Agent",
                 EngineReason = m.Capture.EngineReason,
-                Indications = Indications(m.Capture.Quiesce),
+                Indications = Indications(m.Capture),
                 DiskMethod = m.Capture.DiskMethod is { } method ? MethodOf(method) : null,
                 DiskMethodReason = m.Capture.DiskMethodReason,
                 Disks = DisksOf(m.Disks),
@@ -46,8 +46,9 @@ internal static class FinishedSnapshot
     }
 
     // As KubeVirt has it: Online says that the machine ran, the other how quiet it was.
-    private static List<string> Indications(string? quiesce) =>
-        quiesce is null or SnapshotIndication.Online ? [SnapshotIndication.Online] : [SnapshotIndication.Online, quiesce];
+    internal static List<string> Indications(ManifestCapture capture) =>
+        capture.Paused ? [SnapshotIndication.Online, SnapshotIndication.Paused]
+        : capture.Quiesce is not { } quiesce || quiesce == SnapshotIndication.Online ? [SnapshotIndication.Online] : [SnapshotIndication.Online, quiesce];
 
     /// <summary>Disks as a task's status tells of them.</summary>
     internal static List<DiskStatus> DisksOf(IEnumerable<ManifestDisk> disks) => [.. disks.Select(DiskOf)];

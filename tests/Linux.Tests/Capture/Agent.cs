@@ -6,7 +6,7 @@ namespace Bgsnap.Linux.Tests.Capture;
 /// <summary>The numbers of a capture that tests look at, read from the documented output rather than by the agent's own types.</summary>
 public sealed record CaptureNumbers(
     string Output, DateTimeOffset PointInTime, string Engine, string EngineReason, long DowntimeMicroseconds,
-    long ProtectionWindowMicroseconds, long Faults);
+    long ProtectionWindowMicroseconds, long Faults, IReadOnlyDictionary<string, long>? StopWindow = null, bool Paused = false);
 
 /// <summary>Why there is no snapshot.</summary>
 public sealed record CaptureError(string Reason, string Message, int ExitCode);

@@ -19,6 +19,7 @@ public class LibvirtCaptureTests
         var snapshot = await LibvirtCaptures.SucceedAsync(machine, "snapshot", null, [.. which, "--disks=none", Agent.Slowly]);
 
         LibvirtCaptures.AssertOneCut(snapshot, keep: true);
+        StopWindowTests.AssertWhole(snapshot, disks: false);
         await machine.CountsOnAsync("capture");
         await machine.Daemon.VirshAsync("suspend", LibvirtMachine.Name);
         var captured = machine.Serial.LatestReport!;
@@ -74,6 +75,7 @@ public class LibvirtCaptureTests
             var snapshot = await LibvirtCaptures.SucceedAsync(machine, $"s{i}", null, [.. LibvirtCaptures.ByName(machine), "--disks=all", "--scratch", machine.Folder]);
             var verdict = await Disks.SnapshotDisks.JudgeAsync(snapshot.Output);
             Assert.True(verdict.Agrees, $"{verdict}\n{snapshot}");
+            StopWindowTests.AssertWhole(snapshot, disks: true);
             Directory.Delete(snapshot.Output, recursive: true);
             await machine.CountsOnAsync($"capture {i}");
             await before.AssertAsBeforeAsync(machine, $"capture {i}");

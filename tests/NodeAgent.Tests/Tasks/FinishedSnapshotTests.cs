@@ -3,6 +3,7 @@ using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Store;
 using Bgsnap.NodeAgent.Tasks;
+using Bgsnap.NodeAgent.Tests.Store;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tests.Tasks;
@@ -31,6 +32,15 @@ public sealed class FinishedSnapshotTests : IDisposable
         Assert.Equal(Directory.GetFiles(directory, "*", SearchOption.AllDirectories).Sum(f => new FileInfo(f).Length), r.StoredBytes);
         Assert.Equal("sha256:" + Convert.ToHexStringLower(SHA256.HashData(File.ReadAllBytes(Path.Join(directory, SnapshotFormat.ManifestFileName)))), r.ManifestChecksum);
     }
+
+    [Theory]
+    [InlineData(null, false, "Online")]
+    [InlineData("Online", false, "Online")]
+    [InlineData("GuestAgent", false, "Online GuestAgent")]
+    [InlineData("NoGuestAgent", false, "Online NoGuestAgent")]
+    [InlineData("NoGuestAgent", true, "Online Paused")]
+    public void How_the_guest_was_is_told_in_KubeVirts_words(string? quiesce, bool paused, string words) =>
+        Assert.Equal(words, string.Join(' ', FinishedSnapshot.Indications(GuestSnapshot.SampleManifest(Guid.NewGuid()).Capture with { Quiesce = quiesce, Paused = paused })));
 
     [Theory]
     [InlineData("{")]
