@@ -62,6 +62,10 @@ public class DiscardedPagesTests
                 for (int i = 0; i < 16; i++)
                     Assert.Equal(i is 3 or 4 ? 0 : (first + i) % 251 + 1, Read((byte*)at + i * Page));
             }
+
+            // Else its unmapping would wait for somebody to read of it.
+            foreach (var (start, end) in ram.Registered)
+                Assert.True(uffd.TryUnregister(start, end - start));
         }
 
         NativeMemoryMap.Free(memory, length);
