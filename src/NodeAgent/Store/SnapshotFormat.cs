@@ -71,6 +71,12 @@ public static class SnapshotFormat
     /// <summary>Folder of the disks' files.</summary>
     public const string DisksFolderName = "disks";
 
+    /// <summary>A hint for restores, written by one of them, which no checksum of the snapshot covers (docs/design/0014).</summary>
+    public const string StartOrderFileName = "start-order";
+
+    /// <summary>The same while it is being written.</summary>
+    public const string StartOrderPartialName = ".start-order.partial";
+
     /// <summary>Largest manifest that is read, in bytes.</summary>
     public const long MaxManifestSize = 16L << 20;
 

@@ -57,11 +57,13 @@ public static class SnapshotVerifier
             if (report.Manifest.Files.All(f => f.Name != needed)) report.Add(Name, 0, $"{needed} is not listed");
     }
 
-    // A file that no checksum covers is not part of the snapshot, and must not pass as if it were.
+    // A file that no checksum covers is not part of the snapshot, and must not pass as if it were; but for the hint that a restore leaves, which
+    // nobody takes for data.
     private static void CheckNames(SafeFileHandle directory, VerifyReport report)
     {
         if (report.Manifest is null) return;
-        var listed = report.Manifest.Files.Select(f => f.Name).Append(SnapshotFormat.ManifestFileName).ToHashSet(StringComparer.Ordinal);
+        var listed = report.Manifest.Files.Select(f => f.Name).Append(SnapshotFormat.ManifestFileName)
+            .Append(SnapshotFormat.StartOrderFileName).Append(SnapshotFormat.StartOrderPartialName).ToHashSet(StringComparer.Ordinal);
         List<string> files = SnapshotFiles.List(directory, odd => report.Add(odd, 0, "neither a file nor a folder of files"));
         // NFS keeps removed files that are still open under such names.
         foreach (string file in files.Where(f => !listed.Contains(f) && !Path.GetFileName(f).StartsWith(".nfs", StringComparison.Ordinal)))

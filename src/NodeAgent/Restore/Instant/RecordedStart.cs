@@ -19,8 +19,8 @@ namespace Bgsnap.NodeAgent.Restore.Instant;
 /// </remarks>
 internal static class RecordedStart
 {
-    internal const string FileName = "start-order";
-    private const string PartialName = ".start-order.partial";
+    internal const string FileName = SnapshotFormat.StartOrderFileName;
+    private const string PartialName = SnapshotFormat.StartOrderPartialName;
     private const int HeaderSize = 32, Version = 1, GranuleBits = 40, LargestFile = 1 << 20;
     private static ReadOnlySpan<byte> Magic => "BGSNSTRT"u8;
 
