@@ -17,7 +17,7 @@ public class RestoreChildTests
 
         string[] agent = guestAgent is null ? [] : ["--guest-agent=" + guestAgent];
         Assert.Equal(["restore", "/proc/1/fd/8", "--json", "--qmp=/proc/1/fd/7", "--container=" + new string('a', 64), "--disks=" + expected, .. agent], line);
-        Assert.Empty(new RootCommand { RestoreCommand.Create() }.Parse(line).Errors);
+        Assert.Empty(new RootCommand { RestoreCommand.Create([]) }.Parse(line).Errors);
     }
 
     [Fact]
