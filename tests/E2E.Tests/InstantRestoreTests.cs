@@ -18,7 +18,7 @@ public sealed class InstantRestoreTests(ClusterFixture cluster) : IAsyncLifetime
     public async Task It_is_Ready_when_the_guest_runs_and_Resident_when_all_is_there()
     {
         await using var lab = await Lab.CreateAsync(cluster);
-        var (machine, before, after) = await LostMachineAsync(lab);
+        var (machine, _, before, after) = await LostMachineAsync(lab);
 
         await machine.ApplyRestoreAsync("back", "s", With("mode: Instant"));
         var status = (await machine.ReadyAsync("back"))["status"]!;
@@ -35,7 +35,7 @@ public sealed class InstantRestoreTests(ClusterFixture cluster) : IAsyncLifetime
     public async Task An_agent_that_is_replaced_in_the_middle_leaves_the_guest_waiting_at_most()
     {
         await using var lab = await Lab.CreateAsync(cluster);
-        var (machine, before, after) = await LostMachineAsync(lab);
+        var (machine, _, before, after) = await LostMachineAsync(lab);
         await machine.ApplyRestoreAsync("back", "s", With(Slow));
         await cluster.Kubectl.RunAsync("-n", lab.Name, "wait", "--for=condition=Ready", "vmbgr/back", "--timeout=120s");
 
@@ -57,7 +57,7 @@ public sealed class InstantRestoreTests(ClusterFixture cluster) : IAsyncLifetime
     public async Task Whoever_deletes_the_restore_or_its_carrier_does_not_take_the_guests_RAM()
     {
         await using var lab = await Lab.CreateAsync(cluster);
-        var (machine, _, _) = await LostMachineAsync(lab);
+        var (machine, _, _, _) = await LostMachineAsync(lab);
         await machine.ApplyRestoreAsync("back", "s", With(Slow));
         await cluster.Kubectl.RunAsync("-n", lab.Name, "wait", "--for=condition=Ready", "vmbgr/back", "--timeout=120s");
 
@@ -69,15 +69,37 @@ public sealed class InstantRestoreTests(ClusterFixture cluster) : IAsyncLifetime
         await lab.CountsAsync("back");
     }
 
+    [SkippableFact]
+    public async Task A_snapshot_that_proves_damaged_has_the_guest_wait_until_it_is_repaired()
+    {
+        await using var lab = await Lab.CreateAsync(cluster);
+        var (machine, directory, before, after) = await LostMachineAsync(lab);
+        var memory = Path.Join(directory, "memory");
+        Damage.Flip(memory);
+
+        await machine.ApplyRestoreAsync("back", "s", With("mode: Instant"));
+        var waits = await machine.UntilAsync("back", "waits", r => Lab.Condition(r, "Resident")?["reason"]?.GetValue<string>() == "SnapshotUnreadable");
+
+        Assert.Equal("True", Lab.Condition(waits, "Ready")!["status"]!.GetValue<string>());
+        Assert.Contains("cannot be read", Lab.Condition(waits, "Resident")!["message"]!.GetValue<string>(), StringComparison.Ordinal);
+        var events = await cluster.Kubectl.GetAsync("-n", lab.Name, "events", "--field-selector", "involvedObject.name=back,involvedObject.kind=VMBackgroundRestore");
+        Assert.Contains("SnapshotUnreadable", events["items"]!.AsArray().Select(e => e!["reason"]!.GetValue<string>()));
+
+        Damage.Flip(memory);
+        await machine.ReadyAsync("back");
+        await lab.CountsAsync("back");
+        Assert.InRange(await lab.FirstTickAsync("back"), before, after + 1);
+    }
+
     // A machine that is gone with its disks, and its snapshot s; with the ticks between which it was taken.
-    private async Task<(DiskMachine Machine, long Before, long After)> LostMachineAsync(Lab lab)
+    private async Task<(DiskMachine Machine, string Directory, long Before, long After)> LostMachineAsync(Lab lab)
     {
         var machine = new DiskMachine(cluster, lab);
-        await lab.ClaimAsync();
+        var claim = await lab.ClaimAsync();
         await machine.StartAsync();
-        var (_, before, after) = await machine.SnapshotAsync("s");
+        var (snapshot, before, after) = await machine.SnapshotAsync("s");
         await machine.RemoveAsync();
-        return (machine, before, after);
+        return (machine, Path.Join(claim, snapshot["status"]!["directory"]!.GetValue<string>()), before, after);
     }
 
     private static Func<string, string> With(string more) => yaml => yaml.Replace("  deadline: 30m\n", $"  deadline: 30m\n  {more}\n", StringComparison.Ordinal);
