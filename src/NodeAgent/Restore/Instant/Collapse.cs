@@ -11,7 +11,7 @@ namespace Bgsnap.NodeAgent.Restore.Instant;
 /// <remarks>Only stretches that are data from end to end: the kernel would fill holes, and what is zero shall cost nothing.</remarks>
 internal static class Collapse
 {
-    // Measured: a second of one processor for about 270 MiB; so this is half of one.
+    // Copying together takes a processor some 3.7 s per GiB; so this is about half of one.
     private const long BytesPerSecond = 128 << 20;
     private const int FailuresInARow = 16;
 

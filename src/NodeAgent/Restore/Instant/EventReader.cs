@@ -12,9 +12,6 @@ internal sealed unsafe class EventReader(Userfaultfd uffd, PidFd process, LazyRa
     private const int Batch = 64, PollMilliseconds = 100;
     private volatile bool _stop;
 
-    /// <summary>Discards that were noted.</summary>
-    internal long Discards { get; private set; }
-
     internal void Stop() => _stop = true;
 
     /// <exception cref="RestoreFailedException">QEMU has ended, or has unmapped guest RAM.</exception>
@@ -57,7 +54,6 @@ internal sealed unsafe class EventReader(Userfaultfd uffd, PidFd process, LazyRa
         {
             case UffdConstants.EventRemove:
                 ram.MarkRemoved(m.RemoveStart, m.RemoveEnd);
-                Discards++;
                 break;
             case UffdConstants.EventUnmap:
                 throw new RestoreFailedException("RamUnmapped", "QEMU unmapped guest RAM while it was being restored");

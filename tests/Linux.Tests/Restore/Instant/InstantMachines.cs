@@ -17,6 +17,18 @@ internal static class InstantMachines
         Guest = new LinuxGuest { Writers = 3, MiB = 24, Fill = "random" },
     };
 
+    /// <summary>A machine whose memory only its firmware and <see cref="WriteWithHolesAsync"/> have written.</summary>
+    public static VirtualMachineOptions Bare(QemuVersion version, RamKind ram) => new() { Version = version, Ram = ram, Machine = "q35", MemoryMiB = 256, Guest = new FirmwareGuest() };
+
+    /// <summary>Stops a bare machine and writes single pages, and stretches with holes, at both ends of granules and huge pages.</summary>
+    public static async Task WriteWithHolesAsync(VirtualMachine source)
+    {
+        await source.StopVcpusAsync();
+        using var memory = await source.OpenMemoryAsync();
+        foreach (var at in (long[])[0x200000, 0x20f000, 0x210000, 0x3ff000, 0x400000, 200 << 20, (256 << 20) - 4096])
+            memory.Write(at, [.. Enumerable.Range(0, 4096).Select(i => (byte)(i + at / 4096 + 1))]);
+    }
+
     /// <summary>Takes a snapshot of a guest that has gone round once, and ends the guest.</summary>
     public static async Task<string> SnapshotAsync(VirtualMachine source, params IEnumerable<string> options)
     {

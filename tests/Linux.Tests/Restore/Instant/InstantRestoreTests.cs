@@ -43,15 +43,9 @@ public class InstantRestoreTests
     [InlineData(QemuVersion.Unpacked10, RamKind.Memfd)]
     public async Task Every_byte_is_back(QemuVersion version, RamKind ram)
     {
-        var machine = new VirtualMachineOptions { Version = version, Ram = ram, Machine = "q35", MemoryMiB = 256, Guest = new FirmwareGuest() };
+        var machine = InstantMachines.Bare(version, ram);
         await using var source = await Requirements.StartAsync(machine);
-        await source.StopVcpusAsync();
-        using (var memory = await source.OpenMemoryAsync())
-        {
-            // Single pages, and stretches with holes, at both ends of granules and huge pages.
-            foreach (var at in (long[])[0x200000, 0x20f000, 0x210000, 0x3ff000, 0x400000, 200 << 20, (256 << 20) - 4096])
-                memory.Write(at, [.. Enumerable.Range(0, 4096).Select(i => (byte)(i + at / 4096 + 1))]);
-        }
+        await InstantMachines.WriteWithHolesAsync(source);
         var snapshot = (await Agent.CaptureAsync(source, "snapshot", "--compression=zstd")).Output;
         var truth = await File.ReadAllBytesAsync(await source.DumpMemoryAsync());
         await using var target = await VirtualMachine.StartAsync(machine with { Incoming = "defer", Paused = true });
