@@ -98,7 +98,7 @@ chart-readme: ## write the table of values into the chart's README
 		{ sed '/^<!-- values: /q' $$readme; printf '%s\n' "$$table"; sed -n '/^<!-- end of values/,$$p' $$readme; } >$(out)/readme.new && \
 		mv $(out)/readme.new $$readme
 
-demo: build guests ## the main job on a real cluster that it starts itself: apply a snapshot, see it Ready, run it again
+demo: ## the main job on a real cluster that it starts itself: apply a snapshot, see it Ready, run it again
 	hack/demo
 
 demo-local: build guests ## boot a small VM, capture it while it counts, restore it: about a minute

@@ -28,5 +28,6 @@ checksums() {
 }
 
 is_up_to_date() {
+    [[ $1 != agent || -x $images/bgsnap-agent ]] || return 1
     [[ -s $images/$1.tar && $(cat "$images/$1.inputs" 2>/dev/null) == "${inputs_of_target[$1]}" ]]
 }

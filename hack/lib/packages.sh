@@ -12,6 +12,10 @@ install_missing() {
             "run this script as root, or: sudo apt-get install --no-install-recommends ${missing[*]}"
     fi
     say "installing ${missing[*]}"
+    # One of our scripts at a time: apt's own lock does not wait while it reads its lists.
+    local lock
+    exec {lock}>/run/lock/bgsnap-packages
+    flock "$lock"
     export DEBIAN_FRONTEND=noninteractive
     # Another apt may be at work: a machine that was just started updates itself.
     local install=(apt-get install -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 "${missing[@]}")
@@ -21,6 +25,7 @@ install_missing() {
         "${install[@]}" >/dev/null || die "apt-get could not install: ${missing[*]}" \
             "see its message above; the machine's apt sources must hold Debian 12 main"
     fi
+    exec {lock}>&-
 }
 
 # install_commands <command>=<package>...: for programs that may also come from elsewhere than Debian.
