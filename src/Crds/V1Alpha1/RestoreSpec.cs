@@ -17,7 +17,7 @@ public sealed class RestoreSpec
     /// <summary>Where to.</summary>
     [Required]
     [Description("Where the virtual machine is to run. Exactly one of its fields is set.")]
-    [Cel("has(self.pod) != has(self.template)", "spec.target: set exactly one of pod (a pod whose QEMU waits with -incoming defer) and template (claims and a pod to make)")]
+    [Cel("[has(self.pod), has(self.template), has(self.virtualMachine)].exists_one(x, x)", "spec.target: set exactly one of pod (a pod whose QEMU waits with -incoming defer), template (claims and a pod to make) and virtualMachine (claims and a KubeVirt VirtualMachine to make)")]
     public RestoreTarget Target { get; set; } = new();
 
     /// <summary>One of <see cref="RestoreMode"/>; null: Auto.</summary>
@@ -49,6 +49,10 @@ public sealed class RestoreTarget
     /// <summary>Claims and a pod to make.</summary>
     [Description("Claims and a pod that are made for this restore. The claims get the snapshot's disks, then the pod is started. When the restore fails or is deleted before the guest runs, both are removed; afterwards they are yours.")]
     public VirtualMachineTemplate? Template { get; set; }
+
+    /// <summary>A KubeVirt VirtualMachine to make.</summary>
+    [Description("A KubeVirt VirtualMachine that is made for this restore, from what the snapshot keeps of the one that was captured: claims with its disks, then the VM, whose guest goes on where the snapshot was taken. When the restore fails or is deleted before the guest runs, both are removed; afterwards they are yours. KubeVirt must have its feature gate Sidecar enabled.")]
+    public KubeVirtTarget? VirtualMachine { get; set; }
 }
 
 /// <summary>Names a pod.</summary>
@@ -75,6 +79,77 @@ public sealed class VirtualMachineTemplate
     [Required]
     [Description("The pod that runs QEMU with the snapshot's machine and -incoming defer.")]
     public PodTemplate Pod { get; set; } = new();
+}
+
+/// <summary>A KubeVirt VirtualMachine to make.</summary>
+public sealed class KubeVirtTarget
+{
+    /// <summary>Its name.</summary>
+    [Required]
+    [Description("Name of the VirtualMachine to make. One of this name must not exist: to put a VM back in its own place, delete it first.")]
+    [Cel("self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')", "spec.target.virtualMachine.name: a VM's name: lower-case letters, digits and '-'")]
+    [StringLength(63, MinimumLength = 1)]
+    public string Name { get; set; } = "";
+
+    /// <summary>One of <see cref="MacAddressPolicy"/>; null: Keep.</summary>
+    [Description("Keep: the VM has the MAC addresses, firmware UUID and serial number of the one that was captured; the restore waits while another VM of the namespace runs with one of these addresses. Regenerate: it gets others, for a copy beside the original; the guest goes on with the old address in its memory, and its network does not answer until it is set up anew or the guest restarts.")]
+    [AllowedValues(MacAddressPolicy.Keep, MacAddressPolicy.Regenerate)]
+    [DefaultValue(MacAddressPolicy.Keep)]
+    public string? MacAddresses { get; set; }
+
+    /// <summary>Its disks' claims, where the defaults do not fit.</summary>
+    [Description("Name, storage class, access modes and size of the claims of single volumes. A volume that is not named here gets a claim <VM>-<volume> of the default storage class.")]
+    [ListMapKey("volume")]
+    [MaxItems(64)]
+    public List<KubeVirtClaim>? Claims { get; set; }
+}
+
+/// <summary>Values of <see cref="KubeVirtTarget.MacAddresses"/>.</summary>
+public static class MacAddressPolicy
+{
+    /// <summary>The captured VM's.</summary>
+    public const string Keep = "Keep";
+    /// <summary>Others, of KubeVirt's choice.</summary>
+    public const string Regenerate = "Regenerate";
+}
+
+/// <summary>The claim of a KubeVirt VM's volume.</summary>
+public sealed class KubeVirtClaim
+{
+    /// <summary>The volume.</summary>
+    [Required]
+    [Description("Name of the volume in the VirtualMachine.")]
+    [StringLength(63, MinimumLength = 1)]
+    public string Volume { get; set; } = "";
+
+    /// <summary>The claim; null: the VM's name and the volume's.</summary>
+    [Description("Name of the claim to make; <VM>-<volume> when not set.")]
+    [Cel("self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')", "spec.target.virtualMachine.claims.name: a claim's name: lower-case letters, digits, '-' and '.'")]
+    [StringLength(253, MinimumLength = 1)]
+    public string? Name { get; set; }
+
+    /// <summary>Storage class; null: the cluster's default.</summary>
+    [Description("Storage class of the claim; the cluster's default class when it is not set.")]
+    [StringLength(253)]
+    public string? StorageClassName { get; set; }
+
+    /// <summary>Access modes; null: ReadWriteOnce.</summary>
+    [Description("Access modes of the claim; ReadWriteOnce when not set. A VM that is to be migrated needs ReadWriteMany.")]
+    [AllowedItems("ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod")]
+    [MaxItems(3)]
+    public List<string>? AccessModes { get; set; }
+
+    /// <summary>Filesystem or Block; null: Filesystem.</summary>
+    [Description("Filesystem: the disk is the file disk.img in it. Block: the disk is the volume itself.")]
+    [AllowedValues("Filesystem", "Block")]
+    [DefaultValue("Filesystem")]
+    public string? VolumeMode { get; set; }
+
+    /// <summary>Size as a quantity; null: from the disk.</summary>
+    [Description("Size of the claim, such as 8Gi. When it is not set it is the disk's size, with some room for a file system.")]
+    [Cel("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))", "spec.target.virtualMachine.claims.size: a positive quantity such as 8Gi")]
+    [StringLength(32)]
+    public string? Size { get; set; }
 }
 
 /// <summary>A claim to make for a disk.</summary>

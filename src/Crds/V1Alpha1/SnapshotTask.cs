@@ -46,8 +46,8 @@ public sealed class SnapshotTaskSpec
 {
     /// <summary>One of <see cref="TaskAction"/>.</summary>
     [Required]
-    [Description("Capture writes the directory, Delete removes it, Restore loads it into a waiting QEMU, RestoreDisks writes its disks to the claims that the carrier mounts.")]
-    [AllowedValues(TaskAction.Capture, TaskAction.Delete, TaskAction.Restore, TaskAction.RestoreDisks)]
+    [Description("Capture writes the directory, Delete removes it, Restore loads it into a waiting QEMU, RestoreDisks writes its disks to the claims that the carrier mounts, Describe reads what a KubeVirt VM was made of.")]
+    [AllowedValues(TaskAction.Capture, TaskAction.Delete, TaskAction.Restore, TaskAction.RestoreDisks, TaskAction.Describe)]
     public string Action { get; set; } = TaskAction.Capture;
 
     /// <summary>The node whose agent is meant.</summary>
@@ -77,8 +77,7 @@ public sealed class SnapshotTaskSpec
     public CaptureSpec? Capture { get; set; }
 
     /// <summary>The pod whose QEMU waits.</summary>
-    [Description("To restore: the pod whose QEMU waits for the snapshot (-incoming defer), and the path of its QMP socket as the container sees it.")]
-    [Cel("has(self.qmpSocket)", "spec.target: a QEMU that waits is reached by its qmpSocket only")]
+    [Description("To restore: the pod whose QEMU waits for the snapshot (-incoming defer), and how that is reached.")]
     public VirtualMachineTarget? Target { get; set; }
 
     /// <summary>How to restore.</summary>
@@ -179,6 +178,8 @@ public static class TaskAction
     public const string Restore = "Restore";
     /// <summary>Write a snapshot's disks to claims.</summary>
     public const string RestoreDisks = "RestoreDisks";
+    /// <summary>Read what the snapshot of a KubeVirt VM keeps of its objects.</summary>
+    public const string Describe = "Describe";
 }
 
 /// <summary>What the agent reports.</summary>
@@ -234,9 +235,30 @@ public sealed class SnapshotTaskStatus
     [Description("Of a restore: the guest runs. While phase is Running its RAM still arrives, and the claim is needed; reason and message then say why none arrives.")]
     public bool? GuestRuns { get; set; }
 
+    /// <summary>What a Describe found.</summary>
+    [Description("Of a Describe: what the snapshot keeps of the machine.")]
+    public MachineDescription? Machine { get; set; }
+
     /// <summary>What was measured.</summary>
     [Description("What the finished capture measured; while holding, its disks; of a restore whose guest runs, what it has measured so far.")]
     public CaptureResult? Result { get; set; }
+}
+
+/// <summary>What the snapshot of a KubeVirt VM keeps of it.</summary>
+public sealed class MachineDescription
+{
+    /// <summary>Its Kubernetes objects.</summary>
+    [Description("The objects that the VM was made of: a v1 List as JSON.")]
+    [StringLength(VirtualMachineTarget.MaxObjectsLength)]
+    public string? Objects { get; set; }
+
+    /// <summary>libvirt's domain.</summary>
+    [Description("libvirt's description of the machine: its migratable XML.")]
+    [StringLength(MaxXmlLength)]
+    public string? DomainXml { get; set; }
+
+    /// <summary>Most characters of <see cref="DomainXml"/>.</summary>
+    public const int MaxXmlLength = 128 * 1024;
 }
 
 /// <summary>What a finished capture measured.</summary>

@@ -9,7 +9,7 @@ namespace Bgsnap.Crds.V1Alpha1;
 /// <summary>Brings a snapshot back as a running virtual machine, once.</summary>
 [KubernetesEntity(Group = Names.Group, ApiVersion = Names.Version, Kind = KubeKind, PluralName = "vmbackgroundrestores")]
 [ResourceNames("vmbackgroundrestore", "vmbgr")]
-[Description("Brings a snapshot back as a running virtual machine: its disks, RAM and device state go into a waiting pod, or into claims and a pod that are made for it. Done once; another restore of the same snapshot is another object.")]
+[Description("Brings a snapshot back as a running virtual machine: its disks, RAM and device state go into a waiting pod, or into claims and a pod or KubeVirt VirtualMachine that are made for it. Done once; another restore of the same snapshot is another object.")]
 [Cel("size(self.metadata.name) <= 63", "metadata.name: at most 63 characters, since it is part of pods' names")]
 [PrinterColumn("Snapshot", "string", ".spec.snapshotName")]
 [PrinterColumn("Pod", "string", ".status.podName")]

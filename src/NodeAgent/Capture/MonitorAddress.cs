@@ -1,3 +1,4 @@
+using System.Globalization;
 using Bgsnap.NodeAgent.Libvirt;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
@@ -19,6 +20,9 @@ public sealed class MonitorAddress
 
     /// <summary>QEMU's process; alone, the way is found behind it. 0: whatever the monitor says.</summary>
     public int Pid { get; init; }
+
+    /// <summary>The same as an argument of the agent's commands; of the ways that tasks name.</summary>
+    internal string Argument => QmpSocket is { } socket ? "--qmp=" + socket : "--pid=" + Pid.ToString(CultureInfo.InvariantCulture);
 
     /// <summary>Connects, to a libvirt that may be on its way up.</summary>
     /// <param name="patience">How long it may take.</param>

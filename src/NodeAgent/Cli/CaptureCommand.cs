@@ -119,7 +119,7 @@ internal static class CaptureCommand
         }
     }
 
-    private static void CheckMonitor(CommandResult result, string? qmp, string? libvirt, string? domain, bool process)
+    internal static void CheckMonitor(CommandResult result, string? qmp, string? libvirt, string? domain, bool process)
     {
         if (qmp is null && libvirt is null && !process)
             result.AddError("which QEMU? Name its QMP socket with --qmp, a domain of libvirt's with --libvirt and --domain, or its process with --pid");

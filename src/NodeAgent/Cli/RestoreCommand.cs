@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Runtime.InteropServices;
+using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Restore;
 using Bgsnap.NodeAgent.Restore.Instant;
 
@@ -12,7 +13,10 @@ internal static class RestoreCommand
     internal static Command Create(string[] arguments)
     {
         Argument<string> dir = SnapshotCommands.Directory();
-        Option<string> qmp = new("--qmp") { Required = true, HelpName = "SOCKET", Description = "QMP socket of a QEMU with the same machine, started with -incoming defer" };
+        Option<string> qmp = new("--qmp") { HelpName = "SOCKET", Description = "QMP socket of a QEMU with the same machine, started with -incoming defer" };
+        Option<string> libvirt = new("--libvirt") { HelpName = "URI", Description = "A domain of libvirt instead, whose QEMU was started with -incoming defer (qemu:commandline)" };
+        Option<string> domain = new("--domain") { HelpName = "NAME|UUID", Description = "Which domain of libvirt's" };
+        Option<int> pid = new("--pid") { HelpName = "PID", Description = "Or QEMU's process: the monitor is found behind it, its own QMP socket or libvirt in its container" };
         Option<string> disks = new("--disks") { HelpName = "all|none", Description = "all: write the snapshot's disks into the images that the QEMU has open (default); none: they are there already", DefaultValueFactory = _ => "all" };
         Option<string> container = new("--container") { HelpName = "ID", Description = "Refuse unless QEMU runs in the container with this id" };
         Option<string> guestAgent = new("--guest-agent") { HelpName = "SOCKET", Description = "Unix socket of the guest agent's channel, to thaw a guest that was captured with its file systems frozen" };
@@ -22,12 +26,13 @@ internal static class RestoreCommand
         Option<bool> worker = new("--worker") { Hidden = true };
         Option<bool> json = new("--json") { Description = "One JSON object a line instead of bar and sentence" };
         disks.AcceptOnlyFromAmong("all", "none");
-        Command command = new("restore", "Bring a snapshot back running in a QEMU that waits for it: its disks, its memory, its devices.") { dir, qmp, disks, container, guestAgent, mode, bandwidth, smallPages, json, worker };
+        Command command = new("restore", "Bring a snapshot back running in a QEMU that waits for it: its disks, its memory, its devices.") { dir, qmp, libvirt, domain, pid, disks, container, guestAgent, mode, bandwidth, smallPages, json, worker };
+        command.Validators.Add(parsed => CaptureCommand.CheckMonitor(parsed, parsed.GetValue(qmp), parsed.GetValue(libvirt), parsed.GetValue(domain), parsed.GetResult(pid) is not null));
         command.SetAction(parsed => Run(
             new RestoreOptions
             {
                 Directory = parsed.GetValue(dir)!,
-                QmpSocket = parsed.GetValue(qmp)!,
+                Target = new MonitorAddress { QmpSocket = parsed.GetValue(qmp), LibvirtUri = parsed.GetValue(libvirt), Domain = parsed.GetValue(domain), Pid = parsed.GetValue(pid) },
                 Disks = parsed.GetValue(disks) != "none",
                 Container = parsed.GetValue(container),
                 GuestAgentSocket = parsed.GetValue(guestAgent),

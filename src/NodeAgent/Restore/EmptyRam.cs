@@ -27,7 +27,7 @@ internal sealed class EmptyRam
     /// <param name="qmp">Its monitor.</param>
     /// <param name="pid">Its process.</param>
     /// <param name="blocks">The stream's blocks.</param>
-    internal static EmptyRam Of(QmpClient qmp, int pid, IReadOnlyList<(string Name, ulong UsedLength)> blocks)
+    internal static EmptyRam Of(IQmpMonitor qmp, int pid, IReadOnlyList<(string Name, ulong UsedLength)> blocks)
     {
         EmptyRam empty = new(blocks.Count);
         try

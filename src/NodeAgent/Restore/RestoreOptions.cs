@@ -1,3 +1,5 @@
+using Bgsnap.NodeAgent.Capture;
+
 namespace Bgsnap.NodeAgent.Restore;
 
 /// <summary>What to restore, and where.</summary>
@@ -6,8 +8,8 @@ internal sealed record RestoreOptions
     /// <summary>The snapshot's directory.</summary>
     internal required string Directory { get; init; }
 
-    /// <summary>QMP socket of the QEMU that waits.</summary>
-    internal required string QmpSocket { get; init; }
+    /// <summary>By which way the QEMU that waits is reached.</summary>
+    internal required MonitorAddress Target { get; init; }
 
     /// <summary>Refuse unless QEMU runs in the container with this id; null: anywhere.</summary>
     internal string? Container { get; init; }

@@ -1,7 +1,6 @@
 using System.Diagnostics;
 using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Restore.Instant;
 using Bgsnap.NodeAgent.Store;
 
@@ -25,18 +24,18 @@ internal static class RestoreRun
     {
         long began = Stopwatch.GetTimestamp();
         using SnapshotStream snapshot = SnapshotStream.Open(options.Directory);
-        using UnixSocket connection = QmpClient.Reach(options.QmpSocket);
+        using TargetDoor door = TargetDoor.At(options.Target);
         try
         {
             // Before anything is asked of a QEMU that may be waiting for its memory.
-            if (InstantTakeover.TryRun(connection, options, snapshot, progress, cancel) is { } takenOver)
+            if (InstantTakeover.TryRun(door, options, snapshot, progress, cancel) is { } takenOver)
                 return takenOver;
         }
         catch (Exception e) when (InWords(e, progress) is { } said)
         {
             throw said;
         }
-        using RestoreTarget target = RestoreTarget.Connect(connection, options.QmpSocket, options.Container);
+        using RestoreTarget target = RestoreTarget.Connect(door, options.Container);
         using DiskPlan disks = options.Disks ? DiskPlan.Of(target, snapshot) : DiskPlan.Nothing;
         List<string> differences = [.. MachineCheck.Differences(target, snapshot), .. disks.Differences];
         if (differences.Count > 0)

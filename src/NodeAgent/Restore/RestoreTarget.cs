@@ -1,5 +1,4 @@
 using System.Text.Json;
-using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Vm;
 
@@ -8,27 +7,26 @@ namespace Bgsnap.NodeAgent.Restore;
 /// <summary>The QEMU that waits for a snapshot.</summary>
 internal sealed class RestoreTarget : IDisposable
 {
-    private RestoreTarget(QmpClient qmp, QemuProcess process) => (Qmp, Process) = (qmp, process);
+    private RestoreTarget(IQmpMonitor qmp, QemuProcess process) => (Qmp, Process) = (qmp, process);
 
     /// <summary>Its monitor.</summary>
-    internal QmpClient Qmp { get; }
+    internal IQmpMonitor Qmp { get; }
 
     /// <summary>Who it is.</summary>
     internal QemuProcess Process { get; }
 
     /// <summary>Begins to talk, and refuses whoever does not wait for a snapshot.</summary>
-    /// <param name="connection">From <see cref="QmpClient.Reach"/>; the target's from now on.</param>
-    /// <param name="qmpSocket">Its socket.</param>
+    /// <param name="door">The way to it.</param>
     /// <param name="container">The container that it must run in; null: anywhere.</param>
     /// <param name="mustWait">False: it may run already.</param>
-    internal static RestoreTarget Connect(UnixSocket connection, string qmpSocket, string? container, bool mustWait = true)
+    internal static RestoreTarget Connect(TargetDoor door, string? container, bool mustWait = true)
     {
-        QmpClient qmp = QmpClient.Negotiate(connection, qmpSocket);
+        IQmpMonitor qmp = door.Open();
         try
         {
             RestoreTarget target = new(qmp, QemuProcess.Identify(qmp));
             if (container is not null && !ContainerProcesses.IsIn(target.Process.Pid, container))
-                throw new RestoreRefusedException("ForeignProcess", $"the process behind the QMP socket ({target.Process.Pid}) does not run in container {container}: it is another VM's");
+                throw new RestoreRefusedException("ForeignProcess", $"the process behind the monitor ({target.Process.Pid}) does not run in container {container}: it is another VM's");
             if (mustWait)
                 target.MustWait();
             return target;

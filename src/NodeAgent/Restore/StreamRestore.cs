@@ -51,7 +51,7 @@ internal sealed class StreamRestore : IMemoryRestore
 
     /// <summary>Hands QEMU the stream through a pipe.</summary>
     /// <returns>What broke it off; null: all was sent.</returns>
-    internal static Exception? Send(QmpClient qmp, SnapshotStream snapshot, MigrationStreamWriterOptions options, CancellationToken cancel)
+    internal static Exception? Send(IQmpMonitor qmp, SnapshotStream snapshot, MigrationStreamWriterOptions options, CancellationToken cancel)
     {
         using Pipe pipe = Pipe.Create();
         _ = Pipe.TryEnlarge(pipe.Write);

@@ -33,7 +33,7 @@ internal sealed record CaptureOrder
     {
         yield return "capture";
         yield return "--json";
-        yield return Monitor.QmpSocket is { } socket ? "--qmp=" + socket : "--pid=" + Monitor.Pid.ToString(CultureInfo.InvariantCulture);
+        yield return Monitor.Argument;
         yield return "--container=" + ContainerId;
         yield return "--output=" + Output;
         yield return "--engine=" + (How?.Engine ?? "Auto").ToLowerInvariant();

@@ -8,8 +8,7 @@ namespace Bgsnap.NodeAgent.Tasks;
 internal static class RestoreChild
 {
     /// <summary>Restores, and returns the last line. What another such process began in that QEMU, it goes on with.</summary>
-    /// <param name="socket">QEMU's socket, as a path that the child can open.</param>
-    /// <param name="containerId">The container that QEMU must run in.</param>
+    /// <param name="monitor">The way to QEMU's monitor, and the container that QEMU must run in.</param>
     /// <param name="snapshot">The snapshot's directory, as a path that the child can open.</param>
     /// <param name="guestAgent">The guest agent's socket, as a path that the child can open; null: there is none.</param>
     /// <param name="how">What is restored, and how memory gets there.</param>
@@ -17,10 +16,10 @@ internal static class RestoreChild
     /// <param name="cancel">Ends it in good order; the guest does not run.</param>
     /// <exception cref="TaskFailure">It failed.</exception>
     internal static async Task<RestoreSummaryLine> Run(
-        string socket, string containerId, string snapshot, string? guestAgent, TaskRestore? how, Action<RestoreProgressLine> progress, CancellationToken cancel)
+        TaskMonitor monitor, string snapshot, string? guestAgent, TaskRestore? how, Action<RestoreProgressLine> progress, CancellationToken cancel)
     {
         RestoreSummaryLine? summary = null;
-        await AgentChild.Run(Arguments(socket, containerId, snapshot, guestAgent, how), "the target's guest does not run: make its pod anew to try again", (type, line) =>
+        await AgentChild.Run(Arguments(monitor, snapshot, guestAgent, how), "the target's guest does not run: make its pod anew to try again", (type, line) =>
         {
             if (type == "progress") progress(line.Deserialize(MessagesJson.Default.RestoreProgressLine)!);
             else if (type == "summary") summary = line.Deserialize(MessagesJson.Default.RestoreSummaryLine);
@@ -29,13 +28,13 @@ internal static class RestoreChild
     }
 
     /// <summary>The command line of the restore.</summary>
-    internal static IEnumerable<string> Arguments(string socket, string containerId, string snapshot, string? guestAgent, TaskRestore? how) =>
+    internal static IEnumerable<string> Arguments(TaskMonitor monitor, string snapshot, string? guestAgent, TaskRestore? how) =>
     [
         "restore",
         snapshot,
         "--json",
-        "--qmp=" + socket,
-        "--container=" + containerId,
+        monitor.Address.Argument,
+        "--container=" + monitor.ContainerId,
         "--disks=" + (how?.Disks == "None" ? "none" : "all"),
         "--mode=" + (how?.Mode ?? RestoreMode.Auto).ToLowerInvariant(),
         .. how?.BandwidthLimit is { } rate ? ["--bandwidth-limit=" + rate] : Array.Empty<string>(),

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Cli;
 using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Linux;
@@ -13,8 +14,9 @@ namespace Bgsnap.NodeAgent.Tasks;
 /// <summary>What is done for a task Restore: a snapshot is loaded into the QEMU that waits in the target's pod.</summary>
 internal sealed class RestoreWork(TaskPlaces places)
 {
-    // QEMU makes its socket before it allocates memory or looks at its disks.
-    private static readonly TimeSpan SocketPatience = TimeSpan.FromSeconds(30);
+    // QEMU makes its socket before it allocates memory or looks at its disks; before libvirt starts QEMU, KubeVirt has much to do.
+    private static readonly TimeSpan SocketPatience = TimeSpan.FromSeconds(30), DomainPatience = TimeSpan.FromMinutes(2);
+    private const string NoQemuYet = "QemuNotFound";
 
     /// <summary>Restores.</summary>
     /// <exception cref="TaskFailure">It could not be done; the target's guest does not run.</exception>
@@ -24,12 +26,11 @@ internal sealed class RestoreWork(TaskPlaces places)
         VirtualMachineTarget vm = Target(task);
         using SafeFileHandle claim = await places.OpenClaim(ns, task.Spec.Carrier, cancel).ConfigureAwait(false);
         using SafeFileHandle snapshot = OpenSnapshot(claim, task.Spec.Directory);
-        (SafeFileHandle socket, string container) = await AwaitSocket(ns, vm, cancel).ConfigureAwait(false);
-        using (socket)
+        using (TaskMonitor monitor = await AwaitMonitor(ns, vm, cancel).ConfigureAwait(false))
         {
             using SafeFileHandle? guestAgent = await places.OpenGuestAgent(ns, vm, required: false, cancel).ConfigureAwait(false);
             RestoreSummaryLine end = await RestoreChild.Run(
-                OpenIn.PathOf(socket), container, OpenIn.PathOf(snapshot), OpenIn.PathOf(guestAgent), task.Spec.Restore,
+                monitor, OpenIn.PathOf(snapshot), OpenIn.PathOf(guestAgent), task.Spec.Restore,
                 p => Tell(progress, p), cancel).ConfigureAwait(false);
             AgentMetrics.Restored(end.RamBytes, end.DiskBytes);
             SnapshotTaskStatus status = Succeeded(end.StillFrozen);
@@ -88,10 +89,9 @@ internal sealed class RestoreWork(TaskPlaces places)
         }
         string ns = task.Metadata.NamespaceProperty;
         VirtualMachineTarget vm = Target(task);
-        (SafeFileHandle socket, _) = await places.OpenSocket(ns, vm, "TargetEnded", cancel).ConfigureAwait(false);
-        using (socket)
+        using (TaskMonitor monitor = await places.OpenMonitor(ns, vm, cancel, "TargetEnded", "TargetEnded").ConfigureAwait(false))
         {
-            string state = RunState(socket);
+            string state = RunState(monitor);
             if (state is "running" or "paused" or "suspended") return Succeeded(await Thaw(task, ns, vm, state, cancel).ConfigureAwait(false));
             throw new TaskFailure("AgentRestarted", $"the agent was restarted in the middle of the restore; the guest of pod {vm.PodName} does not run ({state}): the pod must be made anew to restore again");
         }
@@ -111,17 +111,18 @@ internal sealed class RestoreWork(TaskPlaces places)
         return FrozenGuest.Thaw(snapshot.Manifest, OpenIn.PathOf(guestAgent), state, SureThaw.Patience, out _);
     }
 
-    // A container that runs since a moment ago may have its QEMU's socket in the next.
-    private async Task<(SafeFileHandle Socket, string ContainerId)> AwaitSocket(string ns, VirtualMachineTarget vm, CancellationToken cancel)
+    // A container that runs since a moment ago may have its QEMU in the next.
+    private async Task<TaskMonitor> AwaitMonitor(string ns, VirtualMachineTarget vm, CancellationToken cancel)
     {
         long begin = Stopwatch.GetTimestamp();
+        TimeSpan patience = vm.LibvirtDomain is null ? SocketPatience : DomainPatience;
         while (true)
         {
             try
             {
-                return await places.OpenSocket(ns, vm, "TargetEnded", cancel).ConfigureAwait(false);
+                return await places.OpenMonitor(ns, vm, cancel, "TargetEnded", NoQemuYet).ConfigureAwait(false);
             }
-            catch (TaskFailure e) when (e.Reason == "SocketNotFound" && Stopwatch.GetElapsedTime(begin) < SocketPatience)
+            catch (TaskFailure e) when (e.Reason is "SocketNotFound" or NoQemuYet && Stopwatch.GetElapsedTime(begin) < patience)
             {
                 await Task.Delay(200, cancel).ConfigureAwait(false);
             }
@@ -144,15 +145,15 @@ internal sealed class RestoreWork(TaskPlaces places)
     private static VirtualMachineTarget Target(SnapshotTask task) =>
         task.Spec.Target ?? throw new TaskFailure("BadTask", "the task names no target");
 
-    private static string RunState(SafeFileHandle socket)
+    private static string RunState(TaskMonitor monitor)
     {
         try
         {
-            using QmpClient qmp = QmpClient.Connect(OpenIn.PathOf(socket));
+            using IQmpMonitor qmp = monitor.Address.Open();
             using var answer = qmp.Execute("query-status");
             return answer.RootElement.GetProperty("return").GetProperty("status").GetString() ?? "";
         }
-        catch (QmpException e)
+        catch (Exception e) when (e is QmpException or CaptureRefusedException)
         {
             return e.Message;
         }

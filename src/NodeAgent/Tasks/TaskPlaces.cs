@@ -53,21 +53,26 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
         return pod.RunningContainerId(target.Container) ?? throw new TaskFailure(reason, $"container {target.Container} of pod {target.PodName} does not run");
     }
 
-    /// <summary>Finds the way to the monitor of a VM that is to be captured.</summary>
+    /// <summary>Finds the way to a VM's monitor.</summary>
+    /// <param name="ns">Namespace of the pod.</param>
+    /// <param name="vm">The pod, and how its QEMU is reached.</param>
+    /// <param name="stop">Ends the wait.</param>
+    /// <param name="reason">The word for a pod that is not there.</param>
+    /// <param name="noQemu">The word for a pod without that QEMU.</param>
     /// <exception cref="TaskFailure">It is not there.</exception>
-    internal async Task<TaskMonitor> OpenMonitor(string ns, VirtualMachineTarget vm, CancellationToken stop)
+    internal async Task<TaskMonitor> OpenMonitor(string ns, VirtualMachineTarget vm, CancellationToken stop, string reason = "SourceEnded", string noQemu = "SourceEnded")
     {
         if (vm.LibvirtDomain is not { } domain)
         {
-            (SafeFileHandle socket, string container) = await OpenSocket(ns, vm, "SourceEnded", stop).ConfigureAwait(false);
+            (SafeFileHandle socket, string container) = await OpenSocket(ns, vm, reason, stop).ConfigureAwait(false);
             return new TaskMonitor(container) { Socket = socket };
         }
-        string id = await RunningContainer(ns, vm, "SourceEnded", stop).ConfigureAwait(false);
+        string id = await RunningContainer(ns, vm, reason, stop).ConfigureAwait(false);
         int[] found = [.. ContainerProcesses.Of(id, vm.PodUID, proc).Where(pid => DomainProcess.IsOf(LibvirtProcess.CommandLine(pid, proc), domain, vm.Uuid))];
         return found switch
         {
             [int pid] => new TaskMonitor(id) { Pid = pid },
-            [] => throw new TaskFailure("SourceEnded", $"no QEMU of domain {domain}{(vm.Uuid is { } uuid ? $" ({uuid})" : "")} runs in container {vm.Container} of pod {vm.PodName} on node {node}: has the virtual machine ended? Does the agent see the host's processes (hostPID)?"),
+            [] => throw new TaskFailure(noQemu, $"no QEMU of domain {domain}{(vm.Uuid is { } uuid ? $" ({uuid})" : "")} runs in container {vm.Container} of pod {vm.PodName} on node {node}: has the virtual machine ended? Does the agent see the host's processes (hostPID)?"),
             _ => throw new TaskFailure("SourceAmbiguous", $"{found.Length} processes of container {vm.Container} of pod {vm.PodName} say that they are domain {domain}: {string.Join(", ", found)}"),
         };
     }

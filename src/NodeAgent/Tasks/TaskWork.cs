@@ -32,6 +32,7 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
         }
         using SafeFileHandle claim = await places.OpenClaim(task.Metadata.NamespaceProperty, task.Spec.Carrier, cancel).ConfigureAwait(false);
         if (task.Spec.Action == TaskAction.Delete) return Delete(claim, task.Spec.Directory);
+        if (task.Spec.Action == TaskAction.Describe) return KeptMachine.Describe(claim, task.Spec.Directory);
         if (task.Spec.Source is not { } vm) throw new TaskFailure("BadTask", "the task names no virtual machine");
         using (TaskMonitor monitor = await places.OpenMonitor(task.Metadata.NamespaceProperty, vm, cancel).ConfigureAwait(false))
         {
@@ -67,7 +68,7 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
             await using TaskProgress progress = new(running, report);
             return await new RestoreWork(places).Recover(task, progress, cancel).ConfigureAwait(false);
         }
-        if (task.Spec.Action == TaskAction.RestoreDisks) return await Do(task, running, report, cancel).ConfigureAwait(false);
+        if (task.Spec.Action is TaskAction.RestoreDisks or TaskAction.Describe) return await Do(task, running, report, cancel).ConfigureAwait(false);
         string ns = task.Metadata.NamespaceProperty;
         using SafeFileHandle claim = await places.OpenClaim(ns, task.Spec.Carrier, cancel).ConfigureAwait(false);
         if (task.Spec.Action == TaskAction.Delete) return Delete(claim, task.Spec.Directory);

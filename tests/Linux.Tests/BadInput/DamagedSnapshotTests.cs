@@ -1,5 +1,6 @@
 using System.Globalization;
 using Bgsnap.Linux.Tests.Harness;
+using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Restore;
 using Bgsnap.NodeAgent.Store;
 
@@ -97,7 +98,7 @@ public sealed class DamagedSnapshotTests : IAsyncLifetime
 
         await using var target = await VirtualMachine.StartAsync(Firmware with { Incoming = "defer" });
         var error = await Record.ExceptionAsync(() => Task.Run(() => RestoreRun.Run(
-            new RestoreOptions { Directory = _snapshot, QmpSocket = target.QmpSocket }, new StreamRestore(), new RestoreProgress(), CancellationToken.None)));
+            new RestoreOptions { Directory = _snapshot, Target = new MonitorAddress { QmpSocket = target.QmpSocket } }, new StreamRestore(), new RestoreProgress(), CancellationToken.None)));
         Assert.IsType<SnapshotCorruptException>(error);
         if (target.HasExited)
             return; // QEMU itself ends when its stream breaks off

@@ -37,7 +37,9 @@ internal sealed class LibvirtMachine : IAsyncDisposable
     public LibvirtDaemon Daemon => _daemon ?? throw new InvalidOperationException("The machine has not started.");
 
     /// <summary>A domain with this memory and these disks, whose guest has begun to count; or the test is skipped.</summary>
-    public static async Task<LibvirtMachine> StartAsync(VirtualMachineOptions options)
+    /// <param name="options">Memory, disks and guest.</param>
+    /// <param name="arguments">More of QEMU's command line. With <c>-incoming</c> no guest is waited for.</param>
+    public static async Task<LibvirtMachine> StartAsync(VirtualMachineOptions options, params IReadOnlyList<string> arguments)
     {
         Requirements.Need(options);
         Requirements.NeedUserfaultfd();
@@ -46,7 +48,7 @@ internal sealed class LibvirtMachine : IAsyncDisposable
         LibvirtMachine machine = new(options);
         try
         {
-            await machine.StartAsync();
+            await machine.StartAsync(arguments);
             return machine;
         }
         catch
@@ -95,16 +97,18 @@ internal sealed class LibvirtMachine : IAsyncDisposable
         Directory.Delete(Folder, recursive: true);
     }
 
-    private async Task StartAsync()
+    private async Task StartAsync(IReadOnlyList<string> arguments)
     {
         Directory.CreateDirectory(Outputs);
         _disks = await TestDisks.CreateAsync(Options with { Uid = VirtualMachineOptions.LauncherUid }, Folder);
         _daemon = await LibvirtDaemon.StartAsync(Folder);
         var xml = Path.Combine(Folder, "domain.xml");
-        await File.WriteAllTextAsync(xml, DomainXml.Of(Options, Name, Uuid, Folder));
+        await File.WriteAllTextAsync(xml, DomainXml.Of(Options, Name, Uuid, Folder, arguments));
         await _daemon.VirshAsync("create", xml);
         Pid = Directory.EnumerateDirectories("/proc").Select(p => int.TryParse(Path.GetFileName(p), CultureInfo.InvariantCulture, out var pid) ? pid : 0)
             .Single(p => p != 0 && IsOurs(p));
+        if (arguments.Contains("-incoming"))
+            return;
         using CancellationTokenSource limit = new(Options.StartTimeout);
         await _serial.WaitForReportAsync(r => r.Tick >= 3, limit.Token);
     }

@@ -1,6 +1,7 @@
 using System.Globalization;
 using Bgsnap.Linux.Tests.Capture;
 using Bgsnap.Linux.Tests.Harness;
+using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Restore;
 
 namespace Bgsnap.Linux.Tests.Restore;
@@ -77,7 +78,7 @@ public class MemoryRestoreTests
             await using var target = await VirtualMachine.StartAsync(machine with { Incoming = "defer" });
             RestoreProgress progress = new();
             using CancellationTokenSource cancel = new();
-            var restore = Task.Run(() => RestoreRun.Run(new RestoreOptions { Directory = snapshot.Output, QmpSocket = target.QmpSocket }, new StreamRestore(), progress, cancel.Token));
+            var restore = Task.Run(() => RestoreRun.Run(new RestoreOptions { Directory = snapshot.Output, Target = new MonitorAddress { QmpSocket = target.QmpSocket } }, new StreamRestore(), progress, cancel.Token));
             while (!restore.IsCompleted && !(progress.Phase == "Memory" && progress.DoneBytes > 4 << 20))
                 Thread.Yield();
             Libc.Kill(target.Pid, Libc.SigStop); // the pipe fills, the writer waits

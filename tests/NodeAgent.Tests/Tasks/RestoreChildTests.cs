@@ -15,19 +15,19 @@ public class RestoreChildTests
     public void The_command_line_is_one_that_the_command_takes(string? disks, string? mode, string? rate, string? guestAgent, string expected)
     {
         TaskRestore how = new() { Disks = disks, Mode = mode, BandwidthLimit = rate };
-        string[] line = [.. RestoreChild.Arguments("/proc/1/fd/7", new string('a', 64), "/proc/1/fd/8", guestAgent, how)];
+        string[] line = [.. RestoreChild.Arguments(new TaskMonitor(new string('a', 64)) { Pid = 4711 }, "/proc/1/fd/8", guestAgent, how)];
 
         string[] agent = guestAgent is null ? [] : ["--guest-agent=" + guestAgent];
-        Assert.Equal(["restore", "/proc/1/fd/8", "--json", "--qmp=/proc/1/fd/7", "--container=" + new string('a', 64), .. expected.Split(' '), .. agent], line);
+        Assert.Equal(["restore", "/proc/1/fd/8", "--json", "--pid=4711", "--container=" + new string('a', 64), .. expected.Split(' '), .. agent], line);
         Assert.Empty(new RootCommand { RestoreCommand.Create([]) }.Parse(line).Errors);
     }
 
     [Fact]
     public void What_is_left_of_a_task_is_said_for_each_action()
     {
-        string[] actions = [TaskAction.Capture, TaskAction.Delete, TaskAction.Restore, TaskAction.RestoreDisks];
+        string[] actions = [TaskAction.Capture, TaskAction.Delete, TaskAction.Restore, TaskAction.RestoreDisks, TaskAction.Describe];
 
-        Assert.Equal(4, actions.Select(TaskTexts.After).Distinct().Count());
+        Assert.Equal(5, actions.Select(TaskTexts.After).Distinct().Count());
         Assert.Contains("does not run", TaskTexts.After(TaskAction.Restore), StringComparison.Ordinal);
         Assert.Contains("guest runs on", TaskTexts.After(TaskAction.Capture), StringComparison.Ordinal);
     }

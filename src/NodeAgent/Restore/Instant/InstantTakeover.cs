@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using Bgsnap.NodeAgent.GuestAgent;
-using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.NodeAgent.Restore.Instant;
@@ -14,10 +13,10 @@ internal static class InstantTakeover
     /// <summary>Takes over, where there is something to be taken over; null: there is not.</summary>
     /// <exception cref="RestoreRefusedException">Another process of ours works there, or restored something else.</exception>
     /// <exception cref="RestoreFailedException">QEMU's guest never ran and cannot any more, or QEMU has ended.</exception>
-    internal static RestoreSummary? TryRun(UnixSocket connection, RestoreOptions options, SnapshotStream snapshot, RestoreProgress progress, CancellationToken cancel)
+    internal static RestoreSummary? TryRun(TargetDoor door, RestoreOptions options, SnapshotStream snapshot, RestoreProgress progress, CancellationToken cancel)
     {
         long began = Stopwatch.GetTimestamp();
-        int pid = connection.PeerPid();
+        int pid = door.Pid;
         if (pid == 0 || KeptDescriptors.Find(pid) is not { } kept)
             return null;
         if (options.Container is { } container && !ContainerProcesses.IsIn(pid, container))
@@ -32,7 +31,7 @@ internal static class InstantTakeover
         using InstantFollowUp follow = new(memory, snapshot, progress, options);
         follow.Serve();
         memory.WakeAll();
-        using RestoreTarget target = RestoreTarget.Connect(connection, options.QmpSocket, options.Container, mustWait: false);
+        using RestoreTarget target = RestoreTarget.Connect(door, options.Container, mustWait: false);
         if (target.RunState() == "inmigrate")
             FinishLoading(target, snapshot, memory, follow, cancel);
         TimeSpan running = Stopwatch.GetElapsedTime(began);

@@ -1,0 +1,62 @@
+using Bgsnap.NodeAgent.Capture;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Qmp;
+
+namespace Bgsnap.NodeAgent.Restore;
+
+/// <summary>
+/// The way to the monitor of the QEMU that is to take a snapshot. Who it is is known before a word is said: it may be waiting for its memory, and answer nobody.
+/// </summary>
+internal sealed class TargetDoor : IDisposable
+{
+    // libvirt owns the monitor as soon as it has begun to start the domain, and answers when it has ended that.
+    private static readonly TimeSpan StartPatience = TimeSpan.FromSeconds(60);
+
+    private readonly MonitorAddress _address;
+    private UnixSocket? _socket;
+    private IQmpMonitor? _open;
+
+    private TargetDoor(MonitorAddress address) => _address = address;
+
+    /// <summary>QEMU's process; 0: it is not visible from here.</summary>
+    internal int Pid { get; private init; }
+
+    /// <summary>Stands before it.</summary>
+    /// <param name="address">By which way.</param>
+    /// <exception cref="QmpException">Nobody listens there.</exception>
+    internal static TargetDoor At(MonitorAddress address)
+    {
+        if (address.QmpSocket is { } path)
+        {
+            UnixSocket socket = QmpClient.Reach(path);
+            return new TargetDoor(address) { _socket = socket, Pid = socket.PeerPid() };
+        }
+        if (address.Pid != 0)
+            return new TargetDoor(address) { Pid = address.Pid };
+        // By the name of a domain alone only libvirt can tell who it is, and asks QEMU for that.
+        IQmpMonitor open = address.Open(StartPatience);
+        return new TargetDoor(address) { _open = open, Pid = open.PeerPid };
+    }
+
+    /// <summary>Goes in, once.</summary>
+    /// <returns>The monitor, the caller's from now on.</returns>
+    internal IQmpMonitor Open()
+    {
+        if (_open is { } open)
+        {
+            _open = null;
+            return open;
+        }
+        if (_socket is not { } socket)
+            return _address.Open(StartPatience);
+        _socket = null;
+        return QmpClient.Negotiate(socket, _address.QmpSocket!);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _socket?.Dispose();
+        _open?.Dispose();
+    }
+}

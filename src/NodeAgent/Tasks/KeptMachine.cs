@@ -1,0 +1,36 @@
+using System.Text;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Store;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Tasks;
+
+/// <summary>What is done for a task Describe: who restores a KubeVirt VM cannot read the claim, and needs what is kept there of it.</summary>
+internal static class KeptMachine
+{
+    /// <summary>Reads it.</summary>
+    /// <exception cref="TaskFailure">The snapshot keeps none, or cannot be read.</exception>
+    internal static SnapshotTaskStatus Describe(SafeFileHandle claim, string directory)
+    {
+        using SafeFileHandle place = RestoreWork.OpenSnapshot(claim, directory);
+        try
+        {
+            using SnapshotDirectory snapshot = SnapshotDirectory.Open(OpenIn.PathOf(place));
+            if (snapshot.ReadObjects() is not { } objects || snapshot.ReadDomainXml() is not { } xml)
+                throw new TaskFailure("NotOfKubeVirt", $"snapshot {directory} is not of a KubeVirt VM: restore it into a pod (spec.target.pod or template)");
+            if (xml.Length > MachineDescription.MaxXmlLength)
+                throw new TaskFailure("DomainTooLarge", $"the domain XML of snapshot {directory} has {xml.Length} bytes, more than {MachineDescription.MaxXmlLength}");
+            return new SnapshotTaskStatus
+            {
+                Phase = TaskPhase.Succeeded,
+                Percent = 100,
+                Machine = new MachineDescription { Objects = Encoding.UTF8.GetString(objects), DomainXml = Encoding.UTF8.GetString(xml) },
+            };
+        }
+        catch (Exception e) when (e is SnapshotCorruptException or LinuxException)
+        {
+            throw new TaskFailure("SnapshotUnreadable", $"{directory}: {e.Message}");
+        }
+    }
+}

@@ -1,0 +1,42 @@
+using System.Globalization;
+using Bgsnap.Linux.Tests.Capture;
+using Bgsnap.Linux.Tests.Harness;
+
+namespace Bgsnap.Linux.Tests.Libvirt;
+
+/// <summary>A domain whose QEMU waits takes a snapshot through its libvirt, and is a domain like any other afterwards.</summary>
+public class LibvirtRestoreTests
+{
+    [SkippableTheory]
+    [InlineData("instant", RamKind.Anonymous)]
+    [InlineData("instant", RamKind.Memfd)]
+    [InlineData("eager", RamKind.Anonymous)]
+    [InlineData("stream", RamKind.Anonymous)]
+    public async Task A_domain_goes_on_where_another_was_captured(string mode, RamKind ram)
+    {
+        await using var source = await LibvirtMachine.StartAsync(LibvirtCaptures.Counting(ram));
+        await LibvirtCaptures.WarmUpAsync(source);
+        var snapshot = await LibvirtCaptures.SucceedAsync(source, "snapshot", null, [.. LibvirtCaptures.ByName(source), "--disks=none"]);
+        await source.CountsOnAsync("capture");
+        var captured = source.Serial.LatestReport!;
+
+        await using var target = await LibvirtMachine.StartAsync(LibvirtCaptures.Counting(ram), "-incoming", "defer");
+        var before = await LibvirtTraces.TakeAsync(target);
+        var result = await AgentProcess.RunAsync(TimeSpan.FromSeconds(90),
+            "restore", snapshot.Output, "--pid", target.Pid.ToString(CultureInfo.InvariantCulture), "--disks=none", "--mode", mode);
+
+        Assert.True(result.ExitCode == 0, $"{result}\n{target.Daemon.Log}");
+        await target.CountsOnAsync("restore");
+        var report = target.Serial.LatestReport!;
+        Assert.True(report.Tick >= 3 && report.Corrupt == 0 && report.Checked > 0, $"{report}");
+        Assert.InRange(target.Serial.Reports[0].Tick, 3, captured.Tick + 2);
+        await before.AssertAsBeforeAsync(target, "restore");
+
+        // libvirt's own: it stops and resumes it, survives its restart, and ends it.
+        await target.Daemon.VirshAsync("suspend", LibvirtMachine.Name);
+        Assert.Equal("paused (user)", await target.StateAsync());
+        await target.Daemon.VirshAsync("resume", LibvirtMachine.Name);
+        await target.CountsOnAsync("resumption");
+        await target.Daemon.VirshAsync("destroy", LibvirtMachine.Name);
+    }
+}
