@@ -15,7 +15,7 @@ make_bases() {
         say "making a stand-in for $name"
         case $name in
             */dotnet/sdk:*) sdk_rootfs | import_base "$name" --change "ENV PATH=$sdk_path ${sdk_environment[*]}" ;;
-            */dotnet/runtime:*-chiseled) runtime_rootfs "$name" | import_base "$name" --change 'USER 1654' ;;
+            */dotnet/aspnet:*-chiseled) aspnet_rootfs | import_base "$name" --change 'USER 1654' ;;
             */dotnet/runtime-deps:*-chiseled) libraries_rootfs | import_base "$name" --change 'USER 1654' ;;
             *) die "there is no stand-in for $name" "hack/images --pull takes it from its registry" ;;
         esac
@@ -65,7 +65,7 @@ sdk_rootfs() {
 chiseled_packages=(libc6 libgcc-s1 libstdc++6 libssl3 zlib1g)
 
 libraries_rootfs() { in_scratch fill_libraries; }
-runtime_rootfs() { in_scratch fill_runtime; }
+aspnet_rootfs() { in_scratch fill_aspnet; }
 
 # in_scratch <function>: lets it fill a directory, and writes that as a tar to stdout
 in_scratch() {
@@ -93,17 +93,20 @@ fill_libraries() {
     printf 'root:x:0:\napp:x:1654:\n' >"$root/etc/group"
 }
 
-fill_runtime() {
-    local root=$1 from version
+fill_aspnet() {
+    local root=$1 from framework version
     fill_libraries "$root"
     from=$(dotnet_root)
-    version=$(runtime_version)
-    mkdir -p "$root/usr/share/dotnet/shared/Microsoft.NETCore.App"
+    for framework in Microsoft.NETCore.App Microsoft.AspNetCore.App; do
+        version=$(runtime_version "$framework")
+        mkdir -p "$root/usr/share/dotnet/shared/$framework"
+        cp -a "$from/shared/$framework/$version" "$root/usr/share/dotnet/shared/$framework/"
+    done
     cp -a "$from/dotnet" "$from/host" "$root/usr/share/dotnet/"
-    cp -a "$from/shared/Microsoft.NETCore.App/$version" "$root/usr/share/dotnet/shared/Microsoft.NETCore.App/"
     ln -s ../share/dotnet/dotnet "$root/usr/bin/dotnet"
 }
 
+# runtime_version <framework>
 runtime_version() {
-    dotnet --list-runtimes | awk '$1 == "Microsoft.NETCore.App" { print $2 }' | sort -V | tail -n 1
+    dotnet --list-runtimes | awk -v framework="$1" '$1 == framework { print $2 }' | sort -V | tail -n 1
 }

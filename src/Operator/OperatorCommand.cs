@@ -4,6 +4,7 @@ using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.Hosting;
 using Bgsnap.Operator.Kube;
+using Bgsnap.Operator.KubeVirt.Hook;
 using k8s;
 using k8s.Exceptions;
 using Microsoft.Extensions.DependencyInjection;
@@ -19,6 +20,7 @@ internal static class OperatorCommand
     {
         Option<string> image = new("--agent-image") { Required = true, HelpName = "IMAGE", Description = "Image of the pods that bring a claim to a node: the agent's" };
         Option<string> pull = new("--agent-image-pull-policy") { HelpName = "POLICY", Description = "Their pull policy", DefaultValueFactory = _ => "IfNotPresent" };
+        Option<string> hook = new("--hook-image") { HelpName = "IMAGE", Description = "Image of the hook sidecar of KubeVirt VMs that are restored: this program's own. Without it no VM is restored into KubeVirt" };
         Option<int> concurrent = new("--max-concurrent-captures") { HelpName = "N", Description = "Captures at once on one node", DefaultValueFactory = _ => 1 };
         Option<int> restores = new("--max-concurrent-restores") { HelpName = "N", Description = "Restores at once on one node", DefaultValueFactory = _ => 2 };
         Option<int> workers = new("--workers") { HelpName = "N", Description = "Objects of a kind that are looked at at once", DefaultValueFactory = _ => 8 };
@@ -27,7 +29,8 @@ internal static class OperatorCommand
         concurrent.Validators.Add(AtLeastOne);
         restores.Validators.Add(AtLeastOne);
         workers.Validators.Add(AtLeastOne);
-        RootCommand root = new("bgsnap-operator: reconciles VMBackgroundSnapshots and VMBackgroundRestores.") { image, pull, concurrent, restores, workers, ns, kubeconfig };
+        RootCommand root = new("bgsnap-operator: reconciles VMBackgroundSnapshots and VMBackgroundRestores.") { image, pull, hook, concurrent, restores, workers, ns, kubeconfig };
+        root.Add(HookCommand.Create());
         ServingOptions serving = new(root);
         root.SetAction(async (parsed, stop) =>
         {
@@ -35,6 +38,7 @@ internal static class OperatorCommand
             {
                 AgentImage = parsed.GetValue(image)!,
                 PullPolicy = parsed.GetValue(pull)!,
+                HookImage = parsed.GetValue(hook),
                 MaxConcurrentCaptures = parsed.GetValue(concurrent),
                 MaxConcurrentRestores = parsed.GetValue(restores),
                 Workers = parsed.GetValue(workers),

@@ -7,6 +7,8 @@ internal sealed record OperatorOptions
     public required string AgentImage { get; init; }
     /// <summary>Pull policy of carrier pods.</summary>
     public string PullPolicy { get; init; } = "IfNotPresent";
+    /// <summary>Image of the hook sidecar of KubeVirt VMs that are restored; null: none is restored into KubeVirt.</summary>
+    public string? HookImage { get; init; }
     /// <summary>Captures at once on one node, at least 1.</summary>
     public int MaxConcurrentCaptures { get; init; } = 1;
     /// <summary>Restores at once on one node, at least 1.</summary>

@@ -32,6 +32,10 @@ public static class Names
     public const string ScheduleLabel = "bgsnap.io/schedule";
     /// <summary>Annotation of a snapshot that a schedule made: the time for which it was made.</summary>
     public const string ScheduledAtAnnotation = "bgsnap.io/scheduled-at";
+    /// <summary>Annotation of a KubeVirt VM that is restored: libvirt's XML of the captured one, for the hook sidecar.</summary>
+    public const string CapturedDomainAnnotation = "bgsnap.io/captured-domain";
+    /// <summary>Annotation of a VirtualMachine that is restored: the runStrategy that it gets when its guest runs.</summary>
+    public const string RunStrategyAnnotation = "bgsnap.io/run-strategy";
     /// <summary>Label of everything made by the operator.</summary>
     public const string ManagedByLabel = "app.kubernetes.io/managed-by";
     /// <summary>Value of <see cref="ManagedByLabel"/>.</summary>

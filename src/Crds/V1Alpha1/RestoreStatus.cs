@@ -37,6 +37,10 @@ public sealed class RestoreStatus : IConditionedStatus
     [Description("UID of that pod.")]
     public string? PodUID { get; set; }
 
+    /// <summary>Uid of the VirtualMachine that was made.</summary>
+    [Description("UID of the KubeVirt VirtualMachine that was made.")]
+    public string? VirtualMachineUID { get; set; }
+
     /// <summary>Claims that were made.</summary>
     [Description("Claims that were made for the disks.")]
     [ListMapKey("disk")]

@@ -44,14 +44,20 @@ internal sealed record LauncherPod(
         if (here is not [PodSummary pod])
             throw new Waiting("SourceNotRunning", $"VirtualMachineInstance {name} has {here.Length} launcher pods that run on node {node}, and one is expected");
         Dictionary<string, string> claims = ClaimsOf(vmi);
-        // KubeVirt names every domain so.
         return new LauncherPod(
-            pod.Metadata.Name, pod.Metadata.Uid, node, $"{vmi.Metadata.NamespaceProperty}_{name}", vmi.Spec.Domain.Firmware?.Uuid, status.Memory?.GuestCurrent ?? vmi.Spec.Domain.Memory?.Guest, claims,
+            pod.Metadata.Name, pod.Metadata.Uid, node, DomainOf(vmi), vmi.Spec.Domain.Firmware?.Uuid, status.Memory?.GuestCurrent ?? vmi.Spec.Domain.Memory?.Guest, claims,
             (status.VolumeStatus ?? []).Where(v => !claims.ContainsKey(v.Name)).Sum(v => v.Size ?? 0));
     }
 
+    /// <summary>A launcher whose QEMU is to wait for a snapshot: of its instance no more is known yet than what it is called.</summary>
+    public static LauncherPod WaitingFor(VirtualMachineInstance vmi, PodSummary pod) => new(
+        pod.Metadata.Name, pod.Metadata.Uid, pod.Spec!.NodeName!, DomainOf(vmi), vmi.Spec.Domain.Firmware?.Uuid, null, new Dictionary<string, string>(), 0);
+
     /// <summary>The same in the words of a source.</summary>
     public SourceVm ToSource() => new(PodName, PodUID, NodeName, Container, null, null) { Launcher = this };
+
+    // KubeVirt names every domain so.
+    private static string DomainOf(VirtualMachineInstance vmi) => $"{vmi.Metadata.NamespaceProperty}_{vmi.Metadata.Name}";
 
     private static void RefuseEnded(VirtualMachineInstance vmi, string name)
     {

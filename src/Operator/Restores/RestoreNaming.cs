@@ -8,13 +8,19 @@ namespace Bgsnap.Operator.Restores;
 internal static class RestoreNaming
 {
     /// <summary>The task.</summary>
-    public static string Task(VMBackgroundRestore restore, string action) => action == TaskAction.Restore ? Base(restore) : $"{Base(restore)}-disks";
+    public static string Task(VMBackgroundRestore restore, string action) => action switch
+    {
+        TaskAction.Restore => Base(restore),
+        TaskAction.Describe => $"{Base(restore)}-machine",
+        _ => $"{Base(restore)}-disks",
+    };
 
     /// <summary>The pod that brings the snapshot's claim, and for the disks the claims that they are written to.</summary>
-    public static string Carrier(VMBackgroundRestore restore, string action) => $"{Base(restore)}-{(action == TaskAction.Restore ? "carrier" : "writer")}";
+    public static string Carrier(VMBackgroundRestore restore, string action) => $"{Base(restore)}-{action switch { TaskAction.Restore => "carrier", TaskAction.Describe => "reader", _ => "writer" }}";
 
-    /// <summary>The VM's pod.</summary>
+    /// <summary>The VM's pod; of a KubeVirt VM the launcher, once it is known.</summary>
     public static string Pod(VMBackgroundRestore restore) =>
+        restore.Spec.Target.VirtualMachine is { } vm ? restore.Status?.PodName ?? vm.Name :
         restore.Spec.Target.Pod?.Name ?? restore.Spec.Target.Template?.Pod.Metadata.Name ?? restore.Metadata.Name;
 
     /// <summary>Metadata of a helper: it goes with the restore.</summary>

@@ -30,6 +30,14 @@ internal static class RestorePods
         return pod;
     }
 
+    /// <summary>The pod that brings the snapshot's claim anywhere, for what it keeps of its VM to be read.</summary>
+    public static V1Pod Reader(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, OperatorOptions options)
+    {
+        V1Pod pod = CarrierPod.Build(RestoreNaming.Made(restore, RestoreNaming.Carrier(restore, TaskAction.Describe), CarrierPod.Labels), options);
+        CarrierPod.Mount(pod, snapshot.Status!.ClaimName!, Names.CarrierMountPath, readOnly: true);
+        return pod;
+    }
+
     /// <summary>The pod that brings the snapshot's claim to the VM's node.</summary>
     public static V1Pod Carrier(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, string node, OperatorOptions options)
     {

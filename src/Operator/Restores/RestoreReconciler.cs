@@ -2,6 +2,7 @@ using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Events;
+using Bgsnap.Operator.KubeVirt.Restoring;
 using Bgsnap.Operator.Snapshots;
 using Microsoft.Extensions.Logging;
 
@@ -12,7 +13,7 @@ namespace Bgsnap.Operator.Restores;
 /// call. After a crash at any step the same calls find what was made and go on.
 /// </summary>
 internal sealed class RestoreReconciler(
-    RestoreStore store, RestoreNotes notes, RestoreFollow follow, RunningGuest running, TemplateSteps template, RestoreRemoval removal, NodeQueue queue, OperatorOptions options, TimeProvider clock) : IReconciler
+    RestoreStore store, RestoreNotes notes, RestoreFollow follow, RunningGuest running, TemplateSteps template, MachineSteps machine, RestoreRemoval removal, NodeQueue queue, OperatorOptions options, TimeProvider clock) : IReconciler
 {
     /// <summary>One with all its parts.</summary>
     public static RestoreReconciler Wire(IApiClient api, SharedInformers shared, NodeQueue queue, EventRecorder events, OperatorOptions options, TimeProvider clock, ILoggerFactory logs)
@@ -20,9 +21,11 @@ internal sealed class RestoreReconciler(
         RestoreStore store = new(api, shared);
         RestoreNotes notes = new(store, events, clock, logs.CreateLogger<RestoreNotes>());
         RestoreFollow follow = new(store, notes, options, clock);
-        TemplateSteps template = new(store, notes, follow, queue, options, clock);
+        DiskSteps disks = new(store, notes, follow, queue, options, clock);
+        TemplateSteps template = new(store, notes, disks, queue, clock);
+        MachineSteps machine = new(store, new MachineStore(api), notes, follow, disks, queue, options, clock);
         RunningGuest running = new(store, notes, queue, clock);
-        return new RestoreReconciler(store, notes, follow, running, template, new RestoreRemoval(store, notes, queue, events, options, clock), queue, options, clock);
+        return new RestoreReconciler(store, notes, follow, running, template, machine, new RestoreRemoval(store, notes, queue, events, options, clock), queue, options, clock);
     }
 
     /// <inheritdoc/>
@@ -74,22 +77,25 @@ internal sealed class RestoreReconciler(
         // 2. An order to load RAM that is there decides: it is under way, or has ended.
         if (await store.FindTask(restore, TaskAction.Restore, stop).ConfigureAwait(false) is { } task)
         {
+            if (restore.Spec.Target.VirtualMachine is not null && !RestoreState.HasRun(status) && (task.Status?.GuestRuns == true || task.Status?.Phase == TaskPhase.Succeeded))
+                await machine.Settle(restore, stop).ConfigureAwait(false);
             if (RunningGuest.Has(status, task) && task.Status?.Phase != TaskPhase.Succeeded) return await running.Follow(key, restore, status, task, stop).ConfigureAwait(false);
             queue.Resume(task.Spec.NodeName, key);
             SnapshotTaskStatus end = await follow.Succeeded(restore, status, task, RestorePhase.Restoring, "RestoreOrdered", "memory", stop).ConfigureAwait(false);
             RestoreState.Ready(restore, status, end, clock.GetUtcNow());
             return null;
         }
-        if (!RestoreState.HasRun(status) && follow.Left(restore) <= TimeSpan.Zero && await store.FindTask(restore, TaskAction.RestoreDisks, stop).ConfigureAwait(false) is null or { Status.Phase: TaskPhase.Succeeded })
+        if (!RestoreState.HasRun(status) && follow.Left(restore) <= TimeSpan.Zero && await store.FindTask(restore, TaskAction.RestoreDisks, stop).ConfigureAwait(false) is null or { Status.Phase: TaskPhase.Succeeded } && await store.FindTask(restore, TaskAction.Describe, stop).ConfigureAwait(false) is null or { Status.Phase: TaskPhase.Succeeded })
             throw new Hopeless("DeadlineExceeded", $"the guest did not run within {RestoreFollow.Deadline(restore)} of the restore's creation; it last waited because: {Conditions.Get(status, ConditionTypes.Ready)?.Message ?? "it had not been begun"}");
 
         // 3. The snapshot, which cannot be deleted from here on.
         VMBackgroundSnapshot snapshot = await FindSnapshot(restore, status, stop).ConfigureAwait(false);
 
         // 4. A QEMU that waits for it.
-        SourceVm vm = restore.Spec.Target.Template is null
-            ? await FindVm(restore, status, stop).ConfigureAwait(false)
-            : await template.MakeVm(key, restore, status, snapshot, stop).ConfigureAwait(false);
+        SourceVm vm =
+            restore.Spec.Target.Template is not null ? await template.MakeVm(key, restore, status, snapshot, stop).ConfigureAwait(false)
+            : restore.Spec.Target.VirtualMachine is not null ? await machine.MakeVm(key, restore, status, snapshot, stop).ConfigureAwait(false)
+            : await FindVm(restore, status, stop).ConfigureAwait(false);
         (status.NodeName, status.PodName, status.PodUID) = (vm.NodeName, vm.PodName, vm.PodUID);
 
         // 5. A place on its node.

@@ -38,7 +38,8 @@ internal sealed class RestoreRemoval(RestoreStore store, RestoreNotes notes, Nod
         // 1. An agent at work ends first.
         SnapshotTask? memory = await store.FindTask(restore, TaskAction.Restore, stop).ConfigureAwait(false);
         SnapshotTask? disks = await store.FindTask(restore, TaskAction.RestoreDisks, stop).ConfigureAwait(false);
-        foreach (SnapshotTask task in new[] { disks, memory }.OfType<SnapshotTask>().Where(t => !TaskPhase.IsTerminal(t.Status?.Phase)))
+        SnapshotTask? machine = restore.Spec.Target.VirtualMachine is null ? null : await store.FindTask(restore, TaskAction.Describe, stop).ConfigureAwait(false);
+        foreach (SnapshotTask task in new[] { machine, disks, memory }.OfType<SnapshotTask>().Where(t => !TaskPhase.IsTerminal(t.Status?.Phase)))
         {
             if (task.Spec.Cancel != true)
             {

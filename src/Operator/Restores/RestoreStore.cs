@@ -3,6 +3,7 @@ using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
+using Bgsnap.Operator.KubeVirt.Restoring;
 using Bgsnap.Operator.Snapshots;
 using k8s.Models;
 
@@ -12,6 +13,7 @@ namespace Bgsnap.Operator.Restores;
 internal sealed class RestoreStore(IApiClient api, SharedInformers shared)
 {
     private readonly Objects _objects = new(api);
+    private readonly MachineStore _machines = new(api);
     private readonly CarrierPods _carriers = new(api, shared.Restored);
 
     /// <summary>The restore, or null.</summary>
@@ -67,7 +69,7 @@ internal sealed class RestoreStore(IApiClient api, SharedInformers shared)
     /// <summary>Removes tasks and carriers; their absence is fine.</summary>
     public async Task RemoveHelpers(VMBackgroundRestore restore, CancellationToken stop)
     {
-        foreach (string action in new[] { TaskAction.RestoreDisks, TaskAction.Restore })
+        foreach (string action in new[] { TaskAction.Describe, TaskAction.RestoreDisks, TaskAction.Restore })
         {
             if (shared.Tasks.Find(new ObjectKey(restore.Metadata.NamespaceProperty, RestoreNaming.Task(restore, action))) is { Metadata.DeletionTimestamp: null } task)
                 await _objects.DeleteIfThere(Resources.Tasks, task, null, stop).ConfigureAwait(false);
@@ -100,15 +102,16 @@ internal sealed class RestoreStore(IApiClient api, SharedInformers shared)
     /// <summary>Makes a claim, or finds it made.</summary>
     public Task<V1PersistentVolumeClaim> MakeClaim(V1PersistentVolumeClaim claim, CancellationToken stop) => _objects.CreateOrGet(CoreResources.Claims, claim, stop);
 
-    /// <summary>Removes the VM's pod and claims, if they were made for this restore.</summary>
+    /// <summary>Removes the VM and its claims, if they were made for this restore.</summary>
     public async Task Discard(VMBackgroundRestore restore, CancellationToken stop)
     {
-        if (restore.Spec.Target.Template is not { } template) return;
-        if (await FindPod(restore, stop).ConfigureAwait(false) is { Metadata.DeletionTimestamp: null } pod && RestoreNaming.IsOf(restore, pod.Metadata))
+        if (restore.Spec.Target.Pod is not null) return;
+        if (restore.Spec.Target.VirtualMachine is not null) await _machines.Discard(restore, stop).ConfigureAwait(false);
+        else if (await FindPod(restore, stop).ConfigureAwait(false) is { Metadata.DeletionTimestamp: null } pod && RestoreNaming.IsOf(restore, pod.Metadata))
             await _objects.DeleteIfThere(Resources.Pods, pod, null, stop).ConfigureAwait(false);
-        foreach (RestoreClaim c in template.Claims ?? [])
+        foreach (string name in (restore.Spec.Target.Template?.Claims ?? []).Select(c => c.Name).Union((restore.Status?.Claims ?? []).Select(c => c.Name)))
         {
-            if (await FindClaim(restore, c.Name, stop).ConfigureAwait(false) is { Metadata.DeletionTimestamp: null } claim && RestoreNaming.IsOf(restore, claim.Metadata))
+            if (await FindClaim(restore, name, stop).ConfigureAwait(false) is { Metadata.DeletionTimestamp: null } claim && RestoreNaming.IsOf(restore, claim.Metadata))
                 await _objects.DeleteIfThere(CoreResources.Claims, claim, null, stop).ConfigureAwait(false);
         }
     }

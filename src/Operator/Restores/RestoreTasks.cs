@@ -11,16 +11,30 @@ internal static class RestoreTasks
     public static SnapshotTask Disks(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, TemplatePlan plan, PodSummary carrier)
     {
         SnapshotTask task = Build(restore, snapshot, TaskAction.RestoreDisks, carrier.Spec!.NodeName!, carrier);
-        task.Spec.Disks = [.. plan.Disks.Where(d => d.IsWritten).Select(d => new TaskDisk { Name = d.Disk.Name!, Path = d.Path, Driver = d.Disk.Driver! })];
+        task.Spec.Disks = [.. plan.Disks.Where(d => d.IsWritten).Select(d => new TaskDisk { Name = d.Disk.Name!, Path = d.Path, Driver = d.Driver })];
         return task;
     }
 
-    /// <summary>Load RAM and device state into the QEMU that waits; and its disks, unless they were written to the claims of a template.</summary>
+    /// <summary>Read what the snapshot keeps of a KubeVirt VM.</summary>
+    public static SnapshotTask Describe(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, PodSummary carrier) =>
+        Build(restore, snapshot, TaskAction.Describe, carrier.Spec!.NodeName!, carrier);
+
+    /// <summary>Load RAM and device state into the QEMU that waits; and its disks, unless they were written to claims that were made.</summary>
     public static SnapshotTask Memory(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, SourceVm vm, PodSummary carrier)
     {
         SnapshotTask task = Build(restore, snapshot, TaskAction.Restore, vm.NodeName, carrier);
-        task.Spec.Target = new VirtualMachineTarget { PodName = vm.PodName, PodUID = vm.PodUID, Container = vm.Container, QmpSocket = vm.QmpSocket, GuestAgentSocket = vm.GuestAgentSocket, Name = vm.PodName };
-        task.Spec.Restore = new TaskRestore { Disks = restore.Spec.Target.Template is null ? "All" : "None", Mode = restore.Spec.Mode, BandwidthLimit = restore.Spec.BandwidthLimit };
+        task.Spec.Target = new VirtualMachineTarget
+        {
+            PodName = vm.PodName,
+            PodUID = vm.PodUID,
+            Container = vm.Container,
+            QmpSocket = vm.QmpSocket,
+            GuestAgentSocket = vm.GuestAgentSocket,
+            LibvirtDomain = vm.Launcher?.Domain,
+            Uuid = vm.Launcher?.Uuid,
+            Name = vm.PodName,
+        };
+        task.Spec.Restore = new TaskRestore { Disks = restore.Spec.Target.Pod is null ? "None" : "All", Mode = restore.Spec.Mode, BandwidthLimit = restore.Spec.BandwidthLimit };
         return task;
     }
 

@@ -53,7 +53,7 @@ internal static class RestoredClaims
     {
         string name = claim.Metadata.Name;
         if (!RestoreNaming.IsOf(restore, claim.Metadata))
-            throw new Hopeless("ClaimExists", $"claim {name} exists and was not made for this restore, which would overwrite it: name another in spec.target.template.claims, then create another restore");
+            throw new Hopeless("ClaimExists", $"claim {name} exists and was not made for this restore, which would overwrite it: name another in the claims of spec.target, then create another restore");
         if (claim.Metadata.DeletionTimestamp is not null) throw new Hopeless("ClaimEnded", $"claim {name}, which was made for this restore, is being deleted: create another restore");
         if (claim.Status?.Phase == "Lost") throw new Hopeless("ClaimLost", $"claim {name} has lost its volume: create another restore");
     }

@@ -13,10 +13,13 @@ internal sealed record PlannedDisk(DiskStatus Disk, RestoreClaim Claim, string P
 {
     /// <summary>Whether the claim is filled from the snapshot's files; else it is made from a VolumeSnapshot.</summary>
     public bool IsWritten => Disk.VolumeSnapshotName is null;
+
+    /// <summary>Format that QEMU will open it with.</summary>
+    public string Driver { get; init; } = Disk.Driver ?? "raw";
 }
 
 /// <summary>What a restore with a template comes down to. Pure: the same of the same snapshot and template.</summary>
-/// <param name="Spec">The VM's pod.</param>
+/// <param name="Spec">The VM's pod; of a KubeVirt VM what is known of it.</param>
 /// <param name="Disks">Each disk with its claim.</param>
 internal sealed record TemplatePlan(V1PodSpec Spec, IReadOnlyList<PlannedDisk> Disks)
 {

@@ -2,12 +2,11 @@ using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Snapshots;
-using k8s.Models;
 
 namespace Bgsnap.Operator.Restores;
 
 /// <summary>Makes the VM of a template, in steps: claims, their content, then its pod. QEMU never sees a disk that is half written.</summary>
-internal sealed class TemplateSteps(RestoreStore store, RestoreNotes notes, RestoreFollow follow, NodeQueue queue, OperatorOptions options, TimeProvider clock)
+internal sealed class TemplateSteps(RestoreStore store, RestoreNotes notes, DiskSteps disks, NodeQueue queue, TimeProvider clock)
 {
     /// <summary>The VM, once its QEMU waits.</summary>
     /// <exception cref="Waiting">A step goes on.</exception>
@@ -26,10 +25,10 @@ internal sealed class TemplateSteps(RestoreStore store, RestoreNotes notes, Rest
         if (pod is null)
         {
             // b. The claims.
-            await MakeClaims(restore, status, plan, stop).ConfigureAwait(false);
+            await disks.MakeClaims(restore, status, plan, stop).ConfigureAwait(false);
 
-            // c. Their content. Once noted as written they are not written again, since a QEMU may have them by then.
-            if (plan.Disks.Any(d => d.IsWritten) && !RestoreState.HasDisks(status)) await WriteDisks(key, restore, status, snapshot, plan, stop).ConfigureAwait(false);
+            // c. Their content.
+            await disks.Write(key, restore, status, snapshot, plan, stop).ConfigureAwait(false);
 
             // d. The VM gets the writer's place.
             if (!await store.RemoveCarrier(restore, TaskAction.RestoreDisks, stop).ConfigureAwait(false))
@@ -53,47 +52,10 @@ internal sealed class TemplateSteps(RestoreStore store, RestoreNotes notes, Rest
         }
     }
 
-    private async Task MakeClaims(VMBackgroundRestore restore, RestoreStatus status, TemplatePlan plan, CancellationToken stop)
-    {
-        // All are looked at before any is made.
-        List<(PlannedDisk Disk, V1PersistentVolumeClaim Wanted, V1PersistentVolumeClaim? There)> claims = [];
-        foreach (PlannedDisk disk in plan.Disks)
-        {
-            V1PersistentVolumeClaim wanted = RestoredClaims.Build(restore, disk);
-            V1PersistentVolumeClaim? there = await store.FindClaim(restore, disk.Claim.Name, stop).ConfigureAwait(false);
-            if (there is not null) RestoredClaims.Check(restore, there);
-            claims.Add((disk, wanted, there));
-        }
-        foreach ((_, V1PersistentVolumeClaim wanted, V1PersistentVolumeClaim? there) in claims)
-            if (there is null) RestoredClaims.Check(restore, await store.MakeClaim(wanted, stop).ConfigureAwait(false));
-        if (claims.Count > 0) status.Claims = [.. claims.Select(c => new RestoredClaim { Disk = c.Disk.Claim.Disk, Name = c.Disk.Claim.Name, Size = c.Wanted.Spec.Resources.Requests["storage"].ToString() })];
-    }
+    private Waiting Why(ObjectKey key, PodSummary pod) => WhyNotRunning(queue, key, pod);
 
-    private async Task WriteDisks(ObjectKey key, VMBackgroundRestore restore, RestoreStatus status, VMBackgroundSnapshot snapshot, TemplatePlan plan, CancellationToken stop)
-    {
-        SnapshotTask? task = await store.FindTask(restore, TaskAction.RestoreDisks, stop).ConfigureAwait(false);
-        if (task is null)
-        {
-            string claims = string.Join(", ", plan.Disks.Select(d => d.Claim.Name).Prepend(snapshot.Status!.ClaimName));
-            PodSummary writer = await store.FindOrMakeCarrier(restore, TaskAction.RestoreDisks, () => RestorePods.Writer(restore, snapshot, plan, options), claims, null, stop).ConfigureAwait(false);
-            await RestoreCarrier.Running(store, queue, key, writer, claims, null, clock, stop).ConfigureAwait(false);
-            string node = status.NodeName = writer.Spec!.NodeName!;
-            RestoreCarrier.Place(queue, options, key, restore, node);
-            // Noted before it is ordered; see SnapshotReconciler.
-            RestoreState.Going(restore, status, RestorePhase.WritingDisks, "DisksOrdered", RestoreFollow.Told(node), clock.GetUtcNow());
-            await notes.Save(restore, status, stop).ConfigureAwait(false);
-            await store.MakeTask(RestoreTasks.Disks(restore, snapshot, plan, writer), stop).ConfigureAwait(false);
-            throw new Waiting("DisksOrdered", RestoreFollow.Told(node)) { Phase = RestorePhase.WritingDisks, Again = options.AgentSilence };
-        }
-        queue.Resume(task.Spec.NodeName, key);
-        await follow.Succeeded(restore, status, task, RestorePhase.WritingDisks, "DisksOrdered", "disks", stop).ConfigureAwait(false);
-        RestoreState.DisksRestored(restore, status, clock.GetUtcNow());
-        RestoreState.Going(restore, status, RestorePhase.Starting, "PodStarting", $"pod {status.PodName} is started next", clock.GetUtcNow());
-        await notes.Save(restore, status, stop).ConfigureAwait(false);
-    }
-
-    // A pod that cannot come must not keep other restores of its node waiting.
-    private Waiting Why(ObjectKey key, PodSummary pod)
+    /// <summary>Why a VM's pod does not run. One that cannot come must not keep other restores of its node waiting.</summary>
+    internal static Waiting WhyNotRunning(NodeQueue queue, ObjectKey key, PodSummary pod)
     {
         PodConditionSummary? scheduled = pod.Status?.Conditions?.FirstOrDefault(c => c.Type == "PodScheduled");
         ContainerStateDetail? waiting = pod.Status?.ContainerStatuses?.Select(c => c.State?.Waiting).FirstOrDefault(w => w?.Reason is not (null or "ContainerCreating" or "PodInitializing"));
@@ -105,5 +67,5 @@ internal sealed class TemplateSteps(RestoreStore store, RestoreNotes notes, Rest
             : Starting("PodNotStarting", $"pod {name} does not start: {waiting.Reason}: {waiting.Message}");
     }
 
-    private static Waiting Starting(string reason, string message) => new(reason, message) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(15) };
+    internal static Waiting Starting(string reason, string message) => new(reason, message) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(15) };
 }

@@ -41,6 +41,12 @@ internal sealed class FakeAgents(InMemoryApi api, TimeProvider clock)
     /// <summary>Claims' paths that were written, in that order.</summary>
     internal List<string> Written { get; } = [];
 
+    /// <summary>What snapshots keep of the VM that was captured.</summary>
+    internal MachineDescription? Machine { get; set; }
+
+    /// <summary>How reading that ends; null: well.</summary>
+    internal (string Reason, string Message)? DescribeFails { get; set; }
+
     /// <summary>Directories that are on claims.</summary>
     internal HashSet<string> Directories { get; } = [];
 
@@ -138,6 +144,7 @@ internal sealed class FakeAgents(InMemoryApi api, TimeProvider clock)
             TaskAction.Capture => CaptureFails,
             TaskAction.Restore => RestoreFails,
             TaskAction.RestoreDisks => DisksFail,
+            TaskAction.Describe => DescribeFails,
             _ => DeleteFails,
         });
     }
@@ -159,6 +166,7 @@ internal sealed class FakeAgents(InMemoryApi api, TimeProvider clock)
             Directories.Remove(task.Spec.Directory);
             return Report(task, new SnapshotTaskStatus { Phase = TaskPhase.Succeeded, Percent = 100, CompletionTime = Now() });
         }
+        if (task.Spec.Action == TaskAction.Describe) return Report(task, new SnapshotTaskStatus { Phase = TaskPhase.Succeeded, Percent = 100, CompletionTime = Now(), Machine = Machine });
         if (task.Spec.Action == TaskAction.RestoreDisks)
         {
             Written.AddRange(task.Spec.Disks!.Select(d => d.Path));

@@ -1,0 +1,48 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using System.Xml;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.KubeVirt.Hook.CallbacksApi;
+using Bgsnap.Operator.KubeVirt.Hook.InfoApi;
+using Google.Protobuf;
+using Grpc.Core;
+
+namespace Bgsnap.Operator.KubeVirt.Hook;
+
+/// <summary>Says what hooks this sidecar has.</summary>
+internal sealed class InfoService : Info.InfoBase
+{
+    /// <summary>KubeVirt's name of the hook.</summary>
+    internal const string OnDefineDomain = "OnDefineDomain";
+
+    /// <inheritdoc/>
+    public override Task<InfoResult> Info(InfoParams request, ServerCallContext context)
+    {
+        InfoResult result = new() { Name = "bgsnap" };
+        result.Versions.Add("v1alpha2");
+        result.HookPoints.Add(new HookPoint { Name = OnDefineDomain, Priority = 0 });
+        return Task.FromResult(result);
+    }
+}
+
+/// <summary>The hook: called once, before libvirt gets the domain.</summary>
+internal sealed class CallbacksService : Callbacks.CallbacksBase
+{
+    /// <inheritdoc/>
+    public override Task<OnDefineDomainResult> OnDefineDomain(OnDefineDomainParams request, ServerCallContext context)
+    {
+        try
+        {
+            string domain = request.DomainXML.ToStringUtf8();
+            if (CapturedDomain(request.Vmi) is { } captured) domain = DomainHook.Apply(domain, captured);
+            return Task.FromResult(new OnDefineDomainResult { DomainXML = ByteString.CopyFromUtf8(domain) });
+        }
+        catch (Exception e) when (e is XmlException or JsonException)
+        {
+            throw new RpcException(new Status(StatusCode.InvalidArgument, $"the domain or the VirtualMachineInstance cannot be read: {e.Message}"));
+        }
+    }
+
+    private static string? CapturedDomain(ByteString vmi) =>
+        JsonNode.Parse(vmi.Span)?["metadata"]?["annotations"]?[Names.CapturedDomainAnnotation]?.GetValue<string>();
+}

@@ -1,0 +1,56 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using System.Xml;
+using System.Xml.Linq;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Snapshots;
+
+namespace Bgsnap.Operator.KubeVirt.Restoring;
+
+/// <summary>What a snapshot keeps of the KubeVirt VM that was captured.</summary>
+/// <param name="Vm">The VirtualMachine; null: a lone instance was captured.</param>
+/// <param name="Vmi">The VirtualMachineInstance: what KubeVirt had made of VM, instance type, preference and hotplugged volumes.</param>
+/// <param name="DomainXml">libvirt's domain, as text.</param>
+/// <param name="Domain">The same, read.</param>
+internal sealed record KeptMachine(JsonObject? Vm, JsonObject Vmi, string DomainXml, XElement Domain)
+{
+    /// <summary>Reads it.</summary>
+    /// <exception cref="Hopeless">It is not what a capture writes.</exception>
+    public static KeptMachine Read(MachineDescription kept)
+    {
+        try
+        {
+            JsonObject[] items = [.. JsonNode.Parse(kept.Objects ?? "")!["items"]!.AsArray().OfType<JsonObject>()];
+            JsonObject vmi = items.FirstOrDefault(i => Is(i, KubeVirtKinds.Instance)) ?? throw Damaged("it has no VirtualMachineInstance");
+            string xml = kept.DomainXml ?? "";
+            return new KeptMachine(items.FirstOrDefault(i => Is(i, KubeVirtKinds.Machine)), vmi, xml, XElement.Parse(xml));
+        }
+        catch (Exception e) when (e is JsonException or XmlException or InvalidOperationException or NullReferenceException)
+        {
+            throw Damaged(e.Message);
+        }
+    }
+
+    /// <summary>The machine type that libvirt had chosen, such as <c>pc-q35-rhel9.6.0</c>; null: it does not say.</summary>
+    public string? MachineType => Domain.Element("os")?.Element("type")?.Attribute("machine")?.Value;
+
+    /// <summary>MAC addresses by the name of the interface.</summary>
+    public IReadOnlyDictionary<string, string> MacAddresses()
+    {
+        XElement[] there = [.. Domain.Element("devices")?.Elements("interface") ?? []];
+        Dictionary<string, string> found = [];
+        JsonObject[] wanted = [.. (Vmi["spec"]?["domain"]?["devices"]?["interfaces"] as JsonArray ?? []).OfType<JsonObject>()];
+        for (int i = 0; i < wanted.Length; i++)
+        {
+            if (wanted[i]["name"]?.ToString() is not { } name) continue;
+            // By KubeVirt's alias, else by their order.
+            XElement? device = Array.Find(there, d => d.Element("alias")?.Attribute("name")?.Value == "ua-" + name) ?? there.ElementAtOrDefault(i);
+            if (device?.Element("mac")?.Attribute("address")?.Value is { } mac) found[name] = mac;
+        }
+        return found;
+    }
+
+    private static bool Is(JsonObject item, string kind) => item["kind"]?.ToString() == kind;
+
+    private static Hopeless Damaged(string why) => new("SnapshotCorrupt", $"what the snapshot keeps of its virtual machine cannot be read: {why}");
+}

@@ -1,0 +1,85 @@
+using System.Text.Json.Nodes;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Restores;
+using Bgsnap.Operator.Snapshots;
+using k8s.Models;
+
+namespace Bgsnap.Operator.KubeVirt.Restoring;
+
+/// <summary>Which volume of a VM gets a claim with a disk of the snapshot, and which is made anew by KubeVirt.</summary>
+internal static class MachineVolumes
+{
+    /// <summary>Volumes that KubeVirt fills from the VM's spec or from other objects: what they held is held by those.</summary>
+    private static readonly string[] Generated =
+        ["cloudInitNoCloud", "cloudInitConfigDrive", "sysprep", "configMap", "secret", "downwardAPI", "downwardMetrics", "serviceAccount"];
+
+    /// <summary>Plans the claims, and gives each volume of the spec its own.</summary>
+    /// <param name="restore">The restore.</param>
+    /// <param name="snapshot">Its snapshot.</param>
+    /// <param name="spec">Spec of the instance; its volumes are changed.</param>
+    /// <exception cref="Hopeless">A disk of the VM is not in the snapshot, or one of the snapshot is not the VM's.</exception>
+    public static IReadOnlyList<PlannedDisk> Plan(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, JsonObject spec)
+    {
+        KubeVirtTarget target = restore.Spec.Target.VirtualMachine!;
+        List<DiskStatus> disks = [.. (snapshot.Status?.Disks ?? []).Where(d => d.StoredBytes > 0)];
+        JsonObject[] volumes = [.. (spec["volumes"] as JsonArray ?? []).OfType<JsonObject>()];
+        if ((target.Claims ?? []).Find(c => !Array.Exists(volumes, v => Name(v) == c.Volume)) is { } extra)
+            throw Misfit("NoSuchVolume", $"the virtual machine of snapshot {snapshot.Metadata.Name} has no volume {extra.Volume}; it has {string.Join(", ", volumes.Select(Name))}: correct spec.target.virtualMachine.claims");
+        List<PlannedDisk> planned = [];
+        foreach (JsonObject volume in volumes.Where(v => !Array.Exists(Generated, v.ContainsKey)))
+        {
+            string name = Name(volume);
+            if (disks.Find(d => d.Name == Alias(name)) is { } disk)
+            {
+                planned.Add(Planned(target, name, disk));
+                Replace(volume, name, planned[^1].Claim.Name);
+            }
+            else if (IsWritten(spec, name) && KeepsData(volume))
+            {
+                string note = snapshot.Status?.Disks?.Find(d => d.Name == Alias(name))?.Note is { } why ? $" ({why})" : "";
+                throw Misfit("DiskNotCaptured", $"disk {name} of the virtual machine is not in snapshot {snapshot.Metadata.Name}{note}, so that memory and disks would not agree: restore a snapshot with all disks");
+            }
+        }
+        if (disks.Find(d => !planned.Exists(p => p.Disk == d) && !Array.Exists(volumes, v => Alias(Name(v)) == d.Name)) is { } foreign)
+            throw Misfit("NoSuchVolume", $"disk {foreign.Name} of snapshot {snapshot.Metadata.Name} belongs to no volume of its virtual machine: restore it into a pod (spec.target.template)");
+        return planned;
+    }
+
+    private static PlannedDisk Planned(KubeVirtTarget target, string volume, DiskStatus disk)
+    {
+        KubeVirtClaim? asked = target.Claims?.Find(c => c.Volume == volume);
+        RestoreClaim claim = new()
+        {
+            Disk = disk.Name!,
+            Name = asked?.Name ?? $"{target.Name}-{volume}",
+            StorageClassName = asked?.StorageClassName,
+            AccessModes = asked?.AccessModes,
+            Size = asked?.Size,
+        };
+        // As KubeVirt has claims: one with a file system holds the file disk.img, always raw.
+        string mount = "/disks/" + volume;
+        return asked?.VolumeMode == "Block"
+            ? new PlannedDisk(disk, claim, mount, null) { Driver = "raw" }
+            : new PlannedDisk(disk, claim, mount + "/disk.img", new V1VolumeMount { Name = volume, MountPath = mount }) { Driver = "raw" };
+    }
+
+    private static void Replace(JsonObject volume, string name, string claim)
+    {
+        volume.Clear();
+        volume["name"] = name;
+        volume["persistentVolumeClaim"] = new JsonObject { ["claimName"] = claim };
+    }
+
+    // A CD-ROM is only read, and may be shared; a LUN is a device of the host.
+    private static bool IsWritten(JsonObject spec, string volume) =>
+        (spec["domain"]?["devices"]?["disks"] as JsonArray)?.OfType<JsonObject>().FirstOrDefault(d => d["name"]?.ToString() == volume) is { } device
+        && !device.ContainsKey("cdrom") && device["disk"]?["readonly"]?.ToString() != "true";
+
+    private static bool KeepsData(JsonObject volume) => !volume.ContainsKey("memoryDump");
+
+    private static string Name(JsonObject volume) => volume["name"]?.ToString() ?? "";
+
+    private static string Alias(string volume) => "ua-" + volume;
+
+    private static Hopeless Misfit(string reason, string message) => new(reason, message + ", then create another restore");
+}

@@ -1,0 +1,98 @@
+using Bgsnap.Crds.Client;
+using Bgsnap.Crds.Controller;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.KubeVirt;
+using Bgsnap.Operator.KubeVirt.Restoring;
+using Bgsnap.Operator.Snapshots;
+
+namespace Bgsnap.Operator.Restores;
+
+/// <summary>
+/// Makes a KubeVirt VM, in steps: what the snapshot keeps of the one that was captured, claims, their content, the VirtualMachine; KubeVirt makes the
+/// instance and its pod, in which our hook sidecar has QEMU wait for the snapshot.
+/// </summary>
+internal sealed class MachineSteps(RestoreStore store, MachineStore machines, RestoreNotes notes, RestoreFollow follow, DiskSteps disks, NodeQueue queue, OperatorOptions options, TimeProvider clock)
+{
+    /// <summary>The VM, once its launcher runs.</summary>
+    /// <exception cref="Waiting">A step goes on.</exception>
+    /// <exception cref="Hopeless">It cannot be made.</exception>
+    public async Task<SourceVm> MakeVm(ObjectKey key, VMBackgroundRestore restore, RestoreStatus status, VMBackgroundSnapshot snapshot, CancellationToken stop)
+    {
+        string name = restore.Spec.Target.VirtualMachine!.Name;
+        RawObject? vm = await machines.Find(restore, stop).ConfigureAwait(false);
+        if (vm is not null && !RestoreNaming.IsOf(restore, vm.Metadata))
+            throw new Hopeless("VirtualMachineExists", $"VirtualMachine {name} exists and was not made for this restore: delete it to have its place, or name another in spec.target.virtualMachine, then create another restore");
+        if (status.VirtualMachineUID is { } uid && uid != vm?.Metadata.Uid)
+            throw new Hopeless("VirtualMachineGone", $"VirtualMachine {name}, which was made for this restore, is gone: create another restore");
+        if (vm is null)
+        {
+            // a. What the VM is made of. Nothing is made for a restore that cannot succeed.
+            MachinePlan plan = MachinePlan.Of(restore, snapshot, await Describe(key, restore, status, snapshot, stop).ConfigureAwait(false), options);
+            await machines.ThrowIfMacInUse(restore, plan.MacAddresses, stop).ConfigureAwait(false);
+
+            // b. Claims and their content.
+            await disks.MakeClaims(restore, status, plan.Disks, stop).ConfigureAwait(false);
+            await disks.Write(key, restore, status, snapshot, plan.Disks, stop).ConfigureAwait(false);
+
+            // c. The VM gets the helpers' place.
+            if (!await store.RemoveCarrier(restore, TaskAction.RestoreDisks, stop).ConfigureAwait(false) | !await store.RemoveCarrier(restore, TaskAction.Describe, stop).ConfigureAwait(false))
+                throw Starting($"VirtualMachine {name} is made once the pods that brought its disks have ended");
+            RestoreState.Going(restore, status, RestorePhase.Starting, "VirtualMachineStarting", $"VirtualMachine {name} is made", clock.GetUtcNow());
+            await notes.Save(restore, status, stop).ConfigureAwait(false);
+            vm = await machines.Make(plan.Vm, stop).ConfigureAwait(false);
+            if (!RestoreNaming.IsOf(restore, vm.Metadata)) throw Starting($"VirtualMachine {name} is in the way");
+        }
+        status.VirtualMachineUID ??= vm.Metadata.Uid;
+
+        // d. Its instance and launcher.
+        VirtualMachineInstance vmi = await FindInstance(restore, vm, stop).ConfigureAwait(false);
+        await machines.RemoveHook(vm, stop).ConfigureAwait(false);
+        PodSummary pod = await machines.FindLauncher(vmi, stop).ConfigureAwait(false)
+            ?? throw Starting($"KubeVirt makes the launcher pod of VirtualMachineInstance {name}");
+        if (pod.Spec?.NodeName is not { Length: > 0 } || pod.RunningContainerId(LauncherPod.Container) is null) throw TemplateSteps.WhyNotRunning(queue, key, pod);
+        return LauncherPod.WaitingFor(vmi, pod).ToSource();
+    }
+
+    /// <summary>The guest runs: the VM is its user's from here on, with the runStrategy that it had.</summary>
+    public Task Settle(VMBackgroundRestore restore, CancellationToken stop) => machines.Settle(restore, stop);
+
+    private async Task<MachineDescription> Describe(ObjectKey key, VMBackgroundRestore restore, RestoreStatus status, VMBackgroundSnapshot snapshot, CancellationToken stop)
+    {
+        SnapshotTask? task = await store.FindTask(restore, TaskAction.Describe, stop).ConfigureAwait(false);
+        if (task is null)
+        {
+            string claim = snapshot.Status!.ClaimName!;
+            PodSummary reader = await store.FindOrMakeCarrier(restore, TaskAction.Describe, () => RestorePods.Reader(restore, snapshot, options), claim, null, stop).ConfigureAwait(false);
+            await RestoreCarrier.Running(store, queue, key, reader, claim, null, clock, stop).ConfigureAwait(false);
+            status.NodeName = reader.Spec!.NodeName!;
+            RestoreState.Going(restore, status, RestorePhase.Preparing, "MachineAsked", RestoreFollow.Told(status.NodeName), clock.GetUtcNow());
+            await notes.Save(restore, status, stop).ConfigureAwait(false);
+            await store.MakeTask(RestoreTasks.Describe(restore, snapshot, reader), stop).ConfigureAwait(false);
+            throw new Waiting("MachineAsked", RestoreFollow.Told(status.NodeName)) { Phase = RestorePhase.Preparing, Again = options.AgentSilence };
+        }
+        SnapshotTaskStatus end = await follow.Succeeded(restore, status, task, RestorePhase.Preparing, "MachineAsked", "machine", stop).ConfigureAwait(false);
+        return end.Machine ?? throw new Hopeless("AgentTooOld", $"the agent on node {task.Spec.NodeName} is older than the operator: upgrade it, then create another restore");
+    }
+
+    private async Task<VirtualMachineInstance> FindInstance(VMBackgroundRestore restore, RawObject vm, CancellationToken stop)
+    {
+        string name = vm.Metadata.Name;
+        VirtualMachineInstance? vmi = await machines.FindInstance(restore, stop).ConfigureAwait(false);
+        if (vmi is null || vmi.Metadata.OwnerReferences?.Any(o => o.Uid == vm.Metadata.Uid) != true)
+        {
+            string? why = MachineStore.Failure(vm);
+            if (why?.Contains("sidecar feature gate", StringComparison.OrdinalIgnoreCase) == true) throw SidecarsOff(why);
+            throw why is null ? Starting($"KubeVirt starts VirtualMachine {name}") : new Waiting("VirtualMachineNotStarting", $"KubeVirt does not start VirtualMachine {name}: {why}") { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(15) };
+        }
+        if (vmi.Metadata.DeletionTimestamp is not null || vmi.Status?.Phase is "Succeeded" or "Failed")
+            throw new Hopeless("VirtualMachineEnded", $"VirtualMachineInstance {name}, which was made for this restore, has ended ({vmi.Status?.Phase ?? "deleted"}) before its guest ran: see its events, then create another restore");
+        return vmi;
+    }
+
+    /// <summary>KubeVirt takes no hook sidecars.</summary>
+    internal static Waiting SidecarsOff(string why) => new(
+        "SidecarsNotEnabled", $"KubeVirt takes no hook sidecars, by which a VM is restored ({why}): add Sidecar to spec.configuration.developerConfiguration.featureGates of the KubeVirt object") { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(30) };
+
+    // KubeVirt's objects are not watched, as it need not be there.
+    private static Waiting Starting(string message) => new("VirtualMachineStarting", message) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(2) };
+}

@@ -1,0 +1,58 @@
+using System.Text.Json.Nodes;
+using Bgsnap.Crds.Client;
+using Bgsnap.Operator.Kube;
+using Bgsnap.Operator.KubeVirt;
+using Bgsnap.Operator.Tests.InMemory;
+using k8s.Models;
+
+namespace Bgsnap.Operator.Tests.KubeVirt;
+
+/// <summary>KubeVirt in memory, as far as a restore meets it: of a VM that is to run it makes the instance and the launcher pod, and ends both with it.</summary>
+internal sealed class FakeKubeVirt(World world)
+{
+    internal const string Node = "node-7";
+
+    /// <summary>What it says of a VM that it does not start; null: it starts them.</summary>
+    internal string? Refuses { get; set; }
+
+    /// <summary>It does nothing at the moment.</summary>
+    internal bool Slow { get; set; }
+
+    /// <summary>VMs that it has started, with the template of that moment.</summary>
+    internal List<JsonObject> Started { get; } = [];
+
+    internal async Task Tick()
+    {
+        foreach (RawObject vm in world.All(KubeVirtKinds.Machines).Where(v => v.Spec!["runStrategy"]!.ToString() is "Once" or "Always"))
+            await Start(vm);
+        foreach (RawObject vmi in world.All(KubeVirtKinds.RawInstances).Where(i => world.All(KubeVirtKinds.Machines).All(m => m.Metadata.Name != i.Metadata.Name)))
+        {
+            await world.Api.Delete(KubeVirtKinds.RawInstances, World.Namespace, vmi.Metadata.Name, null, null, default);
+            if (world.Pod(LauncherOf(vmi)) is not null) await world.Api.Delete(CoreResources.Pods, World.Namespace, LauncherOf(vmi), null, 0, default);
+        }
+    }
+
+    private async Task Start(RawObject vm)
+    {
+        if (Slow || world.All(KubeVirtKinds.RawInstances).Any(i => i.Metadata.Name == vm.Metadata.Name)) return;
+        if (Refuses is { } why)
+        {
+            await world.Api.MergePatch(KubeVirtKinds.Machines, World.Namespace, vm.Metadata.Name, null,
+                new JsonObject { ["status"] = new JsonObject { ["conditions"] = new JsonArray(new JsonObject { ["type"] = "Failure", ["status"] = "True", ["message"] = why }) } }, default);
+            return;
+        }
+        JsonObject template = (JsonObject)vm.Spec!["template"]!.DeepClone();
+        Started.Add(template);
+        RawObject vmi = KubeVirtThings.Raw("kubevirt.io/v1", KubeVirtKinds.Instance, vm.Metadata.Name, template["spec"]!.ToJsonString(), """{"phase":"Scheduling"}""");
+        vmi.Metadata.OwnerReferences = [new V1OwnerReference { ApiVersion = "kubevirt.io/v1", Kind = KubeVirtKinds.Machine, Name = vm.Metadata.Name, Uid = vm.Metadata.Uid, Controller = true }];
+        vmi = await world.Api.Create(KubeVirtKinds.RawInstances, vmi, default);
+        await world.AddPod(Things.VmPod(LauncherOf(vmi), Node, p =>
+        {
+            p.Metadata.Annotations = null;
+            p.Metadata.Labels = new Dictionary<string, string> { [LauncherPod.Label] = LauncherPod.LabelValue, [LauncherPod.InstanceLabel] = vmi.Metadata.Uid };
+            p.Spec.Containers[0].Name = p.Status.ContainerStatuses[0].Name = LauncherPod.Container;
+        }));
+    }
+
+    internal static string LauncherOf(RawObject vmi) => $"virt-launcher-{vmi.Metadata.Name}";
+}
