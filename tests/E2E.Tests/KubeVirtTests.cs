@@ -52,4 +52,57 @@ public sealed class KubeVirtTests(ClusterFixture cluster)
         Assert.Contains("gpu gpu1", Lab.Message(await lab.FailedAsync("gpu", "DeviceUnsupported")), StringComparison.Ordinal);
         await lab.CountsAsync(KubeVirtMachine.Pod);
     }
+
+    [SkippableTheory]
+    [InlineData("Instant")]
+    [InlineData("Stream")]
+    public async Task A_VirtualMachine_that_is_lost_goes_on_as_another(string mode)
+    {
+        await using var lab = await Lab.CreateAsync(cluster);
+        await lab.ClaimAsync();
+        await KubeVirtMachine.ServeAsync();
+        var machine = new KubeVirtMachine(cluster, lab);
+        await machine.MakeAsync();
+        await machine.StartAsync();
+        var before = (await lab.TickAsync(KubeVirtMachine.Pod)).Tick;
+        await lab.ApplyAsync(KubeVirtMachine.Snapshot("one"));
+        await lab.ReadyAsync("one", DiskMachine.Limit);
+        var after = await lab.CountsAsync(KubeVirtMachine.Pod);
+        await machine.RemoveAsync();
+
+        await lab.VolumeAsync("again-root", withClaim: false);
+        await lab.ApplyAsync($$"""
+            apiVersion: bgsnap.io/v1alpha1
+            kind: VMBackgroundRestore
+            metadata: { name: again }
+            spec:
+              snapshotName: one
+              mode: {{mode}}
+              target:
+                virtualMachine:
+                  name: again
+                  claims: [{ volume: root, storageClassName: e2e }]
+            """);
+        var player = new KubeVirtPlayer(cluster, lab);
+        var template = await player.StartAsync("again");
+
+        Assert.Equal("again-root", template["spec"]!["volumes"]![0]!["persistentVolumeClaim"]!["claimName"]!.GetValue<string>());
+        Assert.Equal(KubeVirtMachine.Uuid, template["spec"]!["domain"]!["firmware"]!["uuid"]!.GetValue<string>());
+        var restored = new DiskMachine(cluster, lab);
+        var ready = await restored.ReadyAsync("again");
+        var pod = KubeVirtPlayer.Pod("again");
+        Assert.Equal((pod, mode), (ready["status"]!["podName"]!.GetValue<string>(), ready["status"]!["mode"]!.GetValue<string>()));
+        // RAM and disk are of one instant: the guest itself compares them, and counts what disagrees as corrupt.
+        await lab.CountsAsync(pod);
+        Assert.InRange(await lab.FirstTickAsync(pod), before, after + 1);
+        await lab.NoHelpersAsync();
+
+        // The VM is its user's: as it was, and the next start is one from its disks.
+        var vm = await cluster.Kubectl.GetAsync("-n", lab.Name, "virtualmachine", "again");
+        Assert.Equal("Manual", vm["spec"]!["runStrategy"]!.GetValue<string>());
+        Assert.Empty((vm["spec"]!["template"]!["metadata"]!["annotations"] as JsonObject) ?? []);
+        foreach (var command in (string[])["suspend", "resume"])
+            await cluster.Kubectl.RunAsync("-n", lab.Name, "exec", pod, "-c", "compute", "--", "/usr/bin/virsh", "-q", "-c", "qemu:///session?socket=/run/libvirt/libvirt-sock", command, $"{lab.Name}_again");
+        await lab.CountsAsync(pod);
+    }
 }

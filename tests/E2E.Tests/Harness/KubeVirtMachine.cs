@@ -1,3 +1,5 @@
+using System.Text.Json.Nodes;
+
 namespace Bgsnap.E2E.Tests.Harness;
 
 /// <summary>
@@ -45,40 +47,19 @@ public sealed class KubeVirtMachine(ClusterFixture cluster, Lab lab)
         var vm = await UidAsync("virtualmachine", Name);
         await lab.ApplyAsync(Instance(vm, status: null));
         var vmi = await UidAsync("virtualmachineinstance", Name);
-        await lab.ApplyAsync($$"""
-            apiVersion: v1
-            kind: Pod
-            metadata:
-              name: {{Pod}}
-              labels: { kubevirt.io: virt-launcher, kubevirt.io/created-by: {{vmi}}, vm.kubevirt.io/name: {{Name}} }
-            spec:
-              restartPolicy: Never
-              automountServiceAccountToken: false
-              terminationGracePeriodSeconds: 1
-              securityContext: { runAsNonRoot: true, runAsUser: 107, runAsGroup: 107, fsGroup: 107, seccompProfile: { type: RuntimeDefault } }
-              containers:
-                - name: compute
-                  image: bgsnap/test-launcher:dev
-                  imagePullPolicy: IfNotPresent
-                  env:
-                    - { name: VM_NAMESPACE, value: {{lab.Name}} }
-                    - { name: VM_NAME, value: {{Name}} }
-                    - { name: VM_UUID, value: {{Uuid}} }
-                  securityContext: { allowPrivilegeEscalation: false, capabilities: { drop: [ALL] } }
-                  volumeMounts:
-                    - { name: run, mountPath: /run }
-                    - { name: private, mountPath: /run/kubevirt-private }
-                    - { name: root, mountPath: /run/kubevirt-private/vmi-disks/root }
-              volumes:
-                - { name: run, emptyDir: { medium: Memory } }
-                - { name: private, emptyDir: { medium: Memory } }
-                - { name: root, persistentVolumeClaim: { claimName: db-root } }
-            """);
+        await lab.ApplyAsync(Launcher(Pod, Name, Uuid, lab.Name, vmi, "db-root"));
         await Kubectl.RunAsync("-n", lab.Name, "wait", "--for=condition=Ready", $"pod/{Pod}", "--timeout=120s");
         var pod = await Kubectl.GetAsync("-n", lab.Name, "pod", Pod);
         var node = pod["spec"]!["nodeName"]!.GetValue<string>();
         await lab.ApplyAsync(Instance(vm, $"{{ phase: Running, nodeName: {node}, activePods: {{ \"{pod["metadata"]!["uid"]!.GetValue<string>()}\": {node} }} }}"));
         await lab.CountsAsync(Pod);
+    }
+
+    /// <summary>It is lost, with its disk.</summary>
+    public async Task RemoveAsync()
+    {
+        await Kubectl.RunAsync("-n", lab.Name, "delete", $"virtualmachine/{Name}", $"virtualmachineinstance/{Name}", $"pod/{Pod}", "pvc/db-root", "--timeout=60s");
+        Directory.Delete(Path.Join(lab.Files, "db-root"), recursive: true);
     }
 
     /// <summary>KubeVirt, or a user, changes the instance.</summary>
@@ -100,4 +81,52 @@ public sealed class KubeVirtMachine(ClusterFixture cluster, Lab lab)
           volumes: [{ name: root, persistentVolumeClaim: { claimName: db-root } }]
         {{(status is null ? "" : $"status: {status}")}}
         """;
+
+    /// <summary>A pod like a launcher, whose domain has one disk.</summary>
+    /// <param name="pod">Name of the pod.</param>
+    /// <param name="vm">Name of the VM.</param>
+    /// <param name="uuid">UUID of the domain.</param>
+    /// <param name="ns">Namespace.</param>
+    /// <param name="vmi">Uid of the instance.</param>
+    /// <param name="claim">Claim of the disk.</param>
+    /// <param name="labels">More labels, each with a comma before it.</param>
+    /// <param name="hook">A hook sidecar, as KubeVirt's annotation asks for it: the domain is what it makes of it.</param>
+    public static string Launcher(string pod, string vm, string uuid, string ns, string vmi, string claim, string labels = "", JsonNode? hook = null) => $$"""
+        apiVersion: v1
+        kind: Pod
+        metadata:
+          name: {{pod}}
+          labels: { kubevirt.io: virt-launcher, kubevirt.io/created-by: {{vmi}}, vm.kubevirt.io/name: {{vm}}{{labels}} }
+          annotations: { kubectl.kubernetes.io/default-container: compute, kubectl.kubernetes.io/default-logs-container: compute }
+        spec:
+          restartPolicy: Never
+          automountServiceAccountToken: false
+          terminationGracePeriodSeconds: 1
+          securityContext: { runAsNonRoot: true, runAsUser: 107, runAsGroup: 107, fsGroup: 107, seccompProfile: { type: RuntimeDefault } }
+          containers:
+            - name: compute
+              image: bgsnap/test-launcher:dev
+              imagePullPolicy: IfNotPresent
+              env:
+                - { name: VM_NAMESPACE, value: {{ns}} }
+                - { name: VM_NAME, value: {{vm}} }
+                - { name: VM_UUID, value: {{uuid}} }
+                - { name: VM_HOOKED, value: "{{(hook is null ? "" : "yes")}}" }
+              securityContext: { allowPrivilegeEscalation: false, capabilities: { drop: [ALL] } }
+              volumeMounts:
+                - { name: run, mountPath: /run }
+                - { name: private, mountPath: /run/kubevirt-private }
+                - { name: root, mountPath: /run/kubevirt-private/vmi-disks/root }
+                - { name: hooks, mountPath: /hooks }
+        {{(hook is null ? "" : Sidecar(hook))}}
+          volumes:
+            - { name: run, emptyDir: { medium: Memory } }
+            - { name: private, emptyDir: { medium: Memory } }
+            - { name: hooks, emptyDir: {} }
+            - { name: root, persistentVolumeClaim: { claimName: {{claim}} } }
+        """;
+
+    private static string Sidecar(JsonNode hook) =>
+        $"    - {{ name: hook-sidecar-0, image: {hook["image"]}, imagePullPolicy: {hook["imagePullPolicy"]}, args: {hook["args"]!.ToJsonString()}, "
+        + "securityContext: { allowPrivilegeEscalation: false, capabilities: { drop: [ALL] } }, volumeMounts: [{ name: hooks, mountPath: /var/run/kubevirt-hooks }] }";
 }

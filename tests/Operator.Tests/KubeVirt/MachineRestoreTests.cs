@@ -17,17 +17,17 @@ public sealed class MachineRestoreTests
 
     private static MachineDescription Kept => new()
     {
-        Objects = $$$"""
+        Objects = """
             {"apiVersion":"v1","kind":"List","items":[
               {"apiVersion":"kubevirt.io/v1","kind":"VirtualMachine","metadata":{"name":"db","namespace":"prod","uid":"old","labels":{"app":"db","kubevirt.io/size":"x"},"annotations":{"note":"kept","kubectl.kubernetes.io/last-applied-configuration":"{}"}},
                "spec":{"runStrategy":"RerunOnFailure","instancetype":{"name":"u1"},"dataVolumeTemplates":[{"metadata":{"name":"db-root"}}],
                  "template":{"metadata":{"labels":{"tier":"db"},"annotations":{"hooks.kubevirt.io/hookSidecars":"[{\"image\":\"theirs\"}]"}},"spec":{"domain":{}}}}},
               {"apiVersion":"kubevirt.io/v1","kind":"VirtualMachineInstance","metadata":{"name":"db","uid":"older"},
-               "spec":{"nodeSelector":{"vms":"yes"},"domain":{"machine":{"type":"q35"},"firmware":{"uuid":"{{{KubeVirtThings.Uuid}}}","serial":"s1"},"memory":{"guest":"4Gi"},
+               "spec":{"nodeSelector":{"vms":"yes"},"domain":{"machine":{"type":"q35"},"firmware":{"uuid":"UUID","serial":"s1"},"memory":{"guest":"4Gi"},
                  "devices":{"disks":[{"name":"root","disk":{"bus":"virtio"}},{"name":"hot","disk":{"bus":"scsi"}},{"name":"init","disk":{"bus":"virtio"}},{"name":"iso","cdrom":{"bus":"sata"}}],"interfaces":[{"name":"default","masquerade":{}}]}},
                  "volumes":[{"name":"root","dataVolume":{"name":"db-root"}},{"name":"hot","persistentVolumeClaim":{"claimName":"db-hot","hotpluggable":true}},{"name":"init","cloudInitNoCloud":{"userData":"#"}},{"name":"iso","persistentVolumeClaim":{"claimName":"iso"}}]}}
             ]}
-            """,
+            """.Replace("UUID", KubeVirtThings.Uuid, StringComparison.Ordinal),
         DomainXml = $"<domain><os><type machine='pc-q35-rhel9.6.0'>hvm</type></os><devices><interface type='ethernet'><mac address='{Mac}'/><alias name='ua-default'/></interface></devices></domain>",
     };
 
@@ -41,7 +41,7 @@ public sealed class MachineRestoreTests
         Assert.Empty(world.All(KubeVirtKinds.Machines)); // no QEMU sees a disk that is half written
         Assert.Equal([("ua-root", "/disks/root/disk.img", "raw"), ("ua-hot", "/disks/hot", "raw")],
             world.All(Resources.Tasks).Single(t => t.Spec.Action == TaskAction.RestoreDisks).Spec.Disks!.Select(d => (d.Name, d.Path, d.Driver)));
-        Assert.Equal([("again-root", null), ("hot-again", "Block")], world.All(CoreResources.Claims).Where(c => c.Metadata.Name != Things.Claim).Select(c => (c.Metadata.Name, c.Spec.VolumeMode)));
+        Assert.Equal([("again-root", ""), ("hot-again", "Block")], world.All(CoreResources.Claims).Where(c => c.Metadata.Name != Things.Claim).Select(c => (c.Metadata.Name, c.Spec.VolumeMode ?? "")));
 
         world.Agents.Dead = false;
         await Until(world, kubeVirt, () => world.TasksEver(TaskAction.Restore) == 1, "the restore is ordered");
@@ -209,7 +209,7 @@ public sealed class MachineRestoreTests
     {
         RawObject vm = await KubeVirtThings.AddMachine(world, """{"printableStatus":"Running"}""", """{"runStrategy":"Manual","template":{"spec":{"domain":{}}}}""");
         await KubeVirtThings.AddInstance(world, vm);
-        await KubeVirtThings.ChangeInstance(world, $$"""{"status":{"interfaces":[{"name":"default","mac":"{{Mac.ToUpperInvariant()}}"}]}}""");
+        await KubeVirtThings.ChangeInstance(world, """{"status":{"interfaces":[{"name":"default","mac":"MAC"}]}}""".Replace("MAC", Mac.ToUpperInvariant(), StringComparison.Ordinal));
     }
 
     private static VMBackgroundRestore Restore(string name, Action<KubeVirtTarget>? change = null)
