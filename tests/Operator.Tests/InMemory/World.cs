@@ -36,6 +36,9 @@ internal sealed class World : IAsyncDisposable
     internal FakeStorage Storage { get; }
     internal OperatorInstance Operator => _operator;
 
+    /// <summary>Who else has a turn in each step.</summary>
+    internal List<Func<Task>> Beside { get; } = [];
+
     /// <summary>What the operator asked of the API server, over all its lives.</summary>
     internal List<Request> Requests { get; } = [];
 
@@ -61,6 +64,7 @@ internal sealed class World : IAsyncDisposable
         await Node.Tick();
         await Storage.Tick();
         await Agents.Tick();
+        foreach (Func<Task> tick in Beside) await tick();
         Clock.Advance(TimeSpan.FromSeconds(1));
     }
 

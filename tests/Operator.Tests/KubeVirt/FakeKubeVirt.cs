@@ -8,8 +8,16 @@ using k8s.Models;
 namespace Bgsnap.Operator.Tests.KubeVirt;
 
 /// <summary>KubeVirt in memory, as far as a restore meets it: of a VM that is to run it makes the instance and the launcher pod, and ends both with it.</summary>
-internal sealed class FakeKubeVirt(World world)
+internal sealed class FakeKubeVirt
 {
+    private readonly World _world;
+
+    internal FakeKubeVirt(World world)
+    {
+        _world = world;
+        world.Beside.Add(Tick);
+    }
+
     internal const string Node = "node-7";
 
     /// <summary>What it says of a VM that it does not start; null: it starts them.</summary>
@@ -21,23 +29,23 @@ internal sealed class FakeKubeVirt(World world)
     /// <summary>VMs that it has started, with the template of that moment.</summary>
     internal List<JsonObject> Started { get; } = [];
 
-    internal async Task Tick()
+    private async Task Tick()
     {
-        foreach (RawObject vm in world.All(KubeVirtKinds.Machines).Where(v => v.Spec!["runStrategy"]!.ToString() is "Once" or "Always"))
+        foreach (RawObject vm in _world.All(KubeVirtKinds.Machines).Where(v => v.Spec!["runStrategy"]!.ToString() is "Once" or "Always"))
             await Start(vm);
-        foreach (RawObject vmi in world.All(KubeVirtKinds.RawInstances).Where(i => world.All(KubeVirtKinds.Machines).All(m => m.Metadata.Name != i.Metadata.Name)))
+        foreach (RawObject vmi in _world.All(KubeVirtKinds.RawInstances).Where(i => _world.All(KubeVirtKinds.Machines).All(m => m.Metadata.Name != i.Metadata.Name)))
         {
-            await world.Api.Delete(KubeVirtKinds.RawInstances, World.Namespace, vmi.Metadata.Name, null, null, default);
-            if (world.Pod(LauncherOf(vmi)) is not null) await world.Api.Delete(CoreResources.Pods, World.Namespace, LauncherOf(vmi), null, 0, default);
+            await _world.Api.Delete(KubeVirtKinds.RawInstances, World.Namespace, vmi.Metadata.Name, null, null, default);
+            if (_world.Pod(LauncherOf(vmi)) is not null) await _world.Api.Delete(CoreResources.Pods, World.Namespace, LauncherOf(vmi), null, 0, default);
         }
     }
 
     private async Task Start(RawObject vm)
     {
-        if (Slow || world.All(KubeVirtKinds.RawInstances).Any(i => i.Metadata.Name == vm.Metadata.Name)) return;
+        if (Slow || _world.All(KubeVirtKinds.RawInstances).Any(i => i.Metadata.Name == vm.Metadata.Name)) return;
         if (Refuses is { } why)
         {
-            await world.Api.MergePatch(KubeVirtKinds.Machines, World.Namespace, vm.Metadata.Name, null,
+            await _world.Api.MergePatch(KubeVirtKinds.Machines, World.Namespace, vm.Metadata.Name, null,
                 new JsonObject { ["status"] = new JsonObject { ["conditions"] = new JsonArray(new JsonObject { ["type"] = "Failure", ["status"] = "True", ["message"] = why }) } }, default);
             return;
         }
@@ -45,8 +53,8 @@ internal sealed class FakeKubeVirt(World world)
         Started.Add(template);
         RawObject vmi = KubeVirtThings.Raw("kubevirt.io/v1", KubeVirtKinds.Instance, vm.Metadata.Name, template["spec"]!.ToJsonString(), """{"phase":"Scheduling"}""");
         vmi.Metadata.OwnerReferences = [new V1OwnerReference { ApiVersion = "kubevirt.io/v1", Kind = KubeVirtKinds.Machine, Name = vm.Metadata.Name, Uid = vm.Metadata.Uid, Controller = true }];
-        vmi = await world.Api.Create(KubeVirtKinds.RawInstances, vmi, default);
-        await world.AddPod(Things.VmPod(LauncherOf(vmi), Node, p =>
+        vmi = await _world.Api.Create(KubeVirtKinds.RawInstances, vmi, default);
+        await _world.AddPod(Things.VmPod(LauncherOf(vmi), Node, p =>
         {
             p.Metadata.Annotations = null;
             p.Metadata.Labels = new Dictionary<string, string> { [LauncherPod.Label] = LauncherPod.LabelValue, [LauncherPod.InstanceLabel] = vmi.Metadata.Uid };

@@ -5,46 +5,26 @@ using Bgsnap.Operator.Kube;
 using Bgsnap.Operator.KubeVirt;
 using Bgsnap.Operator.KubeVirt.Restoring;
 using Bgsnap.Operator.Tests.InMemory;
-using Bgsnap.Operator.Tests.Restores;
-using k8s.Models;
+using static Bgsnap.Operator.Tests.KubeVirt.MachineRestoreThings;
 
 namespace Bgsnap.Operator.Tests.KubeVirt;
 
 /// <summary>A snapshot becomes a VirtualMachine again.</summary>
 public sealed class MachineRestoreTests
 {
-    private const string Mac = "02:00:00:aa:bb:cc", Name = "again";
-
-    private static MachineDescription Kept => new()
-    {
-        Objects = """
-            {"apiVersion":"v1","kind":"List","items":[
-              {"apiVersion":"kubevirt.io/v1","kind":"VirtualMachine","metadata":{"name":"db","namespace":"prod","uid":"old","labels":{"app":"db","kubevirt.io/size":"x"},"annotations":{"note":"kept","kubectl.kubernetes.io/last-applied-configuration":"{}"}},
-               "spec":{"runStrategy":"RerunOnFailure","instancetype":{"name":"u1"},"dataVolumeTemplates":[{"metadata":{"name":"db-root"}}],
-                 "template":{"metadata":{"labels":{"tier":"db"},"annotations":{"hooks.kubevirt.io/hookSidecars":"[{\"image\":\"theirs\"}]"}},"spec":{"domain":{}}}}},
-              {"apiVersion":"kubevirt.io/v1","kind":"VirtualMachineInstance","metadata":{"name":"db","uid":"older"},
-               "spec":{"nodeSelector":{"vms":"yes"},"domain":{"machine":{"type":"q35"},"firmware":{"uuid":"UUID","serial":"s1"},"memory":{"guest":"4Gi"},
-                 "devices":{"disks":[{"name":"root","disk":{"bus":"virtio"}},{"name":"hot","disk":{"bus":"scsi"}},{"name":"init","disk":{"bus":"virtio"}},{"name":"iso","cdrom":{"bus":"sata"}}],"interfaces":[{"name":"default","masquerade":{}}]}},
-                 "volumes":[{"name":"root","dataVolume":{"name":"db-root"}},{"name":"hot","persistentVolumeClaim":{"claimName":"db-hot","hotpluggable":true}},{"name":"init","cloudInitNoCloud":{"userData":"#"}},{"name":"iso","persistentVolumeClaim":{"claimName":"iso"}}]}}
-            ]}
-            """.Replace("UUID", KubeVirtThings.Uuid, StringComparison.Ordinal),
-        DomainXml = $"<domain><os><type machine='pc-q35-rhel9.6.0'>hvm</type></os><devices><interface type='ethernet'><mac address='{Mac}'/><alias name='ua-default'/></interface></devices></domain>",
-    };
-
     [Fact]
     public async Task A_VM_is_made_of_what_was_kept_and_is_its_users_when_the_guest_runs()
     {
         await using World world = await WithKept();
         FakeKubeVirt kubeVirt = new(world);
         await world.Add(Restore("r", t => t.Claims = [new KubeVirtClaim { Volume = "hot", Name = "hot-again", VolumeMode = "Block", StorageClassName = "fast" }]));
-        await Until(world, kubeVirt, () => world.TasksEver(TaskAction.RestoreDisks) == 1, "disks are ordered");
+        await world.Until(() => world.TasksEver(TaskAction.RestoreDisks) == 1, "disks are ordered");
         Assert.Empty(world.All(KubeVirtKinds.Machines)); // no QEMU sees a disk that is half written
         Assert.Equal([("ua-root", "/disks/root/disk.img", "raw"), ("ua-hot", "/disks/hot", "raw")],
             world.All(Resources.Tasks).Single(t => t.Spec.Action == TaskAction.RestoreDisks).Spec.Disks!.Select(d => (d.Name, d.Path, d.Driver)));
         Assert.Equal([("again-root", ""), ("hot-again", "Block")], world.All(CoreResources.Claims).Where(c => c.Metadata.Name != Things.Claim).Select(c => (c.Metadata.Name, c.Spec.VolumeMode ?? "")));
 
-        world.Agents.Dead = false;
-        await Until(world, kubeVirt, () => world.TasksEver(TaskAction.Restore) == 1, "the restore is ordered");
+        await world.Until(() => world.TasksEver(TaskAction.Restore) == 1, "the restore is ordered");
         JsonObject template = kubeVirt.Started.Single();
         JsonNode annotations = template["metadata"]!["annotations"]!;
         Assert.Equal(Kept.DomainXml, annotations[Names.CapturedDomainAnnotation]!.ToString());
@@ -62,8 +42,8 @@ public sealed class MachineRestoreTests
         Assert.Equal("""{"hooks.kubevirt.io/hookSidecars":"[{\u0022image\u0022:\u0022theirs\u0022}]"}""", vm.Spec!["template"]!["metadata"]!["annotations"]!.ToJsonString());
         Assert.Equal("Once", vm.Spec["runStrategy"]!.ToString());
 
-        await Until(world, kubeVirt, () => world.Restore("r").Status?.Phase == RestorePhase.Ready, "Ready");
-        await Steps(world, kubeVirt, 3);
+        await world.Until(() => world.Restore("r").Status?.Phase == RestorePhase.Ready, "Ready");
+        await world.Steps(3);
         vm = world.All(KubeVirtKinds.Machines).Single();
         Assert.Equal("RerunOnFailure", vm.Spec!["runStrategy"]!.ToString());
         Assert.Null(vm.Spec["instancetype"]);
@@ -75,7 +55,7 @@ public sealed class MachineRestoreTests
         Assert.Empty(world.Carriers);
 
         await world.DeleteRestore("r");
-        await Steps(world, kubeVirt, 5);
+        await world.Steps(5);
         Assert.NotEmpty(world.All(KubeVirtKinds.Machines));
         Assert.NotNull(world.Pod("virt-launcher-again"));
         Assert.Empty(world.Problems);
@@ -87,10 +67,9 @@ public sealed class MachineRestoreTests
         await using World world = await WithKept();
         FakeKubeVirt kubeVirt = new(world);
         await Original(world);
-        world.Agents.Dead = false;
         await world.Add(Restore("r", t => t.MacAddresses = MacAddressPolicy.Regenerate));
 
-        await Until(world, kubeVirt, () => world.Restore("r").Status?.Phase == RestorePhase.Ready, "Ready");
+        await world.Until(() => world.Restore("r").Status?.Phase == RestorePhase.Ready, "Ready");
 
         JsonNode domain = kubeVirt.Started.Single()["spec"]!["domain"]!;
         Assert.Equal("{}", domain["firmware"]!.ToJsonString());
@@ -101,43 +80,40 @@ public sealed class MachineRestoreTests
     public async Task One_that_keeps_its_MAC_address_waits_while_another_runs_with_it()
     {
         await using World world = await WithKept();
-        FakeKubeVirt kubeVirt = new(world);
+        _ = new FakeKubeVirt(world);
         await Original(world);
-        world.Agents.Dead = false;
         await world.Add(Restore("r"));
-        await Until(world, kubeVirt, () => world.RestoreCondition("r").Contains("MacInUse", StringComparison.Ordinal), "it waits");
+        await world.Until(() => world.RestoreCondition("r").Contains("MacInUse", StringComparison.Ordinal), "it waits");
         Assert.Contains("VirtualMachineInstance db runs with the MAC address " + Mac, world.RestoreCondition("r"), StringComparison.Ordinal);
         Assert.Equal([Things.Claim], world.All(CoreResources.Claims).Select(c => c.Metadata.Name));
 
         await world.Api.Delete(KubeVirtKinds.Machines, World.Namespace, "db", null, null, default);
-        await Until(world, kubeVirt, () => world.Restore("r").Status?.Phase == RestorePhase.Ready, "Ready");
+        await world.Until(() => world.Restore("r").Status?.Phase == RestorePhase.Ready, "Ready");
     }
 
     [Fact]
     public async Task What_KubeVirt_must_have_enabled_is_said()
     {
         await using World world = await WithKept();
-        world.Agents.Dead = false;
         FakeKubeVirt kubeVirt = new(world) { Refuses = "sidecar feature gate is not enabled in kubevirt-config, invalid entry" };
         await world.Add(Restore("r"));
-        await Until(world, kubeVirt, () => world.RestoreCondition("r").Contains("SidecarsNotEnabled", StringComparison.Ordinal), "it is said");
+        await world.Until(() => world.RestoreCondition("r").Contains("SidecarsNotEnabled", StringComparison.Ordinal), "it is said");
         Assert.Contains("featureGates", world.RestoreCondition("r"), StringComparison.Ordinal);
 
         kubeVirt.Refuses = null;
-        await Until(world, kubeVirt, () => world.Restore("r").Status?.Phase == RestorePhase.Ready, "Ready");
+        await world.Until(() => world.Restore("r").Status?.Phase == RestorePhase.Ready, "Ready");
     }
 
     [Fact]
     public async Task Of_one_that_fails_nothing_is_left()
     {
         await using World world = await WithKept();
-        world.Agents.Dead = false;
         world.Agents.RestoreFails = ("TargetDiffers", "the target is not the machine that was captured: no device ua-root");
-        FakeKubeVirt kubeVirt = new(world);
+        _ = new FakeKubeVirt(world);
         await world.Add(Restore("r"));
 
-        await Until(world, kubeVirt, () => world.Restore("r").Status?.Phase == RestorePhase.Failed, "Failed");
-        await Steps(world, kubeVirt, 5);
+        await world.Until(() => world.Restore("r").Status?.Phase == RestorePhase.Failed, "Failed");
+        await world.Steps(5);
 
         Assert.StartsWith("False TargetDiffers: pod virt-launcher-again: the target is not", world.RestoreCondition("r"), StringComparison.Ordinal);
         AssertNothingLeft(world);
@@ -147,17 +123,14 @@ public sealed class MachineRestoreTests
     public async Task Of_one_that_is_deleted_before_the_guest_runs_nothing_is_left()
     {
         await using World world = await WithKept();
-        world.Agents.Dead = false;
-        world.Agents.Slow = true;
-        FakeKubeVirt kubeVirt = new(world);
+        _ = new FakeKubeVirt(world);
         await world.Add(Restore("r"));
-        world.Agents.Slow = false;
-        await Until(world, kubeVirt, () => world.All(Resources.Tasks).Any(t => t.Spec.Action == TaskAction.Restore), "the restore is ordered");
+        await world.Until(() => world.All(Resources.Tasks).Any(t => t.Spec.Action == TaskAction.Restore), "the restore is ordered");
         world.Agents.Slow = true;
         await world.DeleteRestore("r");
 
-        await Until(world, kubeVirt, () => world.FindRestore("r") is null, "it is gone");
-        await Steps(world, kubeVirt, 5);
+        await world.Until(() => world.FindRestore("r") is null, "it is gone");
+        await world.Steps(5);
         AssertNothingLeft(world);
     }
 
@@ -168,40 +141,23 @@ public sealed class MachineRestoreTests
     [InlineData("NoSuchVolume")]
     [InlineData("DiskNotCaptured")]
     [InlineData("SnapshotCorrupt")]
+    [InlineData("HostDisk")]
     public async Task What_cannot_be_is_refused_before_anything_is_made(string reason)
     {
         await using World world = await WithKept(reason == "NoHookImage" ? null : "bgsnap/operator:test", reason == "DiskNotCaptured" ? ["ua-root"] : ["ua-root", "ua-hot", "ua-init"]);
-        world.Agents.Dead = false;
-        FakeKubeVirt kubeVirt = new(world) { Slow = true };
+        _ = new FakeKubeVirt(world) { Slow = true };
         if (reason == "VirtualMachineExists")
             await world.Api.Create(KubeVirtKinds.Machines, KubeVirtThings.Raw("kubevirt.io/v1", KubeVirtKinds.Machine, Name, """{"runStrategy":"Halted"}"""), default);
+        if (reason == "HostDisk") world.Agents.Machine!.Objects = Kept.Objects!.Replace("\"persistentVolumeClaim\":{\"claimName\":\"iso\"}", "\"hostDisk\":{\"path\":\"/etc/shadow\"}", StringComparison.Ordinal);
         if (reason == "SnapshotCorrupt") world.Agents.Machine!.Objects = """{"items":[]}""";
         if (reason == "NotOfKubeVirt") world.Agents.DescribeFails = (reason, "it is not of a KubeVirt VM");
         await world.Add(Restore("r", t => t.Claims = reason == "NoSuchVolume" ? [new KubeVirtClaim { Volume = "data" }] : null));
 
-        await Until(world, kubeVirt, () => world.Restore("r").Status?.Phase == RestorePhase.Failed, "Failed");
+        await world.Until(() => world.Restore("r").Status?.Phase == RestorePhase.Failed, "Failed");
 
         Assert.StartsWith($"False {reason}: ", world.RestoreCondition("r"), StringComparison.Ordinal);
         Assert.Equal([Things.Claim], world.All(CoreResources.Claims).Select(c => c.Metadata.Name));
         Assert.Equal(reason == "VirtualMachineExists" ? 1 : 0, world.All(KubeVirtKinds.Machines).Count);
-    }
-
-    private static void AssertNothingLeft(World world)
-    {
-        Assert.Empty(world.All(KubeVirtKinds.Machines));
-        Assert.Empty(world.All(KubeVirtKinds.RawInstances));
-        Assert.Equal([Things.Claim], world.All(CoreResources.Claims).Select(c => c.Metadata.Name));
-        Assert.Empty(world.All(Resources.Tasks));
-        Assert.Empty(world.Carriers);
-    }
-
-    private static async Task<World> WithKept(string? image = "bgsnap/operator:test", string[]? disks = null)
-    {
-        World world = await RestoreThings.WithSnapshot(
-            new OperatorOptions { AgentImage = "bgsnap/agent:test", HookImage = image },
-            [.. (disks ?? ["ua-root", "ua-hot", "ua-init"]).Select(d => RestoreThings.Disk(d, "/run/" + d))]);
-        world.Agents.Machine = Kept;
-        return world;
     }
 
     // The captured one runs on, with its address.
@@ -210,36 +166,5 @@ public sealed class MachineRestoreTests
         RawObject vm = await KubeVirtThings.AddMachine(world, """{"printableStatus":"Running"}""", """{"runStrategy":"Manual","template":{"spec":{"domain":{}}}}""");
         await KubeVirtThings.AddInstance(world, vm);
         await KubeVirtThings.ChangeInstance(world, """{"status":{"interfaces":[{"name":"default","mac":"MAC"}]}}""".Replace("MAC", Mac.ToUpperInvariant(), StringComparison.Ordinal));
-    }
-
-    private static VMBackgroundRestore Restore(string name, Action<KubeVirtTarget>? change = null)
-    {
-        KubeVirtTarget target = new() { Name = Name };
-        change?.Invoke(target);
-        return new VMBackgroundRestore
-        {
-            Metadata = new V1ObjectMeta { Name = name, NamespaceProperty = World.Namespace },
-            Spec = new RestoreSpec { SnapshotName = "s", Target = new RestoreTarget { VirtualMachine = target } },
-        };
-    }
-
-    private static async Task Until(World world, FakeKubeVirt kubeVirt, Func<bool> condition, string what)
-    {
-        for (int i = 0; i < 200; i++)
-        {
-            if (condition()) return;
-            await world.Step();
-            await kubeVirt.Tick();
-        }
-        Assert.Fail($"still not: {what}. {world.RestoreCondition("r")} {string.Join("; ", world.Problems.Select(p => p.Message).Distinct())}");
-    }
-
-    private static async Task Steps(World world, FakeKubeVirt kubeVirt, int count)
-    {
-        for (int i = 0; i < count; i++)
-        {
-            await world.Step();
-            await kubeVirt.Tick();
-        }
     }
 }

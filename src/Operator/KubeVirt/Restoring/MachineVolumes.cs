@@ -34,6 +34,11 @@ internal static class MachineVolumes
                 planned.Add(Planned(target, name, disk));
                 Replace(volume, name, planned[^1].Claim.Name);
             }
+            else if (volume.ContainsKey("hostDisk"))
+            {
+                // The VM is made with the operator's rights: what lies on a node is not for whoever may make a restore.
+                throw Misfit("HostDisk", $"volume {name} of the virtual machine is a file of a node (hostDisk): restore it into a pod of your own (spec.target.pod)");
+            }
             else if (IsWritten(spec, name) && KeepsData(volume))
             {
                 string note = snapshot.Status?.Disks?.Find(d => d.Name == Alias(name))?.Note is { } why ? $" ({why})" : "";

@@ -1,0 +1,95 @@
+using Bgsnap.Crds.Client;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.KubeVirt;
+using Bgsnap.Operator.Tests.InMemory;
+using Xunit.Abstractions;
+using static Bgsnap.Operator.Tests.KubeVirt.MachineRestoreThings;
+
+namespace Bgsnap.Operator.Tests.KubeVirt;
+
+/// <summary>Something goes wrong with one request of a restore into KubeVirt, each request in turn. It must come out as if nothing had.</summary>
+public sealed class MachineCrashTests(ITestOutputHelper output)
+{
+    public static TheoryData<string> Faults => Snapshots.CrashTests.Faults;
+
+    [Theory]
+    [MemberData(nameof(Faults))]
+    public async Task One_VM_runs_from_disks_written_once_whichever_request_fails(string name) => await EachRequest(name, ToReady, 25);
+
+    [Theory]
+    [MemberData(nameof(Faults))]
+    public async Task A_restore_that_fails_leaves_nothing_whichever_request_fails(string name) => await EachRequest(name, ToFailed, 20);
+
+    [Theory]
+    [MemberData(nameof(Faults))]
+    public async Task A_restore_under_way_that_is_deleted_leaves_nothing_whichever_request_fails(string name) => await EachRequest(name, Deleted, 8);
+
+    private async Task EachRequest(string name, Func<Func<int, Request, Fault>, string, Task<int>> life, int least)
+    {
+        Fault fault = Enum.Parse<Fault>(name);
+        int requests = await life((_, _) => Fault.None, "no fault");
+        for (int i = 1; i <= requests; i++) await life((n, _) => n == i ? fault : Fault.None, $"request {i}");
+        output.WriteLine($"{requests} requests, each with {fault}");
+        Assert.InRange(requests, least, 200);
+    }
+
+    private static async Task<int> ToReady(Func<int, Request, Fault> fault, string what)
+    {
+        await using World world = await WithKept();
+        FakeKubeVirt kubeVirt = new(world);
+        world.Fault = fault;
+        await world.Add(Restore("r"));
+        await world.Until(() => Ended(world), $"with {what}: Ready");
+        int requests = world.Requests.Count;
+        world.Fault = (_, _) => Fault.None;
+        await world.Steps(5);
+        Assert.True(world.Restore("r").Status!.Phase == RestorePhase.Ready, $"with {what}: {world.RestoreCondition("r")}");
+        Assert.True(world.TasksEver(TaskAction.RestoreDisks) == 1 && world.TasksEver(TaskAction.Restore) == 1, $"with {what}: tasks");
+        Assert.True(kubeVirt.Started.Count == 1, $"with {what}: {kubeVirt.Started.Count} starts");
+        Assert.Equal(2, world.Agents.Written.Count);
+        RawObject vm = Assert.Single(world.All(KubeVirtKinds.Machines));
+        Assert.Equal("RerunOnFailure", vm.Spec!["runStrategy"]!.ToString());
+        Assert.DoesNotContain("bgsnap.io/", vm.Spec["template"]!.ToJsonString(), StringComparison.Ordinal);
+        Assert.Empty(world.Carriers);
+        Assert.Empty(world.Operator.RestoreQueue.WaitingByNode());
+        return requests;
+    }
+
+    private static async Task<int> ToFailed(Func<int, Request, Fault> fault, string what)
+    {
+        await using World world = await WithKept();
+        _ = new FakeKubeVirt(world);
+        world.Agents.RestoreFails = ("TargetDiffers", "the target is not the machine that was captured");
+        world.Fault = fault;
+        await world.Add(Restore("r"));
+        await world.Until(() => Ended(world), $"with {what}: Failed");
+        int requests = world.Requests.Count;
+        world.Fault = (_, _) => Fault.None;
+        await world.Operator.Orphans.Sweep(default);
+        await world.Steps(5);
+        Assert.True(world.RestoreCondition("r").StartsWith("False TargetDiffers", StringComparison.Ordinal), $"with {what}: {world.RestoreCondition("r")}");
+        AssertNothingLeft(world);
+        return requests;
+    }
+
+    private static async Task<int> Deleted(Func<int, Request, Fault> fault, string what)
+    {
+        await using World world = await WithKept();
+        _ = new FakeKubeVirt(world);
+        await world.Add(Restore("r"));
+        await world.Until(() => world.All(Resources.Tasks).Any(t => t.Spec.Action == TaskAction.Restore), "the restore is ordered");
+        world.Agents.Slow = true;
+        world.Requests.Clear();
+        world.Fault = fault;
+        await world.DeleteRestore("r");
+        await world.Until(() => world.FindRestore("r") is null, $"with {what}: gone");
+        int requests = world.Requests.Count;
+        await world.Steps(5);
+        Assert.Empty(world.Agents.Running);
+        AssertNothingLeft(world);
+        return requests;
+    }
+
+    private static bool Ended(World world) =>
+        RestorePhase.IsTerminal(world.Restore("r").Status?.Phase) && world.Restore("r").Metadata.Finalizers is null or { Count: 0 } && world.All(Resources.Tasks).Count == 0;
+}
