@@ -55,7 +55,7 @@ public sealed class PodTests
     public void The_command_lines_are_those_the_programs_take()
     {
         Assert.Equal(
-            ["--agent-image=bgsnap/agent:0.1.0", "--agent-image-pull-policy=IfNotPresent", "--max-concurrent-captures=1", "--max-concurrent-restores=2", "--health-address=0.0.0.0:8081", "--metrics-address=127.0.0.1:8080", "--metrics-auth=none",
+            ["--agent-image=bgsnap/agent:0.1.0", "--agent-image-pull-policy=IfNotPresent", "--hook-image=bgsnap/operator:0.1.0", "--max-concurrent-captures=1", "--max-concurrent-restores=2", "--health-address=0.0.0.0:8081", "--metrics-address=127.0.0.1:8080", "--metrics-auth=none",
              "--leader-election-namespace=$(POD_NAMESPACE)", "--log-level=Information", "--log-format=json"],
             Arguments(Operator));
         Assert.Equal(
