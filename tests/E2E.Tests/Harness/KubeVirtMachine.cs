@@ -58,7 +58,7 @@ public sealed class KubeVirtMachine(ClusterFixture cluster, Lab lab)
     /// <summary>It is lost, with its disk.</summary>
     public async Task RemoveAsync()
     {
-        await Kubectl.RunAsync("-n", lab.Name, "delete", $"virtualmachine/{Name}", $"virtualmachineinstance/{Name}", $"pod/{Pod}", "pvc/db-root", "--timeout=60s");
+        await Kubectl.RunAsync("-n", lab.Name, "delete", $"virtualmachine/{Name}", $"virtualmachineinstance/{Name}", $"pod/{Pod}", "pvc/db-root", "--ignore-not-found", "--timeout=60s");
         Directory.Delete(Path.Join(lab.Files, "db-root"), recursive: true);
     }
 

@@ -39,4 +39,28 @@ public class LibvirtRestoreTests
         await target.CountsOnAsync("resumption");
         await target.Daemon.VirshAsync("destroy", LibvirtMachine.Name);
     }
+
+    /// <summary>QEMU runs on when its libvirt is started anew, and so does what was begun in it.</summary>
+    [SkippableTheory]
+    [InlineData("held")]
+    [InlineData("emptied")]
+    [InlineData("registered")]
+    [InlineData("sent")]
+    public async Task A_libvirt_that_dies_during_a_restore_harms_it_not(string point)
+    {
+        await using var source = await LibvirtMachine.StartAsync(LibvirtCaptures.Counting());
+        await LibvirtCaptures.WarmUpAsync(source);
+        var snapshot = await LibvirtCaptures.SucceedAsync(source, "snapshot", null, [.. LibvirtCaptures.ByName(source), "--disks=none"]);
+        await using var target = await LibvirtMachine.StartAsync(LibvirtCaptures.Counting(), "-incoming", "defer");
+        var libvirtd = await target.Daemon.PidAsync();
+
+        await using var restore = await AgentProcess.StartAsync(
+            new Dictionary<string, string> { ["BGSNAP_TEST_HOOK"] = $"kill:{point}:1:{libvirtd}" },
+            "restore", snapshot.Output, "--pid", target.Pid.ToString(CultureInfo.InvariantCulture), "--disks=none", "--mode=instant");
+        var result = await restore.WaitAsync(TimeSpan.FromSeconds(120));
+
+        Assert.True(result.ExitCode == 0, $"{result}\n{target.Daemon.Log}");
+        Assert.NotEqual(libvirtd, await target.Daemon.PidAsync());
+        await target.CountsOnAsync("restore");
+    }
 }
