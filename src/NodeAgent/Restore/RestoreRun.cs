@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Restore.Instant;
 using Bgsnap.NodeAgent.Store;
 
@@ -31,7 +32,7 @@ internal static class RestoreRun
             if (InstantTakeover.TryRun(door, options, snapshot, progress, cancel) is { } takenOver)
                 return takenOver;
         }
-        catch (Exception e) when (InWords(e, progress) is { } said)
+        catch (Exception e) when (InWords(e, progress, door.Pid) is { } said)
         {
             throw said;
         }
@@ -82,14 +83,14 @@ internal static class RestoreRun
                 Instant = InstantSummary.Of(progress),
             };
         }
-        catch (Exception e) when (InWords(e, progress) is { } said)
+        catch (Exception e) when (InWords(e, progress, door.Pid) is { } said)
         {
             throw said;
         }
     }
 
     /// <summary>What a failure means for the guest; null: it says so itself.</summary>
-    private static RestoreFailedException? InWords(Exception e, RestoreProgress progress)
+    private static RestoreFailedException? InWords(Exception e, RestoreProgress progress, int pid)
     {
         string guest = progress.GuestRuns ? Waiting : NotRunning;
         return e switch
@@ -98,7 +99,20 @@ internal static class RestoreRun
             RestoreFailedException { Reason: "QemuGone" } => null,
             RestoreFailedException f => new RestoreFailedException(f.Reason, $"{f.Message}. {guest}", e),
             LinuxException => new RestoreFailedException("SystemCallFailed", $"{e.Message}. {guest}", e),
+            QmpException when !progress.GuestRuns && HasEnded(pid) => new RestoreFailedException(
+                "QemuGone", $"QEMU ended before its guest ran; a libvirt that is started anew ends a domain that waits for a snapshot. Start it again to try again ({e.Message})", e),
             _ => null,
         };
+    }
+
+    /// <summary>Whether the process has ended, or does so within a moment.</summary>
+    private static bool HasEnded(int pid)
+    {
+        for (int i = 0; i < 20; i++, Thread.Sleep(50))
+        {
+            // Of one that has ended and was not waited for yet, there is none either.
+            if (new FileInfo($"/proc/{pid}/exe").LinkTarget is null) return true;
+        }
+        return false;
     }
 }

@@ -23,6 +23,9 @@ internal sealed class FakeKubeVirt
     /// <summary>What it says of a VM that it does not start; null: it starts them.</summary>
     internal string? Refuses { get; set; }
 
+    /// <summary>Instances that it starts fail at once.</summary>
+    internal bool Fails { get; set; }
+
     /// <summary>It does nothing at the moment.</summary>
     internal bool Slow { get; set; }
 
@@ -51,7 +54,7 @@ internal sealed class FakeKubeVirt
         }
         JsonObject template = (JsonObject)vm.Spec!["template"]!.DeepClone();
         Started.Add(template);
-        RawObject vmi = KubeVirtThings.Raw("kubevirt.io/v1", KubeVirtKinds.Instance, vm.Metadata.Name, template["spec"]!.ToJsonString(), """{"phase":"Scheduling"}""");
+        RawObject vmi = KubeVirtThings.Raw("kubevirt.io/v1", KubeVirtKinds.Instance, vm.Metadata.Name, template["spec"]!.ToJsonString(), Fails ? """{"phase":"Failed"}""" : """{"phase":"Scheduling"}""");
         vmi.Metadata.OwnerReferences = [new V1OwnerReference { ApiVersion = "kubevirt.io/v1", Kind = KubeVirtKinds.Machine, Name = vm.Metadata.Name, Uid = vm.Metadata.Uid, Controller = true }];
         vmi = await _world.Api.Create(KubeVirtKinds.RawInstances, vmi, default);
         await _world.AddPod(Things.VmPod(LauncherOf(vmi), Node, p =>

@@ -120,6 +120,39 @@ public sealed class MachineRestoreTests
     }
 
     [Fact]
+    public async Task An_instance_that_ends_before_its_guest_ran_is_not_started_anew_from_its_disks()
+    {
+        await using World world = await WithKept();
+        FakeKubeVirt kubeVirt = new(world) { Fails = true };
+        await world.Add(Restore("r"));
+
+        await world.UntilRestore("r", RestorePhase.Failed);
+        await world.Steps(5);
+
+        Assert.StartsWith("False VirtualMachineEnded: VirtualMachineInstance again, which was made for this restore, has ended (Failed)", world.RestoreCondition("r"), StringComparison.Ordinal);
+        Assert.Single(kubeVirt.Started);
+        AssertNothingLeft(world);
+    }
+
+    [Fact]
+    public async Task A_VM_that_somebody_deletes_meanwhile_is_not_made_again()
+    {
+        await using World world = await WithKept();
+        FakeKubeVirt kubeVirt = new(world) { Refuses = "quota exceeded" };
+        await world.Add(Restore("r"));
+        await world.Until(() => world.RestoreCondition("r").Contains("VirtualMachineNotStarting", StringComparison.Ordinal), "KubeVirt's words are told");
+        Assert.Contains("quota exceeded", world.RestoreCondition("r"), StringComparison.Ordinal);
+
+        await world.Api.Delete(KubeVirtKinds.Machines, World.Namespace, Name, null, null, default);
+        await world.UntilRestore("r", RestorePhase.Failed);
+        await world.Steps(5);
+
+        Assert.StartsWith("False VirtualMachineGone", world.RestoreCondition("r"), StringComparison.Ordinal);
+        Assert.Empty(kubeVirt.Started);
+        AssertNothingLeft(world);
+    }
+
+    [Fact]
     public async Task Of_one_that_is_deleted_before_the_guest_runs_nothing_is_left()
     {
         await using World world = await WithKept();
