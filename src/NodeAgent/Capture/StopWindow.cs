@@ -29,8 +29,9 @@ namespace Bgsnap.NodeAgent.Capture;
 /// duplicate of our end of its own monitor connection, which therefore does not close when we die: it works off all that was sent, <c>cont</c> too, and
 /// the last command lets the connection go. A guest that was paused stays paused.
 /// Through libvirt, which takes one command at a time, the commands are the same without the first and the last, each sent when the one before is answered;
-/// stop and cont are libvirt's own calls. Without disks it is one command there too. With disks a note in QEMU (<see cref="StoppedGuestMark"/>) tells
-/// whoever looks after us to let the guest run, should we die before <c>cont</c>.
+/// stop is libvirt's own call. Without disks it is one command there too. With disks a note in QEMU (<see cref="StoppedGuestMark"/>) tells
+/// whoever looks after us to let the guest run, should we die before <c>cont</c>. A migration that began in a gap takes the guest for one that is to stay
+/// stopped where it goes, and is ended: the next one succeeds.
 /// </remarks>
 internal sealed unsafe class StopWindow : IDisposable
 {
@@ -44,6 +45,8 @@ internal sealed unsafe class StopWindow : IDisposable
     private readonly StoppedGuestMark? _mark;
     private readonly bool _stays;
     private readonly bool _keepsConnection;
+    // Set where there are gaps between the commands, in which others may begin what they like.
+    private readonly LibvirtMonitor? _gaps;
     private readonly int _save;
     private readonly int _stop = -1;
     private readonly StopWindowTimes _times = new();
@@ -71,6 +74,7 @@ internal sealed unsafe class StopWindow : IDisposable
             return;
         }
         _keepsConnection = whole;
+        _gaps = wasRunning ? qmp as LibvirtMonitor : null;
         // By a name and not in a descriptor set: what is removed from a set QEMU closes only while the guest runs (monitor_fdset_cleanup()).
         string connection = QmpJson.Object(("fdname", ConnectionName));
         if (whole)
@@ -129,6 +133,9 @@ internal sealed unsafe class StopWindow : IDisposable
 
     private void Pass(TimeSpan maximum, Action protect, Action<string> mark)
     {
+        MigrationWatch.Check(_qmp);
+        if (_gaps is { HasJob: true })
+            throw MigrationWatch.Began();
         _ = _qmp.TakeEvents();
         mark("stop-sent");
         _batch.Send(_qmp, _keepsConnection ? _qmp.FileDescriptor : -1);
@@ -159,6 +166,8 @@ internal sealed unsafe class StopWindow : IDisposable
         TestHooks.After("released");
         Collect();
         mark("resumed");
+        if (_gaps?.EndJobs() == true)
+            throw MigrationWatch.Began();
         if (!_stays)
             _mark?.Remove();
         CheckEvents(maximum);
@@ -269,6 +278,7 @@ internal sealed unsafe class StopWindow : IDisposable
             // QEMU has ended, or libvirt is being restarted: what QEMU has still to write finds room in the pipe.
         }
         _mark?.ResumeGuest();
+        _ = _gaps?.EndJobs();
     }
 
     private bool Finished(int milliseconds, Action read)
@@ -337,7 +347,7 @@ internal sealed unsafe class StopWindow : IDisposable
     private void AwaitEvents()
     {
         long last = _save > 0 ? _continuedAt : 1;
-        for (long end = Environment.TickCount64 + (long)LateEvents.TotalMilliseconds; (_stays ? _stops == 0 : ResumedAt < last) && Environment.TickCount64 < end; NoteEvents())
+        for (long end = Environment.TickCount64 + (long)LateEvents.TotalMilliseconds; (_stays ? _stops == 0 : _stops < 2 && ResumedAt < last) && Environment.TickCount64 < end; NoteEvents())
         {
             PollFd poll = new() { Fd = _qmp.FileDescriptor, Events = Libc.POLLIN };
             _ = Libc.Poll(&poll, 1, 100);

@@ -6,18 +6,18 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Libvirt;
 
 /// <summary>
-/// The monitor of a libvirt domain, through libvirt, which owns it: each command is a call of virDomainQemuMonitorCommand, stop and resume are libvirt's own.
+/// The monitor of a libvirt domain, through libvirt, which owns it: each command is a call of virDomainQemuMonitorCommand, but for the stop, which is libvirt's own.
 /// </summary>
 /// <remarks>
 /// libvirt works off one command of a domain after the other, and knows nothing of batches. When it is restarted, QEMU runs on: what can be said twice is
-/// said again, what cannot be ends in <see cref="QmpException.Interrupted"/>.
+/// said again, what cannot be ends in <see cref="QmpException.Interrupted"/>. virDomainResume is not used: it waits for the end of a migration, and QEMU's cont does not.
 /// </remarks>
 internal sealed class LibvirtMonitor : IQmpMonitor
 {
     /// <summary>The error class of a command in a batch that libvirt itself refused.</summary>
     internal const string Refusal = "libvirt";
 
-    private const uint Suspend = 34, ResumeDomain = 28, GetXmlDesc = 14, Migratable = 8, MonitorCommand = 1, MonitorCommandWithFiles = 7;
+    private const uint Suspend = 34, GetXmlDesc = 14, Migratable = 8, GetJobInfo = 163, AbortJob = 164, MonitorCommand = 1, MonitorCommandWithFiles = 7;
     private const int Attempts = 5;
     private static readonly TimeSpan Restart = TimeSpan.FromSeconds(30);
     // Longer than libvirt itself waits for another's work on the domain, to hear its reason.
@@ -108,20 +108,70 @@ internal sealed class LibvirtMonitor : IQmpMonitor
     /// <inheritdoc/>
     public string DomainXml()
     {
+        try
+        {
+            XdrReader reader = new(Call(GetXmlDesc, Migratable));
+            return reader.Text();
+        }
+        catch (LibvirtException e)
+        {
+            throw new QmpException($"libvirt does not describe domain {_connection.Domain.Name}: {e.Message}");
+        }
+    }
+
+    /// <summary>libvirt is at work on the domain as a whole: it migrates, saves or dumps it, which QEMU may not know yet.</summary>
+    /// <exception cref="QmpException">libvirt does not tell.</exception>
+    internal bool HasJob
+    {
+        get
+        {
+            try
+            {
+                // VIR_DOMAIN_JOB_BOUNDED, VIR_DOMAIN_JOB_UNBOUNDED
+                XdrReader reader = new(Call(GetJobInfo));
+                return reader.Number() is 1 or 2;
+            }
+            catch (LibvirtException e)
+            {
+                throw new QmpException($"libvirt does not tell whether it migrates domain {_connection.Domain.Name}: {e.Message}");
+            }
+        }
+    }
+
+    /// <summary>Ends such work: it began while the guest was stopped by us, and would leave it stopped where it goes. Never throws, since it is called when something else has failed.</summary>
+    /// <returns>Whether there was any.</returns>
+    internal bool EndJobs()
+    {
+        try
+        {
+            if (!HasJob)
+                return false;
+            _ = Call(AbortJob);
+            return true;
+        }
+        catch (QmpException)
+        {
+            return false; // the domain has ended, or libvirt has: so has its work
+        }
+        catch (LibvirtException)
+        {
+            return true; // it is over, or too far on: then the guest is elsewhere
+        }
+    }
+
+    /// <summary>A call for the domain that may be said again.</summary>
+    private byte[] Call(uint procedure, uint? flags = null)
+    {
         for (int attempt = 0; ; attempt++)
         {
             try
             {
-                XdrReader reader = new(_connection.Rpc.Run(LibvirtRpc.Remote, GetXmlDesc, _connection.Domain.Write(new XdrWriter()).Number(Migratable), -1, Shortest));
-                return reader.Text();
+                XdrWriter arguments = _connection.Domain.Write(new XdrWriter());
+                return _connection.Rpc.Run(LibvirtRpc.Remote, procedure, flags is { } f ? arguments.Number(f) : arguments, -1, Shortest);
             }
             catch (LibvirtException e) when (e.Code == 0 && attempt < Attempts)
             {
                 Reconnect(e);
-            }
-            catch (LibvirtException e)
-            {
-                throw new QmpException($"libvirt does not describe domain {_connection.Domain.Name}: {e.Message}");
             }
         }
     }
@@ -147,24 +197,16 @@ internal sealed class LibvirtMonitor : IQmpMonitor
     /// <inheritdoc/>
     public void Resume()
     {
-        for (int attempt = 0; attempt <= Attempts && !this.IsRunning(); attempt++)
+        for (int attempt = 0; !this.IsRunning(); attempt++)
         {
             try
             {
-                _connection.Rpc.Run(LibvirtRpc.Remote, ResumeDomain, _connection.Domain.Write(new XdrWriter()), -1, Shortest);
-            }
-            catch (LibvirtException e) when (e.Code == 0)
-            {
-                Reconnect(e);
-            }
-            catch (LibvirtException e) when (attempt == Attempts)
-            {
-                throw new QmpException($"libvirt did not resume the guest: {e.Message}");
-            }
-            catch (LibvirtException)
-            {
-                // A libvirt that was restarted in the middle may take the guest for running: then by QEMU itself, which tells libvirt.
                 Execute("cont").Dispose();
+                _ = EndJobs();
+            }
+            catch (QmpException e) when (e.Interrupted && attempt < Attempts)
+            {
+                // Whether QEMU has heard it shows.
             }
         }
     }
@@ -189,7 +231,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
         {
             if (!_connection.Rpc.TryEnd(_batchSerial, out result))
                 return null;
-            answer = name is "stop" or "cont" ? Done() : QmpClient.Checked(Answer(result), name);
+            answer = name == "stop" ? Done() : QmpClient.Checked(Answer(result), name);
         }
         catch (QmpException e)
         {
@@ -217,9 +259,9 @@ internal sealed class LibvirtMonitor : IQmpMonitor
         (string name, string arguments) = batch.Unanswered(further);
         try
         {
-            if (name is "stop" or "cont")
+            if (name == "stop")
             {
-                _batchSerial = _connection.Rpc.Begin(LibvirtRpc.Remote, name == "stop" ? Suspend : ResumeDomain, _connection.Domain.Write(new XdrWriter()));
+                _batchSerial = _connection.Rpc.Begin(LibvirtRpc.Remote, Suspend, _connection.Domain.Write(new XdrWriter()));
                 return;
             }
             (uint procedure, XdrWriter call) = Command(name, arguments, -1);
