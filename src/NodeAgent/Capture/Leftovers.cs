@@ -27,7 +27,7 @@ internal static class Leftovers
         {
             notThawed = e.Message;
         }
-        return new Swept(BlockLeftovers.Sweep(qmp) + DescriptorSweep.Run(qmp, pid), thawed, notThawed);
+        return new Swept(BlockLeftovers.Sweep(qmp) + DescriptorSweep.Run(qmp, pid) + (GuestHold.Sweep(qmp) ? 1 : 0), thawed, notThawed);
     }
 }
 

@@ -28,10 +28,10 @@ namespace Bgsnap.NodeAgent.Capture;
 /// whatever becomes of the file: if we die, the read end closes, the write fails and the guest runs. In the write of several commands QEMU gets a
 /// duplicate of our end of its own monitor connection, which therefore does not close when we die: it works off all that was sent, <c>cont</c> too, and
 /// the last command lets the connection go. A guest that was paused stays paused.
-/// Through libvirt, which takes one command at a time, the commands are the same without the first and the last, each sent when the one before is answered;
-/// stop is libvirt's own call. Without disks it is one command there too. With disks a note in QEMU (<see cref="StoppedGuestMark"/>) tells
-/// whoever looks after us to let the guest run, should we die before <c>cont</c>. A migration that began in a gap takes the guest for one that is to stay
-/// stopped where it goes, and is ended: the next one succeeds.
+/// Through libvirt, which takes one command at a time, it is one command without disks, too. With disks each is sent when the one before is answered, and there
+/// is no cont either: the first stops the guest as long as we hold a pipe (<see cref="GuestHold"/>).
+/// A guest that is to stay stopped has a note in QEMU (<see cref="StoppedGuestMark"/>), which tells whoever looks after us to let it run, should we die before its
+/// snapshot is complete.
 /// </remarks>
 internal sealed unsafe class StopWindow : IDisposable
 {
@@ -43,10 +43,9 @@ internal sealed unsafe class StopWindow : IDisposable
     private readonly QmpBatch _batch = new();
     private readonly bool _wasRunning;
     private readonly StoppedGuestMark? _mark;
+    private readonly GuestHold? _hold;
     private readonly bool _stays;
     private readonly bool _keepsConnection;
-    // Set where there are gaps between the commands, in which others may begin what they like.
-    private readonly LibvirtMonitor? _gaps;
     private readonly int _save;
     private readonly int _stop = -1;
     private readonly StopWindowTimes _times = new();
@@ -66,26 +65,29 @@ internal sealed unsafe class StopWindow : IDisposable
         string save = QmpJson.Object(("filename", _pipe.QemuPath), ("live", false));
         bool whole = qmp.TakesWholeBatches;
         _stays = wasRunning && stayStopped;
-        if (wasRunning && (stayStopped || cut is not null && !whole))
+        if (wasRunning && stayStopped)
             _mark = StoppedGuestMark.Set(qmp);
+        else if (wasRunning && cut is not null && !whole)
+            _hold = new GuestHold(qmp);
         if (cut is null && _mark is null)
         {
             _batch.Add(SaveCommand, save);
             return;
         }
         _keepsConnection = whole;
-        _gaps = wasRunning ? qmp as LibvirtMonitor : null;
         // By a name and not in a descriptor set: what is removed from a set QEMU closes only while the guest runs (monitor_fdset_cleanup()).
         string connection = QmpJson.Object(("fdname", ConnectionName));
         if (whole)
             _batch.Add("getfd", connection);
         _stop = _batch.Count;
-        if (wasRunning)
+        if (_hold is not null)
+            GuestHold.AddTo(_batch);
+        else if (wasRunning)
             _batch.AddShort("stop");
         cut?.Invoke(_batch);
         _save = _batch.Count;
         _batch.AddShort(SaveCommand, save);
-        if (wasRunning && !stayStopped)
+        if (wasRunning && !stayStopped && whole)
             _batch.AddShort("cont");
         // Its answer goes to whoever is connected then: it bears our id.
         if (whole)
@@ -134,8 +136,6 @@ internal sealed unsafe class StopWindow : IDisposable
     private void Pass(TimeSpan maximum, Action protect, Action<string> mark)
     {
         MigrationWatch.Check(_qmp);
-        if (_gaps is { HasJob: true })
-            throw MigrationWatch.Began();
         _ = _qmp.TakeEvents();
         mark("stop-sent");
         _batch.Send(_qmp, _keepsConnection ? _qmp.FileDescriptor : -1);
@@ -166,8 +166,6 @@ internal sealed unsafe class StopWindow : IDisposable
         TestHooks.After("released");
         Collect();
         mark("resumed");
-        if (_gaps?.EndJobs() == true)
-            throw MigrationWatch.Began();
         if (!_stays)
             _mark?.Remove();
         CheckEvents(maximum);
@@ -234,7 +232,10 @@ internal sealed unsafe class StopWindow : IDisposable
             long now = Clock.NowMicroseconds();
             Poll();
             if (_continuedAt == 0 && _batch.Answered > _save)
+            {
                 _continuedAt = now;
+                _hold?.Release();
+            }
             _pipe.Drain();
             if (_batch.Failure is { } failure)
             {
@@ -277,8 +278,8 @@ internal sealed unsafe class StopWindow : IDisposable
         {
             // QEMU has ended, or libvirt is being restarted: what QEMU has still to write finds room in the pipe.
         }
+        _hold?.Release();
         _mark?.ResumeGuest();
-        _ = _gaps?.EndJobs();
     }
 
     private bool Finished(int milliseconds, Action read)
@@ -361,6 +362,7 @@ internal sealed unsafe class StopWindow : IDisposable
     public void Dispose()
     {
         _pipe.Dispose();
+        _hold?.Dispose();
         _mark?.ResumeGuest();
     }
 }

@@ -17,7 +17,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
     /// <summary>The error class of a command in a batch that libvirt itself refused.</summary>
     internal const string Refusal = "libvirt";
 
-    private const uint Suspend = 34, GetXmlDesc = 14, Migratable = 8, GetJobInfo = 163, AbortJob = 164, MonitorCommand = 1, MonitorCommandWithFiles = 7;
+    private const uint Suspend = 34, GetXmlDesc = 14, Migratable = 8, MonitorCommand = 1, MonitorCommandWithFiles = 7;
     private const int Attempts = 5;
     private static readonly TimeSpan Restart = TimeSpan.FromSeconds(30);
     // Longer than libvirt itself waits for another's work on the domain, to hear its reason.
@@ -25,11 +25,12 @@ internal sealed class LibvirtMonitor : IQmpMonitor
     /// <summary>Give the same however often they are said; of the ones that take away, only the first finds anything.</summary>
     private static readonly string[] Repeatable = ["query-", "qom-get", "qom-list", "human-monitor-command", "getfd"], TakingAway = ["closefd", "remove-fd", "blockdev-del", "block-export-del", "nbd-server-stop"];
 
+    private readonly LibvirtSocket _socket;
     private readonly LibvirtConnection _connection;
     private uint _batchSerial;
     private bool _batchLost;
 
-    private LibvirtMonitor(LibvirtConnection connection) => _connection = connection;
+    private LibvirtMonitor(LibvirtSocket socket, LibvirtConnection connection) => (_socket, _connection) = (socket, connection);
 
     /// <summary>Connects to a domain's monitor.</summary>
     /// <param name="socket">Where libvirt listens.</param>
@@ -42,7 +43,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
         LibvirtMonitor monitor;
         try
         {
-            monitor = new LibvirtMonitor(LibvirtConnection.Open(socket, domain));
+            monitor = new LibvirtMonitor(socket, LibvirtConnection.Open(socket, domain));
         }
         catch (Exception e) when (e is LinuxException or LibvirtException)
         {
@@ -62,6 +63,11 @@ internal sealed class LibvirtMonitor : IQmpMonitor
             throw;
         }
     }
+
+    /// <summary>A second connection to the same domain, for another thread.</summary>
+    /// <exception cref="LinuxException">No libvirt listens there now.</exception>
+    /// <exception cref="LibvirtException">The domain has ended.</exception>
+    internal LibvirtConnection ConnectAgain() => LibvirtConnection.Open(_socket, _connection.Domain.Uuid.ToString());
 
     /// <inheritdoc/>
     public Version QemuVersion { get; private set; } = new();
@@ -108,70 +114,20 @@ internal sealed class LibvirtMonitor : IQmpMonitor
     /// <inheritdoc/>
     public string DomainXml()
     {
-        try
-        {
-            XdrReader reader = new(Call(GetXmlDesc, Migratable));
-            return reader.Text();
-        }
-        catch (LibvirtException e)
-        {
-            throw new QmpException($"libvirt does not describe domain {_connection.Domain.Name}: {e.Message}");
-        }
-    }
-
-    /// <summary>libvirt is at work on the domain as a whole: it migrates, saves or dumps it, which QEMU may not know yet.</summary>
-    /// <exception cref="QmpException">libvirt does not tell.</exception>
-    internal bool HasJob
-    {
-        get
-        {
-            try
-            {
-                // VIR_DOMAIN_JOB_BOUNDED, VIR_DOMAIN_JOB_UNBOUNDED
-                XdrReader reader = new(Call(GetJobInfo));
-                return reader.Number() is 1 or 2;
-            }
-            catch (LibvirtException e)
-            {
-                throw new QmpException($"libvirt does not tell whether it migrates domain {_connection.Domain.Name}: {e.Message}");
-            }
-        }
-    }
-
-    /// <summary>Ends such work: it began while the guest was stopped by us, and would leave it stopped where it goes. Never throws, since it is called when something else has failed.</summary>
-    /// <returns>Whether there was any.</returns>
-    internal bool EndJobs()
-    {
-        try
-        {
-            if (!HasJob)
-                return false;
-            _ = Call(AbortJob);
-            return true;
-        }
-        catch (QmpException)
-        {
-            return false; // the domain has ended, or libvirt has: so has its work
-        }
-        catch (LibvirtException)
-        {
-            return true; // it is over, or too far on: then the guest is elsewhere
-        }
-    }
-
-    /// <summary>A call for the domain that may be said again.</summary>
-    private byte[] Call(uint procedure, uint? flags = null)
-    {
         for (int attempt = 0; ; attempt++)
         {
             try
             {
-                XdrWriter arguments = _connection.Domain.Write(new XdrWriter());
-                return _connection.Rpc.Run(LibvirtRpc.Remote, procedure, flags is { } f ? arguments.Number(f) : arguments, -1, Shortest);
+                XdrReader reader = new(_connection.Rpc.Run(LibvirtRpc.Remote, GetXmlDesc, _connection.Domain.Write(new XdrWriter()).Number(Migratable), -1, Shortest));
+                return reader.Text();
             }
             catch (LibvirtException e) when (e.Code == 0 && attempt < Attempts)
             {
                 Reconnect(e);
+            }
+            catch (LibvirtException e)
+            {
+                throw new QmpException($"libvirt does not describe domain {_connection.Domain.Name}: {e.Message}");
             }
         }
     }
@@ -202,7 +158,6 @@ internal sealed class LibvirtMonitor : IQmpMonitor
             try
             {
                 Execute("cont").Dispose();
-                _ = EndJobs();
             }
             catch (QmpException e) when (e.Interrupted && attempt < Attempts)
             {
@@ -247,7 +202,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
             _batchLost = true;
             throw Interrupted(name);
         }
-        TestHooks.After(name switch { "stop" => "suspended", "xen-save-devices-state" => "saved", _ => "" });
+        TestHooks.After(name switch { "dump-guest-memory" => "suspended", "xen-save-devices-state" => "saved", _ => "" });
         // The ones after a command that failed are run all the same, as over a socket.
         if (batch.Answered + 1 < batch.Count)
             Begin(batch, 1);

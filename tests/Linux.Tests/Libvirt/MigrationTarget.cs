@@ -56,13 +56,6 @@ internal sealed class MigrationTarget : IAsyncDisposable
             Assert.False(migrating.IsCompleted, migrating.IsCompleted ? $"{await migrating}" : "");
     }
 
-    /// <summary>Waits until libvirt has begun, which knows of it before its QEMU does.</summary>
-    public async Task HasBegunAsync(Task<(int Code, string Output)> migrating)
-    {
-        while (!(await _machine.Daemon.VirshAsync("domjobinfo", LibvirtMachine.Name)).Contains("Outgoing migration", StringComparison.Ordinal))
-            Assert.False(migrating.IsCompleted, migrating.IsCompleted ? $"{await migrating}" : "");
-    }
-
     /// <summary>The migration succeeds, and the guest goes on here where it was there.</summary>
     public async Task TakesOverAsync(Task<(int Code, string Output)> migrating)
     {
@@ -72,14 +65,6 @@ internal sealed class MigrationTarget : IAsyncDisposable
         var report = await LibvirtMachine.CountsOnAsync(Daemon, _serial, "migration");
         Assert.True(report.Tick > last.Tick, $"{report} after {last}");
         Assert.Empty(await _machine.Daemon.VirshAsync("list", "--all", "--name"));
-    }
-
-    /// <summary>Nothing is here.</summary>
-    public async Task HasNothingAsync()
-    {
-        for (var i = 0; i < 100 && (await Daemon.VirshAsync("list", "--all", "--name")).Trim().Length > 0; i++)
-            await Task.Delay(50);
-        Assert.Empty((await Daemon.VirshAsync("list", "--all", "--name")).Trim());
     }
 
     public async ValueTask DisposeAsync()
