@@ -9,7 +9,6 @@ namespace Bgsnap.Crds.V1Alpha1;
 [Cel("self.source.apiGroup != 'kubevirt.io' || !has(self.capture) || self.capture.engine != 'Qemu'", "spec.capture.engine: Qemu cannot go with a source of kubevirt.io, whose libvirt owns QEMU's migration; take Auto or Agent")]
 [Cel("self.source.apiGroup != 'kubevirt.io' || !has(self.capture) || self.capture.after != 'Stop'", "spec.capture.after: Stop cannot go with a source of kubevirt.io, since KubeVirt resumes a guest that it did not pause; pause it yourself (virtctl pause vm) and take whenPaused Capture")]
 [Cel("self.source.apiGroup != 'kubevirt.io' || !has(self.capture) || self.capture.diskMethod != 'VolumeSnapshot'", "spec.capture.diskMethod: VolumeSnapshot cannot go with a source of kubevirt.io, since KubeVirt would resume the guest before the storage has cut; take Auto")]
-[Cel("self.source.apiGroup != 'kubevirt.io' || !has(self.capture) || self.capture.quiesce != 'Required'", "spec.capture.quiesce: Required cannot go with a source of kubevirt.io yet, whose guest agent belongs to libvirt; take IfAvailable or Never")]
 public sealed class SnapshotSpec
 {
     /// <summary>The virtual machine.</summary>

@@ -56,6 +56,7 @@ internal static class AgentEngine
         bool cutLate = TestHooks.Is("skip", "disk-cut");
         using StopWindow window = new(qmp, wasRunning, cutLate ? null : disks.Cut, options.After == AfterCapture.Stop);
         int balloon = BalloonWatch.Begin(qmp);
+        MigrationWatch migration = new(qmp);
         time.Mark("prepared");
         progress.Phase = "Protecting";
         Userfaultfd uffd = UserfaultfdSource.Obtain(qmp, qemu.Pid);
@@ -118,7 +119,7 @@ internal static class AgentEngine
                     writers.Add(pipeline.Start("file", () => WriteRuns(pipeline, outputs, pipeline.EncodedOutputs, log, progress)));
             }
             while (ram.PendingGranules > 0 && !pipeline.IsCancelled)
-                BalloonWatch.Check(qmp, pipeline, Slice);
+                BalloonWatch.Check(qmp, migration, pipeline, Slice);
             time.Mark("unprotected");
             TestHooks.After("unprotected");
             faults.Stop();
@@ -134,7 +135,7 @@ internal static class AgentEngine
             pipeline.EncodedOutputs.Close();
             writers.Join();
             while (!disks.IsDone && !pipeline.IsCancelled)
-                BalloonWatch.Check(qmp, pipeline, Slice);
+                BalloonWatch.Check(qmp, migration, pipeline, Slice);
         }
         finally
         {

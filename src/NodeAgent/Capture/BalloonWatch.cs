@@ -15,18 +15,23 @@ internal static unsafe class BalloonWatch
     internal static int Begin(IQmpMonitor qmp) => Actual(qmp);
 
     /// <summary>Waits a while, and ends the capture when an event says that it cannot be true any more.</summary>
-    internal static void Check(IQmpMonitor qmp, CapturePipeline pipeline, TimeSpan slice)
+    internal static void Check(IQmpMonitor qmp, MigrationWatch migration, CapturePipeline pipeline, TimeSpan slice)
     {
         PollFd p = new() { Fd = qmp.FileDescriptor, Events = Libc.POLLIN };
-        if (Libc.Poll(&p, 1, (int)slice.TotalMilliseconds) <= 0)
-            return;
+        _ = Libc.Poll(&p, 1, (int)slice.TotalMilliseconds);
         try
         {
             foreach (QmpEvent e in qmp.TakeEvents())
             {
                 if (e.Name is "SHUTDOWN")
                     pipeline.Fail(new CaptureFailedException("QemuGone", "the guest was shut down during the capture"));
+                MigrationWatch.Note(e);
             }
+            migration.Check();
+        }
+        catch (CaptureFailedException e)
+        {
+            pipeline.Fail(e);
         }
         catch (QmpException e)
         {

@@ -12,7 +12,7 @@ internal static class Leftovers
     /// </summary>
     /// <param name="qmp">QEMU.</param>
     /// <param name="pid">Its process.</param>
-    /// <param name="guestAgent">The guest agent's socket; null: none is known, and a freeze stays for the next one who knows.</param>
+    /// <param name="guestAgent">The guest agent's socket; null: it is libvirt's, or none is known, and a freeze stays for the next one who knows.</param>
     /// <exception cref="CaptureFailedException">Something could not be removed.</exception>
     internal static Swept Sweep(IQmpMonitor qmp, int pid, string? guestAgent)
     {
@@ -21,13 +21,13 @@ internal static class Leftovers
         string? notThawed = null;
         try
         {
-            thawed = guestAgent is not null && SureThaw.Leftover(qmp, guestAgent);
+            thawed = GuestAgentAddress.Of(guestAgent, qmp) is { } address && SureThaw.Leftover(qmp, address);
         }
         catch (GuestAgentException e)
         {
             notThawed = e.Message;
         }
-        return new Swept(BlockLeftovers.Sweep(qmp) + DescriptorSweep.Run(qmp, pid), thawed, notThawed);
+        return new Swept(BlockLeftovers.Sweep(qmp) + DescriptorSweep.Run(qmp, pid) + (GuestHold.Sweep(qmp) ? 1 : 0), thawed, notThawed);
     }
 }
 

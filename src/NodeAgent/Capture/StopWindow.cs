@@ -28,9 +28,10 @@ namespace Bgsnap.NodeAgent.Capture;
 /// whatever becomes of the file: if we die, the read end closes, the write fails and the guest runs. In the write of several commands QEMU gets a
 /// duplicate of our end of its own monitor connection, which therefore does not close when we die: it works off all that was sent, <c>cont</c> too, and
 /// the last command lets the connection go. A guest that was paused stays paused.
-/// Through libvirt, which takes one command at a time, the commands are the same without the first and the last, each sent when the one before is answered;
-/// stop and cont are libvirt's own calls. Without disks it is one command there too. With disks a note in QEMU (<see cref="StoppedGuestMark"/>) tells
-/// whoever looks after us to let the guest run, should we die before <c>cont</c>.
+/// Through libvirt, which takes one command at a time, it is one command without disks, too. With disks each is sent when the one before is answered, and there
+/// is no cont either: the first stops the guest as long as we hold a pipe (<see cref="GuestHold"/>).
+/// A guest that is to stay stopped has a note in QEMU (<see cref="StoppedGuestMark"/>), which tells whoever looks after us to let it run, should we die before its
+/// snapshot is complete.
 /// </remarks>
 internal sealed unsafe class StopWindow : IDisposable
 {
@@ -42,6 +43,7 @@ internal sealed unsafe class StopWindow : IDisposable
     private readonly QmpBatch _batch = new();
     private readonly bool _wasRunning;
     private readonly StoppedGuestMark? _mark;
+    private readonly GuestHold? _hold;
     private readonly bool _stays;
     private readonly bool _keepsConnection;
     private readonly int _save;
@@ -63,8 +65,10 @@ internal sealed unsafe class StopWindow : IDisposable
         string save = QmpJson.Object(("filename", _pipe.QemuPath), ("live", false));
         bool whole = qmp.TakesWholeBatches;
         _stays = wasRunning && stayStopped;
-        if (wasRunning && (stayStopped || cut is not null && !whole))
+        if (wasRunning && stayStopped)
             _mark = StoppedGuestMark.Set(qmp);
+        else if (wasRunning && cut is not null && !whole)
+            _hold = new GuestHold(qmp);
         if (cut is null && _mark is null)
         {
             _batch.Add(SaveCommand, save);
@@ -76,12 +80,14 @@ internal sealed unsafe class StopWindow : IDisposable
         if (whole)
             _batch.Add("getfd", connection);
         _stop = _batch.Count;
-        if (wasRunning)
+        if (_hold is not null)
+            GuestHold.AddTo(_batch);
+        else if (wasRunning)
             _batch.AddShort("stop");
         cut?.Invoke(_batch);
         _save = _batch.Count;
         _batch.AddShort(SaveCommand, save);
-        if (wasRunning && !stayStopped)
+        if (wasRunning && !stayStopped && whole)
             _batch.AddShort("cont");
         // Its answer goes to whoever is connected then: it bears our id.
         if (whole)
@@ -129,6 +135,7 @@ internal sealed unsafe class StopWindow : IDisposable
 
     private void Pass(TimeSpan maximum, Action protect, Action<string> mark)
     {
+        MigrationWatch.Check(_qmp);
         _ = _qmp.TakeEvents();
         mark("stop-sent");
         _batch.Send(_qmp, _keepsConnection ? _qmp.FileDescriptor : -1);
@@ -225,7 +232,10 @@ internal sealed unsafe class StopWindow : IDisposable
             long now = Clock.NowMicroseconds();
             Poll();
             if (_continuedAt == 0 && _batch.Answered > _save)
+            {
                 _continuedAt = now;
+                _hold?.Release();
+            }
             _pipe.Drain();
             if (_batch.Failure is { } failure)
             {
@@ -268,6 +278,7 @@ internal sealed unsafe class StopWindow : IDisposable
         {
             // QEMU has ended, or libvirt is being restarted: what QEMU has still to write finds room in the pipe.
         }
+        _hold?.Release();
         _mark?.ResumeGuest();
     }
 
@@ -337,7 +348,7 @@ internal sealed unsafe class StopWindow : IDisposable
     private void AwaitEvents()
     {
         long last = _save > 0 ? _continuedAt : 1;
-        for (long end = Environment.TickCount64 + (long)LateEvents.TotalMilliseconds; (_stays ? _stops == 0 : ResumedAt < last) && Environment.TickCount64 < end; NoteEvents())
+        for (long end = Environment.TickCount64 + (long)LateEvents.TotalMilliseconds; (_stays ? _stops == 0 : _stops < 2 && ResumedAt < last) && Environment.TickCount64 < end; NoteEvents())
         {
             PollFd poll = new() { Fd = _qmp.FileDescriptor, Events = Libc.POLLIN };
             _ = Libc.Poll(&poll, 1, 100);
@@ -351,6 +362,7 @@ internal sealed unsafe class StopWindow : IDisposable
     public void Dispose()
     {
         _pipe.Dispose();
+        _hold?.Dispose();
         _mark?.ResumeGuest();
     }
 }

@@ -41,7 +41,7 @@ internal static class CaptureCommand
         after.AcceptOnlyFromAmong("continue", "stop");
         Command command = new("capture", "Take a snapshot of a running QEMU while its guest runs on.") { qmp, libvirt, domain, output, pid, container, engine, compression, bandwidth, stage, downtime, disks, diskMethod, scratch, scratchLimit, guestAgent, quiesce, quiesceTimeout, after, objects, json, worker };
         command.Validators.Add(parsed => CheckMonitor(parsed, parsed.GetValue(qmp), parsed.GetValue(libvirt), parsed.GetValue(domain), parsed.GetResult(pid) is not null));
-        command.Validators.Add(parsed => CheckQuiesce(parsed, parsed.GetValue(quiesce), parsed.GetValue(guestAgent), parsed.GetValue(after)));
+        command.Validators.Add(parsed => CheckQuiesce(parsed, parsed.GetValue(quiesce), parsed.GetValue(qmp) is null || parsed.GetValue(guestAgent) is not null, parsed.GetValue(after)));
         command.SetAction(parsed =>
         {
             CaptureOptions options = new()
@@ -129,11 +129,11 @@ internal static class CaptureCommand
             result.AddError("--libvirt and --domain belong together");
     }
 
-    private static void CheckQuiesce(CommandResult result, QuiescePolicy policy, string? socket, AfterCapture after)
+    private static void CheckQuiesce(CommandResult result, QuiescePolicy policy, bool knowsAgent, AfterCapture after)
     {
         if (policy != QuiescePolicy.Required)
             return;
-        if (socket is null)
+        if (!knowsAgent)
             result.AddError("--quiesce required: name the guest agent's socket with --guest-agent");
         else if (after == AfterCapture.Stop)
             result.AddError("--quiesce required and --after stop exclude each other: the guest would stay frozen when it is resumed");

@@ -18,7 +18,7 @@ namespace Bgsnap.NodeAgent.GuestAgent;
 /// </code>
 /// The guest is not to be trusted: an answer has a longest length, and every wait ends.
 /// </remarks>
-internal sealed unsafe class GuestAgentClient : IDisposable
+internal sealed unsafe class GuestAgentClient : IGuestAgent
 {
     private const byte Delimiter = 0xFF;
     private const int LongestAnswer = 64 << 10;
@@ -65,14 +65,14 @@ internal sealed unsafe class GuestAgentClient : IDisposable
         }
     }
 
-    /// <summary>Freezes every file system that can be: guest-fsfreeze-freeze. Returns their number.</summary>
-    internal int Freeze(TimeSpan timeout, CancellationToken cancel) => Call("guest-fsfreeze-freeze", timeout, cancel).GetInt32Or(0);
+    /// <inheritdoc/>
+    public int Freeze(TimeSpan timeout, CancellationToken cancel) => Call("guest-fsfreeze-freeze", timeout, cancel).GetInt32Or(0);
 
-    /// <summary>Thaws them: guest-fsfreeze-thaw. Returns how many were frozen.</summary>
-    internal int Thaw(TimeSpan timeout) => Call("guest-fsfreeze-thaw", timeout, CancellationToken.None).GetInt32Or(0);
+    /// <inheritdoc/>
+    public int Thaw(TimeSpan timeout) => Call("guest-fsfreeze-thaw", timeout, CancellationToken.None).GetInt32Or(0);
 
-    /// <summary>guest-fsfreeze-status: true while the agent keeps the file systems frozen.</summary>
-    internal bool IsFrozen(TimeSpan timeout, CancellationToken cancel)
+    /// <inheritdoc/>
+    public bool IsFrozen(TimeSpan timeout, CancellationToken cancel)
     {
         JsonElement status = Call("guest-fsfreeze-status", timeout, cancel);
         return status.ValueKind == JsonValueKind.String && status.GetString() == "frozen";

@@ -22,13 +22,15 @@ internal sealed class Quiesce : IDisposable
     private readonly CaptureOptions _options;
     private readonly IQmpMonitor _qmp;
     private readonly CancellationToken _cancel;
-    private GuestAgentClient? _client;
+    private readonly GuestAgentAddress? _address;
+    private IGuestAgent? _client;
     private Thread? _thawing;
     private Exception? _notThawed;
     private bool _marked;
     private int _frozen, _thawed;
 
-    internal Quiesce(CaptureOptions options, IQmpMonitor qmp, CancellationToken cancel) => (_options, _qmp, _cancel) = (options, qmp, cancel);
+    internal Quiesce(CaptureOptions options, IQmpMonitor qmp, CancellationToken cancel) =>
+        (_options, _qmp, _cancel, _address) = (options, qmp, cancel, GuestAgentAddress.Of(options.GuestAgentSocket, qmp));
 
     /// <summary>What became of it; final after <see cref="Finish"/>.</summary>
     internal QuiesceOutcome Outcome { get; private set; }
@@ -48,11 +50,11 @@ internal sealed class Quiesce : IDisposable
             return;
         try
         {
-            if (_options.GuestAgentSocket is not { } socket)
+            if (_address is null)
                 throw new GuestAgentException("no guest agent's socket was named (--guest-agent)");
             if (!running)
                 throw new GuestAgentException("the guest is paused: its agent cannot answer");
-            _client = GuestAgentClient.Connect(socket, _options.QuiesceTimeout, _cancel);
+            _client = _address.Connect(_options.QuiesceTimeout, _cancel);
         }
         catch (GuestAgentException e)
         {
@@ -101,12 +103,12 @@ internal sealed class Quiesce : IDisposable
     {
         if (!_marked || _thawing is not null)
             return;
-        (GuestAgentClient? client, _client) = (_client, null);
+        (IGuestAgent? client, _client) = (_client, null);
         _thawing = new Thread(() =>
         {
             try
             {
-                _thawed = SureThaw.Run(_options.GuestAgentSocket!, client, SureThaw.Patience);
+                _thawed = SureThaw.Run(_address!, client, SureThaw.Patience);
             }
             catch (Exception e)
             {

@@ -13,19 +13,19 @@ internal static class SureThaw
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(200);
 
     /// <summary>Thaws.</summary>
-    /// <param name="socket">The guest agent's socket.</param>
+    /// <param name="address">Where the guest agent is.</param>
     /// <param name="client">A connection to begin with; null: make one. It is disposed of when it fails.</param>
     /// <param name="patience">How long to try.</param>
     /// <returns>How many file systems were frozen until now; 0 when somebody else had thawed them.</returns>
     /// <exception cref="GuestAgentException">Nobody confirmed it in that time.</exception>
-    internal static int Run(string socket, GuestAgentClient? client, TimeSpan patience)
+    internal static int Run(GuestAgentAddress address, IGuestAgent? client, TimeSpan patience)
     {
         long began = Stopwatch.GetTimestamp();
         while (true)
         {
             try
             {
-                client ??= GuestAgentClient.Connect(socket, OneTry, CancellationToken.None);
+                client ??= address.Connect(OneTry, CancellationToken.None);
                 int thawed = client.Thaw(OneTry);
                 client.Dispose();
                 return thawed;
@@ -35,7 +35,7 @@ internal static class SureThaw
                 client?.Dispose();
                 client = null;
                 if (Stopwatch.GetElapsedTime(began) > patience)
-                    throw new GuestAgentException($"the guest agent did not confirm within {patience.TotalSeconds:0} s that the guest's file systems are thawed: {e.Message}. If programs in the guest hang, run guest-fsfreeze-thaw through {socket}, or 'fsfreeze -u' in the guest", inner: e);
+                    throw new GuestAgentException($"the guest agent did not confirm within {patience.TotalSeconds:0} s that the guest's file systems are thawed: {e.Message}. If programs in the guest hang, run guest-fsfreeze-thaw through {address}, or 'fsfreeze -u' in the guest", inner: e);
             }
             Thread.Sleep(Pause);
         }
@@ -43,16 +43,16 @@ internal static class SureThaw
 
     /// <summary>Thaws what a capture that died had frozen: nothing is done without our mark in QEMU.</summary>
     /// <param name="qmp">QEMU.</param>
-    /// <param name="socket">The guest agent's socket.</param>
+    /// <param name="address">Where the guest agent is.</param>
     /// <returns>True when a freeze of ours was ended.</returns>
     /// <exception cref="GuestAgentException">It could not be; the mark stays for the next one.</exception>
-    internal static bool Leftover(IQmpMonitor qmp, string socket)
+    internal static bool Leftover(IQmpMonitor qmp, GuestAgentAddress address)
     {
         if (!FreezeMark.Take(qmp))
             return false;
         try
         {
-            return Run(socket, null, Patience) > 0;
+            return Run(address, null, Patience) > 0;
         }
         catch (GuestAgentException)
         {

@@ -6,18 +6,18 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Libvirt;
 
 /// <summary>
-/// The monitor of a libvirt domain, through libvirt, which owns it: each command is a call of virDomainQemuMonitorCommand, stop and resume are libvirt's own.
+/// The monitor of a libvirt domain, through libvirt, which owns it: each command is a call of virDomainQemuMonitorCommand, but for the stop, which is libvirt's own.
 /// </summary>
 /// <remarks>
 /// libvirt works off one command of a domain after the other, and knows nothing of batches. When it is restarted, QEMU runs on: what can be said twice is
-/// said again, what cannot be ends in <see cref="QmpException.Interrupted"/>.
+/// said again, what cannot be ends in <see cref="QmpException.Interrupted"/>. virDomainResume is not used: it waits for the end of a migration, and QEMU's cont does not.
 /// </remarks>
 internal sealed class LibvirtMonitor : IQmpMonitor
 {
     /// <summary>The error class of a command in a batch that libvirt itself refused.</summary>
     internal const string Refusal = "libvirt";
 
-    private const uint Suspend = 34, ResumeDomain = 28, GetXmlDesc = 14, Migratable = 8, MonitorCommand = 1, MonitorCommandWithFiles = 7;
+    private const uint Suspend = 34, GetXmlDesc = 14, Migratable = 8, MonitorCommand = 1, MonitorCommandWithFiles = 7;
     private const int Attempts = 5;
     private static readonly TimeSpan Restart = TimeSpan.FromSeconds(30);
     // Longer than libvirt itself waits for another's work on the domain, to hear its reason.
@@ -25,11 +25,12 @@ internal sealed class LibvirtMonitor : IQmpMonitor
     /// <summary>Give the same however often they are said; of the ones that take away, only the first finds anything.</summary>
     private static readonly string[] Repeatable = ["query-", "qom-get", "qom-list", "human-monitor-command", "getfd"], TakingAway = ["closefd", "remove-fd", "blockdev-del", "block-export-del", "nbd-server-stop"];
 
+    private readonly LibvirtSocket _socket;
     private readonly LibvirtConnection _connection;
     private uint _batchSerial;
     private bool _batchLost;
 
-    private LibvirtMonitor(LibvirtConnection connection) => _connection = connection;
+    private LibvirtMonitor(LibvirtSocket socket, LibvirtConnection connection) => (_socket, _connection) = (socket, connection);
 
     /// <summary>Connects to a domain's monitor.</summary>
     /// <param name="socket">Where libvirt listens.</param>
@@ -42,7 +43,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
         LibvirtMonitor monitor;
         try
         {
-            monitor = new LibvirtMonitor(LibvirtConnection.Open(socket, domain));
+            monitor = new LibvirtMonitor(socket, LibvirtConnection.Open(socket, domain));
         }
         catch (Exception e) when (e is LinuxException or LibvirtException)
         {
@@ -62,6 +63,11 @@ internal sealed class LibvirtMonitor : IQmpMonitor
             throw;
         }
     }
+
+    /// <summary>A second connection to the same domain, for another thread.</summary>
+    /// <exception cref="LinuxException">No libvirt listens there now.</exception>
+    /// <exception cref="LibvirtException">The domain has ended.</exception>
+    internal LibvirtConnection ConnectAgain() => LibvirtConnection.Open(_socket, _connection.Domain.Uuid.ToString());
 
     /// <inheritdoc/>
     public Version QemuVersion { get; private set; } = new();
@@ -147,24 +153,15 @@ internal sealed class LibvirtMonitor : IQmpMonitor
     /// <inheritdoc/>
     public void Resume()
     {
-        for (int attempt = 0; attempt <= Attempts && !this.IsRunning(); attempt++)
+        for (int attempt = 0; !this.IsRunning(); attempt++)
         {
             try
             {
-                _connection.Rpc.Run(LibvirtRpc.Remote, ResumeDomain, _connection.Domain.Write(new XdrWriter()), -1, Shortest);
-            }
-            catch (LibvirtException e) when (e.Code == 0)
-            {
-                Reconnect(e);
-            }
-            catch (LibvirtException e) when (attempt == Attempts)
-            {
-                throw new QmpException($"libvirt did not resume the guest: {e.Message}");
-            }
-            catch (LibvirtException)
-            {
-                // A libvirt that was restarted in the middle may take the guest for running: then by QEMU itself, which tells libvirt.
                 Execute("cont").Dispose();
+            }
+            catch (QmpException e) when (e.Interrupted && attempt < Attempts)
+            {
+                // Whether QEMU has heard it shows.
             }
         }
     }
@@ -189,7 +186,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
         {
             if (!_connection.Rpc.TryEnd(_batchSerial, out result))
                 return null;
-            answer = name is "stop" or "cont" ? Done() : QmpClient.Checked(Answer(result), name);
+            answer = name == "stop" ? Done() : QmpClient.Checked(Answer(result), name);
         }
         catch (QmpException e)
         {
@@ -205,7 +202,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
             _batchLost = true;
             throw Interrupted(name);
         }
-        TestHooks.After(name switch { "stop" => "suspended", "xen-save-devices-state" => "saved", _ => "" });
+        TestHooks.After(name switch { "dump-guest-memory" => "suspended", "xen-save-devices-state" => "saved", _ => "" });
         // The ones after a command that failed are run all the same, as over a socket.
         if (batch.Answered + 1 < batch.Count)
             Begin(batch, 1);
@@ -217,9 +214,9 @@ internal sealed class LibvirtMonitor : IQmpMonitor
         (string name, string arguments) = batch.Unanswered(further);
         try
         {
-            if (name is "stop" or "cont")
+            if (name == "stop")
             {
-                _batchSerial = _connection.Rpc.Begin(LibvirtRpc.Remote, name == "stop" ? Suspend : ResumeDomain, _connection.Domain.Write(new XdrWriter()));
+                _batchSerial = _connection.Rpc.Begin(LibvirtRpc.Remote, Suspend, _connection.Domain.Write(new XdrWriter()));
                 return;
             }
             (uint procedure, XdrWriter call) = Command(name, arguments, -1);

@@ -48,7 +48,7 @@ internal sealed record CaptureOrder
         if (How?.DiskMethod is { } method and not DiskCaptureMethod.Auto) yield return "--disk-method=" + Method(method);
         if (GuestAgent is not null) yield return "--guest-agent=" + GuestAgent;
         if (How?.Quiesce is { } quiesce and not "IfAvailable") yield return "--quiesce=" + (quiesce == "Required" ? "required" : "never");
-        if (How?.QuiesceTimeout is { } timeout && GuestAgent is not null) yield return "--quiesce-timeout=" + timeout;
+        if (How?.QuiesceTimeout is { } timeout && (GuestAgent is not null || Monitor.QmpSocket is null)) yield return "--quiesce-timeout=" + timeout;
         if (How?.After == "Stop") yield return "--after=stop";
         if (Objects is not null) yield return "--objects=" + Objects;
     }

@@ -118,13 +118,13 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
         }
     }
 
-    /// <summary>Opens the guest agent's socket, or returns null: the VM has none, or it is not there and need not be.</summary>
+    /// <summary>Opens the guest agent's socket, or returns null: the VM has none, or it is not there and need not be, or it is libvirt's.</summary>
     /// <exception cref="TaskFailure">It is required.</exception>
     internal async Task<SafeFileHandle?> OpenGuestAgent(string ns, VirtualMachineTarget vm, bool required, CancellationToken stop)
     {
         if (vm.GuestAgentSocket is not { } path)
         {
-            return !required ? null : throw new TaskFailure(
+            return !required || vm.LibvirtDomain is not null ? null : throw new TaskFailure(
                 "NoGuestAgent", $"spec.capture.quiesce is Required, and pod {vm.PodName} has no annotation {Names.GuestAgentSocketAnnotation}: set it to the path of the guest agent's socket in the container");
         }
         (SafeFileHandle root, _) = await OpenContainer(ns, vm, "SourceEnded", stop).ConfigureAwait(false);

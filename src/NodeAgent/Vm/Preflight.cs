@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Vm;
@@ -13,8 +14,6 @@ internal static class Preflight
         ("virtio-mem", "it plugs and unplugs memory at any moment"),
         ("vhost-vdpa", "its DMA writes to guest memory past any write protection"),
     ];
-
-    private static readonly string[] BusyMigration = ["setup", "active", "pre-switchover", "device", "postcopy-active", "postcopy-paused", "postcopy-recover", "wait-unplug", "cancelling", "colo"];
 
     /// <returns>True when a balloon hands back free pages at any moment: harmless for anonymous memory, where each discard is announced.</returns>
     internal static bool Check(IQmpMonitor qmp)
@@ -47,8 +46,8 @@ internal static class Preflight
     {
         using JsonDocument answer = qmp.Execute("query-migrate");
         JsonElement info = answer.RootElement.GetProperty("return");
-        if (info.TryGetProperty("status", out JsonElement status) && BusyMigration.Contains(status.GetString()))
-            throw new CaptureRefusedException("MigrationActive", $"a migration of this guest is under way ({status.GetString()}); try again when it has ended");
+        if (MigrationWatch.StatusOf(info) is { } status)
+            throw new CaptureRefusedException("MigrationActive", $"a migration of this guest is under way ({status}); try again when it has ended");
         if (info.TryGetProperty("blocked-reasons", out JsonElement reasons) && reasons.ValueKind == JsonValueKind.Array && reasons.GetArrayLength() > 0)
             throw new CaptureRefusedException("NotMigratable", $"QEMU cannot save this machine: {string.Join("; ", reasons.EnumerateArray().Select(r => r.GetString()))}");
     }

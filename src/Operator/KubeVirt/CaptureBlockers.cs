@@ -1,5 +1,6 @@
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Snapshots;
+using k8s.Models;
 
 namespace Bgsnap.Operator.KubeVirt;
 
@@ -19,6 +20,8 @@ internal static class CaptureBlockers
         VmiDomain domain = vmi.Spec.Domain;
         if (Of(domain) is { } blocker)
             throw new Hopeless("DeviceUnsupported", $"VirtualMachineInstance {vmi.Metadata.Name} cannot be captured: {blocker}; remove it from the virtual machine, then create another snapshot");
+        if (vmi.Status?.Memory is { } memory && IsPlugged(memory))
+            throw new Hopeless("DeviceUnsupported", $"VirtualMachineInstance {vmi.Metadata.Name} cannot be captured: memory was plugged into it since it began with {memory.GuestAtBoot}, by virtio-mem, which plugs and unplugs it at any moment; restart the virtual machine, which then begins with all of it, then create another snapshot");
         if (domain.Devices?.Disks?.FirstOrDefault(d => d.Shareable == true && IsWanted(d, how)) is { } disk)
             throw new Hopeless("DiskShared", $"disk {disk.Name} of VirtualMachineInstance {vmi.Metadata.Name} is shareable, so that other VMs write to it and there is no instant that it shows: name the other disks in spec.capture.disks of another snapshot, as {Alias("<disk>")}");
     }
@@ -34,6 +37,10 @@ internal static class CaptureBlockers
             : devices.Filesystems?.FirstOrDefault(f => f.Virtiofs is not null) is { } files ? $"filesystem {files.Name} is virtiofs', {Other}"
             : null;
     }
+
+    // KubeVirt makes the device when memory is first plugged: maxGuest alone, which many VMs have by default, is no hindrance.
+    private static bool IsPlugged(VmiMemory memory) =>
+        memory.GuestAtBoot is { } first && new[] { memory.GuestCurrent, memory.GuestRequested }.Any(m => m is not null && new ResourceQuantity(m).ToDecimal() != new ResourceQuantity(first).ToDecimal());
 
     private static bool IsShared(VmiInterface i) =>
         i.PasstBinding is not null || (i.Binding?.Name is { } plugin && SharingPlugins.Any(p => plugin.Contains(p, StringComparison.OrdinalIgnoreCase)));

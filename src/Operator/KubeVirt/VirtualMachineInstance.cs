@@ -47,6 +47,10 @@ public sealed class VmiMemory
     public string? Guest { get; set; }
     /// <summary>In the status: the same now, with what was plugged since its start.</summary>
     public string? GuestCurrent { get; set; }
+    /// <summary>In the status: what it began with.</summary>
+    public string? GuestAtBoot { get; set; }
+    /// <summary>In the status: what it is to get.</summary>
+    public string? GuestRequested { get; set; }
 }
 
 /// <summary>The firmware.</summary>

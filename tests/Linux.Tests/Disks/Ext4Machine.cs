@@ -10,12 +10,18 @@ internal static class Ext4Machine
 
     public static async Task<VirtualMachine> StartAsync(QemuVersion version, string folder, DiskFormat format = DiskFormat.Raw, bool agent = false)
     {
+        return await Requirements.StartAsync(Options(version, format, await MakeImageAsync(folder), agent));
+    }
+
+    /// <summary>Makes an image with an empty ext4.</summary>
+    public static async Task<string> MakeImageAsync(string folder)
+    {
         var image = Path.Combine(folder, "ext4");
         await File.WriteAllBytesAsync(image, []);
         using (var file = File.OpenHandle(image, FileMode.Open, FileAccess.Write))
             RandomAccess.SetLength(file, (long)MiB << 20);
         await Tool.RunAsync("mkfs.ext4", "-q", "-F", image);
-        return await Requirements.StartAsync(Options(version, format, image, agent));
+        return image;
     }
 
     /// <summary>The machine, with a copy of this image for a disk.</summary>

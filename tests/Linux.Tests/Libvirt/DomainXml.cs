@@ -26,7 +26,7 @@ internal static class DomainXml
             new XElement("os",
                 new XElement("type", new XAttribute("arch", "x86_64"), new XAttribute("machine", "pc-q35-10.0"), "hvm"),
                 new XElement("kernel", TestFiles.Kernel),
-                new XElement("initrd", TestFiles.Initramfs),
+                new XElement("initrd", guest.Agent ? TestFiles.InitramfsWithAgent : TestFiles.Initramfs),
                 new XElement("cmdline", QemuCommandLine.KernelCommandLine(guest))),
             new XElement("features", new XElement("acpi"), new XElement("apic")),
             new XElement("devices",
@@ -34,6 +34,9 @@ internal static class DomainXml
                 new XElement("controller", new XAttribute("type", "usb"), new XAttribute("model", "none")),
                 new XElement("serial", new XAttribute("type", "unix"),
                     new XElement("source", new XAttribute("mode", "connect"), new XAttribute("path", QemuCommandLine.SerialSocket(folder)))),
+                options.GuestAgent
+                    ? new XElement("channel", new XAttribute("type", "unix"), new XElement("target", new XAttribute("type", "virtio"), new XAttribute("name", "org.qemu.guest_agent.0")))
+                    : null,
                 new XElement("memballoon", new XAttribute("model", "none")),
                 options.Disks.Select((disk, i) => Disk(disk, i, folder))),
             arguments.Count > 0 ? new XElement(Qemu + "commandline", arguments.Select(word => new XElement(Qemu + "arg", new XAttribute("value", word)))) : null);

@@ -1,18 +1,21 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Text.Json;
 using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Libvirt;
 
 /// <summary>
-/// A libvirtd as in a KubeVirt launcher: uid 107, no capabilities, no new privileges, session mode, in mount and pid namespaces of its own, with a loop that
-/// starts it anew when it ends. libvirt's packages lie over /usr there, and nowhere else.
+/// A libvirtd as in a KubeVirt launcher: uid 107, no capabilities, no new privileges, session mode, in mount, pid and uts namespaces of its own, with a loop that
+/// starts it anew when it ends. libvirt's packages lie over /usr there, and nowhere else. It has a name and a UUID of its own, so that another one takes it for
+/// another host, to which domains may be migrated.
 /// </summary>
 internal sealed class LibvirtDaemon : IAsyncDisposable
 {
     // $0 the folder, $1 libvirt's root, $2 the folder of QEMU's modules: those in /usr are another QEMU's.
     private const string Setup = """
         set -e
+        basename "$0" > /proc/sys/kernel/hostname
         mount --bind "$0/passwd" /etc/passwd
         mount --bind "$0/group" /etc/group
         mount --bind "$0/run" /run
@@ -46,12 +49,13 @@ internal sealed class LibvirtDaemon : IAsyncDisposable
             Directory.CreateDirectory(Path.Combine(folder, name));
         // Everything that KubeVirt's own has: the sandbox, and no log daemon.
         await File.WriteAllTextAsync(Path.Combine(folder, "config/libvirt/qemu.conf"), "stdio_handler = \"file\"\nseccomp_sandbox = 1\nsecurity_driver = \"none\"\n");
+        await File.WriteAllTextAsync(Path.Combine(folder, "config/libvirt/libvirtd.conf"), $"host_uuid = \"{Guid.NewGuid()}\"\n");
         await File.WriteAllTextAsync(Path.Combine(folder, "passwd"), "root:x:0:0:root:/root:/bin/sh\nqemu:x:107:107::/run:/bin/sh\n");
         await File.WriteAllTextAsync(Path.Combine(folder, "group"), "root:x:0:\nqemu:x:107:\n");
         await Tool.RunAsync("chown", "-R", "107:107", Path.Combine(folder, "run"), Path.Combine(folder, "config"), Path.Combine(folder, "cache"));
         var process = await GuardedProcess.StartAsync(
         [
-            "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "/bin/sh", "-c", Setup,
+            "unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc", "--", "/bin/sh", "-c", Setup,
             folder, TestFiles.Libvirt, Path.Combine(TestFiles.Deps, "qemu-10/usr/lib/x86_64-linux-gnu/qemu"),
         ]);
         LibvirtDaemon daemon = new(process, folder);
@@ -94,6 +98,13 @@ internal sealed class LibvirtDaemon : IAsyncDisposable
         while (await PidAsync() == before)
             await Task.Delay(10);
         await AnswersAsync();
+    }
+
+    /// <summary>Asks a domain's QEMU by libvirt's passthrough.</summary>
+    public async Task<JsonElement> AskAsync(string domain, string command, string arguments = "{}")
+    {
+        var answer = await VirshAsync("qemu-monitor-command", domain, $$"""{"execute":"{{command}}","arguments":{{arguments}}}""");
+        return JsonSerializer.Deserialize<JsonElement>(answer).GetProperty("return");
     }
 
     /// <summary>Runs virsh. It must succeed.</summary>

@@ -59,33 +59,34 @@ internal sealed class LibvirtMachine : IAsyncDisposable
     }
 
     /// <summary>Asks QEMU by libvirt's passthrough.</summary>
-    public async Task<JsonElement> AskAsync(string command, string arguments = "{}")
-    {
-        var answer = await Daemon.VirshAsync("qemu-monitor-command", Name, $$"""{"execute":"{{command}}","arguments":{{arguments}}}""");
-        return JsonSerializer.Deserialize<JsonElement>(answer).GetProperty("return");
-    }
+    public Task<JsonElement> AskAsync(string command, string arguments = "{}") => Daemon.AskAsync(Name, command, arguments);
 
     /// <summary>libvirt's state of the domain with its reason, such as "running (unpaused)".</summary>
-    public async Task<string> StateAsync() => (await Daemon.VirshAsync("domstate", Name, "--reason")).Trim();
+    public Task<string> StateAsync() => StateAsync(Daemon);
 
     /// <summary>The guest counts from now on and finds its memory whole; libvirt and QEMU say that it runs.</summary>
-    public async Task CountsOnAsync(string after)
+    public Task CountsOnAsync(string after) => CountsOnAsync(Daemon, _serial, after);
+
+    /// <summary>The same of a domain in any libvirtd.</summary>
+    public static async Task<GuestReport> CountsOnAsync(LibvirtDaemon daemon, SerialConsole serial, string after)
     {
         var began = Stopwatch.GetTimestamp();
         using CancellationTokenSource limit = new(TimeSpan.FromSeconds(60));
+        GuestReport? report = null;
         try
         {
-            var report = await _serial.WaitForReportAsync(r => r.At > began, limit.Token);
+            report = await serial.WaitForReportAsync(r => r.At > began, limit.Token);
             Assert.True(report.Corrupt == 0, $"{after}: {report}");
         }
         catch (OperationCanceledException)
         {
-            Assert.Fail($"{after}: the guest does not count, {await StateAsync()}.\n{Daemon.Log}");
+            Assert.Fail($"{after}: the guest does not count, {await StateAsync(daemon)}.\n{daemon.Log}");
         }
 
-        Assert.True((await AskAsync("query-status")).GetProperty("status").GetString() == "running", after);
-        var state = await StateAsync();
+        Assert.True((await daemon.AskAsync(Name, "query-status")).GetProperty("status").GetString() == "running", after);
+        var state = await StateAsync(daemon);
         Assert.True(state.StartsWith("running", StringComparison.Ordinal), $"{after}: {state}");
+        return report!;
     }
 
     public async ValueTask DisposeAsync()
@@ -112,6 +113,8 @@ internal sealed class LibvirtMachine : IAsyncDisposable
         using CancellationTokenSource limit = new(Options.StartTimeout);
         await _serial.WaitForReportAsync(r => r.Tick >= 3, limit.Token);
     }
+
+    private static async Task<string> StateAsync(LibvirtDaemon daemon) => (await daemon.VirshAsync("domstate", Name, "--reason")).Trim();
 
     private bool IsOurs(int pid)
     {

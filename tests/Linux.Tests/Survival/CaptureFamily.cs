@@ -23,6 +23,9 @@ internal sealed class CaptureFamily : IAsyncDisposable
 
     public bool HasEnded => _process.Exit.IsCompleted;
 
+    /// <summary>What the command has said so far.</summary>
+    public string Output => _process.StandardOutput;
+
     public TimeSpan Elapsed => Stopwatch.GetElapsedTime(_began);
 
     /// <param name="hook">BGSNAP_TEST_HOOK, or null.</param>

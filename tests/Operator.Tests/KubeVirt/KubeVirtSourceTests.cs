@@ -49,6 +49,16 @@ public sealed class KubeVirtSourceTests
         await world.UntilPhase("a", SnapshotPhase.Ready);
     }
 
+    [Fact]
+    public async Task Memory_that_could_be_plugged_and_was_not_is_no_hindrance()
+    {
+        await using World world = await WithVm();
+        await ChangeInstance(world, """{"spec":{"domain":{"memory":{"guest":"2Gi","maxGuest":"8Gi"}}},"status":{"memory":{"guestAtBoot":"2Gi","guestCurrent":"2048Mi","guestRequested":"2Gi"}}}""");
+        await world.Add(Snapshot("a", change: Things.WithTemplate));
+
+        await world.UntilPhase("a", SnapshotPhase.Ready);
+    }
+
     [Theory]
     [InlineData("""{"spec":{"domain":{"devices":{"gpus":[{"name":"gpu1","deviceName":"nvidia.com/A10"}]}}}}""", "DeviceUnsupported", "gpu gpu1 is passed through by VFIO")]
     [InlineData("""{"spec":{"domain":{"devices":{"hostDevices":[{"name":"qat","deviceName":"intel.com/qat"}]}}}}""", "DeviceUnsupported", "host device qat")]
@@ -57,6 +67,7 @@ public sealed class KubeVirtSourceTests
     [InlineData("""{"spec":{"domain":{"devices":{"interfaces":[{"name":"fast","passtBinding":{}}]}}}}""", "DeviceUnsupported", "interface fast is vhost-user's")]
     [InlineData("""{"spec":{"domain":{"devices":{"filesystems":[{"name":"share","virtiofs":{}}]}}}}""", "DeviceUnsupported", "filesystem share is virtiofs'")]
     [InlineData("""{"spec":{"domain":{"launchSecurity":{"sev":{}}}}}""", "DeviceUnsupported", "launchSecurity")]
+    [InlineData("""{"status":{"memory":{"guestAtBoot":"2Gi","guestCurrent":"2Gi","guestRequested":"3Gi"}}}""", "DeviceUnsupported", "memory was plugged into it since it began with 2Gi")]
     [InlineData("""{"spec":{"domain":{"devices":{"disks":[{"name":"shared","shareable":true}]}}}}""", "DiskShared", "disk shared of VirtualMachineInstance db is shareable")]
     public async Task What_makes_a_true_capture_impossible_is_refused_before_anything_is_made(string change, string reason, string message)
     {

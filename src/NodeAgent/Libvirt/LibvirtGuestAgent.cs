@@ -1,0 +1,83 @@
+using System.Text.Json;
+using Bgsnap.NodeAgent.GuestAgent;
+using Bgsnap.NodeAgent.Linux;
+
+namespace Bgsnap.NodeAgent.Libvirt;
+
+/// <summary>
+/// A guest's agent through libvirt, which owns the channel: virDomainQemuAgentCommand, on a connection of its own, since a guest is thawed beside whatever
+/// else is done. libvirt itself makes the agent forget half a command of a predecessor.
+/// </summary>
+internal sealed class LibvirtGuestAgent : IGuestAgent
+{
+    // qemu_protocol.x; libvirt's virErrorNumber for an error that is the guest's own.
+    private const uint AgentCommand = 3;
+    private const int InternalError = 1;
+    private static readonly TimeSpan Margin = TimeSpan.FromSeconds(5);
+    private readonly LibvirtConnection _connection;
+
+    private LibvirtGuestAgent(LibvirtConnection connection) => _connection = connection;
+
+    /// <summary>Connects, and sees that somebody in the guest answers.</summary>
+    /// <exception cref="GuestAgentException">libvirt is not there, or nobody answers.</exception>
+    internal static LibvirtGuestAgent Connect(LibvirtMonitor monitor, TimeSpan timeout)
+    {
+        LibvirtGuestAgent agent;
+        try
+        {
+            agent = new LibvirtGuestAgent(monitor.ConnectAgain());
+        }
+        catch (Exception e) when (e is LinuxException or LibvirtException)
+        {
+            throw new GuestAgentException($"libvirt cannot be asked for the guest agent: {e.Message}", inner: e);
+        }
+        try
+        {
+            _ = agent.Say("guest-ping", timeout);
+            return agent;
+        }
+        catch
+        {
+            agent.Dispose();
+            throw;
+        }
+    }
+
+    /// <inheritdoc/>
+    public int Freeze(TimeSpan timeout, CancellationToken cancel) => Number("guest-fsfreeze-freeze", timeout);
+
+    /// <inheritdoc/>
+    public int Thaw(TimeSpan timeout) => Number("guest-fsfreeze-thaw", timeout);
+
+    /// <inheritdoc/>
+    public bool IsFrozen(TimeSpan timeout, CancellationToken cancel) =>
+        Say("guest-fsfreeze-status", timeout) is { ValueKind: JsonValueKind.String } status && status.GetString() == "frozen";
+
+    private int Number(string command, TimeSpan timeout) =>
+        Say(command, timeout) is { ValueKind: JsonValueKind.Number } value && value.TryGetInt32(out int number) ? number : 0;
+
+    private JsonElement Say(string command, TimeSpan timeout)
+    {
+        try
+        {
+            // Whole seconds; 0 and less mean something else to libvirt.
+            uint seconds = (uint)Math.Max(1, Math.Ceiling(timeout.TotalSeconds));
+            XdrWriter call = _connection.Domain.Write(new XdrWriter()).Text($"{{\"execute\":\"{command}\"}}").Number(seconds).Number(0);
+            XdrReader reader = new(_connection.Rpc.Run(LibvirtRpc.Qemu, AgentCommand, call, -1, timeout + Margin));
+            using JsonDocument answer = JsonDocument.Parse(reader.OptionalText() ?? "{}");
+            return answer.RootElement.TryGetProperty("return", out JsonElement value) ? value.Clone()
+                : throw new GuestAgentException($"libvirt handed on no answer of the guest agent to {command}");
+        }
+        catch (LibvirtException e)
+        {
+            throw new GuestAgentException($"{command}: libvirt: {e.Message}", refused: e.Code == InternalError, inner: e);
+        }
+        catch (Exception e) when (e is JsonException or InvalidOperationException)
+        {
+            throw new GuestAgentException($"the guest agent answered {command} with something that is no JSON", inner: e);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _connection.Dispose();
+}
