@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Vm;
@@ -8,6 +9,8 @@ namespace Bgsnap.NodeAgent.Restore;
 /// <summary>The QEMU that waits for a snapshot.</summary>
 internal sealed class RestoreTarget : IDisposable
 {
+    private List<RamBlockLine> _blocks = [];
+
     private RestoreTarget(QmpClient qmp, QemuProcess process) => (Qmp, Process) = (qmp, process);
 
     /// <summary>Its monitor.</summary>
@@ -39,6 +42,10 @@ internal sealed class RestoreTarget : IDisposable
             throw;
         }
     }
+
+    /// <summary>Its RAM blocks, looked at anew each time.</summary>
+    /// <exception cref="CaptureRefusedException">One cannot be placed.</exception>
+    internal IReadOnlyList<RamBlock> RamBlocks() => RamBlockTable.Read(Qmp, Process.Pid, ref _blocks);
 
     /// <summary>State of the guest, as query-status calls it.</summary>
     /// <param name="patience">How long QEMU may take to answer; null: as for any command.</param>
