@@ -31,6 +31,7 @@ internal sealed class EagerRestore : IMemoryRestore
         EmptyRam empty = EmptyRam.Of(target, snapshot.StreamBlocks);
         Write(pid, snapshot.Log, large, empty, progress, cancel);
         ulong sent = 0;
+        progress.Sends();
         Exception? broken = StreamRestore.Send(target.Qmp, snapshot, new MigrationStreamWriterOptions
         {
             SendPagesOf = i => !large.ContainsKey(i),

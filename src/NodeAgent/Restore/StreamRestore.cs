@@ -24,6 +24,7 @@ internal sealed class StreamRestore : IMemoryRestore
     {
         EmptyRam empty = EmptyRam.Of(target, snapshot.StreamBlocks);
         ulong sent = 0;
+        progress.Sends();
         Exception? broken = Send(target.Qmp, snapshot, new MigrationStreamWriterOptions
         {
             IsZeroInTarget = empty.IsZero,

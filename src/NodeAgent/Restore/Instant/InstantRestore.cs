@@ -43,6 +43,7 @@ internal sealed class InstantRestore(RestoreOptions options) : IMemoryRestore
         using LazyMemory memory = LazyMemory.Take(target.Qmp, target.Process.Pid, blocks, snapshot.Log);
         using InstantFollowUp follow = new(memory, snapshot, progress, options);
         follow.Serve();
+        progress.Sends();
         Load(target, snapshot, memory, follow, empty, cancel);
         follow.GuestRuns();
         guestRuns();
