@@ -69,6 +69,11 @@ public static class QemuCommandLine
         var size = Text(options.MemoryMiB);
         return options.Ram switch
         {
+            RamKind.Anonymous when options.Overcommit =>
+            [
+                "-object", $"memory-backend-ram,id=mem,size={size}M,reserve=off",
+                "-machine", $"{options.Machine},memory-backend=mem",
+            ],
             RamKind.Anonymous => ["-machine", options.Machine],
             RamKind.Memfd =>
             [

@@ -91,6 +91,9 @@ public sealed record VirtualMachineOptions
 
     public RamKind Ram { get; init; }
 
+    /// <summary>Anonymous memory for which nothing is reserved, so that there may be more of it than the machine has.</summary>
+    public bool Overcommit { get; init; }
+
     public int Cpus { get; init; } = 1;
 
     public Accelerator Accelerator { get; init; }
