@@ -24,6 +24,22 @@ internal static class BackAtRate
         return null;
     }
 
+    /// <summary>The most that the guest did in half a second, as a share of its former rate.</summary>
+    internal static double? Best(IReadOnlyList<GuestReport> reports, double former)
+    {
+        double? best = null;
+        for (int from = 0, to = 0; from < reports.Count; from++)
+        {
+            while (to < reports.Count && GuestHistory.Seconds(reports[from].At, reports[to].At) < Window)
+                to++;
+            if (to == reports.Count)
+                break;
+            best = Math.Max(best ?? 0, (reports[to].Writes - reports[from].Writes) / GuestHistory.Seconds(reports[from].At, reports[to].At) / former);
+        }
+
+        return best;
+    }
+
     /// <summary>Waits for it; null: not within the time.</summary>
     internal static async Task<long?> WaitAsync(VirtualMachine machine, double former, TimeSpan patience)
     {

@@ -17,7 +17,7 @@ internal sealed class InstantBenchmark(string folder, QemuVersion version, RamKi
     private const string Instant = "instant", Recorded = "instant, recorded start", Eager = "eager", Stream = "stream", Cat = "QEMU by itself";
     private const string Hot = "hot", Cold = "cold";
     private static readonly string[] Ways = [Instant, Recorded, Eager, Stream, Cat];
-    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(5), RatePatience = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(5), RatePatience = TimeSpan.FromSeconds(5);
 
     internal static Command Command()
     {
@@ -151,7 +151,7 @@ internal sealed class InstantBenchmark(string folder, QemuVersion version, RamKi
         if (target.LatestReport!.Corrupt != 0)
             throw new InvalidOperationException($"the guest found corrupt pages: {target.Describe()}");
         var last = JsonSerializer.Deserialize<JsonElement>(output.Split('\n', StringSplitOptions.RemoveEmptyEntries)[^1]);
-        InstantSample sample = new(memoryMiB, guest.Name, cache, way, round, resume, null, first, back is { } at ? Seconds(at) : null, resume, null, null);
+        InstantSample sample = new(memoryMiB, guest.Name, cache, way, round, resume, null, first, back is { } at ? Seconds(at) : null, BackAtRate.Best(target.Serial.Reports, former) * 100, resume, null, null);
         if (way is not (Stream or Cat))
             sample = sample with { AfterDevices = last.GetProperty("loadMicroseconds").GetInt64() / 1e3 };
         return last.TryGetProperty("instant", out var instant)

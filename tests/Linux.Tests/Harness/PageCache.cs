@@ -1,10 +1,10 @@
 using System.ComponentModel;
 using System.Runtime.InteropServices;
 
-namespace Bgsnap.Benchmarks;
+namespace Bgsnap.Linux.Tests.Harness;
 
 /// <summary>Takes files out of the page cache, as on a node that has never read them, or into it.</summary>
-internal static unsafe partial class PageCache
+public static unsafe partial class PageCache
 {
     private const int DontNeed = 4; // POSIX_FADV_DONTNEED
     private const long SysCachestat = 451;
@@ -25,12 +25,14 @@ internal static unsafe partial class PageCache
     }
 
     /// <summary>Empties the cache of files, and looks whether it is empty. What the disk itself remembers is out of reach.</summary>
-    internal static void Drop(IEnumerable<string> files)
+    public static void Drop(IEnumerable<string> files)
     {
+        ArgumentNullException.ThrowIfNull(files);
         foreach (var file in files)
         {
-            using var handle = File.OpenHandle(file, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite);
-            RandomAccess.FlushToDisk(handle);
+            using var handle = File.OpenHandle(file, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
+            if (Synchronize(handle) != 0) // what is not written yet cannot be dropped
+                throw new Win32Exception(Marshal.GetLastPInvokeError(), $"fsync of {file}");
             for (var tries = 1; ; tries++)
             {
                 var error = Advise(handle, 0, 0, DontNeed);
@@ -47,8 +49,9 @@ internal static unsafe partial class PageCache
     }
 
     /// <summary>Reads files from end to end.</summary>
-    internal static void Fill(IEnumerable<string> files)
+    public static void Fill(IEnumerable<string> files)
     {
+        ArgumentNullException.ThrowIfNull(files);
         var buffer = new byte[1 << 20];
         foreach (var file in files)
         {
@@ -61,12 +64,13 @@ internal static unsafe partial class PageCache
     /// <summary>Pages of a file that are in the page cache; 0 too where the kernel does not tell (before 6.5).</summary>
     private static ulong Cached(SafeHandle file)
     {
-        Range all = default;
+        Range all = default; // a length of 0: to the end
         Statistics found;
         var reference = false;
         try
         {
             file.DangerousAddRef(ref reference);
+            // SAFETY: both structures live on the stack for the call, and the kernel knows their sizes.
             return Call(SysCachestat, (int)file.DangerousGetHandle(), &all, &found, 0) == 0 ? found.Cached : 0;
         }
         finally
@@ -75,6 +79,9 @@ internal static unsafe partial class PageCache
                 file.DangerousRelease();
         }
     }
+
+    [LibraryImport("libc", EntryPoint = "fsync", SetLastError = true)]
+    private static partial int Synchronize(SafeHandle file);
 
     [LibraryImport("libc", EntryPoint = "posix_fadvise")]
     private static partial int Advise(SafeHandle file, long offset, long length, int advice);
