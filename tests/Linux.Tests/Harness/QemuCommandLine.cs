@@ -121,6 +121,7 @@ public static class QemuCommandLine
         Add("slots", guest.Slots);
         Add("stride", guest.StrideKiB);
         Add("pause", guest.PauseMicroseconds);
+        Add("balloon", guest.Balloon ? 1 : null);
         Add("agent", guest.Agent ? 1 : null);
         if (guest.Append.Length > 0)
             words.Add(guest.Append);
