@@ -39,7 +39,7 @@ internal sealed class EmptyRam
                     empty._exists[i] = Existing(block, pagemap, pid, Math.Min(block.UsedLength, blocks[i].UsedLength), blocks[i].UsedLength);
             }
         }
-        catch (Exception e) when (e is CaptureRefusedException or LinuxException or IOException)
+        catch (Exception e) when (e is CaptureRefusedException or IOException or UnauthorizedAccessException)
         {
             // A block that cannot be found, or no right to look: what was not looked at gets every page.
         }

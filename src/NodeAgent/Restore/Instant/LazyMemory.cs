@@ -53,6 +53,10 @@ internal sealed class LazyMemory : IDisposable
         {
             throw new EngineUnavailableException(e.Message);
         }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new EngineUnavailableException($"QEMU's process cannot be looked at: {e.Message} (run as root, or with CAP_SYS_PTRACE)");
+        }
     }
 
     /// <summary>Empties the blocks of a QEMU that waits, and has their faults come to us.</summary>
