@@ -217,8 +217,18 @@ internal sealed unsafe class LazyRam : IDisposable
             for (long u = b.FirstUnit; u <= b.FirstUnit + b.Units; u++)
             {
                 bool end = u == b.FirstUnit + b.Units;
-                if (!end && IsZero(log, b, u))
-                    continue;
+                if (!end)
+                {
+                    // RAM that was never touched is most of a large guest's, and costs nothing here.
+                    long data = b.FirstUnit + log.NextStored(b.LogIndex, b.FirstGranule(u)) / (b.UnitSize / SnapshotFormat.GranuleSize);
+                    if (data > u)
+                    {
+                        u = Math.Min(data, b.FirstUnit + b.Units) - 1;
+                        continue;
+                    }
+                    if (IsZero(log, b, u))
+                        continue;
+                }
                 if ((ulong)(u - zeroFrom) * (ulong)b.UnitSize >= LongZeroes)
                 {
                     new Span<byte>(_states + zeroFrom, (int)(u - zeroFrom)).Fill(Absent);
