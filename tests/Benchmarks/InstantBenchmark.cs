@@ -9,21 +9,23 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Benchmarks;
 
 /// <summary>
-/// How soon a guest is back, by every way: instant, instant with a recorded start, eager, our stream, and QEMU loading an exported stream
-/// by itself. The guest checks and changes its memory at full speed; half of its RAM is noise, the rest mostly zero.
+/// How soon a guest is back, by every way in turns: instant, instant with a recorded start, eager, our stream, and QEMU loading an exported
+/// stream by itself.
 /// </summary>
-internal sealed class InstantBenchmark(string folder, QemuVersion version, RamKind ram)
+internal sealed class InstantBenchmark(string folder, QemuVersion version, RamKind ram, InstantGuest guest, int memoryMiB)
 {
     private const string Instant = "instant", Recorded = "instant, recorded start", Eager = "eager", Stream = "stream", Cat = "QEMU by itself";
+    private const string Hot = "hot", Cold = "cold";
     private static readonly string[] Ways = [Instant, Recorded, Eager, Stream, Cat];
-    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(5);
-
-    /// <summary>Times are seconds from the command on.</summary>
-    private sealed record Sample(int MemoryMiB, string Way, int Round, double Resume, double FirstOutput, double Resident, long Faults, double FaultP99Milliseconds);
+    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(5), RatePatience = TimeSpan.FromSeconds(5);
 
     internal static Command Command()
     {
+        string[] guestNames = [.. InstantGuest.All.Select(g => g.Name)], caches = [Hot, Cold];
         Option<int[]> sizes = new("--memory") { HelpName = "MIB,...", Description = "Sizes of the guests", DefaultValueFactory = _ => [2048, 6144], CustomParser = r => [.. r.Tokens[0].Value.Split(',').Select(t => int.Parse(t, CultureInfo.InvariantCulture))] };
+        Option<string[]> guests = new("--guest") { HelpName = "NAME,...", Description = $"Which of {string.Join("; ", InstantGuest.All.Select(g => $"{g.Name} ({g.What})"))}", DefaultValueFactory = _ => ["busy", "idle"], CustomParser = r => r.Tokens[0].Value.Split(',') };
+        Option<string[]> cache = new("--files") { HelpName = "hot,cold", Description = "Whether the snapshot's files are in the page cache", DefaultValueFactory = _ => caches, CustomParser = r => r.Tokens[0].Value.Split(',') };
+        Option<string[]> ways = new("--ways") { HelpName = "NAME;...", Description = $"Which of {string.Join("; ", Ways)}", DefaultValueFactory = _ => Ways, CustomParser = r => r.Tokens[0].Value.Split(';') };
         Option<int> rounds = new("--rounds") { HelpName = "N", Description = "Rounds that count, after one that does not", DefaultValueFactory = _ => 5 };
         Option<string> output = new("--output") { HelpName = "DIR", Description = "Where the snapshot and the stream are written, and deleted again", DefaultValueFactory = _ => Path.Combine(TestFiles.Out, "bench") };
         Option<string?> json = new("--json") { HelpName = "FILE", Description = "Every single measurement" };
@@ -31,19 +33,25 @@ internal sealed class InstantBenchmark(string folder, QemuVersion version, RamKi
         Option<string> ram = new("--ram") { HelpName = "anonymous|memfd", Description = "What the guest's memory is", DefaultValueFactory = _ => "anonymous" };
         qemu.AcceptOnlyFromAmong("system", "10");
         ram.AcceptOnlyFromAmong("anonymous", "memfd");
-        Command command = new("instant", "How soon a guest is back, by every way of restoring; needs root.") { sizes, rounds, output, json, qemu, ram };
+        Only(guests, guestNames);
+        Only(cache, caches);
+        Only(ways, Ways);
+        Command command = new("instant", "How soon a guest is back, by every way of restoring; needs root.") { sizes, guests, cache, ways, rounds, output, json, qemu, ram };
         command.SetAction(async (parsed, cancellation) =>
         {
-            InstantBenchmark benchmark = new(
-                Directory.CreateDirectory(parsed.GetValue(output)!).FullName,
-                parsed.GetValue(qemu) == "10" ? QemuVersion.Unpacked10 : QemuVersion.System,
-                parsed.GetValue(ram) == "memfd" ? RamKind.Memfd : RamKind.Anonymous);
-            List<Sample> samples = [];
+            var directory = Directory.CreateDirectory(parsed.GetValue(output)!).FullName;
+            var version = parsed.GetValue(qemu) == "10" ? QemuVersion.Unpacked10 : QemuVersion.System;
+            var kind = parsed.GetValue(ram) == "memfd" ? RamKind.Memfd : RamKind.Anonymous;
+            List<InstantSample> samples = [];
             foreach (var size in parsed.GetValue(sizes)!)
-                samples.AddRange(await benchmark.RunAsync(size, parsed.GetValue(rounds)));
+            {
+                foreach (var guest in InstantGuest.All.Where(g => parsed.GetValue(guests)!.Contains(g.Name)))
+                    samples.AddRange(await new InstantBenchmark(directory, version, kind, guest, size).RunAsync(parsed.GetValue(cache)!, parsed.GetValue(ways)!, parsed.GetValue(rounds)));
+            }
+
             Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"# Instant restore\n\nMedian (least–most) of {parsed.GetValue(rounds)} rounds after one warm-up; {RuntimeInformation.OSDescription}, {Environment.ProcessorCount} CPUs, QEMU {parsed.GetValue(qemu)} (TCG), {parsed.GetValue(ram)} memory, half of it noise, files in the page cache. Seconds from the command on.\n"));
-            foreach (var line in Table(samples))
+                $"# Instant restore\n\nMedian (least–most) of {parsed.GetValue(rounds)} rounds after one warm-up; {RuntimeInformation.OSDescription}, {Environment.ProcessorCount} CPUs, QEMU {parsed.GetValue(qemu)} (TCG), {parsed.GetValue(ram)} memory. Seconds from the command on.\n"));
+            foreach (var line in InstantSample.Table(samples))
                 Console.WriteLine(line);
             if (parsed.GetValue(json) is { } file)
                 await File.WriteAllTextAsync(file, JsonSerializer.Serialize(samples, JsonOptions.Indented), cancellation);
@@ -51,50 +59,53 @@ internal sealed class InstantBenchmark(string folder, QemuVersion version, RamKi
         return command;
     }
 
-    private static IEnumerable<string> Table(IReadOnlyList<Sample> samples)
+    private static void Only(Option<string[]> option, string[] known) => option.Validators.Add(r =>
     {
-        yield return "| RAM, MiB | way | RESUME, s | first output, s | all memory there, s | faults | fault p99, ms |";
-        yield return "|---|---|---|---|---|---|---|";
-        foreach (var group in samples.GroupBy(s => (s.MemoryMiB, s.Way)))
-        {
-            yield return $"| {group.Key.MemoryMiB} | {group.Key.Way} | {Cell(s => s.Resume, "0.000")} | {Cell(s => s.FirstOutput, "0.000")} | {Cell(s => s.Resident, "0.00")} | {Cell(s => s.Faults, "0")} | {Cell(s => s.FaultP99Milliseconds, "0.0")} |";
-            string Cell(Func<Sample, double> value, string format) => Numbers.Cell(group.Select(s => (double?)value(s)), format);
-        }
-    }
+        foreach (var name in (r.GetValueOrDefault<string[]>() ?? []).Except(known))
+            r.AddError($"'{name}' is none of {string.Join(", ", known)}");
+    });
 
     private string Snapshot => Path.Combine(folder, "instant");
 
     private string Exported => Path.Combine(folder, "instant.stream");
 
-    private VirtualMachineOptions Machine(int memoryMiB) => new()
+    /// <summary>What a restore reads; the recorded start is left alone, since it was written a moment ago wherever it exists.</summary>
+    private IEnumerable<string> Files => [.. Directory.EnumerateFiles(Snapshot).Where(f => Path.GetFileName(f) != "start-order"), Exported];
+
+    private VirtualMachineOptions Machine => new()
     {
         Version = version,
         Ram = ram,
         MemoryMiB = memoryMiB,
-        Guest = new LinuxGuest { Mode = "count", MiB = memoryMiB / 2, Fill = "random", TickMilliseconds = 20 },
+        // More than the machine has, where the guest never touches it.
+        Overcommit = guest.Name == "sparse",
+        Guest = guest.Guest(memoryMiB),
         StartTimeout = Patience,
     };
 
-    private async Task<List<Sample>> RunAsync(int memoryMiB, int rounds)
+    private async Task<List<InstantSample>> RunAsync(string[] caches, string[] ways, int rounds)
     {
-        List<Sample> samples = [];
+        List<InstantSample> samples = [];
         try
         {
-            await TakeAsync(memoryMiB);
+            var former = await TakeAsync();
             for (var round = 0; round <= rounds; round++)
             {
-                // In turns, so that what the machine does beside falls on all; the recorded start is that of the round's first.
-                File.Delete(Path.Combine(Snapshot, "start-order"));
-                foreach (var way in Ways)
+                foreach (var cache in caches)
                 {
-                    var sample = await RestoreAsync(memoryMiB, way, round);
-                    Console.Error.WriteLine(sample);
-                    if (round > 0)
-                        samples.Add(sample);
+                    // In turns, so that what the machine does beside falls on all; the recorded start is that of the round's first.
+                    File.Delete(Path.Combine(Snapshot, "start-order"));
+                    foreach (var way in ways)
+                    {
+                        var sample = await RestoreAsync(cache, way, round, former);
+                        Console.Error.WriteLine(sample);
+                        if (round > 0)
+                            samples.Add(sample);
+                    }
                 }
             }
 
-            return samples;
+            return [.. samples.OrderByDescending(s => s.Cache)];
         }
         finally
         {
@@ -103,21 +114,29 @@ internal sealed class InstantBenchmark(string folder, QemuVersion version, RamKi
         }
     }
 
-    private async Task TakeAsync(int memoryMiB)
+    /// <returns>Writes a second of the guest before.</returns>
+    private async Task<double> TakeAsync()
     {
         Delete(Snapshot);
-        await using var source = await VirtualMachine.StartAsync(Machine(memoryMiB));
+        await using var source = await VirtualMachine.StartAsync(Machine);
         await source.WaitForMoreTicksAsync(3, Patience);
+        var from = Stopwatch.GetTimestamp();
+        await source.WaitForReportAsync(r => r.At > GuestHistory.After(from, 3), "three seconds of reports", Patience);
+        var former = new GuestHistory(source.Serial.Reports, []).Rate(GuestHistory.After(from, 1), GuestHistory.After(from, 3));
         await AgentAsync("capture", "--qmp", source.QmpSocket, "--output", Snapshot);
         await AgentAsync("export", Snapshot, "--output", Exported);
+        return former ?? throw new InvalidOperationException($"the guest wrote nothing: {source.Describe()}");
     }
 
-    private async Task<Sample> RestoreAsync(int memoryMiB, string way, int round)
+    private async Task<InstantSample> RestoreAsync(string cache, string way, int round, double former)
     {
-        await using var target = await VirtualMachine.StartAsync(Machine(memoryMiB) with { Incoming = "defer" });
+        if (cache == Cold)
+            PageCache.Drop(Files);
+        else
+            PageCache.Fill(Files);
+        await using var target = await VirtualMachine.StartAsync(Machine with { Incoming = "defer" });
         var began = Stopwatch.GetTimestamp();
         var resumed = target.Qmp.WaitForEventAsync("RESUME", Patience);
-        string? output = null;
         if (way == Cat)
             await target.Qmp.ExecuteAsync("migrate-incoming", new JsonObject { ["uri"] = $"exec:cat {Exported}" });
         var agent = way == Cat ? null : AgentAsync("restore", Snapshot, "--qmp", target.QmpSocket, "--json", "--keep-small-pages", $"--mode={(way == Recorded ? Instant : way)}");
@@ -127,16 +146,19 @@ internal sealed class InstantBenchmark(string folder, QemuVersion version, RamKi
         while (target.Serial.Reports.Count == 0)
             await Task.Delay(1);
         var first = Seconds(target.Serial.Reports[0].At);
-        if (agent is not null)
-            output = await agent;
-        var last = output is null ? default : JsonSerializer.Deserialize<JsonElement>(output.Split('\n', StringSplitOptions.RemoveEmptyEntries)[^1]);
+        var output = agent is null ? "{}" : await agent;
+        var back = await BackAtRate.WaitAsync(target, former, RatePatience);
         if (target.LatestReport!.Corrupt != 0)
             throw new InvalidOperationException($"the guest found corrupt pages: {target.Describe()}");
-        return output is not null && last.TryGetProperty("instant", out var instant)
-            ? new Sample(memoryMiB, way, round, resume, first, last.GetProperty("totalMicroseconds").GetInt64() / 1e6, instant.GetProperty("faults").GetInt64(), instant.GetProperty("faultP99Microseconds").GetInt64() / 1e3)
-            : new Sample(memoryMiB, way, round, resume, first, resume, 0, 0);
+        var last = JsonSerializer.Deserialize<JsonElement>(output.Split('\n', StringSplitOptions.RemoveEmptyEntries)[^1]);
+        InstantSample sample = new(memoryMiB, guest.Name, cache, way, round, resume, null, first, back is { } at ? Seconds(at) : null, BackAtRate.Best(target.Serial.Reports, former) * 100, resume, null, null);
+        if (way is not (Stream or Cat))
+            sample = sample with { AfterDevices = last.GetProperty("loadMicroseconds").GetInt64() / 1e3 };
+        return last.TryGetProperty("instant", out var instant)
+            ? sample with { Resident = last.GetProperty("totalMicroseconds").GetInt64() / 1e6, Faults = instant.GetProperty("faults").GetInt64(), FaultP99 = instant.GetProperty("faultP99Microseconds").GetInt64() / 1e3 }
+            : sample;
 
-        double Seconds(long at) => (at - began) / (double)Stopwatch.Frequency;
+        double Seconds(long at) => GuestHistory.Seconds(began, at);
     }
 
     private static async Task<string> AgentAsync(params string[] arguments)

@@ -16,6 +16,7 @@ static const char *const virtio_modules[] = {
     "virtio", "virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio_blk",
     "virtio_console", "scsi_common", "scsi_mod", "sd_mod", "virtio_scsi", NULL,
 };
+static const char *const balloon_modules[] = {"virtio", "virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio_balloon", NULL};
 static const char *const ide_modules[] = {"libata", "ata_piix", NULL};
 
 static void load(const char *const *modules)
@@ -31,6 +32,8 @@ static void load(const char *const *modules)
         close(fd);
     }
 }
+
+void give_to_balloon(void) { load(balloon_modules); }
 
 static long read_number(const char *block, const char *file)
 {

@@ -78,6 +78,9 @@ void report_latencies(uint64_t second);
 void note_latency(writer *w, uint64_t ticks);
 
 /* devices.c: loads drivers and waits for that many disks that can be written to */
+/* Loads the driver of a balloon. */
+void give_to_balloon(void);
+
 void find_disks(unsigned wanted, char paths[MAX_DISKS][32]);
 bool find_channel(const char *name, char path[64]);
 

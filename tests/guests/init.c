@@ -21,6 +21,7 @@
  *   bgsnap.fill=zero      zero or random: what a page holds besides its header
  *   bgsnap.order=seq      seq or random: how the order of writing lies in memory
  *   bgsnap.huge=0         1: arenas in transparent huge pages (inside the guest)
+ *   bgsnap.balloon=0      1: a balloon device takes what it is told to
  *   bgsnap.tick=200       milliseconds between two tick lines
  *
  * Output on ttyS0, one record of key=value words per line:
@@ -254,6 +255,8 @@ int main(void)
     calibrate();
     for (uint32_t i = 0; i < writer_count; i++)
         make_arena(&writers[i], &(arena_options){i, pages, random_fill, random_order, huge_pages});
+    if (number("balloon", 0))
+        give_to_balloon();
     uint64_t began = now_us();
     run_all(fill, true);
     if (disk)

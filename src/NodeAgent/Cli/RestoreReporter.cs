@@ -38,7 +38,7 @@ internal sealed class RestoreReporter : IDisposable
     internal static RestoreSummaryLine LineOf(RestoreSummary s) => new(
         "summary", s.Snapshot, s.Method, s.TimeToRunMicroseconds, s.TotalMicroseconds, s.DisksMicroseconds, s.MemoryMicroseconds,
         s.RamBytes, s.DiskBytes, s.Disks, s.GuestState, s.Thawed, s.StillFrozen, s.MethodReason,
-        s.Instant is { } i ? new InstantLine(i.TakenOver, i.Faults.Count, i.Faults.P50Microseconds, i.Faults.P99Microseconds, i.Faults.MaxMicroseconds, i.RecordedUnits, i.HugeBytes, i.Left) : null);
+        s.Instant is { } i ? new InstantLine(i.TakenOver, i.Faults.Count, i.Faults.P50Microseconds, i.Faults.P99Microseconds, i.Faults.MaxMicroseconds, i.RecordedUnits, i.HugeBytes, i.Left) : null, s.LoadMicroseconds);
 
     /// <summary>Says it.</summary>
     internal static void Summarize(RestoreSummaryLine s, bool json)

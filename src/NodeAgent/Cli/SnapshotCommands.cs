@@ -10,9 +10,13 @@ internal static class SnapshotCommands
     internal static Argument<string> Directory() => new("DIR") { Description = "The snapshot's directory" };
 
     /// <exception cref="DirectoryNotFoundException">There is no such directory.</exception>
-    internal static string Existing(string dir) => System.IO.Directory.Exists(dir)
-        ? dir
-        : throw new DirectoryNotFoundException($"there is no snapshot {dir}: no such directory");
+    internal static string Existing(string dir)
+    {
+        if (!System.IO.Directory.Exists(dir))
+            throw new DirectoryNotFoundException($"there is no snapshot {dir}: no such directory");
+        // Where a volume is not mounted its directory is there, and empty.
+        return System.IO.Directory.EnumerateFileSystemEntries(dir).Any() ? dir : throw new DirectoryNotFoundException($"there is no snapshot {dir}: the directory is empty; is its volume mounted?");
+    }
 
     internal static Command Inspect()
     {

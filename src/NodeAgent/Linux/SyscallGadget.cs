@@ -17,7 +17,7 @@ internal sealed record SyscallGadget(ulong SyscallReturn, ulong Restorer)
         if (HasShadowStack(pid))
             throw new NotSupportedException($"process {pid} runs with a user shadow stack");
         ulong call = 0, restorer = 0;
-        foreach (MemoryMapping m in maps.Where(m => m.IsExecutable && !m.Path.StartsWith('[')).OrderBy(m => m.Path.Contains("libc", StringComparison.Ordinal) ? 0 : 1))
+        foreach (MemoryMapping m in maps.Where(m => m.IsExecutable && !m.Path.StartsWith('[')).OrderBy(m => IsLibc(m.Path) ? 0 : 1))
         {
             byte[] code = new byte[(int)Math.Min(m.Length, 64 << 20)];
             int got = ProcessMemory.TryRead(pid, m.Start, code);
@@ -30,6 +30,9 @@ internal sealed record SyscallGadget(ulong SyscallReturn, ulong Restorer)
         }
         throw new NotSupportedException($"process {pid} has no 'syscall; ret' or no signal restorer in its code");
     }
+
+    // libc.so.6, libc-2.36.so, libc.musl-x86_64.so.1, ld-musl-x86_64.so.1; not libcrypto's megabytes.
+    private static bool IsLibc(string path) => path[(path.LastIndexOf('/') + 1)..] is ['l', 'i', 'b', 'c', '.' or '-', ..] or ['l', 'd', '-', 'm', 'u', 's', 'l', ..];
 
     private static ulong Locate(ulong start, ReadOnlySpan<byte> text, ReadOnlySpan<byte> pattern)
     {

@@ -28,9 +28,10 @@ internal sealed class EagerRestore : IMemoryRestore
     {
         int pid = target.Process.Pid;
         Dictionary<int, RamBlock> large = Choose(target, snapshot);
-        EmptyRam empty = EmptyRam.Of(target.Qmp, pid, snapshot.StreamBlocks);
+        EmptyRam empty = EmptyRam.Of(target, snapshot.StreamBlocks);
         Write(pid, snapshot.Log, large, empty, progress, cancel);
         ulong sent = 0;
+        progress.Sends();
         Exception? broken = StreamRestore.Send(target.Qmp, snapshot, new MigrationStreamWriterOptions
         {
             SendPagesOf = i => !large.ContainsKey(i),
@@ -54,7 +55,7 @@ internal sealed class EagerRestore : IMemoryRestore
             Span<byte> one = stackalloc byte[1];
             if (ProcessMemory.TryRead(pid, MemoryMapping.Read(pid)[0].Start, one) != 1)
                 throw new EngineUnavailableException($"the memory of QEMU (process {pid}) cannot be written: run as root, or with CAP_SYS_PTRACE");
-            Dictionary<string, RamBlock> there = RamBlockTable.Read(target.Qmp, pid).ToDictionary(b => b.Name);
+            Dictionary<string, RamBlock> there = target.RamBlocks().ToDictionary(b => b.Name);
             Dictionary<int, RamBlock> large = [];
             for (int i = 0; i < snapshot.Blocks.Count; i++)
             {

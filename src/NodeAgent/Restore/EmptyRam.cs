@@ -1,6 +1,5 @@
 using System.Collections;
 using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Streams;
 using Bgsnap.NodeAgent.Vm;
 using Microsoft.Win32.SafeHandles;
@@ -24,15 +23,15 @@ internal sealed class EmptyRam
     private EmptyRam(int blocks) => _exists = new BitArray?[blocks];
 
     /// <summary>Looks at the memory of a QEMU that waits.</summary>
-    /// <param name="qmp">Its monitor.</param>
-    /// <param name="pid">Its process.</param>
+    /// <param name="target">The QEMU.</param>
     /// <param name="blocks">The stream's blocks.</param>
-    internal static EmptyRam Of(IQmpMonitor qmp, int pid, IReadOnlyList<(string Name, ulong UsedLength)> blocks)
+    internal static EmptyRam Of(RestoreTarget target, IReadOnlyList<(string Name, ulong UsedLength)> blocks)
     {
+        int pid = target.Process.Pid;
         EmptyRam empty = new(blocks.Count);
         try
         {
-            Dictionary<string, RamBlock> there = RamBlockTable.Read(qmp, pid).ToDictionary(b => b.Name);
+            Dictionary<string, RamBlock> there = target.RamBlocks().ToDictionary(b => b.Name);
             using Pagemap pagemap = Pagemap.Open(pid);
             for (int i = 0; i < blocks.Count; i++)
             {
@@ -40,7 +39,7 @@ internal sealed class EmptyRam
                     empty._exists[i] = Existing(block, pagemap, pid, Math.Min(block.UsedLength, blocks[i].UsedLength), blocks[i].UsedLength);
             }
         }
-        catch (Exception e) when (e is CaptureRefusedException or LinuxException or IOException)
+        catch (Exception e) when (e is CaptureRefusedException or IOException or UnauthorizedAccessException)
         {
             // A block that cannot be found, or no right to look: what was not looked at gets every page.
         }

@@ -42,6 +42,12 @@ internal sealed class RestoreProgress
     /// <summary>From the begin of the restore until the guest ran, in microseconds; 0: it does not run yet, or another process saw it begin.</summary>
     internal long TimeToRunMicroseconds { get; set; }
 
+    /// <summary>When QEMU was about to be handed the stream, as <see cref="System.Diagnostics.Stopwatch.GetTimestamp"/>; null: not yet, or by another process.</summary>
+    internal long? SentAt { get; private set; }
+
+    /// <summary>QEMU is handed the stream now.</summary>
+    internal void Sends() => SentAt = System.Diagnostics.Stopwatch.GetTimestamp();
+
     /// <summary>The way that was taken, once the guest runs; null: not yet.</summary>
     internal string? Method { get; set; }
 

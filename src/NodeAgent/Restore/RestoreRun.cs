@@ -51,12 +51,13 @@ internal static class RestoreRun
             TimeSpan disksDone = Stopwatch.GetElapsedTime(began);
 
             progress.Phase = "Memory";
-            TimeSpan running = default;
+            TimeSpan running = default, loading = default;
             string? frozen = null;
             int thawed = 0;
             memory.Run(target, snapshot, progress, () =>
             {
                 running = Stopwatch.GetElapsedTime(began);
+                loading = progress.SentAt is { } sent ? Stopwatch.GetElapsedTime(sent) : default;
                 (progress.TimeToRunMicroseconds, progress.Method) = ((long)running.TotalMicroseconds, memory.Method);
                 progress.GuestRuns = true;
                 progress.Phase = "Thaw";
@@ -74,6 +75,7 @@ internal static class RestoreRun
                 TotalMicroseconds = (long)all.TotalMicroseconds,
                 DisksMicroseconds = (long)disksDone.TotalMicroseconds,
                 MemoryMicroseconds = (long)(all - disksDone).TotalMicroseconds,
+                LoadMicroseconds = (long)loading.TotalMicroseconds,
                 RamBytes = (long)snapshot.Manifest.Ram.TotalBytes,
                 DiskBytes = disks.BytesToWrite,
                 Disks = disks.Names,

@@ -24,6 +24,9 @@ internal sealed record RestoreSummary
     /// <summary>Of that, for RAM and devices.</summary>
     public required long MemoryMicroseconds { get; init; }
 
+    /// <summary>From handing QEMU the stream until the guest ran: its devices with <c>instant</c> and <c>eager</c>, with <c>stream</c> all of its RAM too; 0: another process handed it.</summary>
+    public long LoadMicroseconds { get; init; }
+
     /// <summary>Bytes of RAM of the guest.</summary>
     public required long RamBytes { get; init; }
 

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Vm;
 
@@ -7,6 +8,8 @@ namespace Bgsnap.NodeAgent.Restore;
 /// <summary>The QEMU that waits for a snapshot.</summary>
 internal sealed class RestoreTarget : IDisposable
 {
+    private List<RamBlockLine> _blocks = [];
+
     private RestoreTarget(IQmpMonitor qmp, QemuProcess process) => (Qmp, Process) = (qmp, process);
 
     /// <summary>Its monitor.</summary>
@@ -37,6 +40,10 @@ internal sealed class RestoreTarget : IDisposable
             throw;
         }
     }
+
+    /// <summary>Its RAM blocks, looked at anew each time.</summary>
+    /// <exception cref="CaptureRefusedException">One cannot be placed.</exception>
+    internal IReadOnlyList<RamBlock> RamBlocks() => RamBlockTable.Read(Qmp, Process.Pid, ref _blocks);
 
     /// <summary>State of the guest, as query-status calls it.</summary>
     /// <param name="patience">How long QEMU may take to answer; null: as for any command.</param>

@@ -22,8 +22,9 @@ internal sealed class StreamRestore : IMemoryRestore
     /// <inheritdoc/>
     public void Run(RestoreTarget target, SnapshotStream snapshot, RestoreProgress progress, Action guestRuns, CancellationToken cancel)
     {
-        EmptyRam empty = EmptyRam.Of(target.Qmp, target.Process.Pid, snapshot.StreamBlocks);
+        EmptyRam empty = EmptyRam.Of(target, snapshot.StreamBlocks);
         ulong sent = 0;
+        progress.Sends();
         Exception? broken = Send(target.Qmp, snapshot, new MigrationStreamWriterOptions
         {
             IsZeroInTarget = empty.IsZero,

@@ -70,6 +70,23 @@ public sealed unsafe class GranuleIndex : IDisposable
         return Live[granule];
     }
 
+    /// <summary>The first granule from one on, below another, whose entry is not all zero; <paramref name="end"/>: there is none.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">No such granules.</exception>
+    internal long NextSet(long from, long end)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan((ulong)end, (ulong)Count, nameof(end));
+        ArgumentOutOfRangeException.ThrowIfGreaterThan((ulong)from, (ulong)end, nameof(from));
+        const int atOnce = 1 << 20;
+        for (long at = from; at < end; at += atOnce)
+        {
+            // SAFETY: as in Set; the span ends at or before granule `end`.
+            ReadOnlySpan<byte> entries = new(Live + at, (int)Math.Min(atOnce, end - at) * SnapshotFormat.EntrySize);
+            int set = entries.IndexOfAnyExcept((byte)0);
+            if (set >= 0) return at + set / SnapshotFormat.EntrySize;
+        }
+        return end;
+    }
+
     /// <summary>Frees the memory. No other thread may still use the index.</summary>
     public void Dispose()
     {

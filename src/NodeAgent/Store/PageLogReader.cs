@@ -93,6 +93,13 @@ public sealed unsafe class PageLogReader : IDisposable
     /// <summary>Which 4 KiB pages of a granule are stored; the others are zero. Reads no data.</summary>
     public ushort PageBitmap(int block, long granuleInBlock) => Entry(block, granuleInBlock).PageBitmap;
 
+    /// <summary>The first granule from one on of which something may be stored; the block's number of granules: all of the rest are zero. Quick, however long that is.</summary>
+    internal long NextStored(int block, long granuleInBlock)
+    {
+        long first = _index.FirstGranule(block);
+        return _index.NextSet(first + granuleInBlock, first + GranuleCount(block)) - first;
+    }
+
     /// <summary>Reads, checks and decodes a granule.</summary>
     /// <param name="block">The block, in index order.</param>
     /// <param name="granuleInBlock">The granule, from 0.</param>

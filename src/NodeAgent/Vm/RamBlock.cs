@@ -25,7 +25,11 @@ public enum RamKind
 /// <param name="UsedLength">Bytes in use, what a migration carries.</param>
 /// <param name="MaxLength">Bytes reserved.</param>
 /// <param name="HostAddress">Address in QEMU, 0 where QEMU is older than 8.0 and does not say.</param>
-public sealed record RamBlockLine(string Name, uint PageSize, ulong Offset, ulong UsedLength, ulong MaxLength, ulong HostAddress);
+public sealed record RamBlockLine(string Name, uint PageSize, ulong Offset, ulong UsedLength, ulong MaxLength, ulong HostAddress)
+{
+    /// <summary>Where in QEMU's memory the block's own record was found, 0 where QEMU itself said the address.</summary>
+    internal ulong FoundAt { get; init; }
+}
 
 /// <summary>A RAM block of a running QEMU, found in its address space.</summary>
 /// <param name="Name">QEMU's id of the block.</param>

@@ -20,8 +20,10 @@ namespace Bgsnap.NodeAgent.Vm;
 internal static partial class RamBlockFinder
 {
     private const int HostBeforeOffset = 16;
+    private const int NumbersLength = 24;
     private const int NameWithin = 64;
-    private const int Chunk = 4 << 20;
+    // Small enough to stay in a processor's own cache while every block is looked for in it.
+    private const int Chunk = 256 << 10;
     private const int Overlap = 512;
 
     internal static List<RamBlockLine> AddHostAddresses(IQmpMonitor qmp, int pid, IReadOnlyList<MemoryMapping> maps, IReadOnlyList<RamBlockLine> lines)
@@ -31,7 +33,7 @@ internal static partial class RamBlockFinder
         IEnumerable<MemoryMapping> heaps = maps.Where(m => m is { Inode: 0, IsWritable: true, IsShared: false, IsExecutable: false }
             && m.Path is "[heap]" or "" && !ramSizes.Contains(m.Length) && m.Length < 1UL << 30)
             .OrderByDescending(m => m.Path == "[heap]");
-        Dictionary<string, HashSet<ulong>> found = lines.ToDictionary(l => l.Name, _ => new HashSet<ulong>());
+        Dictionary<string, Dictionary<ulong, ulong>> found = lines.ToDictionary(l => l.Name, _ => new Dictionary<ulong, ulong>());
         foreach (MemoryMapping heap in heaps)
         {
             Search(pid, heap, maps, lines, found);
@@ -41,29 +43,44 @@ internal static partial class RamBlockFinder
         List<RamBlockLine> placed = [];
         foreach (RamBlockLine line in lines)
         {
-            HashSet<ulong> hosts = found[line.Name];
+            Dictionary<ulong, ulong> hosts = found[line.Name];
             if (hosts.Count != 1)
                 throw new CaptureRefusedException("RamBlocksUnknown",
                     $"RAM block {line.Name} was found at {hosts.Count} places in process {pid}; QEMU {qmp.QemuVersion} does not say where it is (8.0 and later do)");
-            placed.Add(line with { HostAddress = hosts.Single() });
+            (ulong host, ulong foundAt) = hosts.Single();
+            placed.Add(line with { HostAddress = host, FoundAt = foundAt });
         }
         CrossCheck(qmp, placed);
         return placed;
     }
 
-    private static void Search(int pid, MemoryMapping heap, IReadOnlyList<MemoryMapping> maps, IReadOnlyList<RamBlockLine> lines, Dictionary<string, HashSet<ulong>> found)
+    /// <summary>Whether a block that was found stands where it stood, with the same numbers and the same address.</summary>
+    internal static bool StandsAsFound(int pid, RamBlockLine line)
+    {
+        Span<byte> there = stackalloc byte[HostBeforeOffset + NumbersLength], numbers = stackalloc byte[NumbersLength];
+        WriteNumbers(line, numbers);
+        return line.FoundAt != 0 && ProcessMemory.TryRead(pid, line.FoundAt, there) == there.Length
+            && MemoryMarshal.Read<ulong>(there) == line.HostAddress && there[HostBeforeOffset..].SequenceEqual(numbers);
+    }
+
+    private static void WriteNumbers(RamBlockLine line, Span<byte> numbers)
+    {
+        BinaryPrimitives.WriteUInt64LittleEndian(numbers, line.Offset);
+        BinaryPrimitives.WriteUInt64LittleEndian(numbers[8..], line.UsedLength);
+        BinaryPrimitives.WriteUInt64LittleEndian(numbers[16..], line.MaxLength);
+    }
+
+    private static void Search(int pid, MemoryMapping heap, IReadOnlyList<MemoryMapping> maps, IReadOnlyList<RamBlockLine> lines, Dictionary<string, Dictionary<ulong, ulong>> found)
     {
         byte[] buffer = new byte[Chunk + Overlap];
-        Span<byte> numbers = stackalloc byte[24];
+        Span<byte> numbers = stackalloc byte[NumbersLength];
         for (ulong at = heap.Start; at < heap.End; at += Chunk)
         {
             int want = (int)Math.Min((ulong)buffer.Length, heap.End - at);
             ReadOnlySpan<byte> memory = buffer.AsSpan(0, ProcessMemory.TryRead(pid, at, buffer.AsSpan(0, want)));
             foreach (RamBlockLine line in lines)
             {
-                BinaryPrimitives.WriteUInt64LittleEndian(numbers, line.Offset);
-                BinaryPrimitives.WriteUInt64LittleEndian(numbers[8..], line.UsedLength);
-                BinaryPrimitives.WriteUInt64LittleEndian(numbers[16..], line.MaxLength);
+                WriteNumbers(line, numbers);
                 byte[] name = [.. Encoding.UTF8.GetBytes(line.Name), 0];
                 for (int from = 0; from < memory.Length;)
                 {
@@ -76,7 +93,7 @@ internal static partial class RamBlockFinder
                         continue;
                     ulong host = MemoryMarshal.Read<ulong>(memory[(hit - HostBeforeOffset)..]);
                     if (host % 4096 == 0 && maps.Any(m => m.Start <= host && host + Math.Min(line.UsedLength, 4096) <= m.End && m.IsWritable))
-                        found[line.Name].Add(host);
+                        found[line.Name].TryAdd(host, at + (ulong)(hit - HostBeforeOffset));
                 }
             }
         }

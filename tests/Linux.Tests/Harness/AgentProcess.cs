@@ -37,11 +37,18 @@ public sealed class AgentProcess : IAsyncDisposable
     /// <param name="environment">More variables for it, such as BGSNAP_TEST_HOOK; null: none.</param>
     /// <param name="arguments">Its command line.</param>
     public static async Task<AgentProcess> StartAsync(
-        IReadOnlyDictionary<string, string>? environment, params IEnumerable<string> arguments)
+        IReadOnlyDictionary<string, string>? environment, params IEnumerable<string> arguments) =>
+        await StartByAsync([], environment, arguments).ConfigureAwait(false);
+
+    /// <param name="starter">The program that becomes the agent, setpriv say, and its arguments.</param>
+    /// <param name="environment">More variables for it; null: none.</param>
+    /// <param name="arguments">The agent's command line.</param>
+    public static async Task<AgentProcess> StartByAsync(
+        IEnumerable<string> starter, IReadOnlyDictionary<string, string>? environment, params IEnumerable<string> arguments)
     {
         if (!File.Exists(TestFiles.Agent))
             throw new FileNotFoundException($"{TestFiles.Agent} is missing: run make build", TestFiles.Agent);
-        return new AgentProcess(await GuardedProcess.StartAsync([TestFiles.Agent, .. arguments], environment).ConfigureAwait(false));
+        return new AgentProcess(await GuardedProcess.StartAsync([.. starter, TestFiles.Agent, .. arguments], environment).ConfigureAwait(false));
     }
 
     /// <summary>Waits for the end by itself.</summary>

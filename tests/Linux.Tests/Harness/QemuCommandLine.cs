@@ -69,6 +69,11 @@ public static class QemuCommandLine
         var size = Text(options.MemoryMiB);
         return options.Ram switch
         {
+            RamKind.Anonymous when options.Overcommit =>
+            [
+                "-object", $"memory-backend-ram,id=mem,size={size}M,reserve=off",
+                "-machine", $"{options.Machine},memory-backend=mem",
+            ],
             RamKind.Anonymous => ["-machine", options.Machine],
             RamKind.Memfd =>
             [
@@ -116,6 +121,7 @@ public static class QemuCommandLine
         Add("slots", guest.Slots);
         Add("stride", guest.StrideKiB);
         Add("pause", guest.PauseMicroseconds);
+        Add("balloon", guest.Balloon ? 1 : null);
         Add("agent", guest.Agent ? 1 : null);
         if (guest.Append.Length > 0)
             words.Add(guest.Append);

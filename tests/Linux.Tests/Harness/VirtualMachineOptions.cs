@@ -64,6 +64,9 @@ public sealed record LinuxGuest : Guest
     /// <summary>Runs qemu-ga, in mode ext4.</summary>
     public bool Agent { get; init; }
 
+    /// <summary>With the driver of a balloon; the device comes with <see cref="VirtualMachineOptions.ExtraArguments"/>.</summary>
+    public bool Balloon { get; init; }
+
     /// <summary>More words for the kernel's command line.</summary>
     public string Append { get; init; } = "";
 }
@@ -90,6 +93,9 @@ public sealed record VirtualMachineOptions
     public int MemoryMiB { get; init; } = 256;
 
     public RamKind Ram { get; init; }
+
+    /// <summary>Anonymous memory for which nothing is reserved, so that there may be more of it than the machine has.</summary>
+    public bool Overcommit { get; init; }
 
     public int Cpus { get; init; } = 1;
 

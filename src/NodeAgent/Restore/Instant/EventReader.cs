@@ -9,7 +9,7 @@ namespace Bgsnap.NodeAgent.Restore.Instant;
 /// </summary>
 internal sealed unsafe class EventReader(Userfaultfd uffd, PidFd process, LazyRam ram, CopyGate gate, FaultQueue queue)
 {
-    private const int Batch = 64, PollMilliseconds = 100;
+    private const int PollMilliseconds = 100;
     private volatile bool _stop;
 
     internal void Stop() => _stop = true;
@@ -17,7 +17,7 @@ internal sealed unsafe class EventReader(Userfaultfd uffd, PidFd process, LazyRa
     /// <exception cref="RestoreFailedException">QEMU has ended, or has unmapped guest RAM.</exception>
     internal void Run()
     {
-        UffdMessage* messages = stackalloc UffdMessage[Batch];
+        UffdMessage* messages = ram.Inbox;
         PollFd* poll = stackalloc PollFd[2];
         poll[0] = new PollFd { Fd = uffd.FileDescriptor, Events = Libc.POLLIN };
         poll[1] = new PollFd { Fd = process.FileDescriptor, Events = Libc.POLLIN };
@@ -28,10 +28,11 @@ internal sealed unsafe class EventReader(Userfaultfd uffd, PidFd process, LazyRa
             if (poll[1].Revents != 0)
                 throw new RestoreFailedException("QemuGone", "QEMU ended before all of its memory was there");
             int count;
+            ram.EmptyInbox();
             gate.Close();
             try
             {
-                count = uffd.Read(messages, Batch);
+                count = uffd.Read(messages, LazyRam.InboxCapacity);
                 for (int i = 0; i < count; i++)
                     Note(messages[i]);
             }
@@ -53,6 +54,7 @@ internal sealed unsafe class EventReader(Userfaultfd uffd, PidFd process, LazyRa
         switch (m.Event)
         {
             case UffdConstants.EventRemove:
+                TestHooks.After("discard-read");
                 ram.MarkRemoved(m.RemoveStart, m.RemoveEnd);
                 break;
             case UffdConstants.EventUnmap:

@@ -31,18 +31,19 @@ internal sealed class InstantRestore(RestoreOptions options) : IMemoryRestore
     public string Method => "instant";
 
     /// <inheritdoc/>
-    public void Check(RestoreTarget target, SnapshotStream snapshot) => _ = LazyMemory.Choose(target.Qmp, target.Process.Pid, snapshot.Blocks);
+    public void Check(RestoreTarget target, SnapshotStream snapshot) => _ = LazyMemory.Choose(target, snapshot.Blocks);
 
     /// <inheritdoc/>
     /// <exception cref="EngineUnavailableException">It is not possible here; QEMU waits as before.</exception>
     public void Run(RestoreTarget target, SnapshotStream snapshot, RestoreProgress progress, Action guestRuns, CancellationToken cancel)
     {
-        IReadOnlyList<RamBlock> blocks = LazyMemory.Choose(target.Qmp, target.Process.Pid, snapshot.Blocks);
+        IReadOnlyList<RamBlock> blocks = LazyMemory.Choose(target, snapshot.Blocks);
         // Looked at before the memory is ours to give: afterwards a look would wait for us.
-        EmptyRam empty = EmptyRam.Of(target.Qmp, target.Process.Pid, snapshot.StreamBlocks);
+        EmptyRam empty = EmptyRam.Of(target, snapshot.StreamBlocks);
         using LazyMemory memory = LazyMemory.Take(target.Qmp, target.Process.Pid, blocks, snapshot.Log);
         using InstantFollowUp follow = new(memory, snapshot, progress, options);
         follow.Serve();
+        progress.Sends();
         Load(target, snapshot, memory, follow, empty, cancel);
         follow.GuestRuns();
         guestRuns();

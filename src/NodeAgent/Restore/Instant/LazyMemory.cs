@@ -28,12 +28,12 @@ internal sealed class LazyMemory : IDisposable
 
     /// <summary>The blocks that can follow the guest.</summary>
     /// <exception cref="EngineUnavailableException">A large one cannot, or the machine has something that memory must be there for.</exception>
-    internal static IReadOnlyList<RamBlock> Choose(IQmpMonitor qmp, int pid, IReadOnlyList<RamBlockLayout> wanted)
+    internal static IReadOnlyList<RamBlock> Choose(RestoreTarget target, IReadOnlyList<RamBlockLayout> wanted)
     {
         try
         {
-            Preflight.RefuseDevices(qmp);
-            Dictionary<string, RamBlock> there = RamBlockTable.Read(qmp, pid).ToDictionary(b => b.Name);
+            Preflight.RefuseDevices(target.Qmp);
+            Dictionary<string, RamBlock> there = target.RamBlocks().ToDictionary(b => b.Name);
             List<RamBlock> large = [];
             foreach (RamBlockLayout layout in wanted)
             {
@@ -46,12 +46,16 @@ internal sealed class LazyMemory : IDisposable
             }
             if (large.Count == 0)
                 throw new EngineUnavailableException("this machine has no RAM block of 16 MiB or more");
-            SharedRam.Refuse(pid, large);
+            SharedRam.Refuse(target.Process.Pid, large);
             return large;
         }
         catch (CaptureRefusedException e)
         {
             throw new EngineUnavailableException(e.Message);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new EngineUnavailableException($"QEMU's process cannot be looked at: {e.Message} (run as root, or with CAP_SYS_PTRACE)");
         }
     }
 

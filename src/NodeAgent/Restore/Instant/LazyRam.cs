@@ -13,6 +13,7 @@ namespace Bgsnap.NodeAgent.Restore.Instant;
 ///   0      "BGSNLAZY" written last, u32 version, u32 blocks, snapshot id (16), u64 units
 ///   64     blocks × { u64 address, u64 length, u32 page size, u32 index in the page log, u64 0 }
 ///   4096n  one byte a unit: its state;   then, 4096-aligned, two bytes a unit: bit i: page i is not the snapshot's any more
+///   4096m  messages of the userfaultfd, 32 bytes each: read, and perhaps not noted yet
 /// </code>
 /// Every number is checked when it is read back: QEMU could have written there.
 /// </remarks>
@@ -31,8 +32,10 @@ internal sealed unsafe class LazyRam : IDisposable
     /// <summary>It could not be read; tried again later. Who touches it waits.</summary>
     internal const byte Bad = 5;
 
-    private const int HeaderSize = 64, EntrySize = 32, Version = 1;
+    private const int HeaderSize = 64, EntrySize = 32, Version = 2, InboxSize = 4096;
     private const ulong LongZeroes = 64 << 20;
+    /// <summary>Messages that <see cref="Inbox"/> has room for.</summary>
+    internal const int InboxCapacity = 64;
     private static ReadOnlySpan<byte> Magic => "BGSNLAZY"u8;
 
     private readonly SharedState _shared;
@@ -69,7 +72,14 @@ internal sealed unsafe class LazyRam : IDisposable
     internal IReadOnlyList<(ulong Start, ulong End)> Registered { get; private set; } = [];
 
     /// <summary>Bytes of state for such blocks.</summary>
-    internal static long SizeOf(int blocks, long units) => RemovedAt(blocks, units) + SnapshotFormat.Align(units * sizeof(ushort));
+    internal static long SizeOf(int blocks, long units) => InboxAt(blocks, units) + InboxSize;
+
+    /// <summary>Where messages are read to: when we die before they are noted, the next one finds them.</summary>
+    /// <remarks>The kernel lets a discard go on before it copies its message here, and is not kept from that by our being killed.</remarks>
+    internal UffdMessage* Inbox => (UffdMessage*)(_shared.Bytes + InboxAt(_blocks.Length, Units));
+
+    /// <summary>All that was read is noted.</summary>
+    internal void EmptyInbox() => new Span<byte>(Inbox, InboxSize).Clear();
 
     /// <summary>A map in which everything is still to come. It is not valid for anybody else until <see cref="Publish"/>.</summary>
     internal static LazyRam Create(SharedState shared, LazyBlock[] blocks, PageLogReader log)
@@ -119,7 +129,7 @@ internal sealed unsafe class LazyRam : IDisposable
             blocks[i] = new LazyBlock((int)index, log.Blocks[(int)index].Name, start, length, (int)page, units);
             units += blocks[i].Units;
         }
-        return *(long*)(p + 32) == units && SizeOf(blocks.Length, units) == shared.Length ? new LazyRam(shared, blocks, log) : throw Foreign();
+        return *(long*)(p + 32) == units && SizeOf(blocks.Length, units) == shared.Length ? new LazyRam(shared, blocks, log).WithInboxNoted() : throw Foreign();
 
         static RestoreRefusedException Foreign() => new("TargetNotWaiting", "the restore that was begun in this QEMU is of another version of the agent: go on with that version, or start QEMU anew");
     }
@@ -164,6 +174,17 @@ internal sealed unsafe class LazyRam : IDisposable
         }
     }
 
+    private LazyRam WithInboxNoted()
+    {
+        for (int i = 0; i < InboxCapacity; i++)
+        {
+            if (Inbox[i].Event == UffdConstants.EventRemove)
+                MarkRemoved(Inbox[i].RemoveStart, Inbox[i].RemoveEnd);
+        }
+        EmptyInbox();
+        return this;
+    }
+
     internal static ushort PageBit(LazyBlock b, long unit, ulong address) => (ushort)(1 << (int)((address - b.UnitStart(unit)) / (ulong)b.PageSize));
 
     /// <summary>The block that holds an address of QEMU, or null.</summary>
@@ -196,8 +217,18 @@ internal sealed unsafe class LazyRam : IDisposable
             for (long u = b.FirstUnit; u <= b.FirstUnit + b.Units; u++)
             {
                 bool end = u == b.FirstUnit + b.Units;
-                if (!end && IsZero(log, b, u))
-                    continue;
+                if (!end)
+                {
+                    // RAM that was never touched is most of a large guest's, and costs nothing here.
+                    long data = b.FirstUnit + log.NextStored(b.LogIndex, b.FirstGranule(u)) / (b.UnitSize / SnapshotFormat.GranuleSize);
+                    if (data > u)
+                    {
+                        u = Math.Min(data, b.FirstUnit + b.Units) - 1;
+                        continue;
+                    }
+                    if (IsZero(log, b, u))
+                        continue;
+                }
                 if ((ulong)(u - zeroFrom) * (ulong)b.UnitSize >= LongZeroes)
                 {
                     new Span<byte>(_states + zeroFrom, (int)(u - zeroFrom)).Fill(Absent);
@@ -234,6 +265,8 @@ internal sealed unsafe class LazyRam : IDisposable
     }
 
     private static long StatesAt(int blocks) => SnapshotFormat.Align(HeaderSize + (long)blocks * EntrySize);
+
+    private static long InboxAt(int blocks, long units) => RemovedAt(blocks, units) + SnapshotFormat.Align(units * sizeof(ushort));
 
     private static long RemovedAt(int blocks, long units) => StatesAt(blocks) + SnapshotFormat.Align(units);
 

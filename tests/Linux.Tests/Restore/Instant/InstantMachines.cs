@@ -17,6 +17,26 @@ internal static class InstantMachines
         Guest = new LinuxGuest { Writers = 3, MiB = 24, Fill = "random" },
     };
 
+    /// <summary>The same with a balloon, which its guest obeys.</summary>
+    public static VirtualMachineOptions Ballooning(QemuVersion version, RamKind ram)
+    {
+        var options = Checking(version, "q35", ram);
+        return options with { Guest = (LinuxGuest)options.Guest with { Balloon = true }, ExtraArguments = ["-device", "virtio-balloon-pci,id=balloon"] };
+    }
+
+    /// <summary>Has the guest's balloon grow until the guest has so much memory left, and waits until it has.</summary>
+    public static async Task InflateAsync(VirtualMachine machine, int leaveMiB)
+    {
+        await machine.Qmp.ExecuteAsync("balloon", new() { ["value"] = (long)leaveMiB << 20 });
+        for (var end = DateTime.UtcNow + TimeSpan.FromSeconds(60); ; await Task.Delay(20))
+        {
+            var actual = (await machine.Qmp.ExecuteAsync("query-balloon")).GetProperty("actual").GetInt64();
+            if (actual == (long)leaveMiB << 20)
+                return;
+            Assert.True(DateTime.UtcNow < end, $"the guest has {actual >> 20} MiB still\n{machine.Describe()}");
+        }
+    }
+
     /// <summary>A machine whose memory only its firmware and <see cref="WriteWithHolesAsync"/> have written.</summary>
     public static VirtualMachineOptions Bare(QemuVersion version, RamKind ram) => new() { Version = version, Ram = ram, Machine = "q35", MemoryMiB = 256, Guest = new FirmwareGuest() };
 

@@ -7,7 +7,7 @@ namespace Bgsnap.Linux.Tests.Restore.Instant;
 /// <summary>Whenever the restoring process is killed, the guest waits at the worst, and the next one goes on.</summary>
 public class KilledRestoreTests
 {
-    private const int Pages = 3 * 24 * 256, Kills = 10, Seed = 20261128;
+    private const int Pages = 3 * 24 * 256, Kills = 10, Seed = 20261128, RemoveEvent = 0x15;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
 
     [SkippableTheory]
@@ -99,6 +99,39 @@ public class KilledRestoreTests
             InstantMachines.AssertNothingIsLeft(target);
             await InstantMachines.AssertAllOfItIsRightAsync(target, Pages);
         }
+    }
+
+    /// <summary>The message of a discard, which the kernel gives once, lies where the next process looks for it.</summary>
+    [SkippableTheory]
+    [InlineData(QemuVersion.System, RamKind.Anonymous)]
+    [InlineData(QemuVersion.Unpacked10, RamKind.Memfd)]
+    public async Task Killed_when_it_had_read_of_a_discard_it_leaves_the_message(QemuVersion version, RamKind ram)
+    {
+        var options = InstantMachines.Ballooning(version, ram);
+        await using var source = await Requirements.StartAsync(options);
+        var snapshot = await InstantMachines.SnapshotAsync(source);
+        await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer" });
+        await using (var killed = await StartAsync(Agent.Hook("kill:discard-read"), snapshot, target, "--bandwidth-limit=8Mi"))
+        {
+            await killed.WaitForOutputAsync("\"phase\":\"Running\"", Patience);
+            await target.Qmp.ExecuteAsync("balloon", new() { ["value"] = 200L << 20 });
+            var result = await killed.WaitAsync(Patience);
+            Assert.True(result.ExitCode == 128 + Libc.SigKill, result.ToString());
+        }
+
+        Assert.Contains(Inbox(target), m => m is (RemoveEvent, var start, var end) && start < end);
+        var outcome = await InstantMachines.RestoreAsync(snapshot, target);
+
+        Assert.True(InstantMachines.InstantOf(outcome).GetProperty("takenOver").GetBoolean(), outcome.ToString());
+        await InstantMachines.AssertAllOfItIsRightAsync(target, Pages);
+    }
+
+    /// <summary>The last 4096 bytes of the map that QEMU holds: messages of 32 bytes (struct uffd_msg).</summary>
+    private static IEnumerable<(int Event, ulong Start, ulong End)> Inbox(VirtualMachine target)
+    {
+        var map = Directory.EnumerateFiles($"/proc/{target.Pid}/fd").Single(f => new FileInfo(f).LinkTarget!.Contains("bgsnap-instant", StringComparison.Ordinal));
+        var bytes = File.ReadAllBytes(map)[^4096..];
+        return [.. bytes.Chunk(32).Select(m => ((int)m[0], BitConverter.ToUInt64(m, 8), BitConverter.ToUInt64(m, 16)))];
     }
 
     /// <summary>The command itself starts another process when its own dies or stops.</summary>

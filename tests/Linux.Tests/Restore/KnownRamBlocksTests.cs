@@ -1,0 +1,35 @@
+using Bgsnap.Linux.Tests.Harness;
+using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.NodeAgent.Vm;
+
+namespace Bgsnap.Linux.Tests.Restore;
+
+/// <summary>Whoever looks for RAM blocks again believes the last look only where the process still says the same.</summary>
+public class KnownRamBlocksTests
+{
+    [SkippableFact]
+    public async Task What_was_found_is_believed_only_while_it_stands_there()
+    {
+        // QEMU 7.2 does not say where its blocks are, so that they are searched for.
+        await using var machine = await Requirements.StartAsync(new VirtualMachineOptions { MemoryMiB = 64, Guest = new FirmwareGuest() });
+        using var qmp = QmpClient.Connect(machine.QmpSocket);
+        List<RamBlockLine> known = [];
+        var first = RamBlockTable.Read(qmp, machine.Pid, ref known);
+        Assert.All(known, k => Assert.True(RamBlockFinder.StandsAsFound(machine.Pid, k), k.ToString()));
+        var found = known;
+
+        Assert.Equal(first, RamBlockTable.Read(qmp, machine.Pid, ref known));
+        Assert.Same(found, known);
+
+        // Of two blocks that have changed places, and of one that was found elsewhere, nothing is believed.
+        foreach (var wrong in (List<RamBlockLine>[])[
+            [found[0] with { HostAddress = found[1].HostAddress }, .. found.Skip(1)],
+            [found[0] with { FoundAt = found[1].FoundAt }, .. found.Skip(1)],
+            [.. found.Skip(1)]])
+        {
+            known = wrong;
+            Assert.Equal(first, RamBlockTable.Read(qmp, machine.Pid, ref known));
+            Assert.Equal(found, known);
+        }
+    }
+}
