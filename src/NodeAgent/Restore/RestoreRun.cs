@@ -61,7 +61,7 @@ internal static class RestoreRun
                 (progress.TimeToRunMicroseconds, progress.Method) = ((long)running.TotalMicroseconds, memory.Method);
                 progress.GuestRuns = true;
                 progress.Phase = "Thaw";
-                frozen = FrozenGuest.Thaw(snapshot.Manifest, options.GuestAgentSocket, target.RunState(), SureThaw.Patience, out thawed);
+                frozen = FrozenGuest.Thaw(snapshot.Manifest, GuestAgentAddress.Of(options.GuestAgentSocket, target.Qmp), target.RunState(), SureThaw.Patience, out thawed);
             }, cancel);
             TimeSpan all = Stopwatch.GetElapsedTime(began, progress.ResidentAt ?? Stopwatch.GetTimestamp());
             string state = target.RunState();

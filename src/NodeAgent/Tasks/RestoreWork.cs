@@ -92,7 +92,7 @@ internal sealed class RestoreWork(TaskPlaces places)
         using (TaskMonitor monitor = await places.OpenMonitor(ns, vm, cancel, "TargetEnded", "TargetEnded").ConfigureAwait(false))
         {
             string state = RunState(monitor);
-            if (state is "running" or "paused" or "suspended") return Succeeded(await Thaw(task, ns, vm, state, cancel).ConfigureAwait(false));
+            if (state is "running" or "paused" or "suspended") return Succeeded(await Thaw(task, ns, vm, monitor, state, cancel).ConfigureAwait(false));
             throw new TaskFailure("AgentRestarted", $"the agent was restarted in the middle of the restore; the guest of pod {vm.PodName} does not run ({state}): the pod must be made anew to restore again");
         }
     }
@@ -102,13 +102,14 @@ internal sealed class RestoreWork(TaskPlaces places)
         new() { Phase = TaskPhase.Succeeded, Percent = 100, Reason = frozen is null ? null : "GuestFrozen", Message = frozen };
 
     // The dead one may have died before it thawed the guest; thawing one that is not frozen does nothing.
-    private async Task<string?> Thaw(SnapshotTask task, string ns, VirtualMachineTarget vm, string state, CancellationToken cancel)
+    private async Task<string?> Thaw(SnapshotTask task, string ns, VirtualMachineTarget vm, TaskMonitor monitor, string state, CancellationToken cancel)
     {
         using SafeFileHandle claim = await places.OpenClaim(ns, task.Spec.Carrier, cancel).ConfigureAwait(false);
         using SafeFileHandle directory = OpenSnapshot(claim, task.Spec.Directory);
         using SafeFileHandle? guestAgent = await places.OpenGuestAgent(ns, vm, required: false, cancel).ConfigureAwait(false);
         using SnapshotDirectory snapshot = SnapshotDirectory.Open(OpenIn.PathOf(directory));
-        return FrozenGuest.Thaw(snapshot.Manifest, OpenIn.PathOf(guestAgent), state, SureThaw.Patience, out _);
+        using IQmpMonitor qmp = monitor.Address.Open();
+        return FrozenGuest.Thaw(snapshot.Manifest, GuestAgentAddress.Of(OpenIn.PathOf(guestAgent), qmp), state, SureThaw.Patience, out _);
     }
 
     // A container that runs since a moment ago may have its QEMU in the next.

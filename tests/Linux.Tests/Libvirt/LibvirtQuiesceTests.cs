@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using Bgsnap.Linux.Tests.Capture;
 using Bgsnap.Linux.Tests.Disks;
@@ -29,6 +30,24 @@ public sealed class LibvirtQuiesceTests : IDisposable
         Assert.Contains("needs_recovery", await FeaturesAsync(LibvirtCaptures.Summary(other, machine)), StringComparison.Ordinal);
         await WritesOnAsync(machine, "captures");
         await before.AssertAsBeforeAsync(machine, "captures");
+    }
+
+    [SkippableTheory]
+    [InlineData("instant")]
+    [InlineData("stream")]
+    public async Task A_guest_that_was_captured_frozen_is_thawed_by_its_restore(string mode)
+    {
+        await using var machine = await AdmitAsync();
+        var snapshot = LibvirtCaptures.Summary(await LibvirtCaptures.RunAsync(machine, "quiesced", null, Arguments(machine, "required")), machine);
+        await using var target = await LibvirtMachine.StartAsync(await OptionsAsync(), "-incoming", "defer");
+
+        var result = await AgentProcess.RunAsync(Patience, "restore", snapshot.Output, "--pid", target.Pid.ToString(CultureInfo.InvariantCulture), "--mode", mode);
+
+        Assert.True(result.ExitCode == 0 && result.StandardOutput.Contains("1 file systems thawed", StringComparison.Ordinal), $"{result}\n{target.Daemon.Log}");
+        Assert.Equal("thawed", await StatusAsync(target));
+        using CancellationTokenSource limit = new(Patience);
+        _ = await target.Serial.WaitForReportAsync(r => true, limit.Token);
+        await WritesOnAsync(target, "restore");
     }
 
     [SkippableTheory]
@@ -80,12 +99,15 @@ public sealed class LibvirtQuiesceTests : IDisposable
 
     private async Task<LibvirtMachine> AdmitAsync()
     {
-        var machine = await LibvirtMachine.StartAsync(Ext4Machine.Options(QemuVersion.Unpacked10, DiskFormat.Raw, await Ext4Machine.MakeImageAsync(_folder.FullName), agent: true));
+        var machine = await LibvirtMachine.StartAsync(await OptionsAsync());
         using CancellationTokenSource limit = new(Patience);
         while ((await machine.Daemon.TryVirshAsync("qemu-agent-command", LibvirtMachine.Name, """{"execute":"guest-ping"}""")).Code != 0)
             await Task.Delay(200, limit.Token);
         return machine;
     }
+
+    private async Task<VirtualMachineOptions> OptionsAsync() =>
+        Ext4Machine.Options(QemuVersion.Unpacked10, DiskFormat.Raw, await Ext4Machine.MakeImageAsync(_folder.FullName), agent: true);
 
     private static IEnumerable<string> Arguments(LibvirtMachine machine, string quiesce) =>
         [.. LibvirtCaptures.ByName(machine), "--disks=all", "--scratch", machine.Folder, $"--quiesce={quiesce}"];

@@ -32,12 +32,13 @@ public class LibvirtRestoreTests
         Assert.InRange(target.Serial.Reports[0].Tick, 3, captured.Tick + 2);
         await before.AssertAsBeforeAsync(target, "restore");
 
-        // libvirt's own: it stops and resumes it, survives its restart, and ends it.
+        // libvirt's own: it stops and resumes it, and migrates it.
         await target.Daemon.VirshAsync("suspend", LibvirtMachine.Name);
         Assert.Equal("paused (user)", await target.StateAsync());
         await target.Daemon.VirshAsync("resume", LibvirtMachine.Name);
         await target.CountsOnAsync("resumption");
-        await target.Daemon.VirshAsync("destroy", LibvirtMachine.Name);
+        await using var elsewhere = await MigrationTarget.StartAsync(target);
+        await elsewhere.TakesOverAsync(elsewhere.MigrateAsync());
     }
 
     /// <summary>A libvirt that is started anew ends a domain that still waits, and knows one whose guest runs.</summary>

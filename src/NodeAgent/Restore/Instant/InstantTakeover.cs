@@ -38,7 +38,7 @@ internal static class InstantTakeover
         (progress.Method, progress.GuestRuns) = ("instant", true);
         follow.GuestRuns();
         // The one before may have died before it thawed the guest; thawing one that is not frozen does nothing.
-        string? frozen = FrozenGuest.Thaw(snapshot.Manifest, options.GuestAgentSocket, target.RunState(), SureThaw.Patience, out int thawed);
+        string? frozen = FrozenGuest.Thaw(snapshot.Manifest, GuestAgentAddress.Of(options.GuestAgentSocket, target.Qmp), target.RunState(), SureThaw.Patience, out int thawed);
         follow.UntilResident(cancel);
         if (options.HugePages)
             follow.MakeHugePages(cancel);
