@@ -90,8 +90,11 @@ internal sealed class MachineSteps(RestoreStore store, MachineStore machines, Re
     }
 
     /// <summary>KubeVirt takes no hook sidecars.</summary>
-    internal static Waiting SidecarsOff(string why) => new(
-        "SidecarsNotEnabled", $"KubeVirt takes no hook sidecars, by which a VM is restored ({why}): add Sidecar to spec.configuration.developerConfiguration.featureGates of the KubeVirt object") { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(30) };
+    internal static Waiting SidecarsOff(string why)
+    {
+        string message = $"KubeVirt takes no hook sidecars, by which a VM is restored ({why}): add Sidecar to spec.configuration.developerConfiguration.featureGates of the KubeVirt object";
+        return new Waiting("SidecarsNotEnabled", message) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(30) };
+    }
 
     // KubeVirt's objects are not watched, as it need not be there.
     private static Waiting Starting(string message) => new("VirtualMachineStarting", message) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(2) };
