@@ -36,7 +36,8 @@ public class KilledRestoreTests
         var random = new Random(Seed);
         for (int kills = 0, machines = 0; kills < Kills; machines++)
         {
-            Assert.True(machines < Kills, $"{kills} kills in {machines} machines: the guest is always quicker than this test");
+            // One that has all of it before it is killed counts for nothing.
+            Assert.True(machines < 4 * Kills, $"{kills} kills in {machines} machines: the guest is always quicker than this test");
             await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer" });
             for (var here = 0; kills < Kills && here < 4; here++, kills++)
             {
