@@ -62,7 +62,7 @@ internal sealed class MachineSteps(RestoreStore store, MachineStore machines, Re
         if (task is null)
         {
             string claim = snapshot.Status!.ClaimName!;
-            PodSummary reader = await store.FindOrMakeCarrier(restore, TaskAction.Describe, () => RestorePods.Reader(restore, snapshot, options), claim, null, stop).ConfigureAwait(false);
+            PodSummary reader = await store.FindOrMakeCarrier(restore, TaskAction.Describe, () => RestorePods.Carrier(restore, snapshot, TaskAction.Describe, null, options), claim, null, stop).ConfigureAwait(false);
             await RestoreCarrier.Running(store, queue, key, reader, claim, null, clock, stop).ConfigureAwait(false);
             status.NodeName = reader.Spec!.NodeName!;
             RestoreState.Going(restore, status, RestorePhase.Preparing, "MachineAsked", RestoreFollow.Told(status.NodeName), clock.GetUtcNow());

@@ -30,19 +30,16 @@ internal static class RestorePods
         return pod;
     }
 
-    /// <summary>The pod that brings the snapshot's claim anywhere, for what it keeps of its VM to be read.</summary>
-    public static V1Pod Reader(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, OperatorOptions options)
+    /// <summary>The pod that brings the snapshot's claim to a node, for its RAM to be loaded or what it keeps of its VM to be read.</summary>
+    /// <param name="restore">For which restore.</param>
+    /// <param name="snapshot">Its snapshot.</param>
+    /// <param name="action">For which of its tasks.</param>
+    /// <param name="node">The VM's node; null: any.</param>
+    /// <param name="options">Image.</param>
+    public static V1Pod Carrier(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, string action, string? node, OperatorOptions options)
     {
-        V1Pod pod = CarrierPod.Build(RestoreNaming.Made(restore, RestoreNaming.Carrier(restore, TaskAction.Describe), CarrierPod.Labels), options);
-        CarrierPod.Mount(pod, snapshot.Status!.ClaimName!, Names.CarrierMountPath, readOnly: true);
-        return pod;
-    }
-
-    /// <summary>The pod that brings the snapshot's claim to the VM's node.</summary>
-    public static V1Pod Carrier(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, string node, OperatorOptions options)
-    {
-        V1Pod pod = CarrierPod.Build(RestoreNaming.Made(restore, RestoreNaming.Carrier(restore, TaskAction.Restore), CarrierPod.Labels), options);
-        pod.Spec.Affinity = CarrierPod.OnNode(node);
+        V1Pod pod = CarrierPod.Build(RestoreNaming.Made(restore, RestoreNaming.Carrier(restore, action), CarrierPod.Labels), options);
+        if (node is not null) pod.Spec.Affinity = CarrierPod.OnNode(node);
         CarrierPod.Mount(pod, snapshot.Status!.ClaimName!, Names.CarrierMountPath, readOnly: true);
         return pod;
     }

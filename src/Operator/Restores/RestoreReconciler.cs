@@ -104,7 +104,7 @@ internal sealed class RestoreReconciler(
         // 6. The snapshot's claim on that node.
         string claim = snapshot.Status!.ClaimName!;
         PodSummary carrier = await store.FindOrMakeCarrier(
-            restore, TaskAction.Restore, () => RestorePods.Carrier(restore, snapshot, vm.NodeName, options), claim, vm.NodeName, stop).ConfigureAwait(false);
+            restore, TaskAction.Restore, () => RestorePods.Carrier(restore, snapshot, TaskAction.Restore, vm.NodeName, options), claim, vm.NodeName, stop).ConfigureAwait(false);
         await RestoreCarrier.Running(store, queue, key, carrier, claim, vm.NodeName, clock, stop).ConfigureAwait(false);
 
         // 7. The order to the agent, noted first: should our copy be old, the note is refused and nothing is ordered.

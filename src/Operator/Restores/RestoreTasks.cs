@@ -23,17 +23,7 @@ internal static class RestoreTasks
     public static SnapshotTask Memory(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, SourceVm vm, PodSummary carrier)
     {
         SnapshotTask task = Build(restore, snapshot, TaskAction.Restore, vm.NodeName, carrier);
-        task.Spec.Target = new VirtualMachineTarget
-        {
-            PodName = vm.PodName,
-            PodUID = vm.PodUID,
-            Container = vm.Container,
-            QmpSocket = vm.QmpSocket,
-            GuestAgentSocket = vm.GuestAgentSocket,
-            LibvirtDomain = vm.Launcher?.Domain,
-            Uuid = vm.Launcher?.Uuid,
-            Name = vm.PodName,
-        };
+        task.Spec.Target = vm.ToTarget(vm.PodName);
         task.Spec.Restore = new TaskRestore { Disks = restore.Spec.Target.Pod is null ? "None" : "All", Mode = restore.Spec.Mode, BandwidthLimit = restore.Spec.BandwidthLimit };
         return task;
     }

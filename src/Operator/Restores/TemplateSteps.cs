@@ -48,11 +48,9 @@ internal sealed class TemplateSteps(RestoreStore store, RestoreNotes notes, Disk
         }
         catch (Waiting)
         {
-            throw Why(key, pod);
+            throw WhyNotRunning(queue, key, pod);
         }
     }
-
-    private Waiting Why(ObjectKey key, PodSummary pod) => WhyNotRunning(queue, key, pod);
 
     /// <summary>Why a VM's pod does not run. One that cannot come must not keep other restores of its node waiting.</summary>
     internal static Waiting WhyNotRunning(NodeQueue queue, ObjectKey key, PodSummary pod)
@@ -67,5 +65,5 @@ internal sealed class TemplateSteps(RestoreStore store, RestoreNotes notes, Disk
             : Starting("PodNotStarting", $"pod {name} does not start: {waiting.Reason}: {waiting.Message}");
     }
 
-    internal static Waiting Starting(string reason, string message) => new(reason, message) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(15) };
+    private static Waiting Starting(string reason, string message) => new(reason, message) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(15) };
 }

@@ -16,6 +16,22 @@ internal sealed record SourceVm(string PodName, string PodUID, string NodeName, 
     /// <summary>Of a KubeVirt VM: what is known of it.</summary>
     public LauncherPod? Launcher { get; init; }
 
+    /// <summary>The same for an agent: where it is, and how its QEMU is reached.</summary>
+    /// <param name="name">What the VM is called.</param>
+    /// <param name="objects">The VM's Kubernetes objects, for a capture to keep; null: none.</param>
+    public VirtualMachineTarget ToTarget(string name, string? objects = null) => new()
+    {
+        PodName = PodName,
+        PodUID = PodUID,
+        Container = Container,
+        QmpSocket = QmpSocket,
+        LibvirtDomain = Launcher?.Domain,
+        Uuid = Launcher?.Uuid,
+        GuestAgentSocket = GuestAgentSocket,
+        Objects = objects,
+        Name = name,
+    };
+
     /// <summary>Reads a pod as a VM.</summary>
     /// <param name="pod">The pod.</param>
     /// <param name="again">What its owner is to make again, once the pod is right.</param>

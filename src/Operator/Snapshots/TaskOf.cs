@@ -20,18 +20,7 @@ internal static class TaskOf
             NodeName = vm.NodeName,
             Directory = Naming.Directory(snapshot),
             Carrier = Carrier(carrier),
-            Source = new VirtualMachineTarget
-            {
-                PodName = vm.PodName,
-                PodUID = vm.PodUID,
-                Container = vm.Container,
-                QmpSocket = vm.QmpSocket,
-                LibvirtDomain = vm.Launcher?.Domain,
-                Uuid = vm.Launcher?.Uuid,
-                GuestAgentSocket = vm.GuestAgentSocket,
-                Objects = objects,
-                Name = snapshot.Spec.Source.Name,
-            },
+            Source = vm.ToTarget(snapshot.Spec.Source.Name, objects),
             Capture = snapshot.Spec.Capture,
         },
     };
