@@ -36,6 +36,8 @@ public static class Names
     public const string CapturedDomainAnnotation = "bgsnap.io/captured-domain";
     /// <summary>Annotation of a VirtualMachine that is restored: the runStrategy that it gets when its guest runs.</summary>
     public const string RunStrategyAnnotation = "bgsnap.io/run-strategy";
+    /// <summary>Annotation of a VirtualMachine that is put back: whose restore it is for, and the spec that it had, which it gets again should that fail.</summary>
+    public const string BeforeAnnotation = "bgsnap.io/virtual-machine-before";
     /// <summary>Label of everything made by the operator.</summary>
     public const string ManagedByLabel = "app.kubernetes.io/managed-by";
     /// <summary>Value of <see cref="ManagedByLabel"/>.</summary>

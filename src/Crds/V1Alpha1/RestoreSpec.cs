@@ -51,7 +51,7 @@ public sealed class RestoreTarget
     public VirtualMachineTemplate? Template { get; set; }
 
     /// <summary>A KubeVirt VirtualMachine to make.</summary>
-    [Description("A KubeVirt VirtualMachine that is made for this restore, from what the snapshot keeps of the one that was captured: claims with its disks, then the VM, whose guest goes on where the snapshot was taken. When the restore fails or is deleted before the guest runs, both are removed; afterwards they are yours. KubeVirt must have its feature gate Sidecar enabled.")]
+    [Description("A KubeVirt VirtualMachine that is made for this restore, or put back, from what the snapshot keeps of the one that was captured: claims with its disks, then the VM, whose guest goes on where the snapshot was taken. When the restore fails or is deleted before the guest runs, both are removed; afterwards they are yours. KubeVirt must have its feature gate Sidecar enabled.")]
     public KubeVirtTarget? VirtualMachine { get; set; }
 }
 
@@ -86,10 +86,16 @@ public sealed class KubeVirtTarget
 {
     /// <summary>Its name.</summary>
     [Required]
-    [Description("Name of the VirtualMachine to make. One of this name must not exist: to put a VM back in its own place, delete it first.")]
+    [Description("Name of the VirtualMachine to make, or to put back (see whenExists).")]
     [Cel("self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')", "spec.target.virtualMachine.name: a VM's name: lower-case letters, digits and '-'")]
     [StringLength(63, MinimumLength = 1)]
     public string Name { get; set; } = "";
+
+    /// <summary>One of <see cref="ExistingMachine"/>; null: Refuse.</summary>
+    [Description("What if there is a VirtualMachine of that name. Refuse: the restore fails, and leaves it alone. PutBack: once it is stopped, it becomes the captured one. StopAndPutBack: the same, and the restore stops it, after its new disks are written. The claims that it had are kept, and so is what it was until its guest runs: a restore that fails gives it back its spec, and it starts as before.")]
+    [AllowedValues(ExistingMachine.Refuse, ExistingMachine.PutBack, ExistingMachine.StopAndPutBack)]
+    [DefaultValue(ExistingMachine.Refuse)]
+    public string? WhenExists { get; set; }
 
     /// <summary>One of <see cref="MacAddressPolicy"/>; null: Keep.</summary>
     [Description("Keep: the VM has the MAC addresses, firmware UUID and serial number of the one that was captured; the restore waits while another VM of the namespace runs with one of these addresses. Regenerate: it gets others, for a copy beside the original; the guest goes on with the old address in its memory, and its network does not answer until it is set up anew or the guest restarts.")]
@@ -98,10 +104,21 @@ public sealed class KubeVirtTarget
     public string? MacAddresses { get; set; }
 
     /// <summary>Its disks' claims, where the defaults do not fit.</summary>
-    [Description("Name, storage class, access modes and size of the claims of single volumes. A volume that is not named here gets a claim <VM>-<volume> of the default storage class.")]
+    [Description("Name, storage class, access modes and size of the claims of single volumes. A volume that is not named here gets a claim <VM>-<volume>, with PutBack and StopAndPutBack <VM>-<volume>-<id of the restore>, like the claim that it had if that is still there, else of the default storage class.")]
     [ListMapKey("volume")]
     [MaxItems(64)]
     public List<KubeVirtClaim>? Claims { get; set; }
+}
+
+/// <summary>Values of <see cref="KubeVirtTarget.WhenExists"/>.</summary>
+public static class ExistingMachine
+{
+    /// <summary>It is left alone.</summary>
+    public const string Refuse = "Refuse";
+    /// <summary>Once its user has stopped it, it becomes the captured one.</summary>
+    public const string PutBack = "PutBack";
+    /// <summary>It is stopped, and becomes the captured one.</summary>
+    public const string StopAndPutBack = "StopAndPutBack";
 }
 
 /// <summary>Values of <see cref="KubeVirtTarget.MacAddresses"/>.</summary>
@@ -123,26 +140,25 @@ public sealed class KubeVirtClaim
     public string Volume { get; set; } = "";
 
     /// <summary>The claim; null: the VM's name and the volume's.</summary>
-    [Description("Name of the claim to make; <VM>-<volume> when not set.")]
+    [Description("Name of the claim to make; <VM>-<volume>, of a VM that is put back <VM>-<volume>-<id of the restore>, when not set.")]
     [Cel("self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')", "spec.target.virtualMachine.claims.name: a claim's name: lower-case letters, digits, '-' and '.'")]
     [StringLength(253, MinimumLength = 1)]
     public string? Name { get; set; }
 
-    /// <summary>Storage class; null: the cluster's default.</summary>
-    [Description("Storage class of the claim; the cluster's default class when it is not set.")]
+    /// <summary>Storage class; null: that of the captured VM's claim if it is still there, else the cluster's default.</summary>
+    [Description("Storage class of the claim; when not set that of the captured VM's claim if it is still there, else the cluster's default class.")]
     [StringLength(253)]
     public string? StorageClassName { get; set; }
 
-    /// <summary>Access modes; null: ReadWriteOnce.</summary>
-    [Description("Access modes of the claim; ReadWriteOnce when not set. A VM that is to be migrated needs ReadWriteMany.")]
+    /// <summary>Access modes; null: as the captured VM's claim, else ReadWriteOnce.</summary>
+    [Description("Access modes of the claim; when not set those of the captured VM's claim if it is still there and of the same storage class, else ReadWriteOnce. A VM that is to be migrated needs ReadWriteMany.")]
     [AllowedItems("ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod")]
     [MaxItems(3)]
     public List<string>? AccessModes { get; set; }
 
-    /// <summary>Filesystem or Block; null: Filesystem.</summary>
-    [Description("Filesystem: the disk is the file disk.img in it. Block: the disk is the volume itself.")]
+    /// <summary>Filesystem or Block; null: as the captured VM's claim, else Filesystem.</summary>
+    [Description("Filesystem: the disk is the file disk.img in it. Block: the disk is the volume itself. When not set that of the captured VM's claim if it is still there and of the same storage class, else Filesystem.")]
     [AllowedValues("Filesystem", "Block")]
-    [DefaultValue("Filesystem")]
     public string? VolumeMode { get; set; }
 
     /// <summary>Size as a quantity; null: from the disk.</summary>

@@ -20,14 +20,16 @@ internal sealed class MachineSteps(RestoreStore store, MachineStore machines, Re
     {
         string name = restore.Spec.Target.VirtualMachine!.Name;
         RawObject? vm = await machines.Find(restore, stop).ConfigureAwait(false);
-        if (vm is not null && !RestoreNaming.IsOf(restore, vm.Metadata))
-            throw new Hopeless("VirtualMachineExists", $"VirtualMachine {name} exists and was not made for this restore: delete it to have its place, or name another in spec.target.virtualMachine, then create another restore");
-        if (status.VirtualMachineUID is { } uid && uid != vm?.Metadata.Uid)
+        bool isOurs = vm is not null && RestoreNaming.IsOf(restore, vm.Metadata);
+        if (vm is not null && !isOurs && !PutBack.IsWanted(restore))
+            throw new Hopeless("VirtualMachineExists", $"VirtualMachine {name} exists and was not made for this restore: to put it back, say so with whenExists in spec.target.virtualMachine, or name another there, then create another restore");
+        if (status.VirtualMachineUID is { } uid && (uid != vm?.Metadata.Uid || !isOurs))
             throw new Hopeless("VirtualMachineGone", $"VirtualMachine {name}, which was made for this restore, is gone: create another restore");
-        if (vm is null)
+        if (vm is null || !isOurs)
         {
             // a. What the VM is made of. Nothing is made for a restore that cannot succeed.
-            MachinePlan plan = MachinePlan.Of(restore, snapshot, await Describe(key, restore, status, snapshot, stop).ConfigureAwait(false), options);
+            KeptMachine kept = KeptMachine.Read(await Describe(key, restore, status, snapshot, stop).ConfigureAwait(false));
+            MachinePlan plan = MachinePlan.Of(restore, snapshot, kept, await machines.Models(restore, kept, stop).ConfigureAwait(false), options);
             await machines.ThrowIfMacInUse(restore, plan.MacAddresses, stop).ConfigureAwait(false);
 
             // b. Claims and their content.
@@ -37,10 +39,7 @@ internal sealed class MachineSteps(RestoreStore store, MachineStore machines, Re
             // c. The VM gets the helpers' place.
             if (!await store.RemoveCarrier(restore, TaskAction.RestoreDisks, stop).ConfigureAwait(false) | !await store.RemoveCarrier(restore, TaskAction.Describe, stop).ConfigureAwait(false))
                 throw Starting($"VirtualMachine {name} is made once the pods that brought its disks have ended");
-            RestoreState.Going(restore, status, RestorePhase.Starting, "VirtualMachineStarting", $"VirtualMachine {name} is made", clock.GetUtcNow());
-            await notes.Save(restore, status, stop).ConfigureAwait(false);
-            vm = await machines.Make(plan.Vm, stop).ConfigureAwait(false);
-            if (!RestoreNaming.IsOf(restore, vm.Metadata)) throw Starting($"VirtualMachine {name} is in the way");
+            vm = vm is null ? await Make(restore, status, plan.Vm, stop).ConfigureAwait(false) : await TakeOver(restore, status, vm, plan.Vm, stop).ConfigureAwait(false);
         }
         status.VirtualMachineUID ??= vm.Metadata.Uid;
 
@@ -74,14 +73,51 @@ internal sealed class MachineSteps(RestoreStore store, MachineStore machines, Re
         return end.Machine ?? throw new Hopeless("AgentTooOld", $"the agent on node {task.Spec.NodeName} is older than the operator: upgrade it, then create another restore");
     }
 
+    private async Task<RawObject> Make(VMBackgroundRestore restore, RestoreStatus status, RawObject captured, CancellationToken stop)
+    {
+        await Note(restore, status, "VirtualMachineStarting", $"VirtualMachine {captured.Metadata.Name} is made", stop).ConfigureAwait(false);
+        RawObject vm = await machines.Make(captured, stop).ConfigureAwait(false);
+        return RestoreNaming.IsOf(restore, vm.Metadata) ? vm : throw Starting($"VirtualMachine {vm.Metadata.Name} is in the way");
+    }
+
+    private async Task<RawObject> TakeOver(VMBackgroundRestore restore, RestoreStatus status, RawObject vm, RawObject captured, CancellationToken stop)
+    {
+        string name = vm.Metadata.Name;
+        if (vm.Metadata.DeletionTimestamp is not null) throw Starting($"VirtualMachine {name} is being deleted, and is made anew then");
+        PutBack.ThrowIfOthers(vm, restore);
+        VirtualMachineInstance? vmi = await machines.FindInstance(restore, stop).ConfigureAwait(false);
+        bool runs = PutBack.Runs(vm, vmi);
+        if (runs && restore.Spec.Target.VirtualMachine!.WhenExists != ExistingMachine.StopAndPutBack)
+            throw new Waiting("VirtualMachineRunning", $"VirtualMachine {name} runs: stop it (virtctl stop {name}), and it becomes the captured one; or have it stopped with spec.target.virtualMachine.whenExists StopAndPutBack in another restore") { Again = TimeSpan.FromSeconds(5) };
+        // An instance that has ended by itself is in the way too, and goes when its VM is halted.
+        if (runs || vmi is not null)
+        {
+            string stopping = $"VirtualMachine {name} is stopped, to become the captured one";
+            await Note(restore, status, "VirtualMachineStopping", stopping, stop).ConfigureAwait(false);
+            await machines.Halt(restore, vm, stop).ConfigureAwait(false);
+            throw new Waiting("VirtualMachineStopping", stopping) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(2) };
+        }
+        await Note(restore, status, "VirtualMachineStarting", $"VirtualMachine {name} becomes the captured one; the claims that it had are kept", stop).ConfigureAwait(false);
+        return await machines.TakeOver(restore, vm, captured, stop).ConfigureAwait(false);
+    }
+
+    // Before it is done: should our copy of the restore be old, the note is refused and nothing is done.
+    private async Task Note(VMBackgroundRestore restore, RestoreStatus status, string reason, string message, CancellationToken stop)
+    {
+        RestoreState.Going(restore, status, RestorePhase.Starting, reason, message, clock.GetUtcNow());
+        await notes.Save(restore, status, stop).ConfigureAwait(false);
+    }
+
     private async Task<VirtualMachineInstance> FindInstance(VMBackgroundRestore restore, RawObject vm, CancellationToken stop)
     {
         string name = vm.Metadata.Name;
         VirtualMachineInstance? vmi = await machines.FindInstance(restore, stop).ConfigureAwait(false);
-        if (vmi is null || vmi.Metadata.OwnerReferences?.Any(o => o.Uid == vm.Metadata.Uid) != true)
+        // One without our label was made before the VM became the captured one, and ends.
+        if (vmi is null || !RestoreNaming.IsOf(restore, vmi.Metadata) || vmi.Metadata.OwnerReferences?.Any(o => o.Uid == vm.Metadata.Uid) != true)
         {
             string? why = MachineStore.Failure(vm);
-            if (why?.Contains("sidecar feature gate", StringComparison.OrdinalIgnoreCase) == true) throw SidecarsOff(why);
+            if (why is not null && MachineStore.IsSidecarsOff(why))
+                throw PutBack.Before(vm, restore) is null ? SidecarsOff(why) : new Hopeless(SidecarsNotEnabled, SidecarsOff(why).Message + ", then create another restore");
             throw why is null ? Starting($"KubeVirt starts VirtualMachine {name}") : new Waiting("VirtualMachineNotStarting", $"KubeVirt does not start VirtualMachine {name}: {why}") { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(15) };
         }
         if (vmi.Metadata.DeletionTimestamp is not null || vmi.Status?.Phase is "Succeeded" or "Failed")
@@ -89,11 +125,14 @@ internal sealed class MachineSteps(RestoreStore store, MachineStore machines, Re
         return vmi;
     }
 
+    /// <summary>Reason while KubeVirt takes no hook sidecars.</summary>
+    internal const string SidecarsNotEnabled = "SidecarsNotEnabled";
+
     /// <summary>KubeVirt takes no hook sidecars.</summary>
     internal static Waiting SidecarsOff(string why)
     {
         string message = $"KubeVirt takes no hook sidecars, by which a VM is restored ({why}): add Sidecar to spec.configuration.developerConfiguration.featureGates of the KubeVirt object";
-        return new Waiting("SidecarsNotEnabled", message) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(30) };
+        return new Waiting(SidecarsNotEnabled, message) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(30) };
     }
 
     // KubeVirt's objects are not watched, as it need not be there.

@@ -13,6 +13,7 @@ namespace Bgsnap.Operator.Restores;
 /// </summary>
 internal sealed class RestoreRemoval(RestoreStore store, RestoreNotes notes, NodeQueue queue, EventRecorder events, OperatorOptions options, TimeProvider clock)
 {
+    private static readonly TimeSpan DiscardAgain = TimeSpan.FromSeconds(2);
     private readonly ConcurrentDictionary<ObjectKey, DateTimeOffset> _cancelled = new();
 
     /// <summary>After a restore has ended: it needs its helpers no more, nor this operator to be deleted.</summary>
@@ -20,7 +21,7 @@ internal sealed class RestoreRemoval(RestoreStore store, RestoreNotes notes, Nod
     {
         queue.Leave(key);
         if (restore.Metadata.Finalizers?.Contains(Names.RestoreFinalizer) != true) return null;
-        if (restore.Status!.Phase == RestorePhase.Failed && !RestoreState.HasRun(restore.Status)) await store.Discard(restore, stop).ConfigureAwait(false);
+        if (restore.Status!.Phase == RestorePhase.Failed && !RestoreState.HasRun(restore.Status) && !await store.Discard(restore, stop).ConfigureAwait(false)) return DiscardAgain;
         await store.RemoveHelpers(restore, stop).ConfigureAwait(false);
         await store.RemoveFinalizer(restore, stop).ConfigureAwait(false);
         return null;
@@ -62,7 +63,7 @@ internal sealed class RestoreRemoval(RestoreStore store, RestoreNotes notes, Nod
             RestoreStatus status = StatusPatch.Copy(restore.Status, BgsnapJson.Default.RestoreStatus);
             RestoreState.Going(restore, status, RestorePhase.Deleting, "Deleting", "what was made for it is removed", clock.GetUtcNow());
             await notes.Save(restore, status, stop).ConfigureAwait(false);
-            await store.Discard(restore, stop).ConfigureAwait(false);
+            if (!await store.Discard(restore, stop).ConfigureAwait(false)) return DiscardAgain;
         }
 
         // 3. The object, and only then what shows whether the guest runs: were the task removed first, a crash in between would have a

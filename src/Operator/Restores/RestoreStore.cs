@@ -102,11 +102,15 @@ internal sealed class RestoreStore(IApiClient api, SharedInformers shared)
     /// <summary>Makes a claim, or finds it made.</summary>
     public Task<V1PersistentVolumeClaim> MakeClaim(V1PersistentVolumeClaim claim, CancellationToken stop) => _objects.CreateOrGet(CoreResources.Claims, claim, stop);
 
-    /// <summary>Removes the VM and its claims, if they were made for this restore.</summary>
-    public async Task Discard(VMBackgroundRestore restore, CancellationToken stop)
+    /// <summary>Removes the VM and its claims, if they were made for this restore. A VM that was to be put back becomes what it was.</summary>
+    /// <returns>Whether that is done; else it goes on, and is to be asked for again.</returns>
+    public async Task<bool> Discard(VMBackgroundRestore restore, CancellationToken stop)
     {
-        if (restore.Spec.Target.Pod is not null) return;
-        if (restore.Spec.Target.VirtualMachine is not null) await _machines.Discard(restore, stop).ConfigureAwait(false);
+        if (restore.Spec.Target.Pod is not null) return true;
+        if (restore.Spec.Target.VirtualMachine is not null)
+        {
+            if (!await _machines.Discard(restore, stop).ConfigureAwait(false)) return false;
+        }
         else if (await FindPod(restore, stop).ConfigureAwait(false) is { Metadata.DeletionTimestamp: null } pod && RestoreNaming.IsOf(restore, pod.Metadata))
             await _objects.DeleteIfThere(Resources.Pods, pod, null, stop).ConfigureAwait(false);
         foreach (string name in (restore.Spec.Target.Template?.Claims ?? []).Select(c => c.Name).Union((restore.Status?.Claims ?? []).Select(c => c.Name)))
@@ -114,5 +118,6 @@ internal sealed class RestoreStore(IApiClient api, SharedInformers shared)
             if (await FindClaim(restore, name, stop).ConfigureAwait(false) is { Metadata.DeletionTimestamp: null } claim && RestoreNaming.IsOf(restore, claim.Metadata))
                 await _objects.DeleteIfThere(CoreResources.Claims, claim, null, stop).ConfigureAwait(false);
         }
+        return true;
     }
 }

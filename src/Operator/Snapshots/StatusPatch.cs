@@ -3,6 +3,7 @@ using System.Text.Json.Nodes;
 using System.Text.Json.Serialization.Metadata;
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Kube;
 
 namespace Bgsnap.Operator.Snapshots;
 
@@ -24,27 +25,7 @@ internal static class StatusPatch
     {
         JsonObject old = (JsonObject?)JsonSerializer.SerializeToNode(before ?? new T(), json)!;
         JsonObject next = (JsonObject)JsonSerializer.SerializeToNode(after, json)!;
-        JsonObject patch = Difference(old, next);
+        JsonObject patch = MergePatches.Difference(old, next);
         return patch.Count == 0 ? null : patch;
-    }
-
-    private static JsonObject Difference(JsonObject old, JsonObject next)
-    {
-        JsonObject patch = [];
-        foreach ((string name, JsonNode? value) in next)
-        {
-            if (old[name] is JsonObject inner && value is JsonObject changed)
-            {
-                JsonObject part = Difference(inner, changed);
-                if (part.Count > 0) patch[name] = part;
-            }
-            else if (!JsonNode.DeepEquals(old[name], value))
-            {
-                patch[name] = value?.DeepClone();
-            }
-        }
-        foreach ((string name, _) in old)
-            if (!next.ContainsKey(name)) patch[name] = null;
-        return patch;
     }
 }

@@ -24,6 +24,44 @@ public sealed class MachineCrashTests(ITestOutputHelper output)
     [MemberData(nameof(Faults))]
     public async Task A_restore_under_way_that_is_deleted_leaves_nothing_whichever_request_fails(string name) => await EachRequest(name, Deleted, 8);
 
+    [Theory]
+    [MemberData(nameof(Faults))]
+    public async Task A_VM_that_is_put_back_runs_as_captured_whichever_request_fails(string name) => await EachRequest(name, (fault, what) => PutBack(fault, what, comesToRun: true), 25);
+
+    [Theory]
+    [MemberData(nameof(Faults))]
+    public async Task A_VM_that_cannot_be_put_back_is_what_it_was_whichever_request_fails(string name) => await EachRequest(name, (fault, what) => PutBack(fault, what, comesToRun: false), 25);
+
+    private static async Task<int> PutBack(Func<int, Request, Fault> fault, string what, bool comesToRun)
+    {
+        await using World world = await WithKept();
+        _ = new FakeKubeVirt(world);
+        RawObject before = await PutBackThings.Existing(world);
+        if (!comesToRun) world.Agents.RestoreFails = ("TargetDiffers", "the target is not the machine that was captured");
+        world.Requests.Clear();
+        world.Fault = fault;
+        await world.Add(Restore("r", t => t.WhenExists = ExistingMachine.StopAndPutBack));
+        await world.Until(() => Ended(world), $"with {what}: ended");
+        int requests = world.Requests.Count;
+        world.Fault = (_, _) => Fault.None;
+        await world.Operator.Orphans.Sweep(default);
+        await world.Steps(5);
+        // Somebody's VM is not kept stopped until the API server takes what it has refused once.
+        bool refused = world.RestoreCondition("r").StartsWith("False RefusedByApiServer: VirtualMachine again is not let become the captured one", StringComparison.Ordinal);
+        if (!refused) Assert.True(world.RestoreCondition("r").StartsWith(comesToRun ? "True GuestRuns" : "False TargetDiffers", StringComparison.Ordinal), $"with {what}: {world.RestoreCondition("r")}");
+        if (!comesToRun || refused)
+        {
+            PutBackThings.AssertAsBefore(world, before, $"with {what}");
+            Assert.Null(world.Instance().Metadata.Labels);
+            return requests;
+        }
+        RawObject vm = Assert.Single(world.All(KubeVirtKinds.Machines));
+        Assert.True(vm.Spec!["runStrategy"]!.ToString() == "RerunOnFailure" && vm.Metadata.Annotations is null or { Count: 0 }, $"with {what}: {vm.Spec["runStrategy"]}");
+        Assert.DoesNotContain("bgsnap.io/", vm.Spec["template"]!.ToJsonString(), StringComparison.Ordinal);
+        Assert.True(world.TasksEver(TaskAction.RestoreDisks) == 1 && world.TasksEver(TaskAction.Restore) == 1, $"with {what}: tasks");
+        return requests;
+    }
+
     private async Task EachRequest(string name, Func<Func<int, Request, Fault>, string, Task<int>> life, int least)
     {
         Fault fault = Enum.Parse<Fault>(name);

@@ -50,6 +50,15 @@ internal sealed record KeptMachine(JsonObject? Vm, JsonObject Vmi, string Domain
         return found;
     }
 
+    /// <summary>The claims that its volumes were on, by the name of the volume.</summary>
+    public IEnumerable<(string Volume, string Claim)> Claims() =>
+        from volume in (Vmi["spec"]?["volumes"] as JsonArray ?? []).OfType<JsonObject>()
+        let name = volume["name"]?.ToString()
+        // A DataVolume's claim has its name.
+        let claim = (volume["persistentVolumeClaim"]?["claimName"] ?? volume["dataVolume"]?["name"])?.ToString()
+        where name is not null && claim is not null
+        select (name, claim);
+
     private static bool Is(JsonObject item, string kind) => item["kind"]?.ToString() == kind;
 
     private static Hopeless Damaged(string why) => new("SnapshotCorrupt", $"what the snapshot keeps of its virtual machine cannot be read: {why}");

@@ -23,16 +23,20 @@ internal sealed record MachinePlan(TemplatePlan Disks, RawObject Vm, IReadOnlyCo
     private static readonly string[] Foreign = ["kubevirt.io/", "kubectl.kubernetes.io/", "bgsnap.io/", "hooks.kubevirt.io/"];
 
     /// <summary>Makes the plan.</summary>
+    /// <param name="restore">The restore.</param>
+    /// <param name="snapshot">Its snapshot.</param>
+    /// <param name="kept">What that keeps of the VM.</param>
+    /// <param name="models">By volume: a claim that the new one is to be like.</param>
+    /// <param name="options">The hook's image.</param>
     /// <exception cref="Hopeless">It cannot be restored into KubeVirt.</exception>
-    public static MachinePlan Of(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, MachineDescription description, OperatorOptions options)
+    public static MachinePlan Of(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, KeptMachine kept, IReadOnlyDictionary<string, V1PersistentVolumeClaim> models, OperatorOptions options)
     {
         if (options.HookImage is not { } image)
             throw new Hopeless("NoHookImage", "the operator was started without --hook-image, so that no VM can be restored into KubeVirt: upgrade the chart, or restore into a pod");
-        KeptMachine kept = KeptMachine.Read(description);
         KubeVirtTarget target = restore.Spec.Target.VirtualMachine!;
         // The instance's: it has all that instance type, preference and defaults came to, and volumes that were plugged later.
         JsonObject spec = kept.Vmi["spec"]?.DeepClone() as JsonObject ?? [];
-        IReadOnlyList<PlannedDisk> disks = MachineVolumes.Plan(restore, snapshot, spec);
+        IReadOnlyList<PlannedDisk> disks = MachineVolumes.Plan(restore, snapshot, spec, models);
         bool keep = target.MacAddresses != MacAddressPolicy.Regenerate;
         IReadOnlyDictionary<string, string> macs = kept.MacAddresses();
         GiveIdentity(spec, kept, keep, macs);

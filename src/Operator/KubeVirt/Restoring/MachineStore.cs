@@ -4,6 +4,7 @@ using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
 using Bgsnap.Operator.Restores;
 using Bgsnap.Operator.Snapshots;
+using k8s.Models;
 
 namespace Bgsnap.Operator.KubeVirt.Restoring;
 
@@ -11,6 +12,7 @@ namespace Bgsnap.Operator.KubeVirt.Restoring;
 internal sealed class MachineStore(IApiClient api)
 {
     private readonly Objects _objects = new(api);
+    private readonly PutBack _putBack = new(api);
 
     /// <summary>The VM of the target's name, or null.</summary>
     /// <exception cref="Hopeless">There is no KubeVirt.</exception>
@@ -34,10 +36,50 @@ internal sealed class MachineStore(IApiClient api)
         {
             return await _objects.CreateOrGet(KubeVirtKinds.Machines, vm, stop).ConfigureAwait(false);
         }
-        catch (ApiException e) when (e.Message.Contains("sidecar feature gate", StringComparison.OrdinalIgnoreCase))
+        catch (ApiException e) when (IsSidecarsOff(e.Message))
         {
             throw MachineSteps.SidecarsOff(e.Message);
         }
+    }
+
+    /// <summary>Has KubeVirt end the VM's instance.</summary>
+    public Task Halt(VMBackgroundRestore restore, RawObject vm, CancellationToken stop) => _putBack.Stop(vm, restore, stop);
+
+    /// <summary>Makes a VM that is stopped the captured one.</summary>
+    /// <exception cref="Hopeless">KubeVirt does not take it: a VM of somebody's is not kept stopped until it does.</exception>
+    public async Task<RawObject> TakeOver(VMBackgroundRestore restore, RawObject vm, RawObject captured, CancellationToken stop)
+    {
+        try
+        {
+            return await _putBack.TakeOver(vm, restore, captured, stop).ConfigureAwait(false);
+        }
+        catch (ApiException e) when (IsSidecarsOff(e.Message))
+        {
+            throw new Hopeless(MachineSteps.SidecarsNotEnabled, MachineSteps.SidecarsOff(e.Message).Message + ", then create another restore");
+        }
+        catch (ApiException e) when (e.IsInvalid)
+        {
+            throw new Hopeless("RefusedByApiServer", $"VirtualMachine {vm.Metadata.Name} is not let become the captured one: {e.Message}");
+        }
+    }
+
+    /// <summary>Whether KubeVirt's words are that it takes no hook sidecars.</summary>
+    public static bool IsSidecarsOff(string message) => message.Contains("sidecar feature gate", StringComparison.OrdinalIgnoreCase);
+
+    /// <summary>
+    /// Claims that the new ones are to be like, by volume: once made it is the new one itself, else what the captured VM had, where that is still there.
+    /// </summary>
+    public async Task<IReadOnlyDictionary<string, V1PersistentVolumeClaim>> Models(VMBackgroundRestore restore, KeptMachine kept, CancellationToken stop)
+    {
+        string ns = restore.Metadata.NamespaceProperty;
+        Dictionary<string, V1PersistentVolumeClaim> models = [];
+        foreach ((string volume, string claim) in kept.Claims())
+        {
+            V1PersistentVolumeClaim? made = await _objects.GetOrNull(CoreResources.Claims, ns, MachineVolumes.ClaimOf(restore, volume), stop).ConfigureAwait(false);
+            if (made is null || !RestoreNaming.IsOf(restore, made.Metadata)) made = await _objects.GetOrNull(CoreResources.Claims, ns, claim, stop).ConfigureAwait(false);
+            if (made is not null) models[volume] = made;
+        }
+        return models;
     }
 
     /// <summary>The instance of the target's name, or null.</summary>
@@ -85,13 +127,14 @@ internal sealed class MachineStore(IApiClient api)
         if (vm is null || !RestoreNaming.IsOf(restore, vm.Metadata) || vm.Metadata.Annotations?.TryGetValue(Names.RunStrategyAnnotation, out string? strategy) != true) return;
         await Patch(vm, new JsonObject
         {
-            ["metadata"] = new JsonObject { ["annotations"] = new JsonObject { [Names.RunStrategyAnnotation] = null } },
+            ["metadata"] = new JsonObject { ["annotations"] = new JsonObject { [Names.RunStrategyAnnotation] = null, [Names.BeforeAnnotation] = null } },
             ["spec"] = new JsonObject { ["runStrategy"] = strategy },
         }, stop).ConfigureAwait(false);
     }
 
-    /// <summary>Removes the VM, if it was made for this restore; KubeVirt ends its instance.</summary>
-    public async Task Discard(VMBackgroundRestore restore, CancellationToken stop)
+    /// <summary>Removes the VM, if it was made for this restore; KubeVirt ends its instance. One that was to be put back becomes what it was.</summary>
+    /// <returns>Whether that is done.</returns>
+    public async Task<bool> Discard(VMBackgroundRestore restore, CancellationToken stop)
     {
         RawObject? vm;
         try
@@ -100,9 +143,15 @@ internal sealed class MachineStore(IApiClient api)
         }
         catch (Hopeless)
         {
-            return;
+            return true;
         }
-        if (vm is { Metadata.DeletionTimestamp: null } && RestoreNaming.IsOf(restore, vm.Metadata)) await _objects.DeleteIfThere(KubeVirtKinds.Machines, vm, null, stop).ConfigureAwait(false);
+        if (vm is null) return true;
+        if (PutBack.Before(vm, restore) is not null)
+            return await _putBack.Undo(vm, restore, await FindInstance(restore, stop).ConfigureAwait(false) is not null, stop).ConfigureAwait(false);
+        // One that has its own runStrategy is its user's.
+        if (vm is { Metadata.DeletionTimestamp: null } && RestoreNaming.IsOf(restore, vm.Metadata) && vm.Metadata.Annotations?.ContainsKey(Names.RunStrategyAnnotation) == true)
+            await _objects.DeleteIfThere(KubeVirtKinds.Machines, vm, null, stop).ConfigureAwait(false);
+        return true;
     }
 
     /// <summary>Waits while another VM of the namespace runs with one of these addresses: two would disturb each other's network.</summary>
@@ -111,7 +160,9 @@ internal sealed class MachineStore(IApiClient api)
     {
         if (addresses.Count == 0) return;
         ResourceList<RawObject> running = await api.List(KubeVirtKinds.RawInstances, restore.Metadata.NamespaceProperty, null, stop).ConfigureAwait(false);
-        foreach (RawObject vmi in running.Items.Where(v => v.Status?["phase"]?.ToString() is not ("Succeeded" or "Failed")))
+        // That of the VM that is put back ends before its successor runs.
+        string? own = PutBack.IsWanted(restore) ? restore.Spec.Target.VirtualMachine!.Name : null;
+        foreach (RawObject vmi in running.Items.Where(v => v.Metadata.Name != own && v.Status?["phase"]?.ToString() is not ("Succeeded" or "Failed")))
         {
             if (MacsOf(vmi).FirstOrDefault(addresses.Contains) is { } mac)
                 throw new Waiting("MacInUse", $"VirtualMachineInstance {vmi.Metadata.Name} runs with the MAC address {mac} of the captured one: stop it, or give the restored VM others with spec.target.virtualMachine.macAddresses Regenerate in another restore") { Again = TimeSpan.FromSeconds(15) };

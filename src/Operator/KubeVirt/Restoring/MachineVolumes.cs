@@ -17,8 +17,9 @@ internal static class MachineVolumes
     /// <param name="restore">The restore.</param>
     /// <param name="snapshot">Its snapshot.</param>
     /// <param name="spec">Spec of the instance; its volumes are changed.</param>
+    /// <param name="models">By volume: a claim that the new one is to be like, where its spec does not say.</param>
     /// <exception cref="Hopeless">A disk of the VM is not in the snapshot, or one of the snapshot is not the VM's.</exception>
-    public static IReadOnlyList<PlannedDisk> Plan(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, JsonObject spec)
+    public static IReadOnlyList<PlannedDisk> Plan(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, JsonObject spec, IReadOnlyDictionary<string, V1PersistentVolumeClaim> models)
     {
         KubeVirtTarget target = restore.Spec.Target.VirtualMachine!;
         List<DiskStatus> disks = [.. (snapshot.Status?.Disks ?? []).Where(d => d.StoredBytes > 0)];
@@ -31,7 +32,7 @@ internal static class MachineVolumes
             string name = Name(volume);
             if (disks.Find(d => d.Name == Alias(name)) is { } disk)
             {
-                planned.Add(Planned(target, name, disk));
+                planned.Add(Planned(restore, name, disk, models.GetValueOrDefault(name)));
                 Replace(volume, name, planned[^1].Claim.Name);
             }
             else if (volume.ContainsKey("hostDisk"))
@@ -50,23 +51,35 @@ internal static class MachineVolumes
         return planned;
     }
 
-    private static PlannedDisk Planned(KubeVirtTarget target, string volume, DiskStatus disk)
+    /// <summary>Name of the claim that a volume gets.</summary>
+    public static string ClaimOf(VMBackgroundRestore restore, string volume)
     {
-        KubeVirtClaim? asked = target.Claims?.Find(c => c.Volume == volume);
+        KubeVirtTarget target = restore.Spec.Target.VirtualMachine!;
+        // A VM that is put back keeps the claims that it has, and those have the plain name.
+        return Asked(target, volume)?.Name ?? (PutBack.IsWanted(restore) ? $"{target.Name}-{volume}-{Naming.Short(restore)}" : $"{target.Name}-{volume}");
+    }
+
+    private static PlannedDisk Planned(VMBackgroundRestore restore, string volume, DiskStatus disk, V1PersistentVolumeClaim? like)
+    {
+        KubeVirtClaim? asked = Asked(restore.Spec.Target.VirtualMachine!, volume);
+        // What one class can do, another may not.
+        V1PersistentVolumeClaimSpec? model = asked?.StorageClassName is { } named && named != like?.Spec.StorageClassName ? null : like?.Spec;
         RestoreClaim claim = new()
         {
             Disk = disk.Name!,
-            Name = asked?.Name ?? $"{target.Name}-{volume}",
-            StorageClassName = asked?.StorageClassName,
-            AccessModes = asked?.AccessModes,
+            Name = ClaimOf(restore, volume),
+            StorageClassName = asked?.StorageClassName ?? model?.StorageClassName,
+            AccessModes = asked?.AccessModes ?? model?.AccessModes?.ToList(),
             Size = asked?.Size,
         };
         // As KubeVirt has claims: one with a file system holds the file disk.img, always raw.
         string mount = "/disks/" + volume;
-        return asked?.VolumeMode == "Block"
+        return (asked?.VolumeMode ?? model?.VolumeMode) == "Block"
             ? new PlannedDisk(disk, claim, mount, null) { Driver = "raw" }
             : new PlannedDisk(disk, claim, mount + "/disk.img", new V1VolumeMount { Name = volume, MountPath = mount }) { Driver = "raw" };
     }
+
+    private static KubeVirtClaim? Asked(KubeVirtTarget target, string volume) => target.Claims?.Find(c => c.Volume == volume);
 
     private static void Replace(JsonObject volume, string name, string claim)
     {

@@ -1,0 +1,170 @@
+using System.Text.Json.Nodes;
+using Bgsnap.Crds.Client;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Kube;
+using Bgsnap.Operator.KubeVirt;
+using Bgsnap.Operator.Tests.InMemory;
+using k8s.Models;
+using static Bgsnap.Operator.Tests.KubeVirt.MachineRestoreThings;
+using static Bgsnap.Operator.Tests.KubeVirt.PutBackThings;
+
+namespace Bgsnap.Operator.Tests.KubeVirt;
+
+/// <summary>A VirtualMachine that is there becomes the captured one.</summary>
+public sealed class PutBackTests
+{
+    [Theory]
+    [InlineData("""{"runStrategy":"Always"}""")]
+    [InlineData("""{"running":true}""")]
+    public async Task One_that_runs_is_stopped_after_its_disks_are_written_and_goes_on_where_it_was_captured(string how)
+    {
+        await using World world = await WithKept();
+        FakeKubeVirt kubeVirt = new(world);
+        RawObject vm = await Existing(world, how);
+        string captured = world.Instance().Metadata.Uid;
+        await world.Add(Restore("r", t => t.WhenExists = ExistingMachine.StopAndPutBack));
+        await world.Until(() => world.TasksEver(TaskAction.RestoreDisks) == 1, "disks are ordered");
+        Assert.Equal(captured, world.Instance().Metadata.Uid); // it runs while they are written
+
+        await world.Until(() => world.Restore("r").Status?.Phase == RestorePhase.Ready, "Ready");
+        await world.Steps(3);
+
+        RawObject after = Assert.Single(world.All(KubeVirtKinds.Machines));
+        Assert.Equal(vm.Metadata.Uid, after.Metadata.Uid);
+        Assert.NotEqual(captured, world.Instance().Metadata.Uid);
+        Assert.Equal(("RerunOnFailure", null), (after.Spec!["runStrategy"]!.ToString(), after.Spec["running"]));
+        Assert.False(after.Spec.ContainsKey("dataVolumeTemplates"));
+        string id = world.Restore("r").Metadata.Uid[..8];
+        Assert.Equal($"{Name}-root-{id}", after.Spec["template"]!["spec"]!["volumes"]![0]!["persistentVolumeClaim"]!["claimName"]!.ToString());
+        // What its user has made of it otherwise stays, and nothing of ours.
+        Assert.Equal("yes", after.Metadata.Labels["mine"]);
+        Assert.Empty(after.Metadata.Annotations ?? new Dictionary<string, string>());
+        Assert.Equal(2, kubeVirt.Started.Count);
+        // The claims that it had are there still.
+        Assert.Contains(world.All(CoreResources.Claims), c => c.Metadata.Name == "db-root");
+        Assert.Empty(world.Problems);
+    }
+
+    [Fact]
+    public async Task One_that_is_to_be_stopped_by_its_user_is_waited_for()
+    {
+        await using World world = await WithKept();
+        _ = new FakeKubeVirt(world);
+        await Existing(world);
+        await world.Add(Restore("r", t => t.WhenExists = ExistingMachine.PutBack));
+
+        await world.Until(() => world.RestoreCondition("r").Contains("VirtualMachineRunning", StringComparison.Ordinal), "it is waited for");
+        Assert.Contains($"virtctl stop {Name}", world.RestoreCondition("r"), StringComparison.Ordinal);
+        await world.Steps(20);
+        Assert.Equal("Always", Assert.Single(world.All(KubeVirtKinds.Machines)).Spec!["runStrategy"]!.ToString());
+
+        await world.ChangeMachine("""{"spec":{"runStrategy":"Halted"}}""");
+        await world.Until(() => world.Restore("r").Status?.Phase == RestorePhase.Ready, "Ready");
+        Assert.Equal("RerunOnFailure", Assert.Single(world.All(KubeVirtKinds.Machines)).Spec!["runStrategy"]!.ToString());
+    }
+
+    [Fact]
+    public async Task One_whose_guest_has_shut_down_is_stopped_and_its_ended_instance_is_not_in_the_way()
+    {
+        await using World world = await WithKept();
+        _ = new FakeKubeVirt(world);
+        await Existing(world, """{"runStrategy":"Always"}""");
+        await world.ChangeMachine("""{"spec":{"runStrategy":"Manual"}}""");
+        await world.Api.MergePatch(KubeVirtKinds.RawInstances, World.Namespace, Name, null, (JsonObject)JsonNode.Parse("""{"status":{"phase":"Succeeded"}}""")!, default);
+
+        await world.Add(Restore("r", t => t.WhenExists = ExistingMachine.PutBack));
+        await world.Until(() => world.Restore("r").Status?.Phase == RestorePhase.Ready, "Ready");
+    }
+
+    [Theory]
+    [InlineData("TargetDiffers")]
+    [InlineData("SidecarsNotEnabled")]
+    [InlineData("Deleted")]
+    public async Task One_whose_guest_does_not_come_to_run_is_what_it_was_and_runs_again(string why)
+    {
+        await using World world = await WithKept();
+        FakeKubeVirt kubeVirt = new(world);
+        if (why == "TargetDiffers") world.Agents.RestoreFails = (why, "the target is not the machine that was captured: no device ua-root");
+        RawObject before = await Existing(world);
+        await world.Add(Restore("r", t => t.WhenExists = ExistingMachine.StopAndPutBack));
+        await world.Until(() => world.RestoreCondition("r").Contains("VirtualMachineStopping", StringComparison.Ordinal), "it is stopped");
+        if (why == "SidecarsNotEnabled") kubeVirt.Refuses = "sidecar feature gate is not enabled in kubevirt-config, invalid entry";
+        if (why == "Deleted")
+        {
+            await world.Until(() => world.All(Resources.Tasks).Any(t => t.Spec.Action == TaskAction.Restore), "the restore is ordered");
+            world.Agents.Slow = true;
+            await world.DeleteRestore("r");
+            await world.Until(() => world.FindRestore("r") is null, "it is gone");
+        }
+        else
+        {
+            await world.UntilRestore("r", RestorePhase.Failed);
+            Assert.StartsWith($"False {why}: ", world.RestoreCondition("r"), StringComparison.Ordinal);
+        }
+        kubeVirt.Refuses = null;
+        await world.Steps(8);
+
+        AssertAsBefore(world, before);
+        Assert.Equal("Scheduling", world.Instance().Status!["phase"]!.ToString());
+        Assert.Null(world.Instance().Metadata.Labels);
+        Assert.Equal("db-root", world.Instance().Spec!["volumes"]![0]!["dataVolume"]!["name"]!.ToString());
+        Assert.Empty(world.All(Resources.Tasks));
+        Assert.Empty(world.Carriers);
+    }
+
+    [Fact]
+    public async Task Two_restores_do_not_both_put_it_back()
+    {
+        await using World world = await WithKept();
+        FakeKubeVirt kubeVirt = new(world);
+        await Existing(world);
+        await world.Add(Restore("r", t => t.WhenExists = ExistingMachine.StopAndPutBack));
+        await world.Until(() => world.RestoreCondition("r").Contains("VirtualMachineStopping", StringComparison.Ordinal), "it is stopped");
+        kubeVirt.Slow = true;
+        await world.Add(Restore("late", t => t.WhenExists = ExistingMachine.StopAndPutBack));
+        await world.Until(() => world.RestoreCondition("late").Contains("VirtualMachineInUse", StringComparison.Ordinal), "the other waits");
+        Assert.Contains("another restore, r", world.RestoreCondition("late"), StringComparison.Ordinal);
+
+        kubeVirt.Slow = false;
+        await world.Until(() => world.Restore("r").Status?.Phase == RestorePhase.Ready, "Ready");
+        await world.Until(() => world.Restore("late").Status?.Phase == RestorePhase.Ready, "the other too");
+        Assert.Single(world.All(KubeVirtKinds.Machines));
+    }
+
+    [Fact]
+    public async Task One_whose_spec_is_too_large_to_be_kept_is_left_alone()
+    {
+        await using World world = await WithKept();
+        _ = new FakeKubeVirt(world);
+        RawObject before = await Existing(world, $$"""{"runStrategy":"Always","note":"{{new string('x', 200 * 1024)}}"}""");
+        await world.Add(Restore("r", t => t.WhenExists = ExistingMachine.StopAndPutBack));
+
+        await world.UntilRestore("r", RestorePhase.Failed);
+        await world.Steps(5);
+
+        Assert.StartsWith("False VirtualMachineTooLarge: ", world.RestoreCondition("r"), StringComparison.Ordinal);
+        AssertAsBefore(world, before);
+    }
+
+    [Fact]
+    public async Task Its_new_claims_are_like_those_that_it_had_where_the_restore_does_not_say()
+    {
+        await using World world = await WithKept();
+        _ = new FakeKubeVirt(world);
+        await Existing(world);
+        V1PersistentVolumeClaim had = Things.ClaimNamed("db-hot");
+        (had.Spec.StorageClassName, had.Spec.AccessModes, had.Spec.VolumeMode) = ("replicated", ["ReadWriteMany"], "Block");
+        await world.AddClaim(had);
+        await world.Add(Restore("r", t => (t.WhenExists, t.Claims) = (ExistingMachine.StopAndPutBack, [new KubeVirtClaim { Volume = "root", StorageClassName = "fast" }])));
+        await world.Until(() => world.TasksEver(TaskAction.RestoreDisks) == 1, "disks are ordered");
+        // Its old claim goes meanwhile: the new one is what it was made as.
+        await world.Api.Delete(CoreResources.Claims, World.Namespace, "db-hot", null, null, default);
+        await world.Until(() => world.Restore("r").Status?.Phase == RestorePhase.Ready, "Ready");
+
+        string id = world.Restore("r").Metadata.Uid[..8];
+        V1PersistentVolumeClaim hot = world.All(CoreResources.Claims).Single(c => c.Metadata.Name == $"{Name}-hot-{id}");
+        Assert.Equal(("replicated", "ReadWriteMany", "Block"), (hot.Spec.StorageClassName, hot.Spec.AccessModes.Single(), hot.Spec.VolumeMode));
+        V1PersistentVolumeClaim root = world.All(CoreResources.Claims).Single(c => c.Metadata.Name == $"{Name}-root-{id}");
+        Assert.Equal(("fast", "ReadWriteOnce", null), (root.Spec.StorageClassName, root.Spec.AccessModes.Single(), root.Spec.VolumeMode));
+    }
+}
