@@ -64,7 +64,7 @@ internal static class RestoreRun
                 frozen = FrozenGuest.Thaw(snapshot.Manifest, GuestAgentAddress.Of(options.GuestAgentSocket, target.Qmp), target.RunState(), SureThaw.Patience, out thawed);
             }, cancel);
             TimeSpan all = Stopwatch.GetElapsedTime(began, progress.ResidentAt ?? Stopwatch.GetTimestamp());
-            string state = target.RunState();
+            string state = target.StateAfterwards();
             progress.Phase = "Done";
             return new RestoreSummary
             {
@@ -101,20 +101,9 @@ internal static class RestoreRun
             RestoreFailedException { Reason: "QemuGone" } => null,
             RestoreFailedException f => new RestoreFailedException(f.Reason, $"{f.Message}. {guest}", e),
             LinuxException => new RestoreFailedException("SystemCallFailed", $"{e.Message}. {guest}", e),
-            QmpException when !progress.GuestRuns && HasEnded(pid) => new RestoreFailedException(
+            QmpException when !progress.GuestRuns && RestoreTarget.HasEnded(pid) => new RestoreFailedException(
                 "QemuGone", $"QEMU ended before its guest ran; a libvirt that is started anew ends a domain that waits for a snapshot. Start it again to try again ({e.Message})", e),
             _ => null,
         };
-    }
-
-    /// <summary>Whether the process has ended, or does so within a moment.</summary>
-    private static bool HasEnded(int pid)
-    {
-        for (int i = 0; i < 20; i++, Thread.Sleep(50))
-        {
-            // Of one that has ended and was not waited for yet, there is none either.
-            if (new FileInfo($"/proc/{pid}/exe").LinkTarget is null) return true;
-        }
-        return false;
     }
 }

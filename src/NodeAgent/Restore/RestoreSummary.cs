@@ -42,7 +42,10 @@ internal sealed record RestoreSummary
     /// <summary>Why the guest's file systems are still frozen, and what helps; null: they are not.</summary>
     public required string? StillFrozen { get; init; }
 
-    /// <summary>State of the guest now, as QEMU calls it: <c>running</c>, or <c>paused</c> where QEMU was started with <c>-S</c>.</summary>
+    /// <summary>
+    /// State of the guest now, as QEMU calls it: <c>running</c>, or <c>paused</c> where QEMU was started with <c>-S</c>; <c>ended</c> where it was migrated away or
+    /// shut down once all its RAM was there.
+    /// </summary>
     public required string GuestState { get; init; }
 
     /// <summary>How memory followed the guest; null: it was there before the guest ran.</summary>

@@ -53,6 +53,30 @@ internal sealed class RestoreTarget : IDisposable
         return answer.RootElement.GetProperty("return").GetProperty("status").GetString() ?? "";
     }
 
+    /// <summary>The same of a guest that has all its RAM and needs us no more: <c>ended</c> if it was migrated away or shut down meanwhile, <c>unknown</c> if QEMU cannot be asked.</summary>
+    internal string StateAfterwards()
+    {
+        try
+        {
+            return RunState();
+        }
+        catch (QmpException)
+        {
+            return HasEnded(Process.Pid) ? "ended" : "unknown";
+        }
+    }
+
+    /// <summary>Whether the process has ended, or does so within a moment.</summary>
+    internal static bool HasEnded(int pid)
+    {
+        for (int i = 0; i < 20; i++, Thread.Sleep(50))
+        {
+            // Of one that has ended and was not waited for yet, there is none either.
+            if (new FileInfo($"/proc/{pid}/exe").LinkTarget is null) return true;
+        }
+        return false;
+    }
+
     /// <summary>State of the incoming migration, and why it failed; null while there is none.</summary>
     internal (string? Status, string? Error) Incoming()
     {

@@ -81,6 +81,10 @@ internal sealed class RestoreStore(IApiClient api, SharedInformers shared)
     public Task<PodSummary?> FindPod(VMBackgroundRestore restore, CancellationToken stop) =>
         _objects.GetOrNull(Resources.Pods, restore.Metadata.NamespaceProperty, RestoreNaming.Pod(restore), stop);
 
+    /// <summary>The pod that the restored VM has been migrated to; null: it was not.</summary>
+    public async Task<PodSummary?> FindMigrated(VMBackgroundRestore restore, CancellationToken stop) =>
+        restore.Spec.Target.VirtualMachine is null ? null : await _machines.FindMigrated(restore, restore.Status?.PodUID, stop).ConfigureAwait(false);
+
     /// <summary>Makes the VM's pod, or finds one of that name.</summary>
     public async Task<PodSummary> MakePod(V1Pod pod, CancellationToken stop)
     {

@@ -16,6 +16,7 @@ namespace Bgsnap.Operator.Restores;
 ///   … with a reason         ──▶ Resident False for that reason, a warning: the guest waits
 ///   task Failed             ──▶ the same; task and carrier are removed, and made again by the next look
 ///   task Succeeded          ──▶ phase Ready, Resident True: the volume may go
+///   a KubeVirt VM migrated  ──▶ the same: a migration reads all RAM, and has it arrive for that
 ///   the pod has ended       ──▶ phase Failed; its disks are kept
 /// </code>
 /// </remarks>
@@ -42,8 +43,17 @@ internal sealed class RunningGuest(RestoreStore store, RestoreNotes notes, NodeQ
     {
         // Others may begin: this one's guest runs.
         queue.Leave(key);
-        await ThrowIfEnded(restore, status, stop).ConfigureAwait(false);
-        SnapshotTaskStatus report = task.Status!;
+        SnapshotTaskStatus report = task.Status ?? new SnapshotTaskStatus();
+        bool ended = await HasEnded(restore, status, stop).ConfigureAwait(false);
+        if ((ended || report.Phase == TaskPhase.Failed) && await store.FindMigrated(restore, stop).ConfigureAwait(false) is { } elsewhere)
+        {
+            (status.PodName, status.PodUID, status.NodeName) = (elsewhere.Metadata.Name, elsewhere.Metadata.Uid, elsewhere.Spec!.NodeName);
+            // What the agent says is of the process that has ended.
+            RestoreState.Ready(restore, status, new SnapshotTaskStatus { Result = report.Result, Bytes = report.Bytes }, clock.GetUtcNow());
+            return OrderAgain;
+        }
+        if (ended)
+            throw new Hopeless("GuestEnded", $"pod {status.PodName} ended before all of its guest's RAM had arrived; its disks are as the guest left them. Create another restore for the snapshot's state");
         if (report.Phase != TaskPhase.Failed)
         {
             if (report.GuestRuns == true) RestoreState.Running(restore, status, report, clock.GetUtcNow());
@@ -57,10 +67,9 @@ internal sealed class RunningGuest(RestoreStore store, RestoreNotes notes, NodeQ
         return OrderAgain;
     }
 
-    private async Task ThrowIfEnded(VMBackgroundRestore restore, RestoreStatus status, CancellationToken stop)
+    private async Task<bool> HasEnded(VMBackgroundRestore restore, RestoreStatus status, CancellationToken stop)
     {
         PodSummary? pod = await store.FindPod(restore, stop).ConfigureAwait(false);
-        if (pod is not null && pod.Metadata.Uid == status.PodUID && pod.Status?.Phase is not ("Succeeded" or "Failed")) return;
-        throw new Hopeless("GuestEnded", $"pod {status.PodName} ended before all of its guest's RAM had arrived; its disks are as the guest left them. Create another restore for the snapshot's state");
+        return pod is null || pod.Metadata.Uid != status.PodUID || pod.Status?.Phase is "Succeeded" or "Failed";
     }
 }

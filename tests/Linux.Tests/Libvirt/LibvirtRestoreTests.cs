@@ -41,6 +41,28 @@ public class LibvirtRestoreTests
         await elsewhere.TakesOverAsync(elsewhere.MigrateAsync());
     }
 
+    /// <summary>A migration reads all of the guest's RAM, and what is not there yet arrives for it: it ends well, and so does the restore.</summary>
+    [SkippableFact]
+    public async Task A_guest_whose_RAM_still_arrives_migrates()
+    {
+        await using var source = await LibvirtMachine.StartAsync(LibvirtCaptures.Counting());
+        await LibvirtCaptures.WarmUpAsync(source);
+        var snapshot = await LibvirtCaptures.SucceedAsync(source, "snapshot", null, [.. LibvirtCaptures.ByName(source), "--disks=none"]);
+        await using var target = await LibvirtMachine.StartAsync(LibvirtCaptures.Counting(), "-incoming", "defer");
+        await using var elsewhere = await MigrationTarget.StartAsync(target);
+        await using var restore = await AgentProcess.StartAsync(
+            "restore", snapshot.Output, "--pid", target.Pid.ToString(CultureInfo.InvariantCulture), "--disks=none", "--mode=instant", "--bandwidth-limit=1Mi");
+        await target.CountsOnAsync("restore");
+
+        Assert.False(restore.HasEnded, restore.StandardOutput);
+        var migrating = elsewhere.MigrateAsync();
+
+        var result = await restore.WaitAsync(TimeSpan.FromSeconds(60));
+        await elsewhere.TakesOverAsync(migrating);
+        Assert.True(result.ExitCode == 0, $"{result}");
+        Assert.Contains("ended after ", result.StandardOutput, StringComparison.Ordinal);
+    }
+
     /// <summary>A libvirt that is started anew ends a domain that still waits, and knows one whose guest runs.</summary>
     [SkippableTheory]
     [InlineData("held", false)]

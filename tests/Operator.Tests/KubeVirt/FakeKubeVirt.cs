@@ -58,13 +58,16 @@ internal sealed class FakeKubeVirt
         vmi.Metadata.Labels = (template["metadata"]?["labels"] as JsonObject)?.ToDictionary(l => l.Key, l => l.Value!.ToString());
         vmi.Metadata.OwnerReferences = [new V1OwnerReference { ApiVersion = "kubevirt.io/v1", Kind = KubeVirtKinds.Machine, Name = vm.Metadata.Name, Uid = vm.Metadata.Uid, Controller = true }];
         vmi = await _world.Api.Create(KubeVirtKinds.RawInstances, vmi, default);
-        await _world.AddPod(Things.VmPod(LauncherOf(vmi), Node, p =>
-        {
-            p.Metadata.Annotations = null;
-            p.Metadata.Labels = new Dictionary<string, string> { [LauncherPod.Label] = LauncherPod.LabelValue, [LauncherPod.InstanceLabel] = vmi.Metadata.Uid };
-            p.Spec.Containers[0].Name = p.Status.ContainerStatuses[0].Name = LauncherPod.Container;
-        }));
+        await _world.AddPod(Launcher(vmi, LauncherOf(vmi), Node));
     }
+
+    /// <summary>A launcher pod of an instance.</summary>
+    internal static V1Pod Launcher(RawObject vmi, string name, string node) => Things.VmPod(name, node, p =>
+    {
+        p.Metadata.Annotations = null;
+        p.Metadata.Labels = new Dictionary<string, string> { [LauncherPod.Label] = LauncherPod.LabelValue, [LauncherPod.InstanceLabel] = vmi.Metadata.Uid };
+        p.Spec.Containers[0].Name = p.Status.ContainerStatuses[0].Name = LauncherPod.Container;
+    });
 
     private static bool IsHalted(RawObject vm) => vm.Spec!["runStrategy"]?.ToString() == "Halted" || vm.Spec["running"]?.ToString() == "false";
 

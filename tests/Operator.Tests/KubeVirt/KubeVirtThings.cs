@@ -46,14 +46,9 @@ internal static class KubeVirtThings
     /// <summary>Adds a launcher pod of the instance, on which it runs from now on.</summary>
     internal static async Task AddLauncher(World world, string name, string node)
     {
-        string vmi = world.All(KubeVirtKinds.RawInstances).Single().Metadata.Uid;
-        await world.AddPod(Things.VmPod(name, node, p =>
-        {
-            p.Metadata.Annotations = null;
-            p.Metadata.Labels = new Dictionary<string, string> { [LauncherPod.Label] = LauncherPod.LabelValue, [LauncherPod.InstanceLabel] = vmi };
-            p.Spec.Containers[0].Name = p.Status.ContainerStatuses[0].Name = LauncherPod.Container;
-            p.Spec.Containers[0].Resources = null;
-        }));
+        V1Pod pod = FakeKubeVirt.Launcher(world.All(KubeVirtKinds.RawInstances).Single(), name, node);
+        pod.Spec.Containers[0].Resources = null;
+        await world.AddPod(pod);
         await ChangeInstance(world, $$$"""{"status":{"nodeName":"{{{node}}}","activePods":{"{{{world.Pod(name)!.Metadata.Uid}}}":"{{{node}}}"} } }""");
     }
 

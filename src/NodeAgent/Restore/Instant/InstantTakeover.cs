@@ -43,7 +43,7 @@ internal static class InstantTakeover
         if (options.HugePages)
             follow.MakeHugePages(cancel);
         TimeSpan all = Stopwatch.GetElapsedTime(began, progress.ResidentAt ?? Stopwatch.GetTimestamp());
-        string state = target.RunState();
+        string state = target.StateAfterwards();
         progress.Phase = "Done";
         return new RestoreSummary
         {

@@ -86,10 +86,23 @@ internal sealed class MachineStore(IApiClient api)
     public Task<VirtualMachineInstance?> FindInstance(VMBackgroundRestore restore, CancellationToken stop) =>
         _objects.GetOrNull(KubeVirtKinds.Instances, restore.Metadata.NamespaceProperty, restore.Spec.Target.VirtualMachine!.Name, stop);
 
+    /// <summary>The pod that a restored VM has been migrated to; null: it was not.</summary>
+    /// <param name="restore">The restore.</param>
+    /// <param name="from">Uid of the pod that it was restored in.</param>
+    /// <param name="stop">The program ends.</param>
+    public async Task<PodSummary?> FindMigrated(VMBackgroundRestore restore, string? from, CancellationToken stop)
+    {
+        VirtualMachineInstance? vmi = await FindInstance(restore, stop).ConfigureAwait(false);
+        if (vmi?.Status is not { Phase: "Running", MigrationState.Completed: true, NodeName: { Length: > 0 } node } || !RestoreNaming.IsOf(restore, vmi.Metadata)) return null;
+        return (await Launchers(vmi, stop).ConfigureAwait(false)).FirstOrDefault(p => p.Metadata.Uid != from && p.Spec?.NodeName == node && vmi.Status.ActivePods?.ContainsKey(p.Metadata.Uid) == true);
+    }
+
     /// <summary>The pod of an instance, or null.</summary>
-    public async Task<PodSummary?> FindLauncher(VirtualMachineInstance vmi, CancellationToken stop) =>
+    public async Task<PodSummary?> FindLauncher(VirtualMachineInstance vmi, CancellationToken stop) => (await Launchers(vmi, stop).ConfigureAwait(false)).FirstOrDefault();
+
+    private async Task<IEnumerable<PodSummary>> Launchers(VirtualMachineInstance vmi, CancellationToken stop) =>
         (await api.List(Resources.Pods, vmi.Metadata.NamespaceProperty, $"{LauncherPod.InstanceLabel}={vmi.Metadata.Uid}", stop).ConfigureAwait(false))
-            .Items.FirstOrDefault(p => p.Metadata.DeletionTimestamp is null && p.Status?.Phase is not ("Succeeded" or "Failed"));
+            .Items.Where(p => p.Metadata.DeletionTimestamp is null && p.Status?.Phase is not ("Succeeded" or "Failed"));
 
     /// <summary>
     /// Takes the hook out of the VM's template once its instance has it: another start of this VM is one from its disks, and waits for nothing.
