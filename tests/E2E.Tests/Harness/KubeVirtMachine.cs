@@ -8,7 +8,7 @@ namespace Bgsnap.E2E.Tests.Harness;
 /// </summary>
 public sealed class KubeVirtMachine(ClusterFixture cluster, Lab lab)
 {
-    public const string Name = "db", Pod = "virt-launcher-db-x2x4v", Uuid = "5d307ca9-b3ef-428c-8861-06e72d69f223";
+    public const string Name = "db", Pod = "virt-launcher-db-x2x4v", Target = "virt-launcher-db-9q5lw", Uuid = "5d307ca9-b3ef-428c-8861-06e72d69f223";
 
     private Kubectl Kubectl => cluster.Kubectl;
 
@@ -40,6 +40,10 @@ public sealed class KubeVirtMachine(ClusterFixture cluster, Lab lab)
         status: { printableStatus: Stopped }
         """);
 
+    /// <summary>Runs virsh in a launcher pod. It must succeed.</summary>
+    public Task<string> VirshAsync(string pod, params string[] arguments) =>
+        Kubectl.RunAsync(["-n", lab.Name, "exec", pod, "-c", "compute", "--", "/usr/bin/virsh", "-q", "-c", "qemu:///session?socket=/run/libvirt/libvirt-sock", .. arguments]);
+
     /// <summary>Starts it and waits until its guest counts.</summary>
     public async Task StartAsync()
     {
@@ -49,11 +53,55 @@ public sealed class KubeVirtMachine(ClusterFixture cluster, Lab lab)
         var vmi = await UidAsync("virtualmachineinstance", Name);
         await lab.ApplyAsync(Launcher(Pod, Name, Uuid, lab.Name, vmi, "db-root"));
         await Kubectl.RunAsync("-n", lab.Name, "wait", "--for=condition=Ready", $"pod/{Pod}", "--timeout=120s");
-        var pod = await Kubectl.GetAsync("-n", lab.Name, "pod", Pod);
-        var node = pod["spec"]!["nodeName"]!.GetValue<string>();
-        await lab.ApplyAsync(Instance(vm, $"{{ phase: Running, nodeName: {node}, activePods: {{ \"{pod["metadata"]!["uid"]!.GetValue<string>()}\": {node} }} }}"));
+        var (uid, node) = await PlaceAsync(Pod);
+        await lab.ApplyAsync(Instance(vm, $"{{ phase: Running, nodeName: {node}, activePods: {{ \"{uid}\": {node} }} }}"));
         await lab.CountsAsync(Pod);
     }
+
+    /// <summary>Starts the pod that it is to be migrated to.</summary>
+    public async Task StartTargetAsync()
+    {
+        var launcher = Launcher(Target, Name, Uuid, lab.Name, await UidAsync("virtualmachineinstance", Name), "db-root");
+        await lab.ApplyAsync(launcher.Replace("- { name: VM_HOOKED, value: \"\" }", "- { name: VM_AWAITED, value: \"yes\" }", StringComparison.Ordinal));
+        await Kubectl.RunAsync("-n", lab.Name, "wait", "--for=condition=Ready", $"pod/{Target}", "--timeout=120s");
+        for (var end = DateTime.UtcNow + Lab.Soon; (await Kubectl.TryAsync(null, "-n", lab.Name, "exec", Target, "-c", "compute", "--", "/usr/bin/virsh", "-q", "-c", "qemu:///session?socket=/run/libvirt/virtqemud-sock", "uri")).ExitCode != 0; await Task.Delay(200))
+            Assert.True(DateTime.UtcNow < end, "the target's libvirt does not answer");
+    }
+
+    /// <summary>Migrates the domain, as virt-handler has libvirt do it.</summary>
+    /// <param name="from">Its pod.</param>
+    /// <param name="to">Another.</param>
+    /// <param name="mebibytesPerSecond">At most; 0: as fast as it can.</param>
+    public async Task MigrateAsync(string from, string to, int mebibytesPerSecond = 0)
+    {
+        var root = Path.Join(Repository.Root, "out", "deps", "libvirt", "usr");
+        // By sockets on the claim that both pods have: KubeVirt's proxies are not there.
+        var migrated = await Command.RunAsync(
+            Path.Join(root, "bin", "virsh"),
+            ["-q", "-c", await UriAsync(from), "migrate", "--live", "--unsafe", "--bandwidth", $"{mebibytesPerSecond}",
+             "--migrateuri", $"unix:///run/kubevirt-private/vmi-disks/root/migration-{to}", $"{lab.Name}_{Name}", await UriAsync(to)],
+            limit: TimeSpan.FromMinutes(2), environment: ("LD_LIBRARY_PATH", Path.Join(root, "lib", "x86_64-linux-gnu")));
+        migrated.Ok();
+    }
+
+    /// <summary>Lets a migration under way go as fast as it can.</summary>
+    public Task HurryAsync(string from) => VirshAsync(from, "migrate-setspeed", $"{lab.Name}_{Name}", "4000");
+
+    /// <summary>KubeVirt notes where the domain is now.</summary>
+    public async Task MovedAsync(string pod)
+    {
+        var (uid, node) = await PlaceAsync(pod);
+        await ChangeAsync($$$"""{"status":{"activePods":null}}""");
+        await ChangeAsync($$$"""{"status":{"nodeName":"{{{node}}}","activePods":{"{{{uid}}}":"{{{node}}}"},"migrationState":{"completed":true,"targetNode":"{{{node}}}"} } }""");
+    }
+
+    private async Task<(string Uid, string Node)> PlaceAsync(string name)
+    {
+        var pod = await Kubectl.GetAsync("-n", lab.Name, "pod", name);
+        return (pod["metadata"]!["uid"]!.GetValue<string>(), pod["spec"]!["nodeName"]!.GetValue<string>());
+    }
+
+    private async Task<string> UriAsync(string pod) => $"qemu+unix:///session?socket=/proc/{(await Processes.OfPodAsync(Kubectl, lab.Name, pod))[0]}/root/run/libvirt/libvirt-sock";
 
     /// <summary>It is lost, with its disk.</summary>
     public async Task RemoveAsync()

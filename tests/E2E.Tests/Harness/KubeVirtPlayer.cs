@@ -18,6 +18,15 @@ public sealed class KubeVirtPlayer(ClusterFixture cluster, Lab lab)
     /// <summary>Name of the pod that it makes for a VM.</summary>
     public static string Pod(string vm) => $"virt-launcher-{vm}-r7k2m";
 
+    /// <summary>Waits for a VM that is to stop, and ends its instance.</summary>
+    /// <param name="vm">The VM.</param>
+    /// <param name="pod">Its launcher pod.</param>
+    public async Task StopAsync(string vm, string pod)
+    {
+        await Kubectl.UntilAsync("a VirtualMachine that is to stop", v => v["spec"]!["runStrategy"]!.GetValue<string>() == "Halted", DiskMachine.Limit, "-n", lab.Name, "virtualmachine", vm);
+        await Kubectl.RunAsync("-n", lab.Name, "delete", $"virtualmachineinstance/{vm}", $"pod/{pod}", "--timeout=60s");
+    }
+
     /// <summary>Waits for a VM that is to run, and starts it.</summary>
     /// <returns>The VM's template, as it was when the instance was made.</returns>
     public async Task<JsonNode> StartAsync(string vm)

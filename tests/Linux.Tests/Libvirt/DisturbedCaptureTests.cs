@@ -33,6 +33,46 @@ public class DisturbedCaptureTests
         }
     }
 
+    /// <summary>It is back for a moment only, each time: captures give up, or find a moment that is long enough.</summary>
+    [SkippableTheory]
+    [InlineData(150)]
+    [InlineData(400)]
+    [InlineData(900)]
+    public async Task A_guest_survives_captures_while_its_libvirtd_dies_again_and_again(int every)
+    {
+        await using var machine = await AdmitAsync();
+        await machine.Daemon.RestartAsync();
+        var before = await LibvirtTraces.TakeAsync(machine);
+        using CancellationTokenSource enough = new();
+        var killing = Task.Run(async () =>
+        {
+            for (; !enough.IsCancellationRequested; await Task.Delay(every))
+                Libc.Kill(await machine.Daemon.PidAsync(), Libc.SigKill);
+        });
+        try
+        {
+            for (var i = 0; i < 8; i++)
+            {
+                var result = await LibvirtCaptures.RunAsync(machine, $"s{i}", null, [.. Arguments(machine, disks: i % 2 == 0), "--bandwidth-limit=40Mi"]);
+                if (result.ExitCode == 0)
+                    await JudgeAsync(LibvirtCaptures.Summary(result, machine).Output, disks: i % 2 == 0, $"{i}");
+                else
+                    Assert.True(CaptureFamily.ErrorOf(result) is { Reason: "QemuUnreachable" }, $"{i}: {result}");
+            }
+        }
+        finally
+        {
+            await enough.CancelAsync();
+            await killing;
+        }
+
+        await machine.Daemon.AnswersAsync();
+        await machine.CountsOnAsync("all were killed");
+        var alone = await LibvirtCaptures.SucceedAsync(machine, "alone", null, Arguments(machine, disks: true));
+        await JudgeAsync(alone.Output, disks: true, "alone");
+        await before.AssertAsBeforeAsync(machine, "alone");
+    }
+
     [SkippableTheory]
     [InlineData(false)]
     [InlineData(true)]
