@@ -8,7 +8,7 @@ namespace Bgsnap.E2E.Tests;
 [Collection(nameof(RealCluster))]
 public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
 {
-    private const string Slow = "capture: { bandwidthLimit: 2Mi }";
+    private const string Slow = "capture: { bandwidthLimit: 1Mi }";
 
     private static readonly (string Reason, string Words, string Change, string Undo)[] Refused =
     [

@@ -66,6 +66,8 @@ public sealed class KubeVirtMachine(ClusterFixture cluster, Lab lab)
         await Kubectl.RunAsync("-n", lab.Name, "wait", "--for=condition=Ready", $"pod/{Target}", "--timeout=120s");
         for (var end = DateTime.UtcNow + Lab.Soon; (await Kubectl.TryAsync(null, "-n", lab.Name, "exec", Target, "-c", "compute", "--", "/usr/bin/virsh", "-q", "-c", "qemu:///session?socket=/run/libvirt/virtqemud-sock", "uri")).ExitCode != 0; await Task.Delay(200))
             Assert.True(DateTime.UtcNow < end, "the target's libvirt does not answer");
+        // It finds out what its QEMU can, which takes as long as a capture.
+        await VirshAsync(Target, "domcapabilities");
     }
 
     /// <summary>Migrates the domain, as virt-handler has libvirt do it.</summary>

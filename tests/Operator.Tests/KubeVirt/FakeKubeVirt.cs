@@ -52,6 +52,12 @@ internal sealed class FakeKubeVirt
                 new JsonObject { ["status"] = new JsonObject { ["conditions"] = new JsonArray(new JsonObject { ["type"] = "Failure", ["status"] = "True", ["message"] = why }) } }, default);
             return;
         }
+        await Run(vm);
+    }
+
+    /// <summary>Makes the instance and its pod, of the VM as it was looked at.</summary>
+    internal async Task Run(RawObject vm)
+    {
         JsonObject template = (JsonObject)vm.Spec!["template"]!.DeepClone();
         Started.Add(template);
         RawObject vmi = KubeVirtThings.Raw("kubevirt.io/v1", KubeVirtKinds.Instance, vm.Metadata.Name, template["spec"]!.ToJsonString(), Fails ? """{"phase":"Failed"}""" : """{"phase":"Scheduling"}""");

@@ -132,6 +132,27 @@ public sealed class PutBackTests
     }
 
     [Fact]
+    public async Task An_instance_that_was_started_before_it_became_the_captured_one_is_none_of_the_restores()
+    {
+        await using World world = await WithKept();
+        FakeKubeVirt kubeVirt = new(world);
+        RawObject vm = await Existing(world);
+        await world.Add(Restore("r", t => t.WhenExists = ExistingMachine.StopAndPutBack));
+        await world.Until(() => world.RestoreCondition("r").Contains("VirtualMachineStopping", StringComparison.Ordinal), "it is stopped");
+        kubeVirt.Slow = true;
+        await world.Until(() => world.All(KubeVirtKinds.Machines).Single().Metadata.Labels.ContainsKey(Names.RestoreLabel), "it is the captured one");
+        // By a KubeVirt that had an older copy of the VM.
+        await kubeVirt.Run(vm);
+        await world.Steps(10);
+        Assert.Equal(0, world.TasksEver(TaskAction.Restore));
+
+        await world.Api.Delete(KubeVirtKinds.RawInstances, World.Namespace, Name, null, null, default);
+        await world.Api.Delete(CoreResources.Pods, World.Namespace, FakeKubeVirt.LauncherOf(vm), null, 0, default);
+        kubeVirt.Slow = false;
+        await world.Until(() => world.Restore("r").Status?.Phase == RestorePhase.Ready, "Ready");
+    }
+
+    [Fact]
     public async Task One_whose_spec_is_too_large_to_be_kept_is_left_alone()
     {
         await using World world = await WithKept();
@@ -156,12 +177,14 @@ public sealed class PutBackTests
         (had.Spec.StorageClassName, had.Spec.AccessModes, had.Spec.VolumeMode) = ("replicated", ["ReadWriteMany"], "Block");
         await world.AddClaim(had);
         await world.Add(Restore("r", t => (t.WhenExists, t.Claims) = (ExistingMachine.StopAndPutBack, [new KubeVirtClaim { Volume = "root", StorageClassName = "fast" }])));
-        await world.Until(() => world.TasksEver(TaskAction.RestoreDisks) == 1, "disks are ordered");
+        string id = world.Restore("r").Metadata.Uid[..8];
+        await world.Until(() => world.Claim($"{Name}-hot-{id}") is not null, "its claims are made");
         // Its old claim goes meanwhile: the new one is what it was made as.
         await world.Api.Delete(CoreResources.Claims, World.Namespace, "db-hot", null, null, default);
+        await world.Until(() => world.All(Resources.Tasks).Any(t => t.Spec.Action == TaskAction.RestoreDisks), "disks are ordered");
+        Assert.Equal("/disks/hot", world.All(Resources.Tasks).Single(t => t.Spec.Action == TaskAction.RestoreDisks).Spec.Disks!.Single(d => d.Name == "ua-hot").Path);
         await world.Until(() => world.Restore("r").Status?.Phase == RestorePhase.Ready, "Ready");
 
-        string id = world.Restore("r").Metadata.Uid[..8];
         V1PersistentVolumeClaim hot = world.All(CoreResources.Claims).Single(c => c.Metadata.Name == $"{Name}-hot-{id}");
         Assert.Equal(("replicated", "ReadWriteMany", "Block"), (hot.Spec.StorageClassName, hot.Spec.AccessModes.Single(), hot.Spec.VolumeMode));
         V1PersistentVolumeClaim root = world.All(CoreResources.Claims).Single(c => c.Metadata.Name == $"{Name}-root-{id}");
