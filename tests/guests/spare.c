@@ -10,7 +10,7 @@
 static writer spare;
 static bool held;
 
-/* Every page that the kernel hands out must be zero, also one that it has not cleared itself since it had it cleared (init_on_free). */
+/* Every page that the kernel hands out must be zero. */
 static void take(void)
 {
     for (uint32_t index = 0; index < spare.pages; index++) {
