@@ -31,7 +31,7 @@
  *   ready=1 fill_ms=...                                      once, then counting begins
  *   tick=N writes=T delta=D corrupt=C checked=F maxstall_us=U
  *                   with a disk T, D and U are those of its writer, and the line ends in disk=N, the number acknowledged last
- *   spare=given             after the first s, spare=taken after the next: every page was looked at
+ *   spare=given             after the first s, spare=taken after the next: every page was zero, or counts as corrupt
  *   rate=N p50_us=... p99_us=... max_us=... count=... skipped=...      each second, modes rate, disk and ext4
  *
  * Any byte that arrives on ttyS0 makes the next line come at once.

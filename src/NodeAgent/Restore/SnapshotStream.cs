@@ -73,8 +73,12 @@ internal sealed class SnapshotStream : IDisposable
         }
         catch
         {
-            _log.CloseIfFailed();
-            _snapshot.Dispose();
+            // A path through another process's descriptors ends with that process, and holds the volume as we do.
+            if (!_snapshot.Path.StartsWith("/proc/", StringComparison.Ordinal))
+            {
+                _log.CloseIfFailed();
+                _snapshot.Dispose();
+            }
             throw;
         }
         finally
