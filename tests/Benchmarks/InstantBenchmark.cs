@@ -22,7 +22,7 @@ internal sealed class InstantBenchmark(string folder, QemuVersion version, RamKi
     internal static Command Command()
     {
         string[] guestNames = [.. InstantGuest.All.Select(g => g.Name)], caches = [Hot, Cold];
-        Option<int[]?> sizes = new("--memory") { HelpName = "MIB,...", Description = $"Sizes of the guests; default: {string.Join("; ", InstantGuest.All.Select(g => $"{g.Name} {string.Join(",", g.Sizes)}"))}", CustomParser = r => [.. r.Tokens[0].Value.Split(',').Select(t => int.Parse(t, CultureInfo.InvariantCulture))] };
+        Option<int[]> sizes = new("--memory") { HelpName = "MIB,...", Description = $"Sizes of the guests; default: {string.Join("; ", InstantGuest.All.Select(g => $"{g.Name} {string.Join(",", g.Sizes)}"))}", CustomParser = r => [.. r.Tokens[0].Value.Split(',').Select(t => int.Parse(t, CultureInfo.InvariantCulture))] };
         Option<string[]> guests = new("--guest") { HelpName = "NAME,...", Description = $"Which of {string.Join("; ", InstantGuest.All.Select(g => $"{g.Name} ({g.What})"))}", DefaultValueFactory = _ => guestNames, CustomParser = r => r.Tokens[0].Value.Split(',') };
         Option<string[]> cache = new("--files") { HelpName = "hot,cold", Description = "Whether the snapshot's files are in the page cache", DefaultValueFactory = _ => caches, CustomParser = r => r.Tokens[0].Value.Split(',') };
         Option<string[]> ways = new("--ways") { HelpName = "NAME;...", Description = $"Which of {string.Join("; ", Ways)}", DefaultValueFactory = _ => Ways, CustomParser = r => r.Tokens[0].Value.Split(';') };
@@ -46,12 +46,12 @@ internal sealed class InstantBenchmark(string folder, QemuVersion version, RamKi
             List<InstantSample> samples = [];
             foreach (var guest in InstantGuest.All.Where(g => parsed.GetValue(guests)!.Contains(g.Name)))
             {
-                foreach (var size in parsed.GetValue(sizes) ?? guest.Sizes)
+                foreach (var size in parsed.GetValue(sizes) is { Length: > 0 } asked ? asked : guest.Sizes)
                     samples.AddRange(await new InstantBenchmark(directory, version, kind, guest, size, parsed.GetValue(more)!).RunAsync(parsed.GetValue(cache)!, parsed.GetValue(ways)!, parsed.GetValue(rounds)));
             }
 
             Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"# Instant restore\n\nMedian (least–most) of {parsed.GetValue(rounds)} rounds after one warm-up; {RuntimeInformation.OSDescription}, {Environment.ProcessorCount} CPUs, QEMU {parsed.GetValue(qemu)} , {parsed.GetValue(ram)} memory. Seconds from the command on.\n"));
+                $"# Instant restore\n\nMedian (least–most) of {parsed.GetValue(rounds)} rounds after one warm-up; {RuntimeInformation.OSDescription}, {Environment.ProcessorCount} CPUs, QEMU {parsed.GetValue(qemu)}, {parsed.GetValue(ram)} memory. Seconds from the command on.\n"));
             foreach (var line in InstantSample.Table(samples))
                 Console.WriteLine(line);
             if (parsed.GetValue(json) is { } file)

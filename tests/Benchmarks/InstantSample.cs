@@ -41,7 +41,8 @@ internal sealed record InstantSample(
 
             string Rate()
             {
-                var missed = group.Count(s => s.BackAtRate is null);
+                // A guest that does not tell its rate has not missed it.
+                var missed = group.Count(s => s.BackAtRate is null && s.BestRate is not null);
                 return Cell(s => s.BackAtRate, "0.00") + (missed > 0 ? $", {missed} of {group.Count()} not" : "");
             }
         }
