@@ -16,8 +16,11 @@ namespace Bgsnap.Benchmarks;
 /// <param name="FaultP99">Milliseconds.</param>
 internal sealed record InstantSample(
     int MemoryMiB, string Guest, string Cache, string Way, int Round,
-    double Resume, double? AfterDevices, double FirstOutput, double? BackAtRate, double? BestRate, double Resident, long? Faults, double? FaultP99)
+    double? Resume, double? AfterDevices, double? FirstOutput, double? BackAtRate, double? BestRate, double? Resident, long? Faults, double? FaultP99)
 {
+    /// <summary>Why there is no measurement; null: there is one.</summary>
+    internal string? Impossible { get; init; }
+
     /// <summary>A row for each kind of restore: median (least–most).</summary>
     internal static IEnumerable<string> Table(IEnumerable<InstantSample> samples)
     {
@@ -26,13 +29,20 @@ internal sealed record InstantSample(
         foreach (var group in samples.GroupBy(s => (s.MemoryMiB, s.Guest, s.Cache, s.Way)))
         {
             var (memory, guest, cache, way) = group.Key;
+            if (group.FirstOrDefault(s => s.Impossible is not null) is { } impossible)
+            {
+                yield return $"| {memory} | {guest} | {cache} | {way} | not measured: {impossible.Impossible} | | | | | | | |";
+                continue;
+            }
+
             yield return $"| {memory} | {guest} | {cache} | {way} | {Cell(s => s.Resume, "0.000")} | {Cell(s => s.AfterDevices, "0.0")} | {Cell(s => s.FirstOutput, "0.000")} | {Rate()} | {Cell(s => s.BestRate, "0")} | {Cell(s => s.Resident, "0.00")} | {Cell(s => s.Faults, "0")} | {Cell(s => s.FaultP99, "0.0")} |";
 
             string Cell(Func<InstantSample, double?> value, string format) => Numbers.Cell(group.Select(value), format);
 
             string Rate()
             {
-                var missed = group.Count(s => s.BackAtRate is null);
+                // A guest that does not tell its rate has not missed it.
+                var missed = group.Count(s => s.BackAtRate is null && s.BestRate is not null);
                 return Cell(s => s.BackAtRate, "0.00") + (missed > 0 ? $", {missed} of {group.Count()} not" : "");
             }
         }

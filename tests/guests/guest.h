@@ -91,6 +91,11 @@ void prepare_disks(writer *w);
 void *write_disks(void *argument);
 uint64_t last_acknowledged(void);
 
+/* spare.c */
+void make_spare(uint32_t pages);
+void move_spare(void);
+uint64_t corrupt_spare(void);
+
 /* files.c */
 void prepare_files(void);
 void *write_files(void *argument);

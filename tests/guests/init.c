@@ -22,6 +22,7 @@
  *   bgsnap.order=seq      seq or random: how the order of writing lies in memory
  *   bgsnap.huge=0         1: arenas in transparent huge pages (inside the guest)
  *   bgsnap.balloon=0      1: a balloon device takes what it is told to
+ *   bgsnap.spare=0        MiB of noise besides, given back to the kernel and taken again in turns, whenever an s arrives on ttyS0
  *   bgsnap.tick=200       milliseconds between two tick lines
  *
  * Output on ttyS0, one record of key=value words per line:
@@ -30,6 +31,7 @@
  *   ready=1 fill_ms=...                                      once, then counting begins
  *   tick=N writes=T delta=D corrupt=C checked=F maxstall_us=U
  *                   with a disk T, D and U are those of its writer, and the line ends in disk=N, the number acknowledged last
+ *   spare=given             after the first s, spare=taken after the next: every page was zero, or counts as corrupt
  *   rate=N p50_us=... p99_us=... max_us=... count=... skipped=...      each second, modes rate, disk and ext4
  *
  * Any byte that arrives on ttyS0 makes the next line come at once.
@@ -152,6 +154,7 @@ static void report(uint64_t tick)
         uint64_t longest = atomic_exchange(&writers[i].max_gap, 0);
         gap = longest > gap ? longest : gap;
     }
+    corrupt += corrupt_spare();
     char disk[32] = "";
     if (with_disk) {
         writes = atomic_load(&disk_writer.writes);
@@ -170,9 +173,14 @@ static void report(uint64_t tick)
 static void wait_for_tick(long milliseconds)
 {
     struct pollfd input = {.fd = 0, .events = POLLIN};
-    char ignored[64];
-    if (poll(&input, 1, (int)milliseconds) > 0 && read(0, ignored, sizeof ignored) <= 0)
+    char bytes[64];
+    if (poll(&input, 1, (int)milliseconds) <= 0)
+        return;
+    ssize_t count = read(0, bytes, sizeof bytes);
+    if (count <= 0)
         usleep((useconds_t)milliseconds * 1000);
+    else if (memchr(bytes, 's', (size_t)count))
+        move_spare();
 }
 
 /* --- PID 1 ----------------------------------------------------------------------------------- */
@@ -259,6 +267,7 @@ int main(void)
         give_to_balloon();
     uint64_t began = now_us();
     run_all(fill, true);
+    make_spare((uint32_t)number("spare", 0) * 256);
     if (disk)
         prepare_disks(&disk_writer);
     else if (ext4)

@@ -31,7 +31,7 @@ internal static class RestoreCommand
         command.SetAction(parsed => Run(
             new RestoreOptions
             {
-                Directory = parsed.GetValue(dir)!,
+                Directory = Path.GetFullPath(parsed.GetValue(dir)!),
                 Target = new MonitorAddress { QmpSocket = parsed.GetValue(qmp), LibvirtUri = parsed.GetValue(libvirt), Domain = parsed.GetValue(domain), Pid = parsed.GetValue(pid) },
                 Disks = parsed.GetValue(disks) != "none",
                 Container = parsed.GetValue(container),

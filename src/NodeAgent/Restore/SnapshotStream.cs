@@ -8,7 +8,7 @@ namespace Bgsnap.NodeAgent.Restore;
 internal sealed class SnapshotStream : IDisposable
 {
     private readonly PageLogReader _log;
-    private readonly SnapshotDirectory _snapshot;
+    private SnapshotDirectory _snapshot;
     private readonly DeviceStateFile _devices;
 
     private SnapshotStream(SnapshotDirectory snapshot)
@@ -52,6 +52,38 @@ internal sealed class SnapshotStream : IDisposable
         {
             snapshot.Dispose();
             throw;
+        }
+    }
+
+    /// <summary>
+    /// Opens the same snapshot anew by its path: what is open could be of a volume that failed for good, and was mounted again since.
+    /// </summary>
+    /// <exception cref="SnapshotCorruptException">Another snapshot lies there, or a damaged one.</exception>
+    /// <exception cref="IOException">None can be read there.</exception>
+    internal void Reopen()
+    {
+        SnapshotDirectory? again = null;
+        try
+        {
+            again = SnapshotDirectory.Open(_snapshot.Path);
+            using PageLogReader log = again.OpenMemory();
+            if (!_log.TryExchangeFile(log))
+                throw new SnapshotCorruptException(again.Path, 0, $"another snapshot lies there: {log.Header.Id}, not {_log.Header.Id}");
+            (_snapshot, again) = (again, _snapshot);
+        }
+        catch
+        {
+            // A path through another process's descriptors ends with that process, and holds the volume as we do.
+            if (!_snapshot.Path.StartsWith("/proc/", StringComparison.Ordinal))
+            {
+                _log.CloseIfFailed();
+                _snapshot.Dispose();
+            }
+            throw;
+        }
+        finally
+        {
+            again?.Dispose();
         }
     }
 

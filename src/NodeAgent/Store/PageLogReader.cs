@@ -15,7 +15,8 @@ public sealed record PageLogExpectation(Guid? Id = null, long? Size = null, stri
 /// </summary>
 public sealed unsafe class PageLogReader : IDisposable
 {
-    private readonly SafeFileHandle _file;
+    private volatile SafeFileHandle _file;
+    private volatile bool _failed;
     private readonly string _path;
     private readonly GranuleIndex _index;
 
@@ -112,8 +113,50 @@ public sealed unsafe class PageLogReader : IDisposable
     {
         ArgumentNullException.ThrowIfNull(decoder);
         GranuleEntry e = Entry(block, granuleInBlock);
-        if (PageLogParts.ReadGranule(_file, _path, e, GranuleLength(block, granuleInBlock), destination, decoder) is { } problem)
+        if (ReadStored(e, GranuleLength(block, granuleInBlock), destination, decoder) is { } problem)
             throw new SnapshotCorruptException(_path, e.Offset, $"granule {granuleInBlock} of block {Blocks[block].Name}: {problem}");
+    }
+
+    private string? ReadStored(GranuleEntry e, int length, byte* destination, GranuleDecoder decoder)
+    {
+        while (true)
+        {
+            SafeFileHandle file = _file;
+            try
+            {
+                return PageLogParts.ReadGranule(file, _path, e, length, destination, decoder);
+            }
+            catch (LinuxException)
+            {
+                _failed = true;
+                throw;
+            }
+            catch (ObjectDisposedException) when (file == _file)
+            {
+                throw new IOException($"{_path}: its volume failed, and has not come back");
+            }
+            catch (ObjectDisposedException)
+            {
+                // Exchanged under our hands.
+            }
+        }
+    }
+
+    /// <summary>From now on reads the file that another reader has open, and leaves it its own; false: that is not this page log.</summary>
+    internal bool TryExchangeFile(PageLogReader other)
+    {
+        if (other.Header.Id != Header.Id || other.Checksum != Checksum)
+            return false;
+        (_file, other._file) = (other._file, _file);
+        _failed = false;
+        return true;
+    }
+
+    /// <summary>Closes the file when it could not be read: a volume that is dead and unmounted goes, and can be mounted anew, only when nobody has a file of it open.</summary>
+    internal void CloseIfFailed()
+    {
+        if (_failed)
+            _file.Dispose();
     }
 
     /// <summary>Closes the file and frees the index. No other thread may still read.</summary>

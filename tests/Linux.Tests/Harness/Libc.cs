@@ -1,5 +1,6 @@
 using System.ComponentModel;
 using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.Linux.Tests.Harness;
 
@@ -27,7 +28,25 @@ internal static partial class Libc
             throw new Win32Exception(Marshal.GetLastPInvokeError(), $"mount hugetlbfs on {directory}: {Marshal.GetLastPInvokeErrorMessage()}");
     }
 
-    public static void Unmount(string directory) => _ = umount2(directory, DetachWhenUnused);
+    /// <summary>umount -l; false: nothing is mounted there.</summary>
+    public static bool Unmount(string directory) => umount2(directory, DetachWhenUnused) == 0;
+
+    /// <summary>EXT4_IOC_SHUTDOWN on a mounted ext4.</summary>
+    public static void ShutDownExt4(string directory)
+    {
+        const nuint Shutdown = 0x8004587d;
+        var withoutFlushing = 2u; // EXT4_GOING_FLAGS_NOLOGFLUSH
+        using var folder = OpenDirectory(directory);
+        if (ioctl(folder, Shutdown, ref withoutFlushing) != 0)
+            throw new Win32Exception(Marshal.GetLastPInvokeError(), $"shut down {directory}: {Marshal.GetLastPInvokeErrorMessage()}");
+    }
+
+    private static SafeFileHandle OpenDirectory(string directory)
+    {
+        const int Directory = 0x10000, CloseOnExec = 0x80000;
+        var fd = open(directory, Directory | CloseOnExec);
+        return fd >= 0 ? new SafeFileHandle(fd, ownsHandle: true) : throw new Win32Exception(Marshal.GetLastPInvokeError(), $"open {directory}: {Marshal.GetLastPInvokeErrorMessage()}");
+    }
 
     public static bool IsRoot => geteuid() == 0;
 
@@ -39,6 +58,12 @@ internal static partial class Libc
 
     [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int umount2(string target, int flags);
+
+    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int open(string path, int flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int ioctl(SafeFileHandle file, nuint request, ref uint argument);
 
     [LibraryImport("libc")]
     private static partial uint geteuid();

@@ -59,6 +59,12 @@ public sealed class LoopVolume : IAsyncDisposable
     /// <summary>Takes its files out of the page cache.</summary>
     public void DropCache() => PageCache.Drop(_files);
 
+    /// <summary>The file system is dead from now on, as after an error that it does not survive: every read of it fails for ever, until nobody holds it and it is mounted anew.</summary>
+    public void Die() => Libc.ShutDownExt4(Folder);
+
+    /// <summary>Mounts another directory over its place.</summary>
+    public Task PutInItsPlaceAsync(string directory) => Tool.RunAsync("mount", "--bind", directory, Folder);
+
     /// <summary>From now on the device answers every read with EIO.</summary>
     public async Task FailAsync()
     {
@@ -77,7 +83,11 @@ public sealed class LoopVolume : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        Libc.Unmount(Folder);
+        while (Libc.Unmount(Folder))
+        {
+            // A test that failed in the middle has left another over it.
+        }
+
         await Tool.TryAsync("losetup", "--detach", _device).ConfigureAwait(false);
         File.Delete(_link);
     }

@@ -122,6 +122,7 @@ public static class QemuCommandLine
         Add("stride", guest.StrideKiB);
         Add("pause", guest.PauseMicroseconds);
         Add("balloon", guest.Balloon ? 1 : null);
+        Add("spare", guest.SpareMiB);
         Add("agent", guest.Agent ? 1 : null);
         if (guest.Append.Length > 0)
             words.Add(guest.Append);

@@ -60,6 +60,9 @@ public sealed class SerialConsole : IDisposable
     /// <summary>Makes a Linux guest print its next line at once.</summary>
     public void Poke() => _peer?.Send("\n"u8);
 
+    /// <summary>Makes a Linux guest give its spare memory back to its kernel, or take it again.</summary>
+    public void MoveSpare() => _peer?.Send("s"u8);
+
     public void Dispose()
     {
         _closed.Cancel();

@@ -106,6 +106,20 @@ public sealed class VirtualMachine : IAsyncDisposable
         }
     }
 
+    /// <summary>Has the guest give its spare memory back to its kernel, or take it again, and waits until it says that it is <c>given</c> or <c>taken</c>.</summary>
+    public async Task MoveSpareAsync(string now)
+    {
+        var before = Said();
+        _serial.MoveSpare();
+        for (var end = DateTime.UtcNow + TimeSpan.FromSeconds(30); Said() == before; await Task.Delay(20).ConfigureAwait(false))
+        {
+            if (DateTime.UtcNow > end)
+                throw new TimeoutException($"The guest's spare memory was not {now}.\n{Describe()}");
+        }
+
+        int Said() => _serial.Lines.Count(l => l.Contains($"spare={now}", StringComparison.Ordinal));
+    }
+
     public Task StopVcpusAsync() => Qmp.ExecuteAsync("stop");
 
     public Task ContinueVcpusAsync() => Qmp.ExecuteAsync("cont");

@@ -67,6 +67,9 @@ public sealed record LinuxGuest : Guest
     /// <summary>With the driver of a balloon; the device comes with <see cref="VirtualMachineOptions.ExtraArguments"/>.</summary>
     public bool Balloon { get; init; }
 
+    /// <summary>MiB that it gives back to its kernel, and takes again, by <see cref="VirtualMachine.MoveSpareAsync"/>.</summary>
+    public int? SpareMiB { get; init; }
+
     /// <summary>More words for the kernel's command line.</summary>
     public string Append { get; init; } = "";
 }

@@ -19,7 +19,7 @@ internal sealed class InstantFollowUp : IDisposable
         IReadOnlyList<long> recorded = options.RecordedStart ? RecordedStart.Read(snapshot.Directory.Path, snapshot.Log, memory.Ram) : [];
         _record = options.RecordedStart && recorded.Count == 0;
         progress.RecordedUnits = recorded.Count;
-        _server = new LazyServer(memory.Uffd, memory.Process, memory.Ram, snapshot.Log, progress, options.BytesPerSecond, recorded, _recorder);
+        _server = new LazyServer(memory.Uffd, memory.Process, memory.Ram, snapshot.Log, progress, options.BytesPerSecond, recorded, _recorder, snapshot.Reopen);
     }
 
     /// <summary>Begins to serve faults; a recorded start is brought in at once.</summary>

@@ -21,6 +21,8 @@ internal sealed class LazyServer : IDisposable
     private readonly RestoreProgress _progress;
     private readonly BandwidthLimit _bandwidth;
     private readonly FaultQueue _queue = new();
+    private readonly FaultQueue _starved = new();
+    private readonly Action _reopen;
     private readonly FetchOrder _order;
     private readonly StartRecorder _recorder;
     private readonly EventReader _reader;
@@ -33,11 +35,12 @@ internal sealed class LazyServer : IDisposable
     private volatile Exception? _failure;
     private volatile string? _problem;
     private volatile string? _stuck;
+    private volatile string? _reopenProblem;
     private volatile bool _fetching;
 
-    internal LazyServer(Userfaultfd uffd, PidFd process, LazyRam ram, PageLogReader log, RestoreProgress progress, long bytesPerSecond, IReadOnlyList<long> recorded, StartRecorder recorder)
+    internal LazyServer(Userfaultfd uffd, PidFd process, LazyRam ram, PageLogReader log, RestoreProgress progress, long bytesPerSecond, IReadOnlyList<long> recorded, StartRecorder recorder, Action reopen)
     {
-        (_uffd, _ram, _progress, _recorder) = (uffd, ram, progress, recorder);
+        (_uffd, _ram, _progress, _recorder, _reopen) = (uffd, ram, progress, recorder, reopen);
         _bandwidth = new BandwidthLimit(bytesPerSecond);
         _order = new FetchOrder(ram, recorded, recorder);
         int fetchers = Math.Clamp(Environment.ProcessorCount / 2, 1, 4);
@@ -115,7 +118,19 @@ internal sealed class LazyServer : IDisposable
             return;
         }
         _problem = null;
+        try
+        {
+            _reopen();
+            _reopenProblem = null;
+        }
+        catch (Exception e) when (e is SnapshotCorruptException or IOException)
+        {
+            _reopenProblem = $"; opened anew: {e.Message}";
+        }
         _ram.ForgiveBad();
+        // Whoever waits comes before what is brought in of our own accord, at whatever rate that is allowed.
+        while (_starved.TryTake(out Fault fault) && _queue.TryAdd(fault))
+            ;
         _order.Restart();
     }
 
@@ -165,7 +180,8 @@ internal sealed class LazyServer : IDisposable
                     break;
                 case LazyRam.Bad:
                     _stuck = _problem;
-                    break;
+                    _ = _starved.TryAdd(fault);
+                    return;
             }
         }
         _latencies[me].Add((long)(Stopwatch.GetElapsedTime(fault.ReadAt).Ticks * 100));
@@ -188,7 +204,7 @@ internal sealed class LazyServer : IDisposable
         if (problem is not null)
         {
             _problem = problem;
-            _progress.Problem = $"the guest waits as soon as it touches what cannot be read: {problem}. Tried again every {RetryBad.TotalMilliseconds:0} ms";
+            _progress.Problem = $"the guest waits as soon as it touches what cannot be read: {problem}{_reopenProblem}. Tried again every {RetryBad.TotalMilliseconds:0} ms";
         }
         else
         {

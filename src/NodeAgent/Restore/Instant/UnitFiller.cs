@@ -28,6 +28,8 @@ internal sealed unsafe class UnitFiller(Userfaultfd uffd, LazyRam ram, PageLogRe
         catch (Exception e) when (e is SnapshotCorruptException or IOException)
         {
             ram.MarkBad(unit);
+            // Whoever waits for it asks again, and is kept for when it can be read.
+            uffd.Wake(block.UnitStart(unit), (ulong)block.UnitLength(unit));
             return e.Message;
         }
         Copy(block, unit, _buffer);

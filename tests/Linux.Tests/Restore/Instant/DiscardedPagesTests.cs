@@ -58,7 +58,7 @@ public class DiscardedPagesTests
 
         using LazyRam ram = LazyRam.Open(SharedState.TryOpen(file)!, log);
         using PidFd self = PidFd.Open(Environment.ProcessId);
-        using (LazyServer server = new(uffd, self, ram, log, new RestoreProgress(), 0, [], new StartRecorder()))
+        using (LazyServer server = new(uffd, self, ram, log, new RestoreProgress(), 0, [], new StartRecorder(), () => { }))
         {
             server.Start();
             server.StartFetching();
@@ -85,7 +85,7 @@ public class DiscardedPagesTests
         foreach (var (start, end) in ram.Registered)
             uffd.RegisterMissing(start, end - start);
         using PidFd self = PidFd.Open(Environment.ProcessId);
-        using (LazyServer server = new(uffd, self, ram, log, new RestoreProgress(), 0, [], new StartRecorder()))
+        using (LazyServer server = new(uffd, self, ram, log, new RestoreProgress(), 0, [], new StartRecorder(), () => { }))
         {
             server.Start();
             byte* came = memory + (17 << 20), toCome = memory + (16 << 20);

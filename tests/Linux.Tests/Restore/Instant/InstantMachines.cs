@@ -7,6 +7,8 @@ namespace Bgsnap.Linux.Tests.Restore.Instant;
 /// <summary>Machines for restores whose memory follows the guest, and what they must be like afterwards.</summary>
 internal static class InstantMachines
 {
+    private const int Writers = 3, WriterMiB = 24, PagesOfMiB = 256;
+
     /// <summary>A guest that checks its own memory, all of it data; enough of it that the restore takes its time.</summary>
     public static VirtualMachineOptions Checking(QemuVersion version, string machine, RamKind ram) => new()
     {
@@ -14,14 +16,19 @@ internal static class InstantMachines
         Machine = machine,
         Ram = ram,
         MemoryMiB = 256,
-        Guest = new LinuxGuest { Writers = 3, MiB = 24, Fill = "random" },
+        Guest = new LinuxGuest { Writers = Writers, MiB = WriterMiB, Fill = "random" },
     };
 
-    /// <summary>The same with a balloon, which its guest obeys.</summary>
-    public static VirtualMachineOptions Ballooning(QemuVersion version, RamKind ram)
+    /// <summary>The same with a balloon, which its guest obeys, and memory that the guest gives back when it is told to.</summary>
+    public static VirtualMachineOptions Ballooning(QemuVersion version, RamKind ram, int spareMiB = 0, string? property = null)
     {
         var options = Checking(version, "q35", ram);
-        return options with { Guest = (LinuxGuest)options.Guest with { Balloon = true }, ExtraArguments = ["-device", "virtio-balloon-pci,id=balloon"] };
+        return options with
+        {
+            // A kernel that clears what it allocates would touch each page before the balloon has it thrown away.
+            Guest = (LinuxGuest)options.Guest with { Balloon = true, SpareMiB = spareMiB, Append = "init_on_alloc=0" },
+            ExtraArguments = ["-device", $"virtio-balloon-pci,id=balloon{(property is null ? "" : $",{property}")}"],
+        };
     }
 
     /// <summary>Has the guest's balloon grow until the guest has so much memory left, and waits until it has.</summary>
@@ -59,6 +66,29 @@ internal static class InstantMachines
         return snapshot.Output;
     }
 
+    /// <summary>Begins to restore instantly.</summary>
+    public static Task<AgentProcess> StartAsync(string snapshot, VirtualMachine target, params IEnumerable<string> options) => StartAsync(null, snapshot, target, options);
+
+    /// <inheritdoc cref="StartAsync(string, VirtualMachine, IEnumerable{string})"/>
+    public static Task<AgentProcess> StartAsync(IReadOnlyDictionary<string, string>? environment, string snapshot, VirtualMachine target, params IEnumerable<string> options) =>
+        AgentProcess.StartAsync(environment, ["restore", snapshot, "--qmp", target.QmpSocket, "--mode=instant", "--json", .. options]);
+
+    /// <summary>Begins to restore instantly, and waits until the guest runs.</summary>
+    public static async Task<AgentProcess> RunAsync(string snapshot, VirtualMachine target, params IEnumerable<string> options)
+    {
+        var agent = await StartAsync(snapshot, target, options);
+        try
+        {
+            await agent.WaitForOutputAsync("\"phase\":\"Running\"", InstantPair.Patience);
+            return agent;
+        }
+        catch
+        {
+            await agent.DisposeAsync();
+            throw;
+        }
+    }
+
     /// <summary>Restores instantly into a new machine, and returns what the agent said.</summary>
     public static async Task<RestoreOutcome> RestoreAsync(string snapshot, VirtualMachine target, params IEnumerable<string> options)
     {
@@ -82,6 +112,9 @@ internal static class InstantMachines
     public static IEnumerable<string> Left(VirtualMachine target) =>
         Directory.EnumerateFiles($"/proc/{target.Pid}/fd").Select(f => new FileInfo(f).LinkTarget ?? "")
             .Where(l => l.Contains("userfaultfd]", StringComparison.Ordinal) || l.Contains("bgsnap-instant", StringComparison.Ordinal));
+
+    /// <summary>The guest of <see cref="Checking"/> has checked every page that it had filled, and found all of them right.</summary>
+    public static Task AssertAllOfItIsRightAsync(VirtualMachine target) => AssertAllOfItIsRightAsync(target, Writers * WriterMiB * PagesOfMiB);
 
     /// <summary>The guest has checked every page that it had filled, and found all of them right.</summary>
     public static async Task AssertAllOfItIsRightAsync(VirtualMachine target, int pages)

@@ -6,8 +6,6 @@ namespace Bgsnap.Linux.Tests.Restore.Instant;
 /// <summary>The guest runs before its memory is there, and never sees anything but what was captured.</summary>
 public class InstantRestoreTests
 {
-    private const int Pages = 3 * 24 * 256;
-
     [SkippableTheory]
     [InlineData(QemuVersion.System, "pc", RamKind.Anonymous, false)]
     [InlineData(QemuVersion.System, "q35", RamKind.Memfd, false)]
@@ -32,7 +30,7 @@ public class InstantRestoreTests
         // It had gone on before all was there: it reported in the time.
         Assert.True((target.LatestReport?.Tick ?? 0) > 0, $"{outcome}\n{target.Describe()}");
         InstantMachines.AssertNothingIsLeft(target);
-        await InstantMachines.AssertAllOfItIsRightAsync(target, Pages);
+        await InstantMachines.AssertAllOfItIsRightAsync(target);
         // It went on; it did not boot.
         Assert.True(target.Serial.Reports[0].Tick > 1, target.Describe());
     }
@@ -78,28 +76,6 @@ public class InstantRestoreTests
         var first = await target.WaitForTickAsync(1);
         var later = await target.WaitForTickAsync(first.Tick + 3, TimeSpan.FromSeconds(60));
         Assert.True(later.Corrupt == 0, target.Describe());
-        InstantMachines.AssertNothingIsLeft(target);
-    }
-
-    /// <summary>What the balloon takes while memory follows is not brought back, and the guest lives.</summary>
-    [SkippableTheory]
-    [InlineData(QemuVersion.System, RamKind.Anonymous)]
-    [InlineData(QemuVersion.Unpacked10, RamKind.Memfd)]
-    public async Task A_balloon_may_take_memory_meanwhile(QemuVersion version, RamKind ram)
-    {
-        var options = InstantMachines.Ballooning(version, ram);
-        await using var source = await Requirements.StartAsync(options);
-        var snapshot = await InstantMachines.SnapshotAsync(source);
-        await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer" });
-        await using var agent = await AgentProcess.StartAsync("restore", snapshot, "--qmp", target.QmpSocket, "--mode=instant", "--json", "--bandwidth-limit=8Mi");
-        await agent.WaitForOutputAsync("\"phase\":\"Running\"", TimeSpan.FromSeconds(30));
-
-        await InstantMachines.InflateAsync(target, 200);
-        Assert.False(agent.HasEnded, agent.StandardOutput);
-        var outcome = RestoreOutcome.Parse(await agent.WaitAsync(TimeSpan.FromSeconds(60)));
-
-        Assert.True(outcome.Process.ExitCode == 0, $"{outcome}\n{target.Describe()}");
-        await InstantMachines.AssertAllOfItIsRightAsync(target, Pages);
         InstantMachines.AssertNothingIsLeft(target);
     }
 }

@@ -7,22 +7,18 @@ namespace Bgsnap.Linux.Tests.Restore.Instant;
 /// <summary>Whenever the restoring process is killed, the guest waits at the worst, and the next one goes on.</summary>
 public class KilledRestoreTests
 {
-    private const int Pages = 3 * 24 * 256, Kills = 10, Seed = 20261128, RemoveEvent = 0x15;
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
+    private const int Kills = 10, Seed = 20261128, RemoveEvent = 0x15;
 
     [SkippableTheory]
     [InlineData(QemuVersion.System, RamKind.Anonymous)]
     [InlineData(QemuVersion.Unpacked10, RamKind.Memfd)]
     public async Task A_guest_outlives_ten_kills_at_random_moments(QemuVersion version, RamKind ram)
     {
-        var options = InstantMachines.Checking(version, "q35", ram);
-        await using var source = await Requirements.StartAsync(options);
-        var snapshot = await InstantMachines.SnapshotAsync(source);
-        await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer" });
+        await using var pair = await InstantPair.MakeAsync(InstantMachines.Checking(version, "q35", ram));
 
-        await KillTenTimesAsync(snapshot, target);
+        await KillTenTimesAsync(pair.Snapshot, pair.Target);
 
-        await InstantMachines.AssertAllOfItIsRightAsync(target, Pages);
+        await InstantMachines.AssertAllOfItIsRightAsync(pair.Target);
     }
 
     /// <summary>It touches all of its memory in a moment, so it takes several of them to be killed ten times.</summary>
@@ -41,7 +37,7 @@ public class KilledRestoreTests
             await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer" });
             for (var here = 0; kills < Kills && here < 4; here++, kills++)
             {
-                await using var agent = await StartAsync(snapshot, target, "--bandwidth-limit=5Mi");
+                await using var agent = await StartAsync(snapshot, target, InstantPair.Slowly);
                 while (!agent.HasEnded && !agent.StandardOutput.Contains("\"phase\":\"Running\"", StringComparison.Ordinal))
                     await Task.Delay(1);
                 await Task.Delay(random.Next(0, 20));
@@ -53,8 +49,8 @@ public class KilledRestoreTests
             if (InstantMachines.Left(target).Any())
                 _ = await InstantMachines.RestoreAsync(snapshot, target);
             InstantMachines.AssertNothingIsLeft(target);
-            var first = await target.WaitForTickAsync(1, Patience);
-            var later = await target.WaitForTickAsync(first.Tick + 2, Patience);
+            var first = await target.WaitForTickAsync(1, InstantPair.Patience);
+            var later = await target.WaitForTickAsync(first.Tick + 2, InstantPair.Patience);
             Assert.True(later.Corrupt == 0, target.Describe());
         }
     }
@@ -64,8 +60,8 @@ public class KilledRestoreTests
         var random = new Random(Seed);
         for (var i = 0; i < Kills; i++)
         {
-            await using var agent = await StartAsync(snapshot, target, "--bandwidth-limit=5Mi");
-            await agent.WaitForOutputAsync("\"phase\":\"Running\"", Patience);
+            await using var agent = await StartAsync(snapshot, target, InstantPair.Slowly);
+            await agent.WaitForOutputAsync("\"phase\":\"Running\"", InstantPair.Patience);
             await Task.Delay(random.Next(0, 200));
             await agent.KillAsync();
             Assert.Equal(2, InstantMachines.Left(target).Count());
@@ -90,7 +86,7 @@ public class KilledRestoreTests
             await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer" });
             await using (var killed = await StartAsync(Agent.Hook($"kill:{point}"), snapshot, target))
             {
-                var result = await killed.WaitAsync(Patience);
+                var result = await killed.WaitAsync(InstantPair.Patience);
                 Assert.True(result.ExitCode == 128 + Libc.SigKill, result.ToString());
             }
 
@@ -98,7 +94,7 @@ public class KilledRestoreTests
 
             Assert.True(takenOver == InstantMachines.InstantOf(outcome).GetProperty("takenOver").GetBoolean(), $"{point}: {outcome}");
             InstantMachines.AssertNothingIsLeft(target);
-            await InstantMachines.AssertAllOfItIsRightAsync(target, Pages);
+            await InstantMachines.AssertAllOfItIsRightAsync(target);
         }
     }
 
@@ -108,83 +104,58 @@ public class KilledRestoreTests
     [InlineData(QemuVersion.Unpacked10, RamKind.Memfd)]
     public async Task Killed_when_it_had_read_of_a_discard_it_leaves_the_message(QemuVersion version, RamKind ram)
     {
-        var options = InstantMachines.Ballooning(version, ram);
-        await using var source = await Requirements.StartAsync(options);
-        var snapshot = await InstantMachines.SnapshotAsync(source);
-        await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer" });
-        await using (var killed = await StartAsync(Agent.Hook("kill:discard-read"), snapshot, target, "--bandwidth-limit=8Mi"))
+        await using var pair = await InstantPair.MakeAsync(InstantMachines.Ballooning(version, ram));
+        await using (var killed = await StartAsync(Agent.Hook("kill:discard-read"), pair.Snapshot, pair.Target, "--bandwidth-limit=8Mi"))
         {
-            await killed.WaitForOutputAsync("\"phase\":\"Running\"", Patience);
-            await target.Qmp.ExecuteAsync("balloon", new() { ["value"] = 200L << 20 });
-            var result = await killed.WaitAsync(Patience);
+            await killed.WaitForOutputAsync("\"phase\":\"Running\"", InstantPair.Patience);
+            await pair.Target.Qmp.ExecuteAsync("balloon", new() { ["value"] = 200L << 20 });
+            var result = await killed.WaitAsync(InstantPair.Patience);
             Assert.True(result.ExitCode == 128 + Libc.SigKill, result.ToString());
         }
 
-        Assert.Contains(Inbox(target), m => m is (RemoveEvent, var start, var end) && start < end);
-        var outcome = await InstantMachines.RestoreAsync(snapshot, target);
-
-        Assert.True(InstantMachines.InstantOf(outcome).GetProperty("takenOver").GetBoolean(), outcome.ToString());
-        await InstantMachines.AssertAllOfItIsRightAsync(target, Pages);
-    }
-
-    /// <summary>The last 4096 bytes of the map that QEMU holds: messages of 32 bytes (struct uffd_msg).</summary>
-    private static IEnumerable<(int Event, ulong Start, ulong End)> Inbox(VirtualMachine target)
-    {
-        var map = Directory.EnumerateFiles($"/proc/{target.Pid}/fd").Single(f => new FileInfo(f).LinkTarget!.Contains("bgsnap-instant", StringComparison.Ordinal));
-        var bytes = File.ReadAllBytes(map)[^4096..];
-        return [.. bytes.Chunk(32).Select(m => ((int)m[0], BitConverter.ToUInt64(m, 8), BitConverter.ToUInt64(m, 16)))];
+        Assert.Contains(RestoreMap.Of(pair.Target).Inbox, m => m is (RemoveEvent, var start, var end) && start < end);
+        await pair.AssertIsTakenOverAsync();
     }
 
     /// <summary>The command itself starts another process when its own dies or stops.</summary>
     [SkippableFact]
     public async Task The_command_goes_on_by_itself_when_its_process_dies_or_stops()
     {
-        var options = InstantMachines.Checking(QemuVersion.System, "pc", RamKind.Anonymous);
-        await using var source = await Requirements.StartAsync(options);
-        var snapshot = await InstantMachines.SnapshotAsync(source);
-        await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer" });
-        await using var agent = await AgentProcess.StartAsync("restore", snapshot, "--qmp", target.QmpSocket, "--mode=instant", "--json", "--bandwidth-limit=10Mi");
-        await agent.WaitForOutputAsync("\"phase\":\"Running\"", Patience);
+        await using var pair = await InstantPair.MakeAsync(InstantMachines.Checking(QemuVersion.System, "pc", RamKind.Anonymous));
+        await using var agent = await pair.RunAsync("--bandwidth-limit=10Mi");
 
         var first = await WorkerAsync(agent.Pid, 0);
         Libc.Kill(first, Libc.SigKill);
         var second = await WorkerAsync(agent.Pid, first);
         Libc.Kill(second, Libc.SigStop);
 
-        var outcome = RestoreOutcome.Parse(await agent.WaitAsync(Patience));
-        Assert.True(outcome.Process.ExitCode == 0, outcome.ToString());
+        var outcome = await pair.AssertEndsWellAsync(agent);
         Assert.True(InstantMachines.InstantOf(outcome).GetProperty("takenOver").GetBoolean(), outcome.ToString());
-        InstantMachines.AssertNothingIsLeft(target);
-        await InstantMachines.AssertAllOfItIsRightAsync(target, Pages);
     }
 
     /// <summary>While one is at work, another is sent away.</summary>
     [SkippableFact]
     public async Task Two_at_once_are_one_too_many()
     {
-        var options = InstantMachines.Checking(QemuVersion.System, "pc", RamKind.Anonymous);
-        await using var source = await Requirements.StartAsync(options);
-        var snapshot = await InstantMachines.SnapshotAsync(source);
-        var other = (await Agent.CaptureAsync(source, "other")).Output;
-        await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer" });
-        await using (var agent = await StartAsync(snapshot, target, "--bandwidth-limit=20Mi"))
+        await using var pair = await InstantPair.MakeAsync(InstantMachines.Checking(QemuVersion.System, "pc", RamKind.Anonymous));
+        var other = (await Agent.CaptureAsync(pair.Source, "other")).Output;
+        await using (var agent = await StartAsync(pair.Snapshot, pair.Target, "--bandwidth-limit=20Mi"))
         {
-            await agent.WaitForOutputAsync("\"phase\":\"Running\"", Patience);
-            var second = await RestoreOutcome.OfAsync(snapshot, target, "--mode=instant");
+            await agent.WaitForOutputAsync("\"phase\":\"Running\"", InstantPair.Patience);
+            var second = await RestoreOutcome.OfAsync(pair.Snapshot, pair.Target, "--mode=instant");
             Assert.Equal((3, "AlreadyRestoring"), (second.Process.ExitCode, second.Reason));
             await agent.KillAsync();
         }
 
-        var foreign = await RestoreOutcome.OfAsync(other, target, "--mode=instant");
+        var foreign = await RestoreOutcome.OfAsync(other, pair.Target, "--mode=instant");
         Assert.Equal((3, "TargetNotWaiting"), (foreign.Process.ExitCode, foreign.Reason));
-        _ = await InstantMachines.RestoreAsync(snapshot, target);
-        await InstantMachines.AssertAllOfItIsRightAsync(target, Pages);
+        await pair.AssertIsTakenOverAsync();
     }
 
     /// <summary>The child that works, once it is another than the last.</summary>
     private static async Task<int> WorkerAsync(int agent, int last)
     {
-        for (var end = DateTime.UtcNow + Patience; DateTime.UtcNow < end; await Task.Delay(10))
+        for (var end = DateTime.UtcNow + InstantPair.Patience; DateTime.UtcNow < end; await Task.Delay(10))
         {
             foreach (var task in Directory.EnumerateDirectories($"/proc/{agent}/task"))
             {
@@ -200,9 +171,10 @@ public class KilledRestoreTests
         throw new TimeoutException("no working process was seen");
     }
 
-    private static Task<AgentProcess> StartAsync(string snapshot, VirtualMachine target, params IEnumerable<string> options) => StartAsync(null, snapshot, target, options);
-
     /// <summary>The working process alone, without the one that would start another.</summary>
-    private static Task<AgentProcess> StartAsync(IReadOnlyDictionary<string, string>? environment, string snapshot, VirtualMachine target, params IEnumerable<string> options) =>
-        AgentProcess.StartAsync(environment, ["restore", snapshot, "--qmp", target.QmpSocket, "--mode=instant", "--json", "--worker", .. options]);
+    private static Task<AgentProcess> StartAsync(string snapshot, VirtualMachine target, params IEnumerable<string> options) =>
+        InstantMachines.StartAsync(snapshot, target, ["--worker", .. options]);
+
+    private static Task<AgentProcess> StartAsync(IReadOnlyDictionary<string, string> environment, string snapshot, VirtualMachine target, params IEnumerable<string> options) =>
+        InstantMachines.StartAsync(environment, snapshot, target, ["--worker", .. options]);
 }

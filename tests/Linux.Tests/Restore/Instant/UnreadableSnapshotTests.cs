@@ -6,68 +6,52 @@ namespace Bgsnap.Linux.Tests.Restore.Instant;
 /// <summary>What cannot be read once the guest runs makes it wait, with a word to people; it never reads something else.</summary>
 public class UnreadableSnapshotTests
 {
-    private const int Pages = 3 * 24 * 256;
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
-
     [SkippableTheory]
     [InlineData(QemuVersion.System, RamKind.Anonymous, false)]
     [InlineData(QemuVersion.Unpacked10, RamKind.Memfd, true)]
     public async Task The_guest_waits_until_it_can_be_read_again(QemuVersion version, RamKind ram, bool cutOff)
     {
-        var options = InstantMachines.Checking(version, "pc", ram);
-        await using var source = await Requirements.StartAsync(options);
-        var snapshot = await InstantMachines.SnapshotAsync(source);
-        var memory = Path.Combine(snapshot, "memory");
+        await using var pair = await InstantPair.MakeAsync(InstantMachines.Checking(version, "pc", ram));
+        var memory = Path.Combine(pair.Snapshot, "memory");
         var sound = await File.ReadAllBytesAsync(memory);
         if (!cutOff)
             Damage(memory);
-        await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer" });
-        await using (var agent = await AgentProcess.StartAsync("restore", snapshot, "--qmp", target.QmpSocket, "--mode=instant", "--json", cutOff ? "--bandwidth-limit=5Mi" : "--bandwidth-limit=50Mi"))
+        await using (var agent = await pair.RunAsync(cutOff ? InstantPair.Slowly : "--bandwidth-limit=50Mi"))
         {
-            await agent.WaitForOutputAsync("\"phase\":\"Running\"", Patience);
             if (cutOff)
             {
                 await using var file = new FileStream(memory, FileMode.Open);
                 file.SetLength(4096);
             }
 
-            await agent.WaitForOutputAsync("\"problem\":\"the guest waits", Patience);
-            await agent.WaitForOutputAsync(cutOff ? "the file ended while it was read" : "checksum of the granule", Patience);
-            Assert.Equal("running", await target.Qmp.RunStateAsync());
+            await agent.WaitForOutputAsync("\"problem\":\"the guest waits", InstantPair.Patience);
+            await agent.WaitForOutputAsync(cutOff ? "the file ended while it was read" : "checksum of the granule", InstantPair.Patience);
+            Assert.Equal("running", await pair.Target.Qmp.RunStateAsync());
             agent.Terminate();
-            var ended = RestoreOutcome.Parse(await agent.WaitAsync(Patience));
+            var ended = RestoreOutcome.Parse(await agent.WaitAsync(InstantPair.Patience));
 
             Assert.Equal((130, "Cancelled"), (ended.Process.ExitCode, ended.Reason));
             Assert.Contains("The guest runs, and waits", ended.Message, StringComparison.Ordinal);
         }
 
-        // Written in place, or with the same name: a next process opens it anew.
         await File.WriteAllBytesAsync(memory, sound);
-        var outcome = await InstantMachines.RestoreAsync(snapshot, target);
 
-        Assert.True(InstantMachines.InstantOf(outcome).GetProperty("takenOver").GetBoolean(), outcome.ToString());
-        await InstantMachines.AssertAllOfItIsRightAsync(target, Pages);
+        await pair.AssertIsTakenOverAsync();
     }
 
     /// <summary>A process that goes on waiting tries again by itself.</summary>
     [SkippableFact]
     public async Task It_is_tried_again_until_it_can_be_read()
     {
-        var options = InstantMachines.Checking(QemuVersion.System, "pc", RamKind.Anonymous);
-        await using var source = await Requirements.StartAsync(options);
-        var snapshot = await InstantMachines.SnapshotAsync(source);
-        var memory = Path.Combine(snapshot, "memory");
+        await using var pair = await InstantPair.MakeAsync(InstantMachines.Checking(QemuVersion.System, "pc", RamKind.Anonymous));
+        var memory = Path.Combine(pair.Snapshot, "memory");
         var sound = await File.ReadAllBytesAsync(memory);
         Damage(memory);
-        await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer" });
-        await using var agent = await AgentProcess.StartAsync("restore", snapshot, "--qmp", target.QmpSocket, "--mode=instant", "--json");
-        await agent.WaitForOutputAsync("\"problem\":\"the guest waits", Patience);
+        await using var agent = await pair.StartAsync();
+        await agent.WaitForOutputAsync("\"problem\":\"the guest waits", InstantPair.Patience);
 
         await File.WriteAllBytesAsync(memory, sound);
-        var outcome = RestoreOutcome.Parse(await agent.WaitAsync(Patience));
-
-        Assert.True(outcome.Process.ExitCode == 0, outcome.ToString());
-        await InstantMachines.AssertAllOfItIsRightAsync(target, Pages);
+        await pair.AssertEndsWellAsync(agent);
     }
 
     /// <summary>Flips a byte of one granule of the guest's arenas, the last that is brought in of its own accord.</summary>
