@@ -91,6 +91,25 @@ public sealed class InstantRestoreTests(ClusterFixture cluster) : IAsyncLifetime
         Assert.InRange(await lab.FirstTickAsync("back"), before, after + 1);
     }
 
+    [SkippableFact]
+    public async Task A_volume_whose_mount_is_dead_is_brought_anew()
+    {
+        await using var lab = await Lab.CreateAsync(cluster);
+        var (machine, directory, before, after) = await LostMachineAsync(lab);
+        await using var volume = await MortalVolume.OverAsync(Path.GetDirectoryName(directory)!, lab.Files);
+        await machine.ApplyRestoreAsync("back", "s", With(Slow));
+        await cluster.Kubectl.RunAsync("-n", lab.Name, "wait", "--for=condition=Ready", "vmbgr/back", "--timeout=120s");
+
+        await volume.DieAndComeBackAsync();
+
+        await machine.UntilAsync("back", "waits", r => Lab.Condition(r, "Resident")?["reason"]?.GetValue<string>() == "SnapshotUnreadable");
+        await cluster.Kubectl.RunAsync("-n", lab.Name, "wait", "--for=condition=Resident", "vmbgr/back", "--timeout=300s");
+        await machine.ReadyAsync("back");
+        await lab.CountsAsync("back");
+        Assert.InRange(await lab.FirstTickAsync("back"), before, after + 1);
+        await lab.NoHelpersAsync();
+    }
+
     // A machine that is gone with its disks, and its snapshot s; with the ticks between which it was taken.
     private async Task<(DiskMachine Machine, string Directory, long Before, long After)> LostMachineAsync(Lab lab)
     {

@@ -18,6 +18,9 @@ internal sealed class RestoreWork(TaskPlaces places)
     private static readonly TimeSpan SocketPatience = TimeSpan.FromSeconds(30), DomainPatience = TimeSpan.FromMinutes(2);
     private const string NoQemuYet = "QemuNotFound";
 
+    // Longer than storage that fails over is away. Whoever comes next brings the claim to the node anew, where a mount may be dead for ever.
+    private static readonly TimeSpan UnreadablePatience = TimeSpan.FromMinutes(2);
+
     /// <summary>Restores.</summary>
     /// <exception cref="TaskFailure">It could not be done; the target's guest does not run.</exception>
     internal async Task<SnapshotTaskStatus> Do(SnapshotTask task, TaskProgress progress, CancellationToken cancel)
@@ -29,9 +32,8 @@ internal sealed class RestoreWork(TaskPlaces places)
         using (TaskMonitor monitor = await AwaitMonitor(ns, vm, cancel).ConfigureAwait(false))
         {
             using SafeFileHandle? guestAgent = await places.OpenGuestAgent(ns, vm, required: false, cancel).ConfigureAwait(false);
-            RestoreSummaryLine end = await RestoreChild.Run(
-                monitor, OpenIn.PathOf(snapshot), OpenIn.PathOf(guestAgent), task.Spec.Restore,
-                p => Tell(progress, p), cancel).ConfigureAwait(false);
+            RestoreSummaryLine end = await WhileReadable(progress, (tell, readable) => RestoreChild.Run(
+                monitor, OpenIn.PathOf(snapshot), OpenIn.PathOf(guestAgent), task.Spec.Restore, tell, readable), cancel).ConfigureAwait(false);
             AgentMetrics.Restored(end.RamBytes, end.DiskBytes);
             SnapshotTaskStatus status = Succeeded(end.StillFrozen);
             bool sawItBegin = end.Instant?.TakenOver != true;
@@ -49,6 +51,28 @@ internal sealed class RestoreWork(TaskPlaces places)
                 FaultMaxMicroseconds = end.Instant?.FaultMaxMicroseconds,
             };
             return status;
+        }
+    }
+
+    /// <summary>Gives up what cannot read the snapshot for long; the guest waits, and the next task takes over.</summary>
+    private static async Task<RestoreSummaryLine> WhileReadable(TaskProgress progress, Func<Action<RestoreProgressLine>, CancellationToken, Task<RestoreSummaryLine>> work, CancellationToken cancel)
+    {
+        using CancellationTokenSource unreadable = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        long? since = null;
+        string? problem = null;
+        try
+        {
+            return await work(p =>
+            {
+                Tell(progress, p);
+                problem = p.Problem;
+                if (problem is null) since = null;
+                else if (Stopwatch.GetElapsedTime(since ??= Stopwatch.GetTimestamp()) > UnreadablePatience) unreadable.Cancel();
+            }, unreadable.Token).ConfigureAwait(false);
+        }
+        catch (TaskFailure) when (unreadable.IsCancellationRequested && !cancel.IsCancellationRequested)
+        {
+            throw new TaskFailure("SnapshotUnreadable", $"{problem ?? "the snapshot cannot be read"}; for {UnreadablePatience.TotalMinutes:0} minutes by now, so that its claim is brought to the node anew");
         }
     }
 
