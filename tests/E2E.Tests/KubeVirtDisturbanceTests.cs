@@ -125,7 +125,8 @@ public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
             }
             else
             {
-                Assert.True(Lab.Reason(ended) == "QemuUnreachable", $"{ended["status"]}");
+                // In the stop window nobody waits for a libvirt that is slow to come back: the capture is ended, and the guest goes on.
+                Assert.True(Lab.Reason(ended) == "QemuUnreachable" || Lab.Message(ended)!.Contains("was killed to set the guest free", StringComparison.Ordinal), $"{ended["status"]}");
             }
         }
 
