@@ -103,8 +103,8 @@ public sealed class InstantRestoreTests(ClusterFixture cluster) : IAsyncLifetime
         await volume.DieAndComeBackAsync();
 
         await machine.UntilAsync("back", "waits", r => Lab.Condition(r, "Resident")?["reason"]?.GetValue<string>() == "SnapshotUnreadable");
-        await cluster.Kubectl.RunAsync("-n", lab.Name, "wait", "--for=condition=Resident", "vmbgr/back", "--timeout=300s");
-        await machine.ReadyAsync("back");
+        // The agent is patient for two minutes.
+        await cluster.Kubectl.UntilAsync("Resident", r => Lab.Phase(r) == "Ready", TimeSpan.FromMinutes(6), "-n", lab.Name, "vmbgr", "back");
         await lab.CountsAsync("back");
         Assert.InRange(await lab.FirstTickAsync("back"), before, after + 1);
         await lab.NoHelpersAsync();

@@ -104,6 +104,11 @@ public sealed class KubeVirtTests(ClusterFixture cluster)
         foreach (var command in (string[])["suspend", "resume"])
             await machine.VirshAsync(pod, command, $"{lab.Name}_again");
         await lab.CountsAsync(pod);
+
+        // Its end is one like any other's, too: the button, which this guest has nobody to listen to, and the plug.
+        await machine.VirshAsync(pod, "shutdown", $"{lab.Name}_again");
+        await machine.VirshAsync(pod, "destroy", $"{lab.Name}_again");
+        Assert.Equal("", (await machine.VirshAsync(pod, "list", "--all", "--name")).Trim());
     }
 
     [SkippableFact]
