@@ -37,8 +37,7 @@ public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
     public async Task What_cannot_be_captured_is_refused_and_what_passes_is_waited_for()
     {
         await using var lab = await Lab.CreateAsync(cluster);
-        await lab.ClaimAsync();
-        var machine = await StartAsync(lab);
+        var (machine, _) = await KubeVirtMachine.RunningAsync(cluster, lab);
         var n = 0;
         foreach (var (reason, words, change, undo) in Refused)
         {
@@ -68,8 +67,7 @@ public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
     public async Task Captures_come_out_right_while_somebody_resumes_the_domain_again_and_again()
     {
         await using var lab = await Lab.CreateAsync(cluster);
-        var claim = await lab.ClaimAsync();
-        var machine = await StartAsync(lab);
+        var (machine, claim) = await KubeVirtMachine.RunningAsync(cluster, lab);
         using CancellationTokenSource enough = new();
         var resuming = Task.Run(async () =>
         {
@@ -102,8 +100,7 @@ public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
     public async Task A_guest_and_its_captures_outlive_a_libvirt_that_is_killed_again_and_again()
     {
         await using var lab = await Lab.CreateAsync(cluster);
-        var claim = await lab.ClaimAsync();
-        var machine = await StartAsync(lab);
+        var (machine, claim) = await KubeVirtMachine.RunningAsync(cluster, lab);
         var (kills, ready) = (0, 0);
         for (var i = 0; i < 6; i++)
         {
@@ -140,8 +137,7 @@ public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
     public async Task Captures_give_way_to_live_migrations()
     {
         await using var lab = await Lab.CreateAsync(cluster);
-        var claim = await lab.ClaimAsync();
-        var machine = await StartAsync(lab);
+        var (machine, claim) = await KubeVirtMachine.RunningAsync(cluster, lab);
         await machine.StartTargetAsync();
 
         // One that begins while a capture copies.
@@ -174,15 +170,6 @@ public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
         await VerifyAsync(claim, after);
         await lab.CountsAsync(KubeVirtMachine.Pod);
         await lab.NoHelpersAsync();
-    }
-
-    private async Task<KubeVirtMachine> StartAsync(Lab lab)
-    {
-        await KubeVirtMachine.ServeAsync();
-        var machine = new KubeVirtMachine(cluster, lab);
-        await machine.MakeAsync();
-        await machine.StartAsync();
-        return machine;
     }
 
     private static async Task<string> AppliedAsync(Lab lab, string name)

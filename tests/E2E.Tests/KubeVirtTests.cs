@@ -59,11 +59,7 @@ public sealed class KubeVirtTests(ClusterFixture cluster)
     public async Task A_VirtualMachine_that_is_lost_goes_on_as_another(string mode)
     {
         await using var lab = await Lab.CreateAsync(cluster);
-        await lab.ClaimAsync();
-        await KubeVirtMachine.ServeAsync();
-        var machine = new KubeVirtMachine(cluster, lab);
-        await machine.MakeAsync();
-        await machine.StartAsync();
+        var (machine, _) = await KubeVirtMachine.RunningAsync(cluster, lab);
         var before = (await lab.TickAsync(KubeVirtMachine.Pod)).Tick;
         await lab.ApplyAsync(KubeVirtMachine.Snapshot("one"));
         await lab.ReadyAsync("one", DiskMachine.Limit);
@@ -115,11 +111,7 @@ public sealed class KubeVirtTests(ClusterFixture cluster)
     public async Task A_VirtualMachine_that_runs_is_stopped_and_put_back()
     {
         await using var lab = await Lab.CreateAsync(cluster);
-        await lab.ClaimAsync();
-        await KubeVirtMachine.ServeAsync();
-        var machine = new KubeVirtMachine(cluster, lab);
-        await machine.MakeAsync();
-        await machine.StartAsync();
+        await KubeVirtMachine.RunningAsync(cluster, lab);
         await lab.ApplyAsync(KubeVirtMachine.Snapshot("one"));
         await lab.ReadyAsync("one", DiskMachine.Limit);
         var captured = await lab.CountsAsync(KubeVirtMachine.Pod);

@@ -22,6 +22,17 @@ public sealed class KubeVirtMachine(ClusterFixture cluster, Lab lab)
         await ClusterFixture.ScriptAsync("hack/cluster", TimeSpan.FromMinutes(2), ["crds", .. Directory.GetFiles(Path.Join(Repository.Root, "tests", "launcher-pod", "crds"))]);
     }
 
+    /// <summary>One that runs, with the claim for its snapshots.</summary>
+    public static async Task<(KubeVirtMachine Machine, string Claim)> RunningAsync(ClusterFixture cluster, Lab lab)
+    {
+        var claim = await lab.ClaimAsync();
+        await ServeAsync();
+        var machine = new KubeVirtMachine(cluster, lab);
+        await machine.MakeAsync();
+        await machine.StartAsync();
+        return (machine, claim);
+    }
+
     /// <summary>A snapshot of it.</summary>
     public static string Snapshot(string name, string kind = "VirtualMachine", string more = "") =>
         Lab.Snapshot(name, Name, more: more).Replace("apiGroup: \"\", kind: Pod", $"apiGroup: kubevirt.io, kind: {kind}", StringComparison.Ordinal);
