@@ -16,7 +16,9 @@ internal static class Leftovers
     /// <exception cref="CaptureFailedException">Something could not be removed.</exception>
     internal static Swept Sweep(IQmpMonitor qmp, int pid, string? guestAgent)
     {
+        TestHooks.After("sweeping");
         StoppedGuestMark.Sweep(qmp);
+        TestHooks.After("looked-for-stopped");
         bool thawed = false;
         string? notThawed = null;
         try

@@ -50,7 +50,7 @@ internal sealed class StoppedGuestMark
     /// <summary>Looks for the note of an agent that has died, and resumes its guest.</summary>
     internal static void Sweep(IQmpMonitor qmp)
     {
-        if (!QemuMark.Take(qmp, Name))
+        if (!QemuMark.TakeNote(qmp, Name))
             return;
         // Should we die now, the next one is to find it.
         Set(qmp).ResumeGuest();

@@ -14,5 +14,5 @@ internal static class FreezeMark
     internal static void Put(IQmpMonitor qmp) => QemuMark.Put(qmp, Name);
 
     /// <summary>Removes the mark. Returns whether it was there.</summary>
-    internal static bool Take(IQmpMonitor qmp) => QemuMark.Take(qmp, Name);
+    internal static bool Take(IQmpMonitor qmp) => QemuMark.TakeNote(qmp, Name);
 }

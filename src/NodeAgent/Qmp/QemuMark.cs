@@ -13,7 +13,7 @@ internal static class QemuMark
     /// <summary>Leaves a note.</summary>
     internal static void Put(IQmpMonitor qmp, string name)
     {
-        using SafeFileHandle nothing = FileSyscalls.OpenAt(null, "/dev/null", FileSyscalls.O_RDONLY);
+        using SafeFileHandle nothing = NamedMemory.Create(name);
         Keep(qmp, name, (int)nothing.DangerousGetHandle());
     }
 
@@ -21,8 +21,16 @@ internal static class QemuMark
     internal static void Keep(IQmpMonitor qmp, string name, int descriptor) =>
         qmp.Execute("getfd", QmpJson.Object(("fdname", name)), descriptor).Dispose();
 
+    /// <summary>Takes a note away.</summary>
+    /// <returns>Whether it was there: also where a libvirt died over the question, and its answer is only that the note is there no more.</returns>
+    internal static bool TakeNote(IQmpMonitor qmp, string name)
+    {
+        bool sure = qmp.TakesWholeBatches || NamedMemory.IsHeldBy(qmp.PeerPid, name);
+        return Take(qmp, name) && sure;
+    }
+
     /// <summary>Takes it away.</summary>
-    /// <returns>Whether it was there.</returns>
+    /// <returns>Whether it was there, or may have been: see <see cref="TakeNote"/>.</returns>
     internal static bool Take(IQmpMonitor qmp, string name)
     {
         try

@@ -15,15 +15,13 @@ namespace Bgsnap.NodeAgent.Restore;
 /// or resumed, and disks, which are not active yet, stay as they are. Names of devices in QOM or <c>info qtree</c> would have to be
 /// translated, with a table that each release of QEMU outdates.
 /// </remarks>
-internal static unsafe class TargetDevices
+internal static class TargetDevices
 {
-    private const long SysMemfdCreate = 319;
-    private const uint MfdCloexec = 1;
 
     /// <summary>The sections that it would write; null when it cannot (a device that cannot be migrated): QEMU itself will judge.</summary>
     internal static IReadOnlyList<DeviceSection>? Sections(IQmpMonitor qmp)
     {
-        using SafeFileHandle memory = CreateMemory();
+        using SafeFileHandle memory = NamedMemory.Create("bgsnap-target-devices");
         try
         {
             Save(qmp, memory);
@@ -53,16 +51,6 @@ internal static unsafe class TargetDevices
         finally
         {
             qmp.Execute("remove-fd", QmpJson.Object(("fdset-id", set))).Dispose();
-        }
-    }
-
-    private static SafeFileHandle CreateMemory()
-    {
-        // SAFETY: the name is a constant with a final zero, and only read.
-        fixed (byte* name = "bgsnap-target-devices\0"u8)
-        {
-            long fd = Libc.Syscall(SysMemfdCreate, (long)name, MfdCloexec, 0, 0, 0, 0);
-            return fd >= 0 ? new SafeFileHandle((nint)fd, true) : throw LinuxException.Last("memfd_create");
         }
     }
 }

@@ -45,8 +45,12 @@ internal static partial class RamBlockFinder
         {
             Dictionary<ulong, ulong> hosts = found[line.Name];
             if (hosts.Count != 1)
+            {
+                // In a QEMU that ends nothing is found, and it does not answer: that is what is wrong then.
+                qmp.Execute("query-status").Dispose();
                 throw new CaptureRefusedException("RamBlocksUnknown",
                     $"RAM block {line.Name} was found at {hosts.Count} places in process {pid}; QEMU {qmp.QemuVersion} does not say where it is (8.0 and later do)");
+            }
             (ulong host, ulong foundAt) = hosts.Single();
             placed.Add(line with { HostAddress = host, FoundAt = foundAt });
         }

@@ -89,6 +89,29 @@ public class DisturbedCaptureTests
         }
     }
 
+    /// <summary>A libvirt that dies over a question for a note of ours leaves it open whether there was one. There was none: nobody is resumed or thawed for it.</summary>
+    [SkippableTheory]
+    [InlineData("sweeping")]
+    [InlineData("looked-for-stopped")]
+    public async Task A_libvirtd_that_dies_while_leftovers_are_looked_for_makes_none_of_nothing(string point)
+    {
+        await using var machine = await AdmitAsync();
+        await machine.Daemon.RestartAsync();
+        var before = await LibvirtTraces.TakeAsync(machine);
+        await machine.Daemon.VirshAsync("suspend", LibvirtMachine.Name);
+        var daemon = await machine.Daemon.PidAsync();
+
+        var result = await LibvirtCaptures.RunAsync(machine, "s", string.Create(CultureInfo.InvariantCulture, $"kill:{point}:1:{daemon}"), Arguments(machine, disks: true));
+
+        Assert.True(result.ExitCode == 0, $"{result}\n{machine.Daemon.Log}");
+        Assert.True(await machine.Daemon.PidAsync() != daemon, $"{point} was never reached");
+        Assert.Equal("paused", (await machine.AskAsync("query-status")).GetProperty("status").GetString());
+        await JudgeAsync(Path.Combine(machine.Outputs, "s"), disks: true, point);
+        await machine.Daemon.VirshAsync("resume", LibvirtMachine.Name);
+        await machine.CountsOnAsync(point);
+        await before.AssertAsBeforeAsync(machine, point);
+    }
+
     /// <summary>KubeVirt's SyncVMI resumes every guest that it did not pause itself.</summary>
     [SkippableTheory]
     [InlineData("suspended")]
