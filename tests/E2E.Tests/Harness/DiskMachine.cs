@@ -32,8 +32,8 @@ public sealed class DiskMachine(ClusterFixture cluster, Lab lab)
     /// <summary>Removes the machine, and its disks with all that they hold.</summary>
     public async Task RemoveAsync()
     {
-        await Kubectl.RunAsync("-n", lab.Name, "delete", "pod", "vm", "--timeout=60s");
-        await Kubectl.RunAsync("-n", lab.Name, "delete", "pvc", "vm-a", "vm-b", "--timeout=60s");
+        await Kubectl.RunAsync("-n", lab.Name, "delete", "pod", "vm", "--timeout=170s");
+        await Kubectl.RunAsync("-n", lab.Name, "delete", "pvc", "vm-a", "vm-b", "--timeout=170s");
         foreach (var disk in (string[])["vm-a", "vm-b"])
             Directory.Delete(Path.Join(lab.Files, disk), recursive: true);
     }
