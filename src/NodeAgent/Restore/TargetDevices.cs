@@ -17,7 +17,6 @@ namespace Bgsnap.NodeAgent.Restore;
 /// </remarks>
 internal static class TargetDevices
 {
-
     /// <summary>The sections that it would write; null when it cannot (a device that cannot be migrated): QEMU itself will judge.</summary>
     internal static IReadOnlyList<DeviceSection>? Sections(IQmpMonitor qmp)
     {

@@ -117,7 +117,7 @@ internal sealed class MachineSteps(RestoreStore store, MachineStore machines, Re
         {
             string? why = MachineStore.Failure(vm);
             if (why is not null && MachineStore.IsSidecarsOff(why))
-                throw PutBack.Before(vm, restore) is null ? SidecarsOff(why) : new Hopeless(SidecarsNotEnabled, SidecarsOff(why).Message + ", then create another restore");
+                throw PutBack.Before(vm, restore) is null ? SidecarsOff(why) : SidecarsOffForGood(why);
             throw why is null ? Starting($"KubeVirt starts VirtualMachine {name}") : new Waiting("VirtualMachineNotStarting", $"KubeVirt does not start VirtualMachine {name}: {why}") { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(15) };
         }
         if (vmi.Metadata.DeletionTimestamp is not null || vmi.Status?.Phase is "Succeeded" or "Failed")
@@ -125,14 +125,18 @@ internal sealed class MachineSteps(RestoreStore store, MachineStore machines, Re
         return vmi;
     }
 
-    /// <summary>Reason while KubeVirt takes no hook sidecars.</summary>
-    internal const string SidecarsNotEnabled = "SidecarsNotEnabled";
-
     /// <summary>KubeVirt takes no hook sidecars.</summary>
     internal static Waiting SidecarsOff(string why)
     {
         string message = $"KubeVirt takes no hook sidecars, by which a VM is restored ({why}): add Sidecar to spec.configuration.developerConfiguration.featureGates of the KubeVirt object";
-        return new Waiting(SidecarsNotEnabled, message) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(30) };
+        return new Waiting("SidecarsNotEnabled", message) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(30) };
+    }
+
+    /// <summary>The same where it is not waited for: nobody's own VM is kept stopped until it does.</summary>
+    internal static Hopeless SidecarsOffForGood(string why)
+    {
+        Waiting off = SidecarsOff(why);
+        return new Hopeless(off.Reason, off.Message + ", then create another restore");
     }
 
     // KubeVirt's objects are not watched, as it need not be there.

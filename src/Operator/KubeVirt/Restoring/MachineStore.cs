@@ -55,7 +55,7 @@ internal sealed class MachineStore(IApiClient api)
         }
         catch (ApiException e) when (IsSidecarsOff(e.Message))
         {
-            throw new Hopeless(MachineSteps.SidecarsNotEnabled, MachineSteps.SidecarsOff(e.Message).Message + ", then create another restore");
+            throw MachineSteps.SidecarsOffForGood(e.Message);
         }
         catch (ApiException e) when (e.IsInvalid)
         {
@@ -162,7 +162,7 @@ internal sealed class MachineStore(IApiClient api)
         if (PutBack.Before(vm, restore) is not null)
             return await _putBack.Undo(vm, restore, await FindInstance(restore, stop).ConfigureAwait(false) is not null, stop).ConfigureAwait(false);
         // One that has its own runStrategy is its user's.
-        if (vm is { Metadata.DeletionTimestamp: null } && RestoreNaming.IsOf(restore, vm.Metadata) && vm.Metadata.Annotations?.ContainsKey(Names.RunStrategyAnnotation) == true)
+        if (vm.Metadata.DeletionTimestamp is null && RestoreNaming.IsOf(restore, vm.Metadata) && vm.Metadata.Annotations?.ContainsKey(Names.RunStrategyAnnotation) == true)
             await _objects.DeleteIfThere(KubeVirtKinds.Machines, vm, null, stop).ConfigureAwait(false);
         return true;
     }
