@@ -22,7 +22,9 @@ public sealed unsafe class QmpClient : IQmpMonitor
     private readonly string _path;
     private readonly Queue<QmpEvent> _events = new();
     private byte[] _buffer = new byte[64 * 1024];
+    private readonly JsonObjectScanner _scanner = new();
     private int _start;
+    private int _scanned;
     private int _end;
 
     private QmpClient(UnixSocket socket, string path) => (_socket, _path) = (socket, path);
@@ -257,30 +259,52 @@ public sealed unsafe class QmpClient : IQmpMonitor
     private bool TryParse(out JsonDocument? message)
     {
         message = null;
-        while (true)
+        while (TryTakeObject(out byte[] text))
         {
-            int newline = _buffer.AsSpan(_start, _end - _start).IndexOf((byte)'\n');
-            if (newline < 0)
-                return false;
-            ReadOnlyMemory<byte> line = _buffer.AsMemory(_start, newline);
-            _start += newline + 1;
-            if (line.Span.Trim(" \r\t"u8).IsEmpty)
-                continue;
-            // Parsed from a copy: the document outlives the buffer's content.
             try
             {
-                message = JsonDocument.Parse(line.ToArray());
+                message = JsonDocument.Parse(text);
             }
             catch (JsonException)
             {
-                throw new QmpException($"{_path} does not speak QMP: it sent what is not JSON");
+                throw NotQmp();
             }
             if (!IsForAnother(message))
                 return true;
             message.Dispose();
             message = null;
         }
+        return false;
     }
+
+    /// <summary>Takes one message out of the buffer, as a copy: the document outlives the buffer's content.</summary>
+    private bool TryTakeObject(out byte[] text)
+    {
+        text = [];
+        bool whole;
+        int length;
+        try
+        {
+            whole = _scanner.TryFindEnd(_buffer.AsSpan(_scanned, _end - _scanned), out length);
+        }
+        catch (FormatException)
+        {
+            throw NotQmp();
+        }
+        _scanned += length;
+        if (whole)
+        {
+            text = _buffer[_start.._scanned];
+            _start = _scanned;
+        }
+        else if (!_scanner.IsInside)
+        {
+            _start = _scanned; // white space between two messages
+        }
+        return whole;
+    }
+
+    private QmpException NotQmp() => new($"{_path} does not speak QMP: it sent what is not JSON");
 
     /// <summary>An answer to a command that another client sent before it went away.</summary>
     private static bool IsForAnother(JsonDocument message) =>
@@ -293,7 +317,7 @@ public sealed unsafe class QmpClient : IQmpMonitor
         if (_start > 0)
         {
             _buffer.AsSpan(_start, _end - _start).CopyTo(_buffer);
-            (_start, _end) = (0, _end - _start);
+            (_start, _scanned, _end) = (0, _scanned - _start, _end - _start);
         }
         if (_end == _buffer.Length)
         {

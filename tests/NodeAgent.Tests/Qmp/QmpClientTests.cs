@@ -96,6 +96,44 @@ public sealed class QmpClientTests
     }
 
     [Fact]
+    public void Messages_may_be_laid_out_over_many_lines()
+    {
+        const string greeting = "{\r\n    \"QMP\": {\r\n        \"version\": {\r\n            \"qemu\": {\"micro\": 2, \"minor\": 0, \"major\": 10}\r\n"
+            + "        },\r\n        \"capabilities\": [\r\n        ]\r\n    }\r\n}\r\n";
+        using FakeQmpServer server = new(s =>
+        {
+            s.Send(greeting);
+            s.ReadCommand();
+            s.Send("{\r\n    \"return\": {\r\n    }\r\n}\r\n");
+            s.ReadCommand();
+            s.SendByteByByte(Stop.Replace(", ", ",\r\n    ", StringComparison.Ordinal) + "{\r\n\r\n    \"return\": \"}\\\" {[\\\\\"\r\n}" + "{\"return\": [[1], {\"a\": []}]}\r\n");
+            s.ReadCommand();
+            s.Keep();
+        });
+        using QmpClient qmp = QmpClient.Connect(server.Path);
+        Assert.Equal(new Version(10, 0, 2), qmp.QemuVersion);
+        Assert.Equal("}\" {[\\", qmp.ExecuteHuman("info brackets"));
+        Assert.Equal("STOP", Assert.Single(qmp.TakeEvents()).Name);
+    }
+
+    [Theory]
+    [InlineData("[1]")]
+    [InlineData("{\"return\": tru}")]
+    [InlineData("{\"return\": {]}")]
+    [InlineData("}")]
+    public void What_is_no_JSON_object_ends_the_connection(string sent)
+    {
+        using FakeQmpServer server = FakeQmpServer.Greeted(s =>
+        {
+            s.ReadCommand();
+            s.Send(sent);
+            s.Keep();
+        });
+        using QmpClient qmp = QmpClient.Connect(server.Path);
+        Assert.Contains("not JSON", Assert.Throws<QmpException>(() => qmp.Execute("x")).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void An_answer_may_be_larger_than_the_buffer()
     {
         string large = new('x', 1_000_000);

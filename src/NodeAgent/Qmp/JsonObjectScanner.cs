@@ -1,0 +1,47 @@
+namespace Bgsnap.NodeAgent.Qmp;
+
+/// <summary>
+/// Finds where JSON objects end in a stream of bytes that comes in pieces, however they are laid out: with <c>pretty=on</c> QEMU's monitor writes
+/// one message over many lines. Each byte is looked at once.
+/// </summary>
+internal sealed class JsonObjectScanner
+{
+    private int _depth;
+    private bool _inString;
+    private bool _escaped;
+
+    /// <summary>An object has begun and not ended.</summary>
+    internal bool IsInside => _depth > 0;
+
+    /// <summary>Looks at the next bytes of the stream.</summary>
+    /// <param name="next">The bytes that follow those of the last call.</param>
+    /// <param name="length">How many were looked at: up to the object's end, or all.</param>
+    /// <returns>Whether an object ends at <paramref name="length"/>.</returns>
+    /// <exception cref="FormatException">Something other than an object stands between two objects.</exception>
+    internal bool TryFindEnd(ReadOnlySpan<byte> next, out int length)
+    {
+        for (length = 0; length < next.Length;)
+        {
+            if (Take(next[length++]))
+                return true;
+        }
+        return false;
+    }
+
+    private bool Take(byte b)
+    {
+        if (_escaped)
+            _escaped = false;
+        else if (_inString)
+            (_inString, _escaped) = (b != '"', b == '\\');
+        else if (b is (byte)'{' or (byte)'[' && (_depth > 0 || b == '{'))
+            _depth++;
+        else if (_depth == 0)
+            return b is (byte)' ' or (byte)'\t' or (byte)'\r' or (byte)'\n' ? false : throw new FormatException("not a JSON object");
+        else if (b is (byte)'}' or (byte)']')
+            return --_depth == 0;
+        else
+            _inString = b == '"';
+        return false;
+    }
+}
