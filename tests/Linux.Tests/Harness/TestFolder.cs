@@ -19,7 +19,8 @@ internal static class TestFolder
         return folder;
     }
 
-    private static bool Sweep()
+    /// <summary>Clears away after processes that are dead.</summary>
+    public static bool Sweep()
     {
         foreach (var folder in Directory.EnumerateDirectories(Path.GetTempPath(), Prefix + "*"))
         {

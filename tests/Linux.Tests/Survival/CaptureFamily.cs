@@ -30,11 +30,18 @@ internal sealed class CaptureFamily : IAsyncDisposable
 
     /// <param name="hook">BGSNAP_TEST_HOOK, or null.</param>
     /// <param name="arguments">After "capture".</param>
-    public static async Task<CaptureFamily> StartAsync(string? hook, params IEnumerable<string> arguments)
+    public static Task<CaptureFamily> StartAsync(string? hook, params IEnumerable<string> arguments) =>
+        StartByAsync([], hook is null ? [] : new() { ["BGSNAP_TEST_HOOK"] = hook }, "capture", arguments);
+
+    /// <param name="starter">The program that becomes the agent, and its arguments.</param>
+    /// <param name="environment">More variables for it.</param>
+    /// <param name="command">capture or restore.</param>
+    /// <param name="arguments">What follows it.</param>
+    public static async Task<CaptureFamily> StartByAsync(
+        IEnumerable<string> starter, Dictionary<string, string> environment, string command, params IEnumerable<string> arguments)
     {
-        Dictionary<string, string> environment = hook is null ? [] : new() { ["BGSNAP_TEST_HOOK"] = hook };
         // The guarding shell lets its background programs ignore SIGINT; a terminal does not.
-        string[] line = ["env", "--default-signal=INT", TestFiles.Agent, "capture", "--json", .. arguments];
+        string[] line = [.. starter, "env", "--default-signal=INT", TestFiles.Agent, command, "--json", .. arguments];
         return new CaptureFamily(await GuardedProcess.StartAsync(line, environment).ConfigureAwait(false));
     }
 

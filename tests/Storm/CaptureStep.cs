@@ -1,0 +1,201 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text.Json;
+using Bgsnap.Linux.Tests.Disks;
+using Bgsnap.Linux.Tests.Harness;
+using Bgsnap.Linux.Tests.Survival;
+
+namespace Bgsnap.Storm;
+
+/// <summary>A snapshot that was called Ready.</summary>
+/// <param name="Path">Its directory.</param>
+/// <param name="IsPaused">Its guest was paused, as the summary says.</param>
+internal sealed record ReadySnapshot(string Path, bool IsPaused);
+
+/// <summary>One capture: begins it, disturbs it, and looks at what it left.</summary>
+internal sealed class CaptureStep(StormGuest guest, RoundPlan plan, Tally tally, Action<string> log)
+{
+    private readonly List<string> _ends = [];
+
+    /// <summary>What each capture came to, in a word.</summary>
+    public IReadOnlyList<string> Ends => _ends;
+
+    /// <summary>Nothing that a capture waits for takes longer.</summary>
+    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(3);
+
+    /// <summary>How long the last capture took that nothing disturbed: when disturbances are to come is drawn in parts of it.</summary>
+    private TimeSpan _expected = TimeSpan.FromSeconds(1);
+
+    /// <summary>Null: not Ready, for a reason that is allowed. Everything else is thrown.</summary>
+    public async Task<ReadySnapshot?> RunAsync(CapturePlan capture, int number)
+    {
+        var what = string.Create(CultureInfo.InvariantCulture, $"capture {number}");
+        var before = await BlockGraph.TakeAsync(guest.Machine);
+        await using var volume = await Volume.MakeAsync(capture, guest.Machine.Folder, guest.Outputs);
+        var output = Path.Combine(volume.Folder, string.Create(CultureInfo.InvariantCulture, $"s{number}"));
+        Disturber disturber = new(guest, tally);
+
+        var result = await CaptureAsync(capture, volume, output, disturber);
+        log($"{what}: {result}");
+        if (disturber.QemuWasKilled)
+        {
+            Ended(result, output, disturber, what);
+            return null;
+        }
+
+        var ready = Ended(result, output, disturber, what);
+        await LeavesTheGuestAloneAsync(before, capture, disturber, what);
+        if (ready is null)
+            return null;
+        ready = await MoveAsync(ready, number);
+        await new SnapshotCheck(plan, tally).IsTrueAsync(ready.Path, capture.WithTruth ? DumpIn(number) : null);
+        if (capture.WithTruth)
+            Directory.Delete(DumpIn(number), recursive: true);
+        return ready;
+    }
+
+    private async Task<AgentResult> CaptureAsync(CapturePlan capture, Volume volume, string output, Disturber disturber)
+    {
+        var number = int.Parse(Path.GetFileName(output).AsSpan(1), CultureInfo.InvariantCulture);
+        var hold = Path.Combine(guest.Machine.Folder, "held");
+        Dictionary<string, string> environment = [];
+        if (capture.Hook is { } hook)
+        {
+            environment["BGSNAP_TEST_HOOK"] = hook.StartsWith("wait:", StringComparison.Ordinal) ? $"{hook}:1:{hold}" : hook;
+            tally.Count("hooks", hook);
+        }
+
+        if (capture.WithTruth)
+            environment["BGSNAP_TEST_DUMP"] = Directory.CreateDirectory(DumpIn(number)).FullName;
+        await using var family = await CaptureFamily.StartByAsync(volume.Starter, environment, "capture",
+            ["--qmp", guest.Machine.QmpSocket, "--output", output, .. capture.Options]);
+        await family.FindWorkerAsync();
+        var began = Stopwatch.GetTimestamp();
+        var holding = HoldAsync(family, hold);
+        await disturber.DoAsync(family, capture.Disturbances, _expected, began);
+        await holding;
+        AgentResult result;
+        try
+        {
+            result = await family.WaitAsync(Patience);
+        }
+        catch (TimeoutException e)
+        {
+            throw new ViolationException(Promise.NeverEnds, e.Message, e);
+        }
+
+        if (result.ExitCode == 0 && capture is { Disturbances.Count: 0, Hook: null })
+            _expected = Stopwatch.GetElapsedTime(began);
+        return result;
+    }
+
+    /// <summary>A capture that waits at a hook's point goes on after a moment.</summary>
+    private static async Task HoldAsync(CaptureFamily family, string hold)
+    {
+        const int Moment = 150;
+        while (!family.HasEnded)
+        {
+            if (File.Exists(hold))
+            {
+                await Task.Delay(Moment);
+                File.Delete(hold);
+            }
+
+            await Task.Delay(2);
+        }
+
+        File.Delete(hold);
+    }
+
+    /// <summary>Success with a snapshot, failure without one and with a reason, or a command that was killed.</summary>
+    private ReadySnapshot? Ended(AgentResult result, string output, Disturber disturber, string what)
+    {
+        var isThere = File.Exists(Path.Combine(output, "snapshot.json"));
+        if (result.StandardError.Contains("   at ", StringComparison.Ordinal))
+            throw new ViolationException(Promise.BadEnd, $"{what} ended with a stack trace: {result}");
+        if (result.ExitCode == 0)
+        {
+            if (!isThere)
+                throw new ViolationException(Promise.Unsound, $"{what}: success without a snapshot: {result}");
+            tally.Count("captures", "Ready");
+            _ends.Add("Ready");
+            tally.Longest("Ready capture", result.Took);
+            return new ReadySnapshot(output, WasPaused(result));
+        }
+
+        if (CaptureFamily.ErrorOf(result) is { } error)
+        {
+            if (error.Reason == "InternalError" || error.ExitCode != result.ExitCode)
+                throw new ViolationException(Promise.BadEnd, $"{what}: {result}");
+            if (Directory.Exists(output))
+                throw new ViolationException(Promise.Leftover, $"{what} failed and its output is there: {result}");
+            _ends.Add(error.Reason);
+            tally.Count(error.ExitCode is 2 or 3 or 4 ? "captures refused" : "captures failed", error.Reason);
+            return null;
+        }
+
+        if (!disturber.CommandWasKilled || result.ExitCode != 128 + Libc.SigKill)
+            throw new ViolationException(Promise.BadEnd, $"{what} ended without a word: {result}");
+        tally.Count("captures failed", "(command killed)");
+        _ends.Add("killed");
+        // Killed after the rename it is whole, and nobody was told.
+        return isThere ? new ReadySnapshot(output, false) : null;
+    }
+
+    private async Task LeavesTheGuestAloneAsync(BlockGraph before, CapturePlan capture, Disturber disturber, string what)
+    {
+        await guest.Watch.LivesAsync(what);
+        await guest.Watch.IsAsAskedAsync(what);
+        foreach (var backup in disturber.Backups)
+            await backup.EndsWellAsync();
+        if (disturber.CommandWasKilled && !await SweepAsync(what))
+            return;
+        if (disturber.MachineChanged)
+            await guest.Plugs.TidyAsync(what);
+        var byQemu = !capture.Options.Contains("--engine=agent");
+        await guest.NothingIsLeftAsync(disturber.MachineChanged ? null : before, what, byQemu);
+        var hidden = Directory.EnumerateFileSystemEntries(guest.Outputs, ".*").Select(Path.GetFileName).ToList();
+        if (hidden.Count > 0)
+            throw new ViolationException(Promise.Leftover, $"after {what}: left beside the output: {string.Join(", ", hidden)}");
+    }
+
+    /// <summary>The next capture clears away what one left whose processes were all killed; false: there can be none.</summary>
+    private async Task<bool> SweepAsync(string what)
+    {
+        const int Attempts = 3;
+        for (var attempt = 0; ; attempt++)
+        {
+            var output = Path.Combine(guest.Outputs, string.Create(CultureInfo.InvariantCulture, $"sweep{guest.NextNumber()}"));
+            await using var family = await CaptureFamily.StartByAsync([], [], "capture", ["--qmp", guest.Machine.QmpSocket, "--output", output]);
+            var result = await family.WaitAsync(Patience);
+            log($"sweep after {what}: {result}");
+            if (result.ExitCode == 0)
+            {
+                tally.Count("captures", "Ready after a kill of all");
+                Directory.Delete(output, recursive: true);
+                return true;
+            }
+
+            if (result.ExitCode is 3 or 4)
+                return false;
+            if (attempt == Attempts)
+                throw new ViolationException(Promise.Leftover, $"after {what} no capture succeeds any more: {result}");
+        }
+    }
+
+    /// <summary>Away from a volume that is going to be unmounted.</summary>
+    private async Task<ReadySnapshot> MoveAsync(ReadySnapshot ready, int number)
+    {
+        var kept = Path.Combine(guest.Machine.Folder, string.Create(CultureInfo.InvariantCulture, $"{Evidence.ReadyPrefix}{number}"));
+        await Tool.RunAsync("mv", ready.Path, kept);
+        return ready with { Path = kept };
+    }
+
+    private string DumpIn(int number) => Path.Combine(guest.Machine.Folder, string.Create(CultureInfo.InvariantCulture, $"dump{number}"));
+
+    private static bool WasPaused(AgentResult result)
+    {
+        var last = result.StandardOutput.Split('\n', StringSplitOptions.RemoveEmptyEntries)[^1];
+        return JsonSerializer.Deserialize<JsonElement>(last).GetProperty("summary").GetProperty("paused").GetBoolean();
+    }
+}

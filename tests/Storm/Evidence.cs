@@ -1,0 +1,63 @@
+using System.Globalization;
+using Bgsnap.Linux.Tests.Harness;
+
+namespace Bgsnap.Storm;
+
+/// <summary>What is kept of a round in which a promise was broken: what was said, and the snapshots.</summary>
+internal sealed class Evidence(string folder)
+{
+    /// <summary>Of the names of finished snapshots in a machine's folder.</summary>
+    public const string ReadyPrefix = "ready";
+
+    private const int MostLines = 400;
+    private readonly Lock _gate = new();
+    private readonly List<string> _log = [];
+
+    public string Folder => folder;
+
+    /// <summary>Notes what was said in a round, in case it is needed.</summary>
+    public void Note(string line)
+    {
+        lock (_gate)
+            _log.Add(string.Create(CultureInfo.InvariantCulture, $"{DateTime.UtcNow:HH:mm:ss.fff} {line}"));
+    }
+
+    /// <summary>Writes all of it down, while the machine is still there.</summary>
+    public async Task KeepAsync(RoundPlan plan, Exception why, VirtualMachine? machine)
+    {
+        Directory.CreateDirectory(folder);
+        await File.WriteAllTextAsync(Path.Combine(folder, "round.txt"), $"{plan}\n\n{why}\n");
+        lock (_gate)
+            File.WriteAllLines(Path.Combine(folder, "log.txt"), _log);
+        if (machine is null)
+            return;
+        await File.WriteAllTextAsync(Path.Combine(folder, "machine.txt"), $"{machine.Describe()}\n{string.Join(' ', QemuCommandLine.Build(machine.Options, machine.Folder))}\n");
+        await File.WriteAllLinesAsync(Path.Combine(folder, "serial.txt"), machine.Serial.Lines.TakeLast(MostLines));
+        await AskAsync(machine);
+        foreach (var snapshot in Directory.EnumerateDirectories(machine.Folder, ReadyPrefix + "*").Concat(Directory.EnumerateDirectories(machine.Folder, "dump*")))
+            await Tool.TryAsync("mv", snapshot, folder);
+    }
+
+    /// <summary>What QEMU and the kernel tell of it at this moment.</summary>
+    private async Task AskAsync(VirtualMachine machine)
+    {
+        try
+        {
+            var events = machine.Qmp.Events.TakeLast(MostLines).Select(e => $"{e.At} {e.Name} {e.Data}");
+            await File.WriteAllLinesAsync(Path.Combine(folder, "events.txt"), events);
+            if (machine.HasExited)
+                return;
+            var threads = Directory.EnumerateDirectories($"/proc/{machine.Pid}/task").Select(t =>
+                $"{File.ReadAllText(t + "/comm").Trim()}: {File.ReadAllText(t + "/wchan")} {File.ReadLines(t + "/status").First(l => l.StartsWith("State:", StringComparison.Ordinal))}");
+            await File.WriteAllLinesAsync(Path.Combine(folder, "threads.txt"), threads);
+            List<string> said = [];
+            foreach (var question in (string[])["query-status", "query-block", "query-named-block-nodes", "query-fdsets", "query-jobs", "query-block-exports"])
+                said.Add($"{question}: {(await machine.Qmp.ExecuteAsync(question).WaitAsync(TimeSpan.FromSeconds(3))).GetRawText()}");
+            await File.WriteAllLinesAsync(Path.Combine(folder, "qmp.txt"), said);
+        }
+        catch (Exception e) when (e is IOException or TimeoutException or UnauthorizedAccessException or QmpErrorException)
+        {
+            await File.AppendAllTextAsync(Path.Combine(folder, "round.txt"), $"\nQEMU could not be asked: {e.Message}\n");
+        }
+    }
+}

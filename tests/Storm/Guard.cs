@@ -1,0 +1,48 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Runtime.InteropServices;
+using Bgsnap.Linux.Tests.Harness;
+
+namespace Bgsnap.Storm;
+
+/// <summary>
+/// A process beside the storm that outlives it: when its standard input ends, and the storm is dead, it gives back what machines held (their
+/// QEMUs end by themselves): mounts, loop devices, huge pages, folders, control groups, and the kernel's samepage merging.
+/// </summary>
+internal static class Guard
+{
+    /// <summary>The only argument, before the storm's pid.</summary>
+    public const string Argument = "--guard";
+
+    /// <summary>Starts one. It is told nothing: the pipe's end is all it waits for.</summary>
+    public static void Start()
+    {
+        ProcessStartInfo start = new(Environment.ProcessPath!) { RedirectStandardInput = true };
+        if (Path.GetFileNameWithoutExtension(Environment.ProcessPath) == "dotnet")
+            start.ArgumentList.Add(typeof(Guard).Assembly.Location);
+        start.ArgumentList.Add(Argument);
+        start.ArgumentList.Add(Environment.ProcessId.ToString(CultureInfo.InvariantCulture));
+        _ = Process.Start(start) ?? throw new InvalidOperationException("The storm's guard did not start.");
+    }
+
+    /// <summary>Is one.</summary>
+    public static int Be(int storm)
+    {
+        // Ctrl-C in a terminal goes to all of its processes; this one has work left then.
+        using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, c => c.Cancel = true);
+        using var terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, c => c.Cancel = true);
+        using var hangUp = PosixSignalRegistration.Create(PosixSignal.SIGHUP, c => c.Cancel = true);
+        while (Console.In.Read() >= 0)
+        {
+        }
+
+        while (Directory.Exists($"/proc/{storm}"))
+            Thread.Sleep(50);
+        KsmSwitch.Restore(storm);
+        // The guards of its QEMUs kill them at the same moment; what they held is free when they have gone.
+        Thread.Sleep(2000);
+        TestFolder.Sweep();
+        Volume.RemoveGroupsOf(storm);
+        return 0;
+    }
+}

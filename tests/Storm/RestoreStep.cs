@@ -1,0 +1,153 @@
+using System.Globalization;
+using Bgsnap.Linux.Tests.Capture;
+using Bgsnap.Linux.Tests.Disks;
+using Bgsnap.Linux.Tests.Harness;
+using Bgsnap.Linux.Tests.Survival;
+
+namespace Bgsnap.Storm;
+
+/// <summary>Brings a snapshot back in another machine, disturbed or not; its guest must count on and find nothing wrong.</summary>
+internal sealed class RestoreStep(RoundPlan plan, Tally tally, Action<string> log)
+{
+    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(4), Rounds = TimeSpan.FromMinutes(2);
+
+    /// <param name="snapshot">What is restored.</param>
+    /// <param name="folder">For an image that the target needs.</param>
+    public async Task RunAsync(ReadySnapshot snapshot, string folder)
+    {
+        await using var target = await WaitingAsync(snapshot, folder);
+        if (plan.Restore.Disturbance == RestoreDisturbance.Quiet || await DisturbedAsync(snapshot, target))
+        {
+            await SucceedsAsync(snapshot, target);
+            await CountsOnAsync(snapshot, target);
+            return;
+        }
+
+        // Cut off in the middle of a stream, a QEMU cannot take another.
+        await target.KillAsync();
+        await using var second = await WaitingAsync(snapshot, folder);
+        await SucceedsAsync(snapshot, second);
+        await CountsOnAsync(snapshot, second);
+    }
+
+    private bool IsInstant => plan.Restore.Mode == "instant";
+
+    private async Task<VirtualMachine> WaitingAsync(ReadySnapshot snapshot, string folder)
+    {
+        var disk = SnapshotDisks.Of(snapshot.Path).Any(d => d.Name == Plugs.Disk) ? Path.Combine(folder, "target-plugged.img") : null;
+        if (disk is not null)
+            Plugs.MakeImage(disk);
+        using var image = SnapshotImage.Open(snapshot.Path);
+        var memory = image.Blocks.Any(b => b.Name.Contains(Plugs.MemoryBackend, StringComparison.Ordinal));
+        if (memory || disk is not null)
+            tally.Count("restores", "with what was plugged in");
+        return await VirtualMachine.StartAsync(plan.Machine with
+        {
+            Incoming = "defer",
+            Disks = [.. plan.Machine.Disks.Select(d => d with { IsFull = false })],
+            ExtraArguments = [.. plan.Machine.ExtraArguments, .. Plugs.ArgumentsOf(plan.Machine.Machine, memory, disk)],
+        });
+    }
+
+    /// <summary>Begins to restore and is cut off, or not; false: this target is of no use any more.</summary>
+    private async Task<bool> DisturbedAsync(ReadySnapshot snapshot, VirtualMachine target)
+    {
+        tally.Count("disturbances of restores", $"{plan.Restore.Disturbance} of {plan.Restore.Mode}");
+        await using var family = await CaptureFamily.StartByAsync([], [], "restore", Arguments(snapshot, target));
+        await family.FindWorkerAsync();
+        await Task.Delay(TimeSpan.FromSeconds(plan.Restore.At));
+        switch (plan.Restore.Disturbance)
+        {
+            case RestoreDisturbance.KillWorker:
+                family.SignalWorker(Libc.SigKill);
+                break;
+            case RestoreDisturbance.StopWorker:
+                family.SignalWorker(Libc.SigStop);
+                break;
+            case RestoreDisturbance.KillBoth:
+                family.Signal(Libc.SigKill);
+                family.SignalWorker(Libc.SigKill);
+                break;
+            default:
+                family.Signal(Libc.SigTerm);
+                break;
+        }
+
+        var result = await EndAsync(family);
+        log($"disturbed restore: {result}");
+        if (result.StandardError.Contains("   at ", StringComparison.Ordinal))
+            throw new ViolationException(Promise.BadEnd, $"a disturbed restore ended with a stack trace: {result}");
+        if (result.ExitCode == 0)
+            _done = result;
+        return IsInstant || result.ExitCode == 0;
+    }
+
+    private AgentResult? _done;
+
+    private async Task SucceedsAsync(ReadySnapshot snapshot, VirtualMachine target)
+    {
+        if (_done is null)
+        {
+            await using var family = await CaptureFamily.StartByAsync([], [], "restore", Arguments(snapshot, target));
+            _done = await EndAsync(family);
+            log($"restore: {_done}");
+        }
+
+        tally.Count("restores", plan.Restore.Mode);
+        if (_done.ExitCode != 0)
+            throw new ViolationException(Promise.NotRestored, $"{_done}\n{target.Describe()}");
+        var state = await target.Qmp.RunStateAsync();
+        if (state != (snapshot.IsPaused ? "paused" : "running"))
+            throw new ViolationException(Promise.NotRestored, $"a guest that was {(snapshot.IsPaused ? "paused" : "running")} is {state} after its restore");
+    }
+
+    private static async Task<AgentResult> EndAsync(CaptureFamily family)
+    {
+        try
+        {
+            return await family.WaitAsync(Patience);
+        }
+        catch (TimeoutException e)
+        {
+            throw new ViolationException(Promise.NeverEnds, e.Message, e);
+        }
+    }
+
+    /// <summary>The guest has gone round twice over all that it checks, and found all of it right.</summary>
+    private async Task CountsOnAsync(ReadySnapshot snapshot, VirtualMachine target)
+    {
+        if (snapshot.IsPaused)
+            await target.ContinueVcpusAsync();
+        var guest = (LinuxGuest)plan.Machine.Guest;
+        GuestReport first, last;
+        try
+        {
+            first = await HostPace.WithinAsync(TimeSpan.FromSeconds(30), l => target.WaitForTickAsync(1, l));
+            last = await target.WaitForReportAsync(r => Went(first, r, guest), "two rounds of the restored guest", Rounds);
+        }
+        catch (TimeoutException e)
+        {
+            throw new ViolationException(Promise.NotRestored, $"the restored guest does not count: {e.Message}", e);
+        }
+
+        if (first.Corrupt != 0 || last.Corrupt != 0)
+            throw new ViolationException(Promise.NotRestored, $"the restored guest found {last.Corrupt} wrong pages or blocks\n{target.Describe()}");
+        if (ProcessFingerprint.UserfaultVmasOf(target.Pid) is var left and not 0)
+            throw new ViolationException(Promise.Leftover, $"{left} mappings of the restored machine are under userfaultfd");
+        tally.Count("restores", "guests that counted on");
+    }
+
+    private bool Went(GuestReport from, GuestReport to, LinuxGuest guest)
+    {
+        const int Slots = 128, Twice = 2;
+        return plan.Machine.Disks.Count > 0
+            ? to.Disk - from.Disk > Twice * Slots * plan.Machine.Disks.Count && to.Tick - from.Tick > 20
+            : to.Writes - from.Writes > (long)Twice * guest.Writers * guest.MiB * 256;
+    }
+
+    private string[] Arguments(ReadySnapshot snapshot, VirtualMachine target) =>
+    [
+        snapshot.Path, "--qmp", target.QmpSocket, $"--mode={plan.Restore.Mode}",
+        .. plan.Restore.Limit > 0 ? [string.Create(CultureInfo.InvariantCulture, $"--bandwidth-limit={plan.Restore.Limit}Mi")] : Array.Empty<string>(),
+    ];
+}

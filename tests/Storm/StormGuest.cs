@@ -1,0 +1,106 @@
+using Bgsnap.Linux.Tests.Disks;
+using Bgsnap.Linux.Tests.Harness;
+
+namespace Bgsnap.Storm;
+
+/// <summary>The machine of a round, its user, and where its snapshots go.</summary>
+internal sealed class StormGuest : IAsyncDisposable
+{
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
+    private int _number;
+
+    private StormGuest(VirtualMachine machine, RoundPlan plan, Tally tally)
+    {
+        Machine = machine;
+        Watch = new GuestWatch(machine, tally);
+        Plugs = new Plugs(machine, plan.Machine.Machine == "q35");
+        Outputs = Directory.CreateDirectory(Path.Combine(machine.Folder, "outputs")).FullName;
+    }
+
+    public VirtualMachine Machine { get; }
+
+    public GuestWatch Watch { get; }
+
+    public Plugs Plugs { get; }
+
+    /// <summary>On the host's own disk.</summary>
+    public string Outputs { get; }
+
+    public static async Task<StormGuest> StartAsync(RoundPlan plan, Tally tally)
+    {
+        var machine = await VirtualMachine.StartAsync(plan.Machine);
+        try
+        {
+            // Every writer has gone round once, so that its pages hold two numbers wherever it is; with disks the writes are those of the disks.
+            var guest = (LinuxGuest)plan.Machine.Guest;
+            var first = plan.Machine.Disks.Count > 0 ? 50 : (long)guest.MiB * 256 * guest.Writers;
+            await machine.WaitForReportAsync(r => r.Writes > first, "the guest's first rounds", TimeSpan.FromSeconds(90));
+            return new StormGuest(machine, plan, tally);
+        }
+        catch
+        {
+            await machine.DisposeAsync();
+            throw;
+        }
+    }
+
+    public int NextNumber() => Interlocked.Increment(ref _number);
+
+    /// <summary>
+    /// Nothing of ours is in QEMU. A guest that ran before and runs now has left all that can be seen of it as it was; of any other what is of ours can be
+    /// told by its name.
+    /// </summary>
+    public async Task NothingIsLeftAsync(BlockGraph? before, string after, bool byQemu)
+    {
+        if (before is { Process.RunState: "running" } && Watch.Runs)
+        {
+            try
+            {
+                await before.AssertIsBackAsync(Machine, after, Patience, byQemu);
+            }
+            catch (Xunit.Sdk.XunitException e)
+            {
+                throw new ViolationException(Promise.Leftover, e.Message, e);
+            }
+
+            return;
+        }
+
+        for (var end = DateTime.UtcNow + Patience; ; await Task.Delay(100))
+        {
+            var left = await LeftAsync(byQemu);
+            if (left.Count == 0)
+                return;
+            if (DateTime.UtcNow > end)
+                throw new ViolationException(Promise.Leftover, $"after {after}: left in QEMU: {string.Join("; ", left)}");
+        }
+    }
+
+    public ValueTask DisposeAsync() => Machine.DisposeAsync();
+
+    private async Task<IReadOnlyList<string>> LeftAsync(bool byQemu)
+    {
+        List<string> left = [];
+        var now = await ProcessFingerprint.TakeAsync(Machine);
+        if (now.TracerPid != 0)
+            left.Add($"tracer {now.TracerPid}");
+        if (now.UserfaultVmas != 0)
+            left.Add($"{now.UserfaultVmas} mappings under userfaultfd");
+        left.AddRange(now.Items.Where(i => IsOurs(i) && !(byQemu && i == "descriptor /dev/userfaultfd")));
+        return left;
+    }
+
+    /// <summary>A QEMU of a paused guest keeps descriptors that it was handed until it runs again (monitor_fdset_cleanup): they are looked for then.</summary>
+    private bool IsOurs(string item)
+    {
+        if (item.StartsWith("export", StringComparison.Ordinal) || item.StartsWith("migration capability", StringComparison.Ordinal))
+            return true;
+        if (item.StartsWith("fdset", StringComparison.Ordinal) || item.StartsWith("descriptor", StringComparison.Ordinal))
+        {
+            return Watch.Runs && (item.StartsWith("fdset", StringComparison.Ordinal) || item.Contains("userfaultfd", StringComparison.Ordinal)
+                || item.Contains("bgsnap-instant", StringComparison.Ordinal));
+        }
+
+        return item.Contains("agent-", StringComparison.Ordinal);
+    }
+}

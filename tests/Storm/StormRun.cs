@@ -1,0 +1,48 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
+using Bgsnap.Linux.Tests.Harness;
+
+namespace Bgsnap.Storm;
+
+/// <summary>A whole storm: its lanes, its report, its end.</summary>
+internal static class StormRun
+{
+    private static readonly TimeSpan ReportEvery = TimeSpan.FromMinutes(10);
+
+    /// <returns>0: every promise was kept; 1: one was broken, or nothing was tried.</returns>
+    public static async Task<int> RunAsync(StormOptions options, CancellationToken cancellation)
+    {
+        Directory.CreateDirectory(options.Folder);
+        Tally tally = new();
+        Rounds rounds = new(options);
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+            $"storm: STORM_SEED={options.Seed} STORM_LANES={options.Lanes}, {options.Time.TotalMinutes} minutes{(options.Without.Count > 0 ? ", without " + string.Join(", ", options.Without) : "")}"));
+        Console.WriteLine($"{RuntimeInformation.OSDescription}; {await VersionsAsync()}; evidence goes to {options.Folder}");
+        var lanes = Task.WhenAll(Enumerable.Range(0, options.Lanes).Select(_ => Task.Run(() => new Lane(options, tally, rounds).RunAsync(cancellation), CancellationToken.None)));
+        while (await Task.WhenAny(lanes, Task.Delay(ReportEvery, CancellationToken.None)) != lanes)
+            await ReportAsync(options, tally, rounds);
+        await ReportAsync(options, tally, rounds);
+        await lanes;
+        var (broken, ready) = (tally.Of("violations"), tally.Of("checks"));
+        Console.WriteLine(broken > 0 ? $"storm: {broken} VIOLATIONS; evidence is in {options.Folder}"
+            : ready == 0 ? "storm: no snapshot was Ready, so nothing was proved" : "storm: every promise was kept");
+        return broken > 0 || (ready == 0 && options.Round is null) ? 1 : 0;
+    }
+
+    private static async Task ReportAsync(StormOptions options, Tally tally, Rounds rounds)
+    {
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+            $"report: seed {options.Seed}, {rounds.Elapsed.TotalMinutes:0.0} minutes, {options.Lanes} lanes: {rounds.Elapsed.TotalMinutes * options.Lanes:0.0} lane minutes"));
+        foreach (var line in tally.Lines())
+            Console.WriteLine(line);
+        await File.WriteAllTextAsync(Path.Combine(options.Folder, string.Create(CultureInfo.InvariantCulture, $"report-{options.Seed}-{options.First}.json")), tally.ToJson(), CancellationToken.None);
+    }
+
+    private static async Task<string> VersionsAsync()
+    {
+        List<string> versions = [(await Tool.RunAsync(TestFiles.Agent, "--version")).Trim()];
+        foreach (var version in Enum.GetValues<QemuVersion>())
+            versions.Add((await Tool.RunAsync(TestFiles.Qemu(version), "--version")).Split('\n')[0]);
+        return string.Join("; ", versions);
+    }
+}

@@ -1,0 +1,105 @@
+using System.Globalization;
+using Bgsnap.Linux.Tests.Harness;
+
+namespace Bgsnap.Storm;
+
+/// <summary>Where a capture's output goes: a folder, a tmpfs that is soon full, or an ext4 on a loop device each write of which waits for a slow disk.</summary>
+internal sealed class Volume : IAsyncDisposable
+{
+    private const string BlkioRoot = "/sys/fs/cgroup/blkio";
+    private const int SlowMiBPerSecond = 24;
+    private string? _loop;
+    private string? _group;
+
+    private Volume(string folder) => Folder = folder;
+
+    public string Folder { get; private set; }
+
+    /// <summary>Goes before the agent's words, so that it is in the slow group.</summary>
+    public IReadOnlyList<string> Starter =>
+        _group is null ? [] : ["sh", "-c", "echo $$ > \"$0\" && exec \"$@\"", Path.Combine(_group, "cgroup.procs")];
+
+    /// <summary>In a machine's folder, where a guard finds it should we be killed.</summary>
+    public static async Task<Volume> MakeAsync(CapturePlan plan, string machine, string outputs)
+    {
+        if (plan.Volume == VolumeKind.Roomy || (plan.Volume == VolumeKind.Slow && !Directory.Exists(BlkioRoot)))
+            return new Volume(outputs);
+        Volume volume = new(Directory.CreateDirectory(LoopVolume.MountPoint(machine)).FullName);
+        try
+        {
+            var size = plan.VolumeMiB.ToString(CultureInfo.InvariantCulture);
+            if (plan.Volume == VolumeKind.Small)
+                await Tool.RunAsync("mount", "-t", "tmpfs", "-o", $"size={size}M,mode=0777", "bgsnap-test", volume.Folder);
+            else
+                await volume.BeSlowAsync(machine, size);
+            return volume;
+        }
+        catch
+        {
+            await volume.DisposeAsync();
+            throw;
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (!Folder.EndsWith(Path.GetFileName(LoopVolume.MountPoint("")), StringComparison.Ordinal))
+            return;
+        Libc.Unmount(Folder);
+        if (_loop is not null)
+        {
+            await Tool.TryAsync("losetup", "--detach", _loop);
+            File.Delete(LinkIn(Path.GetDirectoryName(Folder)!));
+            File.Delete(ImageIn(Path.GetDirectoryName(Folder)!));
+        }
+
+        if (_group is not null)
+            RemoveGroup(_group);
+        Directory.Delete(Folder);
+    }
+
+    /// <summary>Groups of a storm that was killed.</summary>
+    public static void RemoveGroupsOf(int pid)
+    {
+        if (!Directory.Exists(BlkioRoot))
+            return;
+        foreach (var group in Directory.EnumerateDirectories(BlkioRoot, GroupPrefix(pid) + "*"))
+            RemoveGroup(group);
+    }
+
+    private static string GroupPrefix(int pid) => string.Create(CultureInfo.InvariantCulture, $"bgsnap-storm-{pid}-");
+
+    private static string ImageIn(string machine) => Path.Combine(machine, "slow-volume.img");
+
+    // The name ends as those of disks do, so that a later run of anything of the harness detaches it as well.
+    private static string LinkIn(string machine) => Path.Combine(machine, "slow-volume.loop");
+
+    private static void RemoveGroup(string group)
+    {
+        for (var attempt = 0; attempt < 50; attempt++)
+        {
+            try
+            {
+                Directory.Delete(group);
+                return;
+            }
+            catch (IOException)
+            {
+                Thread.Sleep(20); // whoever was in it is just ending
+            }
+        }
+    }
+
+    private async Task BeSlowAsync(string machine, string size)
+    {
+        var image = ImageIn(machine);
+        await Tool.RunAsync("truncate", "--size", size + "M", image);
+        await Tool.RunAsync("mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-E", "lazy_itable_init=0,nodiscard", image);
+        _loop = (await Tool.RunAsync("losetup", "--find", "--show", image)).Trim();
+        File.CreateSymbolicLink(LinkIn(machine), _loop);
+        await Tool.RunAsync("mount", "-t", "ext4", "-o", "sync", _loop, Folder);
+        _group = Directory.CreateDirectory(Path.Combine(BlkioRoot, GroupPrefix(Environment.ProcessId) + Path.GetFileName(machine))).FullName;
+        var device = (await File.ReadAllTextAsync($"/sys/block/{Path.GetFileName(_loop)}/dev")).Trim();
+        await File.WriteAllTextAsync(Path.Combine(_group, "blkio.throttle.write_bps_device"), string.Create(CultureInfo.InvariantCulture, $"{device} {SlowMiBPerSecond << 20}"));
+    }
+}
