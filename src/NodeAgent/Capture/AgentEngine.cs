@@ -27,10 +27,9 @@ internal static class AgentEngine
     private const int FileWriters = 2;
     private static readonly TimeSpan Slice = TimeSpan.FromMilliseconds(50);
 
-    internal static CaptureSummary Run(CaptureOptions options, string reason, IQmpMonitor qmp, QemuProcess qemu, bool reportsFreePages, Quiesce quiesce, HoldGate hold, CaptureProgress progress, Timeline time, CancellationToken cancel)
+    internal static CaptureSummary Run(CaptureOptions options, string reason, IQmpMonitor qmp, QemuProcess qemu, MachineFacts facts, bool reportsFreePages, Quiesce quiesce, HoldGate hold, CaptureProgress progress, Timeline time, CancellationToken cancel)
     {
-        IReadOnlyList<RamBlock> blocks = FindRam(qmp, qemu.Pid);
-        SharedRam.Refuse(qemu.Pid, blocks);
+        IReadOnlyList<RamBlock> blocks = FindRam(facts);
         if (reportsFreePages && blocks.Any(b => b.IsReadThroughFile))
             throw new CaptureRefusedException("DeviceUnsupported", "the balloon has free-page-reporting=on and the guest's memory is shared: QEMU would punch holes into it that nothing announces; switch free page reporting off, or use private memory");
         Guid id = Guid.NewGuid();
@@ -50,11 +49,10 @@ internal static class AgentEngine
         Threads sweepers = new();
         Threads writers = new();
         LatencyHistogram latency;
-        bool wasRunning = qmp.IsRunning();
         // Taken down after the window has let the guest go.
         using DiskCapture disks = DiskCapture.Prepare(options, qmp, qemu.Pid, progress);
         bool cutLate = TestHooks.Is("skip", "disk-cut");
-        using StopWindow window = new(qmp, wasRunning, cutLate ? null : disks.Cut, options.After == AfterCapture.Stop);
+        using StopWindow window = new(qmp, qemu.Pid, facts, cutLate ? null : disks.Cut, options.After == AfterCapture.Stop, options.HoldGuest);
         int balloon = BalloonWatch.Begin(qmp);
         MigrationWatch migration = new(qmp);
         time.Mark("prepared");
@@ -109,7 +107,9 @@ internal static class AgentEngine
             foreach (Encoder e in encoders)
                 sweepers.Add(pipeline.Start("sweep", new SweepWorker(pipeline, ram, sweep, release, limit, e).Run));
             writers.Add(pipeline.Start("stage", () => pipeline.Stage.Grow(pipeline)));
-            // RAM is being copied: now there is time for what QEMU has to do for the disks.
+            // RAM is being copied: now there is time to look whether the machine is the one that was looked at, and for what QEMU has to do for the disks.
+            facts.Below = disks.Below;
+            facts.Compare(all: true);
             disks.Begin(directory, limit);
             time.Mark("disks-exposed");
             for (int i = 0; i < FileWriters; i++)
@@ -141,6 +141,9 @@ internal static class AgentEngine
         {
             // First of all the guest: with the last reference gone the kernel lifts every protection and wakes every waiter.
             uffd.Dispose();
+            // It depends on nobody any more, and whatever of libvirt's or a volume's is still waited for may take its time.
+            if (progress.Phase != "Writing")
+                progress.Phase = "CleaningUp";
             pipeline.Cancel();
             threads.Join();
             sweepers.Join();
@@ -161,7 +164,7 @@ internal static class AgentEngine
             Math.Max(0, window.ResumedAt - window.StoppedAt), time.Microseconds("unprotected") - time.Microseconds("protected"),
             time.NowMicroseconds, latency.Count, latency.Percentile(0.5) / 1000, latency.Percentile(0.99) / 1000, latency.Maximum / 1000,
             blocks.Sum(b => (long)b.UsedLength), stored.StoredBytes, pipeline.HotPathAllocatedBytes, time.Entries)
-        { Quiesce = quiesce.Outcome, QuiesceDetail = quiesce.Detail, Disks = records.Disks, StopWindow = window.Times, Paused = !wasRunning };
+        { Quiesce = quiesce.Outcome, QuiesceDetail = quiesce.Detail, Disks = records.Disks, StopWindow = window.Times, Paused = window.FoundPaused };
         log.Dispose();
         TestHooks.After("before-commit");
         directory.Commit(ManifestOf.Capture(id, options, qemu, summary, records, stored,
@@ -192,11 +195,12 @@ internal static class AgentEngine
         RandomAccess.Write(file, state, 0);
     }
 
-    private static IReadOnlyList<RamBlock> FindRam(IQmpMonitor qmp, int pid)
+    private static IReadOnlyList<RamBlock> FindRam(MachineFacts facts)
     {
         try
         {
-            return RamBlockTable.Read(qmp, pid);
+            facts.Establish(MachineFacts.Since.BeforeMemory);
+            return facts.Blocks;
         }
         catch (UnauthorizedAccessException e)
         {

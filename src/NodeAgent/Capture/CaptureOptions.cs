@@ -78,6 +78,8 @@ public sealed record CaptureOptions
     public long ScratchLimit { get; init; } = ScratchSpace.DefaultLimit;
     /// <summary>The VM's Kubernetes objects, JSON, to be kept with the snapshot; null: none.</summary>
     public string? Objects { get; init; }
+    /// <summary>QEMU holds the guest in its stop window also where saving its devices would.</summary>
+    internal bool HoldGuest { get; init; }
     /// <summary>What the guest does afterwards.</summary>
     public AfterCapture After { get; init; }
 }

@@ -13,7 +13,7 @@ public sealed class CaptureProgress
     private long _alive;
     private volatile string _phase = "Preparing";
 
-    /// <summary>What is being done: Preparing, Protecting, Stopped, Holding, Copying, Writing, Done.</summary>
+    /// <summary>What is being done: Preparing, Protecting, Stopped, Holding, Copying, Writing, Done; CleaningUp when it failed.</summary>
     public string Phase
     {
         get => _phase;

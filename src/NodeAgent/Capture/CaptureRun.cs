@@ -23,6 +23,12 @@ internal static class CaptureRun
             {
                 return Take(options, qmp, progress, hold, cancel);
             }
+            catch (CaptureFailedException e) when (e.Reason == StopWindow.SmallDeviceState && !options.HoldGuest)
+            {
+                // Only QEMU's own hold keeps such a guest stopped.
+                options = options with { HoldGuest = true };
+                progress.BeginAgain();
+            }
             catch (Exception e) when (attempt < Attempts && IsDisturbed(e, qmp) && !cancel.IsCancellationRequested)
             {
                 // Everything of it has been thrown away; what could not be is swept up by the next.
@@ -44,7 +50,11 @@ internal static class CaptureRun
             throw new CaptureRefusedException("ForeignProcess", $"the process behind the QMP socket ({qemu.Pid}) does not run in container {container}: it is another VM's");
         if (Leftovers.Sweep(qmp, qemu.Pid, options.GuestAgentSocket).NotThawed is { } frozen)
             throw new CaptureRefusedException("GuestFrozen", $"a capture that died froze the guest's file systems, and they cannot be thawed: {frozen}");
+        // Before the preflight: what is plugged in after it has looked is seen as a change.
+        MachineFacts facts = new(qmp, qemu.Pid);
+        facts.Establish(MachineFacts.Since.BeforePreflight);
         bool reportsFreePages = Preflight.Check(qmp);
+        TestHooks.After("facts");
         using Quiesce quiesce = new(options, qmp, cancel);
         quiesce.Prepare(qmp.IsRunning());
         string reason = options.Engine == CaptureEngine.Auto ? "chosen by auto: this machine allows it" : "asked for";
@@ -52,7 +62,7 @@ internal static class CaptureRun
         {
             try
             {
-                return AgentEngine.Run(options, reason, qmp, qemu, reportsFreePages, quiesce, hold, progress, time, cancel);
+                return AgentEngine.Run(options, reason, qmp, qemu, facts, reportsFreePages, quiesce, hold, progress, time, cancel);
             }
             catch (EngineUnavailableException e) when (options.Engine == CaptureEngine.Auto)
             {
@@ -65,6 +75,6 @@ internal static class CaptureRun
         }
         if (!qmp.TakesWholeBatches)
             throw new EngineUnavailableException($"QEMU's own engine needs a QMP socket of one's own, libvirt does not allow its migration to somebody else ({reason})");
-        return QemuEngine.Run(options, reason, qmp, qemu, quiesce, progress, time, cancel);
+        return QemuEngine.Run(options, reason, qmp, qemu, facts, quiesce, progress, time, cancel);
     }
 }

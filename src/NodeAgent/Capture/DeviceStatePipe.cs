@@ -17,6 +17,7 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
     private readonly IQmpMonitor _qmp;
     private readonly SafeFileHandle _read;
     private readonly int _fdset;
+    private readonly string? _link;
     private byte[] _state = new byte[1 << 20];
     private int _length;
     private bool _removed;
@@ -31,6 +32,7 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
         _ = Libc.Fcntl(_read, Libc.F_SETFL, Libc.O_NONBLOCK);
         // Only those who hold a descriptor of the pipe can name it; QEMU's user may open it anew.
         int writeEnd = (int)write.DangerousGetHandle();
+        _link = new FileInfo($"/proc/self/fd/{writeEnd}").LinkTarget;
         if (Libc.FChMod(writeEnd, Mode) != 0)
             throw LinuxException.Last("fchmod of the pipe");
         using JsonDocument added = qmp.Execute("add-fd", QmpJson.Object(("opaque", UserfaultfdSource.Opaque)), writeEnd);
@@ -63,6 +65,23 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
         }
     }
 
+    /// <summary>
+    /// Whether QEMU is in the middle of its write: beside the descriptor that it was given it has one that it opened by <see cref="QemuPath"/>, and closes at the
+    /// end. Tells it when nobody hands on QEMU's answers.
+    /// </summary>
+    /// <param name="pid">QEMU.</param>
+    internal bool IsBeingWritten(int pid)
+    {
+        try
+        {
+            return Directory.EnumerateFiles($"/proc/{pid}/fd").Count(f => new FileInfo(f).LinkTarget == _link) > 1;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return false; // it has ended
+        }
+    }
+
     /// <summary>The write end, as QEMU names it.</summary>
     internal string QemuPath { get; }
 
@@ -73,10 +92,28 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
     internal ReadOnlySpan<byte> State => _state.AsSpan(0, _length);
 
     /// <summary>Makes room, so that QEMU's write goes on.</summary>
-    internal void Release() => _ = Pipe.TryEnlarge(_read);
+    internal void Release()
+    {
+        if (!_read.IsClosed)
+            _ = Pipe.TryEnlarge(_read);
+    }
 
     /// <summary>Ends QEMU's write with an error.</summary>
     internal void Break() => _read.Dispose();
+
+    /// <summary>Reads what is there and never throws; for a window that has failed already.</summary>
+    internal void TryDrain()
+    {
+        try
+        {
+            if (!_read.IsClosed)
+                Drain();
+        }
+        catch (Exception e) when (e is CaptureFailedException or LinuxException)
+        {
+            // What it would say is of no matter any more.
+        }
+    }
 
     /// <summary>Reads what is there, without waiting.</summary>
     internal void Drain()

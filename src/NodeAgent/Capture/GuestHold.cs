@@ -4,19 +4,20 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// Stops the guest for as long as we live and want it, over a monitor that takes one command at a time: QEMU itself resumes it whatever becomes of us.
+/// Stops the guest for as long as we live and want it, and gives it back the state that it had: QEMU itself remembers whether it ran.
 /// </summary>
 /// <remarks>
 /// <code>
-///   getfd (a full pipe)                        the guest runs
-///   dump-guest-memory {detach, that pipe} ──▶ vm_stop(), answered at once; QEMU's dump thread blocks in its first write      STOP
+///   getfd (a full pipe)                        the guest runs, or does not
+///   dump-guest-memory {detach, that pipe} ──▶ vm_stop() if it runs; QEMU's dump thread blocks in its first write      STOP
 ///   …                                         the monitor goes on: disks are cut, devices are saved
-///   close the read end, or die ─────────────▶ the write fails, the dump with it, vm_start()                                  RESUME
+///   close the read end, or die ─────────────▶ the write fails, the dump with it, vm_start() if it ran                 RESUME
 /// </code>
-/// Nothing of the guest's memory is ever read. While a dump is under way QEMU refuses <c>cont</c>, so that nobody else resumes the guest, and migrations.
+/// Nothing of the guest's memory is ever read. While a dump is under way QEMU refuses everybody's <c>stop</c> and <c>cont</c>, and migrations: the state that
+/// it found is the state until the end, of a guest that its user had paused too, and no <c>cont</c> of ours can undo what a user asked for.
 /// Not to be released while QEMU saves its devices: that is to be over before the guest runs.
 /// </remarks>
-internal sealed class GuestHold : IDisposable
+internal sealed class GuestHold : IGuestStop
 {
     private const string Name = "agent-bgsnap-hold";
     private const int Page = 4096;
@@ -33,12 +34,36 @@ internal sealed class GuestHold : IDisposable
         QemuMark.Keep(qmp, Name, (int)_pipe.Write.DangerousGetHandle());
     }
 
+    /// <inheritdoc/>
+    public bool Lasts => false;
+
+    /// <inheritdoc/>
+    public bool Holds => true;
+
+    /// <inheritdoc/>
+    public void Arm()
+    {
+    }
+
     /// <summary>Adds the command that stops the guest. One page is the least that QEMU dumps.</summary>
-    internal static void AddTo(QmpBatch batch) =>
+    public void AddTo(QmpBatch batch) =>
         batch.AddShort("dump-guest-memory", $"{{\"paging\":false,\"protocol\":\"fd:{Name}\",\"detach\":true,\"begin\":0,\"length\":{Page}}}");
 
-    /// <summary>Lets the guest run.</summary>
-    internal void Release() => _pipe.Read.Dispose();
+    /// <inheritdoc/>
+    public void Release() => _pipe.Read.Dispose();
+
+    /// <inheritdoc/>
+    public void Settled(bool ran)
+    {
+    }
+
+    /// <inheritdoc/>
+    public void GiveUp(bool ran) => Release();
+
+    /// <inheritdoc/>
+    public void Keep()
+    {
+    }
 
     /// <summary>Takes away what an agent that died, or a stop that never came, has left.</summary>
     internal static bool Sweep(IQmpMonitor qmp) => QemuMark.Take(qmp, Name);

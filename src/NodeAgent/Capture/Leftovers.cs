@@ -18,6 +18,7 @@ internal static class Leftovers
     {
         TestHooks.After("sweeping");
         StoppedGuestMark.Sweep(qmp);
+        _ = StrandedGuest.Free(qmp);
         TestHooks.After("looked-for-stopped");
         bool thawed = false;
         string? notThawed = null;

@@ -22,9 +22,9 @@ internal static class QemuEngine
 {
     private const string DescriptorName = "agent-bgsnap-outgoing";
 
-    internal static CaptureSummary Run(CaptureOptions options, string reason, IQmpMonitor qmp, QemuProcess qemu, Quiesce quiesce, CaptureProgress progress, Timeline time, CancellationToken cancel)
+    internal static CaptureSummary Run(CaptureOptions options, string reason, IQmpMonitor qmp, QemuProcess qemu, MachineFacts facts, Quiesce quiesce, CaptureProgress progress, Timeline time, CancellationToken cancel)
     {
-        RefusePaused(qmp);
+        RefusePaused(qmp, facts);
         if (options.After == AfterCapture.Stop || options.DiskMethod == DiskMethod.VolumeSnapshot)
             throw new EngineUnavailableException($"QEMU's own engine lets the guest run by itself: {(options.After == AfterCapture.Stop ? "--after stop" : "--disk-method volume-snapshot")} needs the agent engine ({reason})");
         Guid id = Guid.NewGuid();
@@ -39,11 +39,15 @@ internal static class QemuEngine
         time.Mark("prepared");
         MigrationStreamContents contents;
         (long stopped, long resumed) = (0, 0);
+        List<QmpEvent> events = [];
         quiesce.Freeze();
         progress.Phase = "Writing"; // no thread of ours holds the guest: nothing to watch over but the process
         try
         {
-            stoppedByUs = disks.Cut is null ? null : StoppedGuestMark.Set(qmp);
+            foreach (QmpEvent e in qmp.TakeEvents())
+                facts.Note(e);
+            RefusePaused(qmp, facts);
+            stoppedByUs = disks.Cut is null ? null : Stop(qmp, events);
             using FileStream stream = Begin(qmp, disks.Cut, time);
             using CancellationTokenRegistration _ = cancel.Register(stream.Dispose);
             contents = Receive(stream, scattered, firstPage, qmp, () =>
@@ -52,6 +56,10 @@ internal static class QemuEngine
                 time.Mark("first-page");
                 stoppedByUs?.ResumeGuest();
                 quiesce.Thaw();
+                events.AddRange(qmp.TakeEvents());
+                events.ForEach(facts.Note);
+                facts.Below = disks.Below;
+                facts.Compare(all: false);
                 disks.Begin(directory, limit);
             }, cancel);
         }
@@ -60,7 +68,7 @@ internal static class QemuEngine
             stoppedByUs?.ResumeGuest();
         }
         time.Mark("unprotected");
-        (stopped, resumed) = Finish(qmp, options.MaxDowntime);
+        (stopped, resumed) = Finish(qmp, events, options.MaxDowntime);
 
         RamBlockLayout[] layout = [.. contents.Blocks.Select(b => new RamBlockLayout(b.Name, b.UsedLength, 4096))];
         using PageLogWriter log = directory.CreateMemory(layout, options.Compression, id);
@@ -87,10 +95,35 @@ internal static class QemuEngine
     }
 
     /// <summary>A paused guest gets no STOP and RESUME, by which we know the point in time, and older QEMUs start it at the end of their snapshot.</summary>
-    private static void RefusePaused(IQmpMonitor qmp)
+    private static void RefusePaused(IQmpMonitor qmp, MachineFacts facts)
     {
-        if (!qmp.IsRunning())
+        if (facts.IsSuspended || !qmp.IsRunning())
             throw new CaptureRefusedException("GuestNotRunning", "the guest is paused: QEMU's own engine captures only a running guest; resume it, or use --engine agent");
+    }
+
+    /// <summary>Stops the guest, whose disks are to be cut before QEMU saves its devices.</summary>
+    /// <exception cref="CaptureFailedException">Its user has paused it meanwhile: it stays so.</exception>
+    private static StoppedGuestMark Stop(IQmpMonitor qmp, List<QmpEvent> events)
+    {
+        StoppedGuestMark mark = StoppedGuestMark.Set(qmp);
+        bool ran = true;
+        try
+        {
+            qmp.Execute("stop").Dispose();
+            TestHooks.After("stop-sent");
+            // QEMU sends the event before the answer.
+            events.AddRange(qmp.TakeEvents(read: false));
+            ran = events.Exists(e => e.Name == "STOP");
+            return ran ? mark : throw new CaptureFailedException("GuestStateChanged", "the guest was paused by somebody else when it was to be stopped, and stays so; QEMU's own engine captures only a running guest");
+        }
+        catch
+        {
+            if (ran)
+                mark.ResumeGuest();
+            else
+                mark.Forget();
+            throw;
+        }
     }
 
     private static FileStream Begin(IQmpMonitor qmp, Action<QmpBatch>? cut, Timeline time)
@@ -101,13 +134,12 @@ internal static class QemuEngine
         try
         {
             qmp.Execute("getfd", QmpJson.Object(("fdname", DescriptorName)), (int)write.DangerousGetHandle()).Dispose();
-            _ = qmp.TakeEvents();
             time.Mark("migrate");
             string uri = QmpJson.Object(("uri", $"fd:{DescriptorName}"));
             if (cut is null)
                 qmp.Execute("migrate", uri).Dispose();
             else
-                StopCutMigrate(qmp, cut, uri);
+                CutAndMigrate(qmp, cut, uri);
             return new FileStream(pipe.Read, FileAccess.Read, bufferSize: 0);
         }
         catch
@@ -118,14 +150,12 @@ internal static class QemuEngine
     }
 
     /// <summary>The disks are cut before QEMU saves its devices, in the same stop of the guest, which QEMU finds stopped and, from 8.x on, leaves so.</summary>
-    private static void StopCutMigrate(IQmpMonitor qmp, Action<QmpBatch> cut, string uri)
+    private static void CutAndMigrate(IQmpMonitor qmp, Action<QmpBatch> cut, string uri)
     {
         QmpBatch batch = new();
-        batch.AddShort("stop");
         cut(batch);
         batch.AddShort("migrate", uri);
         batch.Send(qmp);
-        TestHooks.After("stop-sent");
         for (long end = Environment.TickCount64 + 60_000; !batch.IsDone; Thread.Sleep(1))
         {
             batch.Poll(qmp);
@@ -189,14 +219,15 @@ internal static class QemuEngine
         }
     }
 
-    private static (long Stopped, long Resumed) Finish(IQmpMonitor qmp, TimeSpan maximum)
+    private static (long Stopped, long Resumed) Finish(IQmpMonitor qmp, List<QmpEvent> events, TimeSpan maximum)
     {
         long stopped = 0, resumed = 0;
         for (int i = 0; i < 1000; i++, Thread.Sleep(5))
         {
             using JsonDocument answer = qmp.Execute("query-migrate");
             string status = answer.RootElement.GetProperty("return").GetProperty("status").GetString() ?? "";
-            foreach (QmpEvent e in qmp.TakeEvents())
+            events.AddRange(qmp.TakeEvents());
+            foreach (QmpEvent e in events)
             {
                 // The first of each: a QEMU that resumes what we have resumed already says both again.
                 stopped = e.Name == "STOP" && stopped == 0 ? e.Timestamp : stopped;

@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Bgsnap.NodeAgent.Libvirt;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
@@ -7,91 +6,70 @@ using Bgsnap.NodeAgent.Store;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// The stop window: what is sent to QEMU at once stops the guest, cuts its disks, saves its devices and resumes it, and is held in the middle by a full
-/// pipe while we protect the guest's memory.
+/// The stop window: stops the guest, cuts its disks and saves its devices, and while QEMU is held in the middle of that by a full pipe protects the
+/// guest's memory.
 /// </summary>
 /// <remarks>
 /// <code>
 ///   agent                                                 QEMU
 ///   without disks, one command:
 ///   xen-save-devices-state {live:false} ────────────────▶ vm_stop(): vCPUs stopped, requests drained     STOP
-///   with disks, one write:
-///   getfd (this connection), stop, qom-set drive …, ───▶ each in turn                                   STOP
-///     xen-save-devices-state, cont, closefd
+///   with disks:
+///   dump-guest-memory, qom-set drive …, ────────────────▶ each in turn                                   STOP
+///     xen-save-devices-state
 ///
 ///   pipe readable ◀────────────────────────────────────── device state, until the pipe (one page) is full
 ///   write-protect guest RAM                               blocked in write(2)
-///   F_SETPIPE_SZ 1 MiB ─────────────────────────────────▶ writes the rest, vm_start()                    RESUME
+///   F_SETPIPE_SZ 1 MiB ─────────────────────────────────▶ writes the rest; without disks vm_start()      RESUME
 ///   read the pipe ◀──────────────────────────────────────
+///   with disks: close the dump's pipe ──────────────────▶ vm_start()                                     RESUME
 /// </code>
-/// There is no <c>cont</c> that could be lost. qmp_xen_save_devices_state() (QEMU's migration/savevm.c) itself resumes a guest that was running,
-/// whatever becomes of the file: if we die, the read end closes, the write fails and the guest runs. In the write of several commands QEMU gets a
-/// duplicate of our end of its own monitor connection, which therefore does not close when we die: it works off all that was sent, <c>cont</c> too, and
-/// the last command lets the connection go. A guest that was paused stays paused.
-/// Through libvirt, which takes one command at a time, it is one command without disks, too. With disks each is sent when the one before is answered, and there
-/// is no cont either: the first stops the guest as long as we hold a pipe (<see cref="GuestHold"/>).
-/// A guest that is to stay stopped has a note in QEMU (<see cref="StoppedGuestMark"/>), which tells whoever looks after us to let it run, should we die before its
-/// snapshot is complete.
+/// There is no <c>cont</c> that could be lost, or undo what the guest's user asked for: QEMU itself remembers whether the guest ran when it stopped it
+/// (<see cref="IGuestStop"/>). If we die, the read ends close, the writes fail and the guest has the state that it had. What stood still from when to when is
+/// told by QEMU's events (<see cref="WindowEvents"/>), never by what we knew of the guest before.
+/// Over a socket of our own all is sent in one write; through libvirt each command is sent when the one before is answered.
 /// </remarks>
-internal sealed unsafe class StopWindow : IDisposable
+internal sealed unsafe partial class StopWindow : IDisposable
 {
-    private const string SaveCommand = "xen-save-devices-state", ConnectionName = "agent-bgsnap-connection";
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60), LateEvents = TimeSpan.FromSeconds(10);
+    /// <summary>The reason of a window that has to be done again with <c>hold</c>.</summary>
+    internal const string SmallDeviceState = "DeviceStateSmall";
+
+    private const string SaveCommand = "xen-save-devices-state";
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+    /// <summary>How long a guest may be stopped where nobody set a limit. Ours take milliseconds: something is wrong then.</summary>
+    private static readonly TimeSpan OwnLimit = TimeSpan.FromSeconds(10);
 
     private readonly IQmpMonitor _qmp;
+    private readonly int _pid;
+    private readonly MachineFacts _facts;
     private readonly DeviceStatePipe _pipe;
     private readonly QmpBatch _batch = new();
-    private readonly bool _wasRunning;
-    private readonly StoppedGuestMark? _mark;
-    private readonly GuestHold? _hold;
-    private readonly bool _stays;
-    private readonly bool _keepsConnection;
+    private readonly IGuestStop _stop;
+    private readonly bool _expectsRunning;
     private readonly int _save;
-    private readonly int _stop = -1;
     private readonly StopWindowTimes _times = new();
-    private long _continuedAt;
-    private int _stops, _resumes;
+    private readonly WindowEvents _events = new();
+    private long _sentAt;
+    private bool _over;
 
     /// <summary>Prepares what will be sent.</summary>
     /// <param name="qmp">The monitor.</param>
-    /// <param name="wasRunning">The guest runs now; else it stays as it is, and no events are to be expected.</param>
+    /// <param name="pid">QEMU's process.</param>
+    /// <param name="facts">Is shown every event of the machine that comes until the window is over.</param>
     /// <param name="cut">Adds the commands that cut the disks; null: there are none.</param>
     /// <param name="stayStopped">The guest is not resumed at the end: <see cref="Keep"/> says that this is wanted, else disposal resumes it.</param>
-    internal StopWindow(IQmpMonitor qmp, bool wasRunning, Action<QmpBatch>? cut = null, bool stayStopped = false)
+    /// <param name="hold">QEMU holds the guest in any case, also where saving the devices holds it.</param>
+    internal StopWindow(IQmpMonitor qmp, int pid, MachineFacts facts, Action<QmpBatch>? cut, bool stayStopped, bool hold)
     {
-        _qmp = qmp;
-        _wasRunning = wasRunning;
+        (_qmp, _pid, _facts) = (qmp, pid, facts);
+        // A hint for limits and for how long to wait for events; what the guest was is found out in the window.
+        _expectsRunning = qmp.IsRunning();
         _pipe = new DeviceStatePipe(qmp);
-        string save = QmpJson.Object(("filename", _pipe.QemuPath), ("live", false));
-        bool whole = qmp.TakesWholeBatches;
-        _stays = wasRunning && stayStopped;
-        if (wasRunning && stayStopped)
-            _mark = StoppedGuestMark.Set(qmp);
-        else if (wasRunning && cut is not null && !whole)
-            _hold = new GuestHold(qmp);
-        if (cut is null && _mark is null)
-        {
-            _batch.Add(SaveCommand, save);
-            return;
-        }
-        _keepsConnection = whole;
-        // By a name and not in a descriptor set: what is removed from a set QEMU closes only while the guest runs (monitor_fdset_cleanup()).
-        string connection = QmpJson.Object(("fdname", ConnectionName));
-        if (whole)
-            _batch.Add("getfd", connection);
-        _stop = _batch.Count;
-        if (_hold is not null)
-            GuestHold.AddTo(_batch);
-        else if (wasRunning)
-            _batch.AddShort("stop");
+        _stop = stayStopped ? new LastingStop(qmp) : cut is not null || hold ? new GuestHold(qmp) : new SaveStop();
+        _stop.AddTo(_batch);
         cut?.Invoke(_batch);
         _save = _batch.Count;
-        _batch.AddShort(SaveCommand, save);
-        if (wasRunning && !stayStopped && whole)
-            _batch.AddShort("cont");
-        // Its answer goes to whoever is connected then: it bears our id.
-        if (whole)
-            _batch.Add("closefd", connection);
+        _batch.AddShort(SaveCommand, QmpJson.Object(("filename", _pipe.QemuPath), ("live", false)));
     }
 
     /// <summary>Called first when the window gives up: releases the guest's memory.</summary>
@@ -100,157 +78,157 @@ internal sealed unsafe class StopWindow : IDisposable
     /// <summary>What QEMU wrote: the content of <c>device-state</c>.</summary>
     internal ReadOnlySpan<byte> DeviceState => _pipe.State;
 
-    /// <summary>Times of the window, from QEMU's events, microseconds since 1970; 0 for a guest that was paused.</summary>
-    internal long StoppedAt { get; private set; }
+    /// <summary>The guest stood still before we came.</summary>
+    internal bool FoundPaused { get; private set; }
+
+    /// <summary>When the guest was stopped, from QEMU's events, microseconds since 1970; 0 for a guest that was paused.</summary>
+    internal long StoppedAt => FoundPaused ? 0 : _events.StoppedAt;
 
     /// <summary>When the guest ran again; 0 for a guest that was paused, or stays stopped.</summary>
-    internal long ResumedAt { get; private set; }
+    internal long ResumedAt => FoundPaused || _stop.Lasts ? 0 : _events.ResumedAt;
 
     /// <summary>Where the time of the window went; null for a guest that was paused, or stays stopped.</summary>
-    internal ManifestStopWindow? Times => _stays ? null : _times.Between(StoppedAt, ResumedAt);
+    internal ManifestStopWindow? Times => _stop.Lasts || FoundPaused ? null : _times.Between(StoppedAt, ResumedAt);
 
     /// <summary>RAM is protected now.</summary>
-    internal void NoteProtected() => _times.ProtectedAt = Clock.NowMicroseconds();
+    internal void NoteProtected()
+    {
+        _times.ProtectedAt = Clock.NowMicroseconds();
+        _events.Protected(_times.ProtectedAt);
+    }
 
     /// <summary>The storage has cut the disks, for which the guest was held.</summary>
     internal void NoteHeld() => _times.HeldAt = Clock.NowMicroseconds();
 
-    /// <summary>Stops the guest, runs <paramref name="protect"/> in between, and sees that it runs again.</summary>
-    /// <param name="maximum">Give up when the window gets longer; zero for no limit.</param>
+    /// <summary>Stops the guest, runs <paramref name="protect"/> in between, and sees that it has its state again.</summary>
+    /// <param name="maximum">Give up when the window gets longer; zero for no limit of the caller's.</param>
     /// <param name="protect">Called while nothing writes to guest RAM. What it throws gives up.</param>
     /// <param name="mark">Notes a moment in the timeline.</param>
-    /// <exception cref="CaptureFailedException">The window got too long, or QEMU failed; the guest runs.</exception>
+    /// <exception cref="CaptureFailedException">The window got too long, the guest moved in it, or QEMU failed; the guest has its state again.</exception>
     internal void Run(TimeSpan maximum, Action protect, Action<string> mark)
     {
         try
         {
-            Pass(maximum, protect, mark);
-        }
-        catch (QmpException e) when (e.Interrupted)
-        {
-            GiveUp();
-            throw;
-        }
-    }
-
-    private void Pass(TimeSpan maximum, Action protect, Action<string> mark)
-    {
-        MigrationWatch.Check(_qmp);
-        _ = _qmp.TakeEvents();
-        mark("stop-sent");
-        _batch.Send(_qmp, _keepsConnection ? _qmp.FileDescriptor : -1);
-        TestHooks.After("stop-sent");
-        WaitForData(maximum);
-        _times.DataAt = Clock.NowMicroseconds();
-        mark("stopped");
-        TestHooks.After("stopped");
-        try
-        {
-            if (_batch.Failure is { } failure)
-                throw new CaptureFailedException("StopWindowFailed", $"QEMU could not fix the point in time: {failure.Message}; the guest runs on", failure);
+            Send(mark);
+            WaitForData(maximum);
+            _times.DataAt = Clock.NowMicroseconds();
+            mark("stopped");
+            TestHooks.After("stopped");
+            CheckCut();
             protect();
+            mark("protected");
+            TestHooks.After("protected");
+            CheckStill(maximum);
+            _pipe.Release();
+            TestHooks.After("released");
+            Collect(maximum);
+            mark("resumed");
+            Settle(maximum);
         }
         catch
         {
             GiveUp();
             throw;
         }
-        mark("protected");
-        TestHooks.After("protected");
-        if (_wasRunning && !_stays && maximum > TimeSpan.Zero && SinceStop() > maximum)
-        {
-            GiveUp();
-            throw TooLong(maximum);
-        }
-        _pipe.Release();
-        TestHooks.After("released");
-        Collect();
-        mark("resumed");
-        if (!_stays)
-            _mark?.Remove();
-        CheckEvents(maximum);
     }
 
     /// <summary>The guest is to stay stopped: its snapshot is complete.</summary>
-    internal void Keep() => _mark?.Remove();
+    internal void Keep() => _stop.Keep();
+
+    private void Send(Action<string> mark)
+    {
+        MigrationWatch.Check(_qmp);
+        NoteEvents();
+        if (_facts.IsSuspended)
+            throw Suspended();
+        _stop.Arm();
+        _sentAt = Clock.NowMicroseconds();
+        _events.Begin(_sentAt);
+        mark("stop-sent");
+        _batch.Send(_qmp);
+        TestHooks.After("stop-sent");
+    }
 
     private void WaitForData(TimeSpan maximum)
     {
         PollFd* polls = stackalloc PollFd[2];
         polls[0] = new PollFd { Fd = _pipe.ReadEnd, Events = Libc.POLLIN };
-        polls[1] = new PollFd { Fd = _qmp.FileDescriptor, Events = Libc.POLLIN };
         long deadline = Environment.TickCount64 + (long)Patience.TotalMilliseconds;
         while (true)
         {
+            polls[1] = new PollFd { Fd = _qmp.FileDescriptor, Events = Libc.POLLIN };
             int timeout = (int)Math.Clamp(maximum > TimeSpan.Zero ? maximum.TotalMilliseconds : 100, 1, 100);
             _ = Libc.Poll(polls, 2, timeout);
             if ((polls[0].Revents & Libc.POLLIN) != 0)
             {
                 // What was answered before the device state came is known now.
-                Poll();
+                NoteEvents();
                 return;
             }
             if ((polls[1].Revents & (Libc.POLLIN | Libc.POLLHUP)) != 0)
                 CheckRefusal();
-            if (maximum > TimeSpan.Zero && Stopped() && SinceStop() > maximum)
-            {
-                GiveUp();
-                throw TooLong(maximum);
-            }
+            CheckLength(maximum);
             if (Environment.TickCount64 > deadline)
-            {
-                GiveUp();
-                throw new CaptureFailedException("StopTimedOut", $"QEMU did not stop the guest and begin to save its devices within {Patience.TotalSeconds:0} s");
-            }
+                throw new CaptureFailedException("StopTimedOut", $"{Silent()} did not stop the guest and begin to save its devices within {Patience.TotalSeconds:0} s");
         }
     }
 
-    /// <summary>An answer before any data: QEMU could not do it, and its guest runs again already.</summary>
+    /// <summary>An answer before any data: QEMU could not do it, and its guest has its state again already.</summary>
     private void CheckRefusal()
     {
-        Poll();
+        NoteEvents();
         if (_batch.Answered <= _save)
             return;
         // The pipe may have become readable while we looked; then all is well.
         _pipe.Drain();
         if (_pipe.State.Length > 0)
             return;
-        GiveUp();
         throw _batch.Failure is { ErrorClass: "GenericError" } e
             ? new EngineUnavailableException($"QEMU cannot write its device state to our pipe: {e.Message} (no /proc where QEMU runs, or a security policy such as SELinux's forbids it)")
             : _batch.Failure is { } other ? other
             : new CaptureFailedException("DeviceStateMissing", $"QEMU finished {SaveCommand} without writing a device state");
     }
 
+    private void CheckCut()
+    {
+        if (_batch.Failure is { } failure)
+            throw new CaptureFailedException("StopWindowFailed", $"QEMU could not fix the point in time: {failure.Message}; the guest runs on", failure);
+    }
+
+    /// <summary>Memory is protected: the guest must have been still until now, and must not have been for too long.</summary>
+    private void CheckStill(TimeSpan maximum)
+    {
+        NoteEvents();
+        // Nothing but this command held it: it may have run while it was being protected.
+        if (!_stop.Holds && !_stop.Lasts && _batch.Answered > _save)
+            throw RanTooEarly();
+        CheckMoved();
+        CheckLength(maximum);
+    }
+
     /// <summary>Reads what QEMU writes until its answers are there.</summary>
-    private void Collect()
+    private void Collect(TimeSpan maximum)
     {
         PollFd* polls = stackalloc PollFd[2];
         long deadline = Environment.TickCount64 + (long)Patience.TotalMilliseconds;
         while (true)
         {
-            long now = Clock.NowMicroseconds();
-            Poll();
-            if (_continuedAt == 0 && _batch.Answered > _save)
-            {
-                _continuedAt = now;
-                _hold?.Release();
-            }
+            NoteEvents();
+            if (_batch.Answered > _save)
+                _stop.Release();
             _pipe.Drain();
             if (_batch.Failure is { } failure)
             {
-                GiveUp();
                 throw failure.ErrorClass == LibvirtMonitor.Refusal
                     ? new CaptureFailedException("GuestStateChanged", $"{failure.Message}: someone else resumed or ended the guest in the stop window; try again", failure)
                     : failure;
             }
             if (_batch.IsDone)
                 return;
+            if (_stop.Holds)
+                CheckLength(maximum);
             if (Environment.TickCount64 > deadline)
-            {
-                GiveUp();
-                throw new CaptureFailedException("StopTimedOut", $"QEMU did not finish {SaveCommand} within {Patience.TotalSeconds:0} s");
-            }
+                throw new CaptureFailedException("StopTimedOut", $"{Silent()} did not finish {SaveCommand} within {Patience.TotalSeconds:0} s");
             polls[0] = new PollFd { Fd = _pipe.ReadEnd, Events = Libc.POLLIN };
             polls[1] = new PollFd { Fd = _qmp.FileDescriptor, Events = Libc.POLLIN };
             _ = Libc.Poll(polls, 2, 100);
@@ -258,111 +236,65 @@ internal sealed unsafe class StopWindow : IDisposable
     }
 
     /// <summary>
-    /// Sets the guest free now. What QEMU writes is taken and thrown away; should that not help, nobody reads any more: its write fails, and it goes on to the
-    /// end of what was sent. A write that fails leaves the file open in QEMU (savevm.c does not close it then), so that it is the second choice.
+    /// How long the guest has been stopped, at most: since QEMU's STOP, which comes at once over a socket of our own; libvirt hands it on when it comes to it,
+    /// so that there it counts from when the stop was sent.
     /// </summary>
-    private void GiveUp()
+    private TimeSpan SinceStop()
     {
-        // QEMU may wait for a page whose server has ended with what ended us.
-        Free?.Invoke();
-        try
-        {
-            _pipe.Release();
-            if (!Finished(2_000, _pipe.Drain))
-            {
-                _pipe.Break();
-                _ = Finished(10_000, () => { });
-            }
-        }
-        catch (QmpException)
-        {
-            // QEMU has ended, or libvirt is being restarted: what QEMU has still to write finds room in the pipe.
-        }
-        _hold?.Release();
-        _mark?.ResumeGuest();
+        long since = _qmp.TakesWholeBatches ? _events.StoppedAt : _expectsRunning ? _sentAt : 0;
+        return since == 0 ? TimeSpan.Zero : TimeSpan.FromMicroseconds(Clock.NowMicroseconds() - since);
     }
 
-    private bool Finished(int milliseconds, Action read)
-    {
-        for (long end = Environment.TickCount64 + milliseconds; !_batch.IsDone; Thread.Sleep(1))
-        {
-            if (Environment.TickCount64 > end)
-                return false;
-            _batch.Poll(_qmp);
-            read();
-        }
-        return true;
-    }
-
-    private bool Stopped()
+    private void CheckLength(TimeSpan maximum)
     {
         NoteEvents();
-        return StoppedAt != 0;
+        if (_stop.Lasts)
+            return;
+        TimeSpan since = SinceStop();
+        if (maximum > TimeSpan.Zero && since > maximum)
+            throw TooLong(maximum);
+        if (maximum == TimeSpan.Zero && since > OwnLimit && _times.HeldAt == 0)
+            throw new CaptureFailedException("StopTimedOut", $"{Silent()} kept the guest stopped for more than {OwnLimit.TotalSeconds:0} s; the guest was resumed and no snapshot was kept");
     }
 
-    private TimeSpan SinceStop() => Stopped() ? TimeSpan.FromMicroseconds(Clock.NowMicroseconds() - StoppedAt) : TimeSpan.Zero;
+    private string Silent() => _qmp.TakesWholeBatches ? "QEMU" : "libvirt, which hands on our commands to QEMU,";
 
-    private void Poll()
+    private void CheckMoved()
     {
-        _batch.Poll(_qmp);
-        _times.Answered(_batch.Answered, _stop, _save);
+        if (_events.Moved is not { } what)
+            return;
+        _pipe.TryDrain();
+        if (what == "RESUME" && !_stop.Holds && !_stop.Lasts && _pipe.State.Length <= Environment.SystemPageSize)
+            throw RanTooEarly();
+        throw new CaptureFailedException("GuestStateChanged",
+            $"QEMU reported {what} between the stop of the guest and the protection of its memory: someone else paused, resumed or reset it meanwhile; try again");
     }
+
+    private static CaptureFailedException RanTooEarly() =>
+        new(SmallDeviceState, "QEMU's device state is so small that it was saved, and the guest resumed, before the guest's memory was protected");
 
     private void NoteEvents()
     {
-        Poll();
-        foreach (QmpEvent e in _qmp.TakeEvents(_batch.IsDone))
+        if (_sentAt != 0)
         {
-            switch (e.Name)
-            {
-                case "STOP":
-                    if (_stops++ == 0)
-                        StoppedAt = e.Timestamp;
-                    break;
-                case "RESUME":
-                    _resumes++;
-                    ResumedAt = e.Timestamp;
-                    break;
-            }
+            _batch.Poll(_qmp);
+            _times.Answered(_batch.Answered, _save > 0 ? 0 : -1, _save);
+        }
+        foreach (QmpEvent e in _qmp.TakeEvents(_sentAt == 0 || _batch.IsDone))
+        {
+            _events.Note(e);
+            _facts.Note(e);
         }
     }
 
-    /// <summary>The window must have been ours alone: a guest that somebody else resumed or stopped in it has more than one instant.</summary>
-    private void CheckEvents(TimeSpan maximum)
-    {
-        if (!_wasRunning)
-            return;
-        NoteEvents();
-        if (!_qmp.TakesWholeBatches)
-            AwaitEvents();
-        if (_stops != 1 || _resumes != (_stays ? 0 : 1) || (!_stays && ResumedAt < StoppedAt))
-        {
-            throw new CaptureFailedException("GuestStateChanged",
-                $"QEMU reported {_stops} STOP and {_resumes} RESUME for the stop window: someone else paused, resumed or ended the guest meanwhile; try again");
-        }
-        if (!_stays && maximum > TimeSpan.Zero && TimeSpan.FromMicroseconds(ResumedAt - StoppedAt) > maximum)
-            throw TooLong(maximum);
-    }
-
-    /// <summary>libvirt hands events on when it comes to it, maybe after the answer: all of the window are here when its last one is.</summary>
-    private void AwaitEvents()
-    {
-        long last = _save > 0 ? _continuedAt : 1;
-        for (long end = Environment.TickCount64 + (long)LateEvents.TotalMilliseconds; (_stays ? _stops == 0 : _stops < 2 && ResumedAt < last) && Environment.TickCount64 < end; NoteEvents())
-        {
-            PollFd poll = new() { Fd = _qmp.FileDescriptor, Events = Libc.POLLIN };
-            _ = Libc.Poll(&poll, 1, 100);
-        }
-    }
-
-    private static CaptureFailedException TooLong(TimeSpan maximum) => new("DowntimeExceeded",
-        $"the stop window would have passed --max-downtime {maximum.TotalMilliseconds:0.###} ms; the guest was resumed and no snapshot was kept");
+    private CaptureFailedException TooLong(TimeSpan maximum) => new("DowntimeExceeded",
+        $"the stop window would have passed --max-downtime {maximum.TotalMilliseconds:0.###} ms{(_batch.IsDone ? "" : $", while {Silent()} had not answered {_batch.Unanswered().Name}")}; the guest was resumed and no snapshot was kept");
 
     /// <inheritdoc/>
     public void Dispose()
     {
+        // Whatever it waits for, the guest does not.
+        _stop.Dispose();
         _pipe.Dispose();
-        _hold?.Dispose();
-        _mark?.ResumeGuest();
     }
 }

@@ -19,10 +19,10 @@ internal sealed class StopWindowTimes
     internal long DataAt { private get; set; }
 
     /// <summary>RAM was protected.</summary>
-    internal long ProtectedAt { private get; set; }
+    internal long ProtectedAt { get; set; }
 
     /// <summary>The storage has cut the disks; 0: it was not waited for.</summary>
-    internal long HeldAt { private get; set; }
+    internal long HeldAt { get; set; }
 
     /// <summary>So many of the window's commands are answered by now.</summary>
     /// <param name="count">How many.</param>

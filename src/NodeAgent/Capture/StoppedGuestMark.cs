@@ -31,6 +31,19 @@ internal sealed class StoppedGuestMark
         _ = QemuMark.Take(_qmp, Name);
     }
 
+    /// <summary>Takes the note away when something else has failed: never throws.</summary>
+    internal void Forget()
+    {
+        try
+        {
+            Remove();
+        }
+        catch (QmpException)
+        {
+            // QEMU is gone, or the next agent finds the note.
+        }
+    }
+
     /// <summary>Lets the guest run, unless the note is gone; never throws, since it is called when something else has failed.</summary>
     internal void ResumeGuest()
     {

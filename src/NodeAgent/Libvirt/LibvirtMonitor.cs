@@ -153,7 +153,8 @@ internal sealed class LibvirtMonitor : IQmpMonitor
     /// <inheritdoc/>
     public void Resume()
     {
-        for (int attempt = 0; !this.IsRunning(); attempt++)
+        // A guest that was suspended is suspended again, which is not running.
+        for (int attempt = 0; attempt <= Attempts && !this.IsRunning(); attempt++)
         {
             try
             {

@@ -15,6 +15,9 @@ internal static class Preflight
         ("vhost-vdpa", "its DMA writes to guest memory past any write protection"),
     ];
 
+    /// <summary>Where QOM has the machine's devices: with an id, without one, and those that come with the machine.</summary>
+    internal static readonly string[] DeviceFolders = ["/machine/peripheral", "/machine/peripheral-anon", "/machine/unattached"];
+
     /// <returns>True when a balloon hands back free pages at any moment: harmless for anonymous memory, where each discard is announced.</returns>
     internal static bool Check(IQmpMonitor qmp)
     {
@@ -29,7 +32,7 @@ internal static class Preflight
     internal static bool RefuseDevices(IQmpMonitor qmp)
     {
         bool reports = false;
-        foreach (string path in (ReadOnlySpan<string>)["/machine/peripheral", "/machine/peripheral-anon", "/machine/unattached"])
+        foreach (string path in DeviceFolders)
             reports |= CheckDevices(qmp, path);
         return reports;
     }
@@ -38,8 +41,13 @@ internal static class Preflight
     {
         using JsonDocument answer = qmp.Execute("query-status");
         string status = answer.RootElement.GetProperty("return").GetProperty("status").GetString() ?? "";
-        if (status is not ("running" or "paused" or "suspended"))
-            throw new CaptureRefusedException("GuestNotRunning", $"the guest's state is '{status}': only a running, paused or suspended guest can be captured");
+        if (status == "suspended")
+        {
+            throw new CaptureRefusedException("GuestSuspended",
+                "the guest has suspended itself (ACPI S3): QEMU saves its devices as those of a running guest, which would not wake up where it is restored; wake it up (system_wakeup), and try again");
+        }
+        if (status is not ("running" or "paused"))
+            throw new CaptureRefusedException("GuestNotRunning", $"the guest's state is '{status}': only a running or paused guest can be captured");
     }
 
     private static void CheckMigration(IQmpMonitor qmp)

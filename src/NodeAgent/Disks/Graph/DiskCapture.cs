@@ -79,6 +79,10 @@ internal sealed class DiskCapture : IDisposable
     /// <summary>The disks that the storage is to cut while the guest is held.</summary>
     internal IReadOnlyList<ManifestDisk> Held() => [.. DiskRecords.Of(_disks, [], _results, null, null, _pid).Where(d => d.Note is null)];
 
+    /// <summary>What a device had before the cut put a node of ours in its place; any other node is itself.</summary>
+    internal string Below(string node) =>
+        _copied.FirstOrDefault(c => node == AgentNames.Filter(c.Number) || node == AgentNames.Overlay(c.Number))?.Disk.NodeName ?? node;
+
     /// <summary>Whether every copy has ended, well or not.</summary>
     internal bool IsDone => Volatile.Read(ref _running) == 0;
 

@@ -1,0 +1,135 @@
+using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.NodeAgent.Vm;
+
+namespace Bgsnap.NodeAgent.Capture;
+
+/// <summary>
+/// What the truth of a snapshot depends on and QEMU does not hold still for us: looked at before the first decision is taken, and again after the point in
+/// time. A difference fails the capture and is named.
+/// </summary>
+/// <remarks>
+/// Which fact is looked at where is the table below, by which the code runs: a fact that is added to it is looked at in both places, or <see cref="Compare"/>
+/// throws. What is not in it, since it is proved in the stop window itself: the run state (<see cref="WindowEvents"/>, <see cref="StrandedGuest"/>), and that
+/// no migration is under way (a dump that holds the guest cannot begin beside one; <see cref="MigrationWatch"/>).
+/// What changed and changed back is told by events. Both looks are taken while the guest runs: they cost it nothing.
+/// </remarks>
+internal sealed class MachineFacts(IQmpMonitor qmp, int pid)
+{
+    /// <summary>When a fact is looked at first.</summary>
+    internal enum Since
+    {
+        /// <summary>Before the preflight, which then decides about nothing that could be missed.</summary>
+        BeforePreflight,
+
+        /// <summary>When the agent's own engine looks for the guest's memory; QEMU's engine sends its blocks by itself.</summary>
+        BeforeMemory,
+    }
+
+    /// <summary>A row of the table.</summary>
+    /// <param name="What">What one of it is called in a message.</param>
+    /// <param name="First">When it is looked at first. The second time is <see cref="Compare"/>, for all of them.</param>
+    /// <param name="Read">Looks: value by name.</param>
+    private sealed record Fact(string What, Since First, Func<MachineFacts, IReadOnlyDictionary<string, string>> Read);
+
+    private static readonly Fact[] Table =
+    [
+        new("device", Since.BeforePreflight, f => MachineState.Devices(f.Qmp)),
+        new("disk", Since.BeforePreflight, f => MachineState.Disks(f.Qmp, f.Below)),
+        new("migration blocker", Since.BeforePreflight, f => MachineState.Blockers(f.Qmp)),
+        new("RAM block", Since.BeforeMemory, f => MachineState.Memory(f.ReadMemory())),
+        new("process with the guest's memory", Since.BeforeMemory, f => MachineState.Sharers(f.Pid, f.Blocks)),
+    ];
+
+    /// <summary>Events after which a fact is not what it was, even if it looks the same: what happened, for people.</summary>
+    private static readonly Dictionary<string, string> Changes = new(StringComparer.Ordinal)
+    {
+        ["DEVICE_DELETED"] = "{0} was removed",
+        ["MEMORY_DEVICE_SIZE_CHANGE"] = "memory device {0} changed its size",
+    };
+
+    private readonly Dictionary<Fact, IReadOnlyDictionary<string, string>> _known = [];
+    private List<RamBlockLine> _places = [];
+    private string? _happened;
+    private bool _suspended;
+    private bool _closed;
+
+    /// <summary>The guest's memory, once it was looked for.</summary>
+    internal IReadOnlyList<RamBlock> Blocks { get; private set; } = [];
+
+    /// <summary>Tells what is below a node of ours that a disk shows meanwhile.</summary>
+    internal Func<string, string> Below { get; set; } = node => node;
+
+    private IQmpMonitor Qmp => qmp;
+
+    private int Pid => pid;
+
+    /// <summary>Looks for the first time.</summary>
+    internal void Establish(Since now)
+    {
+        foreach (Fact fact in Table.Where(f => f.First == now))
+            _known[fact] = fact.Read(this);
+    }
+
+    /// <summary>Looks at an event, from the first look until the point in time has passed.</summary>
+    internal void Note(QmpEvent e)
+    {
+        if (_closed)
+            return;
+        _suspended = e.Name switch { "SUSPEND" => true, "WAKEUP" => false, _ => _suspended };
+        if (Changes.TryGetValue(e.Name, out string? text) && MachineState.SubjectOf(e) is { } subject)
+            _happened ??= string.Format(System.Globalization.CultureInfo.InvariantCulture, text, subject);
+    }
+
+    /// <summary>Whether the guest has suspended itself since the first look, and was not woken up.</summary>
+    internal bool IsSuspended => _suspended;
+
+    /// <summary>Looks again at everything, after the point in time.</summary>
+    /// <param name="all">The agent's engine: with its memory.</param>
+    /// <exception cref="CaptureFailedException">Something is not what it was.</exception>
+    internal void Compare(bool all)
+    {
+        _closed = true;
+        if (_happened is not null)
+            throw Changed(_happened);
+        foreach (Fact fact in Table.Where(f => all || f.First == Since.BeforePreflight))
+        {
+            IReadOnlyDictionary<string, string> before = _known.TryGetValue(fact, out var k) ? k : throw new InvalidOperationException($"{fact.What} was never looked at");
+            IReadOnlyDictionary<string, string> now;
+            try
+            {
+                now = fact.Read(this);
+            }
+            catch (CaptureRefusedException e)
+            {
+                // It was there before the window, and cannot even be looked at now.
+                throw Changed($"{fact.What}: {e.Message}");
+            }
+            if (DifferenceOf(before, now) is { } difference)
+                throw Changed($"{fact.What} {difference}");
+        }
+    }
+
+    /// <summary>The first difference: what was added, removed or changed; null: none.</summary>
+    internal static string? DifferenceOf(IReadOnlyDictionary<string, string> before, IReadOnlyDictionary<string, string> now)
+    {
+        foreach ((string name, string value) in now)
+        {
+            if (!before.TryGetValue(name, out string? old))
+                return $"{name} was added";
+            if (old != value)
+                return $"{name} changed from '{old}' to '{value}'";
+        }
+        return before.Keys.FirstOrDefault(n => !now.ContainsKey(n)) is { } gone ? $"{gone} was removed" : null;
+    }
+
+    private IReadOnlyList<RamBlock> ReadMemory()
+    {
+        IReadOnlyList<RamBlock> blocks = RamBlockTable.Read(qmp, pid, ref _places);
+        if (Blocks.Count == 0)
+            Blocks = blocks;
+        return blocks;
+    }
+
+    private static CaptureFailedException Changed(string what) => new("MachineChanged",
+        $"the machine changed between the capture's first look at it and its point in time: {what}; the guest goes on and no snapshot was kept. Try again");
+}

@@ -1,0 +1,84 @@
+using System.Globalization;
+using System.Text.Json;
+using Bgsnap.NodeAgent.Disks.Graph;
+using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.NodeAgent.Vm;
+
+namespace Bgsnap.NodeAgent.Capture;
+
+/// <summary>Reads the facts of <see cref="MachineFacts"/> as values by name.</summary>
+internal static class MachineState
+{
+    /// <summary>Every device by its name in QOM, with its type.</summary>
+    internal static IReadOnlyDictionary<string, string> Devices(IQmpMonitor qmp)
+    {
+        Dictionary<string, string> devices = new(StringComparer.Ordinal);
+        foreach (string folder in Preflight.DeviceFolders)
+        {
+            using JsonDocument answer = qmp.Execute("qom-list", QmpJson.Object(("path", folder)));
+            foreach (JsonElement child in answer.RootElement.GetProperty("return").EnumerateArray())
+            {
+                string type = child.GetProperty("type").GetString() ?? "", name = child.GetProperty("name").GetString() ?? "";
+                // Whether a balloon reports pages, or who has an iothread, is a property of these that QEMU lets nobody set later. What else is unattached
+                // (memory regions, interrupts) the guest itself moves.
+                if (type.StartsWith("child<", StringComparison.Ordinal) && (folder != "/machine/unattached" || name.StartsWith("device", StringComparison.Ordinal)))
+                    devices[$"{folder["/machine/".Length..]}/{name}"] = type;
+            }
+        }
+        return devices;
+    }
+
+    /// <summary>Every drive with a medium: the node that its device reads, what that is, and its size.</summary>
+    internal static IReadOnlyDictionary<string, string> Disks(IQmpMonitor qmp, Func<string, string> below)
+    {
+        Dictionary<string, string> nodes = new(StringComparer.Ordinal);
+        using (JsonDocument answer = qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", true))))
+        {
+            foreach (JsonElement n in answer.RootElement.GetProperty("return").EnumerateArray())
+                nodes[n.GetProperty("node-name").GetString()!] = $"{n.GetProperty("drv").GetString()} {n.GetProperty("file").GetString()}";
+        }
+        Dictionary<string, string> disks = new(StringComparer.Ordinal);
+        foreach (VmDisk d in VmDisk.ReadAll(qmp))
+        {
+            string node = below(d.NodeName);
+            disks[d.Name] = string.Create(CultureInfo.InvariantCulture,
+                $"{node} ({nodes.GetValueOrDefault(node, "gone")}) for {d.Device ?? "no device"}, {d.VirtualSize} bytes{(d.IsReadOnly ? ", read-only" : "")}");
+        }
+        return disks;
+    }
+
+    /// <summary>Why QEMU would not migrate the machine. The dump that holds a guest blocks migrations too, and is over by then.</summary>
+    internal static IReadOnlyDictionary<string, string> Blockers(IQmpMonitor qmp)
+    {
+        using JsonDocument answer = qmp.Execute("query-migrate");
+        return answer.RootElement.GetProperty("return").TryGetProperty("blocked-reasons", out JsonElement reasons) && reasons.ValueKind == JsonValueKind.Array
+            ? reasons.EnumerateArray().Select(r => r.GetString() ?? "").Where(r => !r.Contains("dump-guest-memory", StringComparison.Ordinal)).Distinct(StringComparer.Ordinal)
+                .ToDictionary(r => $"'{r}'", _ => "", StringComparer.Ordinal)
+            : [];
+    }
+
+    /// <summary>Every RAM block: where it is, its length, and what it is made of.</summary>
+    internal static IReadOnlyDictionary<string, string> Memory(IReadOnlyList<RamBlock> blocks) => blocks.ToDictionary(
+        b => b.Name, b => string.Create(CultureInfo.InvariantCulture, $"{b.UsedLength} bytes at {b.HostAddress:x}, {b.Kind}"), StringComparer.Ordinal);
+
+    /// <summary>Processes that can write to the memory behind QEMU's page tables: there is none, or the capture is refused.</summary>
+    internal static IReadOnlyDictionary<string, string> Sharers(int pid, IReadOnlyList<RamBlock> blocks)
+    {
+        SharedRam.Refuse(pid, blocks);
+        return new Dictionary<string, string>();
+    }
+
+    /// <summary>What an event is about: an id or a path; null: nothing that has a name.</summary>
+    internal static string? SubjectOf(QmpEvent e)
+    {
+        if (e.Data.Length == 0)
+            return null;
+        using JsonDocument data = JsonDocument.Parse(e.Data);
+        foreach (string name in (ReadOnlySpan<string>)["device", "id", "path", "qom-path"])
+        {
+            if (data.RootElement.TryGetProperty(name, out JsonElement value) && value.GetString() is { Length: > 0 } text && !AgentNames.IsOurs(text))
+                return text;
+        }
+        return null;
+    }
+}

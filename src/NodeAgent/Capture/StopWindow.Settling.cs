@@ -1,0 +1,70 @@
+using Bgsnap.NodeAgent.Qmp;
+
+namespace Bgsnap.NodeAgent.Capture;
+
+/// <summary>How a stop window ends well: what the guest was, and that it is the same again.</summary>
+internal sealed unsafe partial class StopWindow
+{
+    private static readonly TimeSpan LateEvents = TimeSpan.FromSeconds(10), EventsCome = TimeSpan.FromSeconds(1);
+    private long _pausedSince;
+
+    /// <summary>Finds out what the guest was, and is: it ran and runs again, or stood still and does.</summary>
+    private void Settle(TimeSpan maximum)
+    {
+        string status = "";
+        for (long end = Environment.TickCount64 + (long)LateEvents.TotalMilliseconds; ; Thread.Sleep(1))
+        {
+            NoteEvents();
+            CheckMoved();
+            if (_events.Resumed != 0 && !_stop.Lasts)
+                break;
+            if (!_stop.Holds || _events.HoldEnded)
+            {
+                status = StrandedGuest.StatusOf(_qmp);
+                NoteEvents();
+                if (IsSettled(status))
+                    break;
+            }
+            if (Environment.TickCount64 > end)
+            {
+                throw new CaptureFailedException("GuestStateChanged",
+                    $"QEMU says that the guest is '{status}', and its events do not tell how it came to that: someone else stopped, resumed or ended it meanwhile; try again");
+            }
+        }
+        CheckMoved();
+        FoundPaused = _events.StoppedAt == 0 || (!_stop.Lasts && _events.Resumed == 0);
+        _over = true;
+        _stop.Settled(!FoundPaused);
+        if (!FoundPaused && !_stop.Lasts && maximum > TimeSpan.Zero && TimeSpan.FromMicroseconds(ResumedAt - StoppedAt) > maximum)
+            throw TooLong(maximum);
+    }
+
+    private bool IsSettled(string status)
+    {
+        switch (status)
+        {
+            case "paused":
+                // Through libvirt an event of the window may still be on its way.
+                return _qmp.TakesWholeBatches || !_expectsRunning || (_stop.Lasts ? _events.StoppedAt != 0 : _events.StoppedAt == 0 || HaveEventsCome());
+            case "running":
+                return !_stop.Lasts && _events.Resumed != 0;
+            case "save-vm":
+                // A guest that ran, and whose dump takes its time to end, is not suspended after it.
+                return StrandedGuest.Free(_qmp) && StrandedGuest.StatusOf(_qmp) == "suspended" ? throw Suspended() : false;
+            case "suspended":
+                throw Suspended();
+            default:
+                throw new CaptureFailedException("GuestStateChanged", $"the guest's state became '{status}' during the capture: only a running or paused guest can be captured");
+        }
+    }
+
+    private bool HaveEventsCome()
+    {
+        if (_pausedSince == 0)
+            _pausedSince = Environment.TickCount64;
+        return Environment.TickCount64 - _pausedSince > EventsCome.TotalMilliseconds;
+    }
+
+    private static CaptureFailedException Suspended() => new("GuestSuspended",
+        "the guest suspended itself (ACPI S3) before its point in time, and is suspended again: wake it up (system_wakeup), and try again");
+}

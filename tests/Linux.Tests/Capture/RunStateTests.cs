@@ -1,0 +1,170 @@
+using System.Text.Json.Nodes;
+using Bgsnap.Linux.Tests.Disks;
+using Bgsnap.Linux.Tests.Harness;
+
+namespace Bgsnap.Linux.Tests.Capture;
+
+/// <summary>The guest's user pauses, resumes or suspends it while a capture is under way: it ends in the state that its user asked for, or that it had.</summary>
+public class RunStateTests
+{
+    private const string Gap = "protected-ahead";
+
+    [SkippableTheory]
+    [InlineData(QemuVersion.System, true)]
+    [InlineData(QemuVersion.Unpacked10, true)]
+    [InlineData(QemuVersion.Unpacked10, false)]
+    public async Task A_guest_that_is_paused_before_the_window_stays_paused_and_its_snapshot_says_so(QemuVersion version, bool disks)
+    {
+        await using var vm = await Requirements.StartAsync(Writing(version));
+
+        var outcome = await HeldCapturePoint.CaptureAsync(vm, Gap, vm.StopVcpusAsync, Disks(vm, disks));
+
+        Assert.Equal("paused", await vm.Qmp.RunStateAsync());
+        Assert.True(outcome.Summary is { Paused: true, DowntimeMicroseconds: 0 }, outcome.Process.ToString());
+        Assert.DoesNotContain(vm.Qmp.Events, e => e.Name == "RESUME");
+        await JudgeAsync(outcome, disks);
+        await vm.ContinueVcpusAsync();
+        await DiskMachines.WritesOnAsync(vm, "the capture");
+    }
+
+    [SkippableTheory]
+    [InlineData(QemuVersion.System, true)]
+    [InlineData(QemuVersion.Unpacked10, true)]
+    [InlineData(QemuVersion.Unpacked10, false)]
+    public async Task A_paused_guest_that_is_resumed_before_the_window_is_captured_as_a_running_one(QemuVersion version, bool disks)
+    {
+        await using var vm = await Requirements.StartAsync(Writing(version));
+        await vm.StopVcpusAsync();
+
+        var outcome = await HeldCapturePoint.CaptureAsync(vm, Gap, async () =>
+        {
+            await vm.ContinueVcpusAsync();
+            await DiskMachines.WritesOnAsync(vm, "its user resumed it");
+        }, Disks(vm, disks));
+
+        Assert.True(outcome.Summary is { Paused: false, DowntimeMicroseconds: > 0 }, outcome.Process.ToString());
+        await JudgeAsync(outcome, disks);
+        await DiskMachines.WritesOnAsync(vm, "the capture");
+    }
+
+    /// <remarks>QEMU refuses to pause or resume while it holds the guest for us: then the user is told so, and the guest goes on as it was.</remarks>
+    [SkippableTheory]
+    [InlineData("stop-sent", "stop", true)]
+    [InlineData("stopped", "stop", true)]
+    [InlineData("protected", "stop", true)]
+    [InlineData("released", "stop", true)]
+    [InlineData("stopped", "stop", false)]
+    [InlineData("released", "stop", false)]
+    [InlineData("stopped", "cont", true)]
+    [InlineData("released", "cont", false)]
+    public async Task A_guest_ends_in_the_state_that_its_user_asked_for_in_the_window(string point, string command, bool disks)
+    {
+        await using var vm = await Requirements.StartAsync(Writing(QemuVersion.Unpacked10));
+        var asked = Task.FromResult(true);
+
+        var outcome = await HeldCapturePoint.CaptureAsync(vm, point, async () =>
+        {
+            // QEMU may come to it only when the window is over.
+            asked = TryAsync(vm, command);
+            await Task.Delay(50);
+        }, Disks(vm, disks));
+
+        var paused = await asked && command == "stop";
+        Assert.Equal(paused ? "paused" : "running", await vm.Qmp.RunStateAsync());
+        Assert.True(outcome.Summary is not null || outcome.Error?.Reason == "GuestStateChanged", outcome.Process.ToString());
+        if (outcome.Summary is not null)
+            await JudgeAsync(outcome, disks);
+        if (paused)
+            await vm.ContinueVcpusAsync();
+        await DiskMachines.WritesOnAsync(vm, "the capture");
+    }
+
+    [SkippableTheory]
+    [InlineData(QemuVersion.System, false)]
+    [InlineData(QemuVersion.Unpacked10, false)]
+    [InlineData(QemuVersion.Unpacked10, true)]
+    public async Task A_suspended_guest_is_refused_and_wakes_up_as_if_nothing_had_been(QemuVersion version, bool disks)
+    {
+        await using var vm = await SleeperAsync(version);
+        await SuspendAsync(vm);
+
+        var outcome = await Agent.TryCaptureAsync(vm, "snapshot", null, Disks(vm, disks));
+
+        Assert.True(outcome.Process.ExitCode == 3 && outcome.Error?.Reason == "GuestSuspended", outcome.Process.ToString());
+        await WakesUpAsync(vm);
+    }
+
+    [SkippableTheory]
+    [InlineData(QemuVersion.System, false)]
+    [InlineData(QemuVersion.System, true)]
+    [InlineData(QemuVersion.Unpacked10, false)]
+    [InlineData(QemuVersion.Unpacked10, true)]
+    public async Task A_guest_that_suspends_before_the_window_is_suspended_afterwards_and_wakes_up(QemuVersion version, bool disks)
+    {
+        await using var vm = await SleeperAsync(version);
+
+        var outcome = await HeldCapturePoint.CaptureAsync(vm, Gap, () => SuspendAsync(vm), Disks(vm, disks));
+
+        Assert.True(outcome.Process.ExitCode != 0 && outcome.Error?.Reason == "GuestSuspended", outcome.Process.ToString());
+        await WakesUpAsync(vm);
+    }
+
+    private static VirtualMachineOptions Writing(QemuVersion version) => DiskMachines.Writing(version, new TestDisk { Name = "vda" }) with { MemoryMiB = 128 };
+
+    private static string[] Disks(VirtualMachine vm, bool disks) => ["--engine=agent", disks ? "--disks=all" : "--disks=none", "--scratch", vm.Folder];
+
+    private static async Task<bool> TryAsync(VirtualMachine vm, string command)
+    {
+        try
+        {
+            await vm.Qmp.ExecuteAsync(command);
+            return true;
+        }
+        catch (QmpErrorException e) when (e.Message.Contains("dump in process", StringComparison.Ordinal))
+        {
+            return false;
+        }
+    }
+
+    private static async Task JudgeAsync(CaptureOutcome outcome, bool disks)
+    {
+        Assert.True(outcome.Summary is not null, outcome.Process.ToString());
+        Assert.True(NodeAgent.Store.SnapshotVerifier.Verify(outcome.Summary.Output).IsSound);
+        if (!disks)
+            return;
+        var verdict = await SnapshotDisks.JudgeAsync(outcome.Summary.Output);
+        Assert.True(verdict.Agrees, verdict.ToString());
+    }
+
+    private static async Task<VirtualMachine> SleeperAsync(QemuVersion version)
+    {
+        var vm = await Requirements.StartAsync(new VirtualMachineOptions
+        {
+            Version = version, MemoryMiB = 64, Guest = new FirmwareGuest(), Disks = [new TestDisk { Name = "vda" }],
+        });
+        await Task.Delay(1500); // the firmware sets up the power management's ports
+        return vm;
+    }
+
+    /// <summary>Does what a guest does to fall into ACPI S3.</summary>
+    private static async Task SuspendAsync(VirtualMachine vm)
+    {
+        for (var i = 0; i < 100; i++, await Task.Delay(100))
+        {
+            await vm.Qmp.HumanAsync("o/w 0x604 0x2400");
+            await Task.Delay(20);
+            if (await vm.Qmp.RunStateAsync() == "suspended")
+                return;
+        }
+
+        throw new TimeoutException($"It does not suspend.\n{vm.Describe()}");
+    }
+
+    private static async Task WakesUpAsync(VirtualMachine vm)
+    {
+        Assert.Equal("suspended", await vm.Qmp.RunStateAsync());
+        await vm.Qmp.ExecuteAsync("system_wakeup", new JsonObject());
+        for (var i = 0; await vm.Qmp.RunStateAsync() != "running"; i++, await Task.Delay(20))
+            Assert.True(i < 250, await vm.Qmp.RunStateAsync());
+    }
+}
