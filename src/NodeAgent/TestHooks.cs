@@ -7,6 +7,7 @@ namespace Bgsnap.NodeAgent;
 /// Points at which a test lets the agent die or stop. Set by <c>BGSNAP_TEST_HOOK=action:point:count</c>, for example
 /// <c>kill:ptrace:7</c> (SIGKILL to ourselves after the seventh ptrace call); without the variable each point costs one comparison.
 /// <c>kill:point:count:pid</c> kills another process, and <c>wait:point:count:file</c> makes <c>file</c> and waits until it is gone. A count of 0 means every time.
+/// A second hook may follow after a plus sign, for a point that changes behaviour: <c>wait:discard-announced:1:file+skip:proof</c>.
 /// </summary>
 /// <remarks>Whoever can set a variable for a process can end it anyway, so this gives nobody a new power.</remarks>
 internal static class TestHooks
@@ -17,6 +18,7 @@ internal static class TestHooks
     private static readonly string? Action;
     private static readonly int Count;
     private static readonly string? Whom;
+    private static readonly string? Second;
     private static int _seen;
 
     static TestHooks()
@@ -24,7 +26,9 @@ internal static class TestHooks
         // The parent of a capture watches and cleans up; what a test breaks is the process that captures.
         if (!Environment.GetCommandLineArgs().Contains("--worker"))
             return;
-        string[]? parts = Environment.GetEnvironmentVariable("BGSNAP_TEST_HOOK")?.Split(':');
+        string[]? hooks = Environment.GetEnvironmentVariable("BGSNAP_TEST_HOOK")?.Split('+');
+        Second = hooks is { Length: 2 } ? hooks[1] : null;
+        string[]? parts = hooks?[0].Split(':');
         if (parts is not { Length: >= 2 })
             return;
         (Action, Point) = (parts[0], parts[1]);
@@ -33,7 +37,7 @@ internal static class TestHooks
     }
 
     /// <summary>True when the hook asks for <paramref name="action"/> at <paramref name="point"/> (for points that change behaviour).</summary>
-    internal static bool Is(string action, string point) => Action == action && Point == point;
+    internal static bool Is(string action, string point) => (Action == action && Point == point) || (Second is not null && Second == $"{action}:{point}");
 
     /// <summary>Marks that a point has been passed.</summary>
     internal static void After(string point)

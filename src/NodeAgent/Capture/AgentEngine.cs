@@ -30,8 +30,8 @@ internal static class AgentEngine
     internal static CaptureSummary Run(CaptureOptions options, string reason, IQmpMonitor qmp, QemuProcess qemu, MachineFacts facts, bool reportsFreePages, Quiesce quiesce, HoldGate hold, CaptureProgress progress, Timeline time, CancellationToken cancel)
     {
         IReadOnlyList<RamBlock> blocks = FindRam(facts);
-        if (reportsFreePages && blocks.Any(b => b.IsReadThroughFile))
-            throw new CaptureRefusedException("DeviceUnsupported", "the balloon has free-page-reporting=on and the guest's memory is shared: QEMU would punch holes into it that nothing announces; switch free page reporting off, or use private memory");
+        if (reportsFreePages && blocks.Any(b => b.Kind != RamKind.Anonymous))
+            throw new CaptureRefusedException("DeviceUnsupported", "the balloon has free-page-reporting=on and the guest's memory is a file (memfd, tmpfs or hugetlbfs): QEMU would punch holes into it before it announces them, or without; switch free page reporting off, or use anonymous memory");
         Guid id = Guid.NewGuid();
         RamBlockLayout[] layout = [.. blocks.Select(b => new RamBlockLayout(b.Name, b.UsedLength, b.PageSize))];
         using SnapshotDirectoryWriter directory = SnapshotDirectoryWriter.Begin(options.Output);
@@ -40,11 +40,13 @@ internal static class AgentEngine
         using GuestRam ram = new(blocks);
         using RamReader reader = new(ram, qemu.Pid);
         using GranuleIndex index = new(layout);
+        using GranuleLedger ledger = new(index.Count);
         int workers = Math.Clamp(Environment.ProcessorCount, 1, 8);
         using CapturePipeline pipeline = new(options.StageBytes, options.Compression, workers);
         using CancellationTokenRegistration _ = cancel.Register(() => pipeline.Fail(new OperationCanceledException()));
+        using Pagemap pagemap = Pagemap.Open(qemu.Pid);
         using PopulationScan scan = new(ram, reader, qemu.Pid);
-        Encoder[] encoders = [.. Enumerable.Range(0, workers).Select(_ => new Encoder(pipeline, options.Compression, index, log, pipeline.Outputs))];
+        Encoder[] encoders = [.. Enumerable.Range(0, workers).Select(_ => new Encoder(pipeline, options.Compression, index, ledger, log, pipeline.Outputs))];
         Threads threads = new();
         Threads sweepers = new();
         Threads writers = new();
@@ -65,8 +67,10 @@ internal static class AgentEngine
             ProtectionNotes notes = new();
             WriteProtection protection = new(ram, uffd, scan, notes);
             Sweep sweep = new(ram);
-            Release release = new(ram, reader, uffd, progress);
-            FaultServer faults = new(pipeline, ram, uffd, sweep, release, notes, progress);
+            ProtectedMemory memory = new(reader, uffd, pagemap);
+            Release release = new(pipeline, ram, memory, ledger, progress);
+            Discards discards = new(ram, uffd.Features.HasFlag(UffdFeatures.WpUnpopulated));
+            FaultServer faults = new(pipeline, ram, memory, sweep, release, notes, discards, progress);
             latency = faults.Latency;
             BandwidthLimit limit = new(options.BandwidthLimit);
 
@@ -82,20 +86,25 @@ internal static class AgentEngine
             time.Mark("quiesced");
 
             progress.Phase = "Stopped";
-            window.Run(options.MaxDowntime, () => faults.OpenWindow(() =>
+            window.Run(options.MaxDowntime, () =>
             {
-                if (!TestHooks.Is("skip", "protection"))
-                    protection.ProtectAtPointInTime();
-                else
-                    ram.BeginWindow();
-                TruthDump.Write(ram, reader);
+                faults.OpenWindow(whileBusy =>
+                {
+                    if (!TestHooks.Is("skip", "protection"))
+                        protection.ProtectAtPointInTime(whileBusy);
+                    else
+                        ram.BeginWindow();
+                    memory.RefuseBlindKernel(ram);
+                    TruthDump.Write(ram, reader);
+                });
+                // From here on faults are served again: a device of QEMU that writes to RAM while it is saved waits for nobody but us.
                 window.NoteProtected();
                 if (options.DiskMethod == DiskMethod.VolumeSnapshot)
                 {
                     hold.Wait(window.StoppedAt, options.MaxDowntime, disks.Held(), progress, cancel);
                     window.NoteHeld();
                 }
-            }), time.Mark);
+            }, time.Mark);
             quiesce.Thaw();
             if (cutLate)
                 disks.CutLate();
@@ -114,28 +123,29 @@ internal static class AgentEngine
             time.Mark("disks-exposed");
             for (int i = 0; i < FileWriters; i++)
             {
-                writers.Add(pipeline.Start("file", () => WriteRuns(pipeline, pipeline.Stage, pipeline.Encoded, log, progress)));
+                writers.Add(pipeline.Start("file", () => WriteRuns(pipeline, pipeline.Stage, pipeline.Encoded, log, ledger, progress)));
                 if (pipeline.Outputs is { } outputs)
-                    writers.Add(pipeline.Start("file", () => WriteRuns(pipeline, outputs, pipeline.EncodedOutputs, log, progress)));
+                    writers.Add(pipeline.Start("file", () => WriteRuns(pipeline, outputs, pipeline.EncodedOutputs, log, ledger, progress)));
             }
             while (ram.PendingGranules > 0 && !pipeline.IsCancelled)
-                BalloonWatch.Check(qmp, migration, pipeline, Slice);
+                BalloonWatch.Check(qmp, migration, blocks, pipeline, Slice);
             time.Mark("unprotected");
             TestHooks.After("unprotected");
+            // While discards are still listened to: QEMU has announced each that it had begun when it answered.
+            BalloonWatch.End(qmp, balloon, blocks, pipeline);
             faults.Stop();
             threads.Join();
             // Nothing is protected any more: from here on the guest depends on nobody.
             progress.Phase = "Writing";
             protection.Unregister();
             uffd.Dispose();
-            BalloonWatch.End(qmp, balloon, blocks, pipeline);
             pipeline.Copied.Close();
             sweepers.Join();
             pipeline.Encoded.Close();
             pipeline.EncodedOutputs.Close();
             writers.Join();
             while (!disks.IsDone && !pipeline.IsCancelled)
-                BalloonWatch.Check(qmp, migration, pipeline, Slice);
+                BalloonWatch.Check(qmp, migration, blocks, pipeline, Slice);
         }
         finally
         {
@@ -156,7 +166,7 @@ internal static class AgentEngine
 
         DiskRecords records = disks.Finish(options.DiskMethod == DiskMethod.VolumeSnapshot ? hold.VolumeSnapshots : null);
         time.Mark("disks-copied");
-        PageLogSummary stored = log.Finish(index);
+        PageLogSummary stored = Finish(log, index, ledger, ram.GranulesToCopy);
         WriteDeviceState(directory, window.DeviceState);
         time.Mark("written");
         quiesce.Finish();
@@ -175,15 +185,30 @@ internal static class AgentEngine
         return summary with { TotalMicroseconds = time.NowMicroseconds };
     }
 
-    private static void WriteRuns(CapturePipeline pipeline, Stage stage, BufferQueue queue, PageLogWriter log, CaptureProgress progress)
+    private static void WriteRuns(CapturePipeline pipeline, Stage stage, BufferQueue queue, PageLogWriter log, GranuleLedger ledger, CaptureProgress progress)
     {
         for (int number; (number = queue.Take()) >= 0;)
         {
             Stage.Buffer buffer = stage[number];
             if (!pipeline.IsCancelled)
+            {
                 Write(log, buffer);
+                ledger.NoteWritten(buffer.Run.AsSpan(0, buffer.RunCount));
+            }
             progress.AddWritten(buffer.EncodedLength);
             stage.Return(number);
+        }
+    }
+
+    private static PageLogSummary Finish(PageLogWriter log, GranuleIndex index, GranuleLedger ledger, long copied)
+    {
+        try
+        {
+            return log.Finish(index, ledger, copied);
+        }
+        catch (InvalidOperationException e)
+        {
+            throw new CaptureFailedException("GranulesLost", $"{e.Message}; nothing of this snapshot was kept. This is an error of bgsnap: please report it", e);
         }
     }
 

@@ -6,7 +6,7 @@ using Bgsnap.NodeAgent.Vm;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// Watches for what would take memory away behind the protection: QEMU punches holes into shared memory files with fallocate(2), which no
+/// Watches for what would take memory away behind the protection: QEMU punches holes into hugetlbfs with fallocate(2) alone, which no
 /// userfaultfd announces. And for the end of QEMU.
 /// </summary>
 internal static unsafe class BalloonWatch
@@ -15,7 +15,7 @@ internal static unsafe class BalloonWatch
     internal static int Begin(IQmpMonitor qmp) => Actual(qmp);
 
     /// <summary>Waits a while, and ends the capture when an event says that it cannot be true any more.</summary>
-    internal static void Check(IQmpMonitor qmp, MigrationWatch migration, CapturePipeline pipeline, TimeSpan slice)
+    internal static void Check(IQmpMonitor qmp, MigrationWatch migration, IReadOnlyList<RamBlock> blocks, CapturePipeline pipeline, TimeSpan slice)
     {
         PollFd p = new() { Fd = qmp.FileDescriptor, Events = Libc.POLLIN };
         _ = Libc.Poll(&p, 1, (int)slice.TotalMilliseconds);
@@ -25,6 +25,8 @@ internal static unsafe class BalloonWatch
             {
                 if (e.Name is "SHUTDOWN")
                     pipeline.Fail(new CaptureFailedException("QemuGone", "the guest was shut down during the capture"));
+                if (e.Name is "BALLOON_CHANGE" && blocks.Any(b => b.IsHugetlb))
+                    pipeline.Fail(Moved("moved"));
                 MigrationWatch.Note(e);
             }
             migration.Check();
@@ -39,14 +41,21 @@ internal static unsafe class BalloonWatch
         }
     }
 
+    /// <summary>
+    /// Asks QEMU once more, when everything has been copied and discards are still listened to. QEMU answers on the thread on which, or under the
+    /// lock under which, it discards: what it had begun before has been announced when the answer is here.
+    /// </summary>
     internal static void End(IQmpMonitor qmp, int before, IReadOnlyList<RamBlock> blocks, CapturePipeline pipeline)
     {
-        if (pipeline.IsCancelled || before < 0 || !blocks.Any(b => b.IsReadThroughFile))
+        if (pipeline.IsCancelled)
             return;
         int now = Actual(qmp);
-        if (now != before)
-            pipeline.Fail(new CaptureFailedException("MemoryDiscarded", $"the balloon went from {before} to {now} MiB during the capture, and its memory is shared: what it took may not have been copied yet. Try again when the balloon is at rest"));
+        if (now != before && blocks.Any(b => b.IsHugetlb))
+            pipeline.Fail(Moved($"went from {before} to {now} MiB"));
     }
+
+    private static CaptureFailedException Moved(string how) =>
+        new("MemoryDiscarded", $"the balloon {how} during the capture, and the guest's memory is hugetlbfs: what it took may not have been copied yet. Try again when the balloon is at rest");
 
     private static int Actual(IQmpMonitor qmp)
     {

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Capture;
 
@@ -6,44 +7,36 @@ namespace Bgsnap.NodeAgent.Capture;
 internal sealed class BandwidthLimit(long bytesPerSecond)
 {
     private const int LongestNap = 20;
-    private readonly Lock _lock = new();
+    private readonly FutexLock _lock = new();
     private long _freeAt;
 
-    /// <summary>Accounts for bytes copied and sleeps until they are within the rate.</summary>
-    internal void Spend(long bytes, CapturePipeline pipeline)
-    {
-        for (long until = Account(bytes); !pipeline.IsCancelled && Nap(until);)
-        {
-        }
-    }
-
-    /// <summary>The same for a copy that ends by a token.</summary>
+    /// <summary>Accounts for bytes copied and sleeps until they are within the rate, or until a token ends it. With nothing in hand that a guest may wait for.</summary>
     internal void Spend(long bytes, CancellationToken cancel)
     {
-        for (long until = Account(bytes); !cancel.IsCancellationRequested && Nap(until);)
-        {
-        }
+        long until = Account(bytes);
+        while (!cancel.IsCancellationRequested && MillisecondsUntil(until) is > 0 and int left)
+            Nap.Milliseconds(Math.Min(left, LongestNap));
     }
 
-    private long Account(long bytes)
+    /// <summary>Accounts for bytes copied.</summary>
+    /// <returns>When they are within the rate, for <see cref="MillisecondsUntil"/>.</returns>
+    internal long Account(long bytes)
     {
         if (bytesPerSecond <= 0)
             return 0;
-        lock (_lock)
+        using (_lock.Enter())
         {
             _freeAt = Math.Max(_freeAt, Stopwatch.GetTimestamp()) + (long)((double)bytes / bytesPerSecond * Stopwatch.Frequency);
             return _freeAt;
         }
     }
 
-    private static bool Nap(long until)
+    /// <summary>How long it is until then, rounded up; 0 when it is over.</summary>
+    internal int MillisecondsUntil(long until)
     {
         if (until == 0)
-            return false;
-        long left = (until - Stopwatch.GetTimestamp()) * 1000 / Stopwatch.Frequency;
-        if (left <= 0)
-            return false;
-        Thread.Sleep((int)Math.Min(left, LongestNap));
-        return true;
+            return 0;
+        long left = until - Stopwatch.GetTimestamp();
+        return left <= 0 ? 0 : (int)Math.Min(int.MaxValue, left * 1000 / Stopwatch.Frequency + 1);
     }
 }

@@ -3,10 +3,14 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>A queue of buffer numbers between threads, of fixed size, first in first out.</summary>
+/// <remarks>
+/// "Empty" and "closed" are looked at under one lock: a taker that saw the queue empty first and closed later would miss what was added in
+/// between, and the snapshot would read as zeroes there.
+/// </remarks>
 internal sealed class BufferQueue(int capacity)
 {
     private readonly int[] _ring = new int[capacity];
-    private readonly Lock _lock = new();
+    private readonly FutexLock _lock = new();
     private readonly FutexGate _changed = new();
     private int _head;
     private int _count;
@@ -14,18 +18,19 @@ internal sealed class BufferQueue(int capacity)
 
     internal int Count => Volatile.Read(ref _count);
 
+    internal bool IsClosed => Volatile.Read(ref _closed);
+
     /// <summary>No more will come: waiters get what is left, then -1.</summary>
     internal void Close()
     {
-        Volatile.Write(ref _closed, true);
+        using (_lock.Enter())
+            Volatile.Write(ref _closed, true);
         _changed.Open();
     }
 
-    internal bool IsClosed => Volatile.Read(ref _closed);
-
     internal void Add(int buffer)
     {
-        lock (_lock)
+        using (_lock.Enter())
         {
             // There are as many places as buffers, so the ring cannot be full.
             _ring[(_head + _count) % _ring.Length] = buffer;
@@ -34,18 +39,8 @@ internal sealed class BufferQueue(int capacity)
         _changed.Open();
     }
 
-    internal int TryTake()
-    {
-        lock (_lock)
-        {
-            if (_count == 0)
-                return -1;
-            int taken = _ring[_head];
-            _head = (_head + 1) % _ring.Length;
-            _count--;
-            return taken;
-        }
-    }
+    /// <returns>A buffer number, or -1 when the queue is empty now.</returns>
+    internal int TryTake() => TryTake(out _);
 
     /// <summary>Waits for the next one.</summary>
     /// <returns>A buffer number, or -1 when the queue is closed and empty.</returns>
@@ -54,12 +49,32 @@ internal sealed class BufferQueue(int capacity)
         while (true)
         {
             int sample = _changed.Sample();
-            int taken = TryTake();
-            if (taken >= 0)
+            int taken = TryTake(out bool ended);
+            if (taken >= 0 || ended)
                 return taken;
-            if (IsClosed)
-                return -1;
             _changed.Wait(sample, 1000);
+        }
+    }
+
+    /// <summary>Waits until something has been added or the queue has been closed, or until the time is over.</summary>
+    internal void WaitChanged(int milliseconds)
+    {
+        int sample = _changed.Sample();
+        if (Count == 0 && !IsClosed)
+            _changed.Wait(sample, milliseconds);
+    }
+
+    private int TryTake(out bool ended)
+    {
+        using (_lock.Enter())
+        {
+            ended = _closed && _count == 0;
+            if (_count == 0)
+                return -1;
+            int taken = _ring[_head];
+            _head = (_head + 1) % _ring.Length;
+            _count--;
+            return taken;
         }
     }
 }

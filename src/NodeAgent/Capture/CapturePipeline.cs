@@ -18,7 +18,7 @@ internal sealed class CapturePipeline : IDisposable
         // Output buffers of the compressors are part of what was allowed.
         int outputs = compression == PageCompression.None ? 0 : workers * 2;
         Stage = new Stage(stageBytes - (long)outputs * Capture.Stage.BufferSize, ReadyStage);
-        Outputs = outputs == 0 ? null : new Stage((long)outputs * Capture.Stage.BufferSize);
+        Outputs = outputs == 0 ? null : new Stage((long)outputs * Capture.Stage.BufferSize, granulesPerRun: Encoder.CompressedRun);
         Copied = new BufferQueue(Stage.Count);
         Encoded = new BufferQueue(Stage.Count);
         EncodedOutputs = new BufferQueue(Math.Max(Outputs?.Count ?? 0, 1));

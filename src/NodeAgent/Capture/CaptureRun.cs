@@ -54,6 +54,7 @@ internal static class CaptureRun
         MachineFacts facts = new(qmp, qemu.Pid);
         facts.Establish(MachineFacts.Since.BeforePreflight);
         bool reportsFreePages = Preflight.Check(qmp);
+        SamepageMerging.Refuse(qemu.Pid);
         TestHooks.After("facts");
         using Quiesce quiesce = new(options, qmp, cancel);
         quiesce.Prepare(qmp.IsRunning());

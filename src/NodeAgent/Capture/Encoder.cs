@@ -11,7 +11,11 @@ internal sealed unsafe class Encoder : IDisposable
     private readonly CapturePipeline _pipeline;
     private readonly GranuleEncoder _encoder;
     private readonly GranuleIndex _index;
+    private readonly GranuleLedger _ledger;
     private readonly PageLogWriter _log;
+    /// <summary>The most granules of a compressed run, which may hold many more than a buffer of raw ones.</summary>
+    internal const int CompressedRun = 4096;
+
     // Entries of the run in the making: their offsets are known only when its place in the file is.
     private readonly GranuleEntry[] _entries;
     private readonly long[] _granules;
@@ -21,13 +25,12 @@ internal sealed unsafe class Encoder : IDisposable
     private int _pending;
     private int _used;
 
-    internal Encoder(CapturePipeline pipeline, PageCompression compression, GranuleIndex index, PageLogWriter log, Stage? outputs)
+    internal Encoder(CapturePipeline pipeline, PageCompression compression, GranuleIndex index, GranuleLedger ledger, PageLogWriter log, Stage? outputs)
     {
-        (_pipeline, _index, _log, _outputs) = (pipeline, index, log, outputs);
+        (_pipeline, _index, _ledger, _log, _outputs) = (pipeline, index, ledger, log, outputs);
         _encoder = new GranuleEncoder(compression);
         IsCheap = compression == PageCompression.None;
-        // A compressed run may hold many more granules than a buffer of raw ones.
-        int capacity = IsCheap ? GuestRam.GranulesPerCluster : 4096;
+        int capacity = IsCheap ? GuestRam.GranulesPerCluster : CompressedRun;
         _entries = new GranuleEntry[capacity];
         _granules = new long[capacity];
         _positions = new int[capacity];
@@ -91,7 +94,11 @@ internal sealed unsafe class Encoder : IDisposable
     private void Note(long granule, GranuleEntry entry)
     {
         if (entry.IsZero)
+        {
+            _ledger.NoteZero(granule);
             return;
+        }
+        _ledger.NoteEncoded(granule);
         _granules[_pending] = granule;
         _entries[_pending] = entry;
         _positions[_pending++] = _used;
@@ -107,6 +114,8 @@ internal sealed unsafe class Encoder : IDisposable
         buffer.FileOffset = _log.Reserve(length);
         for (int i = 0; i < _pending; i++)
             _index.Set(_granules[i], _entries[i].WithOffset(buffer.FileOffset + _positions[i]));
+        Array.Copy(_granules, buffer.Run, _pending);
+        buffer.RunCount = _pending;
         (_pending, _used) = (0, 0);
         _pipeline.HandToFile(stage, number);
     }

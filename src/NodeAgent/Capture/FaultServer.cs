@@ -9,7 +9,8 @@ namespace Bgsnap.NodeAgent.Capture;
 /// <remarks>
 /// Before the point in time a fault only unprotects and notes the place (pre-protection); after it, the place is copied first.
 /// While nothing else is to be had it still has buffers of its own; past <see cref="StallLimit"/> without one, the
-/// capture is given up and the guest set free.
+/// capture is given up and the guest set free. It waits for no other thread but for such a buffer: not for the sweep, and not for the
+/// bandwidth limit.
 /// </remarks>
 internal sealed unsafe class FaultServer
 {
@@ -22,34 +23,40 @@ internal sealed unsafe class FaultServer
 
     private readonly CapturePipeline _pipeline;
     private readonly GuestRam _ram;
-    private readonly Userfaultfd _uffd;
+    private readonly IProtectedMemory _memory;
     private readonly Sweep _sweep;
     private readonly Release _release;
     private readonly CaptureProgress _progress;
     private readonly ProtectionNotes _notes;
-    private readonly Lock _gate = new();
-    private volatile bool _windowOpen;
-    private volatile bool _stop;
+    private readonly Discards _discards;
+    private readonly FutexLock _gate = new();
     private readonly UffdMessage[] _later = new UffdMessage[LaterCapacity];
     private readonly Action _readAhead;
+    private volatile bool _windowOpen;
+    private volatile bool _stop;
     private int _laterCount;
     private int _buffer = -1;
 
-    internal FaultServer(CapturePipeline pipeline, GuestRam ram, Userfaultfd uffd, Sweep sweep, Release release, ProtectionNotes notes, CaptureProgress progress)
+    internal FaultServer(
+        CapturePipeline pipeline, GuestRam ram, IProtectedMemory memory, Sweep sweep, Release release, ProtectionNotes notes, Discards discards, CaptureProgress progress)
     {
-        (_pipeline, _ram, _uffd, _sweep, _release, _notes, _progress) = (pipeline, ram, uffd, sweep, release, notes, progress);
+        (_pipeline, _ram, _memory, _sweep, _release, _notes, _discards, _progress) = (pipeline, ram, memory, sweep, release, notes, discards, progress);
         _readAhead = ReadAhead;
     }
 
     /// <summary>Service times: from reading a fault to its release, in nanoseconds.</summary>
     internal LatencyHistogram Latency { get; } = new();
 
-    /// <summary>Runs <paramref name="body"/> while no fault is being served, then serves every fault as one after the point in time.</summary>
-    internal void OpenWindow(Action body)
+    /// <summary>
+    /// Runs <paramref name="body"/> while no fault is being read or served, then serves every fault as one after the point in time. The body
+    /// has to be short: QEMU itself may wait for a fault meanwhile.
+    /// </summary>
+    /// <param name="body">Protects memory. Between its attempts it calls what it is given, which reads events in the place of the thread.</param>
+    internal void OpenWindow(Action<Action> body)
     {
-        lock (_gate)
+        using (_gate.Enter())
         {
-            body();
+            body(_readAhead);
             _windowOpen = true;
         }
     }
@@ -59,73 +66,95 @@ internal sealed unsafe class FaultServer
 
     internal void Run()
     {
-        UffdMessage* messages = stackalloc UffdMessage[Batch];
-        PollFd poll = new() { Fd = _uffd.FileDescriptor, Events = Libc.POLLIN };
         while (!_stop && !_pipeline.IsCancelled)
         {
             _progress.Beat();
             if (_windowOpen && _ram.PendingGranules == 0)
                 FlushBuffer();
-            if (Libc.Poll(&poll, 1, PollMilliseconds) <= 0)
-                continue;
-            if ((poll.Revents & (Libc.POLLERR | Libc.POLLHUP)) != 0)
-                throw new CaptureFailedException("QemuGone", "QEMU ended during the capture");
-            int count = _uffd.Read(messages, Batch);
-            lock (_gate)
-            {
-                long read = Stopwatch.GetTimestamp();
-                for (int i = 0; i < count; i++)
-                {
-                    Serve(messages[i]);
-                    if (_windowOpen && messages[i].Event == UffdConstants.EventPagefault)
-                    {
-                        Latency.Add(Stopwatch.GetElapsedTime(read).Ticks * 100);
-                        _progress.AddFault();
-                    }
-                }
-                for (int i = 0; i < _laterCount; i++)
-                    Serve(_later[i]);
-                _laterCount = 0;
-            }
+            if (_memory.AwaitEvents(PollMilliseconds) || Volatile.Read(ref _laterCount) > 0)
+                ServeBatch();
         }
         FlushBuffer();
     }
 
-    /// <summary>While the kernel refuses to unprotect because an event waits for us: read it now, serve it after what is in hand.</summary>
-    private void ReadAhead()
+    private void ServeBatch()
     {
-        if (_laterCount == LaterCapacity)
-            throw new CaptureFailedException("MemoryDiscarded", "QEMU discards memory faster than a capture can follow (balloon or free page reporting); try again when the balloon is at rest");
-        fixed (UffdMessage* later = _later)
-            _laterCount += _uffd.Read(later + _laterCount, LaterCapacity - _laterCount);
+        UffdMessage* messages = stackalloc UffdMessage[Batch];
+        // Read under the gate: a discard that was read before the window opens is then also noted before it opens.
+        using (_gate.Enter())
+        {
+            int count = _memory.ReadEvents(messages, Batch);
+            long read = Stopwatch.GetTimestamp();
+            // QEMU goes on with a discard as soon as it has been read: it is looked at before any fault takes its time.
+            for (int i = 0; i < count; i++)
+                Look(messages[i]);
+            for (int i = 0; i < count; i++)
+            {
+                if (messages[i].Event != UffdConstants.EventPagefault)
+                    continue;
+                Serve(messages[i]);
+                if (_windowOpen)
+                {
+                    Latency.Add(Stopwatch.GetElapsedTime(read).Ticks * 100);
+                    _progress.AddFault();
+                }
+            }
+            // Serving may add to what was read ahead.
+            for (int i = 0; i < _laterCount; i++)
+                Serve(_later[i]);
+            _laterCount = 0;
+        }
     }
 
-    private void Serve(in UffdMessage m)
+    /// <summary>While the kernel refuses to unprotect because an event waits for us: reads it now; faults are served after what is in hand.</summary>
+    private void ReadAhead()
+    {
+        _progress.Beat();
+        fixed (UffdMessage* later = _later)
+        {
+            // A fault is kept, anything else is dealt with at once. As many faults can wait as QEMU has threads.
+            int count = _memory.ReadEvents(later + _laterCount, LaterCapacity - _laterCount);
+            for (int i = _laterCount, end = _laterCount + count; i < end; i++)
+            {
+                if (later[i].Event == UffdConstants.EventPagefault)
+                    later[_laterCount++] = later[i];
+                else
+                    Look(later[i]);
+            }
+        }
+    }
+
+    /// <summary>Takes note of a change of the address space.</summary>
+    private void Look(in UffdMessage m)
     {
         switch (m.Event)
         {
-            case UffdConstants.EventPagefault:
-                GuestRam.Block block = _ram.Find(m.PagefaultAddress)
-                    ?? throw new CaptureFailedException("ForeignFault", $"a fault at {m.PagefaultAddress:x} lies outside guest RAM");
-                long granule = GuestRam.GranuleOf(block, m.PagefaultAddress);
-                if (_windowOpen)
-                    CopyFor(block, granule);
-                else
-                    Forgive(block, granule);
+            case UffdConstants.EventRemove when _windowOpen:
+                _discards.InWindow(m.RemoveStart, m.RemoveEnd);
                 break;
             case UffdConstants.EventRemove:
-                CheckDiscard(m.RemoveStart, m.RemoveEnd);
+                _discards.Before(m.RemoveStart, m.RemoveEnd);
                 break;
             case UffdConstants.EventUnmap:
                 throw new CaptureFailedException("RamUnmapped", "QEMU unmapped guest RAM during the capture (memory hot-unplug?); try again");
         }
     }
 
+    private void Serve(in UffdMessage m)
+    {
+        GuestRam.Block block = _ram.Find(m.PagefaultAddress)
+            ?? throw new CaptureFailedException("ForeignFault", $"a fault at {m.PagefaultAddress:x} lies outside guest RAM");
+        long granule = GuestRam.GranuleOf(block, m.PagefaultAddress);
+        if (_windowOpen)
+            CopyFor(block, granule);
+        else
+            Forgive(block, granule);
+    }
+
     /// <summary>Before the point in time: the write may go on, the place is to be protected again.</summary>
     private void Forgive(GuestRam.Block block, long granule)
     {
-        ulong start = block.GranuleStart(granule);
-        _uffd.Unprotect(start, (ulong)block.GranuleLength(granule), _readAhead);
+        _release.Unprotect(block.GranuleStart(granule), (ulong)block.GranuleLength(granule), _readAhead);
         _notes.Add(granule);
     }
 
@@ -139,7 +168,7 @@ internal sealed unsafe class FaultServer
             // Someone is copying it and will wake the writer; or it was released before this message was read, and then
             // nobody else would.
             if (_ram.State(first) == GuestRam.Done)
-                _uffd.Wake(block.GranuleStart(granule), (ulong)block.GranuleLength(granule));
+                _memory.Wake(block.GranuleStart(granule), (ulong)block.GranuleLength(granule));
             return;
         }
         int count = huge ? GuestRam.GranulesIn(block, cluster) : 1;
@@ -179,35 +208,5 @@ internal sealed unsafe class FaultServer
         else
             _pipeline.Stage.Return(_buffer);
         _buffer = -1;
-    }
-
-    /// <summary>The guest (through QEMU) throws memory away: what is not copied yet is lost, and the snapshot with it.</summary>
-    private void CheckDiscard(ulong start, ulong end)
-    {
-        if (!_windowOpen)
-        {
-            // Before the point in time nothing is lost; but the kernel drops the protection of private memory together with it, after we
-            // have read this. So it is protected again in the stop window, which a hole can be only where the kernel knows how.
-            if (!_uffd.Features.HasFlag(UffdFeatures.WpUnpopulated))
-                throw new CaptureFailedException("MemoryDiscarded", "QEMU discarded memory while it was being protected (balloon); try again when the balloon is at rest");
-            for (ulong at = start; at < end; at = (at / GuestRam.GranuleSize + 1) * GuestRam.GranuleSize)
-            {
-                if (_ram.Find(at) is { } discarded)
-                    _ram.MarkDiscarded(GuestRam.GranuleOf(discarded, at));
-            }
-            if (_ram.Find(end - 1) is { } last)
-                _ram.MarkDiscarded(GuestRam.GranuleOf(last, end - 1));
-            return;
-        }
-        for (ulong at = start; at < end; at += GuestRam.GranuleSize)
-        {
-            if (_ram.Find(at) is not { } block)
-                continue;
-            long granule = GuestRam.GranuleOf(block, at);
-            long cluster = granule / GuestRam.GranulesPerCluster;
-            long holder = _ram.Kind(cluster) == ClusterKind.Huge ? cluster * GuestRam.GranulesPerCluster : granule;
-            if (_ram.Kind(cluster) != ClusterKind.Absent && _ram.State(holder) != GuestRam.Done)
-                throw new CaptureFailedException("MemoryDiscarded", $"QEMU discarded memory of RAM block {block.Ram.Name} that was not copied yet (balloon or free page reporting); try again when the balloon is at rest, or without free-page-reporting");
-        }
     }
 }

@@ -92,6 +92,9 @@ internal sealed unsafe class GuestRam : IDisposable
     /// <summary>Granules not copied yet.</summary>
     internal long PendingGranules => Volatile.Read(ref _pendingGranules);
 
+    /// <summary>Granules that are to be copied, fixed when the window began.</summary>
+    internal long GranulesToCopy { get; private set; }
+
     /// <summary>Bytes under protection when the window began.</summary>
     internal long ProtectedBytes { get; private set; }
 
@@ -149,7 +152,7 @@ internal sealed unsafe class GuestRam : IDisposable
                 bytes += (long)(b.ClusterEnd(c) - b.ClusterStart(c));
             }
         }
-        ProtectedBytes = bytes;
+        (ProtectedBytes, GranulesToCopy) = (bytes, pending);
         Volatile.Write(ref _pendingGranules, pending);
     }
 

@@ -9,14 +9,14 @@ internal sealed class ProtectionNotes
     private const int Capacity = 64 * 1024;
     private readonly long[] _notes = new long[Capacity];
     private readonly long[] _taken = new long[Capacity];
-    private readonly Lock _lock = new();
+    private readonly FutexLock _lock = new();
     private int _count;
 
     internal int Count => Volatile.Read(ref _count);
 
     internal void Add(long granule)
     {
-        lock (_lock)
+        using (_lock.Enter())
         {
             if (_count < Capacity)
                 _notes[_count] = granule;
@@ -28,7 +28,7 @@ internal sealed class ProtectionNotes
     /// <param name="overflow">There was more than fits: protect everything.</param>
     internal ReadOnlySpan<long> Take(out bool overflow)
     {
-        lock (_lock)
+        using (_lock.Enter())
         {
             overflow = _count > Capacity;
             int count = Math.Min(_count, Capacity);

@@ -36,6 +36,7 @@ internal static class QemuEngine
         using ManualResetEventSlim firstPage = new();
         using ScatteredRam scattered = new(Path.Join(directory.Path, ".scattered"), progress, firstPage.Set);
         using BackgroundSnapshotCapability capability = BackgroundSnapshotCapability.Enable(qmp);
+        string merging = SamepageMerging.Position;
         time.Mark("prepared");
         MigrationStreamContents contents;
         (long stopped, long resumed) = (0, 0);
@@ -68,13 +69,15 @@ internal static class QemuEngine
             stoppedByUs?.ResumeGuest();
         }
         time.Mark("unprotected");
+        SamepageMerging.CheckSince(merging, qemu.Pid);
         (stopped, resumed) = Finish(qmp, events, options.MaxDowntime);
 
         RamBlockLayout[] layout = [.. contents.Blocks.Select(b => new RamBlockLayout(b.Name, b.UsedLength, 4096))];
         using PageLogWriter log = directory.CreateMemory(layout, options.Compression, id);
         using GranuleIndex index = new(layout);
-        scattered.Pack(options.Compression, layout, index, log, progress);
-        PageLogSummary stored = log.Finish(index);
+        using GranuleLedger ledger = new(index.Count);
+        long packed = scattered.Pack(options.Compression, layout, index, ledger, log, progress);
+        PageLogSummary stored = log.Finish(index, ledger, packed);
         while (!disks.IsDone && !cancel.IsCancellationRequested)
             Thread.Sleep(20);
         cancel.ThrowIfCancellationRequested();

@@ -58,13 +58,15 @@ internal sealed unsafe class ScatteredRam : IMigrationStreamSink, IDisposable
     }
 
     /// <summary>Writes the page log in granule order.</summary>
-    internal void Pack(PageCompression compression, IReadOnlyList<RamBlockLayout> blocks, GranuleIndex index, PageLogWriter log, CaptureProgress progress)
+    /// <returns>How many granules there were data of.</returns>
+    internal long Pack(PageCompression compression, IReadOnlyList<RamBlockLayout> blocks, GranuleIndex index, GranuleLedger ledger, PageLogWriter log, CaptureProgress progress)
     {
         using GranuleEncoder encoder = new(compression);
         byte* run = NativeMemoryMap.Allocate(RunBytes);
         byte* raw = NativeMemoryMap.Allocate(SnapshotFormat.GranuleSize);
         List<(long Granule, GranuleEntry Entry, int Position)> entries = new(RunBytes / 4096);
         int used = 0;
+        long packed = 0;
         try
         {
             for (int b = 0; b < blocks.Count; b++)
@@ -75,10 +77,17 @@ internal sealed unsafe class ScatteredRam : IMigrationStreamSink, IDisposable
                     _ = FileSyscalls.ReadAll(_file, raw, (nuint)length, _first[b] + g * SnapshotFormat.GranuleSize, "the scattered pages");
                     if (used + SnapshotFormat.GranuleSize > RunBytes)
                         Flush();
+                    long granule = index.FirstGranule(b) + g;
+                    ledger.NoteCopied(granule, 1);
+                    packed++;
                     GranuleEntry e = encoder.Encode(raw, length, run + used);
                     if (e.IsZero)
+                    {
+                        ledger.NoteZero(granule);
                         continue;
-                    entries.Add((index.FirstGranule(b) + g, e, used));
+                    }
+                    ledger.NoteEncoded(granule);
+                    entries.Add((granule, e, used));
                     used += e.StoredLength;
                 }
             }
@@ -89,6 +98,7 @@ internal sealed unsafe class ScatteredRam : IMigrationStreamSink, IDisposable
             NativeMemoryMap.Free(run, RunBytes);
             NativeMemoryMap.Free(raw, SnapshotFormat.GranuleSize);
         }
+        return packed;
 
         void Flush()
         {
@@ -100,6 +110,7 @@ internal sealed unsafe class ScatteredRam : IMigrationStreamSink, IDisposable
             foreach ((long granule, GranuleEntry entry, int position) in entries)
                 index.Set(granule, entry.WithOffset(offset + position));
             log.WriteRun(run, length, offset);
+            ledger.NoteWritten([.. entries.Select(e => e.Granule)]);
             progress.AddWritten(length);
             entries.Clear();
             used = 0;

@@ -21,14 +21,15 @@ internal sealed unsafe class Stage : IDisposable
     private readonly byte* _memory;
     private readonly int[] _free;
     private readonly Buffer[] _buffers;
-    private readonly Lock _lock = new();
+    private readonly FutexLock _lock = new();
     private readonly FutexGate _freed = new();
     private int _freeCount;
     private int _ready;
 
     /// <param name="bytes">The most it may grow to.</param>
     /// <param name="readyBytes">What is to be there at once.</param>
-    internal Stage(long bytes, long readyBytes = long.MaxValue)
+    /// <param name="granulesPerRun">How many granules a run may hold that is built in a buffer; compressed ones take less room.</param>
+    internal Stage(long bytes, long readyBytes = long.MaxValue, int granulesPerRun = GuestRam.GranulesPerCluster)
     {
         int count = (int)Math.Max(MinimumBuffers, bytes / BufferSize);
         Bytes = (long)count * BufferSize;
@@ -39,7 +40,7 @@ internal sealed unsafe class Stage : IDisposable
         _buffers = new Buffer[count];
         for (int i = 0; i < count; i++)
         {
-            _buffers[i] = new Buffer(_memory + (long)i * BufferSize);
+            _buffers[i] = new Buffer(_memory + (long)i * BufferSize, granulesPerRun);
         }
         while (_ready < ready)
             AddBuffer();
@@ -51,7 +52,7 @@ internal sealed unsafe class Stage : IDisposable
         while (_ready < _buffers.Length && !pipeline.IsCancelled && !pipeline.Copied.IsClosed)
         {
             if (Volatile.Read(ref _freeCount) > Reserve + LowWater)
-                Thread.Sleep(2);
+                Nap.Milliseconds(2);
             else
                 AddBuffer();
         }
@@ -64,12 +65,15 @@ internal sealed unsafe class Stage : IDisposable
     }
 
     /// <summary>A buffer and what it holds: granule i of it begins at i × 64 KiB.</summary>
-    internal sealed class Buffer(byte* memory)
+    internal sealed class Buffer(byte* memory, int granulesPerRun)
     {
         internal readonly byte* Memory = memory;
         internal readonly long[] Granules = new long[GuestRam.GranulesPerCluster];
         internal readonly int[] Lengths = new int[GuestRam.GranulesPerCluster];
         internal int Count;
+        /// <summary>The granules of the run that was built in it, once encoded.</summary>
+        internal readonly long[] Run = new long[granulesPerRun];
+        internal int RunCount;
         /// <summary>Bytes to be written, once encoded.</summary>
         internal int EncodedLength;
         internal long FileOffset;
@@ -98,7 +102,7 @@ internal sealed unsafe class Stage : IDisposable
     /// <returns>Its number, or -1.</returns>
     internal int TryTake(bool forFault)
     {
-        lock (_lock)
+        using (_lock.Enter())
         {
             if (_freeCount <= (forFault ? 0 : Reserve))
                 return -1;
@@ -110,7 +114,7 @@ internal sealed unsafe class Stage : IDisposable
 
     internal void Return(int buffer)
     {
-        lock (_lock)
+        using (_lock.Enter())
             _free[_freeCount++] = buffer;
         _freed.Open();
     }

@@ -3,8 +3,15 @@ using Bgsnap.NodeAgent.Store;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>One thread of the background copy: claims clusters, copies and releases them, and encodes what has been copied.</summary>
+/// <remarks>
+/// It waits with empty hands only: held back by the bandwidth limit, it has neither a claim nor a buffer, and goes on encoding what others
+/// have copied. A guest that waits for a buffer never waits for the limit.
+/// </remarks>
 internal sealed class SweepWorker(CapturePipeline pipeline, GuestRam ram, Sweep sweep, Release release, BandwidthLimit limit, Encoder encoder)
 {
+    private const int WaitMilliseconds = 20;
+    private long _mayCopyAt;
+
     internal void Run()
     {
         // Uncompressed data is encoded at once, while it is in the cache; compressing comes after copying as long as there
@@ -15,11 +22,18 @@ internal sealed class SweepWorker(CapturePipeline pipeline, GuestRam ram, Sweep 
                 continue;
             if (ram.PendingGranules == 0)
                 break;
+            int heldBack = limit.MillisecondsUntil(_mayCopyAt);
+            if (heldBack > 0)
+            {
+                if (!EncodeOne())
+                    pipeline.Copied.WaitChanged(Math.Min(heldBack, WaitMilliseconds));
+                continue;
+            }
             int buffer = pipeline.Stage.TryTake(forFault: false);
             if (buffer < 0)
             {
                 if (!EncodeOne())
-                    pipeline.Stage.WaitFreed(20);
+                    pipeline.Stage.WaitFreed(WaitMilliseconds);
                 continue;
             }
             long cluster = sweep.Next();
@@ -28,7 +42,7 @@ internal sealed class SweepWorker(CapturePipeline pipeline, GuestRam ram, Sweep 
                 pipeline.Stage.Return(buffer);
                 // The rest is in other hands; be there when their buffers come.
                 if (!EncodeOne())
-                    Thread.Sleep(1);
+                    pipeline.Copied.WaitChanged(1);
                 continue;
             }
             Copy(cluster, buffer);
@@ -66,7 +80,7 @@ internal sealed class SweepWorker(CapturePipeline pipeline, GuestRam ram, Sweep 
             pipeline.Stage.Return(number);
             return;
         }
-        limit.Spend((long)buffer.Count * GuestRam.GranuleSize, pipeline);
+        _mayCopyAt = limit.Account((long)buffer.Count * GuestRam.GranuleSize);
         if (encoder.IsCheap)
             encoder.Encode(number);
         else

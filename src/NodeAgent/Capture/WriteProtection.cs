@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Capture;
@@ -15,7 +16,10 @@ internal sealed class WriteProtection(GuestRam ram, Userfaultfd uffd, Population
 {
     private const int Rounds = 4;
     private const int FewNotes = 64;
+    private const int NapMicroseconds = 100;
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(2);
     private readonly List<(ulong Start, ulong Length)> _huge = [];
+    private Action? _whileBusy;
     private readonly List<(GuestRam.Block Block, long Cluster)> _appeared = [];
 
     /// <summary>Registers every block.</summary>
@@ -45,28 +49,30 @@ internal sealed class WriteProtection(GuestRam ram, Userfaultfd uffd, Population
         ForEachRange(ClusterKind.Small, (start, length) =>
         {
             if (!pipeline.IsCancelled)
-                uffd.Protect(start, length);
+                Protect(start, length);
         });
         for (int round = 0; round < Rounds && notes.Count > FewNotes && !pipeline.IsCancelled; round++)
             ProtectNoted();
     }
 
     /// <summary>In the stop window, with no fault in service: nothing writes to RAM now.</summary>
-    internal void ProtectAtPointInTime()
+    /// <param name="whileBusy">Reads events in the place of the fault thread, which waits for us.</param>
+    internal void ProtectAtPointInTime(Action whileBusy)
     {
+        _whileBusy = whileBusy;
         foreach ((ulong start, ulong length) in _huge)
-            uffd.Protect(start, length);
+            Protect(start, length);
         ProtectNoted();
         for (long g = ram.NextDiscarded(0); g >= 0; g = ram.NextDiscarded(g + 1))
         {
             GuestRam.Block b = ram.BlockOfCluster(g / GuestRam.GranulesPerCluster);
             if (ram.Kind(g / GuestRam.GranulesPerCluster) != ClusterKind.Absent)
-                uffd.Protect(b.GranuleStart(g), (ulong)b.GranuleLength(g));
+                Protect(b.GranuleStart(g), (ulong)b.GranuleLength(g));
         }
         _appeared.Clear();
         scan.Rescan((b, c) => _appeared.Add((b, c)));
         foreach ((GuestRam.Block b, long c) in _appeared)
-            uffd.Protect(b.ClusterStart(c), b.ClusterEnd(c) - b.ClusterStart(c));
+            Protect(b.ClusterStart(c), b.ClusterEnd(c) - b.ClusterStart(c));
         ram.BeginWindow();
     }
 
@@ -77,12 +83,25 @@ internal sealed class WriteProtection(GuestRam ram, Userfaultfd uffd, Population
             _ = uffd.TryUnregister(b.Start, b.End - b.Start);
     }
 
+    /// <summary>Protects a range, and waits while QEMU discards memory: the kernel changes no protection before that is over.</summary>
+    private void Protect(ulong start, ulong length)
+    {
+        long began = Stopwatch.GetTimestamp();
+        while (!uffd.TryProtect(start, length))
+        {
+            if (Stopwatch.GetElapsedTime(began) > Patience)
+                throw new CaptureFailedException("MemoryDiscarded", $"QEMU has been discarding memory for {Patience.TotalSeconds:0} s and its thread does not get on (balloon or free page reporting); try again when the balloon is at rest");
+            _whileBusy?.Invoke();
+            Nap.Microseconds(NapMicroseconds);
+        }
+    }
+
     private void ProtectNoted()
     {
         ReadOnlySpan<long> noted = notes.Take(out bool overflow);
         if (overflow)
         {
-            ForEachRange(ClusterKind.Small, uffd.Protect);
+            ForEachRange(ClusterKind.Small, Protect);
             return;
         }
         for (int i = 0; i < noted.Length;)
@@ -92,7 +111,7 @@ internal sealed class WriteProtection(GuestRam ram, Userfaultfd uffd, Population
             while (last + 1 < noted.Length && noted[last + 1] <= noted[last] + 1 && noted[last + 1] < b.FirstGranule + b.Granules)
                 last++;
             ulong start = b.GranuleStart(noted[i]);
-            uffd.Protect(start, b.GranuleStart(noted[last]) + (ulong)b.GranuleLength(noted[last]) - start);
+            Protect(start, b.GranuleStart(noted[last]) + (ulong)b.GranuleLength(noted[last]) - start);
             i = last + 1;
         }
     }

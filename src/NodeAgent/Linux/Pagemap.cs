@@ -5,7 +5,7 @@ namespace Bgsnap.NodeAgent.Linux;
 
 /// <summary>Which pages of another process exist: PAGEMAP_SCAN (Linux 6.7), or its plain pagemap before that.</summary>
 /// <remarks>Documentation/admin-guide/mm/pagemap.rst.</remarks>
-internal sealed unsafe class Pagemap : IDisposable
+internal sealed unsafe partial class Pagemap : IDisposable
 {
     private const ulong PAGEMAP_SCAN = 0xC0606610;
     private const ulong Present = 1 << 3, Swapped = 1 << 4, Huge = 1 << 6;

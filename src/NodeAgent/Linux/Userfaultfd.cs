@@ -66,32 +66,28 @@ internal sealed unsafe partial class Userfaultfd : IDisposable
     }
 
     /// <summary>Write-protects a range.</summary>
-    public void Protect(ulong start, ulong length) => WriteProtect(start, length, UffdConstants.WriteProtectModeWp);
+    /// <returns>False when the address space is changing (EAGAIN): a REMOVE or UNMAP event has to be read, and the thread that caused it has to
+    /// run again, before any protection can be changed. Nothing says how far it came: try all of it again.</returns>
+    /// <exception cref="LinuxException">The process is gone.</exception>
+    public bool TryProtect(ulong start, ulong length) => TryWriteProtect(start, length, UffdConstants.WriteProtectModeWp);
 
     /// <summary>Lets the guest write to a range again and wakes the threads that wait in it.</summary>
-    /// <param name="start">First address.</param>
-    /// <param name="length">Bytes.</param>
-    /// <param name="whileBusy">Called between attempts while an event (REMOVE, UNMAP) waits to be read: the thread that reads events
-    /// must read it there. Null: another thread does.</param>
-    public void Unprotect(ulong start, ulong length, Action? whileBusy = null) => WriteProtect(start, length, 0, whileBusy);
+    /// <returns>As of <see cref="TryProtect"/>.</returns>
+    /// <exception cref="LinuxException">The process is gone.</exception>
+    public bool TryUnprotect(ulong start, ulong length) => TryWriteProtect(start, length, 0);
 
-    private void WriteProtect(ulong start, ulong length, ulong mode, Action? whileBusy = null)
+    private bool TryWriteProtect(ulong start, ulong length, ulong mode)
     {
         UffdioWriteProtect wp = new() { Start = start, Length = length, Mode = mode };
-        // EAGAIN: the address space is changing under us (a REMOVE or UNMAP event is pending); it passes once the
-        // event has been read.
-        for (int attempt = 0; Libc.Ioctl(_fd, UffdConstants.UFFDIO_WRITEPROTECT, &wp) != 0; attempt++)
+        while (Libc.Ioctl(_fd, UffdConstants.UFFDIO_WRITEPROTECT, &wp) != 0)
         {
             int errno = Marshal.GetLastPInvokeError();
-            if (errno == Errno.EINTR)
-                continue;
-            if (errno != Errno.EAGAIN || attempt > 10_000)
+            if (errno == Errno.EAGAIN)
+                return false;
+            if (errno != Errno.EINTR)
                 throw new LinuxException($"UFFDIO_WRITEPROTECT {start:x}+{length:x}", errno);
-            if (whileBusy is null)
-                Thread.Sleep(0);
-            else
-                whileBusy();
         }
+        return true;
     }
 
     /// <summary>Wakes the threads that wait in a range without changing its protection.</summary>

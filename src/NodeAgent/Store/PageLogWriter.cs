@@ -112,16 +112,21 @@ public sealed unsafe class PageLogWriter : IDisposable
     }
 
     /// <summary>Writes index and footer and makes the file durable. All runs must be written and all entries set.</summary>
-    /// <exception cref="InvalidOperationException">A write failed before, a reserved run was not written, or an entry points
-    /// outside the runs.</exception>
+    /// <param name="index">Where each granule is.</param>
+    /// <param name="ledger">What became of each granule.</param>
+    /// <param name="copied">How many granules were to be copied.</param>
+    /// <exception cref="InvalidOperationException">A write failed before, a granule that was copied is not in the file, a reserved run was not
+    /// written, or an entry points outside the runs.</exception>
     /// <exception cref="LinuxException">A write or fsync failed.</exception>
-    public PageLogSummary Finish(GranuleIndex index)
+    public PageLogSummary Finish(GranuleIndex index, GranuleLedger ledger, long copied)
     {
         ArgumentNullException.ThrowIfNull(index);
+        ArgumentNullException.ThrowIfNull(ledger);
         if (_failed || _finished) throw new InvalidOperationException($"{_path}: {(_failed ? "a write failed" : "already finished")}");
         if (index.Count != RamBlockLayout.TotalGranules(_blocks)) throw new ArgumentException("the index is of other blocks", nameof(index));
         if (_next - _headerLength != _written)
             throw new InvalidOperationException($"{_path}: {_next - _headerLength} bytes of runs were reserved, {_written} written");
+        if (ledger.Problem(index, copied) is { } lost) throw new InvalidOperationException($"{_path}: {lost}");
         _finished = true;
 
         PageLogFooter footer = Count(index);

@@ -34,6 +34,9 @@ internal sealed unsafe class SnapshotImage : IDisposable
         }
     }
 
+    /// <summary>A byte of the main block.</summary>
+    public byte ByteAt(long offset) => Read(Main, offset / Granule)[offset % Granule];
+
     /// <summary>Whether a counting Linux guest's memory is of one instant.</summary>
     public static CutVerdict Judge(string path)
     {

@@ -47,6 +47,7 @@ internal static unsafe class GuestSnapshot
     public static PageLogSummary WriteLog(PageLogWriter writer, IReadOnlyList<GuestBlock> blocks, PageCompression compression, int threads = 1, int granulesPerRun = 3)
     {
         using var index = new GranuleIndex(Layouts(blocks));
+        using var ledger = new GranuleLedger(index.Count);
         List<(int Block, long Granule)> all =
             [.. blocks.SelectMany((b, i) => Enumerable.Range(0, (int)SnapshotFormat.GranuleCount(b.Layout.UsedLength)).Select(g => (i, (long)g)))];
         int next = -1;
@@ -62,7 +63,13 @@ internal static unsafe class GuestSnapshot
                 GranuleEntry e;
                 fixed (byte* memory = blocks[b].Memory)
                     e = encoder.Encode(memory + (g * 65536), SnapshotFormat.GranuleLength(blocks[b].Layout.UsedLength, g), run + used);
-                if (e.IsZero) continue;
+                ledger.NoteCopied(index.FirstGranule(b) + g, 1);
+                if (e.IsZero)
+                {
+                    ledger.NoteZero(index.FirstGranule(b) + g);
+                    continue;
+                }
+                ledger.NoteEncoded(index.FirstGranule(b) + g);
                 entries.Add((index.FirstGranule(b) + g, e, used));
                 used += e.StoredLength;
                 if (used > (granulesPerRun - 1) * 65536) Flush();
@@ -77,12 +84,13 @@ internal static unsafe class GuestSnapshot
                 NativeMemory.Clear(run + used, (nuint)(length - used));
                 long offset = writer.Reserve(length);
                 writer.WriteRun(run, length, offset);
+                ledger.NoteWritten([.. entries.Select(e => e.Granule)]);
                 foreach ((long granule, GranuleEntry entry, int at) in entries) index.Set(granule, entry.WithOffset(offset + at));
                 entries.Clear();
                 used = 0;
             }
         });
-        return writer.Finish(index);
+        return writer.Finish(index, ledger, index.Count);
     }
 
     public static PageLogSummary WriteLog(string path, IReadOnlyList<GuestBlock> blocks, PageCompression compression, int threads = 1)

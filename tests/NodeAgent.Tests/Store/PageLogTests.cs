@@ -63,6 +63,7 @@ public sealed unsafe class PageLogTests : IDisposable
         byte* page = (byte*)NativeMemory.AlignedAlloc(4096, 4096);
         using (PageLogWriter writer = PageLogWriter.Create(path, blocks, PageCompression.None, Guid.NewGuid()))
         using (var index = new GranuleIndex(blocks))
+        using (var ledger = new GranuleLedger(index.Count))
         using (var encoder = new GranuleEncoder(PageCompression.None))
         {
             NativeMemory.Fill(page, 4096, 7);
@@ -70,7 +71,10 @@ public sealed unsafe class PageLogTests : IDisposable
             long offset = writer.Reserve(4096);
             writer.WriteRun(page, 4096, offset);
             index.Set(index.Count / 2, e.WithOffset(offset));
-            PageLogSummary summary = writer.Finish(index);
+            ledger.NoteCopied(index.Count / 2, 1);
+            ledger.NoteEncoded(index.Count / 2);
+            ledger.NoteWritten([index.Count / 2]);
+            PageLogSummary summary = writer.Finish(index, ledger, copied: 1);
             Assert.Equal(1L << 24, summary.Granules);
             Assert.Equal(1, summary.StoredPages);
         }
@@ -95,8 +99,21 @@ public sealed unsafe class PageLogTests : IDisposable
         RamBlockLayout[] blocks = [new("a", 65536, 4096)];
         using PageLogWriter writer = PageLogWriter.Create(_temp.Sub("memory"), blocks, PageCompression.None, Guid.NewGuid());
         using var index = new GranuleIndex(blocks);
+        using var ledger = new GranuleLedger(index.Count);
         writer.Reserve(4096);
-        Assert.Throws<InvalidOperationException>(() => writer.Finish(index));
+        Assert.Contains("were reserved", Assert.Throws<InvalidOperationException>(() => writer.Finish(index, ledger, copied: 0)).Message);
+    }
+
+    /// <summary>A buffer that a queue has lost: no run was reserved for it, so that sums of bytes say nothing.</summary>
+    [Fact]
+    public void Finish_refuses_a_granule_that_was_copied_and_never_written()
+    {
+        RamBlockLayout[] blocks = [new("a", 65536, 4096)];
+        using PageLogWriter writer = PageLogWriter.Create(_temp.Sub("memory"), blocks, PageCompression.None, Guid.NewGuid());
+        using var index = new GranuleIndex(blocks);
+        using var ledger = new GranuleLedger(index.Count);
+        ledger.NoteCopied(0, 1);
+        Assert.Contains("never written", Assert.Throws<InvalidOperationException>(() => writer.Finish(index, ledger, copied: 1)).Message);
     }
 
     [Fact]
@@ -105,8 +122,12 @@ public sealed unsafe class PageLogTests : IDisposable
         RamBlockLayout[] blocks = [new("a", 65536, 4096)];
         using PageLogWriter writer = PageLogWriter.Create(_temp.Sub("memory"), blocks, PageCompression.None, Guid.NewGuid());
         using var index = new GranuleIndex(blocks);
+        using var ledger = new GranuleLedger(index.Count);
         index.Set(0, GranuleEntry.Create(1 << 20, 1, 4096, GranuleEncoding.Raw, 0));
-        Assert.Throws<InvalidOperationException>(() => writer.Finish(index));
+        ledger.NoteCopied(0, 1);
+        ledger.NoteEncoded(0);
+        ledger.NoteWritten([0]);
+        Assert.Contains("outside the runs", Assert.Throws<InvalidOperationException>(() => writer.Finish(index, ledger, copied: 1)).Message);
     }
 
     [Fact]

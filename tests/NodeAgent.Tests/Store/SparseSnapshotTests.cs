@@ -23,7 +23,8 @@ public sealed class SparseSnapshotTests : IDisposable
         string path = _temp.Sub("sparse");
         using (PageLogWriter writer = PageLogWriter.Create(path, blocks, PageCompression.None, Guid.NewGuid()))
         using (var index = new GranuleIndex(blocks))
-            writer.Finish(index);
+        using (var ledger = new GranuleLedger(index.Count))
+            writer.Finish(index, ledger, copied: 0);
         long before = WorkingSet();
         using PageLogReader log = PageLogReader.Open(path);
         Assert.True(log.Entry(0, log.GranuleCount(0) - 1).IsZero);

@@ -1,0 +1,60 @@
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Vm;
+
+namespace Bgsnap.NodeAgent.Capture;
+
+/// <summary>What it means that the guest, through QEMU, throws memory away: before the point in time, and after it.</summary>
+/// <remarks>
+/// <code>
+///   madvise(MADV_DONTNEED) in QEMU:   announced ─▶ we read it ─▶ QEMU goes on ─▶ the page is gone, and its protection with it
+///   fallocate(PUNCH_HOLE), then it:   the page is gone ─▶ announced ─▶ …
+/// </code>
+/// Private anonymous memory is announced first, and loses its protection with its content: the proof after each copy finds that out, so that
+/// only what nobody has begun to copy ends the capture here. A file loses its content before the announcement, and keeps markers of
+/// protection in its place: there any discard in the window ends the capture, since what was copied before it may have been zeroes already.
+/// </remarks>
+internal sealed class Discards(GuestRam ram, bool protectsHoles)
+{
+    /// <summary>Before the point in time: nothing is lost, but the place has to be protected again in the stop window.</summary>
+    internal void Before(ulong start, ulong end)
+    {
+        if (!protectsHoles)
+            throw new CaptureFailedException("MemoryDiscarded", "QEMU discarded memory while it was being protected (balloon); try again when the balloon is at rest");
+        for (int i = 0; i < ram.Blocks.Count; i++)
+        {
+            if (!Overlap(ram.Blocks[i], start, end, out long first, out long last))
+                continue;
+            for (long g = first; g <= last; g++)
+                ram.MarkDiscarded(g);
+        }
+    }
+
+    /// <summary>After the point in time.</summary>
+    /// <exception cref="CaptureFailedException">Memory is going that has not been copied, or was gone before it was announced.</exception>
+    internal void InWindow(ulong start, ulong end)
+    {
+        for (int i = 0; i < ram.Blocks.Count; i++)
+        {
+            GuestRam.Block block = ram.Blocks[i];
+            if (!Overlap(block, start, end, out long first, out long last))
+                continue;
+            for (long g = first; g <= last; g++)
+            {
+                long cluster = g / GuestRam.GranulesPerCluster;
+                ClusterKind kind = ram.Kind(cluster);
+                if (kind == ClusterKind.Absent)
+                    continue;
+                long holder = kind == ClusterKind.Huge ? cluster * GuestRam.GranulesPerCluster : g;
+                if (block.Ram.Kind != RamKind.Anonymous || ram.State(holder) == GuestRam.Pending)
+                    throw new CaptureFailedException("MemoryDiscarded", $"QEMU discarded memory of RAM block {block.Ram.Name} that may not have been copied yet (balloon or free page reporting); try again when the balloon is at rest, or without free-page-reporting");
+            }
+        }
+    }
+
+    private static bool Overlap(GuestRam.Block block, ulong start, ulong end, out long first, out long last)
+    {
+        (start, end) = (Math.Max(start, block.Start), Math.Min(end, block.End));
+        (first, last) = start < end ? (GuestRam.GranuleOf(block, start), GuestRam.GranuleOf(block, end - 1)) : (0, -1);
+        return start < end;
+    }
+}

@@ -1,0 +1,68 @@
+namespace Bgsnap.NodeAgent.Vm;
+
+/// <summary>
+/// Refuses memory in which the kernel merges equal pages (KSM) now: ksmd replaces a page table entry without keeping its userfaultfd
+/// write-protect bit (replace_page() of mm/ksm.c), so that later writes are announced to nobody. That holds for QEMU's own
+/// background-snapshot as well.
+/// </summary>
+/// <remarks>
+/// The other way, to take the memory out of merging for the time of the capture (MADV_UNMERGEABLE inside QEMU), gives every merged page a
+/// copy of its own at once, and a node that lives on merged memory has no room for that. Pages that were merged before ksmd was stopped can
+/// be protected as any other.
+/// </remarks>
+internal static class SamepageMerging
+{
+
+    /// <summary>What can be done about it.</summary>
+    internal const string Remedy = "start the VM with -machine mem-merge=off (libvirt: <memoryBacking><nosharepages/>), "
+        + "or stop ksmd on this node with `echo 0 > /sys/kernel/mm/ksm/run`, which keeps what is merged already";
+
+    /// <summary>ksmd looks for equal pages now.</summary>
+    internal static bool IsRunning => Read("run") == "1";
+
+    /// <summary>Refuses a process in which pages may be merged while it is captured.</summary>
+    /// <exception cref="CaptureRefusedException">ksmd is running and a mapping takes part.</exception>
+    internal static void Refuse(int pid)
+    {
+        if (IsRunning && MergeableBytes($"/proc/{pid}/smaps") is > 0 and long bytes)
+            throw new CaptureRefusedException("SamepageMerging", $"the kernel is merging equal pages in {bytes >> 20} MiB of QEMU's memory (KSM), which drops write protection without a word; {Remedy}");
+    }
+
+    /// <summary>How far ksmd has come, for <see cref="CheckSince"/>.</summary>
+    internal static string Position => $"{Read("full_scans")}/{Read("pages_scanned")}";
+
+    /// <summary>For a capture that cannot prove its copies, QEMU's own: fails it when ksmd has worked meanwhile and a mapping takes part.</summary>
+    /// <exception cref="CaptureFailedException">Protection may have been lost.</exception>
+    internal static void CheckSince(string position, int pid)
+    {
+        if ((IsRunning || Position != position) && MergeableBytes($"/proc/{pid}/smaps") > 0)
+            throw new CaptureFailedException("ProtectionLost", $"the kernel began to merge equal pages during the capture (KSM), which drops write protection without a word; {Remedy}");
+    }
+
+    /// <summary>Bytes of the mappings that take part: their flags hold <c>mg</c>.</summary>
+    internal static long MergeableBytes(string smaps)
+    {
+        long size = 0, mergeable = 0;
+        foreach (string line in File.ReadLines(smaps))
+        {
+            if (line.StartsWith("Size:", StringComparison.Ordinal))
+                size = long.Parse(line.AsSpan("Size:".Length).Trim().TrimEnd("kB").Trim(), System.Globalization.CultureInfo.InvariantCulture) << 10;
+            else if (line.StartsWith("VmFlags:", StringComparison.Ordinal) && line.Split(' ').Contains("mg"))
+                mergeable += size;
+        }
+        return mergeable;
+    }
+
+    private static string Read(string name)
+    {
+        try
+        {
+            return File.ReadAllText($"/sys/kernel/mm/ksm/{name}").Trim();
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // A kernel without KSM, or one that does not count this.
+            return "";
+        }
+    }
+}

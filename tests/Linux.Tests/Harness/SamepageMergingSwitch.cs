@@ -1,0 +1,43 @@
+using System.Diagnostics;
+
+namespace Bgsnap.Linux.Tests.Harness;
+
+/// <summary>
+/// The kernel's samepage merging (KSM), on as long as this lives. What was there before is put back by a small shell when its standard
+/// input ends, which happens however the test run dies; merged pages are parted again then.
+/// </summary>
+public sealed class SamepageMergingSwitch : IDisposable
+{
+    private const string Folder = "/sys/kernel/mm/ksm/";
+    private readonly Process _guard;
+
+    private SamepageMergingSwitch(Process guard) => _guard = guard;
+
+    public static bool Exists => File.Exists(Folder + "run");
+
+    /// <summary>Prepares the way back; merging stays as it is until <see cref="Set"/>.</summary>
+    public static SamepageMergingSwitch Take()
+    {
+        ProcessStartInfo start = new("/bin/sh") { RedirectStandardInput = true };
+        start.ArgumentList.Add("-c");
+        start.ArgumentList.Add($"cd {Folder} && run=$(cat run) pages=$(cat pages_to_scan) sleep=$(cat sleep_millisecs); read -r _; "
+            + "echo 2 >run; echo \"$run\" >run; echo \"$pages\" >pages_to_scan; echo \"$sleep\" >sleep_millisecs");
+        SamepageMergingSwitch made = new(Process.Start(start)!);
+        File.WriteAllText(Folder + "pages_to_scan", "20000");
+        File.WriteAllText(Folder + "sleep_millisecs", "5");
+        return made;
+    }
+
+    /// <summary>1: merge; 0: merge no more, and keep what is merged.</summary>
+    public void Set(int run) => File.WriteAllText(Folder + "run", run == 1 ? "1" : "0");
+
+    /// <summary>Pages that are a second view of one.</summary>
+    public static long Merged => long.Parse(File.ReadAllText(Folder + "pages_sharing"), System.Globalization.CultureInfo.InvariantCulture);
+
+    public void Dispose()
+    {
+        _guard.StandardInput.Close();
+        _guard.WaitForExit();
+        _guard.Dispose();
+    }
+}
