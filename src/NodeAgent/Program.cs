@@ -8,6 +8,7 @@ RootCommand root = new("bgsnap-agent: background snapshots of running QEMU virtu
     SnapshotCommands.Verify(),
     RestoreCommands.Export(),
     RestoreCommand.Create(args),
+    FreeCommand.Create(),
     NodeCommand.Node(args),
     NodeCommand.Carry(),
 };

@@ -50,7 +50,8 @@ internal static class AgentEngine
         Threads threads = new();
         Threads sweepers = new();
         Threads writers = new();
-        LatencyHistogram latency;
+        LatencyHistogram latency = new();
+        bool copied = false;
         // Taken down after the window has let the guest go.
         using DiskCapture disks = DiskCapture.Prepare(options, qmp, qemu.Pid, progress);
         bool cutLate = TestHooks.Is("skip", "disk-cut");
@@ -59,8 +60,15 @@ internal static class AgentEngine
         MigrationWatch migration = new(qmp);
         time.Mark("prepared");
         progress.Phase = "Protecting";
-        Userfaultfd uffd = UserfaultfdSource.Obtain(qmp, qemu.Pid);
-        window.Free = uffd.Dispose;
+        using GuestWatch watch = GuestWatch.Begin(options.MaxDowntime);
+        Userfaultfd uffd = UserfaultfdSource.Obtain(qmp, qemu.Pid, qemu.Held?.Descriptor);
+        // Not by way of this thread: it may be waiting for an answer of QEMU's, which may be waiting for a page.
+        pipeline.Free = () =>
+        {
+            uffd.Dispose();
+            watch.NothingIsProtected();
+        };
+        window.Free = pipeline.Free;
         try
         {
             time.Mark("userfaultfd");
@@ -70,10 +78,20 @@ internal static class AgentEngine
             ProtectedMemory memory = new(reader, uffd, pagemap);
             Release release = new(pipeline, ram, memory, ledger, progress);
             Discards discards = new(ram, uffd.Features.HasFlag(UffdFeatures.WpUnpopulated));
-            FaultServer faults = new(pipeline, ram, memory, sweep, release, notes, discards, progress);
+            FaultServer faults = new(pipeline, ram, memory, sweep, release, notes, discards, progress, watch.Add(), options.MaxDowntime);
             latency = faults.Latency;
             BandwidthLimit limit = new(options.BandwidthLimit);
 
+            // Whoever a page may wait for runs before the first one can: no answer of QEMU's is needed from here to the file.
+            SweepGate begin = new();
+            for (int i = 0; i < FileWriters; i++)
+            {
+                writers.Add(pipeline.Start("file", () => WriteRuns(pipeline, pipeline.Stage, pipeline.Encoded, log, ledger, progress)));
+                if (pipeline.Outputs is { } outputs)
+                    writers.Add(pipeline.Start("file", () => WriteRuns(pipeline, outputs, pipeline.EncodedOutputs, log, ledger, progress)));
+            }
+            foreach (Encoder e in encoders)
+                sweepers.Add(pipeline.Start("sweep", new SweepWorker(pipeline, ram, sweep, release, limit, e, begin, watch.Add()).Run));
             threads.Add(pipeline.Start("faults", faults.Run, FaultPriority));
             protection.Register();
             if (!uffd.Features.HasFlag(UffdFeatures.WpUnpopulated))
@@ -86,6 +104,8 @@ internal static class AgentEngine
             time.Mark("quiesced");
 
             progress.Phase = "Stopped";
+            // Of a guest that is to stay stopped, or was, the window has no longest time.
+            GuestWatch.Heartbeat? stopped = options.After != AfterCapture.Stop && qmp.IsRunning() ? watch.AddWindow(options.MaxDowntime) : null;
             window.Run(options.MaxDowntime, () =>
             {
                 faults.OpenWindow(whileBusy =>
@@ -99,12 +119,21 @@ internal static class AgentEngine
                 });
                 // From here on faults are served again: a device of QEMU that writes to RAM while it is saved waits for nobody but us.
                 window.NoteProtected();
+                begin.Protected();
                 if (options.DiskMethod == DiskMethod.VolumeSnapshot)
                 {
                     hold.Wait(window.StoppedAt, options.MaxDowntime, disks.Held(), progress, cancel);
                     window.NoteHeld();
                 }
-            }, time.Mark);
+            }, moment =>
+            {
+                time.Mark(moment);
+                if (moment == "stop-sent")
+                    stopped?.Touch();
+                else if (moment == "resumed")
+                    stopped?.Rest();
+            });
+            begin.Open();
             quiesce.Thaw();
             if (cutLate)
                 disks.CutLate();
@@ -113,20 +142,13 @@ internal static class AgentEngine
             progress.PointInTime = Clock.FromMicroseconds(window.StoppedAt != 0 ? window.StoppedAt : Clock.NowMicroseconds() - (time.NowMicroseconds - time.Microseconds("protected")));
             progress.Phase = "Copying";
 
-            foreach (Encoder e in encoders)
-                sweepers.Add(pipeline.Start("sweep", new SweepWorker(pipeline, ram, sweep, release, limit, e).Run));
             writers.Add(pipeline.Start("stage", () => pipeline.Stage.Grow(pipeline)));
+            TestHooks.After("disks-begin");
             // RAM is being copied: now there is time to look whether the machine is the one that was looked at, and for what QEMU has to do for the disks.
             facts.Below = disks.Below;
             facts.Compare(all: true);
             disks.Begin(directory, limit);
             time.Mark("disks-exposed");
-            for (int i = 0; i < FileWriters; i++)
-            {
-                writers.Add(pipeline.Start("file", () => WriteRuns(pipeline, pipeline.Stage, pipeline.Encoded, log, ledger, progress)));
-                if (pipeline.Outputs is { } outputs)
-                    writers.Add(pipeline.Start("file", () => WriteRuns(pipeline, outputs, pipeline.EncodedOutputs, log, ledger, progress)));
-            }
             while (ram.PendingGranules > 0 && !pipeline.IsCancelled)
                 BalloonWatch.Check(qmp, migration, blocks, pipeline, Slice);
             time.Mark("unprotected");
@@ -139,6 +161,7 @@ internal static class AgentEngine
             progress.Phase = "Writing";
             protection.Unregister();
             uffd.Dispose();
+            watch.Dispose();
             pipeline.Copied.Close();
             sweepers.Join();
             pipeline.Encoded.Close();
@@ -146,6 +169,11 @@ internal static class AgentEngine
             writers.Join();
             while (!disks.IsDone && !pipeline.IsCancelled)
                 BalloonWatch.Check(qmp, migration, blocks, pipeline, Slice);
+            copied = !pipeline.IsCancelled;
+        }
+        catch (ObjectDisposedException) when (pipeline.Failure is not null)
+        {
+            // What failed has closed the userfaultfd under us; it is thrown below.
         }
         finally
         {
@@ -154,7 +182,14 @@ internal static class AgentEngine
             // It depends on nobody any more, and whatever of libvirt's or a volume's is still waited for may take its time.
             if (progress.Phase != "Writing")
                 progress.Phase = "CleaningUp";
+            watch.Dispose();
             pipeline.Cancel();
+            if (!copied)
+            {
+                // What is still to be waited for may hang with the volume: the guest does not wait for that, and the parent learns the reason.
+                progress.Failing = pipeline.Failure;
+                window.Dispose();
+            }
             threads.Join();
             sweepers.Join();
             writers.Join();

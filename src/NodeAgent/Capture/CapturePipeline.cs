@@ -45,10 +45,14 @@ internal sealed class CapturePipeline : IDisposable
 
     internal void HandToFile(Stage stage, int buffer) => (stage == Stage ? Encoded : EncodedOutputs).Add(buffer);
 
-    /// <summary>Ends the capture; the first reason counts.</summary>
+    /// <summary>Sets the guest free; called by the thread that fails, whatever the others wait for. It must not throw.</summary>
+    internal Action? Free { get; set; }
+
+    /// <summary>Ends the capture and sets the guest free; the first reason counts.</summary>
     internal void Fail(Exception reason)
     {
         Interlocked.CompareExchange(ref _failure, reason, null);
+        Free?.Invoke();
         Cancel();
     }
 

@@ -10,7 +10,7 @@ public sealed class CaptureProgress
     private long _faults;
     private long _diskTotalBytes;
     private long _diskCopiedBytes;
-    private long _alive;
+    private volatile Exception? _failing;
     private volatile string _phase = "Preparing";
 
     /// <summary>What is being done: Preparing, Protecting, Stopped, Holding, Copying, Writing, Done; CleaningUp when it failed.</summary>
@@ -43,17 +43,25 @@ public sealed class CaptureProgress
     public long DiskCopiedBytes => Volatile.Read(ref _diskCopiedBytes);
     /// <summary>Guest writes that had to wait.</summary>
     public long Faults => Volatile.Read(ref _faults);
-    /// <summary>Grows while the thread the guest depends on is alive.</summary>
-    public long Alive => Volatile.Read(ref _alive);
 
     /// <summary>The disks for whose VolumeSnapshots the guest is held stopped; null: it is not.</summary>
     internal IReadOnlyList<ManifestDisk>? HeldDisks { get; set; }
+
+    /// <summary>Why the capture is being given up; null: it is not, or that is not known yet.</summary>
+    internal Exception? Failing
+    {
+        get => _failing;
+        set => _failing = value;
+    }
+
+    /// <summary>How the guest was when a capture had failed and everything of it was taken back, for people; null: QEMU was not reached.</summary>
+    internal GuestAfterwards? GuestAfterwards { get; set; }
 
     /// <summary>Nothing of what was done counts.</summary>
     internal void BeginAgain()
     {
         (_copiedBytes, _writtenBytes, _faults, _diskTotalBytes, _diskCopiedBytes) = (0, 0, 0, 0, 0);
-        (PointInTime, TotalBytes, HeldDisks) = (null, 0, null);
+        (PointInTime, TotalBytes, HeldDisks, Failing) = (null, 0, null, null);
         Phase = "Preparing";
     }
 
@@ -62,5 +70,4 @@ public sealed class CaptureProgress
     internal void AddDiskTotal(long bytes) => Interlocked.Add(ref _diskTotalBytes, bytes);
     internal void AddDiskCopied(long bytes) => Interlocked.Add(ref _diskCopiedBytes, bytes);
     internal void AddFault() => Interlocked.Increment(ref _faults);
-    internal void Beat() => Interlocked.Increment(ref _alive);
 }

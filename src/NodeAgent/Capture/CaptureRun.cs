@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Bgsnap.NodeAgent.GuestAgent;
+using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Vm;
 
@@ -12,7 +13,7 @@ internal static class CaptureRun
 
     /// <summary>Takes a snapshot.</summary>
     /// <exception cref="CaptureRefusedException">Nothing was begun.</exception>
-    /// <exception cref="CaptureFailedException">It was given up; the guest runs on and nothing is left.</exception>
+    /// <exception cref="CaptureFailedException">It was given up and nothing is left; <see cref="CaptureProgress.GuestAfterwards"/> says how the guest is.</exception>
     /// <exception cref="EngineUnavailableException">The engine asked for does not work here.</exception>
     internal static CaptureSummary Take(CaptureOptions options, CaptureProgress progress, HoldGate hold, CancellationToken cancel)
     {
@@ -34,6 +35,11 @@ internal static class CaptureRun
                 // Everything of it has been thrown away; what could not be is swept up by the next.
                 progress.BeginAgain();
             }
+            catch (Exception e) when (e is not CaptureRefusedException)
+            {
+                progress.GuestAfterwards = GuestAfterwards.Ask(qmp);
+                throw;
+            }
         }
     }
 
@@ -46,7 +52,9 @@ internal static class CaptureRun
     {
         Timeline time = new();
         QemuProcess qemu = QemuProcess.Identify(qmp, options.Monitor.Pid);
-        if (options.Container is { } container && !ContainerProcesses.IsIn(qemu.Pid, container))
+        using CheckedProcess held = CheckedProcess.Open(qemu.Pid);
+        qemu = qemu with { Held = held };
+        if (options.Container is { } container && !held.Is(pid => ContainerProcesses.IsIn(pid, container)))
             throw new CaptureRefusedException("ForeignProcess", $"the process behind the QMP socket ({qemu.Pid}) does not run in container {container}: it is another VM's");
         if (Leftovers.Sweep(qmp, qemu.Pid, options.GuestAgentSocket).NotThawed is { } frozen)
             throw new CaptureRefusedException("GuestFrozen", $"a capture that died froze the guest's file systems, and they cannot be thawed: {frozen}");

@@ -17,6 +17,9 @@ internal sealed unsafe class FaultServer
     /// <summary>The longest a guest write may wait for the file before the capture is given up.</summary>
     internal static readonly TimeSpan StallLimit = TimeSpan.FromSeconds(2);
 
+    // Before the watch would end the process: this way it is known why.
+    private static readonly TimeSpan SoonerThanWatch = TimeSpan.FromMilliseconds(200);
+
     private const int Batch = 64;
     private const int PollMilliseconds = 50;
     private const int LaterCapacity = 1024;
@@ -30,6 +33,8 @@ internal sealed unsafe class FaultServer
     private readonly ProtectionNotes _notes;
     private readonly Discards _discards;
     private readonly FutexLock _gate = new();
+    private readonly GuestWatch.Heartbeat _alive;
+    private readonly TimeSpan _stallLimit;
     private readonly UffdMessage[] _later = new UffdMessage[LaterCapacity];
     private readonly Action _readAhead;
     private volatile bool _windowOpen;
@@ -38,9 +43,13 @@ internal sealed unsafe class FaultServer
     private int _buffer = -1;
 
     internal FaultServer(
-        CapturePipeline pipeline, GuestRam ram, IProtectedMemory memory, Sweep sweep, Release release, ProtectionNotes notes, Discards discards, CaptureProgress progress)
+        CapturePipeline pipeline, GuestRam ram, IProtectedMemory memory, Sweep sweep, Release release, ProtectionNotes notes, Discards discards, CaptureProgress progress,
+        GuestWatch.Heartbeat? alive = null, TimeSpan maxDowntime = default)
     {
         (_pipeline, _ram, _memory, _sweep, _release, _notes, _discards, _progress) = (pipeline, ram, memory, sweep, release, notes, discards, progress);
+        _alive = alive ?? GuestWatch.Nothing().Add();
+        TimeSpan limit = GuestWatch.LimitFor(maxDowntime);
+        _stallLimit = maxDowntime > TimeSpan.Zero && limit < StallLimit + SoonerThanWatch ? limit - SoonerThanWatch : StallLimit - SoonerThanWatch;
         _readAhead = ReadAhead;
     }
 
@@ -68,12 +77,13 @@ internal sealed unsafe class FaultServer
     {
         while (!_stop && !_pipeline.IsCancelled)
         {
-            _progress.Beat();
+            _alive.Touch();
             if (_windowOpen && _ram.PendingGranules == 0)
                 FlushBuffer();
             if (_memory.AwaitEvents(PollMilliseconds) || Volatile.Read(ref _laterCount) > 0)
                 ServeBatch();
         }
+        _alive.Rest();
         FlushBuffer();
     }
 
@@ -92,6 +102,7 @@ internal sealed unsafe class FaultServer
             {
                 if (messages[i].Event != UffdConstants.EventPagefault)
                     continue;
+                _alive.Touch();
                 Serve(messages[i]);
                 if (_windowOpen)
                 {
@@ -109,7 +120,7 @@ internal sealed unsafe class FaultServer
     /// <summary>While the kernel refuses to unprotect because an event waits for us: reads it now; faults are served after what is in hand.</summary>
     private void ReadAhead()
     {
-        _progress.Beat();
+        _alive.Touch();
         fixed (UffdMessage* later = _later)
         {
             // A fault is kept, anything else is dealt with at once. As many faults can wait as QEMU has threads.
@@ -191,9 +202,9 @@ internal sealed unsafe class FaultServer
                 break;
             if (_pipeline.IsCancelled)
                 throw new OperationCanceledException();
-            if (Stopwatch.GetElapsedTime(began) > StallLimit)
-                throw new CaptureFailedException("TargetTooSlow", $"the target volume took no data for {StallLimit.TotalSeconds:0} s while the guest waited; the guest was set free. Use a faster volume, or more --stage-memory");
-            _progress.Beat();
+            if (Stopwatch.GetElapsedTime(began) > _stallLimit)
+                throw new CaptureFailedException("TargetTooSlow", $"the target volume took no data for {_stallLimit.TotalSeconds:0.#} s while the guest waited. Use a faster volume, or more --stage-memory");
+            _alive.Touch();
             _pipeline.Stage.WaitFreed(5);
         }
         return _pipeline.Stage[_buffer];

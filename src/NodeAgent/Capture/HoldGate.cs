@@ -21,7 +21,7 @@ internal sealed class HoldGate
     /// <param name="since">When the guest was stopped, as <see cref="Clock"/> tells it; 0: it is not known yet.</param>
     /// <param name="maximum">Longest time since then; zero for no limit.</param>
     /// <param name="disks">For whose VolumeSnapshots it waits.</param>
-    /// <param name="progress">Shows that we are alive.</param>
+    /// <param name="progress">Tells what the guest is held for.</param>
     /// <param name="cancel">Gives up.</param>
     /// <exception cref="CaptureFailedException">Nobody released it in time.</exception>
     internal void Wait(long since, TimeSpan maximum, IReadOnlyList<ManifestDisk> disks, CaptureProgress progress, CancellationToken cancel)
@@ -34,11 +34,10 @@ internal sealed class HoldGate
         {
             cancel.WaitHandle.WaitOne(SliceMilliseconds);
             cancel.ThrowIfCancellationRequested();
-            progress.Beat();
             if (maximum > TimeSpan.Zero && TimeSpan.FromMicroseconds(Clock.NowMicroseconds() - since) > maximum)
             {
                 throw new CaptureFailedException("DowntimeExceeded",
-                    $"the VolumeSnapshots of the disks were not cut within --max-downtime {maximum.TotalMilliseconds:0.###} ms; the guest was resumed and no snapshot was kept. Storage that snapshots this slowly is better captured with diskMethod Auto");
+                    $"the VolumeSnapshots of the disks were not cut within --max-downtime {maximum.TotalMilliseconds:0.###} ms; no snapshot was kept. Storage that snapshots this slowly is better captured with diskMethod Auto");
             }
         }
         progress.HeldDisks = null;

@@ -34,7 +34,8 @@ internal static class QemuEngine
         BandwidthLimit limit = new(options.BandwidthLimit);
         StoppedGuestMark? stoppedByUs = null;
         using ManualResetEventSlim firstPage = new();
-        using ScatteredRam scattered = new(Path.Join(directory.Path, ".scattered"), progress, firstPage.Set);
+        using GuestWatch watch = GuestWatch.Begin(options.MaxDowntime);
+        using ScatteredRam scattered = new(Path.Join(directory.Path, ".scattered"), progress, firstPage.Set, watch.Add());
         using BackgroundSnapshotCapability capability = BackgroundSnapshotCapability.Enable(qmp);
         string merging = SamepageMerging.Position;
         time.Mark("prepared");
@@ -42,7 +43,7 @@ internal static class QemuEngine
         (long stopped, long resumed) = (0, 0);
         List<QmpEvent> events = [];
         quiesce.Freeze();
-        progress.Phase = "Writing"; // no thread of ours holds the guest: nothing to watch over but the process
+        progress.Phase = "Writing"; // the thread that takes QEMU's pages has a watch of its own
         try
         {
             foreach (QmpEvent e in qmp.TakeEvents())
@@ -68,6 +69,7 @@ internal static class QemuEngine
         {
             stoppedByUs?.ResumeGuest();
         }
+        watch.Dispose();
         time.Mark("unprotected");
         SamepageMerging.CheckSince(merging, qemu.Pid);
         (stopped, resumed) = Finish(qmp, events, options.MaxDowntime);
@@ -166,7 +168,7 @@ internal static class QemuEngine
                 throw new CaptureFailedException("StopTimedOut", "QEMU did not begin its background-snapshot within 60 s");
         }
         if (batch.Failure is { } failure)
-            throw new CaptureFailedException("StopWindowFailed", $"QEMU could not fix the point in time: {failure.Message}; the guest runs on", failure);
+            throw new CaptureFailedException("StopWindowFailed", $"QEMU could not fix the point in time: {failure.Message}", failure);
     }
 
     /// <summary>Reads the stream on a thread of its own: QEMU may need a page released before it answers a command.</summary>
@@ -192,7 +194,7 @@ internal static class QemuEngine
             cancel.ThrowIfCancellationRequested();
             if (e is LinuxException or CaptureFailedException)
                 throw;
-            throw new CaptureFailedException("BackgroundSnapshotFailed", $"QEMU's background-snapshot failed: {(why.Length > 0 ? why : e.Message)}; the guest runs on", e);
+            throw new CaptureFailedException("BackgroundSnapshotFailed", $"QEMU's background-snapshot failed: {(why.Length > 0 ? why : e.Message)}", e);
         }
     }
 

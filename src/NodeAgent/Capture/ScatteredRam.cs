@@ -12,12 +12,13 @@ internal sealed unsafe class ScatteredRam : IMigrationStreamSink, IDisposable
     private readonly SafeFileHandle _file;
     private readonly CaptureProgress _progress;
     private readonly Action _firstPage;
+    private readonly GuestWatch.Heartbeat _writes;
     private long[] _first = [];
     private bool _began;
 
-    internal ScatteredRam(string path, CaptureProgress progress, Action firstPage)
+    internal ScatteredRam(string path, CaptureProgress progress, Action firstPage, GuestWatch.Heartbeat writes)
     {
-        (_progress, _firstPage) = (progress, firstPage);
+        (_progress, _firstPage, _writes) = (progress, firstPage, writes);
         _file = FileSyscalls.OpenAt(null, path, FileSyscalls.O_RDWR | FileSyscalls.O_CREAT | FileSyscalls.O_EXCL, 0x180 /* 0600 */);
         File.Delete(path);
     }
@@ -38,7 +39,16 @@ internal sealed unsafe class ScatteredRam : IMigrationStreamSink, IDisposable
     public void OnPage(int block, ulong offset, ReadOnlySpan<byte> page)
     {
         Begin();
-        RandomAccess.Write(_file, page, _first[block] + (long)offset);
+        // QEMU does not let a page go before we have taken it, and the ones behind it.
+        _writes.Touch();
+        try
+        {
+            RandomAccess.Write(_file, page, _first[block] + (long)offset);
+        }
+        finally
+        {
+            _writes.Rest();
+        }
         _progress.AddCopied(page.Length);
     }
 

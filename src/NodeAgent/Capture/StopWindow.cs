@@ -192,7 +192,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
     private void CheckCut()
     {
         if (_batch.Failure is { } failure)
-            throw new CaptureFailedException("StopWindowFailed", $"QEMU could not fix the point in time: {failure.Message}; the guest runs on", failure);
+            throw new CaptureFailedException("StopWindowFailed", $"QEMU could not fix the point in time: {failure.Message}", failure);
     }
 
     /// <summary>Memory is protected: the guest must have been still until now, and must not have been for too long.</summary>
@@ -254,7 +254,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
         if (maximum > TimeSpan.Zero && since > maximum)
             throw TooLong(maximum);
         if (maximum == TimeSpan.Zero && since > OwnLimit && _times.HeldAt == 0)
-            throw new CaptureFailedException("StopTimedOut", $"{Silent()} kept the guest stopped for more than {OwnLimit.TotalSeconds:0} s; the guest was resumed and no snapshot was kept");
+            throw new CaptureFailedException("StopTimedOut", $"{Silent()} kept the guest stopped for more than {OwnLimit.TotalSeconds:0} s; no snapshot was kept");
     }
 
     private string Silent() => _qmp.TakesWholeBatches ? "QEMU" : "libvirt, which hands on our commands to QEMU,";
@@ -288,7 +288,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
     }
 
     private CaptureFailedException TooLong(TimeSpan maximum) => new("DowntimeExceeded",
-        $"the stop window would have passed --max-downtime {maximum.TotalMilliseconds:0.###} ms{(_batch.IsDone ? "" : $", while {Silent()} had not answered {_batch.Unanswered().Name}")}; the guest was resumed and no snapshot was kept");
+        $"the stop window would have passed --max-downtime {maximum.TotalMilliseconds:0.###} ms{(_batch.IsDone ? "" : $", while {Silent()} had not answered {_batch.Unanswered().Name}")}; no snapshot was kept");
 
     /// <inheritdoc/>
     public void Dispose()

@@ -7,13 +7,15 @@ namespace Bgsnap.NodeAgent.Capture;
 /// It waits with empty hands only: held back by the bandwidth limit, it has neither a claim nor a buffer, and goes on encoding what others
 /// have copied. A guest that waits for a buffer never waits for the limit.
 /// </remarks>
-internal sealed class SweepWorker(CapturePipeline pipeline, GuestRam ram, Sweep sweep, Release release, BandwidthLimit limit, Encoder encoder)
+internal sealed class SweepWorker(CapturePipeline pipeline, GuestRam ram, Sweep sweep, Release release, BandwidthLimit limit, Encoder encoder,
+    SweepGate? begin = null, GuestWatch.Heartbeat? claims = null)
 {
     private const int WaitMilliseconds = 20;
     private long _mayCopyAt;
 
     internal void Run()
     {
+        begin?.Wait(pipeline);
         // Uncompressed data is encoded at once, while it is in the cache; compressing comes after copying as long as there
         // is a free buffer, because a copied page no longer slows the guest.
         while (!pipeline.IsCancelled)
@@ -58,6 +60,8 @@ internal sealed class SweepWorker(CapturePipeline pipeline, GuestRam ram, Sweep 
         GuestRam.Block block = ram.BlockOfCluster(cluster);
         long first = cluster * GuestRam.GranulesPerCluster;
         int count = GuestRam.GranulesIn(block, cluster);
+        // A vCPU that writes to what is claimed waits for this thread.
+        claims?.Touch();
         if (ram.Kind(cluster) == ClusterKind.Huge)
         {
             if (ram.TryClaim(first))
@@ -75,6 +79,7 @@ internal sealed class SweepWorker(CapturePipeline pipeline, GuestRam ram, Sweep 
                 i += run;
             }
         }
+        claims?.Rest();
         if (buffer.Count == 0)
         {
             pipeline.Stage.Return(number);

@@ -25,15 +25,18 @@ namespace Bgsnap.NodeAgent.Capture;
 internal static class UserfaultfdSource
 {
     private const long SysClose = 3, SysIoctl = 16, SysUserfaultfd = 323;
+    // The guest does not run yet; throwing its memory away takes time.
+    private static readonly TimeSpan WhileEmptied = TimeSpan.FromMinutes(2);
     private const int Flags = Libc.O_CLOEXEC | Libc.O_NONBLOCK;
 
     /// <summary>Marks what we hand to QEMU, so that leftovers are recognised.</summary>
     internal const string Opaque = "agent-bgsnap";
 
     /// <exception cref="EngineUnavailableException">This machine or this QEMU does not allow it.</exception>
-    internal static Userfaultfd Obtain(IQmpMonitor qmp, int pid)
+    internal static Userfaultfd Obtain(IQmpMonitor qmp, int pid, PidFd? checkedProcess = null)
     {
-        Userfaultfd uffd = Make(qmp, pid, null, out _);
+        using PidFd? own = checkedProcess is null ? PidFd.Open(pid) : null;
+        Userfaultfd uffd = Make(qmp, pid, checkedProcess ?? own!, null, out _);
         try
         {
             Enable(uffd);
@@ -53,9 +56,13 @@ internal static class UserfaultfdSource
     /// <param name="theirs">QEMU's copy, a descriptor of its.</param>
     /// <returns>A context on which UFFDIO_API has not been called yet.</returns>
     /// <exception cref="EngineUnavailableException">This machine or this QEMU does not allow it.</exception>
-    internal static Userfaultfd ObtainAndLeave(IQmpMonitor qmp, int pid, Action<RemoteThread, PidFd> whileHeld, out int theirs) => Make(qmp, pid, whileHeld, out theirs);
+    internal static Userfaultfd ObtainAndLeave(IQmpMonitor qmp, int pid, Action<RemoteThread, PidFd> whileHeld, out int theirs)
+    {
+        using PidFd process = PidFd.Open(pid);
+        return Make(qmp, pid, process, whileHeld, out theirs);
+    }
 
-    private static Userfaultfd Make(IQmpMonitor qmp, int pid, Action<RemoteThread, PidFd>? whileHeld, out int theirs)
+    private static Userfaultfd Make(IQmpMonitor qmp, int pid, PidFd process, Action<RemoteThread, PidFd>? whileHeld, out int theirs)
     {
         SyscallGadget gadget;
         try
@@ -73,7 +80,7 @@ internal static class UserfaultfdSource
         if (TestHooks.Is("deny", "ptrace"))
             throw new EngineUnavailableException("ptrace is denied (test hook)");
         using SafeFileHandle? device = OpenDevice();
-        return device is null ? Take(pid, gadget, SysUserfaultfd, Flags, 0, 0, whileHeld, out theirs) : TakeFromDevice(qmp, pid, gadget, device, whileHeld, out theirs);
+        return device is null ? Take(pid, process, gadget, SysUserfaultfd, Flags, 0, 0, whileHeld, out theirs) : TakeFromDevice(qmp, pid, process, gadget, device, whileHeld, out theirs);
     }
 
     private static SafeFileHandle? OpenDevice()
@@ -88,14 +95,14 @@ internal static class UserfaultfdSource
         return errno == Errno.ENOENT ? null : throw new EngineUnavailableException(new LinuxException("open /dev/userfaultfd", errno).Message);
     }
 
-    private static Userfaultfd TakeFromDevice(IQmpMonitor qmp, int pid, SyscallGadget gadget, SafeFileHandle device, Action<RemoteThread, PidFd>? whileHeld, out int theirs)
+    private static Userfaultfd TakeFromDevice(IQmpMonitor qmp, int pid, PidFd process, SyscallGadget gadget, SafeFileHandle device, Action<RemoteThread, PidFd>? whileHeld, out int theirs)
     {
         using JsonDocument added = qmp.Execute("add-fd", QmpJson.Object(("opaque", Opaque)), (int)device.DangerousGetHandle());
         JsonElement result = added.RootElement.GetProperty("return");
         int set = result.GetProperty("fdset-id").GetInt32();
         try
         {
-            return Take(pid, gadget, SysIoctl, (ulong)result.GetProperty("fd").GetInt32(), UffdConstants.USERFAULTFD_IOC_NEW, Flags, whileHeld, out theirs);
+            return Take(pid, process, gadget, SysIoctl, (ulong)result.GetProperty("fd").GetInt32(), UffdConstants.USERFAULTFD_IOC_NEW, Flags, whileHeld, out theirs);
         }
         finally
         {
@@ -103,9 +110,8 @@ internal static class UserfaultfdSource
         }
     }
 
-    private static Userfaultfd Take(int pid, SyscallGadget gadget, long call, ulong a, ulong b, ulong c, Action<RemoteThread, PidFd>? whileHeld, out int left)
+    private static Userfaultfd Take(int pid, PidFd process, SyscallGadget gadget, long call, ulong a, ulong b, ulong c, Action<RemoteThread, PidFd>? whileHeld, out int left)
     {
-        using PidFd process = PidFd.Open(pid);
         SafeFileHandle? taken = null;
         int made = -1;
         try
@@ -128,7 +134,7 @@ internal static class UserfaultfdSource
                     if (!keep)
                         thread.Call(SysClose, (ulong)theirs);
                 }
-            });
+            }, whileHeld is null ? null : WhileEmptied, process);
         }
         catch (LinuxException e) when (e.Errno is Errno.EPERM or Errno.EACCES)
         {

@@ -11,7 +11,7 @@ namespace Bgsnap.NodeAgent.Cli;
 
 /// <summary>
 /// Runs a capture in a child process and watches over it: a child that falls silent is killed, since a stopped agent hangs the
-/// guest while a dead one sets it free.
+/// guest while a dead one sets it free. The child does the same to itself (<see cref="GuestWatch"/>), should we be stopped with it.
 /// </summary>
 internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<string> arguments, bool json)
 {
@@ -20,10 +20,19 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
     private static readonly TimeSpan Silence = TimeSpan.FromSeconds(5);
     // libvirt may have died with the child.
     private static readonly TimeSpan RecoveryPatience = TimeSpan.FromSeconds(10);
+    // QEMU may be busy with what the child had begun.
+    private const int RecoveryTries = 3;
+    // A killed process is gone within milliseconds, unless a thread of it sleeps in the kernel or its cgroup is frozen.
+    private static readonly TimeSpan Dying = TimeSpan.FromMilliseconds(500);
     private const int SIGKILL = 9;
+    private readonly LineOutbox _outbox = json ? new() : new(Console.Error.Write);
+    private ErrorLine? _error, _failing;
+    private SummaryLine? _summary;
+    private long _killedAt;
     private long _heardAt = Environment.TickCount64;
+    private readonly bool _terminal = !json && !Console.IsErrorRedirected;
     private readonly bool _outputWasThere = Path.Exists(options.Output);
-    private bool _killedForSilence;
+    private volatile bool _killedForSilence;
     private volatile bool _holdsGuest;
     private volatile bool _ended;
 
@@ -34,7 +43,9 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         foreach (string a in arguments)
             start.ArgumentList.Add(a);
         start.ArgumentList.Add("--worker");
+        ChildLimits.Set(start);
         using Process child = Process.Start(start) ?? throw new InvalidOperationException("the capturing process could not be started");
+        ChildLimits.EndedFirst(child);
         using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, c => Cancel(c, child));
         using PosixSignalRegistration terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, c => Cancel(c, child));
         Thread watchdog = new(() => Watch(child.Id), 256 * 1024) { IsBackground = true, Name = "watchdog" };
@@ -42,35 +53,100 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
 
         if (options.DiskMethod == DiskMethod.VolumeSnapshot)
             new Thread(() => Forward(child), 256 * 1024) { IsBackground = true, Name = "words" }.Start();
-        ProgressBar bar = new(json);
-        ErrorLine? error = null;
-        SummaryLine? summary = null;
-        while (child.StandardOutput.ReadLine() is { } line)
+        // Nobody who reads what we say may hold up that we hear the child.
+        Thread listener = new(() => Listen(child), 256 * 1024) { IsBackground = true, Name = "child" };
+        listener.Start();
+        bool stuck = false;
+        while (!listener.Join(50) && !stuck)
+            stuck = Volatile.Read(ref _killedAt) is > 0 and long at && Environment.TickCount64 - at > Dying.TotalMilliseconds;
+        if (stuck)
+            TakeFrom(child.Id);
+        else
+            child.WaitForExit();
+        _ended = true;
+        bool succeeded = !stuck && _summary is not null && child.ExitCode == ExitCode.Success;
+        if (!succeeded)
+        {
+            using Timer alive = new(_ => SayRecovering(), null, TimeSpan.Zero, TimeSpan.FromSeconds(1));
+            _error ??= Recover(stuck ? null : child.ExitCode);
+        }
+        // The guest is looked after: now there is time for a reader who does not read.
+        if (_terminal)
+            _outbox.Say("\n");
+        _ = _outbox.Flush(Timeout.InfiniteTimeSpan);
+        return succeeded ? SummaryText.Write(_summary!, json) : Failure.Report(_error!, json);
+    }
+
+    /// <summary>Whoever started us is to see that we are alive.</summary>
+    private void SayRecovering()
+    {
+        if (json)
+            _outbox.Offer(JsonSerializer.Serialize(new ProgressLine("progress", "Recovering", 0, 0, 0, 0, 0, 0, 0), MessagesJson.Default.ProgressLine));
+    }
+
+    private void Listen(Process child)
+    {
+        BoundedLines lines = new(child.StandardOutput.BaseStream);
+        while (lines.Next() is { } line)
         {
             Volatile.Write(ref _heardAt, Environment.TickCount64);
-            switch (TypeOf(line))
+            try
             {
-                case "progress":
-                    ProgressLine progress = JsonSerializer.Deserialize(line, MessagesJson.Default.ProgressLine)!;
-                    _holdsGuest = CaptureProgress.HoldsGuest(progress.Phase);
-                    bar.Show(progress, line);
-                    break;
-                case "summary":
-                    summary = JsonSerializer.Deserialize(line, MessagesJson.Default.SummaryLine);
-                    break;
-                case "error":
-                    error = JsonSerializer.Deserialize(line, MessagesJson.Default.ErrorLine);
-                    break;
+                Take(line);
+            }
+            catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException)
+            {
+                // Cut off by its death.
             }
         }
-        child.WaitForExit();
-        _ended = true;
-        bar.End();
-        if (summary is not null && child.ExitCode == ExitCode.Success)
-            return SummaryText.Write(summary, json);
-        if (error is null)
-            error = Recover(child.ExitCode);
-        return Failure.Report(error, json);
+    }
+
+    private void Take(string line)
+    {
+        using JsonDocument document = JsonDocument.Parse(line);
+        switch (document.RootElement.GetProperty("type").GetString())
+        {
+            case "progress":
+                ProgressLine progress = document.RootElement.Deserialize(MessagesJson.Default.ProgressLine)!;
+                _holdsGuest = CaptureProgress.HoldsGuest(progress.Phase);
+                _failing = progress.Failing;
+                if (json)
+                    _outbox.Offer(line);
+                else if (_terminal)
+                    _outbox.Offer(ProgressBar.Text(progress));
+                break;
+            case "summary":
+                _summary = document.RootElement.Deserialize(MessagesJson.Default.SummaryLine);
+                break;
+            case "error":
+                _error = document.RootElement.Deserialize(MessagesJson.Default.ErrorLine);
+                break;
+        }
+    }
+
+    /// <summary>It was killed and does not go: what the guest waits for is taken from it.</summary>
+    private void TakeFrom(int child)
+    {
+        int qemu = options.Monitor.Pid;
+        try
+        {
+            if (qemu == 0 && options.Monitor.QmpSocket is { } path)
+            {
+                // Who listens there is known without a word: the child may hold the only conversation.
+                using UnixSocket socket = QmpClient.Reach(path);
+                qemu = socket.PeerPid();
+            }
+            else if (qemu == 0)
+            {
+                using IQmpMonitor libvirt = options.Monitor.Open();
+                qemu = libvirt.PeerPid;
+            }
+        }
+        catch (Exception e) when (e is QmpException or LinuxException or CaptureRefusedException)
+        {
+            // Then nobody waits for a page of it, or its process is not to be known.
+        }
+        _ = StuckChild.TakeAway(child, qemu);
     }
 
     private TimeSpan Limit => _holdsGuest ? SilenceHoldingGuest : Silence;
@@ -115,16 +191,33 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
                 continue;
             _killedForSilence = true;
             _ = Libc.Kill(pid, SIGKILL);
+            Volatile.Write(ref _killedAt, Environment.TickCount64);
             return;
         }
     }
 
     /// <summary>The child died without a word: clean up behind it.</summary>
-    private ErrorLine Recover(int exitCode)
+    private ErrorLine Recover(int? exitCode)
     {
         string what = _killedForSilence
-            ? $"the capturing process did not answer for {Limit.TotalSeconds.ToString(CultureInfo.InvariantCulture)} s (stopped, frozen or starved) and was killed to set the guest free"
-            : $"the capturing process died (exit code {exitCode}); the kernel set the guest free";
+            ? $"the capturing process did not answer for {Limit.TotalSeconds.ToString(CultureInfo.InvariantCulture)} s (stopped, frozen or starved) and was killed"
+            : $"the capturing process died (exit code {exitCode}; 137: it was killed, by its own watch if a thread of it that the guest waited for stood still)";
+        if (exitCode is null)
+            what += "; it does not end (a volume that hangs, or a frozen cgroup), and what the guest waited for was taken from it";
+        string left = "";
+        bool needsCare = true;
+        for (int tries = 1; needsCare && tries <= RecoveryTries; tries++)
+            (left, needsCare) = LookAfterGuest();
+        // A volume that hangs would hang us too.
+        if (exitCode is not null)
+            SweepOutput();
+        return _failing is { } reason
+            ? reason with { Message = $"{reason.Message.TrimEnd('.')}; {what}{left}", NeedsCare = needsCare }
+            : new ErrorLine("error", "AgentDied", what + left + ". No snapshot was kept; try again", ExitCode.Failed, needsCare);
+    }
+
+    private (string Left, bool NeedsCare) LookAfterGuest()
+    {
         string left = "";
         try
         {
@@ -136,13 +229,13 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
                 left += $"; {swept.Removed} leftovers were removed from QEMU";
             if (swept.NotThawed is { } why)
                 left += $"; {why}";
+            GuestAfterwards guest = GuestAfterwards.Ask(qmp);
+            return ($"{left}; {guest.Words}", !guest.Asked || swept.NotThawed is not null);
         }
         catch (Exception e) when (e is QmpException or CaptureFailedException or CaptureRefusedException or LinuxException or IOException or NotSupportedException)
         {
-            left += $"; QEMU could not be looked at afterwards: {e.Message}";
+            return ($"; QEMU could not be looked at afterwards: {e.Message}", true);
         }
-        SweepOutput();
-        return new ErrorLine("error", "AgentDied", what + left + ". No snapshot was kept; try again", ExitCode.Failed);
     }
 
     private void SweepOutput()
@@ -158,19 +251,6 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         catch (Exception e) when (e is LinuxException or IOException or UnauthorizedAccessException)
         {
             // The next capture there sweeps again, or says that the name is taken.
-        }
-    }
-
-    private static string? TypeOf(string line)
-    {
-        try
-        {
-            using JsonDocument d = JsonDocument.Parse(line);
-            return d.RootElement.TryGetProperty("type", out JsonElement t) ? t.GetString() : null;
-        }
-        catch (JsonException)
-        {
-            return null; // cut off by its death
         }
     }
 }

@@ -5,13 +5,16 @@ using Bgsnap.NodeAgent.Capture;
 namespace Bgsnap.NodeAgent.Cli;
 
 /// <summary>
-/// The process that captures. It speaks JSON lines to its parent, at least ten a second while the thread the guest depends on is alive,
-/// and gives up when its parent is gone (its standard input ends).
+/// The process that captures. It speaks JSON lines to its parent, ten a second, and gives up when its parent is gone (its standard input ends).
+/// A parent that does not listen holds up nothing.
 /// </summary>
 internal static class CaptureWorker
 {
     private const int ReportMilliseconds = 100;
-    private static readonly TimeSpan FaultThreadLimit = TimeSpan.FromMilliseconds(800);
+    // Giving up takes no longer unless a thread hangs with the volume: then our parent is to end us.
+    private static readonly TimeSpan GivingUp = TimeSpan.FromSeconds(5);
+    // A parent that is stopped may go on; until then only this process waits.
+    private static readonly TimeSpan LastWords = TimeSpan.FromMinutes(1), FirstWord = TimeSpan.FromMilliseconds(50);
 
     /// <param name="options">What is asked for.</param>
     /// <param name="objects">A file to be kept with the snapshot; null: none.</param>
@@ -25,9 +28,15 @@ internal static class CaptureWorker
         Listen(hold, cancel);
         CaptureProgress progress = new();
         // The parent must know that the guest depends on us before it does.
-        progress.PhaseChanged = () => Say(progress, 0);
+        LineOutbox outbox = new();
+        progress.PhaseChanged = () =>
+        {
+            Say(progress, 0, outbox);
+            if (progress.Phase == "Protecting")
+                _ = outbox.Flush(FirstWord);
+        };
         using CancellationTokenSource done = new();
-        Thread reporter = new(() => Report(progress, done.Token), 256 * 1024) { IsBackground = true, Name = "progress" };
+        Thread reporter = new(() => Report(progress, outbox, done.Token), 256 * 1024) { IsBackground = true, Name = "progress" };
         reporter.Start();
         try
         {
@@ -36,14 +45,22 @@ internal static class CaptureWorker
             CaptureSummary summary = CaptureRun.Take(options, progress, hold, cancel.Token);
             done.Cancel();
             reporter.Join();
-            Console.Out.WriteLine(JsonSerializer.Serialize(new SummaryLine("summary", summary), MessagesJson.Default.SummaryLine));
+            outbox.Say(JsonSerializer.Serialize(new SummaryLine("summary", summary), MessagesJson.Default.SummaryLine));
             return ExitCode.Success;
         }
         catch (Exception e)
         {
             done.Cancel();
             reporter.Join();
-            return Failure.Report(e, json: true);
+            ErrorLine error = Failure.Describe(e);
+            if (progress.GuestAfterwards is { } guest)
+                error = error with { Message = $"{error.Message.TrimEnd('.')}; {guest.Words}", NeedsCare = !guest.Asked };
+            outbox.Say(JsonSerializer.Serialize(error, MessagesJson.Default.ErrorLine));
+            return error.ExitCode;
+        }
+        finally
+        {
+            _ = outbox.Flush(LastWords);
         }
     }
 
@@ -71,31 +88,29 @@ internal static class CaptureWorker
         .Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)
         .Select(pair => pair.Split('=', 2)).Where(pair => pair.Length == 2).ToDictionary(pair => pair[0], pair => pair[1], StringComparer.Ordinal);
 
-    private static void Report(CaptureProgress progress, CancellationToken done)
+    private static void Report(CaptureProgress progress, LineOutbox outbox, CancellationToken done)
     {
         Linux.ThreadPriority.Raise(10);
-        long lastCopied = 0, lastAlive = -1;
-        long aliveAt = Environment.TickCount64, lastAt = aliveAt;
+        long lastCopied = 0, lastAt = Environment.TickCount64, failingSince = 0;
         do
         {
             long now = Environment.TickCount64;
-            if (progress.Alive != lastAlive || !CaptureProgress.HoldsGuest(progress.Phase))
-                (lastAlive, aliveAt) = (progress.Alive, now);
-            // A fault thread that does not come round is as bad as a stopped process: the parent will act on the silence.
-            if (now - aliveAt > FaultThreadLimit.TotalMilliseconds)
+            failingSince = progress.Failing is null ? 0 : failingSince == 0 ? now : failingSince;
+            if (failingSince != 0 && now - failingSince > GivingUp.TotalMilliseconds)
                 continue;
             long copied = progress.CopiedBytes + progress.DiskCopiedBytes;
-            Say(progress, now > lastAt ? (copied - lastCopied) * 1000.0 / (now - lastAt) : 0);
+            Say(progress, now > lastAt ? (copied - lastCopied) * 1000.0 / (now - lastAt) : 0, outbox);
             (lastCopied, lastAt) = (copied, now);
         }
         while (!done.WaitHandle.WaitOne(ReportMilliseconds));
     }
 
-    private static void Say(CaptureProgress progress, double bytesPerSecond)
+    private static void Say(CaptureProgress progress, double bytesPerSecond, LineOutbox outbox)
     {
         long copied = progress.CopiedBytes, total = progress.TotalBytes, disk = progress.DiskCopiedBytes, disks = progress.DiskTotalBytes;
         double percent = progress.Phase switch { "Done" => 100, _ when total > 0 => Math.Min(100, 100.0 * (copied + disk) / (total + disks)), _ => 0 };
-        Console.Out.WriteLine(JsonSerializer.Serialize(new ProgressLine("progress", progress.Phase, Math.Round(percent, 1), copied, total,
-            Math.Max(0, total - copied), progress.WrittenBytes, Math.Round(bytesPerSecond), progress.Faults, progress.PointInTime, disk, disks, progress.HeldDisks), MessagesJson.Default.ProgressLine));
+        outbox.Offer(JsonSerializer.Serialize(new ProgressLine("progress", progress.Phase, Math.Round(percent, 1), copied, total,
+            Math.Max(0, total - copied), progress.WrittenBytes, Math.Round(bytesPerSecond), progress.Faults, progress.PointInTime, disk, disks, progress.HeldDisks,
+            progress.Failing is { } failing ? Failure.Describe(failing) : null), MessagesJson.Default.ProgressLine));
     }
 }

@@ -7,7 +7,8 @@ namespace Bgsnap.NodeAgent.Cli;
 
 /// <summary>A line of <c>capture --json</c> while it goes on; also the heartbeat between the capturing process and its parent.</summary>
 internal sealed record ProgressLine(string Type, string Phase, double Percent, long CopiedBytes, long TotalBytes, long PendingBytes, long WrittenBytes, double BytesPerSecond, long Faults, DateTimeOffset? PointInTime = null, long DiskCopiedBytes = 0, long DiskTotalBytes = 0,
-    IReadOnlyList<ManifestDisk>? HeldDisks = null);
+    IReadOnlyList<ManifestDisk>? HeldDisks = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] ErrorLine? Failing = null);
 
 /// <summary>The last line of <c>capture --json</c> when it succeeded.</summary>
 internal sealed record SummaryLine(string Type, CaptureSummary Summary);
@@ -31,13 +32,28 @@ internal sealed record RestoreSummaryLine(
 /// <summary>How memory followed a guest that ran already.</summary>
 internal sealed record InstantLine(bool TakenOver, long Faults, long FaultP50Microseconds, long FaultP99Microseconds, long FaultMaxMicroseconds, int RecordedUnits, long HugeBytes, string? Left);
 
+/// <summary>The line of <c>free --json</c>.</summary>
+/// <param name="Type">summary.</param>
+/// <param name="Guest">How the guest is, as QEMU says.</param>
+/// <param name="Removed">How many leftovers were removed from QEMU.</param>
+/// <param name="Thawed">A freeze of ours was ended.</param>
+/// <param name="NotThawed">Why one could not be ended; null: none is left.</param>
+internal sealed record FreedLine(string Type, string Guest, int Removed, bool Thawed, string? NotThawed = null);
+
 /// <summary>The last line with <c>--json</c> when a command failed.</summary>
-internal sealed record ErrorLine(string Type, string Reason, string Message, int ExitCode);
+/// <param name="Type">error.</param>
+/// <param name="Reason">One word.</param>
+/// <param name="Message">For people.</param>
+/// <param name="ExitCode">Of the command.</param>
+/// <param name="NeedsCare">The guest may still be stopped or frozen by us: QEMU could not be asked, or the guest could not be thawed.</param>
+internal sealed record ErrorLine(string Type, string Reason, string Message, int ExitCode,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] bool NeedsCare = false);
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase)]
 [JsonSerializable(typeof(ProgressLine))]
 [JsonSerializable(typeof(SummaryLine))]
 [JsonSerializable(typeof(RestoreProgressLine))]
 [JsonSerializable(typeof(RestoreSummaryLine))]
+[JsonSerializable(typeof(FreedLine))]
 [JsonSerializable(typeof(ErrorLine))]
 internal sealed partial class MessagesJson : JsonSerializerContext;

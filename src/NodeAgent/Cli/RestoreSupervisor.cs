@@ -20,6 +20,8 @@ internal sealed class RestoreSupervisor(IReadOnlyList<string> arguments, bool js
     private const int MostDeaths = 5;
 
     private readonly RestoreProgress _progress = new();
+    // Nobody who reads what we say may hold up that we hear the child, or start another one.
+    private readonly LineOutbox _outbox = new();
     private Process? _child;
     private long _heardAt;
     private volatile bool _cancelled;
@@ -55,6 +57,7 @@ internal sealed class RestoreSupervisor(IReadOnlyList<string> arguments, bool js
         {
             reporter?.Dispose();
         }
+        _ = _outbox.Flush(Timeout.InfiniteTimeSpan);
         if (error is not null)
             return Failure.Report(error, json);
         RestoreReporter.Summarize(summary!, json);
@@ -69,10 +72,13 @@ internal sealed class RestoreSupervisor(IReadOnlyList<string> arguments, bool js
         start.ArgumentList.Add("--worker");
         if (!json)
             start.ArgumentList.Add("--json");
+        ChildLimits.Set(start);
         using Process child = Process.Start(start) ?? throw new InvalidOperationException("the restoring process could not be started");
+        ChildLimits.EndedFirst(child);
         Volatile.Write(ref _heardAt, Environment.TickCount64);
         _child = child;
-        while (child.StandardOutput.ReadLine() is { } line)
+        BoundedLines lines = new(child.StandardOutput.BaseStream);
+        while (lines.Next() is { } line)
         {
             Volatile.Write(ref _heardAt, Environment.TickCount64);
             Take(line, ref summary, ref error);
@@ -94,7 +100,7 @@ internal sealed class RestoreSupervisor(IReadOnlyList<string> arguments, bool js
                     _guestRuns |= p.Phase is "Running" or "Thaw" or "HugePages";
                     _progress.Set(p.Phase, p.CopiedBytes, p.TotalBytes, p.Faults, p.Problem);
                     if (json)
-                        Console.Out.WriteLine(line);
+                        _outbox.Offer(line);
                     break;
                 case "summary":
                     summary = document.RootElement.Deserialize(MessagesJson.Default.RestoreSummaryLine);

@@ -158,7 +158,7 @@ internal sealed class Quiesce : IDisposable
         if (Required)
         {
             string message = $"the guest cannot be quiesced, and --quiesce required asks for it: {why}";
-            throw begun ? new CaptureFailedException("QuiesceFailed", message + "; the guest runs on and nothing was kept") : new CaptureRefusedException("QuiesceFailed", message);
+            throw begun ? new CaptureFailedException("QuiesceFailed", message + "; nothing was kept") : new CaptureRefusedException("QuiesceFailed", message);
         }
         (Outcome, Detail) = (outcome, why);
     }

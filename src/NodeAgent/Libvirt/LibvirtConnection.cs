@@ -97,9 +97,9 @@ internal sealed class LibvirtConnection : IDisposable
         {
             Run(Rpc, LibvirtRpc.Remote, ConnectClose, new XdrWriter());
         }
-        catch (LibvirtException)
+        catch (Exception e) when (e is LibvirtException or Qmp.QmpException)
         {
-            // It is gone already.
+            // It is gone already, or says too much.
         }
         Rpc.Dispose();
     }

@@ -27,7 +27,7 @@ internal sealed class LibvirtGuestAgent : IGuestAgent
         {
             agent = new LibvirtGuestAgent(monitor.ConnectAgain());
         }
-        catch (Exception e) when (e is LinuxException or LibvirtException)
+        catch (Exception e) when (e is LinuxException or LibvirtException or Qmp.QmpException)
         {
             throw new GuestAgentException($"libvirt cannot be asked for the guest agent: {e.Message}", inner: e);
         }
@@ -71,6 +71,10 @@ internal sealed class LibvirtGuestAgent : IGuestAgent
         catch (LibvirtException e)
         {
             throw new GuestAgentException($"{command}: libvirt: {e.Message}", refused: e.Code == InternalError, inner: e);
+        }
+        catch (Qmp.QmpException e)
+        {
+            throw new GuestAgentException($"{command}: {e.Message}", inner: e);
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException)
         {

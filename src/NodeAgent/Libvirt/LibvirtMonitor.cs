@@ -144,10 +144,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
         {
             Reconnect(e);
         }
-        Queue<QmpEvent> events = _connection.Rpc.Events;
-        QmpEvent[] taken = [.. events];
-        events.Clear();
-        return taken;
+        return _connection.Rpc.Events.TakeAll();
     }
 
     /// <inheritdoc/>
@@ -264,7 +261,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
     private static JsonDocument Done() => JsonDocument.Parse("{\"return\":{}}");
 
     private static QmpException Interrupted(string command) =>
-        new($"libvirt was restarted while it ran {command}; the guest runs on, and nothing was kept") { Interrupted = true };
+        new($"libvirt was restarted while it ran {command}; nothing was kept") { Interrupted = true };
 
     /// <inheritdoc/>
     public void Dispose() => _connection.Dispose();

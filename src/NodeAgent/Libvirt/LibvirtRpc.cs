@@ -27,12 +27,12 @@ internal sealed unsafe class LibvirtRpc : IDisposable
 
     private const uint Call = 0, Reply = 1, Message = 2, CallWithDescriptors = 4, ReplyWithDescriptors = 5;
     private const uint Ok = 0;
-    private const int HeaderLength = 28, MaximumMessage = 32 << 20;
-    private const int DomainMonitorEvent = 6, MostEvents = 100_000;
+    private const int HeaderLength = 28, MaximumMessage = 16 << 20;
+    private const int DomainMonitorEvent = 6, MostReads = 1000;
     private static readonly TimeSpan SendLimit = TimeSpan.FromSeconds(10);
 
     private readonly UnixSocket _socket;
-    private readonly Queue<QmpEvent> _events = new();
+    private readonly QmpEventQueue _events = new();
     private byte[] _buffer = new byte[64 * 1024];
     private int _start, _end;
     private uint _serial;
@@ -51,7 +51,7 @@ internal sealed unsafe class LibvirtRpc : IDisposable
     internal bool IsRoots => _socket.PeerUid() == 0;
 
     /// <summary>Events of the domain's monitor that have arrived.</summary>
-    internal Queue<QmpEvent> Events => _events;
+    internal QmpEventQueue Events => _events;
 
     /// <summary>Sends a call.</summary>
     /// <returns>Its serial, for <see cref="TryEnd"/>.</returns>
@@ -123,7 +123,8 @@ internal sealed unsafe class LibvirtRpc : IDisposable
     /// <exception cref="LibvirtException">libvirt is gone.</exception>
     internal void Receive()
     {
-        while (true)
+        // What comes faster than it can be read is left for the next time.
+        for (int n = 0; n < MostReads; n++)
         {
             while (TryTakeMessage())
             {
@@ -180,9 +181,7 @@ internal sealed unsafe class LibvirtRpc : IDisposable
         string name = reader.Text();
         long seconds = reader.Hyper();
         uint microseconds = reader.Number();
-        if (_events.Count == MostEvents)
-            throw new LibvirtException($"libvirt sent more than {MostEvents} events at once");
-        _events.Enqueue(new QmpEvent(name, seconds * 1_000_000 + microseconds, reader.OptionalText() ?? ""));
+        _events.Add(new QmpEvent(name, seconds * 1_000_000 + microseconds, reader.OptionalText() ?? ""), "libvirt");
     }
 
     /// <inheritdoc/>

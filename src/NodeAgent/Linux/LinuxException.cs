@@ -60,6 +60,8 @@ public static class Errno
     public const int EOPNOTSUPP = 95;
     /// <summary>Connection reset by peer.</summary>
     public const int ECONNRESET = 104;
+    /// <summary>Connection refused.</summary>
+    public const int ECONNREFUSED = 111;
     /// <summary>Disk quota exceeded.</summary>
     public const int EDQUOT = 122;
 }

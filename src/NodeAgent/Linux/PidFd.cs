@@ -8,7 +8,9 @@ internal sealed class PidFd : IDisposable
     private const long SysPidfdOpen = 434, SysPidfdGetfd = 438;
     private readonly SafeFileHandle _handle;
 
-    private PidFd(SafeFileHandle handle) => _handle = handle;
+    private readonly int _pid;
+
+    private PidFd(SafeFileHandle handle, int pid) => (_handle, _pid) = (handle, pid);
 
     /// <summary>For poll(2): readable when the process has ended; and for process_madvise(2).</summary>
     internal int FileDescriptor => (int)_handle.DangerousGetHandle();
@@ -17,7 +19,7 @@ internal sealed class PidFd : IDisposable
     internal static PidFd Open(int pid)
     {
         long fd = Libc.Syscall(SysPidfdOpen, pid, 0, 0, 0, 0, 0);
-        return fd >= 0 ? new PidFd(new SafeFileHandle((nint)fd, true)) : throw LinuxException.Last($"pidfd_open {pid}");
+        return fd >= 0 ? new PidFd(new SafeFileHandle((nint)fd, true), pid) : throw LinuxException.Last($"pidfd_open {pid}");
     }
 
     /// <summary>A copy of one of the process's descriptors in this process: pidfd_getfd(2).</summary>
@@ -26,6 +28,22 @@ internal sealed class PidFd : IDisposable
     {
         long fd = Libc.Syscall(SysPidfdGetfd, _handle.DangerousGetHandle(), target, 0, 0, 0, 0);
         return fd >= 0 ? new SafeFileHandle((nint)fd, true) : throw LinuxException.Last($"pidfd_getfd {target}");
+    }
+
+    /// <summary>Whether it has ended.</summary>
+    internal unsafe bool HasEnded()
+    {
+        PollFd poll = new() { Fd = FileDescriptor, Events = Libc.POLLIN };
+        // SAFETY: one element, on our stack.
+        return Libc.Poll(&poll, 1, 0) == 1;
+    }
+
+    /// <summary>Before and after something that knows the process by its number only: not ended in between, it was this one.</summary>
+    /// <exception cref="LinuxException">ESRCH: it has ended.</exception>
+    internal void ThrowIfEnded()
+    {
+        if (HasEnded())
+            throw new LinuxException($"process {_pid} has ended", Errno.ESRCH);
     }
 
     /// <inheritdoc/>

@@ -11,6 +11,9 @@ namespace Bgsnap.NodeAgent.Linux;
 /// </remarks>
 internal sealed unsafe class RemoteThread
 {
+    /// <summary>How long a thread may be held before this process dies of it: a guest whose QEMU is held stands still.</summary>
+    internal static readonly TimeSpan DefaultLimit = TimeSpan.FromSeconds(2);
+
     private const int MaximumFrame = 20 * 1024;
     private const ulong AllSignals = ulong.MaxValue;
 
@@ -30,14 +33,20 @@ internal sealed unsafe class RemoteThread
     /// <param name="tid">Its thread; the main thread sleeps in ppoll(2) nearly always.</param>
     /// <param name="gadget">Where to make calls, from <see cref="SyscallGadget.Find"/>.</param>
     /// <param name="body">What to do with it; exceptions pass through after the thread has been cured.</param>
+    /// <param name="limit">How long that may take, should we be stopped in it; null: <see cref="DefaultLimit"/>.</param>
+    /// <param name="process">The process, taken hold of before it was checked and the gadget found: another one with its number is left alone.</param>
     /// <exception cref="LinuxException">EPERM: ptrace is denied; ESRCH: the thread is gone.</exception>
-    internal static void Hold(int pid, int tid, SyscallGadget gadget, Action<RemoteThread> body)
+    internal static void Hold(int pid, int tid, SyscallGadget gadget, Action<RemoteThread> body, TimeSpan? limit = null, PidFd? process = null)
     {
+        using DeathTimer timer = DeathTimer.Create();
+        timer.DieIn(limit ?? DefaultLimit);
         RemoteThread thread = new(pid, tid, gadget);
         Ptrace.Seize(tid);
         try
         {
             thread.Stop();
+            // A thread that we trace keeps its number.
+            process?.ThrowIfEnded();
             thread.Prepare();
             body(thread);
         }

@@ -108,6 +108,9 @@ internal sealed unsafe partial class UnixSocket : IDisposable
     /// <summary>Ends the conversation for every holder of this socket, duplicates included.</summary>
     internal void ShutDown() => _ = ShutDown(FileDescriptor, SHUT_RDWR);
 
+    /// <summary>The same for a descriptor that may be any kind of socket.</summary>
+    internal static void ShutDown(SafeFileHandle socket) => _ = ShutDown((int)socket.DangerousGetHandle(), SHUT_RDWR);
+
     /// <summary>Calls with a path's address; paths longer than sun_path go through /proc/self/fd.</summary>
     private static void WithAddress(string path, string what, int fd, Func<int, nint, uint, int> call)
     {

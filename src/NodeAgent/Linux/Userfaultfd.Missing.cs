@@ -14,7 +14,7 @@ internal sealed unsafe partial class Userfaultfd
     public void RegisterMissing(ulong start, ulong length)
     {
         UffdioRegister register = new() { Start = start, Length = length, Mode = UffdConstants.RegisterModeMissing };
-        if (Libc.Ioctl(_fd, UffdConstants.UFFDIO_REGISTER, &register) != 0)
+        if (Libc.Ioctl(_handle, UffdConstants.UFFDIO_REGISTER, &register) != 0)
             throw LinuxException.Last($"UFFDIO_REGISTER {start:x}+{length:x}");
         if ((register.Ioctls & (1UL << CopyNumber)) == 0)
             throw new LinuxException($"UFFDIO_REGISTER {start:x}+{length:x}: this memory cannot be filled", Errno.EINVAL);
@@ -37,7 +37,7 @@ internal sealed unsafe partial class Userfaultfd
         while (done < length)
         {
             UffdioCopy copy = new() { Destination = start + (ulong)done, Source = (ulong)(source + done), Length = (ulong)(length - done) };
-            if (Libc.Ioctl(_fd, UffdConstants.UFFDIO_COPY, &copy) == 0)
+            if (Libc.Ioctl(_handle, UffdConstants.UFFDIO_COPY, &copy) == 0)
                 return length;
             int errno = Marshal.GetLastPInvokeError();
             if (copy.Copied > 0)

@@ -9,7 +9,8 @@ namespace Bgsnap.NodeAgent.Linux;
 /// </summary>
 /// <remarks>
 /// While this handle is the only reference, the death of this process frees the other one: the kernel
-/// unregisters every range and wakes every waiter when the last reference goes.
+/// unregisters every range and wakes every waiter when the last reference goes. It may be closed by any thread at any moment: a call that is under way ends
+/// first, and later ones throw <see cref="ObjectDisposedException"/>; none reaches a descriptor that has got this one's number.
 /// </remarks>
 internal sealed unsafe partial class Userfaultfd : IDisposable
 {
@@ -34,7 +35,7 @@ internal sealed unsafe partial class Userfaultfd : IDisposable
     public bool TryEnable(UffdFeatures features)
     {
         UffdioApi api = new() { Api = UffdConstants.Api, Features = (ulong)features };
-        if (Libc.Ioctl(_fd, UffdConstants.UFFDIO_API, &api) == 0)
+        if (Libc.Ioctl(_handle, UffdConstants.UFFDIO_API, &api) == 0)
         {
             Features = features;
             return true;
@@ -50,7 +51,7 @@ internal sealed unsafe partial class Userfaultfd : IDisposable
     public void RegisterWriteProtect(ulong start, ulong length)
     {
         UffdioRegister register = new() { Start = start, Length = length, Mode = UffdConstants.RegisterModeWp };
-        if (Libc.Ioctl(_fd, UffdConstants.UFFDIO_REGISTER, &register) != 0)
+        if (Libc.Ioctl(_handle, UffdConstants.UFFDIO_REGISTER, &register) != 0)
             throw LinuxException.Last($"UFFDIO_REGISTER {start:x}+{length:x}");
         // REGISTER is the only truthful answer: WRITEPROTECT on a range that is not ours returns 0.
         if ((register.Ioctls & (1UL << UffdConstants.WriteProtectNumber)) == 0)
@@ -62,7 +63,7 @@ internal sealed unsafe partial class Userfaultfd : IDisposable
     public bool TryUnregister(ulong start, ulong length)
     {
         UffdioRange range = new() { Start = start, Length = length };
-        return Libc.Ioctl(_fd, UffdConstants.UFFDIO_UNREGISTER, &range) == 0;
+        return !_handle.IsClosed && Libc.Ioctl(_handle, UffdConstants.UFFDIO_UNREGISTER, &range) == 0;
     }
 
     /// <summary>Write-protects a range.</summary>
@@ -79,7 +80,7 @@ internal sealed unsafe partial class Userfaultfd : IDisposable
     private bool TryWriteProtect(ulong start, ulong length, ulong mode)
     {
         UffdioWriteProtect wp = new() { Start = start, Length = length, Mode = mode };
-        while (Libc.Ioctl(_fd, UffdConstants.UFFDIO_WRITEPROTECT, &wp) != 0)
+        while (Libc.Ioctl(_handle, UffdConstants.UFFDIO_WRITEPROTECT, &wp) != 0)
         {
             int errno = Marshal.GetLastPInvokeError();
             if (errno == Errno.EAGAIN)
@@ -94,7 +95,7 @@ internal sealed unsafe partial class Userfaultfd : IDisposable
     public void Wake(ulong start, ulong length)
     {
         UffdioRange range = new() { Start = start, Length = length };
-        if (Libc.Ioctl(_fd, UffdConstants.UFFDIO_WAKE, &range) != 0)
+        if (Libc.Ioctl(_handle, UffdConstants.UFFDIO_WAKE, &range) != 0)
             throw LinuxException.Last($"UFFDIO_WAKE {start:x}+{length:x}");
     }
 
@@ -105,7 +106,7 @@ internal sealed unsafe partial class Userfaultfd : IDisposable
     {
         while (true)
         {
-            nint got = Libc.Read(_fd, messages, (nuint)(capacity * sizeof(UffdMessage)));
+            nint got = Libc.Read(_handle, messages, (nuint)(capacity * sizeof(UffdMessage)));
             if (got >= 0)
                 return (int)(got / sizeof(UffdMessage));
             int errno = Marshal.GetLastPInvokeError();

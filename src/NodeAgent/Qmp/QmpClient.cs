@@ -15,12 +15,14 @@ public sealed unsafe class QmpClient : IQmpMonitor
     /// <summary>How long a command may take unless the caller says otherwise.</summary>
     public static readonly TimeSpan DefaultTimeout = TimeSpan.FromSeconds(20);
 
-    private const int MaximumMessage = 64 << 20;
+    private static readonly TimeSpan SendLimit = TimeSpan.FromSeconds(10);
+    // The longest that any QEMU says is some hundred KiB.
+    private const int MaximumMessage = 16 << 20;
     private static readonly string OwnId = $"bgsnap-{Environment.ProcessId}-{Guid.NewGuid():N}";
     private static long _lastId;
     private readonly UnixSocket _socket;
     private readonly string _path;
-    private readonly Queue<QmpEvent> _events = new();
+    private readonly QmpEventQueue _events = new();
     private byte[] _buffer = new byte[64 * 1024];
     private readonly JsonObjectScanner _scanner = new();
     private int _start;
@@ -40,7 +42,8 @@ public sealed unsafe class QmpClient : IQmpMonitor
     {
         try
         {
-            return UnixSocket.ConnectTo(path);
+            // A QEMU that takes no connection, or reads nothing, must not hold us.
+            return UnixSocket.ConnectTo(path, SendLimit);
         }
         catch (LinuxException e)
         {
@@ -98,6 +101,8 @@ public sealed unsafe class QmpClient : IQmpMonitor
             if (IsAnswerTo(message, id))
                 return Checked(message, command);
             message.Dispose();
+            if (Stopwatch.GetTimestamp() > deadline)
+                throw NoAnswer(command);
         }
     }
 
@@ -177,7 +182,8 @@ public sealed unsafe class QmpClient : IQmpMonitor
     /// <inheritdoc/>
     public IReadOnlyList<QmpEvent> TakeEvents(bool read = true)
     {
-        while (read)
+        // What comes faster than it can be read is left for the next time.
+        for (int n = 0; read && n < QmpEventQueue.MostEvents; n++)
         {
             if (TryParse(out JsonDocument? message))
             {
@@ -188,9 +194,7 @@ public sealed unsafe class QmpClient : IQmpMonitor
             if (!Receive())
                 break;
         }
-        QmpEvent[] taken = [.. _events];
-        _events.Clear();
-        return taken;
+        return _events.TakeAll();
     }
 
     /// <summary>Waits for an event by name; other events stay to be taken.</summary>
@@ -200,11 +204,8 @@ public sealed unsafe class QmpClient : IQmpMonitor
         long deadline = Deadline(timeout);
         while (true)
         {
-            foreach (QmpEvent e in _events)
-            {
-                if (e.Name == name)
-                    return e;
-            }
+            if (_events.Find(name) is { } e)
+                return e;
             if (TryParse(out JsonDocument? message))
             {
                 if (!TakeEvent(message!))
@@ -247,14 +248,20 @@ public sealed unsafe class QmpClient : IQmpMonitor
 
     private JsonDocument ReadMessage(string command, long deadline)
     {
-        while (true)
+        for (bool late = false; ;)
         {
             if (TryParse(out JsonDocument? message))
                 return message!;
+            // Who says other things without an end does not answer either; what is here when the time is over is looked at.
+            if (late)
+                throw NoAnswer(command);
+            late = Stopwatch.GetTimestamp() > deadline;
             if (!Receive() && !WaitReadable(deadline))
-                throw new QmpException($"QEMU behind {_path} did not answer {command} in time") { TimedOut = true };
+                throw NoAnswer(command);
         }
     }
+
+    private QmpException NoAnswer(string command) => new($"QEMU behind {_path} did not answer {command} in time") { TimedOut = true };
 
     private bool TryParse(out JsonDocument? message)
     {
@@ -322,7 +329,7 @@ public sealed unsafe class QmpClient : IQmpMonitor
         if (_end == _buffer.Length)
         {
             if (_buffer.Length >= MaximumMessage)
-                throw new QmpException($"{_path} sent a message of more than {MaximumMessage} bytes");
+                throw new QmpException($"{_path} sent a message of more than {MaximumMessage} bytes") { Floods = true };
             Array.Resize(ref _buffer, _buffer.Length * 2);
         }
         int got;
@@ -358,7 +365,7 @@ public sealed unsafe class QmpClient : IQmpMonitor
         JsonElement time = message.RootElement.GetProperty("timestamp");
         long stamp = time.GetProperty("seconds").GetInt64() * 1_000_000 + time.GetProperty("microseconds").GetInt64();
         string data = message.RootElement.TryGetProperty("data", out JsonElement d) ? d.GetRawText() : "";
-        _events.Enqueue(new QmpEvent(name.GetString() ?? "", stamp, data));
+        _events.Add(new QmpEvent(name.GetString() ?? "", stamp, data), $"QEMU behind {_path}");
         message.Dispose();
         return true;
     }

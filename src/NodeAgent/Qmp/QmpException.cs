@@ -14,6 +14,9 @@ public sealed class QmpException : Exception
     /// <summary>QEMU is there and did not answer in time.</summary>
     public bool TimedOut { get; init; }
 
+    /// <summary>The other side sent more than anybody needs, as to exhaust us.</summary>
+    public bool Floods { get; init; }
+
     /// <summary>Whoever owns the monitor went away in the middle and is back: QEMU lives, and may or may not have run the command.</summary>
     public bool Interrupted { get; init; }
 }

@@ -12,7 +12,7 @@ namespace Bgsnap.NodeAgent.Restore;
 /// has it load its devices. The guest runs when all is there.
 /// </summary>
 /// <remarks>
-/// QEMU's own loading is one thread and goes page by page. Needs the right to write its memory (process_vm_writev(2)), no userfaultfd.
+/// QEMU's own loading is one thread and goes page by page. Needs the right to write its memory (/proc/PID/mem), no userfaultfd.
 /// </remarks>
 internal sealed class EagerRestore : IMemoryRestore
 {
@@ -26,10 +26,10 @@ internal sealed class EagerRestore : IMemoryRestore
     /// <exception cref="EngineUnavailableException">QEMU's memory cannot be written; it waits as before.</exception>
     public void Run(RestoreTarget target, SnapshotStream snapshot, RestoreProgress progress, Action guestRuns, CancellationToken cancel)
     {
-        int pid = target.Process.Pid;
+        using ForeignMemory memory = OpenMemory(target);
         Dictionary<int, RamBlock> large = Choose(target, snapshot);
         EmptyRam empty = EmptyRam.Of(target, snapshot.StreamBlocks);
-        Write(pid, snapshot.Log, large, empty, progress, cancel);
+        Write(memory, snapshot.Log, large, empty, progress, cancel);
         ulong sent = 0;
         progress.Sends();
         Exception? broken = StreamRestore.Send(target.Qmp, snapshot, new MigrationStreamWriterOptions
@@ -47,14 +47,26 @@ internal sealed class EagerRestore : IMemoryRestore
         guestRuns();
     }
 
-    private static Dictionary<int, RamBlock> Choose(RestoreTarget target, SnapshotStream snapshot)
+    private static ForeignMemory OpenMemory(RestoreTarget target)
     {
-        int pid = target.Process.Pid;
         try
         {
-            Span<byte> one = stackalloc byte[1];
-            if (ProcessMemory.TryRead(pid, MemoryMapping.Read(pid)[0].Start, one) != 1)
-                throw new EngineUnavailableException($"the memory of QEMU (process {pid}) cannot be written: run as root, or with CAP_SYS_PTRACE");
+            ForeignMemory memory = target.Held.OpenMemory();
+            if (memory.CanRead(MemoryMapping.Read(target.Process.Pid)[0].Start))
+                return memory;
+            memory.Dispose();
+            throw new EngineUnavailableException($"the memory of QEMU (process {target.Process.Pid}) cannot be written: run as root, or with CAP_SYS_PTRACE");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new EngineUnavailableException($"the memory of QEMU cannot be written: {e.Message} (run as root, or with CAP_SYS_PTRACE)");
+        }
+    }
+
+    private static Dictionary<int, RamBlock> Choose(RestoreTarget target, SnapshotStream snapshot)
+    {
+        try
+        {
             Dictionary<string, RamBlock> there = target.RamBlocks().ToDictionary(b => b.Name);
             Dictionary<int, RamBlock> large = [];
             for (int i = 0; i < snapshot.Blocks.Count; i++)
@@ -71,7 +83,7 @@ internal sealed class EagerRestore : IMemoryRestore
         }
     }
 
-    private static void Write(int pid, PageLogReader log, Dictionary<int, RamBlock> blocks, EmptyRam empty, RestoreProgress progress, CancellationToken cancel)
+    private static void Write(ForeignMemory memory, PageLogReader log, Dictionary<int, RamBlock> blocks, EmptyRam empty, RestoreProgress progress, CancellationToken cancel)
     {
         foreach ((int index, RamBlock block) in blocks)
         {
@@ -84,7 +96,7 @@ internal sealed class EagerRestore : IMemoryRestore
                 {
                     try
                     {
-                        using Piece piece = new(pid, log, index, block, empty);
+                        using Piece piece = new(memory, log, index, block, empty);
                         for (long p; Volatile.Read(ref failure) is null && !cancel.IsCancellationRequested && (p = Interlocked.Increment(ref next)) < pieces;)
                             progress.Add(piece.Write(p * GranulesPerPiece));
                     }
@@ -105,7 +117,7 @@ internal sealed class EagerRestore : IMemoryRestore
     }
 
     /// <summary>One thread's 2 MiB.</summary>
-    private sealed unsafe class Piece(int pid, PageLogReader log, int index, RamBlock block, EmptyRam empty) : IDisposable
+    private sealed unsafe class Piece(ForeignMemory memory, PageLogReader log, int index, RamBlock block, EmptyRam empty) : IDisposable
     {
         private readonly byte* _bytes = (byte*)NativeMemory.AlignedAlloc(PieceBytes, 4096);
         private readonly GranuleDecoder _decoder = new();
@@ -142,7 +154,7 @@ internal sealed class EagerRestore : IMemoryRestore
             if (run > 0)
             {
                 ulong end = Math.Min((ulong)behind * SnapshotFormat.GranuleSize, block.UsedLength);
-                ProcessMemory.Write(pid, block.HostAddress + end - (ulong)run, _bytes, run);
+                memory.Write(block.HostAddress + end - (ulong)run, _bytes, run);
             }
             run = 0;
         }

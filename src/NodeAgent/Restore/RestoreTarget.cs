@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Bgsnap.NodeAgent.Capture;
+using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Vm;
 
@@ -10,7 +11,10 @@ internal sealed class RestoreTarget : IDisposable
 {
     private List<RamBlockLine> _blocks = [];
 
-    private RestoreTarget(IQmpMonitor qmp, QemuProcess process) => (Qmp, Process) = (qmp, process);
+    private RestoreTarget(IQmpMonitor qmp, QemuProcess process, CheckedProcess held) => (Qmp, Process, Held) = (qmp, process, held);
+
+    /// <summary>Its process, held since before it was checked: what is written goes by this, never by its number.</summary>
+    internal CheckedProcess Held { get; }
 
     /// <summary>Its monitor.</summary>
     internal IQmpMonitor Qmp { get; }
@@ -27,8 +31,9 @@ internal sealed class RestoreTarget : IDisposable
         IQmpMonitor qmp = door.Open();
         try
         {
-            RestoreTarget target = new(qmp, QemuProcess.Identify(qmp));
-            if (container is not null && !ContainerProcesses.IsIn(target.Process.Pid, container))
+            QemuProcess process = QemuProcess.Identify(qmp);
+            RestoreTarget target = new(qmp, process, CheckedProcess.Open(process.Pid));
+            if (container is not null && !target.Held.Is(pid => ContainerProcesses.IsIn(pid, container)))
                 throw new RestoreRefusedException("ForeignProcess", $"the process behind the monitor ({target.Process.Pid}) does not run in container {container}: it is another VM's");
             if (mustWait)
                 target.MustWait();
@@ -110,5 +115,9 @@ internal sealed class RestoreTarget : IDisposable
     private static string? Text(JsonElement element, string name) => element.TryGetProperty(name, out JsonElement value) ? value.GetString() : null;
 
     /// <inheritdoc/>
-    public void Dispose() => Qmp.Dispose();
+    public void Dispose()
+    {
+        Held.Dispose();
+        Qmp.Dispose();
+    }
 }

@@ -7,11 +7,15 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent.Tasks;
 
 /// <summary>
-/// Runs a command of this program with <c>--json</c> in a process of its own: whatever happens to it, the agent lives.
+/// Runs a command of this program with <c>--json</c> in a process of its own: whatever happens to it, the agent lives. Its managed memory has a limit,
+/// and when the node has too little it is ended before the agent is: no tenant's QEMU or files, which it reads, can end another's capture.
 /// </summary>
 internal static class AgentChild
 {
     private const int SIGTERM = 15, SIGKILL = 9;
+    private const int MostComplaints = 16 * 1024;
+    // A process that cannot be ended keeps the standard error of the command that started it.
+    private static readonly TimeSpan Complaints = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan CancelLimit = TimeSpan.FromSeconds(20);
 
     /// <summary>Runs it to its end.</summary>
@@ -21,19 +25,26 @@ internal static class AgentChild
     /// <param name="cancel">Asks it to end in good order (SIGTERM); one that does not is killed.</param>
     /// <param name="word">A line for its standard input, once there is one; null: it is told nothing.</param>
     /// <param name="program">The program; null: this one.</param>
+    /// <param name="silence">It speaks at least that often, or is ended with all that it started; null: it may be silent.</param>
     /// <exception cref="TaskFailure">It failed: its own reason, or AgentDied.</exception>
-    internal static async Task Run(IEnumerable<string> arguments, string death, Action<string, JsonElement> take, CancellationToken cancel, Task<string>? word = null, string? program = null)
+    internal static async Task Run(IEnumerable<string> arguments, string death, Action<string, JsonElement> take, CancellationToken cancel, Task<string>? word = null, string? program = null,
+        TimeSpan? silence = null)
     {
         ProcessStartInfo start = new(program ?? Environment.ProcessPath ?? "/proc/self/exe") { RedirectStandardInput = word is not null, RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
         foreach (string a in arguments) start.ArgumentList.Add(a);
-        using Process child = Process.Start(start) ?? throw new TaskFailure("InternalError", "the working process could not be started");
-        Task<string> complaints = child.StandardError.ReadToEndAsync(CancellationToken.None);
+        ChildLimits.Set(start);
+        using Process child = Start(start);
+        ChildLimits.EndedFirst(child);
+        Task<string> complaints = BoundedLines.Tail(child.StandardError.BaseStream, MostComplaints);
+        using Watchdog watchdog = new(child, silence);
+        BoundedLines lines = new(child.StandardOutput.BaseStream);
         await using CancellationTokenRegistration ending = cancel.Register(() => End(child));
         if (word is not null) _ = Say(child, word);
         bool summarized = false;
         ErrorLine? error = null;
-        while (await child.StandardOutput.ReadLineAsync(CancellationToken.None).ConfigureAwait(false) is { } line)
+        while (await lines.NextAsync().ConfigureAwait(false) is { } line)
         {
+            watchdog.Heard();
             try
             {
                 using JsonDocument document = JsonDocument.Parse(line);
@@ -49,9 +60,22 @@ internal static class AgentChild
         }
         await child.WaitForExitAsync(CancellationToken.None).ConfigureAwait(false);
         if (summarized && child.ExitCode == ExitCode.Success) return;
-        if (error is not null) throw new TaskFailure(error.Reason, error.Message);
-        string said = (await complaints.ConfigureAwait(false)).Trim();
-        throw new TaskFailure("AgentDied", $"the working process ended with exit code {child.ExitCode}{(said.Length > 0 ? ": " + said : "")}; {death}");
+        if (error is not null) throw new TaskFailure(error.Reason, error.Message, error.NeedsCare);
+        await Task.WhenAny(complaints, Task.Delay(Complaints, CancellationToken.None)).ConfigureAwait(false);
+        string said = complaints.IsCompletedSuccessfully ? complaints.Result.Trim() : "";
+        throw new TaskFailure("AgentDied", $"the working process {(watchdog.Killed ? $"said nothing for {silence!.Value.TotalSeconds:0} s and was killed" : $"ended with exit code {child.ExitCode}")}{(said.Length > 0 ? ": " + said : "")}; {death}", needsCare: true);
+    }
+
+    private static Process Start(ProcessStartInfo start)
+    {
+        try
+        {
+            return Process.Start(start)!;
+        }
+        catch (System.ComponentModel.Win32Exception e)
+        {
+            throw new TaskFailure("InternalError", $"the working process could not be started: {e.Message}");
+        }
     }
 
     private static async Task Say(Process child, Task<string> word)
@@ -98,5 +122,39 @@ internal static class AgentChild
         {
             return true; // disposed
         }
+    }
+
+    /// <summary>Ends a child that is silent for too long: stopped, frozen or starved.</summary>
+    private sealed class Watchdog : IDisposable
+    {
+        private readonly Timer? _timer;
+        private readonly TimeSpan? _silence;
+        private volatile bool _killed;
+
+        internal Watchdog(Process child, TimeSpan? silence)
+        {
+            _silence = silence;
+            if (silence is { } limit) _timer = new Timer(_ => Kill(child), null, limit, Timeout.InfiniteTimeSpan);
+        }
+
+        internal bool Killed => _killed;
+
+        internal void Heard() => _timer?.Change(_silence!.Value, Timeout.InfiniteTimeSpan);
+
+        private void Kill(Process child)
+        {
+            try
+            {
+                _killed = true;
+                // With the process that captures: one that is stopped keeps QEMU's monitor to itself.
+                child.Kill(entireProcessTree: true);
+            }
+            catch (Exception e) when (e is InvalidOperationException or AggregateException or System.ComponentModel.Win32Exception)
+            {
+                // It has ended already.
+            }
+        }
+
+        public void Dispose() => _timer?.Dispose();
     }
 }

@@ -8,6 +8,9 @@ namespace Bgsnap.NodeAgent.Tasks;
 /// </summary>
 internal static class CaptureChild
 {
+    // It speaks ten times a second, and once a second while it looks after a guest.
+    private static readonly TimeSpan Silence = TimeSpan.FromSeconds(30);
+
     /// <summary>Captures, and returns the last line.</summary>
     /// <param name="order">What, where to and how.</param>
     /// <param name="progress">Called for each line of progress.</param>
@@ -18,11 +21,11 @@ internal static class CaptureChild
     internal static async Task<SummaryLine> Run(CaptureOrder order, Action<ProgressLine> progress, CancellationToken cancel, Task<string>? word = null, string? program = null)
     {
         SummaryLine? summary = null;
-        await AgentChild.Run(order.Arguments(), "the kernel has set the guest free", (type, line) =>
+        await AgentChild.Run(order.Arguments(), "nothing was kept", (type, line) =>
         {
             if (type == "progress") progress(line.Deserialize(MessagesJson.Default.ProgressLine)!);
             else if (type == "summary") summary = line.Deserialize(MessagesJson.Default.SummaryLine);
-        }, cancel, word, program).ConfigureAwait(false);
+        }, cancel, word, program, Silence).ConfigureAwait(false);
         return summary ?? throw new TaskFailure("InternalError", "the capture ended without a summary");
     }
 }

@@ -16,7 +16,8 @@ internal static class FinishedSnapshot
         string path = Path.Join(OpenIn.PathOf(claim), directory);
         if (!Directory.Exists(path)) return null;
         using SnapshotDirectory snapshot = SnapshotDirectory.Open(path);
-        byte[] bytes = File.ReadAllBytes(Path.Join(path, SnapshotFormat.ManifestFileName));
+        using SafeFileHandle place = SnapshotFiles.OpenDirectory(null, path);
+        byte[] bytes = SnapshotFiles.ReadSmall(place, SnapshotFormat.ManifestFileName, Path.Join(path, SnapshotFormat.ManifestFileName), SnapshotFormat.MaxManifestSize);
         Manifest m = snapshot.Manifest;
         return new SnapshotTaskStatus
         {

@@ -69,15 +69,17 @@ internal sealed class TaskReconciler(Informer<SnapshotTask> tasks, TaskWork work
         try
         {
             end = task.Spec.Cancel == true && !foundRunning ? throw new TaskFailure("Cancelled", "cancelled before it was begun")
-                : foundRunning ? await work.Recover(task, status, s => reports.Try(task, s, job.Token), job.Token).ConfigureAwait(false)
-                : await work.Do(task, status, s => reports.Try(task, s, job.Token), job.Token, job.Released).ConfigureAwait(false);
+                : foundRunning ? await work.Recover(task, status, s => reports.Try(task, s, job.Token), job.Token, stop).ConfigureAwait(false)
+                : await work.Do(task, status, s => reports.Try(task, s, job.Token), job.Token, stop, job.Released).ConfigureAwait(false);
         }
         catch (Exception e) when (e is OperationCanceledException or TaskFailure { Reason: "Cancelled" })
         {
             bool leaving = stop.IsCancellationRequested;
             // It ends the same when it is done again, or gone on with: the next run of the agent finds it Running and does so.
-            if (leaving && (task.Spec.Action == TaskAction.RestoreDisks || status.GuestRuns == true)) return;
-            end = leaving ? Failed("AgentStopped", $"the agent on node {node} was stopped in the middle; {TaskTexts.After(task.Spec.Action)}")
+            // And a guest that could not be freed yet is its business first of all.
+            if (leaving && (foundRunning || task.Spec.Action == TaskAction.RestoreDisks || status.GuestRuns == true 
+                || (e is OperationCanceledException && task.Spec.Action == TaskAction.Capture))) return;
+            end = leaving ? Failed("AgentStopped", $"the agent on node {node} was stopped in the middle; {(e is TaskFailure ? e.Message : TaskTexts.After(task.Spec.Action))}")
                 : Failed("Cancelled", e is TaskFailure ? e.Message : $"cancelled; {TaskTexts.After(task.Spec.Action)}");
         }
         catch (TaskFailure e)

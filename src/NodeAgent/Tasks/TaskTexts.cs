@@ -11,6 +11,6 @@ internal static class TaskTexts
         TaskAction.RestoreDisks => "the disks are written in part: restore them again, or delete the claims",
         TaskAction.Describe => "nothing was changed: it is read again when it is tried again",
         TaskAction.Delete => "part of the snapshot may be left: it is deleted when it is tried again",
-        _ => "the guest runs on and nothing was kept. Create another snapshot",
+        _ => "nothing was kept. Create another snapshot",
     };
 }

@@ -1,7 +1,5 @@
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Store;
 using Microsoft.Win32.SafeHandles;
 
@@ -18,9 +16,11 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
     /// <param name="running">Its status while it goes on; changed and handed to <paramref name="report"/>.</param>
     /// <param name="report">Tells of progress.</param>
     /// <param name="cancel">Gives it up.</param>
+    /// <param name="stop">This program ends: what a guest still needs is left to the next one.</param>
     /// <param name="released">The word that lets a held guest go on, once the operator gives it.</param>
     /// <exception cref="TaskFailure">It could not be done.</exception>
-    internal async Task<SnapshotTaskStatus> Do(SnapshotTask task, SnapshotTaskStatus running, Func<SnapshotTaskStatus, Task> report, CancellationToken cancel, Task<string>? released = null)
+    internal async Task<SnapshotTaskStatus> Do(SnapshotTask task, SnapshotTaskStatus running, Func<SnapshotTaskStatus, Task> report, CancellationToken cancel, CancellationToken stop = default,
+        Task<string>? released = null)
     {
         await using TaskProgress progress = new(running, report);
         switch (task.Spec.Action)
@@ -51,32 +51,56 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
                 Objects = OpenIn.PathOf(objects),
                 Scratch = scratch,
             };
-            await CaptureChild.Run(order, line =>
+            try
             {
-                progress.Set(line.Percent, line.CopiedBytes + line.DiskCopiedBytes, line.PointInTime?.UtcDateTime);
-                progress.Hold(line.HeldDisks is { } disks ? FinishedSnapshot.DisksOf(disks) : null);
-            }, cancel, task.Spec.Capture?.DiskMethod == DiskCaptureMethod.VolumeSnapshot ? released : null, program).ConfigureAwait(false);
+                await CaptureChild.Run(order, line =>
+                {
+                    progress.Set(line.Percent, line.CopiedBytes + line.DiskCopiedBytes, line.PointInTime?.UtcDateTime);
+                    progress.Hold(line.HeldDisks is { } disks ? FinishedSnapshot.DisksOf(disks) : null);
+                }, cancel, task.Spec.Capture?.DiskMethod == DiskCaptureMethod.VolumeSnapshot ? released : null, program).ConfigureAwait(false);
+            }
+            catch (TaskFailure e) when (e.NeedsCare)
+            {
+                // Neither a cancelled task nor a lost claim keeps us from it.
+                throw new TaskFailure(e.Reason, $"{e.Message}; {await Release(task, vm, running, report, stop).ConfigureAwait(false)}");
+            }
         }
         return Read(claim, task.Spec.Directory) ?? throw new TaskFailure("SnapshotLost", "the capture ended well, but its directory is not on the claim: does somebody else write there?");
     }
 
     /// <summary>Ends a task whose agent died in the middle: what it finished counts, what it began is removed or done again.</summary>
-    internal async Task<SnapshotTaskStatus> Recover(SnapshotTask task, SnapshotTaskStatus running, Func<SnapshotTaskStatus, Task> report, CancellationToken cancel)
+    /// <remarks>The guest comes first, before the claim or anything else that may be gone or slow; and it is tried until QEMU has been asked.</remarks>
+    internal async Task<SnapshotTaskStatus> Recover(SnapshotTask task, SnapshotTaskStatus running, Func<SnapshotTaskStatus, Task> report, CancellationToken cancel,
+        CancellationToken stop = default)
     {
         if (task.Spec.Action == TaskAction.Restore)
         {
             await using TaskProgress progress = new(running, report);
             return await new RestoreWork(places).Recover(task, progress, cancel).ConfigureAwait(false);
         }
-        if (task.Spec.Action is TaskAction.RestoreDisks or TaskAction.Describe) return await Do(task, running, report, cancel).ConfigureAwait(false);
+        if (task.Spec.Action is TaskAction.RestoreDisks or TaskAction.Describe) return await Do(task, running, report, cancel, stop).ConfigureAwait(false);
+        string? guest = task.Spec.Action == TaskAction.Capture && task.Spec.Source is { } vm ? await Release(task, vm, running, report, stop).ConfigureAwait(false) : null;
         string ns = task.Metadata.NamespaceProperty;
-        using SafeFileHandle claim = await places.OpenClaim(ns, task.Spec.Carrier, cancel).ConfigureAwait(false);
-        if (task.Spec.Action == TaskAction.Delete) return Delete(claim, task.Spec.Directory);
-        string? frozen = task.Spec.Source is { } vm ? await FreeGuest(ns, vm, cancel).ConfigureAwait(false) : null;
-        if (Read(claim, task.Spec.Directory) is { } finished) return finished;
-        _ = SnapshotDirectoryWriter.SweepLeftovers(OpenIn.PathOf(claim));
-        throw new TaskFailure("AgentRestarted", $"the agent was restarted in the middle of the capture; the guest runs on and nothing was kept{(frozen is null ? "" : $"; {frozen}")}. Create another snapshot");
+        try
+        {
+            using SafeFileHandle claim = await places.OpenClaim(ns, task.Spec.Carrier, cancel).ConfigureAwait(false);
+            if (task.Spec.Action == TaskAction.Delete) return Delete(claim, task.Spec.Directory);
+            if (Read(claim, task.Spec.Directory) is { } finished) return finished;
+            _ = SnapshotDirectoryWriter.SweepLeftovers(OpenIn.PathOf(claim));
+        }
+        catch (TaskFailure e) when (guest is not null)
+        {
+            throw new TaskFailure(e.Reason, $"{e.Message}; {guest}");
+        }
+        throw new TaskFailure("AgentRestarted", $"the agent was restarted in the middle of the capture and nothing was kept; {guest}. Create another snapshot");
     }
+
+    private Task<string> Release(SnapshotTask task, VirtualMachineTarget vm, SnapshotTaskStatus running, Func<SnapshotTaskStatus, Task> report, CancellationToken stop) =>
+        new GuestRelease(places, program).Run(task.Metadata.NamespaceProperty, vm, why =>
+        {
+            running.Message = $"the guest of a capture that died is not free yet: {why}";
+            _ = report(running);
+        }, stop);
 
     private static SnapshotTaskStatus? Read(SafeFileHandle claim, string directory)
     {
@@ -87,24 +111,6 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
         catch (Exception e) when (e is SnapshotCorruptException or LinuxException or IOException)
         {
             throw new TaskFailure("SnapshotCorrupt", $"{directory}: {e.Message}");
-        }
-    }
-
-    // The kernel has freed the guest's memory; descriptors that the dead one left in QEMU are removed here.
-    // Returns why its file systems are still frozen, should they be.
-    private async Task<string?> FreeGuest(string ns, VirtualMachineTarget vm, CancellationToken cancel)
-    {
-        try
-        {
-            using (TaskMonitor monitor = await places.OpenMonitor(ns, vm, cancel).ConfigureAwait(false))
-            using (SafeFileHandle? guestAgent = await places.OpenGuestAgent(ns, vm, required: false, cancel).ConfigureAwait(false))
-            using (IQmpMonitor qmp = monitor.Address.Open())
-                return Leftovers.Sweep(qmp, qmp.PeerPid, OpenIn.PathOf(guestAgent)).NotThawed;
-        }
-        catch (Exception e) when (e is TaskFailure or CaptureFailedException or CaptureRefusedException or QmpException or LinuxException or IOException)
-        {
-            // It has ended, or somebody else talks to it: the next capture looks again.
-            return null;
         }
     }
 

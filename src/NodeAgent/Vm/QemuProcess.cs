@@ -13,6 +13,9 @@ namespace Bgsnap.NodeAgent.Vm;
 /// <param name="Arguments">QEMU's command line.</param>
 public sealed record QemuProcess(int Pid, string Name, string Uuid, string MachineType, string QemuVersion, IReadOnlyList<string> Arguments)
 {
+    /// <summary>The same process, held since before it was checked; null: nothing was checked of it.</summary>
+    internal CheckedProcess? Held { get; init; }
+
     /// <summary>Identifies the QEMU behind a QMP connection.</summary>
     /// <param name="qmp">The connection.</param>
     /// <param name="pid">The process, or 0 to take the socket's peer.</param>

@@ -147,7 +147,7 @@ internal sealed class SnapshotReconciler(
                 // An agent that ended in good order left no file behind.
                 if (report.Reason != AgentLost) status.Directory = null;
                 if (Left(snapshot) <= TimeSpan.Zero && report.Reason == "Cancelled")
-                    throw new Hopeless("DeadlineExceeded", $"it was not Ready within {Deadline(snapshot)} of its creation and was given up; the guest runs on");
+                    throw new Hopeless("DeadlineExceeded", $"it was not Ready within {Deadline(snapshot)} of its creation and was given up: {report.Message}");
                 if (VolumeCuts.AreWanted(snapshot)) await _held.ThrowWhatStorageSaid(snapshot, report, stop).ConfigureAwait(false);
                 throw new Hopeless(report.Reason ?? "Failed", report.Message ?? "the agent gave no reason");
         }

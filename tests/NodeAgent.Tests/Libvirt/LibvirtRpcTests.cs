@@ -48,7 +48,7 @@ public sealed class LibvirtRpcTests : IDisposable
         }
 
         Assert.Equal("{}", new XdrReader(result).Text());
-        Assert.Equal(("STOP", 12_000_345L), (rpc.Events.Peek().Name, rpc.Events.Peek().Timestamp));
+        Assert.Equal(("STOP", 12_000_345L), (rpc.Events.Find("STOP")!.Name, rpc.Events.Find("STOP")!.Timestamp));
     }
 
     [Fact]

@@ -25,6 +25,36 @@ public sealed class QmpClientTests
     }
 
     [Fact]
+    public void A_flood_of_events_breaks_the_conversation_off()
+    {
+        using FakeQmpServer server = FakeQmpServer.Greeted(s =>
+        {
+            for (string many = string.Concat(Enumerable.Repeat(Balloon, 500)); ; s.Send(many))
+            {
+            }
+        });
+        using QmpClient qmp = QmpClient.Connect(server.Path);
+        QmpException e = Assert.Throws<QmpException>(() => qmp.Execute("query-status", timeout: TimeSpan.FromMinutes(1)).Dispose());
+        Assert.True(e.Floods && !e.TimedOut, e.Message);
+    }
+
+    [Fact]
+    public void A_flood_of_what_nobody_asked_for_does_not_outlast_the_time_for_an_answer()
+    {
+        using FakeQmpServer server = FakeQmpServer.Greeted(s =>
+        {
+            for (string many = string.Concat(Enumerable.Repeat("{\"return\": {}, \"id\": \"another\"}\r\n", 500)); ; s.Send(many))
+            {
+            }
+        });
+        using QmpClient qmp = QmpClient.Connect(server.Path);
+        Task<QmpException> failing = Task.Run(() => Assert.Throws<QmpException>(() => qmp.Execute("query-status", timeout: TimeSpan.FromSeconds(1)).Dispose()));
+        Assert.True(failing.Wait(TimeSpan.FromSeconds(30)), "it never ends");
+        Assert.True(failing.Result.TimedOut, failing.Result.Message);
+        _ = qmp.TakeEvents(); // ends as well
+    }
+
+    [Fact]
     public void An_answer_to_a_client_that_died_is_not_taken_for_ours()
     {
         using FakeQmpServer server = FakeQmpServer.Greeted(s =>

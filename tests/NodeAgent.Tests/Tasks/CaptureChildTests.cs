@@ -41,15 +41,48 @@ public sealed class CaptureChildTests : IDisposable
     }
 
     [Theory]
-    [InlineData("echo 'Out of memory' >&2; kill -9 $$", "exit code 137: Out of memory; the kernel has set the guest free")]
-    [InlineData("printf '{\"type\":\"summ'; exit 3", "exit code 3; the kernel has set the guest free")]
-    [InlineData("exit 0", "exit code 0; the kernel has set the guest free")]
+    [InlineData("echo 'Out of memory' >&2; kill -9 $$", "exit code 137: Out of memory; nothing was kept")]
+    [InlineData("printf '{\"type\":\"summ'; exit 3", "exit code 3; nothing was kept")]
+    [InlineData("exit 0", "exit code 0; nothing was kept")]
     public async Task A_death_without_a_word_is_told_with_what_is_known(string script, string words)
     {
         _node.Capture(script);
         TaskFailure e = await Assert.ThrowsAsync<TaskFailure>(Run);
         Assert.Equal("AgentDied", e.Reason);
         Assert.EndsWith(words, e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task One_that_says_nothing_is_ended_with_all_that_it_started()
+    {
+        _node.Capture("sleep 1000 & echo $! >\"$here/child\"; wait");
+        TaskFailure e = await Assert.ThrowsAsync<TaskFailure>(() => AgentChild.Run(
+            ["capture"], "nothing was kept", (_, _) => { }, default, program: _node.Program, silence: TimeSpan.FromSeconds(1)).WaitAsync(TimeSpan.FromSeconds(30)));
+        Assert.Equal(("AgentDied", true), (e.Reason, e.NeedsCare));
+        Assert.Contains("said nothing for 1 s", e.Message, StringComparison.Ordinal);
+        string child = (await File.ReadAllTextAsync(_node.Sign("child"))).Trim();
+        await FakeNode.Within(() => !Directory.Exists($"/proc/{child}") || File.ReadAllText($"/proc/{child}/stat").Contains(") Z", StringComparison.Ordinal), "its child has ended");
+    }
+
+    [Fact]
+    public async Task One_that_floods_us_costs_no_memory()
+    {
+        _node.Capture("head -c 80000000 /dev/zero | tr '\\0' x; echo; head -c 80000000 /dev/zero | tr '\\0' y >&2; echo end >&2; exit 1");
+        GC.Collect();
+        long before = GC.GetTotalMemory(true);
+        TaskFailure e = await Assert.ThrowsAsync<TaskFailure>(Run);
+        Assert.Equal("AgentDied", e.Reason);
+        Assert.Contains("end; nothing was kept", e.Message, StringComparison.Ordinal);
+        Assert.InRange(e.Message.Length, 0, 20_000);
+        Assert.InRange(GC.GetTotalMemory(true) - before, long.MinValue, 20_000_000);
+    }
+
+    [Fact]
+    public async Task Its_memory_is_limited_and_it_is_ended_before_the_agent()
+    {
+        _node.Capture("while [ \"$(cat /proc/$$/oom_score_adj)\" -lt 800 ]; do sleep 0.01; done; echo \"$DOTNET_GCHeapHardLimit\" >\"$here/limit\"; exit 1");
+        await Assert.ThrowsAsync<TaskFailure>(() => Run().WaitAsync(TimeSpan.FromSeconds(30)));
+        Assert.Equal("20000000", (await File.ReadAllTextAsync(_node.Sign("limit"))).Trim());
     }
 
     [Fact]

@@ -32,7 +32,15 @@ internal sealed class FakeNode : IDisposable
     internal string Proc => _directory.Sub("proc");
     internal string Program => _directory.Sub("capture");
 
-    /// <summary>Where the carrier's claim lies.</summary>
+    /// <summary>What the same program does when it is to free a guest; set before <see cref="Capture"/>. A line of the file "freed" counts each time.</summary>
+    internal string Free { get; set; } = Freed;
+
+    internal const string Freed = "echo '{\"type\":\"summary\",\"guest\":\"the guest runs\",\"removed\":0,\"thawed\":false}'";
+
+    /// <summary>How often a guest was to be freed.</summary>
+    internal int TimesFreed => File.Exists(Sign("freed")) ? File.ReadAllLines(Sign("freed")).Length : 0;
+
+    /// <summary>Where the carrier's claim lies.
     internal string Claim { get; }
 
     /// <summary>The VM's root directory.</summary>
@@ -93,6 +101,11 @@ internal sealed class FakeNode : IDisposable
             #!/bin/sh
             ready='{{ready}}' here='{{_directory.Path}}'
             for argument; do case $argument in --output=*) out=${argument#--output=} ;; esac; done
+            if [ "$1" = free ]; then
+              echo >>"$here/freed"
+              {{Free}}
+              exit 0
+            fi
             echo "$@" >"$here/arguments"
             {{script}}
             """);

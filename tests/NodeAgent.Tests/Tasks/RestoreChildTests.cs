@@ -29,6 +29,6 @@ public class RestoreChildTests
 
         Assert.Equal(5, actions.Select(TaskTexts.After).Distinct().Count());
         Assert.Contains("does not run", TaskTexts.After(TaskAction.Restore), StringComparison.Ordinal);
-        Assert.Contains("guest runs on", TaskTexts.After(TaskAction.Capture), StringComparison.Ordinal);
+        Assert.DoesNotContain("guest", TaskTexts.After(TaskAction.Capture), StringComparison.Ordinal); // only QEMU knows
     }
 }

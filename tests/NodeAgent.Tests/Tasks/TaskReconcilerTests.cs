@@ -136,13 +136,14 @@ public sealed class TaskReconcilerTests : IAsyncLifetime, IDisposable
         await _reconciler.Drain().WaitAsync(TimeSpan.FromSeconds(30));
         SnapshotTaskStatus end = _node.Api.Told[^1];
         Assert.Equal((TaskPhase.Failed, "AgentStopped"), (end.Phase, end.Reason));
-        Assert.Contains("the agent on node node-1 was stopped in the middle; the guest runs on", end.Message, StringComparison.Ordinal);
+        Assert.Contains("the agent on node node-1 was stopped in the middle; given up", end.Message, StringComparison.Ordinal);
         Assert.Equal(0, _reconciler.Running);
     }
 
     [Fact]
     public async Task What_an_agent_finished_before_it_died_counts()
     {
+        UnderWay();
         FakeNode.WriteSnapshot(Path.Join(_node.Claim, "snap"));
         await See(OfAnEarlierRun());
         SnapshotTaskStatus end = await End();
@@ -163,6 +164,49 @@ public sealed class TaskReconcilerTests : IAsyncLifetime, IDisposable
         Assert.Contains("Create another snapshot", end.Message, StringComparison.Ordinal);
         Assert.False(Directory.Exists(partial));
         Assert.False(File.Exists(_node.Sign("begun")));
+    }
+
+    [Fact]
+    public async Task A_guest_is_freed_before_the_claim_is_looked_for_and_its_loss_does_not_matter()
+    {
+        UnderWay();
+        _node.Api.Pods.Remove(FakeNode.Carrier);
+        await See(OfAnEarlierRun());
+        SnapshotTaskStatus end = await End();
+        Assert.Equal((TaskPhase.Failed, "CarrierLost", 1), (end.Phase, end.Reason, _node.TimesFreed));
+        Assert.EndsWith("the guest runs", end.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_guest_that_cannot_be_freed_is_tried_again_and_nothing_is_said_to_have_ended()
+    {
+        _node.Free = $"[ $(wc -l <\"$here/freed\") -gt 3 ] || {{ echo '{FakeNode.Error("QemuUnreachable", "another client is connected")}'; exit 6; }}; {FakeNode.Freed}";
+        UnderWay();
+        await See(OfAnEarlierRun());
+        SnapshotTaskStatus end = await End();
+        Assert.Equal((TaskPhase.Failed, "AgentRestarted", 4), (end.Phase, end.Reason, _node.TimesFreed));
+        Assert.Contains("the guest runs", end.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_guest_whose_QEMU_has_ended_needs_nothing()
+    {
+        _node.Free = $"echo '{FakeNode.Error("QemuGone", "no QEMU listens")}'; exit 1";
+        UnderWay();
+        await See(OfAnEarlierRun());
+        SnapshotTaskStatus end = await End();
+        Assert.Equal(("AgentRestarted", 1), (end.Reason, _node.TimesFreed));
+        Assert.Contains("its guest is not there any more", end.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_guest_whose_capture_died_is_looked_after_before_that_is_said()
+    {
+        _node.Capture("kill -9 $$");
+        await See(FakeNode.CaptureTask());
+        SnapshotTaskStatus end = await End();
+        Assert.Equal(("AgentDied", 1), (end.Reason, _node.TimesFreed));
+        Assert.EndsWith("the guest runs", end.Message, StringComparison.Ordinal);
     }
 
     [Fact]

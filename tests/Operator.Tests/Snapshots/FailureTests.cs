@@ -104,7 +104,7 @@ public sealed class FailureTests
         await world.Steps(29);
         Assert.Equal(SnapshotPhase.Capturing, world.Snapshot("a").Status!.Phase);
         await world.UntilPhase("a", SnapshotPhase.Failed, 5);
-        Assert.Equal("False DeadlineExceeded: it was not Ready within 00:00:30 of its creation and was given up; the guest runs on", world.Condition("a", ConditionTypes.Ready));
+        Assert.Equal("False DeadlineExceeded: it was not Ready within 00:00:30 of its creation and was given up: cancelled; the guest runs on and nothing was kept", world.Condition("a", ConditionTypes.Ready));
         Assert.Null(world.Snapshot("a").Status!.Directory);
         await world.Steps(2);
         Assert.Empty(world.All(Resources.Tasks));

@@ -87,7 +87,7 @@ internal sealed class CopyBeforeWrite(IQmpMonitor qmp, IReadOnlyList<CapturedDis
 
     /// <summary>The scratch of a disk is used up.</summary>
     internal static CaptureFailedException Full(string disk, long length) => new("ScratchFull", string.Create(CultureInfo.InvariantCulture,
-        $"disk {disk}: the guest overwrote more than the scratch of {length >> 20} MiB holds before it was copied; the guest was not held up and runs on, no snapshot was kept. Raise --scratch-limit (agent.scratch in the chart), or capture when the guest writes less"));
+        $"disk {disk}: the guest overwrote more than the scratch of {length >> 20} MiB holds before it was copied; the guest was not held up, no snapshot was kept. Raise --scratch-limit (agent.scratch in the chart), or capture when the guest writes less"));
 
     /// <inheritdoc/>
     public string? TakeDown()

@@ -156,7 +156,7 @@ internal sealed class DiskCapture : IDisposable
         if (Failure is { } failure)
             throw failure;
         if (left is not null)
-            throw new CaptureFailedException("BlockGraphNotRestored", $"QEMU's block graph could not be put back as it was: {left}; the guest runs on. The next capture of this VM tries again");
+            throw new CaptureFailedException("BlockGraphNotRestored", $"QEMU's block graph could not be put back as it was: {left}. The next capture of this VM tries again");
         return new DiskRecords(DiskRecords.Of(_disks, _copied, _results, _method?.Name, volumeSnapshots, _pid), DiskRecords.FilesOf(_copied, _results),
             volumeSnapshots is not null ? DiskMethods.VolumeSnapshot : _method?.Name, MethodReason);
     }
@@ -199,7 +199,7 @@ internal sealed class DiskCapture : IDisposable
         }
         catch (NbdException e)
         {
-            throw _method!.WhyUnreadable() ?? new CaptureFailedException("DiskReadFailed", $"disk {disk.Disk.Name} could not be read as it was: {e.Message}; the guest runs on and no snapshot was kept", e);
+            throw _method!.WhyUnreadable() ?? new CaptureFailedException("DiskReadFailed", $"disk {disk.Disk.Name} could not be read as it was: {e.Message}; no snapshot was kept", e);
         }
     }
 

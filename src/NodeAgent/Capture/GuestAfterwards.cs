@@ -1,0 +1,33 @@
+using System.Text.Json;
+using Bgsnap.NodeAgent.Qmp;
+
+namespace Bgsnap.NodeAgent.Capture;
+
+/// <summary>How the guest is after a capture that failed: QEMU is asked, nothing is assumed.</summary>
+/// <param name="Words">For the message.</param>
+/// <param name="Asked">QEMU has said it.</param>
+internal sealed record GuestAfterwards(string Words, bool Asked)
+{
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
+
+    /// <summary>Asks. It never throws.</summary>
+    internal static GuestAfterwards Ask(IQmpMonitor qmp)
+    {
+        try
+        {
+            using JsonDocument answer = qmp.Execute("query-status", timeout: Patience);
+            JsonElement status = answer.RootElement.GetProperty("return");
+            return new(Say(status.GetProperty("running").GetBoolean(), status.GetProperty("status").GetString() ?? ""), true);
+        }
+        catch (QmpException e)
+        {
+            return new($"whether the guest runs could not be asked: {e.Message}", false);
+        }
+        catch (Exception e) when (e is KeyNotFoundException or InvalidOperationException)
+        {
+            return new("QEMU did not say whether the guest runs", false);
+        }
+    }
+
+    internal static string Say(bool running, string state) => running ? "the guest runs" : $"the guest does not run, its state is '{state}'";
+}

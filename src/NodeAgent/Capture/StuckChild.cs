@@ -1,0 +1,112 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
+using Bgsnap.NodeAgent.Linux;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Capture;
+
+/// <summary>
+/// Takes from a capturing process that cannot be killed what QEMU and its guest wait for. Such are a process of which one thread sleeps in a call that no
+/// signal ends (a volume that hangs), since what it has open stays open until its last thread is gone, and one in a frozen cgroup of version 1.
+/// </summary>
+/// <remarks>
+/// Descriptors of another process cannot be closed, but they can be copied (pidfd_getfd(2)), and by the copy
+/// <code>
+///   a userfaultfd   gives every range back, which wakes who waits there, and its events are read
+///   a socket        is shut down for both: QEMU's monitor is free for others
+///   a pipe          is read to its end: QEMU's write goes on
+/// </code>
+/// </remarks>
+internal static unsafe class StuckChild
+{
+    private const int Events = 64, Piece = 32 * 1024;
+
+    /// <param name="child">The process; not waited for yet, so that its number is its own.</param>
+    /// <param name="qemu">QEMU's; 0: not known.</param>
+    /// <returns>How many descriptors were dealt with.</returns>
+    internal static int TakeAway(int child, int qemu)
+    {
+        int done = 0;
+        try
+        {
+            using PidFd process = PidFd.Open(child);
+            // What a vCPU waits for comes first.
+            foreach ((int fd, string target) in Descriptors(child).OrderBy(d => d.Target.Contains("userfaultfd", StringComparison.Ordinal) ? 0 : 1))
+                done += TryTake(process, fd, target, qemu) ? 1 : 0;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // It has ended after all.
+        }
+        return done;
+    }
+
+    private static bool TryTake(PidFd process, int fd, string target, int qemu)
+    {
+        try
+        {
+            switch (target.Split(':')[0])
+            {
+                case "anon_inode" when target.Contains("userfaultfd", StringComparison.Ordinal):
+                    GiveBack(process.GetDescriptor(fd), qemu);
+                    return true;
+                case "socket":
+                    using (SafeFileHandle socket = process.GetDescriptor(fd))
+                        UnixSocket.ShutDown(socket);
+                    return true;
+                // Its standard input and output are ours.
+                case "pipe" when fd > 2:
+                    ReadToEnd(process.GetDescriptor(fd));
+                    return true;
+                default:
+                    return false;
+            }
+        }
+        catch (IOException)
+        {
+            return false; // it or QEMU has ended
+        }
+    }
+
+    private static void GiveBack(SafeFileHandle descriptor, int qemu)
+    {
+        using Userfaultfd uffd = new(descriptor);
+        // A range at a time: the kernel refuses one that also holds memory which cannot be registered.
+        foreach (MemoryMapping m in qemu == 0 ? [] : MemoryMapping.Read(qemu))
+            _ = uffd.TryUnregister(m.Start, m.End - m.Start);
+        // SAFETY: on our stack, and no more than fits is read.
+        UffdMessage* messages = stackalloc UffdMessage[Events];
+        while (uffd.Read(messages, Events) > 0)
+        {
+        }
+    }
+
+    /// <summary>On a thread that ends with the pipe's writer, or with us.</summary>
+    private static void ReadToEnd(SafeFileHandle pipe) => new Thread(() =>
+    {
+        using (pipe)
+        {
+            // SAFETY: on this thread's stack, and no more than fits is read.
+            byte* into = stackalloc byte[Piece];
+            PollFd poll = new() { Fd = (int)pipe.DangerousGetHandle(), Events = Libc.POLLIN };
+            while (true)
+            {
+                _ = Libc.Poll(&poll, 1, -1);
+                nint got = Libc.Read(pipe, into, Piece);
+                // Of a write end there is nothing to read.
+                if (got == 0 || (got < 0 && Marshal.GetLastPInvokeError() is not (Errno.EAGAIN or Errno.EINTR)))
+                    return;
+            }
+        }
+    }, 256 * 1024)
+    { IsBackground = true, Name = "drain" }.Start();
+
+    private static IEnumerable<(int Number, string Target)> Descriptors(int pid)
+    {
+        foreach (string link in Directory.EnumerateFiles($"/proc/{pid}/fd"))
+        {
+            if (new FileInfo(link).LinkTarget is { } target)
+                yield return (int.Parse(Path.GetFileName(link), CultureInfo.InvariantCulture), target);
+        }
+    }
+}

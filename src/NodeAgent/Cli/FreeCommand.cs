@@ -1,0 +1,75 @@
+using System.CommandLine;
+using System.Text.Json;
+using Bgsnap.NodeAgent.Capture;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.NodeAgent.Vm;
+
+namespace Bgsnap.NodeAgent.Cli;
+
+/// <summary><c>bgsnap-agent free</c>: what the node's agent does for a guest whose capture died, in a process of its own.</summary>
+internal static class FreeCommand
+{
+    internal static Command Create()
+    {
+        Option<string> qmp = new("--qmp") { HelpName = "SOCKET", Description = "QMP socket of the QEMU" };
+        Option<string> libvirt = new("--libvirt") { HelpName = "URI", Description = "Or a domain of libvirt's" };
+        Option<string> domain = new("--domain") { HelpName = "NAME|UUID", Description = "Which domain of libvirt's" };
+        Option<int> pid = new("--pid") { HelpName = "PID", Description = "Or QEMU's process: the monitor is found behind it" };
+        Option<string> container = new("--container") { HelpName = "ID", Description = "Refuse unless QEMU runs in the container with this id" };
+        Option<string> guestAgent = new("--guest-agent") { HelpName = "SOCKET", Description = "Unix socket of the guest agent's channel, to thaw file systems that the capture froze" };
+        Option<bool> json = new("--json") { Description = "One JSON object" };
+        Command command = new("free", "Resume and thaw a guest that a capture which died left stopped or frozen, and remove what it left in QEMU.") { qmp, libvirt, domain, pid, container, guestAgent, json };
+        command.Validators.Add(parsed => CaptureCommand.CheckMonitor(parsed, parsed.GetValue(qmp), parsed.GetValue(libvirt), parsed.GetValue(domain), parsed.GetResult(pid) is not null));
+        command.SetAction(parsed =>
+        {
+            MonitorAddress monitor = new() { QmpSocket = parsed.GetValue(qmp), LibvirtUri = parsed.GetValue(libvirt), Domain = parsed.GetValue(domain), Pid = parsed.GetValue(pid) };
+            return Run(monitor, parsed.GetValue(container), parsed.GetValue(guestAgent), parsed.GetValue(json));
+        });
+        return command;
+    }
+
+    private static int Run(MonitorAddress monitor, string? container, string? guestAgent, bool json)
+    {
+        try
+        {
+            if (monitor.QmpSocket is { } path)
+                SeeWhetherThere(path);
+            using IQmpMonitor qmp = monitor.Open();
+            int pid = monitor.Pid != 0 ? monitor.Pid : qmp.PeerPid;
+            if (container is not null && !ContainerProcesses.IsIn(pid, container))
+                throw new CaptureRefusedException("ForeignProcess", $"the process behind the QMP socket ({pid}) does not run in container {container}: it is another VM's");
+            Swept swept = Leftovers.Sweep(qmp, pid, guestAgent);
+            GuestAfterwards guest = GuestAfterwards.Ask(qmp);
+            if (!guest.Asked)
+                throw new QmpException(guest.Words);
+            FreedLine line = new("summary", guest.Words, swept.Removed, swept.Thawed, swept.NotThawed);
+            Console.Out.WriteLine(json ? JsonSerializer.Serialize(line, MessagesJson.Default.FreedLine) : Text(line));
+            return swept.NotThawed is null ? ExitCode.Success : ExitCode.Failed;
+        }
+        catch (Exception e)
+        {
+            return Failure.Report(e, json);
+        }
+    }
+
+    /// <summary>A socket that nobody listens on has outlived its QEMU.</summary>
+    private static void SeeWhetherThere(string path)
+    {
+        try
+        {
+            UnixSocket.ConnectTo(path, TimeSpan.FromSeconds(10)).Dispose();
+        }
+        catch (LinuxException e) when (e.Errno is Errno.ENOENT or Errno.ECONNREFUSED)
+        {
+            throw new CaptureFailedException("QemuGone", $"no QEMU listens at {path}: it has ended");
+        }
+        catch (LinuxException)
+        {
+            // Somebody is there.
+        }
+    }
+
+    private static string Text(FreedLine line) =>
+        $"{line.Guest}; {line.Removed} leftovers were removed from QEMU{(line.Thawed ? "; its file systems were thawed" : "")}{(line.NotThawed is { } why ? $"; {why}" : "")}";
+}

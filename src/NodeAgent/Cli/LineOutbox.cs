@@ -1,0 +1,97 @@
+namespace Bgsnap.NodeAgent.Cli;
+
+/// <summary>
+/// Says lines by a thread of its own: a reader that does not read, and a pipe that is full, hold up nobody else.
+/// </summary>
+/// <remarks>Of lines that only tell how far it is the latest counts: it takes the place of one that could not be said yet.</remarks>
+internal sealed class LineOutbox
+{
+    private readonly object _lock = new();
+    private readonly Queue<string> _lines = new();
+    private string? _latest;
+    private bool _writing;
+
+    internal LineOutbox() : this(Console.Out.WriteLine)
+    {
+    }
+
+    /// <param name="write">Writes one line; what it throws is taken for a reader that is gone.</param>
+    internal LineOutbox(Action<string> write) =>
+        new Thread(() => Run(write), 256 * 1024) { IsBackground = true, Name = "lines" }.Start();
+
+    /// <summary>How far it is. Never waits.</summary>
+    internal void Offer(string line)
+    {
+        lock (_lock)
+        {
+            _latest = line;
+            Monitor.PulseAll(_lock);
+        }
+    }
+
+    /// <summary>A line that must not be lost, behind the latest progress. There are few of them.</summary>
+    internal void Say(string line)
+    {
+        lock (_lock)
+        {
+            if (_latest is { } progress)
+                _lines.Enqueue(progress);
+            _latest = null;
+            _lines.Enqueue(line);
+            Monitor.PulseAll(_lock);
+        }
+    }
+
+    /// <summary>Waits until everything has been said.</summary>
+    /// <param name="patience">How long; <see cref="Timeout.InfiniteTimeSpan"/>: for ever.</param>
+    /// <returns>False: nobody reads.</returns>
+    internal bool Flush(TimeSpan patience)
+    {
+        long end = patience < TimeSpan.Zero ? long.MaxValue : Environment.TickCount64 + (long)patience.TotalMilliseconds;
+        lock (_lock)
+        {
+            while (_writing || _latest is not null || _lines.Count > 0)
+            {
+                if (end - Environment.TickCount64 is var left && (left <= 0 || !Monitor.Wait(_lock, (int)Math.Min(left, int.MaxValue))))
+                    return false;
+            }
+            return true;
+        }
+    }
+
+    private void Run(Action<string> write)
+    {
+        while (true)
+        {
+            string line = Next();
+            try
+            {
+                write(line);
+            }
+            catch (IOException)
+            {
+                // Nobody is there to hear it.
+            }
+        }
+    }
+
+    private string Next()
+    {
+        lock (_lock)
+        {
+            _writing = false;
+            Monitor.PulseAll(_lock);
+            string? line;
+            while (!_lines.TryDequeue(out line))
+            {
+                if ((line = _latest) is not null)
+                    break;
+                Monitor.Wait(_lock);
+            }
+            if (ReferenceEquals(line, _latest))
+                _latest = null;
+            _writing = true;
+            return line;
+        }
+    }
+}

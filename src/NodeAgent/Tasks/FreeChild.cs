@@ -1,0 +1,36 @@
+using System.Text.Json;
+using Bgsnap.NodeAgent.Cli;
+
+namespace Bgsnap.NodeAgent.Tasks;
+
+/// <summary>Runs <c>free --json</c> in a process of its own: it speaks with a tenant's QEMU and guest.</summary>
+internal static class FreeChild
+{
+    // Longer than a guest agent is waited for.
+    private static readonly TimeSpan Limit = TimeSpan.FromMinutes(3);
+
+    /// <summary>Frees the guest of what captures that died have left.</summary>
+    /// <param name="monitor">The way to QEMU's monitor, and the container that QEMU must run in.</param>
+    /// <param name="guestAgent">The guest agent's socket, as a path that the child can open; null: there is none.</param>
+    /// <param name="cancel">Ends it.</param>
+    /// <param name="program">The program; null: this one.</param>
+    /// <returns>How the guest is.</returns>
+    /// <exception cref="TaskFailure">QEMU could not be asked, or the guest is not thawed.</exception>
+    internal static async Task<FreedLine> Run(TaskMonitor monitor, string? guestAgent, CancellationToken cancel, string? program = null)
+    {
+        FreedLine? freed = null;
+        string[] arguments = ["free", "--json", monitor.Address.Argument, "--container=" + monitor.ContainerId, .. guestAgent is null ? Array.Empty<string>() : ["--guest-agent=" + guestAgent]];
+        try
+        {
+            await AgentChild.Run(arguments, "the guest could not be looked after", (type, line) =>
+            {
+                if (type == "summary") freed = line.Deserialize(MessagesJson.Default.FreedLine);
+            }, cancel, program: program, silence: Limit).ConfigureAwait(false);
+        }
+        catch (TaskFailure) when (freed?.NotThawed is { } why)
+        {
+            throw new TaskFailure("GuestFrozen", $"{why}; {freed.Guest}");
+        }
+        return freed ?? throw new TaskFailure("InternalError", "what frees guests ended without a word");
+    }
+}

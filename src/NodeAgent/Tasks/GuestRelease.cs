@@ -1,0 +1,48 @@
+using Bgsnap.Crds.Controller;
+using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.NodeAgent.Cli;
+using Bgsnap.NodeAgent.Linux;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Tasks;
+
+/// <summary>
+/// Frees the guest of a capture that died: resumes it if we had stopped it, thaws its file systems if we had frozen them, takes out of QEMU what was left.
+/// </summary>
+/// <param name="places">Opens what tasks name.</param>
+/// <param name="program">The program that does it; null: this one.</param>
+/// <param name="longest">Longest pause between two tries; null: ten seconds.</param>
+internal sealed class GuestRelease(TaskPlaces places, string? program = null, TimeSpan? longest = null)
+{
+    private static readonly TimeSpan First = TimeSpan.FromMilliseconds(200), Longest = TimeSpan.FromSeconds(10);
+
+    /// <summary>Tries until QEMU has said how the guest is, or there is no QEMU any more.</summary>
+    /// <param name="ns">Namespace of the VM's pod.</param>
+    /// <param name="vm">The VM.</param>
+    /// <param name="told">Called with what is in the way, before each pause.</param>
+    /// <param name="stop">This program ends; the next one begins again.</param>
+    /// <returns>How the guest is, for people.</returns>
+    internal async Task<string> Run(string ns, VirtualMachineTarget vm, Action<string> told, CancellationToken stop)
+    {
+        for (int failures = 0; ; failures++)
+        {
+            try
+            {
+                using TaskMonitor monitor = await places.OpenMonitor(ns, vm, stop).ConfigureAwait(false);
+                using SafeFileHandle? guestAgent = await places.OpenGuestAgent(ns, vm, required: false, stop).ConfigureAwait(false);
+                FreedLine freed = await FreeChild.Run(monitor, OpenIn.PathOf(guestAgent), stop, program).ConfigureAwait(false);
+                return $"{freed.Guest}{(freed.Thawed ? "; its file systems were thawed" : "")}";
+            }
+            catch (TaskFailure e) when (e.Reason is "SourceEnded" or "SocketNotFound" or "QemuGone" or "ForeignProcess" or "BadTask")
+            {
+                return $"its guest is not there any more: {e.Message}";
+            }
+            catch (Exception e) when (e is TaskFailure or LinuxException or IOException or HttpRequestException or Bgsnap.Crds.Client.ApiException)
+            {
+                told(e.Message);
+                stop.ThrowIfCancellationRequested();
+                await Task.Delay(Backoff.Of(failures, First, longest ?? Longest), stop).ConfigureAwait(false);
+            }
+        }
+    }
+}
