@@ -10,7 +10,7 @@ export DOTNET_NOLOGO := 1
 # The largest agent that is let pass, in bytes.
 agent_limit := 16000000
 
-unit_projects := NodeAgent.Tests Crds.Tests Operator.Tests
+unit_projects := NodeAgent.Tests Crds.Tests Operator.Tests Fuzz.Tests
 
 # A test that says nothing for so long hangs, and its run is ended.
 hang_limit := 10m
@@ -18,7 +18,7 @@ hang_limit := 10m
 space := $(subst ,, )
 
 .NOTPARALLEL:
-.PHONY: help build guests manifests test test-unit test-chart test-linux test-disks test-containers test-cluster test-e2e chart-readme demo demo-local bench bench-operator storm lint clean
+.PHONY: help build guests manifests test test-unit test-chart test-linux test-disks test-containers test-cluster test-e2e fuzz chart-readme demo demo-local bench bench-operator storm lint clean
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -92,6 +92,17 @@ test-cluster: ## the main path on a real cluster: apply, Ready, lose the machine
 
 test-e2e: ## apply, capture, restore and break things on a real cluster, half an hour; root, after `make build guests`
 	$(call run_on_cluster,agent operator test-vm test-launcher)
+
+# The agent's assembly counts its edges in a copy of the test project: what reaches a new one is mutated further.
+fuzz := $(out)/fuzz/program
+fuzz: ## mutate foreign bytes for FUZZ_MINUTES (10); FUZZ_TARGET names one reader, FUZZ_SEED repeats a run, FUZZ_INPUT an input
+	dotnet build tests/Fuzz.Tests -c Release -v quiet
+	rm -rf $(fuzz)
+	mkdir -p $(fuzz)
+	cp -r tests/Fuzz.Tests/bin/Release/net10.0/linux-x64/. $(fuzz)
+	dotnet $(fuzz)/Fuzz.Tests.dll instrument $(fuzz)/bgsnap-agent.dll
+	FUZZ_OUT=$(out)/fuzz dotnet $(fuzz)/Fuzz.Tests.dll \
+		$(if $(FUZZ_INPUT),replay $(FUZZ_TARGET) $(FUZZ_INPUT),run $(or $(FUZZ_MINUTES),10) '$(FUZZ_TARGET)' '$(FUZZ_SEED)')
 
 chart-readme: ## write the table of values into the chart's README
 	table=$$(hack/chart-render charts/bgsnap --values-table) && readme=charts/bgsnap/README.md && \

@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Text;
 using System.Text.Json;
 using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.GuestAgent;
 
@@ -184,7 +185,7 @@ internal sealed unsafe class GuestAgentClient : IGuestAgent
     {
         try
         {
-            using JsonDocument document = JsonDocument.Parse(line);
+            using JsonDocument document = ForeignJson.Parse(line);
             return document.RootElement.Clone();
         }
         catch (JsonException)

@@ -1,3 +1,4 @@
+using System.Text;
 using System.Text.Json;
 using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Linux;
@@ -64,7 +65,7 @@ internal sealed class LibvirtGuestAgent : IGuestAgent
             uint seconds = (uint)Math.Max(1, Math.Ceiling(timeout.TotalSeconds));
             XdrWriter call = _connection.Domain.Write(new XdrWriter()).Text($"{{\"execute\":\"{command}\"}}").Number(seconds).Number(0);
             XdrReader reader = new(_connection.Rpc.Run(LibvirtRpc.Qemu, AgentCommand, call, -1, timeout + Margin));
-            using JsonDocument answer = JsonDocument.Parse(reader.OptionalText() ?? "{}");
+            using JsonDocument answer = Qmp.ForeignJson.Parse(Encoding.UTF8.GetBytes(reader.OptionalText() ?? "{}"));
             return answer.RootElement.TryGetProperty("return", out JsonElement value) ? value.Clone()
                 : throw new GuestAgentException($"libvirt handed on no answer of the guest agent to {command}");
         }

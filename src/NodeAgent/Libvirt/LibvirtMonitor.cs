@@ -250,7 +250,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
         XdrReader reader = new(result);
         try
         {
-            return JsonDocument.Parse(reader.Bytes().ToArray());
+            return QmpMessage.Parse(reader.Bytes().ToArray());
         }
         catch (JsonException)
         {

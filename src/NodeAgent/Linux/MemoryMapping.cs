@@ -48,7 +48,8 @@ public sealed record MemoryMapping(ulong Start, ulong End, string Permissions, u
             || !ulong.TryParse(parts[0].AsSpan(0, dash), NumberStyles.HexNumber, CultureInfo.InvariantCulture, out ulong start)
             || !ulong.TryParse(parts[0].AsSpan(dash + 1), NumberStyles.HexNumber, CultureInfo.InvariantCulture, out ulong end)
             || !ulong.TryParse(parts[2], NumberStyles.HexNumber, CultureInfo.InvariantCulture, out ulong offset)
-            || !ulong.TryParse(parts[4], NumberStyles.None, CultureInfo.InvariantCulture, out ulong inode))
+            || !ulong.TryParse(parts[4], NumberStyles.None, CultureInfo.InvariantCulture, out ulong inode)
+            || end < start)
             return null;
         return new MemoryMapping(start, end, parts[1], offset, parts[3], inode, parts.Length > 5 ? parts[5].TrimStart() : "");
     }

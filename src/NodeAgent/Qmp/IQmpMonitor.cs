@@ -60,7 +60,10 @@ public static class QmpMonitorExtensions
     {
         ArgumentNullException.ThrowIfNull(qmp);
         using JsonDocument status = qmp.Execute("query-status");
-        return status.RootElement.GetProperty("return").GetProperty("running").GetBoolean();
+        return status.RootElement.TryGetProperty("return", out JsonElement answer) && answer.ValueKind == JsonValueKind.Object
+            && answer.TryGetProperty("running", out JsonElement running) && running.ValueKind is JsonValueKind.True or JsonValueKind.False
+            ? running.GetBoolean()
+            : throw new QmpException("query-status: QEMU's answer does not say whether the guest runs");
     }
 
     /// <summary>Runs a human monitor command.</summary>
@@ -69,6 +72,8 @@ public static class QmpMonitorExtensions
     {
         ArgumentNullException.ThrowIfNull(qmp);
         using JsonDocument answer = qmp.Execute("human-monitor-command", QmpJson.Object(("command-line", commandLine)));
-        return answer.RootElement.GetProperty("return").GetString() ?? "";
+        return answer.RootElement.TryGetProperty("return", out JsonElement text) && text.ValueKind == JsonValueKind.String
+            ? text.GetString()!
+            : throw new QmpException($"{commandLine}: QEMU's answer is no text");
     }
 }

@@ -270,7 +270,7 @@ public sealed unsafe class QmpClient : IQmpMonitor
         {
             try
             {
-                message = JsonDocument.Parse(text);
+                message = QmpMessage.Parse(text);
             }
             catch (JsonException)
             {

@@ -92,10 +92,14 @@ public static class ManifestJson
         var blocks = m.Ram.Blocks.Select(b => new RamBlockLayout(b.Name, b.UsedLength, b.PageSize)).ToList();
         if (RamBlockLayout.Problem(blocks) is { } problem) return problem;
         var names = new HashSet<string>(StringComparer.Ordinal);
+        long bytes = 0;
         foreach (ManifestFile f in m.Files)
         {
             if (!IsFileName(f.Name)) return $"{f.Name} is no file of a snapshot";
             if (f.Size < 0 || !names.Add(f.Name)) return $"file {f.Name} is listed twice or has a negative size";
+            // Whoever adds the sizes up, for a status or a restore, gets a sum.
+            if (f.Size > long.MaxValue - bytes - SnapshotFormat.MaxManifestSize) return $"file {f.Name}: the sizes of all files together are impossible";
+            bytes += f.Size;
         }
         return DisksProblem(m);
     }
@@ -104,11 +108,18 @@ public static class ManifestJson
     {
         var names = new HashSet<string>(StringComparer.Ordinal);
         var files = new HashSet<string>(StringComparer.Ordinal);
+        long data = 0;
         foreach (ManifestDisk disk in m.Disks)
         {
             if (disk.Problem() is { } problem) return problem;
             if (!names.Add(disk.Name)) return $"two disks are named {disk.Name}";
-            if (disk.File is null) continue;
+            if (disk.DataBytes > long.MaxValue - data) return $"disk {disk.Name}: the data of all disks together is impossible";
+            data += disk.DataBytes;
+            if (disk.File is null)
+            {
+                if (disk.StoredBytes != 0) return $"disk {disk.Name} has {disk.StoredBytes} bytes stored, and no file";
+                continue;
+            }
             if (!files.Add(disk.File)) return $"two disks have the file {disk.File}";
             // What is listed has a name that cannot lead out of the directory.
             if (m.Files.FirstOrDefault(f => f.Name == disk.File) is not { } file) return $"{disk.File} of disk {disk.Name} is not listed";

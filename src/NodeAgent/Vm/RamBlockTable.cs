@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Numerics;
 using System.Text.RegularExpressions;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
@@ -8,7 +9,7 @@ namespace Bgsnap.NodeAgent.Vm;
 /// <summary>Finds every RAM block of a QEMU in its address space, or refuses; it never guesses.</summary>
 public static partial class RamBlockTable
 {
-    private const int MaximumBlocks = 4096;
+    private const int MaximumBlocks = 4096, LongestLine = 1024;
 
     /// <summary>Asks QEMU for its blocks and looks each of them up in the process.</summary>
     /// <exception cref="CaptureRefusedException">A block cannot be placed beyond doubt, or its memory is of a kind that
@@ -45,9 +46,10 @@ public static partial class RamBlockTable
         List<RamBlockLine> blocks = [];
         foreach (string line in text.Split('\n', StringSplitOptions.RemoveEmptyEntries).Skip(1))
         {
-            Match m = Row().Match(line.TrimEnd('\r', ' '));
+            // A line that is much longer than any of QEMU's is not even looked at: the pattern's work grows with its square.
+            Match m = line.Length <= LongestLine ? Row().Match(line.Trim()) : Match.Empty;
             if (!m.Success)
-                throw new CaptureRefusedException("RamBlocksUnknown", $"QEMU's 'info ramblock' has a line that is not understood: '{line.Trim()}'");
+                throw new CaptureRefusedException("RamBlocksUnknown", $"QEMU's 'info ramblock' has a line that is not understood: '{line.Trim()[..Math.Min(line.Trim().Length, 200)]}'");
             string name = m.Groups["name"].Value.Trim();
             if (name.Length == 0)
                 continue;
@@ -98,9 +100,12 @@ public static partial class RamBlockTable
     private static uint PageSize(string number, string unit)
     {
         uint scale = unit switch { "B" => 1, "KiB" => 1 << 10, "MiB" => 1 << 20, "GiB" => 1 << 30, _ => 0 };
-        return scale * (uint)double.Parse(number, CultureInfo.InvariantCulture);
+        double size = scale * double.Parse(number, CultureInfo.InvariantCulture);
+        return size is >= 4096 and <= 1U << 31 && BitOperations.IsPow2((uint)size) && (uint)size == size
+            ? (uint)size
+            : throw new CaptureRefusedException("RamBlocksUnknown", $"QEMU's 'info ramblock' has a block with pages of {number} {unit}");
     }
 
-    [GeneratedRegex(@"^\s*(?<name>.*?)\s+(?<page>\d{1,9}(?:\.\d{1,9})?) (?<unit>B|KiB|MiB|GiB)\s+0x(?<offset>[0-9a-f]{1,16}) 0x(?<used>[0-9a-f]{1,16}) 0x(?<total>[0-9a-f]{1,16})(?: 0x(?<hva>[0-9a-f]{1,16})\s+r[ow])?$")]
+    [GeneratedRegex(@"^(?:(?<name>\S.*?)\s+)?(?<page>\d{1,9}(?:\.\d{1,9})?) (?<unit>B|KiB|MiB|GiB)\s+0x(?<offset>[0-9a-f]{1,16}) 0x(?<used>[0-9a-f]{1,16}) 0x(?<total>[0-9a-f]{1,16})(?: 0x(?<hva>[0-9a-f]{1,16})\s+r[ow])?$")]
     private static partial Regex Row();
 }

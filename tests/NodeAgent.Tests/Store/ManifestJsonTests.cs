@@ -158,6 +158,7 @@ public sealed class ManifestJsonTests
     [InlineData("\"format\": \"qcow2\"", "\"format\": null")]
     [InlineData("\"virtualSize\": 512", "\"virtualSize\": -512")]
     [InlineData("\"storedBytes\": 3", "\"storedBytes\": 4")]
+    [InlineData("\"dataBytes\": 0", "\"dataBytes\": -1")]
     [InlineData("\"method\": \"none\"", "\"method\": null")]
     public void A_disk_that_is_not_one_is_refused(string what, string with)
     {
@@ -167,6 +168,17 @@ public sealed class ManifestJsonTests
         int at = text.IndexOf(what, StringComparison.Ordinal);
         Assert.True(at > 0);
         Assert.Throws<SnapshotCorruptException>(() => Read(text[..at] + with + text[(at + what.Length)..]));
+    }
+
+    /// <summary>A status adds them up, and so does a restore.</summary>
+    [Fact]
+    public void Sizes_that_have_no_sum_are_refused()
+    {
+        Manifest files = Sample with { Files = [new ManifestFile("memory", long.MaxValue, "x"), new ManifestFile("device-state", long.MaxValue, "y")] };
+        Manifest disks = WithDisks([.. new[] { "vda", "vdb" }.Select(n => new ManifestDisk { Name = n, File = ManifestDisk.FileOf(n), Format = "qcow2", DataBytes = long.MaxValue })]);
+
+        Assert.Throws<SnapshotCorruptException>(() => Read(Encoding.UTF8.GetString(ManifestJson.Write(files))));
+        Assert.Throws<SnapshotCorruptException>(() => Read(Encoding.UTF8.GetString(ManifestJson.Write(disks))));
     }
 
     private static Manifest WithDisks(params ManifestDisk[] disks) => Sample with

@@ -1,0 +1,40 @@
+using System.Text.Json;
+using System.Text.Unicode;
+
+namespace Bgsnap.NodeAgent.Qmp;
+
+/// <summary>Reads JSON that another party wrote.</summary>
+/// <remarks>
+/// The runtime's reader takes text that it cannot give: what is not UTF-8, and half a surrogate pair (<c>"\ud800"</c>). <c>GetString</c>, and looking for a
+/// member, would throw InvalidOperationException later, far from where anybody expects bad input.
+/// </remarks>
+internal static class ForeignJson
+{
+    /// <summary>Parses a document in which every text can be read.</summary>
+    /// <exception cref="JsonException">It is not JSON, or holds a text that is none.</exception>
+    internal static JsonDocument Parse(byte[] utf8)
+    {
+        if (!Utf8.IsValid(utf8)) throw new JsonException("it is not UTF-8");
+        JsonDocument document = JsonDocument.Parse(utf8);
+        if (utf8.AsSpan().IndexOf("\\u"u8) < 0 || AllTextsAreWhole(utf8)) return document;
+        document.Dispose();
+        throw new JsonException("it holds half a surrogate pair");
+    }
+
+    private static bool AllTextsAreWhole(byte[] utf8)
+    {
+        Utf8JsonReader reader = new(utf8);
+        try
+        {
+            while (reader.Read())
+            {
+                if (reader.TokenType is JsonTokenType.String or JsonTokenType.PropertyName && reader.ValueIsEscaped) _ = reader.GetString();
+            }
+            return true;
+        }
+        catch (InvalidOperationException)
+        {
+            return false;
+        }
+    }
+}
