@@ -68,26 +68,13 @@ internal sealed class CapturePipeline : IDisposable
     internal long HotPathAllocatedBytes => Volatile.Read(ref _allocated);
 
     /// <summary>A thread of the capture: its failure is the capture's.</summary>
-    internal Thread Start(string name, Action body, int priority = 0)
+    internal Thread Start(string name, Action body, int priority = 0) => Linux.AgentThread.Start(name, () =>
     {
-        Thread thread = new(() =>
-        {
-            try
-            {
-                Linux.ThreadPriority.Raise(priority);
-                long before = GC.GetAllocatedBytesForCurrentThread();
-                body();
-                Interlocked.Add(ref _allocated, GC.GetAllocatedBytesForCurrentThread() - before);
-            }
-            catch (Exception e)
-            {
-                Fail(e);
-            }
-        }, 256 * 1024)
-        { IsBackground = true, Name = name };
-        thread.Start();
-        return thread;
-    }
+        Linux.ThreadPriority.Raise(priority);
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        body();
+        Interlocked.Add(ref _allocated, GC.GetAllocatedBytesForCurrentThread() - before);
+    }, Fail);
 
     /// <inheritdoc/>
     public void Dispose()

@@ -38,7 +38,8 @@ internal sealed class GuestWatch : IDisposable
         if (timer is null)
             return;
         SetTimer();
-        new Thread(Run, 256 * 1024) { IsBackground = true, Name = "guest watch" }.Start();
+        // A watch that fails sets the timer no more, which then ends the process: the guest is free.
+        _ = AgentThread.Start("guest watch", Run, failed: _ => { });
     }
 
     /// <summary>Begins. From here on the process dies when it stands still.</summary>

@@ -82,7 +82,7 @@ internal static unsafe class StuckChild
     }
 
     /// <summary>On a thread that ends with the pipe's writer, or with us.</summary>
-    private static void ReadToEnd(SafeFileHandle pipe) => new Thread(() =>
+    private static void ReadToEnd(SafeFileHandle pipe) => AgentThread.Start("drain", () =>
     {
         using (pipe)
         {
@@ -98,8 +98,7 @@ internal static unsafe class StuckChild
                     return;
             }
         }
-    }, 256 * 1024)
-    { IsBackground = true, Name = "drain" }.Start();
+    }, failed: _ => { }); // then the pipe is full again, and whoever waits for it is seen by others
 
     private static IEnumerable<(int Number, string Target)> Descriptors(int pid)
     {

@@ -14,7 +14,7 @@ internal static class CaptureCommand
 
     internal static Command Create(string[] arguments)
     {
-        Option<string> qmp = new("--qmp") { HelpName = "SOCKET", Description = "QMP socket of the QEMU to capture" };
+        Option<string> qmp = QmpSocket("QMP socket of the QEMU to capture");
         Option<string> libvirt = new("--libvirt") { HelpName = "URI", Description = "Capture a domain of libvirt, such as qemu:///system or qemu+unix:///session?socket=PATH, which owns its QEMU's monitor" };
         Option<string> domain = new("--domain") { HelpName = "NAME|UUID", Description = "Which domain of libvirt's" };
         Option<string> output = new("--output", "-o") { Required = true, HelpName = "DIR", Description = "Directory to be made; its parent must exist" };
@@ -75,6 +75,25 @@ internal static class CaptureCommand
             return size;
         result.AddError($"'{text}' is not a size; write for example 512Mi or 2G");
         return 0;
+    }
+
+    /// <summary>The path of a QMP socket, also in QEMU's own words (<c>unix:PATH,server=on</c>).</summary>
+    internal static Option<string> QmpSocket(string description)
+    {
+        const string unix = "unix:";
+        Option<string> option = new("--qmp")
+        {
+            HelpName = "SOCKET",
+            Description = description,
+            CustomParser = r => r.Tokens[0].Value is { } text && text.StartsWith(unix, StringComparison.Ordinal) && !Path.Exists(text) ? text[unix.Length..].Split(',')[0] : r.Tokens[0].Value,
+        };
+        // Not in the parser: the command's own checks read the value, and one that could not be parsed throws there.
+        option.Validators.Add(r =>
+        {
+            if (r.Tokens is [{ Value: { } text }, ..] && text.Split(':', 2) is ["tcp" or "telnet" or "fd" or "vsock", _] && !Path.Exists(text))
+                r.AddError($"--qmp takes the path of a unix socket only, not '{text}': start QEMU with -qmp unix:PATH,server=on,wait=off beside it");
+        });
+        return option;
     }
 
     private static long StageSize(ArgumentResult result)

@@ -46,16 +46,16 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         ChildLimits.Set(start);
         using Process child = Process.Start(start) ?? throw new InvalidOperationException("the capturing process could not be started");
         ChildLimits.EndedFirst(child);
-        using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, c => Cancel(c, child));
-        using PosixSignalRegistration terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, c => Cancel(c, child));
-        Thread watchdog = new(() => Watch(child.Id), 256 * 1024) { IsBackground = true, Name = "watchdog" };
-        watchdog.Start();
+        using EndSignals signals = new(() => Cancel(child));
+        int pid = child.Id;
+        // Without a watchdog nobody would free the guest from a child that hangs.
+        _ = AgentThread.Start("watchdog", () => Watch(pid), failed: _ => Libc.Kill(pid, SIGKILL));
 
         if (options.DiskMethod == DiskMethod.VolumeSnapshot)
-            new Thread(() => Forward(child), 256 * 1024) { IsBackground = true, Name = "words" }.Start();
+            _ = AgentThread.Start("words", () => Forward(child), failed: _ => Cancel(child));
         // Nobody who reads what we say may hold up that we hear the child.
-        Thread listener = new(() => Listen(child), 256 * 1024) { IsBackground = true, Name = "child" };
-        listener.Start();
+        // What a child that is not heard has done is not known: it is ended, which frees the guest.
+        Thread listener = AgentThread.Start("child", () => Listen(child), failed: _ => Libc.Kill(pid, SIGKILL));
         bool stuck = false;
         while (!listener.Join(50) && !stuck)
             stuck = Volatile.Read(ref _killedAt) is > 0 and long at && Environment.TickCount64 - at > Dying.TotalMilliseconds;
@@ -67,7 +67,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         bool succeeded = !stuck && _summary is not null && child.ExitCode == ExitCode.Success;
         if (!succeeded)
         {
-            using Timer alive = new(_ => SayRecovering(), null, TimeSpan.Zero, TimeSpan.FromSeconds(1));
+            using Timer alive = AgentThread.StartTimer("recovering", SayRecovering, failed: _ => { }, TimeSpan.Zero, TimeSpan.FromSeconds(1));
             _error ??= Recover(stuck ? null : child.ExitCode);
         }
         // The guest is looked after: now there is time for a reader who does not read.
@@ -151,9 +151,8 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
 
     private TimeSpan Limit => _holdsGuest ? SilenceHoldingGuest : Silence;
 
-    private static void Cancel(PosixSignalContext context, Process child)
+    private static void Cancel(Process child)
     {
-        context.Cancel = true;
         try
         {
             child.StandardInput.Close();

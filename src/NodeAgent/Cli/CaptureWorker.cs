@@ -1,6 +1,6 @@
-using System.Runtime.InteropServices;
 using System.Text.Json;
 using Bgsnap.NodeAgent.Capture;
+using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Cli;
 
@@ -22,8 +22,7 @@ internal static class CaptureWorker
     {
         using CancellationTokenSource cancel = new();
         // Ctrl-C goes to all of a terminal's group: we end in good order, as our parent asks us to.
-        using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, GiveUp);
-        using PosixSignalRegistration terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, GiveUp);
+        using EndSignals signals = new(() => { });
         HoldGate hold = new();
         Listen(hold, cancel);
         CaptureProgress progress = new();
@@ -36,8 +35,8 @@ internal static class CaptureWorker
                 _ = outbox.Flush(FirstWord);
         };
         using CancellationTokenSource done = new();
-        Thread reporter = new(() => Report(progress, outbox, done.Token), 256 * 1024) { IsBackground = true, Name = "progress" };
-        reporter.Start();
+        // A parent that cannot hear us kills us; better to give up before.
+        Thread reporter = AgentThread.Start("progress", () => Report(progress, outbox, done.Token), failed: _ => cancel.Cancel());
         try
         {
             if (objects is not null)
@@ -64,24 +63,17 @@ internal static class CaptureWorker
         }
     }
 
-    private static void GiveUp(PosixSignalContext context) => context.Cancel = true;
-
     /// <summary>Listens to the parent: its end, or its word, gives up or releases.</summary>
-    private static void Listen(HoldGate hold, CancellationTokenSource cancel)
+    private static void Listen(HoldGate hold, CancellationTokenSource cancel) => AgentThread.Start("parent", () =>
     {
-        Thread watch = new(() =>
+        using StreamReader input = new(Console.OpenStandardInput());
+        while (input.ReadLine() is { } line && line != "abort")
         {
-            using StreamReader input = new(Console.OpenStandardInput());
-            while (input.ReadLine() is { } line && line != "abort")
-            {
-                if (line.Split(' ', 2, StringSplitOptions.TrimEntries) is ["release", ..] words)
-                    hold.Release(ReadNames(words.Length > 1 ? words[1] : ""));
-            }
-            cancel.Cancel();
-        }, 256 * 1024)
-        { IsBackground = true, Name = "parent" };
-        watch.Start();
-    }
+            if (line.Split(' ', 2, StringSplitOptions.TrimEntries) is ["release", ..] words)
+                hold.Release(ReadNames(words.Length > 1 ? words[1] : ""));
+        }
+        cancel.Cancel();
+    }, failed: _ => cancel.Cancel());
 
     /// <summary>Reads <c>DISK=NAME,…</c>.</summary>
     internal static IReadOnlyDictionary<string, string> ReadNames(string text) => text

@@ -17,7 +17,7 @@ internal sealed class LineOutbox
 
     /// <param name="write">Writes one line; what it throws is taken for a reader that is gone.</param>
     internal LineOutbox(Action<string> write) =>
-        new Thread(() => Run(write), 256 * 1024) { IsBackground = true, Name = "lines" }.Start();
+        Linux.AgentThread.Start("lines", () => Run(write), failed: _ => { });
 
     /// <summary>How far it is. Never waits.</summary>
     internal void Offer(string line)
@@ -68,9 +68,9 @@ internal sealed class LineOutbox
             {
                 write(line);
             }
-            catch (IOException)
+            catch (Exception)
             {
-                // Nobody is there to hear it.
+                // Nobody is there to hear it; who waits for the end of it must not wait for ever.
             }
         }
     }

@@ -1,7 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
-using System.Runtime.InteropServices;
 using Bgsnap.NodeAgent.Capture;
+using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Restore;
 using Bgsnap.NodeAgent.Restore.Instant;
 
@@ -13,7 +13,7 @@ internal static class RestoreCommand
     internal static Command Create(string[] arguments)
     {
         Argument<string> dir = SnapshotCommands.Directory();
-        Option<string> qmp = new("--qmp") { HelpName = "SOCKET", Description = "QMP socket of a QEMU with the same machine, started with -incoming defer" };
+        Option<string> qmp = CaptureCommand.QmpSocket("QMP socket of a QEMU with the same machine, started with -incoming defer");
         Option<string> libvirt = new("--libvirt") { HelpName = "URI", Description = "A domain of libvirt instead, whose QEMU was started with -incoming defer (qemu:commandline)" };
         Option<string> domain = new("--domain") { HelpName = "NAME|UUID", Description = "Which domain of libvirt's" };
         Option<int> pid = new("--pid") { HelpName = "PID", Description = "Or QEMU's process: the monitor is found behind it, its own QMP socket or libvirt in its container" };
@@ -67,8 +67,7 @@ internal static class RestoreCommand
         if (!worker && options.Mode is (RestoreMode.Auto or RestoreMode.Instant))
             return new RestoreSupervisor(arguments, json).Run();
         using CancellationTokenSource cancel = new();
-        using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);
-        using PosixSignalRegistration terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop);
+        using EndSignals signals = new(cancel.Cancel);
         RestoreProgress progress = new();
         RestoreReporter reporter = new(progress, json);
         try
@@ -89,12 +88,6 @@ internal static class RestoreCommand
         catch (Exception e)
         {
             return Failure.Report(e, json);
-        }
-
-        void Stop(PosixSignalContext context)
-        {
-            context.Cancel = true;
-            cancel.Cancel();
         }
     }
 }

@@ -1,7 +1,6 @@
 using System.CommandLine;
 using System.Diagnostics;
 using System.Globalization;
-using System.Runtime.InteropServices;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Restore;
 using Bgsnap.NodeAgent.Streams;
@@ -56,8 +55,7 @@ internal static class RestoreCommands
     private static int Guard(Action<CancellationToken> body)
     {
         using CancellationTokenSource cancel = new();
-        using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);
-        using PosixSignalRegistration terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop);
+        using EndSignals signals = new(cancel.Cancel);
         try
         {
             body(cancel.Token);
@@ -66,12 +64,6 @@ internal static class RestoreCommands
         catch (Exception e)
         {
             return Failure.Report(e, json: false);
-        }
-
-        void Stop(PosixSignalContext context)
-        {
-            context.Cancel = true;
-            cancel.Cancel();
         }
     }
 

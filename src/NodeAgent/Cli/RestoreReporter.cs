@@ -20,8 +20,8 @@ internal sealed class RestoreReporter : IDisposable
         _progress = progress;
         _json = json;
         _terminal = !json && !Console.IsErrorRedirected;
-        _thread = new Thread(Report, 256 * 1024) { IsBackground = true, Name = "progress" };
-        _thread.Start();
+        // Nobody may be listening any more; the restore goes on.
+        _thread = Linux.AgentThread.Start("progress", Report, failed: _ => { });
     }
 
     /// <summary>A line for how far it is.</summary>

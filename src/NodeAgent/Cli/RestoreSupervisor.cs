@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Runtime.InteropServices;
 using System.Text.Json;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Restore;
@@ -29,10 +28,9 @@ internal sealed class RestoreSupervisor(IReadOnlyList<string> arguments, bool js
 
     internal int Run()
     {
-        using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Cancel);
-        using PosixSignalRegistration terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Cancel);
-        Thread watchdog = new(Watch, 256 * 1024) { IsBackground = true, Name = "watchdog" };
-        watchdog.Start();
+        using EndSignals signals = new(Cancel);
+        // One that fails is started again: a child that falls silent must not go unnoticed.
+        _ = AgentThread.Start("watchdog", Watch, failed: _ => Watch());
         // In JSON the child's own lines are handed on.
         RestoreReporter? reporter = json ? null : new(_progress, false);
         RestoreSummaryLine? summary = null;
@@ -124,9 +122,8 @@ internal sealed class RestoreSupervisor(IReadOnlyList<string> arguments, bool js
         return new ErrorLine("error", "AgentDied", $"the restoring process died (exit code {code}). {left}", ExitCode.Failed);
     }
 
-    private void Cancel(PosixSignalContext context)
+    private void Cancel()
     {
-        context.Cancel = true;
         _cancelled = true;
         Signal(SIGTERM);
     }

@@ -70,6 +70,8 @@ internal static class SnapshotCommands
                     _ = Failure.Report(new ErrorLine("problem", "SnapshotCorrupt", p.ToString(), ExitCode.Corrupt), asJson);
                 if (report.ProblemCount > report.Problems.Count)
                     Console.Error.WriteLine($"… and {report.ProblemCount - report.Problems.Count} more");
+                foreach (string file in report.Foreign)
+                    Console.Error.WriteLine(Printable($"note: {file} is not part of the snapshot"));
                 if (!report.IsSound)
                     return ExitCode.Corrupt;
                 if (!asJson)

@@ -48,8 +48,7 @@ internal static unsafe class DiskCopy
         ReadPlan plan = new(clients[0].Export.Size);
         ExceptionDispatchInfo? failure = null;
         int running = clients.Length;
-        Thread[] readers = [.. clients.Select(client => new Thread(() => Read(client)) { Name = "disk read", IsBackground = true })];
-        foreach (Thread reader in readers) reader.Start();
+        Thread[] readers = [.. clients.Select(client => AgentThread.Start("disk read", () => Read(client), Failed, stackBytes: 0))];
         try
         {
             for (int n; (n = ring.Next(stop.Token, out long offset, out int length)) >= 0; ring.Release())
@@ -84,8 +83,7 @@ internal static unsafe class DiskCopy
             }
             catch (Exception e) when (e is not OperationCanceledException || !stop.IsCancellationRequested)
             {
-                _ = Interlocked.CompareExchange(ref failure, ExceptionDispatchInfo.Capture(e), null);
-                stop.Cancel();
+                Failed(e);
             }
             catch (OperationCanceledException)
             {
@@ -95,6 +93,12 @@ internal static unsafe class DiskCopy
             {
                 if (Interlocked.Decrement(ref running) == 0) ring.End();
             }
+        }
+
+        void Failed(Exception e)
+        {
+            _ = Interlocked.CompareExchange(ref failure, ExceptionDispatchInfo.Capture(e), null);
+            stop.Cancel();
         }
     }
 

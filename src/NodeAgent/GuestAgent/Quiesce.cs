@@ -104,19 +104,7 @@ internal sealed class Quiesce : IDisposable
         if (!_marked || _thawing is not null)
             return;
         (IGuestAgent? client, _client) = (_client, null);
-        _thawing = new Thread(() =>
-        {
-            try
-            {
-                _thawed = SureThaw.Run(_address!, client, SureThaw.Patience);
-            }
-            catch (Exception e)
-            {
-                _notThawed = e;
-            }
-        }, 256 * 1024)
-        { IsBackground = true, Name = "thaw" };
-        _thawing.Start();
+        _thawing = Linux.AgentThread.Start("thaw", () => _thawed = SureThaw.Run(_address!, client, SureThaw.Patience), failed: e => _notThawed = e);
     }
 
     /// <summary>Waits until the guest is thawed.</summary>

@@ -92,22 +92,12 @@ internal sealed class EagerRestore : IMemoryRestore
             Threads threads = new();
             for (int i = 0; i < Math.Clamp(Environment.ProcessorCount, 1, 8); i++)
             {
-                Thread t = new(() =>
+                threads.Add(AgentThread.Start("eager", () =>
                 {
-                    try
-                    {
-                        using Piece piece = new(memory, log, index, block, empty);
-                        for (long p; Volatile.Read(ref failure) is null && !cancel.IsCancellationRequested && (p = Interlocked.Increment(ref next)) < pieces;)
-                            progress.Add(piece.Write(p * GranulesPerPiece));
-                    }
-                    catch (Exception e)
-                    {
-                        _ = Interlocked.CompareExchange(ref failure, e, null);
-                    }
-                }, 256 * 1024)
-                { IsBackground = true, Name = "eager" };
-                t.Start();
-                threads.Add(t);
+                    using Piece piece = new(memory, log, index, block, empty);
+                    for (long p; Volatile.Read(ref failure) is null && !cancel.IsCancellationRequested && (p = Interlocked.Increment(ref next)) < pieces;)
+                        progress.Add(piece.Write(p * GranulesPerPiece));
+                }, failed: e => _ = Interlocked.CompareExchange(ref failure, e, null)));
             }
             threads.Join();
             cancel.ThrowIfCancellationRequested();

@@ -57,8 +57,8 @@ public static class SnapshotVerifier
             if (report.Manifest.Files.All(f => f.Name != needed)) report.Add(Name, 0, $"{needed} is not listed");
     }
 
-    // A file that no checksum covers is not part of the snapshot, and must not pass as if it were; but for the hint that a restore leaves, which
-    // nobody takes for data.
+    // A file that no checksum covers is not part of the snapshot and no command reads it: file managers and backups leave such (.DS_Store). It is named,
+    // so that it does not pass as if it were; but for the hint that a restore leaves, which nobody takes for data.
     private static void CheckNames(SafeFileHandle directory, VerifyReport report)
     {
         if (report.Manifest is null) return;
@@ -67,7 +67,7 @@ public static class SnapshotVerifier
         List<string> files = SnapshotFiles.List(directory, odd => report.Add(odd, 0, "neither a file nor a folder of files"));
         // NFS keeps removed files that are still open under such names.
         foreach (string file in files.Where(f => !listed.Contains(f) && !Path.GetFileName(f).StartsWith(".nfs", StringComparison.Ordinal)))
-            report.Add(file, 0, "the manifest does not list this file");
+            report.AddForeign(file);
     }
 
     private static void CheckFile(SafeFileHandle directory, ManifestFile file, VerifyReport report, IProgress<VerifyProgress>? progress)

@@ -23,6 +23,7 @@ public sealed class VerifyReport
     public const int MaxProblems = 1000;
 
     private readonly List<VerifyProblem> _problems = [];
+    private readonly List<string> _foreign = [];
 
     /// <summary>What is wrong, in the order found; the first <see cref="MaxProblems"/>.</summary>
     public IReadOnlyList<VerifyProblem> Problems => _problems;
@@ -32,6 +33,9 @@ public sealed class VerifyReport
 
     /// <summary>Every byte of every file is as it was written.</summary>
     public bool IsSound => ProblemCount == 0;
+
+    /// <summary>Files in the directory that are not part of the snapshot; the first <see cref="MaxProblems"/>.</summary>
+    public IReadOnlyList<string> Foreign => _foreign;
 
     /// <summary>The manifest, if it could be read.</summary>
     public Manifest? Manifest { get; internal set; }
@@ -44,6 +48,11 @@ public sealed class VerifyReport
 
     /// <summary>Bytes read.</summary>
     public long BytesRead { get; internal set; }
+
+    internal void AddForeign(string file)
+    {
+        if (_foreign.Count < MaxProblems) _foreign.Add(file);
+    }
 
     internal void Add(string file, long offset, string message)
     {

@@ -1,5 +1,6 @@
 using System.Runtime.ExceptionServices;
 using System.Runtime.InteropServices;
+using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Streams;
 
@@ -47,8 +48,7 @@ internal sealed unsafe class RamChunkPipeline : IDisposable
         _threads = new Thread[options.ReaderThreads];
         for (int i = 0; i < _threads.Length; i++)
         {
-            _threads[i] = new Thread(ReadChunks) { IsBackground = true, Name = $"ram-reader-{i}" };
-            _threads[i].Start();
+            _threads[i] = AgentThread.Start($"ram-reader-{i}", ReadChunks, Fail, stackBytes: 0);
         }
     }
 
@@ -124,20 +124,20 @@ internal sealed unsafe class RamChunkPipeline : IDisposable
                 Publish(slot, builder.Build(chunk, SlotMemory(slot)), chunk.Bytes);
             }
         }
-#pragma warning disable CA1031 // Whatever a reader meets is thrown again on the writer's thread.
-        catch (Exception e)
-#pragma warning restore CA1031
-        {
-            lock (_gate)
-            {
-                _failure ??= ExceptionDispatchInfo.Capture(e);
-                _stopping = true;
-                Monitor.PulseAll(_gate);
-            }
-        }
         finally
         {
             NativeMemory.AlignedFree(staging);
+        }
+    }
+
+    /// <summary>Whatever a reader meets is thrown again on the writer's thread.</summary>
+    private void Fail(Exception e)
+    {
+        lock (_gate)
+        {
+            _failure ??= ExceptionDispatchInfo.Capture(e);
+            _stopping = true;
+            Monitor.PulseAll(_gate);
         }
     }
 

@@ -134,7 +134,7 @@ internal static class AgentChild
         internal Watchdog(Process child, TimeSpan? silence)
         {
             _silence = silence;
-            if (silence is { } limit) _timer = new Timer(_ => Kill(child), null, limit, Timeout.InfiniteTimeSpan);
+            if (silence is { } limit) _timer = AgentThread.StartTimer("watchdog", () => Kill(child), failed: _ => { }, limit, Timeout.InfiniteTimeSpan);
         }
 
         internal bool Killed => _killed;

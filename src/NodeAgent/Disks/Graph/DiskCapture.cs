@@ -117,12 +117,10 @@ internal sealed class DiskCapture : IDisposable
             work.Enqueue((disk, _nbd!.Export(AgentNames.Export(disk.Number), node, canTrim, connections), canTrim));
         }
         _running = Math.Min(Copiers, _copied.Count);
-        Thread watch = new(Watch, 256 * 1024) { IsBackground = true, Name = "scratch" };
-        _threads.Add(watch);
-        watch.Start();
+        _threads.Add(AgentThread.Start("scratch", Watch, Fail));
         for (int i = _running; i > 0; i--)
         {
-            Thread thread = new(() =>
+            _threads.Add(AgentThread.Start("disk", () =>
             {
                 try
                 {
@@ -131,16 +129,13 @@ internal sealed class DiskCapture : IDisposable
                 }
                 catch (Exception e)
                 {
-                    Fail(e);
+                    Fail(e); // before it counts as ended
                 }
                 finally
                 {
                     Interlocked.Decrement(ref _running);
                 }
-            }, 512 * 1024)
-            { IsBackground = true, Name = "disk" };
-            _threads.Add(thread);
-            thread.Start();
+            }, Fail, stackBytes: 512 * 1024));
         }
     }
 

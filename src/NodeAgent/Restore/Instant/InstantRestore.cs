@@ -74,9 +74,9 @@ internal sealed class InstantRestore(RestoreOptions options) : IMemoryRestore
     {
         for (long end = Environment.TickCount64 + (long)Patience.TotalMilliseconds; Environment.TickCount64 < end; Thread.Sleep(1))
         {
-            follow.ThrowIfStuck();
             try
             {
+                follow.ThrowIfStuck();
                 if (target.RunState(Glance) is "running" or "paused" or "suspended")
                     return;
                 if (target.Incoming() is { Status: "failed" } failed)
@@ -86,8 +86,9 @@ internal sealed class InstantRestore(RestoreOptions options) : IMemoryRestore
             {
                 // It waits for a page, perhaps; whether that comes is known above.
             }
-            catch (QmpException e)
+            catch (Exception e) when (e is QmpException or RestoreFailedException { Reason: "QemuGone" })
             {
+                // Its end is seen first by its monitor or by its process's descriptor.
                 throw new RestoreFailedException("QemuRefusedSnapshot", $"QEMU ended while it loaded the snapshot; its standard error says why (devices that differ from the captured machine, mostly): {broken?.Message ?? e.Message}", e);
             }
         }

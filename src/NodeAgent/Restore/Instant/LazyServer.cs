@@ -13,7 +13,6 @@ internal sealed class LazyServer : IDisposable
 {
     // Faults wait for storage mostly, so several of them are served at once whatever the number of processors.
     private const int FaultThreads = 4;
-    private const int StackBytes = 256 * 1024;
     private static readonly TimeSpan RetryBad = TimeSpan.FromMilliseconds(500);
 
     private readonly Userfaultfd _uffd;
@@ -29,7 +28,7 @@ internal sealed class LazyServer : IDisposable
     private readonly UnitFiller[] _fillers;
     private readonly LatencyHistogram[] _latencies;
     private readonly Threads _threads = new();
-    private readonly Thread _readerThread;
+    private Thread? _readerThread;
     private readonly CancellationTokenSource _ended = new();
     private readonly ManualResetEventSlim _wake = new();
     private volatile Exception? _failure;
@@ -48,7 +47,6 @@ internal sealed class LazyServer : IDisposable
         _fillers = [.. Enumerable.Range(0, FaultThreads + fetchers).Select(i => new UnitFiller(uffd, ram, log, gate, i))];
         _latencies = [.. _fillers.Select(_ => new LatencyHistogram())];
         _reader = new EventReader(uffd, process, ram, gate, _queue);
-        _readerThread = new Thread(() => Guard(_reader.Run), StackBytes) { IsBackground = true, Name = "events" };
     }
 
     /// <summary>Why a thread of QEMU waits for what cannot be read; null: none does.</summary>
@@ -69,14 +67,12 @@ internal sealed class LazyServer : IDisposable
     /// <summary>Begins to serve faults.</summary>
     internal void Start()
     {
-        _readerThread.Start();
+        _readerThread = AgentThread.Start("events", _reader.Run, Failed);
         for (int i = 0; i < _fillers.Length; i++)
         {
             int me = i;
             bool fetches = i >= FaultThreads;
-            Thread t = new(() => Guard(() => Work(me, fetches)), StackBytes) { IsBackground = true, Name = fetches ? "fetch" : "faults" };
-            t.Start();
-            _threads.Add(t);
+            _threads.Add(AgentThread.Start(fetches ? "fetch" : "faults", () => Work(me, fetches), Failed));
         }
     }
 
@@ -214,21 +210,13 @@ internal sealed class LazyServer : IDisposable
             _wake.Set();
     }
 
-    private void Guard(Action body)
+    /// <summary>A thread has ended. On the way out that matters no more: QEMU, which all of them need, has mostly ended before.</summary>
+    private void Failed(Exception e)
     {
-        try
-        {
-            body();
-        }
-        catch (Exception e) when (!_ended.IsCancellationRequested)
-        {
-            _failure ??= e is LinuxException { Errno: Errno.ESRCH } ? new RestoreFailedException("QemuGone", "QEMU ended before all of its memory was there", e) : e;
-            _wake.Set();
-        }
-        catch (LinuxException)
-        {
-            // On the way out.
-        }
+        if (_ended.IsCancellationRequested)
+            return;
+        _failure ??= e is LinuxException { Errno: Errno.ESRCH } ? new RestoreFailedException("QemuGone", "QEMU ended before all of its memory was there", e) : e;
+        _wake.Set();
     }
 
     /// <summary>Ends all threads. Whoever touches what is missing, and still registered, waits from now on.</summary>
@@ -237,8 +225,7 @@ internal sealed class LazyServer : IDisposable
         _ended.Cancel();
         _threads.Join();
         _reader.Stop();
-        if (_readerThread.ThreadState != System.Threading.ThreadState.Unstarted && _readerThread.IsAlive)
-            _readerThread.Join();
+        _readerThread?.Join();
         foreach (UnitFiller f in _fillers)
             f.Dispose();
         _wake.Dispose();
