@@ -62,6 +62,8 @@ internal static class CaptureRun
         MachineFacts facts = new(qmp, qemu.Pid);
         facts.Establish(MachineFacts.Since.BeforePreflight);
         bool reportsFreePages = Preflight.Check(qmp);
+        ReadOnlyRam.Refuse(qmp);
+        HeldDevices.Refuse(qemu.Pid);
         SamepageMerging.Refuse(qemu.Pid);
         TestHooks.After("facts");
         using Quiesce quiesce = new(options, qmp, cancel);
@@ -84,6 +86,27 @@ internal static class CaptureRun
         }
         if (!qmp.TakesWholeBatches)
             throw new EngineUnavailableException($"QEMU's own engine needs a QMP socket of one's own, libvirt does not allow its migration to somebody else ({reason})");
-        return QemuEngine.Run(options, reason, qmp, qemu, facts, quiesce, progress, time, cancel);
+        try
+        {
+            return QemuEngine.Run(options, reason, qmp, qemu, facts, quiesce, progress, time, cancel);
+        }
+        catch (Exception e) when (options.Engine == CaptureEngine.Auto && WithBothReasons(e, reason) is { } both)
+        {
+            throw both;
+        }
+    }
+
+    /// <summary>Of two engines that both cannot, the reason of the first is mostly the one that can be helped; null: the message says it already.</summary>
+    internal static Exception? WithBothReasons(Exception e, string reason)
+    {
+        string said = $"QEMU's own engine: {e.Message}. It was {reason}";
+        return e switch
+        {
+            _ when e.Message.Contains(reason, StringComparison.Ordinal) => null,
+            EngineUnavailableException => new EngineUnavailableException(said),
+            CaptureRefusedException r => new CaptureRefusedException(r.Reason, said),
+            CaptureFailedException f => new CaptureFailedException(f.Reason, said, f),
+            _ => null,
+        };
     }
 }

@@ -35,6 +35,7 @@ internal sealed class MachineFacts(IQmpMonitor qmp, int pid)
     [
         new("device", Since.BeforePreflight, f => MachineState.Devices(f.Qmp)),
         new("disk", Since.BeforePreflight, f => MachineState.Disks(f.Qmp, f.Below)),
+        new("hardware", Since.BeforePreflight, f => MachineState.Hardware(f.Pid)),
         new("migration blocker", Since.BeforePreflight, f => MachineState.Blockers(f.Qmp)),
         new("RAM block", Since.BeforeMemory, f => MachineState.Memory(f.ReadMemory())),
         new("process with the guest's memory", Since.BeforeMemory, f => MachineState.Sharers(f.Pid, f.Blocks)),

@@ -47,6 +47,10 @@ internal static class MachineState
         return disks;
     }
 
+    /// <summary>Hardware that reaches guest memory by itself, by what QEMU holds: there is none, or the capture is refused.</summary>
+    internal static IReadOnlyDictionary<string, string> Hardware(int pid) =>
+        HeldDevices.Of(pid) is { } held ? new Dictionary<string, string> { [$"QEMU {held}"] = "" } : [];
+
     /// <summary>Why QEMU would not migrate the machine. The dump that holds a guest blocks migrations too, and is over by then.</summary>
     internal static IReadOnlyDictionary<string, string> Blockers(IQmpMonitor qmp)
     {

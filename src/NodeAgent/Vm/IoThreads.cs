@@ -11,7 +11,9 @@ internal static class IoThreads
     /// <summary>Until here an iothread's block nodes are under a lock, which blockdev-add of a filter unlocks without having it: QEMU aborts.</summary>
     private static readonly Version WithoutContextLock = new(9, 0);
 
-    /// <summary>Devices with an iothread, by id.</summary>
+    private const string Anonymous = "/machine/peripheral-anon";
+
+    /// <summary>Devices with an iothread, by id; one without an id by its type and place.</summary>
     internal static IReadOnlyList<string> DevicesOf(IQmpMonitor qmp)
     {
         using (JsonDocument threads = qmp.Execute("query-iothreads"))
@@ -20,14 +22,15 @@ internal static class IoThreads
                 return [];
         }
         List<string> devices = [];
-        foreach (string folder in (ReadOnlySpan<string>)["/machine/peripheral", "/machine/peripheral-anon"])
+        foreach (string folder in (ReadOnlySpan<string>)["/machine/peripheral", Anonymous])
         {
             using JsonDocument children = qmp.Execute("qom-list", QmpJson.Object(("path", folder)));
             foreach (JsonElement child in children.RootElement.GetProperty("return").EnumerateArray())
             {
                 string name = child.GetProperty("name").GetString() ?? "";
-                if (child.GetProperty("type").GetString()?.StartsWith("child<", StringComparison.Ordinal) == true && HasThread(qmp, $"{folder}/{name}"))
-                    devices.Add(name);
+                string type = child.GetProperty("type").GetString() ?? "";
+                if (type.StartsWith("child<", StringComparison.Ordinal) && HasThread(qmp, $"{folder}/{name}"))
+                    devices.Add(folder == Anonymous ? $"{type["child<".Length..^1]} without an id ({folder}/{name})" : name);
             }
         }
         return devices;

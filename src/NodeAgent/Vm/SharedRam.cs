@@ -6,8 +6,10 @@ namespace Bgsnap.NodeAgent.Vm;
 /// <summary>Refuses memory that another process can write behind QEMU's page tables, where no protection of ours is seen.</summary>
 internal static class SharedRam
 {
+    /// <exception cref="CaptureRefusedException">Another process maps it too, or it is a file on a disk, which the kernel protects in no way.</exception>
     internal static void Refuse(int pid, IReadOnlyList<RamBlock> blocks)
     {
+        RefuseDiskFiles(pid, blocks);
         HashSet<string> shared = [.. blocks.Where(b => b.Mapping.IsShared).Select(b => Key(b.Mapping))];
         if (shared.Count == 0)
             return;
@@ -24,6 +26,29 @@ internal static class SharedRam
             {
                 // It has ended meanwhile, or it is not ours to look at.
             }
+        }
+    }
+
+    private static void RefuseDiskFiles(int pid, IReadOnlyList<RamBlock> blocks)
+    {
+        foreach (RamBlock b in blocks.Where(b => b.Mapping.Inode != 0))
+        {
+            string? fileSystem = FileSystemOf($"/proc/{pid}/map_files/{b.Mapping.Start:x}-{b.Mapping.End:x}");
+            if (fileSystem is not (null or "tmpfs" or "hugetlbfs"))
+                throw new CaptureRefusedException("RamOnDisk", $"RAM block {b.Name} is a file on a disk ({b.Mapping.Path}, {fileSystem}), which the kernel cannot write-protect: use memory-backend-memfd, or a file on tmpfs or hugetlbfs");
+        }
+    }
+
+    /// <summary>Kind of the file system that a file lies on; null: it cannot be looked at.</summary>
+    private static string? FileSystemOf(string path)
+    {
+        try
+        {
+            return new DriveInfo(path).DriveFormat;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return null;
         }
     }
 

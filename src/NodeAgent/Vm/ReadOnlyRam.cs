@@ -1,0 +1,54 @@
+using System.Text.Json;
+using Bgsnap.NodeAgent.Qmp;
+
+namespace Bgsnap.NodeAgent.Vm;
+
+/// <summary>
+/// Memory that is mapped read-only into QEMU, such as a read-only NVDIMM. QEMU lists it with its other RAM and sends it in a migration, and a QEMU
+/// that is to load it there ends with SIGSEGV.
+/// </summary>
+internal static class ReadOnlyRam
+{
+    /// <summary>The memory backends that are read-only, by id.</summary>
+    internal static IReadOnlyList<string> Backends(IQmpMonitor qmp)
+    {
+        List<string> found = [];
+        using JsonDocument objects = qmp.Execute("qom-list", QmpJson.Object(("path", "/objects")));
+        foreach (JsonElement child in objects.RootElement.GetProperty("return").EnumerateArray())
+        {
+            string path = $"/objects/{child.GetProperty("name").GetString()}";
+            if (child.GetProperty("type").GetString() == "child<memory-backend-file>" && IsReadOnly(qmp, path))
+                found.Add(path["/objects/".Length..]);
+        }
+        return found;
+    }
+
+    /// <summary>Refuses a machine that no restore could bring back.</summary>
+    /// <exception cref="CaptureRefusedException">It has such memory.</exception>
+    internal static void Refuse(IQmpMonitor qmp)
+    {
+        if (Backends(qmp) is [string id, ..])
+            throw new CaptureRefusedException("ReadOnlyMemory", $"memory backend {id} is read-only: QEMU cannot load a snapshot of it; remove its device (an NVDIMM) from the VM, or give it a private copy (share=off, and rom=off in QEMU 8.2 or later)");
+    }
+
+    /// <summary>From QEMU 8.2 on <c>rom</c> decides, and a file that is opened read-only can be the start of private, writable memory.</summary>
+    private static bool IsReadOnly(IQmpMonitor qmp, string path)
+    {
+        if (!(Property(qmp, path, "readonly") is { ValueKind: JsonValueKind.True } || Property(qmp, path, "rom") is { ValueKind: JsonValueKind.String } on && on.GetString() == "on"))
+            return false;
+        return !(Property(qmp, path, "rom") is { ValueKind: JsonValueKind.String } rom && rom.GetString() == "off");
+    }
+
+    private static JsonElement? Property(IQmpMonitor qmp, string path, string name)
+    {
+        try
+        {
+            using JsonDocument value = qmp.Execute("qom-get", QmpJson.Object(("path", path), ("property", name)));
+            return value.RootElement.GetProperty("return").Clone();
+        }
+        catch (QmpException e) when (e.ErrorClass is not null)
+        {
+            return null; // older than the property
+        }
+    }
+}

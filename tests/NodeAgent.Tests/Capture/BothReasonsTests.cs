@@ -1,0 +1,19 @@
+using Bgsnap.NodeAgent.Capture;
+
+namespace Bgsnap.NodeAgent.Tests.Capture;
+
+public sealed class BothReasonsTests
+{
+    private const string First = "chosen by auto: the agent engine is not to be had here: ptrace is denied";
+
+    [Fact]
+    public void Of_two_engines_that_cannot_both_reasons_are_said()
+    {
+        EngineUnavailableException u = Assert.IsType<EngineUnavailableException>(CaptureRun.WithBothReasons(new EngineUnavailableException("no background-snapshot"), First));
+        Assert.Equal($"QEMU's own engine: no background-snapshot. It was {First}", u.Message);
+        CaptureRefusedException r = Assert.IsType<CaptureRefusedException>(CaptureRun.WithBothReasons(new CaptureRefusedException("GuestNotRunning", "paused"), First));
+        Assert.Equal(("GuestNotRunning", $"QEMU's own engine: paused. It was {First}"), (r.Reason, r.Message));
+        Assert.Null(CaptureRun.WithBothReasons(new EngineUnavailableException($"it says ({First})"), First));
+        Assert.Null(CaptureRun.WithBothReasons(new OperationCanceledException(), First));
+    }
+}
