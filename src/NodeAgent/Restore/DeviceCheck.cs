@@ -9,8 +9,14 @@ namespace Bgsnap.NodeAgent.Restore;
 /// </remarks>
 internal static class DeviceCheck
 {
+    /// <summary>The section that each vCPU has one of.</summary>
+    internal const string Cpu = "cpu_common";
+
     /// <summary>Written only in some states of the guest, and nobody's device.</summary>
     private const string GlobalState = "globalstate";
+
+    /// <summary>Each vCPU has one of these: another number of vCPUs is one difference, not three.</summary>
+    private static readonly string[] OfEachCpu = [Cpu, "cpu", "apic"];
 
     /// <summary>Every difference, in words.</summary>
     /// <param name="snapshot">The sections that will be loaded.</param>
@@ -22,11 +28,18 @@ internal static class DeviceCheck
     internal static IEnumerable<string> Differences(IReadOnlyList<DeviceSection> snapshot, IReadOnlyList<DeviceSection> target, bool sameRelease)
     {
         Dictionary<string, (int Count, uint Version)> wanted = ByName(snapshot), there = ByName(target);
+        (int wantedCpus, int cpus) = (wanted.GetValueOrDefault(Cpu).Count, there.GetValueOrDefault(Cpu).Count);
+        if (wantedCpus != cpus)
+        {
+            yield return CpuDifference(cpus, wantedCpus);
+            foreach (string name in OfEachCpu)
+                _ = (wanted.Remove(name), there.Remove(name));
+        }
         foreach ((string name, (int count, uint version)) in wanted)
         {
             (int have, uint known) = there.GetValueOrDefault(name);
             if (have < count)
-                yield return have == 0 ? $"no device {name}" : $"{have} devices {name} instead of {count}";
+                yield return have == 0 ? $"no device {name}" : Count(have, name, count);
             else if (version > known)
                 yield return $"device {name} knows version {known} of its state, the snapshot has version {version}";
         }
@@ -34,9 +47,14 @@ internal static class DeviceCheck
         {
             int want = wanted.GetValueOrDefault(name).Count;
             if (count > want && (sameRelease || name.Contains('/', StringComparison.Ordinal)))
-                yield return want == 0 ? $"device {name} is not in the snapshot" : $"{count} devices {name} instead of {want}";
+                yield return want == 0 ? $"device {name} is not in the snapshot" : Count(count, name, want);
         }
     }
+
+    /// <summary>Says that the number of vCPUs differs.</summary>
+    internal static string CpuDifference(int have, int want) => $"{have} vCPU{(have == 1 ? "" : "s")} instead of {want}";
+
+    private static string Count(int have, string name, int want) => $"{have} device{(have == 1 ? "" : "s")} {name} instead of {want}";
 
     private static Dictionary<string, (int Count, uint Version)> ByName(IReadOnlyList<DeviceSection> sections) => sections
         .Where(s => s.Name != GlobalState)

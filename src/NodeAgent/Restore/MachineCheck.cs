@@ -18,8 +18,10 @@ internal static class MachineCheck
             found.Add($"QEMU {target.Process.QemuVersion} is older than {machine.QemuVersion}, which wrote the device state");
         found.AddRange(Ram(RamBlockTable.Parse(target.Qmp.ExecuteHuman("info ramblock")), snapshot.Blocks));
         // Of two different machines every device differs; the type says it all.
-        if (target.Process.MachineType == machine.Type && TargetDevices.Sections(target.Qmp) is { } sections)
-            found.AddRange(DeviceCheck.Differences(snapshot.DeviceSections, sections, SameRelease(target.Process.QemuVersion, machine.QemuVersion)));
+        if (target.Process.MachineType == machine.Type)
+            found.AddRange(TargetDevices.Differences(target.Qmp, snapshot.DeviceSections, SameRelease(target.Process.QemuVersion, machine.QemuVersion)));
+        found.AddRange(MediaCheck.Differences(target.Qmp, snapshot.Manifest));
+        found.AddRange(ReadOnlyRam.Backends(target.Qmp).Select(b => $"memory backend {b} is read-only, and QEMU would end when it loads the snapshot"));
         return found;
     }
 

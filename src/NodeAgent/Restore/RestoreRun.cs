@@ -37,6 +37,7 @@ internal static class RestoreRun
             throw said;
         }
         using RestoreTarget target = RestoreTarget.Connect(door, options.Container);
+        TargetCapabilities.Refuse(target.Qmp);
         using DiskPlan disks = options.Disks ? DiskPlan.Of(target, snapshot) : DiskPlan.Nothing;
         List<string> differences = [.. MachineCheck.Differences(target, snapshot), .. disks.Differences];
         if (differences.Count > 0)

@@ -1,3 +1,4 @@
+using System.Text.Json;
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
@@ -8,17 +9,66 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Restore;
 
 /// <summary>
-/// Asks a QEMU that waits what devices it has, in the only words that count for a restore: those of its own device state.
+/// Compares the devices of a QEMU that waits with a snapshot's: by the sections of its own device state, where it can save that without harm,
+/// else by its device tree.
 /// </summary>
 /// <remarks>
-/// <c>xen-save-devices-state</c> works in the state <c>inmigrate</c> too and changes nothing there: no vCPU runs that could be stopped
-/// or resumed, and disks, which are not active yet, stay as they are. Names of devices in QOM or <c>info qtree</c> would have to be
-/// translated, with a table that each release of QEMU outdates.
+/// <c>xen-save-devices-state</c> works in the state <c>inmigrate</c> too: no vCPU runs that could be stopped or resumed, and disks, which are not
+/// active yet, stay as they are. But two kinds of device do not survive it in a machine that never ran. One that cannot be migrated has no fields to
+/// save, and QEMU crashes over it (nvme). One whose state is with a back end asks for it, and a back end that was not started gives no answer that
+/// QEMU understands: with an emulated TPM its monitor is dead from then on. So what is asked first costs nothing: the list of blockers, and the trees.
 /// </remarks>
 internal static class TargetDevices
 {
-    /// <summary>The sections that it would write; null when it cannot (a device that cannot be migrated): QEMU itself will judge.</summary>
-    internal static IReadOnlyList<DeviceSection>? Sections(IQmpMonitor qmp)
+    private const string Blocker = "non-migratable device: ";
+    private static readonly string[] BackEndDevices = ["vhost-user-", "vhost-vdpa", "vfio-"];
+
+    /// <summary>Every difference, in words; empty: the devices are the same.</summary>
+    internal static IReadOnlyList<string> Differences(IQmpMonitor qmp, IReadOnlyList<DeviceSection> snapshot, bool sameRelease)
+    {
+        IReadOnlyList<string> unsaved = [.. NonMigratable(qmp).Except(snapshot.Select(s => s.Name))];
+        string tree = DeviceTree.Read(qmp);
+        if (unsaved.Count == 0 && !AskBackEnds(qmp, tree))
+            return Sections(qmp) is { } sections ? [.. DeviceCheck.Differences(snapshot, sections, sameRelease)] : [];
+        HashSet<string> named = [.. unsaved.Select(n => n[..n.LastIndexOf('/')])];
+        IEnumerable<PciDevice> others = DeviceTree.Parse(tree).Where(d => !named.Contains(d.Path));
+        return [.. unsaved.Select(n => $"device {n} is not in the snapshot, and QEMU cannot save such devices"), .. DeviceTree.Differences(snapshot, [.. others], DeviceTree.Cpus(qmp))];
+    }
+
+    /// <summary>The devices that QEMU itself says cannot be migrated, named as their sections would be.</summary>
+    private static IReadOnlyList<string> NonMigratable(IQmpMonitor qmp)
+    {
+        using JsonDocument answer = qmp.Execute("query-migrate");
+        return answer.RootElement.GetProperty("return").TryGetProperty("blocked-reasons", out JsonElement reasons) && reasons.ValueKind == JsonValueKind.Array
+            ? [.. reasons.EnumerateArray().Select(r => r.GetString() ?? "").Where(r => r.StartsWith(Blocker, StringComparison.Ordinal)).Select(r => r[Blocker.Length..])]
+            : [];
+    }
+
+    /// <summary>Whether a device would ask another process for its state.</summary>
+    private static bool AskBackEnds(IQmpMonitor qmp, string tree) =>
+        DeviceTree.Types(tree).Any(t => BackEndDevices.Any(b => t.StartsWith(b, StringComparison.Ordinal))) || HasTpm(qmp) || HasDBusState(qmp);
+
+    private static bool HasTpm(IQmpMonitor qmp)
+    {
+        try
+        {
+            using JsonDocument tpms = qmp.Execute("query-tpm");
+            return tpms.RootElement.GetProperty("return").GetArrayLength() > 0;
+        }
+        catch (QmpException e) when (e.ErrorClass is not null)
+        {
+            return false; // built without TPMs
+        }
+    }
+
+    private static bool HasDBusState(IQmpMonitor qmp)
+    {
+        using JsonDocument objects = qmp.Execute("qom-list", QmpJson.Object(("path", "/objects")));
+        return objects.RootElement.GetProperty("return").EnumerateArray().Any(o => o.GetProperty("type").GetString() == "child<dbus-vmstate>");
+    }
+
+    /// <summary>The sections that it would write; null when it cannot: QEMU itself will judge.</summary>
+    private static IReadOnlyList<DeviceSection>? Sections(IQmpMonitor qmp)
     {
         using SafeFileHandle memory = NamedMemory.Create("bgsnap-target-devices");
         try

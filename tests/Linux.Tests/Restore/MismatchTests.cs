@@ -70,7 +70,7 @@ public sealed class MismatchTests : IAsyncLifetime
         await RefusedAsync(
             Firmware with { ExtraArguments = [.. disks[..2], "-device", "virtio-scsi-pci", "-device", "scsi-hd,drive=system", .. disks[4..]] },
             "no device 0000:00:02.0/virtio-blk", "device 0000:00:02.0/virtio-scsi is not in the snapshot");
-        await RefusedAsync(Firmware with { Cpus = 2, ExtraArguments = disks }, "2 devices cpu instead of 1");
+        await RefusedAsync(Firmware with { Cpus = 2, ExtraArguments = disks }, "2 vCPUs instead of 1");
     }
 
     [SkippableFact]

@@ -38,13 +38,24 @@ public class MachineCheckTests
         DeviceSection[] target = [Section("timer"), Section("serial", 0), Section("0000:00:03.0/e1000", version: 2), Section("0000:00:04.0/virtio-rng"), Section("new-part")];
         string[] always =
         [
-            "1 devices serial instead of 2", "no device 0000:00:02.0/virtio-blk",
+            "1 device serial instead of 2", "no device 0000:00:02.0/virtio-blk",
             "device 0000:00:03.0/e1000 knows version 2 of its state, the snapshot has version 3", "device 0000:00:04.0/virtio-rng is not in the snapshot",
         ];
 
         Assert.Equal([.. always, "device new-part is not in the snapshot"], DeviceCheck.Differences(snapshot, target, sameRelease: true));
         Assert.Equal(always, DeviceCheck.Differences(snapshot, target, sameRelease: false));
         Assert.Empty(DeviceCheck.Differences(snapshot, snapshot, sameRelease: true));
+    }
+
+    [Fact]
+    public void Another_number_of_vCPUs_is_one_difference()
+    {
+        DeviceSection[] two = [Section("timer"), .. OfCpu(0), .. OfCpu(1)], one = [Section("timer"), .. OfCpu(0)];
+
+        Assert.Equal(["1 vCPU instead of 2"], DeviceCheck.Differences(two, one, sameRelease: true));
+        Assert.Equal(["2 vCPUs instead of 1"], DeviceCheck.Differences(one, two, sameRelease: false));
+
+        static DeviceSection[] OfCpu(uint n) => [Section("cpu_common", n), Section("cpu", n), Section("apic", n)];
     }
 
     private static RamBlockLine Line(string name, ulong used, ulong max) => new(name, 4096, 0, used, max, 0);

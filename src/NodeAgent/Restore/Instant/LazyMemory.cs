@@ -47,6 +47,9 @@ internal sealed class LazyMemory : IDisposable
             if (large.Count == 0)
                 throw new EngineUnavailableException("this machine has no RAM block of 16 MiB or more");
             SharedRam.Refuse(target.Process.Pid, large);
+            HeldDevices.Refuse(target.Process.Pid);
+            if (large.FirstOrDefault(b => LockedMemory.IsLocked(target.Process.Pid, b.Mapping)) is { } locked)
+                throw new EngineUnavailableException($"RAM block {locked.Name} is locked in memory (-overcommit mem-lock=on, realtime, or locked memoryBacking of libvirt), and cannot be emptied; use another way, or start QEMU without it");
             return large;
         }
         catch (CaptureRefusedException e)

@@ -1,0 +1,38 @@
+using System.Text.Json;
+using Bgsnap.NodeAgent.Disks;
+using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.NodeAgent.Store;
+
+namespace Bgsnap.NodeAgent.Restore;
+
+/// <summary>Whether the target's drives for removable media have one where the captured machine had: its guest may have files open on it.</summary>
+internal static class MediaCheck
+{
+    /// <summary>Every drive without its medium, in words.</summary>
+    internal static IEnumerable<string> Differences(IQmpMonitor qmp, Manifest manifest)
+    {
+        // Of a medium that was written, the content is in the snapshot, and a target without it is refused with the disks.
+        ManifestDisk[] media = [.. manifest.Disks.Where(d => d is { Removable: true, File: null, NodeName: not null })];
+        if (media.Length == 0)
+            return [];
+        using JsonDocument answer = qmp.Execute("query-block");
+        return [.. Missing(media, answer.RootElement.GetProperty("return"))];
+    }
+
+    /// <summary>The media of a snapshot that query-block's answer of the target lacks.</summary>
+    internal static IEnumerable<string> Missing(IReadOnlyList<ManifestDisk> media, JsonElement queryBlock)
+    {
+        IReadOnlyList<(string Name, JsonElement Entry)> there = DiskName.OfAll(queryBlock);
+        int unnamed = there.Count(t => media.All(m => m.Name != t.Name) && t.Entry.GetProperty("removable").GetBoolean() && HasMedium(t.Entry));
+        foreach (ManifestDisk disk in media)
+        {
+            JsonElement entry = there.FirstOrDefault(t => t.Name == disk.Name).Entry;
+            // One without an id is called by its node, which is another in each QEMU.
+            if (entry.ValueKind == JsonValueKind.Undefined ? unnamed-- > 0 : HasMedium(entry))
+                continue;
+            yield return $"drive {disk.Name} has no medium; the captured machine had {disk.Image?.Filename ?? $"one of {disk.VirtualSize} bytes"} in it";
+        }
+    }
+
+    private static bool HasMedium(JsonElement entry) => entry.TryGetProperty("inserted", out _);
+}

@@ -1,0 +1,24 @@
+using System.Text.Json;
+using Bgsnap.NodeAgent.Qmp;
+
+namespace Bgsnap.NodeAgent.Restore;
+
+/// <summary>Migration capabilities with which a QEMU reads another stream than the plain one that a restore sends.</summary>
+internal static class TargetCapabilities
+{
+    private static readonly string[] OtherStreams = ["multifd", "mapped-ram", "x-ignore-shared", "x-colo", "postcopy-preempt"];
+
+    /// <summary>Refuses a target that would not understand the stream, while its memory is as it was.</summary>
+    /// <exception cref="RestoreRefusedException">One of them is on.</exception>
+    internal static void Refuse(IQmpMonitor qmp)
+    {
+        using JsonDocument answer = qmp.Execute("query-migrate-capabilities");
+        string[] on =
+        [
+            .. answer.RootElement.GetProperty("return").EnumerateArray().Where(c => c.GetProperty("state").GetBoolean())
+                .Select(c => c.GetProperty("capability").GetString() ?? "").Intersect(OtherStreams),
+        ];
+        if (on.Length > 0)
+            throw new RestoreRefusedException("TargetCapability", $"the migration {(on.Length == 1 ? "capability" : "capabilities")} {string.Join(", ", on)} of the target must be off: with it QEMU expects another kind of stream (migrate-set-capabilities)");
+    }
+}
