@@ -26,9 +26,8 @@ public sealed class QmpBatch
     /// <summary>Adds a command.</summary>
     public void Add(string command, string arguments = "") => _commands.Add(new Command(command, arguments, QmpClient.Prepare(command, arguments)));
 
-    /// <summary>Adds a command without an id: QEMU's monitor reads byte by byte, and each costs the stopped guest microseconds. Only for commands whose
-    /// answer comes while this connection lives.</summary>
-    public void AddShort(string command, string arguments = "") => _commands.Add(new Command(command, arguments, QmpClient.PrepareWithoutId(command, arguments)));
+    /// <summary>Adds a command. It bears an id, as all do: QEMU gives the answer to a client that has died to the next one, which must not take it for its own.</summary>
+    public void AddShort(string command, string arguments = "") => _commands.Add(new Command(command, arguments, QmpClient.Prepare(command, arguments)));
 
     /// <summary>The first command that has no answer yet, or one further on.</summary>
     internal (string Name, string Arguments) Unanswered(int further = 0) => (_commands[_answered + further].Name, _commands[_answered + further].Arguments);
