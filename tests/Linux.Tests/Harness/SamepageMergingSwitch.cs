@@ -9,6 +9,7 @@ namespace Bgsnap.Linux.Tests.Harness;
 public sealed class SamepageMergingSwitch : IDisposable
 {
     private const string Folder = "/sys/kernel/mm/ksm/";
+    private static readonly string[] Knobs = ["run", "pages_to_scan", "sleep_millisecs"];
     private readonly Process _guard;
 
     private SamepageMergingSwitch(Process guard) => _guard = guard;
@@ -18,10 +19,12 @@ public sealed class SamepageMergingSwitch : IDisposable
     /// <summary>Prepares the way back; merging stays as it is until <see cref="Set"/>.</summary>
     public static SamepageMergingSwitch Take()
     {
+        // Read here, not by the shell: it might come to that only when merging is on already.
+        string[] before = [.. Knobs.Select(k => File.ReadAllText(Folder + k).Trim())];
         ProcessStartInfo start = new("/bin/sh") { RedirectStandardInput = true };
         start.ArgumentList.Add("-c");
-        start.ArgumentList.Add($"cd {Folder} && run=$(cat run) pages=$(cat pages_to_scan) sleep=$(cat sleep_millisecs); read -r _; "
-            + "echo 2 >run; echo \"$run\" >run; echo \"$pages\" >pages_to_scan; echo \"$sleep\" >sleep_millisecs");
+        start.ArgumentList.Add($"read -r _; cd {Folder} && echo 2 >run; "
+            + string.Join("; ", Knobs.Zip(before, (knob, value) => $"echo {value} >{knob}")));
         SamepageMergingSwitch made = new(Process.Start(start)!);
         File.WriteAllText(Folder + "pages_to_scan", "20000");
         File.WriteAllText(Folder + "sleep_millisecs", "5");
