@@ -10,7 +10,7 @@ export DOTNET_NOLOGO := 1
 # The largest agent that is let pass, in bytes.
 agent_limit := 16000000
 
-unit_projects := NodeAgent.Tests Crds.Tests Operator.Tests Fuzz.Tests
+unit_projects := NodeAgent.Tests Crds.Tests Operator.Tests Fuzz.Tests ModelCheck.Tests
 
 # A test that says nothing for so long hangs, and its run is ended.
 hang_limit := 10m
