@@ -30,7 +30,7 @@ internal static class Leftovers
         {
             notThawed = e.Message;
         }
-        return new Swept(BlockLeftovers.Sweep(qmp) + DescriptorSweep.Run(qmp, pid) + (GuestHold.Sweep(qmp) ? 1 : 0), thawed, notThawed);
+        return new Swept(BackgroundSnapshotCapability.Sweep(qmp) + BlockLeftovers.Sweep(qmp) + DescriptorSweep.Run(qmp, pid) + (GuestHold.Sweep(qmp) ? 1 : 0), thawed, notThawed);
     }
 }
 

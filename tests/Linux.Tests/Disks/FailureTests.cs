@@ -152,7 +152,6 @@ public class FailureTests
     [SkippableTheory]
     [InlineData(QemuVersion.System, "agent")]
     [InlineData(QemuVersion.Unpacked10, "agent")]
-    [InlineData(QemuVersion.System, "qemu")]
     [InlineData(QemuVersion.Unpacked10, "qemu")]
     public async Task A_capture_that_is_asked_to_end_leaves_nothing(QemuVersion version, string engine)
     {

@@ -78,7 +78,6 @@ public class InstantTests
     }
 
     [SkippableTheory]
-    [InlineData(QemuVersion.System, "qemu", "auto")]
     [InlineData(QemuVersion.Unpacked10, "qemu", "auto")]
     [InlineData(QemuVersion.System, "agent", "overlay")]
     [InlineData(QemuVersion.Unpacked10, "agent", "overlay")]

@@ -20,7 +20,6 @@ public sealed class QuiesceTests : IDisposable
     [SkippableTheory]
     [InlineData(QemuVersion.System, "agent")]
     [InlineData(QemuVersion.Unpacked10, "agent")]
-    [InlineData(QemuVersion.System, "qemu")]
     [InlineData(QemuVersion.Unpacked10, "qemu")]
     public async Task A_quiesced_file_system_needs_no_replay(QemuVersion version, string engine)
     {
