@@ -1,4 +1,3 @@
-using System.Globalization;
 using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Storm;
@@ -12,18 +11,24 @@ internal static class CaptureDice
 
     private static readonly DisturbanceKind[] Always =
     [
-        DisturbanceKind.KillWorker, DisturbanceKind.KillCommand, DisturbanceKind.KillBoth, DisturbanceKind.StopWorker, DisturbanceKind.StopWorkerBriefly,
-        DisturbanceKind.StopCommand, DisturbanceKind.StopBoth, DisturbanceKind.Cancel,
+        DisturbanceKind.KillWorker, DisturbanceKind.KillCommand, DisturbanceKind.KillBoth,
+        DisturbanceKind.StopWorker, DisturbanceKind.StopWorkerBriefly,
+        DisturbanceKind.StopCommand, DisturbanceKind.StopBoth, DisturbanceKind.FreezeBoth, DisturbanceKind.Cancel,
         DisturbanceKind.UserPauses, DisturbanceKind.UserResumes, DisturbanceKind.UserPausesAndResumes, DisturbanceKind.UserResumesAndPauses,
         DisturbanceKind.UserPauses, DisturbanceKind.UserPausesAndResumes,
     ];
 
-    private static readonly DisturbanceKind[] OfBalloons = [DisturbanceKind.BalloonGrows, DisturbanceKind.BalloonShrinks, DisturbanceKind.GuestMovesMemory];
+    private static readonly DisturbanceKind[] OfBalloons =
+        [DisturbanceKind.BalloonGrows, DisturbanceKind.BalloonShrinks, DisturbanceKind.GuestMovesMemory];
+
+    private static readonly DisturbanceKind[] OfDisks =
+        [DisturbanceKind.OtherBackup, DisturbanceKind.OtherBackup, DisturbanceKind.ExternalSnapshot];
 
     private static readonly DisturbanceKind[] OfPlugs =
         [DisturbanceKind.PlugMemory, DisturbanceKind.UnplugMemory, DisturbanceKind.PlugDisk, DisturbanceKind.UnplugDisk];
 
-    public static CapturePlan Draw(Dice dice, VirtualMachineOptions machine, bool balloon, bool pluggable, bool ksm, IReadOnlySet<string> without)
+    public static CapturePlan Draw(
+        Dice dice, VirtualMachineOptions machine, bool balloon, bool pluggable, bool ksm, IReadOnlySet<string> without)
     {
         var engine = dice.Of("agent", "agent", "agent", "agent", "auto", "qemu");
         if (without.Contains("qemu") && engine == "qemu")
@@ -48,13 +53,13 @@ internal static class CaptureDice
     {
         List<string> options = [$"--engine={engine}", $"--compression={dice.Of("none", "none", "lz4", "zstd")}"];
         if (dice.Chance(0.5))
-            options.Add(string.Create(CultureInfo.InvariantCulture, $"--bandwidth-limit={dice.Of(30, 100, 300)}Mi"));
+            options.Add(Invariant($"--bandwidth-limit={dice.Of(30, 100, 300)}Mi"));
         if (dice.Chance(0.25))
-            options.Add(string.Create(CultureInfo.InvariantCulture, $"--max-downtime={dice.Of(2, 20, 200, 2000)}ms"));
+            options.Add(Invariant($"--max-downtime={dice.Of(2, 20, 200, 2000)}ms"));
         if (dice.Chance(0.25))
-            options.Add(string.Create(CultureInfo.InvariantCulture, $"--stage-memory={dice.Of(48, 64, 128)}Mi"));
+            options.Add(Invariant($"--stage-memory={dice.Of(48, 64, 128)}Mi"));
         if (dice.Chance(0.1))
-            options.Add(string.Create(CultureInfo.InvariantCulture, $"--scratch-limit={dice.Of(2, 16)}Mi"));
+            options.Add(Invariant($"--scratch-limit={dice.Of(2, 16)}Mi"));
         return options;
     }
 
@@ -72,7 +77,7 @@ internal static class CaptureDice
             .. balloon ? OfBalloons : [],
             .. pluggable ? OfPlugs : [],
             .. pluggable ? OfPlugs : [],
-            .. machine.Disks.Count > 0 ? [DisturbanceKind.OtherBackup, DisturbanceKind.OtherBackup] : Array.Empty<DisturbanceKind>(),
+            .. machine.Disks.Count > 0 ? OfDisks : [],
         ];
         List<Disturbance> all = [];
         // A third of all captures is left in peace: what is disturbed all the time is never Ready.

@@ -23,16 +23,19 @@ internal sealed class CaptureStep(StormGuest guest, RoundPlan plan, Tally tally,
     /// <summary>Nothing that a capture waits for takes longer.</summary>
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(3);
 
+    /// <summary>A child whose parent was killed ends by itself.</summary>
+    private static readonly TimeSpan PatienceWithOrphans = TimeSpan.FromSeconds(30);
+
     /// <summary>How long the last capture took that nothing disturbed: when disturbances are to come is drawn in parts of it.</summary>
     private TimeSpan _expected = TimeSpan.FromSeconds(1);
 
     /// <summary>Null: not Ready, for a reason that is allowed. Everything else is thrown.</summary>
     public async Task<ReadySnapshot?> RunAsync(CapturePlan capture, int number)
     {
-        var what = string.Create(CultureInfo.InvariantCulture, $"capture {number}");
+        var what = Invariant($"capture {number}");
         var before = await BlockGraph.TakeAsync(guest.Machine);
         await using var volume = await Volume.MakeAsync(capture, guest.Machine.Folder, guest.Outputs);
-        var output = Path.Combine(volume.Folder, string.Create(CultureInfo.InvariantCulture, $"s{number}"));
+        var output = Path.Combine(volume.Folder, Invariant($"s{number}"));
         Disturber disturber = new(guest, tally);
 
         var result = await CaptureAsync(capture, volume, output, disturber);
@@ -77,10 +80,12 @@ internal sealed class CaptureStep(StormGuest guest, RoundPlan plan, Tally tally,
         AgentResult result;
         try
         {
-            result = await family.WaitAsync(Patience);
+            result = await family.WaitAsync(disturber.CommandWasKilled ? PatienceWithOrphans : Patience);
         }
         catch (TimeoutException e)
         {
+            // It holds our pipes; a child that stands still and has no parent any more would do so for ever.
+            family.SignalWorker(Libc.SigKill);
             throw new ViolationException(Promise.NeverEnds, e.Message, e);
         }
 
@@ -148,12 +153,14 @@ internal sealed class CaptureStep(StormGuest guest, RoundPlan plan, Tally tally,
         await guest.Watch.IsAsAskedAsync(what);
         foreach (var backup in disturber.Backups)
             await backup.EndsWellAsync();
+        foreach (var image in guest.Overlays)
+            await ExternalSnapshot.NamesWhatIsBelowAsync(image, what);
         if (disturber.CommandWasKilled && !await SweepAsync(what))
             return;
         if (disturber.MachineChanged)
             await guest.Plugs.TidyAsync(what);
-        var byQemu = !capture.Options.Contains("--engine=agent");
-        await guest.NothingIsLeftAsync(disturber.MachineChanged ? null : before, what, byQemu);
+        guest.QemuKeepsDevice |= !capture.Options.Contains("--engine=agent");
+        await guest.NothingIsLeftAsync(disturber.MachineChanged ? null : before, what);
         var hidden = Directory.EnumerateFileSystemEntries(guest.Outputs, ".*").Select(Path.GetFileName).ToList();
         if (hidden.Count > 0)
             throw new ViolationException(Promise.Leftover, $"after {what}: left beside the output: {string.Join(", ", hidden)}");
@@ -165,8 +172,9 @@ internal sealed class CaptureStep(StormGuest guest, RoundPlan plan, Tally tally,
         const int Attempts = 3;
         for (var attempt = 0; ; attempt++)
         {
-            var output = Path.Combine(guest.Outputs, string.Create(CultureInfo.InvariantCulture, $"sweep{guest.NextNumber()}"));
-            await using var family = await CaptureFamily.StartByAsync([], [], "capture", ["--qmp", guest.Machine.QmpSocket, "--output", output]);
+            var output = Path.Combine(guest.Outputs, Invariant($"sweep{guest.NextNumber()}"));
+            await using var family = await CaptureFamily.StartByAsync(
+                [], [], "capture", ["--qmp", guest.Machine.QmpSocket, "--output", output]);
             var result = await family.WaitAsync(Patience);
             log($"sweep after {what}: {result}");
             if (result.ExitCode == 0)
@@ -186,12 +194,12 @@ internal sealed class CaptureStep(StormGuest guest, RoundPlan plan, Tally tally,
     /// <summary>Away from a volume that is going to be unmounted.</summary>
     private async Task<ReadySnapshot> MoveAsync(ReadySnapshot ready, int number)
     {
-        var kept = Path.Combine(guest.Machine.Folder, string.Create(CultureInfo.InvariantCulture, $"{Evidence.ReadyPrefix}{number}"));
+        var kept = Path.Combine(guest.Machine.Folder, Invariant($"{Evidence.ReadyPrefix}{number}"));
         await Tool.RunAsync("mv", ready.Path, kept);
         return ready with { Path = kept };
     }
 
-    private string DumpIn(int number) => Path.Combine(guest.Machine.Folder, string.Create(CultureInfo.InvariantCulture, $"dump{number}"));
+    private string DumpIn(int number) => Path.Combine(guest.Machine.Folder, Invariant($"dump{number}"));
 
     private static bool WasPaused(AgentResult result)
     {

@@ -1,6 +1,8 @@
 namespace Bgsnap.Storm;
 
-/// <summary>Random choices of one round: the same seed and number give the same choices on every machine and with any number of lanes.</summary>
+/// <summary>
+/// Random choices of one round: the same seed and number give the same choices on every machine and with any number of lanes.
+/// </summary>
 internal sealed class Dice
 {
     private ulong _state;

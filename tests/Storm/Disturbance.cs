@@ -1,4 +1,3 @@
-using System.Globalization;
 
 namespace Bgsnap.Storm;
 
@@ -12,6 +11,7 @@ internal enum DisturbanceKind
     StopWorkerBriefly,
     StopCommand,
     StopBoth,
+    FreezeBoth,
     Cancel,
     KillQemu,
     UserPauses,
@@ -26,6 +26,7 @@ internal enum DisturbanceKind
     PlugDisk,
     UnplugDisk,
     OtherBackup,
+    ExternalSnapshot,
 }
 
 /// <summary>One disturbance.</summary>
@@ -34,7 +35,7 @@ internal enum DisturbanceKind
 /// <param name="Milliseconds">How long it lasts, of those that last.</param>
 internal sealed record Disturbance(DisturbanceKind Kind, double At, int Milliseconds)
 {
-    public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{Kind}@{At:0.00}");
+    public override string ToString() => Invariant($"{Kind}@{At:0.00}");
 }
 
 /// <summary>Where a capture's output goes.</summary>
@@ -67,12 +68,10 @@ internal sealed record CapturePlan
     /// <summary>The agent dumps RAM in the stop window, and every page is compared with it.</summary>
     public bool WithTruth { get; init; }
 
-    public bool ByQemu => Options.Contains("--engine=qemu");
-
     public override string ToString() => string.Join(' ', (IEnumerable<string>)
     [
         .. Options.Select(o => o.TrimStart('-')),
-        .. Volume == VolumeKind.Roomy ? Array.Empty<string>() : [string.Create(CultureInfo.InvariantCulture, $"{Volume}Volume={VolumeMiB}Mi")],
+        .. Volume == VolumeKind.Roomy ? Array.Empty<string>() : [Invariant($"{Volume}Volume={VolumeMiB}Mi")],
         .. Hook is null ? Array.Empty<string>() : [$"hook={Hook}"],
         .. WithTruth ? ["truth"] : Array.Empty<string>(),
         .. Disturbances.Select(d => d.ToString()),
@@ -96,6 +95,7 @@ internal enum RestoreDisturbance
 /// <param name="At">When, in parts of a second.</param>
 internal sealed record RestorePlan(string Mode, int Limit, RestoreDisturbance Disturbance, double At)
 {
-    public override string ToString() => string.Create(CultureInfo.InvariantCulture,
-        $"restore {Mode}{(Limit > 0 ? $" {Limit}Mi/s" : "")}{(Disturbance == RestoreDisturbance.Quiet ? "" : $" {Disturbance}@{At:0.00}")}");
+    public override string ToString() =>
+        Invariant($"restore {Mode}{(Limit > 0 ? $" {Limit}Mi/s" : "")}")
+        + (Disturbance == RestoreDisturbance.Quiet ? "" : Invariant($" {Disturbance}@{At:0.00}"));
 }

@@ -67,6 +67,7 @@ internal sealed class Disturber(StormGuest guest, Tally tally)
                 return;
             case DisturbanceKind.StopCommand:
             case DisturbanceKind.StopBoth:
+            case DisturbanceKind.FreezeBoth:
                 await StopAsync(family, one);
                 break;
             case DisturbanceKind.Cancel:
@@ -100,10 +101,15 @@ internal sealed class Disturber(StormGuest guest, Tally tally)
         await watch.LivesAsync(one.Kind.ToString());
     }
 
-    /// <summary>The command stands still, and the child with it or not. The guest is free in time; then they go on, or are killed.</summary>
+    /// <summary>
+    /// The command stands still, and the child with it or not, by a signal or as a container that is paused. The guest is free in time;
+    /// then they go on, or are killed.
+    /// </summary>
     private async Task StopAsync(CaptureFamily family, Disturbance one)
     {
-        family.Signal(Libc.SigStop);
+        using var freezer = one.Kind == DisturbanceKind.FreezeBoth ? Freezer.Freeze(family.Command, family.Worker) : null;
+        if (freezer is null)
+            family.Signal(Libc.SigStop);
         if (one.Kind == DisturbanceKind.StopBoth)
             family.SignalWorker(Libc.SigStop);
         try
@@ -146,6 +152,13 @@ internal sealed class Disturber(StormGuest guest, Tally tally)
                     _backups.Add(backup);
                 else
                     tally.Count("noted", "other backups that QEMU refused");
+                break;
+            case DisturbanceKind.ExternalSnapshot:
+                MachineChanged = true;
+                if (await ExternalSnapshot.TakeAsync(vm, guest.NextNumber()) is { } image)
+                    guest.Overlays.Add(image);
+                else
+                    tally.Count("noted", "other snapshots that QEMU refused");
                 break;
             default:
                 MachineChanged = true;

@@ -1,4 +1,3 @@
-using System.Globalization;
 using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Storm;
@@ -10,6 +9,10 @@ internal sealed class Evidence(string folder)
     public const string ReadyPrefix = "ready";
 
     private const int MostLines = 400;
+
+    private static readonly string[] Questions =
+        ["query-status", "query-block", "query-named-block-nodes", "query-fdsets", "query-jobs", "query-block-exports"];
+
     private readonly Lock _gate = new();
     private readonly List<string> _log = [];
 
@@ -19,7 +22,18 @@ internal sealed class Evidence(string folder)
     public void Note(string line)
     {
         lock (_gate)
-            _log.Add(string.Create(CultureInfo.InvariantCulture, $"{DateTime.UtcNow:HH:mm:ss.fff} {line}"));
+            _log.Add(Invariant($"{DateTime.UtcNow:HH:mm:ss.fff} {line}"));
+    }
+
+    /// <summary>The log alone, without the lines of progress, of a round in which nothing was wrong.</summary>
+    public void WriteLog(RoundPlan plan)
+    {
+        var logs = Directory.CreateDirectory(Path.Combine(Path.GetDirectoryName(folder)!, "logs")).FullName;
+        lock (_gate)
+        {
+            File.WriteAllLines(Path.Combine(logs, Path.GetFileName(folder) + ".txt"),
+                [plan.ToString(), .. _log.SelectMany(l => l.Split('\n')).Where(l => !IsProgress(l))]);
+        }
     }
 
     /// <summary>Writes all of it down, while the machine is still there.</summary>
@@ -31,12 +45,18 @@ internal sealed class Evidence(string folder)
             File.WriteAllLines(Path.Combine(folder, "log.txt"), _log);
         if (machine is null)
             return;
-        await File.WriteAllTextAsync(Path.Combine(folder, "machine.txt"), $"{machine.Describe()}\n{string.Join(' ', QemuCommandLine.Build(machine.Options, machine.Folder))}\n");
+        var commandLine = string.Join(' ', QemuCommandLine.Build(machine.Options, machine.Folder));
+        await File.WriteAllTextAsync(Path.Combine(folder, "machine.txt"), $"{machine.Describe()}\n{commandLine}\n");
         await File.WriteAllLinesAsync(Path.Combine(folder, "serial.txt"), machine.Serial.Lines.TakeLast(MostLines));
         await AskAsync(machine);
-        foreach (var snapshot in Directory.EnumerateDirectories(machine.Folder, ReadyPrefix + "*").Concat(Directory.EnumerateDirectories(machine.Folder, "dump*")))
-            await Tool.TryAsync("mv", snapshot, folder);
+        foreach (var pattern in (string[])[ReadyPrefix + "*", "dump*"])
+        {
+            foreach (var directory in Directory.EnumerateDirectories(machine.Folder, pattern))
+                await Tool.TryAsync("mv", directory, folder);
+        }
     }
+
+    private static bool IsProgress(string line) => line.Contains("\"type\":\"progress\"", StringComparison.Ordinal);
 
     /// <summary>What QEMU and the kernel tell of it at this moment.</summary>
     private async Task AskAsync(VirtualMachine machine)
@@ -47,11 +67,10 @@ internal sealed class Evidence(string folder)
             await File.WriteAllLinesAsync(Path.Combine(folder, "events.txt"), events);
             if (machine.HasExited)
                 return;
-            var threads = Directory.EnumerateDirectories($"/proc/{machine.Pid}/task").Select(t =>
-                $"{File.ReadAllText(t + "/comm").Trim()}: {File.ReadAllText(t + "/wchan")} {File.ReadLines(t + "/status").First(l => l.StartsWith("State:", StringComparison.Ordinal))}");
+            var threads = Directory.EnumerateDirectories($"/proc/{machine.Pid}/task").Select(Thread);
             await File.WriteAllLinesAsync(Path.Combine(folder, "threads.txt"), threads);
             List<string> said = [];
-            foreach (var question in (string[])["query-status", "query-block", "query-named-block-nodes", "query-fdsets", "query-jobs", "query-block-exports"])
+            foreach (var question in Questions)
                 said.Add($"{question}: {(await machine.Qmp.ExecuteAsync(question).WaitAsync(TimeSpan.FromSeconds(3))).GetRawText()}");
             await File.WriteAllLinesAsync(Path.Combine(folder, "qmp.txt"), said);
         }
@@ -59,5 +78,12 @@ internal sealed class Evidence(string folder)
         {
             await File.AppendAllTextAsync(Path.Combine(folder, "round.txt"), $"\nQEMU could not be asked: {e.Message}\n");
         }
+    }
+
+    /// <summary>A thread's name, what it waits for, and its state.</summary>
+    private static string Thread(string task)
+    {
+        var state = File.ReadLines(task + "/status").First(l => l.StartsWith("State:", StringComparison.Ordinal));
+        return $"{File.ReadAllText(task + "/comm").Trim()}: {File.ReadAllText(task + "/wchan")} {state}";
     }
 }

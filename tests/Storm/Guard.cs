@@ -6,7 +6,8 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Storm;
 
 /// <summary>
-/// A process beside the storm that outlives it: when its standard input ends, and the storm is dead, it gives back what machines held (their
+/// A process beside the storm that outlives it: when its standard input ends, and the storm is dead, it gives back what machines held
+/// (their
 /// QEMUs end by themselves): mounts, loop devices, huge pages, folders, control groups, and the kernel's samepage merging.
 /// </summary>
 internal static class Guard
@@ -39,6 +40,7 @@ internal static class Guard
         while (Directory.Exists($"/proc/{storm}"))
             Thread.Sleep(50);
         KsmSwitch.Restore(storm);
+        Freezer.RemoveGroupsOf(storm);
         // The guards of its QEMUs kill them at the same moment; what they held is free when they have gone.
         Thread.Sleep(2000);
         TestFolder.Sweep();

@@ -6,13 +6,17 @@ namespace Bgsnap.Storm;
 /// <summary>One guest and its user, who has a monitor of his own: what he last asked for, and whether the guest lives.</summary>
 internal sealed class GuestWatch(VirtualMachine vm, Tally tally)
 {
-    /// <summary>A guest must be seen to count within this time. It is free much sooner; the rest is for a host with more to do than it has cores.</summary>
+    /// <summary>
+    /// A guest must be seen to count within this time. It is free much sooner; the rest is for a host with more to do than it has cores.
+    /// </summary>
     public static readonly TimeSpan Bound = TimeSpan.FromSeconds(10);
 
     private static readonly TimeSpan StateLimit = TimeSpan.FromSeconds(5);
     private bool _runs = true;
 
-    /// <summary>The last pause fell into a stop window, where QEMU answers it without an event: nobody can tell it from the window itself.</summary>
+    /// <summary>
+    /// The last pause fell into a stop window, where QEMU answers it without an event: nobody can tell it from the window itself.
+    /// </summary>
     private bool _uncertain;
 
     public VirtualMachine Machine => vm;
@@ -61,7 +65,10 @@ internal sealed class GuestWatch(VirtualMachine vm, Tally tally)
         {
             throw vm.HasExited
                 ? new ViolationException(Promise.GuestDied, $"after {after}: QEMU has ended", e)
-                : new ViolationException(Promise.GuestHung, $"after {after}: no tick within {Bound.TotalSeconds} s; the guest is {await StateOrSilenceAsync()}", e);
+                : new ViolationException(
+                    Promise.GuestHung,
+                    $"after {after}: no tick within {Bound.TotalSeconds} s; the guest is {await StateOrSilenceAsync()}",
+                    e);
         }
 
         tally.Longest("wait for a tick", Stopwatch.GetElapsedTime(began));
@@ -84,12 +91,17 @@ internal sealed class GuestWatch(VirtualMachine vm, Tally tally)
             if (state == (_runs ? "running" : "paused"))
                 return;
             if (Stopwatch.GetElapsedTime(began) > StateLimit)
-                throw new ViolationException(Promise.WrongRunState, $"after {after}: the guest is {state}, its user asked for {(_runs ? "running" : "paused")}");
+            {
+                throw new ViolationException(
+                    Promise.WrongRunState, $"after {after}: the guest is {state}, its user asked for {(_runs ? "running" : "paused")}");
+            }
+
             await Task.Delay(50);
         }
     }
 
-    private static bool IsStopped(IReadOnlyList<QmpEvent> events) => events.LastOrDefault(e => e.Name is "STOP" or "RESUME")?.Name == "STOP";
+    private static bool IsStopped(IReadOnlyList<QmpEvent> events) =>
+        events.LastOrDefault(e => e.Name is "STOP" or "RESUME")?.Name == "STOP";
 
     private async Task<string> StateAsync(string after)
     {
@@ -99,7 +111,8 @@ internal sealed class GuestWatch(VirtualMachine vm, Tally tally)
         }
         catch (Exception e) when (e is IOException or TimeoutException)
         {
-            throw new ViolationException(vm.HasExited ? Promise.GuestDied : Promise.GuestHung, $"after {after}: QEMU's monitor does not answer", e);
+            throw new ViolationException(
+                vm.HasExited ? Promise.GuestDied : Promise.GuestHung, $"after {after}: QEMU's monitor does not answer", e);
         }
     }
 
@@ -123,7 +136,8 @@ internal sealed class GuestWatch(VirtualMachine vm, Tally tally)
         }
         catch (Exception e) when (e is IOException or TimeoutException or QmpErrorException)
         {
-            throw new ViolationException(vm.HasExited ? Promise.GuestDied : Promise.GuestHung, $"the user's own '{command}' failed: {e.Message}", e);
+            throw new ViolationException(
+                vm.HasExited ? Promise.GuestDied : Promise.GuestHung, $"the user's own '{command}' failed: {e.Message}", e);
         }
     }
 }

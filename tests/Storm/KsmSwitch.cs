@@ -1,4 +1,3 @@
-using System.Globalization;
 
 namespace Bgsnap.Storm;
 
@@ -26,7 +25,8 @@ internal sealed class KsmSwitch : IDisposable
         {
             if (_users++ == 0)
             {
-                File.WriteAllLines(NoteOf(Environment.ProcessId), Names.Select(n => $"{n} {File.ReadAllText(Path.Combine(Knobs, n)).Trim()}"));
+                File.WriteAllLines(
+                    NoteOf(Environment.ProcessId), Names.Select(n => $"{n} {File.ReadAllText(Path.Combine(Knobs, n)).Trim()}"));
                 Set("pages_to_scan", Eager);
                 Set("sleep_millisecs", "10");
                 Set("run", "1");
@@ -55,7 +55,7 @@ internal sealed class KsmSwitch : IDisposable
         File.Delete(NoteOf(pid));
     }
 
-    private static string NoteOf(int pid) => Path.Combine(Path.GetTempPath(), string.Create(CultureInfo.InvariantCulture, $"bgsnap-storm-ksm-{pid}"));
+    private static string NoteOf(int pid) => Path.Combine(Path.GetTempPath(), Invariant($"bgsnap-storm-ksm-{pid}"));
 
     private static void Set(string knob, string value) => File.WriteAllText(Path.Combine(Knobs, knob), value);
 }

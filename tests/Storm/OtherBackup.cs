@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Text.Json.Nodes;
 using Bgsnap.Linux.Tests.Harness;
 
@@ -19,7 +18,7 @@ internal sealed class OtherBackup
     public static async Task<OtherBackup?> BeginAsync(VirtualMachine vm, int number)
     {
         var disk = vm.Options.Disks[0];
-        var job = string.Create(CultureInfo.InvariantCulture, $"others-{number}");
+        var job = Invariant($"others-{number}");
         var image = Path.Combine(vm.Folder, job + ".img");
         using (var file = File.OpenHandle(image, FileMode.Create, FileAccess.Write))
             RandomAccess.SetLength(file, (long)disk.MiB << 20);
@@ -59,7 +58,8 @@ internal sealed class OtherBackup
 
         for (var end = DateTime.UtcNow + Patience; ; await Task.Delay(50))
         {
-            var ended = _vm.Qmp.Events.FirstOrDefault(e => e.Name is "BLOCK_JOB_COMPLETED" or "BLOCK_JOB_CANCELLED" && e.Data.GetProperty("device").GetString() == _job);
+            var ended = _vm.Qmp.Events.FirstOrDefault(
+                e => e.Name is "BLOCK_JOB_COMPLETED" or "BLOCK_JOB_CANCELLED" && e.Data.GetProperty("device").GetString() == _job);
             if (ended is not null)
             {
                 if (ended.Name != "BLOCK_JOB_COMPLETED" || ended.Data.TryGetProperty("error", out _))

@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Text.Json.Nodes;
 using Bgsnap.Linux.Tests.Harness;
 
@@ -25,7 +24,11 @@ internal sealed class Plugs(VirtualMachine vm, bool q35)
     public static IEnumerable<string> ArgumentsOf(string machine, bool memory, string? diskImage) =>
     [
         .. memory
-            ? ["-object", $"memory-backend-ram,id={MemoryBackend},size={MemoryMiB}M", "-device", $"pc-dimm,id={Dimm},memdev={MemoryBackend}"]
+            ?
+            [
+                "-object", $"memory-backend-ram,id={MemoryBackend},size={MemoryMiB}M",
+                "-device", $"pc-dimm,id={Dimm},memdev={MemoryBackend}",
+            ]
             : Array.Empty<string>(),
         .. diskImage is not null
             ?
@@ -45,7 +48,8 @@ internal sealed class Plugs(VirtualMachine vm, bool q35)
 
     public async Task<string> PlugMemoryAsync()
     {
-        if (!await TryAsync("object-add", new() { ["qom-type"] = "memory-backend-ram", ["id"] = MemoryBackend, ["size"] = (long)MemoryMiB << 20 }))
+        JsonObject backend = new() { ["qom-type"] = "memory-backend-ram", ["id"] = MemoryBackend, ["size"] = (long)MemoryMiB << 20 };
+        if (!await TryAsync("object-add", backend))
             return "refused";
         if (await TryAsync("device_add", new() { ["driver"] = "pc-dimm", ["id"] = Dimm, ["memdev"] = MemoryBackend }))
             return "done";
@@ -74,7 +78,9 @@ internal sealed class Plugs(VirtualMachine vm, bool q35)
     public async Task<string> UnplugDiskAsync() =>
         !await GoneAsync(Disk) ? "refused" : await TryAsync("blockdev-del", new() { ["node-name"] = DiskNode }) ? "done" : "node stays";
 
-    /// <summary>What an unplugging could not take away while a capture held it goes now, or something of the capture's holds it still.</summary>
+    /// <summary>
+    /// What an unplugging could not take away while a capture held it goes now, or something of the capture's holds it still.
+    /// </summary>
     public async Task TidyAsync(string after)
     {
         if (!await HasAsync(Disk) && await NodesAsync() is var nodes && nodes.Contains(DiskNode))
@@ -106,7 +112,8 @@ internal sealed class Plugs(VirtualMachine vm, bool q35)
     private Task<bool> HasAsync(string device) => TryAsync("qom-list", new() { ["path"] = $"/machine/peripheral/{device}" });
 
     private async Task<IReadOnlyList<string>> NodesAsync() =>
-        [.. (await vm.Qmp.ExecuteAsync("query-named-block-nodes", new() { ["flat"] = true })).EnumerateArray().Select(n => n.GetProperty("node-name").GetString()!)];
+        [.. (await vm.Qmp.ExecuteAsync("query-named-block-nodes", new() { ["flat"] = true })).EnumerateArray()
+            .Select(n => n.GetProperty("node-name").GetString()!)];
 
     private async Task<bool> TryAsync(string command, JsonObject arguments)
     {

@@ -11,8 +11,18 @@ Option<ulong?> seed = new("--seed") { HelpName = "N", Description = "All choices
 Option<int?> round = new("--round") { HelpName = "N", Description = "Only this round of the seed" };
 Option<int> first = new("--first") { HelpName = "N", Description = "The number of the first round", DefaultValueFactory = _ => 1 };
 Option<int> lanes = new("--lanes") { HelpName = "N", Description = "Machines side by side", DefaultValueFactory = _ => 1 };
-Option<string> without = new("--without") { HelpName = "NAME,...", Description = $"Leave out: ksm, qemu, hooks, {string.Join(", ", Enum.GetNames<DisturbanceKind>())}", DefaultValueFactory = _ => "" };
-Option<string> folder = new("--output") { HelpName = "DIR", Description = "Evidence and report (default: storm in BGSNAP_OUT)", DefaultValueFactory = _ => Path.Combine(TestFiles.Out, "storm") };
+Option<string> without = new("--without")
+{
+    HelpName = "NAME,...",
+    Description = $"Leave out: ksm, qemu, hooks, restored-state, {string.Join(", ", Enum.GetNames<DisturbanceKind>())}",
+    DefaultValueFactory = _ => "",
+};
+Option<string> folder = new("--output")
+{
+    HelpName = "DIR",
+    Description = "Evidence and report (default: storm in BGSNAP_OUT)",
+    DefaultValueFactory = _ => Path.Combine(TestFiles.Out, "storm"),
+};
 Option<bool> selfTest = new("--self-test") { Description = "Only show that a broken promise is seen" };
 RootCommand command = new("Captures and restores machines at random, disturbs everything at random, and checks every promise; needs root.")
 {

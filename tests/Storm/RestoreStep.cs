@@ -1,4 +1,3 @@
-using System.Globalization;
 using Bgsnap.Linux.Tests.Capture;
 using Bgsnap.Linux.Tests.Disks;
 using Bgsnap.Linux.Tests.Harness;
@@ -7,9 +6,12 @@ using Bgsnap.Linux.Tests.Survival;
 namespace Bgsnap.Storm;
 
 /// <summary>Brings a snapshot back in another machine, disturbed or not; its guest must count on and find nothing wrong.</summary>
-internal sealed class RestoreStep(RoundPlan plan, Tally tally, Action<string> log)
+internal sealed class RestoreStep(RoundPlan plan, Tally tally, Action<string> log, bool stateIsLeftOut)
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(4), Rounds = TimeSpan.FromMinutes(2);
+    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(4), Rounds = TimeSpan.FromSeconds(90);
+
+    /// <summary>Rounds through all that a restored guest checks.</summary>
+    private const double Twice = 2, Part = 0.1;
 
     /// <param name="snapshot">What is restored.</param>
     /// <param name="folder">For an image that the target needs.</param>
@@ -19,7 +21,7 @@ internal sealed class RestoreStep(RoundPlan plan, Tally tally, Action<string> lo
         if (plan.Restore.Disturbance == RestoreDisturbance.Quiet || await DisturbedAsync(snapshot, target))
         {
             await SucceedsAsync(snapshot, target);
-            await CountsOnAsync(snapshot, target);
+            await CountsOnAsync(target);
             return;
         }
 
@@ -27,7 +29,7 @@ internal sealed class RestoreStep(RoundPlan plan, Tally tally, Action<string> lo
         await target.KillAsync();
         await using var second = await WaitingAsync(snapshot, folder);
         await SucceedsAsync(snapshot, second);
-        await CountsOnAsync(snapshot, second);
+        await CountsOnAsync(second);
     }
 
     private bool IsInstant => plan.Restore.Mode == "instant";
@@ -97,8 +99,12 @@ internal sealed class RestoreStep(RoundPlan plan, Tally tally, Action<string> lo
         if (_done.ExitCode != 0)
             throw new ViolationException(Promise.NotRestored, $"{_done}\n{target.Describe()}");
         var state = await target.Qmp.RunStateAsync();
-        if (state != (snapshot.IsPaused ? "paused" : "running"))
-            throw new ViolationException(Promise.NotRestored, $"a guest that was {(snapshot.IsPaused ? "paused" : "running")} is {state} after its restore");
+        if (!stateIsLeftOut && state != (snapshot.IsPaused ? "paused" : "running"))
+        {
+            throw new ViolationException(
+                Promise.NotRestored, $"a guest that was {(snapshot.IsPaused ? "paused" : "running")} is {state} after its restore");
+        }
+
     }
 
     private static async Task<AgentResult> EndAsync(CaptureFamily family)
@@ -113,17 +119,28 @@ internal sealed class RestoreStep(RoundPlan plan, Tally tally, Action<string> lo
         }
     }
 
-    /// <summary>The guest has gone round twice over all that it checks, and found all of it right.</summary>
-    private async Task CountsOnAsync(ReadySnapshot snapshot, VirtualMachine target)
+    /// <summary>
+    /// The guest has gone round twice over all that it checks, and found all of it right. On a host with no time for it a part has to do, which is
+    /// counted apart.
+    /// </summary>
+    private async Task CountsOnAsync(VirtualMachine target)
     {
-        if (snapshot.IsPaused)
+        if (await target.Qmp.RunStateAsync() == "paused")
             await target.ContinueVcpusAsync();
-        var guest = (LinuxGuest)plan.Machine.Guest;
         GuestReport first, last;
+        var whole = true;
         try
         {
             first = await HostPace.WithinAsync(TimeSpan.FromSeconds(30), l => target.WaitForTickAsync(1, l));
-            last = await target.WaitForReportAsync(r => Went(first, r, guest), "two rounds of the restored guest", Rounds);
+            try
+            {
+                last = await target.WaitForReportAsync(r => Share(first, r) >= Twice, "two rounds of the restored guest", Rounds);
+            }
+            catch (TimeoutException) when (!target.HasExited)
+            {
+                whole = false;
+                last = await target.WaitForReportAsync(r => Share(first, r) >= Part, "a part of a round of the restored guest", Rounds);
+            }
         }
         catch (TimeoutException e)
         {
@@ -131,23 +148,29 @@ internal sealed class RestoreStep(RoundPlan plan, Tally tally, Action<string> lo
         }
 
         if (first.Corrupt != 0 || last.Corrupt != 0)
-            throw new ViolationException(Promise.NotRestored, $"the restored guest found {last.Corrupt} wrong pages or blocks\n{target.Describe()}");
+        {
+            throw new ViolationException(
+                Promise.NotRestored, $"the restored guest found {last.Corrupt} wrong pages or blocks\n{target.Describe()}");
+        }
+
         if (ProcessFingerprint.UserfaultVmasOf(target.Pid) is var left and not 0)
             throw new ViolationException(Promise.Leftover, $"{left} mappings of the restored machine are under userfaultfd");
-        tally.Count("restores", "guests that counted on");
+        tally.Count("restores", whole ? "guests that counted on for two rounds" : "guests that counted on, too slowly for two rounds");
     }
 
-    private bool Went(GuestReport from, GuestReport to, LinuxGuest guest)
+    /// <summary>How often it has gone round: over its disks where it has some, else over its memory.</summary>
+    private double Share(GuestReport from, GuestReport to)
     {
-        const int Slots = 128, Twice = 2;
+        const int Slots = 128;
+        var guest = (LinuxGuest)plan.Machine.Guest;
         return plan.Machine.Disks.Count > 0
-            ? to.Disk - from.Disk > Twice * Slots * plan.Machine.Disks.Count && to.Tick - from.Tick > 20
-            : to.Writes - from.Writes > (long)Twice * guest.Writers * guest.MiB * 256;
+            ? (double)(to.Disk - from.Disk) / (Slots * plan.Machine.Disks.Count)
+            : (double)(to.Writes - from.Writes) / (guest.Writers * guest.MiB * 256);
     }
 
     private string[] Arguments(ReadySnapshot snapshot, VirtualMachine target) =>
     [
         snapshot.Path, "--qmp", target.QmpSocket, $"--mode={plan.Restore.Mode}",
-        .. plan.Restore.Limit > 0 ? [string.Create(CultureInfo.InvariantCulture, $"--bandwidth-limit={plan.Restore.Limit}Mi")] : Array.Empty<string>(),
+        .. plan.Restore.Limit > 0 ? [Invariant($"--bandwidth-limit={plan.Restore.Limit}Mi")] : Array.Empty<string>(),
     ];
 }

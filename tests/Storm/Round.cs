@@ -10,7 +10,7 @@ namespace Bgsnap.Storm;
 internal sealed record RoundEnd(string Ends, ViolationException? Violation);
 
 /// <summary>One machine: captured again and again, disturbed, and brought back once.</summary>
-internal sealed class Round(RoundPlan plan, Tally tally, Evidence evidence)
+internal sealed class Round(RoundPlan plan, Tally tally, Evidence evidence, IReadOnlySet<string> without)
 {
     private StormGuest? _guest;
     private CaptureStep? _captures;
@@ -24,7 +24,11 @@ internal sealed class Round(RoundPlan plan, Tally tally, Evidence evidence)
         {
             _guest = await StartAsync();
             if (_guest is null)
+            {
+                evidence.WriteLog(plan);
                 return new RoundEnd("not started", null);
+            }
+
             await CaptureAndRestoreAsync(_guest);
         }
         catch (ViolationException e)
@@ -34,7 +38,8 @@ internal sealed class Round(RoundPlan plan, Tally tally, Evidence evidence)
         catch (Exception e) when (e is not OperationCanceledException)
         {
             // What nobody foresaw may be QEMU's end, which is one of ours until it is proved to be another's.
-            violation = new ViolationException(_guest is { Machine.HasExited: true } ? Promise.GuestDied : Promise.StormFailed, e.Message, e);
+            var promise = _guest is { Machine.HasExited: true } ? Promise.GuestDied : Promise.StormFailed;
+            violation = new ViolationException(promise, e.Message, e);
         }
 
         if (violation is not null)
@@ -45,6 +50,7 @@ internal sealed class Round(RoundPlan plan, Tally tally, Evidence evidence)
 
         if (_guest is not null)
             await _guest.DisposeAsync();
+        evidence.WriteLog(plan);
         return new RoundEnd($"{string.Join(", ", _captures?.Ends ?? [])}{_restore}", violation);
     }
 
@@ -58,7 +64,8 @@ internal sealed class Round(RoundPlan plan, Tally tally, Evidence evidence)
         catch (Exception e) when (e is TimeoutException or InvalidOperationException)
         {
             evidence.Note($"not started: {e.Message}");
-            tally.Count("noted", e.Message.Contains("huge pages", StringComparison.Ordinal) ? "machines without huge pages" : "machines that did not start");
+            var huge = e.Message.Contains("huge pages", StringComparison.Ordinal);
+            tally.Count("noted", huge ? "machines without huge pages" : "machines that did not start");
             return null;
         }
     }
@@ -69,7 +76,7 @@ internal sealed class Round(RoundPlan plan, Tally tally, Evidence evidence)
         ReadySnapshot? last = null;
         foreach (var (number, capture) in plan.Captures.Index())
         {
-            evidence.Note(string.Create(CultureInfo.InvariantCulture, $"capture {number}: {capture}"));
+            evidence.Note(Invariant($"capture {number}: {capture}"));
             if (await _captures.RunAsync(capture, number) is { } ready)
             {
                 if (last is not null)
@@ -95,7 +102,7 @@ internal sealed class Round(RoundPlan plan, Tally tally, Evidence evidence)
         await guest.Machine.KillAsync();
         evidence.Note(plan.Restore.ToString());
         _restore = $", {plan.Restore} begun";
-        await new RestoreStep(plan, tally, evidence.Note).RunAsync(last, guest.Machine.Folder);
+        await new RestoreStep(plan, tally, evidence.Note, without.Contains("restored-state")).RunAsync(last, guest.Machine.Folder);
         _restore = $", {plan.Restore}";
     }
 
@@ -117,15 +124,16 @@ internal sealed class Lane(StormOptions options, Tally tally, Rounds rounds)
         {
             var began = Stopwatch.GetTimestamp();
             var plan = RoundPlan.Draw(options.Seed, number, options.Without);
-            Evidence evidence = new(Path.Combine(options.Folder, string.Create(CultureInfo.InvariantCulture, $"round-{options.Seed}-{number}")));
-            var end = await new Round(plan, tally, evidence).RunAsync();
+            Evidence evidence = new(Path.Combine(options.Folder, Invariant($"round-{options.Seed}-{number}")));
+            var end = await new Round(plan, tally, evidence, options.Without).RunAsync();
             tally.Count("rounds", end.Violation is null ? "kept every promise" : "broke one");
             var seconds = Stopwatch.GetElapsedTime(began).TotalSeconds;
-            Say(string.Create(CultureInfo.InvariantCulture, $"round {number}, {seconds:0} s: {(options.Round is null ? plan.Short : plan)}: {end.Ends}"));
+            Say(Invariant($"round {number}, {seconds:0} s: {(options.Round is null ? plan.Short : plan)}: {end.Ends}"));
             if (end.Violation is not null)
             {
-                Say(string.Create(CultureInfo.InvariantCulture,
-                    $"VIOLATION {end.Violation.Promise} in round {number}, replay with STORM_SEED={options.Seed} STORM_ROUND={number}, kept in {evidence.Folder}\n  {plan}\n  {end.Violation.Message.Split('\n')[0]}"));
+                Say($"VIOLATION {end.Violation.Promise} in round {Invariant($"{number}")}, kept in {evidence.Folder}, "
+                    + Invariant($"replay with STORM_SEED={options.Seed} STORM_ROUND={number}")
+                    + $"\n  {plan}\n  {end.Violation.Message.Split('\n')[0]}");
             }
         }
     }

@@ -1,4 +1,3 @@
-using System.Globalization;
 using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Storm;
@@ -30,14 +29,15 @@ internal sealed record RoundPlan
 
     public required RestorePlan Restore { get; init; }
 
-    public override string ToString() => string.Create(CultureInfo.InvariantCulture,
-        $"{Short}; {string.Join("; ", Captures.Select((c, i) => $"capture {i}: {c}"))}; {Restore}");
+    public override string ToString() =>
+        $"{Short}; {string.Join("; ", Captures.Select((c, i) => Invariant($"capture {i}: {c}")))}; {Restore}";
 
     /// <summary>The machine alone.</summary>
-    public string Short => string.Create(CultureInfo.InvariantCulture,
-        $"{Machine.ToString().Replace("/LinuxGuest", "", StringComparison.Ordinal)}/{Writers}x{((LinuxGuest)Machine.Guest).MiB}MiB")
+    public string Short => Machine.ToString().Replace("/LinuxGuest", "", StringComparison.Ordinal)
+        + Invariant($"/{Writers}x{((LinuxGuest)Machine.Guest).MiB}MiB")
         + (((LinuxGuest)Machine.Guest).HugePages ? "/huge" : "") + (Machine.Overcommit ? "/unreserved" : "")
-        + (Machine.Uid is null ? "" : "/launcher") + (HasBalloon ? Reports ? "/reporting" : "/balloon" : "") + (Pluggable ? "/pluggable" : "")
+        + (Machine.Uid is null ? "" : "/launcher") + (HasBalloon ? Reports ? "/reporting" : "/balloon" : "")
+        + (Pluggable ? "/pluggable" : "")
         + (Ksm ? "/ksm" : "");
 
     /// <param name="seed">The storm's.</param>
@@ -79,11 +79,12 @@ internal sealed record RoundPlan
                 TickMilliseconds = 100,
                 Balloon = balloon,
                 SpareMiB = balloon ? SpareMiB : null,
-                Append = balloon ? "init_on_alloc=0" : "",
+                // A machine that may get memory above 4 GiB would keep 64 MiB to bounce through.
+                Append = $"{(balloon ? "init_on_alloc=0 " : "")}{(pluggable ? "swiotlb=noforce" : "")}".Trim(),
             },
             ExtraArguments =
             [
-                .. balloon ? ["-device", $"virtio-balloon-pci,id=balloon{(reports ? ",free-page-reporting=on" : "")}"] : Array.Empty<string>(),
+                .. balloon ? ["-device", BalloonDevice(reports)] : Array.Empty<string>(),
                 .. pluggable ? Plugs.Arguments(machine) : [],
             ],
             StartTimeout = TimeSpan.FromSeconds(120),
@@ -107,12 +108,15 @@ internal sealed record RoundPlan
         };
     }
 
+    private static string BalloonDevice(bool reports) => $"virtio-balloon-pci,id=balloon{(reports ? ",free-page-reporting=on" : "")}";
+
     private static List<TestDisk> DrawDisks(Dice dice, QemuVersion version, string machine)
     {
         List<TestDisk> disks = [];
         for (var count = dice.Between(1, 2); disks.Count < count;)
         {
-            var scsi = dice.Chance(0.25);
+            // One at most: Linux names scsi disks in the order in which its probes happen to end.
+            var scsi = dice.Chance(0.25) && !disks.Exists(d => d.Bus == DiskBus.VirtioScsi);
             disks.Add(new()
             {
                 // The guest sorts its disks by these names.
@@ -134,7 +138,8 @@ internal sealed record RoundPlan
     {
         var mode = dice.Of("stream", "instant", "instant", "eager");
         var disturbance = dice.Chance(0.5) ? RestoreDisturbance.Quiet
-            : mode == "instant" ? dice.Of(Enum.GetValues<RestoreDisturbance>()) : dice.Of(RestoreDisturbance.KillBoth, RestoreDisturbance.Cancel);
+            : mode == "instant" ? dice.Of(Enum.GetValues<RestoreDisturbance>())
+            : dice.Of(RestoreDisturbance.KillBoth, RestoreDisturbance.Cancel);
         var limit = mode == "instant" && dice.Chance(0.6) ? dice.Of(20, 60, 200) : 0;
         return new RestorePlan(mode, limit, disturbance, dice.Share());
     }

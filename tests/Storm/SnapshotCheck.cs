@@ -7,7 +7,9 @@ namespace Bgsnap.Storm;
 /// <summary>Whether a snapshot that was called Ready is sound and of one instant.</summary>
 internal sealed class SnapshotCheck(RoundPlan plan, Tally tally)
 {
-    /// <summary>The number under which the guest has its spare memory, which is freed in between: what is left of it is of no instant.</summary>
+    /// <summary>
+    /// The number under which the guest has its spare memory, which is freed in between: what is left of it is of no instant.
+    /// </summary>
     private const uint Spare = 63;
 
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(2);

@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Runtime.InteropServices;
 using Bgsnap.Linux.Tests.Harness;
 
@@ -15,10 +14,13 @@ internal static class StormRun
         Directory.CreateDirectory(options.Folder);
         Tally tally = new();
         Rounds rounds = new(options);
-        Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-            $"storm: STORM_SEED={options.Seed} STORM_LANES={options.Lanes}, {options.Time.TotalMinutes} minutes{(options.Without.Count > 0 ? ", without " + string.Join(", ", options.Without) : "")}"));
+        var without = options.Without.Count > 0 ? ", without " + string.Join(", ", options.Without) : "";
+        Console.WriteLine(Invariant(
+            $"storm: STORM_SEED={options.Seed} STORM_LANES={options.Lanes}, {options.Time.TotalMinutes} minutes{without}"));
         Console.WriteLine($"{RuntimeInformation.OSDescription}; {await VersionsAsync()}; evidence goes to {options.Folder}");
-        var lanes = Task.WhenAll(Enumerable.Range(0, options.Lanes).Select(_ => Task.Run(() => new Lane(options, tally, rounds).RunAsync(cancellation), CancellationToken.None)));
+        Lane lane = new(options, tally, rounds);
+        var lanes = Task.WhenAll(Enumerable.Range(0, options.Lanes)
+            .Select(_ => Task.Run(() => lane.RunAsync(cancellation), CancellationToken.None)));
         while (await Task.WhenAny(lanes, Task.Delay(ReportEvery, CancellationToken.None)) != lanes)
             await ReportAsync(options, tally, rounds);
         await ReportAsync(options, tally, rounds);
@@ -31,11 +33,13 @@ internal static class StormRun
 
     private static async Task ReportAsync(StormOptions options, Tally tally, Rounds rounds)
     {
-        Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-            $"report: seed {options.Seed}, {rounds.Elapsed.TotalMinutes:0.0} minutes, {options.Lanes} lanes: {rounds.Elapsed.TotalMinutes * options.Lanes:0.0} lane minutes"));
+        var minutes = rounds.Elapsed.TotalMinutes;
+        Console.WriteLine(Invariant(
+            $"report: seed {options.Seed}, {minutes:0.0} minutes, {options.Lanes} lanes: {minutes * options.Lanes:0.0} lane minutes"));
         foreach (var line in tally.Lines())
             Console.WriteLine(line);
-        await File.WriteAllTextAsync(Path.Combine(options.Folder, string.Create(CultureInfo.InvariantCulture, $"report-{options.Seed}-{options.First}.json")), tally.ToJson(), CancellationToken.None);
+        var file = Path.Combine(options.Folder, Invariant($"report-{options.Seed}-{options.First}.json"));
+        await File.WriteAllTextAsync(file, tally.ToJson(), CancellationToken.None);
     }
 
     private static async Task<string> VersionsAsync()

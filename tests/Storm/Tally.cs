@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Text.Json;
 
 namespace Bgsnap.Storm;
@@ -44,9 +43,13 @@ internal sealed class Tally
         {
             List<string> lines = [];
             foreach (var (section, counts) in _counts)
-                lines.Add($"  {section}: {string.Join(", ", counts.Select(c => string.Create(CultureInfo.InvariantCulture, $"{c.Key} {c.Value}")))}");
+                lines.Add($"  {section}: {string.Join(", ", counts.Select(c => Invariant($"{c.Key} {c.Value}")))}");
             foreach (var (what, times) in _times)
-                lines.Add(string.Create(CultureInfo.InvariantCulture, $"  {what}: median {Milliseconds(times, 0.5)} ms, 99 of 100 {Milliseconds(times, 0.99)} ms, longest {Milliseconds(times, 1)} ms ({times.Count} times)"));
+            {
+                var (median, most, longest) = (Milliseconds(times, 0.5), Milliseconds(times, 0.99), Milliseconds(times, 1));
+                lines.Add(Invariant($"  {what}: median {median} ms, 99 of 100 {most} ms, longest {longest} ms ({times.Count} times)"));
+            }
+
             return lines;
         }
     }
@@ -58,7 +61,13 @@ internal sealed class Tally
             return JsonSerializer.Serialize(new
             {
                 counts = _counts,
-                milliseconds = _times.ToDictionary(t => t.Key, t => new { times = t.Value.Count, p50 = Milliseconds(t.Value, 0.5), p99 = Milliseconds(t.Value, 0.99), max = Milliseconds(t.Value, 1) }),
+                milliseconds = _times.ToDictionary(t => t.Key, t => new
+                {
+                    times = t.Value.Count,
+                    p50 = Milliseconds(t.Value, 0.5),
+                    p99 = Milliseconds(t.Value, 0.99),
+                    max = Milliseconds(t.Value, 1),
+                }),
             }, Indented);
         }
     }

@@ -3,7 +3,10 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Storm;
 
-/// <summary>Where a capture's output goes: a folder, a tmpfs that is soon full, or an ext4 on a loop device each write of which waits for a slow disk.</summary>
+/// <summary>
+/// Where a capture's output goes: a folder, a tmpfs that is soon full, or an ext4 on a loop device each write of which waits for a slow
+/// disk.
+/// </summary>
 internal sealed class Volume : IAsyncDisposable
 {
     private const string BlkioRoot = "/sys/fs/cgroup/blkio";
@@ -67,7 +70,7 @@ internal sealed class Volume : IAsyncDisposable
             RemoveGroup(group);
     }
 
-    private static string GroupPrefix(int pid) => string.Create(CultureInfo.InvariantCulture, $"bgsnap-storm-{pid}-");
+    private static string GroupPrefix(int pid) => Invariant($"bgsnap-storm-{pid}-");
 
     private static string ImageIn(string machine) => Path.Combine(machine, "slow-volume.img");
 
@@ -98,8 +101,10 @@ internal sealed class Volume : IAsyncDisposable
         _loop = (await Tool.RunAsync("losetup", "--find", "--show", image)).Trim();
         File.CreateSymbolicLink(LinkIn(machine), _loop);
         await Tool.RunAsync("mount", "-t", "ext4", "-o", "sync", _loop, Folder);
-        _group = Directory.CreateDirectory(Path.Combine(BlkioRoot, GroupPrefix(Environment.ProcessId) + Path.GetFileName(machine))).FullName;
+        _group = Path.Combine(BlkioRoot, GroupPrefix(Environment.ProcessId) + Path.GetFileName(machine));
+        Directory.CreateDirectory(_group);
         var device = (await File.ReadAllTextAsync($"/sys/block/{Path.GetFileName(_loop)}/dev")).Trim();
-        await File.WriteAllTextAsync(Path.Combine(_group, "blkio.throttle.write_bps_device"), string.Create(CultureInfo.InvariantCulture, $"{device} {SlowMiBPerSecond << 20}"));
+        var limit = Path.Combine(_group, "blkio.throttle.write_bps_device");
+        await File.WriteAllTextAsync(limit, Invariant($"{device} {SlowMiBPerSecond << 20}"));
     }
 }
