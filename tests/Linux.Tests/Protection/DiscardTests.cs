@@ -51,6 +51,7 @@ public class DiscardTests
     public async Task Under_a_balloon_that_moves_each_snapshot_is_right_or_is_none(QemuVersion version, RamKind ram)
     {
         var options = Restore.Instant.InstantMachines.Ballooning(version, ram, spareMiB: 24) with { Cpus = 2, MemoryMiB = 160 };
+        options = options with { Guest = (LinuxGuest)options.Guest with { Writers = 1 } };
         await using var vm = await Requirements.StartAsync(options);
         await Machines.WarmUpAsync(vm);
         await vm.MoveSpareAsync("given");
