@@ -30,7 +30,7 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
         using SafeFileHandle write = pipe.Write;
         Pipe.Shrink(_read);
         _ = Libc.Fcntl(_read, Libc.F_SETFL, Libc.O_NONBLOCK);
-        // Only those who hold a descriptor of the pipe can name it; QEMU's user may open it anew.
+        // Only those who hold a descriptor of the pipe can name it; QEMU's user may open it again.
         int writeEnd = (int)write.DangerousGetHandle();
         _link = new FileInfo($"/proc/self/fd/{writeEnd}").LinkTarget;
         if (Libc.FChMod(writeEnd, Mode) != 0)
@@ -66,8 +66,8 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
     }
 
     /// <summary>
-    /// Whether QEMU is in the middle of its write: beside the descriptor that it was given it has one that it opened by <see cref="QemuPath"/>, and closes at the
-    /// end. Tells it when nobody hands on QEMU's answers.
+    /// Whether QEMU is in the middle of its write: beside the descriptor that it was given it has one that it opened by
+    /// <see cref="QemuPath"/>, and closes at the end. For when nobody hands on QEMU's answers.
     /// </summary>
     /// <param name="pid">QEMU.</param>
     internal bool IsBeingWritten(int pid)

@@ -13,9 +13,9 @@ namespace Bgsnap.NodeAgent.Capture;
 ///   …                                         the monitor goes on: disks are cut, devices are saved
 ///   close the read end, or die ─────────────▶ the write fails, the dump with it, vm_start() if it ran                 RESUME
 /// </code>
-/// Nothing of the guest's memory is ever read. While a dump is under way QEMU refuses everybody's <c>stop</c> and <c>cont</c>, and migrations: the state that
-/// it found is the state until the end, of a guest that its user had paused too, and no <c>cont</c> of ours can undo what a user asked for.
-/// Not to be released while QEMU saves its devices: that is to be over before the guest runs.
+/// Nothing of the guest's memory is ever read. While a dump is under way QEMU refuses everybody's <c>stop</c> and <c>cont</c>, and
+/// migrations: the state that it found is the state until the end, of a guest that its user had paused too, and no <c>cont</c> of ours
+/// can undo what a user asked for. Not to be released while QEMU saves its devices: that is to be over before the guest runs.
 /// </remarks>
 internal sealed class GuestHold : IGuestStop
 {

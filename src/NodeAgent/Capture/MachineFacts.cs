@@ -4,14 +4,15 @@ using Bgsnap.NodeAgent.Vm;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// What the truth of a snapshot depends on and QEMU does not hold still for us: looked at before the first decision is taken, and again after the point in
-/// time. A difference fails the capture and is named.
+/// What the truth of a snapshot depends on and QEMU does not hold still for us: looked at before the first decision is taken, and again
+/// after the point in time. A difference fails the capture and is named.
 /// </summary>
 /// <remarks>
-/// Which fact is looked at where is the table below, by which the code runs: a fact that is added to it is looked at in both places, or <see cref="Compare"/>
-/// throws. What is not in it, since it is proved in the stop window itself: the run state (<see cref="WindowEvents"/>, <see cref="StrandedGuest"/>), and that
-/// no migration is under way (a dump that holds the guest cannot begin beside one; <see cref="MigrationWatch"/>).
-/// What changed and changed back is told by events. Both looks are taken while the guest runs: they cost it nothing.
+/// Which fact is looked at where is the table below, by which the code runs: a fact that is added to it is looked at in both places, or
+/// <see cref="Compare"/> throws. What is not in it, since it is proved in the stop window itself: the run state (<see
+/// cref="WindowEvents"/>, <see cref="StrandedGuest"/>), and that no migration is under way (a dump that holds the guest cannot begin
+/// beside one; <see cref="MigrationWatch"/>). Events tell what changed and changed back. Both looks are taken while the guest runs:
+/// they cost it nothing.
 /// </remarks>
 internal sealed class MachineFacts(IQmpMonitor qmp, int pid)
 {
@@ -94,7 +95,8 @@ internal sealed class MachineFacts(IQmpMonitor qmp, int pid)
             throw Changed(_happened);
         foreach (Fact fact in Table.Where(f => all || f.First == Since.BeforePreflight))
         {
-            IReadOnlyDictionary<string, string> before = _known.TryGetValue(fact, out var k) ? k : throw new InvalidOperationException($"{fact.What} was never looked at");
+            if (!_known.TryGetValue(fact, out IReadOnlyDictionary<string, string>? before))
+                throw new InvalidOperationException($"{fact.What} was never looked at");
             IReadOnlyDictionary<string, string> now;
             try
             {
@@ -132,5 +134,6 @@ internal sealed class MachineFacts(IQmpMonitor qmp, int pid)
     }
 
     private static CaptureFailedException Changed(string what) => new("MachineChanged",
-        $"the machine changed between the capture's first look at it and its point in time: {what}; the guest goes on and no snapshot was kept. Try again");
+        $"the machine changed between the capture's first look at it and its point in time: {what}; "
+        + "the guest goes on and no snapshot was kept. Try again");
 }

@@ -19,9 +19,10 @@ internal static class MachineState
             foreach (JsonElement child in answer.RootElement.GetProperty("return").EnumerateArray())
             {
                 string type = child.GetProperty("type").GetString() ?? "", name = child.GetProperty("name").GetString() ?? "";
-                // Whether a balloon reports pages, or who has an iothread, is a property of these that QEMU lets nobody set later. What else is unattached
-                // (memory regions, interrupts) the guest itself moves.
-                if (type.StartsWith("child<", StringComparison.Ordinal) && (folder != "/machine/unattached" || name.StartsWith("device", StringComparison.Ordinal)))
+                // Whether a balloon reports pages, or who has an iothread, is a property of these that QEMU lets nobody set later.
+                // What else is unattached (memory regions, interrupts) the guest itself moves.
+                bool isDevice = folder != "/machine/unattached" || name.StartsWith("device", StringComparison.Ordinal);
+                if (isDevice && type.StartsWith("child<", StringComparison.Ordinal))
                     devices[$"{folder["/machine/".Length..]}/{name}"] = type;
             }
         }
@@ -41,8 +42,8 @@ internal static class MachineState
         foreach (VmDisk d in VmDisk.ReadAll(qmp))
         {
             string node = below(d.NodeName);
-            disks[d.Name] = string.Create(CultureInfo.InvariantCulture,
-                $"{node} ({nodes.GetValueOrDefault(node, "gone")}) for {d.Device ?? "no device"}, {d.VirtualSize} bytes{(d.IsReadOnly ? ", read-only" : "")}");
+            string file = nodes.GetValueOrDefault(node, "gone"), mode = d.IsReadOnly ? ", read-only" : "";
+            disks[d.Name] = string.Create(CultureInfo.InvariantCulture, $"{node} ({file}) for {d.Device ?? "no device"}, {d.VirtualSize} bytes{mode}");
         }
         return disks;
     }
@@ -55,17 +56,23 @@ internal static class MachineState
     internal static IReadOnlyDictionary<string, string> Blockers(IQmpMonitor qmp)
     {
         using JsonDocument answer = qmp.Execute("query-migrate");
-        return answer.RootElement.GetProperty("return").TryGetProperty("blocked-reasons", out JsonElement reasons) && reasons.ValueKind == JsonValueKind.Array
-            ? reasons.EnumerateArray().Select(r => r.GetString() ?? "").Where(r => !r.Contains("dump-guest-memory", StringComparison.Ordinal)).Distinct(StringComparer.Ordinal)
-                .ToDictionary(r => $"'{r}'", _ => "", StringComparer.Ordinal)
-            : [];
+        Dictionary<string, string> blockers = new(StringComparer.Ordinal);
+        if (answer.RootElement.GetProperty("return").TryGetProperty("blocked-reasons", out JsonElement reasons) && reasons.ValueKind == JsonValueKind.Array)
+        {
+            foreach (JsonElement r in reasons.EnumerateArray())
+            {
+                if (r.GetString() is { } reason && !reason.Contains("dump-guest-memory", StringComparison.Ordinal))
+                    blockers[$"'{reason}'"] = "";
+            }
+        }
+        return blockers;
     }
 
     /// <summary>Every RAM block: where it is, its length, and what it is made of.</summary>
-    internal static IReadOnlyDictionary<string, string> Memory(IReadOnlyList<RamBlock> blocks) => blocks.ToDictionary(
-        b => b.Name, b => string.Create(CultureInfo.InvariantCulture, $"{b.UsedLength} bytes at {b.HostAddress:x}, {b.Kind}"), StringComparer.Ordinal);
+    internal static IReadOnlyDictionary<string, string> Memory(IReadOnlyList<RamBlock> blocks) => blocks.ToDictionary(b => b.Name,
+        b => string.Create(CultureInfo.InvariantCulture, $"{b.UsedLength} bytes at {b.HostAddress:x}, {b.Kind}"), StringComparer.Ordinal);
 
-    /// <summary>Processes that can write to the memory behind QEMU's page tables: there is none, or the capture is refused.</summary>
+    /// <summary>Processes that can write to the memory behind QEMU's page tables: the first one refuses the capture.</summary>
     internal static IReadOnlyDictionary<string, string> Sharers(int pid, IReadOnlyList<RamBlock> blocks)
     {
         SharedRam.Refuse(pid, blocks);
@@ -80,8 +87,11 @@ internal static class MachineState
         using JsonDocument data = JsonDocument.Parse(e.Data);
         foreach (string name in (ReadOnlySpan<string>)["device", "id", "path", "qom-path"])
         {
-            if (data.RootElement.TryGetProperty(name, out JsonElement value) && value.GetString() is { Length: > 0 } text && !AgentNames.IsOurs(text))
+            if (data.RootElement.TryGetProperty(name, out JsonElement value) && value.ValueKind == JsonValueKind.String
+                && value.GetString() is { Length: > 0 } text && !AgentNames.IsOurs(text))
+            {
                 return text;
+            }
         }
         return null;
     }

@@ -103,7 +103,10 @@ internal static class QemuEngine
     private static void RefusePaused(IQmpMonitor qmp, MachineFacts facts)
     {
         if (facts.IsSuspended || !qmp.IsRunning())
-            throw new CaptureRefusedException("GuestNotRunning", "the guest is paused: QEMU's own engine captures only a running guest; resume it, or use --engine agent");
+        {
+            throw new CaptureRefusedException("GuestNotRunning",
+                "the guest is paused: QEMU's own engine captures only a running guest; resume it, or use --engine agent");
+        }
     }
 
     /// <summary>Stops the guest, whose disks are to be cut before QEMU saves its devices.</summary>
@@ -119,7 +122,8 @@ internal static class QemuEngine
             // QEMU sends the event before the answer.
             events.AddRange(qmp.TakeEvents(read: false));
             ran = events.Exists(e => e.Name == "STOP");
-            return ran ? mark : throw new CaptureFailedException("GuestStateChanged", "the guest was paused by somebody else when it was to be stopped, and stays so; QEMU's own engine captures only a running guest");
+            return ran ? mark : throw new CaptureFailedException("GuestStateChanged",
+                "the guest was paused by somebody else when it was to be stopped, and stays so; QEMU's own engine captures only a running guest");
         }
         catch
         {

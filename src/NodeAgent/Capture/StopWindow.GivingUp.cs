@@ -10,9 +10,9 @@ internal sealed unsafe partial class StopWindow
     private const int SaveEnds = 2000, BrokenSaveEnds = 500;
 
     /// <summary>
-    /// Gives the guest the state that it had, now. What QEMU writes is taken and thrown away; should that not help, nobody reads any more: its write fails, and it goes
-    /// on to the end of what was sent. A write that fails leaves the file open in QEMU (savevm.c does not close it then), so that it is the second choice.
-    /// Nothing here waits for an answer that somebody else has to hand on.
+    /// Gives the guest the state that it had, now. What QEMU writes is taken and thrown away; should that not help, nobody reads any
+    /// more: its write fails, and it goes on to the end of what was sent. A write that fails leaves the file open in QEMU (savevm.c does
+    /// not close it then), so that it is the second choice. Nothing here waits for an answer that somebody else has to hand on.
     /// </summary>
     private void GiveUp()
     {
@@ -43,7 +43,9 @@ internal sealed unsafe partial class StopWindow
         }
     }
 
-    /// <summary>Whether the guest ran when our stop came to it. Only <see cref="LastingStop"/> needs to be told: a doubt means that it did.</summary>
+    /// <summary>
+    /// Whether the guest ran when our stop came to it. Only <see cref="LastingStop"/> needs to be told: a doubt means that it did.
+    /// </summary>
     private bool Ran()
     {
         try

@@ -28,7 +28,8 @@ internal sealed unsafe partial class StopWindow
             if (Environment.TickCount64 > end)
             {
                 throw new CaptureFailedException("GuestStateChanged",
-                    $"QEMU says that the guest is '{status}', and its events do not tell how it came to that: someone else stopped, resumed or ended it meanwhile; try again");
+                    $"QEMU says that the guest is '{status}', and its events do not tell how it came to that: "
+                    + "someone else stopped, resumed or ended it meanwhile; try again");
             }
         }
         CheckMoved();
@@ -45,7 +46,7 @@ internal sealed unsafe partial class StopWindow
         {
             case "paused":
                 // Through libvirt an event of the window may still be on its way.
-                return _qmp.TakesWholeBatches || !_expectsRunning || (_stop.Lasts ? _events.StoppedAt != 0 : _events.StoppedAt == 0 || HaveEventsCome());
+                return _qmp.TakesWholeBatches || !_expectsRunning || (_stop.Lasts && _events.StoppedAt != 0) || HaveEventsCome();
             case "running":
                 return !_stop.Lasts && _events.Resumed != 0;
             case "save-vm":
@@ -54,7 +55,8 @@ internal sealed unsafe partial class StopWindow
             case "suspended":
                 throw Suspended();
             default:
-                throw new CaptureFailedException("GuestStateChanged", $"the guest's state became '{status}' during the capture: only a running or paused guest can be captured");
+                throw new CaptureFailedException("GuestStateChanged",
+                    $"the guest's state became '{status}' during the capture: only a running or paused guest can be captured");
         }
     }
 

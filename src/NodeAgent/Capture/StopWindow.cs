@@ -6,8 +6,8 @@ using Bgsnap.NodeAgent.Store;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// The stop window: stops the guest, cuts its disks and saves its devices, and while QEMU is held in the middle of that by a full pipe protects the
-/// guest's memory.
+/// The stop window: stops the guest, cuts its disks and saves its devices, and while QEMU is held in the middle of that by a full pipe
+/// protects the guest's memory.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -24,9 +24,9 @@ namespace Bgsnap.NodeAgent.Capture;
 ///   read the pipe ◀──────────────────────────────────────
 ///   with disks: close the dump's pipe ──────────────────▶ vm_start()                                     RESUME
 /// </code>
-/// There is no <c>cont</c> that could be lost, or undo what the guest's user asked for: QEMU itself remembers whether the guest ran when it stopped it
-/// (<see cref="IGuestStop"/>). If we die, the read ends close, the writes fail and the guest has the state that it had. What stood still from when to when is
-/// told by QEMU's events (<see cref="WindowEvents"/>), never by what we knew of the guest before.
+/// There is no <c>cont</c> that could be lost, or undo what the guest's user asked for: QEMU itself remembers whether the guest ran when
+/// it stopped it (<see cref="IGuestStop"/>). If we die, the read ends close, the writes fail and the guest has the state that it had.
+/// QEMU's events prove from when to when it stood still (<see cref="WindowEvents"/>); what we knew of it before proves nothing.
 /// Over a socket of our own all is sent in one write; through libvirt each command is sent when the one before is answered.
 /// </remarks>
 internal sealed unsafe partial class StopWindow : IDisposable
@@ -56,8 +56,9 @@ internal sealed unsafe partial class StopWindow : IDisposable
     /// <param name="qmp">The monitor.</param>
     /// <param name="pid">QEMU's process.</param>
     /// <param name="facts">Is shown every event of the machine that comes until the window is over.</param>
-    /// <param name="cut">Adds the commands that cut the disks; null: there are none.</param>
-    /// <param name="stayStopped">The guest is not resumed at the end: <see cref="Keep"/> says that this is wanted, else disposal resumes it.</param>
+    /// <param name="cut">Adds the commands that cut the disks; null: no disk is cut.</param>
+    /// <param name="stayStopped">The guest is not resumed at the end: <see cref="Keep"/> says that this is wanted, else disposal resumes
+    /// it.</param>
     /// <param name="hold">QEMU holds the guest in any case, also where saving the devices holds it.</param>
     internal StopWindow(IQmpMonitor qmp, int pid, MachineFacts facts, Action<QmpBatch>? cut, bool stayStopped, bool hold)
     {
@@ -104,7 +105,8 @@ internal sealed unsafe partial class StopWindow : IDisposable
     /// <param name="maximum">Give up when the window gets longer; zero for no limit of the caller's.</param>
     /// <param name="protect">Called while nothing writes to guest RAM. What it throws gives up.</param>
     /// <param name="mark">Notes a moment in the timeline.</param>
-    /// <exception cref="CaptureFailedException">The window got too long, the guest moved in it, or QEMU failed; the guest has its state again.</exception>
+    /// <exception cref="CaptureFailedException">The window got too long, the guest moved in it, or QEMU failed; the guest has its state
+    /// again.</exception>
     internal void Run(TimeSpan maximum, Action protect, Action<string> mark)
     {
         try
@@ -142,6 +144,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
         if (_facts.IsSuspended)
             throw Suspended();
         _stop.Arm();
+        TestHooks.After("armed");
         _sentAt = Clock.NowMicroseconds();
         _events.Begin(_sentAt);
         mark("stop-sent");
@@ -169,7 +172,10 @@ internal sealed unsafe partial class StopWindow : IDisposable
                 CheckRefusal();
             CheckLength(maximum);
             if (Environment.TickCount64 > deadline)
-                throw new CaptureFailedException("StopTimedOut", $"{Silent()} did not stop the guest and begin to save its devices within {Patience.TotalSeconds:0} s");
+            {
+                throw new CaptureFailedException("StopTimedOut",
+                    $"{Silent()} did not stop the guest and begin to save its devices within {Patience.TotalSeconds:0} s");
+            }
         }
     }
 
@@ -184,7 +190,8 @@ internal sealed unsafe partial class StopWindow : IDisposable
         if (_pipe.State.Length > 0)
             return;
         throw _batch.Failure is { ErrorClass: "GenericError" } e
-            ? new EngineUnavailableException($"QEMU cannot write its device state to our pipe: {e.Message} (no /proc where QEMU runs, or a security policy such as SELinux's forbids it)")
+            ? new EngineUnavailableException(
+                $"QEMU cannot write its device state to our pipe: {e.Message} (no /proc where QEMU runs, or a security policy such as SELinux's forbids it)")
             : _batch.Failure is { } other ? other
             : new CaptureFailedException("DeviceStateMissing", $"QEMU finished {SaveCommand} without writing a device state");
     }
@@ -192,7 +199,10 @@ internal sealed unsafe partial class StopWindow : IDisposable
     private void CheckCut()
     {
         if (_batch.Failure is { } failure)
-            throw new CaptureFailedException("StopWindowFailed", $"QEMU could not fix the point in time: {failure.Message}", failure);
+        {
+            throw new CaptureFailedException("StopWindowFailed",
+                $"QEMU could not fix the point in time: {failure.Message}", failure);
+        }
     }
 
     /// <summary>Memory is protected: the guest must have been still until now, and must not have been for too long.</summary>
@@ -220,7 +230,8 @@ internal sealed unsafe partial class StopWindow : IDisposable
             if (_batch.Failure is { } failure)
             {
                 throw failure.ErrorClass == LibvirtMonitor.Refusal
-                    ? new CaptureFailedException("GuestStateChanged", $"{failure.Message}: someone else resumed or ended the guest in the stop window; try again", failure)
+                    ? new CaptureFailedException("GuestStateChanged",
+                        $"{failure.Message}: someone else resumed or ended the guest in the stop window; try again", failure)
                     : failure;
             }
             if (_batch.IsDone)
@@ -236,8 +247,8 @@ internal sealed unsafe partial class StopWindow : IDisposable
     }
 
     /// <summary>
-    /// How long the guest has been stopped, at most: since QEMU's STOP, which comes at once over a socket of our own; libvirt hands it on when it comes to it,
-    /// so that there it counts from when the stop was sent.
+    /// How long the guest has been stopped, at most: since QEMU's STOP, which comes at once over a socket of our own; libvirt hands it on
+    /// when it comes to it, so that there it counts from when the stop was sent.
     /// </summary>
     private TimeSpan SinceStop()
     {
@@ -254,10 +265,13 @@ internal sealed unsafe partial class StopWindow : IDisposable
         if (maximum > TimeSpan.Zero && since > maximum)
             throw TooLong(maximum);
         if (maximum == TimeSpan.Zero && since > OwnLimit && _times.HeldAt == 0)
-            throw new CaptureFailedException("StopTimedOut", $"{Silent()} kept the guest stopped for more than {OwnLimit.TotalSeconds:0} s; no snapshot was kept");
+        {
+            throw new CaptureFailedException("StopTimedOut",
+                $"{Silent()} kept the guest stopped for more than {OwnLimit.TotalSeconds:0} s; no snapshot was kept");
+        }
     }
 
-    private string Silent() => _qmp.TakesWholeBatches ? "QEMU" : "libvirt, which hands on our commands to QEMU,";
+    private string Silent() => _qmp.TakesWholeBatches ? "QEMU" : "libvirt, through which QEMU is reached,";
 
     private void CheckMoved()
     {
@@ -267,11 +281,12 @@ internal sealed unsafe partial class StopWindow : IDisposable
         if (what == "RESUME" && !_stop.Holds && !_stop.Lasts && _pipe.State.Length <= Environment.SystemPageSize)
             throw RanTooEarly();
         throw new CaptureFailedException("GuestStateChanged",
-            $"QEMU reported {what} between the stop of the guest and the protection of its memory: someone else paused, resumed or reset it meanwhile; try again");
+            $"QEMU reported {what} between the stop of the guest and the protection of its memory: "
+            + "someone else paused, resumed or reset it meanwhile; try again");
     }
 
-    private static CaptureFailedException RanTooEarly() =>
-        new(SmallDeviceState, "QEMU's device state is so small that it was saved, and the guest resumed, before the guest's memory was protected");
+    private static CaptureFailedException RanTooEarly() => new(SmallDeviceState,
+        "QEMU's device state is so small that it was saved, and the guest resumed, before the guest's memory was protected");
 
     private void NoteEvents()
     {
@@ -288,7 +303,9 @@ internal sealed unsafe partial class StopWindow : IDisposable
     }
 
     private CaptureFailedException TooLong(TimeSpan maximum) => new("DowntimeExceeded",
-        $"the stop window would have passed --max-downtime {maximum.TotalMilliseconds:0.###} ms{(_batch.IsDone ? "" : $", while {Silent()} had not answered {_batch.Unanswered().Name}")}; no snapshot was kept");
+        $"the stop window would have passed --max-downtime {maximum.TotalMilliseconds:0.###} ms"
+        + (_batch.IsDone ? "" : $", while {Silent()} had not answered {_batch.Unanswered().Name}")
+        + "; no snapshot was kept");
 
     /// <inheritdoc/>
     public void Dispose()

@@ -8,8 +8,9 @@ namespace Bgsnap.NodeAgent.Capture;
 ///   STOP      stop answered    cuts answered     pipe readable   protected   held    devices answered     RESUME
 ///    │ stop ───────┤ disks ──────────┤ devices ────────┤ protect ────┤ disks ──┤ devices ───┤ cont ────────┤
 /// </code>
-/// STOP and RESUME are QEMU's own times, the others the agent's on the same clock. What QEMU does before the agent has come to read counts for the step
-/// before: answers that arrive together end their steps together. Without disks stopping and saving are one command, and all of it is devices'.
+/// STOP and RESUME are QEMU's own times, the others the agent's on the same clock. What QEMU does before the agent has come to read
+/// counts for the step before: answers that arrive together end their steps together. Without disks stopping and saving are one command,
+/// and all of it is devices'.
 /// </remarks>
 internal sealed class StopWindowTimes
 {
@@ -24,9 +25,9 @@ internal sealed class StopWindowTimes
     /// <summary>The storage has cut the disks; 0: it was not waited for.</summary>
     internal long HeldAt { get; set; }
 
-    /// <summary>So many of the window's commands are answered by now.</summary>
+    /// <summary>QEMU has answered this many of the window's commands.</summary>
     /// <param name="count">How many.</param>
-    /// <param name="stop">The number of <c>stop</c>; -1: there is none.</param>
+    /// <param name="stop">The number of <c>stop</c>; -1: the save stops the guest by itself.</param>
     /// <param name="save">The number of the one that saves the devices.</param>
     internal void Answered(int count, int stop, int save)
     {

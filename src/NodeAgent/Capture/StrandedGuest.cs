@@ -7,9 +7,10 @@ namespace Bgsnap.NodeAgent.Capture;
 /// A guest in ACPI S3 (<c>suspended</c>) that was stopped for the saving of its devices and not given its state back.
 /// </summary>
 /// <remarks>
-/// From QEMU 8.2 on vm_stop() stops a suspended guest too, but who saves devices (qmp_xen_save_devices_state()) resumes only one that ran: it stays in
-/// <c>save-vm</c>, and no wakeup reaches it. <c>cont</c> makes it <c>suspended</c> again: vm_prepare_start() knows that it was. Nothing else of QEMU's is in
-/// that state when a monitor answers, but for a dump that is under way or just ending. QEMU 7.2 does not stop a suspended guest at all.
+/// From QEMU 8.2 on vm_stop() stops a suspended guest too, but who saves devices (qmp_xen_save_devices_state()) resumes only one that
+/// ran: it stays in <c>save-vm</c>, and no wakeup reaches it. <c>cont</c> makes it <c>suspended</c> again: vm_prepare_start() knows that
+/// it was. Nothing else of QEMU's is in that state when a monitor answers, but for a dump that is under way or just ending. QEMU 7.2 does
+/// not stop a suspended guest at all.
 /// </remarks>
 internal static class StrandedGuest
 {

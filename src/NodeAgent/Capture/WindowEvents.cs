@@ -11,8 +11,8 @@ namespace Bgsnap.NodeAgent.Capture;
 ///   sent ──────────────────────── protected ─────────         it stood still already
 ///   anything else before "protected": it moved, and what was captured is not of one instant
 /// </code>
-/// QEMU stamps its events with the clock that we read, so that it does not matter when they reach us: libvirt hands them on when it comes to it.
-/// What comes after the first RESUME is somebody else's business.
+/// QEMU stamps its events with the clock that we read, so that it does not matter when they reach us: libvirt hands them on when it comes
+/// to it. What comes after the first RESUME is somebody else's business.
 /// </remarks>
 internal sealed class WindowEvents
 {

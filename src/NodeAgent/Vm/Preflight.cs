@@ -44,7 +44,8 @@ internal static class Preflight
         if (status == "suspended")
         {
             throw new CaptureRefusedException("GuestSuspended",
-                "the guest has suspended itself (ACPI S3): QEMU saves its devices as those of a running guest, which would not wake up where it is restored; wake it up (system_wakeup), and try again");
+                "the guest has suspended itself (ACPI S3): QEMU saves its devices as those of a running guest, which would not wake up "
+                + "where it is restored; wake it up (system_wakeup), and try again");
         }
         string hint = status is "io-error" ? "; a disk failed or is full, query-block's io-status says which: repair that and resume the guest (cont)" : "";
         if (status is not ("running" or "paused"))

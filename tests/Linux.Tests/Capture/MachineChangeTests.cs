@@ -29,7 +29,8 @@ public class MachineChangeTests
     {
         await using var vm = await StartAsync(version);
 
-        var outcome = await HeldCapturePoint.CaptureAsync(vm, "protected-ahead", () => AddDiskAsync(vm), disks ? "--disks=all" : "--disks=none", "--scratch", vm.Folder);
+        var outcome = await HeldCapturePoint.CaptureAsync(vm, "protected-ahead", () => AddDiskAsync(vm),
+            disks ? "--disks=all" : "--disks=none", "--scratch", vm.Folder);
 
         AssertChanged(outcome, "vdb was added");
         await Machines.AssertLivesAsync(vm);
@@ -93,11 +94,13 @@ public class MachineChangeTests
         await Machines.AssertLivesAsync(vm);
     }
 
-    private static Task<VirtualMachine> StartAsync(QemuVersion version) => Requirements.StartAsync(Machines.Counting(version, "pc", RamKind.Anonymous) with
-    {
-        ExtraArguments = ["-action", "reboot=reset", "-m", "256M,slots=2,maxmem=1G", "-device", "qemu-xhci", "-device", "usb-tablet,id=tablet"],
-        Disks = [new TestDisk { Name = "vda" }],
-    });
+    private static Task<VirtualMachine> StartAsync(QemuVersion version) =>
+        Requirements.StartAsync(Machines.Counting(version, "pc", RamKind.Anonymous) with
+        {
+            ExtraArguments =
+                ["-action", "reboot=reset", "-m", "256M,slots=2,maxmem=1G", "-device", "qemu-xhci", "-device", "usb-tablet,id=tablet"],
+            Disks = [new TestDisk { Name = "vda" }],
+        });
 
     private static void AssertChanged(CaptureOutcome outcome, string what)
     {
@@ -107,13 +110,15 @@ public class MachineChangeTests
 
     private static async Task AddDimmAsync(VirtualMachine vm)
     {
-        await vm.Qmp.ExecuteAsync("object-add", new JsonObject { ["qom-type"] = "memory-backend-ram", ["id"] = "mem1", ["size"] = 64 << 20 });
+        await vm.Qmp.ExecuteAsync("object-add",
+            new JsonObject { ["qom-type"] = "memory-backend-ram", ["id"] = "mem1", ["size"] = 64 << 20 });
         await vm.Qmp.ExecuteAsync("device_add", new JsonObject { ["driver"] = "pc-dimm", ["id"] = "dimm1", ["memdev"] = "mem1" });
     }
 
     private static async Task AddDiskAsync(VirtualMachine vm)
     {
-        await vm.Qmp.ExecuteAsync("blockdev-add", new JsonObject { ["driver"] = "null-co", ["node-name"] = "node-vdb", ["size"] = 1 << 20, ["read-zeroes"] = true });
+        await vm.Qmp.ExecuteAsync("blockdev-add",
+            new JsonObject { ["driver"] = "null-co", ["node-name"] = "node-vdb", ["size"] = 1 << 20, ["read-zeroes"] = true });
         await vm.Qmp.ExecuteAsync("device_add", new JsonObject { ["driver"] = "virtio-blk-pci", ["id"] = "vdb", ["drive"] = "node-vdb" });
     }
 }

@@ -4,20 +4,23 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Capture;
 
-/// <summary>The guest's user pauses, resumes or suspends it while a capture is under way: it ends in the state that its user asked for, or that it had.</summary>
+/// <summary>
+/// The guest's user pauses, resumes or suspends it while a capture is under way: it ends in the state that its user asked for, or that it had.
+/// </summary>
 public class RunStateTests
 {
-    private const string Gap = "protected-ahead";
+    /// <summary>Seconds before the stop is sent, and right before.</summary>
+    private const string Gap = "protected-ahead", Last = "armed";
 
     [SkippableTheory]
-    [InlineData(QemuVersion.System, true)]
-    [InlineData(QemuVersion.Unpacked10, true)]
-    [InlineData(QemuVersion.Unpacked10, false)]
-    public async Task A_guest_that_is_paused_before_the_window_stays_paused_and_its_snapshot_says_so(QemuVersion version, bool disks)
+    [InlineData(QemuVersion.System, Gap, true)]
+    [InlineData(QemuVersion.Unpacked10, Last, true)]
+    [InlineData(QemuVersion.Unpacked10, Gap, false)]
+    public async Task A_guest_that_is_paused_before_the_window_stays_so_and_its_snapshot_says_so(QemuVersion version, string point, bool disks)
     {
         await using var vm = await Requirements.StartAsync(Writing(version));
 
-        var outcome = await HeldCapturePoint.CaptureAsync(vm, Gap, vm.StopVcpusAsync, Disks(vm, disks));
+        var outcome = await HeldCapturePoint.CaptureAsync(vm, point, vm.StopVcpusAsync, Disks(vm, disks));
 
         Assert.Equal("paused", await vm.Qmp.RunStateAsync());
         Assert.True(outcome.Summary is { Paused: true, DowntimeMicroseconds: 0 }, outcome.Process.ToString());
@@ -28,15 +31,15 @@ public class RunStateTests
     }
 
     [SkippableTheory]
-    [InlineData(QemuVersion.System, true)]
-    [InlineData(QemuVersion.Unpacked10, true)]
-    [InlineData(QemuVersion.Unpacked10, false)]
-    public async Task A_paused_guest_that_is_resumed_before_the_window_is_captured_as_a_running_one(QemuVersion version, bool disks)
+    [InlineData(QemuVersion.System, Gap, true)]
+    [InlineData(QemuVersion.Unpacked10, Last, true)]
+    [InlineData(QemuVersion.Unpacked10, Gap, false)]
+    public async Task A_guest_that_is_resumed_before_the_window_is_captured_as_a_running_one(QemuVersion version, string point, bool disks)
     {
         await using var vm = await Requirements.StartAsync(Writing(version));
         await vm.StopVcpusAsync();
 
-        var outcome = await HeldCapturePoint.CaptureAsync(vm, Gap, async () =>
+        var outcome = await HeldCapturePoint.CaptureAsync(vm, point, async () =>
         {
             await vm.ContinueVcpusAsync();
             await DiskMachines.WritesOnAsync(vm, "its user resumed it");
@@ -47,7 +50,9 @@ public class RunStateTests
         await DiskMachines.WritesOnAsync(vm, "the capture");
     }
 
-    /// <remarks>QEMU refuses to pause or resume while it holds the guest for us: then the user is told so, and the guest goes on as it was.</remarks>
+    /// <remarks>
+    /// QEMU refuses to pause or resume while it holds the guest for us: then its user gets that error, and the guest stays as it was.
+    /// </remarks>
     [SkippableTheory]
     [InlineData("stop-sent", "stop", true)]
     [InlineData("stopped", "stop", true)]
@@ -79,6 +84,29 @@ public class RunStateTests
         await DiskMachines.WritesOnAsync(vm, "the capture");
     }
 
+    /// <summary>A capture that was to stop the guest for good, and fails, gives it back the state that it had.</summary>
+    [SkippableTheory]
+    [InlineData(QemuVersion.System, true)]
+    [InlineData(QemuVersion.Unpacked10, true)]
+    [InlineData(QemuVersion.Unpacked10, false)]
+    public async Task A_lasting_stop_that_fails_leaves_the_guest_as_its_user_wanted_it(QemuVersion version, bool pauses)
+    {
+        await using var vm = await Requirements.StartAsync(Writing(version));
+
+        var outcome = await HeldCapturePoint.CaptureAsync(vm, Gap, async () =>
+        {
+            if (pauses)
+                await vm.StopVcpusAsync();
+            await vm.Qmp.ExecuteAsync("device_add", new JsonObject { ["driver"] = "virtio-rng-pci", ["id"] = "rng1" });
+        }, [.. Disks(vm, disks: true), "--after=stop"]);
+
+        Assert.True(outcome.Error?.Reason == "MachineChanged", outcome.Process.ToString());
+        Assert.Equal(pauses ? "paused" : "running", await vm.Qmp.RunStateAsync());
+        if (pauses)
+            await vm.ContinueVcpusAsync();
+        await DiskMachines.WritesOnAsync(vm, "the capture");
+    }
+
     [SkippableTheory]
     [InlineData(QemuVersion.System, false)]
     [InlineData(QemuVersion.Unpacked10, false)]
@@ -95,23 +123,27 @@ public class RunStateTests
     }
 
     [SkippableTheory]
-    [InlineData(QemuVersion.System, false)]
-    [InlineData(QemuVersion.System, true)]
-    [InlineData(QemuVersion.Unpacked10, false)]
-    [InlineData(QemuVersion.Unpacked10, true)]
-    public async Task A_guest_that_suspends_before_the_window_is_suspended_afterwards_and_wakes_up(QemuVersion version, bool disks)
+    [InlineData(QemuVersion.System, Gap, true)]
+    [InlineData(QemuVersion.System, Last, false)]
+    [InlineData(QemuVersion.System, Last, true)]
+    [InlineData(QemuVersion.Unpacked10, Gap, false)]
+    [InlineData(QemuVersion.Unpacked10, Last, false)]
+    [InlineData(QemuVersion.Unpacked10, Last, true)]
+    public async Task A_guest_that_suspends_before_the_window_is_suspended_afterwards(QemuVersion version, string point, bool disks)
     {
         await using var vm = await SleeperAsync(version);
 
-        var outcome = await HeldCapturePoint.CaptureAsync(vm, Gap, () => SuspendAsync(vm), Disks(vm, disks));
+        var outcome = await HeldCapturePoint.CaptureAsync(vm, point, () => SuspendAsync(vm), Disks(vm, disks));
 
         Assert.True(outcome.Process.ExitCode != 0 && outcome.Error?.Reason == "GuestSuspended", outcome.Process.ToString());
         await WakesUpAsync(vm);
     }
 
-    private static VirtualMachineOptions Writing(QemuVersion version) => DiskMachines.Writing(version, new TestDisk { Name = "vda" }) with { MemoryMiB = 128 };
+    private static VirtualMachineOptions Writing(QemuVersion version) =>
+        DiskMachines.Writing(version, new TestDisk { Name = "vda" }) with { MemoryMiB = 128 };
 
-    private static string[] Disks(VirtualMachine vm, bool disks) => ["--engine=agent", disks ? "--disks=all" : "--disks=none", "--scratch", vm.Folder];
+    private static string[] Disks(VirtualMachine vm, bool disks) =>
+        ["--engine=agent", disks ? "--disks=all" : "--disks=none", "--scratch", vm.Folder];
 
     private static async Task<bool> TryAsync(VirtualMachine vm, string command)
     {

@@ -2,7 +2,9 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Capture;
 
-/// <summary>A machine whose device state is smaller than a page: QEMU has written all of it, and goes on, before anybody has read a byte.</summary>
+/// <summary>
+/// A machine whose device state is smaller than a page: QEMU has written all of it, and goes on, before anybody has read a byte.
+/// </summary>
 public class SmallDeviceStateTests
 {
     [SkippableTheory]

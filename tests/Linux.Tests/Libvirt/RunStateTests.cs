@@ -4,7 +4,9 @@ using Bgsnap.Linux.Tests.Survival;
 
 namespace Bgsnap.Linux.Tests.Libvirt;
 
-/// <summary>The domain's user pauses, resumes or changes it while a capture is under way, or libvirt falls silent: the guest ends as its user wanted it, soon.</summary>
+/// <summary>
+/// The domain's user pauses, resumes or changes it while a capture is under way, or libvirt falls silent: the guest soon is as its user wanted it.
+/// </summary>
 public class RunStateTests
 {
     private const string Gap = "protected-ahead";
@@ -59,11 +61,13 @@ public class RunStateTests
             await machine.AskAsync("device_add", """{"driver":"virtio-blk-pci","id":"vdb","drive":"node-vdb","bus":"port9"}""");
         }, disks: true);
 
-        Assert.True(CaptureFamily.ErrorOf(result) is { Reason: "MachineChanged" } error && error.Message.Contains("vdb was added", StringComparison.Ordinal), result.ToString());
+        var error = CaptureFamily.ErrorOf(result);
+        Assert.True(error?.Reason == "MachineChanged", result.ToString());
+        Assert.Contains("vdb was added", error.Message, StringComparison.Ordinal);
         await machine.CountsOnAsync("the capture");
     }
 
-    /// <summary>Nothing that has to go through libvirt is waited for before the guest is let go.</summary>
+    /// <summary>Nothing that has to go through libvirt is waited for before the guest is free.</summary>
     [SkippableTheory]
     [InlineData("stop-sent", false)]
     [InlineData("stop-sent", true)]
@@ -94,7 +98,8 @@ public class RunStateTests
         }
 
         var result = await family.WaitAsync(TimeSpan.FromSeconds(90));
-        Assert.True(CaptureFamily.ErrorOf(result) is { Reason: "DowntimeExceeded" or "GuestStateChanged" } || result.ExitCode == 0, result.ToString());
+        var reason = CaptureFamily.ErrorOf(result)?.Reason;
+        Assert.True(reason is "DowntimeExceeded" or "GuestStateChanged" || result.ExitCode == 0, result.ToString());
         await machine.CountsOnAsync(point);
     }
 
@@ -111,7 +116,7 @@ public class RunStateTests
 
         var result = await CaptureAsync(machine, "stopped", async () =>
         {
-            // Who would start it anew at once.
+            // The loop would start the next one at once.
             Libc.Kill(loop, Libc.SigStop);
             Libc.Kill(daemon, Libc.SigKill);
             _ = Task.Delay(TimeSpan.FromSeconds(4)).ContinueWith(_ => Libc.Kill(loop, Libc.SigCont), TaskScheduler.Default);
@@ -122,11 +127,15 @@ public class RunStateTests
         await machine.CountsOnAsync("the capture");
     }
 
-    private static int ParentOf(int pid) => int.Parse(
-        File.ReadLines($"/proc/{pid}/status").First(l => l.StartsWith("PPid:", StringComparison.Ordinal))[5..], System.Globalization.CultureInfo.InvariantCulture);
+    private static int ParentOf(int pid)
+    {
+        var line = File.ReadLines($"/proc/{pid}/status").First(l => l.StartsWith("PPid:", StringComparison.Ordinal));
+        return int.Parse(line[5..], System.Globalization.CultureInfo.InvariantCulture);
+    }
 
     private static Task<LibvirtMachine> AdmitAsync(params IReadOnlyList<string> arguments) =>
-        LibvirtMachine.StartAsync(DiskMachines.Writing(QemuVersion.Unpacked10, new TestDisk { Name = "vda" }) with { MemoryMiB = 128 }, arguments);
+        LibvirtMachine.StartAsync(
+            DiskMachines.Writing(QemuVersion.Unpacked10, new TestDisk { Name = "vda" }) with { MemoryMiB = 128 }, arguments);
 
     private static IEnumerable<string> Arguments(LibvirtMachine machine, bool disks) =>
         [.. LibvirtCaptures.ByName(machine), disks ? "--disks=all" : "--disks=none", "--scratch", machine.Folder];

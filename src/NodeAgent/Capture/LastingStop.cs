@@ -1,0 +1,61 @@
+using Bgsnap.NodeAgent.Qmp;
+
+namespace Bgsnap.NodeAgent.Capture;
+
+/// <summary>
+/// QEMU's <c>stop</c>, with a note in QEMU until the snapshot is complete (<see cref="StoppedGuestMark"/>): should we die before, the
+/// next one resumes the guest.
+/// </summary>
+internal sealed class LastingStop(IQmpMonitor qmp) : IGuestStop
+{
+    private StoppedGuestMark? _mark;
+
+    /// <inheritdoc/>
+    public bool Lasts => true;
+
+    /// <inheritdoc/>
+    public bool Holds => false;
+
+    /// <inheritdoc/>
+    public void Arm()
+    {
+        _mark = StoppedGuestMark.Set(qmp);
+        // As late as can be: a guest that its user has paused is not to be resumed for our note.
+        if (!qmp.IsRunning())
+            Settled(ran: false);
+    }
+
+    /// <inheritdoc/>
+    public void AddTo(QmpBatch batch) => batch.AddShort("stop");
+
+    /// <inheritdoc/>
+    public void Release()
+    {
+    }
+
+    /// <inheritdoc/>
+    public void Settled(bool ran)
+    {
+        if (!ran)
+            Keep();
+    }
+
+    /// <inheritdoc/>
+    public void GiveUp(bool ran)
+    {
+        if (ran)
+            _mark?.ResumeGuest();
+        else
+            _mark?.Forget();
+    }
+
+    /// <inheritdoc/>
+    public void Keep()
+    {
+        _mark?.Remove();
+        _mark = null;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _mark?.ResumeGuest();
+}
