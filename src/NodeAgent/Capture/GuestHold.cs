@@ -47,7 +47,7 @@ internal sealed class GuestHold : IGuestStop
 
     /// <summary>Adds the command that stops the guest. One page is the least that QEMU dumps.</summary>
     public void AddTo(QmpBatch batch) =>
-        batch.AddShort("dump-guest-memory", $"{{\"paging\":false,\"protocol\":\"fd:{Name}\",\"detach\":true,\"begin\":0,\"length\":{Page}}}");
+        batch.Add("dump-guest-memory", $"{{\"paging\":false,\"protocol\":\"fd:{Name}\",\"detach\":true,\"begin\":0,\"length\":{Page}}}");
 
     /// <inheritdoc/>
     public void Release() => _pipe.Read.Dispose();

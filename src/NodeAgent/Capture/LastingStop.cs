@@ -26,7 +26,7 @@ internal sealed class LastingStop(IQmpMonitor qmp) : IGuestStop
     }
 
     /// <inheritdoc/>
-    public void AddTo(QmpBatch batch) => batch.AddShort("stop");
+    public void AddTo(QmpBatch batch) => batch.Add("stop");
 
     /// <inheritdoc/>
     public void Release()

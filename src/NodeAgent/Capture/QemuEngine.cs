@@ -163,7 +163,7 @@ internal static class QemuEngine
     {
         QmpBatch batch = new();
         cut(batch);
-        batch.AddShort("migrate", uri);
+        batch.Add("migrate", uri);
         batch.Send(qmp);
         for (long end = Environment.TickCount64 + 60_000; !batch.IsDone; Thread.Sleep(1))
         {

@@ -70,7 +70,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
         _stop.AddTo(_batch);
         cut?.Invoke(_batch);
         _save = _batch.Count;
-        _batch.AddShort(SaveCommand, QmpJson.Object(("filename", _pipe.QemuPath), ("live", false)));
+        _batch.Add(SaveCommand, QmpJson.Object(("filename", _pipe.QemuPath), ("live", false)));
     }
 
     /// <summary>Called first when the window gives up: releases the guest's memory.</summary>

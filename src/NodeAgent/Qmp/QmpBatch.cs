@@ -23,11 +23,11 @@ public sealed class QmpBatch
     /// <summary>The first command that failed; the ones after it have been run all the same.</summary>
     public QmpException? Failure { get; private set; }
 
-    /// <summary>Adds a command.</summary>
+    /// <summary>Adds a command, with an id of ours: if we die, its answer goes to the next client, which must not take it for its own.</summary>
     public void Add(string command, string arguments = "") => _commands.Add(new Command(command, arguments, QmpClient.Prepare(command, arguments)));
 
-    /// <summary>Adds a command. It bears an id, as all do: QEMU gives the answer to a client that has died to the next one, which must not take it for its own.</summary>
-    public void AddShort(string command, string arguments = "") => _commands.Add(new Command(command, arguments, QmpClient.Prepare(command, arguments)));
+    /// <summary>Adds a command; <see cref="Add"/> is as short.</summary>
+    public void AddShort(string command, string arguments = "") => Add(command, arguments);
 
     /// <summary>The first command that has no answer yet, or one further on.</summary>
     internal (string Name, string Arguments) Unanswered(int further = 0) => (_commands[_answered + further].Name, _commands[_answered + further].Arguments);

@@ -18,7 +18,8 @@ public sealed unsafe class QmpClient : IQmpMonitor
     private static readonly TimeSpan SendLimit = TimeSpan.FromSeconds(10);
     // The longest that any QEMU says is some hundred KiB.
     private const int MaximumMessage = 16 << 20;
-    private static readonly string OwnId = $"bgsnap-{Environment.ProcessId}-{Guid.NewGuid():N}";
+    // Short: QEMU's monitor reads byte by byte, and what it reads in a stop window costs the guest microseconds.
+    private static readonly string OwnId = "bgsnap-" + Guid.NewGuid().ToString("N")[..12];
     private static long _lastId;
     private readonly UnixSocket _socket;
     private readonly string _path;

@@ -55,7 +55,7 @@ internal sealed class CopyBeforeWrite(IQmpMonitor qmp, IReadOnlyList<CapturedDis
     {
         foreach (CapturedDisk d in disks)
         {
-            batch.AddShort("qom-set", SetDrive(d, AgentNames.Filter(d.Number)));
+            batch.Add("qom-set", SetDrive(d, AgentNames.Filter(d.Number)));
             _switched.Add(d);
         }
     }

@@ -40,7 +40,7 @@ internal sealed class Overlay(IQmpMonitor qmp, IReadOnlyList<CapturedDisk> disks
             actions.Add(QmpJson.Object(("type", "blockdev-snapshot"), ("data", new QmpJson.Raw(data))));
             _cut.Add(d);
         }
-        batch.AddShort("transaction", QmpJson.Object(("actions", new QmpJson.Raw($"[{string.Join(',', actions)}]"))));
+        batch.Add("transaction", QmpJson.Object(("actions", new QmpJson.Raw($"[{string.Join(',', actions)}]"))));
     }
 
     /// <inheritdoc/>
