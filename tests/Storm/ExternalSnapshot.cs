@@ -39,7 +39,7 @@ internal static class ExternalSnapshot
         var info = JsonSerializer.Deserialize<JsonElement>(text);
         var format = info.TryGetProperty("backing-filename-format", out var f) ? f.GetString() : null;
         var below = info.TryGetProperty("full-backing-filename", out var b) ? b.GetString() : null;
-        if (format is not ("raw" or "qcow2") || below is null || !File.Exists(below))
+        if (format is not ("raw" or "qcow2" or "file" or "host_device") || below is null || !File.Exists(below))
         {
             throw new ViolationException(Promise.OthersHarmed,
                 $"after {after}: another's snapshot {image} is over '{below}' of format '{format}': its machine does not start again");

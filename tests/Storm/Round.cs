@@ -142,8 +142,11 @@ internal sealed class Lane(StormOptions options, Tally tally, Rounds rounds)
 }
 
 /// <summary>Hands out the numbers of rounds until the time is over, or the one that was asked for.</summary>
-internal sealed class Rounds(StormOptions options)
+internal sealed class Rounds(StormOptions options, Tally tally)
 {
+    /// <summary>Violations after which nothing new is to be learned: a storm that fails all the time is ended.</summary>
+    private const long Most = 50;
+
     private readonly long _began = Stopwatch.GetTimestamp();
     private int _last = options.First - 1;
 
@@ -153,6 +156,6 @@ internal sealed class Rounds(StormOptions options)
     {
         if (options.Round is { } only)
             return Interlocked.Increment(ref _last) == options.First ? only : null;
-        return Elapsed < options.Time ? Interlocked.Increment(ref _last) : null;
+        return Elapsed < options.Time && tally.Of("violations") < Most ? Interlocked.Increment(ref _last) : null;
     }
 }

@@ -1,10 +1,11 @@
+using System.Text.RegularExpressions;
 using Bgsnap.Linux.Tests.Disks;
 using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Storm;
 
 /// <summary>The machine of a round, its user, and where its snapshots go.</summary>
-internal sealed class StormGuest : IAsyncDisposable
+internal sealed partial class StormGuest : IAsyncDisposable
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
     private int _number;
@@ -65,7 +66,8 @@ internal sealed class StormGuest : IAsyncDisposable
             var differences = (await before.Process.DifferencesAfterwardsAsync(Machine, Patience)).Where(d => !IsQemusOwn(d)).ToList();
             if (differences.Count > 0)
                 throw new ViolationException(Promise.Leftover, $"{after}: {string.Join("; ", differences)}");
-            if ((await BlockGraph.TakeAsync(Machine)).Blocks is var blocks && blocks != before.Blocks)
+            var blocks = (await BlockGraph.TakeAsync(Machine)).Blocks;
+            if (GrowingSize().Replace(blocks, "") != GrowingSize().Replace(before.Blocks, ""))
                 throw new ViolationException(Promise.Leftover, $"{after}: the block graph was {before.Blocks}\nand is {blocks}");
             return;
         }
@@ -118,4 +120,8 @@ internal sealed class StormGuest : IAsyncDisposable
 
         return item.Contains("agent-", StringComparison.Ordinal);
     }
+
+    /// <summary>Of a file that a guest's writes make longer: a qcow2 image.</summary>
+    [GeneratedRegex("\"virtual-size\":[0-9]+,?")]
+    private static partial Regex GrowingSize();
 }

@@ -13,7 +13,7 @@ internal static class StormRun
     {
         Directory.CreateDirectory(options.Folder);
         Tally tally = new();
-        Rounds rounds = new(options);
+        Rounds rounds = new(options, tally);
         var without = options.Without.Count > 0 ? ", without " + string.Join(", ", options.Without) : "";
         Console.WriteLine(Invariant(
             $"storm: STORM_SEED={options.Seed} STORM_LANES={options.Lanes}, {options.Time.TotalMinutes} minutes{without}"));

@@ -54,7 +54,7 @@ public sealed class HugePageReservation : IDisposable
 
     private static void Raise(int by)
     {
-        using var alone = LockFile();
+        using var alone = LockFile("bgsnap-test-hugepages.lock");
         var before = Read();
         Write(Math.Max(0, before + by));
         if (by <= 0 || Read() >= before + by)
@@ -76,9 +76,10 @@ public sealed class HugePageReservation : IDisposable
 
     private static void Write(int pages) => File.WriteAllText(Knob, pages.ToString(CultureInfo.InvariantCulture));
 
-    private static FileStream LockFile()
+    /// <summary>A file that only one process can hold; the kernel lets go of it when that process dies.</summary>
+    internal static FileStream LockFile(string name)
     {
-        var path = Path.Combine(Path.GetTempPath(), "bgsnap-test-hugepages.lock");
+        var path = Path.Combine(Path.GetTempPath(), name);
         for (var attempt = 0; ; attempt++)
         {
             try

@@ -19,9 +19,10 @@ internal static class TestFolder
         return folder;
     }
 
-    /// <summary>Clears away after processes that are dead.</summary>
+    /// <summary>Clears away after processes that are dead; one process at a time.</summary>
     public static bool Sweep()
     {
+        using var alone = HugePageReservation.LockFile("bgsnap-test-sweep.lock");
         foreach (var folder in Directory.EnumerateDirectories(Path.GetTempPath(), Prefix + "*"))
         {
             var owner = Path.GetFileName(folder)[Prefix.Length..].Split('-')[0];
