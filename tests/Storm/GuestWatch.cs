@@ -128,16 +128,25 @@ internal sealed class GuestWatch(VirtualMachine vm, Tally tally)
         }
     }
 
+    /// <summary>Commands of others are refused for the milliseconds of a stop window ("a dump in process"); a user tries again.</summary>
     private async Task AskAsync(string command)
     {
-        try
+        for (var began = Stopwatch.GetTimestamp(); ; await Task.Delay(20))
         {
-            await vm.Qmp.ExecuteAsync(command);
-        }
-        catch (Exception e) when (e is IOException or TimeoutException or QmpErrorException)
-        {
-            throw new ViolationException(
-                vm.HasExited ? Promise.GuestDied : Promise.GuestHung, $"the user's own '{command}' failed: {e.Message}", e);
+            try
+            {
+                await vm.Qmp.ExecuteAsync(command);
+                return;
+            }
+            catch (QmpErrorException) when (Stopwatch.GetElapsedTime(began) < StateLimit)
+            {
+                tally.Count("noted", "user's commands that were refused for a moment");
+            }
+            catch (Exception e) when (e is IOException or TimeoutException or QmpErrorException)
+            {
+                throw new ViolationException(
+                    vm.HasExited ? Promise.GuestDied : Promise.GuestHung, $"the user's own '{command}' failed: {e.Message}", e);
+            }
         }
     }
 }
