@@ -44,10 +44,16 @@ public sealed class CaptureSpec
     public DiskSelection? Disks { get; set; }
 
     /// <summary>One of <see cref="DiskCaptureMethod"/>.</summary>
-    [Description("How disks are captured. Auto takes CopyBeforeWrite where QEMU can (7.1 or newer), and Overlay where not. CopyBeforeWrite copies what the guest is about to overwrite to scratch space on the node; Overlay has the guest write to a layer above the disk meanwhile, which is merged back afterwards. Both copy the disks to the snapshot's claim. VolumeSnapshot copies nothing: it has the storage make VolumeSnapshots of the VM's claims, for which the guest waits.")]
+    [Description("How disks are captured. Auto is CopyBeforeWrite, which copies what the guest is about to overwrite to scratch space on the node; a VM whose QEMU cannot (older than 7.1, or older than 9.0 with an iothread) is refused. Overlay has the guest write to a layer above the disk meanwhile, which is merged back afterwards: should QEMU end before, what the guest wrote since the cut is lost, flushed or not. Both copy the disks to the snapshot's claim. VolumeSnapshot copies nothing: it has the storage make VolumeSnapshots of the VM's claims, for which the guest waits.")]
     [AllowedValues(DiskCaptureMethod.Auto, DiskCaptureMethod.CopyBeforeWrite, DiskCaptureMethod.Overlay, DiskCaptureMethod.VolumeSnapshot)]
     [DefaultValue(DiskCaptureMethod.Auto)]
     public string? DiskMethod { get; set; }
+
+    /// <summary>What is done with disks whose image is encrypted.</summary>
+    [Description("What is done with disks whose image QEMU encrypts (LUKS). Refuse: a capture that would copy one fails with reason DiskEncrypted. StoreDecrypted: their content is stored as the guest sees it, not encrypted; status.disks says so.")]
+    [AllowedValues("Refuse", "StoreDecrypted")]
+    [DefaultValue("Refuse")]
+    public string? EncryptedDisks { get; set; }
 
     /// <summary>Class of the VolumeSnapshots; null: the cluster's default.</summary>
     [Description("VolumeSnapshotClass of the VolumeSnapshots, with diskMethod VolumeSnapshot; the cluster's default class for the claims' CSI driver when not set.")]

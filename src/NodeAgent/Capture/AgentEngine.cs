@@ -145,31 +145,42 @@ internal static class AgentEngine
             writers.Add(pipeline.Start("stage", () => pipeline.Stage.Grow(pipeline)));
             TestHooks.After("disks-begin");
             // RAM is being copied: now there is time to look whether the machine is the one that was looked at, and for what QEMU has to do for the disks.
+            disks.LookAtOthers();
             facts.Below = disks.Below;
             facts.Compare(all: true);
             disks.Begin(directory, limit);
             time.Mark("disks-exposed");
             while (ram.PendingGranules > 0 && !pipeline.IsCancelled)
+            {
                 BalloonWatch.Check(qmp, migration, blocks, pipeline, Slice);
+                disks.Watch();
+            }
             time.Mark("unprotected");
             TestHooks.After("unprotected");
-            // While discards are still listened to: QEMU has announced each that it had begun when it answered.
-            BalloonWatch.End(qmp, balloon, blocks, pipeline);
-            faults.Stop();
-            threads.Join();
-            // Nothing is protected any more: from here on the guest depends on nobody.
-            progress.Phase = "Writing";
-            protection.Unregister();
-            uffd.Dispose();
-            watch.Dispose();
-            pipeline.Copied.Close();
-            sweepers.Join();
-            pipeline.Encoded.Close();
-            pipeline.EncodedOutputs.Close();
-            writers.Join();
-            while (!disks.IsDone && !pipeline.IsCancelled)
-                BalloonWatch.Check(qmp, migration, blocks, pipeline, Slice);
-            copied = !pipeline.IsCancelled;
+            // What failed meanwhile may have been the volume, and a thread that writes to it hangs: only a copy without failure waits for that.
+            if (!pipeline.IsCancelled)
+            {
+                // While discards are still listened to: QEMU has announced each that it had begun when it answered.
+                BalloonWatch.End(qmp, balloon, blocks, pipeline);
+                faults.Stop();
+                threads.Join();
+                // Nothing is protected any more: from here on the guest depends on nobody.
+                progress.Phase = "Writing";
+                protection.Unregister();
+                uffd.Dispose();
+                watch.Dispose();
+                pipeline.Copied.Close();
+                sweepers.Join();
+                pipeline.Encoded.Close();
+                pipeline.EncodedOutputs.Close();
+                writers.Join();
+                while (!disks.IsDone && !pipeline.IsCancelled)
+                {
+                    BalloonWatch.Check(qmp, migration, blocks, pipeline, Slice);
+                    disks.Watch();
+                }
+                copied = !pipeline.IsCancelled;
+            }
         }
         catch (ObjectDisposedException) when (pipeline.Failure is not null)
         {

@@ -72,6 +72,9 @@ public sealed record CaptureOptions
     internal DiskSelection Disks { get; init; } = DiskSelection.All;
     /// <summary>How they are cut.</summary>
     public DiskMethod DiskMethod { get; init; }
+
+    /// <summary>Capture encrypted disks too, and store them decrypted; else they are refused.</summary>
+    public bool DecryptDisks { get; init; }
     /// <summary>Directory for what the guest overwrites before it was copied.</summary>
     public string ScratchDirectory { get; init; } = Path.GetTempPath();
     /// <summary>Bytes that may take for all disks.</summary>

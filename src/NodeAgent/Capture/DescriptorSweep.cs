@@ -7,8 +7,8 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// Removes what an agent that was killed may have left in QEMU: descriptor sets with our mark, a userfaultfd that was made there but not
-/// fetched yet, and a pipe that QEMU did not close when its write failed.
+/// Removes what an agent that was killed may have left in QEMU: descriptor sets with our mark, the userfaultfd device that it was handed, a
+/// userfaultfd that was made there but not fetched yet, and a pipe that QEMU did not close when its write failed.
 /// </summary>
 internal static class DescriptorSweep
 {
@@ -17,7 +17,7 @@ internal static class DescriptorSweep
     /// <returns>How many leftovers were removed.</returns>
     internal static int Run(IQmpMonitor qmp, int pid)
     {
-        int removed = RemoveSets(qmp);
+        int removed = RemoveSets(qmp) + (QemuMark.Take(qmp, UserfaultfdSource.DeviceName) ? 1 : 0);
         List<int> orphans = Orphans(pid);
         if (orphans.Count == 0)
             return removed;
@@ -58,6 +58,7 @@ internal static class DescriptorSweep
                 bool ours = new FileInfo(link).LinkTarget switch
                 {
                     "anon_inode:[userfaultfd]" => IsFreshUserfaultfd(pid, fd),
+                    { } target when UserfaultfdDevice.IsDevice(target) => UserfaultfdDevice.IsOurs(pid, fd),
                     { } target => target.StartsWith("pipe:", StringComparison.Ordinal) && DeviceStatePipe.IsBroken(link),
                     null => false,
                 };

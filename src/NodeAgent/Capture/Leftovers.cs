@@ -30,7 +30,8 @@ internal static class Leftovers
         {
             notThawed = e.Message;
         }
-        return new Swept(BackgroundSnapshotCapability.Sweep(qmp) + BlockLeftovers.Sweep(qmp) + DescriptorSweep.Run(qmp, pid) + (GuestHold.Sweep(qmp) ? 1 : 0), thawed, notThawed);
+        int removed = BackgroundSnapshotCapability.Sweep(qmp) + BlockLeftovers.Sweep(qmp, pid) + DescriptorSweep.Run(qmp, pid) + (GuestHold.Sweep(qmp) ? 1 : 0);
+        return new Swept(removed, thawed, notThawed);
     }
 }
 

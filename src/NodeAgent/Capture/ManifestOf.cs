@@ -32,7 +32,6 @@ internal static class ManifestOf
             Paused = s.Paused,
             After = options.After.ToString(),
             DiskMethod = disks.Method,
-            DiskMethodReason = disks.MethodReason,
         },
         Disks = disks.Disks,
         Files = disks.Files,

@@ -60,6 +60,7 @@ internal static class QemuEngine
                 quiesce.Thaw();
                 events.AddRange(qmp.TakeEvents());
                 events.ForEach(facts.Note);
+                disks.LookAtOthers();
                 facts.Below = disks.Below;
                 facts.Compare(all: false);
                 disks.Begin(directory, limit);
@@ -80,8 +81,8 @@ internal static class QemuEngine
         using GranuleLedger ledger = new(index.Count);
         long packed = scattered.Pack(options.Compression, layout, index, ledger, log, progress);
         PageLogSummary stored = log.Finish(index, ledger, packed);
-        while (!disks.IsDone && !cancel.IsCancellationRequested)
-            Thread.Sleep(20);
+        for (; !disks.IsDone && !cancel.IsCancellationRequested; Thread.Sleep(20))
+            disks.Watch();
         cancel.ThrowIfCancellationRequested();
         DiskRecords records = disks.Finish();
         time.Mark("disks-copied");

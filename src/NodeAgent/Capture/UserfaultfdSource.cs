@@ -1,5 +1,4 @@
 using System.Runtime.InteropServices;
-using System.Text.Json;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Microsoft.Win32.SafeHandles;
@@ -13,11 +12,11 @@ namespace Bgsnap.NodeAgent.Capture;
 /// <code>
 ///   agent                                    QEMU (uid 107, sandboxed)
 ///   open /dev/userfaultfd
-///   QMP add-fd ─────────────────────────────▶ descriptor n
+///   QMP getfd ──────────────────────────────▶ descriptor n, found by its flags
 ///   ptrace: ioctl(n, USERFAULTFD_IOC_NEW) ──▶ descriptor m, a context of QEMU's memory
 ///   pidfd_getfd(m) ◀──────────────────────── (a copy)
 ///   ptrace: close(m)                          the agent's is the only one left
-///   QMP remove-fd
+///   QMP closefd
 /// </code>
 /// The device needs no privilege of QEMU's and no sysctl. The kernel makes the context for whoever calls the ioctl; that is why
 /// the call is made in QEMU.
@@ -28,6 +27,12 @@ internal static class UserfaultfdSource
     // The guest does not run yet; throwing its memory away takes time.
     private static readonly TimeSpan WhileEmptied = TimeSpan.FromMinutes(2);
     private const int Flags = Libc.O_CLOEXEC | Libc.O_NONBLOCK;
+
+    /// <summary>
+    /// QEMU's name for the device that it is handed. By a name and not in a descriptor set: what is removed from a set QEMU closes only
+    /// while the guest runs (monitor_fdset_cleanup()), and a paused guest's QEMU would keep the device.
+    /// </summary>
+    internal const string DeviceName = "agent-bgsnap-userfaultfd";
 
     /// <summary>Marks what we hand to QEMU, so that leftovers are recognised.</summary>
     internal const string Opaque = "agent-bgsnap";
@@ -87,7 +92,7 @@ internal static class UserfaultfdSource
     {
         if (TestHooks.Is("deny", "userfaultfd-device"))
             return null;
-        int fd = Libc.Open("/dev/userfaultfd", Libc.O_RDWR | Libc.O_CLOEXEC, 0);
+        int fd = Libc.Open("/dev/userfaultfd", Libc.O_RDWR | Libc.O_CLOEXEC | UserfaultfdDevice.Mark, 0);
         if (fd >= 0)
             return new SafeFileHandle(fd, true);
         int errno = Marshal.GetLastPInvokeError();
@@ -95,18 +100,20 @@ internal static class UserfaultfdSource
         return errno == Errno.ENOENT ? null : throw new EngineUnavailableException(new LinuxException("open /dev/userfaultfd", errno).Message);
     }
 
-    private static Userfaultfd TakeFromDevice(IQmpMonitor qmp, int pid, PidFd process, SyscallGadget gadget, SafeFileHandle device, Action<RemoteThread, PidFd>? whileHeld, out int theirs)
+    private static Userfaultfd TakeFromDevice(
+        IQmpMonitor qmp, int pid, PidFd process, SyscallGadget gadget, SafeFileHandle device, Action<RemoteThread, PidFd>? whileHeld, out int left)
     {
-        using JsonDocument added = qmp.Execute("add-fd", QmpJson.Object(("opaque", Opaque)), (int)device.DangerousGetHandle());
-        JsonElement result = added.RootElement.GetProperty("return");
-        int set = result.GetProperty("fdset-id").GetInt32();
+        QemuMark.Keep(qmp, DeviceName, (int)device.DangerousGetHandle());
+        TestHooks.After("userfaultfd-device-kept");
         try
         {
-            return Take(pid, process, gadget, SysIoctl, (ulong)result.GetProperty("fd").GetInt32(), UffdConstants.USERFAULTFD_IOC_NEW, Flags, whileHeld, out theirs);
+            int theirs = UserfaultfdDevice.FindIn(pid) is [int first, ..] ? first
+                : throw new EngineUnavailableException("QEMU's descriptors do not show the userfaultfd device that it was handed");
+            return Take(pid, process, gadget, SysIoctl, (ulong)theirs, UffdConstants.USERFAULTFD_IOC_NEW, Flags, whileHeld, out left);
         }
         finally
         {
-            qmp.Execute("remove-fd", QmpJson.Object(("fdset-id", set))).Dispose();
+            _ = QemuMark.Take(qmp, DeviceName);
         }
     }
 

@@ -31,7 +31,8 @@ internal static class CaptureCommand
         Option<TimeSpan> quiesceTimeout = new("--quiesce-timeout") { HelpName = "TIME", Description = "How long the guest agent may take for an answer (default: 10s)", CustomParser = Time, DefaultValueFactory = _ => CaptureOptions.DefaultQuiesceTimeout };
         Option<AfterCapture> after = new("--after") { HelpName = "continue|stop", Description = "stop: the guest stays stopped once it is captured, the snapshot is its suspended state (default: continue)" };
         Option<string> disks = new("--disks") { HelpName = "all|none|NAME,…", Description = "Which of the machine's writable disks are captured; the summary names them (default: all)", DefaultValueFactory = _ => "all" };
-        Option<DiskMethod> diskMethod = new("--disk-method") { HelpName = "auto|copy-before-write|overlay|volume-snapshot", Description = "How disks are cut (default: auto, copy-before-write where QEMU is 7.1 or later). volume-snapshot: the guest is held stopped until 'release DISK=NAME,…' comes on standard input", CustomParser = Method };
+        Option<DiskMethod> diskMethod = new("--disk-method") { HelpName = "auto|copy-before-write|overlay|volume-snapshot", Description = "How disks are cut (default: auto, which is copy-before-write and needs QEMU 7.1; overlay: what the guest writes meanwhile is lost when QEMU ends). volume-snapshot: the guest is held stopped until 'release DISK=NAME,…' comes on standard input", CustomParser = Method };
+        Option<bool> decrypt = new("--decrypt-disks") { Description = "Capture encrypted (LUKS) disks too: their content is stored decrypted, as the guest sees it (default: refuse them)" };
         Option<string> scratch = new("--scratch") { HelpName = "DIR", Description = "Directory for what the guest overwrites on its disks before it was copied (default: $TMPDIR or /tmp)", DefaultValueFactory = _ => Path.GetTempPath() };
         Option<long> scratchLimit = new("--scratch-limit") { HelpName = "SIZE", Description = "Most space that may take (default: 10Gi, and never more than nine tenths of what is free there)", CustomParser = Size, DefaultValueFactory = _ => ScratchSpace.DefaultLimit };
         Option<string> objects = new("--objects") { HelpName = "FILE", Description = "Keep this file, the JSON of the Kubernetes objects that the VM is made of, with the snapshot" };
@@ -39,7 +40,7 @@ internal static class CaptureCommand
         engine.AcceptOnlyFromAmong("auto", "agent", "qemu");
         compression.AcceptOnlyFromAmong("none", "lz4", "zstd");
         after.AcceptOnlyFromAmong("continue", "stop");
-        Command command = new("capture", "Take a snapshot of a running QEMU while its guest runs on.") { qmp, libvirt, domain, output, pid, container, engine, compression, bandwidth, stage, downtime, disks, diskMethod, scratch, scratchLimit, guestAgent, quiesce, quiesceTimeout, after, objects, json, worker };
+        Command command = new("capture", "Take a snapshot of a running QEMU while its guest runs on.") { qmp, libvirt, domain, output, pid, container, engine, compression, bandwidth, stage, downtime, disks, diskMethod, decrypt, scratch, scratchLimit, guestAgent, quiesce, quiesceTimeout, after, objects, json, worker };
         command.Validators.Add(parsed => CheckMonitor(parsed, parsed.GetValue(qmp), parsed.GetValue(libvirt), parsed.GetValue(domain), parsed.GetResult(pid) is not null));
         command.Validators.Add(parsed => CheckQuiesce(parsed, parsed.GetValue(quiesce), parsed.GetValue(qmp) is null || parsed.GetValue(guestAgent) is not null, parsed.GetValue(after)));
         command.SetAction(parsed =>
@@ -56,6 +57,7 @@ internal static class CaptureCommand
                 MaxDowntime = parsed.GetValue(downtime),
                 Disks = DiskSelection.Parse(parsed.GetValue(disks)!),
                 DiskMethod = parsed.GetValue(diskMethod),
+                DecryptDisks = parsed.GetValue(decrypt),
                 ScratchDirectory = parsed.GetValue(scratch)!,
                 ScratchLimit = parsed.GetValue(scratchLimit),
                 GuestAgentSocket = parsed.GetValue(guestAgent),

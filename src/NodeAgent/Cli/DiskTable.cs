@@ -29,6 +29,7 @@ internal static class DiskTable
     /// <summary>Where a disk's content is.</summary>
     internal static string Where(ManifestDisk disk) => disk switch
     {
+        { File: { } file, Decrypted: true } => $"{file}, stored decrypted",
         { File: { } file } => file,
         { VolumeSnapshot: { } volume } => $"VolumeSnapshot {volume}",
         { Note: { } note } => $"not copied: {note}",

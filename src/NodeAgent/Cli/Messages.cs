@@ -27,7 +27,8 @@ internal sealed record RestoreSummaryLine(
     string Type, string Snapshot, string Method, long TimeToRunMicroseconds, long TotalMicroseconds, long DisksMicroseconds, long MemoryMicroseconds,
     long RamBytes, long DiskBytes, IReadOnlyList<string> Disks, string GuestState, int Thawed, string? StillFrozen,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? MethodReason = null,
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] InstantLine? Instant = null, long LoadMicroseconds = 0);
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] InstantLine? Instant = null, long LoadMicroseconds = 0,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] IReadOnlyList<string>? Dropped = null);
 
 /// <summary>How memory followed a guest that ran already.</summary>
 internal sealed record InstantLine(bool TakenOver, long Faults, long FaultP50Microseconds, long FaultP99Microseconds, long FaultMaxMicroseconds, int RecordedUnits, long HugeBytes, string? Left);

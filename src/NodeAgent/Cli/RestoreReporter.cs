@@ -38,7 +38,8 @@ internal sealed class RestoreReporter : IDisposable
     internal static RestoreSummaryLine LineOf(RestoreSummary s) => new(
         "summary", s.Snapshot, s.Method, s.TimeToRunMicroseconds, s.TotalMicroseconds, s.DisksMicroseconds, s.MemoryMicroseconds,
         s.RamBytes, s.DiskBytes, s.Disks, s.GuestState, s.Thawed, s.StillFrozen, s.MethodReason,
-        s.Instant is { } i ? new InstantLine(i.TakenOver, i.Faults.Count, i.Faults.P50Microseconds, i.Faults.P99Microseconds, i.Faults.MaxMicroseconds, i.RecordedUnits, i.HugeBytes, i.Left) : null, s.LoadMicroseconds);
+        s.Instant is { } i ? new InstantLine(i.TakenOver, i.Faults.Count, i.Faults.P50Microseconds, i.Faults.P99Microseconds, i.Faults.MaxMicroseconds, i.RecordedUnits, i.HugeBytes, i.Left) : null, s.LoadMicroseconds,
+        s.Dropped.Count > 0 ? s.Dropped : null);
 
     /// <summary>Says it.</summary>
     internal static void Summarize(RestoreSummaryLine s, bool json)
@@ -58,6 +59,8 @@ internal sealed class RestoreReporter : IDisposable
         }
         if (s.MethodReason is { } reason)
             Console.Out.WriteLine($"{s.Method}: {reason}");
+        foreach (string dropped in s.Dropped ?? [])
+            Console.Error.WriteLine($"warning: {dropped}");
         if (s.StillFrozen is { } frozen)
             Console.Error.WriteLine($"warning: {frozen}");
     }

@@ -32,7 +32,7 @@ internal static unsafe class DiskCopy
         long size = clients[0].Export.Size;
         if (clients.Any(c => c.Export.Size != size) || size > Qcow2Format.MaxVirtualSize)
             throw new NbdException($"NBD export {exportName}: a disk of {size} bytes is too large, or changes its size", Errno.EINVAL);
-        hooks.Total?.Invoke(ReadPlan.Total(clients[0]));
+        hooks.Total?.Invoke(ReadPlan.Total(clients[0], hooks.Holes));
 
         using Qcow2Writer writer = new(output, display, (size + Qcow2Format.SectorSize - 1) & ~(Qcow2Format.SectorSize - 1L));
         Copy(clients, writer, hooks, stop, cancel);
@@ -45,7 +45,7 @@ internal static unsafe class DiskCopy
     private static void Copy(NbdClient[] clients, Qcow2Writer writer, DiskCopyHooks hooks, CancellationTokenSource stop, CancellationToken cancel)
     {
         using ChunkRing ring = new();
-        ReadPlan plan = new(clients[0].Export.Size);
+        ReadPlan plan = new(clients[0].Export.Size, hooks.Holes);
         ExceptionDispatchInfo? failure = null;
         int running = clients.Length;
         Thread[] readers = [.. clients.Select(client => AgentThread.Start("disk read", () => Read(client), Failed, stackBytes: 0))];

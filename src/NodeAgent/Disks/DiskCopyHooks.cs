@@ -20,6 +20,9 @@ internal sealed class DiskCopyHooks
     /// a copy-before-write filter then no longer saves it from being overwritten, and frees its scratch space.</summary>
     public bool Trim { get; init; }
 
+    /// <summary>What is zero, where the server cannot tell; null: it is asked.</summary>
+    public HoleMap? Holes { get; init; }
+
     /// <inheritdoc cref="Nbd.NbdClient.SingleClusters"/>
     public bool SingleClusters { get; init; }
 }

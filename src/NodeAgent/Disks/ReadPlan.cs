@@ -5,7 +5,8 @@ namespace Bgsnap.NodeAgent.Disks;
 
 /// <summary>Cuts what the server calls data into chunks of whole clusters, in ascending order.</summary>
 /// <param name="size">Bytes of the export.</param>
-internal sealed class ReadPlan(long size)
+/// <param name="holes">What is zero, where the server cannot tell; null: it is asked.</param>
+internal sealed class ReadPlan(long size, HoleMap? holes = null)
 {
     /// <summary>Longest chunk.</summary>
     public const int ChunkSize = NbdClient.MaxRead;
@@ -21,9 +22,9 @@ internal sealed class ReadPlan(long size)
     public long Size => size;
 
     /// <summary>Bytes of all chunks of an export.</summary>
-    public static long Total(NbdClient client)
+    public static long Total(NbdClient client, HoleMap? holes)
     {
-        ReadPlan plan = new(client.Export.Size);
+        ReadPlan plan = new(client.Export.Size, holes);
         long total = 0;
         while (plan.TryNext(client, trim: false, out _, out int length)) total += length;
         return total;
@@ -53,7 +54,10 @@ internal sealed class ReadPlan(long size)
             }
             (offset, length) = (0, 0);
             if (_known == size) return false;
-            client.BlockStatus(_known, _extents);
+            if (holes is null)
+                client.BlockStatus(_known, _extents);
+            else
+                holes.Extent(_known, _extents);
             _index = 0;
             _known = _extents[^1].Offset + _extents[^1].Length;
             if (trim) TrimZeros(client);

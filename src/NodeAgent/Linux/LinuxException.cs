@@ -32,6 +32,8 @@ public static class Errno
     public const int EINTR = 4;
     /// <summary>Input/output error.</summary>
     public const int EIO = 5;
+    /// <summary>No such descriptor.</summary>
+    public const int EBADF = 9;
     /// <summary>Resource temporarily unavailable.</summary>
     public const int EAGAIN = 11;
     /// <summary>Permission denied.</summary>

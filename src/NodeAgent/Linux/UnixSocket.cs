@@ -7,7 +7,7 @@ namespace Bgsnap.NodeAgent.Linux;
 /// <summary>A connected unix stream socket that can carry descriptors: unix(7).</summary>
 internal sealed unsafe partial class UnixSocket : IDisposable
 {
-    private const int AF_UNIX = 1, SOCK_STREAM = 1, SOCK_CLOEXEC = 0x80000, SOL_SOCKET = 1, SO_PEERCRED = 17, SO_SNDTIMEO = 21, SCM_RIGHTS = 1, SHUT_RDWR = 2;
+    private const int AF_UNIX = 1, SOCK_STREAM = 1, SOCK_CLOEXEC = 0x80000, SOL_SOCKET = 1, SO_PEERCRED = 17, SO_ACCEPTCONN = 30, SO_SNDTIMEO = 21, SCM_RIGHTS = 1, SHUT_RDWR = 2;
     private const int MSG_NOSIGNAL = 0x4000, MSG_DONTWAIT = 0x40;
     private const int PathCapacity = 108;
 
@@ -54,7 +54,28 @@ internal sealed unsafe partial class UnixSocket : IDisposable
     [LibraryImport("libc", EntryPoint = "setsockopt", SetLastError = true)]
     private static partial int SetSockOpt(int fd, int level, int name, void* value, uint length);
 
+    [LibraryImport("libc", EntryPoint = "getsockname", SetLastError = true)]
+    private static partial int GetSockName(SafeHandle socket, void* address, uint* length);
+
     internal int FileDescriptor => (int)_handle.DangerousGetHandle();
+
+    /// <summary>
+    /// The path that a listening unix socket was bound to, also when nothing is there any more; null: it is none, or does not listen.
+    /// </summary>
+    internal static string? ListensAt(SafeFileHandle socket)
+    {
+        int listens;
+        uint length = sizeof(int);
+        byte* address = stackalloc byte[2 + PathCapacity];
+        // SAFETY: an int and a struct sockaddr_un on our stack, with their lengths; the handle is open for the calls.
+        if (GetSockOpt((int)socket.DangerousGetHandle(), SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) != 0 || listens == 0)
+            return null;
+        length = 2 + PathCapacity;
+        if (GetSockName(socket, address, &length) != 0 || length <= 2 || address[0] != AF_UNIX)
+            return null;
+        ReadOnlySpan<byte> name = new(address + 2, (int)Math.Min(length, 2 + PathCapacity) - 2);
+        return Encoding.UTF8.GetString(name[..(name.IndexOf((byte)0) is var end and >= 0 ? end : name.Length)]);
+    }
 
     /// <summary>A socket that is not connected yet.</summary>
     internal static UnixSocket Create()

@@ -26,9 +26,6 @@ public sealed class QmpBatch
     /// <summary>Adds a command, with an id of ours: if we die, its answer goes to the next client, which must not take it for its own.</summary>
     public void Add(string command, string arguments = "") => _commands.Add(new Command(command, arguments, QmpClient.Prepare(command, arguments)));
 
-    /// <summary>Adds a command; <see cref="Add"/> is as short.</summary>
-    public void AddShort(string command, string arguments = "") => Add(command, arguments);
-
     /// <summary>The first command that has no answer yet, or one further on.</summary>
     internal (string Name, string Arguments) Unanswered(int further = 0) => (_commands[_answered + further].Name, _commands[_answered + further].Arguments);
 

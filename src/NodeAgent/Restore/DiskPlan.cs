@@ -1,5 +1,4 @@
 using System.Text.Json;
-using Bgsnap.NodeAgent.Disks;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Store;
 
@@ -30,14 +29,17 @@ internal sealed class DiskPlan : IDisposable
     /// <summary>The disks that are written.</summary>
     internal IReadOnlyList<string> Names => [.. _pairs.Select(p => p.Disk.Disk.Name)];
 
+    /// <summary>What the images of the target lose besides the content that is replaced, in words.</summary>
+    internal IReadOnlyList<string> Dropped =>
+        [.. _pairs.Where(p => p.Image.Loses is not null).Select(p => $"disk {p.Disk.Disk.Name}: its image in the target lost {p.Image.Loses}")];
+
     /// <summary>Finds and opens the image of each disk that the snapshot has.</summary>
     internal static DiskPlan Of(RestoreTarget target, SnapshotStream snapshot)
     {
         DiskPlan plan = new();
         try
         {
-            using JsonDocument answer = target.Qmp.Execute("query-block");
-            IReadOnlyList<(string Name, JsonElement Entry)> there = DiskName.OfAll(answer.RootElement.GetProperty("return"));
+            using TargetNodes there = TargetNodes.Read(target.Qmp);
             foreach (ManifestDisk disk in snapshot.Manifest.Disks.Where(d => d.File is not null))
                 plan.Add(new SnapshotDisk(snapshot.Directory, disk), there, target.Process.Pid);
             return plan;
@@ -79,19 +81,19 @@ internal sealed class DiskPlan : IDisposable
         }
     }
 
-    private void Add(SnapshotDisk disk, IReadOnlyList<(string Name, JsonElement Entry)> there, int pid)
+    private void Add(SnapshotDisk disk, TargetNodes there, int pid)
     {
         string name = disk.Disk.Name;
-        JsonElement entry = there.FirstOrDefault(t => t.Name == name).Entry;
+        JsonElement entry = there.Drives.FirstOrDefault(t => t.Name == name).Entry;
         if (entry.ValueKind == JsonValueKind.Undefined)
         {
-            string others = there.Count == 0 ? "none" : string.Join(", ", there.Select(t => t.Name));
+            string others = there.Drives.Count == 0 ? "none" : string.Join(", ", there.Drives.Select(t => t.Name));
             _differences.Add($"no disk {name} (the target has {others})");
             return;
         }
         try
         {
-            _pairs.Add((disk, TargetImage.Open(disk.Disk, entry, pid)));
+            _pairs.Add((disk, TargetImage.Open(disk.Disk, entry, there, pid)));
         }
         catch (MismatchException e)
         {

@@ -80,6 +80,7 @@ internal static class RestoreRun
                 RamBytes = (long)snapshot.Manifest.Ram.TotalBytes,
                 DiskBytes = disks.BytesToWrite,
                 Disks = disks.Names,
+                Dropped = disks.Dropped,
                 Thawed = thawed,
                 StillFrozen = frozen,
                 GuestState = state,

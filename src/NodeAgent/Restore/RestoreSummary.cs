@@ -36,6 +36,9 @@ internal sealed record RestoreSummary
     /// <summary>The disks that were written.</summary>
     public required IReadOnlyList<string> Disks { get; init; }
 
+    /// <summary>What else their images lost, in words; empty: nothing.</summary>
+    public IReadOnlyList<string> Dropped { get; init; } = [];
+
     /// <summary>How many of the guest's file systems, captured frozen, were thawed.</summary>
     public required int Thawed { get; init; }
 

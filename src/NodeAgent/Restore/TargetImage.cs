@@ -17,12 +17,16 @@ internal sealed record TargetImage(SafeFileHandle File, string Path, string Driv
     /// </summary>
     /// <param name="disk">The disk of the snapshot.</param>
     /// <param name="entry">The entry of query-block.</param>
+    /// <param name="nodes">The nodes of that QEMU.</param>
     /// <param name="pid">QEMU's process.</param>
     /// <exception cref="MismatchException">Why it cannot take the disk.</exception>
-    internal static TargetImage Open(ManifestDisk disk, JsonElement entry, int pid)
+    internal static TargetImage Open(ManifestDisk disk, JsonElement entry, TargetNodes nodes, int pid)
     {
         if (!entry.TryGetProperty("inserted", out JsonElement inserted))
             throw new MismatchException("has no medium in the target");
+        if (inserted.GetProperty("ro").GetBoolean())
+            throw new MismatchException("is read-only in the target");
+        inserted = nodes.ImageOf(inserted);
         if (inserted.GetProperty("ro").GetBoolean())
             throw new MismatchException("is read-only in the target");
         string driver = inserted.GetProperty("drv").GetString() ?? "";
@@ -33,12 +37,14 @@ internal sealed record TargetImage(SafeFileHandle File, string Path, string Driv
         JsonElement image = inserted.GetProperty("image");
         if (inserted.GetProperty("backing_file_depth").GetInt32() > 0)
             throw new MismatchException("has a backing file in the target: give QEMU an image that stands alone");
-        if (inserted.GetProperty("encrypted").GetBoolean() || HasDataFile(image))
-            throw new MismatchException("is encrypted, or keeps its data in another file, in the target: give QEMU a plain image");
+        if (inserted.GetProperty("encrypted").GetBoolean())
+            throw new MismatchException("is encrypted in the target: give QEMU an image that is not");
+        if (HasDataFile(image))
+            throw new MismatchException("keeps its data in another file in the target: give QEMU an image that holds its own");
         string path = image.GetProperty("filename").GetString() ?? "";
         using SafeFileHandle there = OpenPath(path, pid);
         MustBeQemus(there, path, pid);
-        TargetImage opened = new(ForWriting(there, path), path, driver);
+        TargetImage opened = new(ForWriting(there, path, pid), path, driver) { Loses = driver == "qcow2" ? LossOf(inserted, image) : null };
         try
         {
             opened.MustFit(disk, image.GetProperty("virtual-size").GetInt64());
@@ -49,6 +55,32 @@ internal sealed record TargetImage(SafeFileHandle File, string Path, string Driv
             opened.Dispose();
             throw;
         }
+    }
+
+    /// <summary>
+    /// What goes with the old content of a qcow2 image: bitmaps, which would be wrong now, and internal snapshots, in words; null: nothing.
+    /// </summary>
+    internal string? Loses { get; private init; }
+
+    private static string? LossOf(JsonElement inserted, JsonElement image)
+    {
+        List<string> bitmaps = [], snapshots = [], words = [];
+        if (image.TryGetProperty("format-specific", out JsonElement specific) && specific.TryGetProperty("data", out JsonElement data)
+            && data.TryGetProperty("bitmaps", out JsonElement stored) && stored.ValueKind == JsonValueKind.Array)
+            Names(stored, bitmaps);
+        if (inserted.TryGetProperty("dirty-bitmaps", out JsonElement loaded))
+            Names(loaded, bitmaps);
+        if (image.TryGetProperty("snapshots", out JsonElement taken))
+            Names(taken, snapshots);
+        if (bitmaps.Count > 0)
+            words.Add($"the dirty bitmaps {string.Join(", ", bitmaps.Distinct())}: the next backup of it is a full one");
+        if (snapshots.Count > 0)
+            words.Add($"the internal snapshots {string.Join(", ", snapshots)}");
+        return words.Count > 0 ? string.Join("; and ", words) : null;
+
+        static void Names(JsonElement list, List<string> into) =>
+            into.AddRange(list.EnumerateArray()
+                .Select(e => e.TryGetProperty("name", out JsonElement n) ? n.GetString() : null).OfType<string>());
     }
 
     private static bool HasDataFile(JsonElement image) =>
@@ -81,15 +113,16 @@ internal sealed record TargetImage(SafeFileHandle File, string Path, string Driv
             throw new MismatchException($"is another file at {path} than the one that QEMU has open");
     }
 
-    private static SafeFileHandle ForWriting(SafeFileHandle there, string path)
+    /// <summary>With QEMU's own rights: it may hold open for reading, and call a disk, what it could never write.</summary>
+    private static SafeFileHandle ForWriting(SafeFileHandle there, string path, int pid)
     {
         try
         {
-            return OpenIn.ForWriting(there, path);
+            return Credentials.Of(pid).Run(() => OpenIn.ForWriting(there, path));
         }
-        catch (LinuxException e)
+        catch (Exception e) when (e is LinuxException or IOException)
         {
-            throw new MismatchException($"cannot be written: {e.Message}");
+            throw new MismatchException($"cannot be written by its QEMU: {e.Message}");
         }
     }
 

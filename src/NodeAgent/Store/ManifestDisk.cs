@@ -32,6 +32,9 @@ public sealed record ManifestDisk
     /// <summary>Why its content is not in the snapshot; null if it is.</summary>
     public string? Note { get; init; }
 
+    /// <summary>Its image was encrypted (LUKS), and its content in the snapshot is not.</summary>
+    public bool Decrypted { get; init; }
+
     /// <summary>The VolumeSnapshot that holds its content; null: none.</summary>
     public string? VolumeSnapshot { get; init; }
 

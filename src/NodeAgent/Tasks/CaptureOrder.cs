@@ -46,6 +46,7 @@ internal sealed record CaptureOrder
         if (Scratch?.Directory is { } directory) yield return "--scratch=" + directory;
         if (Scratch?.Limit is { } most) yield return "--scratch-limit=" + most.ToString(CultureInfo.InvariantCulture);
         if (How?.DiskMethod is { } method and not DiskCaptureMethod.Auto) yield return "--disk-method=" + Method(method);
+        if (How?.EncryptedDisks == "StoreDecrypted") yield return "--decrypt-disks";
         if (GuestAgent is not null) yield return "--guest-agent=" + GuestAgent;
         if (How?.Quiesce is { } quiesce and not "IfAvailable") yield return "--quiesce=" + (quiesce == "Required" ? "required" : "never");
         if (How?.QuiesceTimeout is { } timeout && (GuestAgent is not null || Monitor.QmpSocket is null)) yield return "--quiesce-timeout=" + timeout;

@@ -60,7 +60,7 @@ internal static class FinishedSnapshot
         VirtualSize = disk.VirtualSize,
         StoredBytes = disk.StoredBytes,
         Method = MethodOf(disk.Method),
-        Note = disk.Note,
+        Note = disk is { File: not null, Decrypted: true } ? "encrypted in the VM, stored decrypted" : disk.Note,
         VolumeSnapshotName = disk.VolumeSnapshot,
         Driver = disk.Image?.Driver,
         Path = disk.Image?.Filename,

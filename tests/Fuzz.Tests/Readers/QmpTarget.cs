@@ -27,7 +27,7 @@ internal sealed class QmpTarget : FuzzTarget
         _ = qmp.ExecuteHuman("info ramblock");
         QmpBatch batch = new();
         batch.Add("stop");
-        batch.AddShort("cont");
+        batch.Add("cont");
         batch.Send(qmp);
         batch.Poll(qmp);
         // Those that came with answers: reading on would only meet the end.

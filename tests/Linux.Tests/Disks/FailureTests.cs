@@ -128,11 +128,17 @@ public class FailureTests
     }
 
     [SkippableTheory]
+    [InlineData("nbd-noted")]
+    [InlineData("nbd-listener-kept")]
+    [InlineData("nbd-serves")]
+    [InlineData("userfaultfd-device-kept")]
     [InlineData("stop-sent")]
     [InlineData("stopped")]
     [InlineData("protected")]
     [InlineData("released")]
     [InlineData("unprotected")]
+    [InlineData("filter-found")]
+    [InlineData("disk-found")]
     [InlineData("before-commit")]
     public async Task An_agent_that_dies_at_any_step_leaves_nothing(string point)
     {

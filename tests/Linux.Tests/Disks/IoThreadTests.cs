@@ -16,18 +16,23 @@ public class IoThreadTests(ITestOutputHelper output)
     [SkippableTheory]
     [InlineData(DiskBus.VirtioBlk)]
     [InlineData(DiskBus.VirtioScsi)]
-    public async Task QEMU_7_survives_stops_and_is_captured_by_overlays(DiskBus bus)
+    public async Task QEMU_7_survives_stops_and_is_captured_by_overlays_if_that_is_asked_for(DiskBus bus)
     {
         await using var vm = await Requirements.StartAsync(Machine(QemuVersion.System, bus));
         Assert.Equal(FewCycles, await CyclesUntilHungAsync(vm, FewCycles));
         var graph = await BlockGraph.TakeAsync(vm);
 
-        var refused = await Agent.TryCaptureAsync(vm, "refused", null, "--disk-method=copy-before-write");
-        Assert.Equal("QemuTooOld", refused.Error?.Reason);
-        Assert.Contains("iothread", refused.Error!.Message, StringComparison.Ordinal);
+        foreach (var method in (string[])["auto", "copy-before-write"])
+        {
+            // With an overlay flushed writes of the guest would lie in memory of the capture only: nobody gets that unasked.
+            var refused = await Agent.TryCaptureAsync(vm, "refused", null, $"--disk-method={method}");
+            Assert.Equal(("QemuTooOld", 3), (refused.Error?.Reason, refused.Error?.ExitCode));
+            Assert.All(["iothread", "--disk-method overlay"], word => Assert.Contains(word, refused.Error!.Message, StringComparison.Ordinal));
+        }
+
         for (var i = 0; i < 10; i++)
         {
-            var snapshot = await Agent.CaptureAsync(vm, $"capture{i}");
+            var snapshot = await Agent.CaptureAsync(vm, $"capture{i}", "--disk-method=overlay");
             Assert.Equal("overlay", Assert.Single(SnapshotDisks.Of(snapshot.Output)).Method);
             var verdict = await SnapshotDisks.JudgeAsync(snapshot.Output);
             Assert.True(verdict.Agrees, verdict.ToString());

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Disks.Graph;
@@ -6,15 +7,49 @@ namespace Bgsnap.NodeAgent.Disks.Graph;
 /// <summary>Work of others on the machine's disks.</summary>
 internal static class BlockJobs
 {
-    /// <summary>Refuses while a block job runs: a filter put in beside it could end up in the wrong place when it completes.</summary>
+    /// <summary>Reason of a capture that gives way to one.</summary>
+    internal const string Reason = "BlockJobActive";
+
+    /// <summary>
+    /// Refuses while a block job runs: both would copy the disk before the guest's writes, each below or above the other.
+    /// </summary>
     /// <exception cref="CaptureRefusedException">One runs.</exception>
-    internal static void RefuseBusy(IQmpMonitor qmp)
+    internal static void RefuseBusy(IQmpMonitor qmp, IReadOnlyList<VmDisk> disks)
     {
-        using JsonDocument jobs = qmp.Execute("query-block-jobs");
+        if (Foreign(qmp) is [var job, ..])
+        {
+            string disk = DiskOf(NodeGraph.Read(qmp), job.Id, disks.Select(d => (d.Name, d.NodeName)));
+            throw new CaptureRefusedException(Reason,
+                $"QEMU is at work on {disk} of this VM (job {job.Id}, {job.Type}): try again when that has ended, or capture with --disks none");
+        }
+    }
+
+    /// <summary>Jobs of others on the block layer that have not ended.</summary>
+    internal static IReadOnlyList<(string Id, string Type)> Foreign(IQmpMonitor qmp)
+    {
+        using JsonDocument jobs = qmp.Execute("query-jobs");
+        List<(string, string)> found = [];
         foreach (JsonElement job in jobs.RootElement.GetProperty("return").EnumerateArray())
         {
-            throw new CaptureRefusedException("BlockJobActive",
-                $"QEMU is at work on a disk of this VM (job {job.GetProperty("device").GetString()}, {job.GetProperty("type").GetString()}): try again when that has ended, or capture with --disks none");
+            (string id, string type, string status) =
+                (job.GetProperty("id").GetString()!, job.GetProperty("type").GetString()!, job.GetProperty("status").GetString()!);
+            // A new image that is being made (blockdev-create) is no disk of the machine yet; "concluded" has ended and waits to be
+            // dismissed.
+            if (!AgentNames.IsOurs(id) && type is not "create" && status is not ("concluded" or "null" or "undefined"))
+                found.Add((id, type));
         }
+        return found;
+    }
+
+    /// <summary>A job of somebody else's has begun during a capture.</summary>
+    internal static CaptureFailedException Began((string Id, string Type) job, string disk) => new(Reason,
+        $"somebody else began work on {disk} during the capture (job {job.Id}, {job.Type}): the capture was given up, the job and the guest run on. "
+        + "Try again when it has ended");
+
+    /// <summary>Which disk a job works on, in words.</summary>
+    internal static string DiskOf(NodeGraph graph, string job, IEnumerable<(string Name, string Node)> disks)
+    {
+        string[] names = [.. disks.Where(d => graph.Reaches(job, d.Node)).Select(d => d.Name)];
+        return names.Length == 0 ? "a disk" : $"disk {string.Join(", ", names)}";
     }
 }

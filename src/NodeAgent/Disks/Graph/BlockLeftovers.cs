@@ -10,45 +10,47 @@ namespace Bgsnap.NodeAgent.Disks.Graph;
 internal static class BlockLeftovers
 {
     /// <summary>Removes all of it. Descriptors are the business of the sweep of descriptors, which comes afterwards.</summary>
+    /// <param name="qmp">QEMU.</param>
+    /// <param name="pid">Its process.</param>
     /// <returns>How many things were removed.</returns>
     /// <exception cref="CaptureFailedException">Something could not be removed; named.</exception>
-    internal static int Sweep(IQmpMonitor qmp)
+    internal static int Sweep(IQmpMonitor qmp, int pid)
     {
         HashSet<string> nodes = ReadNodes(qmp);
-        bool serves = QemuMark.Take(qmp, AgentNames.NbdServer);
+        bool serves = NbdListener.Serves(qmp, pid);
         if (nodes.Count == 0 && !serves)
             return 0;
         // Should we die now, the next one is to find it.
         if (serves)
             QemuMark.Put(qmp, AgentNames.NbdServer);
         Undo undo = new();
-        int removed = SweepExports(qmp, undo);
-        // A filter that somebody reads through lets nobody else write below it (cbw_child_perm()), so that its disk could not go back there.
-        Delete(AgentNames.IsAccess);
+        int removed = SweepExports(qmp, serves, undo);
+        undo.Try(() => Bitmaps.RemoveOurs(qmp, undo));
+        foreach (int number in nodes.Where(n => !AgentNames.IsOverlay(n)).Select(AgentNames.NumberOf).Where(n => n >= 0).Distinct())
+            DiskNodes.Remove(qmp, number, undo);
         IReadOnlyList<ScratchNote> notes = ScratchNote.ReadAll(qmp);
-        foreach (VmDisk drive in VmDisk.ReadAll(qmp).Where(d => d.Device is not null))
-        {
-            if (notes.FirstOrDefault(n => AgentNames.Filter(n.Disk) == drive.NodeName) is { } note)
-                undo.Try(() => qmp.Execute("qom-set", QmpJson.Object(("path", drive.Device!), ("property", "drive"), ("value", note.Below))).Dispose());
-            else if (AgentNames.IsFilter(drive.NodeName))
-                undo.Try(() => throw new QmpException($"{drive.NodeName} is in use and nothing tells what was there before"));
-        }
         foreach (ScratchNote note in notes)
             undo.Try(() => Overlay.CommitBack(qmp, note.Disk, note.Below));
-        // From the top down: nobody may use what is removed.
-        Delete(AgentNames.IsFilter);
         Delete(AgentNames.IsOverlay);
         Delete(AgentNames.IsScratch);
-        return undo.Problem is null ? removed : throw new CaptureFailedException("LeftoversRemain", $"what an earlier agent left in QEMU's block graph could not be removed: {undo.Problem}");
+        undo.Try(() => DiskNodes.RemoveGroups(qmp));
+        if (undo.Problem is null)
+            return removed + nodes.Except(ReadNodes(qmp)).Count();
+        throw BlockJobs.Foreign(qmp) is [var job, ..]
+            ? new CaptureFailedException(BlockJobs.Reason,
+                $"what an earlier capture left in QEMU's block graph cannot be removed as long as job {job.Id} ({job.Type}) works there: {undo.Problem}; "
+                + "try again when it has ended")
+            : new CaptureFailedException("LeftoversRemain",
+                $"what an earlier agent left in QEMU's block graph could not be removed: {undo.Problem}");
 
         void Delete(Func<string, bool> kind)
         {
-            foreach (string name in nodes.Where(kind))
-                undo.Try(() => qmp.Execute("blockdev-del", QmpJson.Object(("node-name", name))).Dispose(), () => removed++);
+            foreach (string name in ReadNodes(qmp).Where(kind))
+                undo.Try(() => qmp.Execute("blockdev-del", QmpJson.Object(("node-name", name))).Dispose());
         }
     }
 
-    private static int SweepExports(IQmpMonitor qmp, Undo undo)
+    private static int SweepExports(IQmpMonitor qmp, bool serves, Undo undo)
     {
         int removed = 0;
         using JsonDocument exports = qmp.Execute("query-block-exports");
@@ -66,8 +68,8 @@ internal static class BlockLeftovers
         for (int i = 0; i < AgentNames.MostConnections; i++)
             undo.Try(() => QemuMark.Take(qmp, AgentNames.Connection(i)));
         undo.Try(() => NbdExports.LetMainLoopTurn(qmp));
-        if (QemuMark.Take(qmp, AgentNames.NbdServer))
-            NbdExports.StopServer(qmp);
+        if (serves)
+            undo.Try(() => NbdExports.StopServer(qmp), () => QemuMark.Take(qmp, AgentNames.NbdServer));
         return removed;
     }
 

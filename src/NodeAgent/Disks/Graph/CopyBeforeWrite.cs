@@ -5,14 +5,9 @@ namespace Bgsnap.NodeAgent.Disks.Graph;
 
 /// <summary>
 /// Disks by QEMU's <c>copy-before-write</c> filter: what the guest is about to overwrite is copied to the scratch first, and <c>snapshot-access</c>
-/// shows the disk as it was when the filter was put in.
+/// shows the disk as it was when the filter was put in. How it all hangs together: <see cref="DiskNodes"/>.
 /// </summary>
 /// <remarks>
-/// <code>
-///   before     device ──▶ disk            filter ──▶ disk, scratch     (made while the guest runs, nobody writes through it)
-///   the cut    device ──▶ filter ──▶ disk                              (qom-set drive, the guest is stopped)
-///   after      access ──▶ filter                                       (exported over NBD)
-/// </code>
 /// With <c>on-cbw-error=break-snapshot</c> and <c>cbw-timeout</c> a scratch that is full, broken or slow costs the snapshot, never a write of the
 /// guest. QEMU's blockdev-backup puts in the same filter with the opposite rule, so it is not used. QEMU 7.1 or later.
 /// </remarks>
@@ -27,10 +22,6 @@ internal sealed class CopyBeforeWrite(IQmpMonitor qmp, IReadOnlyList<CapturedDis
     private static readonly Version ReadsRuns = new(8, 0, 0);
     private const int TimeoutSeconds = 5;
     private readonly List<Scratch> _scratch = [];
-    private readonly List<CapturedDisk> _filters = [];
-    private readonly HashSet<CapturedDisk> _switched = [];
-    private readonly HashSet<CapturedDisk> _exposed = [];
-
     /// <inheritdoc/>
     public string Name => "copy-before-write";
 
@@ -40,33 +31,61 @@ internal sealed class CopyBeforeWrite(IQmpMonitor qmp, IReadOnlyList<CapturedDis
     /// <inheritdoc/>
     public void Prepare()
     {
+        DiskNodes.AddGroups(qmp);
         foreach (CapturedDisk d in disks)
         {
-            _scratch.Add(new Scratch(qmp, AgentNames.Scratch(d.Number), new ScratchNote(d.Number, d.Disk.NodeName), directory, d.Disk.VirtualSize, shares[d.Number], bounded: true));
+            string image = d.Disk.NodeName;
+            long share = shares[_scratch.Count];
+            ScratchNote note = new(d.Number, image);
+            _scratch.Add(new Scratch(qmp, AgentNames.Scratch(d.Number), note, directory, d.Disk.VirtualSize, share, bounded: true));
+            DiskNodes.Add(qmp, d.Number, image);
             qmp.Execute("blockdev-add", QmpJson.Object(
-                ("driver", "copy-before-write"), ("node-name", AgentNames.Filter(d.Number)), ("file", d.Disk.NodeName), ("target", AgentNames.Scratch(d.Number)),
+                ("driver", "copy-before-write"), ("node-name", AgentNames.Filter(d.Number)),
+                ("file", image), ("target", AgentNames.Scratch(d.Number)),
                 ("on-cbw-error", "break-snapshot"), ("cbw-timeout", TimeoutSeconds), ("discard", "unmap"))).Dispose();
-            _filters.Add(d);
+        }
+        MustBeUntouched(NodeGraph.Read(qmp), VmDisk.ReadAll(qmp));
+        foreach (CapturedDisk d in disks)
+            DiskNodes.Plug(qmp, d.Disk.Device!, AgentNames.Disk(d.Number));
+    }
+
+    /// <summary>
+    /// From when our nodes were there on, what others put above the image moved them with it; before, it would be passed by when the
+    /// device gets our node.
+    /// </summary>
+    private void MustBeUntouched(NodeGraph graph, IReadOnlyList<VmDisk> now)
+    {
+        foreach (CapturedDisk d in disks)
+        {
+            string image = d.Disk.NodeName;
+            if (!now.Contains(d.Disk with { IsEncrypted = false })
+                || graph.FileOf(AgentNames.Switch(d.Number)) != image || graph.FileOf(AgentNames.Filter(d.Number)) != image)
+                throw DiskWatch.Changed(d.Disk.Name, "it is not what it was when the capture began");
         }
     }
 
     /// <inheritdoc/>
-    public void AddCut(QmpBatch batch)
-    {
-        foreach (CapturedDisk d in disks)
-        {
-            batch.Add("qom-set", SetDrive(d, AgentNames.Filter(d.Number)));
-            _switched.Add(d);
-        }
-    }
+    public void AddCut(QmpBatch batch) =>
+        batch.Add("blockdev-reopen", DiskNodes.Lead(disks.Select(d => (d.Number, AgentNames.Filter(d.Number)))));
 
     /// <inheritdoc/>
     public (string Node, bool CanTrim) Expose(CapturedDisk disk)
     {
         string node = AgentNames.Access(disk.Number);
         qmp.Execute("blockdev-add", QmpJson.Object(("driver", "snapshot-access"), ("node-name", node), ("file", AgentNames.Filter(disk.Number)), ("discard", "unmap"))).Dispose();
-        _exposed.Add(disk);
         return (node, true);
+    }
+
+    /// <inheritdoc/>
+    public string? WhatChanged(CapturedDisk disk, NodeGraph graph)
+    {
+        (string top, string leads, string filter, string image) =
+            (AgentNames.Disk(disk.Number), AgentNames.Switch(disk.Number), AgentNames.Filter(disk.Number), disk.Disk.NodeName);
+        return graph.UsersOf(top).FirstOrDefault(u => !AgentNames.IsOurs(u)) is { } user ? $"node {user} was put above it"
+            : !graph.IsRoot(top) ? "no device uses it any more, or it got another image"
+            : graph.FileOf(top) != leads || graph.FileOf(leads) != filter ? "the capture's filter was taken out"
+            : graph.FileOf(filter) is { } below && below != image ? $"node {below} was put above its image {image}"
+            : null;
     }
 
     /// <inheritdoc/>
@@ -93,33 +112,11 @@ internal sealed class CopyBeforeWrite(IQmpMonitor qmp, IReadOnlyList<CapturedDis
     public string? TakeDown()
     {
         Undo undo = new();
-        foreach (CapturedDisk d in _exposed.ToArray())
-            undo.Try(() => qmp.Execute("blockdev-del", QmpJson.Object(("node-name", AgentNames.Access(d.Number)))).Dispose(), () => _exposed.Remove(d));
-        foreach (CapturedDisk d in _switched.ToArray())
-            undo.Try(() => PutBack(d), () => _switched.Remove(d));
-        foreach (CapturedDisk d in _filters.ToArray())
-            undo.Try(() => qmp.Execute("blockdev-del", QmpJson.Object(("node-name", AgentNames.Filter(d.Number)))).Dispose(), () => _filters.Remove(d));
+        foreach (CapturedDisk d in disks)
+            DiskNodes.Remove(qmp, d.Number, undo);
         foreach (Scratch s in _scratch.ToArray())
             undo.Try(s.Remove, () => _scratch.Remove(s));
+        undo.Try(() => DiskNodes.RemoveGroups(qmp));
         return undo.Problem;
     }
-
-    /// <summary>Only from the filter: QEMU aborts when a device is given the node that it has (bdrv_replace_child_noperm()), as one has whose cut was never sent.</summary>
-    private void PutBack(CapturedDisk d)
-    {
-        // What libvirt lost in the middle may have been done.
-        for (int attempt = 0; VmDisk.ReadAll(qmp).Any(v => v.Device == d.Disk.Device && v.NodeName == AgentNames.Filter(d.Number)); attempt++)
-        {
-            try
-            {
-                qmp.Execute("qom-set", SetDrive(d, d.Disk.NodeName)).Dispose();
-            }
-            catch (QmpException e) when (e.Interrupted && attempt == 0)
-            {
-                // Looked at once more.
-            }
-        }
-    }
-
-    private static string SetDrive(CapturedDisk d, string node) => QmpJson.Object(("path", d.Disk.Device!), ("property", "drive"), ("value", node));
 }

@@ -26,6 +26,7 @@ internal sealed class DiskCapture : IDisposable
 {
     private const int Copiers = 2;
     private const int WatchMilliseconds = 50;
+    private const int MostMapped = 16;
     private readonly IQmpMonitor _qmp;
     private readonly IReadOnlyList<(VmDisk Disk, string? NotCopied)> _disks;
     private readonly IReadOnlyList<CapturedDisk> _copied;
@@ -35,9 +36,12 @@ internal sealed class DiskCapture : IDisposable
     private readonly CancellationTokenSource _cancel = new();
     private readonly int _pid;
     private readonly IDiskMethod? _method;
+    private readonly MonitorRequests _requests = new();
     private NbdExports? _nbd;
+    private DiskWatch? _watch;
     private Exception? _failure;
     private int _running;
+    private bool _takenDown;
 
     private DiskCapture(IQmpMonitor qmp, int pid, IReadOnlyList<(VmDisk, string?)> disks, IReadOnlyList<CapturedDisk> copied, IDiskMethod? method, CaptureProgress progress) =>
         (_qmp, _pid, _disks, _copied, _method, _progress) = (qmp, pid, disks, copied, method, progress);
@@ -46,21 +50,31 @@ internal sealed class DiskCapture : IDisposable
     /// <exception cref="CaptureRefusedException">A disk asked for is not there, a job or an export of somebody else is, or there is no room for scratch.</exception>
     internal static DiskCapture Prepare(CaptureOptions options, IQmpMonitor qmp, int pid, CaptureProgress progress)
     {
-        IReadOnlyList<(VmDisk Disk, string? NotCopied)> disks = options.Disks.Of(VmDisk.ReadAll(qmp));
+        IReadOnlyList<(VmDisk Disk, string? NotCopied)> disks = options.Disks.Of(VmDisk.WithEncryption(qmp, VmDisk.ReadAll(qmp)));
         List<CapturedDisk> copied = [];
         if (options.DiskMethod != DiskMethod.VolumeSnapshot)
-            copied.AddRange(disks.Where(d => d.NotCopied is null).Select((d, i) => new CapturedDisk(i, d.Disk)));
+            copied.AddRange(disks.Where(d => d.NotCopied is null).Zip(FreeNumbers(qmp), (d, number) => new CapturedDisk(number, d.Disk)));
         if (copied.Count == 0)
             return new DiskCapture(qmp, pid, disks, copied, null, progress);
-        BlockJobs.RefuseBusy(qmp);
+        BlockJobs.RefuseBusy(qmp, [.. copied.Select(c => c.Disk)]);
+        if (!options.DecryptDisks)
+            DiskChoice.RefuseEncrypted(copied);
+        DiskChoice.RefuseShared(copied, disks.Select(d => d.Disk));
         long limit = ScratchSpace.LimitIn(options.ScratchDirectory, options.ScratchLimit, copied.Count);
         long[] shares = ScratchSpace.Share([.. copied.Select(c => c.Disk.VirtualSize)], limit);
-        (IDiskMethod method, string? reason) = Choose(options, qmp, copied, shares);
-        DiskCapture capture = new(qmp, pid, disks, copied, method, progress) { MethodReason = reason };
+        IDiskMethod method = DiskChoice.Method(options, qmp, copied, shares);
+        DiskCapture capture = new(qmp, pid, disks, copied, method, progress);
         try
         {
             capture._nbd = NbdExports.Start(qmp, options.ScratchDirectory);
+            foreach (CapturedDisk d in copied)
+            {
+                if (capture.MapsHoles)
+                    Bitmaps.Track(qmp, d.Number, d.Disk.NodeName);
+                capture._nbd.Guard(d.Number, d.Disk.NodeName);
+            }
             method.Prepare();
+            capture._watch = new DiskWatch(qmp, copied, method);
             return capture;
         }
         catch
@@ -70,18 +84,28 @@ internal sealed class DiskCapture : IDisposable
         }
     }
 
+    /// <summary>Numbers that no node of an earlier capture bears, which others may have kept from being removed.</summary>
+    private static IEnumerable<int> FreeNumbers(IQmpMonitor qmp)
+    {
+        HashSet<int> taken = [.. NodeGraph.Read(qmp).Nodes.Where(AgentNames.IsOurs).Select(AgentNames.NumberOf)];
+        return Enumerable.Range(0, int.MaxValue).Where(n => !taken.Contains(n));
+    }
+
+    /// <summary>
+    /// A QEMU that must be read cluster by cluster cannot be asked either what of a snapshot is zero, and an empty disk takes as long as
+    /// a full one. Then it is found out from the image itself; not of so many disks that their connections would not suffice.
+    /// </summary>
+    private bool MapsHoles => _method is { ReadSingleClusters: true } && _copied.Count <= MostMapped;
+
     /// <summary>Adds what fixes the disks' point in time; null: no disk is cut.</summary>
     internal Action<QmpBatch>? Cut => _method is null ? null : _method.AddCut;
-
-    /// <summary>Why this method; null: it was asked for, or none was needed.</summary>
-    internal string? MethodReason { get; private init; }
 
     /// <summary>The disks that the storage is to cut while the guest is held.</summary>
     internal IReadOnlyList<ManifestDisk> Held() => [.. DiskRecords.Of(_disks, [], _results, null, null, _pid).Where(d => d.Note is null)];
 
-    /// <summary>What a device had before the cut put a node of ours in its place; any other node is itself.</summary>
+    /// <summary>What a device had before it got a node of ours; any other node is itself.</summary>
     internal string Below(string node) =>
-        _copied.FirstOrDefault(c => node == AgentNames.Filter(c.Number) || node == AgentNames.Overlay(c.Number))?.Disk.NodeName ?? node;
+        _copied.FirstOrDefault(c => node == AgentNames.Disk(c.Number) || node == AgentNames.Overlay(c.Number))?.Disk.NodeName ?? node;
 
     /// <summary>Whether every copy has ended, well or not.</summary>
     internal bool IsDone => Volatile.Read(ref _running) == 0;
@@ -110,22 +134,23 @@ internal sealed class DiskCapture : IDisposable
         if (_method is null)
             return;
         int connections = Math.Clamp(AgentNames.MostConnections / 2 / _copied.Count, 1, _copied.Count <= 2 ? 4 : 2);
-        ConcurrentQueue<(CapturedDisk Disk, IReadOnlyList<UnixSocket> Connections, bool CanTrim)> work = new();
+        ConcurrentQueue<CopyWork> work = new();
         foreach (CapturedDisk disk in _copied)
         {
             (string node, bool canTrim) = _method.Expose(disk);
-            work.Enqueue((disk, _nbd!.Export(AgentNames.Export(disk.Number), node, canTrim, connections), canTrim));
+            IReadOnlyList<UnixSocket> made = _nbd!.Export(AgentNames.Export(disk.Number), node, canTrim, connections);
+            work.Enqueue(new CopyWork(disk, made, canTrim, MapsHoles ? _nbd.Sockets(1) : []));
         }
         _running = Math.Min(Copiers, _copied.Count);
-        _threads.Add(AgentThread.Start("scratch", Watch, Fail));
+        _threads.Add(AgentThread.Start("scratch", WatchScratch, Fail));
         for (int i = _running; i > 0; i--)
         {
             _threads.Add(AgentThread.Start("disk", () =>
             {
                 try
                 {
-                    while (work.TryDequeue(out var next))
-                        Copy(directory, limit, next.Disk, next.Connections, next.CanTrim);
+                    while (work.TryDequeue(out CopyWork? next))
+                        Copy(directory, limit, next);
                 }
                 catch (Exception e)
                 {
@@ -139,6 +164,29 @@ internal sealed class DiskCapture : IDisposable
         }
     }
 
+    /// <summary>Looks whether others have begun to work on the disks; called first of all after the cut.</summary>
+    /// <exception cref="CaptureFailedException">They have.</exception>
+    internal void LookAtOthers() => _watch?.Look();
+
+    /// <summary>
+    /// Looks now and then what others do to the disks; called while RAM and disks are copied. What it finds ends the copying at once, and
+    /// with it trimming.
+    /// </summary>
+    /// <exception cref="CaptureFailedException">They work on one.</exception>
+    internal void Watch()
+    {
+        try
+        {
+            _requests.Serve();
+            _watch?.LookNowAndThen();
+        }
+        catch (Exception e)
+        {
+            Fail(e);
+            throw;
+        }
+    }
+
     /// <summary>Waits for the copies and puts the block graph back.</summary>
     /// <param name="volumeSnapshots">VolumeSnapshots by disk, where the storage made the cut.</param>
     /// <returns>What the manifest says of the disks.</returns>
@@ -147,13 +195,27 @@ internal sealed class DiskCapture : IDisposable
     {
         foreach (Thread t in _threads)
             t.Join();
+        if (Failure is null)
+            LookOnceMore();
         string? left = TakeDown();
         if (Failure is { } failure)
             throw failure;
         if (left is not null)
             throw new CaptureFailedException("BlockGraphNotRestored", $"QEMU's block graph could not be put back as it was: {left}. The next capture of this VM tries again");
         return new DiskRecords(DiskRecords.Of(_disks, _copied, _results, _method?.Name, volumeSnapshots, _pid), DiskRecords.FilesOf(_copied, _results),
-            volumeSnapshots is not null ? DiskMethods.VolumeSnapshot : _method?.Name, MethodReason);
+            volumeSnapshots is not null ? DiskMethods.VolumeSnapshot : _method?.Name);
+    }
+
+    private void LookOnceMore()
+    {
+        try
+        {
+            _watch?.Look();
+        }
+        catch (Exception e)
+        {
+            Fail(e);
+        }
     }
 
     private void Fail(Exception e)
@@ -162,7 +224,7 @@ internal sealed class DiskCapture : IDisposable
         _cancel.Cancel();
     }
 
-    private void Watch()
+    private void WatchScratch()
     {
         while (!IsDone && !_cancel.IsCancellationRequested)
         {
@@ -172,25 +234,28 @@ internal sealed class DiskCapture : IDisposable
         }
     }
 
-    private void Copy(SnapshotDirectoryWriter directory, BandwidthLimit limit, CapturedDisk disk, IReadOnlyList<UnixSocket> connections, bool canTrim)
+    private void Copy(SnapshotDirectoryWriter directory, BandwidthLimit limit, CopyWork work)
     {
+        CapturedDisk disk = work.Disk;
         string name = ManifestDisk.FileOf(disk.Disk.Name);
         using SafeFileHandle file = directory.CreateFile(name);
-        DiskCopyHooks hooks = new()
+        DiskCopyHooks Hooks(HoleMap? holes) => new()
         {
+            Holes = holes,
             Total = bytes => _progress.AddDiskTotal(bytes),
             Copied = bytes =>
             {
                 _progress.AddDiskCopied(bytes);
                 limit.Spend(bytes, _cancel.Token);
             },
-            Trim = canTrim,
+            Trim = work.CanTrim,
             SingleClusters = _method!.ReadSingleClusters,
         };
         try
         {
-            _nbd!.Connect(connections);
-            _results[disk.Number] = DiskCopy.Run(connections, AgentNames.Export(disk.Number), file, name, hooks, _cancel.Token);
+            HoleMap? holes = MapOf(disk, work.Guard);
+            _nbd!.Connect(work.Connections);
+            _results[disk.Number] = DiskCopy.Run(work.Connections, AgentNames.Export(disk.Number), file, name, Hooks(holes), _cancel.Token);
         }
         catch (NbdException e)
         {
@@ -198,25 +263,41 @@ internal sealed class DiskCapture : IDisposable
         }
     }
 
-    private static (IDiskMethod Method, string? Reason) Choose(CaptureOptions options, IQmpMonitor qmp, IReadOnlyList<CapturedDisk> copied, long[] shares)
+    private HoleMap? MapOf(CapturedDisk disk, IReadOnlyList<UnixSocket> guard)
     {
-        string? cannotFilter = qmp.QemuVersion < CopyBeforeWrite.FirstQemu ? $"QEMU {qmp.QemuVersion} has no copy-before-write filter that spares the guest (7.1 has)"
-            : IoThreads.FilterAborts(qmp) is { } device ? $"device {device} has an iothread, and QEMU {qmp.QemuVersion} may abort when a filter is put above a disk of such a device (9.0 does not)"
-            : null;
-        if (options.DiskMethod == DiskMethod.Overlay || options.DiskMethod == DiskMethod.Auto && cannotFilter is not null)
-            return (new Overlay(qmp, copied, options.ScratchDirectory, shares), options.DiskMethod == DiskMethod.Overlay ? null : cannotFilter);
-        return cannotFilter is null
-            ? (new CopyBeforeWrite(qmp, copied, options.ScratchDirectory, shares), null)
-            : throw new CaptureRefusedException("QemuTooOld", $"--disk-method copy-before-write cannot be used: {cannotFilter}; use overlay");
+        if (guard.Count == 0)
+            return null;
+        _nbd!.Connect(guard);
+        return HoleMap.Read(NbdClient.Negotiate(guard[0], AgentNames.Guard(disk.Number), _cancel.Token), () =>
+        {
+            (string bitmap, string image, UnixSocket? socket) = (AgentNames.Changed(disk.Number), disk.Disk.NodeName, null);
+            _requests.Run(() =>
+            {
+                Bitmaps.StopTracking(_qmp, disk.Number, image);
+                socket = _nbd.ExportBitmap(bitmap, image, bitmap);
+            }, _cancel.Token);
+            _nbd.Connect([socket!]);
+            return NbdClient.NegotiateBitmap(socket!, bitmap, bitmap, _cancel.Token);
+        });
     }
+
+    /// <summary>What a copying thread does next.</summary>
+    /// <param name="Disk">The disk.</param>
+    /// <param name="Connections">To its export.</param>
+    /// <param name="CanTrim">What has been read can be trimmed.</param>
+    /// <param name="Guard">To the export of the image itself, to find holes; or none.</param>
+    private sealed record CopyWork(CapturedDisk Disk, IReadOnlyList<UnixSocket> Connections, bool CanTrim, IReadOnlyList<UnixSocket> Guard);
 
     private string? TakeDown()
     {
-        if (_method is null)
+        if (_method is null || _takenDown)
             return null;
         Undo undo = new();
         _nbd?.TakeDown(undo);
+        if (MapsHoles)
+            undo.Try(() => Bitmaps.RemoveOurs(_qmp, undo));
         string? left = _method.TakeDown();
+        _takenDown = undo.Problem is null && left is null;
         return undo.Problem ?? left;
     }
 

@@ -9,8 +9,7 @@ namespace Bgsnap.NodeAgent.Disks.Graph;
 /// <param name="Disks">Every disk, copied or not.</param>
 /// <param name="Files">Their files, hashed already.</param>
 /// <param name="Method">How they were cut; null: none was.</param>
-/// <param name="MethodReason">Why that way; null: it was asked for, or there was nothing to choose.</param>
-internal sealed record DiskRecords(IReadOnlyList<ManifestDisk> Disks, IReadOnlyList<ManifestFile> Files, string? Method, string? MethodReason)
+internal sealed record DiskRecords(IReadOnlyList<ManifestDisk> Disks, IReadOnlyList<ManifestFile> Files, string? Method)
 {
     /// <summary>A record for every disk, copied or not.</summary>
     internal static IReadOnlyList<ManifestDisk> Of(
@@ -34,7 +33,11 @@ internal sealed record DiskRecords(IReadOnlyList<ManifestDisk> Disks, IReadOnlyL
             if (copied.FirstOrDefault(c => c.Disk == disk) is { } c)
             {
                 DiskCopyResult result = results[c.Number];
-                record = record with { File = ManifestDisk.FileOf(disk.Name), Format = DiskFormats.Qcow2, DataBytes = result.DataBytes, StoredBytes = result.StoredBytes, Method = method! };
+                record = record with
+                {
+                    File = ManifestDisk.FileOf(disk.Name), Format = DiskFormats.Qcow2, DataBytes = result.DataBytes, StoredBytes = result.StoredBytes,
+                    Method = method!, Decrypted = disk.IsEncrypted,
+                };
             }
             else if (notCopied is null && volumeSnapshots is not null)
             {

@@ -29,6 +29,9 @@ internal interface IDiskMethod
     /// <returns>The node, and whether what has been read of it can be trimmed.</returns>
     (string Node, bool CanTrim) Expose(CapturedDisk disk);
 
+    /// <summary>What others have done to a disk since the cut, as a part of a sentence; null: nothing.</summary>
+    string? WhatChanged(CapturedDisk disk, NodeGraph graph);
+
     /// <summary>Why the capture must be given up now, for the guest's sake; null: all is well. Called from any thread.</summary>
     CaptureFailedException? Danger();
 

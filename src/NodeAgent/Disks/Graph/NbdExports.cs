@@ -35,7 +35,7 @@ internal sealed class NbdExports : IDisposable
         _directory = FileSyscalls.OpenAt(null, directory, FileSyscalls.O_RDONLY | FileSyscalls.O_DIRECTORY);
         // In a folder of our own: whoever could connect could read the disks.
         _folder = $".bgsnap-nbd-{Guid.NewGuid():N}";
-        _path = Path.Join(directory, _folder, "socket");
+        _path = Path.Join(directory, _folder, NbdListener.FileName);
         try
         {
             FileSyscalls.MakeDirectory(_directory, _folder, 0x1c0 /* 0700 */);
@@ -58,7 +58,12 @@ internal sealed class NbdExports : IDisposable
         NbdExports nbd = new(qmp, directory);
         try
         {
+            // First the note, by which the next agent knows that the server may be ours, should we die now; whether it is, the listening
+            // socket tells.
+            QemuMark.Put(qmp, AgentNames.NbdServer);
+            TestHooks.After("nbd-noted");
             QemuMark.Keep(qmp, AgentNames.NbdListener, nbd._listener.FileDescriptor);
+            TestHooks.After("nbd-listener-kept");
             string address = QmpJson.Object(("type", "fd"), ("data", new QmpJson.Raw(QmpJson.Object(("str", AgentNames.NbdListener)))));
             try
             {
@@ -67,11 +72,11 @@ internal sealed class NbdExports : IDisposable
             catch (QmpException e) when (e.ErrorClass is not null)
             {
                 _ = QemuMark.Take(qmp, AgentNames.NbdListener);
+                _ = QemuMark.Take(qmp, AgentNames.NbdServer);
                 throw new CaptureRefusedException("NbdServerBusy", $"QEMU cannot serve its disks to the agent: {e.Message}; another backup or migration of this VM uses its NBD server: try again when that has ended");
             }
-            // Whoever finds this note of a dead agent may end the server.
-            QemuMark.Put(qmp, AgentNames.NbdServer);
             nbd._serverRuns = true;
+            TestHooks.After("nbd-serves");
             return nbd;
         }
         catch
@@ -87,6 +92,12 @@ internal sealed class NbdExports : IDisposable
     {
         _qmp.Execute("block-export-add", QmpJson.Object(("type", "nbd"), ("id", id), ("name", id), ("node-name", node), ("writable", writable))).Dispose();
         _exports.Add(id);
+        return Sockets(connections);
+    }
+
+    /// <summary>Sockets for <see cref="Connect"/>; they stay this object's.</summary>
+    internal IReadOnlyList<UnixSocket> Sockets(int connections)
+    {
         List<UnixSocket> made = [];
         for (int i = 0; i < connections; i++)
         {
@@ -99,6 +110,28 @@ internal sealed class NbdExports : IDisposable
         return made;
     }
 
+    /// <summary>
+    /// Exports a disk itself, for nobody to read: as long as the export is there, QEMU lets nobody change the disk's size. A filter has
+    /// the size that the disk had when it was made, and QEMU aborts when the guest writes behind it.
+    /// </summary>
+    internal void Guard(int disk, string node)
+    {
+        string id = AgentNames.Guard(disk);
+        _qmp.Execute("block-export-add", QmpJson.Object(
+            ("type", "nbd"), ("id", id), ("name", id), ("node-name", node), ("writable", false))).Dispose();
+        _exports.Add(id);
+    }
+
+    /// <summary>Exports an image with a dirty bitmap of its, which must not be recording any more.</summary>
+    /// <returns>One socket for <see cref="Connect"/>.</returns>
+    internal UnixSocket ExportBitmap(string id, string node, string bitmap)
+    {
+        _qmp.Execute("block-export-add", QmpJson.Object(
+            ("type", "nbd"), ("id", id), ("name", id), ("node-name", node), ("writable", false), ("bitmaps", new QmpJson.Raw($"[\"{bitmap}\"]")))).Dispose();
+        _exports.Add(id);
+        return Sockets(1)[0];
+    }
+
     /// <summary>Connects; called by the thread that copies, which then negotiates.</summary>
     internal void Connect(IReadOnlyList<UnixSocket> sockets)
     {
@@ -108,7 +141,7 @@ internal sealed class NbdExports : IDisposable
 
     private void Unlink()
     {
-        _ = FileSyscalls.TryUnlink(_directory, $"{_folder}/socket", 0);
+        _ = FileSyscalls.TryUnlink(_directory, $"{_folder}/{NbdListener.FileName}", 0);
         _ = FileSyscalls.TryUnlink(_directory, _folder, FileSyscalls.AT_REMOVEDIR);
     }
 

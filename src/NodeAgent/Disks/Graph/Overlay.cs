@@ -5,11 +5,12 @@ namespace Bgsnap.NodeAgent.Disks.Graph;
 
 /// <summary>
 /// Disks by overlays, as in the KVM Forum 2018 talk: at the point in time the guest gets a new, empty image on top and writes there, the old one
-/// stands still and is copied, then the overlay is committed back into it. For QEMUs older than 7.1.
+/// stands still and is copied, then the overlay is committed back into it. Only for those who ask for it.
 /// </summary>
 /// <remarks>
-/// While it lasts the guest's newest data lie in the scratch. It is therefore watched rather than bounded: before the limit is reached the capture is given up
-/// and the overlay committed. Should the agent die, QEMU keeps the file open, and the next agent commits it.
+/// While it lasts the guest's newest data lie in the scratch, and a QEMU that ends takes them along, flushed or not. It is therefore
+/// watched rather than bounded: before the limit is reached the capture is given up and the overlay committed. Should the agent die, QEMU
+/// keeps the file open, and the next agent commits it.
 /// </remarks>
 internal sealed class Overlay(IQmpMonitor qmp, IReadOnlyList<CapturedDisk> disks, string directory, IReadOnlyList<long> shares) : IDiskMethod
 {
@@ -27,7 +28,11 @@ internal sealed class Overlay(IQmpMonitor qmp, IReadOnlyList<CapturedDisk> disks
     public void Prepare()
     {
         foreach (CapturedDisk d in disks)
-            _scratch.Add(new Scratch(qmp, AgentNames.Overlay(d.Number), new ScratchNote(d.Number, d.Disk.NodeName), directory, d.Disk.VirtualSize, shares[d.Number], bounded: false));
+        {
+            long share = shares[_scratch.Count];
+            ScratchNote note = new(d.Number, d.Disk.NodeName);
+            _scratch.Add(new Scratch(qmp, AgentNames.Overlay(d.Number), note, directory, d.Disk.VirtualSize, share, bounded: false));
+        }
     }
 
     /// <inheritdoc/>
@@ -45,6 +50,15 @@ internal sealed class Overlay(IQmpMonitor qmp, IReadOnlyList<CapturedDisk> disks
 
     /// <inheritdoc/>
     public (string Node, bool CanTrim) Expose(CapturedDisk disk) => (disk.Disk.NodeName, false);
+
+    /// <inheritdoc/>
+    public string? WhatChanged(CapturedDisk disk, NodeGraph graph)
+    {
+        string overlay = AgentNames.Overlay(disk.Number);
+        return graph.UsersOf(overlay) is [var user, ..] ? $"node {user} was put above it"
+            : !graph.IsRoot(overlay) ? "no device uses it any more, or it got another image"
+            : null;
+    }
 
     /// <inheritdoc/>
     public CaptureFailedException? WhyUnreadable() => null;

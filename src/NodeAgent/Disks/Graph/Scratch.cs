@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Disks.Qcow2;
@@ -46,7 +47,8 @@ internal sealed class Scratch : IDisposable
         {
             // Flushes of the guest are for its disk; what lies here is worth nothing after a crash.
             QmpJson.Raw noFlush = new(QmpJson.Object(("no-flush", true)));
-            string file = QmpJson.Object(("driver", "file"), ("filename", $"/dev/fdset/{_fdset}"), ("locking", "off"), ("discard", "unmap"), ("cache", noFlush));
+            string file = QmpJson.Object(
+                ("driver", "file"), ("filename", NameOf(_fdset, bounded)), ("locking", "off"), ("discard", "unmap"), ("cache", noFlush));
             // raw with a fixed size: what qcow2 would put behind its end fails.
             if (bounded)
                 file = QmpJson.Object(("driver", "raw"), ("size", length), ("discard", "unmap"), ("file", new QmpJson.Raw(file)));
@@ -60,6 +62,13 @@ internal sealed class Scratch : IDisposable
             throw;
         }
     }
+
+    /// <summary>
+    /// The file as QEMU opens it. Others see an overlay as the disk, and QEMU would write its name into an external snapshot of theirs:
+    /// it is so long that qcow2 refuses it (1023 bytes).
+    /// </summary>
+    private static string NameOf(int fdset, bool bounded) =>
+        "/dev/fdset/" + fdset.ToString(bounded ? "D" : "D1023", CultureInfo.InvariantCulture);
 
     /// <summary>Bytes that it may take.</summary>
     internal long Length { get; }

@@ -14,6 +14,9 @@ namespace Bgsnap.NodeAgent.Disks.Graph;
 /// <param name="Filename">The image, as QEMU names it in its own mount namespace.</param>
 internal sealed record VmDisk(string Name, string? Device, string NodeName, bool IsReadOnly, bool IsRemovable, long VirtualSize, string Driver, string Filename)
 {
+    /// <summary>The guest sees something else than the image holds: a part of it is encrypted.</summary>
+    internal bool IsEncrypted { get; init; }
+
     private const string Peripheral = "/machine/peripheral/";
 
     /// <summary>Reads all drives that have a medium.</summary>
@@ -29,6 +32,19 @@ internal sealed record VmDisk(string Name, string? Device, string NodeName, bool
                 medium.GetProperty("image").GetProperty("virtual-size").GetInt64(), medium.GetProperty("drv").GetString()!, medium.GetProperty("file").GetString()!));
         }
         return disks;
+    }
+
+    /// <summary>Which of these disks are encrypted: by LUKS of their own, or within qcow2, also below a filter.</summary>
+    internal static IReadOnlyList<VmDisk> WithEncryption(IQmpMonitor qmp, IReadOnlyList<VmDisk> disks)
+    {
+        using JsonDocument answer = qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", true)));
+        string[] encrypted = [.. answer.RootElement.GetProperty("return").EnumerateArray()
+            .Where(n => n.GetProperty("encrypted").GetBoolean() || n.GetProperty("drv").GetString() == "luks")
+            .Select(n => n.GetProperty("node-name").GetString()!)];
+        if (encrypted.Length == 0)
+            return disks;
+        NodeGraph graph = NodeGraph.Read(qmp);
+        return [.. disks.Select(d => d with { IsEncrypted = encrypted.Any(e => graph.Reaches(d.NodeName, e)) })];
     }
 
     /// <summary>query-block gives a path in QOM, or the bare id of a device that has one.</summary>

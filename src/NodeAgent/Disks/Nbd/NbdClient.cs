@@ -32,6 +32,7 @@ internal sealed unsafe class NbdClient
 
     private readonly NbdSocket _socket;
     private readonly byte[] _small = new byte[MaxString + 64];
+    private uint _state = NBD_STATE_ZERO;
     private ulong _cookie;
     private NbdCommand _command;
     private long _offset;
@@ -64,6 +65,16 @@ internal sealed unsafe class NbdClient
         if (Encoding.UTF8.GetByteCount(export) > MaxString) throw new ArgumentException("the export's name is too long", nameof(export));
         NbdSocket checkedSocket = new(socket, export, patience ?? DefaultPatience, cancel);
         return new NbdClient(checkedSocket, new NbdHandshake(checkedSocket, export).Run()) { SingleClusters = singleClusters };
+    }
+
+    /// <summary>Opens an export to ask which parts are marked in a dirty bitmap, instead of which are zero.</summary>
+    /// <exception cref="NbdException">As for <see cref="Negotiate"/>; and the server does not know the bitmap.</exception>
+    public static NbdClient NegotiateBitmap(UnixSocket socket, string export, string bitmap, CancellationToken cancel)
+    {
+        NbdSocket checkedSocket = new(socket, export, DefaultPatience, cancel);
+        NbdExport agreed = new NbdHandshake(checkedSocket, export, DirtyBitmap + bitmap).Run();
+        return agreed.AllocationContext is not null ? new NbdClient(checkedSocket, agreed) { _state = NBD_STATE_DIRTY }
+            : throw checkedSocket.Error($"the server does not tell of bitmap {bitmap}");
     }
 
     /// <summary>
@@ -227,7 +238,7 @@ internal sealed unsafe class NbdClient
                 uint bytes = BinaryPrimitives.ReadUInt32BigEndian(part);
                 // Only the last may lead past the end of what was asked.
                 if (bytes == 0 || at >= end) throw Nonsense("a block status with an empty extent, or one past the end");
-                Append(_extents!, at, Math.Min(bytes, end - at), (BinaryPrimitives.ReadUInt32BigEndian(part[4..]) & NBD_STATE_ZERO) != 0);
+                Append(_extents!, at, Math.Min(bytes, end - at), (BinaryPrimitives.ReadUInt32BigEndian(part[4..]) & _state) != 0);
                 at += bytes;
             }
         }

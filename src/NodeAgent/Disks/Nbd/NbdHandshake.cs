@@ -6,7 +6,10 @@ using static Bgsnap.NodeAgent.Disks.Nbd.NbdProtocol;
 namespace Bgsnap.NodeAgent.Disks.Nbd;
 
 /// <summary>Everything up to the transmission phase. It happens once, so it may allocate.</summary>
-internal sealed class NbdHandshake(NbdSocket socket, string export)
+/// <param name="socket">The connection.</param>
+/// <param name="export">The export.</param>
+/// <param name="context">What block status is to tell: base:allocation, or a dirty bitmap.</param>
+internal sealed class NbdHandshake(NbdSocket socket, string export, string context = NbdProtocol.BaseAllocation)
 {
     private const int LargestMinimumBlock = 65536;
 
@@ -17,8 +20,7 @@ internal sealed class NbdHandshake(NbdSocket socket, string export)
         Greet();
         if (Ask(NBD_OPT_STRUCTURED_REPLY, [], (_, _) => throw Nonsense("an answer to STRUCTURED_REPLY")) is { } refusal)
             throw socket.Error($"the server has no structured replies, which QEMU has had since 2.11: {refusal}");
-        uint? context = MetaContext();
-        return Go(context);
+        return Go(MetaContext());
     }
 
     private void Greet()
@@ -35,19 +37,19 @@ internal sealed class NbdHandshake(NbdSocket socket, string export)
 
     private uint? MetaContext()
     {
-        uint? context = null;
-        byte[] query = [.. Counted(export), 0, 0, 0, 1, .. Counted(BaseAllocation)];
+        uint? id = null;
+        byte[] query = [.. Counted(export), 0, 0, 0, 1, .. Counted(context)];
         string? refusal = Ask(NBD_OPT_SET_META_CONTEXT, query, (type, reply) =>
         {
-            if (type != NBD_REP_META_CONTEXT || reply.Length < 4 || context is not null
-                || !reply.AsSpan(4).SequenceEqual(Encoding.UTF8.GetBytes(BaseAllocation)))
+            if (type != NBD_REP_META_CONTEXT || reply.Length < 4 || id is not null
+                || !reply.AsSpan(4).SequenceEqual(Encoding.UTF8.GetBytes(context)))
                 throw Nonsense("an answer to SET_META_CONTEXT");
-            context = BinaryPrimitives.ReadUInt32BigEndian(reply);
+            id = BinaryPrimitives.ReadUInt32BigEndian(reply);
         });
-        return refusal is null ? context : null;
+        return refusal is null ? id : null;
     }
 
-    private NbdExport Go(uint? context)
+    private NbdExport Go(uint? contextId)
     {
         ulong? size = null;
         ushort flags = 0;
@@ -77,7 +79,7 @@ internal sealed class NbdHandshake(NbdSocket socket, string export)
         if (!BitOperations.IsPow2(minimum) || minimum > LargestMinimumBlock || maximum < LargestMinimumBlock || bytes % minimum != 0)
             throw Nonsense($"blocks of {minimum} to {maximum} bytes in an export of {bytes}");
         bool trim = (flags & (NBD_FLAG_HAS_FLAGS | NBD_FLAG_READ_ONLY | NBD_FLAG_SEND_TRIM)) == (NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_TRIM);
-        return new NbdExport((long)bytes, trim, (flags & NBD_FLAG_SEND_DF) != 0, minimum, maximum, context);
+        return new NbdExport((long)bytes, trim, (flags & NBD_FLAG_SEND_DF) != 0, minimum, maximum, contextId);
     }
 
     /// <summary>Sends an option and hands on the replies before the last.</summary>

@@ -29,9 +29,12 @@ internal static class NbdProtocol
     public const ushort NBD_REPLY_FLAG_DONE = 1;
     public const ushort NBD_REPLY_TYPE_NONE = 0, NBD_REPLY_TYPE_OFFSET_DATA = 1, NBD_REPLY_TYPE_OFFSET_HOLE = 2,
         NBD_REPLY_TYPE_BLOCK_STATUS = 5, NBD_REPLY_TYPE_FLAG_ERROR = 1 << 15;
-    public const uint NBD_STATE_ZERO = 2;
+    public const uint NBD_STATE_ZERO = 2, NBD_STATE_DIRTY = 1;
 
     public const string BaseAllocation = "base:allocation";
+
+    /// <summary>QEMU's context of a dirty bitmap: the name follows.</summary>
+    public const string DirtyBitmap = "qemu:dirty-bitmap:";
 
     /// <summary>Longest string that the protocol allows, in bytes.</summary>
     public const int MaxString = 4096;
@@ -54,7 +57,7 @@ internal enum NbdCommand : ushort
 /// <summary>What the server says of a run of the export.</summary>
 /// <param name="Offset">Where it begins, in bytes.</param>
 /// <param name="Length">Its bytes.</param>
-/// <param name="IsZero">It reads as zeros.</param>
+/// <param name="IsZero">It reads as zeros; of a dirty bitmap: it is marked.</param>
 internal readonly record struct NbdExtent(long Offset, long Length, bool IsZero);
 
 /// <summary>What was agreed on.</summary>
@@ -63,5 +66,5 @@ internal readonly record struct NbdExtent(long Offset, long Length, bool IsZero)
 /// <param name="CanReadWhole">The server can be told to answer a read in one chunk.</param>
 /// <param name="MinimumBlock">Offsets and lengths are multiples of it, a power of two up to 64 KiB.</param>
 /// <param name="MaximumBlock">Most bytes that may be read by one request.</param>
-/// <param name="AllocationContext">Id of base:allocation; null: the server cannot tell.</param>
+/// <param name="AllocationContext">Id of the context that block status tells; null: the server cannot tell.</param>
 internal sealed record NbdExport(long Size, bool CanTrim, bool CanReadWhole, uint MinimumBlock, uint MaximumBlock, uint? AllocationContext);

@@ -1,0 +1,71 @@
+using System.Text.Json;
+using Bgsnap.NodeAgent.Qmp;
+
+namespace Bgsnap.NodeAgent.Disks.Graph;
+
+/// <summary>Dirty bitmaps: ours, and those that others made on a node of ours, because it is what they see as the disk.</summary>
+internal static class Bitmaps
+{
+    private const int Granularity = 65536;
+
+    /// <summary>Has QEMU note what is written to an image from now on.</summary>
+    internal static void Track(IQmpMonitor qmp, int disk, string image) => qmp.Execute("block-dirty-bitmap-add", QmpJson.Object(
+        ("node", image), ("name", AgentNames.Changed(disk)), ("granularity", Granularity), ("persistent", false))).Dispose();
+
+    /// <summary>Ends that. Writes of which QEMU has not noted yet that they are done are done then.</summary>
+    internal static void StopTracking(IQmpMonitor qmp, int disk, string image)
+    {
+        // QEMU drains what is below a node before it reopens it (bdrv_subtree_drained_begin(), until 8.0): here with the options that it has.
+        qmp.Execute("blockdev-reopen", DiskNodes.Lead((disk, AgentNames.Filter(disk)))).Dispose();
+        qmp.Execute("block-dirty-bitmap-disable", QmpJson.Object(("node", image), ("name", AgentNames.Changed(disk)))).Dispose();
+    }
+
+    /// <summary>Removes all of ours; no export may show them any more.</summary>
+    internal static void RemoveOurs(IQmpMonitor qmp, Undo undo)
+    {
+        using JsonDocument nodes = qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", true)));
+        foreach (JsonElement node in nodes.RootElement.GetProperty("return").EnumerateArray())
+        {
+            foreach (string name in NamesOf(node).Where(AgentNames.IsOurs))
+            {
+                undo.Try(() => qmp.Execute("block-dirty-bitmap-remove", QmpJson.Object(
+                    ("node", node.GetProperty("node-name").GetString()!), ("name", name))).Dispose());
+            }
+        }
+    }
+
+    /// <summary>Copies them to the image below; both record meanwhile, so that nothing is missed.</summary>
+    /// <exception cref="QmpException">QEMU refuses: the node stays, and with it the bitmap.</exception>
+    internal static void Move(IQmpMonitor qmp, string from, string to)
+    {
+        List<string> actions = [];
+        using JsonDocument nodes = qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", true)));
+        HashSet<string> there = [.. nodes.RootElement.GetProperty("return").EnumerateArray()
+            .Where(n => n.GetProperty("node-name").GetString() == to).SelectMany(NamesOf)];
+        foreach (JsonElement node in nodes.RootElement.GetProperty("return").EnumerateArray())
+        {
+            if (node.GetProperty("node-name").GetString() != from || !node.TryGetProperty("dirty-bitmaps", out JsonElement bitmaps))
+                continue;
+            foreach (JsonElement bitmap in bitmaps.EnumerateArray())
+            {
+                if (!bitmap.TryGetProperty("name", out JsonElement n) || n.GetString() is not { Length: > 0 } name)
+                    continue;
+                long granularity = bitmap.GetProperty("granularity").GetInt64();
+                if (!there.Contains(name))
+                    actions.Add(Action("block-dirty-bitmap-add", ("node", to), ("name", name), ("granularity", granularity)));
+                string source = QmpJson.Object(("node", from), ("name", name));
+                QmpJson.Raw sources = new($"[{source}]");
+                actions.Add(Action("block-dirty-bitmap-merge", ("node", to), ("target", name), ("bitmaps", sources)));
+            }
+        }
+        if (actions.Count > 0)
+            qmp.Execute("transaction", QmpJson.Object(("actions", new QmpJson.Raw($"[{string.Join(',', actions)}]")))).Dispose();
+    }
+
+    private static IEnumerable<string> NamesOf(JsonElement node) => node.TryGetProperty("dirty-bitmaps", out JsonElement bitmaps)
+        ? bitmaps.EnumerateArray().Select(b => b.TryGetProperty("name", out JsonElement n) ? n.GetString() : null).OfType<string>()
+        : [];
+
+    private static string Action(string type, params (string, object)[] data) =>
+        QmpJson.Object(("type", type), ("data", new QmpJson.Raw(QmpJson.Object(data))));
+}

@@ -1,0 +1,57 @@
+using System.Globalization;
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Qmp;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Disks.Graph;
+
+/// <summary>
+/// Whose NBD server QEMU runs: a note of ours alone does not say it, since somebody else may have started one after an agent of ours
+/// died. Ours listens on a socket that we made.
+/// </summary>
+internal static class NbdListener
+{
+    /// <summary>What our sockets are called in their folder.</summary>
+    internal const string FileName = "bgsnap-nbd.sock";
+
+    /// <summary>Takes the notes of an agent that died before its server ran, and tells whether a server of ours runs.</summary>
+    internal static bool Serves(IQmpMonitor qmp, int pid)
+    {
+        bool noted = QemuMark.Take(qmp, AgentNames.NbdServer);
+        // A socket that was handed over and not used yet would look like one that serves.
+        _ = QemuMark.Take(qmp, AgentNames.NbdListener);
+        return IsHeldBy(pid) ?? noted;
+    }
+
+    /// <summary>Whether a process holds a listening socket of ours; null: its descriptors are not ours to look at.</summary>
+    private static bool? IsHeldBy(int pid)
+    {
+        try
+        {
+            using PidFd process = PidFd.Open(pid);
+            foreach (string link in Directory.EnumerateFiles($"/proc/{pid}/fd"))
+            {
+                if (new FileInfo(link).LinkTarget?.StartsWith("socket:", StringComparison.Ordinal) == true && IsOurs(process, link))
+                    return true;
+            }
+            return false;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or LinuxException { Errno: Errno.EPERM or Errno.EACCES })
+        {
+            return null;
+        }
+    }
+
+    private static bool IsOurs(PidFd process, string link)
+    {
+        try
+        {
+            using SafeFileHandle copy = process.GetDescriptor(int.Parse(Path.GetFileName(link), CultureInfo.InvariantCulture));
+            return UnixSocket.ListensAt(copy)?.EndsWith("/" + FileName, StringComparison.Ordinal) == true;
+        }
+        catch (LinuxException e) when (e.Errno == Errno.EBADF)
+        {
+            return false; // closed meanwhile
+        }
+    }
+}

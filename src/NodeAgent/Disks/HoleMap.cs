@@ -1,0 +1,80 @@
+using Bgsnap.NodeAgent.Disks.Nbd;
+using Bgsnap.NodeAgent.Disks.Qcow2;
+
+namespace Bgsnap.NodeAgent.Disks;
+
+/// <summary>
+/// Clusters of a disk that were zero at its point in time, for a server that cannot tell: read from the disk as it is now, less all that
+/// was written since before the cut.
+/// </summary>
+/// <remarks>
+/// QEMU marks what is written in a dirty bitmap when the write is done. So the order is: the map of the disk; then a moment in which no
+/// request of the guest's is under way; then the bitmap. What is zero in the map and unmarked in the bitmap was zero all the time.
+/// </remarks>
+internal sealed class HoleMap
+{
+    private const long Cluster = Qcow2Format.ClusterSize;
+    private readonly ulong[] _zero;
+    private readonly long _size;
+
+    private HoleMap(long size) => (_size, _zero) = (size, new ulong[((size + Cluster - 1) / Cluster + 63) / 64]);
+
+    /// <summary>Reads it.</summary>
+    /// <param name="now">Tells what is zero on the disk as it is now.</param>
+    /// <param name="written">
+    /// Called when that has been read: tells what was written since before the cut, and until the end of every request that was under way when it was called.
+    /// </param>
+    /// <exception cref="NbdException">A server failed.</exception>
+    internal static HoleMap Read(NbdClient now, Func<NbdClient> written)
+    {
+        HoleMap map = new(now.Export.Size);
+        map.Visit(now, zero =>
+        {
+            // Only clusters that are zero as a whole; the last one may be shorter.
+            long end = zero.Offset + zero.Length == map._size ? map.Clusters : (zero.Offset + zero.Length) / Cluster;
+            for (long c = (zero.Offset + Cluster - 1) / Cluster; c < end; c++)
+                map._zero[c / 64] |= 1UL << (int)(c % 64);
+        });
+        map.Visit(written(), dirty =>
+        {
+            for (long c = dirty.Offset / Cluster, end = (dirty.Offset + dirty.Length + Cluster - 1) / Cluster; c < end; c++)
+                map._zero[c / 64] &= ~(1UL << (int)(c % 64));
+        });
+        return map;
+    }
+
+    /// <summary>Fills the list with one extent that begins at <paramref name="offset"/>, a multiple of the cluster.</summary>
+    internal void Extent(long offset, List<NbdExtent> extents)
+    {
+        extents.Clear();
+        long first = offset / Cluster, at = first;
+        bool zero = IsZero(first);
+        for (; at < Clusters && IsZero(at) == zero; at++)
+        {
+            // 64 alike at once.
+            if (at % 64 == 0 && _zero[at / 64] == (zero ? ulong.MaxValue : 0) && at + 64 <= Clusters)
+                at += 63;
+        }
+        extents.Add(new NbdExtent(offset, Math.Min(at * Cluster, _size) - offset, zero));
+    }
+
+    private long Clusters => (_size + Cluster - 1) / Cluster;
+
+    private bool IsZero(long cluster) => (_zero[cluster / 64] >> (int)(cluster % 64) & 1) != 0;
+
+    private void Visit(NbdClient client, Action<NbdExtent> found)
+    {
+        if (client.Export.Size != _size)
+            throw new NbdException($"a disk of {_size} bytes became one of {client.Export.Size}", Linux.Errno.EINVAL);
+        List<NbdExtent> extents = [];
+        for (long at = 0; at < _size; at = extents[^1].Offset + extents[^1].Length)
+        {
+            client.BlockStatus(at, extents);
+            foreach (NbdExtent e in extents)
+            {
+                if (e.IsZero)
+                    found(e);
+            }
+        }
+    }
+}

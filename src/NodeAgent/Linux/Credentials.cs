@@ -1,0 +1,72 @@
+using System.Globalization;
+using System.Runtime.ExceptionServices;
+
+namespace Bgsnap.NodeAgent.Linux;
+
+/// <summary>
+/// Does something with the file rights of another process: what it could not open, we do not open for it, however mighty we are.
+/// </summary>
+/// <param name="User">Its fsuid.</param>
+/// <param name="Group">Its fsgid.</param>
+/// <param name="Groups">Its other groups.</param>
+internal sealed unsafe record Credentials(uint User, uint Group, IReadOnlyList<uint> Groups)
+{
+    private const long SysSetgroups = 116, SysSetfsuid = 122, SysSetfsgid = 123;
+
+    /// <summary>Those of a process.</summary>
+    /// <exception cref="IOException">It has ended.</exception>
+    internal static Credentials Of(int pid)
+    {
+        string[] status = File.ReadAllLines($"/proc/{pid}/status");
+        // Real, effective, saved and file system.
+        return new Credentials(Numbers("Uid:")[3], Numbers("Gid:")[3], Numbers("Groups:"));
+
+        uint[] Numbers(string field) =>
+            [.. status.First(l => l.StartsWith(field, StringComparison.Ordinal))[field.Length..]
+                .Split([' ', '\t'], StringSplitOptions.RemoveEmptyEntries)
+                .Select(n => uint.Parse(n, CultureInfo.InvariantCulture))];
+    }
+
+    /// <summary>
+    /// Runs a step on a thread of its own that has these rights, and no capability to pass over them unless the user is root.
+    /// </summary>
+    internal T Run<T>(Func<T> step)
+    {
+        T? result = default;
+        ExceptionDispatchInfo? failure = null;
+        Thread thread = new(() =>
+        {
+            try
+            {
+                Take();
+                result = step();
+            }
+            catch (Exception e)
+            {
+                failure = ExceptionDispatchInfo.Capture(e);
+            }
+        })
+        { IsBackground = true, Name = "as QEMU" };
+        thread.Start();
+        thread.Join();
+        failure?.Throw();
+        return result!;
+    }
+
+    /// <summary>The bare system calls change the calling thread only; libc's functions would change all of ours.</summary>
+    private void Take()
+    {
+        uint[] groups = [.. Groups];
+        // SAFETY: the array is pinned for the call, which reads as many numbers as it is told.
+        fixed (uint* list = groups)
+        {
+            if (Libc.Syscall(SysSetgroups, groups.Length, (long)list, 0, 0, 0, 0) != 0)
+                throw LinuxException.Last("setgroups");
+        }
+        // They return what was before, and say nothing of failure: asked a second time they tell what is.
+        _ = Libc.Syscall(SysSetfsgid, Group, 0, 0, 0, 0, 0);
+        _ = Libc.Syscall(SysSetfsuid, User, 0, 0, 0, 0, 0);
+        if (Libc.Syscall(SysSetfsgid, -1, 0, 0, 0, 0, 0) != Group || Libc.Syscall(SysSetfsuid, -1, 0, 0, 0, 0, 0) != User)
+            throw new LinuxException($"take the file rights of user {User}", Errno.EPERM);
+    }
+}
