@@ -98,7 +98,7 @@ internal static unsafe class StuckChild
                     return;
             }
         }
-    }, failed: _ => { }); // then the pipe is full again, and whoever waits for it is seen by others
+    }, failed: _ => { }); // then the pipe is full again, and the watchdogs see the thread that waits for it
 
     private static IEnumerable<(int Number, string Target)> Descriptors(int pid)
     {
