@@ -143,7 +143,7 @@ internal sealed class CaptureStep(StormGuest guest, RoundPlan plan, Tally tally,
             throw new ViolationException(Promise.BadEnd, $"{what} ended without a word: {result}");
         tally.Count("captures failed", "(command killed)");
         _ends.Add("killed");
-        // Killed after the rename it is whole, and nobody was told.
+        // Killed after the rename, it leaves a whole snapshot and no message.
         return isThere ? new ReadySnapshot(output, false) : null;
     }
 

@@ -55,7 +55,7 @@ internal sealed class Freezer : IDisposable
             }
             catch (IOException)
             {
-                Thread.Sleep(20); // whoever was in it is just ending
+                Thread.Sleep(20); // its last process is just ending
             }
         }
     }

@@ -15,7 +15,7 @@ internal static class Guard
     /// <summary>The only argument, before the storm's pid.</summary>
     public const string Argument = "--guard";
 
-    /// <summary>Starts one. It is told nothing: the pipe's end is all it waits for.</summary>
+    /// <summary>Starts one. It gets no message: it waits only for the end of the pipe.</summary>
     public static void Start()
     {
         ProcessStartInfo start = new(Environment.ProcessPath!) { RedirectStandardInput = true };

@@ -82,7 +82,7 @@ internal static class AgentEngine
             latency = faults.Latency;
             BandwidthLimit limit = new(options.BandwidthLimit);
 
-            // Whoever a page may wait for runs before the first one can: no answer of QEMU's is needed from here to the file.
+            // Every thread that a page may wait for runs before the first page can: from here to the file nothing needs an answer from QEMU.
             SweepGate begin = new();
             for (int i = 0; i < FileWriters; i++)
             {

@@ -95,7 +95,7 @@ internal sealed unsafe class FaultServer
         {
             int count = _memory.ReadEvents(messages, Batch);
             long read = Stopwatch.GetTimestamp();
-            // QEMU goes on with a discard as soon as it has been read: it is looked at before any fault takes its time.
+            // QEMU continues a discard as soon as we have read it: we judge it before any fault takes time.
             for (int i = 0; i < count; i++)
                 Look(messages[i]);
             for (int i = 0; i < count; i++)

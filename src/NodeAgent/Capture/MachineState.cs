@@ -48,7 +48,7 @@ internal static class MachineState
         return disks;
     }
 
-    /// <summary>Hardware that reaches guest memory by itself, by what QEMU holds: there is none, or the capture is refused.</summary>
+    /// <summary>Hardware that reaches guest memory by itself, by what QEMU holds. If there is any, the capture is refused.</summary>
     internal static IReadOnlyDictionary<string, string> Hardware(int pid) =>
         HeldDevices.Of(pid) is { } held ? new Dictionary<string, string> { [$"QEMU {held}"] = "" } : [];
 

@@ -77,7 +77,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         return succeeded ? SummaryText.Write(_summary!, json) : Failure.Report(_error!, json);
     }
 
-    /// <summary>Whoever started us is to see that we are alive.</summary>
+    /// <summary>Shows the program that started us that we are alive.</summary>
     private void SayRecovering()
     {
         if (json)

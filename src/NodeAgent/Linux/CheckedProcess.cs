@@ -28,7 +28,7 @@ internal sealed class CheckedProcess : IDisposable
     internal PidFd Descriptor => _process;
 
     /// <summary>Takes hold of a process, before anything is checked of it.</summary>
-    /// <exception cref="LinuxException">ESRCH: there is none.</exception>
+    /// <exception cref="LinuxException">ESRCH: no such process.</exception>
     internal static CheckedProcess Open(int pid) => new(pid, PidFd.Open(pid));
 
     /// <summary>Whether something is true of it.</summary>

@@ -57,7 +57,7 @@ internal sealed unsafe record Credentials(uint User, uint Group, IReadOnlyList<u
     private void Take()
     {
         uint[] groups = [.. Groups];
-        // SAFETY: the array is pinned for the call, which reads as many numbers as it is told.
+        // SAFETY: the array is pinned for the call, which reads as many numbers as its argument says.
         fixed (uint* list = groups)
         {
             if (Libc.Syscall(SysSetgroups, groups.Length, (long)list, 0, 0, 0, 0) != 0)

@@ -60,7 +60,7 @@ internal sealed unsafe partial class UnixSocket : IDisposable
     internal int FileDescriptor => (int)_handle.DangerousGetHandle();
 
     /// <summary>
-    /// The path that a listening unix socket was bound to, also when nothing is there any more; null: it is none, or does not listen.
+    /// The path that a listening unix socket was bound to, also when nothing is there any more; null: it is not such a socket, or does not listen.
     /// </summary>
     internal static string? ListensAt(SafeFileHandle socket)
     {

@@ -11,7 +11,7 @@ namespace Bgsnap.NodeAgent.Qmp;
 internal static class ForeignJson
 {
     /// <summary>Parses a document in which every text can be read.</summary>
-    /// <exception cref="JsonException">It is not JSON, or holds a text that is none.</exception>
+    /// <exception cref="JsonException">It is not JSON, or holds a string that is not valid Unicode.</exception>
     internal static JsonDocument Parse(byte[] utf8)
     {
         if (!Utf8.IsValid(utf8)) throw new JsonException("it is not UTF-8");

@@ -2,7 +2,7 @@ using System.Text.Json;
 
 namespace Bgsnap.NodeAgent.Qmp;
 
-/// <summary>One message of a monitor, in the form that docs/interop/qmp-spec gives it: whoever takes an event or an error apart need not look again.</summary>
+/// <summary>One message of a monitor, in the form that docs/interop/qmp-spec gives it: code that takes an event or an error apart need not check again.</summary>
 internal static class QmpMessage
 {
     /// <summary>Parses a message.</summary>

@@ -97,7 +97,7 @@ public static class ManifestJson
         {
             if (!IsFileName(f.Name)) return $"{f.Name} is no file of a snapshot";
             if (f.Size < 0 || !names.Add(f.Name)) return $"file {f.Name} is listed twice or has a negative size";
-            // Whoever adds the sizes up, for a status or a restore, gets a sum.
+            // Code that adds the sizes up, for a status or a restore, gets a sum.
             if (f.Size > long.MaxValue - bytes - SnapshotFormat.MaxManifestSize) return $"file {f.Name}: the sizes of all files together are impossible";
             bytes += f.Size;
         }

@@ -11,7 +11,7 @@ internal static class FreeChild
 
     /// <summary>Frees the guest of what captures that died have left.</summary>
     /// <param name="monitor">The way to QEMU's monitor, and the container that QEMU must run in.</param>
-    /// <param name="guestAgent">The guest agent's socket, as a path that the child can open; null: there is none.</param>
+    /// <param name="guestAgent">The guest agent's socket, as a path that the child can open; null: the VM has no guest agent.</param>
     /// <param name="cancel">Ends it.</param>
     /// <param name="program">The program; null: this one.</param>
     /// <returns>How the guest is.</returns>

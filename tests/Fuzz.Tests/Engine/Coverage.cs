@@ -5,7 +5,7 @@ using SharpFuzz.Common;
 namespace Bgsnap.Fuzz.Engine;
 
 /// <summary>Which edges of the instrumented program an input took, as AFL counts them: a map of 64 KiB, hits in eight classes.</summary>
-/// <remarks>There is one map for the process: instrumented code writes to it whoever calls it, finalizers too.</remarks>
+/// <remarks>There is one map for the process: instrumented code writes to it from every thread, finalizers too.</remarks>
 internal sealed unsafe class Coverage
 {
     private const int Size = 1 << 16;

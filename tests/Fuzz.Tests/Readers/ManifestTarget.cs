@@ -34,7 +34,7 @@ internal sealed class ManifestTarget : FuzzTarget
 
     internal override byte[] Repair(byte[] input, Prng random)
     {
-        // Everything behind the mark is made anew, digits and end.
+        // Everything behind the mark is made again, digits and end.
         int at = input.AsSpan().LastIndexOf(Encoding.ASCII.GetBytes(Mark));
         if (at < 0) return input;
         byte[] start = [.. input.AsSpan(0, at + Mark.Length)];

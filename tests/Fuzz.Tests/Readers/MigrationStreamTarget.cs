@@ -38,7 +38,7 @@ internal sealed class MigrationStreamTarget : FuzzTarget
         catch (MigrationStreamException e)
         {
             Promise(e.Offset >= 0, "an error is at a negative offset");
-            // Where a stream was cut is told by how much has arrived; the rest must be the same.
+            // How much has arrived shows where a stream was cut; the rest must be the same.
             return $"!{e.Message[..Math.Min(e.Message.Length, 40)]} {sink.Hash:x}";
         }
     }
@@ -70,7 +70,7 @@ internal sealed class MigrationStreamTarget : FuzzTarget
 
         public void OnBlocks(IReadOnlyList<StreamRamBlock> blocks)
         {
-            Promise(_blocks.Count == 0 && blocks.Count > 0, "the blocks come twice, or there are none");
+            Promise(_blocks.Count == 0 && blocks.Count > 0, "the blocks come twice, or not at all");
             _blocks = blocks;
         }
 

@@ -4,7 +4,7 @@ using System.Text;
 namespace Bgsnap.Fuzz.Readers;
 
 /// <summary>
-/// The other end of a unix socket, which says the input to whoever connects, whatever it is asked, and hangs up. So every wait of the reader ends.
+/// The other end of a unix socket, which sends the input to every client, whatever the client asks, and hangs up. So every wait of the reader ends.
 /// </summary>
 internal sealed class Peer : IDisposable
 {
@@ -27,7 +27,7 @@ internal sealed class Peer : IDisposable
     /// <summary>Where it listens.</summary>
     internal string Path { get; }
 
-    /// <summary>What the next one that connects is told.</summary>
+    /// <summary>What the next client receives.</summary>
     internal void Say(byte[] input) => _input = input;
 
     private void Serve()

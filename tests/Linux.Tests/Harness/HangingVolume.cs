@@ -18,7 +18,7 @@ public sealed class HangingVolume : IAsyncDisposable
             file.SetLength((long)mebibytes << 20);
         await Tool.RunAsync("mkfs.ext4", "-q", "-F", "-O", "^has_journal", image).ConfigureAwait(false);
         HangingVolume volume = new(Directory.CreateDirectory(Path.Combine(folder, "hanging")).FullName);
-        // The loop device goes with the mount, whoever ends it.
+        // The loop device goes with the mount.
         await Tool.RunAsync("mount", "-o", "loop", image, volume.Folder).ConfigureAwait(false);
         return volume;
     }

@@ -6,7 +6,7 @@ namespace Bgsnap.Linux.Tests.Protection;
 
 /// <summary>
 /// Devices of QEMU that write to the guest's memory while the guest is stopped and saved (a TPM that finishes its command, a virtio queue that
-/// is drained): whoever writes gets on, at every moment of the stop window. The writer here is a stranger, whose write through /proc/PID/mem
+/// is drained): the writer gets on, at every moment of the stop window. The writer here is a stranger, whose write through /proc/PID/mem
 /// faults as QEMU's own does.
 /// </summary>
 public class DeviceWriteTests

@@ -5,7 +5,7 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.Linux.Tests.Protection;
 
 /// <summary>
-/// Memory that QEMU throws away while it is being copied: the snapshot shows what was there at the point in time, or there is none. The
+/// Memory that QEMU throws away while it is being copied: the snapshot shows what was there at the point in time, or the capture fails. The
 /// discards are made in QEMU's own main thread, as a balloon's are, but at the moment that the test wants.
 /// </summary>
 public class DiscardTests

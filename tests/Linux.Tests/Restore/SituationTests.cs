@@ -31,7 +31,7 @@ public sealed class SituationTests : IDisposable
     {
         var source = Firmware(QemuVersion.System);
         var snapshot = await SnapshotAsync(source with { ExtraArguments = Blk(4) });
-        // The death of QEMU is seen by several threads at once: one try is none.
+        // The death of QEMU is seen by several threads at once: one try proves nothing.
         for (var i = 0; i < 5; i++)
         {
             await using var target = await VirtualMachine.StartAsync(Waiting(source, Blk(1)));

@@ -182,7 +182,7 @@ internal sealed unsafe class GuestModel(ulong start, int granules, Defects defec
         for (int i = 0; i < count; i++)
         {
             messages[i] = _queue[i];
-            // With each that is read its discarder may go on at once, whatever becomes of the others in the batch.
+            // Once a message is read, its discarder may run at once, whether the others of the batch were served or not.
             if (messages[i].Event == UffdConstants.EventRemove) _removesRead++;
         }
         _queue.RemoveRange(0, count);

@@ -12,7 +12,7 @@ internal interface IStrategy
     bool PassTime();
 }
 
-/// <summary>At random: at each point another thread goes on with a probability, which itself changes from schedule to schedule.</summary>
+/// <summary>At random: at each point another thread continues with a probability, which itself changes from schedule to schedule.</summary>
 internal sealed class RandomStrategy(int seed) : IStrategy
 {
     private readonly Random _random = new(seed);

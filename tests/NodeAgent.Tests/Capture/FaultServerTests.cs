@@ -33,7 +33,7 @@ public sealed class FaultServerTests
         Assert.Equal(GuestRam.Claimed, core.Ram.State(3));
     }
 
-    /// <summary>QEMU goes on with a discard once it has been read: it is looked at before a fault that was read with it takes its time.</summary>
+    /// <summary>QEMU continues a discard once the agent has read it: the agent judges it before it serves a fault that was read with it.</summary>
     [Fact]
     public void A_discard_is_judged_before_the_faults_that_were_read_with_it()
     {

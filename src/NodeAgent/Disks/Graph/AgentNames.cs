@@ -58,7 +58,7 @@ internal static class AgentNames
     internal static bool IsAccess(string name) => name.StartsWith(AccessPrefix, StringComparison.Ordinal);
     internal static bool IsScratch(string name) => name.StartsWith(ScratchPrefix, StringComparison.Ordinal);
 
-    /// <summary>The number in a name of ours; -1: there is none.</summary>
+    /// <summary>The number in a name of ours; -1: the name has no number.</summary>
     internal static int NumberOf(string name) =>
         int.TryParse(name[(name.LastIndexOf('-') + 1)..], NumberStyles.None, CultureInfo.InvariantCulture, out int number) ? number : -1;
 

@@ -4,7 +4,7 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
 /// <summary>
-/// How a disk under capture by a filter hangs in QEMU's block graph, and how it is put back, by us or by whoever looks after us.
+/// How a disk under capture by a filter hangs in QEMU's block graph, and how it is put back, by this agent or by the next one.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -175,7 +175,7 @@ internal static class DiskNodes
     private static string Throttle(string node, string group, string file) => QmpJson.Object(
         ("driver", "throttle"), ("node-name", node), ("throttle-group", group), ("discard", "unmap"), ("file", file));
 
-    /// <summary>Takes a step, once more when whoever owns the monitor went away in the middle: it may have been taken or not.</summary>
+    /// <summary>Takes a step, once more when the owner of the monitor went away in the middle: it may have been taken or not.</summary>
     private static void Again(Action step)
     {
         try
