@@ -34,21 +34,11 @@ internal sealed unsafe record Credentials(uint User, uint Group, IReadOnlyList<u
     {
         T? result = default;
         ExceptionDispatchInfo? failure = null;
-        Thread thread = new(() =>
+        AgentThread.Start("as QEMU", () =>
         {
-            try
-            {
-                Take();
-                result = step();
-            }
-            catch (Exception e)
-            {
-                failure = ExceptionDispatchInfo.Capture(e);
-            }
-        })
-        { IsBackground = true, Name = "as QEMU" };
-        thread.Start();
-        thread.Join();
+            Take();
+            result = step();
+        }, e => failure = ExceptionDispatchInfo.Capture(e), stackBytes: 0).Join();
         failure?.Throw();
         return result!;
     }
