@@ -63,7 +63,10 @@ internal sealed unsafe partial class Userfaultfd : IDisposable
     public bool TryUnregister(ulong start, ulong length)
     {
         UffdioRange range = new() { Start = start, Length = length };
-        return !_handle.IsClosed && Libc.Ioctl(_handle, UffdConstants.UFFDIO_UNREGISTER, &range) == 0;
+        if (_handle.IsClosed || Libc.Ioctl(_handle, UffdConstants.UFFDIO_UNREGISTER, &range) != 0)
+            return false;
+        // By itself the kernel wakes those who wait for missing pages, not those who wait to write (userfaultfd_unregister()).
+        return Libc.Ioctl(_handle, UffdConstants.UFFDIO_WAKE, &range) == 0;
     }
 
     /// <summary>Write-protects a range.</summary>
