@@ -33,11 +33,22 @@ internal sealed unsafe partial class StopWindow
             }
         }
         CheckMoved();
+        GiveBackPause();
         FoundPaused = _events.StoppedAt == 0 || (!_stop.Lasts && _events.Resumed == 0);
         _over = true;
         _stop.Settled(!FoundPaused);
         if (!FoundPaused && !_stop.Lasts && maximum > TimeSpan.Zero && TimeSpan.FromMicroseconds(ResumedAt - StoppedAt) > maximum)
             throw TooLong(maximum);
+    }
+
+    /// <summary>Our <c>cont</c> may have come upon a guest that its user paused right before our stop, whose STOP is older than what we sent.</summary>
+    private void GiveBackPause()
+    {
+        if (_unused is null || _events.StoppedAt != 0 || _events.Resumed == 0)
+            return;
+        _over = true;
+        _qmp.Execute("stop").Dispose();
+        throw new CaptureFailedException("GuestStateChanged", "the guest was paused by its user right before its point in time, and is paused again; try again");
     }
 
     private bool IsSettled(string status)

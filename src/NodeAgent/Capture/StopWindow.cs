@@ -14,18 +14,25 @@ namespace Bgsnap.NodeAgent.Capture;
 ///   agent                                                 QEMU
 ///   without disks, one command:
 ///   xen-save-devices-state {live:false} ────────────────▶ vm_stop(): vCPUs stopped, requests drained     STOP
-///   with disks:
-///   dump-guest-memory, qom-set drive …, ────────────────▶ each in turn                                   STOP
+///   with disks, a guest that runs, a socket of our own, one write:
+///   getfd (this connection), stop, disks, ──────────────▶ each in turn                                   STOP
+///     xen-save-devices-state, cont, closefd
+///   with disks, through libvirt or of a guest that stands still:
+///   dump-guest-memory, disks, ──────────────────────────▶ each in turn                                   STOP
 ///     xen-save-devices-state
 ///
 ///   pipe readable ◀────────────────────────────────────── device state, until the pipe (one page) is full
 ///   write-protect guest RAM                               blocked in write(2)
 ///   F_SETPIPE_SZ 1 MiB ─────────────────────────────────▶ writes the rest; without disks vm_start()      RESUME
 ///   read the pipe ◀──────────────────────────────────────
-///   with disks: close the dump's pipe ──────────────────▶ vm_start()                                     RESUME
+///   with a dump: close its pipe ────────────────────────▶ vm_start()                                     RESUME
 /// </code>
-/// There is no <c>cont</c> that could be lost, or undo what the guest's user asked for: QEMU itself remembers whether the guest ran when
-/// it stopped it (<see cref="IGuestStop"/>). If we die, the read ends close, the writes fail and the guest has the state that it had.
+/// If we die, the read ends close, the writes fail and the guest has the state that it had: QEMU remembers whether the guest ran when it
+/// stopped it (<see cref="IGuestStop"/>). In the one write it has a duplicate of our end of its monitor connection, which therefore does
+/// not close when we die, and works off all that was sent, <c>cont</c> too.
+/// A dump holds a guest that runs only where one write is not to be had: a guest that is reset while QEMU dumps (or saves) makes QEMU abort
+/// ("invalid runstate transition: 'save-vm' -> 'prelaunch'", 7.2 and 10), while a stopped one may be reset. So the run state is asked for
+/// right before the write. A pause of the user's that comes in between is seen by the events, and given back.
 /// QEMU's events prove from when to when it stood still (<see cref="WindowEvents"/>); what we knew of it before proves nothing.
 /// Over a socket of our own all is sent in one write; through libvirt each command is sent when the one before is answered.
 /// </remarks>
@@ -34,7 +41,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
     /// <summary>The reason of a window that has to be done again with <c>hold</c>.</summary>
     internal const string SmallDeviceState = "DeviceStateSmall";
 
-    private const string SaveCommand = "xen-save-devices-state";
+    private const string SaveCommand = "xen-save-devices-state", ConnectionName = "agent-bgsnap-connection";
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
     /// <summary>How long a guest may be stopped where nobody set a limit. Ours take milliseconds: something is wrong then.</summary>
     private static readonly TimeSpan OwnLimit = TimeSpan.FromSeconds(10);
@@ -43,10 +50,13 @@ internal sealed unsafe partial class StopWindow : IDisposable
     private readonly int _pid;
     private readonly MachineFacts _facts;
     private readonly DeviceStatePipe _pipe;
-    private readonly QmpBatch _batch = new();
-    private readonly IGuestStop _stop;
+    private readonly QmpBatch? _oneWrite;
+    private readonly int _saveInOneWrite;
+    private QmpBatch _batch = new();
+    private IGuestStop _stop;
+    private IGuestStop? _unused;
     private readonly bool _expectsRunning;
-    private readonly int _save;
+    private int _save, _stopCommand;
     private readonly StopWindowTimes _times = new();
     private readonly WindowEvents _events = new();
     private long _sentAt;
@@ -70,7 +80,20 @@ internal sealed unsafe partial class StopWindow : IDisposable
         _stop.AddTo(_batch);
         cut?.Invoke(_batch);
         _save = _batch.Count;
-        _batch.Add(SaveCommand, QmpJson.Object(("filename", _pipe.QemuPath), ("live", false)));
+        string save = QmpJson.Object(("filename", _pipe.QemuPath), ("live", false));
+        _batch.Add(SaveCommand, save);
+        if (cut is null || stayStopped || hold || !qmp.TakesWholeBatches)
+            return;
+        _oneWrite = new QmpBatch();
+        // By a name and not in a descriptor set: what is removed from a set QEMU closes only while the guest runs (monitor_fdset_cleanup()).
+        string connection = QmpJson.Object(("fdname", ConnectionName));
+        _oneWrite.Add("getfd", connection);
+        _oneWrite.Add("stop");
+        cut(_oneWrite);
+        _saveInOneWrite = _oneWrite.Count;
+        _oneWrite.Add(SaveCommand, save);
+        _oneWrite.Add("cont");
+        _oneWrite.Add("closefd", connection);
     }
 
     /// <summary>Called first when the window gives up: releases the guest's memory.</summary>
@@ -144,11 +167,17 @@ internal sealed unsafe partial class StopWindow : IDisposable
         if (_facts.IsSuspended)
             throw Suspended();
         _stop.Arm();
+        bool oneWrite = _oneWrite is not null && _qmp.IsRunning();
+        if (oneWrite)
+        {
+            (_unused, _stop) = (_stop, new SaveStop());
+            (_batch, _save, _stopCommand) = (_oneWrite!, _saveInOneWrite, 1);
+        }
         TestHooks.After("armed");
         _sentAt = Clock.NowMicroseconds();
         _events.Begin(_sentAt);
         mark("stop-sent");
-        _batch.Send(_qmp);
+        _batch.Send(_qmp, oneWrite ? _qmp.FileDescriptor : -1);
         TestHooks.After("stop-sent");
     }
 
@@ -293,7 +322,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
         if (_sentAt != 0)
         {
             _batch.Poll(_qmp);
-            _times.Answered(_batch.Answered, _save > 0 ? 0 : -1, _save);
+            _times.Answered(_batch.Answered, _save > 0 ? _stopCommand : -1, _save);
         }
         foreach (QmpEvent e in _qmp.TakeEvents(_sentAt == 0 || _batch.IsDone))
         {
@@ -312,6 +341,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
     {
         // Whatever it waits for, the guest does not.
         _stop.Dispose();
+        _unused?.Dispose();
         _pipe.Dispose();
     }
 }
