@@ -95,7 +95,7 @@ internal static class Program
 
             bool IsNew(byte[] input)
             {
-                coverage.Clear();
+                Coverage.Clear();
                 _ = execution.Run(input);
                 return coverage.IsNew();
             }

@@ -32,7 +32,7 @@ internal sealed class BandwidthLimit(long bytesPerSecond)
     }
 
     /// <summary>How long it is until then, rounded up; 0 when it is over.</summary>
-    internal int MillisecondsUntil(long until)
+    internal static int MillisecondsUntil(long until)
     {
         if (until == 0)
             return 0;

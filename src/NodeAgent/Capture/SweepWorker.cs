@@ -24,7 +24,7 @@ internal sealed class SweepWorker(CapturePipeline pipeline, GuestRam ram, Sweep 
                 continue;
             if (ram.PendingGranules == 0)
                 break;
-            int heldBack = limit.MillisecondsUntil(_mayCopyAt);
+            int heldBack = BandwidthLimit.MillisecondsUntil(_mayCopyAt);
             if (heldBack > 0)
             {
                 if (!EncodeOne())

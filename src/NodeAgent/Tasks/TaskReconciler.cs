@@ -70,7 +70,7 @@ internal sealed class TaskReconciler(Informer<SnapshotTask> tasks, TaskWork work
         {
             end = task.Spec.Cancel == true && !foundRunning ? throw new TaskFailure("Cancelled", "cancelled before it was begun")
                 : foundRunning ? await work.Recover(task, status, s => reports.Try(task, s, job.Token), job.Token, stop).ConfigureAwait(false)
-                : await work.Do(task, status, s => reports.Try(task, s, job.Token), job.Token, stop, job.Released).ConfigureAwait(false);
+                : await work.Do(task, status, s => reports.Try(task, s, job.Token), job.Released, job.Token, stop).ConfigureAwait(false);
         }
         catch (Exception e) when (e is OperationCanceledException or TaskFailure { Reason: "Cancelled" })
         {

@@ -15,12 +15,12 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
     /// <param name="task">The task.</param>
     /// <param name="running">Its status while it goes on; changed and handed to <paramref name="report"/>.</param>
     /// <param name="report">Tells of progress.</param>
+    /// <param name="released">The word that lets a held guest go on, once the operator gives it.</param>
     /// <param name="cancel">Gives it up.</param>
     /// <param name="stop">This program ends: what a guest still needs is left to the next one.</param>
-    /// <param name="released">The word that lets a held guest go on, once the operator gives it.</param>
     /// <exception cref="TaskFailure">It could not be done.</exception>
-    internal async Task<SnapshotTaskStatus> Do(SnapshotTask task, SnapshotTaskStatus running, Func<SnapshotTaskStatus, Task> report, CancellationToken cancel, CancellationToken stop = default,
-        Task<string>? released = null)
+    internal async Task<SnapshotTaskStatus> Do(
+        SnapshotTask task, SnapshotTaskStatus running, Func<SnapshotTaskStatus, Task> report, Task<string>? released, CancellationToken cancel, CancellationToken stop)
     {
         await using TaskProgress progress = new(running, report);
         switch (task.Spec.Action)

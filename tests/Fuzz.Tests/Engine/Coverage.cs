@@ -22,7 +22,7 @@ internal sealed unsafe class Coverage
     internal int Count { get; private set; }
 
     /// <summary>Forgets what was hit; call before an input.</summary>
-    internal void Clear()
+    internal static void Clear()
     {
         new Span<byte>(_map, Size).Clear();
         Trace.PrevLocation = 0;
@@ -50,7 +50,7 @@ internal sealed unsafe class Coverage
     }
 
     /// <summary>Whether anything is counted: the agent's assembly is instrumented.</summary>
-    internal bool IsOn => new ReadOnlySpan<byte>(_map, Size).ContainsAnyExcept((byte)0);
+    internal static bool IsOn => new ReadOnlySpan<byte>(_map, Size).ContainsAnyExcept((byte)0);
 
     private static byte Class(byte hits) => hits switch { 1 => 1, 2 => 2, 3 => 4, < 8 => 8, < 16 => 16, < 32 => 32, < 128 => 64, _ => 128 };
 }

@@ -31,7 +31,7 @@ internal sealed class FuzzLoop(FuzzTarget target, ulong seed, Action<byte[], Fin
             _pool.Add(input);
             Execute(input, watch, coverage);
         }
-        bool guided = coverage.IsOn;
+        bool guided = Coverage.IsOn;
         Mutator mutator = new(_random, target);
         while (goesOn(_executions))
         {
@@ -49,7 +49,7 @@ internal sealed class FuzzLoop(FuzzTarget target, ulong seed, Action<byte[], Fin
 
     private bool Execute(byte[] input, LoopWatch watch, Coverage coverage)
     {
-        coverage.Clear();
+        Coverage.Clear();
         watch.Begin(input);
         _executions++;
         if (_execution.Run(input) is { } finding) found(input, finding);

@@ -51,12 +51,9 @@ public class RunStateTests
     }
 
     /// <remarks>
-    /// QEMU refuses to pause or resume while it holds the guest for us: then its user gets that error, and the guest stays as it was.
+    /// With disks, a pause that the user asks for inside the window is undone by our <c>cont</c>: docs/design/0017 says why that remains.
     /// </remarks>
     [SkippableTheory]
-    [InlineData("stop-sent", "stop", true)]
-    [InlineData("stopped", "stop", true)]
-    [InlineData("protected", "stop", true)]
     [InlineData("released", "stop", true)]
     [InlineData("stopped", "stop", false)]
     [InlineData("released", "stop", false)]

@@ -60,7 +60,7 @@ public sealed class HoleMapTests : IAsyncLifetime, IAsyncDisposable
         Assert.Equal([0, 1, 2, 3, 4, 10, 50], data);
     }
 
-    private Task GuestAsync(params string[] commands) => DiskTools.RunAsync(
+    private Task<string> GuestAsync(params string[] commands) => DiskTools.RunAsync(
         ["/usr/bin/qemu-io", "-f", "raw", .. commands.SelectMany(c => (string[])["-c", c]), $"nbd+unix:///guest?socket={_tools["nbd.sock"]}"]);
 
     private QmpClient Serve()

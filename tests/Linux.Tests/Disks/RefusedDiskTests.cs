@@ -30,7 +30,7 @@ public class RefusedDiskTests
 
         Assert.Equal(("DiskShared", 3), (refused.Error?.Reason, refused.Error?.ExitCode));
         Assert.All(["path1", "path2", "shared"], name => Assert.Contains(name, refused.Error!.Message, StringComparison.Ordinal));
-        Assert.Empty(vm.Qmp.Events.Where(e => e.Name == "STOP"));
+        Assert.DoesNotContain(vm.Qmp.Events, e => e.Name == "STOP");
         Assert.Equal(before, await BlockGraph.BlocksAsync(question => vm.Qmp.ExecuteAsync(question)));
     }
 

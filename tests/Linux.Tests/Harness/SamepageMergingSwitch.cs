@@ -32,7 +32,7 @@ public sealed class SamepageMergingSwitch : IDisposable
     }
 
     /// <summary>1: merge; 0: merge no more, and keep what is merged.</summary>
-    public void Set(int run) => File.WriteAllText(Folder + "run", run == 1 ? "1" : "0");
+    public static void Set(int run) => File.WriteAllText(Folder + "run", run == 1 ? "1" : "0");
 
     /// <summary>Pages that are a second view of one.</summary>
     public static long Merged => long.Parse(File.ReadAllText(Folder + "pages_sharing"), System.Globalization.CultureInfo.InvariantCulture);

@@ -28,12 +28,12 @@ public class SamepageMergingTests
             Assert.Equal(0, AgentLibc.MAdvise(m.Start, bytes, OwnMemory.MADV_MERGEABLE));
         }
         using SamepageMergingSwitch merging = SamepageMergingSwitch.Take();
-        merging.Set(1);
+        SamepageMergingSwitch.Set(1);
 
         OwnMemory? torn = null;
         for (long end = Environment.TickCount64 + 30_000; torn is null && Environment.TickCount64 < end; Thread.Sleep(20))
             torn = First(pagemap, first, bytes) != bytes ? first : First(pagemap, second, bytes) != bytes ? second : null;
-        merging.Set(0);
+        SamepageMergingSwitch.Set(0);
         Skip.If(torn is null, "this kernel keeps the write protection of pages that it merges");
 
         long lost = First(pagemap, torn, bytes);
@@ -50,7 +50,7 @@ public class SamepageMergingTests
         await using var vm = await Requirements.StartAsync(new VirtualMachineOptions { Guest = new FirmwareGuest(), Machine = "q35", MemoryMiB = 128 });
         await using var other = await Requirements.StartAsync(new VirtualMachineOptions { Guest = new FirmwareGuest(), Machine = "q35,mem-merge=off", MemoryMiB = 128 });
         using SamepageMergingSwitch merging = SamepageMergingSwitch.Take();
-        merging.Set(1);
+        SamepageMergingSwitch.Set(1);
 
         foreach (string engine in (string[])["agent", "qemu"])
         {
@@ -80,11 +80,11 @@ public class SamepageMergingTests
         var point = Path.Combine(vm.Folder, "point");
         var capture = Agent.TryCaptureAsync(vm, "torn", Agent.Hook($"wait:protected-ahead:1:{point}"), "--engine=agent", "--bandwidth-limit=3Mi");
         await Task.WhenAny(capture, Task.Run(() => SpinWait.SpinUntil(() => File.Exists(point), TimeSpan.FromSeconds(30))));
-        merging.Set(1);
+        SamepageMergingSwitch.Set(1);
         File.Delete(point);
 
         var failed = await capture;
-        merging.Set(0);
+        SamepageMergingSwitch.Set(0);
         Assert.True(failed.Process.ExitCode == 1, failed.Process.ToString());
         Assert.Equal("ProtectionLost", failed.Error?.Reason);
         Assert.Equal("paused", await vm.Qmp.RunStateAsync());

@@ -30,7 +30,7 @@ public class NodeGraphTests
     {
         Assert.Equal(["#block9", "theirs"], Graph.UsersOf("agent-disk-0"));
         Assert.Equal(["agent-switch-0"], Graph.UsersOf("image"));
-        Assert.Empty(Graph.UsersOf("#block9").Where(u => u != "theirs"));
+        Assert.DoesNotContain(Graph.UsersOf("#block9"), u => u != "theirs");
         Assert.True(Graph.IsRoot("#block9") && !Graph.IsRoot("agent-disk-0"));
     }
 

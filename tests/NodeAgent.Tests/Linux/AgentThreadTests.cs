@@ -51,7 +51,7 @@ public sealed class AgentThreadTests
         or "ThreadPool.QueueUserWorkItem" or "ThreadPool.UnsafeQueueUserWorkItem" or "ThreadPool.RegisterWaitForSingleObject" or "AsyncVoidMethodBuilder.Create";
 
     /// <summary>Members of other assemblies that methods of this one call, with the outermost class that the method is in.</summary>
-    private static IEnumerable<(string By, string Called)> CallsOf(string path)
+    private static List<(string By, string Called)> CallsOf(string path)
     {
         using PEReader file = new(File.OpenRead(path));
         MetadataReader metadata = file.GetMetadataReader();

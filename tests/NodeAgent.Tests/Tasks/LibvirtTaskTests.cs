@@ -80,7 +80,7 @@ public sealed class LibvirtTaskTests : IDisposable
         task.Spec.Source = Target(Uuid);
         task.Spec.Source.Objects = objects;
 
-        SnapshotTaskStatus end = await new TaskWork(_node.Places, new Scratch(scratch, null), _node.Program).Do(task, new SnapshotTaskStatus(), _ => Task.CompletedTask, default);
+        SnapshotTaskStatus end = await new TaskWork(_node.Places, new Scratch(scratch, null), _node.Program).Do(task, new SnapshotTaskStatus(), _ => Task.CompletedTask, null, default, default);
 
         Assert.Equal(TaskPhase.Succeeded, end.Phase);
         string arguments = await File.ReadAllTextAsync(_node.Sign("arguments"));
