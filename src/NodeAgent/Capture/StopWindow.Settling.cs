@@ -41,10 +41,18 @@ internal sealed unsafe partial class StopWindow
             throw TooLong(maximum);
     }
 
-    /// <summary>Our <c>cont</c> may have come upon a guest that its user paused right before our stop, whose STOP is older than what we sent.</summary>
+    /// <summary>Our <c>cont</c> may have come upon a guest that its user paused right before our stop: its STOP is older than what we sent.</summary>
     private void GiveBackPause()
     {
-        if (_unused is null || _events.StoppedAt != 0 || _events.Resumed == 0)
+        if (_unused is null)
+            return;
+        // It suspended itself after the look: `stop` and `cont` gave it that state back, and its snapshot would not say so.
+        if (_facts.IsSuspended)
+        {
+            _over = true;
+            throw Suspended();
+        }
+        if (_events.StoppedAt != 0 || _events.Resumed == 0)
             return;
         _over = true;
         _qmp.Execute("stop").Dispose();

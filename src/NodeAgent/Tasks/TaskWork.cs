@@ -78,7 +78,7 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
             await using TaskProgress progress = new(running, report);
             return await new RestoreWork(places).Recover(task, progress, cancel).ConfigureAwait(false);
         }
-        if (task.Spec.Action is TaskAction.RestoreDisks or TaskAction.Describe) return await Do(task, running, report, cancel, stop).ConfigureAwait(false);
+        if (task.Spec.Action is TaskAction.RestoreDisks or TaskAction.Describe) return await Do(task, running, report, null, cancel, stop).ConfigureAwait(false);
         string? guest = task.Spec.Action == TaskAction.Capture && task.Spec.Source is { } vm ? await Release(task, vm, running, report, stop).ConfigureAwait(false) : null;
         string ns = task.Metadata.NamespaceProperty;
         try
