@@ -22,7 +22,7 @@ public class LauncherTaskTests
         var task = node.Task("db-0900", new CaptureSpec { Disks = new DiskSelection { Select = "None" } });
         task.Spec.Source!.Objects = Objects;
 
-        var end = await node.Work.Do(task, new SnapshotTaskStatus(), _ => Task.CompletedTask, CancellationToken.None);
+        var end = await node.Work.Do(task, new SnapshotTaskStatus(), _ => Task.CompletedTask, null, CancellationToken.None, CancellationToken.None);
 
         Assert.Equal((TaskPhase.Succeeded, "Agent"), (end.Phase, end.Result!.Engine));
         var snapshot = Path.Combine(node.Claim, "db-0900");
@@ -56,7 +56,7 @@ public class LauncherTaskTests
             StoppedGuestMark.Set(monitor);
         await machine.Daemon.VirshAsync("suspend", LibvirtMachine.Name);
 
-        var e = await Assert.ThrowsAsync<TaskFailure>(() => node.Work.Recover(node.Task("db-0900"), new SnapshotTaskStatus(), _ => Task.CompletedTask, CancellationToken.None));
+        var e = await Assert.ThrowsAsync<TaskFailure>(() => node.Work.Recover(node.Task("db-0900"), new SnapshotTaskStatus(), _ => Task.CompletedTask, null, CancellationToken.None, CancellationToken.None));
 
         Assert.Equal("AgentRestarted", e.Reason);
         await machine.CountsOnAsync("recovery");
@@ -71,7 +71,7 @@ public class LauncherTaskTests
         var task = node.Task("db-0900");
         task.Spec.Source!.Uuid = Guid.NewGuid().ToString();
 
-        var e = await Assert.ThrowsAsync<TaskFailure>(() => node.Work.Do(task, new SnapshotTaskStatus(), _ => Task.CompletedTask, CancellationToken.None));
+        var e = await Assert.ThrowsAsync<TaskFailure>(() => node.Work.Do(task, new SnapshotTaskStatus(), _ => Task.CompletedTask, null, CancellationToken.None, CancellationToken.None));
 
         Assert.Equal("SourceEnded", e.Reason);
         Assert.Empty(Directory.EnumerateFileSystemEntries(node.Claim));
