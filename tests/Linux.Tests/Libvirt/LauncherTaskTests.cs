@@ -56,7 +56,7 @@ public class LauncherTaskTests
             StoppedGuestMark.Set(monitor);
         await machine.Daemon.VirshAsync("suspend", LibvirtMachine.Name);
 
-        var e = await Assert.ThrowsAsync<TaskFailure>(() => node.Work.Recover(node.Task("db-0900"), new SnapshotTaskStatus(), _ => Task.CompletedTask, null, CancellationToken.None, CancellationToken.None));
+        var e = await Assert.ThrowsAsync<TaskFailure>(() => node.Work.Recover(node.Task("db-0900"), new SnapshotTaskStatus(), _ => Task.CompletedTask, CancellationToken.None));
 
         Assert.Equal("AgentRestarted", e.Reason);
         await machine.CountsOnAsync("recovery");
