@@ -30,7 +30,7 @@ internal static partial class PartialDirectory
     /// <param name="boot">This boot's digits, see <see cref="BootDigits"/>.</param>
     public static (SafeFileHandle Handle, string Name) Create(SafeFileHandle parent, string name, string boot)
     {
-        // Between mkdir and lock a sweep by another process may take it for a leftover: then once more.
+        // Between mkdir and lock a sweep by another process may take it for a leftover: it has locked or removed it, and we try another.
         for (int attempt = 0; ; attempt++)
         {
             string partial = $".{name}.partial-{boot}-{NewDigits()}";
@@ -39,8 +39,9 @@ internal static partial class PartialDirectory
             try
             {
                 handle = SnapshotFiles.OpenDirectory(parent, partial);
-                _ = FileSyscalls.TryLock(handle);
-                if (FileSyscalls.TryStatus(parent, partial) is { } status && status.IsSameFile(FileSyscalls.Status(handle, partial)))
+                // Any other error: the file system has no such locks, and nobody sweeps by them.
+                bool swept = FileSyscalls.TryLock(handle) == Errno.EAGAIN;
+                if (!swept && FileSyscalls.TryStatus(parent, partial) is { } status && status.IsSameFile(FileSyscalls.Status(handle, partial)))
                     return (handle, partial);
             }
             catch (LinuxException e) when (e.Errno == Errno.ENOENT)

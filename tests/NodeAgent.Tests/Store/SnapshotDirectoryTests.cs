@@ -215,6 +215,32 @@ public sealed class SnapshotDirectoryTests : IDisposable
         Assert.All(Directory.GetDirectories(_temp.Path), d => Assert.True(SnapshotVerifier.Verify(d).IsSound));
     }
 
+    /// <summary>A sweep may lock a directory in the moment between its making and its owner's lock; the owner must then take another.</summary>
+    [Fact]
+    public void A_capture_never_keeps_a_directory_that_a_sweep_is_about_to_remove()
+    {
+        using CancellationTokenSource enough = new();
+        Thread[] sweepers = [.. Enumerable.Range(0, 3).Select(sweeper => new Thread(() =>
+        {
+            while (!enough.IsCancellationRequested) _ = SnapshotDirectoryWriter.SweepLeftovers(_temp.Path);
+        }))];
+        foreach (Thread sweeper in sweepers) sweeper.Start();
+        try
+        {
+            for (int i = 0; i < 2000; i++)
+            {
+                using SnapshotDirectoryWriter writer = SnapshotDirectoryWriter.Begin(_temp.Sub("snap"));
+                writer.CreateFile("device-state").Dispose();
+                Assert.True(File.Exists(Path.Combine(writer.Path, "device-state")), $"swept in round {i}");
+            }
+        }
+        finally
+        {
+            enough.Cancel();
+            foreach (Thread sweeper in sweepers) sweeper.Join();
+        }
+    }
+
     [Theory]
     [InlineData("")]
     [InlineData(".")]
