@@ -136,7 +136,7 @@ public class GuestStateTests
     [SkippableFact]
     public async Task Where_ptrace_is_denied_auto_takes_QEMUs_engine_and_says_why()
     {
-        await using var vm = await Requirements.StartAsync(Machines.Counting(QemuVersion.System, "pc", RamKind.Anonymous));
+        await using var vm = await Requirements.StartAsync(Machines.Counting(QemuVersion.Unpacked10, "pc", RamKind.Anonymous));
         await Machines.WarmUpAsync(vm);
         var before = await ProcessFingerprint.TakeAsync(vm);
 
@@ -154,10 +154,28 @@ public class GuestStateTests
         Assert.Contains("ptrace is denied", summary.EngineReason, StringComparison.Ordinal);
         var verdict = SnapshotImage.Judge(summary.Output);
         Assert.True(verdict.IsOneCut, verdict.ToString());
-        Assert.Empty(await before.DifferencesAfterwardsAsync(vm));
+        // QEMU 10 opens the device for its own engine and keeps it.
+        Assert.DoesNotContain(await before.DifferencesAfterwardsAsync(vm), d => d != "new: descriptor /dev/userfaultfd");
         await Machines.AssertLivesAsync(vm);
 
         Assert.Equal("agent", (await Agent.CaptureAsync(vm, "allowed")).Engine);
+    }
+
+    /// <summary>QEMU's engine is no way out there: it leaves the guest hanging when its snapshot ends early.</summary>
+    [SkippableFact]
+    public async Task Where_ptrace_is_denied_auto_refuses_a_QEMU_before_8_1()
+    {
+        await using var vm = await Requirements.StartAsync(Machines.Counting(QemuVersion.System, "pc", RamKind.Anonymous));
+        await Machines.WarmUpAsync(vm);
+        var before = await ProcessFingerprint.TakeAsync(vm);
+
+        var refused = await Agent.TryCaptureAsync(vm, "refused", Agent.Hook("deny:ptrace"), "--engine=auto");
+
+        Assert.Equal(("EngineUnavailable", 4), (refused.Error?.Reason, refused.Error?.ExitCode));
+        Assert.Contains("QEMU 8.1", refused.Error!.Message, StringComparison.Ordinal);
+        Assert.Empty(await before.DifferencesAfterwardsAsync(vm));
+        AssertNoOutput(vm);
+        await Machines.AssertLivesAsync(vm);
     }
 
     /// <summary>Neither a snapshot nor the hidden directory of one in the making.</summary>

@@ -24,7 +24,13 @@ public class RefusedDiskTests
                 "-device", "virtio-blk-pci,drive=shared,id=path2,share-rw=on",
             ],
         });
-        var before = await BlockGraph.BlocksAsync(question => vm.Qmp.ExecuteAsync(question));
+        // The firmware takes no write cache when it finds the disks; before that the two looks would differ without us.
+        string before;
+        using (CancellationTokenSource limit = new(TimeSpan.FromSeconds(60)))
+        {
+            for (; (before = await BlockGraph.BlocksAsync(question => vm.Qmp.ExecuteAsync(question))).Contains("\"writeback\":true", StringComparison.Ordinal);)
+                await Task.Delay(50, limit.Token);
+        }
 
         var refused = await Agent.TryCaptureAsync(vm, "s", null);
 

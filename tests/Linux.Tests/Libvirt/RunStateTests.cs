@@ -53,7 +53,7 @@ public class RunStateTests
     [SkippableFact]
     public async Task A_disk_that_is_added_before_the_window_fails_the_capture_and_is_named()
     {
-        await using var machine = await AdmitAsync("-device", "pcie-root-port,id=port9,chassis=9");
+        await using var machine = await AdmitAsync("-device", "pcie-root-port,id=port9,chassis=9,addr=0x10");
 
         var result = await CaptureAsync(machine, Gap, async () =>
         {
