@@ -56,7 +56,7 @@ internal static class AgentEngine
         using DiskCapture disks = DiskCapture.Prepare(options, qmp, qemu.Pid, progress);
         bool cutLate = TestHooks.Is("skip", "disk-cut");
         using StopWindow window = new(qmp, qemu.Pid, facts, cutLate ? null : disks.Cut, options.After == AfterCapture.Stop, options.HoldGuest);
-        int balloon = BalloonWatch.Begin(qmp);
+        long balloon = BalloonWatch.Begin(qmp);
         MigrationWatch migration = new(qmp);
         time.Mark("prepared");
         progress.Phase = "Protecting";
@@ -161,7 +161,7 @@ internal static class AgentEngine
             if (!pipeline.IsCancelled)
             {
                 // While discards are still listened to: QEMU has announced each that it had begun when it answered.
-                BalloonWatch.End(qmp, balloon, blocks, pipeline);
+                long heardBy = BalloonWatch.End(qmp, balloon, blocks, pipeline);
                 faults.Stop();
                 threads.Join();
                 // Nothing is protected any more: from here on the guest depends on nobody.
@@ -179,6 +179,7 @@ internal static class AgentEngine
                     BalloonWatch.Check(qmp, migration, blocks, pipeline, Slice);
                     disks.Watch();
                 }
+                BalloonWatch.ListenUntil(heardBy, qmp, migration, blocks, pipeline, Slice);
                 copied = !pipeline.IsCancelled;
             }
         }

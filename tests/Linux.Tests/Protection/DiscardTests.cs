@@ -91,6 +91,28 @@ public class DiscardTests
         await Machines.AssertLivesAsync(vm);
     }
 
+    /// <summary>The balloon is where it was, so that only QEMU's event tells, and that comes when everything has been copied.</summary>
+    [SkippableTheory]
+    [InlineData(QemuVersion.System)]
+    [InlineData(QemuVersion.Unpacked10)]
+    public async Task Huge_pages_under_a_balloon_that_came_back_just_before_the_end_make_no_snapshot(QemuVersion version)
+    {
+        await using var vm = await Requirements.StartAsync(Restore.Instant.InstantMachines.Ballooning(version, RamKind.Hugetlbfs) with { MemoryMiB = 160 });
+        await Machines.WarmUpAsync(vm);
+        var point = Path.Combine(vm.Folder, "point");
+
+        var capture = Agent.TryCaptureAsync(vm, "snapshot", Agent.Hook($"wait:unprotected:1:{point}"), "--engine=agent");
+        while (!File.Exists(point) && !capture.IsCompleted)
+            await Task.Delay(5);
+        await Restore.Instant.InstantMachines.InflateAsync(vm, 152);
+        await Restore.Instant.InstantMachines.InflateAsync(vm, 160);
+        File.Delete(point);
+
+        var outcome = await capture;
+        Assert.True(outcome.Error?.Reason == "MemoryDiscarded", outcome.Process.ToString());
+        await Machines.AssertLivesAsync(vm);
+    }
+
     private static async Task<(CaptureOutcome Outcome, string Differences)> DiscardAsync(RamKind ram, string at, string also)
     {
         await using var vm = await Requirements.StartAsync(new VirtualMachineOptions { Guest = new FirmwareGuest(), Machine = "q35", MemoryMiB = 64, Ram = ram });
