@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Bgsnap.Linux.Tests.Harness;
 using Bgsnap.NodeAgent.Linux;
 using Microsoft.Win32.SafeHandles;
 using AgentLibc = Bgsnap.NodeAgent.Linux.Libc;
@@ -30,7 +31,8 @@ internal sealed unsafe class OwnMemory : IDisposable
     /// <summary>Anonymous memory; <paramref name="advice"/> says of which pages.</summary>
     internal static OwnMemory Anonymous(int bytes, int advice)
     {
-        OwnMemory made = new(NativeMemoryMap.Allocate((nuint)bytes + HugePage), (nuint)bytes + HugePage, Open());
+        nuint length = (nuint)bytes + HugePage;
+        OwnMemory made = new(NativeMemoryMap.Allocate(length), length, OwnUserfaultfd.OpenForWriteProtection());
         Assert.Equal(0, AgentLibc.MAdvise(made.Start, (nuint)bytes, advice));
         return made;
     }
@@ -42,7 +44,7 @@ internal sealed unsafe class OwnMemory : IDisposable
         RandomAccess.SetLength(file, bytes + HugePage);
         void* p = AgentLibc.MMap(null, (nuint)bytes + HugePage, AgentLibc.PROT_READ | AgentLibc.PROT_WRITE, MapShared, (int)file.DangerousGetHandle(), 0);
         Assert.True(p != AgentLibc.MAP_FAILED, Marshal.GetLastPInvokeErrorMessage());
-        return new OwnMemory((byte*)p, (nuint)bytes + HugePage, Open());
+        return new OwnMemory((byte*)p, (nuint)bytes + HugePage, OwnUserfaultfd.OpenForWriteProtection());
     }
 
     internal void Register(int bytes) => Uffd.RegisterWriteProtect(Address, (ulong)bytes);
@@ -51,17 +53,5 @@ internal sealed unsafe class OwnMemory : IDisposable
     {
         Uffd.Dispose();
         NativeMemoryMap.Free(_mapped, _length);
-    }
-
-    private static Userfaultfd Open()
-    {
-        int device = AgentLibc.Open("/dev/userfaultfd", AgentLibc.O_RDWR | AgentLibc.O_CLOEXEC, 0);
-        Assert.True(device >= 0, Marshal.GetLastPInvokeErrorMessage());
-        using SafeFileHandle closed = new(device, true);
-        int fd = AgentLibc.Ioctl(device, UffdConstants.USERFAULTFD_IOC_NEW, (void*)(AgentLibc.O_CLOEXEC | AgentLibc.O_NONBLOCK));
-        Assert.True(fd >= 0, Marshal.GetLastPInvokeErrorMessage());
-        Userfaultfd uffd = new(new SafeFileHandle(fd, true));
-        Assert.True(uffd.TryEnable(UffdFeatures.PagefaultFlagWp | UffdFeatures.WpHugetlbfsShmem | UffdFeatures.WpUnpopulated));
-        return uffd;
     }
 }

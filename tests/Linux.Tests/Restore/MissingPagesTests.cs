@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Bgsnap.Linux.Tests.Harness;
 using Bgsnap.NodeAgent.Linux;
 using Microsoft.Win32.SafeHandles;
 using AgentLibc = Bgsnap.NodeAgent.Linux.Libc;
@@ -14,7 +15,7 @@ public unsafe class MissingPagesTests
     public void What_is_missing_is_filled_and_what_exists_stays()
     {
         Requirements.NeedUserfaultfd();
-        using Userfaultfd uffd = Open();
+        using Userfaultfd uffd = OwnUserfaultfd.Open();
         Assert.True(uffd.TryEnable(UffdFeatures.EventRemove));
         byte* memory = NativeMemoryMap.Allocate(Pages * Page), source = NativeMemoryMap.Allocate(Pages * Page);
         try
@@ -41,7 +42,7 @@ public unsafe class MissingPagesTests
     public void Memory_that_is_not_registered_is_not_filled()
     {
         Requirements.NeedUserfaultfd();
-        using Userfaultfd uffd = Open();
+        using Userfaultfd uffd = OwnUserfaultfd.Open();
         Assert.True(uffd.TryEnable(UffdFeatures.EventRemove));
         byte* memory = NativeMemoryMap.Allocate(Page), source = NativeMemoryMap.Allocate(Page);
         try
@@ -54,15 +55,5 @@ public unsafe class MissingPagesTests
             NativeMemoryMap.Free(memory, Page);
             NativeMemoryMap.Free(source, Page);
         }
-    }
-
-    private static Userfaultfd Open()
-    {
-        int device = AgentLibc.Open("/dev/userfaultfd", AgentLibc.O_RDWR | AgentLibc.O_CLOEXEC, 0);
-        Assert.True(device >= 0, Marshal.GetLastPInvokeErrorMessage());
-        using SafeFileHandle closed = new(device, true);
-        int fd = AgentLibc.Ioctl(device, UffdConstants.USERFAULTFD_IOC_NEW, (void*)(AgentLibc.O_CLOEXEC | AgentLibc.O_NONBLOCK));
-        Assert.True(fd >= 0, Marshal.GetLastPInvokeErrorMessage());
-        return new Userfaultfd(new SafeFileHandle(fd, true));
     }
 }

@@ -40,7 +40,7 @@ public class DiscardedPagesTests
         int index = Enumerable.Range(0, log.Blocks.Count).MaxBy(i => log.Blocks[i].UsedLength);
         nuint length = (nuint)log.Blocks[index].UsedLength;
         byte* memory = NativeMemoryMap.Allocate(length);
-        using Userfaultfd uffd = Open();
+        using Userfaultfd uffd = OwnUserfaultfd.Open();
         Assert.True(uffd.TryEnable(KeptDescriptors.Features));
         LazyBlock[] blocks = [new(index, log.Blocks[index].Name, (ulong)memory, length, Page, 0)];
         using SafeFileHandle file = CreateMemory();
@@ -77,7 +77,7 @@ public class DiscardedPagesTests
         int index = Enumerable.Range(0, log.Blocks.Count).MaxBy(i => log.Blocks[i].UsedLength);
         nuint length = (nuint)log.Blocks[index].UsedLength;
         byte* memory = NativeMemoryMap.Allocate(length);
-        using Userfaultfd uffd = Open();
+        using Userfaultfd uffd = OwnUserfaultfd.Open();
         Assert.True(uffd.TryEnable(KeptDescriptors.Features));
         LazyBlock[] blocks = [new(index, log.Blocks[index].Name, (ulong)memory, length, Page, 0)];
         using SafeFileHandle file = CreateMemory();
@@ -127,15 +127,5 @@ public class DiscardedPagesTests
             Assert.True(fd >= 0, Marshal.GetLastPInvokeErrorMessage());
             return new SafeFileHandle((nint)fd, true);
         }
-    }
-
-    private static unsafe Userfaultfd Open()
-    {
-        int device = AgentLibc.Open("/dev/userfaultfd", AgentLibc.O_RDWR | AgentLibc.O_CLOEXEC, 0);
-        Assert.True(device >= 0, Marshal.GetLastPInvokeErrorMessage());
-        using SafeFileHandle closed = new(device, true);
-        int fd = AgentLibc.Ioctl(device, UffdConstants.USERFAULTFD_IOC_NEW, (void*)(AgentLibc.O_CLOEXEC | AgentLibc.O_NONBLOCK));
-        Assert.True(fd >= 0, Marshal.GetLastPInvokeErrorMessage());
-        return new Userfaultfd(new SafeFileHandle(fd, true));
     }
 }
