@@ -102,6 +102,7 @@ internal sealed class CaptureBenchmark(BenchmarkCase @case, IReadOnlyList<Peer> 
             AgentCpuSeconds = peer is AgentPeer ? childrenCpu : null,
             PeakMemoryBytes = result.PeakMemoryBytes,
             Faults = result.Faults,
+            LongestFaultMilliseconds = result.LongestFaultMilliseconds,
             CorruptPages = history.CorruptPages,
             Timeline = result.Timeline,
             Note = note,

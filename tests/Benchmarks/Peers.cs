@@ -18,13 +18,15 @@ internal abstract class Peer(string name, string what)
         new AgentPeer("agent", "bgsnap-agent capture --engine agent", "agent"),
         new QemuPeer(),
         new AgentPeer("agent-qemu", "bgsnap-agent capture --engine qemu", "qemu"),
+        new AgentPeer("agent-600Mi", "bgsnap-agent capture --engine agent --bandwidth-limit 600Mi", "agent", "--bandwidth-limit=600Mi"),
+        new AgentPeer("agent-200Mi", "bgsnap-agent capture --engine agent --bandwidth-limit 200Mi", "agent", "--bandwidth-limit=200Mi"),
     ];
 
     /// <summary>Captures into a new path and returns when all of it is durable. Events are added as they come.</summary>
     internal abstract Task<PeerResult> CaptureAsync(BenchmarkMachine machine, string path, List<QmpEvent> events);
 }
 
-internal sealed class AgentPeer(string name, string what, string engine) : Peer(name, what)
+internal sealed class AgentPeer(string name, string what, string engine, params string[] options) : Peer(name, what)
 {
     private static readonly TimeSpan Limit = TimeSpan.FromMinutes(10);
 
@@ -32,7 +34,7 @@ internal sealed class AgentPeer(string name, string what, string engine) : Peer(
     {
         // Not under the harness's guard: the shell's time would be counted as the agent's.
         var start = new ProcessStartInfo(TestFiles.Agent) { RedirectStandardOutput = true, RedirectStandardError = true };
-        foreach (var word in (string[])["capture", "--qmp", machine.Machine.QmpSocket, "--output", path, "--engine", engine, "--json"])
+        foreach (var word in (string[])["capture", "--qmp", machine.Machine.QmpSocket, "--output", path, "--engine", engine, "--json", .. options])
             start.ArgumentList.Add(word);
         // A measurement may run what is refused for a guest that matters: QEMU's own engine before 8.1.
         start.Environment["BGSNAP_TEST_HOOK"] = "allow:unsafe-background-snapshot";
@@ -64,6 +66,7 @@ internal sealed class AgentPeer(string name, string what, string engine) : Peer(
             StoredBytes = new DirectoryInfo(path).EnumerateFiles("*", SearchOption.AllDirectories).Sum(file => file.Length),
             PeakMemoryBytes = await peak,
             Faults = engine == "agent" ? summary.GetProperty("faults").GetInt64() : null,
+            LongestFaultMilliseconds = engine == "agent" ? summary.GetProperty("faultMaxMicroseconds").GetInt64() / 1e3 : null,
             Timeline = summary.GetProperty("timeline").Clone(),
         };
     }

@@ -23,6 +23,7 @@ command.Subcommands.Add(RestoreBenchmark.Command());
 command.Subcommands.Add(InstantBenchmark.Command());
 command.Subcommands.Add(DisksBenchmark.Command());
 command.Subcommands.Add(LibvirtBenchmark.Command());
+command.Subcommands.Add(ProofBenchmark.Command());
 command.SetAction(async (parsed, cancellation) =>
 {
     Directory.CreateDirectory(parsed.GetValue(output)!);

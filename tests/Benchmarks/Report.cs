@@ -20,6 +20,7 @@ internal static class Report
         new("rate before, writes/s", s => s.RateBefore, "0"),
         new("worst second, % of before", s => s.WorstSecondShare, "0", 0.01),
         new("longest stall, ms", s => s.LongestStallMilliseconds, "0.0"),
+        new("longest fault, ms", s => s.LongestFaultMilliseconds, "0.0"),
         new("stall without capture, ms", s => s.StallBeforeMilliseconds, "0.0"),
         new("write p99, µs", s => s.P99Microseconds, "0.0"),
         new("p99 without capture, µs", s => s.P99BeforeMicroseconds, "0.0"),

@@ -56,6 +56,9 @@ internal sealed record Sample
     /// <summary>Protection faults as the agent counted them.</summary>
     public double? Faults { get; init; }
 
+    /// <summary>The longest that a write of the guest waited for us, as the agent measured it.</summary>
+    public double? LongestFaultMilliseconds { get; init; }
+
     /// <summary>Pages that the guest found corrupt since it began.</summary>
     public double? CorruptPages { get; init; }
 
@@ -75,5 +78,8 @@ internal sealed record PeerResult
     public double? StoredBytes { get; init; }
     public double? PeakMemoryBytes { get; init; }
     public double? Faults { get; init; }
+
+    /// <summary>The longest that a write of the guest waited for us, as the agent measured it.</summary>
+    public double? LongestFaultMilliseconds { get; init; }
     public JsonElement? Timeline { get; init; }
 }
