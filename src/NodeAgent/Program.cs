@@ -12,6 +12,4 @@ RootCommand root = new("bgsnap-agent: background snapshots of running QEMU virtu
     NodeCommand.Node(args),
     NodeCommand.Carry(),
 };
-ParseResult parsed = root.Parse(args);
-int code = await parsed.InvokeAsync();
-return parsed.Errors.Count > 0 ? ExitCode.Usage : code;
+return await CommandChecks.RunAsync(root.Parse(args));

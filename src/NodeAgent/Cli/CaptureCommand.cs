@@ -41,8 +41,8 @@ internal static class CaptureCommand
         compression.AcceptOnlyFromAmong("none", "lz4", "zstd");
         after.AcceptOnlyFromAmong("continue", "stop");
         Command command = new("capture", "Take a snapshot of a running QEMU while its guest runs on.") { qmp, libvirt, domain, output, pid, container, engine, compression, bandwidth, stage, downtime, disks, diskMethod, decrypt, scratch, scratchLimit, guestAgent, quiesce, quiesceTimeout, after, objects, json, worker };
-        command.Validators.Add(parsed => CheckMonitor(parsed, parsed.GetValue(qmp), parsed.GetValue(libvirt), parsed.GetValue(domain), parsed.GetResult(pid) is not null));
-        command.Validators.Add(parsed => CheckQuiesce(parsed, parsed.GetValue(quiesce), parsed.GetValue(qmp) is null || parsed.GetValue(guestAgent) is not null, parsed.GetValue(after)));
+        command.Check(parsed => CheckMonitor(parsed, parsed.GetValue(qmp), parsed.GetValue(libvirt), parsed.GetValue(domain), parsed.GetResult(pid) is not null));
+        command.Check(parsed => CheckQuiesce(parsed, parsed.GetValue(quiesce), parsed.GetValue(qmp) is null || parsed.GetValue(guestAgent) is not null, parsed.GetValue(after)));
         command.SetAction(parsed =>
         {
             CaptureOptions options = new()

@@ -20,7 +20,7 @@ internal static class FreeCommand
         Option<string> guestAgent = new("--guest-agent") { HelpName = "SOCKET", Description = "Unix socket of the guest agent's channel, to thaw file systems that the capture froze" };
         Option<bool> json = new("--json") { Description = "One JSON object" };
         Command command = new("free", "Resume and thaw a guest that a capture which died left stopped or frozen, and remove what it left in QEMU.") { qmp, libvirt, domain, pid, container, guestAgent, json };
-        command.Validators.Add(parsed => CaptureCommand.CheckMonitor(parsed, parsed.GetValue(qmp), parsed.GetValue(libvirt), parsed.GetValue(domain), parsed.GetResult(pid) is not null));
+        command.Check(parsed => CaptureCommand.CheckMonitor(parsed, parsed.GetValue(qmp), parsed.GetValue(libvirt), parsed.GetValue(domain), parsed.GetResult(pid) is not null));
         command.SetAction(parsed =>
         {
             MonitorAddress monitor = new() { QmpSocket = parsed.GetValue(qmp), LibvirtUri = parsed.GetValue(libvirt), Domain = parsed.GetValue(domain), Pid = parsed.GetValue(pid) };

@@ -27,7 +27,7 @@ internal static class RestoreCommand
         Option<bool> json = new("--json") { Description = "One JSON object a line instead of bar and sentence" };
         disks.AcceptOnlyFromAmong("all", "none");
         Command command = new("restore", "Bring a snapshot back running in a QEMU that waits for it: its disks, its memory, its devices.") { dir, qmp, libvirt, domain, pid, disks, container, guestAgent, mode, bandwidth, smallPages, json, worker };
-        command.Validators.Add(parsed => CaptureCommand.CheckMonitor(parsed, parsed.GetValue(qmp), parsed.GetValue(libvirt), parsed.GetValue(domain), parsed.GetResult(pid) is not null));
+        command.Check(parsed => CaptureCommand.CheckMonitor(parsed, parsed.GetValue(qmp), parsed.GetValue(libvirt), parsed.GetValue(domain), parsed.GetResult(pid) is not null));
         command.SetAction(parsed => Run(
             new RestoreOptions
             {

@@ -19,7 +19,7 @@ internal static class RestoreCommands
         Option<string> format = new("--format") { HelpName = "raw|qcow2", Description = "Format of the disk's image (default: qcow2)", DefaultValueFactory = _ => "qcow2" };
         format.AcceptOnlyFromAmong("raw", "qcow2");
         Command command = new("export", "Write a snapshot as a migration stream that stock QEMU loads, qemu-system-x86_64 … -incoming \"exec:cat FILE\", or one of its disks as an image.") { dir, output, disk, format };
-        command.Validators.Add(r =>
+        command.Check(r =>
         {
             if (r.GetResult(format) is { Implicit: false } && r.GetValue(disk) is null)
                 r.AddError("--format is for an image: name a disk with --disk");

@@ -15,7 +15,12 @@ internal static class SnapshotCommands
         if (!System.IO.Directory.Exists(dir))
             throw new DirectoryNotFoundException($"there is no snapshot {dir}: no such directory");
         // Where a volume is not mounted its directory is there, and empty.
-        return System.IO.Directory.EnumerateFileSystemEntries(dir).Any() ? dir : throw new DirectoryNotFoundException($"there is no snapshot {dir}: the directory is empty; is its volume mounted?");
+        if (!System.IO.Directory.EnumerateFileSystemEntries(dir).Any())
+            throw new DirectoryNotFoundException($"there is no snapshot {dir}: the directory is empty; is its volume mounted?");
+        // One of them may be lost from a snapshot, which is then damaged.
+        string[] files = [SnapshotFormat.ManifestFileName, SnapshotFormat.MemoryFileName, SnapshotFormat.DeviceStateFileName];
+        return files.Any(f => File.Exists(System.IO.Path.Join(dir, f))) ? dir
+            : throw new DirectoryNotFoundException($"{dir} is no snapshot: it has none of the files {string.Join(", ", files)}");
     }
 
     internal static Command Inspect()
@@ -25,7 +30,7 @@ internal static class SnapshotCommands
         Option<bool> xml = new("--domain-xml") { Description = "libvirt's description of the machine instead, of a snapshot that was taken through libvirt" };
         Option<bool> objects = new("--objects") { Description = "The Kubernetes objects that the machine was made of instead, of a KubeVirt VM's snapshot" };
         Command command = new("inspect", "Show what a snapshot is, without reading its memory.") { dir, json, xml, objects };
-        command.Validators.Add(parsed =>
+        command.Check(parsed =>
         {
             if (new[] { json, xml, objects }.Count(o => parsed.GetValue(o)) > 1)
                 parsed.AddError("--json, --domain-xml and --objects exclude each other");

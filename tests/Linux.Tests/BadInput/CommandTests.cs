@@ -63,6 +63,40 @@ public sealed class CommandTests : IAsyncLifetime
         await FailsAsync(3, "QemuTooOld", "does not have a command", "--qmp", server.Path, "-o", Output);
     }
 
+    /// <summary>A usage error is one sentence and where to read on; standard output is for what a script reads.</summary>
+    [SkippableTheory]
+    [InlineData("Required argument missing for option: '--qmp'", "capture --help", "capture", "-o", "x", "--qmp")]
+    [InlineData("'--qmp'", "capture --help", "capture", "-o", "x", "--qmp", "a", "--qmp", "b")]
+    [InlineData("'--pid'", "restore --help", "restore", "x", "--pid", "many")]
+    [InlineData("'--bogus'", "capture --help", "capture", "-o", "x", "--qmp", "a", "--bogus")]
+    [InlineData("which QEMU?", "capture --help", "capture", "-o", "x")]
+    [InlineData("exclude each other", "inspect --help", "inspect", "x", "--json", "--domain-xml")]
+    [InlineData("--format", "export --help", "export", "x", "-o", "y", "--format", "raw")]
+    public async Task What_a_command_does_not_take(string sentence, string help, params string[] arguments)
+    {
+        var result = await AgentProcess.RunAsync(Patience, arguments);
+
+        Assert.True(result.ExitCode == 2, result.ToString());
+        Assert.Contains(sentence, result.StandardError, StringComparison.Ordinal);
+        Assert.Contains(help, result.StandardError, StringComparison.Ordinal);
+        Assert.DoesNotContain("   at ", result.StandardError, StringComparison.Ordinal);
+        Assert.Empty(result.StandardOutput);
+    }
+
+    [SkippableTheory]
+    [InlineData("inspect")]
+    [InlineData("verify")]
+    public async Task A_directory_that_is_no_snapshot(string command)
+    {
+        await File.WriteAllTextAsync(Path.Combine(_folder, "notes.txt"), "x");
+
+        var result = await AgentProcess.RunAsync(Patience, command, "--json", _folder);
+
+        Assert.True(result.ExitCode == 3, result.ToString());
+        Assert.Contains("SnapshotNotFound", result.StandardOutput, StringComparison.Ordinal);
+        Assert.Contains("is no snapshot", result.StandardOutput, StringComparison.Ordinal);
+    }
+
     [SkippableFact]
     public async Task Outputs_that_cannot_be_made()
     {

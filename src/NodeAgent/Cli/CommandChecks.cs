@@ -1,0 +1,38 @@
+using System.CommandLine;
+using System.CommandLine.Invocation;
+using System.CommandLine.Parsing;
+
+namespace Bgsnap.NodeAgent.Cli;
+
+/// <summary>Checks that need more than one option, and what a person sees when one fails.</summary>
+internal static class CommandChecks
+{
+    /// <summary>Adds a check that may read every option.</summary>
+    /// <remarks>
+    /// Such a check also runs when an option has no value, or two: reading it throws then, and the parser itself reports which option it was.
+    /// </remarks>
+    internal static void Check(this Command command, Action<CommandResult> check) => command.Validators.Add(result =>
+    {
+        try
+        {
+            check(result);
+        }
+        catch (InvalidOperationException)
+        {
+        }
+    });
+
+    /// <summary>Runs what was asked for; a usage error goes to standard error, with where to read on, and not the whole help to standard output.</summary>
+    internal static async Task<int> RunAsync(ParseResult parsed)
+    {
+        if (parsed.Action is not ParseErrorAction error)
+            return await parsed.InvokeAsync();
+        error.ShowHelp = false;
+        _ = await parsed.InvokeAsync();
+        string command = string.Join(' ', PathOf(parsed.CommandResult.Command));
+        await Console.Error.WriteLineAsync($"'{command} --help' shows what it takes.");
+        return ExitCode.Usage;
+    }
+
+    private static IEnumerable<string> PathOf(Symbol command) => [.. command.Parents.Take(1).SelectMany(PathOf), command.Name];
+}
