@@ -33,6 +33,13 @@ public class DisturbedCaptureTests
         }
     }
 
+    /// <summary>
+    /// True words for a libvirt that dies for the fourth time in one capture, wherever that was. AgentDied would be a lie, and what was left a
+    /// broken promise.
+    /// </summary>
+    private static readonly string[] WhatLibvirtDid =
+        ["QemuUnreachable", "GuestStateChanged", "StopWindowFailed", "StopTimedOut", "DowntimeExceeded"];
+
     /// <summary>It is back for a moment only, each time: captures give up, or find a moment that is long enough.</summary>
     [SkippableTheory]
     [InlineData(150)]
@@ -57,7 +64,7 @@ public class DisturbedCaptureTests
                 if (result.ExitCode == 0)
                     await JudgeAsync(LibvirtCaptures.Summary(result, machine).Output, disks: i % 2 == 0, $"{i}");
                 else
-                    Assert.True(CaptureFamily.ErrorOf(result) is { Reason: "QemuUnreachable" }, $"{i}: {result}");
+                    Assert.True(CaptureFamily.ErrorOf(result) is { } error && WhatLibvirtDid.Contains(error.Reason), $"{i}: {result}");
             }
         }
         finally
