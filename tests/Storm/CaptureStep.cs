@@ -155,7 +155,8 @@ internal sealed class CaptureStep(StormGuest guest, RoundPlan plan, Tally tally,
             await backup.EndsWellAsync();
         foreach (var image in guest.Overlays)
             await ExternalSnapshot.NamesWhatIsBelowAsync(image, what);
-        if (disturber.CommandWasKilled && !await SweepAsync(what))
+        // What somebody else's job stood above stays until the next capture, as what a killed one leaves.
+        if ((disturber.CommandWasKilled || disturber.Backups.Count > 0) && !await SweepAsync(what))
             return;
         if (disturber.MachineChanged)
             await guest.Plugs.TidyAsync(what);

@@ -61,6 +61,11 @@ internal sealed partial class StormGuest : IAsyncDisposable
     /// </summary>
     public async Task NothingIsLeftAsync(BlockGraph? before, string after)
     {
+        using (await HarnessQmp.ConnectAsync(Machine.QmpSocket, CancellationToken.None))
+        {
+            // A client that leaves has QEMU close what was removed while the guest was paused.
+        }
+
         if (before is { Process.RunState: "running" } && Watch.Runs && !before.Process.Items.Any(IsOurs))
         {
             var differences = (await before.Process.DifferencesAfterwardsAsync(Machine, Patience)).Where(d => !IsQemusOwn(d)).ToList();
