@@ -12,6 +12,9 @@ namespace Bgsnap.NodeAgent.Cli;
 /// <remarks>When we are killed ourselves, the child goes on to its end; what it says goes nowhere then.</remarks>
 internal sealed class RestoreSupervisor(IReadOnlyList<string> arguments, bool json)
 {
+    /// <summary>Tells a child that the one before it had the guest run.</summary>
+    internal const string GuestRan = "--guest-ran";
+
     private const int SIGKILL = 9, SIGTERM = 15;
     // A guest that touches what is missing waits as long; a busy machine may take its time.
     private static readonly TimeSpan Silence = TimeSpan.FromSeconds(5);
@@ -70,6 +73,8 @@ internal sealed class RestoreSupervisor(IReadOnlyList<string> arguments, bool js
         start.ArgumentList.Add("--worker");
         if (!json)
             start.ArgumentList.Add("--json");
+        if (_guestRuns)
+            start.ArgumentList.Add(GuestRan);
         ChildLimits.Set(start);
         using Process child = Process.Start(start) ?? throw new InvalidOperationException("the restoring process could not be started");
         ChildLimits.EndedFirst(child);

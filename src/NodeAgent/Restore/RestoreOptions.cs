@@ -20,6 +20,9 @@ internal sealed record RestoreOptions
     /// <summary>Whether the snapshot's disks are written into the target's; else they are taken to be there already.</summary>
     internal bool Disks { get; init; } = true;
 
+    /// <summary>The process before us, which died, had the guest run: where nothing of it is left in QEMU, it had finished.</summary>
+    internal bool GuestRan { get; init; }
+
     /// <summary>How RAM gets there.</summary>
     internal RestoreMode Mode { get; init; } = RestoreMode.Stream;
 

@@ -31,6 +31,8 @@ internal static class RestoreRun
             // Before anything is asked of a QEMU that may be waiting for its memory.
             if (InstantTakeover.TryRun(door, options, snapshot, progress, cancel) is { } takenOver)
                 return takenOver;
+            if (options.GuestRan && InstantTakeover.TryConclude(door, options, snapshot, progress) is { } concluded)
+                return concluded;
         }
         catch (Exception e) when (InWords(e, progress, door.Pid) is { } said)
         {

@@ -55,6 +55,7 @@ internal sealed class InstantFollowUp : IDisposable
         {
             _server.WaitUntilResident(cancel);
             _progress.Left = _memory.Release();
+            TestHooks.After("resident");
         }
         finally
         {

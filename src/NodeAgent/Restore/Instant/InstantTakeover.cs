@@ -43,6 +43,27 @@ internal static class InstantTakeover
         if (options.HugePages)
             follow.MakeHugePages(cancel);
         TimeSpan all = Stopwatch.GetElapsedTime(began, progress.ResidentAt ?? Stopwatch.GetTimestamp());
+        return Summarize(target, snapshot, progress, running, all, thawed, frozen);
+    }
+
+    /// <summary>What there is to say when the process before us died after its last step: nothing of it is left in QEMU, whose guest runs.</summary>
+    /// <returns>Null: it had not come so far.</returns>
+    internal static RestoreSummary? TryConclude(TargetDoor door, RestoreOptions options, SnapshotStream snapshot, RestoreProgress progress)
+    {
+        using RestoreTarget target = RestoreTarget.Connect(door, options.Container, mustWait: false);
+        if (target.RunState() == "inmigrate")
+            return null;
+        (progress.TakenOver, progress.Method, progress.GuestRuns) = (true, "instant", true);
+        progress.TotalBytes = (long)snapshot.Manifest.Ram.TotalBytes;
+        progress.Add(progress.TotalBytes);
+        progress.FaultTimes = new FaultTimes(0, 0, 0, 0);
+        progress.Resident();
+        return Summarize(target, snapshot, progress, TimeSpan.Zero, TimeSpan.Zero, thawed: 0, frozen: null);
+    }
+
+    private static RestoreSummary Summarize(
+        RestoreTarget target, SnapshotStream snapshot, RestoreProgress progress, TimeSpan running, TimeSpan all, int thawed, string? frozen)
+    {
         string state = target.StateAfterwards();
         progress.Phase = "Done";
         return new RestoreSummary

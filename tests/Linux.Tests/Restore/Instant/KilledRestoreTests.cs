@@ -133,6 +133,21 @@ public class KilledRestoreTests
         Assert.True(InstantMachines.InstantOf(outcome).GetProperty("takenOver").GetBoolean(), outcome.ToString());
     }
 
+    /// <summary>Nothing of it is left in QEMU then, so that the next process could take the guest for somebody else's.</summary>
+    [SkippableTheory]
+    [InlineData(QemuVersion.System)]
+    [InlineData(QemuVersion.Unpacked10)]
+    public async Task The_command_ends_well_when_its_process_dies_after_its_last_step(QemuVersion version)
+    {
+        await using var pair = await InstantPair.MakeAsync(InstantMachines.Checking(version, "pc", RamKind.Anonymous));
+        await using var agent = await InstantMachines.StartAsync(Agent.Hook("kill:resident"), pair.Snapshot, pair.Target);
+
+        var outcome = await pair.AssertEndsWellAsync(agent);
+
+        Assert.True(InstantMachines.InstantOf(outcome).GetProperty("takenOver").GetBoolean(), outcome.ToString());
+        Assert.Equal("running", outcome.Last.GetProperty("guestState").GetString());
+    }
+
     /// <summary>While one is at work, another is sent away.</summary>
     [SkippableFact]
     public async Task Two_at_once_are_one_too_many()
