@@ -31,12 +31,10 @@ internal static unsafe class DiskImageWriter
         FileSyscalls.FileStatus status = FileSyscalls.Status(target, display);
         if (!status.IsRegular && !status.IsBlockDevice) throw new ArgumentException($"{display} is neither a regular file nor a block device", nameof(target));
         if (driver is not ("raw" or "qcow2")) throw new ArgumentException($"images of format {driver} cannot be written, only raw and qcow2", nameof(driver));
-        // What was there goes at once, and with it the space that the new content may need.
-        if (status.IsRegular) FileSyscalls.Truncate(target, 0, display);
         switch (driver)
         {
             case "raw" when status.IsRegular:
-                FileSyscalls.Truncate(target, source.VirtualSize, display);
+                Empty(target, source.VirtualSize, display);
                 WriteRaw(source, target, display, zeroFrom: long.MaxValue, progress, cancel);
                 break;
             case "raw":
@@ -46,10 +44,25 @@ internal static unsafe class DiskImageWriter
                 WriteRaw(source, target, display, zeroFrom: size, progress, cancel);
                 break;
             default:
+                // What was there goes at once, and with it the space that the new content may need.
+                if (status.IsRegular) FileSyscalls.Truncate(target, 0, display);
                 WriteQcow2(source, target, display, progress, cancel);
                 break;
         }
         FileSyscalls.Sync(target, display);
+    }
+
+    /// <summary>
+    /// Makes a file one hole of a length, at once, so that its space is there for the new content. It is never shorter meanwhile: were we
+    /// killed then, the next restore would take it for the image of another disk.
+    /// </summary>
+    private static void Empty(SafeFileHandle file, long length, string display)
+    {
+        FileSyscalls.Truncate(file, length, display);
+        if (length == 0 || BlockDevice.TryZero(file, 0, length)) return;
+        // A file system without holes.
+        FileSyscalls.Truncate(file, 0, display);
+        FileSyscalls.Truncate(file, length, display);
     }
 
     // zeroFrom is the length of a device, which may hold anything; a fresh file is zero already.

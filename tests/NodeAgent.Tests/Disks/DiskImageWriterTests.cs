@@ -41,6 +41,25 @@ public sealed class DiskImageWriterTests : IDisposable
         Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead, File.GetUnixFileMode(Target));
     }
 
+    /// <summary>A restore may be killed at any moment, and the next one goes by the file's length.</summary>
+    [Fact]
+    public void A_raw_file_of_the_disks_length_is_never_shorter()
+    {
+        File.WriteAllBytes(Target, new byte[_disk.Length]);
+        long shortest = long.MaxValue;
+        using CancellationTokenSource enough = new();
+        Thread watch = new(() =>
+        {
+            while (!enough.IsCancellationRequested) shortest = Math.Min(shortest, new FileInfo(Target).Length);
+        });
+        watch.Start();
+        for (int i = 0; i < 100; i++) _ = Write("raw");
+        enough.Cancel();
+        watch.Join();
+
+        Assert.Equal(_disk.Length, shortest);
+    }
+
     [Fact]
     public void A_qcow2_file_becomes_the_disk_in_place()
     {
