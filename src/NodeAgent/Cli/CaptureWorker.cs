@@ -20,6 +20,7 @@ internal static class CaptureWorker
     /// <param name="objects">A file to be kept with the snapshot; null: none.</param>
     internal static int Run(CaptureOptions options, string? objects)
     {
+        using StandstillLimit limit = new();
         using CancellationTokenSource cancel = new();
         // Ctrl-C goes to all of a terminal's group: we end in good order, as our parent asks us to.
         using EndSignals signals = new(() => { });

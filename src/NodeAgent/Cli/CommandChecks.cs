@@ -25,10 +25,10 @@ internal static class CommandChecks
     /// <summary>Runs what was asked for; a usage error goes to standard error, with where to read on, and not the whole help to standard output.</summary>
     internal static async Task<int> RunAsync(ParseResult parsed)
     {
-        if (parsed.Action is not ParseErrorAction error)
+        if (parsed.Action is not ParseErrorAction)
             return await parsed.InvokeAsync();
-        error.ShowHelp = false;
-        _ = await parsed.InvokeAsync();
+        foreach (ParseError error in parsed.Errors)
+            await Console.Error.WriteLineAsync(error.Message);
         string command = string.Join(' ', PathOf(parsed.CommandResult.Command));
         await Console.Error.WriteLineAsync($"'{command} --help' shows what it takes.");
         return ExitCode.Usage;

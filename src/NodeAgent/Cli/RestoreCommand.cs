@@ -24,9 +24,10 @@ internal static class RestoreCommand
         Option<long> bandwidth = new("--bandwidth-limit") { HelpName = "RATE", Description = "With instant: bytes of memory brought in per second while the guest runs, such as 500Mi (default: no limit); what it waits for is not held back", CustomParser = CaptureCommand.Size };
         Option<bool> smallPages = new("--keep-small-pages") { Description = "With instant: do not make huge pages of the guest's memory at the end" };
         Option<bool> worker = new("--worker") { Hidden = true };
+        Option<bool> guestRan = new(RestoreSupervisor.GuestRan) { Hidden = true };
         Option<bool> json = new("--json") { Description = "One JSON object a line instead of bar and sentence" };
         disks.AcceptOnlyFromAmong("all", "none");
-        Command command = new("restore", "Bring a snapshot back running in a QEMU that waits for it: its disks, its memory, its devices.") { dir, qmp, libvirt, domain, pid, disks, container, guestAgent, mode, bandwidth, smallPages, json, worker };
+        Command command = new("restore", "Bring a snapshot back running in a QEMU that waits for it: its disks, its memory, its devices.") { dir, qmp, libvirt, domain, pid, disks, container, guestAgent, mode, bandwidth, smallPages, json, worker, guestRan };
         command.Check(parsed => CaptureCommand.CheckMonitor(parsed, parsed.GetValue(qmp), parsed.GetValue(libvirt), parsed.GetValue(domain), parsed.GetResult(pid) is not null));
         command.SetAction(parsed => Run(
             new RestoreOptions
@@ -39,6 +40,7 @@ internal static class RestoreCommand
                 Mode = parsed.GetValue(mode),
                 HugePages = !parsed.GetValue(smallPages),
                 BytesPerSecond = parsed.GetValue(bandwidth),
+                GuestRan = parsed.GetValue(guestRan),
             },
             parsed.GetValue(json), parsed.GetValue(worker), arguments));
         return command;
@@ -66,6 +68,7 @@ internal static class RestoreCommand
         // A guest that waits for us must not depend on one process: another one watches it and goes on when it dies.
         if (!worker && options.Mode is (RestoreMode.Auto or RestoreMode.Instant))
             return new RestoreSupervisor(arguments, json).Run();
+        using StandstillLimit? limit = worker ? new() : null;
         using CancellationTokenSource cancel = new();
         using EndSignals signals = new(cancel.Cancel);
         RestoreProgress progress = new();

@@ -107,6 +107,22 @@ public class StoppedAgentTests
         await patient.NothingIsLeftAsync("the command killed");
     }
 
+    /// <summary>It would hold QEMU's only monitor for good, and no capture of the VM could ever be taken again.</summary>
+    [SkippableFact]
+    public async Task A_stopped_agent_whose_command_was_killed_ends()
+    {
+        await using var patient = await Patient.AdmitAsync();
+        await using (var family = await patient.BeginAsync("stop:facts:1", patient.NewOutput()))
+        {
+            Assert.True(await family.FindWorkerAsync());
+            await StoppedAsync(family);
+            family.Signal(Libc.SigKill);
+            await family.WaitAsync(TimeSpan.FromSeconds(60));
+        }
+
+        await patient.NothingIsLeftAsync("the command killed, and the agent stopped");
+    }
+
     [SkippableTheory]
     [InlineData(0)]
     [InlineData(60)]
