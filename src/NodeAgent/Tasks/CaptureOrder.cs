@@ -1,6 +1,7 @@
 using System.Globalization;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Capture;
+using k8s.Models;
 
 namespace Bgsnap.NodeAgent.Tasks;
 
@@ -65,23 +66,14 @@ internal sealed record CaptureOrder
     /// <summary>A Kubernetes quantity in bytes; the API server has checked its form.</summary>
     internal static long Bytes(string quantity)
     {
-        string number = quantity.TrimEnd('k', 'M', 'G', 'T', 'K', 'i');
-        string unit = quantity[number.Length..];
-        if (!decimal.TryParse(number, NumberStyles.AllowDecimalPoint | NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out decimal value))
-            throw new TaskFailure("BadQuantity", $"'{quantity}' is not a quantity such as 200Mi");
-        decimal factor = unit switch
+        try
         {
-            "" => 1,
-            "k" => 1e3m,
-            "M" => 1e6m,
-            "G" => 1e9m,
-            "T" => 1e12m,
-            "Ki" => 1L << 10,
-            "Mi" => 1L << 20,
-            "Gi" => 1L << 30,
-            "Ti" => 1L << 40,
-            _ => throw new TaskFailure("BadQuantity", $"'{quantity}' is not a quantity such as 200Mi"),
-        };
-        return (long)(value * factor);
+            decimal bytes = decimal.Ceiling(new ResourceQuantity(quantity).ToDecimal());
+            if (bytes is >= 0 and <= long.MaxValue) return (long)bytes;
+        }
+        catch (Exception e) when (e is FormatException or ArgumentException or OverflowException or ArithmeticException)
+        {
+        }
+        throw new TaskFailure("BadQuantity", $"'{quantity}' is not a quantity such as 200Mi");
     }
 }

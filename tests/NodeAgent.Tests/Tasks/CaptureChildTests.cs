@@ -130,12 +130,19 @@ public sealed class CaptureChildTests : IDisposable
     [InlineData("2Gi", 2L << 30)]
     [InlineData("1Ti", 1L << 40)]
     [InlineData("1T", 1_000_000_000_000)]
+    [InlineData("1e3", 1000)]
+    [InlineData("1e9", 1_000_000_000)]
+    [InlineData("1P", 1_000_000_000_000_000)]
+    [InlineData("1Pi", 1L << 50)]
+    [InlineData("1048576000m", 1048576)]
+    [InlineData("1500m", 2)]
     public void Quantities_are_Kubernetes(string quantity, long bytes) => Assert.Equal(bytes, CaptureOrder.Bytes(quantity));
 
     [Theory]
     [InlineData("")]
     [InlineData("Mi")]
-    [InlineData("1e3")]
+    [InlineData("-1")]
+    [InlineData("100E")]
     [InlineData("1KM")]
     public void What_is_no_quantity_is_refused(string quantity) => Assert.Equal("BadQuantity", Assert.Throws<TaskFailure>(() => CaptureOrder.Bytes(quantity)).Reason);
 
