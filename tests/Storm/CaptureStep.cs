@@ -76,7 +76,6 @@ internal sealed class CaptureStep(StormGuest guest, RoundPlan plan, Tally tally,
         var began = Stopwatch.GetTimestamp();
         var holding = HoldAsync(family, hold);
         await disturber.DoAsync(family, capture.Disturbances, _expected, began);
-        await holding;
         AgentResult result;
         try
         {
@@ -89,6 +88,7 @@ internal sealed class CaptureStep(StormGuest guest, RoundPlan plan, Tally tally,
             throw new ViolationException(Promise.NeverEnds, e.Message, e);
         }
 
+        await holding;
         if (result.ExitCode == 0 && capture is { Disturbances.Count: 0, Hook: null })
             _expected = Stopwatch.GetElapsedTime(began);
         return result;
