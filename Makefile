@@ -8,7 +8,7 @@ export DOTNET_CLI_TELEMETRY_OPTOUT := 1
 export DOTNET_NOLOGO := 1
 
 # The largest agent that is let pass, in bytes.
-agent_limit := 16000000
+agent_limit := 30000000
 
 unit_projects := NodeAgent.Tests Crds.Tests Operator.Tests Fuzz.Tests ModelCheck.Tests
 
