@@ -117,7 +117,14 @@ public class StoppedAgentTests
             Assert.True(await family.FindWorkerAsync());
             await StoppedAsync(family);
             family.Signal(Libc.SigKill);
-            await family.WaitAsync(TimeSpan.FromSeconds(60));
+            try
+            {
+                await family.WaitAsync(TimeSpan.FromSeconds(60));
+            }
+            finally
+            {
+                family.SignalWorker(Libc.SigKill);
+            }
         }
 
         await patient.NothingIsLeftAsync("the command killed, and the agent stopped");
