@@ -153,6 +153,6 @@ internal sealed class QemuPeer() : Peer("qemu", "QEMU's background-snapshot to a
     private static string Reason(QmpClient qmp)
     {
         using var answer = qmp.Execute("query-migrate");
-        return answer.RootElement.GetProperty("return").TryGetProperty("error-desc", out var reason) ? reason.GetString()! : "no reason given";
+        return answer.Return.TryGetProperty("error-desc", out var reason) ? reason.GetString() : "no reason given";
     }
 }

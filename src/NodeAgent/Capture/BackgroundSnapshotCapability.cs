@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Capture;
@@ -83,8 +82,8 @@ internal sealed class BackgroundSnapshotCapability : IDisposable
     /// </summary>
     private static void RefuseUnsafe(IQmpMonitor qmp)
     {
-        using JsonDocument answer = qmp.Execute("query-version");
-        JsonElement version = answer.RootElement.GetProperty("return").GetProperty("qemu");
+        using QmpAnswer answer = qmp.Execute("query-version");
+        QmpValue version = answer.Return.GetProperty("qemu");
         (int Major, int Minor) release = (version.GetProperty("major").GetInt32(), version.GetProperty("minor").GetInt32());
         if (release.CompareTo(FirstThatLetsGo) < 0 && !TestHooks.Is("allow", "unsafe-background-snapshot"))
         {
@@ -114,6 +113,6 @@ internal sealed class BackgroundSnapshotCapability : IDisposable
     private static void Set(IQmpMonitor qmp, bool on)
     {
         string list = $"[{QmpJson.Object(("capability", Name), ("state", on))}]";
-        using JsonDocument _ = qmp.Execute("migrate-set-capabilities", QmpJson.Object(("capabilities", new QmpJson.Raw(list))));
+        using QmpAnswer _ = qmp.Execute("migrate-set-capabilities", QmpJson.Object(("capabilities", new QmpJson.Raw(list))));
     }
 }

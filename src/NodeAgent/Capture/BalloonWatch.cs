@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Vm;
@@ -76,8 +75,8 @@ internal static unsafe class BalloonWatch
     {
         try
         {
-            using JsonDocument answer = qmp.Execute("query-balloon");
-            return answer.RootElement.GetProperty("return").GetProperty("actual").GetInt64();
+            using QmpAnswer answer = qmp.Execute("query-balloon");
+            return answer.Return.GetProperty("actual").GetInt64();
         }
         catch (QmpException e) when (e.ErrorClass is not null)
         {

@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Text.Json;
 using Bgsnap.NodeAgent.Disks.Graph;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
@@ -34,10 +33,10 @@ internal static class DescriptorSweep
     private static int RemoveSets(IQmpMonitor qmp)
     {
         int removed = 0;
-        using JsonDocument sets = qmp.Execute("query-fdsets");
-        foreach (JsonElement set in sets.RootElement.GetProperty("return").EnumerateArray())
+        using QmpAnswer sets = qmp.Execute("query-fdsets");
+        foreach (QmpValue set in sets.Return.EnumerateArray())
         {
-            bool ours = set.GetProperty("fds").EnumerateArray().Any(f => f.TryGetProperty("opaque", out JsonElement o)
+            bool ours = set.GetProperty("fds").EnumerateArray().Any(f => f.TryGetProperty("opaque", out QmpValue o)
                 && (o.GetString() == UserfaultfdSource.Opaque || ScratchNote.Is(o.GetString())));
             if (!ours)
                 continue;

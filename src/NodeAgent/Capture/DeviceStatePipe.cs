@@ -1,5 +1,4 @@
 using System.Runtime.InteropServices;
-using System.Text.Json;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Microsoft.Win32.SafeHandles;
@@ -35,8 +34,8 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
         _link = new FileInfo($"/proc/self/fd/{writeEnd}").LinkTarget;
         if (Libc.FChMod(writeEnd, Mode) != 0)
             throw LinuxException.Last("fchmod of the pipe");
-        using JsonDocument added = qmp.Execute("add-fd", QmpJson.Object(("opaque", UserfaultfdSource.Opaque)), writeEnd);
-        JsonElement result = added.RootElement.GetProperty("return");
+        using QmpAnswer added = qmp.Execute("add-fd", QmpJson.Object(("opaque", UserfaultfdSource.Opaque)), writeEnd);
+        QmpValue result = added.Return;
         _fdset = result.GetProperty("fdset-id").GetInt32();
         // Not /dev/fdset/N: QEMU truncates what it opens there, which a pipe does not take; open(2) ignores it.
         QemuPath = $"/proc/self/fd/{result.GetProperty("fd").GetInt32()}";

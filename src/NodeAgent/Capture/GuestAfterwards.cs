@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Capture;
@@ -15,9 +14,9 @@ internal sealed record GuestAfterwards(string Words, bool Asked)
     {
         try
         {
-            using JsonDocument answer = qmp.Execute("query-status", timeout: Patience);
-            JsonElement status = answer.RootElement.GetProperty("return");
-            return new(Say(status.GetProperty("running").GetBoolean(), status.GetProperty("status").GetString() ?? ""), true);
+            using QmpAnswer answer = qmp.Execute("query-status", timeout: Patience);
+            QmpValue status = answer.Return;
+            return new(Say(status.GetProperty("running").GetBoolean(), status.GetProperty("status").GetString()), true);
         }
         catch (QmpException e)
         {

@@ -15,10 +15,10 @@ internal static class MachineState
         Dictionary<string, string> devices = new(StringComparer.Ordinal);
         foreach (string folder in Preflight.DeviceFolders)
         {
-            using JsonDocument answer = qmp.Execute("qom-list", QmpJson.Object(("path", folder)));
-            foreach (JsonElement child in answer.RootElement.GetProperty("return").EnumerateArray())
+            using QmpAnswer answer = qmp.Execute("qom-list", QmpJson.Object(("path", folder)));
+            foreach (QmpValue child in answer.Return.EnumerateArray())
             {
-                string type = child.GetProperty("type").GetString() ?? "", name = child.GetProperty("name").GetString() ?? "";
+                string type = child.GetProperty("type").GetString(), name = child.GetProperty("name").GetString();
                 // Whether a balloon reports pages, or who has an iothread, is a property of these that QEMU lets nobody set later.
                 // What else is unattached (memory regions, interrupts) the guest itself moves.
                 bool isDevice = folder != "/machine/unattached" || name.StartsWith("device", StringComparison.Ordinal);
@@ -33,10 +33,10 @@ internal static class MachineState
     internal static IReadOnlyDictionary<string, string> Disks(IQmpMonitor qmp, Func<string, string> below)
     {
         Dictionary<string, string> nodes = new(StringComparer.Ordinal);
-        using (JsonDocument answer = qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", true))))
+        using (QmpAnswer answer = qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", true))))
         {
-            foreach (JsonElement n in answer.RootElement.GetProperty("return").EnumerateArray())
-                nodes[n.GetProperty("node-name").GetString()!] = $"{n.GetProperty("drv").GetString()} {n.GetProperty("file").GetString()}";
+            foreach (QmpValue n in answer.Return.EnumerateArray())
+                nodes[n.GetProperty("node-name").GetString()] = $"{n.GetProperty("drv").GetString()} {n.GetProperty("file").GetString()}";
         }
         Dictionary<string, string> disks = new(StringComparer.Ordinal);
         foreach (VmDisk d in VmDisk.ReadAll(qmp))
@@ -55,11 +55,11 @@ internal static class MachineState
     /// <summary>Why QEMU would not migrate the machine. The dump that holds a guest blocks migrations too, and is over by then.</summary>
     internal static IReadOnlyDictionary<string, string> Blockers(IQmpMonitor qmp)
     {
-        using JsonDocument answer = qmp.Execute("query-migrate");
+        using QmpAnswer answer = qmp.Execute("query-migrate");
         Dictionary<string, string> blockers = new(StringComparer.Ordinal);
-        if (answer.RootElement.GetProperty("return").TryGetProperty("blocked-reasons", out JsonElement reasons) && reasons.ValueKind == JsonValueKind.Array)
+        if (answer.Return.TryGetProperty("blocked-reasons", out QmpValue reasons) && reasons.ValueKind == JsonValueKind.Array)
         {
-            foreach (JsonElement r in reasons.EnumerateArray())
+            foreach (QmpValue r in reasons.EnumerateArray())
             {
                 if (r.GetString() is { } reason && !reason.Contains("dump-guest-memory", StringComparison.Ordinal))
                     blockers[$"'{reason}'"] = "";
@@ -84,10 +84,10 @@ internal static class MachineState
     {
         if (e.Data.Length == 0)
             return null;
-        using JsonDocument data = JsonDocument.Parse(e.Data);
+        QmpValue data = e.Value;
         foreach (string name in (ReadOnlySpan<string>)["device", "id", "path", "qom-path"])
         {
-            if (data.RootElement.TryGetProperty(name, out JsonElement value) && value.ValueKind == JsonValueKind.String
+            if (data.TryGetProperty(name, out QmpValue value) && value.ValueKind == JsonValueKind.String
                 && value.GetString() is { Length: > 0 } text && !AgentNames.IsOurs(text))
             {
                 return text;

@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Capture;
@@ -14,15 +13,15 @@ internal sealed class MigrationWatch(IQmpMonitor qmp)
     private long _asked = Environment.TickCount64;
 
     /// <summary>How far a migration is, which <c>query-migrate</c> tells; null: none is under way.</summary>
-    internal static string? StatusOf(JsonElement info) =>
-        info.TryGetProperty("status", out JsonElement status) && UnderWay.Contains(status.GetString()) ? status.GetString() : null;
+    internal static string? StatusOf(QmpValue info) =>
+        info.TryGetProperty("status", out QmpValue status) && UnderWay.Contains(status.GetString()) ? status.GetString() : null;
 
     /// <summary>Asks QEMU.</summary>
     /// <exception cref="CaptureFailedException">A migration is under way.</exception>
     internal static void Check(IQmpMonitor qmp)
     {
-        using JsonDocument answer = qmp.Execute("query-migrate");
-        if (StatusOf(answer.RootElement.GetProperty("return")) is not null)
+        using QmpAnswer answer = qmp.Execute("query-migrate");
+        if (StatusOf(answer.Return) is not null)
             throw Began();
     }
 

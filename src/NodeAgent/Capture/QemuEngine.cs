@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Bgsnap.NodeAgent.Disks.Graph;
 using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Linux;
@@ -208,17 +207,17 @@ internal static class QemuEngine
     {
         try
         {
-            using (JsonDocument before = qmp.Execute("query-migrate"))
+            using (QmpAnswer before = qmp.Execute("query-migrate"))
             {
-                JsonElement info = before.RootElement.GetProperty("return");
-                if (info.TryGetProperty("error-desc", out JsonElement error))
-                    return error.GetString() ?? "";
+                QmpValue info = before.Return;
+                if (info.TryGetProperty("error-desc", out QmpValue error))
+                    return error.GetString();
             }
             qmp.Execute("migrate_cancel").Dispose();
             for (int i = 0; i < 500; i++, Thread.Sleep(10))
             {
-                using JsonDocument answer = qmp.Execute("query-migrate");
-                if (!answer.RootElement.GetProperty("return").TryGetProperty("status", out JsonElement s) || s.GetString() is "cancelled" or "failed" or "completed")
+                using QmpAnswer answer = qmp.Execute("query-migrate");
+                if (!answer.Return.TryGetProperty("status", out QmpValue s) || s.GetString() is "cancelled" or "failed" or "completed")
                     break;
             }
             return "";
@@ -234,8 +233,8 @@ internal static class QemuEngine
         long stopped = 0, resumed = 0;
         for (int i = 0; i < 1000; i++, Thread.Sleep(5))
         {
-            using JsonDocument answer = qmp.Execute("query-migrate");
-            string status = answer.RootElement.GetProperty("return").GetProperty("status").GetString() ?? "";
+            using QmpAnswer answer = qmp.Execute("query-migrate");
+            string status = answer.Return.GetProperty("status").GetString();
             events.AddRange(qmp.TakeEvents());
             foreach (QmpEvent e in events)
             {

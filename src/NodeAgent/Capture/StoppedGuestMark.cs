@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Capture;
@@ -71,8 +70,8 @@ internal sealed class StoppedGuestMark
 
     private static void Resume(IQmpMonitor qmp)
     {
-        using JsonDocument status = qmp.Execute("query-status");
-        if (status.RootElement.GetProperty("return").GetProperty("status").GetString() == "paused")
+        using QmpAnswer status = qmp.Execute("query-status");
+        if (status.Return.GetProperty("status").GetString() == "paused")
             qmp.Resume();
     }
 }

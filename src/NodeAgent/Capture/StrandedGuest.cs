@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Capture;
@@ -41,7 +40,7 @@ internal static class StrandedGuest
 
     private static string TextOf(IQmpMonitor qmp, string question)
     {
-        using JsonDocument answer = qmp.Execute(question);
-        return answer.RootElement.GetProperty("return").GetProperty("status").GetString() ?? "";
+        using QmpAnswer answer = qmp.Execute(question);
+        return answer.Return.GetProperty("status").GetString();
     }
 }

@@ -23,6 +23,7 @@ internal static class Failure
         QmpException { ErrorClass: "CommandNotFound" } q => new("error", "QemuTooOld", $"this QEMU does not have a command that is needed: {q.Message}", ExitCode.Refused),
         QmpException { ErrorClass: not null } q => new("error", "QemuRefused", $"QEMU refused a command: {q.Message}", ExitCode.Failed),
         QmpException { Floods: true } q => new("error", "PeerFloods", q.Message, ExitCode.Failed),
+        QmpException { IsOdd: true } q => new("error", "QemuAnswersOddly", q.Message, ExitCode.Failed),
         QmpException q => new("error", "QemuUnreachable", q.Message, ExitCode.QemuUnreachable),
         OperationCanceledException => new("error", "Cancelled", "cancelled; nothing was kept", ExitCode.Cancelled),
         LinuxException { Errno: Errno.ENOSPC } l => new("error", "TargetFull", l.Message, ExitCode.Failed),

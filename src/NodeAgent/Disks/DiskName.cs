@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Disks;
 
@@ -27,13 +28,13 @@ internal static class DiskName
 
     /// <summary>Names every entry of query-block, in its order; of two that would be called alike the later gets <c>_2</c>.</summary>
     /// <param name="queryBlock">What query-block returned: an array. The entries live as long as its document.</param>
-    internal static IReadOnlyList<(string Name, JsonElement Entry)> OfAll(JsonElement queryBlock)
+    internal static IReadOnlyList<(string Name, QmpValue Entry)> OfAll(QmpValue queryBlock)
     {
-        List<(string, JsonElement)> named = [];
+        List<(string, QmpValue)> named = [];
         HashSet<string> taken = new(StringComparer.Ordinal);
-        foreach (JsonElement entry in queryBlock.EnumerateArray())
+        foreach (QmpValue entry in queryBlock.EnumerateArray())
         {
-            string? node = entry.TryGetProperty("inserted", out JsonElement inserted) ? Text(inserted, "node-name") : null;
+            string? node = entry.TryGetProperty("inserted", out QmpValue inserted) ? Text(inserted, "node-name") : null;
             string name = Of(Text(entry, "device"), Text(entry, "qdev"), node);
             string unique = name;
             for (int n = 2; !taken.Add(unique); n++)
@@ -52,6 +53,6 @@ internal static class DiskName
         _ => qdev,
     };
 
-    private static string? Text(JsonElement element, string name) =>
-        element.TryGetProperty(name, out JsonElement value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;
+    private static string? Text(QmpValue element, string name) =>
+        element.TryGetProperty(name, out QmpValue value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;
 }

@@ -52,9 +52,8 @@ internal sealed class LibvirtMonitor : IQmpMonitor
         try
         {
             monitor.PeerPid = LibvirtProcess.Find(monitor, monitor._connection.Domain.Uuid, pid);
-            using JsonDocument answer = monitor.Execute("query-version");
-            JsonElement version = answer.RootElement.GetProperty("return").GetProperty("qemu");
-            monitor.QemuVersion = new Version(version.GetProperty("major").GetInt32(), version.GetProperty("minor").GetInt32(), version.GetProperty("micro").GetInt32());
+            using QmpAnswer answer = monitor.Execute("query-version");
+            monitor.QemuVersion = answer.Return.GetProperty("qemu").GetVersion();
             return monitor;
         }
         catch
@@ -82,7 +81,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
     public bool TakesWholeBatches => false;
 
     /// <inheritdoc/>
-    public JsonDocument Execute(string command, string arguments = "", int descriptor = -1, TimeSpan? timeout = null)
+    public QmpAnswer Execute(string command, string arguments = "", int descriptor = -1, TimeSpan? timeout = null)
     {
         for (int attempt = 0; ; attempt++)
         {
@@ -94,7 +93,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
             }
             catch (QmpException e) when (attempt > 0 && e.ErrorClass is not null && TakingAway.Contains(command))
             {
-                return Done();
+                return Done(command);
             }
             catch (LibvirtException e) when (e.Code != 0)
             {
@@ -172,19 +171,19 @@ internal sealed class LibvirtMonitor : IQmpMonitor
     }
 
     /// <inheritdoc/>
-    public JsonDocument? TryReadAnswer(QmpBatch batch)
+    public QmpAnswer? TryReadAnswer(QmpBatch batch)
     {
         string name = batch.Unanswered().Name;
         if (_batchLost)
             throw Interrupted(name);
         byte[] result;
-        JsonDocument? answer = null;
+        QmpAnswer? answer = null;
         QmpException? failure = null;
         try
         {
             if (!_connection.Rpc.TryEnd(_batchSerial, out result))
                 return null;
-            answer = name == "stop" ? Done() : QmpClient.Checked(Answer(result), name);
+            answer = name == "stop" ? Done(name) : QmpClient.Checked(Answer(result), name);
         }
         catch (QmpException e)
         {
@@ -258,7 +257,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
         }
     }
 
-    private static JsonDocument Done() => JsonDocument.Parse("{\"return\":{}}");
+    private static QmpAnswer Done(string command) => new(JsonDocument.Parse("{\"return\":{}}"), command);
 
     private static QmpException Interrupted(string command) =>
         new($"libvirt was restarted while it ran {command}; nothing was kept") { Interrupted = true };

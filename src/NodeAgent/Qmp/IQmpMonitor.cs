@@ -1,5 +1,3 @@
-using System.Text.Json;
-
 namespace Bgsnap.NodeAgent.Qmp;
 
 /// <summary>
@@ -26,9 +24,9 @@ public interface IQmpMonitor : IDisposable
     /// <param name="arguments">JSON object of its arguments, empty for none.</param>
     /// <param name="descriptor">A descriptor that travels with it (<c>getfd</c>, <c>add-fd</c>), or -1.</param>
     /// <param name="timeout">How long to wait, <see cref="QmpClient.DefaultTimeout"/> when null.</param>
-    /// <returns>The answer; its <c>return</c> member is what the command gave. The caller disposes of it.</returns>
+    /// <returns>The answer. The caller disposes of it.</returns>
     /// <exception cref="QmpException">The command failed, or QEMU does not answer.</exception>
-    JsonDocument Execute(string command, string arguments = "", int descriptor = -1, TimeSpan? timeout = null);
+    QmpAnswer Execute(string command, string arguments = "", int descriptor = -1, TimeSpan? timeout = null);
 
     /// <summary>libvirt's description of the machine in its migratable form, from which another libvirt makes the same; null: it is not libvirt's.</summary>
     /// <exception cref="QmpException">libvirt does not give it.</exception>
@@ -49,7 +47,7 @@ public interface IQmpMonitor : IDisposable
     /// <summary>Takes what has arrived without waiting.</summary>
     /// <returns>The answer to the batch's first command that has none yet, or null when it is not there.</returns>
     /// <exception cref="QmpException">The command failed, or QEMU is gone.</exception>
-    JsonDocument? TryReadAnswer(QmpBatch batch);
+    QmpAnswer? TryReadAnswer(QmpBatch batch);
 }
 
 /// <summary>What is the same for every monitor.</summary>
@@ -59,11 +57,8 @@ public static class QmpMonitorExtensions
     public static bool IsRunning(this IQmpMonitor qmp)
     {
         ArgumentNullException.ThrowIfNull(qmp);
-        using JsonDocument status = qmp.Execute("query-status");
-        return status.RootElement.TryGetProperty("return", out JsonElement answer) && answer.ValueKind == JsonValueKind.Object
-            && answer.TryGetProperty("running", out JsonElement running) && running.ValueKind is JsonValueKind.True or JsonValueKind.False
-            ? running.GetBoolean()
-            : throw new QmpException("query-status: QEMU's answer does not say whether the guest runs");
+        using QmpAnswer status = qmp.Execute("query-status");
+        return status.Return.GetProperty("running").GetBoolean();
     }
 
     /// <summary>Runs a human monitor command.</summary>
@@ -71,9 +66,7 @@ public static class QmpMonitorExtensions
     public static string ExecuteHuman(this IQmpMonitor qmp, string commandLine)
     {
         ArgumentNullException.ThrowIfNull(qmp);
-        using JsonDocument answer = qmp.Execute("human-monitor-command", QmpJson.Object(("command-line", commandLine)));
-        return answer.RootElement.TryGetProperty("return", out JsonElement text) && text.ValueKind == JsonValueKind.String
-            ? text.GetString()!
-            : throw new QmpException($"{commandLine}: QEMU's answer is no text");
+        using QmpAnswer answer = qmp.Execute("human-monitor-command", QmpJson.Object(("command-line", commandLine)));
+        return answer.Return.GetString();
     }
 }

@@ -1,5 +1,3 @@
-using System.Text.Json;
-
 namespace Bgsnap.NodeAgent.Qmp;
 
 /// <summary>
@@ -58,7 +56,7 @@ public sealed class QmpBatch
         {
             try
             {
-                using JsonDocument? answer = qmp.TryReadAnswer(this);
+                using QmpAnswer? answer = qmp.TryReadAnswer(this);
                 if (answer is null)
                     return;
             }

@@ -88,7 +88,7 @@ public sealed unsafe class QmpClient : IQmpMonitor
     public bool TakesWholeBatches => true;
 
     /// <inheritdoc/>
-    public JsonDocument Execute(string command, string arguments = "", int descriptor = -1, TimeSpan? timeout = null)
+    public QmpAnswer Execute(string command, string arguments = "", int descriptor = -1, TimeSpan? timeout = null)
     {
         // A number of its own: the answer to a command that was given up on may still come.
         string id = NextId();
@@ -118,7 +118,7 @@ public sealed unsafe class QmpClient : IQmpMonitor
     }
 
     /// <inheritdoc/>
-    public JsonDocument? TryReadAnswer(QmpBatch batch)
+    public QmpAnswer? TryReadAnswer(QmpBatch batch)
     {
         ArgumentNullException.ThrowIfNull(batch);
         return TryReadAnswer(batch.Unanswered().Name);
@@ -162,7 +162,7 @@ public sealed unsafe class QmpClient : IQmpMonitor
     /// <summary>Takes what has arrived without waiting.</summary>
     /// <returns>The answer to the command sent last, or null when it is not there yet.</returns>
     /// <exception cref="QmpException">The command failed, or QEMU is gone.</exception>
-    public JsonDocument? TryReadAnswer(string command)
+    public QmpAnswer? TryReadAnswer(string command)
     {
         while (true)
         {
@@ -372,10 +372,10 @@ public sealed unsafe class QmpClient : IQmpMonitor
     }
 
     /// <summary>Throws what an answer says went wrong.</summary>
-    internal static JsonDocument Checked(JsonDocument message, string command)
+    internal static QmpAnswer Checked(JsonDocument message, string command)
     {
         if (!message.RootElement.TryGetProperty("error", out JsonElement error))
-            return message;
+            return new QmpAnswer(message, command);
         using (message)
         {
             throw new QmpException($"{command}: {error.GetProperty("desc").GetString()}", error.GetProperty("class").GetString());

@@ -17,6 +17,9 @@ public sealed class QmpException : Exception
     /// <summary>The other side sent more than anybody needs, as to exhaust us.</summary>
     public bool Floods { get; init; }
 
+    /// <summary>QEMU is there and answered with something that an answer to this command cannot be.</summary>
+    public bool IsOdd { get; init; }
+
     /// <summary>Whoever owns the monitor went away in the middle and is back: QEMU lives, and may or may not have run the command.</summary>
     public bool Interrupted { get; init; }
 }

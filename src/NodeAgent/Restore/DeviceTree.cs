@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Streams;
 
@@ -28,8 +27,8 @@ internal static class DeviceTree
     /// <summary>How many vCPUs there are.</summary>
     internal static int Cpus(IQmpMonitor qmp)
     {
-        using JsonDocument answer = qmp.Execute("query-cpus-fast");
-        return answer.RootElement.GetProperty("return").GetArrayLength();
+        using QmpAnswer answer = qmp.Execute("query-cpus-fast");
+        return answer.Return.GetArrayLength();
     }
 
     /// <summary>The types of all devices in the tree.</summary>

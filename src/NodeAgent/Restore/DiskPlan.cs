@@ -1,5 +1,5 @@
-using System.Text.Json;
 using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Restore;
@@ -84,7 +84,7 @@ internal sealed class DiskPlan : IDisposable
     private void Add(SnapshotDisk disk, TargetNodes there, int pid)
     {
         string name = disk.Disk.Name;
-        JsonElement entry = there.Drives.FirstOrDefault(t => t.Name == name).Entry;
+        QmpValue entry = there.Drives.FirstOrDefault(t => t.Name == name).Entry;
         if (entry.ValueKind == JsonValueKind.Undefined)
         {
             string others = there.Drives.Count == 0 ? "none" : string.Join(", ", there.Drives.Select(t => t.Name));

@@ -15,18 +15,18 @@ internal static class MediaCheck
         ManifestDisk[] media = [.. manifest.Disks.Where(d => d is { Removable: true, File: null, NodeName: not null })];
         if (media.Length == 0)
             return [];
-        using JsonDocument answer = qmp.Execute("query-block");
-        return [.. Missing(media, answer.RootElement.GetProperty("return"))];
+        using QmpAnswer answer = qmp.Execute("query-block");
+        return [.. Missing(media, answer.Return)];
     }
 
     /// <summary>The media of a snapshot that query-block's answer of the target lacks.</summary>
-    internal static IEnumerable<string> Missing(IReadOnlyList<ManifestDisk> media, JsonElement queryBlock)
+    internal static IEnumerable<string> Missing(IReadOnlyList<ManifestDisk> media, QmpValue queryBlock)
     {
-        IReadOnlyList<(string Name, JsonElement Entry)> there = DiskName.OfAll(queryBlock);
+        IReadOnlyList<(string Name, QmpValue Entry)> there = DiskName.OfAll(queryBlock);
         int unnamed = there.Count(t => media.All(m => m.Name != t.Name) && t.Entry.GetProperty("removable").GetBoolean() && HasMedium(t.Entry));
         foreach (ManifestDisk disk in media)
         {
-            JsonElement entry = there.FirstOrDefault(t => t.Name == disk.Name).Entry;
+            QmpValue entry = there.FirstOrDefault(t => t.Name == disk.Name).Entry;
             // One without an id is called by its node, which is another in each QEMU.
             if (entry.ValueKind == JsonValueKind.Undefined ? unnamed-- > 0 : HasMedium(entry))
                 continue;
@@ -34,5 +34,5 @@ internal static class MediaCheck
         }
     }
 
-    private static bool HasMedium(JsonElement entry) => entry.TryGetProperty("inserted", out _);
+    private static bool HasMedium(QmpValue entry) => entry.TryGetProperty("inserted", out _);
 }

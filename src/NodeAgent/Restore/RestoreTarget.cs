@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
@@ -54,8 +53,8 @@ internal sealed class RestoreTarget : IDisposable
     /// <param name="patience">How long QEMU may take to answer; null: as for any command.</param>
     internal string RunState(TimeSpan? patience = null)
     {
-        using JsonDocument answer = Qmp.Execute("query-status", timeout: patience);
-        return answer.RootElement.GetProperty("return").GetProperty("status").GetString() ?? "";
+        using QmpAnswer answer = Qmp.Execute("query-status", timeout: patience);
+        return answer.Return.GetProperty("status").GetString();
     }
 
     /// <summary>The same of a guest that has all its RAM and needs us no more: <c>ended</c> if it was migrated away or shut down meanwhile, <c>unknown</c> if QEMU cannot be asked.</summary>
@@ -85,8 +84,8 @@ internal sealed class RestoreTarget : IDisposable
     /// <summary>State of the incoming migration, and why it failed; null while there is none.</summary>
     internal (string? Status, string? Error) Incoming()
     {
-        using JsonDocument answer = Qmp.Execute("query-migrate");
-        JsonElement info = answer.RootElement.GetProperty("return");
+        using QmpAnswer answer = Qmp.Execute("query-migrate");
+        QmpValue info = answer.Return;
         return (Text(info, "status"), Text(info, "error-desc"));
     }
 
@@ -112,7 +111,7 @@ internal sealed class RestoreTarget : IDisposable
         return null;
     }
 
-    private static string? Text(JsonElement element, string name) => element.TryGetProperty(name, out JsonElement value) ? value.GetString() : null;
+    private static string? Text(QmpValue element, string name) => element.TryGetProperty(name, out QmpValue value) ? value.GetString() : null;
 
     /// <inheritdoc/>
     public void Dispose()

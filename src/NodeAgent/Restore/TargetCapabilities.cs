@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Restore;
@@ -12,11 +11,11 @@ internal static class TargetCapabilities
     /// <exception cref="RestoreRefusedException">One of them is on.</exception>
     internal static void Refuse(IQmpMonitor qmp)
     {
-        using JsonDocument answer = qmp.Execute("query-migrate-capabilities");
+        using QmpAnswer answer = qmp.Execute("query-migrate-capabilities");
         string[] on =
         [
-            .. answer.RootElement.GetProperty("return").EnumerateArray().Where(c => c.GetProperty("state").GetBoolean())
-                .Select(c => c.GetProperty("capability").GetString() ?? "").Intersect(OtherStreams),
+            .. answer.Return.EnumerateArray().Where(c => c.GetProperty("state").GetBoolean())
+                .Select(c => c.GetProperty("capability").GetString()).Intersect(OtherStreams),
         ];
         if (on.Length > 0)
             throw new RestoreRefusedException("TargetCapability", $"the migration {(on.Length == 1 ? "capability" : "capabilities")} {string.Join(", ", on)} of the target must be off: with it QEMU expects another kind of stream (migrate-set-capabilities)");

@@ -38,9 +38,9 @@ internal static class TargetDevices
     /// <summary>The devices that QEMU itself says cannot be migrated, named as their sections would be.</summary>
     private static IReadOnlyList<string> NonMigratable(IQmpMonitor qmp)
     {
-        using JsonDocument answer = qmp.Execute("query-migrate");
-        return answer.RootElement.GetProperty("return").TryGetProperty("blocked-reasons", out JsonElement reasons) && reasons.ValueKind == JsonValueKind.Array
-            ? [.. reasons.EnumerateArray().Select(r => r.GetString() ?? "").Where(r => r.StartsWith(Blocker, StringComparison.Ordinal)).Select(r => r[Blocker.Length..])]
+        using QmpAnswer answer = qmp.Execute("query-migrate");
+        return answer.Return.TryGetProperty("blocked-reasons", out QmpValue reasons) && reasons.ValueKind == JsonValueKind.Array
+            ? [.. reasons.EnumerateArray().Select(r => r.GetString()).Where(r => r.StartsWith(Blocker, StringComparison.Ordinal)).Select(r => r[Blocker.Length..])]
             : [];
     }
 
@@ -52,8 +52,8 @@ internal static class TargetDevices
     {
         try
         {
-            using JsonDocument tpms = qmp.Execute("query-tpm");
-            return tpms.RootElement.GetProperty("return").GetArrayLength() > 0;
+            using QmpAnswer tpms = qmp.Execute("query-tpm");
+            return tpms.Return.GetArrayLength() > 0;
         }
         catch (QmpException e) when (e.ErrorClass is not null)
         {
@@ -63,8 +63,8 @@ internal static class TargetDevices
 
     private static bool HasDBusState(IQmpMonitor qmp)
     {
-        using JsonDocument objects = qmp.Execute("qom-list", QmpJson.Object(("path", "/objects")));
-        return objects.RootElement.GetProperty("return").EnumerateArray().Any(o => o.GetProperty("type").GetString() == "child<dbus-vmstate>");
+        using QmpAnswer objects = qmp.Execute("qom-list", QmpJson.Object(("path", "/objects")));
+        return objects.Return.EnumerateArray().Any(o => o.GetProperty("type").GetString() == "child<dbus-vmstate>");
     }
 
     /// <summary>The sections that it would write; null when it cannot: QEMU itself will judge.</summary>
@@ -92,7 +92,7 @@ internal static class TargetDevices
         // QEMU takes from a set of descriptors the one that was opened for exactly what it wants: writing only.
         using SafeFileHandle write = FileSyscalls.OpenAt(null, OpenIn.PathOf(memory), FileSyscalls.O_WRONLY);
         using var added = qmp.Execute("add-fd", QmpJson.Object(("opaque", UserfaultfdSource.Opaque)), (int)write.DangerousGetHandle());
-        int set = added.RootElement.GetProperty("return").GetProperty("fdset-id").GetInt32();
+        int set = added.Return.GetProperty("fdset-id").GetInt32();
         try
         {
             qmp.Execute("xen-save-devices-state", QmpJson.Object(("filename", $"/dev/fdset/{set}"), ("live", false))).Dispose();

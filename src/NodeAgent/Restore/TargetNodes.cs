@@ -11,35 +11,35 @@ internal sealed class TargetNodes : IDisposable
     /// <summary>Filters that change nothing of what the image holds. libvirt puts throttle between a device and its disk.</summary>
     private static readonly string[] PassedThrough = ["throttle", "copy-on-read"];
 
-    private readonly JsonDocument _drives;
-    private readonly JsonDocument _nodes;
+    private readonly QmpAnswer _drives;
+    private readonly QmpAnswer _nodes;
     private readonly NodeGraph _graph;
 
-    private TargetNodes(JsonDocument drives, JsonDocument nodes, NodeGraph graph)
+    private TargetNodes(QmpAnswer drives, QmpAnswer nodes, NodeGraph graph)
     {
         (_drives, _nodes, _graph) = (drives, nodes, graph);
-        Drives = DiskName.OfAll(drives.RootElement.GetProperty("return"));
+        Drives = DiskName.OfAll(drives.Return);
     }
 
     /// <summary>Entries of query-block, by the disk's name; they live as long as this.</summary>
-    internal IReadOnlyList<(string Name, JsonElement Entry)> Drives { get; }
+    internal IReadOnlyList<(string Name, QmpValue Entry)> Drives { get; }
 
     /// <summary>Asks QEMU.</summary>
     internal static TargetNodes Read(IQmpMonitor qmp) => new(
         qmp.Execute("query-block"), qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", false))), NodeGraph.Read(qmp));
 
     /// <summary>What a drive's <c>inserted</c> says of the image itself, below filters.</summary>
-    internal JsonElement ImageOf(JsonElement inserted)
+    internal QmpValue ImageOf(QmpValue inserted)
     {
-        JsonElement node = inserted;
-        while (PassedThrough.Contains(node.GetProperty("drv").GetString()) && node.TryGetProperty("node-name", out JsonElement name)
-            && _graph.FileOf(name.GetString()!) is { } below && Find(below) is { ValueKind: JsonValueKind.Object } next)
+        QmpValue node = inserted;
+        while (PassedThrough.Contains(node.GetProperty("drv").GetString()) && node.TryGetProperty("node-name", out QmpValue name)
+            && _graph.FileOf(name.GetString()) is { } below && Find(below) is { ValueKind: JsonValueKind.Object } next)
             node = next;
         return node;
     }
 
-    private JsonElement Find(string node) =>
-        _nodes.RootElement.GetProperty("return").EnumerateArray().FirstOrDefault(n => n.GetProperty("node-name").GetString() == node);
+    private QmpValue Find(string node) =>
+        _nodes.Return.EnumerateArray().FirstOrDefault(n => n.GetProperty("node-name").GetString() == node);
 
     /// <inheritdoc/>
     public void Dispose()

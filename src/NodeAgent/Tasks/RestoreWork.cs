@@ -176,7 +176,7 @@ internal sealed class RestoreWork(TaskPlaces places)
         {
             using IQmpMonitor qmp = monitor.Address.Open();
             using var answer = qmp.Execute("query-status");
-            return answer.RootElement.GetProperty("return").GetProperty("status").GetString() ?? "";
+            return answer.Return.GetProperty("status").GetString();
         }
         catch (Exception e) when (e is QmpException or CaptureRefusedException)
         {

@@ -16,19 +16,19 @@ internal static class IoThreads
     /// <summary>Devices with an iothread, by id; one without an id by its type and place.</summary>
     internal static IReadOnlyList<string> DevicesOf(IQmpMonitor qmp)
     {
-        using (JsonDocument threads = qmp.Execute("query-iothreads"))
+        using (QmpAnswer threads = qmp.Execute("query-iothreads"))
         {
-            if (threads.RootElement.GetProperty("return").GetArrayLength() == 0)
+            if (threads.Return.GetArrayLength() == 0)
                 return [];
         }
         List<string> devices = [];
         foreach (string folder in (ReadOnlySpan<string>)["/machine/peripheral", Anonymous])
         {
-            using JsonDocument children = qmp.Execute("qom-list", QmpJson.Object(("path", folder)));
-            foreach (JsonElement child in children.RootElement.GetProperty("return").EnumerateArray())
+            using QmpAnswer children = qmp.Execute("qom-list", QmpJson.Object(("path", folder)));
+            foreach (QmpValue child in children.Return.EnumerateArray())
             {
-                string name = child.GetProperty("name").GetString() ?? "";
-                string type = child.GetProperty("type").GetString() ?? "";
+                string name = child.GetProperty("name").GetString();
+                string type = child.GetProperty("type").GetString();
                 if (type.StartsWith("child<", StringComparison.Ordinal) && HasThread(qmp, $"{folder}/{name}"))
                     devices.Add(folder == Anonymous ? $"{type["child<".Length..^1]} without an id ({folder}/{name})" : name);
             }
@@ -52,22 +52,22 @@ internal static class IoThreads
 
     private static bool IsKvm(IQmpMonitor qmp)
     {
-        using JsonDocument kvm = qmp.Execute("query-kvm");
-        return kvm.RootElement.GetProperty("return").GetProperty("enabled").GetBoolean();
+        using QmpAnswer kvm = qmp.Execute("query-kvm");
+        return kvm.Return.GetProperty("enabled").GetBoolean();
     }
 
     private static bool HasThread(IQmpMonitor qmp, string device)
     {
-        using JsonDocument properties = qmp.Execute("qom-list", QmpJson.Object(("path", device)));
-        foreach (JsonElement p in properties.RootElement.GetProperty("return").EnumerateArray())
+        using QmpAnswer properties = qmp.Execute("qom-list", QmpJson.Object(("path", device)));
+        foreach (QmpValue p in properties.Return.EnumerateArray())
         {
             // One thread, or from QEMU 9 on one for each queue.
-            string name = p.GetProperty("name").GetString() ?? "";
+            string name = p.GetProperty("name").GetString();
             if (name is not ("iothread" or "iothread-vq-mapping"))
                 continue;
-            using JsonDocument value = qmp.Execute("qom-get", QmpJson.Object(("path", device), ("property", name)));
-            if (value.RootElement.GetProperty("return") is { ValueKind: JsonValueKind.String } text ? text.GetString() is { Length: > 0 }
-                : value.RootElement.GetProperty("return") is { ValueKind: JsonValueKind.Array } list && list.GetArrayLength() > 0)
+            using QmpAnswer value = qmp.Execute("qom-get", QmpJson.Object(("path", device), ("property", name)));
+            if (value.Return is { ValueKind: JsonValueKind.String } text ? text.GetString() is { Length: > 0 }
+                : value.Return is { ValueKind: JsonValueKind.Array } list && list.GetArrayLength() > 0)
             {
                 return true;
             }

@@ -39,8 +39,8 @@ internal static class Preflight
 
     private static void CheckStatus(IQmpMonitor qmp)
     {
-        using JsonDocument answer = qmp.Execute("query-status");
-        string status = answer.RootElement.GetProperty("return").GetProperty("status").GetString() ?? "";
+        using QmpAnswer answer = qmp.Execute("query-status");
+        string status = answer.Return.GetProperty("status").GetString();
         if (status == "suspended")
         {
             throw new CaptureRefusedException("GuestSuspended",
@@ -54,25 +54,25 @@ internal static class Preflight
 
     private static void CheckMigration(IQmpMonitor qmp)
     {
-        using JsonDocument answer = qmp.Execute("query-migrate");
-        JsonElement info = answer.RootElement.GetProperty("return");
+        using QmpAnswer answer = qmp.Execute("query-migrate");
+        QmpValue info = answer.Return;
         if (MigrationWatch.StatusOf(info) is { } status)
             throw new CaptureRefusedException("MigrationActive", $"a migration of this guest is under way ({status}); try again when it has ended");
-        if (info.TryGetProperty("blocked-reasons", out JsonElement reasons) && reasons.ValueKind == JsonValueKind.Array && reasons.GetArrayLength() > 0)
+        if (info.TryGetProperty("blocked-reasons", out QmpValue reasons) && reasons.ValueKind == JsonValueKind.Array && reasons.GetArrayLength() > 0)
             throw new CaptureRefusedException("NotMigratable", $"QEMU cannot save this machine: {string.Join("; ", reasons.EnumerateArray().Select(r => r.GetString()))}");
     }
 
     private static bool CheckDevices(IQmpMonitor qmp, string path)
     {
         bool reportsFreePages = false;
-        using JsonDocument answer = qmp.Execute("qom-list", QmpJson.Object(("path", path)));
-        foreach (JsonElement child in answer.RootElement.GetProperty("return").EnumerateArray())
+        using QmpAnswer answer = qmp.Execute("qom-list", QmpJson.Object(("path", path)));
+        foreach (QmpValue child in answer.Return.EnumerateArray())
         {
-            string type = child.GetProperty("type").GetString() ?? "";
+            string type = child.GetProperty("type").GetString();
             if (!type.StartsWith("child<", StringComparison.Ordinal))
                 continue;
             type = type["child<".Length..^1];
-            string name = child.GetProperty("name").GetString() ?? "";
+            string name = child.GetProperty("name").GetString();
             foreach ((string prefix, string why) in Refused)
             {
                 if (type.StartsWith(prefix, StringComparison.Ordinal))
@@ -86,11 +86,11 @@ internal static class Preflight
 
     private static bool ReportsFreePages(IQmpMonitor qmp, string path)
     {
-        using JsonDocument answer = qmp.Execute("qom-list", QmpJson.Object(("path", path)));
-        bool reports = answer.RootElement.GetProperty("return").EnumerateArray().Any(p => p.GetProperty("name").GetString() == "free-page-reporting");
+        using QmpAnswer answer = qmp.Execute("qom-list", QmpJson.Object(("path", path)));
+        bool reports = answer.Return.EnumerateArray().Any(p => p.GetProperty("name").GetString() == "free-page-reporting");
         if (!reports)
             return false;
-        using JsonDocument value = qmp.Execute("qom-get", QmpJson.Object(("path", path), ("property", "free-page-reporting")));
-        return value.RootElement.GetProperty("return").GetBoolean();
+        using QmpAnswer value = qmp.Execute("qom-get", QmpJson.Object(("path", path), ("property", "free-page-reporting")));
+        return value.Return.GetBoolean();
     }
 }

@@ -38,15 +38,15 @@ public sealed record QemuProcess(int Pid, string Name, string Uuid, string Machi
         }
         string type;
         using (var answer = qmp.Execute("qom-get", QmpJson.Object(("path", "/machine"), ("property", "type"))))
-            type = answer.RootElement.GetProperty("return").GetString() ?? "";
+            type = answer.Return.GetString();
         const string suffix = "-machine";
         if (type.EndsWith(suffix, StringComparison.Ordinal))
             type = type[..^suffix.Length];
         using var name = qmp.Execute("query-name");
         using var uuid = qmp.Execute("query-uuid");
         return new QemuProcess(pid,
-            name.RootElement.GetProperty("return").TryGetProperty("name", out var n) ? n.GetString() ?? "" : "",
-            uuid.RootElement.GetProperty("return").GetProperty("UUID").GetString() ?? "",
+            name.Return.TryGetProperty("name", out var n) ? n.GetString() : "",
+            uuid.Return.GetProperty("UUID").GetString(),
             type, qmp.QemuVersion.ToString(), arguments);
     }
 }

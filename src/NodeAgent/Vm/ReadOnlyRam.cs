@@ -13,8 +13,8 @@ internal static class ReadOnlyRam
     internal static IReadOnlyList<string> Backends(IQmpMonitor qmp)
     {
         List<string> found = [];
-        using JsonDocument objects = qmp.Execute("qom-list", QmpJson.Object(("path", "/objects")));
-        foreach (JsonElement child in objects.RootElement.GetProperty("return").EnumerateArray())
+        using QmpAnswer objects = qmp.Execute("qom-list", QmpJson.Object(("path", "/objects")));
+        foreach (QmpValue child in objects.Return.EnumerateArray())
         {
             string path = $"/objects/{child.GetProperty("name").GetString()}";
             if (child.GetProperty("type").GetString() == "child<memory-backend-file>" && IsReadOnly(qmp, path))
@@ -39,12 +39,12 @@ internal static class ReadOnlyRam
         return !(Property(qmp, path, "rom") is { ValueKind: JsonValueKind.String } rom && rom.GetString() == "off");
     }
 
-    private static JsonElement? Property(IQmpMonitor qmp, string path, string name)
+    private static QmpValue? Property(IQmpMonitor qmp, string path, string name)
     {
         try
         {
-            using JsonDocument value = qmp.Execute("qom-get", QmpJson.Object(("path", path), ("property", name)));
-            return value.RootElement.GetProperty("return").Clone();
+            using QmpAnswer value = qmp.Execute("qom-get", QmpJson.Object(("path", path), ("property", name)));
+            return value.Return.Clone();
         }
         catch (QmpException e) when (e.ErrorClass is not null)
         {

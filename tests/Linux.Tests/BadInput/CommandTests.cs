@@ -97,6 +97,21 @@ public sealed class CommandTests : IAsyncLifetime
         Assert.Contains("is no snapshot", result.StandardOutput, StringComparison.Ordinal);
     }
 
+    /// <summary>The guest of such a QEMU is a tenant's; its own capture ends, with a reason and without a stack trace.</summary>
+    [SkippableTheory]
+    [InlineData("{}")]
+    [InlineData("{\"return\":{}}")]
+    [InlineData("{\"return\":[]}")]
+    [InlineData("{\"return\":[{}]}")]
+    [InlineData("{\"return\":5}")]
+    [InlineData("{\"return\":null}")]
+    [InlineData("{\"return\":\"text\"}")]
+    public async Task A_QEMU_that_answers_oddly(string answer)
+    {
+        using var server = new FakeQmp(_folder, FakeQmp.Greeting, command => command == "qmp_capabilities" ? FakeQmp.Empty : answer + "\r\n");
+        await FailsAsync(1, "QemuAnswersOddly", "QEMU gave an odd answer", "--qmp", server.Path, "-o", Output);
+    }
+
     [SkippableFact]
     public async Task Outputs_that_cannot_be_made()
     {

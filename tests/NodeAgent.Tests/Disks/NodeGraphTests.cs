@@ -1,5 +1,5 @@
-using System.Text.Json;
 using Bgsnap.NodeAgent.Disks.Graph;
+using Bgsnap.NodeAgent.Tests.Qmp;
 
 namespace Bgsnap.NodeAgent.Tests.Disks;
 
@@ -7,7 +7,7 @@ namespace Bgsnap.NodeAgent.Tests.Disks;
 public class NodeGraphTests
 {
     // A mirror of somebody else's above our nodes: query-block would name agent-disk-0 as the drive's node.
-    private static readonly NodeGraph Graph = NodeGraph.Of(JsonDocument.Parse("""
+    private static readonly NodeGraph Graph = NodeGraph.Of(QmpValueTests.Of("""
         {"nodes": [
           {"id": 1, "type": "block-driver", "name": "agent-disk-0"}, {"id": 2, "type": "block-driver", "name": "agent-switch-0"},
           {"id": 3, "type": "block-driver", "name": "image"}, {"id": 4, "type": "block-driver", "name": "#block9"},
@@ -16,7 +16,7 @@ public class NodeGraphTests
          "edges": [
           {"parent": 1, "child": 2, "name": "file"}, {"parent": 2, "child": 3, "name": "file"}, {"parent": 4, "child": 1, "name": "backing"},
           {"parent": 5, "child": 4, "name": "main node"}, {"parent": 5, "child": 1, "name": "source"}, {"parent": 6, "child": 4, "name": "root"}]}
-        """).RootElement);
+        """));
 
     [Fact]
     public void A_node_is_followed_down()

@@ -65,8 +65,8 @@ public sealed class QmpClientTests
             s.Keep();
         });
         using QmpClient qmp = QmpClient.Connect(server.Path);
-        using JsonDocument answer = qmp.Execute("query-status");
-        Assert.True(answer.RootElement.GetProperty("return").GetProperty("running").GetBoolean());
+        using QmpAnswer answer = qmp.Execute("query-status");
+        Assert.True(answer.Return.GetProperty("running").GetBoolean());
     }
 
     [Fact]
@@ -79,8 +79,8 @@ public sealed class QmpClientTests
             s.Keep();
         });
         using QmpClient qmp = QmpClient.Connect(server.Path);
-        using JsonDocument answer = qmp.Execute("qom-get", QmpJson.Object(("path", "/machine"), ("property", "a \"b\"")));
-        Assert.Equal("pc-i440fx-7.2-machine", answer.RootElement.GetProperty("return").GetString());
+        using QmpAnswer answer = qmp.Execute("qom-get", QmpJson.Object(("path", "/machine"), ("property", "a \"b\"")));
+        Assert.Equal("pc-i440fx-7.2-machine", answer.Return.GetString());
         using JsonDocument sent = JsonDocument.Parse(server.Received[1]);
         Assert.Equal("qom-get", sent.RootElement.GetProperty("execute").GetString());
         Assert.Equal("a \"b\"", sent.RootElement.GetProperty("arguments").GetProperty("property").GetString());
@@ -120,8 +120,8 @@ public sealed class QmpClientTests
             s.Keep();
         });
         using QmpClient qmp = QmpClient.Connect(server.Path);
-        using JsonDocument answer = qmp.Execute("query-x");
-        Assert.Equal("grün", answer.RootElement.GetProperty("return").GetProperty("text").GetString());
+        using QmpAnswer answer = qmp.Execute("query-x");
+        Assert.Equal("grün", answer.Return.GetProperty("text").GetString());
         Assert.Equal("STOP", Assert.Single(qmp.TakeEvents()).Name);
     }
 

@@ -1,6 +1,6 @@
-using System.Text.Json;
 using Bgsnap.NodeAgent.Restore;
 using Bgsnap.NodeAgent.Store;
+using Bgsnap.NodeAgent.Tests.Qmp;
 
 namespace Bgsnap.NodeAgent.Tests.Restore;
 
@@ -17,8 +17,7 @@ public class MediaCheckTests
     [InlineData("_block7", "[]", "drive _block7 has no medium; the captured machine had /media/install.iso in it")]
     public void A_drive_without_its_medium_is_named(string name, string there, string? difference)
     {
-        using JsonDocument answer = JsonDocument.Parse(there);
         ManifestDisk cd = new() { Name = name, Removable = true, ReadOnly = true, NodeName = "n", Image = new ManifestImage { Driver = "raw", Filename = "/media/install.iso" } };
-        Assert.Equal(difference is null ? [] : [difference], MediaCheck.Missing([cd], answer.RootElement));
+        Assert.Equal(difference is null ? [] : [difference], MediaCheck.Missing([cd], QmpValueTests.Of(there)));
     }
 }

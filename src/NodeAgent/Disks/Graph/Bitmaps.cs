@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Disks.Graph;
@@ -23,13 +22,13 @@ internal static class Bitmaps
     /// <summary>Removes all of ours; no export may show them any more.</summary>
     internal static void RemoveOurs(IQmpMonitor qmp, Undo undo)
     {
-        using JsonDocument nodes = qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", true)));
-        foreach (JsonElement node in nodes.RootElement.GetProperty("return").EnumerateArray())
+        using QmpAnswer nodes = qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", true)));
+        foreach (QmpValue node in nodes.Return.EnumerateArray())
         {
             foreach (string name in NamesOf(node).Where(AgentNames.IsOurs))
             {
                 undo.Try(() => qmp.Execute("block-dirty-bitmap-remove", QmpJson.Object(
-                    ("node", node.GetProperty("node-name").GetString()!), ("name", name))).Dispose());
+                    ("node", node.GetProperty("node-name").GetString()), ("name", name))).Dispose());
             }
         }
     }
@@ -39,16 +38,16 @@ internal static class Bitmaps
     internal static void Move(IQmpMonitor qmp, string from, string to)
     {
         List<string> actions = [];
-        using JsonDocument nodes = qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", true)));
-        HashSet<string> there = [.. nodes.RootElement.GetProperty("return").EnumerateArray()
+        using QmpAnswer nodes = qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", true)));
+        HashSet<string> there = [.. nodes.Return.EnumerateArray()
             .Where(n => n.GetProperty("node-name").GetString() == to).SelectMany(NamesOf)];
-        foreach (JsonElement node in nodes.RootElement.GetProperty("return").EnumerateArray())
+        foreach (QmpValue node in nodes.Return.EnumerateArray())
         {
-            if (node.GetProperty("node-name").GetString() != from || !node.TryGetProperty("dirty-bitmaps", out JsonElement bitmaps))
+            if (node.GetProperty("node-name").GetString() != from || !node.TryGetProperty("dirty-bitmaps", out QmpValue bitmaps))
                 continue;
-            foreach (JsonElement bitmap in bitmaps.EnumerateArray())
+            foreach (QmpValue bitmap in bitmaps.EnumerateArray())
             {
-                if (!bitmap.TryGetProperty("name", out JsonElement n) || n.GetString() is not { Length: > 0 } name)
+                if (!bitmap.TryGetProperty("name", out QmpValue n) || n.GetString() is not { Length: > 0 } name)
                     continue;
                 long granularity = bitmap.GetProperty("granularity").GetInt64();
                 if (!there.Contains(name))
@@ -62,8 +61,8 @@ internal static class Bitmaps
             qmp.Execute("transaction", QmpJson.Object(("actions", new QmpJson.Raw($"[{string.Join(',', actions)}]")))).Dispose();
     }
 
-    private static IEnumerable<string> NamesOf(JsonElement node) => node.TryGetProperty("dirty-bitmaps", out JsonElement bitmaps)
-        ? bitmaps.EnumerateArray().Select(b => b.TryGetProperty("name", out JsonElement n) ? n.GetString() : null).OfType<string>()
+    private static IEnumerable<string> NamesOf(QmpValue node) => node.TryGetProperty("dirty-bitmaps", out QmpValue bitmaps)
+        ? bitmaps.EnumerateArray().Select(b => b.TryGetProperty("name", out QmpValue n) ? n.GetString() : null).OfType<string>()
         : [];
 
     private static string Action(string type, params (string, object)[] data) =>

@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Qmp;
 
@@ -27,12 +26,12 @@ internal static class BlockJobs
     /// <summary>Jobs of others on the block layer that have not ended.</summary>
     internal static IReadOnlyList<(string Id, string Type)> Foreign(IQmpMonitor qmp)
     {
-        using JsonDocument jobs = qmp.Execute("query-jobs");
+        using QmpAnswer jobs = qmp.Execute("query-jobs");
         List<(string, string)> found = [];
-        foreach (JsonElement job in jobs.RootElement.GetProperty("return").EnumerateArray())
+        foreach (QmpValue job in jobs.Return.EnumerateArray())
         {
             (string id, string type, string status) =
-                (job.GetProperty("id").GetString()!, job.GetProperty("type").GetString()!, job.GetProperty("status").GetString()!);
+                (job.GetProperty("id").GetString(), job.GetProperty("type").GetString(), job.GetProperty("status").GetString());
             // A new image that is being made (blockdev-create) is no disk of the machine yet; "concluded" has ended and waits to be
             // dismissed.
             if (!AgentNames.IsOurs(id) && type is not "create" && status is not ("concluded" or "null" or "undefined"))

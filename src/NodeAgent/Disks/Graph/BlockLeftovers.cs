@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Disks.Graph;
@@ -53,10 +52,10 @@ internal static class BlockLeftovers
     private static int SweepExports(IQmpMonitor qmp, bool serves, Undo undo)
     {
         int removed = 0;
-        using JsonDocument exports = qmp.Execute("query-block-exports");
-        foreach (JsonElement e in exports.RootElement.GetProperty("return").EnumerateArray())
+        using QmpAnswer exports = qmp.Execute("query-block-exports");
+        foreach (QmpValue e in exports.Return.EnumerateArray())
         {
-            string id = e.GetProperty("id").GetString()!;
+            string id = e.GetProperty("id").GetString();
             if (!AgentNames.IsOurs(id))
                 continue;
             if (!e.GetProperty("shutting-down").GetBoolean())
@@ -75,7 +74,7 @@ internal static class BlockLeftovers
 
     private static HashSet<string> ReadNodes(IQmpMonitor qmp)
     {
-        using JsonDocument nodes = qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", true)));
-        return [.. nodes.RootElement.GetProperty("return").EnumerateArray().Select(n => n.GetProperty("node-name").GetString()!).Where(AgentNames.IsOurs)];
+        using QmpAnswer nodes = qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", true)));
+        return [.. nodes.Return.EnumerateArray().Select(n => n.GetProperty("node-name").GetString()).Where(AgentNames.IsOurs)];
     }
 }

@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
@@ -184,8 +183,8 @@ internal sealed class NbdExports : IDisposable
     {
         for (long end = Environment.TickCount64 + (long)ExportGone.TotalMilliseconds; ; Thread.Sleep(2))
         {
-            using JsonDocument answer = qmp.Execute("query-block-exports");
-            if (!answer.RootElement.GetProperty("return").EnumerateArray().Any(e => AgentNames.IsOurs(e.GetProperty("id").GetString()!)))
+            using QmpAnswer answer = qmp.Execute("query-block-exports");
+            if (!answer.Return.EnumerateArray().Any(e => AgentNames.IsOurs(e.GetProperty("id").GetString())))
                 return;
             if (Environment.TickCount64 > end)
                 throw new QmpException($"QEMU did not end the agent's exports within {ExportGone.TotalSeconds:0} s");

@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Disks.Graph;
@@ -18,18 +17,18 @@ internal sealed class NodeGraph
     /// <summary>Reads it.</summary>
     internal static NodeGraph Read(IQmpMonitor qmp)
     {
-        using JsonDocument answer = qmp.Execute("x-debug-query-block-graph");
-        return Of(answer.RootElement.GetProperty("return"));
+        using QmpAnswer answer = qmp.Execute("x-debug-query-block-graph");
+        return Of(answer.Return);
     }
 
     /// <summary>Takes what x-debug-query-block-graph returned.</summary>
-    internal static NodeGraph Of(JsonElement graph)
+    internal static NodeGraph Of(QmpValue graph)
     {
         NodeGraph made = new();
-        foreach (JsonElement n in graph.GetProperty("nodes").EnumerateArray())
-            made._things[n.GetProperty("id").GetUInt64()] = (n.GetProperty("type").GetString()!, n.GetProperty("name").GetString()!);
-        foreach (JsonElement e in graph.GetProperty("edges").EnumerateArray())
-            made._edges.Add((e.GetProperty("parent").GetUInt64(), e.GetProperty("child").GetUInt64(), e.GetProperty("name").GetString()!));
+        foreach (QmpValue n in graph.GetProperty("nodes").EnumerateArray())
+            made._things[n.GetProperty("id").GetUInt64()] = (n.GetProperty("type").GetString(), n.GetProperty("name").GetString());
+        foreach (QmpValue e in graph.GetProperty("edges").EnumerateArray())
+            made._edges.Add((e.GetProperty("parent").GetUInt64(), e.GetProperty("child").GetUInt64(), e.GetProperty("name").GetString()));
         return made;
     }
 

@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Disks.Graph;
@@ -115,16 +114,16 @@ internal sealed class Overlay(IQmpMonitor qmp, IReadOnlyList<CapturedDisk> disks
     private static bool IsInUse(IQmpMonitor qmp, string overlay, string below)
     {
         // Without the cut the overlay has no image below it.
-        using JsonDocument nodes = qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", true)));
-        using JsonDocument drives = qmp.Execute("query-block");
-        return drives.RootElement.GetProperty("return").EnumerateArray().Any(d => d.TryGetProperty("inserted", out JsonElement i) && i.GetProperty("node-name").GetString() == overlay)
-            && nodes.RootElement.GetProperty("return").EnumerateArray().Any(n => n.GetProperty("node-name").GetString() == below);
+        using QmpAnswer nodes = qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", true)));
+        using QmpAnswer drives = qmp.Execute("query-block");
+        return drives.Return.EnumerateArray().Any(d => d.TryGetProperty("inserted", out QmpValue i) && i.GetProperty("node-name").GetString() == overlay)
+            && nodes.Return.EnumerateArray().Any(n => n.GetProperty("node-name").GetString() == below);
     }
 
     private static string? StateOf(IQmpMonitor qmp, string job)
     {
-        using JsonDocument jobs = qmp.Execute("query-jobs");
-        foreach (JsonElement j in jobs.RootElement.GetProperty("return").EnumerateArray())
+        using QmpAnswer jobs = qmp.Execute("query-jobs");
+        foreach (QmpValue j in jobs.Return.EnumerateArray())
         {
             if (j.GetProperty("id").GetString() == job)
                 return j.GetProperty("status").GetString();

@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Text.Json;
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Disks.Qcow2;
 using Bgsnap.NodeAgent.Linux;
@@ -35,8 +34,8 @@ internal sealed class Scratch : IDisposable
             Qcow2Writer.WriteEmpty(_file, virtualSize, $"scratch in {directory}");
             if (bounded)
                 FileSyscalls.Truncate(_file, length, $"scratch in {directory}");
-            using JsonDocument added = qmp.Execute("add-fd", QmpJson.Object(("opaque", note.Text)), (int)_file.DangerousGetHandle());
-            _fdset = added.RootElement.GetProperty("return").GetProperty("fdset-id").GetInt32();
+            using QmpAnswer added = qmp.Execute("add-fd", QmpJson.Object(("opaque", note.Text)), (int)_file.DangerousGetHandle());
+            _fdset = added.Return.GetProperty("fdset-id").GetInt32();
         }
         catch
         {

@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Text.Json;
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Qmp;
 
@@ -23,11 +22,11 @@ internal sealed record ScratchNote(int Disk, string Below)
     /// <summary>Reads the notes of all scratches in a QEMU.</summary>
     internal static IReadOnlyList<ScratchNote> ReadAll(IQmpMonitor qmp)
     {
-        using JsonDocument sets = qmp.Execute("query-fdsets");
+        using QmpAnswer sets = qmp.Execute("query-fdsets");
         List<ScratchNote> notes = [];
-        foreach (JsonElement fd in sets.RootElement.GetProperty("return").EnumerateArray().SelectMany(s => s.GetProperty("fds").EnumerateArray()))
+        foreach (QmpValue fd in sets.Return.EnumerateArray().SelectMany(s => s.GetProperty("fds").EnumerateArray()))
         {
-            if (fd.TryGetProperty("opaque", out JsonElement o) && o.GetString() is { } text && text.StartsWith(Prefix, StringComparison.Ordinal)
+            if (fd.TryGetProperty("opaque", out QmpValue o) && o.GetString() is { } text && text.StartsWith(Prefix, StringComparison.Ordinal)
                 && text[Prefix.Length..].Split(' ', 2) is [var number, var below] && int.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out int disk))
                 notes.Add(new ScratchNote(disk, below));
         }

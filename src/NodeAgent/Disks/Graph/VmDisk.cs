@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Disks.Graph;
@@ -22,14 +21,14 @@ internal sealed record VmDisk(string Name, string? Device, string NodeName, bool
     /// <summary>Reads all drives that have a medium.</summary>
     internal static IReadOnlyList<VmDisk> ReadAll(IQmpMonitor qmp)
     {
-        using JsonDocument answer = qmp.Execute("query-block");
+        using QmpAnswer answer = qmp.Execute("query-block");
         List<VmDisk> disks = [];
-        foreach ((string name, JsonElement entry) in DiskName.OfAll(answer.RootElement.GetProperty("return")))
+        foreach ((string name, QmpValue entry) in DiskName.OfAll(answer.Return))
         {
-            if (!entry.TryGetProperty("inserted", out JsonElement medium) || !medium.TryGetProperty("node-name", out JsonElement node))
+            if (!entry.TryGetProperty("inserted", out QmpValue medium) || !medium.TryGetProperty("node-name", out QmpValue node))
                 continue;
-            disks.Add(new VmDisk(name, DeviceOf(entry), node.GetString()!, medium.GetProperty("ro").GetBoolean(), entry.GetProperty("removable").GetBoolean(),
-                medium.GetProperty("image").GetProperty("virtual-size").GetInt64(), medium.GetProperty("drv").GetString()!, medium.GetProperty("file").GetString()!));
+            disks.Add(new VmDisk(name, DeviceOf(entry), node.GetString(), medium.GetProperty("ro").GetBoolean(), entry.GetProperty("removable").GetBoolean(),
+                medium.GetProperty("image").GetProperty("virtual-size").GetInt64(), medium.GetProperty("drv").GetString(), medium.GetProperty("file").GetString()));
         }
         return disks;
     }
@@ -37,10 +36,10 @@ internal sealed record VmDisk(string Name, string? Device, string NodeName, bool
     /// <summary>Which of these disks are encrypted: by LUKS of their own, or within qcow2, also below a filter.</summary>
     internal static IReadOnlyList<VmDisk> WithEncryption(IQmpMonitor qmp, IReadOnlyList<VmDisk> disks)
     {
-        using JsonDocument answer = qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", true)));
-        string[] encrypted = [.. answer.RootElement.GetProperty("return").EnumerateArray()
+        using QmpAnswer answer = qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", true)));
+        string[] encrypted = [.. answer.Return.EnumerateArray()
             .Where(n => n.GetProperty("encrypted").GetBoolean() || n.GetProperty("drv").GetString() == "luks")
-            .Select(n => n.GetProperty("node-name").GetString()!)];
+            .Select(n => n.GetProperty("node-name").GetString())];
         if (encrypted.Length == 0)
             return disks;
         NodeGraph graph = NodeGraph.Read(qmp);
@@ -48,6 +47,6 @@ internal sealed record VmDisk(string Name, string? Device, string NodeName, bool
     }
 
     /// <summary>query-block gives a path in QOM, or the bare id of a device that has one.</summary>
-    private static string? DeviceOf(JsonElement entry) =>
-        entry.TryGetProperty("qdev", out JsonElement q) && q.GetString() is { Length: > 0 } qdev ? qdev[0] == '/' ? qdev : Peripheral + qdev : null;
+    private static string? DeviceOf(QmpValue entry) =>
+        entry.TryGetProperty("qdev", out QmpValue q) && q.GetString() is { Length: > 0 } qdev ? qdev[0] == '/' ? qdev : Peripheral + qdev : null;
 }

@@ -1,5 +1,4 @@
 using System.Text.Json;
-using System.Text.Json.Nodes;
 using System.Xml;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.KubeVirt.Hook.CallbacksApi;
@@ -43,6 +42,32 @@ internal sealed class CallbacksService : Callbacks.CallbacksBase
         }
     }
 
-    private static string? CapturedDomain(ByteString vmi) =>
-        JsonNode.Parse(vmi.Span)?["metadata"]?["annotations"]?[Names.CapturedDomainAnnotation]?.GetValue<string>();
+    private static string? CapturedDomain(ByteString vmi)
+    {
+        using JsonDocument document = JsonDocument.Parse(vmi.Memory);
+        JsonElement? found = document.RootElement;
+        foreach (string name in (ReadOnlySpan<string>)["metadata", "annotations", Names.CapturedDomainAnnotation])
+        {
+            found = Member(found.Value, name);
+            if (found is null) return null;
+        }
+        return found is { ValueKind: JsonValueKind.String } text ? Text(text) : throw new JsonException($"the annotation {Names.CapturedDomainAnnotation} is no text");
+    }
+
+    /// <summary>A member of an object; null: it has none, or it is null.</summary>
+    private static JsonElement? Member(JsonElement json, string name) =>
+        json.ValueKind != JsonValueKind.Object ? throw new JsonException($"there is no object to look for {name} in")
+        : json.TryGetProperty(name, out JsonElement member) && member.ValueKind != JsonValueKind.Null ? member : null;
+
+    private static string Text(JsonElement json)
+    {
+        try
+        {
+            return json.GetString()!;
+        }
+        catch (InvalidOperationException e)
+        {
+            throw new JsonException(e.Message, e); // half a surrogate pair
+        }
+    }
 }

@@ -1,0 +1,89 @@
+using System.Text.Json;
+
+namespace Bgsnap.NodeAgent.Qmp;
+
+/// <summary>
+/// A piece of what QEMU answered or reported. A QEMU belongs to a tenant and may say anything: every reading here either gives what was asked for or throws a
+/// <see cref="QmpException"/> with the command and the member, so that no code that takes an answer apart can fail in another way.
+/// </summary>
+public readonly struct QmpValue
+{
+    private const int Excerpt = 100;
+    private readonly JsonElement _json;
+    private readonly string _command;
+    private readonly string _name;
+
+    internal QmpValue(JsonElement json, string command, string name) => (_json, _command, _name) = (json, command, name);
+
+    /// <summary>What kind of value it is; Undefined: no value at all.</summary>
+    public JsonValueKind ValueKind => _json.ValueKind;
+
+    /// <summary>A member that has to be there.</summary>
+    /// <exception cref="QmpException">It is not there, or this is no object.</exception>
+    public QmpValue GetProperty(string name) => TryGetProperty(name, out QmpValue value) ? value : throw Odd($"has no \"{name}\"");
+
+    /// <summary>A member that may be there; null counts as not there.</summary>
+    /// <exception cref="QmpException">This is no object.</exception>
+    public bool TryGetProperty(string name, out QmpValue value)
+    {
+        bool there = Expect(JsonValueKind.Object).TryGetProperty(name, out JsonElement member) && member.ValueKind != JsonValueKind.Null;
+        value = there ? new QmpValue(member, _command, name) : default;
+        return there;
+    }
+
+    /// <summary>A text.</summary>
+    /// <exception cref="QmpException">It is something else.</exception>
+    public string GetString() => Expect(JsonValueKind.String).GetString()!;
+
+    /// <summary>True or false.</summary>
+    /// <inheritdoc cref="GetString" path="/exception"/>
+    public bool GetBoolean() => ValueKind is JsonValueKind.True or JsonValueKind.False ? _json.GetBoolean() : throw Odd("is neither true nor false");
+
+    /// <summary>A whole number of 32 bits.</summary>
+    /// <inheritdoc cref="GetString" path="/exception"/>
+    public int GetInt32() => Expect(JsonValueKind.Number).TryGetInt32(out int value) ? value : throw Odd("is no whole number of 32 bits");
+
+    /// <summary>A whole number of 64 bits.</summary>
+    /// <inheritdoc cref="GetString" path="/exception"/>
+    public long GetInt64() => Expect(JsonValueKind.Number).TryGetInt64(out long value) ? value : throw Odd("is no whole number of 64 bits");
+
+    /// <summary>A whole number of 64 bits that is not negative.</summary>
+    /// <inheritdoc cref="GetString" path="/exception"/>
+    public ulong GetUInt64() => Expect(JsonValueKind.Number).TryGetUInt64(out ulong value) ? value : throw Odd("is no whole number of 64 bits, 0 or more");
+
+    /// <summary>A version: <c>major</c>, <c>minor</c> and <c>micro</c>.</summary>
+    /// <exception cref="QmpException">It is something else.</exception>
+    public Version GetVersion()
+    {
+        (int major, int minor, int micro) = (GetProperty("major").GetInt32(), GetProperty("minor").GetInt32(), GetProperty("micro").GetInt32());
+        return major >= 0 && minor >= 0 && micro >= 0 ? new Version(major, minor, micro) : throw Odd("is no version");
+    }
+
+    /// <summary>How many elements it has.</summary>
+    /// <exception cref="QmpException">This is no list.</exception>
+    public int GetArrayLength() => Expect(JsonValueKind.Array).GetArrayLength();
+
+    /// <summary>Its elements.</summary>
+    /// <exception cref="QmpException">This is no list.</exception>
+    public IEnumerable<QmpValue> EnumerateArray() => Elements(Expect(JsonValueKind.Array), _command, _name);
+
+    /// <summary>The same value, which outlives the answer that it came with.</summary>
+    public QmpValue Clone() => new(_json.Clone(), _command, _name);
+
+    /// <summary>Its JSON.</summary>
+    public override string ToString() => ValueKind == JsonValueKind.Undefined ? "" : _json.GetRawText();
+
+    private static IEnumerable<QmpValue> Elements(JsonElement list, string command, string name)
+    {
+        foreach (JsonElement element in list.EnumerateArray())
+            yield return new QmpValue(element, command, name);
+    }
+
+    private JsonElement Expect(JsonValueKind kind) => ValueKind == kind ? _json : throw Odd($"is not of the kind {kind}");
+
+    private QmpException Odd(string what)
+    {
+        string json = ToString();
+        return new QmpException($"{_command}: QEMU gave an odd answer: \"{_name}\" {what}: {(json.Length > Excerpt ? json[..Excerpt] + "…" : json)}") { IsOdd = true };
+    }
+}
