@@ -92,7 +92,10 @@ internal sealed class Quiesce : IDisposable
         }
         catch (GuestAgentException e)
         {
-            // It may freeze later, when it gets to it: the thaw is queued behind the freeze.
+            // It may freeze later, when it gets to it: the thaw is queued behind the freeze. On a connection of its own, where the late
+            // answer to the freeze is not
+            // taken for that to the thaw.
+            LetGo();
             Thaw();
             NotQuiesced(QuiesceOutcome.QuiesceFailed, e.Message, begun: true);
         }

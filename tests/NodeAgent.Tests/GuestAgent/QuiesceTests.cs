@@ -76,6 +76,32 @@ public class QuiesceTests
         Assert.False(agent.Frozen || marks.IsSet);
     }
 
+    /// <summary>The late answer to the freeze says nothing of the thaw, which may never come to be.</summary>
+    [Fact]
+    public void An_answer_that_comes_too_late_is_not_taken_for_the_next_one()
+    {
+        int freezes = 0, thaws = 0;
+        FakeGuestAgent? agent = null;
+        using FakeGuestAgent made = agent = new(c =>
+        {
+            if (c == "guest-fsfreeze-freeze" && freezes++ == 0)
+            {
+                Thread.Sleep(Short * 3);
+                agent!.Frozen = true;
+                return "{\"return\": 2}\n";
+            }
+            return c == "guest-fsfreeze-thaw" && thaws++ == 0 ? FakeGuestAgent.Close : null;
+        });
+        using Marks marks = new();
+        using Quiesce quiesce = new(Options(QuiescePolicy.IfAvailable, agent.Path), marks.Qmp, default);
+
+        Run(quiesce);
+
+        Assert.Equal(QuiesceOutcome.QuiesceFailed, quiesce.Outcome);
+        Assert.Contains("did not answer", quiesce.Detail, StringComparison.Ordinal);
+        Assert.False(agent.Frozen || marks.IsSet);
+    }
+
     [Theory]
     [InlineData(QuiescePolicy.Never)]
     [InlineData(QuiescePolicy.IfAvailable)]
