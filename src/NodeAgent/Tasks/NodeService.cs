@@ -43,6 +43,8 @@ internal sealed class NodeService(IApiClient api, string node, Scratch scratch, 
     {
         await Task.Yield();
         ILogger<NodeService> log = logs.CreateLogger<NodeService>();
+        if (SharedFate.End() is { } why)
+            log.LogWarning("when the container's memory is used up, the kernel ends all captures of this node together: {Why}", why);
         Informer<SnapshotTask> tasks = new(api, Resources.Tasks, null, $"{Names.NodeLabel}={Names.NodeLabelValue(node)}", log);
         using WorkQueue queue = new();
         // Another run of this agent has another id: what says Running under that one has died with it.

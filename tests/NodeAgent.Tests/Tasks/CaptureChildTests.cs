@@ -80,7 +80,7 @@ public sealed class CaptureChildTests : IDisposable
     [Fact]
     public async Task Its_memory_is_limited_and_it_is_ended_before_the_agent()
     {
-        _node.Capture("while [ \"$(cat /proc/$$/oom_score_adj)\" -lt 800 ]; do sleep 0.01; done; echo \"$DOTNET_GCHeapHardLimit\" >\"$here/limit\"; exit 1");
+        _node.Capture("while [ \"$(cat /proc/$$/oom_score_adj)\" -lt 1000 ]; do sleep 0.01; done; echo \"$DOTNET_GCHeapHardLimit\" >\"$here/limit\"; exit 1");
         await Assert.ThrowsAsync<TaskFailure>(() => Run().WaitAsync(TimeSpan.FromSeconds(30)));
         Assert.Equal("20000000", (await File.ReadAllTextAsync(_node.Sign("limit"))).Trim());
     }
