@@ -69,12 +69,16 @@ public class RunStateTests
 
     /// <summary>Nothing that has to go through libvirt is waited for before the guest is free.</summary>
     [SkippableTheory]
+    [InlineData("facts", true)]
+    [InlineData("protected-ahead", false)]
     [InlineData("stop-sent", false)]
     [InlineData("stop-sent", true)]
     [InlineData("suspended", true)]
     [InlineData("stopped", true)]
     [InlineData("protected", true)]
-    public async Task A_libvirt_that_falls_silent_in_the_window_does_not_keep_the_guest(string point, bool disks)
+    [InlineData("disks-begin", true)]
+    [InlineData("unprotected", true)]
+    public async Task A_libvirt_that_falls_silent_does_not_keep_the_guest(string point, bool disks)
     {
         await using var machine = await AdmitAsync();
         var daemon = await machine.Daemon.PidAsync();

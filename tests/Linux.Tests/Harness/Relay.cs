@@ -1,0 +1,145 @@
+using System.ComponentModel;
+using System.Net.Sockets;
+using System.Text;
+
+namespace Bgsnap.Linux.Tests.Harness;
+
+/// <summary>
+/// Stands between the agent and a unix socket of QEMU's, whose other end thereby can fall silent or answer slowly while QEMU itself is
+/// well. Descriptors travel along.
+/// </summary>
+internal sealed class Relay : IDisposable
+{
+    private readonly Socket _listener = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+    private readonly string _server;
+    private volatile bool _answersHeld;
+    private volatile bool _requestsHeld;
+    private volatile string? _lastRequest;
+    private volatile string? _firstHeld;
+    private volatile bool _ended;
+
+    /// <param name="folder">Where its own socket is made.</param>
+    /// <param name="server">The socket that it leads to.</param>
+    public Relay(string folder, string server)
+    {
+        _server = server;
+        Path = System.IO.Path.Combine(folder, $"relay-{Guid.NewGuid():N}"[..20]);
+        _listener.Bind(new UnixDomainSocketEndPoint(Path));
+        _listener.Listen(16);
+        _ = Task.Factory.StartNew(Accept, TaskCreationOptions.LongRunning);
+    }
+
+    public string Path { get; }
+
+    /// <summary>Each answer comes so much later.</summary>
+    public TimeSpan Delay { get; set; }
+
+    /// <summary>Nothing comes back any more, and nothing more gets there if the requests are held too.</summary>
+    public void FallSilent(bool requestsToo = false) => (_answersHeld, _requestsHeld) = (true, requestsToo);
+
+    /// <summary>The request that has this in it gets there; then nothing comes back and nothing gets there.</summary>
+    public void FallSilentAfter(string request) => _lastRequest = request;
+
+    /// <summary>The request that has this in it does not get there, nor anything after it, and nothing comes back.</summary>
+    public void FallSilentBefore(string request) => _firstHeld = request;
+
+    /// <summary>Goes on with what was held.</summary>
+    public void Speak()
+    {
+        (_lastRequest, _firstHeld) = (null, null);
+        (_answersHeld, _requestsHeld) = (false, false);
+    }
+
+    public void Dispose()
+    {
+        _ended = true;
+        _listener.Dispose();
+    }
+
+    private void Accept()
+    {
+        try
+        {
+            while (true)
+            {
+                var client = _listener.Accept();
+                Socket server = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+                server.Connect(new UnixDomainSocketEndPoint(_server));
+                Conversation talk = new(this, client, server);
+                _ = Task.Factory.StartNew(() => talk.Carry(client, server, talk.Request), TaskCreationOptions.LongRunning);
+                _ = Task.Factory.StartNew(() => talk.Carry(server, client, talk.Answer), TaskCreationOptions.LongRunning);
+            }
+        }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException)
+        {
+            // The test, or the server, is over.
+        }
+    }
+
+    /// <summary>One client and its own connection to the server; the end of either is the end of both.</summary>
+    private sealed class Conversation(Relay relay, Socket client, Socket server)
+    {
+        private int _ends;
+        private volatile bool _over;
+
+        public void Carry(Socket from, Socket to, Action<string> before)
+        {
+            var buffer = new byte[64 * 1024];
+            try
+            {
+                while (SocketMessages.HandOn(from.SafeHandle, to.SafeHandle, buffer, n => before(Encoding.Latin1.GetString(buffer, 0, n))) > 0)
+                {
+                }
+            }
+            catch (Exception e) when (e is Win32Exception or OperationCanceledException or ObjectDisposedException)
+            {
+                // One of them is gone.
+            }
+
+            _over = true;
+            foreach (var s in (Socket[])[client, server])
+            {
+                try
+                {
+                    s.Shutdown(SocketShutdown.Both);
+                }
+                catch (SocketException)
+                {
+                    // Gone already.
+                }
+            }
+
+            if (Interlocked.Increment(ref _ends) == 2)
+            {
+                client.Dispose();
+                server.Dispose();
+            }
+        }
+
+        public void Request(string text)
+        {
+            if (relay._firstHeld is { } first && text.Contains(first, StringComparison.Ordinal))
+                relay.FallSilent(requestsToo: true);
+            Wait(() => relay._requestsHeld);
+            if (relay._lastRequest is { } last && text.Contains(last, StringComparison.Ordinal))
+                relay.FallSilent(requestsToo: true);
+        }
+
+        public void Answer(string text)
+        {
+            if (relay.Delay > TimeSpan.Zero)
+                Thread.Sleep(relay.Delay);
+            Wait(() => relay._answersHeld);
+        }
+
+        private void Wait(Func<bool> held)
+        {
+            while (held())
+            {
+                if (_over || relay._ended)
+                    throw new OperationCanceledException();
+                Thread.Sleep(5);
+            }
+        }
+    }
+}
