@@ -20,6 +20,7 @@ internal static unsafe partial class CopyBenchmark
     internal static IReadOnlyList<Speed> Run(int rounds)
     {
         using var child = StartChild();
+        using var held = CheckedProcess.Open(child.Id);
         try
         {
             var remote = ulong.Parse(child.StandardOutput.ReadLine()!, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture);
@@ -30,13 +31,13 @@ internal static unsafe partial class CopyBenchmark
             return Measure(rounds,
             [
                 ("memcpy, 1 GiB into a warm 2 MiB buffer", at => Buffer.MemoryCopy(source + at, piece, Piece, Piece)),
-                ("process_vm_readv, 1 GiB of another process likewise", at => ProcessMemory.Read(child.Id, remote + (ulong)at, piece, Piece)),
+                ("process_vm_readv, 1 GiB of another process likewise", at => ProcessMemory.Read(held, remote + (ulong)at, piece, Piece)),
                 ("pread, 1 GiB of a memfd likewise", at => ReadFile(memfd, piece, at)),
                 ("encoder without compression, 1 GiB in place", at => Encode(encoder, source + at)),
                 ("encoder without compression, a warm 2 MiB buffer again and again", _ => Encode(encoder, piece)),
                 ("process_vm_readv and encoder, piece by piece", at =>
                 {
-                    ProcessMemory.Read(child.Id, remote + (ulong)at, piece, Piece);
+                    ProcessMemory.Read(held, remote + (ulong)at, piece, Piece);
                     Encode(encoder, piece);
                 }),
             ]);

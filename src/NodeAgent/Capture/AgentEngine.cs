@@ -38,14 +38,14 @@ internal static class AgentEngine
         MachineFiles.Write(directory, qmp, options);
         using PageLogWriter log = directory.CreateMemory(layout, options.Compression, id);
         using GuestRam ram = new(blocks);
-        using RamReader reader = new(ram, qemu.Pid);
+        using RamReader reader = new(ram, qemu.Held);
         using GranuleIndex index = new(layout);
         using GranuleLedger ledger = new(index.Count);
         int workers = Math.Clamp(Environment.ProcessorCount, 1, 8);
         using CapturePipeline pipeline = new(options.StageBytes, options.Compression, workers);
         using CancellationTokenRegistration _ = cancel.Register(() => pipeline.Fail(new OperationCanceledException()));
-        using Pagemap pagemap = Pagemap.Open(qemu.Pid);
-        using PopulationScan scan = new(ram, reader, qemu.Pid);
+        using Pagemap pagemap = Pagemap.Open(qemu.Held);
+        using PopulationScan scan = new(ram, reader, qemu.Held);
         Encoder[] encoders = [.. Enumerable.Range(0, workers).Select(_ => new Encoder(pipeline, options.Compression, index, ledger, log, pipeline.Outputs))];
         Threads threads = new();
         Threads sweepers = new();
@@ -53,15 +53,15 @@ internal static class AgentEngine
         LatencyHistogram latency = new();
         bool copied = false;
         // Taken down after the window has let the guest go.
-        using DiskCapture disks = DiskCapture.Prepare(options, qmp, qemu.Pid, progress);
+        using DiskCapture disks = DiskCapture.Prepare(options, qmp, qemu.Held, progress);
         bool cutLate = TestHooks.Is("skip", "disk-cut");
-        using StopWindow window = new(qmp, qemu.Pid, facts, cutLate ? null : disks.Cut, options.After == AfterCapture.Stop, options.HoldGuest);
+        using StopWindow window = new(qmp, qemu.Held, facts, cutLate ? null : disks.Cut, options.After == AfterCapture.Stop, options.HoldGuest);
         long balloon = BalloonWatch.Begin(qmp);
         MigrationWatch migration = new(qmp);
         time.Mark("prepared");
         progress.Phase = "Protecting";
         using GuestWatch watch = GuestWatch.Begin(options.MaxDowntime);
-        Userfaultfd uffd = UserfaultfdSource.Obtain(qmp, qemu.Pid, qemu.Held?.Descriptor);
+        Userfaultfd uffd = UserfaultfdSource.Obtain(qmp, qemu.Held);
         // Not by way of this thread: it may be waiting for an answer of QEMU's, which may be waiting for a page.
         pipeline.Free = () =>
         {

@@ -51,20 +51,18 @@ internal static class CaptureRun
     private static CaptureSummary Take(CaptureOptions options, IQmpMonitor qmp, CaptureProgress progress, HoldGate hold, CancellationToken cancel)
     {
         Timeline time = new();
-        QemuProcess qemu = QemuProcess.Identify(qmp, options.Monitor.Pid);
-        using CheckedProcess held = CheckedProcess.Open(qemu.Pid);
-        qemu = qemu with { Held = held };
-        if (options.Container is { } container && !held.Is(pid => ContainerProcesses.IsIn(pid, container)))
+        using QemuProcess qemu = QemuProcess.Identify(qmp, options.Monitor.Pid);
+        if (options.Container is { } container && !ContainerProcesses.IsIn(qemu.Held, container))
             throw new CaptureRefusedException("ForeignProcess", $"the process behind the QMP socket ({qemu.Pid}) does not run in container {container}: it is another VM's");
-        if (Leftovers.Sweep(qmp, qemu.Pid, options.GuestAgentSocket).NotThawed is { } frozen)
+        if (Leftovers.Sweep(qmp, qemu.Held, options.GuestAgentSocket).NotThawed is { } frozen)
             throw new CaptureRefusedException("GuestFrozen", $"a capture that died froze the guest's file systems, and they cannot be thawed: {frozen}");
         // Before the preflight: what is plugged in after it has looked is seen as a change.
-        MachineFacts facts = new(qmp, qemu.Pid);
+        MachineFacts facts = new(qmp, qemu.Held);
         facts.Establish(MachineFacts.Since.BeforePreflight);
         bool reportsFreePages = Preflight.Check(qmp);
         ReadOnlyRam.Refuse(qmp);
-        HeldDevices.Refuse(qemu.Pid);
-        SamepageMerging.Refuse(qemu.Pid);
+        HeldDevices.Refuse(qemu.Held);
+        SamepageMerging.Refuse(qemu.Held);
         TestHooks.After("facts");
         using Quiesce quiesce = new(options, qmp, cancel);
         quiesce.Prepare(qmp.IsRunning());

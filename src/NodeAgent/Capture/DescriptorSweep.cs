@@ -14,14 +14,13 @@ internal static class DescriptorSweep
     private const long SysClose = 3;
 
     /// <returns>How many leftovers were removed.</returns>
-    internal static int Run(IQmpMonitor qmp, int pid)
+    internal static int Run(IQmpMonitor qmp, CheckedProcess? process)
     {
         int removed = RemoveSets(qmp) + (QemuMark.Take(qmp, UserfaultfdSource.DeviceName) ? 1 : 0);
-        List<int> orphans = Orphans(pid);
+        List<int> orphans = process is null ? [] : Orphans(process);
         if (orphans.Count == 0)
             return removed;
-        SyscallGadget gadget = SyscallGadget.Find(pid, MemoryMapping.Read(pid));
-        RemoteThread.Hold(pid, pid, gadget, thread =>
+        RemoteThread.Hold(process!, SyscallGadget.Find(process!), thread =>
         {
             foreach (int fd in orphans)
                 thread.Call(SysClose, (ulong)fd);
@@ -46,18 +45,18 @@ internal static class DescriptorSweep
         return removed;
     }
 
-    private static List<int> Orphans(int pid)
+    private static List<int> Orphans(ProcessEntry process)
     {
         List<int> found = [];
         try
         {
-            foreach (string link in Directory.EnumerateFiles($"/proc/{pid}/fd"))
+            foreach (string link in process.Descriptors())
             {
                 int fd = int.Parse(Path.GetFileName(link), CultureInfo.InvariantCulture);
                 bool ours = new FileInfo(link).LinkTarget switch
                 {
-                    "anon_inode:[userfaultfd]" => IsFreshUserfaultfd(pid, fd),
-                    { } target when UserfaultfdDevice.IsDevice(target) => UserfaultfdDevice.IsOurs(pid, fd),
+                    "anon_inode:[userfaultfd]" => IsFreshUserfaultfd(process, fd),
+                    { } target when UserfaultfdDevice.IsDevice(target) => UserfaultfdDevice.IsOurs(process, fd),
                     { } target => target.StartsWith("pipe:", StringComparison.Ordinal) && DeviceStatePipe.IsBroken(link),
                     null => false,
                 };
@@ -73,10 +72,10 @@ internal static class DescriptorSweep
     }
 
     /// <summary>A context on which UFFDIO_API has not been called: QEMU's own always have features.</summary>
-    private static bool IsFreshUserfaultfd(int pid, int fd)
+    private static bool IsFreshUserfaultfd(ProcessEntry process, int fd)
     {
         // "API:\taa:features:known", features in hexadecimal.
-        string? api = File.ReadLines($"/proc/{pid}/fdinfo/{fd}").FirstOrDefault(l => l.StartsWith("API:", StringComparison.Ordinal));
+        string? api = File.ReadLines(process.At($"fdinfo/{fd}")).FirstOrDefault(l => l.StartsWith("API:", StringComparison.Ordinal));
         return api?.Split(':') is [_, _, "0", _];
     }
 }

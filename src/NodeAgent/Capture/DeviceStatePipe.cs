@@ -68,12 +68,12 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
     /// Whether QEMU is in the middle of its write: beside the descriptor that it was given it has one that it opened by
     /// <see cref="QemuPath"/>, and closes at the end. For when nobody hands on QEMU's answers.
     /// </summary>
-    /// <param name="pid">QEMU.</param>
-    internal bool IsBeingWritten(int pid)
+    /// <param name="qemu">QEMU.</param>
+    internal bool IsBeingWritten(ProcessEntry qemu)
     {
         try
         {
-            return Directory.EnumerateFiles($"/proc/{pid}/fd").Count(f => new FileInfo(f).LinkTarget == _link) > 1;
+            return qemu.Descriptors().Count(f => new FileInfo(f).LinkTarget == _link) > 1;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

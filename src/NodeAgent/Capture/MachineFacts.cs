@@ -1,3 +1,4 @@
+using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Vm;
 
@@ -14,7 +15,7 @@ namespace Bgsnap.NodeAgent.Capture;
 /// beside one; <see cref="MigrationWatch"/>). Events tell what changed and changed back. Both looks are taken while the guest runs:
 /// they cost it nothing.
 /// </remarks>
-internal sealed class MachineFacts(IQmpMonitor qmp, int pid)
+internal sealed class MachineFacts(IQmpMonitor qmp, CheckedProcess process)
 {
     /// <summary>When a fact is looked at first.</summary>
     internal enum Since
@@ -36,10 +37,10 @@ internal sealed class MachineFacts(IQmpMonitor qmp, int pid)
     [
         new("device", Since.BeforePreflight, f => MachineState.Devices(f.Qmp)),
         new("disk", Since.BeforePreflight, f => MachineState.Disks(f.Qmp, f.Below)),
-        new("hardware", Since.BeforePreflight, f => MachineState.Hardware(f.Pid)),
+        new("hardware", Since.BeforePreflight, f => MachineState.Hardware(f.Process)),
         new("migration blocker", Since.BeforePreflight, f => MachineState.Blockers(f.Qmp)),
         new("RAM block", Since.BeforeMemory, f => MachineState.Memory(f.ReadMemory())),
-        new("process with the guest's memory", Since.BeforeMemory, f => MachineState.Sharers(f.Pid, f.Blocks)),
+        new("process with the guest's memory", Since.BeforeMemory, f => MachineState.Sharers(f.Process, f.Blocks)),
     ];
 
     /// <summary>Events after which a fact is not what it was, even if it looks the same: what happened, for people.</summary>
@@ -63,7 +64,7 @@ internal sealed class MachineFacts(IQmpMonitor qmp, int pid)
 
     private IQmpMonitor Qmp => qmp;
 
-    private int Pid => pid;
+    private CheckedProcess Process => process;
 
     /// <summary>Looks for the first time.</summary>
     internal void Establish(Since now)
@@ -127,7 +128,7 @@ internal sealed class MachineFacts(IQmpMonitor qmp, int pid)
 
     private IReadOnlyList<RamBlock> ReadMemory()
     {
-        IReadOnlyList<RamBlock> blocks = RamBlockTable.Read(qmp, pid, ref _places);
+        IReadOnlyList<RamBlock> blocks = RamBlockTable.Read(qmp, process, ref _places);
         if (Blocks.Count == 0)
             Blocks = blocks;
         return blocks;

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json;
 using Bgsnap.NodeAgent.Disks.Graph;
+using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Vm;
 
@@ -21,7 +22,7 @@ internal static class MachineState
                 string type = child.GetProperty("type").GetString(), name = child.GetProperty("name").GetString();
                 // Whether a balloon reports pages, or who has an iothread, is a property of these that QEMU lets nobody set later.
                 // What else is unattached (memory regions, interrupts) the guest itself moves.
-                bool isDevice = folder != "/machine/unattached" || name.StartsWith("device", StringComparison.Ordinal);
+                bool isDevice = folder != "/machine/unattached" || name.StartsWith("device[", StringComparison.Ordinal);
                 if (isDevice && type.StartsWith("child<", StringComparison.Ordinal))
                     devices[$"{folder["/machine/".Length..]}/{name}"] = type;
             }
@@ -49,8 +50,8 @@ internal static class MachineState
     }
 
     /// <summary>Hardware that reaches guest memory by itself, by what QEMU holds. If there is any, the capture is refused.</summary>
-    internal static IReadOnlyDictionary<string, string> Hardware(int pid) =>
-        HeldDevices.Of(pid) is { } held ? new Dictionary<string, string> { [$"QEMU {held}"] = "" } : [];
+    internal static IReadOnlyDictionary<string, string> Hardware(ProcessEntry process) =>
+        HeldDevices.Of(process) is { } held ? new Dictionary<string, string> { [$"QEMU {held}"] = "" } : [];
 
     /// <summary>Why QEMU would not migrate the machine. The dump that holds a guest blocks migrations too, and is over by then.</summary>
     internal static IReadOnlyDictionary<string, string> Blockers(IQmpMonitor qmp)
@@ -73,9 +74,9 @@ internal static class MachineState
         b => string.Create(CultureInfo.InvariantCulture, $"{b.UsedLength} bytes at {b.HostAddress:x}, {b.Kind}"), StringComparer.Ordinal);
 
     /// <summary>Processes that can write to the memory behind QEMU's page tables: the first one refuses the capture.</summary>
-    internal static IReadOnlyDictionary<string, string> Sharers(int pid, IReadOnlyList<RamBlock> blocks)
+    internal static IReadOnlyDictionary<string, string> Sharers(ProcessEntry process, IReadOnlyList<RamBlock> blocks)
     {
-        SharedRam.Refuse(pid, blocks);
+        SharedRam.Refuse(process, blocks);
         return new Dictionary<string, string>();
     }
 

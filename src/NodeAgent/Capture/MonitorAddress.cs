@@ -53,15 +53,32 @@ public sealed class MonitorAddress
     /// <summary>The process's own QMP socket, where it has one that is not libvirt's, else libvirt.</summary>
     private static IQmpMonitor Behind(int pid)
     {
-        string[] words = LibvirtProcess.CommandLine(pid);
-        if (OwnSocket(words) is { } path)
-            return Connect(pid, path);
-        if (LibvirtProcess.UuidOf(words) is { } uuid && words.Contains("chardev=charmonitor,id=monitor,mode=control"))
-            return LibvirtMonitor.Open(LibvirtSocket.Behind(pid), uuid.ToString(), pid);
-        throw words.Length == 0
-            ? new CaptureRefusedException("ProcessNotFound", $"there is no process {pid} here")
-            : new CaptureRefusedException("NoMonitor", $"process {pid} is not a QEMU with a QMP socket of its own or of libvirt's: start it with -qmp unix:PATH,server=on,wait=off and name that with --qmp");
+        ProcessEntry process = Entry(pid);
+        string[] words = LibvirtProcess.CommandLine(process);
+        // It stays open for as long as a libvirt's socket may have to be looked up again.
+        if (OwnSocket(words) is null && LibvirtProcess.UuidOf(words) is { } uuid && words.Contains("chardev=charmonitor,id=monitor,mode=control"))
+            return LibvirtMonitor.Open(LibvirtSocket.Behind(process), uuid.ToString(), pid);
+        using (process)
+        {
+            if (OwnSocket(words) is { } path)
+                return Connect(process, path);
+            throw words.Length == 0 ? NotFound(pid) : new CaptureRefusedException("NoMonitor", $"process {pid} is not a QEMU with a QMP socket of its own or of libvirt's: start it with -qmp unix:PATH,server=on,wait=off and name that with --qmp");
+        }
     }
+
+    private static ProcessEntry Entry(int pid)
+    {
+        try
+        {
+            return ProcessEntry.Open(pid);
+        }
+        catch (LinuxException e) when (e.Errno == Errno.ENOENT)
+        {
+            throw NotFound(pid);
+        }
+    }
+
+    private static CaptureRefusedException NotFound(int pid) => new("ProcessNotFound", $"there is no process {pid} here");
 
     /// <summary>The path of <c>-qmp unix:PATH,…</c>; libvirt has its monitor by -mon and -chardev, and nobody else may connect to that.</summary>
     internal static string? OwnSocket(IReadOnlyList<string> words)
@@ -75,18 +92,18 @@ public sealed class MonitorAddress
         return null;
     }
 
-    private static QmpClient Connect(int pid, string path)
+    private static QmpClient Connect(ProcessEntry process, string path)
     {
         try
         {
             // As the process sees it: it may live in a container.
-            using SafeFileHandle root = OpenIn.RootOf(pid);
+            using SafeFileHandle root = OpenIn.RootOf(process);
             using SafeFileHandle socket = OpenIn.Open(root, path, directory: false);
             return QmpClient.Connect(OpenIn.PathOf(socket));
         }
         catch (LinuxException e)
         {
-            throw new QmpException($"the QMP socket {path} of process {pid} cannot be reached: {e.Message}; name it with --qmp");
+            throw new QmpException($"the QMP socket {path} of process {process.Pid} cannot be reached: {e.Message}; name it with --qmp");
         }
     }
 }

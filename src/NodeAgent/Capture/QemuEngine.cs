@@ -29,7 +29,7 @@ internal static class QemuEngine
         Guid id = Guid.NewGuid();
         using SnapshotDirectoryWriter directory = SnapshotDirectoryWriter.Begin(options.Output);
         MachineFiles.Write(directory, qmp, options);
-        using DiskCapture disks = DiskCapture.Prepare(options, qmp, qemu.Pid, progress);
+        using DiskCapture disks = DiskCapture.Prepare(options, qmp, qemu.Held, progress);
         BandwidthLimit limit = new(options.BandwidthLimit);
         StoppedGuestMark? stoppedByUs = null;
         using ManualResetEventSlim firstPage = new();
@@ -71,7 +71,7 @@ internal static class QemuEngine
         }
         watch.Dispose();
         time.Mark("unprotected");
-        SamepageMerging.CheckSince(merging, qemu.Pid);
+        SamepageMerging.CheckSince(merging, qemu.Held);
         (stopped, resumed) = Finish(qmp, events, options.MaxDowntime);
 
         RamBlockLayout[] layout = [.. contents.Blocks.Select(b => new RamBlockLayout(b.Name, b.UsedLength, 4096))];

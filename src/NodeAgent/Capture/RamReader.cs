@@ -11,17 +11,17 @@ namespace Bgsnap.NodeAgent.Capture;
 /// <remarks>Reading through the file needs no page tables of QEMU and never populates a page that does not exist.</remarks>
 internal sealed unsafe class RamReader : IDisposable
 {
-    private readonly int _pid;
+    private readonly CheckedProcess _process;
     private readonly SafeFileHandle?[] _files;
 
-    internal RamReader(GuestRam ram, int pid)
+    internal RamReader(GuestRam ram, CheckedProcess process)
     {
-        _pid = pid;
+        _process = process;
         _files = new SafeFileHandle?[ram.Blocks.Count];
         foreach (GuestRam.Block b in ram.Blocks)
         {
             if (b.Ram.IsReadThroughFile)
-                _files[b.Index] = b.Ram.OpenFile(pid);
+                _files[b.Index] = b.Ram.OpenFile(process);
         }
     }
 
@@ -30,7 +30,7 @@ internal sealed unsafe class RamReader : IDisposable
     {
         if (_files[block.Index] is not { } file)
         {
-            ProcessMemory.Read(_pid, address, destination, length);
+            ProcessMemory.Read(_process, address, destination, length);
             return;
         }
         long offset = (long)(block.Ram.FileOffset + (address - block.Start));

@@ -83,7 +83,7 @@ internal sealed unsafe partial class StopWindow
                 return true;
             _pipe.TryDrain();
             bool begun = _pipe.State.Length > 0, reached = begun || Environment.TickCount64 - began > ReachesQemu;
-            if ((broken || !_qmp.TakesWholeBatches) && reached && !_pipe.IsBeingWritten(_pid))
+            if ((broken || !_qmp.TakesWholeBatches) && reached && !_pipe.IsBeingWritten(_process))
                 return true;
         }
         return false;

@@ -47,7 +47,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
     private static readonly TimeSpan OwnLimit = TimeSpan.FromSeconds(10);
 
     private readonly IQmpMonitor _qmp;
-    private readonly int _pid;
+    private readonly CheckedProcess _process;
     private readonly MachineFacts _facts;
     private readonly DeviceStatePipe _pipe;
     private readonly QmpBatch? _oneWrite;
@@ -70,9 +70,9 @@ internal sealed unsafe partial class StopWindow : IDisposable
     /// <param name="stayStopped">The guest is not resumed at the end: <see cref="Keep"/> says that this is wanted, else disposal resumes
     /// it.</param>
     /// <param name="hold">QEMU holds the guest in any case, also where saving the devices holds it.</param>
-    internal StopWindow(IQmpMonitor qmp, int pid, MachineFacts facts, Action<QmpBatch>? cut, bool stayStopped, bool hold)
+    internal StopWindow(IQmpMonitor qmp, CheckedProcess process, MachineFacts facts, Action<QmpBatch>? cut, bool stayStopped, bool hold)
     {
-        (_qmp, _pid, _facts) = (qmp, pid, facts);
+        (_qmp, _process, _facts) = (qmp, process, facts);
         // A hint for limits and for how long to wait for events; what the guest was is found out in the window.
         _expectsRunning = qmp.IsRunning();
         _pipe = new DeviceStatePipe(qmp);

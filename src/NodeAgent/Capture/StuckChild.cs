@@ -21,18 +21,17 @@ internal static unsafe class StuckChild
 {
     private const int Events = 64, Piece = 32 * 1024;
 
-    /// <param name="child">The process; not waited for yet, so that its number is its own.</param>
-    /// <param name="qemu">QEMU's; 0: not known.</param>
+    /// <param name="child">The process.</param>
+    /// <param name="qemu">QEMU; null: not known.</param>
     /// <returns>How many descriptors were dealt with.</returns>
-    internal static int TakeAway(int child, int qemu)
+    internal static int TakeAway(CheckedProcess child, ProcessEntry? qemu)
     {
         int done = 0;
         try
         {
-            using PidFd process = PidFd.Open(child);
             // What a vCPU waits for comes first.
             foreach ((int fd, string target) in Descriptors(child).OrderBy(d => d.Target.Contains("userfaultfd", StringComparison.Ordinal) ? 0 : 1))
-                done += TryTake(process, fd, target, qemu) ? 1 : 0;
+                done += TryTake(child.Descriptor, fd, target, qemu) ? 1 : 0;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -41,7 +40,7 @@ internal static unsafe class StuckChild
         return done;
     }
 
-    private static bool TryTake(PidFd process, int fd, string target, int qemu)
+    private static bool TryTake(PidFd process, int fd, string target, ProcessEntry? qemu)
     {
         try
         {
@@ -68,11 +67,11 @@ internal static unsafe class StuckChild
         }
     }
 
-    private static void GiveBack(SafeFileHandle descriptor, int qemu)
+    private static void GiveBack(SafeFileHandle descriptor, ProcessEntry? qemu)
     {
         using Userfaultfd uffd = new(descriptor);
         // A range at a time: the kernel refuses one that also holds memory which cannot be registered.
-        foreach (MemoryMapping m in qemu == 0 ? [] : MemoryMapping.Read(qemu))
+        foreach (MemoryMapping m in qemu is null ? [] : MemoryMapping.Read(qemu))
             _ = uffd.TryUnregister(m.Start, m.End - m.Start);
         // SAFETY: on our stack, and no more than fits is read.
         UffdMessage* messages = stackalloc UffdMessage[Events];
@@ -100,9 +99,9 @@ internal static unsafe class StuckChild
         }
     }, failed: _ => { }); // then the pipe is full again, and the watchdogs see the thread that waits for it
 
-    private static IEnumerable<(int Number, string Target)> Descriptors(int pid)
+    private static IEnumerable<(int Number, string Target)> Descriptors(ProcessEntry process)
     {
-        foreach (string link in Directory.EnumerateFiles($"/proc/{pid}/fd"))
+        foreach (string link in process.Descriptors())
         {
             if (new FileInfo(link).LinkTarget is { } target)
                 yield return (int.Parse(Path.GetFileName(link), CultureInfo.InvariantCulture), target);

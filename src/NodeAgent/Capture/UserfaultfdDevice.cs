@@ -1,4 +1,5 @@
 using System.Globalization;
+using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Capture;
 
@@ -16,11 +17,11 @@ internal static class UserfaultfdDevice
     /// <summary>Descriptors of a process that are ours, handed to it.</summary>
     /// <exception cref="IOException">It has ended.</exception>
     /// <exception cref="UnauthorizedAccessException">It is not ours to look at.</exception>
-    internal static IReadOnlyList<int> FindIn(int pid) =>
-        [.. Directory.EnumerateFiles($"/proc/{pid}/fd")
+    internal static IReadOnlyList<int> FindIn(ProcessEntry process) =>
+        [.. process.Descriptors()
             .Where(l => IsDevice(new FileInfo(l).LinkTarget))
             .Select(l => int.Parse(Path.GetFileName(l), CultureInfo.InvariantCulture))
-            .Where(fd => IsOurs(pid, fd))];
+            .Where(fd => IsOurs(process, fd))];
 
     /// <summary>
     /// Whether a link in /proc/PID/fd leads to the device. In another mount namespace than the one it was opened in the path is cut
@@ -29,12 +30,12 @@ internal static class UserfaultfdDevice
     internal static bool IsDevice(string? link) => link is not null && link.EndsWith("/userfaultfd", StringComparison.Ordinal);
 
     /// <summary>Whether a descriptor that leads to the device has our flag.</summary>
-    internal static bool IsOurs(int pid, int fd)
+    internal static bool IsOurs(ProcessEntry process, int fd)
     {
         try
         {
             // "flags:\t0102002", octal.
-            string? flags = File.ReadLines($"/proc/{pid}/fdinfo/{fd}")
+            string? flags = File.ReadLines(process.At($"fdinfo/{fd}"))
                 .FirstOrDefault(l => l.StartsWith("flags:", StringComparison.Ordinal));
             return flags is not null && (Convert.ToInt64(flags["flags:".Length..].Trim(), 8) & Mark) != 0;
         }

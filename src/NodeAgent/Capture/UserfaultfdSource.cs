@@ -38,10 +38,9 @@ internal static class UserfaultfdSource
     internal const string Opaque = "agent-bgsnap";
 
     /// <exception cref="EngineUnavailableException">This machine or this QEMU does not allow it.</exception>
-    internal static Userfaultfd Obtain(IQmpMonitor qmp, int pid, PidFd? checkedProcess = null)
+    internal static Userfaultfd Obtain(IQmpMonitor qmp, CheckedProcess process)
     {
-        using PidFd? own = checkedProcess is null ? PidFd.Open(pid) : null;
-        Userfaultfd uffd = Make(qmp, pid, checkedProcess ?? own!, null, out _);
+        Userfaultfd uffd = Make(qmp, process, null, out _);
         try
         {
             Enable(uffd);
@@ -56,23 +55,19 @@ internal static class UserfaultfdSource
 
     /// <summary>The same, but QEMU keeps its copy: if we die, whoever waits for a page goes on waiting instead of reading zeroes.</summary>
     /// <param name="qmp">QEMU's monitor.</param>
-    /// <param name="pid">Its process.</param>
+    /// <param name="process">Its process.</param>
     /// <param name="whileHeld">What else is to be done to QEMU in the same hold; a failure closes its copy again.</param>
     /// <param name="theirs">QEMU's copy, a descriptor of its.</param>
     /// <returns>A context on which UFFDIO_API has not been called yet.</returns>
     /// <exception cref="EngineUnavailableException">This machine or this QEMU does not allow it.</exception>
-    internal static Userfaultfd ObtainAndLeave(IQmpMonitor qmp, int pid, Action<RemoteThread, PidFd> whileHeld, out int theirs)
-    {
-        using PidFd process = PidFd.Open(pid);
-        return Make(qmp, pid, process, whileHeld, out theirs);
-    }
+    internal static Userfaultfd ObtainAndLeave(IQmpMonitor qmp, CheckedProcess process, Action<RemoteThread> whileHeld, out int theirs) => Make(qmp, process, whileHeld, out theirs);
 
-    private static Userfaultfd Make(IQmpMonitor qmp, int pid, PidFd process, Action<RemoteThread, PidFd>? whileHeld, out int theirs)
+    private static Userfaultfd Make(IQmpMonitor qmp, CheckedProcess process, Action<RemoteThread>? whileHeld, out int theirs)
     {
         SyscallGadget gadget;
         try
         {
-            gadget = SyscallGadget.Find(pid, MemoryMapping.Read(pid));
+            gadget = SyscallGadget.Find(process);
         }
         catch (NotSupportedException e)
         {
@@ -85,7 +80,7 @@ internal static class UserfaultfdSource
         if (TestHooks.Is("deny", "ptrace"))
             throw new EngineUnavailableException("ptrace is denied (test hook)");
         using SafeFileHandle? device = OpenDevice();
-        return device is null ? Take(pid, process, gadget, SysUserfaultfd, Flags, 0, 0, whileHeld, out theirs) : TakeFromDevice(qmp, pid, process, gadget, device, whileHeld, out theirs);
+        return device is null ? Take(process, gadget, SysUserfaultfd, Flags, 0, 0, whileHeld, out theirs) : TakeFromDevice(qmp, process, gadget, device, whileHeld, out theirs);
     }
 
     private static SafeFileHandle? OpenDevice()
@@ -101,15 +96,15 @@ internal static class UserfaultfdSource
     }
 
     private static Userfaultfd TakeFromDevice(
-        IQmpMonitor qmp, int pid, PidFd process, SyscallGadget gadget, SafeFileHandle device, Action<RemoteThread, PidFd>? whileHeld, out int left)
+        IQmpMonitor qmp, CheckedProcess process, SyscallGadget gadget, SafeFileHandle device, Action<RemoteThread>? whileHeld, out int left)
     {
         QemuMark.Keep(qmp, DeviceName, (int)device.DangerousGetHandle());
         TestHooks.After("userfaultfd-device-kept");
         try
         {
-            int theirs = UserfaultfdDevice.FindIn(pid) is [int first, ..] ? first
+            int theirs = UserfaultfdDevice.FindIn(process) is [int first, ..] ? first
                 : throw new EngineUnavailableException("QEMU's descriptors do not show the userfaultfd device that it was handed");
-            return Take(pid, process, gadget, SysIoctl, (ulong)theirs, UffdConstants.USERFAULTFD_IOC_NEW, Flags, whileHeld, out left);
+            return Take(process, gadget, SysIoctl, (ulong)theirs, UffdConstants.USERFAULTFD_IOC_NEW, Flags, whileHeld, out left);
         }
         finally
         {
@@ -117,13 +112,13 @@ internal static class UserfaultfdSource
         }
     }
 
-    private static Userfaultfd Take(int pid, PidFd process, SyscallGadget gadget, long call, ulong a, ulong b, ulong c, Action<RemoteThread, PidFd>? whileHeld, out int left)
+    private static Userfaultfd Take(CheckedProcess process, SyscallGadget gadget, long call, ulong a, ulong b, ulong c, Action<RemoteThread>? whileHeld, out int left)
     {
         SafeFileHandle? taken = null;
         int made = -1;
         try
         {
-            RemoteThread.Hold(pid, pid, gadget, thread =>
+            RemoteThread.Hold(process, gadget, thread =>
             {
                 long theirs = thread.Call(call, a, b, c);
                 if (theirs < 0)
@@ -131,8 +126,8 @@ internal static class UserfaultfdSource
                 bool keep = false;
                 try
                 {
-                    taken = process.GetDescriptor((int)theirs);
-                    whileHeld?.Invoke(thread, process);
+                    taken = process.Descriptor.GetDescriptor((int)theirs);
+                    whileHeld?.Invoke(thread);
                     keep = whileHeld is not null;
                     made = (int)theirs;
                 }
@@ -141,7 +136,7 @@ internal static class UserfaultfdSource
                     if (!keep)
                         thread.Call(SysClose, (ulong)theirs);
                 }
-            }, whileHeld is null ? null : WhileEmptied, process);
+            }, whileHeld is null ? null : WhileEmptied);
         }
         catch (LinuxException e) when (e.Errno is Errno.EPERM or Errno.EACCES)
         {

@@ -6,6 +6,7 @@ using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Store;
+using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.NodeAgent.Cli;
 
@@ -45,22 +46,22 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         start.ArgumentList.Add("--worker");
         ChildLimits.Set(start);
         using Process child = Process.Start(start) ?? throw new InvalidOperationException("the capturing process could not be started");
-        ChildLimits.EndedFirst(child);
         using EndSignals signals = new(() => Cancel(child));
-        int pid = child.Id;
+        using CheckedProcess? held = CheckedProcess.TryOpen(child);
+        ChildLimits.EndedFirst(held);
         // Without a watchdog nobody would free the guest from a child that hangs.
-        _ = AgentThread.Start("watchdog", () => Watch(pid), failed: _ => Libc.Kill(pid, SIGKILL));
+        _ = AgentThread.Start("watchdog", () => Watch(held), failed: _ => held?.Signal(SIGKILL));
 
         if (options.DiskMethod == DiskMethod.VolumeSnapshot)
             _ = AgentThread.Start("words", () => Forward(child), failed: _ => Cancel(child));
         // Nobody who reads what we say may hold up that we hear the child.
         // What a child that is not heard has done is not known: it is ended, which frees the guest.
-        Thread listener = AgentThread.Start("child", () => Listen(child), failed: _ => Libc.Kill(pid, SIGKILL));
+        Thread listener = AgentThread.Start("child", () => Listen(child), failed: _ => held?.Signal(SIGKILL));
         bool stuck = false;
         while (!listener.Join(50) && !stuck)
             stuck = Volatile.Read(ref _killedAt) is > 0 and long at && Environment.TickCount64 - at > Dying.TotalMilliseconds;
         if (stuck)
-            TakeFrom(child.Id);
+            TakeFrom(held);
         else
             child.WaitForExit();
         _ended = true;
@@ -125,7 +126,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
     }
 
     /// <summary>It was killed and does not go: what the guest waits for is taken from it.</summary>
-    private void TakeFrom(int child)
+    private void TakeFrom(CheckedProcess? child)
     {
         int qemu = options.Monitor.Pid;
         try
@@ -146,7 +147,9 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         {
             // Then nobody waits for a page of it, or its process is not to be known.
         }
-        _ = StuckChild.TakeAway(child, qemu);
+        using CheckedProcess? process = CheckedProcess.TryOpen(qemu);
+        if (child is not null)
+            _ = StuckChild.TakeAway(child, process);
     }
 
     private TimeSpan Limit => _holdsGuest ? SilenceHoldingGuest : Silence;
@@ -181,7 +184,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         }
     }
 
-    private void Watch(int pid)
+    private void Watch(CheckedProcess? child)
     {
         while (!_ended)
         {
@@ -189,7 +192,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
             if (_ended || Environment.TickCount64 - Volatile.Read(ref _heardAt) < Limit.TotalMilliseconds)
                 continue;
             _killedForSilence = true;
-            _ = Libc.Kill(pid, SIGKILL);
+            child?.Signal(SIGKILL);
             Volatile.Write(ref _killedAt, Environment.TickCount64);
             return;
         }
@@ -221,7 +224,8 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         try
         {
             using IQmpMonitor qmp = options.Monitor.Open(RecoveryPatience);
-            Swept swept = Leftovers.Sweep(qmp, options.Monitor.Pid != 0 ? options.Monitor.Pid : qmp.PeerPid, options.GuestAgentSocket);
+            using CheckedProcess? process = QemuProcess.Hold(qmp, options.Monitor.Pid);
+            Swept swept = Leftovers.Sweep(qmp, process, options.GuestAgentSocket);
             if (swept.Thawed)
                 left = "; the guest's file systems, which it had frozen, were thawed";
             if (swept.Removed > 0)

@@ -36,10 +36,10 @@ internal static class FreeCommand
             if (monitor.QmpSocket is { } path)
                 SeeWhetherThere(path);
             using IQmpMonitor qmp = monitor.Open();
-            int pid = monitor.Pid != 0 ? monitor.Pid : qmp.PeerPid;
-            if (container is not null && !ContainerProcesses.IsIn(pid, container))
-                throw new CaptureRefusedException("ForeignProcess", $"the process behind the QMP socket ({pid}) does not run in container {container}: it is another VM's");
-            Swept swept = Leftovers.Sweep(qmp, pid, guestAgent);
+            using CheckedProcess? process = QemuProcess.Hold(qmp, monitor.Pid);
+            if (container is not null && (process is null || !ContainerProcesses.IsIn(process, container)))
+                throw new CaptureRefusedException("ForeignProcess", $"the process behind the QMP socket ({process?.Pid}) does not run in container {container}: it is another VM's");
+            Swept swept = Leftovers.Sweep(qmp, process, guestAgent);
             GuestAfterwards guest = GuestAfterwards.Ask(qmp);
             if (!guest.Asked)
                 throw new QmpException(guest.Words);

@@ -24,7 +24,7 @@ internal sealed class RestoreSupervisor(IReadOnlyList<string> arguments, bool js
     private readonly RestoreProgress _progress = new();
     // Nobody who reads what we say may hold up that we hear the child, or start another one.
     private readonly LineOutbox _outbox = new();
-    private Process? _child;
+    private volatile CheckedProcess? _child;
     private long _heardAt;
     private volatile bool _cancelled;
     private volatile bool _guestRuns;
@@ -77,9 +77,10 @@ internal sealed class RestoreSupervisor(IReadOnlyList<string> arguments, bool js
             start.ArgumentList.Add(GuestRan);
         ChildLimits.Set(start);
         using Process child = Process.Start(start) ?? throw new InvalidOperationException("the restoring process could not be started");
-        ChildLimits.EndedFirst(child);
         Volatile.Write(ref _heardAt, Environment.TickCount64);
-        _child = child;
+        using CheckedProcess? held = CheckedProcess.TryOpen(child);
+        ChildLimits.EndedFirst(held);
+        _child = held;
         BoundedLines lines = new(child.StandardOutput.BaseStream);
         while (lines.Next() is { } line)
         {
@@ -143,16 +144,5 @@ internal sealed class RestoreSupervisor(IReadOnlyList<string> arguments, bool js
         }
     }
 
-    private void Signal(int signal)
-    {
-        try
-        {
-            if (_child is { } child)
-                _ = Libc.Kill(child.Id, signal);
-        }
-        catch (InvalidOperationException)
-        {
-            // It has ended.
-        }
-    }
+    private void Signal(int signal) => _child?.Signal(signal);
 }

@@ -26,7 +26,7 @@ internal static class LibvirtProcess
         {
             if (pid == 0)
                 return Search(uuid, link);
-            return Holds(pid, link) ? pid
+            return IsIt(pid, link, null) ? pid
                 : throw new CaptureRefusedException("ForeignProcess", $"process {pid} is not the QEMU of the domain {uuid} that libvirt knows");
         }
         finally
@@ -43,11 +43,11 @@ internal static class LibvirtProcess
     }
 
     /// <summary>A process's command line; nothing when it has ended.</summary>
-    internal static string[] CommandLine(int pid, string proc = "/proc")
+    internal static string[] CommandLine(ProcessEntry process)
     {
         try
         {
-            return Encoding.UTF8.GetString(File.ReadAllBytes($"{proc}/{pid}/cmdline")).Split('\0');
+            return Encoding.UTF8.GetString(File.ReadAllBytes(process.At("cmdline"))).Split('\0');
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -59,17 +59,18 @@ internal static class LibvirtProcess
     {
         foreach (string folder in Directory.EnumerateDirectories("/proc"))
         {
-            if (int.TryParse(Path.GetFileName(folder), NumberStyles.None, CultureInfo.InvariantCulture, out int pid) && UuidOf(CommandLine(pid)) == uuid && Holds(pid, link))
+            if (int.TryParse(Path.GetFileName(folder), NumberStyles.None, CultureInfo.InvariantCulture, out int pid) && IsIt(pid, link, uuid))
                 return pid;
         }
         return 0;
     }
 
-    private static bool Holds(int pid, string link)
+    private static bool IsIt(int pid, string link, Guid? uuid)
     {
         try
         {
-            return Directory.EnumerateFiles($"/proc/{pid}/fd").Any(f => new FileInfo(f).LinkTarget == link);
+            using ProcessEntry process = ProcessEntry.Open(pid);
+            return (uuid is null || UuidOf(CommandLine(process)) == uuid) && process.Descriptors().Any(f => new FileInfo(f).LinkTarget == link);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -4,13 +4,13 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Libvirt;
 
 /// <summary>Where a libvirt listens.</summary>
-/// <param name="root">The process in whose root the path is; 0: in ours.</param>
+/// <param name="root">The process in whose root the path is; null: in ours.</param>
 /// <param name="paths">The socket; the first of them that is there.</param>
 /// <param name="driver">The driver to open, such as <c>qemu:///session</c>; null: what this libvirt has.</param>
-internal sealed class LibvirtSocket(int root, string[] paths, string? driver)
+internal sealed class LibvirtSocket(ProcessEntry? root, string[] paths, string? driver)
 {
-    /// <summary>The process in whose root the path is; 0: in ours.</summary>
-    internal int Root => root;
+    /// <summary>The process in whose root the path is; null: in ours.</summary>
+    internal ProcessEntry? Root => root;
 
     /// <summary>The socket; the first of them that is there.</summary>
     internal IReadOnlyList<string> Paths => paths;
@@ -21,8 +21,9 @@ internal sealed class LibvirtSocket(int root, string[] paths, string? driver)
     /// <summary>virtqemud, which KubeVirt has, before the older daemon of all drivers.</summary>
     private static readonly string[] Names = ["virtqemud-sock", "libvirt-sock"];
 
+    // Monitors and guest agents share it, and may have to connect again at any time: its handle is closed with the last of them.
     /// <summary>The libvirt in the container of a process; a launcher's <c>/var/run</c> is an absolute link, so it is looked up in that root.</summary>
-    internal static LibvirtSocket Behind(int pid) => new(pid, In("/run/libvirt"), null);
+    internal static LibvirtSocket Behind(ProcessEntry process) => new(process, In("/run/libvirt"), null);
 
     /// <summary>Reads <c>qemu:///session</c>, <c>qemu:///system</c> and both with <c>qemu+unix:</c> and <c>?socket=PATH</c>.</summary>
     /// <exception cref="ArgumentException">It is something else.</exception>
@@ -37,9 +38,9 @@ internal sealed class LibvirtSocket(int root, string[] paths, string? driver)
         };
         const string socket = "socket=";
         if (parts.Length == 1)
-            return new LibvirtSocket(0, In(named == "qemu:///system" ? "/run/libvirt" : Path.Join(Environment.GetEnvironmentVariable("XDG_RUNTIME_DIR") ?? "/run", "libvirt")), named);
+            return new LibvirtSocket(null, In(named == "qemu:///system" ? "/run/libvirt" : Path.Join(Environment.GetEnvironmentVariable("XDG_RUNTIME_DIR") ?? "/run", "libvirt")), named);
         string? path = parts[1].Split('&').FirstOrDefault(p => p.StartsWith(socket, StringComparison.Ordinal))?[socket.Length..];
-        return path is { Length: > 0 } ? new LibvirtSocket(0, [path], named) : throw new ArgumentException($"--libvirt '{uri}': only ?socket=PATH may follow");
+        return path is { Length: > 0 } ? new LibvirtSocket(null, [path], named) : throw new ArgumentException($"--libvirt '{uri}': only ?socket=PATH may follow");
     }
 
     /// <summary>Connects to the first that is there.</summary>
@@ -62,7 +63,7 @@ internal sealed class LibvirtSocket(int root, string[] paths, string? driver)
     // A daemon that starts anew makes its socket anew: looked up each time.
     private LibvirtRpc Connect(string path)
     {
-        if (root == 0)
+        if (root is null)
             return LibvirtRpc.Connect(path);
         using SafeFileHandle there = OpenIn.RootOf(root);
         using SafeFileHandle socket = OpenIn.Open(there, path, directory: false);

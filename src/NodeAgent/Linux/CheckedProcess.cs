@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Linux;
@@ -9,54 +10,83 @@ namespace Bgsnap.NodeAgent.Linux;
 /// <remarks>
 /// <code>
 ///   pidfd_open(pid)      this very process
-///   check by its number  cgroup, command line …
-///   the pidfd is alive   so the number was its own all the time, and what was checked is true of it
-///   open /proc/pid/mem   bound to the memory that is there now
-///   the pidfd is alive   so that memory is this process's, and stays it: after its end every access fails
+///   open /proc/pid       bound to one process
+///   the pidfd is alive   so that was this one; what is opened below it is this one's, or fails
 /// </code>
 /// </remarks>
-internal sealed class CheckedProcess : IDisposable
+internal sealed class CheckedProcess : ProcessEntry
 {
     private readonly PidFd _process;
 
-    private CheckedProcess(int pid, PidFd process) => (Pid, _process) = (pid, process);
-
-    /// <summary>Its number, for what is only looked at and checked again.</summary>
-    internal int Pid { get; }
+    private CheckedProcess(int pid, PidFd process) : base(pid, "/proc") => _process = process;
 
     /// <summary>Its descriptor.</summary>
     internal PidFd Descriptor => _process;
 
     /// <summary>Takes hold of a process, before anything is checked of it.</summary>
     /// <exception cref="LinuxException">ESRCH: no such process.</exception>
-    internal static CheckedProcess Open(int pid) => new(pid, PidFd.Open(pid));
-
-    /// <summary>Whether something is true of it.</summary>
-    /// <exception cref="LinuxException">ESRCH: it has ended, and the number may have been another's when it was checked.</exception>
-    internal bool Is(Func<int, bool> check)
+    internal static CheckedProcess Open(int pid)
     {
-        bool right = check(Pid);
-        _process.ThrowIfEnded();
-        return right;
+        PidFd process = PidFd.Open(pid);
+        CheckedProcess? held = null;
+        try
+        {
+            held = new CheckedProcess(pid, process);
+            held.ThrowIfEnded();
+            return held;
+        }
+        catch
+        {
+            held?.Dispose();
+            process.Dispose();
+            throw;
+        }
     }
+
+    /// <summary>The same; null: it cannot be seen from here (0), or has ended.</summary>
+    internal static CheckedProcess? TryOpen(int pid)
+    {
+        try
+        {
+            return pid == 0 ? null : Open(pid);
+        }
+        catch (LinuxException e) when (e.Errno is Errno.ESRCH or Errno.ENOENT)
+        {
+            return null;
+        }
+    }
+
+    /// <summary>A child of ours, which the runtime waits for when it pleases; null: it has ended.</summary>
+    internal static CheckedProcess? TryOpen(Process child)
+    {
+        CheckedProcess? held = TryOpen(child.Id);
+        if (held is null || !child.HasExited)
+            return held; // not waited for yet, so that the number was its own when it was taken hold of
+        held.Dispose();
+        return null;
+    }
+
+    /// <summary>Ends it, if it has not ended.</summary>
+    internal void Signal(int signal) => _process.Signal(signal);
+
+    /// <summary>
+    /// After something that knows a process by its number only: what was read then was read from this one, or is thrown away.
+    /// </summary>
+    /// <exception cref="LinuxException">ESRCH: it has ended.</exception>
+    internal void ThrowIfEnded() => _process.ThrowIfEnded();
 
     /// <summary>Opens its memory.</summary>
     /// <exception cref="LinuxException">EACCES, EPERM: ptrace is denied; ESRCH, ENOENT: it has ended.</exception>
     internal ForeignMemory OpenMemory()
     {
-        SafeFileHandle memory = FileSyscalls.OpenAt(null, $"/proc/{Pid}/mem", FileSyscalls.O_RDWR);
-        try
-        {
-            _process.ThrowIfEnded();
-            return new ForeignMemory(memory, Pid);
-        }
-        catch
-        {
-            memory.Dispose();
-            throw;
-        }
+        SafeFileHandle memory = FileSyscalls.OpenAt(null, At("mem"), FileSyscalls.O_RDWR, 0, $"/proc/{Pid}/mem");
+        return new ForeignMemory(memory, Pid);
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _process.Dispose();
+    public override void Dispose()
+    {
+        _process.Dispose();
+        base.Dispose();
+    }
 }

@@ -15,9 +15,9 @@ internal sealed unsafe record Credentials(uint User, uint Group, IReadOnlyList<u
 
     /// <summary>Those of a process.</summary>
     /// <exception cref="IOException">It has ended.</exception>
-    internal static Credentials Of(int pid)
+    internal static Credentials Of(ProcessEntry process)
     {
-        string[] status = File.ReadAllLines($"/proc/{pid}/status");
+        string[] status = File.ReadAllLines(process.At("status"));
         // Real, effective, saved and file system.
         return new Credentials(Numbers("Uid:")[3], Numbers("Gid:")[3], Numbers("Groups:"));
 

@@ -26,10 +26,10 @@ public sealed record MemoryMapping(ulong Start, ulong End, string Permissions, u
 
     /// <summary>Reads all mappings of a process, in ascending order.</summary>
     /// <exception cref="IOException">The process is gone or may not be looked at.</exception>
-    public static IReadOnlyList<MemoryMapping> Read(int pid)
+    internal static IReadOnlyList<MemoryMapping> Read(ProcessEntry process)
     {
         List<MemoryMapping> maps = [];
-        foreach (string line in File.ReadLines($"/proc/{pid}/maps"))
+        foreach (string line in File.ReadLines(process.At("maps")))
         {
             if (TryParse(line) is { } m)
                 maps.Add(m);

@@ -22,11 +22,11 @@ internal static unsafe class NamedMemory
     }
 
     /// <summary>Whether a process holds one of this name. One whose descriptors cannot be looked at holds none.</summary>
-    internal static bool IsHeldBy(int pid, string name)
+    internal static bool IsHeldBy(ProcessEntry process, string name)
     {
         try
         {
-            foreach (string link in Directory.EnumerateFiles($"/proc/{pid}/fd"))
+            foreach (string link in process.Descriptors())
             {
                 if (new FileInfo(link).LinkTarget == $"/memfd:{name} (deleted)") return true;
             }

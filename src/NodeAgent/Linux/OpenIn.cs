@@ -25,8 +25,8 @@ internal static unsafe partial class OpenIn
 
     /// <summary>The root directory of a process, as it sees it.</summary>
     /// <exception cref="LinuxException">It has ended, or may not be looked at (CAP_SYS_PTRACE).</exception>
-    internal static SafeFileHandle RootOf(int pid, string proc = "/proc") =>
-        FileSyscalls.OpenAt(null, $"{proc}/{pid}/root", (int)OPath | FileSyscalls.O_DIRECTORY);
+    internal static SafeFileHandle RootOf(ProcessEntry process) =>
+        FileSyscalls.OpenAt(null, process.At("root"), (int)OPath | FileSyscalls.O_DIRECTORY, 0, $"/proc/{process.Pid}/root");
 
     /// <summary>Opens a path for use as a path only (O_PATH). Absolute links and <c>..</c> stay within the root.</summary>
     /// <param name="root">The root.</param>

@@ -29,10 +29,10 @@ internal sealed unsafe partial class Pagemap : IDisposable
     /// <summary>The kernel tells huge pages from small ones.</summary>
     internal bool SeesHugePages { get; }
 
-    internal static Pagemap Open(int pid)
+    internal static Pagemap Open(ProcessEntry process)
     {
-        int fd = Libc.Open($"/proc/{pid}/pagemap", Libc.O_RDONLY | Libc.O_CLOEXEC, 0);
-        return fd >= 0 ? new Pagemap(new SafeFileHandle(fd, true), pid) : throw LinuxException.Last($"open /proc/{pid}/pagemap");
+        int fd = Libc.Open(process.At("pagemap"), Libc.O_RDONLY | Libc.O_CLOEXEC, 0);
+        return fd >= 0 ? new Pagemap(new SafeFileHandle(fd, true), process.Pid) : throw LinuxException.Last($"open /proc/{process.Pid}/pagemap");
     }
 
     /// <summary>Visits every stretch of existing (present or swapped) pages in a range.</summary>

@@ -5,7 +5,7 @@ namespace Bgsnap.NodeAgent.Linux;
 /// <summary>A handle on a process that cannot be mistaken for a later one with the same number: pidfd_open(2).</summary>
 internal sealed class PidFd : IDisposable
 {
-    private const long SysPidfdOpen = 434, SysPidfdGetfd = 438;
+    private const long SysPidfdSendSignal = 424, SysPidfdOpen = 434, SysPidfdGetfd = 438;
     private readonly SafeFileHandle _handle;
 
     private readonly int _pid;
@@ -28,6 +28,27 @@ internal sealed class PidFd : IDisposable
     {
         long fd = Libc.Syscall(SysPidfdGetfd, _handle.DangerousGetHandle(), target, 0, 0, 0, 0);
         return fd >= 0 ? new SafeFileHandle((nint)fd, true) : throw LinuxException.Last($"pidfd_getfd {target}");
+    }
+
+    /// <summary>Sends a signal, if it has not ended: pidfd_send_signal(2).</summary>
+    internal void Signal(int signal)
+    {
+        bool held = false;
+        try
+        {
+            // Disposed of at the same moment its number may be another descriptor's.
+            _handle.DangerousAddRef(ref held);
+            _ = Libc.Syscall(SysPidfdSendSignal, _handle.DangerousGetHandle(), signal, 0, 0, 0, 0);
+        }
+        catch (ObjectDisposedException)
+        {
+            // Its owner has waited for its end.
+        }
+        finally
+        {
+            if (held)
+                _handle.DangerousRelease();
+        }
     }
 
     /// <summary>Whether it has ended.</summary>

@@ -3,6 +3,11 @@ using System.Runtime.InteropServices;
 namespace Bgsnap.NodeAgent.Linux;
 
 /// <summary>Reading and writing another process's memory: process_vm_readv(2), process_vm_writev(2).</summary>
+/// <remarks>
+/// They know a process by its number only. What was read counts only when the process is found alive afterwards, since then the number was
+/// its own; a poll(2) of its
+/// pidfd costs 0.2 µs. Reading by /proc/PID/mem needs no such look, but was a fifth slower in pieces of 64 KiB.
+/// </remarks>
 internal static unsafe partial class ProcessMemory
 {
     [StructLayout(LayoutKind.Sequential)]
@@ -20,43 +25,48 @@ internal static unsafe partial class ProcessMemory
 
     /// <summary>Reads exactly <paramref name="length"/> bytes.</summary>
     /// <exception cref="LinuxException">EFAULT: not mapped; ESRCH: the process is gone; EPERM: denied.</exception>
-    internal static void Read(int pid, ulong address, byte* destination, int length)
+    internal static void Read(CheckedProcess process, ulong address, byte* destination, int length)
     {
         int done = 0;
         while (done < length)
         {
             IoVec local = new() { Base = destination + done, Length = (nuint)(length - done) };
             IoVec remote = new() { Base = (void*)(address + (ulong)done), Length = (nuint)(length - done) };
-            nint got = ReadV(pid, &local, 1, &remote, 1, 0);
+            nint got = ReadV(process.Pid, &local, 1, &remote, 1, 0);
             if (got <= 0)
-                throw LinuxException.Last($"read memory of process {pid} at {address + (ulong)done:x}");
+                throw LinuxException.Last($"read memory of process {process.Pid} at {address + (ulong)done:x}");
             done += (int)got;
         }
+        process.ThrowIfEnded();
     }
 
     /// <summary>Reads as much as there is, for looking around.</summary>
     /// <returns>Bytes read, 0 when the address cannot be read.</returns>
-    internal static int TryRead(int pid, ulong address, Span<byte> destination)
+    /// <exception cref="LinuxException">ESRCH: the process is gone.</exception>
+    internal static int TryRead(CheckedProcess process, ulong address, Span<byte> destination)
     {
         fixed (byte* d = destination)
         {
             IoVec local = new() { Base = d, Length = (nuint)destination.Length };
             IoVec remote = new() { Base = (void*)address, Length = (nuint)destination.Length };
-            nint got = ReadV(pid, &local, 1, &remote, 1, 0);
+            nint got = ReadV(process.Pid, &local, 1, &remote, 1, 0);
+            process.ThrowIfEnded();
             return got < 0 ? 0 : (int)got;
         }
     }
 
-    /// <summary>Writes exactly <paramref name="length"/> bytes.</summary>
+    /// <summary>
+    /// Writes exactly <paramref name="length"/> bytes, into a process of which a thread is held: its number is its own meanwhile.
+    /// </summary>
     /// <exception cref="LinuxException">EFAULT: not mapped or not writable; ESRCH: the process is gone.</exception>
-    internal static void Write(int pid, ulong address, byte* source, int length)
+    internal static void WriteHeld(CheckedProcess process, ulong address, byte* source, int length)
     {
         IoVec local = new() { Base = source, Length = (nuint)length };
         IoVec remote = new() { Base = (void*)address, Length = (nuint)length };
-        nint put = WriteV(pid, &local, 1, &remote, 1, 0);
+        nint put = WriteV(process.Pid, &local, 1, &remote, 1, 0);
         if (put < 0)
-            throw LinuxException.Last($"write memory of process {pid} at {address:x}");
+            throw LinuxException.Last($"write memory of process {process.Pid} at {address:x}");
         if (put != length)
-            throw new LinuxException($"write memory of process {pid} at {address:x}", Errno.EFAULT);
+            throw new LinuxException($"write memory of process {process.Pid} at {address:x}", Errno.EFAULT);
     }
 }

@@ -17,7 +17,7 @@ internal sealed unsafe class RemoteThread
     private const int MaximumFrame = 20 * 1024;
     private const ulong AllSignals = ulong.MaxValue;
 
-    private readonly int _pid;
+    private readonly CheckedProcess _process;
     private readonly int _tid;
     private readonly SyscallGadget _gadget;
     private UserRegisters _true;
@@ -26,27 +26,29 @@ internal sealed unsafe class RemoteThread
     private bool _injecting;
     private bool _atSystemCall;
 
-    private RemoteThread(int pid, int tid, SyscallGadget gadget) => (_pid, _tid, _gadget) = (pid, tid, gadget);
+    private RemoteThread(CheckedProcess process, SyscallGadget gadget) => (_process, _tid, _gadget) = (process, process.Pid, gadget);
 
-    /// <summary>Stops a thread, runs <paramref name="body"/> and lets it go on, all on one OS thread.</summary>
-    /// <param name="pid">The process.</param>
-    /// <param name="tid">Its thread; the main thread sleeps in ppoll(2) nearly always.</param>
+    /// <summary>
+    /// Stops a process's main thread, which sleeps in ppoll(2) nearly always in a QEMU, runs <paramref name="body"/> and lets it go on, all
+    /// on one OS thread.
+    /// </summary>
+    /// <param name="process">The process, taken hold of before it was checked and the gadget found: another one with its number is left
+    /// alone.</param>
     /// <param name="gadget">Where to make calls, from <see cref="SyscallGadget.Find"/>.</param>
     /// <param name="body">What to do with it; exceptions pass through after the thread has been cured.</param>
     /// <param name="limit">How long that may take, should we be stopped in it; null: <see cref="DefaultLimit"/>.</param>
-    /// <param name="process">The process, taken hold of before it was checked and the gadget found: another one with its number is left alone.</param>
     /// <exception cref="LinuxException">EPERM: ptrace is denied; ESRCH: the thread is gone.</exception>
-    internal static void Hold(int pid, int tid, SyscallGadget gadget, Action<RemoteThread> body, TimeSpan? limit = null, PidFd? process = null)
+    internal static void Hold(CheckedProcess process, SyscallGadget gadget, Action<RemoteThread> body, TimeSpan? limit = null)
     {
         using DeathTimer timer = DeathTimer.Create();
         timer.DieIn(limit ?? DefaultLimit);
-        RemoteThread thread = new(pid, tid, gadget);
-        Ptrace.Seize(tid);
+        RemoteThread thread = new(process, gadget);
+        Ptrace.Seize(process.Pid);
         try
         {
             thread.Stop();
             // A thread that we trace keeps its number.
-            process?.ThrowIfEnded();
+            process.ThrowIfEnded();
             thread.Prepare();
             body(thread);
         }
@@ -89,7 +91,7 @@ internal sealed unsafe class RemoteThread
         ulong address = (_frame - (ulong)bytes.Length) & ~15UL;
         // SAFETY: the span is pinned for the call and only its length is read.
         fixed (byte* b = bytes)
-            ProcessMemory.Write(_pid, address, b, bytes.Length);
+            ProcessMemory.WriteHeld(_process, address, b, bytes.Length);
         return address;
     }
 
@@ -137,7 +139,7 @@ internal sealed unsafe class RemoteThread
         (ulong address, int size) = SignalFrame.Build(_true, _signalMask, xstate, length, _gadget.Restorer, image, MaximumFrame);
         // SAFETY of the target: below the red zone nothing of a stopped thread is alive; a fault (no stack there) fails
         // this write before any register has changed.
-        ProcessMemory.Write(_pid, address, image, size);
+        ProcessMemory.WriteHeld(_process, address, image, size);
         _frame = address;
     }
 

@@ -12,15 +12,15 @@ internal sealed record SyscallGadget(ulong SyscallReturn, ulong Restorer)
     /// <summary>Finds both in the executable mappings of a process, its libc first.</summary>
     /// <exception cref="NotSupportedException">There are none, or the process has a user shadow stack, which would not let a
     /// thread return to where it did not come from.</exception>
-    internal static SyscallGadget Find(int pid, IReadOnlyList<MemoryMapping> maps)
+    internal static SyscallGadget Find(CheckedProcess process)
     {
-        if (HasShadowStack(pid))
-            throw new NotSupportedException($"process {pid} runs with a user shadow stack");
+        if (HasShadowStack(process))
+            throw new NotSupportedException($"process {process.Pid} runs with a user shadow stack");
         ulong call = 0, restorer = 0;
-        foreach (MemoryMapping m in maps.Where(m => m.IsExecutable && !m.Path.StartsWith('[')).OrderBy(m => IsLibc(m.Path) ? 0 : 1))
+        foreach (MemoryMapping m in MemoryMapping.Read(process).Where(m => m.IsExecutable && !m.Path.StartsWith('[')).OrderBy(m => IsLibc(m.Path) ? 0 : 1))
         {
             byte[] code = new byte[(int)Math.Min(m.Length, 64 << 20)];
-            int got = ProcessMemory.TryRead(pid, m.Start, code);
+            int got = ProcessMemory.TryRead(process, m.Start, code);
             ReadOnlySpan<byte> text = code.AsSpan(0, Math.Max(got, 0));
             call = call != 0 ? call : Locate(m.Start, text, SyscallRet);
             restorer = restorer != 0 ? restorer : Locate(m.Start, text, RestoreLong);
@@ -28,7 +28,7 @@ internal sealed record SyscallGadget(ulong SyscallReturn, ulong Restorer)
             if (call != 0 && restorer != 0)
                 return new SyscallGadget(call, restorer);
         }
-        throw new NotSupportedException($"process {pid} has no 'syscall; ret' or no signal restorer in its code");
+        throw new NotSupportedException($"process {process.Pid} has no 'syscall; ret' or no signal restorer in its code");
     }
 
     // libc.so.6, libc-2.36.so, libc.musl-x86_64.so.1, ld-musl-x86_64.so.1; not libcrypto's megabytes.
@@ -40,7 +40,7 @@ internal sealed record SyscallGadget(ulong SyscallReturn, ulong Restorer)
         return at < 0 ? 0 : start + (ulong)at;
     }
 
-    private static bool HasShadowStack(int pid) =>
-        File.ReadLines($"/proc/{pid}/status").Any(l => l.StartsWith("x86_Thread_features:", StringComparison.Ordinal)
+    private static bool HasShadowStack(ProcessEntry process) =>
+        File.ReadLines(process.At("status")).Any(l => l.StartsWith("x86_Thread_features:", StringComparison.Ordinal)
             && l.Contains("shstk", StringComparison.Ordinal));
 }

@@ -25,8 +25,14 @@ internal static class QemuMark
     /// <returns>Whether it was there: also where a libvirt died over the question, and its answer is only that the note is there no more.</returns>
     internal static bool TakeNote(IQmpMonitor qmp, string name)
     {
-        bool sure = qmp.TakesWholeBatches || NamedMemory.IsHeldBy(qmp.PeerPid, name);
+        bool sure = qmp.TakesWholeBatches || IsHeldBy(qmp.PeerPid, name);
         return Take(qmp, name) && sure;
+    }
+
+    private static bool IsHeldBy(int pid, string name)
+    {
+        using CheckedProcess? process = CheckedProcess.TryOpen(pid);
+        return process is not null && NamedMemory.IsHeldBy(process, name);
     }
 
     /// <summary>Takes it away.</summary>

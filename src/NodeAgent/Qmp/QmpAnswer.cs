@@ -2,7 +2,9 @@ using System.Text.Json;
 
 namespace Bgsnap.NodeAgent.Qmp;
 
-/// <summary>QEMU's answer to one command. What it is not shaped like is a <see cref="QmpException"/> that names the command and what was missing.</summary>
+/// <summary>
+/// QEMU's answer to one command. What it is not shaped like is a <see cref="QmpException"/> that names the command and what was missing.
+/// </summary>
 public sealed class QmpAnswer : IDisposable
 {
     private readonly JsonDocument _message;

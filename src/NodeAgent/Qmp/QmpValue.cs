@@ -3,7 +3,8 @@ using System.Text.Json;
 namespace Bgsnap.NodeAgent.Qmp;
 
 /// <summary>
-/// A piece of what QEMU answered or reported. A QEMU belongs to a tenant and may say anything: every reading here either gives what was asked for or throws a
+/// A piece of what QEMU answered or reported. A QEMU belongs to a tenant and may say anything: every reading here either gives what was
+/// asked for or throws a
 /// <see cref="QmpException"/> with the command and the member, so that no code that takes an answer apart can fail in another way.
 /// </summary>
 public readonly struct QmpValue
@@ -37,7 +38,8 @@ public readonly struct QmpValue
 
     /// <summary>True or false.</summary>
     /// <inheritdoc cref="GetString" path="/exception"/>
-    public bool GetBoolean() => ValueKind is JsonValueKind.True or JsonValueKind.False ? _json.GetBoolean() : throw Odd("is neither true nor false");
+    public bool GetBoolean() =>
+        ValueKind is JsonValueKind.True or JsonValueKind.False ? _json.GetBoolean() : throw Odd("is neither true nor false");
 
     /// <summary>A whole number of 32 bits.</summary>
     /// <inheritdoc cref="GetString" path="/exception"/>
@@ -49,13 +51,14 @@ public readonly struct QmpValue
 
     /// <summary>A whole number of 64 bits that is not negative.</summary>
     /// <inheritdoc cref="GetString" path="/exception"/>
-    public ulong GetUInt64() => Expect(JsonValueKind.Number).TryGetUInt64(out ulong value) ? value : throw Odd("is no whole number of 64 bits, 0 or more");
+    public ulong GetUInt64() =>
+        Expect(JsonValueKind.Number).TryGetUInt64(out ulong value) ? value : throw Odd("is no whole number of 64 bits, 0 or more");
 
     /// <summary>A version: <c>major</c>, <c>minor</c> and <c>micro</c>.</summary>
     /// <exception cref="QmpException">It is something else.</exception>
     public Version GetVersion()
     {
-        (int major, int minor, int micro) = (GetProperty("major").GetInt32(), GetProperty("minor").GetInt32(), GetProperty("micro").GetInt32());
+        int major = GetProperty("major").GetInt32(), minor = GetProperty("minor").GetInt32(), micro = GetProperty("micro").GetInt32();
         return major >= 0 && minor >= 0 && micro >= 0 ? new Version(major, minor, micro) : throw Odd("is no version");
     }
 
@@ -84,6 +87,8 @@ public readonly struct QmpValue
     private QmpException Odd(string what)
     {
         string json = ToString();
-        return new QmpException($"{_command}: QEMU gave an odd answer: \"{_name}\" {what}: {(json.Length > Excerpt ? json[..Excerpt] + "…" : json)}") { IsOdd = true };
+        if (json.Length > Excerpt)
+            json = json[..Excerpt] + "…";
+        return new QmpException($"{_command}: QEMU gave an odd answer: \"{_name}\" {what}: {json}") { IsOdd = true };
     }
 }

@@ -1,3 +1,4 @@
+using System.Text.Json;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Store;
@@ -41,7 +42,7 @@ internal sealed class DiskPlan : IDisposable
         {
             using TargetNodes there = TargetNodes.Read(target.Qmp);
             foreach (ManifestDisk disk in snapshot.Manifest.Disks.Where(d => d.File is not null))
-                plan.Add(new SnapshotDisk(snapshot.Directory, disk), there, target.Process.Pid);
+                plan.Add(new SnapshotDisk(snapshot.Directory, disk), there, target.Process.Held);
             return plan;
         }
         catch
@@ -81,7 +82,7 @@ internal sealed class DiskPlan : IDisposable
         }
     }
 
-    private void Add(SnapshotDisk disk, TargetNodes there, int pid)
+    private void Add(SnapshotDisk disk, TargetNodes there, ProcessEntry qemu)
     {
         string name = disk.Disk.Name;
         QmpValue entry = there.Drives.FirstOrDefault(t => t.Name == name).Entry;
@@ -93,7 +94,7 @@ internal sealed class DiskPlan : IDisposable
         }
         try
         {
-            _pairs.Add((disk, TargetImage.Open(disk.Disk, entry, there, pid)));
+            _pairs.Add((disk, TargetImage.Open(disk.Disk, entry, there, qemu)));
         }
         catch (MismatchException e)
         {

@@ -51,8 +51,8 @@ internal sealed class EagerRestore : IMemoryRestore
     {
         try
         {
-            ForeignMemory memory = target.Held.OpenMemory();
-            if (memory.CanRead(MemoryMapping.Read(target.Process.Pid)[0].Start))
+            ForeignMemory memory = target.Process.Held.OpenMemory();
+            if (memory.CanRead(MemoryMapping.Read(target.Process.Held)[0].Start))
                 return memory;
             memory.Dispose();
             throw new EngineUnavailableException($"the memory of QEMU (process {target.Process.Pid}) cannot be written: run as root, or with CAP_SYS_PTRACE");

@@ -27,16 +27,16 @@ internal sealed class EmptyRam
     /// <param name="blocks">The stream's blocks.</param>
     internal static EmptyRam Of(RestoreTarget target, IReadOnlyList<(string Name, ulong UsedLength)> blocks)
     {
-        int pid = target.Process.Pid;
+        CheckedProcess process = target.Process.Held;
         EmptyRam empty = new(blocks.Count);
         try
         {
             Dictionary<string, RamBlock> there = target.RamBlocks().ToDictionary(b => b.Name);
-            using Pagemap pagemap = Pagemap.Open(pid);
+            using Pagemap pagemap = Pagemap.Open(process);
             for (int i = 0; i < blocks.Count; i++)
             {
                 if (there.TryGetValue(blocks[i].Name, out RamBlock? block))
-                    empty._exists[i] = Existing(block, pagemap, pid, Math.Min(block.UsedLength, blocks[i].UsedLength), blocks[i].UsedLength);
+                    empty._exists[i] = Existing(block, pagemap, process, Math.Min(block.UsedLength, blocks[i].UsedLength), blocks[i].UsedLength);
             }
         }
         catch (Exception e) when (e is CaptureRefusedException or IOException or UnauthorizedAccessException)
@@ -49,7 +49,7 @@ internal sealed class EmptyRam
     /// <summary>Whether a granule (65536 bytes of a block of the stream) has no page at all in the target.</summary>
     internal bool IsZero(int block, long granule) => _exists[block] is { } exists && !exists[(int)granule];
 
-    private static BitArray? Existing(RamBlock block, Pagemap pagemap, int pid, ulong looked, ulong length)
+    private static BitArray? Existing(RamBlock block, Pagemap pagemap, CheckedProcess process, ulong looked, ulong length)
     {
         // Longer than the target's block is now: the rest will be made when the stream is loaded, and is sent whole.
         BitArray exists = new(checked((int)((length + MigrationFormat.GranuleSize - 1) / MigrationFormat.GranuleSize)));
@@ -61,7 +61,7 @@ internal sealed class EmptyRam
                 pagemap.Scan(block.HostAddress, block.HostAddress + looked, (from, to, _) => Mark(exists, from - block.HostAddress, to - block.HostAddress));
                 return exists;
             case RamKind.SharedMemory:
-                using (SafeFileHandle file = block.OpenFile(pid))
+                using (SafeFileHandle file = block.OpenFile(process))
                 {
                     ulong at = block.FileOffset;
                     SparseFile.VisitData(file, (long)at, (long)(at + looked), (from, to) => Mark(exists, (ulong)from - at, (ulong)to - at));

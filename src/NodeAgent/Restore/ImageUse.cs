@@ -13,10 +13,10 @@ internal static unsafe partial class ImageUse
     private const short WriteLock = 1, Unlocked = 2;
 
     /// <summary>Whether a process has this very file, or this very block device, open.</summary>
-    internal static bool IsOpenIn(int pid, in FileSyscalls.FileStatus wanted)
+    internal static bool IsOpenIn(ProcessEntry process, in FileSyscalls.FileStatus wanted)
     {
         const int oPath = 0x200000;
-        foreach (string link in Directory.EnumerateFiles($"/proc/{pid}/fd"))
+        foreach (string link in process.Descriptors())
         {
             try
             {

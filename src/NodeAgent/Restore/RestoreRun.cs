@@ -34,7 +34,7 @@ internal static class RestoreRun
             if (options.GuestRan && InstantTakeover.TryConclude(door, options, snapshot, progress) is { } concluded)
                 return concluded;
         }
-        catch (Exception e) when (InWords(e, progress, door.Pid) is { } said)
+        catch (Exception e) when (InWords(e, progress, door.Process) is { } said)
         {
             throw said;
         }
@@ -89,14 +89,14 @@ internal static class RestoreRun
                 Instant = InstantSummary.Of(progress),
             };
         }
-        catch (Exception e) when (InWords(e, progress, door.Pid) is { } said)
+        catch (Exception e) when (InWords(e, progress, door.Process) is { } said)
         {
             throw said;
         }
     }
 
     /// <summary>What a failure means for the guest; null: it says so itself.</summary>
-    private static RestoreFailedException? InWords(Exception e, RestoreProgress progress, int pid)
+    private static RestoreFailedException? InWords(Exception e, RestoreProgress progress, CheckedProcess? process)
     {
         string guest = progress.GuestRuns ? Waiting : NotRunning;
         return e switch
@@ -105,7 +105,7 @@ internal static class RestoreRun
             RestoreFailedException { Reason: "QemuGone" } => null,
             RestoreFailedException f => new RestoreFailedException(f.Reason, $"{f.Message}. {guest}", e),
             LinuxException => new RestoreFailedException("SystemCallFailed", $"{e.Message}. {guest}", e),
-            QmpException when !progress.GuestRuns && RestoreTarget.HasEnded(pid) => new RestoreFailedException(
+            QmpException when !progress.GuestRuns && (process is null || RestoreTarget.HasEnded(process)) => new RestoreFailedException(
                 "QemuGone", $"QEMU ended before its guest ran; a libvirt that is started anew ends a domain that waits for a snapshot. Start it again to try again ({e.Message})", e),
             _ => null,
         };

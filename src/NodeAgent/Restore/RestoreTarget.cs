@@ -10,10 +10,7 @@ internal sealed class RestoreTarget : IDisposable
 {
     private List<RamBlockLine> _blocks = [];
 
-    private RestoreTarget(IQmpMonitor qmp, QemuProcess process, CheckedProcess held) => (Qmp, Process, Held) = (qmp, process, held);
-
-    /// <summary>Its process, held since before it was checked: what is written goes by this, never by its number.</summary>
-    internal CheckedProcess Held { get; }
+    private RestoreTarget(IQmpMonitor qmp, QemuProcess process) => (Qmp, Process) = (qmp, process);
 
     /// <summary>Its monitor.</summary>
     internal IQmpMonitor Qmp { get; }
@@ -28,11 +25,12 @@ internal sealed class RestoreTarget : IDisposable
     internal static RestoreTarget Connect(TargetDoor door, string? container, bool mustWait = true)
     {
         IQmpMonitor qmp = door.Open();
+        QemuProcess? process = null;
         try
         {
-            QemuProcess process = QemuProcess.Identify(qmp);
-            RestoreTarget target = new(qmp, process, CheckedProcess.Open(process.Pid));
-            if (container is not null && !target.Held.Is(pid => ContainerProcesses.IsIn(pid, container)))
+            process = QemuProcess.Identify(qmp);
+            RestoreTarget target = new(qmp, process);
+            if (container is not null && !ContainerProcesses.IsIn(process.Held, container))
                 throw new RestoreRefusedException("ForeignProcess", $"the process behind the monitor ({target.Process.Pid}) does not run in container {container}: it is another VM's");
             if (mustWait)
                 target.MustWait();
@@ -40,6 +38,7 @@ internal sealed class RestoreTarget : IDisposable
         }
         catch
         {
+            process?.Dispose();
             qmp.Dispose();
             throw;
         }
@@ -47,7 +46,7 @@ internal sealed class RestoreTarget : IDisposable
 
     /// <summary>Its RAM blocks, looked at anew each time.</summary>
     /// <exception cref="CaptureRefusedException">One cannot be placed.</exception>
-    internal IReadOnlyList<RamBlock> RamBlocks() => RamBlockTable.Read(Qmp, Process.Pid, ref _blocks);
+    internal IReadOnlyList<RamBlock> RamBlocks() => RamBlockTable.Read(Qmp, Process.Held, ref _blocks);
 
     /// <summary>State of the guest, as query-status calls it.</summary>
     /// <param name="patience">How long QEMU may take to answer; null: as for any command.</param>
@@ -66,17 +65,16 @@ internal sealed class RestoreTarget : IDisposable
         }
         catch (QmpException)
         {
-            return HasEnded(Process.Pid) ? "ended" : "unknown";
+            return HasEnded(Process.Held) ? "ended" : "unknown";
         }
     }
 
     /// <summary>Whether the process has ended, or does so within a moment.</summary>
-    internal static bool HasEnded(int pid)
+    internal static bool HasEnded(CheckedProcess process)
     {
         for (int i = 0; i < 20; i++, Thread.Sleep(50))
         {
-            // Of one that has ended and was not waited for yet, there is none either.
-            if (new FileInfo($"/proc/{pid}/exe").LinkTarget is null) return true;
+            if (process.Descriptor.HasEnded()) return true;
         }
         return false;
     }
@@ -116,7 +114,7 @@ internal sealed class RestoreTarget : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        Held.Dispose();
+        Process.Dispose();
         Qmp.Dispose();
     }
 }

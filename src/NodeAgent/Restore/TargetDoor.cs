@@ -18,8 +18,8 @@ internal sealed class TargetDoor : IDisposable
 
     private TargetDoor(MonitorAddress address) => _address = address;
 
-    /// <summary>QEMU's process; 0: it is not visible from here.</summary>
-    internal int Pid { get; private init; }
+    /// <summary>QEMU's process; null: it is not visible from here, or has ended.</summary>
+    internal CheckedProcess? Process { get; private init; }
 
     /// <summary>Stands before it.</summary>
     /// <param name="address">By which way.</param>
@@ -29,13 +29,13 @@ internal sealed class TargetDoor : IDisposable
         if (address.QmpSocket is { } path)
         {
             UnixSocket socket = QmpClient.Reach(path);
-            return new TargetDoor(address) { _socket = socket, Pid = socket.PeerPid() };
+            return new TargetDoor(address) { _socket = socket, Process = CheckedProcess.TryOpen(socket.PeerPid()) };
         }
         if (address.Pid != 0)
-            return new TargetDoor(address) { Pid = address.Pid };
+            return new TargetDoor(address) { Process = CheckedProcess.TryOpen(address.Pid) };
         // By the name of a domain alone only libvirt can tell who it is, and asks QEMU for that.
         IQmpMonitor open = address.Open(StartPatience);
-        return new TargetDoor(address) { _open = open, Pid = open.PeerPid };
+        return new TargetDoor(address) { _open = open, Process = CheckedProcess.TryOpen(open.PeerPid) };
     }
 
     /// <summary>Goes in, once.</summary>
@@ -58,5 +58,6 @@ internal sealed class TargetDoor : IDisposable
     {
         _socket?.Dispose();
         _open?.Dispose();
+        Process?.Dispose();
     }
 }

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Store;
 using Microsoft.Win32.SafeHandles;
 
@@ -20,31 +21,31 @@ internal sealed record TargetImage(SafeFileHandle File, string Path, string Driv
     /// <param name="nodes">The nodes of that QEMU.</param>
     /// <param name="pid">QEMU's process.</param>
     /// <exception cref="MismatchException">Why it cannot take the disk.</exception>
-    internal static TargetImage Open(ManifestDisk disk, JsonElement entry, TargetNodes nodes, int pid)
+    internal static TargetImage Open(ManifestDisk disk, QmpValue entry, TargetNodes nodes, ProcessEntry qemu)
     {
-        if (!entry.TryGetProperty("inserted", out JsonElement inserted))
+        if (!entry.TryGetProperty("inserted", out QmpValue inserted))
             throw new MismatchException("has no medium in the target");
         if (inserted.GetProperty("ro").GetBoolean())
             throw new MismatchException("is read-only in the target");
         inserted = nodes.ImageOf(inserted);
         if (inserted.GetProperty("ro").GetBoolean())
             throw new MismatchException("is read-only in the target");
-        string driver = inserted.GetProperty("drv").GetString() ?? "";
+        string driver = inserted.GetProperty("drv").GetString();
         if (driver is "host_device" or "file")
             driver = "raw"; // -blockdev host_device,… as the disk itself
         if (driver is not ("raw" or "qcow2"))
             throw new MismatchException($"is a {driver} image in the target: only raw and qcow2 can be written");
-        JsonElement image = inserted.GetProperty("image");
+        QmpValue image = inserted.GetProperty("image");
         if (inserted.GetProperty("backing_file_depth").GetInt32() > 0)
             throw new MismatchException("has a backing file in the target: give QEMU an image that stands alone");
         if (inserted.GetProperty("encrypted").GetBoolean())
             throw new MismatchException("is encrypted in the target: give QEMU an image that is not");
         if (HasDataFile(image))
             throw new MismatchException("keeps its data in another file in the target: give QEMU an image that holds its own");
-        string path = image.GetProperty("filename").GetString() ?? "";
-        using SafeFileHandle there = OpenPath(path, pid);
-        MustBeQemus(there, path, pid);
-        TargetImage opened = new(ForWriting(there, path, pid), path, driver) { Loses = driver == "qcow2" ? LossOf(inserted, image) : null };
+        string path = image.GetProperty("filename").GetString();
+        using SafeFileHandle there = OpenPath(path, qemu);
+        MustBeQemus(there, path, qemu);
+        TargetImage opened = new(ForWriting(there, path, qemu), path, driver) { Loses = driver == "qcow2" ? LossOf(inserted, image) : null };
         try
         {
             opened.MustFit(disk, image.GetProperty("virtual-size").GetInt64());
@@ -62,15 +63,15 @@ internal sealed record TargetImage(SafeFileHandle File, string Path, string Driv
     /// </summary>
     internal string? Loses { get; private init; }
 
-    private static string? LossOf(JsonElement inserted, JsonElement image)
+    private static string? LossOf(QmpValue inserted, QmpValue image)
     {
         List<string> bitmaps = [], snapshots = [], words = [];
-        if (image.TryGetProperty("format-specific", out JsonElement specific) && specific.TryGetProperty("data", out JsonElement data)
-            && data.TryGetProperty("bitmaps", out JsonElement stored) && stored.ValueKind == JsonValueKind.Array)
+        if (image.TryGetProperty("format-specific", out QmpValue specific) && specific.TryGetProperty("data", out QmpValue data)
+            && data.TryGetProperty("bitmaps", out QmpValue stored) && stored.ValueKind == JsonValueKind.Array)
             Names(stored, bitmaps);
-        if (inserted.TryGetProperty("dirty-bitmaps", out JsonElement loaded))
+        if (inserted.TryGetProperty("dirty-bitmaps", out QmpValue loaded))
             Names(loaded, bitmaps);
-        if (image.TryGetProperty("snapshots", out JsonElement taken))
+        if (image.TryGetProperty("snapshots", out QmpValue taken))
             Names(taken, snapshots);
         if (bitmaps.Count > 0)
             words.Add($"the dirty bitmaps {string.Join(", ", bitmaps.Distinct())}: the next backup of it is a full one");
@@ -78,24 +79,24 @@ internal sealed record TargetImage(SafeFileHandle File, string Path, string Driv
             words.Add($"the internal snapshots {string.Join(", ", snapshots)}");
         return words.Count > 0 ? string.Join("; and ", words) : null;
 
-        static void Names(JsonElement list, List<string> into) =>
+        static void Names(QmpValue list, List<string> into) =>
             into.AddRange(list.EnumerateArray()
-                .Select(e => e.TryGetProperty("name", out JsonElement n) ? n.GetString() : null).OfType<string>());
+                .Select(e => e.TryGetProperty("name", out QmpValue n) ? n.GetString() : null).OfType<string>());
     }
 
-    private static bool HasDataFile(JsonElement image) =>
-        image.TryGetProperty("format-specific", out JsonElement specific)
-        && specific.TryGetProperty("data", out JsonElement data) && data.ValueKind == JsonValueKind.Object && data.TryGetProperty("data-file", out _);
+    private static bool HasDataFile(QmpValue image) =>
+        image.TryGetProperty("format-specific", out QmpValue specific)
+        && specific.TryGetProperty("data", out QmpValue data) && data.ValueKind == JsonValueKind.Object && data.TryGetProperty("data-file", out _);
 
-    private static SafeFileHandle OpenPath(string path, int pid)
+    private static SafeFileHandle OpenPath(string path, ProcessEntry qemu)
     {
         if (path.Length == 0 || path.StartsWith("json:", StringComparison.Ordinal) || path.Contains("://", StringComparison.Ordinal)
             || path.StartsWith("/dev/fdset/", StringComparison.Ordinal))
             throw new MismatchException($"is neither a file nor a block device with a path in the target, but '{path}'");
         try
         {
-            using SafeFileHandle root = OpenIn.RootOf(pid);
-            string absolute = path[0] == '/' ? path : System.IO.Path.Join(new FileInfo($"/proc/{pid}/cwd").LinkTarget ?? "/", path);
+            using SafeFileHandle root = OpenIn.RootOf(qemu);
+            string absolute = path[0] == '/' ? path : System.IO.Path.Join(new FileInfo(qemu.At("cwd")).LinkTarget ?? "/", path);
             return OpenIn.Open(root, absolute, directory: false);
         }
         catch (LinuxException e)
@@ -104,21 +105,21 @@ internal sealed record TargetImage(SafeFileHandle File, string Path, string Driv
         }
     }
 
-    private static void MustBeQemus(SafeFileHandle there, string path, int pid)
+    private static void MustBeQemus(SafeFileHandle there, string path, ProcessEntry qemu)
     {
         FileSyscalls.FileStatus status = FileSyscalls.Status(there, path);
         if (!status.IsRegular && !status.IsBlockDevice)
             throw new MismatchException($"is neither a file nor a block device in the target ({path})");
-        if (!ImageUse.IsOpenIn(pid, status))
+        if (!ImageUse.IsOpenIn(qemu, status))
             throw new MismatchException($"is another file at {path} than the one that QEMU has open");
     }
 
     /// <summary>With QEMU's own rights: it may hold open for reading, and call a disk, what it could never write.</summary>
-    private static SafeFileHandle ForWriting(SafeFileHandle there, string path, int pid)
+    private static SafeFileHandle ForWriting(SafeFileHandle there, string path, ProcessEntry qemu)
     {
         try
         {
-            return Credentials.Of(pid).Run(() => OpenIn.ForWriting(there, path));
+            return Credentials.Of(qemu).Run(() => OpenIn.ForWriting(there, path));
         }
         catch (Exception e) when (e is LinuxException or IOException)
         {

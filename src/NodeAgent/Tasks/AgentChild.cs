@@ -34,11 +34,12 @@ internal static class AgentChild
         foreach (string a in arguments) start.ArgumentList.Add(a);
         ChildLimits.Set(start);
         using Process child = Start(start);
-        ChildLimits.EndedFirst(child);
+        using CheckedProcess? held = CheckedProcess.TryOpen(child);
+        ChildLimits.EndedFirst(held);
         Task<string> complaints = BoundedLines.Tail(child.StandardError.BaseStream, MostComplaints);
         using Watchdog watchdog = new(child, silence);
         BoundedLines lines = new(child.StandardOutput.BaseStream);
-        await using CancellationTokenRegistration ending = cancel.Register(() => End(child));
+        await using CancellationTokenRegistration ending = cancel.Register(() => End(held));
         if (word is not null) _ = Say(child, word);
         bool summarized = false;
         ErrorLine? error = null;
@@ -92,36 +93,16 @@ internal static class AgentChild
     }
 
     // SIGTERM ends it in good order. One that does not end is killed, which frees the guest too.
-    private static void End(Process child)
+    private static void End(CheckedProcess? child)
     {
-        try
-        {
-            int pid = child.Id;
-            _ = Libc.Kill(pid, SIGTERM);
-            _ = KillLater(child, pid);
-        }
-        catch (InvalidOperationException)
-        {
-            // It has ended already.
-        }
+        child?.Signal(SIGTERM);
+        _ = KillLater(child);
     }
 
-    private static async Task KillLater(Process child, int pid)
+    private static async Task KillLater(CheckedProcess? child)
     {
         await Task.Delay(CancelLimit).ConfigureAwait(false);
-        if (!HasExited(child)) _ = Libc.Kill(pid, SIGKILL);
-    }
-
-    private static bool HasExited(Process child)
-    {
-        try
-        {
-            return child.HasExited;
-        }
-        catch (InvalidOperationException)
-        {
-            return true; // disposed
-        }
+        child?.Signal(SIGKILL);
     }
 
     /// <summary>Ends a child that is silent for too long: stopped, frozen or starved.</summary>

@@ -19,14 +19,11 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
     internal async Task<(SafeFileHandle Root, string ContainerId)> OpenContainer(string ns, PodTarget target, string reason, CancellationToken stop)
     {
         string id = await RunningContainer(ns, target, reason, stop).ConfigureAwait(false);
-        foreach (int pid in ContainerProcesses.Of(id, target.PodUID, proc))
+        foreach (ProcessEntry process in ContainerProcesses.Of(id, target.PodUID, proc))
         {
             try
             {
-                SafeFileHandle root = OpenIn.RootOf(pid, proc);
-                // The process could have ended and its number gone to another: what is open now is right only if it is still there.
-                if (ContainerProcesses.IsIn(pid, id, target.PodUID, proc)) return (root, id);
-                root.Dispose();
+                return (OpenIn.RootOf(process), id);
             }
             catch (LinuxException)
             {
@@ -68,7 +65,7 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
             return new TaskMonitor(container) { Socket = socket };
         }
         string id = await RunningContainer(ns, vm, reason, stop).ConfigureAwait(false);
-        int[] found = [.. ContainerProcesses.Of(id, vm.PodUID, proc).Where(pid => DomainProcess.IsOf(LibvirtProcess.CommandLine(pid, proc), domain, vm.Uuid))];
+        int[] found = [.. ContainerProcesses.Of(id, vm.PodUID, proc).Where(p => DomainProcess.IsOf(LibvirtProcess.CommandLine(p), domain, vm.Uuid)).Select(p => p.Pid)];
         return found switch
         {
             [int pid] => new TaskMonitor(id) { Pid = pid },

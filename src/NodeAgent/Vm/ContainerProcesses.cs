@@ -1,4 +1,5 @@
 using System.Globalization;
+using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Vm;
 
@@ -14,11 +15,11 @@ internal static class ContainerProcesses
     internal const string Proc = "/proc";
 
     /// <summary>Whether a process runs in a container, and, if asked, in a pod.</summary>
-    internal static bool IsIn(int pid, string containerId, string? podUid = null, string proc = Proc)
+    internal static bool IsIn(ProcessEntry process, string containerId, string? podUid = null)
     {
         try
         {
-            return File.ReadLines($"{proc}/{pid}/cgroup").Any(line => Names(line, containerId) && (podUid is null || NamesPod(line, podUid)));
+            return File.ReadLines(process.At("cgroup")).Any(line => Names(line, containerId) && (podUid is null || NamesPod(line, podUid)));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -26,12 +27,32 @@ internal static class ContainerProcesses
         }
     }
 
-    /// <summary>All processes of a container that are alive.</summary>
-    internal static IEnumerable<int> Of(string containerId, string podUid, string proc = Proc)
+    /// <summary>All processes of a container that are alive, each open until the next is asked for.</summary>
+    internal static IEnumerable<ProcessEntry> Of(string containerId, string podUid, string proc = Proc)
     {
         foreach (string path in Directory.EnumerateDirectories(proc))
-            if (int.TryParse(Path.GetFileName(path), NumberStyles.None, CultureInfo.InvariantCulture, out int pid) && IsIn(pid, containerId, podUid, proc))
-                yield return pid;
+        {
+            if (!int.TryParse(Path.GetFileName(path), NumberStyles.None, CultureInfo.InvariantCulture, out int pid)
+                || TryOpen(pid, proc) is not { } process)
+                continue;
+            using (process)
+            {
+                if (IsIn(process, containerId, podUid))
+                    yield return process;
+            }
+        }
+    }
+
+    private static ProcessEntry? TryOpen(int pid, string proc)
+    {
+        try
+        {
+            return ProcessEntry.Open(pid, proc);
+        }
+        catch (LinuxException)
+        {
+            return null; // it has ended
+        }
     }
 
     private static bool Names(string line, string id) => id.Length >= 32 && line.Split('/', '-', '.', ':').Contains(id);

@@ -1,4 +1,5 @@
 using System.Globalization;
+using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Vm;
 
@@ -18,24 +19,23 @@ internal static class HeldDevices
     ];
 
     /// <summary>Refuses a QEMU that has such a device. Cheap enough to be asked again after the stop window.</summary>
-    /// <param name="pid">QEMU's process.</param>
+    /// <param name="process">QEMU's process.</param>
     /// <exception cref="CaptureRefusedException">It has one.</exception>
-    internal static void Refuse(int pid)
+    internal static void Refuse(ProcessEntry process)
     {
-        if (Of(pid) is { } found)
-            throw new CaptureRefusedException("DeviceUnsupported", $"QEMU (process {pid}) {found}: its DMA writes to guest memory past any write protection; remove that device, disk or network back end from the VM");
+        if (Of(process) is { } found)
+            throw new CaptureRefusedException("DeviceUnsupported", $"QEMU (process {process.Pid}) {found}: its DMA writes to guest memory past any write protection; remove that device, disk or network back end from the VM");
     }
 
     /// <summary>What a process holds, as a part of a sentence; null: nothing.</summary>
-    /// <param name="pid">QEMU's process.</param>
-    /// <param name="proc">Where processes are seen; tests have their own.</param>
-    internal static string? Of(int pid, string proc = ContainerProcesses.Proc) => Descriptor($"{proc}/{pid}/fd") ?? Pinned($"{proc}/{pid}/status");
+    /// <param name="process">QEMU's process.</param>
+    internal static string? Of(ProcessEntry process) => Descriptor(process) ?? Pinned(process);
 
-    private static string? Descriptor(string folder)
+    private static string? Descriptor(ProcessEntry process)
     {
         try
         {
-            foreach (string entry in Directory.EnumerateFileSystemEntries(folder))
+            foreach (string entry in process.Descriptors())
             {
                 if (new FileInfo(entry).LinkTarget is { } link && Paths.FirstOrDefault(p => link.StartsWith(p.Prefix, StringComparison.Ordinal)) is { What: { } what })
                     return $"has {link} open ({what})";
@@ -49,12 +49,12 @@ internal static class HeldDevices
     }
 
     /// <summary>Memory that the kernel pinned for long, for hardware: vDPA, iommufd, RDMA and registered buffers count there, whatever their descriptors are called.</summary>
-    private static string? Pinned(string status)
+    private static string? Pinned(ProcessEntry process)
     {
         const string field = "VmPin:";
         try
         {
-            foreach (string line in File.ReadLines(status))
+            foreach (string line in File.ReadLines(process.At("status")))
             {
                 if (line.StartsWith(field, StringComparison.Ordinal))
                     return long.TryParse(line[field.Length..].Replace("kB", "", StringComparison.Ordinal), NumberStyles.AllowLeadingWhite | NumberStyles.AllowTrailingWhite, CultureInfo.InvariantCulture, out long kib) && kib >= MostPinnedKiB

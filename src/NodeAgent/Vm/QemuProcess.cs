@@ -11,10 +11,12 @@ namespace Bgsnap.NodeAgent.Vm;
 /// <param name="MachineType">Versioned machine type, such as <c>pc-i440fx-7.2</c>.</param>
 /// <param name="QemuVersion">Such as <c>7.2.22</c>.</param>
 /// <param name="Arguments">QEMU's command line.</param>
-public sealed record QemuProcess(int Pid, string Name, string Uuid, string MachineType, string QemuVersion, IReadOnlyList<string> Arguments)
+internal sealed record QemuProcess(int Pid, string Name, string Uuid, string MachineType, string QemuVersion, IReadOnlyList<string> Arguments) : IDisposable
 {
-    /// <summary>The same process, held since before it was checked; null: nothing was checked of it.</summary>
-    internal CheckedProcess? Held { get; init; }
+    /// <summary>
+    /// The same process, held since before it was checked: all that is read there, written or called goes by this, never by its number.
+    /// </summary>
+    internal required CheckedProcess Held { get; init; }
 
     /// <summary>Identifies the QEMU behind a QMP connection.</summary>
     /// <param name="qmp">The connection.</param>
@@ -22,20 +24,37 @@ public sealed record QemuProcess(int Pid, string Name, string Uuid, string Machi
     /// <exception cref="CaptureRefusedException">The process is not visible here, or is not the QEMU behind the socket.</exception>
     public static QemuProcess Identify(IQmpMonitor qmp, int pid = 0)
     {
-        int peer = qmp.PeerPid;
-        if (pid == 0)
-            pid = peer;
-        if (pid == 0)
-            throw new CaptureRefusedException("ProcessNotFound", "the process behind the QMP socket lives in a pid namespace that is not visible here; name it with --pid, or run where the host's processes are visible (hostPID)");
-        string[] arguments;
+        CheckedProcess? held = null;
         try
         {
-            arguments = Encoding.UTF8.GetString(File.ReadAllBytes($"/proc/{pid}/cmdline")).TrimEnd('\0').Split('\0');
+            if (pid == 0)
+                pid = qmp.PeerPid;
+            if (pid == 0)
+                throw new CaptureRefusedException("ProcessNotFound", "the process behind the QMP socket lives in a pid namespace that is not visible here; name it with --pid, or run where the host's processes are visible (hostPID)");
+            held = CheckedProcess.TryOpen(pid) ?? throw Missing(pid);
+            return Identify(qmp, held);
         }
-        catch (IOException)
+        catch (Exception e)
         {
-            throw new CaptureRefusedException("ProcessNotFound", $"there is no process {pid} here");
+            held?.Dispose();
+            if (e is IOException and not LinuxException)
+                throw Missing(pid);
+            throw;
         }
+    }
+
+    /// <summary>
+    /// Takes hold of the QEMU behind a connection, of which nothing is asked; null: it is not visible here, or has ended.
+    /// </summary>
+    /// <remarks>What QEMU answers after this proves that it lives, and the number was its own.</remarks>
+    internal static CheckedProcess? Hold(IQmpMonitor qmp, int pid) => CheckedProcess.TryOpen(pid != 0 ? pid : qmp.PeerPid);
+
+    private static CaptureRefusedException Missing(int pid) => new("ProcessNotFound", $"there is no process {pid} here");
+
+    // QEMU answers only after it was taken hold of: it lives, and the number was its own.
+    private static QemuProcess Identify(IQmpMonitor qmp, CheckedProcess held)
+    {
+        string[] arguments = Encoding.UTF8.GetString(File.ReadAllBytes(held.At("cmdline"))).TrimEnd('\0').Split('\0');
         string type;
         using (var answer = qmp.Execute("qom-get", QmpJson.Object(("path", "/machine"), ("property", "type"))))
             type = answer.Return.GetString();
@@ -44,9 +63,12 @@ public sealed record QemuProcess(int Pid, string Name, string Uuid, string Machi
             type = type[..^suffix.Length];
         using var name = qmp.Execute("query-name");
         using var uuid = qmp.Execute("query-uuid");
-        return new QemuProcess(pid,
+        return new QemuProcess(held.Pid,
             name.Return.TryGetProperty("name", out var n) ? n.GetString() : "",
             uuid.Return.GetProperty("UUID").GetString(),
-            type, qmp.QemuVersion.ToString(), arguments);
+            type, qmp.QemuVersion.ToString(), arguments) { Held = held };
     }
+
+    /// <inheritdoc/>
+    public void Dispose() => Held.Dispose();
 }

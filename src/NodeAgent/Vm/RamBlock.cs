@@ -51,10 +51,10 @@ public sealed record RamBlock(string Name, ulong HostAddress, ulong UsedLength, 
 
     /// <summary>Opens the file behind shared memory, for reading.</summary>
     /// <exception cref="LinuxException">It may not be opened (CAP_CHECKPOINT_RESTORE), or the process has ended.</exception>
-    internal SafeFileHandle OpenFile(int pid)
+    internal SafeFileHandle OpenFile(ProcessEntry process)
     {
-        string link = $"/proc/{pid}/map_files/{Mapping.Start:x}-{Mapping.End:x}";
-        int fd = Libc.Open(link, Libc.O_RDONLY | Libc.O_CLOEXEC, 0);
-        return fd >= 0 ? new SafeFileHandle(fd, true) : throw LinuxException.Last($"open the memory file of RAM block {Name} ({link})");
+        string link = $"map_files/{Mapping.Start:x}-{Mapping.End:x}";
+        int fd = Libc.Open(process.At(link), Libc.O_RDONLY | Libc.O_CLOEXEC, 0);
+        return fd >= 0 ? new SafeFileHandle(fd, true) : throw LinuxException.Last($"open the memory file of RAM block {Name} (/proc/{process.Pid}/{link})");
     }
 }

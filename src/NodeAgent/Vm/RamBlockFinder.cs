@@ -26,7 +26,7 @@ internal static partial class RamBlockFinder
     private const int Chunk = 256 << 10;
     private const int Overlap = 512;
 
-    internal static List<RamBlockLine> AddHostAddresses(IQmpMonitor qmp, int pid, IReadOnlyList<MemoryMapping> maps, IReadOnlyList<RamBlockLine> lines)
+    internal static List<RamBlockLine> AddHostAddresses(IQmpMonitor qmp, CheckedProcess process, IReadOnlyList<MemoryMapping> maps, IReadOnlyList<RamBlockLine> lines)
     {
         // Guest RAM is not searched: what a guest writes there must not be taken for QEMU's own data.
         HashSet<ulong> ramSizes = [.. lines.Select(l => l.MaxLength)];
@@ -36,7 +36,7 @@ internal static partial class RamBlockFinder
         Dictionary<string, Dictionary<ulong, ulong>> found = lines.ToDictionary(l => l.Name, _ => new Dictionary<ulong, ulong>());
         foreach (MemoryMapping heap in heaps)
         {
-            Search(pid, heap, maps, lines, found);
+            Search(process, heap, maps, lines, found);
             if (heap.Path == "[heap]" && found.Values.All(f => f.Count == 1))
                 break;
         }
@@ -49,7 +49,7 @@ internal static partial class RamBlockFinder
                 // In a QEMU that ends nothing is found, and it does not answer: that is what is wrong then.
                 qmp.Execute("query-status").Dispose();
                 throw new CaptureRefusedException("RamBlocksUnknown",
-                    $"RAM block {line.Name} was found at {hosts.Count} places in process {pid}; QEMU {qmp.QemuVersion} does not say where it is (8.0 and later do)");
+                    $"RAM block {line.Name} was found at {hosts.Count} places in process {process.Pid}; QEMU {qmp.QemuVersion} does not say where it is (8.0 and later do)");
             }
             (ulong host, ulong foundAt) = hosts.Single();
             placed.Add(line with { HostAddress = host, FoundAt = foundAt });
@@ -59,11 +59,11 @@ internal static partial class RamBlockFinder
     }
 
     /// <summary>Whether a block that was found stands where it stood, with the same numbers and the same address.</summary>
-    internal static bool StandsAsFound(int pid, RamBlockLine line)
+    internal static bool StandsAsFound(CheckedProcess process, RamBlockLine line)
     {
         Span<byte> there = stackalloc byte[HostBeforeOffset + NumbersLength], numbers = stackalloc byte[NumbersLength];
         WriteNumbers(line, numbers);
-        return line.FoundAt != 0 && ProcessMemory.TryRead(pid, line.FoundAt, there) == there.Length
+        return line.FoundAt != 0 && ProcessMemory.TryRead(process, line.FoundAt, there) == there.Length
             && MemoryMarshal.Read<ulong>(there) == line.HostAddress && there[HostBeforeOffset..].SequenceEqual(numbers);
     }
 
@@ -74,14 +74,14 @@ internal static partial class RamBlockFinder
         BinaryPrimitives.WriteUInt64LittleEndian(numbers[16..], line.MaxLength);
     }
 
-    private static void Search(int pid, MemoryMapping heap, IReadOnlyList<MemoryMapping> maps, IReadOnlyList<RamBlockLine> lines, Dictionary<string, Dictionary<ulong, ulong>> found)
+    private static void Search(CheckedProcess process, MemoryMapping heap, IReadOnlyList<MemoryMapping> maps, IReadOnlyList<RamBlockLine> lines, Dictionary<string, Dictionary<ulong, ulong>> found)
     {
         byte[] buffer = new byte[Chunk + Overlap];
         Span<byte> numbers = stackalloc byte[NumbersLength];
         for (ulong at = heap.Start; at < heap.End; at += Chunk)
         {
             int want = (int)Math.Min((ulong)buffer.Length, heap.End - at);
-            ReadOnlySpan<byte> memory = buffer.AsSpan(0, ProcessMemory.TryRead(pid, at, buffer.AsSpan(0, want)));
+            ReadOnlySpan<byte> memory = buffer.AsSpan(0, ProcessMemory.TryRead(process, at, buffer.AsSpan(0, want)));
             foreach (RamBlockLine line in lines)
             {
                 WriteNumbers(line, numbers);

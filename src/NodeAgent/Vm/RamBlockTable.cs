@@ -14,30 +14,30 @@ public static partial class RamBlockTable
     /// <summary>Asks QEMU for its blocks and looks each of them up in the process.</summary>
     /// <exception cref="CaptureRefusedException">A block cannot be placed beyond doubt, or its memory is of a kind that
     /// cannot be captured.</exception>
-    public static IReadOnlyList<RamBlock> Read(IQmpMonitor qmp, int pid)
+    internal static IReadOnlyList<RamBlock> Read(IQmpMonitor qmp, CheckedProcess process)
     {
         List<RamBlockLine> known = [];
-        return Read(qmp, pid, ref known);
+        return Read(qmp, process, ref known);
     }
 
     /// <summary>Likewise, for whoever looks again and again: what was found need not be searched for anew while it stands where it stood.</summary>
     /// <param name="qmp">Its monitor.</param>
-    /// <param name="pid">Its process.</param>
+    /// <param name="process">Its process.</param>
     /// <param name="known">What the last look found.</param>
-    internal static IReadOnlyList<RamBlock> Read(IQmpMonitor qmp, int pid, ref List<RamBlockLine> known)
+    internal static IReadOnlyList<RamBlock> Read(IQmpMonitor qmp, CheckedProcess process, ref List<RamBlockLine> known)
     {
         List<RamBlockLine> lines = Parse(qmp.ExecuteHuman("info ramblock"));
-        IReadOnlyList<MemoryMapping> maps = MemoryMapping.Read(pid);
+        IReadOnlyList<MemoryMapping> maps = MemoryMapping.Read(process);
         if (lines.Exists(l => l.HostAddress == 0))
         {
-            lines = IsAsKnown(pid, lines, known) ? known : RamBlockFinder.AddHostAddresses(qmp, pid, maps, lines);
+            lines = IsAsKnown(process, lines, known) ? known : RamBlockFinder.AddHostAddresses(qmp, process, maps, lines);
             known = lines;
         }
-        return [.. lines.Select(l => Place(l, pid, maps))];
+        return [.. lines.Select(l => Place(l, process.Pid, maps))];
     }
 
-    private static bool IsAsKnown(int pid, IReadOnlyList<RamBlockLine> lines, IReadOnlyList<RamBlockLine> known) =>
-        lines.SequenceEqual(known.Select(k => k with { HostAddress = 0, FoundAt = 0 })) && known.All(k => RamBlockFinder.StandsAsFound(pid, k));
+    private static bool IsAsKnown(CheckedProcess process, IReadOnlyList<RamBlockLine> lines, IReadOnlyList<RamBlockLine> known) =>
+        lines.SequenceEqual(known.Select(k => k with { HostAddress = 0, FoundAt = 0 })) && known.All(k => RamBlockFinder.StandsAsFound(process, k));
 
     /// <summary>Parses the table of <c>info ramblock</c>. Blocks without a name are not migratable and are left out.</summary>
     /// <exception cref="CaptureRefusedException">The text is not such a table.</exception>

@@ -1,3 +1,5 @@
+using Bgsnap.NodeAgent.Linux;
+
 namespace Bgsnap.NodeAgent.Vm;
 
 /// <summary>
@@ -22,9 +24,9 @@ internal static class SamepageMerging
 
     /// <summary>Refuses a process in which pages may be merged while it is captured.</summary>
     /// <exception cref="CaptureRefusedException">ksmd is running and a mapping takes part.</exception>
-    internal static void Refuse(int pid)
+    internal static void Refuse(ProcessEntry process)
     {
-        if (IsRunning && MergeableBytes($"/proc/{pid}/smaps") is > 0 and long bytes)
+        if (IsRunning && MergeableBytes(process.At("smaps")) is > 0 and long bytes)
             throw new CaptureRefusedException("SamepageMerging", $"the kernel is merging equal pages in {bytes >> 20} MiB of QEMU's memory (KSM), which drops write protection without a word; {Remedy}");
     }
 
@@ -33,9 +35,9 @@ internal static class SamepageMerging
 
     /// <summary>For a capture that cannot prove its copies, QEMU's own: fails it when ksmd has worked meanwhile and a mapping takes part.</summary>
     /// <exception cref="CaptureFailedException">Protection may have been lost.</exception>
-    internal static void CheckSince(string position, int pid)
+    internal static void CheckSince(string position, ProcessEntry process)
     {
-        if ((IsRunning || Position != position) && MergeableBytes($"/proc/{pid}/smaps") > 0)
+        if ((IsRunning || Position != position) && MergeableBytes(process.At("smaps")) > 0)
             throw new CaptureFailedException("ProtectionLost", $"the kernel began to merge equal pages during the capture (KSM), which drops write protection without a word; {Remedy}");
     }
 

@@ -7,20 +7,21 @@ namespace Bgsnap.NodeAgent.Vm;
 internal static class SharedRam
 {
     /// <exception cref="CaptureRefusedException">Another process maps it too, or it is a file on a disk, which the kernel protects in no way.</exception>
-    internal static void Refuse(int pid, IReadOnlyList<RamBlock> blocks)
+    internal static void Refuse(ProcessEntry process, IReadOnlyList<RamBlock> blocks)
     {
-        RefuseDiskFiles(pid, blocks);
+        RefuseDiskFiles(process, blocks);
         HashSet<string> shared = [.. blocks.Where(b => b.Mapping.IsShared).Select(b => Key(b.Mapping))];
         if (shared.Count == 0)
             return;
         foreach (string folder in Directory.EnumerateDirectories("/proc"))
         {
-            if (!int.TryParse(Path.GetFileName(folder), NumberStyles.None, CultureInfo.InvariantCulture, out int other) || other == pid || other == Environment.ProcessId)
+            if (!int.TryParse(Path.GetFileName(folder), NumberStyles.None, CultureInfo.InvariantCulture, out int other) || other == process.Pid || other == Environment.ProcessId)
                 continue;
             try
             {
-                if (MemoryMapping.Read(other).Any(m => m is { IsShared: true, IsWritable: true } && shared.Contains(Key(m))))
-                    throw new CaptureRefusedException("SharedMemory", $"process {other} ({File.ReadAllText(Path.Join(folder, "comm")).Trim()}) maps the guest's memory too and writes to it past the protection (vhost-user, virtiofsd?); remove that device from the VM");
+                using ProcessEntry one = ProcessEntry.Open(other);
+                if (MemoryMapping.Read(one).Any(m => m is { IsShared: true, IsWritable: true } && shared.Contains(Key(m))))
+                    throw new CaptureRefusedException("SharedMemory", $"process {other} ({File.ReadAllText(one.At("comm")).Trim()}) maps the guest's memory too and writes to it past the protection (vhost-user, virtiofsd?); remove that device from the VM");
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
@@ -29,11 +30,11 @@ internal static class SharedRam
         }
     }
 
-    private static void RefuseDiskFiles(int pid, IReadOnlyList<RamBlock> blocks)
+    private static void RefuseDiskFiles(ProcessEntry process, IReadOnlyList<RamBlock> blocks)
     {
         foreach (RamBlock b in blocks.Where(b => b.Mapping.Inode != 0))
         {
-            string? fileSystem = FileSystemOf($"/proc/{pid}/map_files/{b.Mapping.Start:x}-{b.Mapping.End:x}");
+            string? fileSystem = FileSystemOf(process.At($"map_files/{b.Mapping.Start:x}-{b.Mapping.End:x}"));
             if (fileSystem is not (null or "tmpfs" or "hugetlbfs"))
                 throw new CaptureRefusedException("RamOnDisk", $"RAM block {b.Name} is a file on a disk ({b.Mapping.Path}, {fileSystem}), which the kernel cannot write-protect: use memory-backend-memfd, or a file on tmpfs or hugetlbfs");
         }

@@ -143,7 +143,7 @@ public class DiscardTests
 
     private static void Discard(int pid, ulong address, int length)
     {
-        SyscallGadget gadget = SyscallGadget.Find(pid, MemoryMapping.Read(pid));
-        RemoteThread.Hold(pid, pid, gadget, thread => Assert.Equal(0, thread.Call(Madvise, address, (ulong)length, DontNeed)));
+        using var process = CheckedProcess.Open(pid);
+        RemoteThread.Hold(process, SyscallGadget.Find(process), thread => Assert.Equal(0, thread.Call(Madvise, address, (ulong)length, DontNeed)));
     }
 }

@@ -22,7 +22,8 @@ public unsafe class ProofTests
     public void Protected_memory_is_proved_whether_it_exists_or_not(Kind kind)
     {
         using OwnMemory m = Make(kind);
-        using Pagemap pagemap = Pagemap.Open(Environment.ProcessId);
+        using var self = ProcessEntry.Open(Environment.ProcessId);
+        using Pagemap pagemap = Pagemap.Open(self);
         AssertFirst(m, pagemap, 0, Bytes, 0);
 
         Assert.True(m.Uffd.TryProtect(m.Address, Bytes));
@@ -40,7 +41,8 @@ public unsafe class ProofTests
     public void One_page_that_is_not_protected_is_found(Kind kind)
     {
         using OwnMemory m = Make(kind);
-        using Pagemap pagemap = Pagemap.Open(Environment.ProcessId);
+        using var self = ProcessEntry.Open(Environment.ProcessId);
+        using Pagemap pagemap = Pagemap.Open(self);
         const int granule = 65536;
         foreach (int open in (int[])[0, 5 * OwnMemory.Page, granule - OwnMemory.Page])
         {
@@ -61,7 +63,8 @@ public unsafe class ProofTests
     public void Memory_that_was_thrown_away_is_not_proved_and_known_for_what_it_is(Kind kind)
     {
         using OwnMemory m = Make(kind);
-        using Pagemap pagemap = Pagemap.Open(Environment.ProcessId);
+        using var self = ProcessEntry.Open(Environment.ProcessId);
+        using Pagemap pagemap = Pagemap.Open(self);
         Assert.True(m.Uffd.TryProtect(m.Address, Bytes));
         Assert.Equal(0, AgentLibc.MAdvise(m.Start + OwnMemory.HugePage, OwnMemory.HugePage, OwnMemory.MADV_DONTNEED));
 
@@ -76,7 +79,8 @@ public unsafe class ProofTests
     public void The_proof_allocates_nothing()
     {
         using OwnMemory m = Make(Kind.SmallPages);
-        using Pagemap pagemap = Pagemap.Open(Environment.ProcessId);
+        using var self = ProcessEntry.Open(Environment.ProcessId);
+        using Pagemap pagemap = Pagemap.Open(self);
         Assert.True(m.Uffd.TryProtect(m.Address, Bytes));
         AssertFirst(m, pagemap, 0, Bytes, Bytes);
         long before = GC.GetAllocatedBytesForCurrentThread();

@@ -1,4 +1,5 @@
 using Bgsnap.Linux.Tests.Harness;
+using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Vm;
 
@@ -13,12 +14,13 @@ public class KnownRamBlocksTests
         // QEMU 7.2 does not say where its blocks are, so that they are searched for.
         await using var machine = await Requirements.StartAsync(new VirtualMachineOptions { MemoryMiB = 64, Guest = new FirmwareGuest() });
         using var qmp = QmpClient.Connect(machine.QmpSocket);
+        using var process = CheckedProcess.Open(machine.Pid);
         List<RamBlockLine> known = [];
-        var first = RamBlockTable.Read(qmp, machine.Pid, ref known);
-        Assert.All(known, k => Assert.True(RamBlockFinder.StandsAsFound(machine.Pid, k), k.ToString()));
+        var first = RamBlockTable.Read(qmp, process, ref known);
+        Assert.All(known, k => Assert.True(RamBlockFinder.StandsAsFound(process, k), k.ToString()));
         var found = known;
 
-        Assert.Equal(first, RamBlockTable.Read(qmp, machine.Pid, ref known));
+        Assert.Equal(first, RamBlockTable.Read(qmp, process, ref known));
         Assert.Same(found, known);
 
         // Of two blocks that have changed places, and of one that was found elsewhere, nothing is believed.
@@ -28,7 +30,7 @@ public class KnownRamBlocksTests
             [.. found.Skip(1)]])
         {
             known = wrong;
-            Assert.Equal(first, RamBlockTable.Read(qmp, machine.Pid, ref known));
+            Assert.Equal(first, RamBlockTable.Read(qmp, process, ref known));
             Assert.Equal(found, known);
         }
     }

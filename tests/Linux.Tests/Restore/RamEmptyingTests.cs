@@ -22,10 +22,11 @@ public class RamEmptyingTests
         VirtualMachineOptions options = new() { Version = version, Ram = ram, MemoryMiB = MiB, Guest = new FirmwareGuest(), Incoming = "defer", ExtraArguments = ["-mem-prealloc"] };
         await using var target = await Requirements.StartAsync(options);
         using var qmp = QmpClient.Connect(target.QmpSocket);
-        var block = RamBlockTable.Read(qmp, target.Pid).Single(b => b.UsedLength == (ulong)MiB << 20);
+        using var process = CheckedProcess.Open(target.Pid);
+        var block = RamBlockTable.Read(qmp, process).Single(b => b.UsedLength == (ulong)MiB << 20);
         var before = ResidentKibibytes(target.Pid);
 
-        RemoteThread.Hold(target.Pid, target.Pid, SyscallGadget.Find(target.Pid, MemoryMapping.Read(target.Pid)), thread => RamEmptying.Empty(thread, [block]));
+        RemoteThread.Hold(process, SyscallGadget.Find(process), thread => RamEmptying.Empty(thread, [block]));
 
         Assert.True(before - ResidentKibibytes(target.Pid) > (MiB - 4) << 10, $"{before} KiB before, {ResidentKibibytes(target.Pid)} KiB after");
         Assert.Equal("inmigrate", await target.Qmp.RunStateAsync());

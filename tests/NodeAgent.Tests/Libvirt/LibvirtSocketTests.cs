@@ -13,7 +13,7 @@ public class LibvirtSocketTests
     public void A_URI_names_driver_and_socket(string uri, string driver, string path)
     {
         LibvirtSocket socket = LibvirtSocket.Parse(uri);
-        Assert.Equal((driver, path, 0), (socket.Driver, socket.Paths[0], socket.Root));
+        Assert.Equal((driver, path, null), (socket.Driver, socket.Paths[0], socket.Root));
     }
 
     [Theory]

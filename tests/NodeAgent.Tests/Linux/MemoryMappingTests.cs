@@ -50,6 +50,7 @@ public sealed class MemoryMappingTests
     {
         int here = 1;
         ulong address = (ulong)&here;
-        Assert.Contains(MemoryMapping.Read(Environment.ProcessId), m => m.Start <= address && address < m.End && m is { IsWritable: true, IsShared: false });
+        using ProcessEntry self = ProcessEntry.Open(Environment.ProcessId);
+        Assert.Contains(MemoryMapping.Read(self), m => m.Start <= address && address < m.End && m is { IsWritable: true, IsShared: false });
     }
 }

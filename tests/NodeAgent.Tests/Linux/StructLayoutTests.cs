@@ -128,6 +128,7 @@ public class StructLayoutTests
             N("Ptrace.TRACESYSGOOD", PTRACE_O_TRACESYSGOOD);
             N("Ptrace.SysPtrace", SYS_ptrace);
             N("PidFd.SysPidfdOpen", SYS_pidfd_open); N("PidFd.SysPidfdGetfd", SYS_pidfd_getfd);
+            N("PidFd.SysPidfdSendSignal", SYS_pidfd_send_signal);
             N("Libc.O_CLOEXEC", O_CLOEXEC); N("Libc.O_NONBLOCK", O_NONBLOCK); N("Libc.F_SETPIPE_SZ", F_SETPIPE_SZ);
             N("Libc.F_GETFL", F_GETFL); N("Libc.F_SETFL", F_SETFL);
             N("Libc.SEEK_DATA", SEEK_DATA); N("Libc.SEEK_HOLE", SEEK_HOLE);

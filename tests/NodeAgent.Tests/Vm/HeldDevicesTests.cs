@@ -1,3 +1,4 @@
+using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Tests.Store;
 using Bgsnap.NodeAgent.Vm;
 
@@ -19,7 +20,7 @@ public sealed class HeldDevicesTests : IDisposable
     public void Hardware_is_known_by_what_is_open(string link, string said)
     {
         Process("0 kB", "/dev/null", "socket:[123]", link);
-        Assert.Equal(said, HeldDevices.Of(1, _proc.Path));
+        Assert.Equal(said, Of(1, _proc.Path));
     }
 
     [Theory]
@@ -29,14 +30,21 @@ public sealed class HeldDevicesTests : IDisposable
     public void Memory_that_is_pinned_for_long_is_known_by_the_kernels_count(string pinned, string? said)
     {
         Process(pinned, "/dev/kvm", "/dev/vhost-net", "/dev/net/tun", "/dev/vda", "anon_inode:kvm-vm");
-        Assert.Equal(said, HeldDevices.Of(1, _proc.Path));
+        Assert.Equal(said, Of(1, _proc.Path));
     }
 
     [Fact]
     public void This_process_holds_none_and_one_that_has_ended_neither()
     {
-        Assert.Null(HeldDevices.Of(Environment.ProcessId));
-        Assert.Null(HeldDevices.Of(1, _proc.Path));
+        Assert.Null(Of(Environment.ProcessId, "/proc"));
+        Directory.CreateDirectory(_proc.Sub("1"));
+        Assert.Null(Of(1, _proc.Path));
+    }
+
+    private static string? Of(int pid, string proc)
+    {
+        using ProcessEntry process = ProcessEntry.Open(pid, proc);
+        return HeldDevices.Of(process);
     }
 
     private void Process(string pinned, params string[] links)

@@ -1,3 +1,4 @@
+using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Disks.Graph;
@@ -13,10 +14,10 @@ internal static class BlockLeftovers
     /// <param name="pid">Its process.</param>
     /// <returns>How many things were removed.</returns>
     /// <exception cref="CaptureFailedException">Something could not be removed; named.</exception>
-    internal static int Sweep(IQmpMonitor qmp, int pid)
+    internal static int Sweep(IQmpMonitor qmp, CheckedProcess? process)
     {
         HashSet<string> nodes = ReadNodes(qmp);
-        bool serves = NbdListener.Serves(qmp, pid);
+        bool serves = NbdListener.Serves(qmp, process);
         if (nodes.Count == 0 && !serves)
             return 0;
         // Should we die now, the next one is to find it.

@@ -34,7 +34,7 @@ internal sealed class DiskCapture : IDisposable
     private readonly ConcurrentDictionary<int, DiskCopyResult> _results = new();
     private readonly List<Thread> _threads = [];
     private readonly CancellationTokenSource _cancel = new();
-    private readonly int _pid;
+    private readonly CheckedProcess _qemu;
     private readonly IDiskMethod? _method;
     private readonly MonitorRequests _requests = new();
     private NbdExports? _nbd;
@@ -43,19 +43,19 @@ internal sealed class DiskCapture : IDisposable
     private int _running;
     private bool _takenDown;
 
-    private DiskCapture(IQmpMonitor qmp, int pid, IReadOnlyList<(VmDisk, string?)> disks, IReadOnlyList<CapturedDisk> copied, IDiskMethod? method, CaptureProgress progress) =>
-        (_qmp, _pid, _disks, _copied, _method, _progress) = (qmp, pid, disks, copied, method, progress);
+    private DiskCapture(IQmpMonitor qmp, CheckedProcess qemu, IReadOnlyList<(VmDisk, string?)> disks, IReadOnlyList<CapturedDisk> copied, IDiskMethod? method, CaptureProgress progress) =>
+        (_qmp, _qemu, _disks, _copied, _method, _progress) = (qmp, qemu, disks, copied, method, progress);
 
     /// <summary>Chooses disks and method and prepares QEMU; the guest runs on.</summary>
     /// <exception cref="CaptureRefusedException">A disk asked for is not there, a job or an export of somebody else is, or there is no room for scratch.</exception>
-    internal static DiskCapture Prepare(CaptureOptions options, IQmpMonitor qmp, int pid, CaptureProgress progress)
+    internal static DiskCapture Prepare(CaptureOptions options, IQmpMonitor qmp, CheckedProcess qemu, CaptureProgress progress)
     {
         IReadOnlyList<(VmDisk Disk, string? NotCopied)> disks = options.Disks.Of(VmDisk.WithEncryption(qmp, VmDisk.ReadAll(qmp)));
         List<CapturedDisk> copied = [];
         if (options.DiskMethod != DiskMethod.VolumeSnapshot)
             copied.AddRange(disks.Where(d => d.NotCopied is null).Zip(FreeNumbers(qmp), (d, number) => new CapturedDisk(number, d.Disk)));
         if (copied.Count == 0)
-            return new DiskCapture(qmp, pid, disks, copied, null, progress);
+            return new DiskCapture(qmp, qemu, disks, copied, null, progress);
         BlockJobs.RefuseBusy(qmp, [.. copied.Select(c => c.Disk)]);
         if (!options.DecryptDisks)
             DiskChoice.RefuseEncrypted(copied);
@@ -63,7 +63,7 @@ internal sealed class DiskCapture : IDisposable
         long limit = ScratchSpace.LimitIn(options.ScratchDirectory, options.ScratchLimit, copied.Count);
         long[] shares = ScratchSpace.Share([.. copied.Select(c => c.Disk.VirtualSize)], limit);
         IDiskMethod method = DiskChoice.Method(options, qmp, copied, shares);
-        DiskCapture capture = new(qmp, pid, disks, copied, method, progress);
+        DiskCapture capture = new(qmp, qemu, disks, copied, method, progress);
         try
         {
             capture._nbd = NbdExports.Start(qmp, options.ScratchDirectory);
@@ -101,7 +101,7 @@ internal sealed class DiskCapture : IDisposable
     internal Action<QmpBatch>? Cut => _method is null ? null : _method.AddCut;
 
     /// <summary>The disks that the storage is to cut while the guest is held.</summary>
-    internal IReadOnlyList<ManifestDisk> Held() => [.. DiskRecords.Of(_disks, [], _results, null, null, _pid).Where(d => d.Note is null)];
+    internal IReadOnlyList<ManifestDisk> Held() => [.. DiskRecords.Of(_disks, [], _results, null, null, _qemu).Where(d => d.Note is null)];
 
     /// <summary>What a device had before it got a node of ours; any other node is itself.</summary>
     internal string Below(string node) =>
@@ -202,7 +202,7 @@ internal sealed class DiskCapture : IDisposable
             throw failure;
         if (left is not null)
             throw new CaptureFailedException("BlockGraphNotRestored", $"QEMU's block graph could not be put back as it was: {left}. The next capture of this VM tries again");
-        return new DiskRecords(DiskRecords.Of(_disks, _copied, _results, _method?.Name, volumeSnapshots, _pid), DiskRecords.FilesOf(_copied, _results),
+        return new DiskRecords(DiskRecords.Of(_disks, _copied, _results, _method?.Name, volumeSnapshots, _qemu), DiskRecords.FilesOf(_copied, _results),
             volumeSnapshots is not null ? DiskMethods.VolumeSnapshot : _method?.Name);
     }
 

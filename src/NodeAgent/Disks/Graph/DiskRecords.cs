@@ -14,7 +14,7 @@ internal sealed record DiskRecords(IReadOnlyList<ManifestDisk> Disks, IReadOnlyL
     /// <summary>A record for every disk, copied or not.</summary>
     internal static IReadOnlyList<ManifestDisk> Of(
         IReadOnlyList<(VmDisk Disk, string? NotCopied)> disks, IReadOnlyList<CapturedDisk> copied, IReadOnlyDictionary<int, DiskCopyResult> results,
-        string? method, IReadOnlyDictionary<string, string>? volumeSnapshots, int pid)
+        string? method, IReadOnlyDictionary<string, string>? volumeSnapshots, ProcessEntry qemu)
     {
         List<ManifestDisk> records = [];
         foreach ((VmDisk disk, string? notCopied) in disks)
@@ -27,7 +27,7 @@ internal sealed record DiskRecords(IReadOnlyList<ManifestDisk> Disks, IReadOnlyL
                 Removable = disk.IsRemovable,
                 Device = disk.Device,
                 NodeName = disk.NodeName,
-                Image = ImageOf(disk, pid),
+                Image = ImageOf(disk, qemu),
                 Note = notCopied,
             };
             if (copied.FirstOrDefault(c => c.Disk == disk) is { } c)
@@ -54,7 +54,7 @@ internal sealed record DiskRecords(IReadOnlyList<ManifestDisk> Disks, IReadOnlyL
         [.. copied.Select(c => new ManifestFile(ManifestDisk.FileOf(c.Disk.Name), results[c.Number].StoredBytes, results[c.Number].Checksum))];
 
     /// <summary>The image as QEMU sees it, with its owner, so that a restore can make one that QEMU may open.</summary>
-    private static ManifestImage? ImageOf(VmDisk disk, int pid)
+    private static ManifestImage? ImageOf(VmDisk disk, ProcessEntry qemu)
     {
         if (disk.Filename.Length == 0 || disk.Filename.StartsWith("json:", StringComparison.Ordinal) || disk.Filename.Contains("://", StringComparison.Ordinal))
             return null;
@@ -62,8 +62,8 @@ internal sealed record DiskRecords(IReadOnlyList<ManifestDisk> Disks, IReadOnlyL
         ManifestImage image = new() { Driver = disk.Driver is "file" or "host_device" ? "raw" : disk.Driver, Filename = disk.Filename };
         try
         {
-            string path = disk.Filename[0] == '/' ? disk.Filename : Path.Join(new FileInfo($"/proc/{pid}/cwd").LinkTarget, disk.Filename);
-            using SafeFileHandle root = OpenIn.RootOf(pid);
+            string path = disk.Filename[0] == '/' ? disk.Filename : Path.Join(new FileInfo(qemu.At("cwd")).LinkTarget, disk.Filename);
+            using SafeFileHandle root = OpenIn.RootOf(qemu);
             using SafeFileHandle file = OpenIn.Open(root, path, directory: false);
             FileSyscalls.FileStatus status = FileSyscalls.Status(file, path);
             return image with { Filename = path, Uid = status.Uid, Gid = status.Gid, Mode = "0" + Convert.ToString(status.Mode & 0xfff, 8) };

@@ -15,23 +15,22 @@ internal static class NbdListener
     internal const string FileName = "bgsnap-nbd.sock";
 
     /// <summary>Takes the notes of an agent that died before its server ran, and tells whether a server of ours runs.</summary>
-    internal static bool Serves(IQmpMonitor qmp, int pid)
+    internal static bool Serves(IQmpMonitor qmp, CheckedProcess? process)
     {
         bool noted = QemuMark.Take(qmp, AgentNames.NbdServer);
         // A socket that was handed over and not used yet would look like one that serves.
         _ = QemuMark.Take(qmp, AgentNames.NbdListener);
-        return IsHeldBy(pid) ?? noted;
+        return (process is null ? null : IsHeldBy(process)) ?? noted;
     }
 
     /// <summary>Whether a process holds a listening socket of ours; null: its descriptors are not ours to look at.</summary>
-    private static bool? IsHeldBy(int pid)
+    private static bool? IsHeldBy(CheckedProcess process)
     {
         try
         {
-            using PidFd process = PidFd.Open(pid);
-            foreach (string link in Directory.EnumerateFiles($"/proc/{pid}/fd"))
+            foreach (string link in process.Descriptors())
             {
-                if (new FileInfo(link).LinkTarget?.StartsWith("socket:", StringComparison.Ordinal) == true && IsOurs(process, link))
+                if (new FileInfo(link).LinkTarget?.StartsWith("socket:", StringComparison.Ordinal) == true && IsOurs(process.Descriptor, link))
                     return true;
             }
             return false;

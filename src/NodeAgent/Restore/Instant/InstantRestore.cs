@@ -40,7 +40,7 @@ internal sealed class InstantRestore(RestoreOptions options) : IMemoryRestore
         IReadOnlyList<RamBlock> blocks = LazyMemory.Choose(target, snapshot.Blocks);
         // Looked at before the memory is ours to give: afterwards a look would wait for us.
         EmptyRam empty = EmptyRam.Of(target, snapshot.StreamBlocks);
-        using LazyMemory memory = LazyMemory.Take(target.Qmp, target.Process.Pid, blocks, snapshot.Log);
+        using LazyMemory memory = LazyMemory.Take(target.Qmp, target.Process.Held, blocks, snapshot.Log);
         using InstantFollowUp follow = new(memory, snapshot, progress, options);
         follow.Serve();
         progress.Sends();

@@ -16,12 +16,11 @@ internal static class InstantTakeover
     internal static RestoreSummary? TryRun(TargetDoor door, RestoreOptions options, SnapshotStream snapshot, RestoreProgress progress, CancellationToken cancel)
     {
         long began = Stopwatch.GetTimestamp();
-        int pid = door.Pid;
-        if (pid == 0 || KeptDescriptors.Find(pid) is not { } kept)
+        if (door.Process is not { } process || KeptDescriptors.Find(process) is not { } kept)
             return null;
-        if (options.Container is { } container && !ContainerProcesses.IsIn(pid, container))
+        if (options.Container is { } container && !ContainerProcesses.IsIn(process, container))
             return null; // refused where everybody is
-        using LazyMemory? memory = LazyMemory.TakeOver(pid, kept, snapshot.Log);
+        using LazyMemory? memory = LazyMemory.TakeOver(process, kept, snapshot.Log);
         if (memory is null)
             return null;
 

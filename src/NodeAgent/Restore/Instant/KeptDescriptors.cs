@@ -27,16 +27,16 @@ internal sealed record KeptDescriptors(int Uffd, int State)
 
     /// <summary>Makes both in QEMU, in one hold, and does what else has to be done there.</summary>
     /// <param name="qmp">Its monitor.</param>
-    /// <param name="pid">Its process.</param>
+    /// <param name="process">Its process.</param>
     /// <param name="whileHeld">What else; a failure leaves nothing behind.</param>
     /// <param name="uffd">Our copy of the userfaultfd, enabled.</param>
     /// <param name="state">Our copy of the memfd, empty.</param>
     /// <exception cref="EngineUnavailableException">This machine or this QEMU does not allow it.</exception>
-    internal static KeptDescriptors Make(IQmpMonitor qmp, int pid, Action<RemoteThread> whileHeld, out Userfaultfd uffd, out SafeFileHandle state)
+    internal static KeptDescriptors Make(IQmpMonitor qmp, CheckedProcess process, Action<RemoteThread> whileHeld, out Userfaultfd uffd, out SafeFileHandle state)
     {
         int memory = -1;
         SafeFileHandle? taken = null;
-        Userfaultfd made = UserfaultfdSource.ObtainAndLeave(qmp, pid, (thread, process) =>
+        Userfaultfd made = UserfaultfdSource.ObtainAndLeave(qmp, process, thread =>
         {
             long theirs = thread.Call(SysMemfdCreate, thread.Put(Name), MfdCloexec | MfdAllowSealing);
             if (theirs < 0)
@@ -44,7 +44,7 @@ internal sealed record KeptDescriptors(int Uffd, int State)
             memory = (int)theirs;
             try
             {
-                taken = process.GetDescriptor(memory);
+                taken = process.Descriptor.GetDescriptor(memory);
                 whileHeld(thread);
             }
             catch
@@ -61,33 +61,33 @@ internal sealed record KeptDescriptors(int Uffd, int State)
             (uffd, state) = (made, taken!);
             return kept;
         }
-        kept.Close(pid);
+        kept.Close(process);
         made.Dispose();
         taken!.Dispose();
         throw new EngineUnavailableException("the kernel lacks the events of userfaultfd that tell of discarded memory (Linux 4.11 and later have them)");
     }
 
     /// <summary>Looks for what another process of ours has left in a QEMU; null: nothing that could be gone on with.</summary>
-    internal static KeptDescriptors? Find(int pid)
+    internal static KeptDescriptors? Find(ProcessEntry process)
     {
-        (List<int> uffds, List<int> states) = Ours(pid, fresh: false);
+        (List<int> uffds, List<int> states) = Ours(process, fresh: false);
         return uffds.Count > 0 ? new KeptDescriptors(uffds[0], states.Count > 0 ? states[0] : -1) : null;
     }
 
     /// <summary>Closes in a QEMU that waits whatever one of us left that died before there was anything to go on with.</summary>
-    internal static void Sweep(int pid)
+    internal static void Sweep(CheckedProcess process)
     {
-        (List<int> uffds, List<int> states) = Ours(pid, fresh: true);
+        (List<int> uffds, List<int> states) = Ours(process, fresh: true);
         if (uffds.Count + states.Count > 0)
-            Close(pid, [.. uffds, .. states]);
+            Close(process, [.. uffds, .. states]);
     }
 
-    private static (List<int> Uffds, List<int> States) Ours(int pid, bool fresh)
+    private static (List<int> Uffds, List<int> States) Ours(ProcessEntry process, bool fresh)
     {
         List<int> uffds = [], states = [];
         try
         {
-            foreach (string link in Directory.EnumerateFiles($"/proc/{pid}/fd"))
+            foreach (string link in process.Descriptors())
             {
                 string? target = new FileInfo(link).LinkTarget;
                 if (target != StateLink && target != "anon_inode:[userfaultfd]")
@@ -95,7 +95,7 @@ internal sealed record KeptDescriptors(int Uffd, int State)
                 int fd = int.Parse(Path.GetFileName(link), CultureInfo.InvariantCulture);
                 if (target == StateLink)
                     states.Add(fd);
-                else if (FeaturesOf(pid, fd) is { } features && (features == (ulong)Features || (fresh && features == 0)))
+                else if (FeaturesOf(process, fd) is { } features && (features == (ulong)Features || (fresh && features == 0)))
                     uffds.Add(fd);
             }
         }
@@ -108,22 +108,19 @@ internal sealed record KeptDescriptors(int Uffd, int State)
 
     /// <summary>Closes both in QEMU: for the guest nothing of ours is there any more.</summary>
     /// <exception cref="LinuxException">QEMU cannot be held at the moment.</exception>
-    internal void Close(int pid) => Close(pid, State >= 0 ? [Uffd, State] : [Uffd]);
+    internal void Close(CheckedProcess process) => Close(process, State >= 0 ? [Uffd, State] : [Uffd]);
 
-    private static void Close(int pid, IReadOnlyList<int> descriptors)
-    {
-        SyscallGadget gadget = SyscallGadget.Find(pid, MemoryMapping.Read(pid));
-        RemoteThread.Hold(pid, pid, gadget, thread =>
+    private static void Close(CheckedProcess process, IReadOnlyList<int> descriptors)
+        => RemoteThread.Hold(process, SyscallGadget.Find(process), thread =>
         {
             foreach (int fd in descriptors)
                 thread.Call(SysClose, (ulong)fd);
         });
-    }
 
-    private static ulong? FeaturesOf(int pid, int fd)
+    private static ulong? FeaturesOf(ProcessEntry process, int fd)
     {
         // "API:\taa:features:known", features in hexadecimal.
-        string? api = File.ReadLines($"/proc/{pid}/fdinfo/{fd}").FirstOrDefault(l => l.StartsWith("API:", StringComparison.Ordinal));
+        string? api = File.ReadLines(process.At($"fdinfo/{fd}")).FirstOrDefault(l => l.StartsWith("API:", StringComparison.Ordinal));
         return api?.Split(':') is [_, _, { } features, _] && ulong.TryParse(features, NumberStyles.HexNumber, CultureInfo.InvariantCulture, out ulong bits) ? bits & ~Enabled : null;
     }
 }

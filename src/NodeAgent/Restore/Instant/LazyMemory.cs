@@ -15,12 +15,13 @@ internal sealed class LazyMemory : IDisposable
     private const int CloseTries = 20, CloseMilliseconds = 50;
 
     private readonly KeptDescriptors _kept;
-    private readonly int _pid;
 
-    private LazyMemory(int pid, KeptDescriptors kept, PidFd process, Userfaultfd uffd, LazyRam ram) =>
-        (_pid, _kept, Process, Uffd, Ram) = (pid, kept, process, uffd, ram);
+    private LazyMemory(CheckedProcess process, KeptDescriptors kept, Userfaultfd uffd, LazyRam ram) =>
+        (_process, _kept, Uffd, Ram) = (process, kept, uffd, ram);
 
-    internal PidFd Process { get; }
+    private readonly CheckedProcess _process;
+
+    internal PidFd Process => _process.Descriptor;
 
     internal Userfaultfd Uffd { get; }
 
@@ -46,9 +47,9 @@ internal sealed class LazyMemory : IDisposable
             }
             if (large.Count == 0)
                 throw new EngineUnavailableException("this machine has no RAM block of 16 MiB or more");
-            SharedRam.Refuse(target.Process.Pid, large);
-            HeldDevices.Refuse(target.Process.Pid);
-            if (large.FirstOrDefault(b => LockedMemory.IsLocked(target.Process.Pid, b.Mapping)) is { } locked)
+            SharedRam.Refuse(target.Process.Held, large);
+            HeldDevices.Refuse(target.Process.Held);
+            if (large.FirstOrDefault(b => LockedMemory.IsLocked(target.Process.Held, b.Mapping)) is { } locked)
                 throw new EngineUnavailableException($"RAM block {locked.Name} is locked in memory (-overcommit mem-lock=on, realtime, or locked memoryBacking of libvirt), and cannot be emptied; use another way, or start QEMU without it");
             return large;
         }
@@ -64,15 +65,14 @@ internal sealed class LazyMemory : IDisposable
 
     /// <summary>Empties the blocks of a QEMU that waits, and has their faults come to us.</summary>
     /// <exception cref="EngineUnavailableException">It is not possible here; QEMU waits as before, nothing of ours is left in it.</exception>
-    internal static LazyMemory Take(IQmpMonitor qmp, int pid, IReadOnlyList<RamBlock> blocks, PageLogReader log)
+    internal static LazyMemory Take(IQmpMonitor qmp, CheckedProcess process, IReadOnlyList<RamBlock> blocks, PageLogReader log)
     {
-        PidFd process = PidFd.Open(pid);
         Userfaultfd? uffd = null;
         KeptDescriptors? kept = null;
         try
         {
-            KeptDescriptors.Sweep(pid);
-            kept = KeptDescriptors.Make(qmp, pid, thread => RamEmptying.Empty(thread, blocks), out uffd, out SafeFileHandle state);
+            KeptDescriptors.Sweep(process);
+            kept = KeptDescriptors.Make(qmp, process, thread => RamEmptying.Empty(thread, blocks), out uffd, out SafeFileHandle state);
             TestHooks.After("emptied");
             using (state)
             {
@@ -83,14 +83,13 @@ internal sealed class LazyMemory : IDisposable
                     uffd.RegisterMissing(start, end - start);
                 ram.Publish();
                 TestHooks.After("registered");
-                return new LazyMemory(pid, kept, process, uffd, ram);
+                return new LazyMemory(process, kept, uffd, ram);
             }
         }
         catch (Exception e)
         {
-            kept?.Close(pid);
+            kept?.Close(process);
             uffd?.Dispose();
-            process.Dispose();
             if (e is LinuxException l)
                 throw new EngineUnavailableException(l.Message);
             throw;
@@ -99,37 +98,34 @@ internal sealed class LazyMemory : IDisposable
 
     /// <summary>Takes over what another process of ours has left; null: it had not begun yet, and what it left was removed.</summary>
     /// <exception cref="RestoreRefusedException">It is at work still, or was restoring something else.</exception>
-    internal static LazyMemory? TakeOver(int pid, KeptDescriptors kept, PageLogReader log)
+    internal static LazyMemory? TakeOver(CheckedProcess process, KeptDescriptors kept, PageLogReader log)
     {
-        PidFd process = PidFd.Open(pid);
         SharedState? shared = null;
         Userfaultfd? uffd = null;
         try
         {
             if (kept.State >= 0)
             {
-                using SafeFileHandle state = process.GetDescriptor(kept.State);
+                using SafeFileHandle state = process.Descriptor.GetDescriptor(kept.State);
                 shared = SharedState.TryOpen(state);
             }
             if (shared is null || !LazyRam.IsPublished(shared))
             {
                 shared?.Dispose();
-                kept.Close(pid);
-                process.Dispose();
-                return null;
+                kept.Close(process);
+                    return null;
             }
             if (LazyRam.SnapshotOf(shared) != log.Header.Id)
                 throw new RestoreRefusedException("TargetNotWaiting", $"snapshot {LazyRam.SnapshotOf(shared)} is being restored into this QEMU, not {log.Header.Id}: go on with that one, or start QEMU anew");
-            uffd = new Userfaultfd(process.GetDescriptor(kept.Uffd));
-            return new LazyMemory(pid, kept, process, uffd, LazyRam.Open(shared, log));
+            uffd = new Userfaultfd(process.Descriptor.GetDescriptor(kept.Uffd));
+            return new LazyMemory(process, kept, uffd, LazyRam.Open(shared, log));
         }
         catch (Exception e)
         {
             uffd?.Dispose();
             shared?.Dispose();
-            process.Dispose();
             if (e is LinuxException { Errno: Errno.EBUSY })
-                throw new RestoreRefusedException("AlreadyRestoring", $"another bgsnap-agent is restoring into this QEMU (process {pid}) at this moment");
+                throw new RestoreRefusedException("AlreadyRestoring", $"another bgsnap-agent is restoring into this QEMU (process {process.Pid}) at this moment");
             throw;
         }
     }
@@ -142,7 +138,7 @@ internal sealed class LazyMemory : IDisposable
     }
 
     /// <summary>What a block's memory is to the kernel: anonymous, or something else.</summary>
-    internal RamKind KindOf(LazyBlock block) => MemoryMapping.Read(_pid).LastOrDefault(m => m.Start <= block.Start && m.End > block.Start) is { Inode: 0, IsShared: false }
+    internal RamKind KindOf(LazyBlock block) => MemoryMapping.Read(_process).LastOrDefault(m => m.Start <= block.Start && m.End > block.Start) is { Inode: 0, IsShared: false }
         ? RamKind.Anonymous
         : RamKind.SharedMemory;
 
@@ -156,7 +152,7 @@ internal sealed class LazyMemory : IDisposable
         {
             try
             {
-                _kept.Close(_pid);
+                _kept.Close(_process);
                 return null;
             }
             catch (Exception e) when (e is LinuxException or IOException or NotSupportedException or UnauthorizedAccessException)
@@ -188,6 +184,5 @@ internal sealed class LazyMemory : IDisposable
     {
         Uffd.Dispose();
         Ram.Dispose();
-        Process.Dispose();
     }
 }

@@ -51,7 +51,8 @@ internal sealed class CallbacksService : Callbacks.CallbacksBase
             found = Member(found.Value, name);
             if (found is null) return null;
         }
-        return found is { ValueKind: JsonValueKind.String } text ? Text(text) : throw new JsonException($"the annotation {Names.CapturedDomainAnnotation} is no text");
+        return found is { ValueKind: JsonValueKind.String } text ? Text(text)
+            : throw new JsonException($"the annotation {Names.CapturedDomainAnnotation} is no text");
     }
 
     /// <summary>A member of an object; null: it has none, or it is null.</summary>

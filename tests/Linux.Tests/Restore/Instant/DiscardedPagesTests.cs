@@ -113,7 +113,8 @@ public class DiscardedPagesTests
     private static unsafe int Read(byte* at)
     {
         byte value;
-        ProcessMemory.Read(Environment.ProcessId, (ulong)at, &value, 1);
+        using var self = CheckedProcess.Open(Environment.ProcessId);
+        ProcessMemory.Read(self, (ulong)at, &value, 1);
         return value;
     }
 
