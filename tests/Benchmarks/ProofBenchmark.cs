@@ -60,18 +60,19 @@ internal static unsafe class ProofBenchmark
             new Random(1).NextBytes(new Span<byte>(memory, Total));
             using var uffd = OwnUserfaultfd.OpenForWriteProtection();
             uffd.RegisterWriteProtect((ulong)memory, Total);
-            using var pagemap = Pagemap.Open(Environment.ProcessId);
+            using var self = CheckedProcess.Open(Environment.ProcessId);
+            using var pagemap = Pagemap.Open(self);
             foreach (var compression in (PageCompression[])[PageCompression.None, PageCompression.Lz4])
             {
                 foreach (var piece in (int[])[Cluster, Granule])
-                    rows.Add(Measure($"{piece >> 10} KiB, {kind.Name}, {compression}", rounds, (ulong)memory, piece, compression, uffd, pagemap));
+                    rows.Add(Measure($"{piece >> 10} KiB, {kind.Name}, {compression}", rounds, (ulong)memory, piece, compression, uffd, pagemap, self));
             }
             NativeMemoryMap.Free(memory, Total);
         }
         return rows;
     }
 
-    private static Row Measure(string name, int rounds, ulong memory, int piece, PageCompression compression, Userfaultfd uffd, Pagemap pagemap)
+    private static Row Measure(string name, int rounds, ulong memory, int piece, PageCompression compression, Userfaultfd uffd, Pagemap pagemap, CheckedProcess self)
     {
         Row row = new(name, [], []);
         using GranuleEncoder encoder = new(compression);
@@ -89,7 +90,7 @@ internal static unsafe class ProofBenchmark
                 var began = Stopwatch.GetTimestamp();
                 for (ulong at = memory; at < memory + Total; at += (ulong)piece)
                 {
-                    ProcessMemory.Read(Environment.ProcessId, at, buffer, piece);
+                    ProcessMemory.Read(self, at, buffer, piece);
                     if (proves && pagemap.FirstUnprotected(at, at + (ulong)piece) != at + (ulong)piece)
                         throw new InvalidOperationException("a page that nobody wrote to is not protected");
                     if (!uffd.TryUnprotect(at, (ulong)piece))
