@@ -12,9 +12,6 @@ internal static class DeviceCheck
     /// <summary>The section that each vCPU has one of.</summary>
     internal const string Cpu = "cpu_common";
 
-    /// <summary>Written only in some states of the guest, and nobody's device.</summary>
-    private const string GlobalState = "globalstate";
-
     /// <summary>Each vCPU has one of these: another number of vCPUs is one difference, not three.</summary>
     private static readonly string[] OfEachCpu = [Cpu, "cpu", "apic"];
 
@@ -57,7 +54,8 @@ internal static class DeviceCheck
     private static string Count(int have, string name, int want) => $"{have} device{(have == 1 ? "" : "s")} {name} instead of {want}";
 
     private static Dictionary<string, (int Count, uint Version)> ByName(IReadOnlyList<DeviceSection> sections) => sections
-        .Where(s => s.Name != GlobalState)
+        // Written only in some states of the guest, and nobody's device.
+        .Where(s => s.Name != GlobalState.SectionName)
         .GroupBy(s => s.Name)
         .ToDictionary(g => g.Key, g => (g.Count(), g.Max(s => s.Version)));
 }

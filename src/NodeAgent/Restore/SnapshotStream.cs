@@ -17,7 +17,8 @@ internal sealed class SnapshotStream : IDisposable
         _log = snapshot.OpenMemory();
         try
         {
-            _devices = DeviceStateFile.Parse(snapshot.ReadDeviceState());
+            // The manifest says how the guest was; what QEMU wrote depends on who had stopped it, and why.
+            _devices = GlobalState.With(DeviceStateFile.Parse(snapshot.ReadDeviceState()), snapshot.Manifest.Capture.Paused);
         }
         catch
         {

@@ -17,7 +17,8 @@ internal sealed class InstantFollowUp : IDisposable
     {
         (_memory, _snapshot, _progress) = (memory, snapshot, progress);
         IReadOnlyList<long> recorded = options.RecordedStart ? RecordedStart.Read(snapshot.Directory.Path, snapshot.Log, memory.Ram) : [];
-        _record = options.RecordedStart && recorded.Count == 0;
+        // A guest that stays paused touches nothing: its first start is still to come.
+        _record = options.RecordedStart && recorded.Count == 0 && !snapshot.Manifest.Capture.Paused;
         progress.RecordedUnits = recorded.Count;
         _server = new LazyServer(memory.Uffd, memory.Process, memory.Ram, snapshot.Log, progress, options.BytesPerSecond, recorded, _recorder, snapshot.Reopen);
     }
