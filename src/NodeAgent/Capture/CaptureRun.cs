@@ -73,6 +73,10 @@ internal static class CaptureRun
             {
                 return AgentEngine.Run(options, reason, qmp, qemu, facts, reportsFreePages, quiesce, hold, progress, time, cancel);
             }
+            catch (Exception e) when (MemoryChange.Behind(e, held, facts.Blocks) is { } change)
+            {
+                throw change;
+            }
             catch (EngineUnavailableException e) when (options.Engine == CaptureEngine.Auto)
             {
                 reason = $"chosen by auto: the agent engine is not to be had here: {e.Message}";

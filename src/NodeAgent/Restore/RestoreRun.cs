@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
@@ -104,8 +105,11 @@ internal static class RestoreRun
             OperationCanceledException => new RestoreFailedException("Cancelled", $"cancelled. {guest}", e),
             RestoreFailedException { Reason: "QemuGone" } => null,
             RestoreFailedException f => new RestoreFailedException(f.Reason, $"{f.Message}. {guest}", e),
+            // Of a process that has ended the kernel says that there is none, that its memory is not mapped, or that we may not look at it.
+            LinuxException or EngineUnavailableException when process is not null && RestoreTarget.HasEnded(process, TimeSpan.Zero) =>
+                new RestoreFailedException("QemuGone", $"QEMU ended during the restore ({e.Message})", e),
             LinuxException => new RestoreFailedException("SystemCallFailed", $"{e.Message}. {guest}", e),
-            QmpException when !progress.GuestRuns && (process is null || RestoreTarget.HasEnded(process)) => new RestoreFailedException(
+            QmpException when !progress.GuestRuns && (process is null || RestoreTarget.HasEnded(process, RestoreTarget.EndPatience)) => new RestoreFailedException(
                 "QemuGone", $"QEMU ended before its guest ran; a libvirt that is started anew ends a domain that waits for a snapshot. Start it again to try again ({e.Message})", e),
             _ => null,
         };

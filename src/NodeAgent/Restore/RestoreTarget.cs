@@ -8,6 +8,9 @@ namespace Bgsnap.NodeAgent.Restore;
 /// <summary>The QEMU that waits for a snapshot.</summary>
 internal sealed class RestoreTarget : IDisposable
 {
+    /// <summary>How long a QEMU whose monitor has closed may take to end.</summary>
+    internal static readonly TimeSpan EndPatience = TimeSpan.FromSeconds(1);
+
     private List<RamBlockLine> _blocks = [];
 
     private RestoreTarget(IQmpMonitor qmp, QemuProcess process) => (Qmp, Process) = (qmp, process);
@@ -65,18 +68,20 @@ internal sealed class RestoreTarget : IDisposable
         }
         catch (QmpException)
         {
-            return HasEnded(Process.Held) ? "ended" : "unknown";
+            return HasEnded(Process.Held, EndPatience) ? "ended" : "unknown";
         }
     }
 
-    /// <summary>Whether the process has ended, or does so within a moment.</summary>
-    internal static bool HasEnded(CheckedProcess process)
+    /// <summary>Whether a process has ended, or does so within a moment.</summary>
+    /// <param name="process">The process.</param>
+    /// <param name="moment">How long that is.</param>
+    internal static bool HasEnded(CheckedProcess process, TimeSpan moment)
     {
-        for (int i = 0; i < 20; i++, Thread.Sleep(50))
+        for (long end = Environment.TickCount64 + (long)moment.TotalMilliseconds; ; Thread.Sleep(50))
         {
             if (process.Descriptor.HasEnded()) return true;
+            if (Environment.TickCount64 >= end) return false;
         }
-        return false;
     }
 
     /// <summary>State of the incoming migration, and why it failed; null while there is none.</summary>

@@ -9,7 +9,7 @@ namespace Bgsnap.NodeAgent.Vm;
 /// <summary>Finds every RAM block of a QEMU in its address space, or refuses; it never guesses.</summary>
 public static partial class RamBlockTable
 {
-    private const int MaximumBlocks = 4096, LongestLine = 1024;
+    private const int MaximumBlocks = 4096, LongestLine = 1024, Tries = 3;
 
     /// <summary>Asks QEMU for its blocks and looks each of them up in the process.</summary>
     /// <exception cref="CaptureRefusedException">A block cannot be placed beyond doubt, or its memory is of a kind that
@@ -26,7 +26,30 @@ public static partial class RamBlockTable
     /// <param name="known">What the last look found.</param>
     internal static IReadOnlyList<RamBlock> Read(IQmpMonitor qmp, CheckedProcess process, ref List<RamBlockLine> known)
     {
-        List<RamBlockLine> lines = Parse(qmp.ExecuteHuman("info ramblock"));
+        string table = qmp.ExecuteHuman("info ramblock");
+        for (int tries = 1; ; tries++)
+        {
+            try
+            {
+                return Read(qmp, process, table, ref known);
+            }
+            catch (CaptureRefusedException e) when (e.Reason == "RamBlocksUnknown" && tries < Tries && IsAnother(qmp, ref table))
+            {
+                // Memory was plugged in or out between the table and the look at the process.
+            }
+        }
+    }
+
+    private static bool IsAnother(IQmpMonitor qmp, ref string table)
+    {
+        string before = table;
+        table = qmp.ExecuteHuman("info ramblock");
+        return table != before;
+    }
+
+    private static IReadOnlyList<RamBlock> Read(IQmpMonitor qmp, CheckedProcess process, string table, ref List<RamBlockLine> known)
+    {
+        List<RamBlockLine> lines = Parse(table);
         IReadOnlyList<MemoryMapping> maps = MemoryMapping.Read(process);
         if (lines.Exists(l => l.HostAddress == 0))
         {

@@ -1,0 +1,64 @@
+using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Vm;
+
+namespace Bgsnap.NodeAgent.Capture;
+
+/// <summary>What an error of a call on QEMU's memory means when QEMU is not any more what it was when the capture looked at it.</summary>
+/// <remarks>
+/// <code>
+///   memory was unplugged    userfaultfd EINVAL, ENOENT, ENOMEM · process_vm_readv EFAULT · the memory's file ENOENT
+///   QEMU has ended          userfaultfd, process_vm_readv, pagemap ESRCH · ptrace EPERM of a zombie · /proc ENOENT
+/// </code>
+/// A kernel that is too old, a missing right and another tracker give the same numbers. So before a capture blames one of these, it looks
+/// at QEMU.
+/// </remarks>
+internal static class MemoryChange
+{
+    /// <summary>What happened to QEMU; null: it is as it was, and the error means what it says.</summary>
+    /// <param name="error">Why the capture ends.</param>
+    /// <param name="process">QEMU's process.</param>
+    /// <param name="blocks">Its RAM, as it was found; empty: it was not looked for yet.</param>
+    internal static CaptureFailedException? Behind(Exception error, CheckedProcess process, IReadOnlyList<RamBlock> blocks)
+    {
+        if (error is not (LinuxException or EngineUnavailableException or CaptureRefusedException))
+            return null;
+        if (process.Descriptor.HasEnded())
+            return new CaptureFailedException("QemuGone", $"QEMU ended during the capture ({error.Message})", error);
+        return FirstGone(process.Pid, blocks) is { } gone
+            ? new CaptureFailedException("RamUnmapped",
+                $"QEMU unmapped RAM block {gone.Name} during the capture (memory or a device was unplugged?); try again", error)
+            : null;
+    }
+
+    private static RamBlock? FirstGone(int pid, IReadOnlyList<RamBlock> blocks)
+    {
+        try
+        {
+            return blocks.Count == 0 ? null : FirstGone(MemoryMapping.Read(pid), blocks);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return null;
+        }
+    }
+
+    /// <summary>The first block that is not mapped any more from end to end; null: all are.</summary>
+    internal static RamBlock? FirstGone(IReadOnlyList<MemoryMapping> maps, IReadOnlyList<RamBlock> blocks) =>
+        blocks.FirstOrDefault(b => !IsMapped(maps, b));
+
+    private static bool IsMapped(IReadOnlyList<MemoryMapping> maps, RamBlock block)
+    {
+        (ulong covered, ulong end) = (block.HostAddress, block.HostAddress + block.UsedLength);
+        foreach (MemoryMapping m in maps)
+        {
+            if (m.End <= covered)
+                continue;
+            if (m.Start > covered || m.Inode != block.Mapping.Inode || m.IsShared != block.Mapping.IsShared)
+                return false;
+            covered = m.End;
+            if (covered >= end)
+                return true;
+        }
+        return false;
+    }
+}
