@@ -4,6 +4,7 @@ using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Store;
+using Bgsnap.NodeAgent.Streams;
 using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.NodeAgent.Capture;
@@ -214,7 +215,7 @@ internal static class AgentEngine
         DiskRecords records = disks.Finish(options.DiskMethod == DiskMethod.VolumeSnapshot ? hold.VolumeSnapshots : null);
         time.Mark("disks-copied");
         PageLogSummary stored = Finish(log, index, ledger, ram.GranulesToCopy);
-        WriteDeviceState(directory, window.DeviceState);
+        WriteDeviceState(directory, window.DeviceState.ToArray());
         time.Mark("written");
         quiesce.Finish();
         CaptureSummary summary = new(directory.FinalPath, progress.PointInTime!.Value, "agent", reason,
@@ -261,8 +262,19 @@ internal static class AgentEngine
 
     private static unsafe void Write(PageLogWriter log, Stage.Buffer buffer) => log.WriteRun(buffer.Memory, buffer.EncodedLength, buffer.FileOffset);
 
-    private static void WriteDeviceState(SnapshotDirectoryWriter directory, ReadOnlySpan<byte> state)
+    private static void WriteDeviceState(SnapshotDirectoryWriter directory, byte[] state)
     {
+        try
+        {
+            // As a restore will read it: what that cannot read is no snapshot.
+            _ = DeviceStateFile.Parse(state);
+        }
+        catch (MigrationStreamException e)
+        {
+            throw new CaptureFailedException("DeviceStateUnknown",
+                $"QEMU's device state is not of the form that a restore could read: {e.Message}. "
+                + "Machine types before 2.4 have another; no snapshot was kept", e);
+        }
         using var file = directory.CreateFile(SnapshotFormat.DeviceStateFileName);
         RandomAccess.Write(file, state, 0);
     }
