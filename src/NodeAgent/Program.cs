@@ -9,6 +9,7 @@ RootCommand root = new("bgsnap-agent: background snapshots of running QEMU virtu
     RestoreCommands.Export(),
     RestoreCommand.Create(args),
     FreeCommand.Create(),
+    RestoredCommand.Create(),
     NodeCommand.Node(args),
     NodeCommand.Carry(),
 };

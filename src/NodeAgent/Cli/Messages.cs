@@ -41,6 +41,12 @@ internal sealed record InstantLine(bool TakenOver, long Faults, long FaultP50Mic
 /// <param name="NotThawed">Why one could not be ended; null: none is left.</param>
 internal sealed record FreedLine(string Type, string Guest, int Removed, bool Thawed, string? NotThawed = null);
 
+/// <summary>The line of <c>restored --json</c>.</summary>
+/// <param name="Type">summary.</param>
+/// <param name="GuestState">State of the guest, as QEMU calls it.</param>
+/// <param name="StillFrozen">Why its file systems are frozen; null: they are not.</param>
+internal sealed record RestoredLine(string Type, string GuestState, string? StillFrozen = null);
+
 /// <summary>The last line with <c>--json</c> when a command failed.</summary>
 /// <param name="Type">error.</param>
 /// <param name="Reason">One word.</param>
@@ -56,5 +62,6 @@ internal sealed record ErrorLine(string Type, string Reason, string Message, int
 [JsonSerializable(typeof(RestoreProgressLine))]
 [JsonSerializable(typeof(RestoreSummaryLine))]
 [JsonSerializable(typeof(FreedLine))]
+[JsonSerializable(typeof(RestoredLine))]
 [JsonSerializable(typeof(ErrorLine))]
 internal sealed partial class MessagesJson : JsonSerializerContext;

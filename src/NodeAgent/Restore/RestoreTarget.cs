@@ -51,6 +51,9 @@ internal sealed class RestoreTarget : IDisposable
     /// <exception cref="CaptureRefusedException">One cannot be placed.</exception>
     internal IReadOnlyList<RamBlock> RamBlocks() => RamBlockTable.Read(Qmp, Process.Held, ref _blocks);
 
+    /// <summary>Whether a guest in this state has loaded its snapshot.</summary>
+    internal static bool HasAll(string state) => state is "running" or "paused" or "suspended";
+
     /// <summary>State of the guest, as query-status calls it.</summary>
     /// <param name="patience">How long QEMU may take to answer; null: as for any command.</param>
     internal string RunState(TimeSpan? patience = null)

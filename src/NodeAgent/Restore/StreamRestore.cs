@@ -81,7 +81,7 @@ internal sealed class StreamRestore : IMemoryRestore
             for (long end = Environment.TickCount64 + (long)Patience.TotalMilliseconds; Environment.TickCount64 < end; Thread.Sleep(1))
             {
                 // Its main loop may be away for long: it opens disks anew on storage that is slow.
-                if (target.RunState(Patience) is "running" or "paused" or "suspended")
+                if (RestoreTarget.HasAll(target.RunState(Patience)))
                     return;
                 if (target.Incoming() is { Status: "failed" } failed)
                     throw new RestoreFailedException("QemuRefusedSnapshot", $"QEMU refused the snapshot: {failed.Error ?? "no reason given"}");

@@ -7,6 +7,9 @@ namespace Bgsnap.NodeAgent.Tasks;
 /// <summary>Runs <c>restore --json</c> in a process of its own, whose death leaves a guest that does not run.</summary>
 internal static class RestoreChild
 {
+    // Longer than a guest agent is waited for.
+    private static readonly TimeSpan AskLimit = TimeSpan.FromMinutes(3);
+
     /// <summary>Restores, and returns the last line. What another such process began in that QEMU, it goes on with.</summary>
     /// <param name="monitor">The way to QEMU's monitor, and the container that QEMU must run in.</param>
     /// <param name="snapshot">The snapshot's directory, as a path that the child can open.</param>
@@ -14,17 +17,42 @@ internal static class RestoreChild
     /// <param name="how">What is restored, and how memory gets there.</param>
     /// <param name="progress">Called for each line of progress.</param>
     /// <param name="cancel">Ends it in good order; the guest does not run.</param>
+    /// <param name="program">The program; null: this one.</param>
     /// <exception cref="TaskFailure">It failed.</exception>
     internal static async Task<RestoreSummaryLine> Run(
-        TaskMonitor monitor, string snapshot, string? guestAgent, TaskRestore? how, Action<RestoreProgressLine> progress, CancellationToken cancel)
+        TaskMonitor monitor, string snapshot, string? guestAgent, TaskRestore? how, Action<RestoreProgressLine> progress,
+        CancellationToken cancel, string? program = null)
     {
         RestoreSummaryLine? summary = null;
         await AgentChild.Run(Arguments(monitor, snapshot, guestAgent, how), "the target's guest does not run: make its pod anew to try again", (type, line) =>
         {
             if (type == "progress") progress(line.Deserialize(MessagesJson.Default.RestoreProgressLine)!);
             else if (type == "summary") summary = line.Deserialize(MessagesJson.Default.RestoreSummaryLine);
-        }, cancel).ConfigureAwait(false);
+        }, cancel, program: program).ConfigureAwait(false);
         return summary ?? throw new TaskFailure("InternalError", "the restore ended without a summary");
+    }
+
+    /// <summary>Asks how the guest of a restore is whose agent died, and thaws one that was captured frozen.</summary>
+    /// <param name="monitor">The way to QEMU's monitor, and the container that QEMU must run in.</param>
+    /// <param name="snapshot">The snapshot's directory, as a path that the child can open.</param>
+    /// <param name="guestAgent">The guest agent's socket, as a path that the child can open; null: there is none.</param>
+    /// <param name="cancel">Ends it.</param>
+    /// <param name="program">The program; null: this one.</param>
+    /// <exception cref="TaskFailure">QEMU could not be asked.</exception>
+    internal static async Task<RestoredLine> Ask(
+        TaskMonitor monitor, string snapshot, string? guestAgent, CancellationToken cancel, string? program)
+    {
+        RestoredLine? found = null;
+        string[] arguments =
+        [
+            "restored", snapshot, "--json", monitor.Address.Argument, "--container=" + monitor.ContainerId,
+            .. guestAgent is null ? Array.Empty<string>() : ["--guest-agent=" + guestAgent],
+        ];
+        await AgentChild.Run(arguments, "the target could not be asked", (type, line) =>
+        {
+            if (type == "summary") found = line.Deserialize(MessagesJson.Default.RestoredLine);
+        }, cancel, program: program, silence: AskLimit).ConfigureAwait(false);
+        return found ?? throw new TaskFailure("InternalError", "what asks the target ended without a word");
     }
 
     /// <summary>The command line of the restore.</summary>

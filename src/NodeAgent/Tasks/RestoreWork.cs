@@ -1,22 +1,21 @@
 using System.Diagnostics;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Cli;
-using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Qmp;
-using Bgsnap.NodeAgent.Restore;
-using Bgsnap.NodeAgent.Store;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tasks;
 
 /// <summary>What is done for a task Restore: a snapshot is loaded into the QEMU that waits in the target's pod.</summary>
-internal sealed class RestoreWork(TaskPlaces places)
+/// <param name="places">Opens what tasks name.</param>
+/// <param name="program">The program that restores; null: this one.</param>
+internal sealed class RestoreWork(TaskPlaces places, string? program = null)
 {
     // QEMU makes its socket before it allocates memory or looks at its disks; before libvirt starts QEMU, KubeVirt has much to do.
     private static readonly TimeSpan SocketPatience = TimeSpan.FromSeconds(30), DomainPatience = TimeSpan.FromMinutes(2);
     private const string NoQemuYet = "QemuNotFound";
+    private const string Paused = "it is paused, as it was captured (or as its QEMU was started, with -S): "
+        + "resume it with QMP cont or virsh resume";
 
     // Longer than storage that fails over is away. Whoever comes next brings the claim to the node anew, where a mount may be dead for ever.
     private static readonly TimeSpan UnreadablePatience = TimeSpan.FromMinutes(2);
@@ -33,9 +32,10 @@ internal sealed class RestoreWork(TaskPlaces places)
         {
             using SafeFileHandle? guestAgent = await places.OpenGuestAgent(ns, vm, required: false, cancel).ConfigureAwait(false);
             RestoreSummaryLine end = await WhileReadable(progress, (tell, readable) => RestoreChild.Run(
-                monitor, OpenIn.PathOf(snapshot), OpenIn.PathOf(guestAgent), task.Spec.Restore, tell, readable), cancel).ConfigureAwait(false);
+                monitor, OpenIn.PathOf(snapshot), OpenIn.PathOf(guestAgent), task.Spec.Restore,
+                tell, readable, program), cancel).ConfigureAwait(false);
             AgentMetrics.Restored(end.RamBytes, end.DiskBytes);
-            SnapshotTaskStatus status = Succeeded(end.StillFrozen);
+            SnapshotTaskStatus status = Succeeded(end.StillFrozen, end.GuestState);
             bool sawItBegin = end.Instant?.TakenOver != true;
             status.Result = new CaptureResult
             {
@@ -115,25 +115,34 @@ internal sealed class RestoreWork(TaskPlaces places)
         VirtualMachineTarget vm = Target(task);
         using (TaskMonitor monitor = await places.OpenMonitor(ns, vm, cancel, "TargetEnded", "TargetEnded").ConfigureAwait(false))
         {
-            string state = RunState(monitor);
-            if (state is "running" or "paused" or "suspended") return Succeeded(await Thaw(task, ns, vm, monitor, state, cancel).ConfigureAwait(false));
-            throw new TaskFailure("AgentRestarted", $"the agent was restarted in the middle of the restore; the guest of pod {vm.PodName} does not run ({state}): the pod must be made anew to restore again");
+            using SafeFileHandle claim = await places.OpenClaim(ns, task.Spec.Carrier, cancel).ConfigureAwait(false);
+            using SafeFileHandle directory = OpenSnapshot(claim, task.Spec.Directory);
+            using SafeFileHandle? guestAgent = await places.OpenGuestAgent(ns, vm, required: false, cancel).ConfigureAwait(false);
+            string state;
+            try
+            {
+                // The dead one may have died before it thawed the guest; thawing one that is not frozen does nothing.
+                RestoredLine found = await RestoreChild
+                    .Ask(monitor, OpenIn.PathOf(directory), OpenIn.PathOf(guestAgent), cancel, program).ConfigureAwait(false);
+                if (Restore.RestoreTarget.HasAll(found.GuestState)) return Succeeded(found.StillFrozen, found.GuestState);
+                state = found.GuestState;
+            }
+            catch (TaskFailure e) when (!cancel.IsCancellationRequested)
+            {
+                state = e.Message;
+            }
+            throw new TaskFailure("AgentRestarted", "the agent was restarted in the middle of the restore; "
+                + $"the guest of pod {vm.PodName} does not run ({state}): the pod must be made anew to restore again");
         }
     }
 
-    // A guest that runs is a success, even if its file systems are still frozen; then the status says so.
-    private static SnapshotTaskStatus Succeeded(string? frozen) =>
-        new() { Phase = TaskPhase.Succeeded, Percent = 100, Reason = frozen is null ? null : "GuestFrozen", Message = frozen };
-
-    // The dead one may have died before it thawed the guest; thawing one that is not frozen does nothing.
-    private async Task<string?> Thaw(SnapshotTask task, string ns, VirtualMachineTarget vm, TaskMonitor monitor, string state, CancellationToken cancel)
+    // A guest that has all it needs is a success, even if its file systems are still frozen, or it is paused; then the status says so.
+    internal static SnapshotTaskStatus Succeeded(string? frozen, string state)
     {
-        using SafeFileHandle claim = await places.OpenClaim(ns, task.Spec.Carrier, cancel).ConfigureAwait(false);
-        using SafeFileHandle directory = OpenSnapshot(claim, task.Spec.Directory);
-        using SafeFileHandle? guestAgent = await places.OpenGuestAgent(ns, vm, required: false, cancel).ConfigureAwait(false);
-        using SnapshotDirectory snapshot = SnapshotDirectory.Open(OpenIn.PathOf(directory));
-        using IQmpMonitor qmp = monitor.Address.Open();
-        return FrozenGuest.Thaw(snapshot.Manifest, GuestAgentAddress.Of(OpenIn.PathOf(guestAgent), qmp), state, SureThaw.Patience, out _);
+        (string? reason, string? message) = frozen is not null ? ("GuestFrozen", frozen)
+            : state == "paused" ? ("GuestPaused", Paused)
+            : ((string?)null, (string?)null);
+        return new() { Phase = TaskPhase.Succeeded, Percent = 100, Reason = reason, Message = message };
     }
 
     // A container that runs since a moment ago may have its QEMU in the next.
@@ -169,18 +178,4 @@ internal sealed class RestoreWork(TaskPlaces places)
 
     private static VirtualMachineTarget Target(SnapshotTask task) =>
         task.Spec.Target ?? throw new TaskFailure("BadTask", "the task names no target");
-
-    private static string RunState(TaskMonitor monitor)
-    {
-        try
-        {
-            using IQmpMonitor qmp = monitor.Address.Open();
-            using var answer = qmp.Execute("query-status");
-            return answer.Return.GetProperty("status").GetString();
-        }
-        catch (Exception e) when (e is QmpException or CaptureRefusedException)
-        {
-            return e.Message;
-        }
-    }
 }

@@ -26,7 +26,7 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
         switch (task.Spec.Action)
         {
             case TaskAction.Restore:
-                return await new RestoreWork(places).Do(task, progress, cancel).ConfigureAwait(false);
+                return await new RestoreWork(places, program).Do(task, progress, cancel).ConfigureAwait(false);
             case TaskAction.RestoreDisks:
                 return await new RestoreDisksWork(places).Do(task, progress, cancel).ConfigureAwait(false);
         }
@@ -76,7 +76,7 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
         if (task.Spec.Action == TaskAction.Restore)
         {
             await using TaskProgress progress = new(running, report);
-            return await new RestoreWork(places).Recover(task, progress, cancel).ConfigureAwait(false);
+            return await new RestoreWork(places, program).Recover(task, progress, cancel).ConfigureAwait(false);
         }
         if (task.Spec.Action is TaskAction.RestoreDisks or TaskAction.Describe) return await Do(task, running, report, null, cancel, stop).ConfigureAwait(false);
         string? guest = task.Spec.Action == TaskAction.Capture && task.Spec.Source is { } vm ? await Release(task, vm, running, report, stop).ConfigureAwait(false) : null;

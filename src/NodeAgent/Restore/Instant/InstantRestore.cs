@@ -77,7 +77,7 @@ internal sealed class InstantRestore(RestoreOptions options) : IMemoryRestore
             try
             {
                 follow.ThrowIfStuck();
-                if (target.RunState(Glance) is "running" or "paused" or "suspended")
+                if (RestoreTarget.HasAll(target.RunState(Glance)))
                     return;
                 if (target.Incoming() is { Status: "failed" } failed)
                     throw new RestoreFailedException("QemuRefusedSnapshot", $"QEMU refused the snapshot: {failed.Error ?? "no reason given"}");

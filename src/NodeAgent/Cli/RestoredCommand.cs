@@ -1,0 +1,61 @@
+using System.CommandLine;
+using System.Text.Json;
+using Bgsnap.NodeAgent.Capture;
+using Bgsnap.NodeAgent.GuestAgent;
+using Bgsnap.NodeAgent.Restore;
+using Bgsnap.NodeAgent.Store;
+using Bgsnap.NodeAgent.Vm;
+
+namespace Bgsnap.NodeAgent.Cli;
+
+/// <summary>
+/// <c>bgsnap-agent restored</c>: what the node's agent asks of a QEMU whose restore ended with a dead agent, in a process of its own. It
+/// says how the guest is, and thaws one that was captured frozen.
+/// </summary>
+internal static class RestoredCommand
+{
+    internal static Command Create()
+    {
+        Argument<string> dir = SnapshotCommands.Directory();
+        Option<string> qmp = new("--qmp"), container = new("--container"), guestAgent = new("--guest-agent");
+        Option<int> pid = new("--pid");
+        Option<bool> json = new("--json");
+        Command command = new("restored", "Say how the guest of a restore is whose agent died.")
+        {
+            dir, qmp, pid, container, guestAgent, json,
+        };
+        command.Hidden = true;
+        command.SetAction(parsed =>
+        {
+            MonitorAddress monitor = new() { QmpSocket = parsed.GetValue(qmp), Pid = parsed.GetValue(pid) };
+            return Run(parsed.GetValue(dir)!, monitor, parsed.GetValue(container), parsed.GetValue(guestAgent), parsed.GetValue(json));
+        });
+        return command;
+    }
+
+    private static int Run(string dir, MonitorAddress address, string? container, string? guestAgent, bool json)
+    {
+        try
+        {
+            using TargetDoor door = TargetDoor.At(address);
+            using RestoreTarget target = RestoreTarget.Connect(door, container, mustWait: false);
+            string state = target.RunState();
+            string? frozen = null;
+            if (RestoreTarget.HasAll(state))
+            {
+                using SnapshotDirectory snapshot = SnapshotDirectory.Open(dir);
+                GuestAgentAddress? agent = GuestAgentAddress.Of(guestAgent, target.Qmp);
+                frozen = FrozenGuest.Thaw(snapshot.Manifest, agent, state, SureThaw.Patience, out _);
+            }
+            RestoredLine line = new("summary", state, frozen);
+            Console.Out.WriteLine(json ? JsonSerializer.Serialize(line, MessagesJson.Default.RestoredLine) : Text(line));
+            return ExitCode.Success;
+        }
+        catch (Exception e)
+        {
+            return Failure.Report(e, json);
+        }
+    }
+
+    private static string Text(RestoredLine line) => line.StillFrozen is { } why ? $"{line.GuestState}; {why}" : line.GuestState;
+}
