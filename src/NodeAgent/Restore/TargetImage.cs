@@ -31,6 +31,10 @@ internal sealed record TargetImage(SafeFileHandle File, string Path, string Driv
         if (inserted.GetProperty("ro").GetBoolean())
             throw new MismatchException("is read-only in the target");
         string driver = inserted.GetProperty("drv").GetString();
+        // What we wrote past QEMU would not be encrypted, and would destroy the header with the keys.
+        if (driver == "luks" || inserted.GetProperty("encrypted").GetBoolean())
+            throw new MismatchException("is encrypted (LUKS) in the target, and a restore cannot encrypt: give QEMU an image that is not, or "
+                + "put the disks there yourself (export --disk, then qemu-img convert into the encrypted image) and restore with --disks none");
         if (driver is "host_device" or "file")
             driver = "raw"; // -blockdev host_device,… as the disk itself
         if (driver is not ("raw" or "qcow2"))
@@ -38,8 +42,6 @@ internal sealed record TargetImage(SafeFileHandle File, string Path, string Driv
         QmpValue image = inserted.GetProperty("image");
         if (inserted.GetProperty("backing_file_depth").GetInt32() > 0)
             throw new MismatchException("has a backing file in the target: give QEMU an image that stands alone");
-        if (inserted.GetProperty("encrypted").GetBoolean())
-            throw new MismatchException("is encrypted in the target: give QEMU an image that is not");
         if (HasDataFile(image))
             throw new MismatchException("keeps its data in another file in the target: give QEMU an image that holds its own");
         string path = image.GetProperty("filename").GetString();
