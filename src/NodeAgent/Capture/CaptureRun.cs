@@ -59,6 +59,8 @@ internal static class CaptureRun
         // Before the preflight: what is plugged in after it has looked is seen as a change.
         MachineFacts facts = new(qmp, qemu.Held);
         facts.Establish(MachineFacts.Since.BeforePreflight);
+        // As of the facts: should a device come or go from here on, nothing is kept.
+        qemu = qemu with { Devices = DeviceTree.Devices(qmp) };
         bool reportsFreePages = Preflight.Check(qmp);
         ReadOnlyRam.Refuse(qmp);
         HeldDevices.Refuse(qemu.Held);

@@ -16,7 +16,13 @@ internal static class ManifestOf
         CreatedBy = Version,
         PointInTime = s.PointInTime,
         Source = new ManifestSource { Pid = qemu.Pid, QmpSocket = options.Monitor.QmpSocket, VmName = qemu.Name, Uuid = qemu.Uuid },
-        Machine = new ManifestMachine { Type = qemu.MachineType, QemuVersion = qemu.QemuVersion, Arguments = qemu.Arguments },
+        Machine = new ManifestMachine
+        {
+            Type = qemu.MachineType,
+            QemuVersion = qemu.QemuVersion,
+            Arguments = qemu.Arguments,
+            Devices = qemu.Devices,
+        },
         Capture = new ManifestCapture
         {
             Engine = s.Engine,

@@ -19,7 +19,14 @@ internal static class MachineCheck
         found.AddRange(Ram(RamBlockTable.Parse(target.Qmp.ExecuteHuman("info ramblock")), snapshot.Blocks));
         // Of two different machines every device differs; the type says it all.
         if (target.Process.MachineType == machine.Type)
-            found.AddRange(TargetDevices.Differences(target.Qmp, snapshot.DeviceSections, SameRelease(target.Process.QemuVersion, machine.QemuVersion)));
+        {
+            string tree = DeviceTree.Read(target.Qmp);
+            DeviceDifference[] shape = [.. ShapeCheck.Differences(machine.Devices, DeviceTree.Devices(target.Qmp, tree))];
+            found.AddRange(shape.Select(d => d.Words));
+            bool sameRelease = SameRelease(target.Process.QemuVersion, machine.QemuVersion);
+            string[] named = [.. shape.Select(d => d.Path)];
+            found.AddRange(TargetDevices.Differences(target.Qmp, tree, snapshot.Devices, sameRelease, named));
+        }
         found.AddRange(MediaCheck.Differences(target.Qmp, snapshot.Manifest));
         found.AddRange(ReadOnlyRam.Backends(target.Qmp).Select(b => $"memory backend {b} is read-only, and QEMU would end when it loads the snapshot"));
         return found;

@@ -39,7 +39,7 @@ internal sealed class SnapshotStream : IDisposable
     /// <summary>The same blocks as the stream lists them.</summary>
     internal IReadOnlyList<(string Name, ulong UsedLength)> StreamBlocks => [.. _log.Blocks.Select(b => (b.Name, b.UsedLength))];
 
-    internal IReadOnlyList<DeviceSection> DeviceSections => _devices.Sections;
+    internal DeviceStateFile Devices => _devices;
 
     /// <exception cref="SnapshotCorruptException">Manifest, index or device state are damaged; nothing has been sent.</exception>
     internal static SnapshotStream Open(string directory)

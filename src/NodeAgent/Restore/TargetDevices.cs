@@ -4,6 +4,7 @@ using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Store;
 using Bgsnap.NodeAgent.Streams;
+using Bgsnap.NodeAgent.Vm;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Restore;
@@ -24,15 +25,29 @@ internal static class TargetDevices
     private static readonly string[] BackEndDevices = ["vhost-user-", "vhost-vdpa", "vfio-"];
 
     /// <summary>Every difference, in words; empty: the devices are the same.</summary>
-    internal static IReadOnlyList<string> Differences(IQmpMonitor qmp, IReadOnlyList<DeviceSection> snapshot, bool sameRelease)
+    /// <param name="qmp">The target's monitor.</param>
+    /// <param name="tree">Its device tree.</param>
+    /// <param name="snapshot">The device state that will be loaded.</param>
+    /// <param name="sameRelease">Both are of one release of QEMU.</param>
+    /// <param name="named">Places of which a difference is known already.</param>
+    internal static IReadOnlyList<string> Differences(
+        IQmpMonitor qmp, string tree, DeviceStateFile snapshot, bool sameRelease, IReadOnlyCollection<string> named)
     {
-        IReadOnlyList<string> unsaved = [.. NonMigratable(qmp).Except(snapshot.Select(s => s.Name))];
-        string tree = DeviceTree.Read(qmp);
+        IReadOnlyList<string> unsaved = [.. NonMigratable(qmp).Except(snapshot.Sections.Select(s => s.Name))];
         if (unsaved.Count == 0 && !AskBackEnds(qmp, tree))
-            return Sections(qmp) is { } sections ? [.. DeviceCheck.Differences(snapshot, sections, sameRelease)] : [];
-        HashSet<string> named = [.. unsaved.Select(n => n[..n.LastIndexOf('/')])];
-        IEnumerable<PciDevice> others = DeviceTree.Parse(tree).Where(d => !named.Contains(d.Path));
-        return [.. unsaved.Select(n => $"device {n} is not in the snapshot, and QEMU cannot save such devices"), .. DeviceTree.Differences(snapshot, [.. others], DeviceTree.Cpus(qmp))];
+        {
+            if (OwnState(qmp) is not { } own)
+                return [];
+            IEnumerable<string> missing = DeviceCheck.Differences(snapshot.Sections, own.Sections, sameRelease);
+            return [.. missing, .. PciConfigCheck.Differences(snapshot, own, named)];
+        }
+        HashSet<string> unsavedPaths = [.. unsaved.Select(n => n[..n.LastIndexOf('/')])];
+        IEnumerable<ManifestDevice> others = DeviceTree.Parse(tree).Where(d => !unsavedPaths.Contains(d.Path));
+        return
+        [
+            .. unsaved.Select(n => $"device {n} is not in the snapshot, and QEMU cannot save such devices"),
+            .. SectionCheck.Differences(snapshot.Sections, [.. others], DeviceTree.Cpus(qmp)),
+        ];
     }
 
     /// <summary>The devices that QEMU itself says cannot be migrated, named as their sections would be.</summary>
@@ -67,8 +82,8 @@ internal static class TargetDevices
         return objects.Return.EnumerateArray().Any(o => o.GetProperty("type").GetString() == "child<dbus-vmstate>");
     }
 
-    /// <summary>The sections that it would write; null when it cannot: QEMU itself will judge.</summary>
-    private static IReadOnlyList<DeviceSection>? Sections(IQmpMonitor qmp)
+    /// <summary>What it would write of itself; null when it cannot: QEMU itself will judge.</summary>
+    private static DeviceStateFile? OwnState(IQmpMonitor qmp)
     {
         using SafeFileHandle memory = NamedMemory.Create("bgsnap-target-devices");
         try
@@ -79,7 +94,7 @@ internal static class TargetDevices
                 return null;
             byte[] bytes = new byte[size];
             HostileFile.ReadExactly(memory, bytes, 0, "the target's device state");
-            return DeviceStateFile.Parse(bytes).Sections;
+            return DeviceStateFile.Parse(bytes);
         }
         catch (Exception e) when (e is QmpException { ErrorClass: not null } or MigrationStreamException)
         {

@@ -78,6 +78,26 @@ public sealed record ManifestMachine
 
     /// <summary>QEMU's command line, program first.</summary>
     public required IReadOnlyList<string> Arguments { get; init; }
+
+    /// <summary>Its devices on PCI buses; null: the version that took the snapshot did not keep them.</summary>
+    public IReadOnlyList<ManifestDevice>? Devices { get; init; }
+}
+
+/// <summary>A device on a PCI bus of the captured machine.</summary>
+/// <param name="Path">
+/// Its place, as names of sections begin: domain, bus, and slot and function of each level, such as <c>0000:00:02.0:00.0</c>.
+/// </param>
+/// <param name="Type">QEMU's name of its type, such as <c>virtio-blk-pci</c>.</param>
+public sealed record ManifestDevice(string Path, string Type)
+{
+    /// <summary>Its id; null: it has none.</summary>
+    public string? Id { get; init; }
+
+    /// <summary>Vendor and device, such as <c>1af4:1001</c>; null: QEMU did not say.</summary>
+    public string? PciId { get; init; }
+
+    /// <summary>What else shapes its state: vectors, queues, ports; null: nothing that is known.</summary>
+    public IReadOnlyDictionary<string, string>? Properties { get; init; }
 }
 
 /// <summary>How the snapshot was taken. Times are microseconds, ≥ 0.</summary>

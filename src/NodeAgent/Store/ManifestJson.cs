@@ -87,7 +87,8 @@ public static class ManifestJson
             return $"format version {m.FormatVersion} is not {SnapshotFormat.ManifestVersion}, the one this program reads";
         if (m.Kind != SnapshotFormat.ManifestKind) return $"kind {m.Kind} is not {SnapshotFormat.ManifestKind}";
         if (m.Ram.Blocks.Any(b => b is null) || m.Files.Any(f => f is null) || m.Disks.Any(d => d is null)
-            || m.Machine.Arguments.Any(a => a is null) || m.Capture.Timeline.Any(t => t is null))
+            || m.Machine.Arguments.Any(a => a is null) || m.Capture.Timeline.Any(t => t is null)
+            || m.Machine.Devices?.Any(d => d is null || d.Properties?.Values.Any(v => v is null) == true) == true)
             return "a list holds null";
         var blocks = m.Ram.Blocks.Select(b => new RamBlockLayout(b.Name, b.UsedLength, b.PageSize)).ToList();
         if (RamBlockLayout.Problem(blocks) is { } problem) return problem;

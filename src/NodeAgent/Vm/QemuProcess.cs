@@ -1,6 +1,7 @@
 using System.Text;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Vm;
 
@@ -17,6 +18,9 @@ internal sealed record QemuProcess(int Pid, string Name, string Uuid, string Mac
     /// The same process, held since before it was checked: all that is read there, written or called goes by this, never by its number.
     /// </summary>
     internal required CheckedProcess Held { get; init; }
+
+    /// <summary>Its devices on PCI buses, to be kept with a snapshot; null: nobody asked for them.</summary>
+    internal IReadOnlyList<ManifestDevice>? Devices { get; init; }
 
     /// <summary>Identifies the QEMU behind a QMP connection.</summary>
     /// <param name="qmp">The connection.</param>

@@ -6,10 +6,8 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.Restore;
 
 /// <summary>Targets that people have: each is refused by its reason, or restored, and its QEMU lives.</summary>
-public sealed class SituationTests : IDisposable
+public sealed class SituationTests : SmallTargets
 {
-    private readonly string _folder = TestFolder.Create();
-
     [SkippableTheory]
     [InlineData(QemuVersion.System)]
     [InlineData(QemuVersion.Unpacked10)]
@@ -22,24 +20,6 @@ public sealed class SituationTests : IDisposable
         var outcome = await RestoreOutcome.OfAsync(snapshot, target, "--disks=none");
 
         await AssertRefusedAsync(outcome, target, "TargetDiffers", "/nvme is not in the snapshot");
-    }
-
-    [SkippableTheory]
-    [InlineData("stream")]
-    [InlineData("instant")]
-    public async Task A_QEMU_that_does_not_take_the_devices_ends_the_restore_with_that_reason(string mode)
-    {
-        var source = Firmware(QemuVersion.System);
-        var snapshot = await SnapshotAsync(source with { ExtraArguments = Blk(4) });
-        // The death of QEMU is seen by several threads at once: one try proves nothing.
-        for (var i = 0; i < 5; i++)
-        {
-            await using var target = await VirtualMachine.StartAsync(Waiting(source, Blk(1)));
-            var outcome = await RestoreOutcome.OfAsync(snapshot, target, "--disks=none", $"--mode={mode}");
-            Assert.True(outcome.Process.ExitCode == 1, outcome.ToString());
-            Assert.Equal("QemuRefusedSnapshot", outcome.Reason);
-            Assert.DoesNotContain("   at ", outcome.Process.StandardError, StringComparison.Ordinal);
-        }
     }
 
     [SkippableTheory]
@@ -114,7 +94,7 @@ public sealed class SituationTests : IDisposable
     [InlineData("auto", "off")]
     public async Task RAM_in_a_file_on_a_disk_is_called_that(string engine, string share)
     {
-        Skip.If(new DriveInfo(_folder).DriveFormat == "tmpfs", "the tests' folder is on tmpfs");
+        Skip.If(new DriveInfo(Folder).DriveFormat == "tmpfs", "the tests' folder is on tmpfs");
         var options = Firmware(QemuVersion.System) with
         {
             Machine = "pc,memory-backend=file",
@@ -183,50 +163,15 @@ public sealed class SituationTests : IDisposable
         }
     }
 
-    private static VirtualMachineOptions Firmware(QemuVersion version) => new() { Version = version, MemoryMiB = 64, Guest = new FirmwareGuest() };
-
-    private static VirtualMachineOptions Waiting(VirtualMachineOptions options, params string[] more) => options with { Incoming = "defer", ExtraArguments = more };
-
-    private string[] Blk(int queues) =>
-        ["-drive", $"if=none,id=d,file={Image(1 << 20)},format=raw", "-device", $"virtio-blk-pci,drive=d,num-queues={queues}"];
-
     private string[] Tpm(string name) =>
-        ["-chardev", $"socket,id=tpm,path={Path.Combine(_folder, name)}/socket", "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-tis,tpmdev=tpm0"];
+        ["-chardev", $"socket,id=tpm,path={Path.Combine(Folder, name)}/socket", "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-tis,tpmdev=tpm0"];
 
     private async Task<GuardedProcess> StartTpmAsync(string name)
     {
-        var state = Directory.CreateDirectory(Path.Combine(_folder, name)).FullName;
+        var state = Directory.CreateDirectory(Path.Combine(Folder, name)).FullName;
         var socket = Path.Combine(state, "socket");
         var tpm = await GuardedProcess.StartAsync(["swtpm", "socket", "--tpm2", "--tpmstate", $"dir={state}", "--ctrl", $"type=unixio,path={socket}", "--terminate"]);
         for (var end = DateTime.UtcNow + TimeSpan.FromSeconds(30); !File.Exists(socket); await Task.Delay(20))
             Assert.True(DateTime.UtcNow < end && !tpm.HasEnded, $"swtpm did not start: {tpm.StandardError}");
         return tpm;
-    }
-
-    private string Image(long size)
-    {
-        var path = Path.Combine(_folder, $"image-{Guid.NewGuid():n}");
-        using var file = File.OpenHandle(path, FileMode.CreateNew, FileAccess.Write);
-        RandomAccess.SetLength(file, size);
-        return path;
-    }
-
-    private async Task<string> SnapshotAsync(VirtualMachineOptions options)
-    {
-        await using var source = await Requirements.StartAsync(options);
-        var snapshot = Path.Combine(_folder, "snapshot");
-        var result = await AgentProcess.RunAsync(TimeSpan.FromSeconds(60), "capture", "--qmp", source.QmpSocket, "--output", snapshot, "--disks", "none");
-        Assert.True(result.ExitCode == 0, result.ToString());
-        return snapshot;
-    }
-
-    private static async Task AssertRefusedAsync(RestoreOutcome outcome, VirtualMachine target, string reason, string sentence)
-    {
-        Assert.True(outcome.Process.ExitCode == 3, $"{outcome}\n{target.Describe()}");
-        Assert.Equal(reason, outcome.Reason);
-        Assert.Contains(sentence, outcome.Message, StringComparison.Ordinal);
-        Assert.Equal("inmigrate", await target.Qmp.RunStateAsync());
-    }
-
-    public void Dispose() => Directory.Delete(_folder, recursive: true);
-}
+    }}

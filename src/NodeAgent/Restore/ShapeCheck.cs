@@ -1,0 +1,68 @@
+using System.Globalization;
+using Bgsnap.NodeAgent.Store;
+
+namespace Bgsnap.NodeAgent.Restore;
+
+/// <summary>What differs at a place of the machine.</summary>
+/// <param name="Path">The place, as names of sections begin.</param>
+/// <param name="Words">The difference, for people.</param>
+internal readonly record struct DeviceDifference(string Path, string Words);
+
+/// <summary>
+/// Compares the PCI devices that a snapshot keeps of its machine with the target's, where both have one at a place: QEMU refuses the state
+/// of a device of another shape in the middle of the load, when the target cannot be used any more.
+/// </summary>
+/// <remarks>
+/// Tried: each of these differences ends the load. Types are not compared, since each release renames some: the PCI id is what a guest
+/// sees, and QEMU checks it. Of queues fewer are refused, which the load itself lets pass while its guest waits for the missing ones; more
+/// do no harm. What only one side knows says nothing.
+/// </remarks>
+internal static class ShapeCheck
+{
+    private static readonly string[] Queues = ["num-queues", "num_queues"];
+
+    /// <summary>Every difference, in words.</summary>
+    /// <param name="captured">The captured machine's devices; null: the snapshot is of a version that did not keep them.</param>
+    /// <param name="target">The target's.</param>
+    internal static IEnumerable<DeviceDifference> Differences(IReadOnlyList<ManifestDevice>? captured, IReadOnlyList<ManifestDevice> target)
+    {
+        Dictionary<string, ManifestDevice> there = ByPath(target);
+        foreach (ManifestDevice device in ByPath(captured ?? []).Values)
+        {
+            // One that is missing is named by its section.
+            if (!there.TryGetValue(device.Path, out ManifestDevice? other))
+                continue;
+            if (device.PciId is { } id && other.PciId is { } otherId && id != otherId)
+            {
+                yield return new(device.Path, $"device {device.Path} is {Words(other)} (PCI id {otherId}), "
+                    + $"in the captured machine {Words(device)} ({id})");
+            }
+            else if (Shape(device, other) is { Length: > 0 } shape)
+            {
+                yield return new(device.Path, $"device {device.Path}, {Words(other)}, has {shape}");
+            }
+        }
+    }
+
+    /// <remarks>A place that two devices seem to have says nothing of either.</remarks>
+    private static Dictionary<string, ManifestDevice> ByPath(IReadOnlyList<ManifestDevice> devices) =>
+        devices.GroupBy(d => d.Path).Where(g => g.Count() == 1).ToDictionary(g => g.Key, g => g.Single());
+
+    private static string Shape(ManifestDevice captured, ManifestDevice target)
+    {
+        List<string> found = [];
+        foreach ((string name, string before) in captured.Properties ?? new Dictionary<string, string>())
+        {
+            if (target.Properties?.GetValueOrDefault(name) is not { } now || now == before || Queues.Contains(name) && IsMore(now, before))
+                continue;
+            found.Add($"{name} {now} instead of {before}");
+        }
+        return string.Join(", ", found);
+    }
+
+    private static bool IsMore(string now, string before) => !TryParse(now, out ulong n) || !TryParse(before, out ulong b) || n > b;
+
+    private static bool TryParse(string text, out ulong number) => ulong.TryParse(text, CultureInfo.InvariantCulture, out number);
+
+    private static string Words(ManifestDevice device) => device.Id is { } id ? $"{device.Type} '{id}'" : device.Type;
+}
