@@ -12,7 +12,7 @@ internal sealed record RestoreSummary
     /// <summary>Why that way, where it was chosen for the user; null: they named it.</summary>
     public string? MethodReason { get; init; }
 
-    /// <summary>Until the guest ran (or, started with <c>-S</c>, could).</summary>
+    /// <summary>Until the guest ran (or, one that is paused, could).</summary>
     public required long TimeToRunMicroseconds { get; init; }
 
     /// <summary>Until everything was there.</summary>
@@ -46,8 +46,8 @@ internal sealed record RestoreSummary
     public required string? StillFrozen { get; init; }
 
     /// <summary>
-    /// State of the guest now, as QEMU calls it: <c>running</c>, or <c>paused</c> where QEMU was started with <c>-S</c>; <c>ended</c> where it was migrated away or
-    /// shut down once all its RAM was there.
+    /// State of the guest now, as QEMU calls it: <c>running</c>, or <c>paused</c> where it was captured paused or QEMU was started with
+    /// <c>-S</c>; <c>ended</c> where it was migrated away or shut down once all its RAM was there.
     /// </summary>
     public required string GuestState { get; init; }
 
