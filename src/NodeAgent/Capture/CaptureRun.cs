@@ -60,7 +60,7 @@ internal static class CaptureRun
         MachineFacts facts = new(qmp, qemu.Held);
         facts.Establish(MachineFacts.Since.BeforePreflight);
         // As of the facts: should a device come or go from here on, nothing is kept.
-        qemu = qemu with { Devices = DeviceTree.Devices(qmp) };
+        qemu.Devices = DeviceTree.Devices(qmp);
         bool reportsFreePages = Preflight.Check(qmp);
         ReadOnlyRam.Refuse(qmp);
         HeldDevices.Refuse(qemu.Held);
@@ -75,7 +75,7 @@ internal static class CaptureRun
             {
                 return AgentEngine.Run(options, reason, qmp, qemu, facts, reportsFreePages, quiesce, hold, progress, time, cancel);
             }
-            catch (Exception e) when (MemoryChange.Behind(e, held, facts.Blocks) is { } change)
+            catch (Exception e) when (MemoryChange.Behind(e, qemu.Held, facts.Blocks) is { } change)
             {
                 throw change;
             }

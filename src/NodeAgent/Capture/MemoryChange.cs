@@ -24,17 +24,17 @@ internal static class MemoryChange
             return null;
         if (process.Descriptor.HasEnded())
             return new CaptureFailedException("QemuGone", $"QEMU ended during the capture ({error.Message})", error);
-        return FirstGone(process.Pid, blocks) is { } gone
+        return FirstGone(process, blocks) is { } gone
             ? new CaptureFailedException("RamUnmapped",
                 $"QEMU unmapped RAM block {gone.Name} during the capture (memory or a device was unplugged?); try again", error)
             : null;
     }
 
-    private static RamBlock? FirstGone(int pid, IReadOnlyList<RamBlock> blocks)
+    private static RamBlock? FirstGone(CheckedProcess process, IReadOnlyList<RamBlock> blocks)
     {
         try
         {
-            return blocks.Count == 0 ? null : FirstGone(MemoryMapping.Read(pid), blocks);
+            return blocks.Count == 0 ? null : FirstGone(MemoryMapping.Read(process), blocks);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -64,7 +64,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
 
     /// <summary>Prepares what will be sent.</summary>
     /// <param name="qmp">The monitor.</param>
-    /// <param name="pid">QEMU's process.</param>
+    /// <param name="process">QEMU's process.</param>
     /// <param name="facts">Is shown every event of the machine that comes until the window is over.</param>
     /// <param name="cut">Adds the commands that cut the disks; null: no disk is cut.</param>
     /// <param name="stayStopped">The guest is not resumed at the end: <see cref="Keep"/> says that this is wanted, else disposal resumes

@@ -19,7 +19,7 @@ internal sealed record TargetImage(SafeFileHandle File, string Path, string Driv
     /// <param name="disk">The disk of the snapshot.</param>
     /// <param name="entry">The entry of query-block.</param>
     /// <param name="nodes">The nodes of that QEMU.</param>
-    /// <param name="pid">QEMU's process.</param>
+    /// <param name="qemu">QEMU's process.</param>
     /// <exception cref="MismatchException">Why it cannot take the disk.</exception>
     internal static TargetImage Open(ManifestDisk disk, QmpValue entry, TargetNodes nodes, ProcessEntry qemu)
     {

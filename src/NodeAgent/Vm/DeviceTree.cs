@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Store;
 
@@ -42,8 +41,8 @@ internal static class DeviceTree
     /// <summary>How many vCPUs there are.</summary>
     internal static int Cpus(IQmpMonitor qmp)
     {
-        using JsonDocument answer = qmp.Execute("query-cpus-fast");
-        return answer.RootElement.GetProperty("return").GetArrayLength();
+        using QmpAnswer answer = qmp.Execute("query-cpus-fast");
+        return answer.Return.GetArrayLength();
     }
 
     /// <summary>The types of all devices in the tree.</summary>
@@ -114,8 +113,8 @@ internal static class DeviceTree
             try
             {
                 string path = $"/machine/peripheral/{controller.Id}";
-                using JsonDocument answer = qmp.Execute("qom-get", QmpJson.Object(("path", path), ("property", name)));
-                shape[name] = answer.RootElement.GetProperty("return").GetRawText();
+                using QmpAnswer answer = qmp.Execute("qom-get", QmpJson.Object(("path", path), ("property", name)));
+                shape[name] = answer.Return.ToString();
             }
             catch (QmpException e) when (e.ErrorClass is not null)
             {

@@ -20,7 +20,7 @@ internal sealed record QemuProcess(int Pid, string Name, string Uuid, string Mac
     internal required CheckedProcess Held { get; init; }
 
     /// <summary>Its devices on PCI buses, to be kept with a snapshot; null: nobody asked for them.</summary>
-    internal IReadOnlyList<ManifestDevice>? Devices { get; init; }
+    internal IReadOnlyList<ManifestDevice>? Devices { get; set; }
 
     /// <summary>Identifies the QEMU behind a QMP connection.</summary>
     /// <param name="qmp">The connection.</param>

@@ -11,7 +11,7 @@ internal static class BlockLeftovers
 {
     /// <summary>Removes all of it. Descriptors are the business of the sweep of descriptors, which comes afterwards.</summary>
     /// <param name="qmp">QEMU.</param>
-    /// <param name="pid">Its process.</param>
+    /// <param name="process">Its process.</param>
     /// <returns>How many things were removed.</returns>
     /// <exception cref="CaptureFailedException">Something could not be removed; named.</exception>
     internal static int Sweep(IQmpMonitor qmp, CheckedProcess? process)
