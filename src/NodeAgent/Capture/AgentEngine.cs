@@ -34,6 +34,7 @@ internal static class AgentEngine
         if (reportsFreePages && blocks.Any(b => b.Kind != RamKind.Anonymous))
             throw new CaptureRefusedException("DeviceUnsupported", "the balloon has free-page-reporting=on and the guest's memory is a file (memfd, tmpfs or hugetlbfs): QEMU would punch holes into it before it announces them, or without; switch free page reporting off, or use anonymous memory");
         Guid id = Guid.NewGuid();
+        progress.Snapshot = id;
         RamBlockLayout[] layout = [.. blocks.Select(b => new RamBlockLayout(b.Name, b.UsedLength, b.PageSize))];
         using SnapshotDirectoryWriter directory = SnapshotDirectoryWriter.Begin(options.Output);
         MachineFiles.Write(directory, qmp, options);
@@ -64,12 +65,13 @@ internal static class AgentEngine
         using GuestWatch watch = GuestWatch.Begin(options.MaxDowntime);
         Userfaultfd uffd = UserfaultfdSource.Obtain(qmp, qemu.Held);
         // Not by way of this thread: it may be waiting for an answer of QEMU's, which may be waiting for a page.
-        pipeline.Free = () =>
+        void FreeGuest()
         {
             uffd.Dispose();
             watch.NothingIsProtected();
-        };
-        window.Free = pipeline.Free;
+        }
+        pipeline.FreeBy(FreeGuest);
+        window.Free = FreeGuest;
         try
         {
             time.Mark("userfaultfd");
@@ -104,6 +106,8 @@ internal static class AgentEngine
             quiesce.Freeze();
             time.Mark("quiesced");
 
+            // One that failed or was cancelled meanwhile has nobody left to serve a page: the guest is not even stopped for it.
+            pipeline.ThrowIfFailed();
             progress.Phase = "Stopped";
             // Of a guest that is to stay stopped, or was, the window has no longest time.
             GuestWatch.Heartbeat? stopped = options.After != AfterCapture.Stop && qmp.IsRunning() ? watch.AddWindow(options.MaxDowntime) : null;
@@ -111,6 +115,7 @@ internal static class AgentEngine
             {
                 faults.OpenWindow(whileBusy =>
                 {
+                    pipeline.ThrowIfFailed();
                     if (!TestHooks.Is("skip", "protection"))
                         protection.ProtectAtPointInTime(whileBusy);
                     else
@@ -209,8 +214,7 @@ internal static class AgentEngine
             foreach (Encoder e in encoders)
                 e.Dispose();
         }
-        if (pipeline.Failure is { } failure)
-            throw failure is CaptureFailedException or OperationCanceledException or LinuxException ? failure : new CaptureFailedException("InternalError", failure.Message, failure);
+        pipeline.ThrowIfFailed();
 
         DiskRecords records = disks.Finish(options.DiskMethod == DiskMethod.VolumeSnapshot ? hold.VolumeSnapshots : null);
         time.Mark("disks-copied");

@@ -1,3 +1,4 @@
+using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Capture;
@@ -12,6 +13,7 @@ internal sealed class CapturePipeline : IDisposable
     private long _allocated;
     private const long ReadyStage = 64L << 20;
     private volatile bool _cancelled;
+    private int _fences;
 
     internal CapturePipeline(long stageBytes, PageCompression compression, int workers)
     {
@@ -46,14 +48,39 @@ internal sealed class CapturePipeline : IDisposable
     internal void HandToFile(Stage stage, int buffer) => (stage == Stage ? Encoded : EncodedOutputs).Add(buffer);
 
     /// <summary>Sets the guest free; called by the thread that fails, whatever the others wait for. It must not throw.</summary>
-    internal Action? Free { get; set; }
+    internal Action? Free { get; private set; }
 
     /// <summary>Ends the capture and sets the guest free; the first reason counts.</summary>
     internal void Fail(Exception reason)
     {
         Interlocked.CompareExchange(ref _failure, reason, null);
+        // Before Free is read: whoever sets that looks at this afterwards.
+        _cancelled = true;
+        Fence();
         Free?.Invoke();
         Cancel();
+    }
+
+    /// <summary>Says how the guest is set free; at once, if the capture has failed already.</summary>
+    internal void FreeBy(Action free)
+    {
+        Free = free;
+        Fence();
+        if (_cancelled)
+            free();
+    }
+
+    // Whoever fails and whoever sets Free: at least one of them sees what the other wrote.
+    private void Fence() => _ = Interlocked.Increment(ref _fences);
+
+    /// <summary>Throws the first failure, as it is to be reported; does nothing while all is well.</summary>
+    internal void ThrowIfFailed()
+    {
+        if (Failure is { } failure)
+        {
+            throw failure is CaptureFailedException or OperationCanceledException or LinuxException
+                ? failure : new CaptureFailedException("InternalError", failure.Message, failure);
+        }
     }
 
     internal void Cancel()

@@ -29,6 +29,8 @@ public sealed class CaptureProgress
 
     /// <summary>Called on the capturing thread when a phase begins, before anything of it is done.</summary>
     public Action? PhaseChanged { get; set; }
+    /// <summary>What the snapshot in the making is called in its manifest; null: none was begun.</summary>
+    public Guid? Snapshot { get; set; }
     /// <summary>The instant that the snapshot shows, once it is fixed.</summary>
     public DateTimeOffset? PointInTime { get; set; }
     /// <summary>Bytes that were under protection when the window began.</summary>

@@ -10,6 +10,8 @@ namespace Bgsnap.NodeAgent.Capture;
 internal static class CaptureRun
 {
     private const int Attempts = 4;
+    // Another capture of the VM may be about to end.
+    private static readonly TimeSpan ClaimPatience = TimeSpan.FromSeconds(30);
 
     /// <summary>Takes a snapshot.</summary>
     /// <exception cref="CaptureRefusedException">Nothing was begun.</exception>
@@ -54,6 +56,8 @@ internal static class CaptureRun
         using QemuProcess qemu = QemuProcess.Identify(qmp, options.Monitor.Pid);
         if (options.Container is { } container && !ContainerProcesses.IsIn(qemu.Held, container))
             throw new CaptureRefusedException("ForeignProcess", $"the process behind the QMP socket ({qemu.Pid}) does not run in container {container}: it is another VM's");
+        using QemuClaim claim = QemuClaim.Take(qemu.Held, ClaimPatience, "QemuBusy", cancel);
+        TestHooks.After("claimed-qemu");
         if (Leftovers.Sweep(qmp, qemu.Held, options.GuestAgentSocket).NotThawed is { } frozen)
             throw new CaptureRefusedException("GuestFrozen", $"a capture that died froze the guest's file systems, and they cannot be thawed: {frozen}");
         // Before the preflight: what is plugged in after it has looked is seen as a change.

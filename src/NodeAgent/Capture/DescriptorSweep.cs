@@ -22,7 +22,8 @@ internal static class DescriptorSweep
             return removed;
         RemoteThread.Hold(process!, SyscallGadget.Find(process!), thread =>
         {
-            foreach (int fd in orphans)
+            // QEMU may have closed one since, and given its number to something of its own; now that thread stands still.
+            foreach (int fd in orphans.Where(fd => IsOrphan(process!, fd)))
                 thread.Call(SysClose, (ulong)fd);
         });
         return removed + orphans.Count;
@@ -53,14 +54,7 @@ internal static class DescriptorSweep
             foreach (string link in process.Descriptors())
             {
                 int fd = int.Parse(Path.GetFileName(link), CultureInfo.InvariantCulture);
-                bool ours = new FileInfo(link).LinkTarget switch
-                {
-                    "anon_inode:[userfaultfd]" => IsFreshUserfaultfd(process, fd),
-                    { } target when UserfaultfdDevice.IsDevice(target) => UserfaultfdDevice.IsOurs(process, fd),
-                    { } target => target.StartsWith("pipe:", StringComparison.Ordinal) && DeviceStatePipe.IsBroken(link),
-                    null => false,
-                };
-                if (ours)
+                if (IsOrphan(process, fd))
                     found.Add(fd);
             }
         }
@@ -69,6 +63,18 @@ internal static class DescriptorSweep
             // Not ours to look at: then nothing of ours can be in there either.
         }
         return found;
+    }
+
+    private static bool IsOrphan(ProcessEntry process, int fd)
+    {
+        string link = process.At(string.Create(CultureInfo.InvariantCulture, $"fd/{fd}"));
+        return new FileInfo(link).LinkTarget switch
+        {
+            "anon_inode:[userfaultfd]" => IsFreshUserfaultfd(process, fd),
+            { } target when UserfaultfdDevice.IsDevice(target) => UserfaultfdDevice.IsOurs(process, fd),
+            { } target => target.StartsWith("pipe:", StringComparison.Ordinal) && DeviceStatePipe.IsBroken(link),
+            null => false,
+        };
     }
 
     /// <summary>A context on which UFFDIO_API has not been called: QEMU's own always have features.</summary>

@@ -16,6 +16,7 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
     private readonly IQmpMonitor _qmp;
     private readonly SafeFileHandle _read;
     private readonly int _fdset;
+    private readonly int _descriptor;
     private readonly string? _link;
     private byte[] _state = new byte[1 << 20];
     private int _length;
@@ -38,7 +39,8 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
         QmpValue result = added.Return;
         _fdset = result.GetProperty("fdset-id").GetInt32();
         // Not /dev/fdset/N: QEMU truncates what it opens there, which a pipe does not take; open(2) ignores it.
-        QemuPath = $"/proc/self/fd/{result.GetProperty("fd").GetInt32()}";
+        _descriptor = result.GetProperty("fd").GetInt32();
+        QemuPath = $"/proc/self/fd/{_descriptor}";
     }
 
     /// <summary>Whether a pipe is one of ours that nobody reads any more: QEMU (savevm.c) does not close it when its write has failed.</summary>
@@ -78,6 +80,29 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             return false; // it has ended
+        }
+    }
+
+    /// <summary>
+    /// Refuses to go on when QEMU's descriptor has another number now: QEMU closes what is in a set when its last monitor leaves, gives the
+    /// number to the next file, and would empty that one and write its devices into it.
+    /// </summary>
+    /// <exception cref="CaptureFailedException">QEMU does not have our pipe by that number.</exception>
+    internal void MustBeQemus(ProcessEntry qemu)
+    {
+        string? there;
+        try
+        {
+            there = new FileInfo(qemu.At($"fd/{_descriptor}")).LinkTarget;
+        }
+        catch (UnauthorizedAccessException)
+        {
+            return; // not ours to look at
+        }
+        if (there != _link)
+        {
+            throw new CaptureFailedException("GuestStateChanged",
+                $"QEMU closed the pipe for its device state before the point in time (it has {there ?? "nothing"} there): its monitor was left meanwhile; try again");
         }
     }
 

@@ -18,7 +18,7 @@ internal static class Leftovers
     internal static Swept Sweep(IQmpMonitor qmp, CheckedProcess? process, string? guestAgent)
     {
         TestHooks.After("sweeping");
-        StoppedGuestMark.Sweep(qmp);
+        bool resumed = StoppedGuestMark.Sweep(qmp);
         _ = StrandedGuest.Free(qmp);
         TestHooks.After("looked-for-stopped");
         bool thawed = false;
@@ -32,7 +32,7 @@ internal static class Leftovers
             notThawed = e.Message;
         }
         int removed = BackgroundSnapshotCapability.Sweep(qmp) + BlockLeftovers.Sweep(qmp, process) + DescriptorSweep.Run(qmp, process) + (GuestHold.Sweep(qmp) ? 1 : 0);
-        return new Swept(removed, thawed, notThawed);
+        return new Swept(removed, thawed, notThawed) { Resumed = resumed };
     }
 }
 
@@ -40,4 +40,8 @@ internal static class Leftovers
 /// <param name="Removed">How many things were removed from QEMU.</param>
 /// <param name="Thawed">A freeze of the guest's file systems was ended.</param>
 /// <param name="NotThawed">Why a freeze could not be ended, for people; null: none is left.</param>
-internal sealed record Swept(int Removed, bool Thawed, string? NotThawed);
+internal sealed record Swept(int Removed, bool Thawed, string? NotThawed)
+{
+    /// <summary>The guest of a capture that was to leave it stopped, and did not come to its end, was resumed.</summary>
+    internal bool Resumed { get; init; }
+}

@@ -27,6 +27,7 @@ internal static class QemuEngine
         if (options.After == AfterCapture.Stop || options.DiskMethod == DiskMethod.VolumeSnapshot)
             throw new EngineUnavailableException($"QEMU's own engine lets the guest run by itself: {(options.After == AfterCapture.Stop ? "--after stop" : "--disk-method volume-snapshot")} needs the agent engine ({reason})");
         Guid id = Guid.NewGuid();
+        progress.Snapshot = id;
         using SnapshotDirectoryWriter directory = SnapshotDirectoryWriter.Begin(options.Output);
         MachineFiles.Write(directory, qmp, options);
         using DiskCapture disks = DiskCapture.Prepare(options, qmp, qemu.Held, progress);
@@ -41,6 +42,7 @@ internal static class QemuEngine
         MigrationStreamContents contents;
         (long stopped, long resumed) = (0, 0);
         List<QmpEvent> events = [];
+        string? moved = null;
         quiesce.Freeze();
         progress.Phase = "Writing"; // the thread that takes QEMU's pages has a watch of its own
         try
@@ -55,10 +57,21 @@ internal static class QemuEngine
             {
                 // QEMU sends the first page when it has its devices: the point in time has passed. It lets the guest run then if it had stopped it itself.
                 time.Mark("first-page");
-                stoppedByUs?.ResumeGuest();
+                if (stoppedByUs is not null)
+                {
+                    // QEMU stops a guest again that somebody resumed after our stop: its disks would be older than its memory.
+                    events.AddRange(qmp.TakeEvents());
+                    moved = events.Find(e => e.Name is "RESUME" or "RESET" or "SUSPEND")?.Name;
+                    stoppedByUs.ResumeGuest();
+                }
                 quiesce.Thaw();
                 events.AddRange(qmp.TakeEvents());
                 events.ForEach(facts.Note);
+                if (moved is not null)
+                {
+                    throw new CaptureFailedException("GuestStateChanged",
+                        $"QEMU reported {moved} between the cut of the disks and its snapshot: someone else resumed or reset the guest; try again");
+                }
                 disks.LookAtOthers();
                 facts.Below = disks.Below;
                 facts.Compare(all: false);
@@ -183,9 +196,9 @@ internal static class QemuEngine
             () => MigrationStreamParser.Parse(stream, sink, cancel), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
         try
         {
+            // One that was cancelled does not wait for a volume that hangs: the guest may be stopped for this.
             while (!firstPage.Wait(50, CancellationToken.None) && !reading.IsCompleted)
-            {
-            }
+                cancel.ThrowIfCancellationRequested();
             if (!reading.IsFaulted)
                 afterFirstPage();
             return reading.GetAwaiter().GetResult();

@@ -32,7 +32,10 @@ internal sealed unsafe class ScatteredRam : IMigrationStreamSink, IDisposable
             _first[i] = at;
             at += SnapshotFormat.GranuleCount(blocks[i].UsedLength) * SnapshotFormat.GranuleSize;
         }
+        // The guest may be stopped until the first page: a volume that hangs must not keep it.
+        _writes.Touch();
         RandomAccess.SetLength(_file, at);
+        _writes.Rest();
         _progress.TotalBytes = blocks.Sum(b => (long)b.UsedLength);
     }
 

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Capture;
@@ -6,6 +7,8 @@ namespace Bgsnap.NodeAgent.Capture;
 internal sealed unsafe partial class StopWindow
 {
     private static readonly TimeSpan LateEvents = TimeSpan.FromSeconds(10), EventsCome = TimeSpan.FromSeconds(1);
+    // More than a clock that is only slowed down loses in a stop window.
+    private static readonly TimeSpan ClockSlack = TimeSpan.FromMicroseconds(50);
     private long _pausedSince;
 
     /// <summary>Finds out what the guest was, and is: it ran and runs again, or stood still and does.</summary>
@@ -55,6 +58,12 @@ internal sealed unsafe partial class StopWindow
         if (_events.StoppedAt != 0 || _events.Resumed == 0)
             return;
         _over = true;
+        // Events bear the clock of the host: was that set back in the window, our own STOP looks older than our command.
+        if (TimeSpan.FromMicroseconds(Clock.NowMicroseconds() - _sentAt) < Stopwatch.GetElapsedTime(_sentTicks) - ClockSlack)
+        {
+            throw new CaptureFailedException("GuestStateChanged",
+                "the host's clock was set back in the stop window, and QEMU's events do not tell what happened in it; try again");
+        }
         _qmp.Execute("stop").Dispose();
         throw new CaptureFailedException("GuestStateChanged", "the guest was paused by its user right before its point in time, and is paused again; try again");
     }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Bgsnap.NodeAgent.Libvirt;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
@@ -60,6 +61,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
     private readonly StopWindowTimes _times = new();
     private readonly WindowEvents _events = new();
     private long _sentAt;
+    private long _sentTicks;
     private bool _over;
 
     /// <summary>Prepares what will be sent.</summary>
@@ -174,7 +176,8 @@ internal sealed unsafe partial class StopWindow : IDisposable
             (_batch, _save, _stopCommand) = (_oneWrite!, _saveInOneWrite, 1);
         }
         TestHooks.After("armed");
-        _sentAt = Clock.NowMicroseconds();
+        (_sentAt, _sentTicks) = (Clock.NowMicroseconds(), Stopwatch.GetTimestamp());
+        _pipe.MustBeQemus(_process);
         _events.Begin(_sentAt);
         mark("stop-sent");
         _batch.Send(_qmp, oneWrite ? _qmp.FileDescriptor : -1);

@@ -60,12 +60,14 @@ internal sealed class StoppedGuestMark
     }
 
     /// <summary>Looks for the note of an agent that has died, and resumes its guest.</summary>
-    internal static void Sweep(IQmpMonitor qmp)
+    /// <returns>Whether there was one, and the guest was resumed for it.</returns>
+    internal static bool Sweep(IQmpMonitor qmp)
     {
         if (!QemuMark.TakeNote(qmp, Name))
-            return;
+            return false;
         // Should we die now, the next one is to find it.
         Set(qmp).ResumeGuest();
+        return true;
     }
 
     private static void Resume(IQmpMonitor qmp)

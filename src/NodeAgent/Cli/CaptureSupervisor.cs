@@ -25,10 +25,13 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
     private const int RecoveryTries = 3;
     // A killed process is gone within milliseconds, unless a thread of it sleeps in the kernel or its cgroup is frozen.
     private static readonly TimeSpan Dying = TimeSpan.FromMilliseconds(500);
+    private static readonly TimeSpan ClaimPatience = TimeSpan.FromSeconds(2);
     private const int SIGKILL = 9;
     private readonly LineOutbox _outbox = json ? new() : new(Console.Error.Write);
     private ErrorLine? _error, _failing;
     private SummaryLine? _summary;
+    private Guid? _snapshot;
+    private bool _resumed;
     private long _killedAt;
     private long _heardAt = Environment.TickCount64;
     private readonly bool _terminal = !json && !Console.IsErrorRedirected;
@@ -65,7 +68,8 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         else
             child.WaitForExit();
         _ended = true;
-        bool succeeded = !stuck && _summary is not null && child.ExitCode == ExitCode.Success;
+        // It says so when everything is done: however it ended afterwards, its snapshot is there, and a guest that was to stay stopped is.
+        bool succeeded = !stuck && _summary is not null;
         if (!succeeded)
         {
             using Timer alive = AgentThread.StartTimer("recovering", SayRecovering, failed: _ => { }, TimeSpan.Zero, TimeSpan.FromSeconds(1));
@@ -111,6 +115,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
                 ProgressLine progress = document.RootElement.Deserialize(MessagesJson.Default.ProgressLine)!;
                 _holdsGuest = CaptureProgress.HoldsGuest(progress.Phase);
                 _failing = progress.Failing;
+                _snapshot ??= progress.Snapshot;
                 if (json)
                     _outbox.Offer(line);
                 else if (_terminal)
@@ -209,23 +214,27 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         string left = "";
         bool needsCare = true;
         for (int tries = 1; needsCare && tries <= RecoveryTries; tries++)
-            (left, needsCare) = LookAfterGuest();
+            (left, needsCare) = LookAfterGuest(childIsGone: exitCode is not null);
         // A volume that hangs would hang us too.
-        if (exitCode is not null)
-            SweepOutput();
+        bool kept = exitCode is not null && SweepOutput();
+        if (kept)
+            return new ErrorLine("error", "AgentDied", $"{what}{left}. It had finished: the snapshot is complete and was kept, and the guest stays stopped", ExitCode.Failed, needsCare);
         return _failing is { } reason
             ? reason with { Message = $"{reason.Message.TrimEnd('.')}; {what}{left}", NeedsCare = needsCare }
             : new ErrorLine("error", "AgentDied", what + left + ". No snapshot was kept; try again", ExitCode.Failed, needsCare);
     }
 
-    private (string Left, bool NeedsCare) LookAfterGuest()
+    private (string Left, bool NeedsCare) LookAfterGuest(bool childIsGone)
     {
         string left = "";
         try
         {
             using IQmpMonitor qmp = options.Monitor.Open(RecoveryPatience);
             using CheckedProcess? process = QemuProcess.Hold(qmp, options.Monitor.Pid);
+            // A child that does not go keeps its claim, and what it left must go all the same.
+            using QemuClaim? claim = process is null || !childIsGone ? null : QemuClaim.Take(process, ClaimPatience, "QemuBusy");
             Swept swept = Leftovers.Sweep(qmp, process, options.GuestAgentSocket);
+            _resumed |= swept.Resumed;
             if (swept.Thawed)
                 left = "; the guest's file systems, which it had frozen, were thawed";
             if (swept.Removed > 0)
@@ -241,19 +250,41 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         }
     }
 
-    private void SweepOutput()
+    /// <returns>Whether the child had finished a snapshot after which its guest was to stay stopped, and does.</returns>
+    private bool SweepOutput()
     {
         try
         {
             // It may have died between giving the snapshot its name and telling us: what is called failed must not stay, or the next try
             // with that name is refused.
-            if (!_outputWasThere && Directory.Exists(options.Output))
+            if (!_outputWasThere && IsChilds(options.Output))
+            {
+                if (options.After == AfterCapture.Stop && !_resumed)
+                    return true;
                 Directory.Delete(options.Output, recursive: true);
+            }
             _ = SnapshotDirectoryWriter.SweepLeftovers(Path.GetDirectoryName(Path.TrimEndingDirectorySeparator(options.Output)) is { Length: > 0 } p ? p : ".");
         }
         catch (Exception e) when (e is LinuxException or IOException or UnauthorizedAccessException)
         {
             // The next capture there sweeps again, or says that the name is taken.
+        }
+        return false;
+    }
+
+    /// <summary>Another capture with the same output may have finished meanwhile: its snapshot is not ours to remove.</summary>
+    private bool IsChilds(string output)
+    {
+        try
+        {
+            if (_snapshot is null || !Directory.Exists(output))
+                return false;
+            using SnapshotDirectory found = SnapshotDirectory.Open(output);
+            return found.Manifest.Id == _snapshot;
+        }
+        catch (SnapshotCorruptException)
+        {
+            return false;
         }
     }
 }

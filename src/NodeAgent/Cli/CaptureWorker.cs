@@ -104,6 +104,6 @@ internal static class CaptureWorker
         double percent = progress.Phase switch { "Done" => 100, _ when total > 0 => Math.Min(100, 100.0 * (copied + disk) / (total + disks)), _ => 0 };
         outbox.Offer(JsonSerializer.Serialize(new ProgressLine("progress", progress.Phase, Math.Round(percent, 1), copied, total,
             Math.Max(0, total - copied), progress.WrittenBytes, Math.Round(bytesPerSecond), progress.Faults, progress.PointInTime, disk, disks, progress.HeldDisks,
-            progress.Failing is { } failing ? Failure.Describe(failing) : null), MessagesJson.Default.ProgressLine));
+            progress.Failing is { } failing ? Failure.Describe(failing) : null, progress.Snapshot), MessagesJson.Default.ProgressLine));
     }
 }

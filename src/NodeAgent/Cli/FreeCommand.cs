@@ -39,11 +39,12 @@ internal static class FreeCommand
             using CheckedProcess? process = QemuProcess.Hold(qmp, monitor.Pid);
             if (container is not null && (process is null || !ContainerProcesses.IsIn(process, container)))
                 throw new CaptureRefusedException("ForeignProcess", $"the process behind the QMP socket ({process?.Pid}) does not run in container {container}: it is another VM's");
+            using QemuClaim? claim = process is null ? null : QemuClaim.Take(process, TimeSpan.FromSeconds(2), "QemuBusy");
             Swept swept = Leftovers.Sweep(qmp, process, guestAgent);
             GuestAfterwards guest = GuestAfterwards.Ask(qmp);
             if (!guest.Asked)
                 throw new QmpException(guest.Words);
-            FreedLine line = new("summary", guest.Words, swept.Removed, swept.Thawed, swept.NotThawed);
+            FreedLine line = new("summary", guest.Words, swept.Removed, swept.Thawed, swept.NotThawed, swept.Resumed);
             Console.Out.WriteLine(json ? JsonSerializer.Serialize(line, MessagesJson.Default.FreedLine) : Text(line));
             return swept.NotThawed is null ? ExitCode.Success : ExitCode.Failed;
         }

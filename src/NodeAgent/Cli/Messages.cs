@@ -8,7 +8,8 @@ namespace Bgsnap.NodeAgent.Cli;
 /// <summary>A line of <c>capture --json</c> while it goes on; also the heartbeat between the capturing process and its parent.</summary>
 internal sealed record ProgressLine(string Type, string Phase, double Percent, long CopiedBytes, long TotalBytes, long PendingBytes, long WrittenBytes, double BytesPerSecond, long Faults, DateTimeOffset? PointInTime = null, long DiskCopiedBytes = 0, long DiskTotalBytes = 0,
     IReadOnlyList<ManifestDisk>? HeldDisks = null,
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] ErrorLine? Failing = null);
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] ErrorLine? Failing = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] Guid? Snapshot = null);
 
 /// <summary>The last line of <c>capture --json</c> when it succeeded.</summary>
 internal sealed record SummaryLine(string Type, CaptureSummary Summary);
@@ -39,7 +40,9 @@ internal sealed record InstantLine(bool TakenOver, long Faults, long FaultP50Mic
 /// <param name="Removed">How many leftovers were removed from QEMU.</param>
 /// <param name="Thawed">A freeze of ours was ended.</param>
 /// <param name="NotThawed">Why one could not be ended; null: none is left.</param>
-internal sealed record FreedLine(string Type, string Guest, int Removed, bool Thawed, string? NotThawed = null);
+/// <param name="Resumed">The guest was resumed, because a capture that died had left it stopped.</param>
+internal sealed record FreedLine(string Type, string Guest, int Removed, bool Thawed, string? NotThawed = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] bool Resumed = false);
 
 /// <summary>The line of <c>restored --json</c>.</summary>
 /// <param name="Type">summary.</param>

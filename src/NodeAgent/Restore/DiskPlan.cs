@@ -62,9 +62,12 @@ internal sealed class DiskPlan : IDisposable
             disk.Check(progress.Add, cancel);
     }
 
-    /// <summary>Writes every disk.</summary>
-    /// <exception cref="RestoreFailedException">An image cannot be written.</exception>
-    internal void Write(RestoreProgress progress, CancellationToken cancel)
+    /// <summary>Writes every disk, as long as the QEMU that waits for them lives: where it has ended, another one may have been given the images.</summary>
+    /// <param name="qemu">The QEMU.</param>
+    /// <param name="progress">Is told of every piece.</param>
+    /// <param name="cancel">Ends it.</param>
+    /// <exception cref="RestoreFailedException">An image cannot be written, or QEMU has ended.</exception>
+    internal void Write(CheckedProcess qemu, RestoreProgress progress, CancellationToken cancel)
     {
         if (_pairs.Count == 0)
             return;
@@ -73,7 +76,13 @@ internal sealed class DiskPlan : IDisposable
         {
             try
             {
-                disk.Write(image.File, image.Path, image.Driver, progress.Add, cancel);
+                using ImageLock held = ImageLock.Take(image.File);
+                disk.Write(image.File, image.Path, image.Driver, written =>
+                {
+                    if (qemu.Descriptor.HasEnded())
+                        throw new RestoreFailedException("QemuGone", $"QEMU ended while disk {disk.Disk.Name} was written; the disk is incomplete");
+                    progress.Add(written);
+                }, cancel);
             }
             catch (LinuxException e)
             {

@@ -7,10 +7,11 @@ namespace Bgsnap.NodeAgent.Restore;
 /// <summary>Who has an image open, and who writes to it.</summary>
 internal static unsafe partial class ImageUse
 {
-    // QEMU's block/file-posix.c: one byte for each permission, from 100 on; whoever writes holds a read lock on the second.
-    private const long WriteByte = 101;
-    private const int F_OFD_GETLK = 36;
-    private const short WriteLock = 1, Unlocked = 2;
+    // QEMU's block/file-posix.c: one byte for each permission that is used, from 100 on, and one for each that is not shared, from 200 on.
+    // A writer holds a read lock on the second of both.
+    private const long WriteByte = 101, NoOtherWriterByte = 201;
+    private const int F_OFD_GETLK = 36, F_OFD_SETLK = 37;
+    private const short ReadLock = 0, WriteLock = 1, Unlocked = 2;
 
     /// <summary>Whether a process has this very file, or this very block device, open.</summary>
     internal static bool IsOpenIn(ProcessEntry process, in FileSyscalls.FileStatus wanted)
@@ -41,6 +42,16 @@ internal static unsafe partial class ImageUse
         FileLock wanted = new() { Type = WriteLock, Start = WriteByte, Length = 1 };
         // No answer (a file system without locks): nobody can hold one there either.
         return FcntlLock(file, F_OFD_GETLK, &wanted) == 0 && wanted.Type != Unlocked;
+    }
+
+    /// <summary>Takes, or gives up, the locks of a QEMU that writes. They belong to the open file, and go with it.</summary>
+    internal static void Lock(SafeFileHandle file, bool locked)
+    {
+        foreach (long at in (ReadOnlySpan<long>)[WriteByte, NoOtherWriterByte])
+        {
+            FileLock wanted = new() { Type = locked ? ReadLock : Unlocked, Start = at, Length = 1 };
+            _ = FcntlLock(file, F_OFD_SETLK, &wanted);
+        }
     }
 
     /// <summary>struct flock of fcntl(2).</summary>

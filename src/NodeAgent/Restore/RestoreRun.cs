@@ -5,6 +5,7 @@ using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Restore.Instant;
 using Bgsnap.NodeAgent.Store;
+using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.NodeAgent.Restore;
 
@@ -12,6 +13,8 @@ namespace Bgsnap.NodeAgent.Restore;
 internal static class RestoreRun
 {
     private const string NotRunning = "The target's guest does not run; start QEMU anew to try again";
+    // One that was killed may take a moment to be gone.
+    private static readonly TimeSpan ClaimPatience = TimeSpan.FromSeconds(2);
     private const string Waiting = "The guest runs, and waits as soon as it touches memory that is not there yet: run the same command again to go on";
 
     /// <summary>Restores a snapshot into a QEMU that waits with <c>-incoming defer</c>.</summary>
@@ -27,6 +30,7 @@ internal static class RestoreRun
         long began = Stopwatch.GetTimestamp();
         using SnapshotStream snapshot = SnapshotStream.Open(options.Directory);
         using TargetDoor door = TargetDoor.At(options.Target);
+        using QemuClaim? claim = Claim(door.Process, cancel);
         try
         {
             // Before anything is asked of a QEMU that may be waiting for its memory.
@@ -51,7 +55,10 @@ internal static class RestoreRun
         try
         {
             disks.Check(progress, cancel);
-            disks.Write(progress, cancel);
+            // Checking takes its time, and libvirt lets anybody start the guest meanwhile.
+            target.MustStillWait();
+            disks.Write(target.Process.Held, progress, cancel);
+            target.MustStillWait();
             TimeSpan disksDone = Stopwatch.GetElapsedTime(began);
 
             progress.Phase = "Memory";
@@ -93,6 +100,18 @@ internal static class RestoreRun
         catch (Exception e) when (InWords(e, progress, door.Process) is { } said)
         {
             throw said;
+        }
+    }
+
+    private static QemuClaim? Claim(CheckedProcess? qemu, CancellationToken cancel)
+    {
+        try
+        {
+            return qemu is null ? null : QemuClaim.Take(qemu, ClaimPatience, "AlreadyRestoring", cancel);
+        }
+        catch (CaptureRefusedException e)
+        {
+            throw new RestoreRefusedException(e.Reason, e.Message);
         }
     }
 

@@ -95,6 +95,20 @@ internal sealed class RestoreTarget : IDisposable
         return (Text(info, "status"), Text(info, "error-desc"));
     }
 
+    /// <summary>The same again, when something has taken its time: nothing more is written into a QEMU that somebody else has started.</summary>
+    /// <exception cref="RestoreFailedException">It does not wait any more.</exception>
+    internal void MustStillWait()
+    {
+        try
+        {
+            MustWait();
+        }
+        catch (RestoreRefusedException e)
+        {
+            throw new RestoreFailedException(e.Reason, $"somebody else went on with the target during the restore: {e.Message}", e);
+        }
+    }
+
     private void MustWait()
     {
         string state = RunState();

@@ -21,8 +21,8 @@ internal sealed class GuestRelease(TaskPlaces places, string? program = null, Ti
     /// <param name="vm">The VM.</param>
     /// <param name="told">Called with what is in the way, before each pause.</param>
     /// <param name="stop">This program ends; the next one begins again.</param>
-    /// <returns>How the guest is, for people.</returns>
-    internal async Task<string> Run(string ns, VirtualMachineTarget vm, Action<string> told, CancellationToken stop)
+    /// <returns>How the guest is, for people, and whether it was resumed because a capture had left it stopped.</returns>
+    internal async Task<(string Words, bool Resumed)> Run(string ns, VirtualMachineTarget vm, Action<string> told, CancellationToken stop)
     {
         for (int failures = 0; ; failures++)
         {
@@ -31,11 +31,11 @@ internal sealed class GuestRelease(TaskPlaces places, string? program = null, Ti
                 using TaskMonitor monitor = await places.OpenMonitor(ns, vm, stop).ConfigureAwait(false);
                 using SafeFileHandle? guestAgent = await places.OpenGuestAgent(ns, vm, required: false, stop).ConfigureAwait(false);
                 FreedLine freed = await FreeChild.Run(monitor, OpenIn.PathOf(guestAgent), stop, program).ConfigureAwait(false);
-                return $"{freed.Guest}{(freed.Thawed ? "; its file systems were thawed" : "")}";
+                return ($"{freed.Guest}{(freed.Thawed ? "; its file systems were thawed" : "")}", freed.Resumed);
             }
             catch (TaskFailure e) when (e.Reason is "SourceEnded" or "SocketNotFound" or "QemuGone" or "ForeignProcess" or "BadTask")
             {
-                return $"its guest is not there any more: {e.Message}";
+                return ($"its guest is not there any more: {e.Message}", false);
             }
             catch (Exception e) when (e is TaskFailure or LinuxException or IOException or HttpRequestException or Bgsnap.Crds.Client.ApiException)
             {

@@ -62,7 +62,7 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
             catch (TaskFailure e) when (e.NeedsCare)
             {
                 // Neither a cancelled task nor a lost claim keeps us from it.
-                throw new TaskFailure(e.Reason, $"{e.Message}; {await Release(task, vm, running, report, stop).ConfigureAwait(false)}");
+                throw new TaskFailure(e.Reason, $"{e.Message}; {(await Release(task, vm, running, report, stop).ConfigureAwait(false)).Words}");
             }
         }
         return Read(claim, task.Spec.Directory) ?? throw new TaskFailure("SnapshotLost", "the capture ended well, but its directory is not on the claim: does somebody else write there?");
@@ -79,13 +79,20 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
             return await new RestoreWork(places, program).Recover(task, progress, cancel).ConfigureAwait(false);
         }
         if (task.Spec.Action is TaskAction.RestoreDisks or TaskAction.Describe) return await Do(task, running, report, null, cancel, stop).ConfigureAwait(false);
-        string? guest = task.Spec.Action == TaskAction.Capture && task.Spec.Source is { } vm ? await Release(task, vm, running, report, stop).ConfigureAwait(false) : null;
+        (string? guest, bool resumed) = task.Spec.Action == TaskAction.Capture && task.Spec.Source is { } vm
+            ? await Release(task, vm, running, report, stop).ConfigureAwait(false) : (null, false);
         string ns = task.Metadata.NamespaceProperty;
         try
         {
             using SafeFileHandle claim = await places.OpenClaim(ns, task.Spec.Carrier, cancel).ConfigureAwait(false);
             if (task.Spec.Action == TaskAction.Delete) return Delete(claim, task.Spec.Directory);
-            if (Read(claim, task.Spec.Directory) is { } finished) return finished;
+            if (Read(claim, task.Spec.Directory) is { } finished)
+            {
+                // It died between the snapshot's last step and the guest's: that runs on, and the snapshot is not what it is to go on from.
+                if (resumed)
+                    throw new TaskFailure("AgentRestarted", $"the agent was restarted before the guest was stopped for good; {guest}. Create another snapshot");
+                return finished;
+            }
             _ = SnapshotDirectoryWriter.SweepLeftovers(OpenIn.PathOf(claim));
         }
         catch (TaskFailure e) when (guest is not null)
@@ -95,7 +102,7 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
         throw new TaskFailure("AgentRestarted", $"the agent was restarted in the middle of the capture and nothing was kept; {guest}. Create another snapshot");
     }
 
-    private Task<string> Release(SnapshotTask task, VirtualMachineTarget vm, SnapshotTaskStatus running, Func<SnapshotTaskStatus, Task> report, CancellationToken stop) =>
+    private Task<(string Words, bool Resumed)> Release(SnapshotTask task, VirtualMachineTarget vm, SnapshotTaskStatus running, Func<SnapshotTaskStatus, Task> report, CancellationToken stop) =>
         new GuestRelease(places, program).Run(task.Metadata.NamespaceProperty, vm, why =>
         {
             running.Message = $"the guest of a capture that died is not free yet: {why}";

@@ -28,7 +28,7 @@ internal sealed class LibvirtTarget : FuzzTarget
     internal override void Read(byte[] input)
     {
         _peer.Say(input);
-        using LibvirtConnection connection = LibvirtConnection.Open(new LibvirtSocket(0, [_peer.Path], "qemu:///system"), "db");
+        using LibvirtConnection connection = LibvirtConnection.Open(new LibvirtSocket(null, [_peer.Path], "qemu:///system"), "db");
         Promise(connection.Domain.Id >= 0, "a domain that does not run");
         byte[] result = connection.Rpc.Run(LibvirtRpc.Qemu, 1, connection.Domain.Write(new XdrWriter()).Text("{}").Number(0), -1, TimeSpan.FromMinutes(10));
         XdrReader reader = new(result);

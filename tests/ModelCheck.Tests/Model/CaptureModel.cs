@@ -96,7 +96,7 @@ internal static class CaptureModel
         using GranuleIndex index = new(layout);
         using GranuleLedger ledger = new(index.Count);
         using CapturePipeline pipeline = new(StageBytes, s.Compression, s.Sweepers);
-        pipeline.Free = guest.Close;
+        pipeline.FreeBy(guest.Close);
         CaptureProgress progress = new();
         Encoder[] encoders = [.. Enumerable.Range(0, s.Sweepers).Select(_ => new Encoder(pipeline, s.Compression, index, ledger, log, pipeline.Outputs))];
         ProtectionNotes notes = new();

@@ -1,0 +1,103 @@
+using System.Globalization;
+using System.Net.Sockets;
+using System.Runtime.InteropServices;
+using Bgsnap.NodeAgent.Capture;
+using Bgsnap.NodeAgent.Linux;
+using Microsoft.Win32.SafeHandles;
+
+namespace Bgsnap.NodeAgent.Vm;
+
+/// <summary>
+/// One process of ours at a time works on a QEMU: another one would take its nodes, notes and descriptors for what a dead one left, and remove
+/// them under it. QEMU's own socket takes one client; libvirt hands on the commands of any number.
+/// </summary>
+/// <remarks>
+/// The claim is a name in the abstract socket space of QEMU's own network namespace, made of what QEMU's process is called in its own PID
+/// namespace and when it was started. So it is one name for an agent in its pod and a command on the host, and the kernel gives it up with the process
+/// that holds it, however that ends.
+/// </remarks>
+internal sealed partial class QemuClaim : IDisposable
+{
+    private const int CloneNewNet = 0x40000000, RetryMilliseconds = 50;
+    private readonly Socket _name;
+
+    private QemuClaim(Socket name) => _name = name;
+
+    /// <summary>Waits for the claim.</summary>
+    /// <param name="qemu">QEMU's process.</param>
+    /// <param name="patience">How long another of ours may take to end.</param>
+    /// <param name="reason">What the refusal is called.</param>
+    /// <param name="cancel">Ends the wait.</param>
+    /// <exception cref="CaptureRefusedException">Another one works on it.</exception>
+    internal static QemuClaim Take(CheckedProcess qemu, TimeSpan patience, string reason, CancellationToken cancel = default) =>
+        TryTake(qemu, patience, cancel) ?? throw new CaptureRefusedException(reason,
+            $"another bgsnap process captures, restores or frees the VM of QEMU {qemu.Pid}; try again when it has ended");
+
+    /// <summary>The same; null: another one works on it.</summary>
+    internal static QemuClaim? TryTake(CheckedProcess qemu, TimeSpan patience, CancellationToken cancel = default)
+    {
+        string name = NameOf(qemu);
+        for (long end = Environment.TickCount64 + (long)patience.TotalMilliseconds; ; cancel.WaitHandle.WaitOne(RetryMilliseconds))
+        {
+            cancel.ThrowIfCancellationRequested();
+            if (Bind(qemu, name) is { } bound)
+                return new QemuClaim(bound);
+            if (Environment.TickCount64 >= end)
+                return null;
+        }
+    }
+
+    private static string NameOf(CheckedProcess qemu)
+    {
+        try
+        {
+            string pids = File.ReadLines(qemu.At("status")).First(l => l.StartsWith("NSpid:", StringComparison.Ordinal));
+            string stat = File.ReadAllText(qemu.At("stat"));
+            // The 22nd field, counted from behind the name, which may hold anything.
+            string started = stat[(stat.LastIndexOf(')') + 2)..].Split(' ')[19];
+            return string.Create(CultureInfo.InvariantCulture, $"\0bgsnap-{pids.Split('\t', ' ')[^1]}-{started}");
+        }
+        catch (Exception e) when (e is IOException or InvalidOperationException or IndexOutOfRangeException)
+        {
+            throw new LinuxException($"read what process {qemu.Pid} is", Errno.ESRCH);
+        }
+    }
+
+    /// <summary>Binds the name on a thread of its own, whose network namespace may become another; null: it is taken.</summary>
+    private static Socket? Bind(CheckedProcess qemu, string name)
+    {
+        Socket? bound = null;
+        Exception? failed = null;
+        AgentThread.Start("claim", () =>
+        {
+            EnterNetworkOf(qemu);
+            Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+            try
+            {
+                socket.Bind(new UnixDomainSocketEndPoint(name));
+                bound = socket;
+            }
+            catch (SocketException e) when (e.SocketErrorCode == SocketError.AddressAlreadyInUse)
+            {
+                socket.Dispose();
+            }
+        }, failed: e => failed = e).Join();
+        return failed is null ? bound : throw new LinuxException($"claim QEMU {qemu.Pid}: {failed.Message}", Errno.EIO);
+    }
+
+    private static void EnterNetworkOf(CheckedProcess qemu)
+    {
+        const string network = "ns/net";
+        if (new FileInfo(qemu.At(network)).LinkTarget == new FileInfo($"/proc/thread-self/{network}").LinkTarget)
+            return;
+        using SafeFileHandle there = FileSyscalls.OpenAt(null, qemu.At(network), FileSyscalls.O_RDONLY);
+        // Who may not go there claims among those who are here.
+        _ = SetNamespace(there, CloneNewNet);
+    }
+
+    [LibraryImport("libc", EntryPoint = "setns", SetLastError = true)]
+    private static partial int SetNamespace(SafeHandle descriptor, int kind);
+
+    /// <inheritdoc/>
+    public void Dispose() => _name.Dispose();
+}
