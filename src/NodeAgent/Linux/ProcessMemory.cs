@@ -41,8 +41,7 @@ internal static unsafe partial class ProcessMemory
     }
 
     /// <summary>Reads as much as there is, for looking around.</summary>
-    /// <returns>Bytes read, 0 when the address cannot be read.</returns>
-    /// <exception cref="LinuxException">ESRCH: the process is gone.</exception>
+    /// <returns>Bytes read, 0 when the address cannot be read or the process is gone.</returns>
     internal static int TryRead(CheckedProcess process, ulong address, Span<byte> destination)
     {
         fixed (byte* d = destination)
@@ -50,8 +49,7 @@ internal static unsafe partial class ProcessMemory
             IoVec local = new() { Base = d, Length = (nuint)destination.Length };
             IoVec remote = new() { Base = (void*)address, Length = (nuint)destination.Length };
             nint got = ReadV(process.Pid, &local, 1, &remote, 1, 0);
-            process.ThrowIfEnded();
-            return got < 0 ? 0 : (int)got;
+            return got < 0 || process.Descriptor.HasEnded() ? 0 : (int)got;
         }
     }
 

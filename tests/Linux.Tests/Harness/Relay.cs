@@ -26,7 +26,7 @@ internal sealed class Relay : IDisposable
         Path = System.IO.Path.Combine(folder, $"relay-{Guid.NewGuid():N}"[..20]);
         _listener.Bind(new UnixDomainSocketEndPoint(Path));
         _listener.Listen(16);
-        _ = Task.Factory.StartNew(Accept, TaskCreationOptions.LongRunning);
+        Run(Accept);
     }
 
     public string Path { get; }
@@ -56,6 +56,8 @@ internal sealed class Relay : IDisposable
         _listener.Dispose();
     }
 
+    private static void Run(Action work) => _ = Task.Factory.StartNew(work, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+
     private void Accept()
     {
         try
@@ -66,8 +68,8 @@ internal sealed class Relay : IDisposable
                 Socket server = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
                 server.Connect(new UnixDomainSocketEndPoint(_server));
                 Conversation talk = new(this, client, server);
-                _ = Task.Factory.StartNew(() => talk.Carry(client, server, talk.Request), TaskCreationOptions.LongRunning);
-                _ = Task.Factory.StartNew(() => talk.Carry(server, client, talk.Answer), TaskCreationOptions.LongRunning);
+                Run(() => talk.Carry(client, server, talk.Request));
+                Run(() => talk.Carry(server, client, talk.Answer));
             }
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException)

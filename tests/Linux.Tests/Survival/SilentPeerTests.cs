@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Globalization;
-using Bgsnap.Linux.Tests.Capture;
 using Bgsnap.Linux.Tests.Disks;
 using Bgsnap.Linux.Tests.Harness;
 
@@ -53,8 +52,8 @@ public sealed class SilentPeerTests : IDisposable
     }
 
     [SkippableTheory]
-    [InlineData(100)]
-    [InlineData(700)]
+    [InlineData(20)]
+    [InlineData(150)]
     public async Task A_monitor_that_answers_slowly(int milliseconds)
     {
         await using var patient = await Patient.AdmitAsync();

@@ -17,7 +17,7 @@ public class PreflightTests
         using FakeQmpServer server = FakeQmpServer.Greeted(s =>
         {
             s.ReadCommand();
-            s.Send($$"""{"return": {"running": false, "singlestep": false, "status": "{{state}}"} }""");
+            s.Send($$$"""{"return": {"running": false, "singlestep": false, "status": "{{{state}}}"}}""");
             s.Keep();
         });
         using QmpClient qmp = QmpClient.Connect(server.Path);
