@@ -40,7 +40,7 @@ internal static class RestoreChild
     /// <param name="program">The program; null: this one.</param>
     /// <exception cref="TaskFailure">QEMU could not be asked.</exception>
     internal static async Task<RestoredLine> Ask(
-        TaskMonitor monitor, string snapshot, string? guestAgent, CancellationToken cancel, string? program)
+        TaskMonitor monitor, string snapshot, string? guestAgent, CancellationToken cancel, string? program = null)
     {
         RestoredLine? found = null;
         string[] arguments =
