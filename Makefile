@@ -60,8 +60,8 @@ test-unit: ## run the tests that need no rights, no QEMU and no cluster
 		$(foreach project,$(unit_projects),$(call run_tests,$(project)) || failed="$$failed $(project)";) \
 		test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
-test-chart: ## render the Helm chart with every value, and compare it with config/
-	hack/chart-render --build
+test-chart: ## lint the Helm chart, render it with every value, and compare it with config/
+	hack/deps --helm
 	$(call run_tests,Chart.Tests)
 
 # Left out: what captures a disk again and again for minutes.
@@ -108,9 +108,7 @@ fuzz: ## mutate foreign bytes for FUZZ_MINUTES (10); FUZZ_TARGET names one reade
 		$(if $(FUZZ_INPUT),replay $(FUZZ_TARGET) $(FUZZ_INPUT),run $(or $(FUZZ_MINUTES),10) '$(FUZZ_TARGET)' '$(FUZZ_SEED)')
 
 chart-readme: ## write the table of values into the chart's README
-	table=$$(hack/chart-render charts/bgsnap --values-table) && readme=charts/bgsnap/README.md && \
-		{ sed '/^<!-- values: /q' $$readme; printf '%s\n' "$$table"; sed -n '/^<!-- end of values/,$$p' $$readme; } >$(out)/readme.new && \
-		mv $(out)/readme.new $$readme
+	dotnet run -c Release --project hack/chart-readme -- charts/bgsnap
 
 demo: ## the main job on a real cluster that it starts itself: apply a snapshot, see it Ready, run it again
 	hack/demo
@@ -145,5 +143,5 @@ lint: ## check formatting, code style and the shell scripts
 
 clean: ## remove what was built; what hack/deps fetched stays
 	$(MAKE) --no-print-directory -C tests/guests clean
-	rm -rf $(out)/publish $(out)/bgsnap-agent $(out)/chart-render* $(out)/go-build $(results)
+	rm -rf $(out)/publish $(out)/bgsnap-agent $(results)
 	rm -rf src/*/bin src/*/obj tests/*/bin tests/*/obj

@@ -17,16 +17,6 @@ public sealed partial class ChartFilesTests
         Assert.Equal(version, (string?)Metadata["appVersion"]);
     }
 
-    /// <summary>The table is written by `make chart-readme`.</summary>
-    [Fact]
-    public void The_readme_lists_the_values_as_they_are()
-    {
-        string readme = Repository.Read("charts/bgsnap/README.md");
-        const string Begin = "<!-- values: made by `make chart-readme` -->\n", End = "<!-- end of values -->";
-        int begin = readme.IndexOf(Begin, StringComparison.Ordinal) + Begin.Length, end = readme.IndexOf(End, StringComparison.Ordinal);
-        Assert.Equal(ValuesTable.Markdown, readme[begin..end]);
-    }
-
     [GeneratedRegex("<Version>(.*)</Version>")]
     private static partial Regex Version();
 }

@@ -27,12 +27,12 @@ public sealed class RefusedValuesTests
     public void The_wrong_type_is_refused_at_every_value()
     {
         ConcurrentBag<string> wrong = [];
-        Parallel.ForEach(ValuesTable.Defaults, value =>
+        Parallel.ForEach(ChartValues.Defaults, value =>
         {
             // Neither a list, a text, a number nor a truth value is an object without known keys, and no map is a text.
             JsonNode bad = value.Value is JsonObject ? JsonValue.Create("text") : new JsonObject { ["no"] = new JsonObject() };
             Rendering rendering = ChartRenderer.Render(ChartRenderer.Values((value.Key, bad)));
-            if (rendering.ExitCode != 1 || !rendering.Error.Contains(value.Key, StringComparison.Ordinal))
+            if (rendering.ExitCode != 1 || !Names(rendering.Error, value.Key))
                 wrong.Add($"{value.Key} = {bad.ToJsonString()}: {rendering.ExitCode} {rendering.Error}");
         });
         Assert.True(wrong.IsEmpty, string.Join("\n", wrong));
@@ -41,17 +41,21 @@ public sealed class RefusedValuesTests
     [Fact]
     public void An_unknown_key_is_refused_at_every_level()
     {
-        string[] levels = ["", .. ValuesTable.Defaults.Keys.SelectMany(Levels).Distinct()];
+        string[] levels = ["", .. ChartValues.Defaults.Keys.SelectMany(Levels).Distinct()];
         Assert.True(levels.Length > 15, string.Join(' ', levels));
         ConcurrentBag<string> wrong = [];
         Parallel.ForEach(levels, level =>
         {
             Rendering rendering = ChartRenderer.Render(ChartRenderer.Values(($"{level}bogus", 1)));
-            if (rendering.ExitCode != 1 || !rendering.Error.Contains("bogus", StringComparison.Ordinal) || !rendering.Error.Contains(level.TrimEnd('.'), StringComparison.Ordinal))
+            if (rendering.ExitCode != 1 || !rendering.Error.Contains("'bogus' not allowed", StringComparison.Ordinal) || !Names(rendering.Error, level.TrimEnd('.')))
                 wrong.Add($"{level}bogus: {rendering.ExitCode} {rendering.Error}");
         });
         Assert.True(wrong.IsEmpty, string.Join("\n", wrong));
     }
+
+    /// <summary>Helm names a value by its JSON pointer, and the values as a whole by an empty one.</summary>
+    private static bool Names(string error, string path) =>
+        error.Contains($"at '{(path.Length == 0 ? "" : "/")}{path.Replace('.', '/')}'", StringComparison.Ordinal);
 
     /// <summary>a.b.c is below "a." and "a.b.".</summary>
     private static IEnumerable<string> Levels(string path) =>

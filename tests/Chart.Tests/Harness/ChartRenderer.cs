@@ -3,28 +3,24 @@ using System.Text.Json.Nodes;
 
 namespace Bgsnap.Chart.Tests.Harness;
 
-/// <summary>Runs hack/chart-render, which builds the renderer when it must.</summary>
+/// <summary>Renders the chart with Helm, of which hack/helm knows where it is. No cluster is asked.</summary>
 public static class ChartRenderer
 {
-    /// <summary>Renders the chart with values over its own; a missing key is an error.</summary>
-    public static Rendering Render(JsonObject? values = null, params string[] options) => RenderChart(Repository.Chart, values, ["--strict", .. options]);
+    private static readonly string[] Release = ["--name-template", "bgsnap", Repository.Chart, "--namespace", "bgsnap-system"];
 
-    public static Rendering RenderChart(string chart, JsonObject? values, params string[] options)
+    /// <summary>The objects of the chart, with values over its own.</summary>
+    public static Rendering Render(JsonObject? values = null, params string[] options) =>
+        WithValues(values, ["template", .. Release, "--kube-version", "1.31.0", .. options]);
+
+    /// <summary>What Helm prints after an installation with these values.</summary>
+    public static string Notes(JsonObject? values = null)
     {
-        if (values is null || values.Count == 0)
-            return Run([chart, .. options]);
-        string file = Path.GetTempFileName();
-        try
-        {
-            // JSON is YAML.
-            File.WriteAllText(file, values.ToJsonString());
-            return Run([chart, "--values", file, .. options]);
-        }
-        finally
-        {
-            File.Delete(file);
-        }
+        Rendering installed = WithValues(values, ["install", .. Release, "--dry-run=client", "--output", "json"]).Succeeded();
+        return (string)JsonNode.Parse(installed.Output)!["info"]!["notes"]!;
     }
+
+    /// <summary>Any command of Helm.</summary>
+    public static Rendering Helm(params string[] arguments) => Programs.Run(Repository.PathOf("hack/helm"), arguments);
 
     /// <summary>Values as dotted paths.</summary>
     public static JsonObject Values(params (string Path, JsonNode? Value)[] set)
@@ -35,7 +31,22 @@ public static class ChartRenderer
         return values;
     }
 
-    private static Rendering Run(string[] arguments) => Programs.Run(Repository.PathOf("hack/chart-render"), arguments);
+    private static Rendering WithValues(JsonObject? values, params string[] arguments)
+    {
+        if (values is null || values.Count == 0)
+            return Helm(arguments);
+        string file = Path.GetTempFileName();
+        try
+        {
+            // JSON is YAML.
+            File.WriteAllText(file, values.ToJsonString());
+            return Helm([.. arguments, "--values", file]);
+        }
+        finally
+        {
+            File.Delete(file);
+        }
+    }
 }
 
 /// <summary>Other programs.</summary>
