@@ -22,7 +22,7 @@ public sealed class ChartTests(ClusterFixture cluster)
         await Parallel.ForEachAsync(renderings, new ParallelOptions { MaxDegreeOfParallelism = 4 }, async (rendering, _) =>
         {
             // Under names of their own, so that nothing meets what is installed there.
-            Rendering objects = ChartRenderer.Render(rendering.Value, "--release", "trial", "--namespace", "default", "--kube-version", version).Succeeded();
+            Rendering objects = ChartRenderer.Render(rendering.Value, "--name-template", "trial", "--namespace", "default", "--kube-version", version).Succeeded();
             JsonArray items = [.. objects.Objects.Values.Where(o => hasMonitoring || !o.ApiVersion.StartsWith("monitoring.", StringComparison.Ordinal)).Select(o => o.Json.DeepClone())];
             Assert.NotEmpty(items);
             JsonObject list = new() { ["apiVersion"] = "v1", ["kind"] = "List", ["items"] = items };

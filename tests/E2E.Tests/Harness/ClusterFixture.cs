@@ -22,6 +22,8 @@ public sealed class ClusterFixture : IAsyncLifetime
 
     public Kubectl Kubectl { get; private set; } = null!;
 
+    public Helm Helm => new(Kubectl.Kubeconfig);
+
     /// <summary>Whether cluster and installation are ours to change.</summary>
     public bool IsOurs { get; private set; }
 
@@ -107,14 +109,15 @@ public sealed class ClusterFixture : IAsyncLifetime
         await Task.WhenAll(all);
     }
 
-    /// <summary>Installs the chart with its default values and waits until it works.</summary>
+    /// <summary>Installs the chart with its default values, or brings what is installed back to them, and waits until it works.</summary>
     public async Task ApplyChartAsync()
     {
-        await Kubectl.ApplyAsync(await RenderedAsync(), "-n", Namespace);
+        await Helm.UpgradeAsync();
         await InstalledAsync();
     }
 
-    public async Task RemoveChartAsync() => (await Kubectl.TryAsync(await RenderedAsync(), "-n", Namespace, "delete", "-f", "-")).Ok();
+    /// <summary>Removes what <see cref="ApplyChartAsync"/> made; Helm leaves the definitions.</summary>
+    public Task RemoveChartAsync() => Helm.RunAsync("uninstall", "--wait", "--timeout=3m");
 
     /// <summary>Installs config/ as `kubectl apply -k config/legacy` does, which this kubectl is too old for: directory by directory.</summary>
     public async Task ApplyKustomizationAsync()
@@ -136,14 +139,6 @@ public sealed class ClusterFixture : IAsyncLifetime
     }
 
     private static string[] Kustomizations => [.. ((string[])["rbac", "manager"]).Select(d => Path.Join(Repository.Root, "config", d))];
-
-    private async Task<string> RenderedAsync()
-    {
-        var server = System.Text.Json.Nodes.JsonNode.Parse(await Kubectl.RunAsync("version", "--output=json"))!["serverVersion"]!;
-        var version = server["gitVersion"]!.GetValue<string>().TrimStart('v');
-        return (await Command.RunAsync(
-            Path.Join(Repository.Root, "hack/chart-render"), [Path.Join(Repository.Root, "charts/bgsnap"), "--namespace", Namespace, "--kube-version", version], null, TimeSpan.FromMinutes(5))).Ok();
-    }
 
     public Task<string> LogsAsync(string component) =>
         Kubectl.RunAsync("-n", Namespace, "logs", "-l", $"app.kubernetes.io/component={component}", "--tail=200", "--prefix");
