@@ -58,6 +58,7 @@ internal static class RestoreRun
             // Checking takes its time, and libvirt lets anybody start the guest meanwhile.
             target.MustStillWait();
             disks.Write(target.Process.Held, progress, cancel);
+            TestHooks.After("disks-written");
             target.MustStillWait();
             TimeSpan disksDone = Stopwatch.GetElapsedTime(began);
 

@@ -178,6 +178,27 @@ public class GuestStateTests
         await Machines.AssertLivesAsync(vm);
     }
 
+    /// <summary>By its number QEMU would empty, and write its devices into, whatever it has opened since.</summary>
+    [SkippableFact]
+    public async Task A_pipe_that_QEMU_has_closed_meanwhile_is_not_written_to()
+    {
+        await using var vm = await Requirements.StartAsync(Machines.Counting(QemuVersion.System, "pc", RamKind.Anonymous));
+        await Machines.WarmUpAsync(vm);
+        var point = Path.Combine(vm.Folder, "point");
+
+        var capture = Agent.TryCaptureAsync(vm, "snapshot", Agent.Hook($"wait:protected-ahead:1:{point}"), "--engine=agent");
+        while (!File.Exists(point) && !capture.IsCompleted)
+            await Task.Delay(5);
+        foreach (var set in (await vm.Qmp.ExecuteAsync("query-fdsets")).EnumerateArray())
+            await vm.Qmp.ExecuteAsync("remove-fd", new() { ["fdset-id"] = set.GetProperty("fdset-id").GetInt32() });
+        File.Delete(point);
+
+        var outcome = await capture;
+        Assert.True(outcome.Error is { Reason: "GuestStateChanged" }, outcome.Process.ToString());
+        Assert.DoesNotContain(vm.Qmp.Events, e => e.Name == "STOP");
+        await Machines.AssertLivesAsync(vm);
+    }
+
     /// <summary>Neither a snapshot nor the hidden directory of one in the making.</summary>
     private static void AssertNoOutput(VirtualMachine vm) => Assert.Empty(Directory.GetDirectories(vm.Folder));
 }

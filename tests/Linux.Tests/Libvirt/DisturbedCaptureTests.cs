@@ -80,6 +80,23 @@ public class DisturbedCaptureTests
         await before.AssertAsBeforeAsync(machine, "alone");
     }
 
+    /// <summary>libvirt lets both in; the second would take what the first has in QEMU for a dead agent's.</summary>
+    [SkippableFact]
+    public async Task A_second_capture_waits_for_the_first()
+    {
+        await using var machine = await AdmitAsync();
+        await machine.Daemon.RestartAsync();
+        var before = await LibvirtTraces.TakeAsync(machine);
+        var first = LibvirtCaptures.RunAsync(machine, "first", null, [.. Arguments(machine, disks: true), "--bandwidth-limit=20Mi"]);
+        await Task.Delay(300);
+        var second = LibvirtCaptures.RunAsync(machine, "second", null, [.. Arguments(machine, disks: true)]);
+
+        foreach (var one in new[] { first, second })
+            await JudgeAsync(LibvirtCaptures.Summary(await one, machine).Output, disks: true, "two at once");
+        await machine.CountsOnAsync("two at once");
+        await before.AssertAsBeforeAsync(machine, "two at once");
+    }
+
     [SkippableTheory]
     [InlineData(false)]
     [InlineData(true)]

@@ -56,6 +56,49 @@ public sealed class MismatchTests : IAsyncLifetime
         Assert.Equal("running", await other.Qmp.RunStateAsync());
     }
 
+    /// <summary>It takes its own lock when it has the snapshot, so that ours is given up by then.</summary>
+    [SkippableFact]
+    public async Task While_a_disk_is_written_no_QEMU_starts_with_it()
+    {
+        Requirements.Need(Firmware);
+        var (system, _) = DiskRestoreTests.OtherImages(Snapshot.Folder, "raw", "raw");
+        using (var image = File.OpenHandle(system, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite))
+        {
+            using (NodeAgent.Restore.ImageLock.Take(image))
+            {
+                var (code, output) = await Tool.TryAsync("qemu-io", "-f", "raw", "-c", "write 0 512", system);
+                Assert.True(code != 0 && output.Contains("lock", StringComparison.Ordinal), output);
+            }
+
+            var (after, said) = await Tool.TryAsync("qemu-io", "-f", "raw", "-c", "write 0 512", system);
+            Assert.True(after == 0, said);
+        }
+    }
+
+    /// <summary>Somebody else's restore ends while ours is at work: what the guest has written since is not overwritten.</summary>
+    [SkippableFact]
+    public async Task A_target_that_runs_by_the_time_its_disks_are_written()
+    {
+        Requirements.Need(Firmware);
+        var (system, data) = DiskRestoreTests.OtherImages(Snapshot.Folder, "raw", "raw");
+        await using var target = await VirtualMachine.StartAsync(Firmware with { Incoming = "defer", ExtraArguments = DiskSnapshot.Arguments(system, "raw", data, "raw") });
+        var stream = await Capture.Agent.ExportAsync(Snapshot.Directory);
+        var point = Path.Combine(target.Folder, "point");
+        await using var agent = await AgentProcess.StartAsync(Capture.Agent.Hook($"wait:disks-written:1:{point}"),
+            ["restore", Snapshot.Directory, "--qmp", target.QmpSocket, "--mode=eager", "--json", "--worker"]);
+        while (!File.Exists(point) && !agent.HasEnded)
+            await Task.Delay(5);
+        await target.Qmp.ExecuteAsync("migrate-incoming", new() { ["uri"] = $"exec:cat {stream}" });
+        while (await target.Qmp.RunStateAsync() == "inmigrate")
+            await Task.Delay(20);
+        File.Delete(point);
+
+        var outcome = RestoreOutcome.Parse(await agent.WaitAsync(TimeSpan.FromSeconds(60)));
+
+        Assert.True(outcome.Process.ExitCode == 1 && outcome.Reason == "TargetNotWaiting", outcome.ToString());
+        Assert.Equal("running", await target.Qmp.RunStateAsync());
+    }
+
     [SkippableFact]
     public async Task Machine_memory_and_devices()
     {

@@ -107,6 +107,29 @@ public class StoppedAgentTests
         await patient.NothingIsLeftAsync("the command killed");
     }
 
+    /// <summary>Nobody is left to serve a page of it then, so that nothing may be protected, and the guest need not be stopped.</summary>
+    [SkippableFact]
+    public async Task A_capture_that_is_cancelled_while_it_prepares_does_not_touch_the_guest()
+    {
+        await using var patient = await Patient.AdmitAsync();
+        var point = Path.Combine(patient.Outputs, "point");
+        await using (var family = await patient.BeginAsync($"wait:ptrace:4:{point}", patient.NewOutput()))
+        {
+            while (!File.Exists(point) && !family.HasEnded)
+                await Task.Delay(1);
+            family.Signal(Libc.SigTerm);
+            // Time enough for the worker to hear of it.
+            await Task.Delay(300);
+            File.Delete(point);
+            var result = await family.WaitAsync(SlowestEnd);
+            Assert.True(CaptureFamily.ErrorOf(result)?.Reason == "Cancelled", result.ToString());
+        }
+
+        Assert.DoesNotContain(patient.Machine.Qmp.Events, e => e.Name == "STOP");
+        await patient.CountsOnAsync("a cancel while it prepares", Patient.TickLimit);
+        await patient.NothingIsLeftAsync("a cancel while it prepares");
+    }
+
     /// <summary>It would hold QEMU's only monitor for good, and no capture of the VM could ever be taken again.</summary>
     [SkippableFact]
     public async Task A_stopped_agent_whose_command_was_killed_ends()
