@@ -56,6 +56,7 @@ run_tests = dotnet test tests/$(1) -c $(configuration) \
 	--blame-hang --blame-hang-timeout $(hang_limit) --blame-hang-dump-type none
 
 test-unit: ## run the tests that need no rights, no QEMU and no cluster
+	hack/line-length
 	@failed=; \
 		$(foreach project,$(unit_projects),$(call run_tests,$(project)) || failed="$$failed $(project)";) \
 		test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
@@ -136,7 +137,11 @@ storm: ## guests, writers, kills, stops and changes at random, every snapshot ch
 		$(if $(STORM_ROUND),--round $(STORM_ROUND)) $(if $(STORM_WITHOUT),--without $(STORM_WITHOUT))
 
 lint: ## check formatting, code style and the shell scripts
-	dotnet format bgsnap.slnx --verify-no-changes
+	hack/line-length
+	dotnet tool restore
+	dotnet csharpier check src tests hack
+	dotnet format style bgsnap.slnx --verify-no-changes
+	dotnet format analyzers bgsnap.slnx --verify-no-changes
 	@if command -v shellcheck >/dev/null; then \
 		shellcheck -x -a $$(git grep -lE '^#!.*bash' -- hack .ci tests); \
 		else echo "lint: shellcheck is not installed; the shell scripts were not checked" >&2; fi

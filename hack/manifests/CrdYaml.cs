@@ -13,23 +13,33 @@ internal static class CrdYaml
     /// <summary>Name and text of every file.</summary>
     internal static IEnumerable<(string FileName, string Text)> Files()
     {
-        foreach (JsonObject definition in new[] { CrdWriter.Write(Resources.Snapshots), CrdWriter.Write(Resources.Restores), CrdWriter.Write(Resources.Schedules), CrdWriter.Write(Resources.Tasks) })
+        foreach (
+            JsonObject definition in new[]
+            {
+                CrdWriter.Write(Resources.Snapshots),
+                CrdWriter.Write(Resources.Restores),
+                CrdWriter.Write(Resources.Schedules),
+                CrdWriter.Write(Resources.Tasks),
+            }
+        )
         {
             string[] name = definition["metadata"]!["name"]!.GetValue<string>().Split('.', 2);
             yield return (
                 $"{name[1]}_{name[0]}.yaml",
-                "# Made by `make manifests` from src/Crds/V1Alpha1. Change it there.\n---\n" + Yaml.Serialize(Plain(definition)!));
+                "# Made by `make manifests` from src/Crds/V1Alpha1. Change it there.\n---\n" + Yaml.Serialize(Plain(definition)!)
+            );
         }
     }
 
-    private static object? Plain(JsonNode? node) => node switch
-    {
-        JsonObject o => o.ToDictionary(p => p.Key, p => Plain(p.Value)),
-        JsonArray a => a.Select(Plain).ToList(),
-        JsonValue v when v.TryGetValue(out string? s) => s,
-        JsonValue v when v.TryGetValue(out bool b) => b,
-        JsonValue v when v.TryGetValue(out long l) => l,
-        JsonValue v when v.TryGetValue(out int i) => i,
-        _ => null,
-    };
+    private static object? Plain(JsonNode? node) =>
+        node switch
+        {
+            JsonObject o => o.ToDictionary(p => p.Key, p => Plain(p.Value)),
+            JsonArray a => a.Select(Plain).ToList(),
+            JsonValue v when v.TryGetValue(out string? s) => s,
+            JsonValue v when v.TryGetValue(out bool b) => b,
+            JsonValue v when v.TryGetValue(out long l) => l,
+            JsonValue v when v.TryGetValue(out int i) => i,
+            _ => null,
+        };
 }

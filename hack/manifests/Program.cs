@@ -7,6 +7,6 @@ if (args.Length == 0)
     return 2;
 }
 foreach (string directory in args)
-    foreach ((string fileName, string text) in CrdYaml.Files())
-        File.WriteAllText(Path.Combine(directory, fileName), text);
+foreach ((string fileName, string text) in CrdYaml.Files())
+    File.WriteAllText(Path.Combine(directory, fileName), text);
 return 0;

@@ -6,13 +6,15 @@ namespace Bgsnap.NodeAgent;
 /// <summary>
 /// Points at which a test lets the agent die or stop. Set by <c>BGSNAP_TEST_HOOK=action:point:count</c>, for example
 /// <c>kill:ptrace:7</c> (SIGKILL to ourselves after the seventh ptrace call); without the variable each point costs one comparison.
-/// <c>kill:point:count:pid</c> kills another process, and <c>wait:point:count:file</c> makes <c>file</c> and waits until it is gone. A count of 0 means every time.
-/// A second hook may follow after a plus sign, for a point that changes behaviour: <c>wait:discard-announced:1:file+skip:proof</c>.
+/// <c>kill:point:count:pid</c> kills another process, and <c>wait:point:count:file</c> makes <c>file</c> and waits until it is gone. A
+/// count of 0 means every time. A second hook may follow after a plus sign, for a point that changes behaviour:
+/// <c>wait:discard-announced:1:file+skip:proof</c>.
 /// </summary>
 /// <remarks>Whoever can set a variable for a process can end it anyway, so this gives nobody a new power.</remarks>
 internal static class TestHooks
 {
-    private const int SIGKILL = 9, SIGSTOP = 19;
+    private const int SIGKILL = 9,
+        SIGSTOP = 19;
     private const int EveryTime = 0;
     private static readonly string? Point;
     private static readonly string? Action;
@@ -36,8 +38,11 @@ internal static class TestHooks
         Whom = parts.Length > 3 ? parts[3] : null;
     }
 
-    /// <summary>True when the hook asks for <paramref name="action"/> at <paramref name="point"/> (for points that change behaviour).</summary>
-    internal static bool Is(string action, string point) => (Action == action && Point == point) || (Second is not null && Second == $"{action}:{point}");
+    /// <summary>
+    /// True when the hook asks for <paramref name="action"/> at <paramref name="point"/> (for points that change behaviour).
+    /// </summary>
+    internal static bool Is(string action, string point) =>
+        (Action == action && Point == point) || (Second is not null && Second == $"{action}:{point}");
 
     /// <summary>Marks that a point has been passed.</summary>
     internal static void After(string point)

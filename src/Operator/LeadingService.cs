@@ -10,7 +10,14 @@ namespace Bgsnap.Operator;
 
 /// <summary>Runs the controllers while this replica leads: the informers that they share, then each of them.</summary>
 internal sealed class LeadingService(
-    IApiClient api, Lazy<LeaderGate>? gate, OperatorOptions options, Health health, TimeProvider clock, IHostApplicationLifetime lifetime, ILoggerFactory logs) : BackgroundService
+    IApiClient api,
+    Lazy<LeaderGate>? gate,
+    OperatorOptions options,
+    Health health,
+    TimeProvider clock,
+    IHostApplicationLifetime lifetime,
+    ILoggerFactory logs
+) : BackgroundService
 {
     private static readonly TimeSpan SweepEvery = TimeSpan.FromMinutes(1);
     private readonly ILogger<LeadingService> _log = logs.CreateLogger<LeadingService>();
@@ -45,7 +52,14 @@ internal sealed class LeadingService(
 
         Task watching = shared.Run(stop);
         await Task.WhenAny(shared.Synced, watching).ConfigureAwait(false);
-        await Task.WhenAll(watching, snapshots.Run(stop), restores.Run(stop), schedules.Run(stop), Sweep(orphans, [snapshots.Measure, restores.Measure, schedules.Measure], stop)).ConfigureAwait(false);
+        await Task.WhenAll(
+                watching,
+                snapshots.Run(stop),
+                restores.Run(stop),
+                schedules.Run(stop),
+                Sweep(orphans, [snapshots.Measure, restores.Measure, schedules.Measure], stop)
+            )
+            .ConfigureAwait(false);
     }
 
     private async Task Sweep(Orphans orphans, Action[] measures, CancellationToken stop)
@@ -64,7 +78,8 @@ internal sealed class LeadingService(
             {
                 return;
             }
-            foreach (Action measure in measures) measure();
+            foreach (Action measure in measures)
+                measure();
             await Task.Delay(SweepEvery, clock, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
     }

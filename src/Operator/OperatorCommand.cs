@@ -18,35 +18,86 @@ internal static class OperatorCommand
 {
     internal static RootCommand Create()
     {
-        Option<string> image = new("--agent-image") { Required = true, HelpName = "IMAGE", Description = "Image of the pods that bring a claim to a node: the agent's" };
-        Option<string> pull = new("--agent-image-pull-policy") { HelpName = "POLICY", Description = "Their pull policy", DefaultValueFactory = _ => "IfNotPresent" };
-        Option<string> hook = new("--hook-image") { HelpName = "IMAGE", Description = "Image of the hook sidecar of KubeVirt VMs that are restored: this program's own. Without it no VM is restored into KubeVirt" };
-        Option<int> concurrent = new("--max-concurrent-captures") { HelpName = "N", Description = "Captures at once on one node", DefaultValueFactory = _ => 1 };
-        Option<int> restores = new("--max-concurrent-restores") { HelpName = "N", Description = "Restores at once on one node", DefaultValueFactory = _ => 2 };
-        Option<int> workers = new("--workers") { HelpName = "N", Description = "Objects of a kind that are looked at at once", DefaultValueFactory = _ => 8 };
-        Option<string> ns = new("--leader-election-namespace") { HelpName = "NAMESPACE", Description = "Namespace of the lease by which one of several replicas leads (default: $POD_NAMESPACE; none: no election)" };
-        Option<string> kubeconfig = new("--kubeconfig") { HelpName = "FILE", Description = "How to reach the API server (default: as a pod, or $KUBECONFIG)" };
+        Option<string> image = new("--agent-image")
+        {
+            Required = true,
+            HelpName = "IMAGE",
+            Description = "Image of the pods that bring a claim to a node: the agent's",
+        };
+        Option<string> pull = new("--agent-image-pull-policy")
+        {
+            HelpName = "POLICY",
+            Description = "Their pull policy",
+            DefaultValueFactory = _ => "IfNotPresent",
+        };
+        Option<string> hook = new("--hook-image")
+        {
+            HelpName = "IMAGE",
+            Description =
+                "Image of the hook sidecar of KubeVirt VMs that are restored: this program's own. Without it no VM is restored "
+                + "into KubeVirt",
+        };
+        Option<int> concurrent = new("--max-concurrent-captures")
+        {
+            HelpName = "N",
+            Description = "Captures at once on one node",
+            DefaultValueFactory = _ => 1,
+        };
+        Option<int> restores = new("--max-concurrent-restores")
+        {
+            HelpName = "N",
+            Description = "Restores at once on one node",
+            DefaultValueFactory = _ => 2,
+        };
+        Option<int> workers = new("--workers")
+        {
+            HelpName = "N",
+            Description = "Objects of a kind that are looked at at once",
+            DefaultValueFactory = _ => 8,
+        };
+        Option<string> ns = new("--leader-election-namespace")
+        {
+            HelpName = "NAMESPACE",
+            Description = "Namespace of the lease by which one of several replicas leads (default: $POD_NAMESPACE; none: no election)",
+        };
+        Option<string> kubeconfig = new("--kubeconfig")
+        {
+            HelpName = "FILE",
+            Description = "How to reach the API server (default: as a pod, or $KUBECONFIG)",
+        };
         concurrent.Validators.Add(AtLeastOne);
         restores.Validators.Add(AtLeastOne);
         workers.Validators.Add(AtLeastOne);
-        RootCommand root = new("bgsnap-operator: reconciles VMBackgroundSnapshots and VMBackgroundRestores.") { image, pull, hook, concurrent, restores, workers, ns, kubeconfig };
+        RootCommand root = new("bgsnap-operator: reconciles VMBackgroundSnapshots and VMBackgroundRestores.")
+        {
+            image,
+            pull,
+            hook,
+            concurrent,
+            restores,
+            workers,
+            ns,
+            kubeconfig,
+        };
         root.Add(HookCommand.Create());
         ServingOptions serving = new(root);
-        root.SetAction(async (parsed, stop) =>
-        {
-            OperatorOptions options = new()
+        root.SetAction(
+            async (parsed, stop) =>
             {
-                AgentImage = parsed.GetValue(image)!,
-                PullPolicy = parsed.GetValue(pull)!,
-                HookImage = parsed.GetValue(hook),
-                MaxConcurrentCaptures = parsed.GetValue(concurrent),
-                MaxConcurrentRestores = parsed.GetValue(restores),
-                Workers = parsed.GetValue(workers),
-                LeaderElectionNamespace = parsed.GetValue(ns) ?? Environment.GetEnvironmentVariable("POD_NAMESPACE"),
-                Kubeconfig = parsed.GetValue(kubeconfig),
-            };
-            return await Run(options, serving.Read(parsed), stop).ConfigureAwait(false);
-        });
+                OperatorOptions options = new()
+                {
+                    AgentImage = parsed.GetValue(image)!,
+                    PullPolicy = parsed.GetValue(pull)!,
+                    HookImage = parsed.GetValue(hook),
+                    MaxConcurrentCaptures = parsed.GetValue(concurrent),
+                    MaxConcurrentRestores = parsed.GetValue(restores),
+                    Workers = parsed.GetValue(workers),
+                    LeaderElectionNamespace = parsed.GetValue(ns) ?? Environment.GetEnvironmentVariable("POD_NAMESPACE"),
+                    Kubeconfig = parsed.GetValue(kubeconfig),
+                };
+                return await Run(options, serving.Read(parsed), stop).ConfigureAwait(false);
+            }
+        );
         return root;
     }
 
@@ -59,7 +110,11 @@ internal static class OperatorCommand
         }
         catch (Exception e) when (e is KubeConfigException or IOException or k8s.Autorest.HttpOperationException)
         {
-            await Console.Error.WriteLineAsync($"error: the API server's address is not known: {e.Message}. Run it as a pod, or name a kubeconfig with --kubeconfig").ConfigureAwait(false);
+            await Console
+                .Error.WriteLineAsync(
+                    $"error: the API server's address is not known: {e.Message}. Run it as a pod, or name a kubeconfig with --kubeconfig"
+                )
+                .ConfigureAwait(false);
             return 1;
         }
         HostApplicationBuilder builder = ServingHost.CreateBuilder(serving, Cluster.ClientOf(kubernetes), TimeSpan.FromSeconds(20));
@@ -67,21 +122,35 @@ internal static class OperatorCommand
         builder.Services.AddSingleton(TimeProvider.System);
         builder.Services.AddSingleton<IKubernetes>(kubernetes);
         builder.Services.AddHostedService(s => new LeadingService(
-            s.GetRequiredService<IApiClient>(), Gate(s, options), options, s.GetRequiredService<Health>(), s.GetRequiredService<TimeProvider>(),
-            s.GetRequiredService<IHostApplicationLifetime>(), s.GetRequiredService<ILoggerFactory>()));
+            s.GetRequiredService<IApiClient>(),
+            Gate(s, options),
+            options,
+            s.GetRequiredService<Health>(),
+            s.GetRequiredService<TimeProvider>(),
+            s.GetRequiredService<IHostApplicationLifetime>(),
+            s.GetRequiredService<ILoggerFactory>()
+        ));
         using IHost host = builder.Build();
         await host.RunAsync(stop).ConfigureAwait(false);
         return Environment.ExitCode;
     }
 
-    private static Lazy<LeaderGate>? Gate(IServiceProvider services, OperatorOptions options) => options.LeaderElectionNamespace is not { Length: > 0 } ns || ns == "none"
-        ? null
-        : new Lazy<LeaderGate>(() => new LeaderGate(
-            services.GetRequiredService<IKubernetes>(), ns, "bgsnap-operator", $"{Environment.MachineName}_{Guid.NewGuid():N}",
-            services.GetRequiredService<ILoggerFactory>().CreateLogger<LeaderGate>()));
+    private static Lazy<LeaderGate>? Gate(IServiceProvider services, OperatorOptions options) =>
+        options.LeaderElectionNamespace is not { Length: > 0 } ns || ns == "none"
+            ? null
+            : new Lazy<LeaderGate>(() =>
+                new LeaderGate(
+                    services.GetRequiredService<IKubernetes>(),
+                    ns,
+                    "bgsnap-operator",
+                    $"{Environment.MachineName}_{Guid.NewGuid():N}",
+                    services.GetRequiredService<ILoggerFactory>().CreateLogger<LeaderGate>()
+                )
+            );
 
     private static void AtLeastOne(OptionResult result)
     {
-        if (result.Tokens.Count == 1 && int.TryParse(result.Tokens[0].Value, out int n) && n < 1) result.AddError($"{result.Option.Name}: at least 1");
+        if (result.Tokens.Count == 1 && int.TryParse(result.Tokens[0].Value, out int n) && n < 1)
+            result.AddError($"{result.Option.Name}: at least 1");
     }
 }

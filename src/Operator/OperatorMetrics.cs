@@ -8,14 +8,24 @@ namespace Bgsnap.Operator;
 internal static class OperatorMetrics
 {
     private static readonly Counter Total = Metrics.CreateCounter(
-        "bgsnap_snapshots_total", "Snapshots that ended, by result (ready, failed) and reason.", "result", "reason");
+        "bgsnap_snapshots_total",
+        "Snapshots that ended, by result (ready, failed) and reason.",
+        "result",
+        "reason"
+    );
 
     private static readonly Histogram Duration = Metrics.CreateHistogram(
-        "bgsnap_snapshot_duration_seconds", "Time from the creation of a snapshot until it was Ready.",
-        new HistogramConfiguration { Buckets = Histogram.ExponentialBuckets(1, 2, 13) });
+        "bgsnap_snapshot_duration_seconds",
+        "Time from the creation of a snapshot until it was Ready.",
+        new HistogramConfiguration { Buckets = Histogram.ExponentialBuckets(1, 2, 13) }
+    );
 
     /// <summary>Snapshots that wait for a place on their node.</summary>
-    public static readonly Gauge Queued = Metrics.CreateGauge("bgsnap_queued_snapshots", "Snapshots that wait for a place on their node.", "node");
+    public static readonly Gauge Queued = Metrics.CreateGauge(
+        "bgsnap_queued_snapshots",
+        "Snapshots that wait for a place on their node.",
+        "node"
+    );
 
     /// <summary>Snapshots by phase.</summary>
     public static readonly Gauge Phases = Metrics.CreateGauge("bgsnap_snapshots", "Snapshots by phase.", "phase");
@@ -25,6 +35,7 @@ internal static class OperatorMetrics
     {
         bool ready = status.Phase == SnapshotPhase.Ready;
         Total.WithLabels(ready ? "ready" : "failed", Conditions.Get(status, ConditionTypes.Ready)?.Reason ?? "").Inc();
-        if (ready && snapshot.Metadata.CreationTimestamp is { } created) Duration.Observe((now.UtcDateTime - created).TotalSeconds);
+        if (ready && snapshot.Metadata.CreationTimestamp is { } created)
+            Duration.Observe((now.UtcDateTime - created).TotalSeconds);
     }
 }

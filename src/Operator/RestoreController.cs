@@ -17,7 +17,14 @@ internal sealed class RestoreController : IDisposable
     private readonly ReconcileLoop _loop;
 
     /// <summary>Wires it; nothing runs yet.</summary>
-    public RestoreController(IApiClient api, SharedInformers shared, EventRecorder events, OperatorOptions options, TimeProvider clock, ILoggerFactory logs)
+    public RestoreController(
+        IApiClient api,
+        SharedInformers shared,
+        EventRecorder events,
+        OperatorOptions options,
+        TimeProvider clock,
+        ILoggerFactory logs
+    )
     {
         _shared = shared;
         _work = new WorkQueue(clock);
@@ -50,7 +57,8 @@ internal sealed class RestoreController : IDisposable
         // The VM's pod is not owned by its restore, which it outlives: the label tells whose it is.
         shared.Restored.Changed += (_, before, after) =>
         {
-            if ((after ?? before)!.Metadata.Labels?.TryGetValue(Names.RestoreLabel, out string? uid) == true) Those(r => r.Metadata.Uid == uid);
+            if ((after ?? before)!.Metadata.Labels?.TryGetValue(Names.RestoreLabel, out string? uid) == true)
+                Those(r => r.Metadata.Uid == uid);
         };
 
         void OfSnapshot(ObjectKey key) => Those(r => r.Metadata.NamespaceProperty == key.Namespace && r.Spec.SnapshotName == key.Name);
@@ -58,21 +66,35 @@ internal sealed class RestoreController : IDisposable
         void Those(Func<VMBackgroundRestore, bool> which)
         {
             foreach (VMBackgroundRestore r in shared.Restores.Items)
-                if (!RestorePhase.IsTerminal(r.Status?.Phase) && which(r)) look(ObjectKey.Of(r));
+                if (!RestorePhase.IsTerminal(r.Status?.Phase) && which(r))
+                    look(ObjectKey.Of(r));
         }
     }
 
-    /// <summary>Whoever was at work when this leader began keeps its place, and whoever waited its turn, before anyone else is let in.</summary>
+    /// <summary>
+    /// Whoever was at work when this leader began keeps its place, and whoever waited its turn, before anyone else is let in.
+    /// </summary>
     internal static void ResumeQueue(NodeQueue queue, IEnumerable<SnapshotTask> tasks, IEnumerable<VMBackgroundRestore> restores)
     {
-        foreach (SnapshotTask task in tasks.Where(t => t.Spec.Action is TaskAction.Restore or TaskAction.RestoreDisks && !TaskPhase.IsTerminal(t.Status?.Phase)))
+        foreach (
+            SnapshotTask task in tasks.Where(t =>
+                t.Spec.Action is TaskAction.Restore or TaskAction.RestoreDisks && !TaskPhase.IsTerminal(t.Status?.Phase)
+            )
+        )
             if (task.Metadata.OwnerReferences?.FirstOrDefault() is { } owner)
                 queue.Resume(task.Spec.NodeName, new ObjectKey(task.Metadata.NamespaceProperty, owner.Name));
-        foreach (VMBackgroundRestore r in restores.OrderBy(r => r.Metadata.CreationTimestamp).ThenBy(r => r.Metadata.Name, StringComparer.Ordinal))
+        foreach (
+            VMBackgroundRestore r in restores
+                .OrderBy(r => r.Metadata.CreationTimestamp)
+                .ThenBy(r => r.Metadata.Name, StringComparer.Ordinal)
+        )
         {
-            if (r.Metadata.DeletionTimestamp is not null || r.Status is not { NodeName: { } node }) continue;
-            if (r.Status.Phase is RestorePhase.WritingDisks or RestorePhase.Starting or RestorePhase.Restoring) queue.Resume(node, ObjectKey.Of(r));
-            else if (r.Status.Phase == RestorePhase.Queued) _ = queue.Enter(node, ObjectKey.Of(r), r.Metadata.CreationTimestamp ?? DateTime.MinValue);
+            if (r.Metadata.DeletionTimestamp is not null || r.Status is not { NodeName: { } node })
+                continue;
+            if (r.Status.Phase is RestorePhase.WritingDisks or RestorePhase.Starting or RestorePhase.Restoring)
+                queue.Resume(node, ObjectKey.Of(r));
+            else if (r.Status.Phase == RestorePhase.Queued)
+                _ = queue.Enter(node, ObjectKey.Of(r), r.Metadata.CreationTimestamp ?? DateTime.MinValue);
         }
     }
 }

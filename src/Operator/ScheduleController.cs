@@ -31,8 +31,11 @@ internal sealed class ScheduleController : IDisposable
     /// <summary>Tells Prometheus how many there are.</summary>
     public void Measure()
     {
-        ILookup<string, VMBackgroundSnapshotSchedule> byPhase = _shared.Schedules.Items.ToLookup(s => s.Status?.Phase ?? SchedulePhase.Scheduled);
-        foreach (string phase in new[] { SchedulePhase.Scheduled, SchedulePhase.Suspended, SchedulePhase.Invalid }) ScheduleMetrics.Phases.WithLabels(phase).Set(byPhase[phase].Count());
+        ILookup<string, VMBackgroundSnapshotSchedule> byPhase = _shared.Schedules.Items.ToLookup(s =>
+            s.Status?.Phase ?? SchedulePhase.Scheduled
+        );
+        foreach (string phase in new[] { SchedulePhase.Scheduled, SchedulePhase.Suspended, SchedulePhase.Invalid })
+            ScheduleMetrics.Phases.WithLabels(phase).Set(byPhase[phase].Count());
     }
 
     /// <inheritdoc/>
@@ -45,14 +48,24 @@ internal sealed class ScheduleController : IDisposable
         // Of a snapshot only what is counted, and what retention goes by.
         shared.Snapshots.Changed += (key, before, after) =>
         {
-            if (before?.Status?.Phase == after?.Status?.Phase && before?.Metadata.DeletionTimestamp == after?.Metadata.DeletionTimestamp && before is not null && after is not null && SnapshotOf.ScheduleOf(before) == SnapshotOf.ScheduleOf(after)) return;
-            if (before is not null && SnapshotOf.ScheduleOf(before) is { } left) look(new ObjectKey(key.Namespace, left));
-            if (after is not null && SnapshotOf.ScheduleOf(after) is { } of) look(new ObjectKey(key.Namespace, of));
+            if (
+                before?.Status?.Phase == after?.Status?.Phase
+                && before?.Metadata.DeletionTimestamp == after?.Metadata.DeletionTimestamp
+                && before is not null
+                && after is not null
+                && SnapshotOf.ScheduleOf(before) == SnapshotOf.ScheduleOf(after)
+            )
+                return;
+            if (before is not null && SnapshotOf.ScheduleOf(before) is { } left)
+                look(new ObjectKey(key.Namespace, left));
+            if (after is not null && SnapshotOf.ScheduleOf(after) is { } of)
+                look(new ObjectKey(key.Namespace, of));
         };
         // That it ended is written by this operator, of whose writes the above does not tell.
         shared.Snapshots.Learned += (key, after) =>
         {
-            if (SnapshotPhase.IsTerminal(after.Status?.Phase) && SnapshotOf.ScheduleOf(after) is { } of) look(new ObjectKey(key.Namespace, of));
+            if (SnapshotPhase.IsTerminal(after.Status?.Phase) && SnapshotOf.ScheduleOf(after) is { } of)
+                look(new ObjectKey(key.Namespace, of));
         };
     }
 }

@@ -35,8 +35,8 @@ internal sealed class SharedInformers(IApiClient api, ILogger log, TimeProvider 
     public Task Synced => Task.WhenAll(Snapshots.Synced, Restores.Synced, Schedules.Synced, Tasks.Synced, Carriers.Synced, Restored.Synced);
 
     /// <summary>Lists and watches until stopped.</summary>
-    public Task Run(CancellationToken stop) => Task.WhenAll(
-        Snapshots.Run(stop), Restores.Run(stop), Schedules.Run(stop), Tasks.Run(stop), Carriers.Run(stop), Restored.Run(stop));
+    public Task Run(CancellationToken stop) =>
+        Task.WhenAll(Snapshots.Run(stop), Restores.Run(stop), Schedules.Run(stop), Tasks.Run(stop), Carriers.Run(stop), Restored.Run(stop));
 
     /// <summary>Calls with the owner of whatever changes among tasks and pods, if it is of this kind.</summary>
     public void OnOwned(string kind, Action<ObjectKey> call)
@@ -46,7 +46,8 @@ internal sealed class SharedInformers(IApiClient api, ILogger log, TimeProvider 
 
         void Tell(IKubernetesObject<V1ObjectMeta> item)
         {
-            if (item.Metadata.OwnerReferences?.FirstOrDefault(o => o.Kind == kind) is { } owner) call(new ObjectKey(item.Metadata.NamespaceProperty, owner.Name));
+            if (item.Metadata.OwnerReferences?.FirstOrDefault(o => o.Kind == kind) is { } owner)
+                call(new ObjectKey(item.Metadata.NamespaceProperty, owner.Name));
         }
     }
 }

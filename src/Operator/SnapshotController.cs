@@ -17,7 +17,14 @@ internal sealed class SnapshotController : IDisposable
     private readonly HashSet<string> _nodes = [];
 
     /// <summary>Wires it; nothing runs yet.</summary>
-    public SnapshotController(IApiClient api, SharedInformers shared, EventRecorder events, OperatorOptions options, TimeProvider clock, ILoggerFactory logs)
+    public SnapshotController(
+        IApiClient api,
+        SharedInformers shared,
+        EventRecorder events,
+        OperatorOptions options,
+        TimeProvider clock,
+        ILoggerFactory logs
+    )
     {
         _shared = shared;
         _work = new WorkQueue(clock);
@@ -39,12 +46,23 @@ internal sealed class SnapshotController : IDisposable
     /// <summary>Tells Prometheus how many there are.</summary>
     public void Measure()
     {
-        string[] phases = [SnapshotPhase.Pending, SnapshotPhase.Queued, SnapshotPhase.Preparing, SnapshotPhase.Capturing, SnapshotPhase.Ready, SnapshotPhase.Failed, SnapshotPhase.Deleting];
+        string[] phases =
+        [
+            SnapshotPhase.Pending,
+            SnapshotPhase.Queued,
+            SnapshotPhase.Preparing,
+            SnapshotPhase.Capturing,
+            SnapshotPhase.Ready,
+            SnapshotPhase.Failed,
+            SnapshotPhase.Deleting,
+        ];
         ILookup<string, VMBackgroundSnapshot> byPhase = _shared.Snapshots.Items.ToLookup(s => s.Status?.Phase ?? SnapshotPhase.Pending);
-        foreach (string phase in phases) OperatorMetrics.Phases.WithLabels(phase).Set(byPhase[phase].Count());
+        foreach (string phase in phases)
+            OperatorMetrics.Phases.WithLabels(phase).Set(byPhase[phase].Count());
         IReadOnlyDictionary<string, int> waiting = _queue.WaitingByNode();
         _nodes.UnionWith(waiting.Keys);
-        foreach (string node in _nodes) OperatorMetrics.Queued.WithLabels(node).Set(waiting.GetValueOrDefault(node));
+        foreach (string node in _nodes)
+            OperatorMetrics.Queued.WithLabels(node).Set(waiting.GetValueOrDefault(node));
     }
 
     /// <inheritdoc/>
@@ -58,25 +76,37 @@ internal sealed class SnapshotController : IDisposable
         // A deleted snapshot waits for the restores that read it.
         shared.Restores.Changed += (key, before, after) =>
         {
-            if (after is null) look(key with { Name = before!.Spec.SnapshotName });
-            else Ended(key, after);
+            if (after is null)
+                look(key with { Name = before!.Spec.SnapshotName });
+            else
+                Ended(key, after);
         };
         shared.Restores.Learned += Ended;
 
         void Ended(ObjectKey key, VMBackgroundRestore restore)
         {
-            if (RestorePhase.IsTerminal(restore.Status?.Phase)) look(key with { Name = restore.Spec.SnapshotName });
+            if (RestorePhase.IsTerminal(restore.Status?.Phase))
+                look(key with { Name = restore.Spec.SnapshotName });
         }
     }
 
-    /// <summary>Whoever was at work when this leader began keeps its place, and whoever waited its turn, before anyone else is let in.</summary>
+    /// <summary>
+    /// Whoever was at work when this leader began keeps its place, and whoever waited its turn, before anyone else is let in.
+    /// </summary>
     internal static void ResumeQueue(NodeQueue queue, IEnumerable<SnapshotTask> tasks, IEnumerable<VMBackgroundSnapshot> snapshots)
     {
         foreach (SnapshotTask task in tasks.Where(t => t.Spec.Action == TaskAction.Capture && !TaskPhase.IsTerminal(t.Status?.Phase)))
             if (task.Metadata.OwnerReferences?.FirstOrDefault() is { } owner)
                 queue.Resume(task.Spec.NodeName, new ObjectKey(task.Metadata.NamespaceProperty, owner.Name));
-        foreach (VMBackgroundSnapshot s in snapshots.OrderBy(s => s.Metadata.CreationTimestamp).ThenBy(s => s.Metadata.Name, StringComparer.Ordinal))
-            if (s.Metadata.DeletionTimestamp is null && s.Status is { Phase: SnapshotPhase.Queued or SnapshotPhase.Preparing, NodeName: { } node })
+        foreach (
+            VMBackgroundSnapshot s in snapshots
+                .OrderBy(s => s.Metadata.CreationTimestamp)
+                .ThenBy(s => s.Metadata.Name, StringComparer.Ordinal)
+        )
+            if (
+                s.Metadata.DeletionTimestamp is null
+                && s.Status is { Phase: SnapshotPhase.Queued or SnapshotPhase.Preparing, NodeName: { } node }
+            )
                 _ = queue.Enter(node, ObjectKey.Of(s), s.Metadata.CreationTimestamp ?? DateTime.MinValue);
     }
 }

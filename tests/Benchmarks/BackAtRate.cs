@@ -6,7 +6,8 @@ namespace Bgsnap.Benchmarks;
 /// <summary>When a restored guest does again what it did before it was captured.</summary>
 internal static class BackAtRate
 {
-    private const double Share = 0.9, Window = 0.5;
+    private const double Share = 0.9,
+        Window = 0.5;
 
     /// <summary>The first report from which on the guest did, over half a second, 90 % of its former rate; null: none so far.</summary>
     internal static long? Find(IReadOnlyList<GuestReport> reports, double former)
@@ -34,7 +35,10 @@ internal static class BackAtRate
                 to++;
             if (to == reports.Count)
                 break;
-            best = Math.Max(best ?? 0, (reports[to].Writes - reports[from].Writes) / GuestHistory.Seconds(reports[from].At, reports[to].At) / former);
+            best = Math.Max(
+                best ?? 0,
+                (reports[to].Writes - reports[from].Writes) / GuestHistory.Seconds(reports[from].At, reports[to].At) / former
+            );
         }
 
         return best;

@@ -21,24 +21,29 @@ internal sealed record BenchmarkCase(string Name, string What, int MemoryMiB, in
         new("2g-1g", "2 GiB, 1 GiB of random data rewritten at full speed", 2048, 1024, "bench"),
         new("6g-4g", "6 GiB, 4 GiB of random data rewritten at full speed", 6144, 4096, "bench"),
         new("2g-idle", "2 GiB, 1 GiB of random data that is only read", 2048, 1024, "idle"),
-        new("2g-memfd", "2 GiB in a shared memfd (q35), 1 GiB of random data rewritten at full speed", 2048, 1024, "bench") { Machine = "q35", Ram = RamKind.Memfd },
+        new("2g-memfd", "2 GiB in a shared memfd (q35), 1 GiB of random data rewritten at full speed", 2048, 1024, "bench")
+        {
+            Machine = "q35",
+            Ram = RamKind.Memfd,
+        },
         new("rate", "2 GiB, 20 thousand pages a second written over 1 GiB in random order", 2048, 1024, "rate") { Rate = 20_000 },
     ];
 
-    internal VirtualMachineOptions Options(QemuVersion version) => new()
-    {
-        Version = version,
-        Machine = Machine,
-        MemoryMiB = MemoryMiB,
-        Ram = Ram,
-        Guest = new LinuxGuest
+    internal VirtualMachineOptions Options(QemuVersion version) =>
+        new()
         {
-            Mode = Mode,
-            MiB = WrittenMiB,
-            Rate = Rate,
-            Fill = "random",
-            TickMilliseconds = TickMilliseconds,
-        },
-        StartTimeout = TimeSpan.FromMinutes(5),
-    };
+            Version = version,
+            Machine = Machine,
+            MemoryMiB = MemoryMiB,
+            Ram = Ram,
+            Guest = new LinuxGuest
+            {
+                Mode = Mode,
+                MiB = WrittenMiB,
+                Rate = Rate,
+                Fill = "random",
+                TickMilliseconds = TickMilliseconds,
+            },
+            StartTimeout = TimeSpan.FromMinutes(5),
+        };
 }

@@ -53,7 +53,8 @@ internal sealed class BenchmarkMachine : IAsyncDisposable
         Machine.WaitForReportAsync(report => report.At >= moment, what, TimeSpan.FromMinutes(3));
 
     /// <summary>Lets the guest run for a while, as its reports show.</summary>
-    internal Task RunAsync(double seconds) => ReportedAsync(GuestHistory.After(Stopwatch.GetTimestamp(), seconds), $"report after {seconds} s");
+    internal Task RunAsync(double seconds) =>
+        ReportedAsync(GuestHistory.After(Stopwatch.GetTimestamp(), seconds), $"report after {seconds} s");
 
     internal GuestHistory History() => new(Machine.Serial.Reports, Machine.Serial.Latencies);
 

@@ -8,10 +8,14 @@ namespace Bgsnap.Benchmarks;
 /// Runs the peers of a case, round by round. Each has a machine of its own, paused while another is measured, and gets a new
 /// one when a capture has taken its huge pages: what one capture does to a guest must not slow the next.
 /// </summary>
-internal sealed class CaptureBenchmark(BenchmarkCase @case, IReadOnlyList<Peer> peers, QemuVersion version, string output) : IAsyncDisposable
+internal sealed class CaptureBenchmark(BenchmarkCase @case, IReadOnlyList<Peer> peers, QemuVersion version, string output)
+    : IAsyncDisposable
 {
-    private const double SettleSeconds = 1, BeforeSeconds = 3, AfterSeconds = 2;
-    private const double RateBack = 0.95, HugePagesBack = 0.9;
+    private const double SettleSeconds = 1,
+        BeforeSeconds = 3,
+        AfterSeconds = 2;
+    private const double RateBack = 0.95,
+        HugePagesBack = 0.9;
     private static readonly TimeSpan RecoveryLimit = TimeSpan.FromSeconds(30);
     private readonly Dictionary<Peer, BenchmarkMachine> _machines = [];
 
@@ -30,7 +34,13 @@ internal sealed class CaptureBenchmark(BenchmarkCase @case, IReadOnlyList<Peer> 
                 catch (Exception e) when (e is not OutOfMemoryException)
                 {
                     // One peer that cannot do a case is a result; the machine it leaves behind is not to be trusted.
-                    sample = new Sample { Case = @case.Name, Peer = peer.Name, Round = round, Note = e.Message.Split('\n')[0] };
+                    sample = new Sample
+                    {
+                        Case = @case.Name,
+                        Peer = peer.Name,
+                        Round = round,
+                        Note = e.Message.Split('\n')[0],
+                    };
                     await ReplaceAsync(peer);
                 }
 
@@ -91,7 +101,10 @@ internal sealed class CaptureBenchmark(BenchmarkCase @case, IReadOnlyList<Peer> 
             RateBefore = before,
             WorstSecondShare = before is { } rate ? history.WorstSecond(start, until) / rate : null,
             LongestStallMilliseconds = history.LongestStall(start, end),
-            StallBeforeMilliseconds = history.LongestStall(beforeAt, GuestHistory.After(start, -2 * BenchmarkCase.TickMilliseconds / 1000.0)),
+            StallBeforeMilliseconds = history.LongestStall(
+                beforeAt,
+                GuestHistory.After(start, -2 * BenchmarkCase.TickMilliseconds / 1000.0)
+            ),
             P99Microseconds = latency.P99,
             SkippedWrites = latency.Skipped,
             P99BeforeMicroseconds = history.Latency(beforeAt, GuestHistory.After(start, -1)).P99,
@@ -123,8 +136,7 @@ internal sealed class CaptureBenchmark(BenchmarkCase @case, IReadOnlyList<Peer> 
             machine.FirstRate ??= rate;
             if (rate is null || rate >= RateBack * machine.FirstRate)
                 return null;
-        }
-        while (Stopwatch.GetElapsedTime(began) < RecoveryLimit);
+        } while (Stopwatch.GetElapsedTime(began) < RecoveryLimit);
         return $"the guest came back to {rate / machine.FirstRate:0 %} of its first rate only";
     }
 
@@ -158,6 +170,7 @@ internal sealed class CaptureBenchmark(BenchmarkCase @case, IReadOnlyList<Peer> 
     }
 
     private static string Progress(Sample sample) =>
-        $"{sample.Case} {sample.Peer} round {sample.Round}: total {sample.TotalSeconds:0.00} s, downtime {sample.DowntimeMilliseconds:0.0} ms, "
+        $"{sample.Case} {sample.Peer} round {sample.Round}: total {sample.TotalSeconds:0.00} s, downtime "
+        + $"{sample.DowntimeMilliseconds:0.0} ms, "
         + $"worst second {sample.WorstSecondShare:0 %}, stall {sample.LongestStallMilliseconds:0.0} ms {sample.Note}";
 }

@@ -13,7 +13,9 @@ internal static unsafe partial class CopyBenchmark
     /// <summary>Runs the child whose memory is read: <see cref="BeRead"/>.</summary>
     internal const string ChildArgument = "--be-read";
 
-    private const int Total = 1 << 30, Piece = 2 << 20, Granule = SnapshotFormat.GranuleSize;
+    private const int Total = 1 << 30,
+        Piece = 2 << 20,
+        Granule = SnapshotFormat.GranuleSize;
 
     internal sealed record Speed(string What, IReadOnlyList<double> GigabytesPerSecond);
 
@@ -28,19 +30,23 @@ internal static unsafe partial class CopyBenchmark
             var piece = HugeRandom(Piece);
             using var memfd = Memfd(source);
             using GranuleEncoder encoder = new(PageCompression.None);
-            return Measure(rounds,
-            [
-                ("memcpy, 1 GiB into a warm 2 MiB buffer", at => Buffer.MemoryCopy(source + at, piece, Piece, Piece)),
-                ("process_vm_readv, 1 GiB of another process likewise", at => ProcessMemory.Read(held, remote + (ulong)at, piece, Piece)),
-                ("pread, 1 GiB of a memfd likewise", at => ReadFile(memfd, piece, at)),
-                ("encoder without compression, 1 GiB in place", at => Encode(encoder, source + at)),
-                ("encoder without compression, a warm 2 MiB buffer again and again", _ => Encode(encoder, piece)),
-                ("process_vm_readv and encoder, piece by piece", at =>
-                {
-                    ProcessMemory.Read(held, remote + (ulong)at, piece, Piece);
-                    Encode(encoder, piece);
-                }),
-            ]);
+            return Measure(
+                rounds,
+                [
+                    ("memcpy, 1 GiB into a warm 2 MiB buffer", at => Buffer.MemoryCopy(source + at, piece, Piece, Piece)),
+                    ("process_vm_readv, 1 GiB of another process likewise", at =>
+                        ProcessMemory.Read(held, remote + (ulong)at, piece, Piece)
+                    ),
+                    ("pread, 1 GiB of a memfd likewise", at => ReadFile(memfd, piece, at)),
+                    ("encoder without compression, 1 GiB in place", at => Encode(encoder, source + at)),
+                    ("encoder without compression, a warm 2 MiB buffer again and again", _ => Encode(encoder, piece)),
+                    ("process_vm_readv and encoder, piece by piece", at =>
+                    {
+                        ProcessMemory.Read(held, remote + (ulong)at, piece, Piece);
+                        Encode(encoder, piece);
+                    }),
+                ]
+            );
         }
         finally
         {
@@ -99,7 +105,7 @@ internal static unsafe partial class CopyBenchmark
 
     private static void ReadFile(SafeFileHandle file, byte* destination, long at)
     {
-        for (var done = 0; done < Piece;)
+        for (var done = 0; done < Piece; )
         {
             var got = Libc.PRead(file, destination + done, (nuint)(Piece - done), at + done);
             done += got > 0 ? (int)got : throw LinuxException.Last("read a memfd");

@@ -8,8 +8,9 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Benchmarks;
 
 /// <summary>
-/// What disks cost: the stop window with 0, 1, 2 and 8 of them beside QEMU's own transaction of blockdev-backup, what the guest's writes wait while they are
-/// copied, how fast a full disk is copied beside qemu-img, and how long it takes until a machine with that disk runs again.
+/// What disks cost: the stop window with 0, 1, 2 and 8 of them beside QEMU's own transaction of blockdev-backup, what the guest's writes
+/// wait while they are copied, how fast a full disk is copied beside qemu-img, and how long it takes until a machine with that disk runs
+/// again.
 /// </summary>
 internal sealed class DisksBenchmark(QemuVersion version, string output, int rounds)
 {
@@ -19,7 +20,14 @@ internal sealed class DisksBenchmark(QemuVersion version, string output, int rou
 
     /// <summary>One capture, or one transaction, of a machine with so many disks.</summary>
     internal sealed record Cut(
-        int Disks, string Peer, double DowntimeMilliseconds, double? P50BeforeMicroseconds, double? P99BeforeMicroseconds, double? P50Microseconds, double? P99Microseconds);
+        int Disks,
+        string Peer,
+        double DowntimeMilliseconds,
+        double? P50BeforeMicroseconds,
+        double? P99BeforeMicroseconds,
+        double? P50Microseconds,
+        double? P99Microseconds
+    );
 
     /// <summary>A full disk.</summary>
     internal sealed record Copy(double AgentMegabytesPerSecond, double QemuImgMegabytesPerSecond, double RestoreSeconds);
@@ -29,18 +37,44 @@ internal sealed class DisksBenchmark(QemuVersion version, string output, int rou
     /// <summary><c>disks</c>.</summary>
     internal static Command Command()
     {
-        Option<int> rounds = new("--rounds") { HelpName = "N", Description = "Rounds that count, after one that does not", DefaultValueFactory = _ => 5 };
-        Option<string> output = new("--output") { HelpName = "DIR", Description = "Where snapshots are written, and deleted again (default: bench in BGSNAP_OUT)", DefaultValueFactory = _ => Path.Combine(TestFiles.Out, "bench") };
-        Option<string> qemu = new("--qemu") { HelpName = "system|10", Description = "Which QEMU", DefaultValueFactory = _ => "system" };
-        qemu.AcceptOnlyFromAmong("system", "10");
-        Command command = new("disks", "What disks cost: downtime, latency of the guest's writes, speed of the copy, time of a restore.") { rounds, output, qemu };
-        command.SetAction(async (parsed, _) =>
+        Option<int> rounds = new("--rounds")
         {
-            Directory.CreateDirectory(parsed.GetValue(output)!);
-            DisksBenchmark benchmark = new(parsed.GetValue(qemu) == "10" ? QemuVersion.Unpacked10 : QemuVersion.System, parsed.GetValue(output)!, parsed.GetValue(rounds));
-            foreach (var line in Table(await benchmark.RunAsync()))
-                Console.WriteLine(line);
-        });
+            HelpName = "N",
+            Description = "Rounds that count, after one that does not",
+            DefaultValueFactory = _ => 5,
+        };
+        Option<string> output = new("--output")
+        {
+            HelpName = "DIR",
+            Description = "Where snapshots are written, and deleted again (default: bench in BGSNAP_OUT)",
+            DefaultValueFactory = _ => Path.Combine(TestFiles.Out, "bench"),
+        };
+        Option<string> qemu = new("--qemu")
+        {
+            HelpName = "system|10",
+            Description = "Which QEMU",
+            DefaultValueFactory = _ => "system",
+        };
+        qemu.AcceptOnlyFromAmong("system", "10");
+        Command command = new("disks", "What disks cost: downtime, latency of the guest's writes, speed of the copy, time of a restore.")
+        {
+            rounds,
+            output,
+            qemu,
+        };
+        command.SetAction(
+            async (parsed, _) =>
+            {
+                Directory.CreateDirectory(parsed.GetValue(output)!);
+                DisksBenchmark benchmark = new(
+                    parsed.GetValue(qemu) == "10" ? QemuVersion.Unpacked10 : QemuVersion.System,
+                    parsed.GetValue(output)!,
+                    parsed.GetValue(rounds)
+                );
+                foreach (var line in Table(await benchmark.RunAsync()))
+                    Console.WriteLine(line);
+            }
+        );
         return command;
     }
 
@@ -68,15 +102,23 @@ internal sealed class DisksBenchmark(QemuVersion version, string output, int rou
     {
         yield return "## disks: what they cost";
         yield return "";
-        yield return "One slot in 64 KiB of each disk is written in turn, with O_DIRECT; the latencies are the guest's own, of its seconds before and while disks are copied.";
+        yield return "One slot in 64 KiB of each disk is written in turn, with O_DIRECT; the latencies are the guest's own, of its seconds "
+            + "before and while disks are copied.";
         yield return "";
         yield return "| disks | | downtime, ms | p50 before, µs | p50 while copied, µs | p99 before, µs | p99 while copied, µs |";
         yield return "|---|---|---|---|---|---|---|";
         foreach (var group in result.Cuts.GroupBy(c => (c.Disks, c.Peer)))
         {
-            yield return $"| {group.Key.Disks} | {group.Key.Peer} | {Numbers.Cell(group.Select(c => (double?)c.DowntimeMilliseconds), "0.0")} | "
-                + string.Join(" | ", ((Func<Cut, double?>[])[c => c.P50BeforeMicroseconds, c => c.P50Microseconds, c => c.P99BeforeMicroseconds, c => c.P99Microseconds])
-                    .Select(value => Numbers.Cell(group.Select(value), "0"))) + " |";
+            string downtime = Numbers.Cell(group.Select(c => (double?)c.DowntimeMilliseconds), "0.0");
+            yield return $"| {group.Key.Disks} | {group.Key.Peer} | {downtime} | "
+                + string.Join(
+                    " | ",
+                    (
+                        (Func<Cut, double?>[])
+                            [c => c.P50BeforeMicroseconds, c => c.P50Microseconds, c => c.P99BeforeMicroseconds, c => c.P99Microseconds]
+                    ).Select(value => Numbers.Cell(group.Select(value), "0"))
+                )
+                + " |";
         }
 
         yield return "";
@@ -84,19 +126,42 @@ internal sealed class DisksBenchmark(QemuVersion version, string output, int rou
         yield return "";
         yield return "| | |";
         yield return "|---|---|";
-        yield return $"| copied by a capture, the guest writing, MB/s | {Numbers.Cell(result.Copies.Select(c => (double?)c.AgentMegabytesPerSecond), "0")} |";
-        yield return $"| copied by qemu-img convert, the guest stopped, MB/s | {Numbers.Cell(result.Copies.Select(c => (double?)c.QemuImgMegabytesPerSecond), "0")} |";
-        yield return $"| restored, from the command until the guest runs, s | {Numbers.Cell(result.Copies.Select(c => (double?)c.RestoreSeconds), "0.0")} |";
+        yield return "| copied by a capture, the guest writing, MB/s | "
+            + $"{Numbers.Cell(result.Copies.Select(c => (double?)c.AgentMegabytesPerSecond), "0")} |";
+        yield return "| copied by qemu-img convert, the guest stopped, MB/s | "
+            + $"{Numbers.Cell(result.Copies.Select(c => (double?)c.QemuImgMegabytesPerSecond), "0")} |";
+        yield return "| restored, from the command until the guest runs, s | "
+            + $"{Numbers.Cell(result.Copies.Select(c => (double?)c.RestoreSeconds), "0.0")} |";
         yield return "";
     }
 
-    private VirtualMachineOptions Machine(int disks, bool full) => new()
-    {
-        Version = version,
-        MemoryMiB = 256,
-        Disks = [.. Enumerable.Range(0, disks).Select(i => new TestDisk { Name = $"disk{i}", MiB = full ? FullMiB : 64, IsFull = full })],
-        Guest = disks == 0 ? new LinuxGuest { MiB = 64 } : new LinuxGuest { Mode = "disk", Writers = 0, Disks = disks, Slots = 512 },
-    };
+    private VirtualMachineOptions Machine(int disks, bool full) =>
+        new()
+        {
+            Version = version,
+            MemoryMiB = 256,
+            Disks =
+            [
+                .. Enumerable
+                    .Range(0, disks)
+                    .Select(i => new TestDisk
+                    {
+                        Name = $"disk{i}",
+                        MiB = full ? FullMiB : 64,
+                        IsFull = full,
+                    }),
+            ],
+            Guest =
+                disks == 0
+                    ? new LinuxGuest { MiB = 64 }
+                    : new LinuxGuest
+                    {
+                        Mode = "disk",
+                        Writers = 0,
+                        Disks = disks,
+                        Slots = 512,
+                    },
+        };
 
     private async Task<Cut> CaptureAsync(VirtualMachine vm, int number)
     {
@@ -111,7 +176,16 @@ internal sealed class DisksBenchmark(QemuVersion version, string output, int rou
         var directory = Path.Combine(output, "disks");
         if (Directory.Exists(directory))
             Directory.Delete(directory, recursive: true);
-        var result = await AgentProcess.RunAsync(Patience, "capture", "--qmp", vm.QmpSocket, "--output", directory, "--json", "--engine=agent");
+        var result = await AgentProcess.RunAsync(
+            Patience,
+            "capture",
+            "--qmp",
+            vm.QmpSocket,
+            "--output",
+            directory,
+            "--json",
+            "--engine=agent"
+        );
         if (result.ExitCode != 0)
             throw new InvalidOperationException(result.ToString());
         var last = result.StandardOutput.Split('\n', StringSplitOptions.RemoveEmptyEntries)[^1];
@@ -126,17 +200,28 @@ internal sealed class DisksBenchmark(QemuVersion version, string output, int rou
         for (var i = 0; i < number; i++)
         {
             await Tool.RunAsync("qemu-img", "create", "-q", "-f", "qcow2", Scratch(vm, i), "64M");
-            await vm.Qmp.ExecuteAsync("blockdev-add", new JsonObject
-            {
-                ["driver"] = "qcow2",
-                ["node-name"] = $"scratch{i}",
-                ["file"] = new JsonObject { ["driver"] = "file", ["filename"] = Scratch(vm, i) },
-            });
-            actions.Add(new JsonObject
-            {
-                ["type"] = "blockdev-backup",
-                ["data"] = new JsonObject { ["job-id"] = $"backup{i}", ["device"] = $"libvirt-{i + 1}-storage", ["target"] = $"scratch{i}", ["sync"] = "none" },
-            });
+            await vm.Qmp.ExecuteAsync(
+                "blockdev-add",
+                new JsonObject
+                {
+                    ["driver"] = "qcow2",
+                    ["node-name"] = $"scratch{i}",
+                    ["file"] = new JsonObject { ["driver"] = "file", ["filename"] = Scratch(vm, i) },
+                }
+            );
+            actions.Add(
+                new JsonObject
+                {
+                    ["type"] = "blockdev-backup",
+                    ["data"] = new JsonObject
+                    {
+                        ["job-id"] = $"backup{i}",
+                        ["device"] = $"libvirt-{i + 1}-storage",
+                        ["target"] = $"scratch{i}",
+                        ["sync"] = "none",
+                    },
+                }
+            );
         }
 
         var (events, began) = (vm.Qmp.Events.Count, Stopwatch.GetTimestamp());
@@ -146,7 +231,13 @@ internal sealed class DisksBenchmark(QemuVersion version, string output, int rou
         var stopped = await vm.Qmp.WaitForEventAsync("STOP", Patience, events);
         var resumed = await vm.Qmp.WaitForEventAsync("RESUME", Patience, events);
         await Task.Delay(TimeSpan.FromSeconds(2));
-        var cut = With(vm, number, "stop, blockdev-backup, cont", Stopwatch.GetElapsedTime(stopped.At, resumed.At).TotalMilliseconds, began);
+        var cut = With(
+            vm,
+            number,
+            "stop, blockdev-backup, cont",
+            Stopwatch.GetElapsedTime(stopped.At, resumed.At).TotalMilliseconds,
+            began
+        );
         for (var i = 0; i < number; i++)
             await vm.Qmp.ExecuteAsync("block-job-cancel", new JsonObject { ["device"] = $"backup{i}" });
         while ((await vm.Qmp.ExecuteAsync("query-block-jobs")).GetArrayLength() > 0)
@@ -163,12 +254,16 @@ internal sealed class DisksBenchmark(QemuVersion version, string output, int rou
     private async Task<Copy> CopyAsync()
     {
         var options = Machine(1, full: true);
-        double agent, qemuImg;
+        double agent,
+            qemuImg;
         string directory;
         await using (var vm = await VirtualMachine.StartAsync(options))
         {
             (var summary, directory) = await CaptureAsync(vm);
-            var steps = summary.GetProperty("timeline").EnumerateArray().ToDictionary(e => e.GetProperty("name").GetString()!, e => e.GetProperty("offsetMicroseconds").GetInt64());
+            var steps = summary
+                .GetProperty("timeline")
+                .EnumerateArray()
+                .ToDictionary(e => e.GetProperty("name").GetString()!, e => e.GetProperty("offsetMicroseconds").GetInt64());
             agent = ((long)FullMiB << 20) / (double)(steps["disks-copied"] - steps["disks-exposed"]);
             await vm.StopVcpusAsync();
             var copy = Path.Combine(output, "qemu-img.qcow2");
@@ -180,7 +275,13 @@ internal sealed class DisksBenchmark(QemuVersion version, string output, int rou
             File.Delete(copy);
         }
 
-        await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer", Disks = [options.Disks[0] with { IsFull = false }] });
+        await using var target = await VirtualMachine.StartAsync(
+            options with
+            {
+                Incoming = "defer",
+                Disks = [options.Disks[0] with { IsFull = false }],
+            }
+        );
         var result = await AgentProcess.RunAsync(Patience, "restore", directory, "--qmp", target.QmpSocket);
         if (result.ExitCode != 0)
             throw new InvalidOperationException(result.ToString());
@@ -202,5 +303,6 @@ internal sealed class DisksBenchmark(QemuVersion version, string output, int rou
 
     private static double? P99(IEnumerable<LatencyReport> seconds) => seconds.Max(l => (double?)l.P99.TotalMicroseconds);
 
-    private static string Scratch(VirtualMachine vm, int disk) => Path.Combine(vm.Folder, string.Create(CultureInfo.InvariantCulture, $"scratch{disk}"));
+    private static string Scratch(VirtualMachine vm, int disk) =>
+        Path.Combine(vm.Folder, string.Create(CultureInfo.InvariantCulture, $"scratch{disk}"));
 }

@@ -9,7 +9,9 @@ namespace Bgsnap.Benchmarks;
 /// <summary>A disk that nobody writes to, copied from the same export by us and by qemu-img convert, in turn.</summary>
 internal static class DisksCopyBenchmark
 {
-    private const int DataMiB = 1024, DiskMiB = 4096, PieceMiB = 16;
+    private const int DataMiB = 1024,
+        DiskMiB = 4096,
+        PieceMiB = 16;
 
     /// <param name="What">Who copied.</param>
     /// <param name="ReadSeconds">Until the export was not needed any more; empty where that is the end.</param>
@@ -24,7 +26,10 @@ internal static class DisksCopyBenchmark
         var socket = tools["nbd0.sock"];
         var target = Path.Combine(output, "copy.qcow2");
         Contender convert = new("qemu-img convert -t writeback", [], []);
-        (Contender Ours, int Connections)[] ours = [.. ((int[])[1, 2, 4]).Select(n => (new Contender($"ours, connections: {n}", [], []), n))];
+        (Contender Ours, int Connections)[] ours =
+        [
+            .. ((int[])[1, 2, 4]).Select(n => (new Contender($"ours, connections: {n}", [], []), n)),
+        ];
         for (var round = 0; round <= rounds; round++)
         {
             foreach (var (contender, connections) in ours)
@@ -38,7 +43,18 @@ internal static class DisksCopyBenchmark
             }
 
             var start = Stopwatch.GetTimestamp();
-            await DiskTools.RunAsync(DiskTools.QemuImg, "convert", "-f", "raw", "-O", "qcow2", "-t", "writeback", $"nbd+unix:///agent-disk0?socket={socket}", target);
+            await DiskTools.RunAsync(
+                DiskTools.QemuImg,
+                "convert",
+                "-f",
+                "raw",
+                "-O",
+                "qcow2",
+                "-t",
+                "writeback",
+                $"nbd+unix:///agent-disk0?socket={socket}",
+                target
+            );
             Note(convert, round, Stopwatch.GetElapsedTime(start).TotalSeconds, null);
             File.Delete(target);
         }
@@ -55,7 +71,8 @@ internal static class DisksCopyBenchmark
         foreach (var c in contenders)
         {
             double?[] seconds = [.. c.Seconds.Select(s => (double?)s)];
-            yield return $"| {c.What} | {Numbers.Cell(c.ReadSeconds.Select(s => (double?)s), "0.00")} | {Numbers.Cell(seconds, "0.00")} | {Numbers.Cell(seconds.Select(s => DataMiB * 1.048576 / s), "0")} |";
+            yield return $"| {c.What} | {Numbers.Cell(c.ReadSeconds.Select(s => (double?)s), "0.00")} | {Numbers.Cell(seconds, "0.00")} | "
+                + $"{Numbers.Cell(seconds.Select(s => DataMiB * 1.048576 / s), "0")} |";
         }
 
         yield return "";
@@ -72,7 +89,12 @@ internal static class DisksCopyBenchmark
 
     private static void Copy(UnixSocket[] sockets, string target, Action read)
     {
-        using SafeFileHandle file = FileSyscalls.OpenAt(null, target, FileSyscalls.O_WRONLY | FileSyscalls.O_CREAT | FileSyscalls.O_EXCL, 0x180);
+        using SafeFileHandle file = FileSyscalls.OpenAt(
+            null,
+            target,
+            FileSyscalls.O_WRONLY | FileSyscalls.O_CREAT | FileSyscalls.O_EXCL,
+            0x180
+        );
         _ = DiskCopy.Run(sockets, "agent-disk0", file, target, new DiskCopyHooks { Read = read }, default);
         // Nothing is behind the export that would mind.
         foreach (var socket in sockets)

@@ -48,10 +48,13 @@ internal sealed class GuestHistory(IReadOnlyList<GuestReport> reports, IReadOnly
         return longest > 0 ? longest : null;
     }
 
-    /// <summary>The highest p99, microseconds, among the guest's seconds that overlap the interval, and the writes it left out in them.</summary>
+    /// <summary>
+    /// The highest p99, microseconds, among the guest's seconds that overlap the interval, and the writes it left out in them.
+    /// </summary>
     internal (double? P99, double? Skipped) Latency(long from, long to)
     {
-        double? p99 = null, skipped = null;
+        double? p99 = null,
+            skipped = null;
         for (var i = 1; i < latencies.Count && latencies[i - 1].At <= to; i++)
         {
             if (latencies[i].At <= from)
@@ -65,7 +68,8 @@ internal sealed class GuestHistory(IReadOnlyList<GuestReport> reports, IReadOnly
 
     private double WritesAt(long moment)
     {
-        int low = 0, high = reports.Count - 1;
+        int low = 0,
+            high = reports.Count - 1;
         if (high < 1 || moment < reports[0].At || moment > reports[high].At)
             throw new InvalidOperationException("The guest did not report on the whole interval.");
         while (high - low > 1)

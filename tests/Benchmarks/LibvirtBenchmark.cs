@@ -15,25 +15,65 @@ internal sealed class LibvirtBenchmark(string folder, LibvirtDaemon daemon, stri
     private const string Domain = "bench";
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(2);
 
-    internal sealed record Sample(string Way, bool Disk, int Round, double DowntimeMilliseconds, double WindowMilliseconds, double TotalMilliseconds);
+    internal sealed record Sample(
+        string Way,
+        bool Disk,
+        int Round,
+        double DowntimeMilliseconds,
+        double WindowMilliseconds,
+        double TotalMilliseconds
+    );
 
     internal static Command Command()
     {
-        Option<int> rounds = new("--rounds") { HelpName = "N", Description = "Captures of each kind that count, after one that does not", DefaultValueFactory = _ => 10 };
-        Option<int> memory = new("--memory") { HelpName = "MIB", Description = "Size of the guest", DefaultValueFactory = _ => 512 };
-        Option<string> output = new("--output") { HelpName = "DIR", Description = "Where snapshots are written, and deleted again (default: bench in BGSNAP_OUT)", DefaultValueFactory = _ => Path.Combine(TestFiles.Out, "bench") };
-        Option<string?> json = new("--json") { HelpName = "FILE", Description = "Every single measurement" };
-        Command command = new("libvirt", "Captures of one domain through libvirt and by a QMP socket, in turns; needs root.") { rounds, memory, output, json };
-        command.SetAction(async (parsed, cancellation) =>
+        Option<int> rounds = new("--rounds")
         {
-            var samples = await RunAsync(parsed.GetValue(memory), parsed.GetValue(rounds), Directory.CreateDirectory(parsed.GetValue(output)!).FullName);
-            Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"# Through libvirt\n\nMedian (least–most) of {parsed.GetValue(rounds)} rounds after one warm-up; {RuntimeInformation.OSDescription}, {Environment.ProcessorCount} CPUs, QEMU 10 in libvirtd's session mode, {parsed.GetValue(memory)} MiB of anonymous memory, one raw disk.\n"));
-            foreach (var line in Table(samples))
-                Console.WriteLine(line);
-            if (parsed.GetValue(json) is { } file)
-                await File.WriteAllTextAsync(file, JsonSerializer.Serialize(samples, JsonOptions.Indented), cancellation);
-        });
+            HelpName = "N",
+            Description = "Captures of each kind that count, after one that does not",
+            DefaultValueFactory = _ => 10,
+        };
+        Option<int> memory = new("--memory")
+        {
+            HelpName = "MIB",
+            Description = "Size of the guest",
+            DefaultValueFactory = _ => 512,
+        };
+        Option<string> output = new("--output")
+        {
+            HelpName = "DIR",
+            Description = "Where snapshots are written, and deleted again (default: bench in BGSNAP_OUT)",
+            DefaultValueFactory = _ => Path.Combine(TestFiles.Out, "bench"),
+        };
+        Option<string?> json = new("--json") { HelpName = "FILE", Description = "Every single measurement" };
+        Command command = new("libvirt", "Captures of one domain through libvirt and by a QMP socket, in turns; needs root.")
+        {
+            rounds,
+            memory,
+            output,
+            json,
+        };
+        command.SetAction(
+            async (parsed, cancellation) =>
+            {
+                var samples = await RunAsync(
+                    parsed.GetValue(memory),
+                    parsed.GetValue(rounds),
+                    Directory.CreateDirectory(parsed.GetValue(output)!).FullName
+                );
+                Console.WriteLine(
+                    string.Create(
+                        CultureInfo.InvariantCulture,
+                        $"# Through libvirt\n\nMedian (least–most) of {parsed.GetValue(rounds)} rounds after one warm-up; "
+                            + $"{RuntimeInformation.OSDescription}, {Environment.ProcessorCount} CPUs, QEMU 10 in libvirtd's session "
+                            + $"mode, {parsed.GetValue(memory)} MiB of anonymous memory, one raw disk.\n"
+                    )
+                );
+                foreach (var line in Table(samples))
+                    Console.WriteLine(line);
+                if (parsed.GetValue(json) is { } file)
+                    await File.WriteAllTextAsync(file, JsonSerializer.Serialize(samples, JsonOptions.Indented), cancellation);
+            }
+        );
         return command;
     }
 
@@ -43,7 +83,8 @@ internal sealed class LibvirtBenchmark(string folder, LibvirtDaemon daemon, stri
         yield return "|---|---|---|---|---|";
         foreach (var group in samples.GroupBy(s => (s.Way, s.Disk)))
         {
-            yield return $"| {group.Key.Way} | {(group.Key.Disk ? "yes" : "no")} | {Cell(s => s.DowntimeMilliseconds, "0.00")} | {Cell(s => s.WindowMilliseconds, "0")} | {Cell(s => s.TotalMilliseconds, "0")} |";
+            yield return $"| {group.Key.Way} | {(group.Key.Disk ? "yes" : "no")} | {Cell(s => s.DowntimeMilliseconds, "0.00")} | "
+                + $"{Cell(s => s.WindowMilliseconds, "0")} | {Cell(s => s.TotalMilliseconds, "0")} |";
             string Cell(Func<Sample, double> value, string format) => Numbers.Cell(group.Select(s => (double?)value(s)), format);
         }
     }
@@ -56,7 +97,12 @@ internal sealed class LibvirtBenchmark(string folder, LibvirtDaemon daemon, stri
             MemoryMiB = memoryMiB,
             Disks = [new TestDisk()],
             Uid = VirtualMachineOptions.LauncherUid,
-            Guest = new LinuxGuest { Mode = "disk", Writers = 0, Disks = 1 },
+            Guest = new LinuxGuest
+            {
+                Mode = "disk",
+                Writers = 0,
+                Disks = 1,
+            },
         };
         var folder = TestFolder.Create();
         try
@@ -65,7 +111,17 @@ internal sealed class LibvirtBenchmark(string folder, LibvirtDaemon daemon, stri
             using SerialConsole serial = new(QemuCommandLine.SerialSocket(folder));
             await using var daemon = await LibvirtDaemon.StartAsync(folder);
             var xml = Path.Combine(folder, "domain.xml");
-            await File.WriteAllTextAsync(xml, DomainXml.Of(options, Domain, Guid.NewGuid(), folder, "-qmp", $"unix:{QemuCommandLine.QmpSocket(folder)},server=on,wait=off"));
+            await File.WriteAllTextAsync(
+                xml,
+                DomainXml.Of(
+                    options,
+                    Domain,
+                    Guid.NewGuid(),
+                    folder,
+                    "-qmp",
+                    $"unix:{QemuCommandLine.QmpSocket(folder)},server=on,wait=off"
+                )
+            );
             await daemon.VirshAsync("create", xml);
             using CancellationTokenSource limit = new(Patience);
             await serial.WaitForReportAsync(r => r.Tick >= 3, limit.Token);
@@ -95,12 +151,34 @@ internal sealed class LibvirtBenchmark(string folder, LibvirtDaemon daemon, stri
     private async Task<Sample> CaptureAsync(string way, bool disk, int round, params string[] which)
     {
         var snapshot = Path.Combine(output, "libvirt");
-        var result = await AgentProcess.RunAsync(Patience, ["capture", .. which, "--output", snapshot, "--engine=agent", disk ? "--disks=all" : "--disks=none", "--scratch", output, "--json"]);
+        var result = await AgentProcess.RunAsync(
+            Patience,
+            [
+                "capture",
+                .. which,
+                "--output",
+                snapshot,
+                "--engine=agent",
+                disk ? "--disks=all" : "--disks=none",
+                "--scratch",
+                output,
+                "--json",
+            ]
+        );
         if (result.ExitCode != 0)
             throw new InvalidOperationException(result.ToString());
         Directory.Delete(snapshot, recursive: true);
-        var summary = JsonSerializer.Deserialize<JsonElement>(result.StandardOutput.Split('\n', StringSplitOptions.RemoveEmptyEntries)[^1]).GetProperty("summary");
-        return new Sample(way, disk, round, Milliseconds("downtimeMicroseconds"), Milliseconds("protectionWindowMicroseconds"), Milliseconds("totalMicroseconds"));
+        var summary = JsonSerializer
+            .Deserialize<JsonElement>(result.StandardOutput.Split('\n', StringSplitOptions.RemoveEmptyEntries)[^1])
+            .GetProperty("summary");
+        return new Sample(
+            way,
+            disk,
+            round,
+            Milliseconds("downtimeMicroseconds"),
+            Milliseconds("protectionWindowMicroseconds"),
+            Milliseconds("totalMicroseconds")
+        );
 
         double Milliseconds(string name) => summary.GetProperty(name).GetInt64() / 1000.0;
     }

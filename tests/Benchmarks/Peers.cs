@@ -34,14 +34,18 @@ internal sealed class AgentPeer(string name, string what, string engine, params 
     {
         // Not under the harness's guard: the shell's time would be counted as the agent's.
         var start = new ProcessStartInfo(TestFiles.Agent) { RedirectStandardOutput = true, RedirectStandardError = true };
-        foreach (var word in (string[])["capture", "--qmp", machine.Machine.QmpSocket, "--output", path, "--engine", engine, "--json", .. options])
+        foreach (
+            var word in (string[])
+                ["capture", "--qmp", machine.Machine.QmpSocket, "--output", path, "--engine", engine, "--json", .. options]
+        )
             start.ArgumentList.Add(word);
         // A measurement may run what is refused for a guest that matters: QEMU's own engine before 8.1.
         start.Environment["BGSNAP_TEST_HOOK"] = "allow:unsafe-background-snapshot";
         using var agent = Process.Start(start)!;
         var errors = agent.StandardError.ReadToEndAsync();
         var peak = PeakOfWorkerAsync(agent);
-        string? before = null, last = null;
+        string? before = null,
+            last = null;
         using var limit = new CancellationTokenSource(Limit);
         try
         {
@@ -120,8 +124,11 @@ internal sealed class QemuPeer() : Peer("qemu", "QEMU's background-snapshot to a
     private static void Capabilities(QmpClient qmp, bool on)
     {
         var state = on ? "true" : "false";
-        qmp.Execute("migrate-set-capabilities",
-            $$"""{"capabilities":[{"capability":"background-snapshot","state":{{state}}},{"capability":"events","state":{{state}}}]}""").Dispose();
+        qmp.Execute(
+                "migrate-set-capabilities",
+                $$"""{"capabilities":[{"capability":"background-snapshot","state":{{state}}},{"capability":"events","state":{{state}}}]}"""
+            )
+            .Dispose();
     }
 
     private static async Task<long> CompletedAsync(QmpClient qmp, List<QmpEvent> events)

@@ -61,9 +61,17 @@ internal static unsafe partial class ProcessCounters
         {
             var space = line.IndexOf(' ', StringComparison.Ordinal);
             var dash = line.IndexOf('-', StringComparison.Ordinal);
-            if (dash > 0 && dash < space
+            if (
+                dash > 0
+                && dash < space
                 && ulong.TryParse(line.AsSpan(0, dash), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out var from)
-                && ulong.TryParse(line.AsSpan(dash + 1, space - dash - 1), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out var to))
+                && ulong.TryParse(
+                    line.AsSpan(dash + 1, space - dash - 1),
+                    NumberStyles.AllowHexSpecifier,
+                    CultureInfo.InvariantCulture,
+                    out var to
+                )
+            )
             {
                 inside = from < (ulong)(start + length) && to > (ulong)start;
             }

@@ -16,8 +16,11 @@ namespace Bgsnap.Benchmarks;
 /// </summary>
 internal static unsafe class ProofBenchmark
 {
-    private const int Total = 256 << 20, Cluster = 2 << 20, Granule = SnapshotFormat.GranuleSize;
-    private const int MapShared = 1, MadvNoHugePage = 15;
+    private const int Total = 256 << 20,
+        Cluster = 2 << 20,
+        Granule = SnapshotFormat.GranuleSize;
+    private const int MapShared = 1,
+        MadvNoHugePage = 15;
 
     private sealed record Kind(string Name, Func<nint> Map);
 
@@ -27,19 +30,30 @@ internal static unsafe class ProofBenchmark
     {
         Option<int> rounds = new("--rounds")
         {
-            HelpName = "N", Description = "Passes over 256 MiB of each kind that count, after one that does not", DefaultValueFactory = _ => 15,
+            HelpName = "N",
+            Description = "Passes over 256 MiB of each kind that count, after one that does not",
+            DefaultValueFactory = _ => 15,
         };
         Command command = new("proof", "What the proof of write protection costs; needs root.") { rounds };
         command.SetAction(parsed =>
         {
             var count = parsed.GetValue(rounds);
-            Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"# Proof of protection\n\nMedian (least–most) of {count} rounds, with and without in turns; {RuntimeInformation.OSDescription}, one thread.\n"));
-            Console.WriteLine("| a piece is read, released and encoded | without the proof, µs | with it, µs | the proof, % |\n|---|---|---|---|");
+            Console.WriteLine(
+                string.Create(
+                    CultureInfo.InvariantCulture,
+                    $"# Proof of protection\n\nMedian (least–most) of {count} rounds, with and without in turns; "
+                        + $"{RuntimeInformation.OSDescription}, one thread.\n"
+                )
+            );
+            Console.WriteLine(
+                "| a piece is read, released and encoded | without the proof, µs | with it, µs | the proof, % |\n|---|---|---|---|"
+            );
             foreach (var row in Run(count))
             {
                 var cost = row.With.Zip(row.Without, (with, without) => 100 * (with / without - 1)).ToArray();
-                Console.WriteLine($"| {row.Name} | {Numbers.Cell(row.Without, "0.0")} | {Numbers.Cell(row.With, "0.0")} | {Numbers.Cell(cost, "0.0")} |");
+                Console.WriteLine(
+                    $"| {row.Name} | {Numbers.Cell(row.Without, "0.0")} | {Numbers.Cell(row.With, "0.0")} | {Numbers.Cell(cost, "0.0")} |"
+                );
             }
         });
         return command;
@@ -65,14 +79,34 @@ internal static unsafe class ProofBenchmark
             foreach (var compression in (PageCompression[])[PageCompression.None, PageCompression.Lz4])
             {
                 foreach (var piece in (int[])[Cluster, Granule])
-                    rows.Add(Measure($"{piece >> 10} KiB, {kind.Name}, {compression}", rounds, (ulong)memory, piece, compression, uffd, pagemap, self));
+                    rows.Add(
+                        Measure(
+                            $"{piece >> 10} KiB, {kind.Name}, {compression}",
+                            rounds,
+                            (ulong)memory,
+                            piece,
+                            compression,
+                            uffd,
+                            pagemap,
+                            self
+                        )
+                    );
             }
             NativeMemoryMap.Free(memory, Total);
         }
         return rows;
     }
 
-    private static Row Measure(string name, int rounds, ulong memory, int piece, PageCompression compression, Userfaultfd uffd, Pagemap pagemap, CheckedProcess self)
+    private static Row Measure(
+        string name,
+        int rounds,
+        ulong memory,
+        int piece,
+        PageCompression compression,
+        Userfaultfd uffd,
+        Pagemap pagemap,
+        CheckedProcess self
+    )
     {
         Row row = new(name, [], []);
         using GranuleEncoder encoder = new(compression);
@@ -119,7 +153,12 @@ internal static unsafe class ProofBenchmark
     private static nint Shared()
     {
         using SafeFileHandle file = File.OpenHandle(
-            $"/dev/shm/bgsnap-bench-{Guid.NewGuid():N}", FileMode.CreateNew, FileAccess.ReadWrite, FileShare.None, FileOptions.DeleteOnClose);
+            $"/dev/shm/bgsnap-bench-{Guid.NewGuid():N}",
+            FileMode.CreateNew,
+            FileAccess.ReadWrite,
+            FileShare.None,
+            FileOptions.DeleteOnClose
+        );
         RandomAccess.SetLength(file, Total);
         void* p = AgentLibc.MMap(null, Total, AgentLibc.PROT_READ | AgentLibc.PROT_WRITE, MapShared, (int)file.DangerousGetHandle(), 0);
         return p != AgentLibc.MAP_FAILED ? (nint)p : throw LinuxException.Last("map shared memory");

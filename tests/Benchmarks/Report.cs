@@ -5,7 +5,8 @@ namespace Bgsnap.Benchmarks;
 /// <summary>Markdown of the samples: a table per case, and what the targets say to it.</summary>
 internal static class Report
 {
-    private const double MiB = 1 << 20, GiB = 1 << 30;
+    private const double MiB = 1 << 20,
+        GiB = 1 << 30;
 
     /// <summary>Memory of the agent besides its stage.</summary>
     private const double MemoryAllowance = 40 * MiB;
@@ -44,7 +45,9 @@ internal static class Report
             yield return $"|---|{string.Concat(Enumerable.Repeat("---|", peers.Length))}";
             foreach (var column in Columns)
                 yield return $"| {column.Title} | {string.Join(" | ", peers.Select(p => Cell(column, Of(samples, @case.Name, p.Name))))} |";
-            yield return $"| captures measured | {string.Join(" | ", peers.Select(p => $"{Of(samples, @case.Name, p.Name).Count(s => s.TotalSeconds is not null)}"))} |";
+            yield return "| captures measured | "
+                + $"{string.Join(" | ", peers.Select(p => $"{Of(samples, @case.Name, p.Name).Count(s => s.TotalSeconds is not null)}"))} "
+                + "|";
             yield return "";
             foreach (var sample in samples.Where(s => s.Case == @case.Name && s.Note is not null))
                 yield return $"- {sample.Peer}, {(sample.Round == 0 ? "warm-up" : $"round {sample.Round}")}: {sample.Note}";
@@ -63,13 +66,50 @@ internal static class Report
         foreach (var name in samples.Select(s => s.Case).Distinct())
         {
             var (agent, qemu) = (Of(samples, name, "agent"), Of(samples, name, "qemu"));
-            yield return Line(name, "total ≤ 1/8 of QEMU's, s", Median(agent, s => s.TotalSeconds), Median(qemu, s => s.TotalSeconds) / 8, "0.00");
-            yield return Line(name, "downtime ≤ QEMU's, ms", Median(agent, s => s.DowntimeMilliseconds), Median(qemu, s => s.DowntimeMilliseconds), "0.0");
-            yield return Line(name, "longest stall ≤ QEMU's, ms", Median(agent, s => s.LongestStallMilliseconds), Median(qemu, s => s.LongestStallMilliseconds), "0.0");
-            yield return Line(name, "no second under 10 % of the rate before", agent.Min(s => s.WorstSecondShare) * 100, 10, "0", least: true);
+            yield return Line(
+                name,
+                "total ≤ 1/8 of QEMU's, s",
+                Median(agent, s => s.TotalSeconds),
+                Median(qemu, s => s.TotalSeconds) / 8,
+                "0.00"
+            );
+            yield return Line(
+                name,
+                "downtime ≤ QEMU's, ms",
+                Median(agent, s => s.DowntimeMilliseconds),
+                Median(qemu, s => s.DowntimeMilliseconds),
+                "0.0"
+            );
+            yield return Line(
+                name,
+                "longest stall ≤ QEMU's, ms",
+                Median(agent, s => s.LongestStallMilliseconds),
+                Median(qemu, s => s.LongestStallMilliseconds),
+                "0.0"
+            );
+            yield return Line(
+                name,
+                "no second under 10 % of the rate before",
+                agent.Min(s => s.WorstSecondShare) * 100,
+                10,
+                "0",
+                least: true
+            );
             yield return Line(name, "≥ 90 % of huge pages kept", agent.Min(s => s.HugeKept) * 100, 90, "0.0", least: true);
-            yield return Line(name, "stored ≤ QEMU's stream, MiB", Median(agent, s => s.StoredBytes) / MiB, Median(qemu, s => s.StoredBytes) / MiB, "0.0");
-            yield return Line(name, "memory ≤ stage + 40 MiB, MiB", agent.Max(s => s.PeakMemoryBytes) / MiB, (CaptureOptions.DefaultStageBytes + MemoryAllowance) / MiB, "0.0");
+            yield return Line(
+                name,
+                "stored ≤ QEMU's stream, MiB",
+                Median(agent, s => s.StoredBytes) / MiB,
+                Median(qemu, s => s.StoredBytes) / MiB,
+                "0.0"
+            );
+            yield return Line(
+                name,
+                "memory ≤ stage + 40 MiB, MiB",
+                agent.Max(s => s.PeakMemoryBytes) / MiB,
+                (CaptureOptions.DefaultStageBytes + MemoryAllowance) / MiB,
+                "0.0"
+            );
         }
     }
 
@@ -78,7 +118,10 @@ internal static class Report
 
     private static string Line(string @case, string target, double? value, double? limit, string format, bool least = false)
     {
-        var verdict = value is null || limit is null ? "–" : (least ? value >= limit : value <= limit) ? "met" : "**missed**";
+        var verdict =
+            value is null || limit is null ? "–"
+            : (least ? value >= limit : value <= limit) ? "met"
+            : "**missed**";
         return $"| {@case} | {target} | {Numbers.Text(value, format)} | {(least ? "≥" : "≤")} {Numbers.Text(limit, format)} | {verdict} |";
     }
 

@@ -16,39 +16,97 @@ internal sealed class RestoreBenchmark(string folder, QemuVersion version, RamKi
 {
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(5);
 
-    internal sealed record Sample(int MemoryMiB, string Compression, int Round, double AgentSeconds, double AgentMemorySeconds, double AgentCpuSeconds, double CatSeconds)
+    internal sealed record Sample(
+        int MemoryMiB,
+        string Compression,
+        int Round,
+        double AgentSeconds,
+        double AgentMemorySeconds,
+        double AgentCpuSeconds,
+        double CatSeconds
+    )
     {
         public double Ratio => AgentMemorySeconds / CatSeconds;
     }
 
     internal static Command Command()
     {
-        Option<int[]> sizes = new("--memory") { HelpName = "MIB,...", Description = "Sizes of the guests", DefaultValueFactory = _ => [1024, 2048], CustomParser = r => [.. r.Tokens[0].Value.Split(',').Select(t => int.Parse(t, CultureInfo.InvariantCulture))] };
-        Option<string[]> compressions = new("--compression") { HelpName = "NAME,...", Description = "How the snapshots are stored", DefaultValueFactory = _ => ["none", "zstd"], CustomParser = r => r.Tokens[0].Value.Split(',') };
-        Option<int> rounds = new("--rounds") { HelpName = "N", Description = "Restores of each that count, after one that does not", DefaultValueFactory = _ => 5 };
-        Option<string> output = new("--output") { HelpName = "DIR", Description = "Where snapshots and streams are written, and deleted again (default: bench in BGSNAP_OUT)", DefaultValueFactory = _ => Path.Combine(TestFiles.Out, "bench") };
+        Option<int[]> sizes = new("--memory")
+        {
+            HelpName = "MIB,...",
+            Description = "Sizes of the guests",
+            DefaultValueFactory = _ => [1024, 2048],
+            CustomParser = r => [.. r.Tokens[0].Value.Split(',').Select(t => int.Parse(t, CultureInfo.InvariantCulture))],
+        };
+        Option<string[]> compressions = new("--compression")
+        {
+            HelpName = "NAME,...",
+            Description = "How the snapshots are stored",
+            DefaultValueFactory = _ => ["none", "zstd"],
+            CustomParser = r => r.Tokens[0].Value.Split(','),
+        };
+        Option<int> rounds = new("--rounds")
+        {
+            HelpName = "N",
+            Description = "Restores of each that count, after one that does not",
+            DefaultValueFactory = _ => 5,
+        };
+        Option<string> output = new("--output")
+        {
+            HelpName = "DIR",
+            Description = "Where snapshots and streams are written, and deleted again (default: bench in BGSNAP_OUT)",
+            DefaultValueFactory = _ => Path.Combine(TestFiles.Out, "bench"),
+        };
         Option<string?> json = new("--json") { HelpName = "FILE", Description = "Every single measurement" };
-        Option<string> qemu = new("--qemu") { HelpName = "system|10", Description = "Which QEMU", DefaultValueFactory = _ => "system" };
-        Option<string> ram = new("--ram") { HelpName = "anonymous|memfd", Description = "What the guest's memory is", DefaultValueFactory = _ => "anonymous" };
+        Option<string> qemu = new("--qemu")
+        {
+            HelpName = "system|10",
+            Description = "Which QEMU",
+            DefaultValueFactory = _ => "system",
+        };
+        Option<string> ram = new("--ram")
+        {
+            HelpName = "anonymous|memfd",
+            Description = "What the guest's memory is",
+            DefaultValueFactory = _ => "anonymous",
+        };
         qemu.AcceptOnlyFromAmong("system", "10");
         ram.AcceptOnlyFromAmong("anonymous", "memfd");
-        Command command = new("restore", "Restores by the agent beside cat of an exported stream; needs root.") { sizes, compressions, rounds, output, json, qemu, ram };
-        command.SetAction(async (parsed, cancellation) =>
+        Command command = new("restore", "Restores by the agent beside cat of an exported stream; needs root.")
         {
-            RestoreBenchmark benchmark = new(
-                Directory.CreateDirectory(parsed.GetValue(output)!).FullName,
-                parsed.GetValue(qemu) == "10" ? QemuVersion.Unpacked10 : QemuVersion.System,
-                parsed.GetValue(ram) == "memfd" ? RamKind.Memfd : RamKind.Anonymous);
-            List<Sample> samples = [];
-            foreach (var size in parsed.GetValue(sizes)!)
-                samples.AddRange(await benchmark.RunAsync(size, parsed.GetValue(compressions)!, parsed.GetValue(rounds)));
-            Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"# Restore\n\nMedian (least–most) of {parsed.GetValue(rounds)} rounds after one warm-up; {RuntimeInformation.OSDescription}, {Environment.ProcessorCount} CPUs, QEMU {parsed.GetValue(qemu)}, {parsed.GetValue(ram)} memory, files in the page cache.\n"));
-            foreach (var line in Table(samples))
-                Console.WriteLine(line);
-            if (parsed.GetValue(json) is { } file)
-                await File.WriteAllTextAsync(file, JsonSerializer.Serialize(samples, JsonOptions.Indented), cancellation);
-        });
+            sizes,
+            compressions,
+            rounds,
+            output,
+            json,
+            qemu,
+            ram,
+        };
+        command.SetAction(
+            async (parsed, cancellation) =>
+            {
+                RestoreBenchmark benchmark = new(
+                    Directory.CreateDirectory(parsed.GetValue(output)!).FullName,
+                    parsed.GetValue(qemu) == "10" ? QemuVersion.Unpacked10 : QemuVersion.System,
+                    parsed.GetValue(ram) == "memfd" ? RamKind.Memfd : RamKind.Anonymous
+                );
+                List<Sample> samples = [];
+                foreach (var size in parsed.GetValue(sizes)!)
+                    samples.AddRange(await benchmark.RunAsync(size, parsed.GetValue(compressions)!, parsed.GetValue(rounds)));
+                Console.WriteLine(
+                    string.Create(
+                        CultureInfo.InvariantCulture,
+                        $"# Restore\n\nMedian (least–most) of {parsed.GetValue(rounds)} rounds after one warm-up; "
+                            + $"{RuntimeInformation.OSDescription}, {Environment.ProcessorCount} CPUs, QEMU {parsed.GetValue(qemu)}, "
+                            + $"{parsed.GetValue(ram)} memory, files in the page cache.\n"
+                    )
+                );
+                foreach (var line in Table(samples))
+                    Console.WriteLine(line);
+                if (parsed.GetValue(json) is { } file)
+                    await File.WriteAllTextAsync(file, JsonSerializer.Serialize(samples, JsonOptions.Indented), cancellation);
+            }
+        );
         return command;
     }
 
@@ -58,12 +116,21 @@ internal sealed class RestoreBenchmark(string folder, QemuVersion version, RamKi
         yield return "|---|---|---|---|---|---|---|";
         foreach (var group in samples.GroupBy(s => (s.MemoryMiB, s.Compression)))
         {
-            yield return $"| {group.Key.MemoryMiB} | {group.Key.Compression} | {Cell(s => s.AgentSeconds)} | {Cell(s => s.AgentMemorySeconds)} | {Cell(s => s.CatSeconds)} | {Cell(s => s.Ratio)} | {Cell(s => s.AgentCpuSeconds)} |";
+            yield return $"| {group.Key.MemoryMiB} | {group.Key.Compression} | {Cell(s => s.AgentSeconds)} "
+                + $"| {Cell(s => s.AgentMemorySeconds)} | {Cell(s => s.CatSeconds)} | {Cell(s => s.Ratio)} "
+                + $"| {Cell(s => s.AgentCpuSeconds)} |";
             string Cell(Func<Sample, double> value) => Numbers.Cell(group.Select(s => (double?)value(s)), "0.00");
         }
     }
 
-    private VirtualMachineOptions Machine(int memoryMiB) => new() { Version = version, Ram = ram, MemoryMiB = memoryMiB, Guest = new FirmwareGuest() };
+    private VirtualMachineOptions Machine(int memoryMiB) =>
+        new()
+        {
+            Version = version,
+            Ram = ram,
+            MemoryMiB = memoryMiB,
+            Guest = new FirmwareGuest(),
+        };
 
     private async Task<List<Sample>> RunAsync(int memoryMiB, IReadOnlyList<string> compressions, int rounds)
     {
@@ -86,7 +153,13 @@ internal sealed class RestoreBenchmark(string folder, QemuVersion version, RamKi
                     if (round % 2 != 0)
                         cat = await CatAsync(memoryMiB, stream);
                     Sample sample = new(memoryMiB, compression, round, all, memory, cpu, cat);
-                    Console.Error.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{memoryMiB} MiB {compression} round {round}: restore {all:0.00} s, of it memory {memory:0.00}; cat {cat:0.00} s"));
+                    Console.Error.WriteLine(
+                        string.Create(
+                            CultureInfo.InvariantCulture,
+                            $"{memoryMiB} MiB {compression} round {round}: restore {all:0.00} s, of it memory {memory:0.00}; cat "
+                                + $"{cat:0.00} s"
+                        )
+                    );
                     if (round > 0)
                         samples.Add(sample);
                 }
@@ -117,7 +190,9 @@ internal sealed class RestoreBenchmark(string folder, QemuVersion version, RamKi
         }
     }
 
-    /// <summary>Of eight parts one is noise, four are words that a compressor halves or better, and three stay zero; mixed by the megabyte.</summary>
+    /// <summary>
+    /// Of eight parts one is noise, four are words that a compressor halves or better, and three stay zero; mixed by the megabyte.
+    /// </summary>
     private static void Fill(GuestMemory memory, long length)
     {
         const int piece = 1 << 20;
@@ -170,11 +245,15 @@ internal sealed class RestoreBenchmark(string folder, QemuVersion version, RamKi
 
     private static async Task<string> AgentAsync(params string[] arguments)
     {
-        using var process = Process.Start(new ProcessStartInfo(TestFiles.Agent, arguments) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        using var process = Process.Start(
+            new ProcessStartInfo(TestFiles.Agent, arguments) { RedirectStandardOutput = true, RedirectStandardError = true }
+        )!;
         var errors = process.StandardError.ReadToEndAsync();
         var output = await process.StandardOutput.ReadToEndAsync();
         await process.WaitForExitAsync();
-        return process.ExitCode == 0 ? output : throw new InvalidOperationException($"{arguments[0]} ended with {process.ExitCode}: {output} {await errors}");
+        return process.ExitCode == 0
+            ? output
+            : throw new InvalidOperationException($"{arguments[0]} ended with {process.ExitCode}: {output} {await errors}");
     }
 
     private static void Delete(string directory)

@@ -41,7 +41,15 @@ public sealed class KustomizeTests
     public void The_definitions_are_in_the_kustomization_and_in_the_chart()
     {
         string[] files = Requirements.NeedDefinitions();
-        Assert.Equal(["bgsnap.io_snapshottasks.yaml", "bgsnap.io_vmbackgroundrestores.yaml", "bgsnap.io_vmbackgroundsnapshots.yaml", "bgsnap.io_vmbackgroundsnapshotschedules.yaml"], files.Select(Path.GetFileName));
+        Assert.Equal(
+            [
+                "bgsnap.io_snapshottasks.yaml",
+                "bgsnap.io_vmbackgroundrestores.yaml",
+                "bgsnap.io_vmbackgroundsnapshots.yaml",
+                "bgsnap.io_vmbackgroundsnapshotschedules.yaml",
+            ],
+            files.Select(Path.GetFileName)
+        );
         foreach (string file in files)
             Assert.Equal(File.ReadAllText(file), Repository.Read($"charts/bgsnap/crds/{Path.GetFileName(file)}"));
         Rendering chart = ChartRenderer.Render(null, "--include-crds").Succeeded();

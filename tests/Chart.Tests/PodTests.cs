@@ -16,8 +16,14 @@ public sealed class PodTests
     [Fact]
     public void The_operator_can_do_nothing_to_its_node()
     {
-        AssertJson("""{ "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "seccompProfile": { "type": "RuntimeDefault" } }""", Operator["securityContext"]);
-        AssertJson("""{ "privileged": false, "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] } }""", Operator["containers"]![0]!["securityContext"]);
+        AssertJson(
+            """{ "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "seccompProfile": { "type": "RuntimeDefault" } }""",
+            Operator["securityContext"]
+        );
+        AssertJson(
+            """{ "privileged": false, "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] } }""",
+            Operator["containers"]![0]!["securityContext"]
+        );
         foreach (string key in (string[])["hostPID", "hostIPC", "hostNetwork", "volumes", "initContainers", "hostUsers"])
             Assert.Null(Operator[key]);
         Assert.Single(Operator["containers"]!.AsArray());
@@ -27,7 +33,10 @@ public sealed class PodTests
     public void The_agent_sees_processes_but_no_host_path_and_no_host_network()
     {
         Assert.True((bool)Agent["hostPID"]!);
-        AssertJson("""{ "privileged": true, "runAsUser": 0, "runAsGroup": 0, "readOnlyRootFilesystem": true }""", Agent["containers"]![0]!["securityContext"]);
+        AssertJson(
+            """{ "privileged": true, "runAsUser": 0, "runAsGroup": 0, "readOnlyRootFilesystem": true }""",
+            Agent["containers"]![0]!["securityContext"]
+        );
         foreach (string key in (string[])["hostIPC", "hostNetwork", "initContainers"])
             Assert.Null(Agent[key]);
         Assert.Single(Agent["containers"]!.AsArray());
@@ -55,12 +64,35 @@ public sealed class PodTests
     public void The_command_lines_are_those_the_programs_take()
     {
         Assert.Equal(
-            ["--agent-image=bgsnap/agent:0.1.0", "--agent-image-pull-policy=IfNotPresent", "--hook-image=bgsnap/operator:0.1.0", "--max-concurrent-captures=1", "--max-concurrent-restores=2", "--health-address=0.0.0.0:8081", "--metrics-address=127.0.0.1:8080", "--metrics-auth=none",
-             "--leader-election-namespace=$(POD_NAMESPACE)", "--log-level=Information", "--log-format=json"],
-            Arguments(Operator));
+            [
+                "--agent-image=bgsnap/agent:0.1.0",
+                "--agent-image-pull-policy=IfNotPresent",
+                "--hook-image=bgsnap/operator:0.1.0",
+                "--max-concurrent-captures=1",
+                "--max-concurrent-restores=2",
+                "--health-address=0.0.0.0:8081",
+                "--metrics-address=127.0.0.1:8080",
+                "--metrics-auth=none",
+                "--leader-election-namespace=$(POD_NAMESPACE)",
+                "--log-level=Information",
+                "--log-format=json",
+            ],
+            Arguments(Operator)
+        );
         Assert.Equal(
-            ["node", "--node-name=$(NODE_NAME)", "--health-address=0.0.0.0:8081", "--metrics-address=127.0.0.1:8080", "--metrics-auth=none", "--scratch=/scratch", "--scratch-limit=10Gi", "--max-concurrent-captures=1", "--log-level=Information"],
-            Arguments(Agent));
+            [
+                "node",
+                "--node-name=$(NODE_NAME)",
+                "--health-address=0.0.0.0:8081",
+                "--metrics-address=127.0.0.1:8080",
+                "--metrics-auth=none",
+                "--scratch=/scratch",
+                "--scratch-limit=10Gi",
+                "--max-concurrent-captures=1",
+                "--log-level=Information",
+            ],
+            Arguments(Agent)
+        );
     }
 
     [Theory]
@@ -69,7 +101,12 @@ public sealed class PodTests
     public void The_options_are_in_the_programs_source(string workload, string source)
     {
         string code = Repository.Read(source) + Repository.Read("src/Crds/Hosting/ServingOptions.cs");
-        string[] options = [.. Arguments(Default.Value[workload].PodSpec!).Where(a => a.StartsWith("--", StringComparison.Ordinal)).Select(a => a.Split('=')[0])];
+        string[] options =
+        [
+            .. Arguments(Default.Value[workload].PodSpec!)
+                .Where(a => a.StartsWith("--", StringComparison.Ordinal))
+                .Select(a => a.Split('=')[0]),
+        ];
         Assert.NotEmpty(options);
         Assert.All(options, option => Assert.Contains($"(\"{option}\"", code, StringComparison.Ordinal));
     }
@@ -107,25 +144,38 @@ public sealed class PodTests
     [Fact]
     public void Selectors_find_their_pods()
     {
-        Rendering all = ChartRenderer.Render(ChartRenderer.Values(("metrics.enabled", true), ("metrics.serviceMonitor.enabled", true), ("nameOverride", "other"))).Succeeded();
-        Dictionary<string, JsonObject> pods = all.OfKind("Deployment", "DaemonSet").ToDictionary(w => w.Labels["app.kubernetes.io/component"]!.ToString(), w => (JsonObject)w["/spec/template/metadata/labels"]!);
+        Rendering all = ChartRenderer
+            .Render(ChartRenderer.Values(("metrics.enabled", true), ("metrics.serviceMonitor.enabled", true), ("nameOverride", "other")))
+            .Succeeded();
+        Dictionary<string, JsonObject> pods = all.OfKind("Deployment", "DaemonSet")
+            .ToDictionary(w => w.Labels["app.kubernetes.io/component"]!.ToString(), w => (JsonObject)w["/spec/template/metadata/labels"]!);
         Assert.Equal(2, pods.Count);
         foreach (KubernetesObject workload in all.OfKind("Deployment", "DaemonSet"))
             Selectors.AssertSelectsItsPods(workload);
         foreach (KubernetesObject other in all.OfKind("Service", "PodDisruptionBudget", "NetworkPolicy"))
         {
-            var selector = (JsonObject)(other["/spec/selector/matchLabels"] ?? other["/spec/podSelector/matchLabels"] ?? other["/spec/selector"])!;
-            Assert.Equal([other.Labels["app.kubernetes.io/component"]!.ToString()], pods.Where(p => Selectors.Selects(selector, p.Value)).Select(p => p.Key));
+            var selector = (JsonObject)
+                (other["/spec/selector/matchLabels"] ?? other["/spec/podSelector/matchLabels"] ?? other["/spec/selector"])!;
+            Assert.Equal(
+                [other.Labels["app.kubernetes.io/component"]!.ToString()],
+                pods.Where(p => Selectors.Selects(selector, p.Value)).Select(p => p.Key)
+            );
         }
         foreach (KubernetesObject monitor in all.OfKind("ServiceMonitor"))
         {
             var selector = (JsonObject)monitor["/spec/selector/matchLabels"]!;
-            Assert.Equal([$"{monitor.Name}-metrics"], all.OfKind("Service").Where(s => Selectors.Selects(selector, s.Labels)).Select(s => s.Name));
+            Assert.Equal(
+                [$"{monitor.Name}-metrics"],
+                all.OfKind("Service").Where(s => Selectors.Selects(selector, s.Labels)).Select(s => s.Name)
+            );
         }
     }
 
     private static string[] Arguments(JsonObject pod) => [.. pod["containers"]![0]!["args"]!.AsArray().Select(a => (string)a!)];
 
     private static void AssertJson(string expected, JsonNode? found) =>
-        Assert.True(JsonNode.DeepEquals(JsonNode.Parse(expected), found), $"expected {expected}, found {found?.ToJsonString() ?? "nothing"}");
+        Assert.True(
+            JsonNode.DeepEquals(JsonNode.Parse(expected), found),
+            $"expected {expected}, found {found?.ToJsonString() ?? "nothing"}"
+        );
 }

@@ -8,7 +8,9 @@ namespace Bgsnap.Chart.Tests;
 public sealed class RefusedValuesTests
 {
     private static readonly Dictionary<string, JsonObject> All = Yaml.Documents(Repository.Read("tests/Chart.Tests/Cases/refused.yaml"))
-        .Single().AsArray().ToDictionary(c => c!["set"]!.ToJsonString(), c => (JsonObject)c!);
+        .Single()
+        .AsArray()
+        .ToDictionary(c => c!["set"]!.ToJsonString(), c => (JsonObject)c!);
 
     public static TheoryData<string> Cases => [.. All.Keys];
 
@@ -47,7 +49,11 @@ public sealed class RefusedValuesTests
         Parallel.ForEach(levels, level =>
         {
             Rendering rendering = ChartRenderer.Render(ChartRenderer.Values(($"{level}bogus", 1)));
-            if (rendering.ExitCode != 1 || !rendering.Error.Contains("'bogus' not allowed", StringComparison.Ordinal) || !Names(rendering.Error, level.TrimEnd('.')))
+            if (
+                rendering.ExitCode != 1
+                || !rendering.Error.Contains("'bogus' not allowed", StringComparison.Ordinal)
+                || !Names(rendering.Error, level.TrimEnd('.'))
+            )
                 wrong.Add($"{level}bogus: {rendering.ExitCode} {rendering.Error}");
         });
         Assert.True(wrong.IsEmpty, string.Join("\n", wrong));

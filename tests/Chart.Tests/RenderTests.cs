@@ -7,17 +7,39 @@ public sealed class RenderTests
 {
     private static readonly string[] ClusterScoped = ["ClusterRole", "ClusterRoleBinding", "PriorityClass", "Namespace"];
 
-    private static readonly string[] Everything = ["metrics.enabled", "metrics.serviceMonitor.enabled", "metrics.prometheusRule.enabled", "metrics.dashboard.enabled", "namespace.create"];
+    private static readonly string[] Everything =
+    [
+        "metrics.enabled",
+        "metrics.serviceMonitor.enabled",
+        "metrics.prometheusRule.enabled",
+        "metrics.dashboard.enabled",
+        "namespace.create",
+    ];
 
     [Fact]
-    public void By_default_there_is_this_and_no_more() => Assert.Equal(
-        [
-            "ClusterRole/bgsnap-admin", "ClusterRole/bgsnap-agent", "ClusterRole/bgsnap-edit", "ClusterRole/bgsnap-operator", "ClusterRole/bgsnap-view",
-            "ClusterRoleBinding/bgsnap-agent", "ClusterRoleBinding/bgsnap-operator", "DaemonSet/bgsnap-agent", "Deployment/bgsnap-operator",
-            "NetworkPolicy/bgsnap-agent", "NetworkPolicy/bgsnap-operator", "PodDisruptionBudget/bgsnap-operator", "PriorityClass/bgsnap",
-            "Role/bgsnap-operator-leader-election", "RoleBinding/bgsnap-operator-leader-election", "ServiceAccount/bgsnap-agent", "ServiceAccount/bgsnap-operator",
-        ],
-        ChartRenderer.Render().Succeeded().Objects.Keys.Order(StringComparer.Ordinal));
+    public void By_default_there_is_this_and_no_more() =>
+        Assert.Equal(
+            [
+                "ClusterRole/bgsnap-admin",
+                "ClusterRole/bgsnap-agent",
+                "ClusterRole/bgsnap-edit",
+                "ClusterRole/bgsnap-operator",
+                "ClusterRole/bgsnap-view",
+                "ClusterRoleBinding/bgsnap-agent",
+                "ClusterRoleBinding/bgsnap-operator",
+                "DaemonSet/bgsnap-agent",
+                "Deployment/bgsnap-operator",
+                "NetworkPolicy/bgsnap-agent",
+                "NetworkPolicy/bgsnap-operator",
+                "PodDisruptionBudget/bgsnap-operator",
+                "PriorityClass/bgsnap",
+                "Role/bgsnap-operator-leader-election",
+                "RoleBinding/bgsnap-operator-leader-election",
+                "ServiceAccount/bgsnap-agent",
+                "ServiceAccount/bgsnap-operator",
+            ],
+            ChartRenderer.Render().Succeeded().Objects.Keys.Order(StringComparer.Ordinal)
+        );
 
     [Fact]
     public void Rendering_twice_gives_the_same() =>
@@ -69,16 +91,18 @@ public sealed class RenderTests
 
     [Fact]
     public void Every_object_says_whose_it_is() => Assert.All(All().Objects.Values, o =>
-    {
-        Assert.Equal("bgsnap", (string?)o.Labels["app.kubernetes.io/name"]);
-        Assert.Equal("Helm", (string?)o.Labels["app.kubernetes.io/managed-by"]);
-        Assert.Equal("0.1.0", (string?)o.Labels["app.kubernetes.io/version"]);
-    });
+        {
+            Assert.Equal("bgsnap", (string?)o.Labels["app.kubernetes.io/name"]);
+            Assert.Equal("Helm", (string?)o.Labels["app.kubernetes.io/managed-by"]);
+            Assert.Equal("0.1.0", (string?)o.Labels["app.kubernetes.io/version"]);
+        });
 
     /// <summary>What is not Kubernetes' own is not made unasked: an API server without it refuses the whole installation.</summary>
     [Fact]
     public void Without_wishes_everything_is_Kubernetes_own() =>
-        Assert.All(ChartRenderer.Render(ChartRenderer.Values(("metrics.enabled", true))).Succeeded().Objects.Values, o => Assert.DoesNotContain("coreos", o.ApiVersion, StringComparison.Ordinal));
+        Assert.All(ChartRenderer.Render(ChartRenderer.Values(("metrics.enabled", true))).Succeeded().Objects.Values, o =>
+            Assert.DoesNotContain("coreos", o.ApiVersion, StringComparison.Ordinal)
+        );
 
     [Theory]
     [InlineData(false)]
@@ -87,7 +111,11 @@ public sealed class RenderTests
     {
         string notes = ChartRenderer.Notes(ChartRenderer.Values(("metrics.enabled", metrics)));
         Assert.Contains("kubectl -n bgsnap-system rollout status daemonset/bgsnap-agent", notes, StringComparison.Ordinal);
-        Assert.Contains("kubectl label namespace bgsnap-system --overwrite pod-security.kubernetes.io/audit=privileged", notes, StringComparison.Ordinal);
+        Assert.Contains(
+            "kubectl label namespace bgsnap-system --overwrite pod-security.kubernetes.io/audit=privileged",
+            notes,
+            StringComparison.Ordinal
+        );
         Assert.Equal(metrics, notes.Contains("bgsnap-metrics-reader", StringComparison.Ordinal));
         Assert.DoesNotContain("server-side -f crds/", notes, StringComparison.Ordinal);
     }
@@ -95,12 +123,14 @@ public sealed class RenderTests
     /// <summary>Helm's own look at the chart: its warnings count too.</summary>
     [Fact]
     public void Helm_finds_nothing_to_complain_of() => Assert.All((string[])["1.20.2", "1.36.4"], version =>
-    {
-        Rendering lint = ChartRenderer.Helm("lint", Repository.Chart, "--strict", "--kube-version", version);
-        Assert.True(lint.ExitCode == 0, lint.Output + lint.Error);
-        Assert.Contains("1 chart(s) linted, 0 chart(s) failed", lint.Output, StringComparison.Ordinal);
-    });
+        {
+            Rendering lint = ChartRenderer.Helm("lint", Repository.Chart, "--strict", "--kube-version", version);
+            Assert.True(lint.ExitCode == 0, lint.Output + lint.Error);
+            Assert.Contains("1 chart(s) linted, 0 chart(s) failed", lint.Output, StringComparison.Ordinal);
+        });
 
     private static Rendering All(params string[] options) =>
-        ChartRenderer.Render(ChartRenderer.Values([.. Everything.Select(v => (v, (System.Text.Json.Nodes.JsonNode?)true))]), options).Succeeded();
+        ChartRenderer
+            .Render(ChartRenderer.Values([.. Everything.Select(v => (v, (System.Text.Json.Nodes.JsonNode?)true))]), options)
+            .Succeeded();
 }

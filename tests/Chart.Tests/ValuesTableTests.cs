@@ -14,19 +14,23 @@ public sealed class ValuesTableTests
     }
 
     [Fact]
-    public void A_value_has_its_path_its_default_and_its_comment() => Assert.Equal(
-        "| Value | Default | |\n|---|---|---|\n"
-        + "| `a.text` | `\"x\"` | This or that: `a\\|b`. |\n"
-        + "| `a.map` | `{\"c\":1,\"d\":[true,null]}` | A map is one value where its keys have no comments. |\n",
-        ValuesTable.Markdown("""
-            a:
-              # This or
-              # that: `a|b`.
-              text: x
+    public void A_value_has_its_path_its_default_and_its_comment() =>
+        Assert.Equal(
+            "| Value | Default | |\n|---|---|---|\n"
+                + "| `a.text` | `\"x\"` | This or that: `a\\|b`. |\n"
+                + "| `a.map` | `{\"c\":1,\"d\":[true,null]}` | A map is one value where its keys have no comments. |\n",
+            ValuesTable.Markdown(
+                """
+                a:
+                  # This or
+                  # that: `a|b`.
+                  text: x
 
-              # A map is one value where its keys have no comments.
-              map: {c: 1, d: [true, null]}
-            """));
+                  # A map is one value where its keys have no comments.
+                  map: {c: 1, d: [true, null]}
+                """
+            )
+        );
 
     [Fact]
     public void A_value_without_a_comment_has_no_place_in_the_table()

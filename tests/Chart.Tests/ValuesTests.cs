@@ -32,7 +32,10 @@ public sealed class ValuesTests
     public void Every_value_has_a_case_that_is_not_its_default()
     {
         Assert.NotEmpty(ChartValues.Defaults);
-        var tried = ValueCase.All.Values.Where(c => !JsonNode.DeepEquals(c.Set, ChartValues.Defaults.GetValueOrDefault(c.Value))).Select(c => c.Value).ToHashSet();
+        var tried = ValueCase
+            .All.Values.Where(c => !JsonNode.DeepEquals(c.Set, ChartValues.Defaults.GetValueOrDefault(c.Value)))
+            .Select(c => c.Value)
+            .ToHashSet();
         Assert.Empty(ChartValues.Defaults.Keys.Except(tried));
         Assert.Empty(tried.Except(ChartValues.Defaults.Keys));
     }
@@ -44,7 +47,11 @@ public sealed class ValuesTests
         JsonObject all = [];
         foreach (ValueCase value in ValueCase.All.Values)
             Merge(all, value.With);
-        foreach (ValueCase value in ValueCase.All.Values.Where(v => v.Value is not "rbac.create" and not "networkPolicy.enabled" and not "metrics.auth"))
+        foreach (
+            ValueCase value in ValueCase.All.Values.Where(v =>
+                v.Value is not "rbac.create" and not "networkPolicy.enabled" and not "metrics.auth"
+            )
+        )
             Pointer.Set(all, value.Value, value.Set);
         Rendering rendering = ChartRenderer.Render(all).Succeeded();
         Assert.True(rendering.Objects.Count > 10, string.Join(", ", rendering.Objects.Keys));
@@ -54,7 +61,9 @@ public sealed class ValuesTests
     public void A_label_of_the_user_never_replaces_what_the_chart_needs()
     {
         JsonNode? wrong = JsonNode.Parse("""{ "app.kubernetes.io/instance": "x", "app.kubernetes.io/component": "x" }""");
-        Rendering rendering = ChartRenderer.Render(ChartRenderer.Values(("commonLabels", wrong), ("agent.podLabels", wrong), ("operator.podLabels", wrong))).Succeeded();
+        Rendering rendering = ChartRenderer
+            .Render(ChartRenderer.Values(("commonLabels", wrong), ("agent.podLabels", wrong), ("operator.podLabels", wrong)))
+            .Succeeded();
         foreach (KubernetesObject workload in rendering.OfKind("Deployment", "DaemonSet"))
             Selectors.AssertSelectsItsPods(workload);
     }

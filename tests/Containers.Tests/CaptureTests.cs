@@ -43,7 +43,9 @@ public sealed class CaptureTests(EngineFixture engine) : IDisposable
     {
         Assert.False(vm.Inspected.HostConfig!.Privileged);
         Assert.DoesNotContain(vm.Inspected.HostConfig.SecurityOpt ?? [], o => o.Contains("seccomp", StringComparison.Ordinal));
-        Assert.Contains((await engine.Client.System.GetSystemInfoAsync()).SecurityOptions, o => o is "name=seccomp,profile=default" or "name=seccomp,profile=builtin");
+        Assert.Contains((await engine.Client.System.GetSystemInfoAsync()).SecurityOptions, o =>
+            o is "name=seccomp,profile=default" or "name=seccomp,profile=builtin"
+        );
         Assert.Equal("107\t107\t107\t107", await vm.StatusAsync("Uid"));
         Assert.Equal("0000000000000000", await vm.StatusAsync("CapPrm"));
         Assert.Equal("0000000000000000", await vm.StatusAsync("CapBnd"));

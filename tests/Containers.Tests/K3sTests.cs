@@ -17,7 +17,10 @@ public sealed class K3sTests(EngineFixture engine)
     {
         engine.Need();
         await PullAsync();
-        Skip.If(engine.IsOurs, "the engine that the tests start has no network for containers, which K3s needs: name another with DOCKER_HOST");
+        Skip.If(
+            engine.IsOurs,
+            "the engine that the tests start has no network for containers, which K3s needs: name another with DOCKER_HOST"
+        );
         Directory.CreateDirectory(Lab.Root);
         // The claims of a lab are directories of the node: the same path here and there.
         await using var k3s = new K3sBuilder(Image).WithBindMount(Lab.Root, Lab.Root).Build();
@@ -77,8 +80,16 @@ public sealed class K3sTests(EngineFixture engine)
             var client = engine.Client.Images;
             if ((await client.ListImagesAsync(new() { All = true }, limit.Token)).Any(i => i.RepoTags?.Contains(Image) == true))
                 return;
-            var (name, tag) = (Image[..Image.IndexOf(':', StringComparison.Ordinal)], Image[(Image.IndexOf(':', StringComparison.Ordinal) + 1)..]);
-            await client.CreateImageAsync(new() { FromImage = name, Tag = tag }, null, new Progress<Docker.DotNet.Models.JSONMessage>(), limit.Token);
+            var (name, tag) = (
+                Image[..Image.IndexOf(':', StringComparison.Ordinal)],
+                Image[(Image.IndexOf(':', StringComparison.Ordinal) + 1)..]
+            );
+            await client.CreateImageAsync(
+                new() { FromImage = name, Tag = tag },
+                null,
+                new Progress<Docker.DotNet.Models.JSONMessage>(),
+                limit.Token
+            );
             await client.InspectImageAsync(Image, limit.Token);
         }
         catch (Exception e) when (e is Docker.DotNet.DockerApiException or HttpRequestException or OperationCanceledException)

@@ -10,7 +10,8 @@ internal static class Repository
     private static string Find()
     {
         for (string? folder = AppContext.BaseDirectory; folder is not null; folder = System.IO.Path.GetDirectoryName(folder))
-            if (File.Exists(System.IO.Path.Combine(folder, "bgsnap.slnx"))) return folder;
+            if (File.Exists(System.IO.Path.Combine(folder, "bgsnap.slnx")))
+                return folder;
         throw new InvalidOperationException("the tests do not run below the repository");
     }
 }

@@ -8,14 +8,35 @@ namespace Bgsnap.Crds.Tests;
 /// <summary>Objects and watch lines for the tests.</summary>
 internal static class Samples
 {
-    internal static SnapshotTask Task(string name, string version, string? node = null) => new()
-    {
-        Metadata = new V1ObjectMeta { Name = name, NamespaceProperty = "ns", Uid = "uid-" + name, ResourceVersion = version },
-        Spec = new SnapshotTaskSpec { NodeName = node ?? "node-1", Directory = name, Carrier = new PodTarget { PodName = "p", PodUID = "u", Container = "c" } },
-    };
+    internal static SnapshotTask Task(string name, string version, string? node = null) =>
+        new()
+        {
+            Metadata = new V1ObjectMeta
+            {
+                Name = name,
+                NamespaceProperty = "ns",
+                Uid = "uid-" + name,
+                ResourceVersion = version,
+            },
+            Spec = new SnapshotTaskSpec
+            {
+                NodeName = node ?? "node-1",
+                Directory = name,
+                Carrier = new PodTarget
+                {
+                    PodName = "p",
+                    PodUID = "u",
+                    Container = "c",
+                },
+            },
+        };
 
     internal static ResourceList<SnapshotTask> List(string version, params SnapshotTask[] items) =>
-        new() { Metadata = new V1ListMeta { ResourceVersion = version }, Items = [.. items] };
+        new()
+        {
+            Metadata = new V1ListMeta { ResourceVersion = version },
+            Items = [.. items],
+        };
 
     /// <summary>A line of a watch, as the API server writes it.</summary>
     internal static string Line(string type, SnapshotTask item) =>
@@ -31,7 +52,8 @@ internal static class Samples
     {
         for (int i = 0; i < 2000; i++)
         {
-            if (condition()) return;
+            if (condition())
+                return;
             await System.Threading.Tasks.Task.Delay(5);
         }
         Assert.Fail($"after 10 s still not: {what}");

@@ -33,7 +33,16 @@ public sealed class AccessTests(ClusterFixture cluster)
     {
         cluster.Need();
         var parts = resource.Split('/');
-        List<string> question = ["auth", "can-i", verb, parts[0], "-n", "default", $"--as=system:serviceaccount:{ClusterFixture.Namespace}:bgsnap-{account}"];
+        List<string> question =
+        [
+            "auth",
+            "can-i",
+            verb,
+            parts[0],
+            "-n",
+            "default",
+            $"--as=system:serviceaccount:{ClusterFixture.Namespace}:bgsnap-{account}",
+        ];
         if (parts.Length > 1)
             question.Add("--subresource=" + parts[1]);
         var answer = await cluster.Kubectl.TryAsync(null, [.. question]);

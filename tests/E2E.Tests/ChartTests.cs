@@ -15,18 +15,41 @@ public sealed class ChartTests(ClusterFixture cluster)
         cluster.Need();
         JsonNode server = JsonNode.Parse(await cluster.Kubectl.RunAsync("version", "--output=json"))!["serverVersion"]!;
         string version = ((string)server["gitVersion"]!).TrimStart('v');
-        bool hasMonitoring = (await cluster.Kubectl.RunAsync("api-versions")).Contains("monitoring.coreos.com/v1", StringComparison.Ordinal);
+        bool hasMonitoring = (await cluster.Kubectl.RunAsync("api-versions")).Contains(
+            "monitoring.coreos.com/v1",
+            StringComparison.Ordinal
+        );
         Dictionary<string, JsonObject> renderings = ValueCase.All.ToDictionary(c => c.Key, c => c.Value.Values());
         renderings.Add("the default values", []);
         ConcurrentBag<string> refused = [];
         await Parallel.ForEachAsync(renderings, new ParallelOptions { MaxDegreeOfParallelism = 4 }, async (rendering, _) =>
         {
             // Under names of their own, so that nothing meets what is installed there.
-            Rendering objects = ChartRenderer.Render(rendering.Value, "--name-template", "trial", "--namespace", "default", "--kube-version", version).Succeeded();
-            JsonArray items = [.. objects.Objects.Values.Where(o => hasMonitoring || !o.ApiVersion.StartsWith("monitoring.", StringComparison.Ordinal)).Select(o => o.Json.DeepClone())];
+            Rendering objects = ChartRenderer
+                .Render(rendering.Value, "--name-template", "trial", "--namespace", "default", "--kube-version", version)
+                .Succeeded();
+            JsonArray items =
+            [
+                .. objects
+                    .Objects.Values.Where(o => hasMonitoring || !o.ApiVersion.StartsWith("monitoring.", StringComparison.Ordinal))
+                    .Select(o => o.Json.DeepClone()),
+            ];
             Assert.NotEmpty(items);
-            JsonObject list = new() { ["apiVersion"] = "v1", ["kind"] = "List", ["items"] = items };
-            CommandResult answer = await cluster.Kubectl.TryAsync(list.ToJsonString(), "apply", "--server-side", "--force-conflicts", "--dry-run=server", "--filename", "-");
+            JsonObject list = new()
+            {
+                ["apiVersion"] = "v1",
+                ["kind"] = "List",
+                ["items"] = items,
+            };
+            CommandResult answer = await cluster.Kubectl.TryAsync(
+                list.ToJsonString(),
+                "apply",
+                "--server-side",
+                "--force-conflicts",
+                "--dry-run=server",
+                "--filename",
+                "-"
+            );
             if (answer.ExitCode != 0)
                 refused.Add($"{rendering.Key}: {answer.Error}");
         });

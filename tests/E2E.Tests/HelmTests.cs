@@ -60,7 +60,9 @@ public sealed class HelmTests(ClusterFixture cluster)
     private async Task<IEnumerable<string>> LogLevelsAsync()
     {
         var pods = await cluster.Kubectl.GetAsync("-n", ClusterFixture.Namespace, "pods", "--field-selector=status.phase=Running");
-        return pods["items"]!.AsArray().Where(pod => pod!["metadata"]!["deletionTimestamp"] is null)
+        return pods["items"]!
+            .AsArray()
+            .Where(pod => pod!["metadata"]!["deletionTimestamp"] is null)
             .SelectMany(pod => pod!["spec"]!["containers"]![0]!["args"]!.AsArray())
             .Select(argument => argument!.GetValue<string>())
             .Where(argument => argument.StartsWith("--log-level=", StringComparison.Ordinal));

@@ -43,7 +43,9 @@ public sealed class InstantRestoreTests(ClusterFixture cluster) : IAsyncLifetime
         await cluster.Kubectl.RunAsync("-n", ClusterFixture.Namespace, "delete", "pod", "-l", "app.kubernetes.io/component=agent");
         await cluster.InstalledAsync();
         await lab.CountsAsync("back");
-        var agent = (await cluster.Kubectl.GetAsync("-n", ClusterFixture.Namespace, "pods", "-l", "app.kubernetes.io/component=agent"))["items"]![0]!["metadata"]!["name"]!.GetValue<string>();
+        var agent = (await cluster.Kubectl.GetAsync("-n", ClusterFixture.Namespace, "pods", "-l", "app.kubernetes.io/component=agent"))[
+            "items"
+        ]![0]!["metadata"]!["name"]!.GetValue<string>();
         await Processes.KillAsync(cluster.Kubectl, ClusterFixture.Namespace, agent);
         await cluster.InstalledAsync();
 
@@ -78,11 +80,19 @@ public sealed class InstantRestoreTests(ClusterFixture cluster) : IAsyncLifetime
         Damage.Flip(memory);
 
         await machine.ApplyRestoreAsync("back", "s", With("mode: Instant"));
-        var waits = await machine.UntilAsync("back", "waits", r => Lab.Condition(r, "Resident")?["reason"]?.GetValue<string>() == "SnapshotUnreadable");
+        var waits = await machine.UntilAsync("back", "waits", r =>
+            Lab.Condition(r, "Resident")?["reason"]?.GetValue<string>() == "SnapshotUnreadable"
+        );
 
         Assert.Equal("True", Lab.Condition(waits, "Ready")!["status"]!.GetValue<string>());
         Assert.Contains("cannot be read", Lab.Condition(waits, "Resident")!["message"]!.GetValue<string>(), StringComparison.Ordinal);
-        var events = await cluster.Kubectl.GetAsync("-n", lab.Name, "events", "--field-selector", "involvedObject.name=back,involvedObject.kind=VMBackgroundRestore");
+        var events = await cluster.Kubectl.GetAsync(
+            "-n",
+            lab.Name,
+            "events",
+            "--field-selector",
+            "involvedObject.name=back,involvedObject.kind=VMBackgroundRestore"
+        );
         Assert.Contains("SnapshotUnreadable", events["items"]!.AsArray().Select(e => e!["reason"]!.GetValue<string>()));
 
         Damage.Flip(memory);
@@ -104,7 +114,15 @@ public sealed class InstantRestoreTests(ClusterFixture cluster) : IAsyncLifetime
 
         await machine.UntilAsync("back", "waits", r => Lab.Condition(r, "Resident")?["reason"]?.GetValue<string>() == "SnapshotUnreadable");
         // The agent is patient for two minutes.
-        await cluster.Kubectl.UntilAsync("Resident", r => Lab.Phase(r) == "Ready", TimeSpan.FromMinutes(6), "-n", lab.Name, "vmbgr", "back");
+        await cluster.Kubectl.UntilAsync(
+            "Resident",
+            r => Lab.Phase(r) == "Ready",
+            TimeSpan.FromMinutes(6),
+            "-n",
+            lab.Name,
+            "vmbgr",
+            "back"
+        );
         await lab.CountsAsync("back");
         Assert.InRange(await lab.FirstTickAsync("back"), before, after + 1);
         await lab.NoHelpersAsync();
@@ -121,5 +139,6 @@ public sealed class InstantRestoreTests(ClusterFixture cluster) : IAsyncLifetime
         return (machine, Path.Join(claim, snapshot["status"]!["directory"]!.GetValue<string>()), before, after);
     }
 
-    private static Func<string, string> With(string more) => yaml => yaml.Replace("  deadline: 30m\n", $"  deadline: 30m\n  {more}\n", StringComparison.Ordinal);
+    private static Func<string, string> With(string more) =>
+        yaml => yaml.Replace("  deadline: 30m\n", $"  deadline: 30m\n  {more}\n", StringComparison.Ordinal);
 }

@@ -4,7 +4,10 @@ using Bgsnap.E2E.Tests.Harness;
 
 namespace Bgsnap.E2E.Tests;
 
-/// <summary>What else goes on around a VirtualMachine while it is captured: others stop, resume, migrate it, and its libvirt dies. The guest never notices.</summary>
+/// <summary>
+/// What else goes on around a VirtualMachine while it is captured: others stop, resume, migrate it, and its libvirt dies. The guest never
+/// notices.
+/// </summary>
 [Collection(nameof(RealCluster))]
 public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
 {
@@ -12,22 +15,77 @@ public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
 
     private static readonly (string Reason, string Words, string Change, string Undo)[] Refused =
     [
-        ("DeviceUnsupported", "gpu gpu1", Devices("""{"gpus":[{"name":"gpu1","deviceName":"nvidia.com/A10"}]}"""), Devices("""{"gpus":null}""")),
-        ("DeviceUnsupported", "host device nic", Devices("""{"hostDevices":[{"name":"nic","deviceName":"vendor.com/nic"}]}"""), Devices("""{"hostDevices":null}""")),
-        ("DeviceUnsupported", "interface fast is SR-IOV's", Devices("""{"interfaces":[{"name":"fast","sriov":{}}]}"""), Devices("""{"interfaces":null}""")),
-        ("DeviceUnsupported", "interface user is vhost-user's", Devices("""{"interfaces":[{"name":"user","binding":{"name":"vhostuser"}}]}"""), Devices("""{"interfaces":null}""")),
-        ("DeviceUnsupported", "interface user is vhost-user's", Devices("""{"interfaces":[{"name":"user","passtBinding":{}}]}"""), Devices("""{"interfaces":null}""")),
-        ("DeviceUnsupported", "filesystem share is virtiofs'", Devices("""{"filesystems":[{"name":"share","virtiofs":{}}]}"""), Devices("""{"filesystems":null}""")),
-        ("DeviceUnsupported", "launchSecurity", """{"spec":{"domain":{"launchSecurity":{"sev":{}}}}}""", """{"spec":{"domain":{"launchSecurity":null}}}"""),
-        ("DeviceUnsupported", "virtio-mem", """{"status":{"memory":{"guestAtBoot":"192Mi","guestCurrent":"256Mi","guestRequested":"256Mi"}}}""", """{"status":{"memory":null}}"""),
-        ("DiskShared", "disk root", Devices("""{"disks":[{"name":"root","shareable":true}]}"""), Devices("""{"disks":[{"name":"root","disk":{"bus":"virtio"}}]}""")),
+        (
+            "DeviceUnsupported",
+            "gpu gpu1",
+            Devices("""{"gpus":[{"name":"gpu1","deviceName":"nvidia.com/A10"}]}"""),
+            Devices("""{"gpus":null}""")
+        ),
+        (
+            "DeviceUnsupported",
+            "host device nic",
+            Devices("""{"hostDevices":[{"name":"nic","deviceName":"vendor.com/nic"}]}"""),
+            Devices("""{"hostDevices":null}""")
+        ),
+        (
+            "DeviceUnsupported",
+            "interface fast is SR-IOV's",
+            Devices("""{"interfaces":[{"name":"fast","sriov":{}}]}"""),
+            Devices("""{"interfaces":null}""")
+        ),
+        (
+            "DeviceUnsupported",
+            "interface user is vhost-user's",
+            Devices("""{"interfaces":[{"name":"user","binding":{"name":"vhostuser"}}]}"""),
+            Devices("""{"interfaces":null}""")
+        ),
+        (
+            "DeviceUnsupported",
+            "interface user is vhost-user's",
+            Devices("""{"interfaces":[{"name":"user","passtBinding":{}}]}"""),
+            Devices("""{"interfaces":null}""")
+        ),
+        (
+            "DeviceUnsupported",
+            "filesystem share is virtiofs'",
+            Devices("""{"filesystems":[{"name":"share","virtiofs":{}}]}"""),
+            Devices("""{"filesystems":null}""")
+        ),
+        (
+            "DeviceUnsupported",
+            "launchSecurity",
+            """{"spec":{"domain":{"launchSecurity":{"sev":{}}}}}""",
+            """{"spec":{"domain":{"launchSecurity":null}}}"""
+        ),
+        (
+            "DeviceUnsupported",
+            "virtio-mem",
+            """{"status":{"memory":{"guestAtBoot":"192Mi","guestCurrent":"256Mi","guestRequested":"256Mi"}}}""",
+            """{"status":{"memory":null}}"""
+        ),
+        (
+            "DiskShared",
+            "disk root",
+            Devices("""{"disks":[{"name":"root","shareable":true}]}"""),
+            Devices("""{"disks":[{"name":"root","disk":{"bus":"virtio"}}]}""")
+        ),
     ];
 
     private static readonly (string Reason, string Words, string Change, string Undo)[] WaitedFor =
     [
-        ("Paused", "PausedByUser", """{"status":{"conditions":[{"type":"Paused","status":"True","reason":"PausedByUser"}]}}""", """{"status":{"conditions":null}}"""),
+        (
+            "Paused",
+            "PausedByUser",
+            """{"status":{"conditions":[{"type":"Paused","status":"True","reason":"PausedByUser"}]}}""",
+            """{"status":{"conditions":null}}"""
+        ),
         ("Migrating", "node far", """{"status":{"migrationState":{"targetNode":"far"}}}""", """{"status":{"migrationState":null}}"""),
-        ("MemoryDump", "volume dump", """{"status":{"volumeStatus":[{"name":"dump","memoryDumpVolume":{"startTimestamp":"2026-01-01T00:00:00Z"}}]}}""", """{"status":{"volumeStatus":null}}"""),
+        (
+            "MemoryDump",
+            "volume dump",
+            """{"status":{"volumeStatus":[{"name":"dump","memoryDumpVolume":{"startTimestamp":"2026-01-01T00:00:00Z"}}]}}""",
+            """{"status":{"volumeStatus":null}}"""
+        ),
         // Its VM may be started anew.
         ("SourceNotRunning", "start it", """{"status":{"phase":"Succeeded"}}""", """{"status":{"phase":"Running"}}"""),
         ("SourceNotRunning", "Scheduling", """{"status":{"phase":"Scheduling"}}""", """{"status":{"phase":"Running"}}"""),
@@ -53,7 +111,11 @@ public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
             var name = $"waited-{++n}";
             await machine.ChangeAsync(change);
             await lab.ApplyAsync(KubeVirtMachine.Snapshot(name));
-            Assert.Contains(words, Lab.Message(await lab.UntilAsync(name, "waiting", s => Lab.Reason(s) == reason)), StringComparison.Ordinal);
+            Assert.Contains(
+                words,
+                Lab.Message(await lab.UntilAsync(name, "waiting", s => Lab.Reason(s) == reason)),
+                StringComparison.Ordinal
+            );
             await machine.ChangeAsync(undo);
             await lab.ReadyAsync(name, DiskMachine.Limit);
         }
@@ -75,8 +137,20 @@ public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
             for (; !enough.IsCancellationRequested; tries++)
             {
                 // Mostly it runs, and there is nothing to be resumed.
-                await cluster.Kubectl.TryAsync(null, "-n", lab.Name, "exec", KubeVirtMachine.Pod, "-c", "compute", "--", "/bin/sh", "-c",
-                    $"for i in 1 2 3 4 5 6 7 8 9 10; do /usr/bin/virsh -q -c 'qemu:///session?socket=/run/libvirt/libvirt-sock' resume {lab.Name}_{KubeVirtMachine.Name}; done; :");
+                await cluster.Kubectl.TryAsync(
+                    null,
+                    "-n",
+                    lab.Name,
+                    "exec",
+                    KubeVirtMachine.Pod,
+                    "-c",
+                    "compute",
+                    "--",
+                    "/bin/sh",
+                    "-c",
+                    "for i in 1 2 3 4 5 6 7 8 9 10; do /usr/bin/virsh -q -c 'qemu:///session?socket=/run/libvirt/libvirt-sock' "
+                        + $"resume {lab.Name}_{KubeVirtMachine.Name}; done; :"
+                );
             }
 
             return tries;
@@ -93,7 +167,11 @@ public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
 
         Assert.True(await resuming > 0);
         await lab.CountsAsync(KubeVirtMachine.Pod);
-        Assert.StartsWith("running", await machine.VirshAsync(KubeVirtMachine.Pod, "domstate", $"{lab.Name}_{KubeVirtMachine.Name}"), StringComparison.Ordinal);
+        Assert.StartsWith(
+            "running",
+            await machine.VirshAsync(KubeVirtMachine.Pod, "domstate", $"{lab.Name}_{KubeVirtMachine.Name}"),
+            StringComparison.Ordinal
+        );
     }
 
     [SkippableFact]
@@ -112,8 +190,7 @@ public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
                 kills += await KillLibvirtAsync(lab);
                 await Task.Delay(300 + 100 * i);
                 ended = await lab.SnapshotAsync(name);
-            }
-            while (Lab.Phase(ended) is not ("Ready" or "Failed"));
+            } while (Lab.Phase(ended) is not ("Ready" or "Failed"));
             await lab.CountsAsync(KubeVirtMachine.Pod);
             if (Lab.Phase(ended) == "Ready")
             {
@@ -123,14 +200,22 @@ public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
             else
             {
                 // In the stop window nobody waits for a libvirt that is slow to come back: the capture is ended, and the guest goes on.
-                Assert.True(Lab.Reason(ended) == "QemuUnreachable" || Lab.Message(ended)!.Contains("was killed to set the guest free", StringComparison.Ordinal), $"{ended["status"]}");
+                Assert.True(
+                    Lab.Reason(ended) == "QemuUnreachable"
+                        || Lab.Message(ended)!.Contains("was killed to set the guest free", StringComparison.Ordinal),
+                    $"{ended["status"]}"
+                );
             }
         }
 
         Assert.True(kills >= 6 && ready > 0, $"{kills} kills, {ready} of 6 captures were Ready");
         // Left alone it is captured at once, and nothing of the others is in its way.
         await VerifyAsync(claim, await lab.ReadyAsync(await AppliedAsync(lab, "alone"), DiskMachine.Limit));
-        Assert.StartsWith("running", await machine.VirshAsync(KubeVirtMachine.Pod, "domstate", $"{lab.Name}_{KubeVirtMachine.Name}"), StringComparison.Ordinal);
+        Assert.StartsWith(
+            "running",
+            await machine.VirshAsync(KubeVirtMachine.Pod, "domstate", $"{lab.Name}_{KubeVirtMachine.Name}"),
+            StringComparison.Ordinal
+        );
     }
 
     [SkippableFact]

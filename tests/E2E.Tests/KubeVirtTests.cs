@@ -15,7 +15,11 @@ public sealed class KubeVirtTests(ClusterFixture cluster)
         if (!await KubeVirtMachine.IsServedAsync(cluster))
         {
             await lab.ApplyAsync(KubeVirtMachine.Snapshot("too-early"));
-            Assert.Contains("install KubeVirt", Lab.Message(await lab.FailedAsync("too-early", "KubeVirtNotInstalled")), StringComparison.Ordinal);
+            Assert.Contains(
+                "install KubeVirt",
+                Lab.Message(await lab.FailedAsync("too-early", "KubeVirtNotInstalled")),
+                StringComparison.Ordinal
+            );
             await KubeVirtMachine.ServeAsync();
         }
 
@@ -37,7 +41,9 @@ public sealed class KubeVirtTests(ClusterFixture cluster)
         Assert.Equal("ua-root", status["disks"]![0]!["name"]!.GetValue<string>());
         var xml = (await Command.RunAsync(Repository.Agent, ["inspect", directory, "--domain-xml"])).Ok();
         Assert.Contains($"<name>{lab.Name}_{KubeVirtMachine.Name}</name>", xml, StringComparison.Ordinal);
-        var kept = JsonNode.Parse((await Command.RunAsync(Repository.Agent, ["inspect", directory, "--objects"])).Ok())!["items"]!.AsArray();
+        var kept = JsonNode.Parse((await Command.RunAsync(Repository.Agent, ["inspect", directory, "--objects"])).Ok())![
+            "items"
+        ]!.AsArray();
         Assert.Equal(["VirtualMachine", "VirtualMachineInstance"], kept.Select(i => i!["kind"]!.GetValue<string>()));
         Assert.Equal("Manual", kept[0]!["spec"]!["runStrategy"]!.GetValue<string>());
 
@@ -67,7 +73,8 @@ public sealed class KubeVirtTests(ClusterFixture cluster)
         await machine.RemoveAsync();
 
         await lab.VolumeAsync("again-root", withClaim: false);
-        await lab.ApplyAsync($$"""
+        await lab.ApplyAsync(
+            $$"""
             apiVersion: bgsnap.io/v1alpha1
             kind: VMBackgroundRestore
             metadata: { name: again }
@@ -78,7 +85,8 @@ public sealed class KubeVirtTests(ClusterFixture cluster)
                 virtualMachine:
                   name: again
                   claims: [{ volume: root, storageClassName: e2e }]
-            """);
+            """
+        );
         var player = new KubeVirtPlayer(cluster, lab);
         var template = await player.StartAsync("again");
 
@@ -115,12 +123,17 @@ public sealed class KubeVirtTests(ClusterFixture cluster)
         await lab.ApplyAsync(KubeVirtMachine.Snapshot("one"));
         await lab.ReadyAsync("one", DiskMachine.Limit);
         var captured = await lab.CountsAsync(KubeVirtMachine.Pod);
-        while (await lab.CountsAsync(KubeVirtMachine.Pod) < captured + 5) ;
+        while (await lab.CountsAsync(KubeVirtMachine.Pod) < captured + 5)
+            ;
         var uid = await cluster.Kubectl.GetAsync("-n", lab.Name, "virtualmachine", KubeVirtMachine.Name);
 
         // One that there is already is not touched unless that is asked for.
         await lab.ApplyAsync(Restore("not-asked", ""));
-        Assert.Contains("whenExists", await new DiskMachine(cluster, lab).FailedAsync("not-asked", "VirtualMachineExists"), StringComparison.Ordinal);
+        Assert.Contains(
+            "whenExists",
+            await new DiskMachine(cluster, lab).FailedAsync("not-asked", "VirtualMachineExists"),
+            StringComparison.Ordinal
+        );
         await lab.CountsAsync(KubeVirtMachine.Pod);
 
         await lab.VolumeAsync("db-root-back", withClaim: false);
@@ -137,20 +150,31 @@ public sealed class KubeVirtTests(ClusterFixture cluster)
         var vm = await cluster.Kubectl.GetAsync("-n", lab.Name, "virtualmachine", KubeVirtMachine.Name);
         Assert.Equal(uid["metadata"]!["uid"]!.GetValue<string>(), vm["metadata"]!["uid"]!.GetValue<string>());
         Assert.Equal("Manual", vm["spec"]!["runStrategy"]!.GetValue<string>());
-        Assert.Equal("db-root-back", vm["spec"]!["template"]!["spec"]!["volumes"]![0]!["persistentVolumeClaim"]!["claimName"]!.GetValue<string>());
-        Assert.DoesNotContain("bgsnap.io/virtual-machine-before", vm["metadata"]!["annotations"]?.ToJsonString() ?? "", StringComparison.Ordinal);
+        Assert.Equal(
+            "db-root-back",
+            vm["spec"]!["template"]!["spec"]!["volumes"]![0]!["persistentVolumeClaim"]!["claimName"]!.GetValue<string>()
+        );
+        Assert.DoesNotContain(
+            "bgsnap.io/virtual-machine-before",
+            vm["metadata"]!["annotations"]?.ToJsonString() ?? "",
+            StringComparison.Ordinal
+        );
         // The claim that it had is there, and the new one is of its class.
         await cluster.Kubectl.GetAsync("-n", lab.Name, "pvc", "db-root");
-        Assert.Equal("e2e", (await cluster.Kubectl.GetAsync("-n", lab.Name, "pvc", "db-root-back"))["spec"]!["storageClassName"]!.GetValue<string>());
+        Assert.Equal(
+            "e2e",
+            (await cluster.Kubectl.GetAsync("-n", lab.Name, "pvc", "db-root-back"))["spec"]!["storageClassName"]!.GetValue<string>()
+        );
         await lab.NoHelpersAsync();
     }
 
-    private static string Restore(string name, string more) => $$"""
-        apiVersion: bgsnap.io/v1alpha1
-        kind: VMBackgroundRestore
-        metadata: { name: {{name}} }
-        spec:
-          snapshotName: one
-          target: { virtualMachine: { name: {{KubeVirtMachine.Name}}{{more}} } }
-        """;
+    private static string Restore(string name, string more) =>
+        $$"""
+            apiVersion: bgsnap.io/v1alpha1
+            kind: VMBackgroundRestore
+            metadata: { name: {{name}} }
+            spec:
+              snapshotName: one
+              target: { virtualMachine: { name: {{KubeVirtMachine.Name}}{{more}} } }
+            """;
 }

@@ -127,11 +127,23 @@ public sealed class OutageTests(ClusterFixture cluster) : IAsyncLifetime
 
     private async Task<List<string>> PodsAsync(string component)
     {
-        var pods = (JsonArray)(await cluster.Kubectl.GetAsync("-n", ClusterFixture.Namespace, "pods", "-l", $"app.kubernetes.io/component={component}"))["items"]!;
+        var pods = (JsonArray)
+            (await cluster.Kubectl.GetAsync("-n", ClusterFixture.Namespace, "pods", "-l", $"app.kubernetes.io/component={component}"))[
+                "items"
+            ]!;
         return [.. pods.Select(p => p!["metadata"]!["name"]!.GetValue<string>())];
     }
 
-    private async Task<string> LeaderAsync(Func<string, bool> wanted) => (await cluster.Kubectl.UntilAsync(
-        "a leader", l => wanted(l["spec"]!["holderIdentity"]?.GetValue<string>() ?? ""), TimeSpan.FromSeconds(60), "-n", ClusterFixture.Namespace, "lease", "bgsnap-operator"))
-        ["spec"]!["holderIdentity"]!.GetValue<string>();
+    private async Task<string> LeaderAsync(Func<string, bool> wanted) =>
+        (
+            await cluster.Kubectl.UntilAsync(
+                "a leader",
+                l => wanted(l["spec"]!["holderIdentity"]?.GetValue<string>() ?? ""),
+                TimeSpan.FromSeconds(60),
+                "-n",
+                ClusterFixture.Namespace,
+                "lease",
+                "bgsnap-operator"
+            )
+        )["spec"]!["holderIdentity"]!.GetValue<string>();
 }

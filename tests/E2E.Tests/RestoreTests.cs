@@ -28,9 +28,18 @@ public sealed class RestoreTests(ClusterFixture cluster)
         Assert.EndsWith("s", status["timeToRun"]!.GetValue<string>(), StringComparison.Ordinal);
         Assert.Equal(["back-a", "back-b"], status["claims"]!.AsArray().Select(c => c!["name"]!.GetValue<string>()));
         await lab.NoHelpersAsync();
-        var columns = (await cluster.Kubectl.RunAsync("-n", lab.Name, "get", "vmbgr", "back", "--no-headers")).Split(' ', StringSplitOptions.RemoveEmptyEntries);
+        var columns = (await cluster.Kubectl.RunAsync("-n", lab.Name, "get", "vmbgr", "back", "--no-headers")).Split(
+            ' ',
+            StringSplitOptions.RemoveEmptyEntries
+        );
         Assert.Equal(["back", "s", "back", "Ready", "100%", status["timeToRun"]!.GetValue<string>()], columns[..6]);
-        var events = await cluster.Kubectl.GetAsync("-n", lab.Name, "events", "--field-selector", "involvedObject.name=back,involvedObject.kind=VMBackgroundRestore");
+        var events = await cluster.Kubectl.GetAsync(
+            "-n",
+            lab.Name,
+            "events",
+            "--field-selector",
+            "involvedObject.name=back,involvedObject.kind=VMBackgroundRestore"
+        );
         foreach (var reason in (string[])["DisksOrdered", "DisksRestored", "PodStarting", "RestoreOrdered", "RestoreReady"])
             Assert.Contains(reason, events["items"]!.AsArray().Select(e => e!["reason"]!.GetValue<string>()));
 
@@ -71,28 +80,40 @@ public sealed class RestoreTests(ClusterFixture cluster)
         await machine.RemoveAsync();
         foreach (var disk in (string[])["vm-a", "vm-b"])
             await lab.VolumeAsync(disk + "2", withClaim: true);
-        await lab.ApplyAsync(DiskMachine.Example("vm-pod-disks.yaml").Replace("claimName: vm-a", "claimName: vm-a2", StringComparison.Ordinal)
-            .Replace("claimName: vm-b", "claimName: vm-b2", StringComparison.Ordinal)
-            .Replace("        - name: VM_MEMORY", "        - name: VM_INCOMING\n          value: defer\n        - name: VM_MEMORY", StringComparison.Ordinal));
+        await lab.ApplyAsync(
+            DiskMachine
+                .Example("vm-pod-disks.yaml")
+                .Replace("claimName: vm-a", "claimName: vm-a2", StringComparison.Ordinal)
+                .Replace("claimName: vm-b", "claimName: vm-b2", StringComparison.Ordinal)
+                .Replace(
+                    "        - name: VM_MEMORY",
+                    "        - name: VM_INCOMING\n          value: defer\n        - name: VM_MEMORY",
+                    StringComparison.Ordinal
+                )
+        );
 
-        await lab.ApplyAsync("""
+        await lab.ApplyAsync(
+            """
             apiVersion: bgsnap.io/v1alpha1
             kind: VMBackgroundRestore
             metadata: { name: back }
             spec: { snapshotName: s, target: { pod: { name: vm } } }
-            """);
+            """
+        );
         await machine.ReadyAsync("back");
 
         await lab.CountsAsync("vm");
         Assert.InRange(await lab.FirstTickAsync("vm"), before, after + 1);
 
         // Once more into the same QEMU, whose guest runs now: refused, and the guest is left alone.
-        await lab.ApplyAsync("""
+        await lab.ApplyAsync(
+            """
             apiVersion: bgsnap.io/v1alpha1
             kind: VMBackgroundRestore
             metadata: { name: once-more }
             spec: { snapshotName: s, target: { pod: { name: vm } } }
-            """);
+            """
+        );
         Assert.Contains("vm", await machine.FailedAsync("once-more", "TargetNotWaiting"), StringComparison.Ordinal);
         await lab.CountsAsync("vm");
     }
@@ -108,21 +129,39 @@ public sealed class RestoreTests(ClusterFixture cluster)
         var directory = Path.Join(claim, snapshot["status"]!["directory"]!.GetValue<string>());
 
         await machine.ApplyRestoreAsync("small", "s", y => y.Replace("size: 1Gi", "size: 1Mi", StringComparison.Ordinal));
-        Assert.Contains("claim small-b of 1Mi is too small for disk vdb, which has 16Mi", await machine.FailedAsync("small", "ClaimTooSmall"), StringComparison.Ordinal);
+        Assert.Contains(
+            "claim small-b of 1Mi is too small for disk vdb, which has 16Mi",
+            await machine.FailedAsync("small", "ClaimTooSmall"),
+            StringComparison.Ordinal
+        );
 
         // The claim is large enough by what it says, and its volume is not.
         await machine.ApplyRestoreAsync("full", "s", tmpfsSize: "256k");
         Assert.Contains("disk vda", await machine.FailedAsync("full", "TargetFull"), StringComparison.Ordinal);
 
-        await machine.ApplyRestoreAsync("other", "s", y => y.Replace("              imagePullPolicy:", "              args: [-machine, pc-i440fx-7.1]\n              imagePullPolicy:", StringComparison.Ordinal));
+        await machine.ApplyRestoreAsync("other", "s", y =>
+            y.Replace(
+                "              imagePullPolicy:",
+                "              args: [-machine, pc-i440fx-7.1]\n              imagePullPolicy:",
+                StringComparison.Ordinal
+            )
+        );
         Assert.Contains("pc-i440fx-7.1", await machine.FailedAsync("other", "TargetDiffers"), StringComparison.Ordinal);
 
-        await machine.ApplyRestoreAsync("host", "s", y => y.Replace("          restartPolicy: Never\n", "          restartPolicy: Never\n          hostPID: true\n", StringComparison.Ordinal));
+        await machine.ApplyRestoreAsync("host", "s", y =>
+            y.Replace(
+                "          restartPolicy: Never\n",
+                "          restartPolicy: Never\n          hostPID: true\n",
+                StringComparison.Ordinal
+            )
+        );
         Assert.Contains("spec.hostPID is set", await machine.FailedAsync("host", "TemplateRefused"), StringComparison.Ordinal);
 
         Damage.Flip(Path.Join(directory, "memory"));
         // Seen before the guest runs, since all of it is read before that.
-        await machine.ApplyRestoreAsync("bad-memory", "s", y => y.Replace("  deadline: 30m\n", "  deadline: 30m\n  mode: Stream\n", StringComparison.Ordinal));
+        await machine.ApplyRestoreAsync("bad-memory", "s", y =>
+            y.Replace("  deadline: 30m\n", "  deadline: 30m\n  mode: Stream\n", StringComparison.Ordinal)
+        );
         Assert.Contains("memory", await machine.FailedAsync("bad-memory", "SnapshotCorrupt"), StringComparison.Ordinal);
 
         Damage.Flip(Path.Join(directory, "disks", "vdb.qcow2"));
@@ -141,7 +180,9 @@ public sealed class RestoreTests(ClusterFixture cluster)
         var claim = await lab.ClaimAsync();
         await machine.StartAsync();
         await machine.SnapshotAsync("s");
-        await machine.ApplyRestoreAsync("stuck", "s", y => y.Replace("bgsnap/test-vm:dev", "bgsnap/no-such-vm:dev", StringComparison.Ordinal));
+        await machine.ApplyRestoreAsync("stuck", "s", y =>
+            y.Replace("bgsnap/test-vm:dev", "bgsnap/no-such-vm:dev", StringComparison.Ordinal)
+        );
         await machine.UntilAsync("stuck", "waits for its image", r => Lab.Reason(r) == "PodNotStarting");
 
         await cluster.Kubectl.RunAsync("-n", lab.Name, "delete", "vmbgs", "s", "--wait=false");

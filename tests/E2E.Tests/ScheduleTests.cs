@@ -31,7 +31,10 @@ public sealed class ScheduleTests(ClusterFixture cluster)
         var snapshot = await lab.SnapshotAsync(second);
         Assert.Equal("each", snapshot["metadata"]!["labels"]!["bgsnap.io/schedule"]!.GetValue<string>());
         Assert.Equal("yes", snapshot["metadata"]!["labels"]!["from-template"]!.GetValue<string>());
-        Assert.Equal(snapshot["status"]!["directory"]!.GetValue<string>(), Path.GetFileName(Assert.Single(Directory.GetDirectories(claim))));
+        Assert.Equal(
+            snapshot["status"]!["directory"]!.GetValue<string>(),
+            Path.GetFileName(Assert.Single(Directory.GetDirectories(claim)))
+        );
 
         // Suspended it makes no more, though the next minute comes.
         await Task.Delay(TimeSpan.FromSeconds(61 - DateTime.UtcNow.Second + 4));
@@ -59,22 +62,25 @@ public sealed class ScheduleTests(ClusterFixture cluster)
         Assert.EndsWith("-01-01T02:00:00Z", found["status"]!["nextScheduleTime"]!.GetValue<string>(), StringComparison.Ordinal);
     }
 
-    private static string Schedule(string name, string cron, string more = "retention: { count: 1 }") => $$"""
-        apiVersion: bgsnap.io/v1alpha1
-        kind: VMBackgroundSnapshotSchedule
-        metadata: { name: {{name}} }
-        spec:
-          schedule: "{{cron}}"
-          {{more}}
-          template:
-            metadata: { labels: { from-template: "yes" } }
+    private static string Schedule(string name, string cron, string more = "retention: { count: 1 }") =>
+        $$"""
+            apiVersion: bgsnap.io/v1alpha1
+            kind: VMBackgroundSnapshotSchedule
+            metadata: { name: {{name}} }
             spec:
-              source: { apiGroup: "", kind: Pod, name: vm }
-              target: { persistentVolumeClaim: { claimName: snapshots } }
-        """;
+              schedule: "{{cron}}"
+              {{more}}
+              template:
+                metadata: { labels: { from-template: "yes" } }
+                spec:
+                  source: { apiGroup: "", kind: Pod, name: vm }
+                  target: { persistentVolumeClaim: { claimName: snapshots } }
+            """;
 
     private async Task<string> LastAsync(Lab lab, string name, Func<string, bool> wanted) =>
-        (await UntilAsync(lab, name, "a snapshot", s => s["status"]?["lastSnapshotName"]?.GetValue<string>() is { } last && wanted(last)))["status"]!["lastSnapshotName"]!.GetValue<string>();
+        (await UntilAsync(lab, name, "a snapshot", s => s["status"]?["lastSnapshotName"]?.GetValue<string>() is { } last && wanted(last)))[
+            "status"
+        ]!["lastSnapshotName"]!.GetValue<string>();
 
     private async Task SuspendAsync(Lab lab, string name)
     {
@@ -83,7 +89,8 @@ public sealed class ScheduleTests(ClusterFixture cluster)
         Assert.Null(suspended["status"]!["nextScheduleTime"]);
     }
 
-    private Task<JsonNode> UntilAsync(Lab lab, string name, string what, Func<JsonNode, bool> wanted) => cluster.Kubectl.UntilAsync(what, wanted, Limit, "-n", lab.Name, "vmbgss", name);
+    private Task<JsonNode> UntilAsync(Lab lab, string name, string what, Func<JsonNode, bool> wanted) =>
+        cluster.Kubectl.UntilAsync(what, wanted, Limit, "-n", lab.Name, "vmbgss", name);
 
     private static DateTime Minute(string snapshot) =>
         DateTime.ParseExact(snapshot[(snapshot.LastIndexOf('-') + 1)..], "yyyyMMddHHmm", System.Globalization.CultureInfo.InvariantCulture);

@@ -27,12 +27,18 @@ public sealed class SnapshotTests(ClusterFixture cluster)
         Assert.Equal("Agent", status["engine"]!.GetValue<string>());
         Assert.Equal("100%", status["progress"]!["text"]!.GetValue<string>());
         Assert.Equal(snapshot["metadata"]!["generation"]!.GetValue<long>(), status["observedGeneration"]!.GetValue<long>());
-        foreach (var (type, value) in (ReadOnlySpan<(string, string)>)[("Ready", "True"), ("Reconciling", "False"), ("Stalled", "False"), ("PointInTime", "True")])
+        foreach (
+            var (type, value) in (ReadOnlySpan<(string, string)>)
+                [("Ready", "True"), ("Reconciling", "False"), ("Stalled", "False"), ("PointInTime", "True")]
+        )
             Assert.Equal(value, Lab.Condition(snapshot, type)!["status"]!.GetValue<string>());
         Assert.True(status["ramBytes"]!.GetValue<long>() >= 256L << 20);
         Assert.InRange(status["storedBytes"]!.GetValue<long>(), 64L << 20, 512L << 20);
         var manifest = await File.ReadAllBytesAsync(Path.Join(directory, "snapshot.json"));
-        Assert.Equal("sha256:" + Convert.ToHexStringLower(System.Security.Cryptography.SHA256.HashData(manifest)), status["manifestChecksum"]!.GetValue<string>());
+        Assert.Equal(
+            "sha256:" + Convert.ToHexStringLower(System.Security.Cryptography.SHA256.HashData(manifest)),
+            status["manifestChecksum"]!.GetValue<string>()
+        );
         Assert.EndsWith("s", status["downtime"]!.GetValue<string>(), StringComparison.Ordinal);
         await lab.NoHelpersAsync();
         await lab.CountsAsync("vm");
@@ -80,14 +86,22 @@ public sealed class SnapshotTests(ClusterFixture cluster)
     {
         await using var lab = await Lab.CreateAsync(cluster);
         await lab.StartVmAsync();
-        await lab.ApplyAsync(Lab.Snapshot("made").Replace("persistentVolumeClaim: { claimName: snapshots }", "claimTemplate: { storageClassName: e2e }", StringComparison.Ordinal));
+        await lab.ApplyAsync(
+            Lab.Snapshot("made")
+                .Replace(
+                    "persistentVolumeClaim: { claimName: snapshots }",
+                    "claimTemplate: { storageClassName: e2e }",
+                    StringComparison.Ordinal
+                )
+        );
 
         var claim = await cluster.Kubectl.UntilAsync("claim", _ => true, Lab.Soon, "-n", lab.Name, "pvc", "made");
 
         // 512 Mi is the container's memory limit; 1 % and 64 Mi for the rest.
         Assert.Equal("582Mi", claim["spec"]!["resources"]!["requests"]!["storage"]!.GetValue<string>());
         Assert.Equal("e2e", claim["spec"]!["storageClassName"]!.GetValue<string>());
-        await cluster.Kubectl.ApplyAsync($$"""
+        await cluster.Kubectl.ApplyAsync(
+            $$"""
             apiVersion: v1
             kind: PersistentVolume
             metadata: { name: {{lab.Name}}-made }
@@ -97,7 +111,8 @@ public sealed class SnapshotTests(ClusterFixture cluster)
               storageClassName: e2e
               hostPath: { path: {{lab.Files}}/made, type: DirectoryOrCreate }
               claimRef: { namespace: {{lab.Name}}, name: made }
-            """);
+            """
+        );
         await lab.ReadyAsync("made");
 
         await cluster.Kubectl.RunAsync("-n", lab.Name, "delete", "vmbgs", "made", "--timeout=120s");
@@ -164,19 +179,43 @@ public sealed class SnapshotTests(ClusterFixture cluster)
 
         await lab.ApplyAsync(Lab.Snapshot("stable"));
         Assert.Equal(version, await VersionAsync(lab));
-        (await cluster.Kubectl.TryAsync(Lab.Snapshot("stable"), "-n", lab.Name, "apply", "--server-side", "--field-manager=gitops", "-f", "-")).Ok();
+        (
+            await cluster.Kubectl.TryAsync(
+                Lab.Snapshot("stable"),
+                "-n",
+                lab.Name,
+                "apply",
+                "--server-side",
+                "--field-manager=gitops",
+                "-f",
+                "-"
+            )
+        ).Ok();
         var claimed = await VersionAsync(lab);
-        (await cluster.Kubectl.TryAsync(Lab.Snapshot("stable"), "-n", lab.Name, "apply", "--server-side", "--field-manager=gitops", "-f", "-")).Ok();
+        (
+            await cluster.Kubectl.TryAsync(
+                Lab.Snapshot("stable"),
+                "-n",
+                lab.Name,
+                "apply",
+                "--server-side",
+                "--field-manager=gitops",
+                "-f",
+                "-"
+            )
+        ).Ok();
         await Task.Delay(3000);
         Assert.Equal(claimed, await VersionAsync(lab));
         Assert.Equal("Ready", Lab.Phase(await lab.SnapshotAsync("stable")));
     }
 
-    private static async Task<string> VersionAsync(Lab lab) => (await lab.SnapshotAsync("stable"))["metadata"]!["resourceVersion"]!.GetValue<string>();
+    private static async Task<string> VersionAsync(Lab lab) =>
+        (await lab.SnapshotAsync("stable"))["metadata"]!["resourceVersion"]!.GetValue<string>();
 
     private async Task<List<string>> EventReasonsAsync(Lab lab, string name)
     {
-        var events = (JsonArray)(await cluster.Kubectl.GetAsync("-n", lab.Name, "events", "--field-selector", $"involvedObject.name={name}"))["items"]!;
+        var events = (JsonArray)
+            (await cluster.Kubectl.GetAsync("-n", lab.Name, "events", "--field-selector", $"involvedObject.name={name}"))["items"]!;
         return [.. events.Select(e => e!["reason"]!.GetValue<string>())];
     }
 }

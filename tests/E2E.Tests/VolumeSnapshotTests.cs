@@ -21,7 +21,10 @@ public sealed class VolumeSnapshotTests(ClusterFixture cluster)
         var (snapshot, before, after) = await machine.SnapshotAsync("s", Capture);
 
         var made = await storage.SnapshotsAsync();
-        Assert.Equal(["vm-a", "vm-b"], made.Select(v => v!["spec"]!["source"]!["persistentVolumeClaimName"]!.GetValue<string>()).Order(StringComparer.Ordinal));
+        Assert.Equal(
+            ["vm-a", "vm-b"],
+            made.Select(v => v!["spec"]!["source"]!["persistentVolumeClaimName"]!.GetValue<string>()).Order(StringComparer.Ordinal)
+        );
         Assert.All(made, v => Assert.Equal("s", v!["metadata"]!["ownerReferences"]![0]!["name"]!.GetValue<string>()));
         var disks = snapshot["status"]!["disks"]!.AsArray();
         Assert.Equal(["vda", "vdb"], disks.Select(d => d!["name"]!.GetValue<string>()));
@@ -56,7 +59,11 @@ public sealed class VolumeSnapshotTests(ClusterFixture cluster)
         Assert.Contains("external-snapshotter", await FailsAsync("unserved", "VolumeSnapshotsNotServed"), StringComparison.Ordinal);
 
         await using var storage = await Storage.InstallAsync(cluster, lab);
-        Assert.Contains("no VolumeSnapshotClass none", await FailsAsync("unclassed", "VolumeSnapshotClassNotFound", "volumeSnapshotClassName: none"), StringComparison.Ordinal);
+        Assert.Contains(
+            "no VolumeSnapshotClass none",
+            await FailsAsync("unclassed", "VolumeSnapshotClassNotFound", "volumeSnapshotClassName: none"),
+            StringComparison.Ordinal
+        );
 
         storage.Mood = StorageMood.Fails;
         Assert.Contains(Storage.Words, await FailsAsync("refused", "VolumeSnapshotFailed"), StringComparison.Ordinal);
@@ -67,10 +74,25 @@ public sealed class VolumeSnapshotTests(ClusterFixture cluster)
             Assert.Contains($"of claim {disk}", slow, StringComparison.Ordinal);
 
         storage.Mood = StorageMood.NeverDone;
-        Assert.Contains("stays on the claim until this snapshot is deleted", await FailsAsync("undone", "DeadlineExceeded", "maxDowntime: 20s, deadline: 30s", keepsMemory: true), StringComparison.Ordinal);
+        Assert.Contains(
+            "stays on the claim until this snapshot is deleted",
+            await FailsAsync("undone", "DeadlineExceeded", "maxDowntime: 20s, deadline: 30s", keepsMemory: true),
+            StringComparison.Ordinal
+        );
 
-        await cluster.Kubectl.RunAsync("-n", lab.Name, "annotate", "pvc", "vm-a", "volume.kubernetes.io/storage-provisioner=other.example.org");
-        Assert.Contains("claim vm-a is of CSI driver other.example.org", await FailsAsync("foreign", "VolumeSnapshotClassOfOtherDriver"), StringComparison.Ordinal);
+        await cluster.Kubectl.RunAsync(
+            "-n",
+            lab.Name,
+            "annotate",
+            "pvc",
+            "vm-a",
+            "volume.kubernetes.io/storage-provisioner=other.example.org"
+        );
+        Assert.Contains(
+            "claim vm-a is of CSI driver other.example.org",
+            await FailsAsync("foreign", "VolumeSnapshotClassOfOtherDriver"),
+            StringComparison.Ordinal
+        );
 
         // And with storage that works the machine can be captured.
         await cluster.Kubectl.RunAsync("-n", lab.Name, "annotate", "pvc", "vm-a", "volume.kubernetes.io/storage-provisioner-");
@@ -95,5 +117,6 @@ public sealed class VolumeSnapshotTests(ClusterFixture cluster)
         }
     }
 
-    private static IEnumerable<string> Names(JsonArray items) => items.Select(v => v!["metadata"]!["name"]!.GetValue<string>()).Order(StringComparer.Ordinal);
+    private static IEnumerable<string> Names(JsonArray items) =>
+        items.Select(v => v!["metadata"]!["name"]!.GetValue<string>()).Order(StringComparer.Ordinal);
 }

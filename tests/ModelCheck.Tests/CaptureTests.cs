@@ -7,12 +7,14 @@ using Xunit.Abstractions;
 namespace Bgsnap.ModelCheck;
 
 /// <summary>
-/// The threads of a capture in many orders: a snapshot that is called whole is the memory as it was at the point in time, and the guest goes on whatever
-/// happens. <c>MODEL_SCHEDULES</c> tries more of them, <c>MODEL_FIRST</c> begins with another: so a counterexample runs again.
+/// The threads of a capture in many orders: a snapshot that is called whole is the memory as it was at the point in time, and the guest
+/// goes on whatever happens. <c>MODEL_SCHEDULES</c> tries more of them, <c>MODEL_FIRST</c> begins with another: so a counterexample runs
+/// again.
 /// </summary>
 public sealed class CaptureTests(ITestOutputHelper output)
 {
-    private static readonly int Schedules = Number("MODEL_SCHEDULES", 60), First = Number("MODEL_FIRST", 1);
+    private static readonly int Schedules = Number("MODEL_SCHEDULES", 60),
+        First = Number("MODEL_FIRST", 1);
 
     public static TheoryData<string> Situations => [.. Known.Keys];
 
@@ -20,8 +22,19 @@ public sealed class CaptureTests(ITestOutputHelper output)
     {
         ["small pages"] = new(),
         ["a huge page"] = new() { Granules = 2, IsHuge = true },
-        ["discards"] = new() { Granules = 2, Discards = 2, Writers = 1 },
-        ["discards in a huge page"] = new() { Granules = 2, IsHuge = true, Discards = 1, Writers = 1 },
+        ["discards"] = new()
+        {
+            Granules = 2,
+            Discards = 2,
+            Writers = 1,
+        },
+        ["discards in a huge page"] = new()
+        {
+            Granules = 2,
+            IsHuge = true,
+            Discards = 1,
+            Writers = 1,
+        },
         ["protection lost"] = new() { LosesProtection = true },
         ["cancelled"] = new() { IsCancelled = true, Discards = 1 },
         ["compressed"] = new() { Compression = PageCompression.Lz4, Granules = 2 },
@@ -44,13 +57,16 @@ public sealed class CaptureTests(ITestOutputHelper output)
 
     /// <summary>A discard that is accepted after the page was copied as zeroes: what the proof after the copy is for.</summary>
     [Fact]
-    public void The_check_finds_zeroes_that_were_copied_after_a_discard() => MustFind("in a snapshot that is called whole", Known["discards"] with { Defects = Defects.NoProof });
+    public void The_check_finds_zeroes_that_were_copied_after_a_discard() =>
+        MustFind("in a snapshot that is called whole", Known["discards"] with { Defects = Defects.NoProof });
 
     [Fact]
-    public void The_check_finds_a_write_that_nobody_announced() => MustFind("in a snapshot that is called whole", Known["protection lost"] with { Defects = Defects.NoProof });
+    public void The_check_finds_a_write_that_nobody_announced() =>
+        MustFind("in a snapshot that is called whole", Known["protection lost"] with { Defects = Defects.NoProof });
 
     [Fact]
-    public void The_check_finds_a_writer_that_nobody_wakes() => MustFind("nobody woke it", Known["small pages"] with { Defects = Defects.NoWake });
+    public void The_check_finds_a_writer_that_nobody_wakes() =>
+        MustFind("nobody woke it", Known["small pages"] with { Defects = Defects.NoWake });
 
     private void MustFind(string what, Situation situation)
     {

@@ -14,7 +14,11 @@ public sealed class QueueTests(ITestOutputHelper output)
     [InlineData(1, 2, 1)]
     public void Nothing_that_is_added_before_the_end_is_lost(int buffers, int takers, int interruptions)
     {
-        (Counterexample? found, int schedules) = Explorer.Exhaust(() => QueueModel.Run(new RealQueue(), buffers, takers), interruptions, 100_000);
+        (Counterexample? found, int schedules) = Explorer.Exhaust(
+            () => QueueModel.Run(new RealQueue(), buffers, takers),
+            interruptions,
+            100_000
+        );
 
         output.WriteLine($"{schedules} schedules, all with up to {interruptions} interruption");
         Assert.True(found is null, found?.ToString());

@@ -29,8 +29,17 @@ public sealed class LibraryClientTests
             await Chunk(stream, "");
             return request;
         });
-        using Kubernetes kubernetes = new(new KubernetesClientConfiguration { Host = $"http://127.0.0.1:{((IPEndPoint)server.LocalEndpoint).Port}", AccessToken = "the-token" });
-        await using var events = Cluster.ClientOf(kubernetes).Watch(Resources.Tasks, null, null, "5", TimeSpan.FromSeconds(300), default).GetAsyncEnumerator();
+        using Kubernetes kubernetes = new(
+            new KubernetesClientConfiguration
+            {
+                Host = $"http://127.0.0.1:{((IPEndPoint)server.LocalEndpoint).Port}",
+                AccessToken = "the-token",
+            }
+        );
+        await using var events = Cluster
+            .ClientOf(kubernetes)
+            .Watch(Resources.Tasks, null, null, "5", TimeSpan.FromSeconds(300), default)
+            .GetAsyncEnumerator();
         Assert.True(await events.MoveNextAsync().AsTask().WaitAsync(TimeSpan.FromSeconds(10)));
         Assert.Equal("one", events.Current.Item.Metadata.Name);
         second.SetResult();
@@ -38,7 +47,12 @@ public sealed class LibraryClientTests
         Assert.Equal("9", events.Current.Item.Metadata.ResourceVersion);
         Assert.False(await events.MoveNextAsync().AsTask().WaitAsync(TimeSpan.FromSeconds(10)));
         string asked = await serving;
-        Assert.StartsWith("GET /apis/bgsnap.io/v1alpha1/snapshottasks?watch=true&allowWatchBookmarks=true&resourceVersion=5&timeoutSeconds=300 HTTP/1.1\r\n", asked, StringComparison.Ordinal);
+        Assert.StartsWith(
+            "GET /apis/bgsnap.io/v1alpha1/snapshottasks?watch=true&allowWatchBookmarks=true&resourceVersion=5&timeoutSeconds=300 "
+                + "HTTP/1.1\r\n",
+            asked,
+            StringComparison.Ordinal
+        );
         Assert.Contains("\r\nAuthorization: Bearer the-token\r\n", asked, StringComparison.Ordinal);
     }
 
@@ -54,14 +68,35 @@ public sealed class LibraryClientTests
             string request = await ReadHead(stream);
             byte[] body = new byte[100];
             int n = await stream.ReadAsync(body);
-            await Send(stream, "HTTP/1.1 409 Conflict\r\nContent-Type: application/json\r\nContent-Length: 48\r\n\r\n" + """{"kind":"Status","reason":"Conflict","code":409}""");
+            await Send(
+                stream,
+                "HTTP/1.1 409 Conflict\r\nContent-Type: application/json\r\nContent-Length: 48\r\n\r\n"
+                    + """{"kind":"Status","reason":"Conflict","code":409}"""
+            );
             return request + "|" + Encoding.UTF8.GetString(body, 0, n);
         });
-        using Kubernetes kubernetes = new(new KubernetesClientConfiguration { Host = $"http://127.0.0.1:{((IPEndPoint)server.LocalEndpoint).Port}/" });
-        ApiException e = await Assert.ThrowsAsync<ApiException>(() => Cluster.ClientOf(kubernetes).MergePatch(Resources.Snapshots, "ns", "a", "status", new() { ["status"] = new System.Text.Json.Nodes.JsonObject() }, default));
+        using Kubernetes kubernetes = new(
+            new KubernetesClientConfiguration { Host = $"http://127.0.0.1:{((IPEndPoint)server.LocalEndpoint).Port}/" }
+        );
+        ApiException e = await Assert.ThrowsAsync<ApiException>(() =>
+            Cluster
+                .ClientOf(kubernetes)
+                .MergePatch(
+                    Resources.Snapshots,
+                    "ns",
+                    "a",
+                    "status",
+                    new() { ["status"] = new System.Text.Json.Nodes.JsonObject() },
+                    default
+                )
+        );
         Assert.True(e.IsConflict);
         string asked = await serving;
-        Assert.StartsWith("PATCH /apis/bgsnap.io/v1alpha1/namespaces/ns/vmbackgroundsnapshots/a/status HTTP/1.1\r\n", asked, StringComparison.Ordinal);
+        Assert.StartsWith(
+            "PATCH /apis/bgsnap.io/v1alpha1/namespaces/ns/vmbackgroundsnapshots/a/status HTTP/1.1\r\n",
+            asked,
+            StringComparison.Ordinal
+        );
         Assert.Contains("Content-Type: application/merge-patch+json", asked, StringComparison.Ordinal);
         Assert.EndsWith("""|{"status":{}}""", asked, StringComparison.Ordinal);
     }
@@ -70,7 +105,8 @@ public sealed class LibraryClientTests
     {
         StringBuilder head = new();
         byte[] one = new byte[1];
-        while (!head.ToString().EndsWith("\r\n\r\n", StringComparison.Ordinal) && await stream.ReadAsync(one) == 1) head.Append((char)one[0]);
+        while (!head.ToString().EndsWith("\r\n\r\n", StringComparison.Ordinal) && await stream.ReadAsync(one) == 1)
+            head.Append((char)one[0]);
         return head.ToString();
     }
 

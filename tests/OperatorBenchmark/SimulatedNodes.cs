@@ -29,33 +29,49 @@ internal sealed class SimulatedNodes(IApiClient api, string ns, int count, TimeS
     {
         for (int i = 0; i < count; i++)
         {
-            await api.Create(SimulatedResources.Nodes, new V1Node
-            {
-                ApiVersion = "v1",
-                Kind = "Node",
-                Metadata = new V1ObjectMeta { Name = NodeName(i), Labels = new Dictionary<string, string> { ["bgsnap.io/simulated"] = "true" } },
-            }, stop);
-            await BeatOnce(i, stop);
-            await CreatePod(new V1Pod
-            {
-                ApiVersion = "v1",
-                Kind = "Pod",
-                Metadata = new V1ObjectMeta
+            await api.Create(
+                SimulatedResources.Nodes,
+                new V1Node
                 {
-                    Name = $"vm-{i:000}",
-                    NamespaceProperty = ns,
-                    Labels = new Dictionary<string, string> { ["bgsnap.io/simulated"] = "true" },
-                    Annotations = new Dictionary<string, string> { [Names.QmpSocketAnnotation] = "/run/qmp.sock" },
+                    ApiVersion = "v1",
+                    Kind = "Node",
+                    Metadata = new V1ObjectMeta
+                    {
+                        Name = NodeName(i),
+                        Labels = new Dictionary<string, string> { ["bgsnap.io/simulated"] = "true" },
+                    },
                 },
-                Spec = new V1PodSpec { NodeName = NodeName(i), Containers = [new V1Container { Name = "qemu", Image = "none" }] },
-            }, stop);
+                stop
+            );
+            await BeatOnce(i, stop);
+            await CreatePod(
+                new V1Pod
+                {
+                    ApiVersion = "v1",
+                    Kind = "Pod",
+                    Metadata = new V1ObjectMeta
+                    {
+                        Name = $"vm-{i:000}",
+                        NamespaceProperty = ns,
+                        Labels = new Dictionary<string, string> { ["bgsnap.io/simulated"] = "true" },
+                        Annotations = new Dictionary<string, string> { [Names.QmpSocketAnnotation] = "/run/qmp.sock" },
+                    },
+                    Spec = new V1PodSpec { NodeName = NodeName(i), Containers = [new V1Container { Name = "qemu", Image = "none" }] },
+                },
+                stop
+            );
         }
     }
 
     /// <summary>Waits until the node controller has seen that the nodes are ready, and lets pods onto them.</summary>
     public async Task Schedulable(CancellationToken stop)
     {
-        while ((await api.List(SimulatedResources.Nodes, null, "bgsnap.io/simulated=true", stop)).Items.Any(n => n.Spec?.Taints is { Count: > 0 })) await Task.Delay(500, stop);
+        while (
+            (await api.List(SimulatedResources.Nodes, null, "bgsnap.io/simulated=true", stop)).Items.Any(n =>
+                n.Spec?.Taints is { Count: > 0 }
+            )
+        )
+            await Task.Delay(500, stop);
     }
 
     // The namespace's service account is made by a controller, a moment after the namespace.
@@ -68,7 +84,11 @@ internal sealed class SimulatedNodes(IApiClient api, string ns, int count, TimeS
                 await api.Create(CoreResources.Pods, pod, stop);
                 return;
             }
-            catch (ApiException e) when (e.Code is 403 or 500 && tries > 0 && e.Message.Replace(" ", "", StringComparison.Ordinal).Contains("serviceaccount", StringComparison.Ordinal))
+            catch (ApiException e)
+                when (e.Code is 403 or 500
+                    && tries > 0
+                    && e.Message.Replace(" ", "", StringComparison.Ordinal).Contains("serviceaccount", StringComparison.Ordinal)
+                )
             {
                 await Task.Delay(100, stop);
             }
@@ -79,9 +99,17 @@ internal sealed class SimulatedNodes(IApiClient api, string ns, int count, TimeS
     public Task Run(CancellationToken stop)
     {
         Informer<PodSummary> pods = new(api, Resources.Pods, ns, null, log);
-        pods.Changed += (_, _, pod) => { if (pod?.Spec?.NodeName is not null) _ = Quietly(() => PlayKubelet(pod, stop)); };
+        pods.Changed += (_, _, pod) =>
+        {
+            if (pod?.Spec?.NodeName is not null)
+                _ = Quietly(() => PlayKubelet(pod, stop));
+        };
         Informer<SnapshotTask> tasks = new(api, Resources.Tasks, ns, null, log);
-        tasks.Changed += (key, before, task) => { if (before is null && task is not null) _ = Quietly(() => PlayAgent(task, stop)); };
+        tasks.Changed += (key, before, task) =>
+        {
+            if (before is null && task is not null)
+                _ = Quietly(() => PlayAgent(task, stop));
+        };
         return Task.WhenAll(pods.Run(stop), tasks.Run(stop), BeatAll(stop));
     }
 
@@ -92,26 +120,37 @@ internal sealed class SimulatedNodes(IApiClient api, string ns, int count, TimeS
             await api.Delete(Resources.Pods, ns, pod.Metadata.Name, pod.Metadata.Uid, 0, stop);
             return;
         }
-        if (pod.Status?.Phase == "Running") return;
+        if (pod.Status?.Phase == "Running")
+            return;
         string container = pod.Spec!.Containers![0].Name;
-        if (pod.Metadata.Labels?.TryGetValue(Names.SnapshotLabel, out string? of) == true) CarrierRan.TryAdd(of, DateTime.UtcNow);
-        await api.MergePatch(Resources.Pods, ns, pod.Metadata.Name, "status", new JsonObject
-        {
-            ["status"] = new JsonObject
+        if (pod.Metadata.Labels?.TryGetValue(Names.SnapshotLabel, out string? of) == true)
+            CarrierRan.TryAdd(of, DateTime.UtcNow);
+        await api.MergePatch(
+            Resources.Pods,
+            ns,
+            pod.Metadata.Name,
+            "status",
+            new JsonObject
             {
-                ["phase"] = "Running",
-                ["containerStatuses"] = new JsonArray(new JsonObject
+                ["status"] = new JsonObject
                 {
-                    ["name"] = container,
-                    ["image"] = "none",
-                    ["imageID"] = "none",
-                    ["ready"] = true,
-                    ["restartCount"] = 0,
-                    ["containerID"] = $"sim://{pod.Metadata.Uid}",
-                    ["state"] = new JsonObject { ["running"] = new JsonObject() },
-                }),
+                    ["phase"] = "Running",
+                    ["containerStatuses"] = new JsonArray(
+                        new JsonObject
+                        {
+                            ["name"] = container,
+                            ["image"] = "none",
+                            ["imageID"] = "none",
+                            ["ready"] = true,
+                            ["restartCount"] = 0,
+                            ["containerID"] = $"sim://{pod.Metadata.Uid}",
+                            ["state"] = new JsonObject { ["running"] = new JsonObject() },
+                        }
+                    ),
+                },
             },
-        }, stop);
+            stop
+        );
     }
 
     private async Task PlayAgent(SnapshotTask task, CancellationToken stop)
@@ -119,13 +158,23 @@ internal sealed class SimulatedNodes(IApiClient api, string ns, int count, TimeS
         TaskSeen.TryAdd(task.Metadata.Labels[Names.SnapshotLabel], DateTime.UtcNow);
         await Report(task, new JsonObject { ["phase"] = TaskPhase.Running, ["percent"] = 0 }, stop);
         await Task.Delay(captureTime, stop);
-        await Report(task, new JsonObject
-        {
-            ["phase"] = TaskPhase.Succeeded,
-            ["percent"] = 100,
-            ["pointInTime"] = DateTime.UtcNow,
-            ["result"] = new JsonObject { ["downtimeMicroseconds"] = 800, ["ramBytes"] = 1 << 30, ["storedBytes"] = 1 << 29, ["engine"] = "Agent" },
-        }, stop);
+        await Report(
+            task,
+            new JsonObject
+            {
+                ["phase"] = TaskPhase.Succeeded,
+                ["percent"] = 100,
+                ["pointInTime"] = DateTime.UtcNow,
+                ["result"] = new JsonObject
+                {
+                    ["downtimeMicroseconds"] = 800,
+                    ["ramBytes"] = 1 << 30,
+                    ["storedBytes"] = 1 << 29,
+                    ["engine"] = "Agent",
+                },
+            },
+            stop
+        );
     }
 
     private Task<SnapshotTask> Report(SnapshotTask task, JsonObject status, CancellationToken stop) =>
@@ -136,28 +185,52 @@ internal sealed class SimulatedNodes(IApiClient api, string ns, int count, TimeS
     {
         while (!stop.IsCancellationRequested)
         {
-            for (int i = 0; i < count && !stop.IsCancellationRequested; i++) await Quietly(() => BeatOnce(i, stop));
+            for (int i = 0; i < count && !stop.IsCancellationRequested; i++)
+                await Quietly(() => BeatOnce(i, stop));
             await Task.Delay(Beat, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
     }
 
-    private Task<V1Node> BeatOnce(int i, CancellationToken stop) => api.MergePatch(SimulatedResources.Nodes, null!, NodeName(i), "status", new JsonObject
-    {
-        ["status"] = new JsonObject
-        {
-            ["allocatable"] = new JsonObject { ["cpu"] = "64", ["memory"] = "256Gi", ["pods"] = "1000" },
-            ["capacity"] = new JsonObject { ["cpu"] = "64", ["memory"] = "256Gi", ["pods"] = "1000" },
-            ["conditions"] = new JsonArray(new JsonObject
+    private Task<V1Node> BeatOnce(int i, CancellationToken stop) =>
+        api.MergePatch(
+            SimulatedResources.Nodes,
+            null!,
+            NodeName(i),
+            "status",
+            new JsonObject
             {
-                ["type"] = "Ready",
-                ["status"] = "True",
-                ["reason"] = "Simulated",
-                ["message"] = "",
-                ["lastHeartbeatTime"] = DateTime.UtcNow.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", System.Globalization.CultureInfo.InvariantCulture),
-                ["lastTransitionTime"] = "2026-01-01T00:00:00Z",
-            }),
-        },
-    }, stop);
+                ["status"] = new JsonObject
+                {
+                    ["allocatable"] = new JsonObject
+                    {
+                        ["cpu"] = "64",
+                        ["memory"] = "256Gi",
+                        ["pods"] = "1000",
+                    },
+                    ["capacity"] = new JsonObject
+                    {
+                        ["cpu"] = "64",
+                        ["memory"] = "256Gi",
+                        ["pods"] = "1000",
+                    },
+                    ["conditions"] = new JsonArray(
+                        new JsonObject
+                        {
+                            ["type"] = "Ready",
+                            ["status"] = "True",
+                            ["reason"] = "Simulated",
+                            ["message"] = "",
+                            ["lastHeartbeatTime"] = DateTime.UtcNow.ToString(
+                                "yyyy-MM-dd'T'HH:mm:ss'Z'",
+                                System.Globalization.CultureInfo.InvariantCulture
+                            ),
+                            ["lastTransitionTime"] = "2026-01-01T00:00:00Z",
+                        }
+                    ),
+                },
+            },
+            stop
+        );
 
     private async Task Quietly(Func<Task> work)
     {

@@ -7,33 +7,74 @@ internal static class CaptureDice
 {
     /// <summary>Points of the agent's hooks, in their order; the stop window is between the second and the fifth.</summary>
     private static readonly string[] Points =
-        ["protected-ahead", "stop-sent", "stopped", "protected", "released", "saved", "unprotected", "before-commit"];
+    [
+        "protected-ahead",
+        "stop-sent",
+        "stopped",
+        "protected",
+        "released",
+        "saved",
+        "unprotected",
+        "before-commit",
+    ];
 
     private static readonly DisturbanceKind[] Always =
     [
-        DisturbanceKind.KillWorker, DisturbanceKind.KillCommand, DisturbanceKind.KillBoth,
-        DisturbanceKind.StopWorker, DisturbanceKind.StopWorkerBriefly,
-        DisturbanceKind.StopCommand, DisturbanceKind.StopBoth, DisturbanceKind.FreezeBoth, DisturbanceKind.Cancel,
-        DisturbanceKind.UserPauses, DisturbanceKind.UserResumes, DisturbanceKind.UserPausesAndResumes, DisturbanceKind.UserResumesAndPauses,
-        DisturbanceKind.UserPauses, DisturbanceKind.UserPausesAndResumes,
+        DisturbanceKind.KillWorker,
+        DisturbanceKind.KillCommand,
+        DisturbanceKind.KillBoth,
+        DisturbanceKind.StopWorker,
+        DisturbanceKind.StopWorkerBriefly,
+        DisturbanceKind.StopCommand,
+        DisturbanceKind.StopBoth,
+        DisturbanceKind.FreezeBoth,
+        DisturbanceKind.Cancel,
+        DisturbanceKind.UserPauses,
+        DisturbanceKind.UserResumes,
+        DisturbanceKind.UserPausesAndResumes,
+        DisturbanceKind.UserResumesAndPauses,
+        DisturbanceKind.UserPauses,
+        DisturbanceKind.UserPausesAndResumes,
     ];
 
     private static readonly DisturbanceKind[] OfBalloons =
-        [DisturbanceKind.BalloonGrows, DisturbanceKind.BalloonShrinks, DisturbanceKind.GuestMovesMemory];
+    [
+        DisturbanceKind.BalloonGrows,
+        DisturbanceKind.BalloonShrinks,
+        DisturbanceKind.GuestMovesMemory,
+    ];
 
     private static readonly DisturbanceKind[] OfDisks =
-        [DisturbanceKind.OtherBackup, DisturbanceKind.OtherBackup, DisturbanceKind.ExternalSnapshot];
+    [
+        DisturbanceKind.OtherBackup,
+        DisturbanceKind.OtherBackup,
+        DisturbanceKind.ExternalSnapshot,
+    ];
 
     private static readonly DisturbanceKind[] OfPlugs =
-        [DisturbanceKind.PlugMemory, DisturbanceKind.UnplugMemory, DisturbanceKind.PlugDisk, DisturbanceKind.UnplugDisk];
+    [
+        DisturbanceKind.PlugMemory,
+        DisturbanceKind.UnplugMemory,
+        DisturbanceKind.PlugDisk,
+        DisturbanceKind.UnplugDisk,
+    ];
 
     public static CapturePlan Draw(
-        Dice dice, VirtualMachineOptions machine, bool balloon, bool pluggable, bool ksm, IReadOnlySet<string> without)
+        Dice dice,
+        VirtualMachineOptions machine,
+        bool balloon,
+        bool pluggable,
+        bool ksm,
+        IReadOnlySet<string> without
+    )
     {
         var engine = dice.Of("agent", "agent", "agent", "agent", "auto", "qemu");
         if (without.Contains("qemu") && engine == "qemu")
             engine = "agent";
-        var volume = dice.Chance(0.12) ? VolumeKind.Small : dice.Chance(0.08) ? VolumeKind.Slow : VolumeKind.Roomy;
+        var volume =
+            dice.Chance(0.12) ? VolumeKind.Small
+            : dice.Chance(0.08) ? VolumeKind.Slow
+            : VolumeKind.Roomy;
         // Of all that is drawn some is left out, so that what follows is drawn alike.
         var disturbances = DrawDisturbances(dice, machine, balloon, pluggable).Where(d => !without.Contains(d.Kind.ToString())).ToList();
         var hook = DrawHook(dice);
@@ -66,7 +107,10 @@ internal static class CaptureDice
     private static string? DrawHook(Dice dice)
     {
         var (share, point) = (dice.Share(), dice.Of(Points));
-        return share < 0.05 ? $"kill:{point}" : share < 0.08 ? $"stop:{point}" : share < 0.2 ? $"wait:{point}" : null;
+        return share < 0.05 ? $"kill:{point}"
+            : share < 0.08 ? $"stop:{point}"
+            : share < 0.2 ? $"wait:{point}"
+            : null;
     }
 
     private static IEnumerable<Disturbance> DrawDisturbances(Dice dice, VirtualMachineOptions machine, bool balloon, bool pluggable)
@@ -81,7 +125,7 @@ internal static class CaptureDice
         ];
         List<Disturbance> all = [];
         // A third of all captures is left in peace: what is disturbed all the time is never Ready.
-        for (var count = dice.Of(0, 0, 1, 1, 2, 3); all.Count < count;)
+        for (var count = dice.Of(0, 0, 1, 1, 2, 3); all.Count < count; )
         {
             // Many come early, where the stop window is.
             var at = dice.Chance(0.5) ? 0.35 * dice.Share() : 1.1 * dice.Share();

@@ -70,8 +70,12 @@ internal sealed class CaptureStep(StormGuest guest, RoundPlan plan, Tally tally,
 
         if (capture.WithTruth)
             environment["BGSNAP_TEST_DUMP"] = Directory.CreateDirectory(DumpIn(number)).FullName;
-        await using var family = await CaptureFamily.StartByAsync(volume.Starter, environment, "capture",
-            ["--qmp", guest.Machine.QmpSocket, "--output", output, .. capture.Options]);
+        await using var family = await CaptureFamily.StartByAsync(
+            volume.Starter,
+            environment,
+            "capture",
+            ["--qmp", guest.Machine.QmpSocket, "--output", output, .. capture.Options]
+        );
         await family.FindWorkerAsync();
         var began = Stopwatch.GetTimestamp();
         var holding = HoldAsync(family, hold);
@@ -175,7 +179,11 @@ internal sealed class CaptureStep(StormGuest guest, RoundPlan plan, Tally tally,
         {
             var output = Path.Combine(guest.Outputs, Invariant($"sweep{guest.NextNumber()}"));
             await using var family = await CaptureFamily.StartByAsync(
-                [], [], "capture", ["--qmp", guest.Machine.QmpSocket, "--output", output]);
+                [],
+                [],
+                "capture",
+                ["--qmp", guest.Machine.QmpSocket, "--output", output]
+            );
             var result = await family.WaitAsync(Patience);
             log($"sweep after {what}: {result}");
             if (result.ExitCode == 0)

@@ -1,4 +1,3 @@
-
 namespace Bgsnap.Storm;
 
 /// <summary>What happens to a capture while it runs.</summary>
@@ -68,14 +67,18 @@ internal sealed record CapturePlan
     /// <summary>The agent dumps RAM in the stop window, and every page is compared with it.</summary>
     public bool WithTruth { get; init; }
 
-    public override string ToString() => string.Join(' ', (IEnumerable<string>)
-    [
-        .. Options.Select(o => o.TrimStart('-')),
-        .. Volume == VolumeKind.Roomy ? Array.Empty<string>() : [Invariant($"{Volume}Volume={VolumeMiB}Mi")],
-        .. Hook is null ? Array.Empty<string>() : [$"hook={Hook}"],
-        .. WithTruth ? ["truth"] : Array.Empty<string>(),
-        .. Disturbances.Select(d => d.ToString()),
-    ]);
+    public override string ToString() =>
+        string.Join(
+            ' ',
+            (IEnumerable<string>)
+                [
+                    .. Options.Select(o => o.TrimStart('-')),
+                    .. Volume == VolumeKind.Roomy ? Array.Empty<string>() : [Invariant($"{Volume}Volume={VolumeMiB}Mi")],
+                    .. Hook is null ? Array.Empty<string>() : [$"hook={Hook}"],
+                    .. WithTruth ? ["truth"] : Array.Empty<string>(),
+                    .. Disturbances.Select(d => d.ToString()),
+                ]
+        );
 }
 
 /// <summary>What happens to a restore while it runs.</summary>

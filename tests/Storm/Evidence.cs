@@ -11,7 +11,14 @@ internal sealed class Evidence(string folder)
     private const int MostLines = 400;
 
     private static readonly string[] Questions =
-        ["query-status", "query-block", "query-named-block-nodes", "query-fdsets", "query-jobs", "query-block-exports"];
+    [
+        "query-status",
+        "query-block",
+        "query-named-block-nodes",
+        "query-fdsets",
+        "query-jobs",
+        "query-block-exports",
+    ];
 
     private readonly Lock _gate = new();
     private readonly List<string> _log = [];
@@ -31,8 +38,10 @@ internal sealed class Evidence(string folder)
         var logs = Directory.CreateDirectory(Path.Combine(Path.GetDirectoryName(folder)!, "logs")).FullName;
         lock (_gate)
         {
-            File.WriteAllLines(Path.Combine(logs, Path.GetFileName(folder) + ".txt"),
-                [plan.ToString(), .. _log.SelectMany(l => l.Split('\n')).Where(l => !IsProgress(l))]);
+            File.WriteAllLines(
+                Path.Combine(logs, Path.GetFileName(folder) + ".txt"),
+                [plan.ToString(), .. _log.SelectMany(l => l.Split('\n')).Where(l => !IsProgress(l))]
+            );
         }
     }
 

@@ -15,13 +15,16 @@ internal static class ExternalSnapshot
         var image = Path.Combine(vm.Folder, Invariant($"overlay-{number}.qcow2"));
         try
         {
-            await vm.Qmp.ExecuteAsync("blockdev-snapshot-sync", new()
-            {
-                ["node-name"] = await NodeAsync(vm),
-                ["snapshot-node-name"] = Invariant($"overlay-{number}"),
-                ["snapshot-file"] = image,
-                ["format"] = "qcow2",
-            });
+            await vm.Qmp.ExecuteAsync(
+                "blockdev-snapshot-sync",
+                new()
+                {
+                    ["node-name"] = await NodeAsync(vm),
+                    ["snapshot-node-name"] = Invariant($"overlay-{number}"),
+                    ["snapshot-file"] = image,
+                    ["format"] = "qcow2",
+                }
+            );
             return image;
         }
         catch (QmpErrorException)
@@ -41,8 +44,10 @@ internal static class ExternalSnapshot
         var below = info.TryGetProperty("full-backing-filename", out var b) ? b.GetString() : null;
         if (format is not ("raw" or "qcow2" or "file" or "host_device") || below is null || !File.Exists(below))
         {
-            throw new ViolationException(Promise.OthersHarmed,
-                $"after {after}: another's snapshot {image} is over '{below}' of format '{format}': its machine does not start again");
+            throw new ViolationException(
+                Promise.OthersHarmed,
+                $"after {after}: another's snapshot {image} is over '{below}' of format '{format}': its machine does not start again"
+            );
         }
     }
 

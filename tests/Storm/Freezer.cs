@@ -13,8 +13,9 @@ internal sealed class Freezer : IDisposable
     /// <summary>Freezes processes; null: this machine has no such control groups.</summary>
     public static Freezer? Freeze(params ReadOnlySpan<int> pids)
     {
-        var root = Array.Find(
-            Roots, r => File.Exists(Path.Combine(r, "cgroup.procs")) && File.Exists(Path.Combine(r, "cgroup.controllers")));
+        var root = Array.Find(Roots, r =>
+            File.Exists(Path.Combine(r, "cgroup.procs")) && File.Exists(Path.Combine(r, "cgroup.controllers"))
+        );
         if (root is null)
             return null;
         var group = Path.Combine(root, $"{NamePrefix(Environment.ProcessId)}{Guid.NewGuid():n}");

@@ -33,9 +33,7 @@ internal static class Guard
         using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, c => c.Cancel = true);
         using var terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, c => c.Cancel = true);
         using var hangUp = PosixSignalRegistration.Create(PosixSignal.SIGHUP, c => c.Cancel = true);
-        while (Console.In.Read() >= 0)
-        {
-        }
+        while (Console.In.Read() >= 0) { }
 
         while (Directory.Exists($"/proc/{storm}"))
             Thread.Sleep(50);

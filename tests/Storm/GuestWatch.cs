@@ -68,7 +68,8 @@ internal sealed class GuestWatch(VirtualMachine vm, Tally tally)
                 : new ViolationException(
                     Promise.GuestHung,
                     $"after {after}: no tick within {Bound.TotalSeconds} s; the guest is {await StateOrSilenceAsync()}",
-                    e);
+                    e
+                );
         }
 
         tally.Longest("wait for a tick", Stopwatch.GetElapsedTime(began));
@@ -93,7 +94,9 @@ internal sealed class GuestWatch(VirtualMachine vm, Tally tally)
             if (Stopwatch.GetElapsedTime(began) > StateLimit)
             {
                 throw new ViolationException(
-                    Promise.WrongRunState, $"after {after}: the guest is {state}, its user asked for {(_runs ? "running" : "paused")}");
+                    Promise.WrongRunState,
+                    $"after {after}: the guest is {state}, its user asked for {(_runs ? "running" : "paused")}"
+                );
             }
 
             await Task.Delay(50);
@@ -112,7 +115,10 @@ internal sealed class GuestWatch(VirtualMachine vm, Tally tally)
         catch (Exception e) when (e is IOException or TimeoutException)
         {
             throw new ViolationException(
-                vm.HasExited ? Promise.GuestDied : Promise.GuestHung, $"after {after}: QEMU's monitor does not answer", e);
+                vm.HasExited ? Promise.GuestDied : Promise.GuestHung,
+                $"after {after}: QEMU's monitor does not answer",
+                e
+            );
         }
     }
 
@@ -145,7 +151,10 @@ internal sealed class GuestWatch(VirtualMachine vm, Tally tally)
             catch (Exception e) when (e is IOException or TimeoutException or QmpErrorException)
             {
                 throw new ViolationException(
-                    vm.HasExited ? Promise.GuestDied : Promise.GuestHung, $"the user's own '{command}' failed: {e.Message}", e);
+                    vm.HasExited ? Promise.GuestDied : Promise.GuestHung,
+                    $"the user's own '{command}' failed: {e.Message}",
+                    e
+                );
             }
         }
     }

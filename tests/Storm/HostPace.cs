@@ -25,7 +25,10 @@ internal static class HostPace
                     Interlocked.Add(ref _lateTicks, late.Ticks);
             }
         })
-        { IsBackground = true, Name = "host-pace" };
+        {
+            IsBackground = true,
+            Name = "host-pace",
+        };
         watching.Start();
     }
 

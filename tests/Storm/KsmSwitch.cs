@@ -1,4 +1,3 @@
-
 namespace Bgsnap.Storm;
 
 /// <summary>
@@ -13,9 +12,7 @@ internal sealed class KsmSwitch : IDisposable
     private static readonly Lock Gate = new();
     private static int _users;
 
-    private KsmSwitch()
-    {
-    }
+    private KsmSwitch() { }
 
     public static KsmSwitch? On()
     {
@@ -26,7 +23,9 @@ internal sealed class KsmSwitch : IDisposable
             if (_users++ == 0)
             {
                 File.WriteAllLines(
-                    NoteOf(Environment.ProcessId), Names.Select(n => $"{n} {File.ReadAllText(Path.Combine(Knobs, n)).Trim()}"));
+                    NoteOf(Environment.ProcessId),
+                    Names.Select(n => $"{n} {File.ReadAllText(Path.Combine(Knobs, n)).Trim()}")
+                );
                 Set("pages_to_scan", Eager);
                 Set("sleep_millisecs", "10");
                 Set("run", "1");

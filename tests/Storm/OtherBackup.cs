@@ -25,16 +25,19 @@ internal sealed class OtherBackup
         File.SetUnixFileMode(image, (UnixFileMode)0b110_110_110);
         try
         {
-            await vm.Qmp.ExecuteAsync("drive-backup", new JsonObject
-            {
-                ["device"] = disk.Arguments == DiskArguments.Drive ? disk.Name : DiskCommandLine.NodeOf(disk, 1),
-                ["job-id"] = job,
-                ["target"] = image,
-                ["format"] = "raw",
-                ["mode"] = "existing",
-                ["sync"] = "full",
-                ["speed"] = 16 << 20,
-            });
+            await vm.Qmp.ExecuteAsync(
+                "drive-backup",
+                new JsonObject
+                {
+                    ["device"] = disk.Arguments == DiskArguments.Drive ? disk.Name : DiskCommandLine.NodeOf(disk, 1),
+                    ["job-id"] = job,
+                    ["target"] = image,
+                    ["format"] = "raw",
+                    ["mode"] = "existing",
+                    ["sync"] = "full",
+                    ["speed"] = 16 << 20,
+                }
+            );
             return new OtherBackup(vm, job, image, disk);
         }
         catch (QmpErrorException)
@@ -58,8 +61,9 @@ internal sealed class OtherBackup
 
         for (var end = DateTime.UtcNow + Patience; ; await Task.Delay(50))
         {
-            var ended = _vm.Qmp.Events.FirstOrDefault(
-                e => e.Name is "BLOCK_JOB_COMPLETED" or "BLOCK_JOB_CANCELLED" && e.Data.GetProperty("device").GetString() == _job);
+            var ended = _vm.Qmp.Events.FirstOrDefault(e =>
+                e.Name is "BLOCK_JOB_COMPLETED" or "BLOCK_JOB_CANCELLED" && e.Data.GetProperty("device").GetString() == _job
+            );
             if (ended is not null)
             {
                 if (ended.Name != "BLOCK_JOB_COMPLETED" || ended.Data.TryGetProperty("error", out _))
@@ -79,7 +83,8 @@ internal sealed class OtherBackup
     /// <summary>With one disk, the greatest number on the image tells what each slot must hold.</summary>
     private string? OneInstant()
     {
-        const int Slots = 128, StrideKiB = 64;
+        const int Slots = 128,
+            StrideKiB = 64;
         long newest = 0;
         var block = new byte[DiskScanner.BlockSize];
         using (var image = File.OpenHandle(_image))

@@ -7,37 +7,46 @@ namespace Bgsnap.Storm;
 internal sealed class Plugs(VirtualMachine vm, bool q35)
 {
     /// <summary>Names that a snapshot holds when they were plugged in.</summary>
-    public const string MemoryBackend = "plugged-memory", Disk = "plugged-disk";
+    public const string MemoryBackend = "plugged-memory",
+        Disk = "plugged-disk";
 
-    private const string Dimm = "plugged-dimm", DiskNode = "plugged-node", RootPort = "plugged-port";
-    private const int MemoryMiB = 128, DiskMiB = 16;
+    private const string Dimm = "plugged-dimm",
+        DiskNode = "plugged-node",
+        RootPort = "plugged-port";
+    private const int MemoryMiB = 128,
+        DiskMiB = 16;
     private static readonly TimeSpan GuestLimit = TimeSpan.FromSeconds(4);
 
     /// <summary>What the machine needs on its command line.</summary>
     public static IEnumerable<string> Arguments(string machine) =>
-    [
-        "-m", "slots=4,maxmem=4G",
-        .. machine == "q35" ? ["-device", $"pcie-root-port,id={RootPort},chassis=30,slot=30"] : Array.Empty<string>(),
-    ];
+        [
+            "-m",
+            "slots=4,maxmem=4G",
+            .. machine == "q35" ? ["-device", $"pcie-root-port,id={RootPort},chassis=30,slot=30"] : Array.Empty<string>(),
+        ];
 
     /// <summary>The same devices on the command line of a machine that is to take a snapshot.</summary>
     public static IEnumerable<string> ArgumentsOf(string machine, bool memory, string? diskImage) =>
-    [
-        .. memory
-            ?
-            [
-                "-object", $"memory-backend-ram,id={MemoryBackend},size={MemoryMiB}M",
-                "-device", $"pc-dimm,id={Dimm},memdev={MemoryBackend}",
-            ]
-            : Array.Empty<string>(),
-        .. diskImage is not null
-            ?
-            [
-                "-blockdev", $"driver=file,filename={diskImage},node-name={DiskNode}",
-                "-device", $"virtio-blk-pci,id={Disk},drive={DiskNode}{(machine == "q35" ? $",bus={RootPort}" : "")}",
-            ]
-            : Array.Empty<string>(),
-    ];
+        [
+            .. memory
+                ?
+                [
+                    "-object",
+                    $"memory-backend-ram,id={MemoryBackend},size={MemoryMiB}M",
+                    "-device",
+                    $"pc-dimm,id={Dimm},memdev={MemoryBackend}",
+                ]
+                : Array.Empty<string>(),
+            .. diskImage is not null
+                ?
+                [
+                    "-blockdev",
+                    $"driver=file,filename={diskImage},node-name={DiskNode}",
+                    "-device",
+                    $"virtio-blk-pci,id={Disk},drive={DiskNode}{(machine == "q35" ? $",bus={RootPort}" : "")}",
+                ]
+                : Array.Empty<string>(),
+        ];
 
     public static void MakeImage(string path)
     {
@@ -48,25 +57,57 @@ internal sealed class Plugs(VirtualMachine vm, bool q35)
 
     public async Task<string> PlugMemoryAsync()
     {
-        JsonObject backend = new() { ["qom-type"] = "memory-backend-ram", ["id"] = MemoryBackend, ["size"] = (long)MemoryMiB << 20 };
+        JsonObject backend = new()
+        {
+            ["qom-type"] = "memory-backend-ram",
+            ["id"] = MemoryBackend,
+            ["size"] = (long)MemoryMiB << 20,
+        };
         if (!await TryAsync("object-add", backend))
             return "refused";
-        if (await TryAsync("device_add", new() { ["driver"] = "pc-dimm", ["id"] = Dimm, ["memdev"] = MemoryBackend }))
+        if (
+            await TryAsync(
+                "device_add",
+                new()
+                {
+                    ["driver"] = "pc-dimm",
+                    ["id"] = Dimm,
+                    ["memdev"] = MemoryBackend,
+                }
+            )
+        )
             return "done";
         await TryAsync("object-del", new() { ["id"] = MemoryBackend });
         return "refused";
     }
 
     public async Task<string> UnplugMemoryAsync() =>
-        !await GoneAsync(Dimm) ? "refused" : await TryAsync("object-del", new() { ["id"] = MemoryBackend }) ? "done" : "object stays";
+        !await GoneAsync(Dimm) ? "refused"
+        : await TryAsync("object-del", new() { ["id"] = MemoryBackend }) ? "done"
+        : "object stays";
 
     public async Task<string> PlugDiskAsync()
     {
         var image = Path.Combine(vm.Folder, "plugged.img");
         MakeImage(image);
-        if (!await TryAsync("blockdev-add", new() { ["driver"] = "file", ["filename"] = image, ["node-name"] = DiskNode }))
+        if (
+            !await TryAsync(
+                "blockdev-add",
+                new()
+                {
+                    ["driver"] = "file",
+                    ["filename"] = image,
+                    ["node-name"] = DiskNode,
+                }
+            )
+        )
             return "refused";
-        JsonObject device = new() { ["driver"] = "virtio-blk-pci", ["id"] = Disk, ["drive"] = DiskNode };
+        JsonObject device = new()
+        {
+            ["driver"] = "virtio-blk-pci",
+            ["id"] = Disk,
+            ["drive"] = DiskNode,
+        };
         if (q35)
             device["bus"] = RootPort;
         if (await TryAsync("device_add", device))
@@ -76,7 +117,9 @@ internal sealed class Plugs(VirtualMachine vm, bool q35)
     }
 
     public async Task<string> UnplugDiskAsync() =>
-        !await GoneAsync(Disk) ? "refused" : await TryAsync("blockdev-del", new() { ["node-name"] = DiskNode }) ? "done" : "node stays";
+        !await GoneAsync(Disk) ? "refused"
+        : await TryAsync("blockdev-del", new() { ["node-name"] = DiskNode }) ? "done"
+        : "node stays";
 
     /// <summary>
     /// What an unplugging could not take away while a capture held it goes now, or something of the capture's holds it still.
@@ -112,8 +155,11 @@ internal sealed class Plugs(VirtualMachine vm, bool q35)
     private Task<bool> HasAsync(string device) => TryAsync("qom-list", new() { ["path"] = $"/machine/peripheral/{device}" });
 
     private async Task<IReadOnlyList<string>> NodesAsync() =>
-        [.. (await vm.Qmp.ExecuteAsync("query-named-block-nodes", new() { ["flat"] = true })).EnumerateArray()
-            .Select(n => n.GetProperty("node-name").GetString()!)];
+        [
+            .. (await vm.Qmp.ExecuteAsync("query-named-block-nodes", new() { ["flat"] = true }))
+                .EnumerateArray()
+                .Select(n => n.GetProperty("node-name").GetString()!),
+        ];
 
     private async Task<bool> TryAsync(string command, JsonObject arguments)
     {

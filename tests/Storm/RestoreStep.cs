@@ -8,10 +8,12 @@ namespace Bgsnap.Storm;
 /// <summary>Brings a snapshot back in another machine, disturbed or not; its guest must count on and find nothing wrong.</summary>
 internal sealed class RestoreStep(RoundPlan plan, Tally tally, Action<string> log, bool stateIsLeftOut)
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(4), Rounds = TimeSpan.FromSeconds(90);
+    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(4),
+        Rounds = TimeSpan.FromSeconds(90);
 
     /// <summary>Rounds through all that a restored guest checks.</summary>
-    private const double Twice = 2, Part = 0.1;
+    private const double Twice = 2,
+        Part = 0.1;
 
     /// <param name="snapshot">What is restored.</param>
     /// <param name="folder">For an image that the target needs.</param>
@@ -43,12 +45,14 @@ internal sealed class RestoreStep(RoundPlan plan, Tally tally, Action<string> lo
         var memory = image.Blocks.Any(b => b.Name.Contains(Plugs.MemoryBackend, StringComparison.Ordinal));
         if (memory || disk is not null)
             tally.Count("restores", "with what was plugged in");
-        return await VirtualMachine.StartAsync(plan.Machine with
-        {
-            Incoming = "defer",
-            Disks = [.. plan.Machine.Disks.Select(d => d with { IsFull = false })],
-            ExtraArguments = [.. plan.Machine.ExtraArguments, .. Plugs.ArgumentsOf(plan.Machine.Machine, memory, disk)],
-        });
+        return await VirtualMachine.StartAsync(
+            plan.Machine with
+            {
+                Incoming = "defer",
+                Disks = [.. plan.Machine.Disks.Select(d => d with { IsFull = false })],
+                ExtraArguments = [.. plan.Machine.ExtraArguments, .. Plugs.ArgumentsOf(plan.Machine.Machine, memory, disk)],
+            }
+        );
     }
 
     /// <summary>Begins to restore and is cut off, or not; false: this target is of no use any more.</summary>
@@ -102,9 +106,10 @@ internal sealed class RestoreStep(RoundPlan plan, Tally tally, Action<string> lo
         if (!stateIsLeftOut && state != (snapshot.IsPaused ? "paused" : "running"))
         {
             throw new ViolationException(
-                Promise.NotRestored, $"a guest that was {(snapshot.IsPaused ? "paused" : "running")} is {state} after its restore");
+                Promise.NotRestored,
+                $"a guest that was {(snapshot.IsPaused ? "paused" : "running")} is {state} after its restore"
+            );
         }
-
     }
 
     private static async Task<AgentResult> EndAsync(CaptureFamily family)
@@ -120,14 +125,15 @@ internal sealed class RestoreStep(RoundPlan plan, Tally tally, Action<string> lo
     }
 
     /// <summary>
-    /// The guest has gone round twice over all that it checks, and found all of it right. On a host with no time for it a part has to do, which is
-    /// counted apart.
+    /// The guest has gone round twice over all that it checks, and found all of it right. On a host with no time for it a part has to do,
+    /// which is counted apart.
     /// </summary>
     private async Task CountsOnAsync(VirtualMachine target)
     {
         if (await target.Qmp.RunStateAsync() == "paused")
             await target.ContinueVcpusAsync();
-        GuestReport first, last;
+        GuestReport first,
+            last;
         var whole = true;
         try
         {
@@ -150,7 +156,9 @@ internal sealed class RestoreStep(RoundPlan plan, Tally tally, Action<string> lo
         if (first.Corrupt != 0 || last.Corrupt != 0)
         {
             throw new ViolationException(
-                Promise.NotRestored, $"the restored guest found {last.Corrupt} wrong pages or blocks\n{target.Describe()}");
+                Promise.NotRestored,
+                $"the restored guest found {last.Corrupt} wrong pages or blocks\n{target.Describe()}"
+            );
         }
 
         if (ProcessFingerprint.UserfaultVmasOf(target.Pid) is var left and not 0)
@@ -169,8 +177,11 @@ internal sealed class RestoreStep(RoundPlan plan, Tally tally, Action<string> lo
     }
 
     private string[] Arguments(ReadySnapshot snapshot, VirtualMachine target) =>
-    [
-        snapshot.Path, "--qmp", target.QmpSocket, $"--mode={plan.Restore.Mode}",
-        .. plan.Restore.Limit > 0 ? [Invariant($"--bandwidth-limit={plan.Restore.Limit}Mi")] : Array.Empty<string>(),
-    ];
+        [
+            snapshot.Path,
+            "--qmp",
+            target.QmpSocket,
+            $"--mode={plan.Restore.Mode}",
+            .. plan.Restore.Limit > 0 ? [Invariant($"--bandwidth-limit={plan.Restore.Limit}Mi")] : Array.Empty<string>(),
+        ];
 }

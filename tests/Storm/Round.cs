@@ -131,9 +131,11 @@ internal sealed class Lane(StormOptions options, Tally tally, Rounds rounds)
             Say(Invariant($"round {number}, {seconds:0} s: {(options.Round is null ? plan.Short : plan)}: {end.Ends}"));
             if (end.Violation is not null)
             {
-                Say($"VIOLATION {end.Violation.Promise} in round {Invariant($"{number}")}, kept in {evidence.Folder}, "
-                    + Invariant($"replay with STORM_SEED={options.Seed} STORM_ROUND={number}")
-                    + $"\n  {plan}\n  {end.Violation.Message.Split('\n')[0]}");
+                Say(
+                    $"VIOLATION {end.Violation.Promise} in round {Invariant($"{number}")}, kept in {evidence.Folder}, "
+                        + Invariant($"replay with STORM_SEED={options.Seed} STORM_ROUND={number}")
+                        + $"\n  {plan}\n  {end.Violation.Message.Split('\n')[0]}"
+                );
             }
         }
     }

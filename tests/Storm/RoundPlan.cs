@@ -33,10 +33,19 @@ internal sealed record RoundPlan
         $"{Short}; {string.Join("; ", Captures.Select((c, i) => Invariant($"capture {i}: {c}")))}; {Restore}";
 
     /// <summary>The machine alone.</summary>
-    public string Short => Machine.ToString().Replace("/LinuxGuest", "", StringComparison.Ordinal)
+    public string Short =>
+        Machine.ToString().Replace("/LinuxGuest", "", StringComparison.Ordinal)
         + Invariant($"/{Writers}x{((LinuxGuest)Machine.Guest).MiB}MiB")
-        + (((LinuxGuest)Machine.Guest).HugePages ? "/huge" : "") + (Machine.Overcommit ? "/unreserved" : "")
-        + (Machine.Uid is null ? "" : "/launcher") + (HasBalloon ? Reports ? "/reporting" : "/balloon" : "")
+        + (((LinuxGuest)Machine.Guest).HugePages ? "/huge" : "")
+        + (Machine.Overcommit ? "/unreserved" : "")
+        + (Machine.Uid is null ? "" : "/launcher")
+        + (
+            HasBalloon
+                ? Reports
+                    ? "/reporting"
+                    : "/balloon"
+                : ""
+        )
         + (Pluggable ? "/pluggable" : "")
         + (Ksm ? "/ksm" : "");
 
@@ -92,7 +101,7 @@ internal sealed record RoundPlan
         if (dice.Chance(0.15))
             options = options.AsInLauncher();
         List<CapturePlan> captures = [];
-        for (var count = dice.Between(2, 5); captures.Count < count;)
+        for (var count = dice.Between(2, 5); captures.Count < count; )
             captures.Add(CaptureDice.Draw(dice, options, balloon, pluggable, ksm, without));
         return new()
         {
@@ -113,22 +122,24 @@ internal sealed record RoundPlan
     private static List<TestDisk> DrawDisks(Dice dice, QemuVersion version, string machine)
     {
         List<TestDisk> disks = [];
-        for (var count = dice.Between(1, 2); disks.Count < count;)
+        for (var count = dice.Between(1, 2); disks.Count < count; )
         {
             // One at most: Linux names scsi disks in the order in which its probes happen to end.
             var scsi = dice.Chance(0.25) && !disks.Exists(d => d.Bus == DiskBus.VirtioScsi);
-            disks.Add(new()
-            {
-                // The guest sorts its disks by these names.
-                Name = (scsi ? "sd" : "vd") + (char)('a' + disks.Count(d => d.Bus == DiskBus.VirtioScsi == scsi)),
-                Format = dice.Of(DiskFormat.Raw, DiskFormat.Qcow2),
-                Bus = scsi ? DiskBus.VirtioScsi : DiskBus.VirtioBlk,
-                Arguments = dice.Of(DiskArguments.Blockdev, DiskArguments.Drive),
-                IsBlockDevice = dice.Chance(0.15),
-                IoThread = version == QemuVersion.Unpacked10 && dice.Chance(0.05),
-                IsFull = dice.Chance(0.4),
-                MiB = dice.Of(16, 48),
-            });
+            disks.Add(
+                new()
+                {
+                    // The guest sorts its disks by these names.
+                    Name = (scsi ? "sd" : "vd") + (char)('a' + disks.Count(d => d.Bus == DiskBus.VirtioScsi == scsi)),
+                    Format = dice.Of(DiskFormat.Raw, DiskFormat.Qcow2),
+                    Bus = scsi ? DiskBus.VirtioScsi : DiskBus.VirtioBlk,
+                    Arguments = dice.Of(DiskArguments.Blockdev, DiskArguments.Drive),
+                    IsBlockDevice = dice.Chance(0.15),
+                    IoThread = version == QemuVersion.Unpacked10 && dice.Chance(0.05),
+                    IsFull = dice.Chance(0.4),
+                    MiB = dice.Of(16, 48),
+                }
+            );
         }
 
         return disks;
@@ -137,7 +148,8 @@ internal sealed record RoundPlan
     private static RestorePlan DrawRestore(Dice dice)
     {
         var mode = dice.Of("stream", "instant", "instant", "eager");
-        var disturbance = dice.Chance(0.5) ? RestoreDisturbance.Quiet
+        var disturbance =
+            dice.Chance(0.5) ? RestoreDisturbance.Quiet
             : mode == "instant" ? dice.Of(Enum.GetValues<RestoreDisturbance>())
             : dice.Of(RestoreDisturbance.KillBoth, RestoreDisturbance.Cancel);
         var limit = mode == "instant" && dice.Chance(0.6) ? dice.Of(20, 60, 200) : 0;

@@ -7,8 +7,12 @@ internal static class SelfTest
 {
     private const int MostAttempts = 5;
 
-    private static readonly CapturePlan Unprotected =
-        new() { Options = ["--engine=agent", "--bandwidth-limit=100Mi"], Disturbances = [], Hook = "skip:protection" };
+    private static readonly CapturePlan Unprotected = new()
+    {
+        Options = ["--engine=agent", "--bandwidth-limit=100Mi"],
+        Disturbances = [],
+        Hook = "skip:protection",
+    };
 
     /// <returns>0: the broken promise was seen.</returns>
     public static async Task<int> RunAsync(StormOptions options)
@@ -19,7 +23,13 @@ internal static class SelfTest
             Machine = new VirtualMachineOptions
             {
                 MemoryMiB = 256,
-                Guest = new LinuxGuest { Writers = 3, MiB = 24, Fill = "random", TickMilliseconds = 100 },
+                Guest = new LinuxGuest
+                {
+                    Writers = 3,
+                    MiB = 24,
+                    Fill = "random",
+                    TickMilliseconds = 100,
+                },
             },
             Writers = 3,
             HasBalloon = false,
@@ -39,7 +49,8 @@ internal static class SelfTest
         }
 
         Console.WriteLine(
-            $"storm: self-test FAILED: a capture without protection was not found torn: {end.Violation?.ToString() ?? end.Ends}");
+            $"storm: self-test FAILED: a capture without protection was not found torn: {end.Violation?.ToString() ?? end.Ends}"
+        );
         return 1;
     }
 }

@@ -102,8 +102,8 @@ internal sealed partial class StormGuest : IAsyncDisposable
     }
 
     /// <summary>
-    /// QEMU's own engine keeps the userfaultfd device open, and closes descriptor 0, its standard input, when it is cancelled before it has made a
-    /// userfaultfd (ram_write_tracking_stop()).
+    /// QEMU's own engine keeps the userfaultfd device open, and closes descriptor 0, its standard input, when it is cancelled before it has
+    /// made a userfaultfd (ram_write_tracking_stop()).
     /// </summary>
     private bool IsQemusOwn(string difference) =>
         QemuKeepsDevice && difference is "new: descriptor /dev/userfaultfd" or "gone: descriptor /dev/null";
@@ -118,9 +118,12 @@ internal sealed partial class StormGuest : IAsyncDisposable
             return true;
         if (item.StartsWith("fdset", StringComparison.Ordinal) || item.StartsWith("descriptor", StringComparison.Ordinal))
         {
-            return Watch.Runs && (item.StartsWith("fdset", StringComparison.Ordinal)
-                || item.Contains("userfaultfd", StringComparison.Ordinal)
-                || item.Contains("bgsnap-instant", StringComparison.Ordinal));
+            return Watch.Runs
+                && (
+                    item.StartsWith("fdset", StringComparison.Ordinal)
+                    || item.Contains("userfaultfd", StringComparison.Ordinal)
+                    || item.Contains("bgsnap-instant", StringComparison.Ordinal)
+                );
         }
 
         return item.Contains("agent-", StringComparison.Ordinal);

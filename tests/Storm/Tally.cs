@@ -58,17 +58,23 @@ internal sealed class Tally
     {
         lock (_gate)
         {
-            return JsonSerializer.Serialize(new
-            {
-                counts = _counts,
-                milliseconds = _times.ToDictionary(t => t.Key, t => new
+            return JsonSerializer.Serialize(
+                new
                 {
-                    times = t.Value.Count,
-                    p50 = Milliseconds(t.Value, 0.5),
-                    p99 = Milliseconds(t.Value, 0.99),
-                    max = Milliseconds(t.Value, 1),
-                }),
-            }, Indented);
+                    counts = _counts,
+                    milliseconds = _times.ToDictionary(
+                        t => t.Key,
+                        t => new
+                        {
+                            times = t.Value.Count,
+                            p50 = Milliseconds(t.Value, 0.5),
+                            p99 = Milliseconds(t.Value, 0.99),
+                            max = Milliseconds(t.Value, 1),
+                        }
+                    ),
+                },
+                Indented
+            );
         }
     }
 

@@ -9,24 +9,32 @@ using k8s.Models;
 namespace Bgsnap.Crds.Client;
 
 /// <summary>The few verbs that controllers need, over an HTTP client that knows the server and who we are.</summary>
-/// <remarks>Paths and verbs: Kubernetes API conventions. Errors: <see cref="ApiException"/>, or <see cref="HttpRequestException"/> when there is no server.</remarks>
+/// <remarks>
+/// Paths and verbs: Kubernetes API conventions. Errors: <see cref="ApiException"/>, or <see cref="HttpRequestException"/> when there is no
+/// server.
+/// </remarks>
 /// <param name="http">Its base address is the server; it has no timeout of its own, which would end watches.</param>
 /// <param name="requestTimeout">Longest time for one request; null: 30 s.</param>
 public sealed class ApiClient(HttpClient http, TimeSpan? requestTimeout = null) : IApiClient
 {
     private static readonly Prometheus.Counter Requests = Prometheus.Metrics.CreateCounter(
-        "bgsnap_api_requests_total", "Requests that the API server answered, by HTTP method and status.", "method", "code");
+        "bgsnap_api_requests_total",
+        "Requests that the API server answered, by HTTP method and status.",
+        "method",
+        "code"
+    );
 
     // As kubectl does: a list of any length takes little memory of the server at a time.
     private const int Page = 500;
     private readonly TimeSpan _requestTimeout = requestTimeout ?? TimeSpan.FromSeconds(30);
 
     /// <inheritdoc/>
-    public Task<T> Get<T>(ResourceType<T> type, string ns, string name, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta> =>
-        Send(HttpMethod.Get, type.Path(ns, name), null, type.Json, stop);
+    public Task<T> Get<T>(ResourceType<T> type, string ns, string name, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta> => Send(HttpMethod.Get, type.Path(ns, name), null, type.Json, stop);
 
     /// <inheritdoc/>
-    public async Task<ResourceList<T>> List<T>(ResourceType<T> type, string? ns, string? labels, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta>
+    public async Task<ResourceList<T>> List<T>(ResourceType<T> type, string? ns, string? labels, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta>
     {
         ResourceList<T> all = new();
         string? query = $"limit={Page}";
@@ -34,10 +42,12 @@ public sealed class ApiClient(HttpClient http, TimeSpan? requestTimeout = null) 
         {
             try
             {
-                ResourceList<T> page = await Send(HttpMethod.Get, type.Path(ns) + Query(labels, query), null, type.ListJson, stop).ConfigureAwait(false);
+                ResourceList<T> page = await Send(HttpMethod.Get, type.Path(ns) + Query(labels, query), null, type.ListJson, stop)
+                    .ConfigureAwait(false);
                 all.Metadata = page.Metadata;
                 all.Items.AddRange(page.Items);
-                if (page.Metadata.ContinueProperty is not { Length: > 0 } next) return all;
+                if (page.Metadata.ContinueProperty is not { Length: > 0 } next)
+                    return all;
                 query = $"limit={Page}&continue={Uri.EscapeDataString(next)}";
             }
             catch (ApiException e) when (e.Code == 410 && query is not null)
@@ -49,22 +59,56 @@ public sealed class ApiClient(HttpClient http, TimeSpan? requestTimeout = null) 
     }
 
     /// <inheritdoc/>
-    public Task<T> Create<T>(ResourceType<T> type, T item, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta> =>
-        Send(HttpMethod.Post, type.Path(item.Metadata.NamespaceProperty), Body(JsonSerializer.Serialize(item, type.Json), "application/json"), type.Json, stop);
+    public Task<T> Create<T>(ResourceType<T> type, T item, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta> =>
+        Send(
+            HttpMethod.Post,
+            type.Path(item.Metadata.NamespaceProperty),
+            Body(JsonSerializer.Serialize(item, type.Json), "application/json"),
+            type.Json,
+            stop
+        );
 
     /// <inheritdoc/>
-    public Task<T> MergePatch<T>(ResourceType<T> type, string ns, string name, string? subresource, JsonObject patch, CancellationToken stop)
+    public Task<T> MergePatch<T>(
+        ResourceType<T> type,
+        string ns,
+        string name,
+        string? subresource,
+        JsonObject patch,
+        CancellationToken stop
+    )
         where T : class, IKubernetesObject<V1ObjectMeta> =>
-        Send(HttpMethod.Patch, type.Path(ns, name, subresource), Body(patch.ToJsonString(), "application/merge-patch+json"), type.Json, stop);
+        Send(
+            HttpMethod.Patch,
+            type.Path(ns, name, subresource),
+            Body(patch.ToJsonString(), "application/merge-patch+json"),
+            type.Json,
+            stop
+        );
 
     /// <inheritdoc/>
     public async Task Delete<T>(ResourceType<T> type, string ns, string name, string? uid, int? graceSeconds, CancellationToken stop)
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
-        JsonObject options = new() { ["apiVersion"] = "v1", ["kind"] = "DeleteOptions", ["propagationPolicy"] = "Background" };
-        if (uid is not null) options["preconditions"] = new JsonObject { ["uid"] = uid };
-        if (graceSeconds is not null) options["gracePeriodSeconds"] = graceSeconds;
-        await Send(HttpMethod.Delete, type.Path(ns, name), Body(options.ToJsonString(), "application/json"), BgsnapJson.Default.JsonElement, stop).ConfigureAwait(false);
+        JsonObject options = new()
+        {
+            ["apiVersion"] = "v1",
+            ["kind"] = "DeleteOptions",
+            ["propagationPolicy"] = "Background",
+        };
+        if (uid is not null)
+            options["preconditions"] = new JsonObject { ["uid"] = uid };
+        if (graceSeconds is not null)
+            options["gracePeriodSeconds"] = graceSeconds;
+        await Send(
+                HttpMethod.Delete,
+                type.Path(ns, name),
+                Body(options.ToJsonString(), "application/json"),
+                BgsnapJson.Default.JsonElement,
+                stop
+            )
+            .ConfigureAwait(false);
     }
 
     /// <inheritdoc/>
@@ -73,15 +117,25 @@ public sealed class ApiClient(HttpClient http, TimeSpan? requestTimeout = null) 
 
     /// <inheritdoc/>
     public async IAsyncEnumerable<WatchEvent<T>> Watch<T>(
-        ResourceType<T> type, string? ns, string? labels, string resourceVersion, TimeSpan longest, [EnumeratorCancellation] CancellationToken stop)
+        ResourceType<T> type,
+        string? ns,
+        string? labels,
+        string resourceVersion,
+        TimeSpan longest,
+        [EnumeratorCancellation] CancellationToken stop
+    )
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
-        string query = Query(labels, $"watch=true&allowWatchBookmarks=true&resourceVersion={resourceVersion}&timeoutSeconds={(int)longest.TotalSeconds}");
+        string query = Query(
+            labels,
+            $"watch=true&allowWatchBookmarks=true&resourceVersion={resourceVersion}&timeoutSeconds={(int)longest.TotalSeconds}"
+        );
         // The server ends a watch at timeoutSeconds; one that is silent for longer is a connection that died without a word.
         using var silence = CancellationTokenSource.CreateLinkedTokenSource(stop);
         silence.CancelAfter(longest + _requestTimeout);
         using HttpRequestMessage request = new(HttpMethod.Get, new Uri(type.Path(ns) + query, UriKind.Relative));
-        using HttpResponseMessage response = await http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, silence.Token).ConfigureAwait(false);
+        using HttpResponseMessage response = await http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, silence.Token)
+            .ConfigureAwait(false);
         await ThrowIfRefused(response, silence.Token).ConfigureAwait(false);
         using StreamReader lines = new(await response.Content.ReadAsStreamAsync(silence.Token).ConfigureAwait(false));
         while (await lines.ReadLineAsync(silence.Token).ConfigureAwait(false) is { } line)
@@ -89,7 +143,13 @@ public sealed class ApiClient(HttpClient http, TimeSpan? requestTimeout = null) 
                 yield return WatchEvent<T>.Read(line, type.Json);
     }
 
-    private async Task<TAnswer> Send<TAnswer>(HttpMethod method, string path, HttpContent? body, JsonTypeInfo<TAnswer> answer, CancellationToken stop)
+    private async Task<TAnswer> Send<TAnswer>(
+        HttpMethod method,
+        string path,
+        HttpContent? body,
+        JsonTypeInfo<TAnswer> answer,
+        CancellationToken stop
+    )
     {
         using var timeout = CancellationTokenSource.CreateLinkedTokenSource(stop);
         timeout.CancelAfter(_requestTimeout);
@@ -110,8 +170,14 @@ public sealed class ApiClient(HttpClient http, TimeSpan? requestTimeout = null) 
 
     private static async Task ThrowIfRefused(HttpResponseMessage response, CancellationToken stop)
     {
-        Requests.WithLabels(response.RequestMessage?.Method.Method ?? "", ((int)response.StatusCode).ToString(System.Globalization.CultureInfo.InvariantCulture)).Inc();
-        if (response.IsSuccessStatusCode) return;
+        Requests
+            .WithLabels(
+                response.RequestMessage?.Method.Method ?? "",
+                ((int)response.StatusCode).ToString(System.Globalization.CultureInfo.InvariantCulture)
+            )
+            .Inc();
+        if (response.IsSuccessStatusCode)
+            return;
         string text = await response.Content.ReadAsStringAsync(stop).ConfigureAwait(false);
         ApiStatus? status = null;
         try
@@ -122,16 +188,22 @@ public sealed class ApiClient(HttpClient http, TimeSpan? requestTimeout = null) 
         {
             // A proxy's page, or a path that the server does not know: not an answer about the object.
         }
-        throw new ApiException((int)response.StatusCode, status?.Reason ?? "", status?.Message ?? $"HTTP {(int)response.StatusCode}",
-            status?.Details?.Causes?.FirstOrDefault()?.Reason);
+        throw new ApiException(
+            (int)response.StatusCode,
+            status?.Reason ?? "",
+            status?.Message ?? $"HTTP {(int)response.StatusCode}",
+            status?.Details?.Causes?.FirstOrDefault()?.Reason
+        );
     }
 
-    private static StringContent Body(string json, string mediaType) => new(json) { Headers = { ContentType = new MediaTypeHeaderValue(mediaType) } };
+    private static StringContent Body(string json, string mediaType) =>
+        new(json) { Headers = { ContentType = new MediaTypeHeaderValue(mediaType) } };
 
     private static string Query(string? labels, string? more = null)
     {
         string query = labels is null ? "" : "labelSelector=" + Uri.EscapeDataString(labels);
-        if (more is not null) query = query.Length == 0 ? more : query + "&" + more;
+        if (more is not null)
+            query = query.Length == 0 ? more : query + "&" + more;
         return query.Length == 0 ? "" : "?" + query;
     }
 }

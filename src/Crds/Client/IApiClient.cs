@@ -9,13 +9,16 @@ namespace Bgsnap.Crds.Client;
 public interface IApiClient
 {
     /// <summary>Reads one object.</summary>
-    Task<T> Get<T>(ResourceType<T> type, string ns, string name, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta>;
+    Task<T> Get<T>(ResourceType<T> type, string ns, string name, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta>;
 
     /// <summary>Reads all objects of a namespace, or of all (null), that match a label selector, page by page.</summary>
-    Task<ResourceList<T>> List<T>(ResourceType<T> type, string? ns, string? labels, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta>;
+    Task<ResourceList<T>> List<T>(ResourceType<T> type, string? ns, string? labels, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta>;
 
     /// <summary>Makes an object.</summary>
-    Task<T> Create<T>(ResourceType<T> type, T item, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta>;
+    Task<T> Create<T>(ResourceType<T> type, T item, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta>;
 
     /// <summary>Changes an object or its subresource (RFC 7386).</summary>
     Task<T> MergePatch<T>(ResourceType<T> type, string ns, string name, string? subresource, JsonObject patch, CancellationToken stop)
@@ -29,6 +32,13 @@ public interface IApiClient
     Task<TAnswer> Post<TAnswer>(string path, JsonNode body, JsonTypeInfo<TAnswer> answer, CancellationToken stop);
 
     /// <summary>Watches from a resource version on; ends when the server ends it.</summary>
-    IAsyncEnumerable<WatchEvent<T>> Watch<T>(ResourceType<T> type, string? ns, string? labels, string resourceVersion, TimeSpan longest, CancellationToken stop)
+    IAsyncEnumerable<WatchEvent<T>> Watch<T>(
+        ResourceType<T> type,
+        string? ns,
+        string? labels,
+        string resourceVersion,
+        TimeSpan longest,
+        CancellationToken stop
+    )
         where T : class, IKubernetesObject<V1ObjectMeta>;
 }

@@ -11,13 +11,22 @@ public static class InCluster
 
     /// <summary>Connects with the pod's service account.</summary>
     /// <exception cref="InvalidOperationException">This is no pod, or its token is not mounted.</exception>
-    public static ApiClient Connect() => Connect(
-        Environment.GetEnvironmentVariable("KUBERNETES_SERVICE_HOST"), Environment.GetEnvironmentVariable("KUBERNETES_SERVICE_PORT"), Mount, TimeProvider.System);
+    public static ApiClient Connect() =>
+        Connect(
+            Environment.GetEnvironmentVariable("KUBERNETES_SERVICE_HOST"),
+            Environment.GetEnvironmentVariable("KUBERNETES_SERVICE_PORT"),
+            Mount,
+            TimeProvider.System
+        );
 
     internal static ApiClient Connect(string? host, string? port, string mount, TimeProvider clock)
     {
         if (host is null || port is null || !File.Exists(mount + "/token"))
-            throw new InvalidOperationException("this does not run as a pod with a service account: KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT and " + mount + " are needed");
+            throw new InvalidOperationException(
+                "this does not run as a pod with a service account: KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT and "
+                    + mount
+                    + " are needed"
+            );
         X509ChainPolicy trust = new() { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck };
         trust.CustomTrustStore.ImportFromPemFile(mount + "/ca.crt");
         SocketsHttpHandler handler = new()
@@ -27,7 +36,13 @@ public static class InCluster
             ConnectTimeout = TimeSpan.FromSeconds(10),
         };
         string address = host.Contains(':', StringComparison.Ordinal) ? $"[{host}]" : host;
-        return new ApiClient(new HttpClient(new Token(handler, mount + "/token", clock)) { BaseAddress = new Uri($"https://{address}:{port}/"), Timeout = Timeout.InfiniteTimeSpan });
+        return new ApiClient(
+            new HttpClient(new Token(handler, mount + "/token", clock))
+            {
+                BaseAddress = new Uri($"https://{address}:{port}/"),
+                Timeout = Timeout.InfiniteTimeSpan,
+            }
+        );
     }
 
     /// <summary>Adds the token, read anew every minute: the kubelet renews it.</summary>
@@ -40,7 +55,8 @@ public static class InCluster
         protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
         {
             DateTimeOffset now = clock.GetUtcNow();
-            if (_token is null || now - _readAt > Renewal) (_token, _readAt) = (File.ReadAllText(file).Trim(), now);
+            if (_token is null || now - _readAt > Renewal)
+                (_token, _readAt) = (File.ReadAllText(file).Trim(), now);
             request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", _token);
             return base.SendAsync(request, cancellationToken);
         }

@@ -10,16 +10,24 @@ namespace Bgsnap.Crds.Client;
 /// <param name="Plural">Plural name, as in paths.</param>
 /// <param name="Json">One object.</param>
 /// <param name="ListJson">A list of them.</param>
-public sealed record ResourceType<T>(string Group, string Version, string Plural, JsonTypeInfo<T> Json, JsonTypeInfo<ResourceList<T>> ListJson)
+public sealed record ResourceType<T>(
+    string Group,
+    string Version,
+    string Plural,
+    JsonTypeInfo<T> Json,
+    JsonTypeInfo<ResourceList<T>> ListJson
+)
     where T : class, IKubernetesObject<V1ObjectMeta>
 {
     /// <summary>Path of a collection or an object; a null namespace: all of them.</summary>
     internal string Path(string? ns, string? name = null, string? subresource = null)
     {
         string path = Group.Length == 0 ? $"api/{Version}" : $"apis/{Group}/{Version}";
-        if (ns is not null) path += "/namespaces/" + Uri.EscapeDataString(ns);
+        if (ns is not null)
+            path += "/namespaces/" + Uri.EscapeDataString(ns);
         path += "/" + Plural;
-        if (name is not null) path += "/" + Uri.EscapeDataString(name);
+        if (name is not null)
+            path += "/" + Uri.EscapeDataString(name);
         return subresource is null ? path : path + "/" + subresource;
     }
 }
@@ -29,6 +37,7 @@ public sealed class ResourceList<T>
 {
     /// <summary>Where a watch goes on.</summary>
     public V1ListMeta Metadata { get; set; } = new();
+
     /// <summary>The objects.</summary>
     public List<T> Items { get; set; } = [];
 }
@@ -38,10 +47,13 @@ public sealed class ApiStatus
 {
     /// <summary>HTTP status.</summary>
     public int? Code { get; set; }
+
     /// <summary>One word: AlreadyExists, Conflict, Invalid…</summary>
     public string? Reason { get; set; }
+
     /// <summary>In words.</summary>
     public string? Message { get; set; }
+
     /// <summary>More about it.</summary>
     public ApiStatusDetails? Details { get; set; }
 }
@@ -65,16 +77,22 @@ public sealed class ApiException(int code, string reason, string message, string
 {
     /// <summary>HTTP status.</summary>
     public int Code => code;
+
     /// <summary>One word: AlreadyExists, Conflict, Invalid…</summary>
     public string Reason => reason;
+
     /// <summary>No such object. A 404 without the word is no such path: the kind is not served, or a proxy stands between.</summary>
     public bool IsNotFound => code == 404 && reason == "NotFound";
+
     /// <summary>It is there already.</summary>
     public bool IsAlreadyExists => code == 409 && reason == "AlreadyExists";
+
     /// <summary>It was changed by another, or its uid is another.</summary>
     public bool IsConflict => code == 409 && reason != "AlreadyExists";
+
     /// <summary>The namespace is being deleted: nothing can be made in it any more.</summary>
     public bool IsNamespaceTerminating => code == 403 && cause == "NamespaceTerminating";
+
     /// <summary>Asking again unchanged cannot help.</summary>
     public bool IsInvalid => code is 400 or 403 or 422;
 }

@@ -3,7 +3,9 @@ namespace Bgsnap.Crds.Controller;
 /// <summary>Waiting times that double.</summary>
 public static class Backoff
 {
-    /// <summary>The pause after so many failures before: first, doubled each time, at most the longest, less up to a fifth by chance.</summary>
+    /// <summary>
+    /// The pause after so many failures before: first, doubled each time, at most the longest, less up to a fifth by chance.
+    /// </summary>
     public static TimeSpan Of(int failuresBefore, TimeSpan first, TimeSpan longest)
     {
         double full = Math.Min(longest.TotalMilliseconds, first.TotalMilliseconds * Math.Pow(2, Math.Min(failuresBefore, 30)));

@@ -30,7 +30,9 @@ public sealed class Informer<T>(IApiClient api, ResourceType<T> type, string? ns
         remove => _changed -= value;
     }
 
-    /// <summary>Called with what a write of our own answered, of which <see cref="Changed"/> does not tell: whoever wrote it knows. Must not block.</summary>
+    /// <summary>
+    /// Called with what a write of our own answered, of which <see cref="Changed"/> does not tell: whoever wrote it knows. Must not block.
+    /// </summary>
     public event Action<ObjectKey, T>? Learned;
 
     /// <summary>Ends when the first list is in.</summary>
@@ -70,12 +72,15 @@ public sealed class Informer<T>(IApiClient api, ResourceType<T> type, string? ns
                 log.LogDebug("{Plural}: the resource version is too old, listing again", type.Plural);
                 resumeAt = null;
                 // At once; but a server that says so again and again is not asked without pause.
-                if (failures++ > 0) await Task.Delay(Backoff.Of(failures, TimeSpan.FromMilliseconds(250), LongestPause), _clock, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                if (failures++ > 0)
+                    await Task.Delay(Backoff.Of(failures, TimeSpan.FromMilliseconds(250), LongestPause), _clock, stop)
+                        .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             }
             catch (Exception e) when (IsConnectionTrouble(e))
             {
                 // After a refusal (a restarted server may not know the version any more) list again; after a reset go on.
-                if (e is ApiException) resumeAt = null;
+                if (e is ApiException)
+                    resumeAt = null;
                 TimeSpan pause = Backoff.Of(failures++, TimeSpan.FromMilliseconds(250), LongestPause);
                 log.LogInformation("{Plural}: watch ended ({Why}), again in {Pause:0.0} s", type.Plural, e.Message, pause.TotalSeconds);
                 await Task.Delay(pause, _clock, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
@@ -87,16 +92,25 @@ public sealed class Informer<T>(IApiClient api, ResourceType<T> type, string? ns
     public void Learn(T item)
     {
         // The last finalizer of a deleted object was removed: it is gone, and the watch may have said so already.
-        if (item.Metadata is { DeletionTimestamp: not null, Finalizers: null or { Count: 0 } }) return;
+        if (item.Metadata is { DeletionTimestamp: not null, Finalizers: null or { Count: 0 } })
+            return;
         ObjectKey key = ObjectKey.Of(item);
         T? before = Find(key);
-        if (before is not null && !IsNewer(item, before)) return;
+        if (before is not null && !IsNewer(item, before))
+            return;
         _items[key] = item;
         Learned?.Invoke(key, item);
     }
 
     internal static bool IsConnectionTrouble(Exception e) =>
-        e is HttpRequestException or IOException or SocketException or ApiException or JsonException or OperationCanceledException or TimeoutException;
+        e
+            is HttpRequestException
+                or IOException
+                or SocketException
+                or ApiException
+                or JsonException
+                or OperationCanceledException
+                or TimeoutException;
 
     private async Task<string> Relist(CancellationToken stop)
     {
@@ -115,9 +129,11 @@ public sealed class Informer<T>(IApiClient api, ResourceType<T> type, string? ns
 
     private void Apply(WatchEvent<T> e)
     {
-        if (e.Type == "DELETED") Remove(ObjectKey.Of(e.Item));
+        if (e.Type == "DELETED")
+            Remove(ObjectKey.Of(e.Item));
         // What the watch tells late, after a write of ours has answered, is no news.
-        else if (e.Type is "ADDED" or "MODIFIED" && (Find(ObjectKey.Of(e.Item)) is not { } known || !IsNewer(known, e.Item))) Set(e.Item);
+        else if (e.Type is "ADDED" or "MODIFIED" && (Find(ObjectKey.Of(e.Item)) is not { } known || !IsNewer(known, e.Item)))
+            Set(e.Item);
     }
 
     private void Set(T item)
@@ -126,12 +142,14 @@ public sealed class Informer<T>(IApiClient api, ResourceType<T> type, string? ns
         T? before = Find(key);
         _items[key] = item;
         // A duplicate (the server may send one) is no change.
-        if (before?.Metadata.ResourceVersion != item.Metadata.ResourceVersion || before is null) _changed?.Invoke(key, before, item);
+        if (before?.Metadata.ResourceVersion != item.Metadata.ResourceVersion || before is null)
+            _changed?.Invoke(key, before, item);
     }
 
     private void Remove(ObjectKey key)
     {
-        if (_items.TryRemove(key, out T? before)) _changed?.Invoke(key, before, null);
+        if (_items.TryRemove(key, out T? before))
+            _changed?.Invoke(key, before, null);
     }
 
     // Resource versions are opaque, but comparing those of one kind as numbers is what every API server allows (KEP-5504).

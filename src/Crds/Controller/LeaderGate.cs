@@ -43,8 +43,10 @@ public sealed class LeaderGate(IKubernetes kubernetes, string ns, string name, s
         }
         Leader.Set(0);
         await leading.CancelAsync().ConfigureAwait(false);
-        if (running is not null) await running.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        if (!stop.IsCancellationRequested) return true;
+        if (running is not null)
+            await running.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        if (!stop.IsCancellationRequested)
+            return true;
         await Release(lease).ConfigureAwait(false);
         return false;
     }
@@ -56,7 +58,8 @@ public sealed class LeaderGate(IKubernetes kubernetes, string ns, string name, s
         {
             using CancellationTokenSource timeout = new(TimeSpan.FromSeconds(3));
             LeaderElectionRecord? record = await lease.GetAsync(timeout.Token).ConfigureAwait(false);
-            if (record?.HolderIdentity != identity) return;
+            if (record?.HolderIdentity != identity)
+                return;
             record.HolderIdentity = "";
             record.LeaseDurationSeconds = 1;
             await lease.UpdateAsync(record, timeout.Token).ConfigureAwait(false);

@@ -7,7 +7,8 @@ namespace Bgsnap.Crds.Controller;
 public readonly record struct ObjectKey(string Namespace, string Name)
 {
     /// <summary>The key of an object.</summary>
-    public static ObjectKey Of(IKubernetesObject<V1ObjectMeta> item) => new(item.Metadata.NamespaceProperty ?? "", item.Metadata.Name ?? "");
+    public static ObjectKey Of(IKubernetesObject<V1ObjectMeta> item) =>
+        new(item.Metadata.NamespaceProperty ?? "", item.Metadata.Name ?? "");
 
     /// <inheritdoc/>
     public override string ToString() => $"{Namespace}/{Name}";

@@ -30,7 +30,8 @@ public sealed class ReconcileLoop(string name, WorkQueue queue, IReconciler reco
             {
                 TimeSpan? again = await reconciler.Reconcile(key, stop).ConfigureAwait(false);
                 queue.Forget(key);
-                if (again is { } delay) queue.AddAfter(key, delay);
+                if (again is { } delay)
+                    queue.AddAfter(key, delay);
             }
             catch (OperationCanceledException) when (stop.IsCancellationRequested)
             {
@@ -48,7 +49,14 @@ public sealed class ReconcileLoop(string name, WorkQueue queue, IReconciler reco
                 RuntimeMetrics.Errors.WithLabels(name).Inc();
                 TimeSpan pause = queue.AddAfterFailure(key);
                 bool expected = Informer<PodSummary>.IsConnectionTrouble(e);
-                log.LogWarning(expected ? null : e, "{Controller} {Key}: {Why}; again in {Pause:0.0} s", name, key, e.Message, pause.TotalSeconds);
+                log.LogWarning(
+                    expected ? null : e,
+                    "{Controller} {Key}: {Why}; again in {Pause:0.0} s",
+                    name,
+                    key,
+                    e.Message,
+                    pause.TotalSeconds
+                );
             }
             finally
             {

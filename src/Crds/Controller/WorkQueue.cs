@@ -21,7 +21,11 @@ public sealed class WorkQueue(TimeProvider? clock = null) : IDisposable
     /// <summary>Keys that could be handed out now.</summary>
     public int Depth
     {
-        get { lock (_gate) return _ready.Count; }
+        get
+        {
+            lock (_gate)
+                return _ready.Count;
+        }
     }
 
     /// <summary>Adds a key, to be handed out at once.</summary>
@@ -29,7 +33,8 @@ public sealed class WorkQueue(TimeProvider? clock = null) : IDisposable
     {
         lock (_gate)
         {
-            if (!_waiting.Add(key) || _taken.Contains(key)) return;
+            if (!_waiting.Add(key) || _taken.Contains(key))
+                return;
             _ready.Enqueue(key);
             Wake();
         }
@@ -47,7 +52,8 @@ public sealed class WorkQueue(TimeProvider? clock = null) : IDisposable
         {
             long due = (_clock.GetUtcNow() + delay).UtcTicks;
             // Did each call count, every look at a key would begin another series of later looks.
-            if (_due.TryGetValue(key, out long earlier) && earlier <= due) return;
+            if (_due.TryGetValue(key, out long earlier) && earlier <= due)
+                return;
             _due[key] = due;
             _delayed.Enqueue(key, due);
             Wake();
@@ -59,7 +65,8 @@ public sealed class WorkQueue(TimeProvider? clock = null) : IDisposable
     public TimeSpan AddAfterFailure(ObjectKey key)
     {
         int before;
-        lock (_gate) before = _failures[key] = _failures.GetValueOrDefault(key) + 1;
+        lock (_gate)
+            before = _failures[key] = _failures.GetValueOrDefault(key) + 1;
         TimeSpan pause = Backoff.Of(before - 1, First, Longest);
         AddAfter(key, pause);
         return pause;
@@ -68,7 +75,8 @@ public sealed class WorkQueue(TimeProvider? clock = null) : IDisposable
     /// <summary>Forgets the failures of a key.</summary>
     public void Forget(ObjectKey key)
     {
-        lock (_gate) _failures.Remove(key);
+        lock (_gate)
+            _failures.Remove(key);
     }
 
     /// <summary>Waits for a key and takes it; <see cref="Done"/> must follow.</summary>
@@ -85,13 +93,19 @@ public sealed class WorkQueue(TimeProvider? clock = null) : IDisposable
                     _waiting.Remove(key);
                     _taken.Add(key);
                     // This worker no longer watches queue and clock: another, idle one must.
-                    if (_ready.Count + _delayed.Count > 0) Wake();
+                    if (_ready.Count + _delayed.Count > 0)
+                        Wake();
                     return key;
                 }
-                wait = _delayed.TryPeek(out _, out long due) ? TimeSpan.FromTicks(due - _clock.GetUtcNow().UtcTicks) : Timeout.InfiniteTimeSpan;
+                wait = _delayed.TryPeek(out _, out long due)
+                    ? TimeSpan.FromTicks(due - _clock.GetUtcNow().UtcTicks)
+                    : Timeout.InfiniteTimeSpan;
             }
             using var timer = CancellationTokenSource.CreateLinkedTokenSource(stop);
-            Task timeout = wait == Timeout.InfiniteTimeSpan ? Task.Delay(wait, timer.Token) : Task.Delay(wait > TimeSpan.Zero ? wait : TimeSpan.Zero, _clock, timer.Token);
+            Task timeout =
+                wait == Timeout.InfiniteTimeSpan
+                    ? Task.Delay(wait, timer.Token)
+                    : Task.Delay(wait > TimeSpan.Zero ? wait : TimeSpan.Zero, _clock, timer.Token);
             Task signal = _signal.WaitAsync(timer.Token);
             await Task.WhenAny(timeout, signal).ConfigureAwait(false);
             await timer.CancelAsync().ConfigureAwait(false);
@@ -109,7 +123,8 @@ public sealed class WorkQueue(TimeProvider? clock = null) : IDisposable
         lock (_gate)
         {
             _taken.Remove(key);
-            if (!_waiting.Contains(key)) return;
+            if (!_waiting.Contains(key))
+                return;
             _ready.Enqueue(key);
             Wake();
         }
@@ -119,7 +134,8 @@ public sealed class WorkQueue(TimeProvider? clock = null) : IDisposable
     // takes a key without waiting, and idle workers would spin through the rest.
     private void Wake()
     {
-        if (_signal.CurrentCount == 0) _signal.Release();
+        if (_signal.CurrentCount == 0)
+            _signal.Release();
     }
 
     private void MoveDue()
@@ -128,9 +144,11 @@ public sealed class WorkQueue(TimeProvider? clock = null) : IDisposable
         while (_delayed.TryPeek(out ObjectKey key, out long due) && due <= now)
         {
             _delayed.Dequeue();
-            if (!_due.TryGetValue(key, out long counts) || counts != due) continue; // an earlier time took its place
+            if (!_due.TryGetValue(key, out long counts) || counts != due)
+                continue; // an earlier time took its place
             _due.Remove(key);
-            if (_waiting.Add(key) && !_taken.Contains(key)) _ready.Enqueue(key);
+            if (_waiting.Add(key) && !_taken.Contains(key))
+                _ready.Enqueue(key);
         }
     }
 }

@@ -17,15 +17,18 @@ public readonly record struct HttpAnswer(int Status, string Body, string Content
 /// </summary>
 public sealed class HttpEndpoint(IPEndPoint address, Func<string, string?, CancellationToken, Task<HttpAnswer>> answer, ILogger log)
 {
-    private const int LongestHead = 16 * 1024, MostConnections = 64;
-    private static readonly TimeSpan AskWithin = TimeSpan.FromSeconds(5), AnswerWithin = TimeSpan.FromSeconds(20);
+    private const int LongestHead = 16 * 1024,
+        MostConnections = 64;
+    private static readonly TimeSpan AskWithin = TimeSpan.FromSeconds(5),
+        AnswerWithin = TimeSpan.FromSeconds(20);
 
     /// <summary>Serves until stopped.</summary>
     /// <exception cref="SocketException">The address is in use.</exception>
     public async Task Run(CancellationToken stop)
     {
         using Socket listener = new(address.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
-        if (address.Address.Equals(IPAddress.IPv6Any)) listener.DualMode = true;
+        if (address.Address.Equals(IPAddress.IPv6Any))
+            listener.DualMode = true;
         listener.Bind(address);
         listener.Listen();
         SemaphoreSlim places = new(MostConnections);
@@ -63,12 +66,16 @@ public sealed class HttpEndpoint(IPEndPoint address, Func<string, string?, Cance
                 string method = head.Split(' ', 2)[0];
                 HttpAnswer a = await Answer(method, head, timeout.Token).ConfigureAwait(false);
                 byte[] body = Encoding.UTF8.GetBytes(a.Body);
-                string answerHead = $"HTTP/1.1 {a.Status} {(HttpStatusCode)a.Status}\r\nContent-Type: {a.ContentType}\r\nContent-Length: {body.Length}\r\nConnection: close\r\n\r\n";
+                string answerHead =
+                    $"HTTP/1.1 {a.Status} {(HttpStatusCode)a.Status}\r\nContent-Type: {a.ContentType}\r\nContent-Length: "
+                    + $"{body.Length}\r\nConnection: close\r\n\r\n";
                 byte[] all = [.. Encoding.ASCII.GetBytes(answerHead), .. method == "HEAD" ? [] : body];
-                for (int sent = 0; sent < all.Length;) sent += await client.SendAsync(all.AsMemory(sent), timeout.Token).ConfigureAwait(false);
+                for (int sent = 0; sent < all.Length; )
+                    sent += await client.SendAsync(all.AsMemory(sent), timeout.Token).ConfigureAwait(false);
                 // What the caller still sends is read: closing before that would take back the answer.
                 client.Shutdown(SocketShutdown.Send);
-                for (int left = LongestHead, n = 1; left > 0 && n > 0; left -= n) n = await client.ReceiveAsync(new byte[1024], timeout.Token).ConfigureAwait(false);
+                for (int left = LongestHead, n = 1; left > 0 && n > 0; left -= n)
+                    n = await client.ReceiveAsync(new byte[1024], timeout.Token).ConfigureAwait(false);
             }
         }
         catch (Exception e) when (e is SocketException or IOException or OperationCanceledException)
@@ -85,13 +92,15 @@ public sealed class HttpEndpoint(IPEndPoint address, Func<string, string?, Cance
     private static async Task<string> ReadHead(Socket client, CancellationToken stop)
     {
         byte[] buffer = new byte[LongestHead];
-        for (int length = 0; length < buffer.Length;)
+        for (int length = 0; length < buffer.Length; )
         {
             int n = await client.ReceiveAsync(buffer.AsMemory(length), stop).ConfigureAwait(false);
-            if (n == 0) break;
+            if (n == 0)
+                break;
             length += n;
             int end = buffer.AsSpan(0, length).IndexOf("\r\n\r\n"u8);
-            if (end >= 0) return Encoding.ASCII.GetString(buffer, 0, end);
+            if (end >= 0)
+                return Encoding.ASCII.GetString(buffer, 0, end);
         }
         return "";
     }
@@ -100,12 +109,21 @@ public sealed class HttpEndpoint(IPEndPoint address, Func<string, string?, Cance
     {
         string[] lines = head.Split("\r\n");
         string[] request = lines[0].Split(' ');
-        if (request.Length != 3 || !request[2].StartsWith("HTTP/1.", StringComparison.Ordinal)) return new HttpAnswer(400, "this is no HTTP/1.1 request\n");
-        if (method is not ("GET" or "HEAD")) return new HttpAnswer(405, "only GET\n");
+        if (request.Length != 3 || !request[2].StartsWith("HTTP/1.", StringComparison.Ordinal))
+            return new HttpAnswer(400, "this is no HTTP/1.1 request\n");
+        if (method is not ("GET" or "HEAD"))
+            return new HttpAnswer(405, "only GET\n");
         string path = request[1].Split('?', 2)[0];
         try
         {
-            return await answer(path, lines.FirstOrDefault(l => l.StartsWith("Authorization:", StringComparison.OrdinalIgnoreCase))?["Authorization:".Length..].Trim(), stop).ConfigureAwait(false);
+            return await answer(
+                    path,
+                    lines
+                        .FirstOrDefault(l => l.StartsWith("Authorization:", StringComparison.OrdinalIgnoreCase))
+                        ?["Authorization:".Length..].Trim(),
+                    stop
+                )
+                .ConfigureAwait(false);
         }
         catch (Exception e) when (!stop.IsCancellationRequested)
         {

@@ -6,6 +6,7 @@ public sealed class CelAttribute(string rule, string message) : Attribute
 {
     /// <summary>The rule; <c>self</c> is the value.</summary>
     public string Rule => rule;
+
     /// <summary>What the API server answers when it does not hold.</summary>
     public string Message => message;
 }
@@ -16,10 +17,13 @@ public sealed class PrinterColumnAttribute(string name, string type, string json
 {
     /// <summary>Heading.</summary>
     public string Name => name;
+
     /// <summary>OpenAPI type.</summary>
     public string Type => type;
+
     /// <summary>Where the value is.</summary>
     public string JsonPath => jsonPath;
+
     /// <summary>0: always shown; more: with <c>-o wide</c>.</summary>
     public int Priority => priority;
 }
@@ -30,6 +34,7 @@ public sealed class ResourceNamesAttribute(string singular, string shortName) : 
 {
     /// <summary>Singular name.</summary>
     public string Singular => singular;
+
     /// <summary>Short name.</summary>
     public string ShortName => shortName;
 }
@@ -64,6 +69,7 @@ public sealed class ItemLengthAttribute(int least, int most) : Attribute
 {
     /// <summary>At least so many characters.</summary>
     public int Least => least;
+
     /// <summary>At most so many characters.</summary>
     public int Most => most;
 }
@@ -78,6 +84,7 @@ public sealed class MapLimitsAttribute(int count, int length) : Attribute
 {
     /// <summary>At most so many entries.</summary>
     public int Count => count;
+
     /// <summary>At most so many characters in a value.</summary>
     public int Length => length;
 }

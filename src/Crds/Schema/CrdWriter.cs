@@ -11,7 +11,8 @@ namespace Bgsnap.Crds.Schema;
 public static class CrdWriter
 {
     /// <summary>The definition of a kind.</summary>
-    public static JsonObject Write<T>(ResourceType<T> type) where T : class, IKubernetesObject<V1ObjectMeta>
+    public static JsonObject Write<T>(ResourceType<T> type)
+        where T : class, IKubernetesObject<V1ObjectMeta>
     {
         KubernetesEntityAttribute entity = typeof(T).GetCustomAttribute<KubernetesEntityAttribute>()!;
         ResourceNamesAttribute names = typeof(T).GetCustomAttribute<ResourceNamesAttribute>()!;
@@ -33,20 +34,23 @@ public static class CrdWriter
                     ["categories"] = new JsonArray("bgsnap"),
                 },
                 ["scope"] = "Namespaced",
-                ["versions"] = new JsonArray(new JsonObject
-                {
-                    ["name"] = entity.ApiVersion,
-                    ["served"] = true,
-                    ["storage"] = true,
-                    ["subresources"] = new JsonObject { ["status"] = new JsonObject() },
-                    ["additionalPrinterColumns"] = Columns(typeof(T)),
-                    ["schema"] = new JsonObject { ["openAPIV3Schema"] = Root(type) },
-                }),
+                ["versions"] = new JsonArray(
+                    new JsonObject
+                    {
+                        ["name"] = entity.ApiVersion,
+                        ["served"] = true,
+                        ["storage"] = true,
+                        ["subresources"] = new JsonObject { ["status"] = new JsonObject() },
+                        ["additionalPrinterColumns"] = Columns(typeof(T)),
+                        ["schema"] = new JsonObject { ["openAPIV3Schema"] = Root(type) },
+                    }
+                ),
             },
         };
     }
 
-    private static JsonObject Root<T>(ResourceType<T> type) where T : class, IKubernetesObject<V1ObjectMeta>
+    private static JsonObject Root<T>(ResourceType<T> type)
+        where T : class, IKubernetesObject<V1ObjectMeta>
     {
         JsonObject schema = (JsonObject)OpenApiSchema.Of(type.Json);
         schema["description"] = typeof(T).GetCustomAttribute<DescriptionAttribute>()!.Description;
@@ -62,8 +66,14 @@ public static class CrdWriter
         JsonArray columns = [];
         foreach (PrinterColumnAttribute c in type.GetCustomAttributes<PrinterColumnAttribute>())
         {
-            JsonObject column = new() { ["name"] = c.Name, ["type"] = c.Type, ["jsonPath"] = c.JsonPath };
-            if (c.Priority != 0) column["priority"] = c.Priority;
+            JsonObject column = new()
+            {
+                ["name"] = c.Name,
+                ["type"] = c.Type,
+                ["jsonPath"] = c.JsonPath,
+            };
+            if (c.Priority != 0)
+                column["priority"] = c.Priority;
             columns.Add((JsonNode)column);
         }
         return columns;

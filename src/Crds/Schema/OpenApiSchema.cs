@@ -14,27 +14,31 @@ namespace Bgsnap.Crds.Schema;
 internal static class OpenApiSchema
 {
     /// <summary>The schema of a type.</summary>
-    internal static JsonNode Of(JsonTypeInfo type) => type.GetJsonSchemaAsNode(new JsonSchemaExporterOptions
-    {
-        TreatNullObliviousAsNonNullable = true,
-        TransformSchemaNode = Transform,
-    });
+    internal static JsonNode Of(JsonTypeInfo type) =>
+        type.GetJsonSchemaAsNode(new JsonSchemaExporterOptions { TreatNullObliviousAsNonNullable = true, TransformSchemaNode = Transform });
 
     private static JsonNode Transform(JsonSchemaExporterContext context, JsonNode node)
     {
-        if (node is not JsonObject schema) return node;
+        if (node is not JsonObject schema)
+            return node;
         Type type = context.TypeInfo.Type;
-        if (type == typeof(V1Condition)) schema = Condition();
-        else if (type == typeof(V1ObjectMeta)) schema = new JsonObject { ["type"] = "object" };
+        if (type == typeof(V1Condition))
+            schema = Condition();
+        else if (type == typeof(V1ObjectMeta))
+            schema = new JsonObject { ["type"] = "object" };
         // What another kind defines is kept as it is.
-        else if (type == typeof(JsonObject)) schema = new JsonObject { ["type"] = "object", ["x-kubernetes-preserve-unknown-fields"] = true };
+        else if (type == typeof(JsonObject))
+            schema = new JsonObject { ["type"] = "object", ["x-kubernetes-preserve-unknown-fields"] = true };
         else
         {
             WithoutNull(schema);
-            if (schema["type"]?.GetValue<string>() == "object") Required(schema, context.TypeInfo);
-            if ((Nullable.GetUnderlyingType(type) ?? type) == typeof(long)) schema["format"] = "int64";
+            if (schema["type"]?.GetValue<string>() == "object")
+                Required(schema, context.TypeInfo);
+            if ((Nullable.GetUnderlyingType(type) ?? type) == typeof(long))
+                schema["format"] = "int64";
         }
-        if (context.PropertyInfo?.AttributeProvider is { } attributes) Describe(schema, attributes);
+        if (context.PropertyInfo?.AttributeProvider is { } attributes)
+            Describe(schema, attributes);
         Rules(schema, context.PropertyInfo?.AttributeProvider);
         Rules(schema, type);
         return InOrder(schema);
@@ -54,7 +58,8 @@ internal static class OpenApiSchema
         JsonArray required = [];
         foreach (JsonPropertyInfo p in type.Properties.Where(p => p.AttributeProvider?.IsDefined(typeof(RequiredAttribute), true) == true))
             required.Add((JsonNode)p.Name);
-        if (required.Count > 0) schema["required"] = required;
+        if (required.Count > 0)
+            schema["required"] = required;
     }
 
     private static void Describe(JsonObject schema, ICustomAttributeProvider attributes)
@@ -77,7 +82,8 @@ internal static class OpenApiSchema
                     break;
                 case StringLengthAttribute l:
                     schema["maxLength"] = l.MaximumLength;
-                    if (l.MinimumLength > 0) schema["minLength"] = l.MinimumLength;
+                    if (l.MinimumLength > 0)
+                        schema["minLength"] = l.MinimumLength;
                     break;
                 case MaxItemsAttribute l:
                     schema["maxItems"] = l.Count;
@@ -108,26 +114,60 @@ internal static class OpenApiSchema
     {
         foreach (CelAttribute rule in attributes?.GetCustomAttributes(typeof(CelAttribute), true).Cast<CelAttribute>() ?? [])
         {
-            if (schema["x-kubernetes-validations"] is not JsonArray rules) schema["x-kubernetes-validations"] = rules = [];
+            if (schema["x-kubernetes-validations"] is not JsonArray rules)
+                schema["x-kubernetes-validations"] = rules = [];
             rules.Add((JsonNode)new JsonObject { ["rule"] = rule.Rule, ["message"] = rule.Message });
         }
     }
 
     // metav1.Condition, with the limits that apimachinery documents.
-    private static JsonObject Condition() => new()
-    {
-        ["type"] = "object",
-        ["required"] = new JsonArray("type", "status", "lastTransitionTime", "reason", "message"),
-        ["properties"] = new JsonObject
+    private static JsonObject Condition() =>
+        new()
         {
-            ["type"] = new JsonObject { ["type"] = "string", ["maxLength"] = 316, ["description"] = "Type of the condition." },
-            ["status"] = new JsonObject { ["type"] = "string", ["enum"] = new JsonArray("True", "False", "Unknown"), ["description"] = "True, False or Unknown." },
-            ["observedGeneration"] = new JsonObject { ["type"] = "integer", ["format"] = "int64", ["minimum"] = 0, ["description"] = "Generation that the condition is about." },
-            ["lastTransitionTime"] = new JsonObject { ["type"] = "string", ["format"] = "date-time", ["description"] = "When the status last changed." },
-            ["reason"] = new JsonObject { ["type"] = "string", ["maxLength"] = 1024, ["minLength"] = 1, ["description"] = "Why, in one word." },
-            ["message"] = new JsonObject { ["type"] = "string", ["maxLength"] = 32768, ["description"] = "Why, and what helps, in words." },
-        },
-    };
+            ["type"] = "object",
+            ["required"] = new JsonArray("type", "status", "lastTransitionTime", "reason", "message"),
+            ["properties"] = new JsonObject
+            {
+                ["type"] = new JsonObject
+                {
+                    ["type"] = "string",
+                    ["maxLength"] = 316,
+                    ["description"] = "Type of the condition.",
+                },
+                ["status"] = new JsonObject
+                {
+                    ["type"] = "string",
+                    ["enum"] = new JsonArray("True", "False", "Unknown"),
+                    ["description"] = "True, False or Unknown.",
+                },
+                ["observedGeneration"] = new JsonObject
+                {
+                    ["type"] = "integer",
+                    ["format"] = "int64",
+                    ["minimum"] = 0,
+                    ["description"] = "Generation that the condition is about.",
+                },
+                ["lastTransitionTime"] = new JsonObject
+                {
+                    ["type"] = "string",
+                    ["format"] = "date-time",
+                    ["description"] = "When the status last changed.",
+                },
+                ["reason"] = new JsonObject
+                {
+                    ["type"] = "string",
+                    ["maxLength"] = 1024,
+                    ["minLength"] = 1,
+                    ["description"] = "Why, in one word.",
+                },
+                ["message"] = new JsonObject
+                {
+                    ["type"] = "string",
+                    ["maxLength"] = 32768,
+                    ["description"] = "Why, and what helps, in words.",
+                },
+            },
+        };
 
     // What a reader looks for first comes first; the properties keep the order of the C# type.
     private static readonly string[] Order = ["type", "format", "description", "default", "enum", "required", "properties", "items"];

@@ -43,12 +43,16 @@ public static class SnapshotIndication
 {
     /// <summary>QEMU ran.</summary>
     public const string Online = "Online";
+
     /// <summary>It was paused: nothing ran in it that could be frozen.</summary>
     public const string Paused = "Paused";
+
     /// <summary>Its file systems were frozen by the guest agent.</summary>
     public const string GuestAgent = "GuestAgent";
+
     /// <summary>There was no guest agent.</summary>
     public const string NoGuestAgent = "NoGuestAgent";
+
     /// <summary>The guest agent could not freeze.</summary>
     public const string QuiesceFailed = "QuiesceFailed";
 }

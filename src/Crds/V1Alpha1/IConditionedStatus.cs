@@ -7,8 +7,10 @@ public interface IConditionedStatus
 {
     /// <summary>Generation that the status is about.</summary>
     long? ObservedGeneration { get; set; }
+
     /// <summary>One word for people.</summary>
     string? Phase { get; set; }
+
     /// <summary>Conditions; see <see cref="ConditionTypes"/>.</summary>
     List<V1Condition>? Conditions { get; set; }
 }

@@ -13,11 +13,19 @@ public sealed class RestoreStatus : IConditionedStatus
     public long? ObservedGeneration { get; set; }
 
     /// <summary>One of <see cref="RestorePhase"/>.</summary>
-    [Description("Pending (something it needs is missing), Preparing (claims are made and brought to a node), Queued (the node is busy with other restores), WritingDisks, Starting (the virtual machine's pod is started), Restoring (RAM and device state are loaded), Running (the guest runs and its RAM still arrives), Ready (the guest runs and has all its RAM), Failed, or Deleting.")]
+    [Description(
+        "Pending (something it needs is missing), Preparing (claims are made and brought to a node), Queued (the node is busy "
+            + "with other restores), WritingDisks, Starting (the virtual machine's pod is started), Restoring (RAM and device state are "
+            + "loaded), Running (the guest runs and its RAM still arrives), Ready (the guest runs and has all its RAM), Failed, or "
+            + "Deleting."
+    )]
     public string? Phase { get; set; }
 
     /// <summary>Conditions; see <see cref="ConditionTypes"/>.</summary>
-    [Description("Ready: the guest runs. Resident: all of its RAM has arrived, and the snapshot's volume is needed no more. Reconciling and Stalled: as kstatus defines them. DisksRestored: the claims hold the snapshot's disks.")]
+    [Description(
+        "Ready: the guest runs. Resident: all of its RAM has arrived, and the snapshot's volume is needed no more. Reconciling "
+            + "and Stalled: as kstatus defines them. DisksRestored: the claims hold the snapshot's disks."
+    )]
     [ListMapKey("type")]
     public List<V1Condition>? Conditions { get; set; }
 
@@ -134,27 +142,37 @@ public static class RestorePhase
 {
     /// <summary>Something it needs is missing.</summary>
     public const string Pending = "Pending";
+
     /// <summary>Claims are made and brought to a node.</summary>
     public const string Preparing = "Preparing";
+
     /// <summary>The node is busy with other restores.</summary>
     public const string Queued = "Queued";
+
     /// <summary>The disks are written to the claims.</summary>
     public const string WritingDisks = "WritingDisks";
+
     /// <summary>The virtual machine's pod is started.</summary>
     public const string Starting = "Starting";
+
     /// <summary>RAM and device state are loaded.</summary>
     public const string Restoring = "Restoring";
+
     /// <summary>The guest runs, and its RAM still arrives.</summary>
     public const string Running = "Running";
+
     /// <summary>The guest runs and has all its RAM.</summary>
     public const string Ready = "Ready";
+
     /// <summary>Given up; what it made is removed.</summary>
     public const string Failed = "Failed";
+
     /// <summary>Being deleted.</summary>
     public const string Deleting = "Deleting";
 
     /// <summary>All of them, in their order.</summary>
-    public static IReadOnlyList<string> All { get; } = [Pending, Preparing, Queued, WritingDisks, Starting, Restoring, Running, Ready, Failed, Deleting];
+    public static IReadOnlyList<string> All { get; } =
+    [Pending, Preparing, Queued, WritingDisks, Starting, Restoring, Running, Ready, Failed, Deleting];
 
     /// <summary>Whether nothing changes any more by itself.</summary>
     public static bool IsTerminal(string? phase) => phase is Ready or Failed;

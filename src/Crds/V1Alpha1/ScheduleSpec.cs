@@ -9,13 +9,25 @@ public sealed class ScheduleSpec
 {
     /// <summary>Cron expression.</summary>
     [Required]
-    [Description("When snapshots are made: a cron expression of five fields (minute, hour, day of the month, month, day of the week), such as \"0 3 * * *\", or @hourly, @daily, @midnight, @weekly, @monthly, @yearly. L, W and # work as in Quartz: \"0 3 * * 5L\" is the last Friday of a month.")]
-    [Cel("self.matches('^(@(hourly|daily|midnight|weekly|monthly|yearly|annually)|[^ @]+( +[^ ]+){4})$')", "spec.schedule: five fields (minute, hour, day of the month, month, day of the week), such as \"0 3 * * *\", or one of @hourly, @daily, @midnight, @weekly, @monthly, @yearly; the time zone goes into spec.timeZone")]
+    [Description(
+        "When snapshots are made: a cron expression of five fields (minute, hour, day of the month, month, day of the week), such "
+            + "as \"0 3 * * *\", or @hourly, @daily, @midnight, @weekly, @monthly, @yearly. L, W and # work as in Quartz: \"0 3 * * "
+            + "5L\" is the last Friday of a month."
+    )]
+    [Cel(
+        "self.matches('^(@(hourly|daily|midnight|weekly|monthly|yearly|annually)|[^ @]+( +[^ ]+){4})$')",
+        "spec.schedule: five fields (minute, hour, day of the month, month, day of the week), such as \"0 3 * * *\", or one of "
+            + "@hourly, @daily, @midnight, @weekly, @monthly, @yearly; the time zone goes into spec.timeZone"
+    )]
     [StringLength(128, MinimumLength = 1)]
     public string Schedule { get; set; } = "";
 
     /// <summary>IANA time zone; null: UTC.</summary>
-    [Description("Time zone of the expression, such as Europe/Berlin (IANA); UTC when not set. A time that the change to summer time leaves out is made up for right after it; one that comes twice in autumn is taken the first time, unless the expression is one of intervals such as */30.")]
+    [Description(
+        "Time zone of the expression, such as Europe/Berlin (IANA); UTC when not set. A time that the change to summer time "
+            + "leaves out is made up for right after it; one that comes twice in autumn is taken the first time, unless the expression "
+            + "is one of intervals such as */30."
+    )]
     [Cel("self.matches('^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$')", "spec.timeZone: an IANA name such as Europe/Berlin or UTC")]
     [StringLength(64, MinimumLength = 1)]
     public string? TimeZone { get; set; }
@@ -25,19 +37,32 @@ public sealed class ScheduleSpec
     public bool? Suspend { get; set; }
 
     /// <summary>Allow or Forbid.</summary>
-    [Description("What happens when a snapshot is due and the one before is not Ready or Failed yet. Forbid: it is left out. Allow: it is made all the same, and waits its turn on the VM's node.")]
+    [Description(
+        "What happens when a snapshot is due and the one before is not Ready or Failed yet. Forbid: it is left out. Allow: it is "
+            + "made all the same, and waits its turn on the VM's node."
+    )]
     [AllowedValues(ScheduleConcurrency.Allow, ScheduleConcurrency.Forbid)]
     [DefaultValue(ScheduleConcurrency.Forbid)]
     public string? ConcurrencyPolicy { get; set; }
 
     /// <summary>How late one may be made; null: however late.</summary>
-    [Description("How late a snapshot may still be made, such as 2h, should the operator have been away when it was due; later it is left out. Of several that were missed only the latest is made. However late when not set.")]
-    [Cel("self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && self != '' && duration(self) >= duration('10s')", "spec.startingDeadline: at least 10s, such as 30m or 2h")]
+    [Description(
+        "How late a snapshot may still be made, such as 2h, should the operator have been away when it was due; later it is left "
+            + "out. Of several that were missed only the latest is made. However late when not set."
+    )]
+    [Cel(
+        "self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && self != '' && duration(self) >= duration('10s')",
+        "spec.startingDeadline: at least 10s, such as 30m or 2h"
+    )]
     [StringLength(16)]
     public string? StartingDeadline { get; set; }
 
     /// <summary>How many are kept; null: all that are Ready.</summary>
-    [Description("Which snapshots of this schedule are kept; the others are deleted, with their files unless their deletionPolicy is Retain. When not set every Ready one is kept. One that a restore uses, or that has somebody else's finalizer, is left alone.")]
+    [Description(
+        "Which snapshots of this schedule are kept; the others are deleted, with their files unless their deletionPolicy is "
+            + "Retain. When not set every Ready one is kept. One that a restore uses, or that has somebody else's finalizer, is left "
+            + "alone."
+    )]
     public ScheduleRetention? Retention { get; set; }
 
     /// <summary>What is made.</summary>
@@ -55,8 +80,14 @@ public sealed class ScheduleRetention
     public int? Count { get; set; }
 
     /// <summary>Ready ones that are no older.</summary>
-    [Description("Ready snapshots that are older, such as 168h, are deleted. The newest Ready one is kept however old it is, so that there is always one to go back to.")]
-    [Cel("self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && self != '' && duration(self) >= duration('1m')", "spec.retention.maxAge: at least 1m, such as 168h for a week")]
+    [Description(
+        "Ready snapshots that are older, such as 168h, are deleted. The newest Ready one is kept however old it is, so that there "
+            + "is always one to go back to."
+    )]
+    [Cel(
+        "self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && self != '' && duration(self) >= duration('1m')",
+        "spec.retention.maxAge: at least 1m, such as 168h for a week"
+    )]
     [StringLength(16)]
     public string? MaxAge { get; set; }
 
@@ -98,6 +129,7 @@ public static class ScheduleConcurrency
 {
     /// <summary>Each is made when it is due.</summary>
     public const string Allow = "Allow";
+
     /// <summary>One that is due while another is under way is left out.</summary>
     public const string Forbid = "Forbid";
 }

@@ -13,11 +13,17 @@ public sealed class SnapshotStatus : IConditionedStatus
     public long? ObservedGeneration { get; set; }
 
     /// <summary>One of <see cref="SnapshotPhase"/>.</summary>
-    [Description("Pending (something it needs is missing), Queued (the node is busy with others), Preparing (the claim is brought to the node), Capturing, Ready, Failed, or Deleting.")]
+    [Description(
+        "Pending (something it needs is missing), Queued (the node is busy with others), Preparing (the claim is brought to the "
+            + "node), Capturing, Ready, Failed, or Deleting."
+    )]
     public string? Phase { get; set; }
 
     /// <summary>Conditions; see <see cref="ConditionTypes"/>.</summary>
-    [Description("Ready: the snapshot is whole and on its claim. Reconciling and Stalled: as kstatus defines them. PointInTime: the instant that the snapshot shows has been fixed.")]
+    [Description(
+        "Ready: the snapshot is whole and on its claim. Reconciling and Stalled: as kstatus defines them. PointInTime: the "
+            + "instant that the snapshot shows has been fixed."
+    )]
     [ListMapKey("type")]
     public List<V1Condition>? Conditions { get; set; }
 
@@ -70,7 +76,11 @@ public sealed class SnapshotStatus : IConditionedStatus
     public string? EngineReason { get; set; }
 
     /// <summary>How consistent it is, as <see cref="SnapshotIndication"/> says.</summary>
-    [Description("How the guest was captured. Online: QEMU ran. GuestAgent: its file systems were frozen by the guest agent. NoGuestAgent: there was none to freeze them. QuiesceFailed: the guest agent could not. Paused: the guest was paused, and is after a restore. Without a freeze the disks are as after a power failure, and together with RAM still one instant.")]
+    [Description(
+        "How the guest was captured. Online: QEMU ran. GuestAgent: its file systems were frozen by the guest agent. NoGuestAgent: "
+            + "there was none to freeze them. QuiesceFailed: the guest agent could not. Paused: the guest was paused, and is after a "
+            + "restore. Without a freeze the disks are as after a power failure, and together with RAM still one instant."
+    )]
     public List<string>? Indications { get; set; }
 
     /// <summary>How disks were captured.</summary>
@@ -132,16 +142,22 @@ public static class SnapshotPhase
 {
     /// <summary>Something it needs is missing.</summary>
     public const string Pending = "Pending";
+
     /// <summary>The node is busy with others.</summary>
     public const string Queued = "Queued";
+
     /// <summary>The claim is brought to the node.</summary>
     public const string Preparing = "Preparing";
+
     /// <summary>The agent is at work.</summary>
     public const string Capturing = "Capturing";
+
     /// <summary>Whole, and on its claim.</summary>
     public const string Ready = "Ready";
+
     /// <summary>Given up; the guest runs on.</summary>
     public const string Failed = "Failed";
+
     /// <summary>Being deleted.</summary>
     public const string Deleting = "Deleting";
 
@@ -154,14 +170,19 @@ public static class ConditionTypes
 {
     /// <summary>The snapshot is whole and on its claim.</summary>
     public const string Ready = "Ready";
+
     /// <summary>Work is under way (kstatus).</summary>
     public const string Reconciling = "Reconciling";
+
     /// <summary>It will not become Ready by itself (kstatus).</summary>
     public const string Stalled = "Stalled";
+
     /// <summary>The instant that the snapshot shows is fixed.</summary>
     public const string PointInTime = "PointInTime";
+
     /// <summary>Of a restore: the claims hold the snapshot's disks.</summary>
     public const string DisksRestored = "DisksRestored";
+
     /// <summary>Of a restore: all of the guest's RAM has arrived.</summary>
     public const string Resident = "Resident";
 }

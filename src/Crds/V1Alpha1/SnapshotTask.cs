@@ -9,7 +9,9 @@ namespace Bgsnap.Crds.V1Alpha1;
 /// <summary>The operator's order to one node's agent.</summary>
 [KubernetesEntity(Group = Names.Group, ApiVersion = Names.Version, Kind = KubeKind, PluralName = "snapshottasks")]
 [ResourceNames("snapshottask", "vmbgtask")]
-[Description("Internal: the bgsnap operator's order to the agent of one node. Made, read and removed by bgsnap; people use VMBackgroundSnapshot.")]
+[Description(
+    "Internal: the bgsnap operator's order to the agent of one node. Made, read and removed by bgsnap; people use VMBackgroundSnapshot."
+)]
 [PrinterColumn("Action", "string", ".spec.action")]
 [PrinterColumn("Node", "string", ".spec.nodeName")]
 [PrinterColumn("Phase", "string", ".status.phase")]
@@ -23,19 +25,33 @@ public sealed class SnapshotTask : IKubernetesObject<V1ObjectMeta>, ISpec<Snapsh
 
     /// <inheritdoc/>
     public string ApiVersion { get; set; } = $"{Names.Group}/{Names.Version}";
+
     /// <inheritdoc/>
     public string Kind { get; set; } = KubeKind;
+
     /// <inheritdoc/>
     public V1ObjectMeta Metadata { get; set; } = new();
+
     /// <inheritdoc/>
     [Required]
     [Description("The order. Only cancel, release and volumeSnapshots can be changed.")]
-    [Cel("self.action == oldSelf.action && self.nodeName == oldSelf.nodeName && self.directory == oldSelf.directory && self.carrier == oldSelf.carrier && has(self.source) == has(oldSelf.source) && (!has(self.source) || self.source == oldSelf.source) && has(self.capture) == has(oldSelf.capture) && (!has(self.capture) || self.capture == oldSelf.capture)", "spec: only cancel, release and volumeSnapshots can be changed")]
+    [Cel(
+        "self.action == oldSelf.action && self.nodeName == oldSelf.nodeName && self.directory == oldSelf.directory && "
+            + "self.carrier == oldSelf.carrier && has(self.source) == has(oldSelf.source) && (!has(self.source) || self.source == "
+            + "oldSelf.source) && has(self.capture) == has(oldSelf.capture) && (!has(self.capture) || self.capture == oldSelf.capture)",
+        "spec: only cancel, release and volumeSnapshots can be changed"
+    )]
     [Cel("self.action != 'Capture' || has(self.source)", "spec.source: needed to capture")]
-    [Cel("has(self.target) == has(oldSelf.target) && (!has(self.target) || self.target == oldSelf.target) && has(self.restore) == has(oldSelf.restore) && (!has(self.restore) || self.restore == oldSelf.restore) && has(self.disks) == has(oldSelf.disks) && (!has(self.disks) || self.disks == oldSelf.disks)", "spec: target, restore and disks cannot be changed")]
+    [Cel(
+        "has(self.target) == has(oldSelf.target) && (!has(self.target) || self.target == oldSelf.target) && has(self.restore) == "
+            + "has(oldSelf.restore) && (!has(self.restore) || self.restore == oldSelf.restore) && has(self.disks) == has(oldSelf.disks) "
+            + "&& (!has(self.disks) || self.disks == oldSelf.disks)",
+        "spec: target, restore and disks cannot be changed"
+    )]
     [Cel("self.action != 'Restore' || has(self.target)", "spec.target: needed to restore")]
     [Cel("self.action != 'RestoreDisks' || has(self.disks)", "spec.disks: needed to restore disks")]
     public SnapshotTaskSpec Spec { get; set; } = new();
+
     /// <inheritdoc/>
     [Description("What the agent reports.")]
     public SnapshotTaskStatus? Status { get; set; }
@@ -46,7 +62,10 @@ public sealed class SnapshotTaskSpec
 {
     /// <summary>One of <see cref="TaskAction"/>.</summary>
     [Required]
-    [Description("Capture writes the directory, Delete removes it, Restore loads it into a waiting QEMU, RestoreDisks writes its disks to the claims that the carrier mounts, Describe reads what a KubeVirt VM was made of.")]
+    [Description(
+        "Capture writes the directory, Delete removes it, Restore loads it into a waiting QEMU, RestoreDisks writes its disks to "
+            + "the claims that the carrier mounts, Describe reads what a KubeVirt VM was made of."
+    )]
     [AllowedValues(TaskAction.Capture, TaskAction.Delete, TaskAction.Restore, TaskAction.RestoreDisks, TaskAction.Describe)]
     public string Action { get; set; } = TaskAction.Capture;
 
@@ -59,7 +78,10 @@ public sealed class SnapshotTaskSpec
     /// <summary>Name of the snapshot's directory.</summary>
     [Required]
     [Description("Name of the snapshot's directory on the claim: one path component.")]
-    [Cel("self.matches('^[a-z0-9][a-z0-9.-]{0,79}$')", "spec.directory: one path component of at most 80 lower-case letters, digits, '-' and '.'")]
+    [Cel(
+        "self.matches('^[a-z0-9][a-z0-9.-]{0,79}$')",
+        "spec.directory: one path component of at most 80 lower-case letters, digits, '-' and '.'"
+    )]
     [StringLength(80)]
     public string Directory { get; set; } = "";
 
@@ -127,7 +149,10 @@ public class PodTarget
 }
 
 /// <summary>Names the VM in a pod.</summary>
-[Cel("has(self.qmpSocket) != has(self.libvirtDomain)", "spec: set exactly one of qmpSocket (QEMU's monitor is ours) and libvirtDomain (it is libvirt's)")]
+[Cel(
+    "has(self.qmpSocket) != has(self.libvirtDomain)",
+    "spec: set exactly one of qmpSocket (QEMU's monitor is ours) and libvirtDomain (it is libvirt's)"
+)]
 public sealed class VirtualMachineTarget : PodTarget
 {
     /// <summary>QMP socket in the container; null: the monitor is libvirt's.</summary>
@@ -143,7 +168,10 @@ public sealed class VirtualMachineTarget : PodTarget
 
     /// <summary>The domain's UUID, or null.</summary>
     [Description("UUID of that domain (-uuid); not set: any.")]
-    [Cel("self.matches('^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$')", "spec: uuid is one such as 5a1b0d0e-6c1f-4a53-9a5e-0f2c8f1d2e3a")]
+    [Cel(
+        "self.matches('^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$')",
+        "spec: uuid is one such as 5a1b0d0e-6c1f-4a53-9a5e-0f2c8f1d2e3a"
+    )]
     [StringLength(36)]
     public string? Uuid { get; set; }
 
@@ -172,12 +200,16 @@ public static class TaskAction
 {
     /// <summary>Write a snapshot.</summary>
     public const string Capture = "Capture";
+
     /// <summary>Remove a snapshot's directory.</summary>
     public const string Delete = "Delete";
+
     /// <summary>Load a snapshot into a QEMU that waits for it.</summary>
     public const string Restore = "Restore";
+
     /// <summary>Write a snapshot's disks to claims.</summary>
     public const string RestoreDisks = "RestoreDisks";
+
     /// <summary>Read what the snapshot of a KubeVirt VM keeps of its objects.</summary>
     public const string Describe = "Describe";
 }
@@ -228,11 +260,17 @@ public sealed class SnapshotTaskStatus
     public DateTime? PointInTime { get; set; }
 
     /// <summary>The guest is stopped and waits for <see cref="SnapshotTaskSpec.Release"/>.</summary>
-    [Description("The guest is stopped and waits for spec.release, as diskMethod VolumeSnapshot has it; result.disks names the disks. It does not wait for longer than maxDowntime.")]
+    [Description(
+        "The guest is stopped and waits for spec.release, as diskMethod VolumeSnapshot has it; result.disks names the disks. It "
+            + "does not wait for longer than maxDowntime."
+    )]
     public bool? Holding { get; set; }
 
     /// <summary>The guest of a restore runs.</summary>
-    [Description("Of a restore: the guest runs. While phase is Running its RAM still arrives, and the claim is needed; reason and message then say why none arrives.")]
+    [Description(
+        "Of a restore: the guest runs. While phase is Running its RAM still arrives, and the claim is needed; reason and message "
+            + "then say why none arrives."
+    )]
     public bool? GuestRuns { get; set; }
 
     /// <summary>What a Describe found.</summary>
@@ -240,7 +278,9 @@ public sealed class SnapshotTaskStatus
     public MachineDescription? Machine { get; set; }
 
     /// <summary>What was measured.</summary>
-    [Description("What the finished capture measured; while holding, its disks; of a restore whose guest runs, what it has measured so far.")]
+    [Description(
+        "What the finished capture measured; while holding, its disks; of a restore whose guest runs, what it has measured so far."
+    )]
     public CaptureResult? Result { get; set; }
 }
 
@@ -267,57 +307,75 @@ public sealed class CaptureResult
     /// <summary>Stop window.</summary>
     [Description("Length of the stop window in microseconds.")]
     public long? DowntimeMicroseconds { get; set; }
+
     /// <summary>Protection window.</summary>
     [Description("Length of the protection window in microseconds.")]
     public long? ProtectionWindowMicroseconds { get; set; }
+
     /// <summary>Whole capture.</summary>
     [Description("Time of the whole capture in microseconds.")]
     public long? TotalMicroseconds { get; set; }
+
     /// <summary>Faults.</summary>
     [Description("Guest writes that met a page not yet copied.")]
     public long? Faults { get; set; }
+
     /// <summary>Half of the faults took at most this.</summary>
     [Description("Median service time of a fault in microseconds.")]
     public long? FaultP50Microseconds { get; set; }
+
     /// <summary>99 of 100 faults took at most this.</summary>
     [Description("99th percentile of the service time of faults in microseconds.")]
     public long? FaultP99Microseconds { get; set; }
+
     /// <summary>No fault took longer.</summary>
     [Description("Longest service time of a fault in microseconds.")]
     public long? FaultMaxMicroseconds { get; set; }
+
     /// <summary>Bytes of RAM.</summary>
     [Description("Bytes of guest RAM.")]
     public long? RamBytes { get; set; }
+
     /// <summary>Bytes stored.</summary>
     [Description("Bytes that the snapshot takes on the claim.")]
     public long? StoredBytes { get; set; }
+
     /// <summary>Engine.</summary>
     [Description("Engine that was used: Agent or Qemu.")]
     public string? Engine { get; set; }
+
     /// <summary>Why that engine.</summary>
     [Description("Why that engine was used.")]
     public string? EngineReason { get; set; }
+
     /// <summary>Restore: until the guest ran.</summary>
     [Description("Of a restore: time from its begin by the agent until the guest ran, in microseconds.")]
     public long? TimeToRunMicroseconds { get; set; }
+
     /// <summary>Restore: the mode that was used.</summary>
     [Description("Of a restore: the mode that was used: Instant, Eager or Stream.")]
     public string? RestoreMode { get; set; }
+
     /// <summary>Why that mode.</summary>
     [Description("Of a restore: why that mode was used.")]
     public string? RestoreModeReason { get; set; }
+
     /// <summary>How consistent it is, as <see cref="SnapshotIndication"/> says.</summary>
     [Description("How the guest was captured: Online, with GuestAgent, NoGuestAgent, QuiesceFailed or Paused.")]
     public List<string>? Indications { get; set; }
+
     /// <summary>How disks were captured.</summary>
     [Description("How disks were captured: CopyBeforeWrite, Overlay, VolumeSnapshot, or None.")]
     public string? DiskMethod { get; set; }
+
     /// <summary>Why in that way.</summary>
     [Description("Why in that way.")]
     public string? DiskMethodReason { get; set; }
+
     /// <summary>The VM's disks.</summary>
     [Description("The VM's disks.")]
     public List<DiskStatus>? Disks { get; set; }
+
     /// <summary>Checksum of the manifest.</summary>
     [Description("Checksum of snapshot.json, sha256:<hex>.")]
     public string? ManifestChecksum { get; set; }
@@ -328,8 +386,10 @@ public static class TaskPhase
 {
     /// <summary>The agent is at it.</summary>
     public const string Running = "Running";
+
     /// <summary>Done.</summary>
     public const string Succeeded = "Succeeded";
+
     /// <summary>Given up.</summary>
     public const string Failed = "Failed";
 

@@ -8,7 +8,9 @@ namespace Bgsnap.Crds.V1Alpha1;
 public sealed class TaskRestore
 {
     /// <summary>All or None.</summary>
-    [Description("All writes the snapshot's disks into the files that the waiting QEMU has open, None leaves them: they were written before.")]
+    [Description(
+        "All writes the snapshot's disks into the files that the waiting QEMU has open, None leaves them: they were written before."
+    )]
     [AllowedValues("All", "None")]
     [DefaultValue("All")]
     public string? Disks { get; set; }

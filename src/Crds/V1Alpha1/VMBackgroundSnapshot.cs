@@ -9,7 +9,10 @@ namespace Bgsnap.Crds.V1Alpha1;
 /// <summary>A background snapshot of one running virtual machine.</summary>
 [KubernetesEntity(Group = Names.Group, ApiVersion = Names.Version, Kind = KubeKind, PluralName = "vmbackgroundsnapshots")]
 [ResourceNames("vmbackgroundsnapshot", "vmbgs")]
-[Description("A background snapshot of one running virtual machine: RAM and device state at one instant, written to a PersistentVolumeClaim while the guest runs on.")]
+[Description(
+    "A background snapshot of one running virtual machine: RAM and device state at one instant, written to a "
+        + "PersistentVolumeClaim while the guest runs on."
+)]
 [Cel("size(self.metadata.name) <= 63", "metadata.name: at most 63 characters, since it is part of a directory's and of pods' names")]
 [PrinterColumn("VM", "string", ".spec.source.name")]
 [PrinterColumn("Phase", "string", ".status.phase")]
@@ -27,15 +30,19 @@ public sealed class VMBackgroundSnapshot : IKubernetesObject<V1ObjectMeta>, ISpe
 
     /// <inheritdoc/>
     public string ApiVersion { get; set; } = $"{Names.Group}/{Names.Version}";
+
     /// <inheritdoc/>
     public string Kind { get; set; } = KubeKind;
+
     /// <inheritdoc/>
     public V1ObjectMeta Metadata { get; set; } = new();
+
     /// <inheritdoc/>
     [Required]
     [Description("What to capture, where to, and how. It cannot be changed: make another snapshot.")]
     [Cel("self == oldSelf", "spec cannot be changed: a snapshot is of one moment; create another VMBackgroundSnapshot instead")]
     public SnapshotSpec Spec { get; set; } = new();
+
     /// <inheritdoc/>
     [Description("What has become of it. Written by the bgsnap operator alone.")]
     public SnapshotStatus? Status { get; set; }

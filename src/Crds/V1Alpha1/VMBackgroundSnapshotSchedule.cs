@@ -9,7 +9,9 @@ namespace Bgsnap.Crds.V1Alpha1;
 /// <summary>Makes snapshots by the clock.</summary>
 [KubernetesEntity(Group = Names.Group, ApiVersion = Names.Version, Kind = KubeKind, PluralName = "vmbackgroundsnapshotschedules")]
 [ResourceNames("vmbackgroundsnapshotschedule", "vmbgss")]
-[Description("Makes background snapshots of a virtual machine by the clock, and deletes the old ones. Snapshots stay when their schedule is deleted.")]
+[Description(
+    "Makes background snapshots of a virtual machine by the clock, and deletes the old ones. Snapshots stay when their schedule is deleted."
+)]
 [Cel("size(self.metadata.name) <= 50", "metadata.name: at most 50 characters, since it begins the names of the snapshots")]
 [PrinterColumn("Schedule", "string", ".spec.schedule")]
 [PrinterColumn("Suspend", "boolean", ".spec.suspend")]
@@ -29,14 +31,18 @@ public sealed class VMBackgroundSnapshotSchedule : IKubernetesObject<V1ObjectMet
 
     /// <inheritdoc/>
     public string ApiVersion { get; set; } = $"{Names.Group}/{Names.Version}";
+
     /// <inheritdoc/>
     public string Kind { get; set; } = KubeKind;
+
     /// <inheritdoc/>
     public V1ObjectMeta Metadata { get; set; } = new();
+
     /// <inheritdoc/>
     [Required]
     [Description("When snapshots are made, of what, and how many are kept.")]
     public ScheduleSpec Spec { get; set; } = new();
+
     /// <inheritdoc/>
     [Description("What has become of it. Written by the bgsnap operator alone.")]
     public ScheduleStatus? Status { get; set; }
@@ -67,7 +73,10 @@ public sealed class ScheduleStatus : IConditionedStatus
     public string? LastSnapshotName { get; set; }
 
     /// <summary>The last due time for which none was made.</summary>
-    [Description("When the last snapshot was due that was left out: the one before was still under way, it was too late, or the schedule was suspended.")]
+    [Description(
+        "When the last snapshot was due that was left out: the one before was still under way, it was too late, or the schedule "
+            + "was suspended."
+    )]
     public DateTime? LastSkippedTime { get; set; }
 
     /// <summary>When one last became Ready.</summary>
@@ -100,8 +109,10 @@ public static class SchedulePhase
 {
     /// <summary>Snapshots are made.</summary>
     public const string Scheduled = "Scheduled";
+
     /// <summary>None are for now.</summary>
     public const string Suspended = "Suspended";
+
     /// <summary>None can be.</summary>
     public const string Invalid = "Invalid";
 }

@@ -28,11 +28,27 @@ internal static class AgentEngine
     private const int FileWriters = 2;
     private static readonly TimeSpan Slice = TimeSpan.FromMilliseconds(50);
 
-    internal static CaptureSummary Run(CaptureOptions options, string reason, IQmpMonitor qmp, QemuProcess qemu, MachineFacts facts, bool reportsFreePages, Quiesce quiesce, HoldGate hold, CaptureProgress progress, Timeline time, CancellationToken cancel)
+    internal static CaptureSummary Run(
+        CaptureOptions options,
+        string reason,
+        IQmpMonitor qmp,
+        QemuProcess qemu,
+        MachineFacts facts,
+        bool reportsFreePages,
+        Quiesce quiesce,
+        HoldGate hold,
+        CaptureProgress progress,
+        Timeline time,
+        CancellationToken cancel
+    )
     {
         IReadOnlyList<RamBlock> blocks = FindRam(facts);
         if (reportsFreePages && blocks.Any(b => b.Kind != RamKind.Anonymous))
-            throw new CaptureRefusedException("DeviceUnsupported", "the balloon has free-page-reporting=on and the guest's memory is a file (memfd, tmpfs or hugetlbfs): QEMU would punch holes into it before it announces them, or without; switch free page reporting off, or use anonymous memory");
+            throw new CaptureRefusedException(
+                "DeviceUnsupported",
+                "the balloon has free-page-reporting=on and the guest's memory is a file (memfd, tmpfs or hugetlbfs): QEMU would "
+                    + "punch holes into it before it announces them, or without; switch free page reporting off, or use anonymous memory"
+            );
         Guid id = Guid.NewGuid();
         progress.Snapshot = id;
         RamBlockLayout[] layout = [.. blocks.Select(b => new RamBlockLayout(b.Name, b.UsedLength, b.PageSize))];
@@ -48,7 +64,10 @@ internal static class AgentEngine
         using CancellationTokenRegistration _ = cancel.Register(() => pipeline.Fail(new OperationCanceledException()));
         using Pagemap pagemap = Pagemap.Open(qemu.Held);
         using PopulationScan scan = new(ram, reader, qemu.Held);
-        Encoder[] encoders = [.. Enumerable.Range(0, workers).Select(_ => new Encoder(pipeline, options.Compression, index, ledger, log, pipeline.Outputs))];
+        Encoder[] encoders =
+        [
+            .. Enumerable.Range(0, workers).Select(_ => new Encoder(pipeline, options.Compression, index, ledger, log, pipeline.Outputs)),
+        ];
         Threads threads = new();
         Threads sweepers = new();
         Threads writers = new();
@@ -57,7 +76,14 @@ internal static class AgentEngine
         // Taken down after the window has let the guest go.
         using DiskCapture disks = DiskCapture.Prepare(options, qmp, qemu.Held, progress);
         bool cutLate = TestHooks.Is("skip", "disk-cut");
-        using StopWindow window = new(qmp, qemu.Held, facts, cutLate ? null : disks.Cut, options.After == AfterCapture.Stop, options.HoldGuest);
+        using StopWindow window = new(
+            qmp,
+            qemu.Held,
+            facts,
+            cutLate ? null : disks.Cut,
+            options.After == AfterCapture.Stop,
+            options.HoldGuest
+        );
         long balloon = BalloonWatch.Begin(qmp);
         MigrationWatch migration = new(qmp);
         time.Mark("prepared");
@@ -85,7 +111,8 @@ internal static class AgentEngine
             latency = faults.Latency;
             BandwidthLimit limit = new(options.BandwidthLimit);
 
-            // Every thread that a page may wait for runs before the first page can: from here to the file nothing needs an answer from QEMU.
+            // Every thread that a page may wait for runs before the first page can: from here to the file nothing needs an answer from
+            // QEMU.
             SweepGate begin = new();
             for (int i = 0; i < FileWriters; i++)
             {
@@ -110,47 +137,55 @@ internal static class AgentEngine
             pipeline.ThrowIfFailed();
             progress.Phase = "Stopped";
             // Of a guest that is to stay stopped, or was, the window has no longest time.
-            GuestWatch.Heartbeat? stopped = options.After != AfterCapture.Stop && qmp.IsRunning() ? watch.AddWindow(options.MaxDowntime) : null;
-            window.Run(options.MaxDowntime, () =>
-            {
-                faults.OpenWindow(whileBusy =>
+            GuestWatch.Heartbeat? stopped =
+                options.After != AfterCapture.Stop && qmp.IsRunning() ? watch.AddWindow(options.MaxDowntime) : null;
+            window.Run(
+                options.MaxDowntime,
+                () =>
                 {
-                    pipeline.ThrowIfFailed();
-                    if (!TestHooks.Is("skip", "protection"))
-                        protection.ProtectAtPointInTime(whileBusy);
-                    else
-                        ram.BeginWindow();
-                    memory.RefuseBlindKernel(ram);
-                    TruthDump.Write(ram, reader);
-                });
-                // From here on faults are served again: a device of QEMU that writes to RAM while it is saved waits for nobody but us.
-                window.NoteProtected();
-                begin.Protected();
-                if (options.DiskMethod == DiskMethod.VolumeSnapshot)
+                    faults.OpenWindow(whileBusy =>
+                    {
+                        pipeline.ThrowIfFailed();
+                        if (!TestHooks.Is("skip", "protection"))
+                            protection.ProtectAtPointInTime(whileBusy);
+                        else
+                            ram.BeginWindow();
+                        memory.RefuseBlindKernel(ram);
+                        TruthDump.Write(ram, reader);
+                    });
+                    // From here on faults are served again: a device of QEMU that writes to RAM while it is saved waits for nobody but us.
+                    window.NoteProtected();
+                    begin.Protected();
+                    if (options.DiskMethod == DiskMethod.VolumeSnapshot)
+                    {
+                        hold.Wait(window.StoppedAt, options.MaxDowntime, disks.Held(), progress, cancel);
+                        window.NoteHeld();
+                    }
+                },
+                moment =>
                 {
-                    hold.Wait(window.StoppedAt, options.MaxDowntime, disks.Held(), progress, cancel);
-                    window.NoteHeld();
+                    time.Mark(moment);
+                    if (moment == "stop-sent")
+                        stopped?.Touch();
+                    else if (moment == "resumed")
+                        stopped?.Rest();
                 }
-            }, moment =>
-            {
-                time.Mark(moment);
-                if (moment == "stop-sent")
-                    stopped?.Touch();
-                else if (moment == "resumed")
-                    stopped?.Rest();
-            });
+            );
             begin.Open();
             quiesce.Thaw();
             if (cutLate)
                 disks.CutLate();
             progress.TotalBytes = ram.ProtectedBytes;
             // A guest that was paused tells no time of its own: then it is when its memory was protected.
-            progress.PointInTime = Clock.FromMicroseconds(window.StoppedAt != 0 ? window.StoppedAt : Clock.NowMicroseconds() - (time.NowMicroseconds - time.Microseconds("protected")));
+            progress.PointInTime = Clock.FromMicroseconds(
+                window.StoppedAt != 0 ? window.StoppedAt : Clock.NowMicroseconds() - (time.NowMicroseconds - time.Microseconds("protected"))
+            );
             progress.Phase = "Copying";
 
             writers.Add(pipeline.Start("stage", () => pipeline.Stage.Grow(pipeline)));
             TestHooks.After("disks-begin");
-            // RAM is being copied: now there is time to look whether the machine is the one that was looked at, and for what QEMU has to do for the disks.
+            // RAM is being copied: now there is time to look whether the machine is the one that was looked at, and for what QEMU has to do
+            // for the disks.
             disks.LookAtOthers();
             facts.Below = disks.Below;
             facts.Compare(all: true);
@@ -163,7 +198,8 @@ internal static class AgentEngine
             }
             time.Mark("unprotected");
             TestHooks.After("unprotected");
-            // What failed meanwhile may have been the volume, and a thread that writes to it hangs: only a copy without failure waits for that.
+            // What failed meanwhile may have been the volume, and a thread that writes to it hangs: only a copy without failure waits for
+            // that.
             if (!pipeline.IsCancelled)
             {
                 // While discards are still listened to: QEMU has announced each that it had begun when it answered.
@@ -204,7 +240,8 @@ internal static class AgentEngine
             pipeline.Cancel();
             if (!copied)
             {
-                // What is still to be waited for may hang with the volume: the guest does not wait for that, and the parent learns the reason.
+                // What is still to be waited for may hang with the volume: the guest does not wait for that, and the parent learns the
+                // reason.
                 progress.Failing = pipeline.Failure;
                 window.Dispose();
             }
@@ -222,24 +259,59 @@ internal static class AgentEngine
         WriteDeviceState(directory, window.DeviceState.ToArray());
         time.Mark("written");
         quiesce.Finish();
-        CaptureSummary summary = new(directory.FinalPath, progress.PointInTime!.Value, "agent", reason,
-            Math.Max(0, window.ResumedAt - window.StoppedAt), time.Microseconds("unprotected") - time.Microseconds("protected"),
-            time.NowMicroseconds, latency.Count, latency.Percentile(0.5) / 1000, latency.Percentile(0.99) / 1000, latency.Maximum / 1000,
-            blocks.Sum(b => (long)b.UsedLength), stored.StoredBytes, pipeline.HotPathAllocatedBytes, time.Entries)
-        { Quiesce = quiesce.Outcome, QuiesceDetail = quiesce.Detail, Disks = records.Disks, StopWindow = window.Times, Paused = window.FoundPaused };
+        CaptureSummary summary = new(
+            directory.FinalPath,
+            progress.PointInTime!.Value,
+            "agent",
+            reason,
+            Math.Max(0, window.ResumedAt - window.StoppedAt),
+            time.Microseconds("unprotected") - time.Microseconds("protected"),
+            time.NowMicroseconds,
+            latency.Count,
+            latency.Percentile(0.5) / 1000,
+            latency.Percentile(0.99) / 1000,
+            latency.Maximum / 1000,
+            blocks.Sum(b => (long)b.UsedLength),
+            stored.StoredBytes,
+            pipeline.HotPathAllocatedBytes,
+            time.Entries
+        )
+        {
+            Quiesce = quiesce.Outcome,
+            QuiesceDetail = quiesce.Detail,
+            Disks = records.Disks,
+            StopWindow = window.Times,
+            Paused = window.FoundPaused,
+        };
         log.Dispose();
         TestHooks.After("before-commit");
-        directory.Commit(ManifestOf.Capture(id, options, qemu, summary, records, stored,
-            [.. blocks.Select(b => new ManifestRamBlock(b.Name, b.UsedLength, b.PageSize, b.Kind.ToString()))]));
+        directory.Commit(
+            ManifestOf.Capture(
+                id,
+                options,
+                qemu,
+                summary,
+                records,
+                stored,
+                [.. blocks.Select(b => new ManifestRamBlock(b.Name, b.UsedLength, b.PageSize, b.Kind.ToString()))]
+            )
+        );
         TestHooks.After("committed");
         window.Keep();
         progress.Phase = "Done";
         return summary with { TotalMicroseconds = time.NowMicroseconds };
     }
 
-    private static void WriteRuns(CapturePipeline pipeline, Stage stage, BufferQueue queue, PageLogWriter log, GranuleLedger ledger, CaptureProgress progress)
+    private static void WriteRuns(
+        CapturePipeline pipeline,
+        Stage stage,
+        BufferQueue queue,
+        PageLogWriter log,
+        GranuleLedger ledger,
+        CaptureProgress progress
+    )
     {
-        for (int number; (number = queue.Take()) >= 0;)
+        for (int number; (number = queue.Take()) >= 0; )
         {
             Stage.Buffer buffer = stage[number];
             if (!pipeline.IsCancelled)
@@ -260,11 +332,16 @@ internal static class AgentEngine
         }
         catch (InvalidOperationException e)
         {
-            throw new CaptureFailedException("GranulesLost", $"{e.Message}; nothing of this snapshot was kept. This is an error of bgsnap: please report it", e);
+            throw new CaptureFailedException(
+                "GranulesLost",
+                $"{e.Message}; nothing of this snapshot was kept. This is an error of bgsnap: please report it",
+                e
+            );
         }
     }
 
-    private static unsafe void Write(PageLogWriter log, Stage.Buffer buffer) => log.WriteRun(buffer.Memory, buffer.EncodedLength, buffer.FileOffset);
+    private static unsafe void Write(PageLogWriter log, Stage.Buffer buffer) =>
+        log.WriteRun(buffer.Memory, buffer.EncodedLength, buffer.FileOffset);
 
     private static void WriteDeviceState(SnapshotDirectoryWriter directory, byte[] state)
     {
@@ -275,9 +352,12 @@ internal static class AgentEngine
         }
         catch (MigrationStreamException e)
         {
-            throw new CaptureFailedException("DeviceStateUnknown",
+            throw new CaptureFailedException(
+                "DeviceStateUnknown",
                 $"QEMU's device state is not of the form that a restore could read: {e.Message}. "
-                + "Machine types before 2.4 have another; no snapshot was kept", e);
+                    + "Machine types before 2.4 have another; no snapshot was kept",
+                e
+            );
         }
         using var file = directory.CreateFile(SnapshotFormat.DeviceStateFileName);
         RandomAccess.Write(file, state, 0);

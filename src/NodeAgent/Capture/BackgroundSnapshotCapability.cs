@@ -9,7 +9,8 @@ namespace Bgsnap.NodeAgent.Capture;
 /// </summary>
 internal sealed class BackgroundSnapshotCapability : IDisposable
 {
-    private const string Name = "background-snapshot", Note = "agent-bgsnap-background-snapshot";
+    private const string Name = "background-snapshot",
+        Note = "agent-bgsnap-background-snapshot";
 
     /// <summary>A migration whose reader has died ends within milliseconds; until then QEMU changes no capability.</summary>
     private const int MostMilliseconds = 5000;
@@ -56,8 +57,11 @@ internal sealed class BackgroundSnapshotCapability : IDisposable
         }
         catch (QmpException e) when (e.ErrorClass is not null)
         {
-            throw new CaptureFailedException("LeftoversRemain",
-                $"the migration capability background-snapshot, which an earlier agent left on, could not be switched off: {e.Message}", e);
+            throw new CaptureFailedException(
+                "LeftoversRemain",
+                $"the migration capability background-snapshot, which an earlier agent left on, could not be switched off: {e.Message}",
+                e
+            );
         }
         return 1;
     }
@@ -87,9 +91,12 @@ internal sealed class BackgroundSnapshotCapability : IDisposable
         (int Major, int Minor) release = (version.GetProperty("major").GetInt32(), version.GetProperty("minor").GetInt32());
         if (release.CompareTo(FirstThatLetsGo) < 0 && !TestHooks.Is("allow", "unsafe-background-snapshot"))
         {
-            throw new EngineUnavailableException("QEMU's own background-snapshot would endanger the guest: "
-                + $"QEMU {release.Major}.{release.Minor} leaves it hanging for good when the snapshot ends early; QEMU 8.1 or later does not. "
-                + "Use the agent engine");
+            throw new EngineUnavailableException(
+                "QEMU's own background-snapshot would endanger the guest: "
+                    + $"QEMU {release.Major}.{release.Minor} leaves it hanging for good when the snapshot ends early; QEMU 8.1 or "
+                    + "later does not. "
+                    + "Use the agent engine"
+            );
         }
     }
 

@@ -10,7 +10,10 @@ internal sealed class BandwidthLimit(long bytesPerSecond)
     private readonly FutexLock _lock = new();
     private long _freeAt;
 
-    /// <summary>Accounts for bytes copied and sleeps until they are within the rate, or until a token ends it. With nothing in hand that a guest may wait for.</summary>
+    /// <summary>
+    /// Accounts for bytes copied and sleeps until they are within the rate, or until a token ends it. With nothing in hand that a guest may
+    /// wait for.
+    /// </summary>
     internal void Spend(long bytes, CancellationToken cancel)
     {
         long until = Account(bytes);

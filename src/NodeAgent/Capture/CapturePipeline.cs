@@ -79,7 +79,8 @@ internal sealed class CapturePipeline : IDisposable
         if (Failure is { } failure)
         {
             throw failure is CaptureFailedException or OperationCanceledException or LinuxException
-                ? failure : new CaptureFailedException("InternalError", failure.Message, failure);
+                ? failure
+                : new CaptureFailedException("InternalError", failure.Message, failure);
         }
     }
 
@@ -91,17 +92,25 @@ internal sealed class CapturePipeline : IDisposable
         EncodedOutputs.Close();
     }
 
-    /// <summary>What the threads have allocated on the managed heap, known when they have ended. None of them should: a collection would stop them all.</summary>
+    /// <summary>
+    /// What the threads have allocated on the managed heap, known when they have ended. None of them should: a collection would stop them
+    /// all.
+    /// </summary>
     internal long HotPathAllocatedBytes => Volatile.Read(ref _allocated);
 
     /// <summary>A thread of the capture: its failure is the capture's.</summary>
-    internal Thread Start(string name, Action body, int priority = 0) => Linux.AgentThread.Start(name, () =>
-    {
-        Linux.ThreadPriority.Raise(priority);
-        long before = GC.GetAllocatedBytesForCurrentThread();
-        body();
-        Interlocked.Add(ref _allocated, GC.GetAllocatedBytesForCurrentThread() - before);
-    }, Fail);
+    internal Thread Start(string name, Action body, int priority = 0) =>
+        Linux.AgentThread.Start(
+            name,
+            () =>
+            {
+                Linux.ThreadPriority.Raise(priority);
+                long before = GC.GetAllocatedBytesForCurrentThread();
+                body();
+                Interlocked.Add(ref _allocated, GC.GetAllocatedBytesForCurrentThread() - before);
+            },
+            Fail
+        );
 
     /// <inheritdoc/>
     public void Dispose()

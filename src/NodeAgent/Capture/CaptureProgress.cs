@@ -29,20 +29,28 @@ public sealed class CaptureProgress
 
     /// <summary>Called on the capturing thread when a phase begins, before anything of it is done.</summary>
     public Action? PhaseChanged { get; set; }
+
     /// <summary>What the snapshot in the making is called in its manifest; null: none was begun.</summary>
     public Guid? Snapshot { get; set; }
+
     /// <summary>The instant that the snapshot shows, once it is fixed.</summary>
     public DateTimeOffset? PointInTime { get; set; }
+
     /// <summary>Bytes that were under protection when the window began.</summary>
     public long TotalBytes { get; set; }
+
     /// <summary>Bytes copied and released.</summary>
     public long CopiedBytes => Volatile.Read(ref _copiedBytes);
+
     /// <summary>Bytes handed to the file.</summary>
     public long WrittenBytes => Volatile.Read(ref _writtenBytes);
+
     /// <summary>Bytes of disks that are to be read, as far as known.</summary>
     public long DiskTotalBytes => Volatile.Read(ref _diskTotalBytes);
+
     /// <summary>Bytes of disks that have been read.</summary>
     public long DiskCopiedBytes => Volatile.Read(ref _diskCopiedBytes);
+
     /// <summary>Guest writes that had to wait.</summary>
     public long Faults => Volatile.Read(ref _faults);
 
@@ -56,7 +64,9 @@ public sealed class CaptureProgress
         set => _failing = value;
     }
 
-    /// <summary>How the guest was when a capture had failed and everything of it was taken back, for people; null: QEMU was not reached.</summary>
+    /// <summary>
+    /// How the guest was when a capture had failed and everything of it was taken back, for people; null: QEMU was not reached.
+    /// </summary>
     internal GuestAfterwards? GuestAfterwards { get; set; }
 
     /// <summary>Nothing of what was done counts.</summary>
@@ -68,8 +78,12 @@ public sealed class CaptureProgress
     }
 
     internal void AddCopied(long bytes) => Interlocked.Add(ref _copiedBytes, bytes);
+
     internal void AddWritten(long bytes) => Interlocked.Add(ref _writtenBytes, bytes);
+
     internal void AddDiskTotal(long bytes) => Interlocked.Add(ref _diskTotalBytes, bytes);
+
     internal void AddDiskCopied(long bytes) => Interlocked.Add(ref _diskCopiedBytes, bytes);
+
     internal void AddFault() => Interlocked.Increment(ref _faults);
 }

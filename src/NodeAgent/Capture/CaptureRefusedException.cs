@@ -6,7 +6,8 @@ public sealed class CaptureRefusedException : Exception
     /// <summary>Creates the exception.</summary>
     /// <param name="reason">A CamelCase word for programs, as in metav1.Condition.</param>
     /// <param name="message">What is in the way and what to do about it.</param>
-    public CaptureRefusedException(string reason, string message) : base(message) => Reason = reason;
+    public CaptureRefusedException(string reason, string message)
+        : base(message) => Reason = reason;
 
     /// <summary>A CamelCase word for programs.</summary>
     public string Reason { get; }
@@ -19,7 +20,8 @@ public sealed class CaptureFailedException : Exception
     /// <param name="reason">A CamelCase word for programs, as in metav1.Condition.</param>
     /// <param name="message">What happened and what to do about it.</param>
     /// <param name="inner">The cause, if there is one.</param>
-    public CaptureFailedException(string reason, string message, Exception? inner = null) : base(message, inner) => Reason = reason;
+    public CaptureFailedException(string reason, string message, Exception? inner = null)
+        : base(message, inner) => Reason = reason;
 
     /// <summary>A CamelCase word for programs.</summary>
     public string Reason { get; }

@@ -10,12 +10,14 @@ namespace Bgsnap.NodeAgent.Capture;
 internal static class CaptureRun
 {
     private const int Attempts = 4;
+
     // Another capture of the VM may be about to end.
     private static readonly TimeSpan ClaimPatience = TimeSpan.FromSeconds(30);
 
     /// <summary>Takes a snapshot.</summary>
     /// <exception cref="CaptureRefusedException">Nothing was begun.</exception>
-    /// <exception cref="CaptureFailedException">It was given up and nothing is left; <see cref="CaptureProgress.GuestAfterwards"/> says how the guest is.</exception>
+    /// <exception cref="CaptureFailedException">It was given up and nothing is left; <see cref="CaptureProgress.GuestAfterwards"/> says how
+    /// the guest is.</exception>
     /// <exception cref="EngineUnavailableException">The engine asked for does not work here.</exception>
     internal static CaptureSummary Take(CaptureOptions options, CaptureProgress progress, HoldGate hold, CancellationToken cancel)
     {
@@ -45,21 +47,38 @@ internal static class CaptureRun
         }
     }
 
-    /// <summary>Where libvirt owns the monitor others resume the guest as they see fit, and libvirt itself is restarted: no fault of the VM's.</summary>
+    /// <summary>
+    /// Where libvirt owns the monitor others resume the guest as they see fit, and libvirt itself is restarted: no fault of the VM's.
+    /// </summary>
     private static bool IsDisturbed(Exception e, IQmpMonitor qmp) =>
         !qmp.TakesWholeBatches
-        && e is QmpException { Interrupted: true } or CaptureFailedException { InnerException: QmpException { Interrupted: true } } or CaptureFailedException { Reason: "GuestStateChanged" };
+        && e
+            is QmpException { Interrupted: true }
+                or CaptureFailedException { InnerException: QmpException { Interrupted: true } }
+                or CaptureFailedException { Reason: "GuestStateChanged" };
 
-    private static CaptureSummary Take(CaptureOptions options, IQmpMonitor qmp, CaptureProgress progress, HoldGate hold, CancellationToken cancel)
+    private static CaptureSummary Take(
+        CaptureOptions options,
+        IQmpMonitor qmp,
+        CaptureProgress progress,
+        HoldGate hold,
+        CancellationToken cancel
+    )
     {
         Timeline time = new();
         using QemuProcess qemu = QemuProcess.Identify(qmp, options.Monitor.Pid);
         if (options.Container is { } container && !ContainerProcesses.IsIn(qemu.Held, container))
-            throw new CaptureRefusedException("ForeignProcess", $"the process behind the QMP socket ({qemu.Pid}) does not run in container {container}: it is another VM's");
+            throw new CaptureRefusedException(
+                "ForeignProcess",
+                $"the process behind the QMP socket ({qemu.Pid}) does not run in container {container}: it is another VM's"
+            );
         using QemuClaim claim = QemuClaim.Take(qemu.Held, ClaimPatience, "QemuBusy", cancel);
         TestHooks.After("claimed-qemu");
         if (Leftovers.Sweep(qmp, qemu.Held, options.GuestAgentSocket).NotThawed is { } frozen)
-            throw new CaptureRefusedException("GuestFrozen", $"a capture that died froze the guest's file systems, and they cannot be thawed: {frozen}");
+            throw new CaptureRefusedException(
+                "GuestFrozen",
+                $"a capture that died froze the guest's file systems, and they cannot be thawed: {frozen}"
+            );
         // Before the preflight: what is plugged in after it has looked is seen as a change.
         MachineFacts facts = new(qmp, qemu.Held);
         facts.Establish(MachineFacts.Since.BeforePreflight);
@@ -87,13 +106,16 @@ internal static class CaptureRun
             {
                 reason = $"chosen by auto: the agent engine is not to be had here: {e.Message}";
             }
-            catch (CaptureRefusedException e) when (options.Engine == CaptureEngine.Auto && e.Reason is "KernelTooOld" or "RamBlocksUnknown" or "PageSizeUnsupported")
+            catch (CaptureRefusedException e)
+                when (options.Engine == CaptureEngine.Auto && e.Reason is "KernelTooOld" or "RamBlocksUnknown" or "PageSizeUnsupported")
             {
                 reason = $"chosen by auto: the agent engine cannot capture this machine: {e.Message}";
             }
         }
         if (!qmp.TakesWholeBatches)
-            throw new EngineUnavailableException($"QEMU's own engine needs a QMP socket of one's own, libvirt does not allow its migration to somebody else ({reason})");
+            throw new EngineUnavailableException(
+                $"QEMU's own engine needs a QMP socket of one's own, libvirt does not allow its migration to somebody else ({reason})"
+            );
         try
         {
             return QemuEngine.Run(options, reason, qmp, qemu, facts, quiesce, progress, time, cancel);
@@ -104,7 +126,9 @@ internal static class CaptureRun
         }
     }
 
-    /// <summary>Of two engines that both cannot, the reason of the first is mostly the one that can be helped; null: the message says it already.</summary>
+    /// <summary>
+    /// Of two engines that both cannot, the reason of the first is mostly the one that can be helped; null: the message says it already.
+    /// </summary>
     internal static Exception? WithBothReasons(Exception e, string reason)
     {
         string said = $"QEMU's own engine: {e.Message}. It was {reason}";

@@ -18,22 +18,40 @@ namespace Bgsnap.NodeAgent.Capture;
 /// <param name="FaultMaxMicroseconds">Longest service time.</param>
 /// <param name="RamBytes">Bytes of guest RAM.</param>
 /// <param name="StoredBytes">Bytes stored of them.</param>
-/// <param name="HotPathAllocatedBytes">Bytes that the threads of copy, faults and file allocated on the managed heap while they worked; 0 is what is promised.</param>
+/// <param name="HotPathAllocatedBytes">Bytes that the threads of copy, faults and file allocated on the managed heap while they worked; 0
+/// is what is promised.</param>
 /// <param name="Timeline">When each step was reached, microseconds after the start.</param>
 public sealed record CaptureSummary(
-    string Output, DateTimeOffset PointInTime, string Engine, string EngineReason, long DowntimeMicroseconds,
-    long ProtectionWindowMicroseconds, long TotalMicroseconds, long Faults, long? FaultP50Microseconds,
-    long? FaultP99Microseconds, long? FaultMaxMicroseconds, long RamBytes, long StoredBytes, long? HotPathAllocatedBytes, IReadOnlyList<ManifestTimelineEntry> Timeline)
+    string Output,
+    DateTimeOffset PointInTime,
+    string Engine,
+    string EngineReason,
+    long DowntimeMicroseconds,
+    long ProtectionWindowMicroseconds,
+    long TotalMicroseconds,
+    long Faults,
+    long? FaultP50Microseconds,
+    long? FaultP99Microseconds,
+    long? FaultMaxMicroseconds,
+    long RamBytes,
+    long StoredBytes,
+    long? HotPathAllocatedBytes,
+    IReadOnlyList<ManifestTimelineEntry> Timeline
+)
 {
     /// <summary>Whether the guest's file systems were frozen at the point in time.</summary>
     [JsonConverter(typeof(JsonStringEnumConverter<QuiesceOutcome>))]
     public QuiesceOutcome Quiesce { get; init; }
+
     /// <summary>The guest did not run before.</summary>
     public bool Paused { get; init; }
+
     /// <summary>Where the downtime went; null where the engine does not show it, or the guest did not run before.</summary>
     public ManifestStopWindow? StopWindow { get; init; }
+
     /// <summary>The machine's disks, captured or not.</summary>
     public IReadOnlyList<ManifestDisk> Disks { get; init; } = [];
+
     /// <summary>Why they were not; null when they were, or nobody asked.</summary>
     public string? QuiesceDetail { get; init; }
 }

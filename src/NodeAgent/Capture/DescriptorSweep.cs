@@ -36,8 +36,12 @@ internal static class DescriptorSweep
         using QmpAnswer sets = qmp.Execute("query-fdsets");
         foreach (QmpValue set in sets.Return.EnumerateArray())
         {
-            bool ours = set.GetProperty("fds").EnumerateArray().Any(f => f.TryGetProperty("opaque", out QmpValue o)
-                && (o.GetString() == UserfaultfdSource.Opaque || ScratchNote.Is(o.GetString())));
+            bool ours = set.GetProperty("fds")
+                .EnumerateArray()
+                .Any(f =>
+                    f.TryGetProperty("opaque", out QmpValue o)
+                    && (o.GetString() == UserfaultfdSource.Opaque || ScratchNote.Is(o.GetString()))
+                );
             if (!ours)
                 continue;
             qmp.Execute("remove-fd", QmpJson.Object(("fdset-id", set.GetProperty("fdset-id").GetInt32()))).Dispose();

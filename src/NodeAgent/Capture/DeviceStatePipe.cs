@@ -43,7 +43,9 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
         QemuPath = $"/proc/self/fd/{_descriptor}";
     }
 
-    /// <summary>Whether a pipe is one of ours that nobody reads any more: QEMU (savevm.c) does not close it when its write has failed.</summary>
+    /// <summary>
+    /// Whether a pipe is one of ours that nobody reads any more: QEMU (savevm.c) does not close it when its write has failed.
+    /// </summary>
     /// <param name="link">The descriptor in /proc.</param>
     internal static bool IsBroken(string link)
     {
@@ -101,8 +103,11 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
         }
         if (there != _link)
         {
-            throw new CaptureFailedException("GuestStateChanged",
-                $"QEMU closed the pipe for its device state before the point in time (it has {there ?? "nothing"} there): its monitor was left meanwhile; try again");
+            throw new CaptureFailedException(
+                "GuestStateChanged",
+                $"QEMU closed the pipe for its device state before the point in time (it has {there ?? "nothing"} there): its "
+                    + "monitor was left meanwhile; try again"
+            );
         }
     }
 

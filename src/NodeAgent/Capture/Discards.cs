@@ -9,8 +9,8 @@ namespace Bgsnap.NodeAgent.Capture;
 ///   madvise(MADV_DONTNEED) in QEMU:   announced ─▶ we read it ─▶ QEMU goes on ─▶ the page is gone, and its protection with it
 ///   fallocate(PUNCH_HOLE), then it:   the page is gone ─▶ announced ─▶ …
 /// </code>
-/// Private anonymous memory is announced first, and loses its protection with its content: the proof after each copy finds that out, so that
-/// only what nobody has begun to copy ends the capture here. A file loses its content before the announcement, and keeps markers of
+/// Private anonymous memory is announced first, and loses its protection with its content: the proof after each copy finds that out, so
+/// that only what nobody has begun to copy ends the capture here. A file loses its content before the announcement, and keeps markers of
 /// protection in its place: there any discard in the window ends the capture, since what was copied before it may have been zeroes already.
 /// </remarks>
 internal sealed class Discards(GuestRam ram, bool protectsHoles)
@@ -19,7 +19,10 @@ internal sealed class Discards(GuestRam ram, bool protectsHoles)
     internal void Before(ulong start, ulong end)
     {
         if (!protectsHoles)
-            throw new CaptureFailedException("MemoryDiscarded", "QEMU discarded memory while it was being protected (balloon); try again when the balloon is at rest");
+            throw new CaptureFailedException(
+                "MemoryDiscarded",
+                "QEMU discarded memory while it was being protected (balloon); try again when the balloon is at rest"
+            );
         for (int i = 0; i < ram.Blocks.Count; i++)
         {
             if (!Overlap(ram.Blocks[i], start, end, out long first, out long last))
@@ -46,7 +49,11 @@ internal sealed class Discards(GuestRam ram, bool protectsHoles)
                     continue;
                 long holder = kind == ClusterKind.Huge ? cluster * GuestRam.GranulesPerCluster : g;
                 if (block.Ram.Kind != RamKind.Anonymous || ram.State(holder) == GuestRam.Pending)
-                    throw new CaptureFailedException("MemoryDiscarded", $"QEMU discarded memory of RAM block {block.Ram.Name} that may not have been copied yet (balloon or free page reporting); try again when the balloon is at rest, or without free-page-reporting");
+                    throw new CaptureFailedException(
+                        "MemoryDiscarded",
+                        $"QEMU discarded memory of RAM block {block.Ram.Name} that may not have been copied yet (balloon or free "
+                            + "page reporting); try again when the balloon is at rest, or without free-page-reporting"
+                    );
             }
         }
     }

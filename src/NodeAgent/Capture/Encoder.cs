@@ -13,6 +13,7 @@ internal sealed unsafe class Encoder : IDisposable
     private readonly GranuleIndex _index;
     private readonly GranuleLedger _ledger;
     private readonly PageLogWriter _log;
+
     /// <summary>The most granules of a compressed run, which may hold many more than a buffer of raw ones.</summary>
     internal const int CompressedRun = 4096;
 
@@ -25,7 +26,14 @@ internal sealed unsafe class Encoder : IDisposable
     private int _pending;
     private int _used;
 
-    internal Encoder(CapturePipeline pipeline, PageCompression compression, GranuleIndex index, GranuleLedger ledger, PageLogWriter log, Stage? outputs)
+    internal Encoder(
+        CapturePipeline pipeline,
+        PageCompression compression,
+        GranuleIndex index,
+        GranuleLedger ledger,
+        PageLogWriter log,
+        Stage? outputs
+    )
     {
         (_pipeline, _index, _ledger, _log, _outputs) = (pipeline, index, ledger, log, outputs);
         _encoder = new GranuleEncoder(compression);

@@ -43,13 +43,32 @@ internal sealed unsafe class FaultServer
     private int _buffer = -1;
 
     internal FaultServer(
-        CapturePipeline pipeline, GuestRam ram, IProtectedMemory memory, Sweep sweep, Release release, ProtectionNotes notes, Discards discards, CaptureProgress progress,
-        GuestWatch.Heartbeat? alive = null, TimeSpan maxDowntime = default)
+        CapturePipeline pipeline,
+        GuestRam ram,
+        IProtectedMemory memory,
+        Sweep sweep,
+        Release release,
+        ProtectionNotes notes,
+        Discards discards,
+        CaptureProgress progress,
+        GuestWatch.Heartbeat? alive = null,
+        TimeSpan maxDowntime = default
+    )
     {
-        (_pipeline, _ram, _memory, _sweep, _release, _notes, _discards, _progress) = (pipeline, ram, memory, sweep, release, notes, discards, progress);
+        (_pipeline, _ram, _memory, _sweep, _release, _notes, _discards, _progress) = (
+            pipeline,
+            ram,
+            memory,
+            sweep,
+            release,
+            notes,
+            discards,
+            progress
+        );
         _alive = alive ?? GuestWatch.Nothing().Add();
         TimeSpan limit = GuestWatch.LimitFor(maxDowntime);
-        _stallLimit = maxDowntime > TimeSpan.Zero && limit < StallLimit + SoonerThanWatch ? limit - SoonerThanWatch : StallLimit - SoonerThanWatch;
+        _stallLimit =
+            maxDowntime > TimeSpan.Zero && limit < StallLimit + SoonerThanWatch ? limit - SoonerThanWatch : StallLimit - SoonerThanWatch;
         _readAhead = ReadAhead;
     }
 
@@ -57,10 +76,11 @@ internal sealed unsafe class FaultServer
     internal LatencyHistogram Latency { get; } = new();
 
     /// <summary>
-    /// Runs <paramref name="body"/> while no fault is being read or served, then serves every fault as one after the point in time. The body
-    /// has to be short: QEMU itself may wait for a fault meanwhile.
+    /// Runs <paramref name="body"/> while no fault is being read or served, then serves every fault as one after the point in time. The
+    /// body has to be short: QEMU itself may wait for a fault meanwhile.
     /// </summary>
-    /// <param name="body">Protects memory. Between its attempts it calls what it is given, which reads events in the place of the thread.</param>
+    /// <param name="body">Protects memory. Between its attempts it calls what it is given, which reads events in the place of the
+    /// thread.</param>
     internal void OpenWindow(Action<Action> body)
     {
         using (_gate.Enter())
@@ -117,7 +137,9 @@ internal sealed unsafe class FaultServer
         }
     }
 
-    /// <summary>While the kernel refuses to unprotect because an event waits for us: reads it now; faults are served after what is in hand.</summary>
+    /// <summary>
+    /// While the kernel refuses to unprotect because an event waits for us: reads it now; faults are served after what is in hand.
+    /// </summary>
     private void ReadAhead()
     {
         _alive.Touch();
@@ -147,7 +169,10 @@ internal sealed unsafe class FaultServer
                 _discards.Before(m.RemoveStart, m.RemoveEnd);
                 break;
             case UffdConstants.EventUnmap:
-                throw new CaptureFailedException("RamUnmapped", "QEMU unmapped guest RAM during the capture (memory hot-unplug?); try again");
+                throw new CaptureFailedException(
+                    "RamUnmapped",
+                    "QEMU unmapped guest RAM during the capture (memory hot-unplug?); try again"
+                );
         }
     }
 
@@ -203,7 +228,11 @@ internal sealed unsafe class FaultServer
             if (_pipeline.IsCancelled)
                 throw new OperationCanceledException();
             if (Stopwatch.GetElapsedTime(began) > _stallLimit)
-                throw new CaptureFailedException("TargetTooSlow", $"the target volume took no data for {_stallLimit.TotalSeconds:0.#} s while the guest waited. Use a faster volume, or more --stage-memory");
+                throw new CaptureFailedException(
+                    "TargetTooSlow",
+                    $"the target volume took no data for {_stallLimit.TotalSeconds:0.#} s while the guest waited. Use a faster "
+                        + "volume, or more --stage-memory"
+                );
             _alive.Touch();
             _pipeline.Stage.WaitFreed(5);
         }

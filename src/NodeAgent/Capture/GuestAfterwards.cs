@@ -28,5 +28,6 @@ internal sealed record GuestAfterwards(string Words, bool Asked)
         }
     }
 
-    internal static string Say(bool running, string state) => running ? "the guest runs" : $"the guest does not run, its state is '{state}'";
+    internal static string Say(bool running, string state) =>
+        running ? "the guest runs" : $"the guest does not run, its state is '{state}'";
 }

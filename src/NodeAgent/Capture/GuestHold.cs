@@ -41,9 +41,7 @@ internal sealed class GuestHold : IGuestStop
     public bool Holds => true;
 
     /// <inheritdoc/>
-    public void Arm()
-    {
-    }
+    public void Arm() { }
 
     /// <summary>Adds the command that stops the guest. One page is the least that QEMU dumps.</summary>
     public void AddTo(QmpBatch batch) =>
@@ -53,17 +51,13 @@ internal sealed class GuestHold : IGuestStop
     public void Release() => _pipe.Read.Dispose();
 
     /// <inheritdoc/>
-    public void Settled(bool ran)
-    {
-    }
+    public void Settled(bool ran) { }
 
     /// <inheritdoc/>
     public void GiveUp(bool ran) => Release();
 
     /// <inheritdoc/>
-    public void Keep()
-    {
-    }
+    public void Keep() { }
 
     /// <summary>Takes away what an agent that died, or a stop that never came, has left.</summary>
     internal static bool Sweep(IQmpMonitor qmp) => QemuMark.Take(qmp, Name);

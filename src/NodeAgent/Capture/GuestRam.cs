@@ -10,8 +10,10 @@ internal enum ClusterKind : byte
 {
     /// <summary>Nothing was ever there: zero by definition, never read, never protected.</summary>
     Absent = 0,
+
     /// <summary>Made of 4 KiB pages: released 64 KiB at a time when the guest waits.</summary>
     Small = 1,
+
     /// <summary>One huge page: copied and released whole, because releasing a part of it would split it for good.</summary>
     Huge = 2,
 }
@@ -30,7 +32,10 @@ internal sealed unsafe class GuestRam : IDisposable
     internal const int GranulesPerCluster = 32;
     internal const int ClusterSize = GranuleSize * GranulesPerCluster;
 
-    internal const byte Pending = 0, Claimed = 1, Done = 2, Discarded = 3;
+    internal const byte Pending = 0,
+        Claimed = 1,
+        Done = 2,
+        Discarded = 3;
 
     private readonly Block[] _blocks;
     private readonly Block[] _byAddress;
@@ -43,7 +48,8 @@ internal sealed unsafe class GuestRam : IDisposable
     internal GuestRam(IReadOnlyList<RamBlock> blocks)
     {
         _blocks = new Block[blocks.Count];
-        long granule = 0, stored = 0;
+        long granule = 0,
+            stored = 0;
         for (int i = 0; i < blocks.Count; i++)
         {
             RamBlock b = blocks[i];
@@ -73,11 +79,17 @@ internal sealed unsafe class GuestRam : IDisposable
         internal ulong End => Ram.HostAddress + Ram.UsedLength;
         internal long FirstCluster => FirstGranule / GranulesPerCluster;
         internal long Clusters => (Granules + GranulesPerCluster - 1) / GranulesPerCluster;
+
         internal ulong ClusterStart(long cluster) => Start + (ulong)(cluster - FirstCluster) * ClusterSize;
+
         internal ulong ClusterEnd(long cluster) => Math.Min(End, ClusterStart(cluster) + ClusterSize);
+
         internal ulong GranuleStart(long granule) => Start + (ulong)(granule - FirstGranule) * GranuleSize;
+
         internal int GranuleLength(long granule) => (int)Math.Min(GranuleSize, End - GranuleStart(granule));
+
         internal long StoredNumber(long granule) => FirstStored + (granule - FirstGranule);
+
         /// <summary>Huge pages can only be where block offsets and addresses are aligned alike.</summary>
         internal bool IsClusterAligned => Start % ClusterSize == 0;
     }
@@ -136,7 +148,8 @@ internal sealed unsafe class GuestRam : IDisposable
     /// <summary>At the point in time: what is absent is done, everything else is pending.</summary>
     internal void BeginWindow()
     {
-        long pending = 0, bytes = 0;
+        long pending = 0,
+            bytes = 0;
         foreach (Block b in _blocks)
         {
             for (long c = b.FirstCluster; c < b.FirstCluster + b.Clusters; c++)
@@ -171,7 +184,8 @@ internal sealed unsafe class GuestRam : IDisposable
     /// <summary>The block that holds an address of QEMU, or null.</summary>
     internal Block? Find(ulong address)
     {
-        int low = 0, high = _byAddress.Length - 1;
+        int low = 0,
+            high = _byAddress.Length - 1;
         while (low <= high)
         {
             int mid = (low + high) / 2;
@@ -188,7 +202,8 @@ internal sealed unsafe class GuestRam : IDisposable
 
     internal Block BlockOfCluster(long cluster)
     {
-        int low = 0, high = _blocks.Length - 1;
+        int low = 0,
+            high = _blocks.Length - 1;
         while (low < high)
         {
             int mid = (low + high + 1) / 2;

@@ -4,7 +4,8 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// Ends this process when a thread that a vCPU may wait for does not come round: with the process goes the only userfaultfd, and the guest runs.
+/// Ends this process when a thread that a vCPU may wait for does not come round: with the process goes the only userfaultfd, and the guest
+/// runs.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -14,15 +15,19 @@ namespace Bgsnap.NodeAgent.Capture;
 ///   this watch        all of them fresh? then the kernel's timer is set to (oldest heartbeat + limit)
 ///   kernel            the timer runs out: SIGKILL
 /// </code>
-/// The watch can only put death off. If it stands still itself, because everything does (SIGSTOP of us and our parent, a debugger, a frozen cgroup),
-/// nobody sets the timer again.
+/// The watch can only put death off. If it stands still itself, because everything does (SIGSTOP of us and our parent, a debugger, a frozen
+/// cgroup), nobody sets the timer again.
 /// </remarks>
 internal sealed class GuestWatch : IDisposable
 {
-    private const int MostBeats = 64, RoundMilliseconds = 50, Priority = 30;
+    private const int MostBeats = 64,
+        RoundMilliseconds = 50,
+        Priority = 30;
+
     /// <summary>How long a thread may take where no longest downtime was asked for.</summary>
     internal static readonly TimeSpan Default = TimeSpan.FromSeconds(2);
-    private static readonly TimeSpan Longest = TimeSpan.FromSeconds(2), AfterDowntime = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan Longest = TimeSpan.FromSeconds(2),
+        AfterDowntime = TimeSpan.FromSeconds(1);
 
     private readonly Heartbeat[] _beats = new Heartbeat[MostBeats];
     private readonly Lock _lock = new();
@@ -49,14 +54,20 @@ internal sealed class GuestWatch : IDisposable
     /// <summary>One that watches nothing, for tests of single threads.</summary>
     internal static GuestWatch Nothing() => new(null, Default);
 
-    /// <summary>How long a thread that a vCPU waits for may stand still: the guest is free within the longest downtime and a second.</summary>
+    /// <summary>
+    /// How long a thread that a vCPU waits for may stand still: the guest is free within the longest downtime and a second.
+    /// </summary>
     internal static TimeSpan LimitFor(TimeSpan maxDowntime) =>
-        maxDowntime <= TimeSpan.Zero ? Default : maxDowntime + AfterDowntime < Longest ? maxDowntime + AfterDowntime : Longest;
+        maxDowntime <= TimeSpan.Zero ? Default
+        : maxDowntime + AfterDowntime < Longest ? maxDowntime + AfterDowntime
+        : Longest;
 
     /// <summary>A heartbeat for a thread; it is at rest.</summary>
     internal Heartbeat Add() => Add(_limit, forPages: true);
 
-    /// <summary>The one for the stop window: it may take as long as was asked for, and a second for the way back; null: as long as it likes.</summary>
+    /// <summary>
+    /// The one for the stop window: it may take as long as was asked for, and a second for the way back; null: as long as it likes.
+    /// </summary>
     internal Heartbeat? AddWindow(TimeSpan maxDowntime) =>
         maxDowntime > TimeSpan.Zero ? Add((long)(maxDowntime + AfterDowntime).TotalNanoseconds, forPages: false) : null;
 
@@ -77,14 +88,13 @@ internal sealed class GuestWatch : IDisposable
     private void Run()
     {
         Linux.ThreadPriority.Raise(Priority);
-        for (; SetTimer(); Thread.Sleep(RoundMilliseconds))
-        {
-        }
+        for (; SetTimer(); Thread.Sleep(RoundMilliseconds)) { }
     }
 
     private bool SetTimer()
     {
-        long now = Now(), until = now + _limit;
+        long now = Now(),
+            until = now + _limit;
         for (int i = 0; i < Volatile.Read(ref _count); i++)
         {
             if (_beats[i].Until is > 0 and long ends && ends < until && !(_released && _beats[i].ForPages))

@@ -27,7 +27,8 @@ internal sealed class HoldGate
     internal void Wait(long since, TimeSpan maximum, IReadOnlyList<ManifestDisk> disks, CaptureProgress progress, CancellationToken cancel)
     {
         // QEMU, in the middle of its write, may not have told us yet when it stopped the guest.
-        if (since == 0) since = Clock.NowMicroseconds();
+        if (since == 0)
+            since = Clock.NowMicroseconds();
         progress.HeldDisks = disks;
         progress.Phase = "Holding";
         while (_volumeSnapshots is null)
@@ -36,8 +37,11 @@ internal sealed class HoldGate
             cancel.ThrowIfCancellationRequested();
             if (maximum > TimeSpan.Zero && TimeSpan.FromMicroseconds(Clock.NowMicroseconds() - since) > maximum)
             {
-                throw new CaptureFailedException("DowntimeExceeded",
-                    $"the VolumeSnapshots of the disks were not cut within --max-downtime {maximum.TotalMilliseconds:0.###} ms; no snapshot was kept. Storage that snapshots this slowly is better captured with diskMethod Auto");
+                throw new CaptureFailedException(
+                    "DowntimeExceeded",
+                    $"the VolumeSnapshots of the disks were not cut within --max-downtime {maximum.TotalMilliseconds:0.###} ms; no "
+                        + "snapshot was kept. Storage that snapshots this slowly is better captured with diskMethod Auto"
+                );
             }
         }
         progress.HeldDisks = null;

@@ -29,9 +29,7 @@ internal sealed class LastingStop(IQmpMonitor qmp) : IGuestStop
     public void AddTo(QmpBatch batch) => batch.Add("stop");
 
     /// <inheritdoc/>
-    public void Release()
-    {
-    }
+    public void Release() { }
 
     /// <inheritdoc/>
     public void Settled(bool ran)

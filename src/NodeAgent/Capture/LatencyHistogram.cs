@@ -38,13 +38,15 @@ internal sealed class LatencyHistogram
     /// <summary>The duration that a share of all stay under, in nanoseconds (upper edge of its bucket); 0 when there are none.</summary>
     internal long Percentile(double share)
     {
-        long rank = (long)Math.Ceiling(_count * share), seen = 0;
+        long rank = (long)Math.Ceiling(_count * share),
+            seen = 0;
         for (int i = 0; i < _buckets.Length && rank > 0; i++)
         {
             seen += _buckets[i];
             if (seen < rank)
                 continue;
-            int log = i >> SubBits, sub = i & ((1 << SubBits) - 1);
+            int log = i >> SubBits,
+                sub = i & ((1 << SubBits) - 1);
             long edge = log < SubBits ? 2L << log : (1L << log) + ((sub + 1L) << (log - SubBits));
             return Math.Min(edge, _maximum);
         }

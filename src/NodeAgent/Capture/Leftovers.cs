@@ -9,11 +9,13 @@ namespace Bgsnap.NodeAgent.Capture;
 internal static class Leftovers
 {
     /// <summary>
-    /// Lets a guest run that was stopped by us, thaws what was frozen by us, then puts the block graph and the descriptors in order: the guest first.
+    /// Lets a guest run that was stopped by us, thaws what was frozen by us, then puts the block graph and the descriptors in order: the
+    /// guest first.
     /// </summary>
     /// <param name="qmp">QEMU.</param>
     /// <param name="process">Its process; null: it cannot be seen from here.</param>
-    /// <param name="guestAgent">The guest agent's socket; null: it is libvirt's, or none is known, and a freeze stays for the next one who knows.</param>
+    /// <param name="guestAgent">The guest agent's socket; null: it is libvirt's, or none is known, and a freeze stays for the next one who
+    /// knows.</param>
     /// <exception cref="CaptureFailedException">Something could not be removed.</exception>
     internal static Swept Sweep(IQmpMonitor qmp, CheckedProcess? process, string? guestAgent)
     {
@@ -31,7 +33,11 @@ internal static class Leftovers
         {
             notThawed = e.Message;
         }
-        int removed = BackgroundSnapshotCapability.Sweep(qmp) + BlockLeftovers.Sweep(qmp, process) + DescriptorSweep.Run(qmp, process) + (GuestHold.Sweep(qmp) ? 1 : 0);
+        int removed =
+            BackgroundSnapshotCapability.Sweep(qmp)
+            + BlockLeftovers.Sweep(qmp, process)
+            + DescriptorSweep.Run(qmp, process)
+            + (GuestHold.Sweep(qmp) ? 1 : 0);
         return new Swept(removed, thawed, notThawed) { Resumed = resumed };
     }
 }

@@ -78,7 +78,12 @@ internal sealed class MachineFacts(IQmpMonitor qmp, CheckedProcess process)
     {
         if (_closed)
             return;
-        _suspended = e.Name switch { "SUSPEND" => true, "WAKEUP" => false, _ => _suspended };
+        _suspended = e.Name switch
+        {
+            "SUSPEND" => true,
+            "WAKEUP" => false,
+            _ => _suspended,
+        };
         if (Changes.TryGetValue(e.Name, out string? text) && MachineState.SubjectOf(e) is { } subject)
             _happened ??= string.Format(System.Globalization.CultureInfo.InvariantCulture, text, subject);
     }
@@ -134,7 +139,10 @@ internal sealed class MachineFacts(IQmpMonitor qmp, CheckedProcess process)
         return blocks;
     }
 
-    private static CaptureFailedException Changed(string what) => new("MachineChanged",
-        $"the machine changed between the capture's first look at it and its point in time: {what}; "
-        + "the guest goes on and no snapshot was kept. Try again");
+    private static CaptureFailedException Changed(string what) =>
+        new(
+            "MachineChanged",
+            $"the machine changed between the capture's first look at it and its point in time: {what}; "
+                + "the guest goes on and no snapshot was kept. Try again"
+        );
 }

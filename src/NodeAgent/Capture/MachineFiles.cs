@@ -6,7 +6,9 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>What a snapshot keeps so that its machine can be made anew: libvirt's description of it, and the Kubernetes objects behind that.</summary>
+/// <summary>
+/// What a snapshot keeps so that its machine can be made anew: libvirt's description of it, and the Kubernetes objects behind that.
+/// </summary>
 internal static class MachineFiles
 {
     /// <summary>Writes what there is; while the guest runs, before anything of it is held.</summary>
@@ -40,7 +42,10 @@ internal static class MachineFiles
     {
         byte[] bytes = Encoding.UTF8.GetBytes(text);
         if (bytes.Length > SnapshotFormat.MaxMachineFileSize)
-            throw new CaptureRefusedException("MachineFileTooLong", $"{name} would have {bytes.Length} bytes, and a snapshot keeps at most {SnapshotFormat.MaxMachineFileSize}");
+            throw new CaptureRefusedException(
+                "MachineFileTooLong",
+                $"{name} would have {bytes.Length} bytes, and a snapshot keeps at most {SnapshotFormat.MaxMachineFileSize}"
+            );
         using SafeFileHandle file = directory.CreateFile(name);
         RandomAccess.Write(file, bytes, 0);
     }

@@ -19,7 +19,8 @@ internal static class MachineState
             using QmpAnswer answer = qmp.Execute("qom-list", QmpJson.Object(("path", folder)));
             foreach (QmpValue child in answer.Return.EnumerateArray())
             {
-                string type = child.GetProperty("type").GetString(), name = child.GetProperty("name").GetString();
+                string type = child.GetProperty("type").GetString(),
+                    name = child.GetProperty("name").GetString();
                 // Whether a balloon reports pages, or who has an iothread, is a property of these that QEMU lets nobody set later.
                 // What else is unattached (memory regions, interrupts) the guest itself moves.
                 bool isDevice = folder != "/machine/unattached" || name.StartsWith("device[", StringComparison.Ordinal);
@@ -43,8 +44,12 @@ internal static class MachineState
         foreach (VmDisk d in VmDisk.ReadAll(qmp))
         {
             string node = below(d.NodeName);
-            string file = nodes.GetValueOrDefault(node, "gone"), mode = d.IsReadOnly ? ", read-only" : "";
-            disks[d.Name] = string.Create(CultureInfo.InvariantCulture, $"{node} ({file}) for {d.Device ?? "no device"}, {d.VirtualSize} bytes{mode}");
+            string file = nodes.GetValueOrDefault(node, "gone"),
+                mode = d.IsReadOnly ? ", read-only" : "";
+            disks[d.Name] = string.Create(
+                CultureInfo.InvariantCulture,
+                $"{node} ({file}) for {d.Device ?? "no device"}, {d.VirtualSize} bytes{mode}"
+            );
         }
         return disks;
     }
@@ -70,8 +75,12 @@ internal static class MachineState
     }
 
     /// <summary>Every RAM block: where it is, its length, and what it is made of.</summary>
-    internal static IReadOnlyDictionary<string, string> Memory(IReadOnlyList<RamBlock> blocks) => blocks.ToDictionary(b => b.Name,
-        b => string.Create(CultureInfo.InvariantCulture, $"{b.UsedLength} bytes at {b.HostAddress:x}, {b.Kind}"), StringComparer.Ordinal);
+    internal static IReadOnlyDictionary<string, string> Memory(IReadOnlyList<RamBlock> blocks) =>
+        blocks.ToDictionary(
+            b => b.Name,
+            b => string.Create(CultureInfo.InvariantCulture, $"{b.UsedLength} bytes at {b.HostAddress:x}, {b.Kind}"),
+            StringComparer.Ordinal
+        );
 
     /// <summary>Processes that can write to the memory behind QEMU's page tables: the first one refuses the capture.</summary>
     internal static IReadOnlyDictionary<string, string> Sharers(ProcessEntry process, IReadOnlyList<RamBlock> blocks)
@@ -88,8 +97,12 @@ internal static class MachineState
         QmpValue data = e.Value;
         foreach (string name in (ReadOnlySpan<string>)["device", "id", "path", "qom-path"])
         {
-            if (data.TryGetProperty(name, out QmpValue value) && value.ValueKind == JsonValueKind.String
-                && value.GetString() is { Length: > 0 } text && !AgentNames.IsOurs(text))
+            if (
+                data.TryGetProperty(name, out QmpValue value)
+                && value.ValueKind == JsonValueKind.String
+                && value.GetString() is { Length: > 0 } text
+                && !AgentNames.IsOurs(text)
+            )
             {
                 return text;
             }

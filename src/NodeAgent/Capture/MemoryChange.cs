@@ -25,8 +25,11 @@ internal static class MemoryChange
         if (process.Descriptor.HasEnded())
             return new CaptureFailedException("QemuGone", $"QEMU ended during the capture ({error.Message})", error);
         return FirstGone(process, blocks) is { } gone
-            ? new CaptureFailedException("RamUnmapped",
-                $"QEMU unmapped RAM block {gone.Name} during the capture (memory or a device was unplugged?); try again", error)
+            ? new CaptureFailedException(
+                "RamUnmapped",
+                $"QEMU unmapped RAM block {gone.Name} during the capture (memory or a device was unplugged?); try again",
+                error
+            )
             : null;
     }
 

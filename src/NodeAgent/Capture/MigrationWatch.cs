@@ -3,13 +3,26 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// Notices that the guest is being migrated. Who drains a node cannot wait for us, and what a capture has in QEMU can fail a migration at its end: the capture gives way.
+/// Notices that the guest is being migrated. Who drains a node cannot wait for us, and what a capture has in QEMU can fail a migration at
+/// its end: the capture gives way.
 /// </summary>
 /// <param name="qmp">QEMU.</param>
 internal sealed class MigrationWatch(IQmpMonitor qmp)
 {
     private const long Interval = 1000;
-    private static readonly string[] UnderWay = ["setup", "active", "pre-switchover", "device", "postcopy-active", "postcopy-paused", "postcopy-recover", "wait-unplug", "cancelling", "colo"];
+    private static readonly string[] UnderWay =
+    [
+        "setup",
+        "active",
+        "pre-switchover",
+        "device",
+        "postcopy-active",
+        "postcopy-paused",
+        "postcopy-recover",
+        "wait-unplug",
+        "cancelling",
+        "colo",
+    ];
     private long _asked = Environment.TickCount64;
 
     /// <summary>How far a migration is, which <c>query-migrate</c> tells; null: none is under way.</summary>
@@ -44,5 +57,9 @@ internal sealed class MigrationWatch(IQmpMonitor qmp)
     }
 
     internal static CaptureFailedException Began() =>
-        new("MigrationActive", "a migration of this guest began during the capture, which gave way to it; the guest goes on and nothing was kept. Try again when it has ended");
+        new(
+            "MigrationActive",
+            "a migration of this guest began during the capture, which gave way to it; the guest goes on and nothing was kept. "
+                + "Try again when it has ended"
+        );
 }

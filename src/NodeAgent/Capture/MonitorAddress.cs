@@ -56,13 +56,23 @@ public sealed class MonitorAddress
         ProcessEntry process = Entry(pid);
         string[] words = LibvirtProcess.CommandLine(process);
         // It stays open for as long as a libvirt's socket may have to be looked up again.
-        if (OwnSocket(words) is null && LibvirtProcess.UuidOf(words) is { } uuid && words.Contains("chardev=charmonitor,id=monitor,mode=control"))
+        if (
+            OwnSocket(words) is null
+            && LibvirtProcess.UuidOf(words) is { } uuid
+            && words.Contains("chardev=charmonitor,id=monitor,mode=control")
+        )
             return LibvirtMonitor.Open(LibvirtSocket.Behind(process), uuid.ToString(), pid);
         using (process)
         {
             if (OwnSocket(words) is { } path)
                 return Connect(process, path);
-            throw words.Length == 0 ? NotFound(pid) : new CaptureRefusedException("NoMonitor", $"process {pid} is not a QEMU with a QMP socket of its own or of libvirt's: start it with -qmp unix:PATH,server=on,wait=off and name that with --qmp");
+            throw words.Length == 0
+                ? NotFound(pid)
+                : new CaptureRefusedException(
+                    "NoMonitor",
+                    $"process {pid} is not a QEMU with a QMP socket of its own or of libvirt's: start it with -qmp "
+                        + "unix:PATH,server=on,wait=off and name that with --qmp"
+                );
         }
     }
 
@@ -80,7 +90,9 @@ public sealed class MonitorAddress
 
     private static CaptureRefusedException NotFound(int pid) => new("ProcessNotFound", $"there is no process {pid} here");
 
-    /// <summary>The path of <c>-qmp unix:PATH,…</c>; libvirt has its monitor by -mon and -chardev, and nobody else may connect to that.</summary>
+    /// <summary>
+    /// The path of <c>-qmp unix:PATH,…</c>; libvirt has its monitor by -mon and -chardev, and nobody else may connect to that.
+    /// </summary>
     internal static string? OwnSocket(IReadOnlyList<string> words)
     {
         const string unix = "unix:";

@@ -18,7 +18,8 @@ internal sealed class PopulationScan : IDisposable
     private readonly byte[] _scratch = new byte[GuestRam.ClusterSize];
     private bool _fillHoles;
 
-    internal PopulationScan(GuestRam ram, RamReader reader, ProcessEntry process) => (_ram, _reader, _pagemap) = (ram, reader, Pagemap.Open(process));
+    internal PopulationScan(GuestRam ram, RamReader reader, ProcessEntry process) =>
+        (_ram, _reader, _pagemap) = (ram, reader, Pagemap.Open(process));
 
     /// <summary>
     /// For a kernel that cannot protect what does not exist (before 6.4): pages missing in a cluster of private memory are read once, which

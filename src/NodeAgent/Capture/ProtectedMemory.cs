@@ -9,6 +9,7 @@ internal sealed unsafe class ProtectedMemory : IProtectedMemory
     private readonly RamReader _reader;
     private readonly Userfaultfd _uffd;
     private readonly Pagemap _pagemap;
+
     // For the tests that show what the protection, and the proof of it, are good for.
     private readonly bool _proves = !TestHooks.Is("skip", "protection") && !TestHooks.Is("skip", "proof");
 
@@ -41,7 +42,11 @@ internal sealed unsafe class ProtectedMemory : IProtectedMemory
         foreach (GuestRam.Block b in ram.Blocks)
         {
             if (b.Ram.IsHugetlb && _pagemap.FirstUnprotected(b.Start, b.ClusterEnd(b.FirstCluster)) == b.Start)
-                throw new CaptureRefusedException("KernelTooOld", $"the kernel does not show whether RAM block {b.Ram.Name} ({b.Ram.Kind}) is write-protected, so that its copy cannot be proved: Linux 6.7 and later do");
+                throw new CaptureRefusedException(
+                    "KernelTooOld",
+                    $"the kernel does not show whether RAM block {b.Ram.Name} ({b.Ram.Kind}) is write-protected, so that its copy "
+                        + "cannot be proved: Linux 6.7 and later do"
+                );
         }
     }
 
@@ -78,8 +83,18 @@ internal sealed unsafe class ProtectedMemory : IProtectedMemory
     {
         string page = $"RAM block {block.Ram.Name}, offset {address - block.Start:x} (address {address:x} of QEMU)";
         if (_pagemap.Lost(address) == LostPage.Discarded)
-            return new CaptureFailedException("MemoryDiscarded", $"{page}: QEMU discarded this memory before it was copied (balloon or free page reporting); try again when the balloon is at rest, or without free-page-reporting");
-        string why = SamepageMerging.IsRunning ? $"the kernel merges equal pages and drops their write protection; {SamepageMerging.Remedy}" : "the kernel took it away without a word";
-        return new CaptureFailedException("ProtectionLost", $"{page}: this page was not write-protected any more when it was copied, so that a write of the guest may have gone unseen: {why}");
+            return new CaptureFailedException(
+                "MemoryDiscarded",
+                $"{page}: QEMU discarded this memory before it was copied (balloon or free page reporting); try again when the "
+                    + "balloon is at rest, or without free-page-reporting"
+            );
+        string why = SamepageMerging.IsRunning
+            ? $"the kernel merges equal pages and drops their write protection; {SamepageMerging.Remedy}"
+            : "the kernel took it away without a word";
+        return new CaptureFailedException(
+            "ProtectionLost",
+            $"{page}: this page was not write-protected any more when it was copied, so that a write of the guest may have gone "
+                + $"unseen: {why}"
+        );
     }
 }

@@ -21,11 +21,25 @@ internal static class QemuEngine
 {
     private const string DescriptorName = "agent-bgsnap-outgoing";
 
-    internal static CaptureSummary Run(CaptureOptions options, string reason, IQmpMonitor qmp, QemuProcess qemu, MachineFacts facts, Quiesce quiesce, CaptureProgress progress, Timeline time, CancellationToken cancel)
+    internal static CaptureSummary Run(
+        CaptureOptions options,
+        string reason,
+        IQmpMonitor qmp,
+        QemuProcess qemu,
+        MachineFacts facts,
+        Quiesce quiesce,
+        CaptureProgress progress,
+        Timeline time,
+        CancellationToken cancel
+    )
     {
         RefusePaused(qmp, facts);
         if (options.After == AfterCapture.Stop || options.DiskMethod == DiskMethod.VolumeSnapshot)
-            throw new EngineUnavailableException($"QEMU's own engine lets the guest run by itself: {(options.After == AfterCapture.Stop ? "--after stop" : "--disk-method volume-snapshot")} needs the agent engine ({reason})");
+            throw new EngineUnavailableException(
+                "QEMU's own engine lets the guest run by itself: "
+                    + $"{(options.After == AfterCapture.Stop ? "--after stop" : "--disk-method volume-snapshot")} needs the agent engine "
+                    + $"({reason})"
+            );
         Guid id = Guid.NewGuid();
         progress.Snapshot = id;
         using SnapshotDirectoryWriter directory = SnapshotDirectoryWriter.Begin(options.Output);
@@ -53,30 +67,41 @@ internal static class QemuEngine
             stoppedByUs = disks.Cut is null ? null : Stop(qmp, events);
             using FileStream stream = Begin(qmp, disks.Cut, time);
             using CancellationTokenRegistration _ = cancel.Register(stream.Dispose);
-            contents = Receive(stream, scattered, firstPage, qmp, () =>
-            {
-                // QEMU sends the first page when it has its devices: the point in time has passed. It lets the guest run then if it had stopped it itself.
-                time.Mark("first-page");
-                if (stoppedByUs is not null)
+            contents = Receive(
+                stream,
+                scattered,
+                firstPage,
+                qmp,
+                () =>
                 {
-                    // QEMU stops a guest again that somebody resumed after our stop: its disks would be older than its memory.
+                    // QEMU sends the first page when it has its devices: the point in time has passed. It lets the guest run then if it had
+                    // stopped it itself.
+                    time.Mark("first-page");
+                    if (stoppedByUs is not null)
+                    {
+                        // QEMU stops a guest again that somebody resumed after our stop: its disks would be older than its memory.
+                        events.AddRange(qmp.TakeEvents());
+                        moved = events.Find(e => e.Name is "RESUME" or "RESET" or "SUSPEND")?.Name;
+                        stoppedByUs.ResumeGuest();
+                    }
+                    quiesce.Thaw();
                     events.AddRange(qmp.TakeEvents());
-                    moved = events.Find(e => e.Name is "RESUME" or "RESET" or "SUSPEND")?.Name;
-                    stoppedByUs.ResumeGuest();
-                }
-                quiesce.Thaw();
-                events.AddRange(qmp.TakeEvents());
-                events.ForEach(facts.Note);
-                if (moved is not null)
-                {
-                    throw new CaptureFailedException("GuestStateChanged",
-                        $"QEMU reported {moved} between the cut of the disks and its snapshot: someone else resumed or reset the guest; try again");
-                }
-                disks.LookAtOthers();
-                facts.Below = disks.Below;
-                facts.Compare(all: false);
-                disks.Begin(directory, limit);
-            }, cancel);
+                    events.ForEach(facts.Note);
+                    if (moved is not null)
+                    {
+                        throw new CaptureFailedException(
+                            "GuestStateChanged",
+                            $"QEMU reported {moved} between the cut of the disks and its snapshot: someone else resumed or reset "
+                                + "the guest; try again"
+                        );
+                    }
+                    disks.LookAtOthers();
+                    facts.Below = disks.Below;
+                    facts.Compare(all: false);
+                    disks.Begin(directory, limit);
+                },
+                cancel
+            );
         }
         finally
         {
@@ -103,22 +128,54 @@ internal static class QemuEngine
         log.Dispose();
         time.Mark("written");
         quiesce.Finish();
-        CaptureSummary summary = new(directory.FinalPath, Clock.FromMicroseconds(stopped), "qemu", reason, resumed - stopped,
-            time.Microseconds("unprotected") - time.Microseconds("migrate"), time.NowMicroseconds, 0, null, null, null,
-            layout.Sum(b => (long)b.UsedLength), stored.StoredBytes, null, time.Entries)
-        { Quiesce = quiesce.Outcome, QuiesceDetail = quiesce.Detail, Disks = records.Disks };
-        directory.Commit(ManifestOf.Capture(id, options, qemu, summary, records, stored, [.. layout.Select(b => new ManifestRamBlock(b.Name, b.UsedLength, b.HostPageSize, "Unknown"))]));
+        CaptureSummary summary = new(
+            directory.FinalPath,
+            Clock.FromMicroseconds(stopped),
+            "qemu",
+            reason,
+            resumed - stopped,
+            time.Microseconds("unprotected") - time.Microseconds("migrate"),
+            time.NowMicroseconds,
+            0,
+            null,
+            null,
+            null,
+            layout.Sum(b => (long)b.UsedLength),
+            stored.StoredBytes,
+            null,
+            time.Entries
+        )
+        {
+            Quiesce = quiesce.Outcome,
+            QuiesceDetail = quiesce.Detail,
+            Disks = records.Disks,
+        };
+        directory.Commit(
+            ManifestOf.Capture(
+                id,
+                options,
+                qemu,
+                summary,
+                records,
+                stored,
+                [.. layout.Select(b => new ManifestRamBlock(b.Name, b.UsedLength, b.HostPageSize, "Unknown"))]
+            )
+        );
         progress.Phase = "Done";
         return summary with { TotalMicroseconds = time.NowMicroseconds };
     }
 
-    /// <summary>A paused guest gets no STOP and RESUME, by which we know the point in time, and older QEMUs start it at the end of their snapshot.</summary>
+    /// <summary>
+    /// A paused guest gets no STOP and RESUME, by which we know the point in time, and older QEMUs start it at the end of their snapshot.
+    /// </summary>
     private static void RefusePaused(IQmpMonitor qmp, MachineFacts facts)
     {
         if (facts.IsSuspended || !qmp.IsRunning())
         {
-            throw new CaptureRefusedException("GuestNotRunning",
-                "the guest is paused: QEMU's own engine captures only a running guest; resume it, or use --engine agent");
+            throw new CaptureRefusedException(
+                "GuestNotRunning",
+                "the guest is paused: QEMU's own engine captures only a running guest; resume it, or use --engine agent"
+            );
         }
     }
 
@@ -135,8 +192,13 @@ internal static class QemuEngine
             // QEMU sends the event before the answer.
             events.AddRange(qmp.TakeEvents(read: false));
             ran = events.Exists(e => e.Name == "STOP");
-            return ran ? mark : throw new CaptureFailedException("GuestStateChanged",
-                "the guest was paused by somebody else when it was to be stopped, and stays so; QEMU's own engine captures only a running guest");
+            return ran
+                ? mark
+                : throw new CaptureFailedException(
+                    "GuestStateChanged",
+                    "the guest was paused by somebody else when it was to be stopped, and stays so; QEMU's own engine captures "
+                        + "only a running guest"
+                );
         }
         catch
         {
@@ -171,7 +233,10 @@ internal static class QemuEngine
         }
     }
 
-    /// <summary>The disks are cut before QEMU saves its devices, in the same stop of the guest, which QEMU finds stopped and, from 8.x on, leaves so.</summary>
+    /// <summary>
+    /// The disks are cut before QEMU saves its devices, in the same stop of the guest, which QEMU finds stopped and, from 8.x on, leaves
+    /// so.
+    /// </summary>
     private static void CutAndMigrate(IQmpMonitor qmp, Action<QmpBatch> cut, string uri)
     {
         QmpBatch batch = new();
@@ -190,10 +255,20 @@ internal static class QemuEngine
 
     /// <summary>Reads the stream on a thread of its own: QEMU may need a page released before it answers a command.</summary>
     private static MigrationStreamContents Receive(
-        FileStream stream, ScatteredRam sink, ManualResetEventSlim firstPage, IQmpMonitor qmp, Action afterFirstPage, CancellationToken cancel)
+        FileStream stream,
+        ScatteredRam sink,
+        ManualResetEventSlim firstPage,
+        IQmpMonitor qmp,
+        Action afterFirstPage,
+        CancellationToken cancel
+    )
     {
         Task<MigrationStreamContents> reading = Task.Factory.StartNew(
-            () => MigrationStreamParser.Parse(stream, sink, cancel), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+            () => MigrationStreamParser.Parse(stream, sink, cancel),
+            CancellationToken.None,
+            TaskCreationOptions.LongRunning,
+            TaskScheduler.Default
+        );
         try
         {
             // One that was cancelled does not wait for a volume that hangs: the guest may be stopped for this.
@@ -211,7 +286,11 @@ internal static class QemuEngine
             cancel.ThrowIfCancellationRequested();
             if (e is LinuxException or CaptureFailedException)
                 throw;
-            throw new CaptureFailedException("BackgroundSnapshotFailed", $"QEMU's background-snapshot failed: {(why.Length > 0 ? why : e.Message)}", e);
+            throw new CaptureFailedException(
+                "BackgroundSnapshotFailed",
+                $"QEMU's background-snapshot failed: {(why.Length > 0 ? why : e.Message)}",
+                e
+            );
         }
     }
 
@@ -243,7 +322,8 @@ internal static class QemuEngine
 
     private static (long Stopped, long Resumed) Finish(IQmpMonitor qmp, List<QmpEvent> events, TimeSpan maximum)
     {
-        long stopped = 0, resumed = 0;
+        long stopped = 0,
+            resumed = 0;
         for (int i = 0; i < 1000; i++, Thread.Sleep(5))
         {
             using QmpAnswer answer = qmp.Execute("query-migrate");
@@ -264,6 +344,10 @@ internal static class QemuEngine
             throw new CaptureFailedException("GuestStateChanged", "QEMU did not report STOP and RESUME for its background-snapshot");
         return maximum == TimeSpan.Zero || TimeSpan.FromMicroseconds(resumed - stopped) <= maximum
             ? (stopped, resumed)
-            : throw new CaptureFailedException("DowntimeExceeded", $"the stop window took {(resumed - stopped) / 1000.0:0.##} ms, more than --max-downtime {maximum.TotalMilliseconds:0.##} ms; QEMU's own engine cannot be interrupted in it. No snapshot was kept");
+            : throw new CaptureFailedException(
+                "DowntimeExceeded",
+                $"the stop window took {(resumed - stopped) / 1000.0:0.##} ms, more than --max-downtime "
+                    + $"{maximum.TotalMilliseconds:0.##} ms; QEMU's own engine cannot be interrupted in it. No snapshot was kept"
+            );
     }
 }

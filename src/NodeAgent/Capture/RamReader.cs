@@ -34,7 +34,7 @@ internal sealed unsafe class RamReader : IDisposable
             return;
         }
         long offset = (long)(block.Ram.FileOffset + (address - block.Start));
-        for (int done = 0; done < length;)
+        for (int done = 0; done < length; )
         {
             nint got = Libc.PRead(file, destination + done, (nuint)(length - done), offset + done);
             if (got > 0)
@@ -46,11 +46,15 @@ internal sealed unsafe class RamReader : IDisposable
         }
     }
 
-    /// <summary>Visits the stretches of a shared block's file that hold data (lseek(2), SEEK_DATA and SEEK_HOLE), as addresses of QEMU.</summary>
+    /// <summary>
+    /// Visits the stretches of a shared block's file that hold data (lseek(2), SEEK_DATA and SEEK_HOLE), as addresses of QEMU.
+    /// </summary>
     internal void VisitData(GuestRam.Block block, ulong start, ulong end, Action<ulong, ulong> visit)
     {
         long shift = (long)block.Start - (long)block.Ram.FileOffset;
-        SparseFile.VisitData(_files[block.Index]!, (long)start - shift, (long)end - shift, (from, to) => visit((ulong)(from + shift), (ulong)(to + shift)));
+        SparseFile.VisitData(_files[block.Index]!, (long)start - shift, (long)end - shift, (from, to) =>
+            visit((ulong)(from + shift), (ulong)(to + shift))
+        );
     }
 
     /// <inheritdoc/>

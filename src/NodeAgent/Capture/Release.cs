@@ -9,10 +9,16 @@ namespace Bgsnap.NodeAgent.Capture;
 /// </summary>
 /// <remarks>
 /// The order is the whole point. Not a byte may be written by the guest before the granule is in a buffer; and what is in the buffer counts
-/// only if every page of it is proved to be protected <em>after</em> it was read: protection is never given back in a window, so that a page
-/// that has it then has had it since the point in time. Whatever takes protection away, known to us or not, ends the capture here.
+/// only if every page of it is proved to be protected <em>after</em> it was read: protection is never given back in a window, so that a
+/// page that has it then has had it since the point in time. Whatever takes protection away, known to us or not, ends the capture here.
 /// </remarks>
-internal sealed unsafe class Release(CapturePipeline pipeline, GuestRam ram, IProtectedMemory memory, GranuleLedger ledger, CaptureProgress progress)
+internal sealed unsafe class Release(
+    CapturePipeline pipeline,
+    GuestRam ram,
+    IProtectedMemory memory,
+    GranuleLedger ledger,
+    CaptureProgress progress
+)
 {
     /// <summary>Longest time for which the kernel may refuse to unprotect because QEMU is discarding memory.</summary>
     internal static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
@@ -52,7 +58,11 @@ internal sealed unsafe class Release(CapturePipeline pipeline, GuestRam ram, IPr
             if (began == 0)
                 began = Stopwatch.GetTimestamp();
             else if (Stopwatch.GetElapsedTime(began) > Patience)
-                throw new CaptureFailedException("MemoryDiscarded", $"QEMU has been discarding memory for {Patience.TotalSeconds:0} s and its thread does not get on (balloon or free page reporting); the guest was set free. Try again when the balloon is at rest");
+                throw new CaptureFailedException(
+                    "MemoryDiscarded",
+                    $"QEMU has been discarding memory for {Patience.TotalSeconds:0} s and its thread does not get on (balloon or "
+                        + "free page reporting); the guest was set free. Try again when the balloon is at rest"
+                );
             whileBusy?.Invoke();
             Nap.Microseconds(NapMicroseconds);
         }

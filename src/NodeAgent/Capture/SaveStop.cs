@@ -15,37 +15,23 @@ internal sealed class SaveStop : IGuestStop
     public bool Holds => false;
 
     /// <inheritdoc/>
-    public void Arm()
-    {
-    }
+    public void Arm() { }
 
     /// <inheritdoc/>
-    public void AddTo(QmpBatch batch)
-    {
-    }
+    public void AddTo(QmpBatch batch) { }
 
     /// <inheritdoc/>
-    public void Release()
-    {
-    }
+    public void Release() { }
 
     /// <inheritdoc/>
-    public void Settled(bool ran)
-    {
-    }
+    public void Settled(bool ran) { }
 
     /// <inheritdoc/>
-    public void GiveUp(bool ran)
-    {
-    }
+    public void GiveUp(bool ran) { }
 
     /// <inheritdoc/>
-    public void Keep()
-    {
-    }
+    public void Keep() { }
 
     /// <inheritdoc/>
-    public void Dispose()
-    {
-    }
+    public void Dispose() { }
 }

@@ -19,7 +19,12 @@ internal sealed unsafe class ScatteredRam : IMigrationStreamSink, IDisposable
     internal ScatteredRam(string path, CaptureProgress progress, Action firstPage, GuestWatch.Heartbeat writes)
     {
         (_progress, _firstPage, _writes) = (progress, firstPage, writes);
-        _file = FileSyscalls.OpenAt(null, path, FileSyscalls.O_RDWR | FileSyscalls.O_CREAT | FileSyscalls.O_EXCL, 0x180 /* 0600 */);
+        _file = FileSyscalls.OpenAt(
+            null,
+            path,
+            FileSyscalls.O_RDWR | FileSyscalls.O_CREAT | FileSyscalls.O_EXCL,
+            0x180 /* 0600 */
+        );
         File.Delete(path);
     }
 
@@ -72,7 +77,14 @@ internal sealed unsafe class ScatteredRam : IMigrationStreamSink, IDisposable
 
     /// <summary>Writes the page log in granule order.</summary>
     /// <returns>How many granules there were data of.</returns>
-    internal long Pack(PageCompression compression, IReadOnlyList<RamBlockLayout> blocks, GranuleIndex index, GranuleLedger ledger, PageLogWriter log, CaptureProgress progress)
+    internal long Pack(
+        PageCompression compression,
+        IReadOnlyList<RamBlockLayout> blocks,
+        GranuleIndex index,
+        GranuleLedger ledger,
+        PageLogWriter log,
+        CaptureProgress progress
+    )
     {
         using GranuleEncoder encoder = new(compression);
         byte* run = NativeMemoryMap.Allocate(RunBytes);

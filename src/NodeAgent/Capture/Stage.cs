@@ -46,7 +46,9 @@ internal sealed unsafe class Stage : IDisposable
             AddBuffer();
     }
 
-    /// <summary>Brings in more memory whenever fewer buffers are free than the sweep likes, until all of it is there. A thread of its own.</summary>
+    /// <summary>
+    /// Brings in more memory whenever fewer buffers are free than the sweep likes, until all of it is there. A thread of its own.
+    /// </summary>
     internal void Grow(CapturePipeline pipeline)
     {
         while (_ready < _buffers.Length && !pipeline.IsCancelled && !pipeline.Copied.IsClosed)
@@ -71,9 +73,11 @@ internal sealed unsafe class Stage : IDisposable
         internal readonly long[] Granules = new long[GuestRam.GranulesPerCluster];
         internal readonly int[] Lengths = new int[GuestRam.GranulesPerCluster];
         internal int Count;
+
         /// <summary>The granules of the run that was built in it, once encoded.</summary>
         internal readonly long[] Run = new long[granulesPerRun];
         internal int RunCount;
+
         /// <summary>Bytes to be written, once encoded.</summary>
         internal int EncodedLength;
         internal long FileOffset;

@@ -7,7 +7,8 @@ internal sealed unsafe partial class StopWindow
 {
     /// <summary>What QEMU has not begun to do within this time, in milliseconds, has not reached it.</summary>
     private const int ReachesQemu = 300;
-    private const int SaveEnds = 2000, BrokenSaveEnds = 500;
+    private const int SaveEnds = 2000,
+        BrokenSaveEnds = 500;
 
     /// <summary>
     /// Gives the guest the state that it had, now. What QEMU writes is taken and thrown away; should that not help, nobody reads any
@@ -82,7 +83,8 @@ internal sealed unsafe partial class StopWindow
             if (_batch.Answered > _save || (!_qmp.TakesWholeBatches && _batch.Answered < _save))
                 return true;
             _pipe.TryDrain();
-            bool begun = _pipe.State.Length > 0, reached = begun || Environment.TickCount64 - began > ReachesQemu;
+            bool begun = _pipe.State.Length > 0,
+                reached = begun || Environment.TickCount64 - began > ReachesQemu;
             if ((broken || !_qmp.TakesWholeBatches) && reached && !_pipe.IsBeingWritten(_process))
                 return true;
         }

@@ -6,7 +6,9 @@ namespace Bgsnap.NodeAgent.Capture;
 /// <summary>How a stop window ends well: what the guest was, and that it is the same again.</summary>
 internal sealed unsafe partial class StopWindow
 {
-    private static readonly TimeSpan LateEvents = TimeSpan.FromSeconds(10), EventsCome = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan LateEvents = TimeSpan.FromSeconds(10),
+        EventsCome = TimeSpan.FromSeconds(1);
+
     // More than a clock that is only slowed down loses in a stop window.
     private static readonly TimeSpan ClockSlack = TimeSpan.FromMicroseconds(50);
     private long _pausedSince;
@@ -30,9 +32,11 @@ internal sealed unsafe partial class StopWindow
             }
             if (Environment.TickCount64 > end)
             {
-                throw new CaptureFailedException("GuestStateChanged",
+                throw new CaptureFailedException(
+                    "GuestStateChanged",
                     $"QEMU says that the guest is '{status}', and its events do not tell how it came to that: "
-                    + "someone else stopped, resumed or ended it meanwhile; try again");
+                        + "someone else stopped, resumed or ended it meanwhile; try again"
+                );
             }
         }
         CheckMoved();
@@ -44,7 +48,9 @@ internal sealed unsafe partial class StopWindow
             throw TooLong(maximum);
     }
 
-    /// <summary>Our <c>cont</c> may have come upon a guest that its user paused right before our stop: its STOP is older than what we sent.</summary>
+    /// <summary>
+    /// Our <c>cont</c> may have come upon a guest that its user paused right before our stop: its STOP is older than what we sent.
+    /// </summary>
     private void GiveBackPause()
     {
         if (_unused is null)
@@ -61,11 +67,16 @@ internal sealed unsafe partial class StopWindow
         // Events bear the clock of the host: was that set back in the window, our own STOP looks older than our command.
         if (TimeSpan.FromMicroseconds(Clock.NowMicroseconds() - _sentAt) < Stopwatch.GetElapsedTime(_sentTicks) - ClockSlack)
         {
-            throw new CaptureFailedException("GuestStateChanged",
-                "the host's clock was set back in the stop window, and QEMU's events do not tell what happened in it; try again");
+            throw new CaptureFailedException(
+                "GuestStateChanged",
+                "the host's clock was set back in the stop window, and QEMU's events do not tell what happened in it; try again"
+            );
         }
         _qmp.Execute("stop").Dispose();
-        throw new CaptureFailedException("GuestStateChanged", "the guest was paused by its user right before its point in time, and is paused again; try again");
+        throw new CaptureFailedException(
+            "GuestStateChanged",
+            "the guest was paused by its user right before its point in time, and is paused again; try again"
+        );
     }
 
     private bool IsSettled(string status)
@@ -83,8 +94,10 @@ internal sealed unsafe partial class StopWindow
             case "suspended":
                 throw Suspended();
             default:
-                throw new CaptureFailedException("GuestStateChanged",
-                    $"the guest's state became '{status}' during the capture: only a running or paused guest can be captured");
+                throw new CaptureFailedException(
+                    "GuestStateChanged",
+                    $"the guest's state became '{status}' during the capture: only a running or paused guest can be captured"
+                );
         }
     }
 
@@ -95,6 +108,10 @@ internal sealed unsafe partial class StopWindow
         return Environment.TickCount64 - _pausedSince > EventsCome.TotalMilliseconds;
     }
 
-    private static CaptureFailedException Suspended() => new("GuestSuspended",
-        "the guest suspended itself (ACPI S3) before its point in time, and is suspended again: wake it up (system_wakeup), and try again");
+    private static CaptureFailedException Suspended() =>
+        new(
+            "GuestSuspended",
+            "the guest suspended itself (ACPI S3) before its point in time, and is suspended again: wake it up (system_wakeup), "
+                + "and try again"
+        );
 }

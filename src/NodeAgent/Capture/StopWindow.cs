@@ -42,8 +42,10 @@ internal sealed unsafe partial class StopWindow : IDisposable
     /// <summary>The reason of a window that has to be done again with <c>hold</c>.</summary>
     internal const string SmallDeviceState = "DeviceStateSmall";
 
-    private const string SaveCommand = "xen-save-devices-state", ConnectionName = "agent-bgsnap-connection";
+    private const string SaveCommand = "xen-save-devices-state",
+        ConnectionName = "agent-bgsnap-connection";
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+
     /// <summary>How long a guest may be stopped where nobody set a limit. Ours take milliseconds: something is wrong then.</summary>
     private static readonly TimeSpan OwnLimit = TimeSpan.FromSeconds(10);
 
@@ -57,7 +59,8 @@ internal sealed unsafe partial class StopWindow : IDisposable
     private IGuestStop _stop;
     private IGuestStop? _unused;
     private readonly bool _expectsRunning;
-    private int _save, _stopCommand;
+    private int _save,
+        _stopCommand;
     private readonly StopWindowTimes _times = new();
     private readonly WindowEvents _events = new();
     private long _sentAt;
@@ -78,7 +81,10 @@ internal sealed unsafe partial class StopWindow : IDisposable
         // A hint for limits and for how long to wait for events; what the guest was is found out in the window.
         _expectsRunning = qmp.IsRunning();
         _pipe = new DeviceStatePipe(qmp);
-        _stop = stayStopped ? new LastingStop(qmp) : cut is not null || hold ? new GuestHold(qmp) : new SaveStop();
+        _stop =
+            stayStopped ? new LastingStop(qmp)
+            : cut is not null || hold ? new GuestHold(qmp)
+            : new SaveStop();
         _stop.AddTo(_batch);
         cut?.Invoke(_batch);
         _save = _batch.Count;
@@ -87,7 +93,8 @@ internal sealed unsafe partial class StopWindow : IDisposable
         if (cut is null || stayStopped || hold || !qmp.TakesWholeBatches)
             return;
         _oneWrite = new QmpBatch();
-        // By a name and not in a descriptor set: what is removed from a set QEMU closes only while the guest runs (monitor_fdset_cleanup()).
+        // By a name and not in a descriptor set: what is removed from a set QEMU closes only while the guest runs
+        // (monitor_fdset_cleanup()).
         string connection = QmpJson.Object(("fdname", ConnectionName));
         _oneWrite.Add("getfd", connection);
         _oneWrite.Add("stop");
@@ -205,8 +212,10 @@ internal sealed unsafe partial class StopWindow : IDisposable
             CheckLength(maximum);
             if (Environment.TickCount64 > deadline)
             {
-                throw new CaptureFailedException("StopTimedOut",
-                    $"{Silent()} did not stop the guest and begin to save its devices within {Patience.TotalSeconds:0} s");
+                throw new CaptureFailedException(
+                    "StopTimedOut",
+                    $"{Silent()} did not stop the guest and begin to save its devices within {Patience.TotalSeconds:0} s"
+                );
             }
         }
     }
@@ -223,17 +232,18 @@ internal sealed unsafe partial class StopWindow : IDisposable
             return;
         throw _batch.Failure is { ErrorClass: "GenericError" } e
             ? new EngineUnavailableException(
-                $"QEMU cannot write its device state to our pipe: {e.Message} (no /proc where QEMU runs, or a security policy such as SELinux's forbids it)")
-            : _batch.Failure is { } other ? other
-            : new CaptureFailedException("DeviceStateMissing", $"QEMU finished {SaveCommand} without writing a device state");
+                $"QEMU cannot write its device state to our pipe: {e.Message} (no /proc where QEMU runs, or a security policy such "
+                    + "as SELinux's forbids it)"
+            )
+        : _batch.Failure is { } other ? other
+        : new CaptureFailedException("DeviceStateMissing", $"QEMU finished {SaveCommand} without writing a device state");
     }
 
     private void CheckCut()
     {
         if (_batch.Failure is { } failure)
         {
-            throw new CaptureFailedException("StopWindowFailed",
-                $"QEMU could not fix the point in time: {failure.Message}", failure);
+            throw new CaptureFailedException("StopWindowFailed", $"QEMU could not fix the point in time: {failure.Message}", failure);
         }
     }
 
@@ -262,8 +272,11 @@ internal sealed unsafe partial class StopWindow : IDisposable
             if (_batch.Failure is { } failure)
             {
                 throw failure.ErrorClass == LibvirtMonitor.Refusal
-                    ? new CaptureFailedException("GuestStateChanged",
-                        $"{failure.Message}: someone else resumed or ended the guest in the stop window; try again", failure)
+                    ? new CaptureFailedException(
+                        "GuestStateChanged",
+                        $"{failure.Message}: someone else resumed or ended the guest in the stop window; try again",
+                        failure
+                    )
                     : failure;
             }
             if (_batch.IsDone)
@@ -271,7 +284,10 @@ internal sealed unsafe partial class StopWindow : IDisposable
             if (_stop.Holds)
                 CheckLength(maximum);
             if (Environment.TickCount64 > deadline)
-                throw new CaptureFailedException("StopTimedOut", $"{Silent()} did not finish {SaveCommand} within {Patience.TotalSeconds:0} s");
+                throw new CaptureFailedException(
+                    "StopTimedOut",
+                    $"{Silent()} did not finish {SaveCommand} within {Patience.TotalSeconds:0} s"
+                );
             polls[0] = new PollFd { Fd = _pipe.ReadEnd, Events = Libc.POLLIN };
             polls[1] = new PollFd { Fd = _qmp.FileDescriptor, Events = Libc.POLLIN };
             _ = Libc.Poll(polls, 2, 100);
@@ -284,7 +300,10 @@ internal sealed unsafe partial class StopWindow : IDisposable
     /// </summary>
     private TimeSpan SinceStop()
     {
-        long since = _qmp.TakesWholeBatches ? _events.StoppedAt : _expectsRunning ? _sentAt : 0;
+        long since =
+            _qmp.TakesWholeBatches ? _events.StoppedAt
+            : _expectsRunning ? _sentAt
+            : 0;
         return since == 0 ? TimeSpan.Zero : TimeSpan.FromMicroseconds(Clock.NowMicroseconds() - since);
     }
 
@@ -298,8 +317,10 @@ internal sealed unsafe partial class StopWindow : IDisposable
             throw TooLong(maximum);
         if (maximum == TimeSpan.Zero && since > OwnLimit && _times.HeldAt == 0)
         {
-            throw new CaptureFailedException("StopTimedOut",
-                $"{Silent()} kept the guest stopped for more than {OwnLimit.TotalSeconds:0} s; no snapshot was kept");
+            throw new CaptureFailedException(
+                "StopTimedOut",
+                $"{Silent()} kept the guest stopped for more than {OwnLimit.TotalSeconds:0} s; no snapshot was kept"
+            );
         }
     }
 
@@ -312,13 +333,18 @@ internal sealed unsafe partial class StopWindow : IDisposable
         _pipe.TryDrain();
         if (what == "RESUME" && !_stop.Holds && !_stop.Lasts && _pipe.State.Length <= Environment.SystemPageSize)
             throw RanTooEarly();
-        throw new CaptureFailedException("GuestStateChanged",
+        throw new CaptureFailedException(
+            "GuestStateChanged",
             $"QEMU reported {what} between the stop of the guest and the protection of its memory: "
-            + "someone else paused, resumed or reset it meanwhile; try again");
+                + "someone else paused, resumed or reset it meanwhile; try again"
+        );
     }
 
-    private static CaptureFailedException RanTooEarly() => new(SmallDeviceState,
-        "QEMU's device state is so small that it was saved, and the guest resumed, before the guest's memory was protected");
+    private static CaptureFailedException RanTooEarly() =>
+        new(
+            SmallDeviceState,
+            "QEMU's device state is so small that it was saved, and the guest resumed, before the guest's memory was protected"
+        );
 
     private void NoteEvents()
     {
@@ -334,10 +360,13 @@ internal sealed unsafe partial class StopWindow : IDisposable
         }
     }
 
-    private CaptureFailedException TooLong(TimeSpan maximum) => new("DowntimeExceeded",
-        $"the stop window would have passed --max-downtime {maximum.TotalMilliseconds:0.###} ms"
-        + (_batch.IsDone ? "" : $", while {Silent()} had not answered {_batch.Unanswered().Name}")
-        + "; no snapshot was kept");
+    private CaptureFailedException TooLong(TimeSpan maximum) =>
+        new(
+            "DowntimeExceeded",
+            $"the stop window would have passed --max-downtime {maximum.TotalMilliseconds:0.###} ms"
+                + (_batch.IsDone ? "" : $", while {Silent()} had not answered {_batch.Unanswered().Name}")
+                + "; no snapshot was kept"
+        );
 
     /// <inheritdoc/>
     public void Dispose()

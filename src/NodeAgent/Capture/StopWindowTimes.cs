@@ -14,7 +14,9 @@ namespace Bgsnap.NodeAgent.Capture;
 /// </remarks>
 internal sealed class StopWindowTimes
 {
-    private long _stopAnswered, _cutsAnswered, _savedAt;
+    private long _stopAnswered,
+        _cutsAnswered,
+        _savedAt;
 
     /// <summary>The first of the device state came.</summary>
     internal long DataAt { private get; set; }
@@ -49,7 +51,10 @@ internal sealed class StopWindowTimes
             return null;
         long at = stopped;
         // What comes before the device state had happened when that came.
-        long stop = Until(Math.Min(_stopAnswered, DataAt)), disks = Until(Math.Min(_cutsAnswered, DataAt)), devices = Until(DataAt), protect = Until(ProtectedAt);
+        long stop = Until(Math.Min(_stopAnswered, DataAt)),
+            disks = Until(Math.Min(_cutsAnswered, DataAt)),
+            devices = Until(DataAt),
+            protect = Until(ProtectedAt);
         disks += Until(HeldAt);
         devices += Until(_savedAt);
         return new ManifestStopWindow(stop, disks, devices, protect, resumed - at);

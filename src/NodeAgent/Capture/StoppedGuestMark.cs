@@ -3,8 +3,8 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// A note that lies in QEMU itself: this guest was stopped by us and is to run again unless its snapshot gets complete. The process that cleans up after a dead agent
-/// finds it there and resumes the guest.
+/// A note that lies in QEMU itself: this guest was stopped by us and is to run again unless its snapshot gets complete. The process that
+/// cleans up after a dead agent finds it there and resumes the guest.
 /// </summary>
 internal sealed class StoppedGuestMark
 {

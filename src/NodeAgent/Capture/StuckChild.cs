@@ -6,8 +6,9 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// Takes from a capturing process that cannot be killed what QEMU and its guest wait for. Such are a process of which one thread sleeps in a call that no
-/// signal ends (a volume that hangs), since what it has open stays open until its last thread is gone, and one in a frozen cgroup of version 1.
+/// Takes from a capturing process that cannot be killed what QEMU and its guest wait for. Such are a process of which one thread sleeps in
+/// a call that no signal ends (a volume that hangs), since what it has open stays open until its last thread is gone, and one in a frozen
+/// cgroup of version 1.
 /// </summary>
 /// <remarks>
 /// Descriptors of another process cannot be closed, but they can be copied (pidfd_getfd(2)), and by the copy
@@ -19,7 +20,8 @@ namespace Bgsnap.NodeAgent.Capture;
 /// </remarks>
 internal static unsafe class StuckChild
 {
-    private const int Events = 64, Piece = 32 * 1024;
+    private const int Events = 64,
+        Piece = 32 * 1024;
 
     /// <param name="child">The process.</param>
     /// <param name="qemu">QEMU; null: not known.</param>
@@ -30,7 +32,10 @@ internal static unsafe class StuckChild
         try
         {
             // What a vCPU waits for comes first.
-            foreach ((int fd, string target) in Descriptors(child).OrderBy(d => d.Target.Contains("userfaultfd", StringComparison.Ordinal) ? 0 : 1))
+            foreach (
+                (int fd, string target) in Descriptors(child)
+                    .OrderBy(d => d.Target.Contains("userfaultfd", StringComparison.Ordinal) ? 0 : 1)
+            )
                 done += TryTake(child.Descriptor, fd, target, qemu) ? 1 : 0;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
@@ -75,29 +80,32 @@ internal static unsafe class StuckChild
             _ = uffd.TryUnregister(m.Start, m.End - m.Start);
         // SAFETY: on our stack, and no more than fits is read.
         UffdMessage* messages = stackalloc UffdMessage[Events];
-        while (uffd.Read(messages, Events) > 0)
-        {
-        }
+        while (uffd.Read(messages, Events) > 0) { }
     }
 
     /// <summary>On a thread that ends with the pipe's writer, or with us.</summary>
-    private static void ReadToEnd(SafeFileHandle pipe) => AgentThread.Start("drain", () =>
-    {
-        using (pipe)
-        {
-            // SAFETY: on this thread's stack, and no more than fits is read.
-            byte* into = stackalloc byte[Piece];
-            PollFd poll = new() { Fd = (int)pipe.DangerousGetHandle(), Events = Libc.POLLIN };
-            while (true)
+    private static void ReadToEnd(SafeFileHandle pipe) =>
+        AgentThread.Start(
+            "drain",
+            () =>
             {
-                _ = Libc.Poll(&poll, 1, -1);
-                nint got = Libc.Read(pipe, into, Piece);
-                // Of a write end there is nothing to read.
-                if (got == 0 || (got < 0 && Marshal.GetLastPInvokeError() is not (Errno.EAGAIN or Errno.EINTR)))
-                    return;
-            }
-        }
-    }, failed: _ => { }); // then the pipe is full again, and the watchdogs see the thread that waits for it
+                using (pipe)
+                {
+                    // SAFETY: on this thread's stack, and no more than fits is read.
+                    byte* into = stackalloc byte[Piece];
+                    PollFd poll = new() { Fd = (int)pipe.DangerousGetHandle(), Events = Libc.POLLIN };
+                    while (true)
+                    {
+                        _ = Libc.Poll(&poll, 1, -1);
+                        nint got = Libc.Read(pipe, into, Piece);
+                        // Of a write end there is nothing to read.
+                        if (got == 0 || (got < 0 && Marshal.GetLastPInvokeError() is not (Errno.EAGAIN or Errno.EINTR)))
+                            return;
+                    }
+                }
+            },
+            failed: _ => { }
+        ); // then the pipe is full again, and the watchdogs see the thread that waits for it
 
     private static IEnumerable<(int Number, string Target)> Descriptors(ProcessEntry process)
     {

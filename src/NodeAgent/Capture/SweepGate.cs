@@ -4,12 +4,13 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// Lets the threads of the background copy begin when the guest runs again, so that they take no time from its stop; and a moment after its memory
-/// is protected at the latest, since nobody may wait for the file while its writers wait for an answer of QEMU's.
+/// Lets the threads of the background copy begin when the guest runs again, so that they take no time from its stop; and a moment after its
+/// memory is protected at the latest, since nobody may wait for the file while its writers wait for an answer of QEMU's.
 /// </summary>
 internal sealed class SweepGate
 {
-    private const int SliceMilliseconds = 10, LatestMilliseconds = 50;
+    private const int SliceMilliseconds = 10,
+        LatestMilliseconds = 50;
     private readonly FutexGate _changed = new();
     private long _protectedAt;
     private volatile bool _open;

@@ -7,8 +7,16 @@ namespace Bgsnap.NodeAgent.Capture;
 /// It waits with empty hands only: held back by the bandwidth limit, it has neither a claim nor a buffer, and goes on encoding what others
 /// have copied. A guest that waits for a buffer never waits for the limit.
 /// </remarks>
-internal sealed class SweepWorker(CapturePipeline pipeline, GuestRam ram, Sweep sweep, Release release, BandwidthLimit limit, Encoder encoder,
-    SweepGate? begin = null, GuestWatch.Heartbeat? claims = null)
+internal sealed class SweepWorker(
+    CapturePipeline pipeline,
+    GuestRam ram,
+    Sweep sweep,
+    Release release,
+    BandwidthLimit limit,
+    Encoder encoder,
+    SweepGate? begin = null,
+    GuestWatch.Heartbeat? claims = null
+)
 {
     private const int WaitMilliseconds = 20;
     private long _mayCopyAt;

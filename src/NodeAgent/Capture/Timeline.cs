@@ -29,7 +29,8 @@ internal sealed class Timeline
 
     internal long NowMicroseconds => Offset(Stopwatch.GetTimestamp());
 
-    internal IReadOnlyList<ManifestTimelineEntry> Entries => [.. _marks.Take(_count).Select(m => new ManifestTimelineEntry(m.Name, Offset(m.At)))];
+    internal IReadOnlyList<ManifestTimelineEntry> Entries =>
+        [.. _marks.Take(_count).Select(m => new ManifestTimelineEntry(m.Name, Offset(m.At)))];
 
     private long Offset(long at) => (long)((at - _began) * 1_000_000.0 / Stopwatch.Frequency);
 }

@@ -3,7 +3,8 @@ using Bgsnap.NodeAgent.Vm;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// Test hook: writes every RAM block as it is in the stop window to the directory named by <c>BGSNAP_TEST_DUMP</c>, to compare the snapshot with.
+/// Test hook: writes every RAM block as it is in the stop window to the directory named by <c>BGSNAP_TEST_DUMP</c>, to compare the snapshot
+/// with.
 /// </summary>
 internal static unsafe class TruthDump
 {

@@ -18,10 +18,13 @@ internal static class UserfaultfdDevice
     /// <exception cref="IOException">It has ended.</exception>
     /// <exception cref="UnauthorizedAccessException">It is not ours to look at.</exception>
     internal static IReadOnlyList<int> FindIn(ProcessEntry process) =>
-        [.. process.Descriptors()
-            .Where(l => IsDevice(new FileInfo(l).LinkTarget))
-            .Select(l => int.Parse(Path.GetFileName(l), CultureInfo.InvariantCulture))
-            .Where(fd => IsOurs(process, fd))];
+        [
+            .. process
+                .Descriptors()
+                .Where(l => IsDevice(new FileInfo(l).LinkTarget))
+                .Select(l => int.Parse(Path.GetFileName(l), CultureInfo.InvariantCulture))
+                .Where(fd => IsOurs(process, fd)),
+        ];
 
     /// <summary>
     /// Whether a link in /proc/PID/fd leads to the device. In another mount namespace than the one it was opened in the path is cut

@@ -23,7 +23,10 @@ namespace Bgsnap.NodeAgent.Capture;
 /// </remarks>
 internal static class UserfaultfdSource
 {
-    private const long SysClose = 3, SysIoctl = 16, SysUserfaultfd = 323;
+    private const long SysClose = 3,
+        SysIoctl = 16,
+        SysUserfaultfd = 323;
+
     // The guest does not run yet; throwing its memory away takes time.
     private static readonly TimeSpan WhileEmptied = TimeSpan.FromMinutes(2);
     private const int Flags = Libc.O_CLOEXEC | Libc.O_NONBLOCK;
@@ -60,7 +63,8 @@ internal static class UserfaultfdSource
     /// <param name="theirs">QEMU's copy, a descriptor of its.</param>
     /// <returns>A context on which UFFDIO_API has not been called yet.</returns>
     /// <exception cref="EngineUnavailableException">This machine or this QEMU does not allow it.</exception>
-    internal static Userfaultfd ObtainAndLeave(IQmpMonitor qmp, CheckedProcess process, Action<RemoteThread> whileHeld, out int theirs) => Make(qmp, process, whileHeld, out theirs);
+    internal static Userfaultfd ObtainAndLeave(IQmpMonitor qmp, CheckedProcess process, Action<RemoteThread> whileHeld, out int theirs) =>
+        Make(qmp, process, whileHeld, out theirs);
 
     private static Userfaultfd Make(IQmpMonitor qmp, CheckedProcess process, Action<RemoteThread>? whileHeld, out int theirs)
     {
@@ -80,7 +84,9 @@ internal static class UserfaultfdSource
         if (TestHooks.Is("deny", "ptrace"))
             throw new EngineUnavailableException("ptrace is denied (test hook)");
         using SafeFileHandle? device = OpenDevice();
-        return device is null ? Take(process, gadget, SysUserfaultfd, Flags, 0, 0, whileHeld, out theirs) : TakeFromDevice(qmp, process, gadget, device, whileHeld, out theirs);
+        return device is null
+            ? Take(process, gadget, SysUserfaultfd, Flags, 0, 0, whileHeld, out theirs)
+            : TakeFromDevice(qmp, process, gadget, device, whileHeld, out theirs);
     }
 
     private static SafeFileHandle? OpenDevice()
@@ -92,17 +98,26 @@ internal static class UserfaultfdSource
             return new SafeFileHandle(fd, true);
         int errno = Marshal.GetLastPInvokeError();
         // Linux before 6.1 has no device: the system call needs a privileged QEMU or vm.unprivileged_userfaultfd=1.
-        return errno == Errno.ENOENT ? null : throw new EngineUnavailableException(new LinuxException("open /dev/userfaultfd", errno).Message);
+        return errno == Errno.ENOENT
+            ? null
+            : throw new EngineUnavailableException(new LinuxException("open /dev/userfaultfd", errno).Message);
     }
 
     private static Userfaultfd TakeFromDevice(
-        IQmpMonitor qmp, CheckedProcess process, SyscallGadget gadget, SafeFileHandle device, Action<RemoteThread>? whileHeld, out int left)
+        IQmpMonitor qmp,
+        CheckedProcess process,
+        SyscallGadget gadget,
+        SafeFileHandle device,
+        Action<RemoteThread>? whileHeld,
+        out int left
+    )
     {
         QemuMark.Keep(qmp, DeviceName, (int)device.DangerousGetHandle());
         TestHooks.After("userfaultfd-device-kept");
         try
         {
-            int theirs = UserfaultfdDevice.FindIn(process) is [int first, ..] ? first
+            int theirs = UserfaultfdDevice.FindIn(process) is [int first, ..]
+                ? first
                 : throw new EngineUnavailableException("QEMU's descriptors do not show the userfaultfd device that it was handed");
             return Take(process, gadget, SysIoctl, (ulong)theirs, UffdConstants.USERFAULTFD_IOC_NEW, Flags, whileHeld, out left);
         }
@@ -112,36 +127,52 @@ internal static class UserfaultfdSource
         }
     }
 
-    private static Userfaultfd Take(CheckedProcess process, SyscallGadget gadget, long call, ulong a, ulong b, ulong c, Action<RemoteThread>? whileHeld, out int left)
+    private static Userfaultfd Take(
+        CheckedProcess process,
+        SyscallGadget gadget,
+        long call,
+        ulong a,
+        ulong b,
+        ulong c,
+        Action<RemoteThread>? whileHeld,
+        out int left
+    )
     {
         SafeFileHandle? taken = null;
         int made = -1;
         try
         {
-            RemoteThread.Hold(process, gadget, thread =>
-            {
-                long theirs = thread.Call(call, a, b, c);
-                if (theirs < 0)
-                    throw new EngineUnavailableException(new LinuxException("make a userfaultfd in QEMU", (int)-theirs).Message);
-                bool keep = false;
-                try
+            RemoteThread.Hold(
+                process,
+                gadget,
+                thread =>
                 {
-                    taken = process.Descriptor.GetDescriptor((int)theirs);
-                    whileHeld?.Invoke(thread);
-                    keep = whileHeld is not null;
-                    made = (int)theirs;
-                }
-                finally
-                {
-                    if (!keep)
-                        thread.Call(SysClose, (ulong)theirs);
-                }
-            }, whileHeld is null ? null : WhileEmptied);
+                    long theirs = thread.Call(call, a, b, c);
+                    if (theirs < 0)
+                        throw new EngineUnavailableException(new LinuxException("make a userfaultfd in QEMU", (int)-theirs).Message);
+                    bool keep = false;
+                    try
+                    {
+                        taken = process.Descriptor.GetDescriptor((int)theirs);
+                        whileHeld?.Invoke(thread);
+                        keep = whileHeld is not null;
+                        made = (int)theirs;
+                    }
+                    finally
+                    {
+                        if (!keep)
+                            thread.Call(SysClose, (ulong)theirs);
+                    }
+                },
+                whileHeld is null ? null : WhileEmptied
+            );
         }
         catch (LinuxException e) when (e.Errno is Errno.EPERM or Errno.EACCES)
         {
             taken?.Dispose();
-            throw new EngineUnavailableException($"ptrace is denied: {e.Message} (run as root or with CAP_SYS_PTRACE; nothing else may be tracing QEMU)");
+            throw new EngineUnavailableException(
+                $"ptrace is denied: {e.Message} (run as root or with CAP_SYS_PTRACE; nothing else may be tracing QEMU)"
+            );
         }
         catch
         {
@@ -154,7 +185,8 @@ internal static class UserfaultfdSource
 
     private static void Enable(Userfaultfd uffd)
     {
-        const UffdFeatures needed = UffdFeatures.PagefaultFlagWp | UffdFeatures.EventRemove | UffdFeatures.EventUnmap | UffdFeatures.WpHugetlbfsShmem;
+        const UffdFeatures needed =
+            UffdFeatures.PagefaultFlagWp | UffdFeatures.EventRemove | UffdFeatures.EventUnmap | UffdFeatures.WpHugetlbfsShmem;
         if (!TestHooks.Is("deny", "wp-unpopulated") && uffd.TryEnable(needed | UffdFeatures.WpUnpopulated))
             return;
         // Linux 5.19 to 6.3: what does not exist cannot be protected, so it is brought into being (PopulationScan).

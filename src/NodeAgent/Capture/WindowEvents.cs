@@ -16,7 +16,8 @@ namespace Bgsnap.NodeAgent.Capture;
 /// </remarks>
 internal sealed class WindowEvents
 {
-    private long _sentAt = long.MaxValue, _protectedAt = long.MaxValue;
+    private long _sentAt = long.MaxValue,
+        _protectedAt = long.MaxValue;
 
     /// <summary>When the guest was stopped, microseconds since 1970; 0: it was not, as far as is known.</summary>
     internal long StoppedAt { get; private set; }

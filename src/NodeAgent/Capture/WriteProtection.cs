@@ -33,11 +33,18 @@ internal sealed class WriteProtection(GuestRam ram, Userfaultfd uffd, Population
             }
             catch (LinuxException e) when (e.Errno == Errno.EBUSY)
             {
-                throw new CaptureRefusedException("AlreadyTracked", $"RAM block {b.Ram.Name} is under another userfaultfd: another capture, a restore that has not finished or a migration of QEMU owns it");
+                throw new CaptureRefusedException(
+                    "AlreadyTracked",
+                    $"RAM block {b.Ram.Name} is under another userfaultfd: another capture, a restore that has not finished or a "
+                        + "migration of QEMU owns it"
+                );
             }
             catch (LinuxException e) when (e.Errno == Errno.EINVAL)
             {
-                throw new CaptureRefusedException("KernelTooOld", $"the kernel cannot write-protect RAM block {b.Ram.Name} ({b.Ram.Kind}): {e.Message}");
+                throw new CaptureRefusedException(
+                    "KernelTooOld",
+                    $"the kernel cannot write-protect RAM block {b.Ram.Name} ({b.Ram.Kind}): {e.Message}"
+                );
             }
         }
     }
@@ -90,7 +97,11 @@ internal sealed class WriteProtection(GuestRam ram, Userfaultfd uffd, Population
         while (!uffd.TryProtect(start, length))
         {
             if (Stopwatch.GetElapsedTime(began) > Patience)
-                throw new CaptureFailedException("MemoryDiscarded", $"QEMU has been discarding memory for {Patience.TotalSeconds:0} s and its thread does not get on (balloon or free page reporting); try again when the balloon is at rest");
+                throw new CaptureFailedException(
+                    "MemoryDiscarded",
+                    $"QEMU has been discarding memory for {Patience.TotalSeconds:0} s and its thread does not get on (balloon or "
+                        + "free page reporting); try again when the balloon is at rest"
+                );
             _whileBusy?.Invoke();
             Nap.Microseconds(NapMicroseconds);
         }
@@ -104,7 +115,7 @@ internal sealed class WriteProtection(GuestRam ram, Userfaultfd uffd, Population
             ForEachRange(ClusterKind.Small, Protect);
             return;
         }
-        for (int i = 0; i < noted.Length;)
+        for (int i = 0; i < noted.Length; )
         {
             GuestRam.Block b = ram.BlockOfCluster(noted[i] / GuestRam.GranulesPerCluster);
             int last = i;

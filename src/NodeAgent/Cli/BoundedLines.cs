@@ -2,7 +2,9 @@ using System.Text;
 
 namespace Bgsnap.NodeAgent.Cli;
 
-/// <summary>Reads lines of a process that may have been taken over by a hostile machine: a line that is too long is left out, and costs no memory.</summary>
+/// <summary>
+/// Reads lines of a process that may have been taken over by a hostile machine: a line that is too long is left out, and costs no memory.
+/// </summary>
 /// <param name="stream">What it says.</param>
 /// <param name="most">Longest line, bytes.</param>
 internal sealed class BoundedLines(Stream stream, int most = BoundedLines.Most)
@@ -11,7 +13,8 @@ internal sealed class BoundedLines(Stream stream, int most = BoundedLines.Most)
     internal const int Most = 4 << 20;
     private const int Piece = 16 * 1024;
     private readonly byte[] _buffer = new byte[Piece];
-    private int _start, _end;
+    private int _start,
+        _end;
 
     /// <summary>The next line; null: there are no more.</summary>
     internal string? Next() => Take(read: () => new ValueTask<int>(stream.Read(_buffer))).AsTask().GetAwaiter().GetResult();
@@ -22,7 +25,8 @@ internal sealed class BoundedLines(Stream stream, int most = BoundedLines.Most)
     private async ValueTask<string?> Take(Func<ValueTask<int>> read)
     {
         using MemoryStream line = new();
-        bool tooLong = false, any = false;
+        bool tooLong = false,
+            any = false;
         while (true)
         {
             int at = _buffer.AsSpan(_start, _end - _start).IndexOf((byte)'\n');
@@ -53,7 +57,8 @@ internal sealed class BoundedLines(Stream stream, int most = BoundedLines.Most)
     /// <param name="most">Most bytes that are kept.</param>
     internal static async Task<string> Tail(Stream stream, int most)
     {
-        byte[] kept = new byte[most], piece = new byte[Piece];
+        byte[] kept = new byte[most],
+            piece = new byte[Piece];
         int length = 0;
         while (await stream.ReadAsync(piece).ConfigureAwait(false) is > 0 and int got)
         {

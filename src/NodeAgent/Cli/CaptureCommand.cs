@@ -15,39 +15,174 @@ internal static class CaptureCommand
     internal static Command Create(string[] arguments)
     {
         Option<string> qmp = QmpSocket("QMP socket of the QEMU to capture");
-        Option<string> libvirt = new("--libvirt") { HelpName = "URI", Description = "Capture a domain of libvirt, such as qemu:///system or qemu+unix:///session?socket=PATH, which owns its QEMU's monitor" };
+        Option<string> libvirt = new("--libvirt")
+        {
+            HelpName = "URI",
+            Description =
+                "Capture a domain of libvirt, such as qemu:///system or qemu+unix:///session?socket=PATH, which owns its QEMU's monitor",
+        };
         Option<string> domain = new("--domain") { HelpName = "NAME|UUID", Description = "Which domain of libvirt's" };
-        Option<string> output = new("--output", "-o") { Required = true, HelpName = "DIR", Description = "Directory to be made; its parent must exist" };
-        Option<int> pid = new("--pid") { HelpName = "PID", Description = "QEMU's process id; without --qmp and --libvirt the monitor is found behind it: its own QMP socket, or libvirt in its container" };
-        Option<CaptureEngine> engine = new("--engine") { Description = "auto: the agent's own where the machine allows it, else QEMU's background-snapshot", HelpName = "auto|agent|qemu" };
-        Option<PageCompression> compression = new("--compression") { Description = "How memory is stored (default: none)", HelpName = "none|lz4|zstd" };
-        Option<long> bandwidth = new("--bandwidth-limit") { HelpName = "RATE", Description = "Bytes of RAM copied per second, such as 500Mi (default: no limit); what the guest waits for is not held back", CustomParser = Size };
-        Option<long> stage = new("--stage-memory") { HelpName = "SIZE", Description = "Most memory for buffers between guest and file, at least 48Mi (default: 512Mi)", CustomParser = StageSize, DefaultValueFactory = _ => CaptureOptions.DefaultStageBytes };
-        Option<TimeSpan> downtime = new("--max-downtime") { HelpName = "TIME", Description = "Give up rather than stop the guest for longer, such as 250ms (default: no limit)", CustomParser = Time };
+        Option<string> output = new("--output", "-o")
+        {
+            Required = true,
+            HelpName = "DIR",
+            Description = "Directory to be made; its parent must exist",
+        };
+        Option<int> pid = new("--pid")
+        {
+            HelpName = "PID",
+            Description =
+                "QEMU's process id; without --qmp and --libvirt the monitor is found behind it: its own QMP socket, or libvirt in "
+                + "its container",
+        };
+        Option<CaptureEngine> engine = new("--engine")
+        {
+            Description = "auto: the agent's own where the machine allows it, else QEMU's background-snapshot",
+            HelpName = "auto|agent|qemu",
+        };
+        Option<PageCompression> compression = new("--compression")
+        {
+            Description = "How memory is stored (default: none)",
+            HelpName = "none|lz4|zstd",
+        };
+        Option<long> bandwidth = new("--bandwidth-limit")
+        {
+            HelpName = "RATE",
+            Description = "Bytes of RAM copied per second, such as 500Mi (default: no limit); what the guest waits for is not held back",
+            CustomParser = Size,
+        };
+        Option<long> stage = new("--stage-memory")
+        {
+            HelpName = "SIZE",
+            Description = "Most memory for buffers between guest and file, at least 48Mi (default: 512Mi)",
+            CustomParser = StageSize,
+            DefaultValueFactory = _ => CaptureOptions.DefaultStageBytes,
+        };
+        Option<TimeSpan> downtime = new("--max-downtime")
+        {
+            HelpName = "TIME",
+            Description = "Give up rather than stop the guest for longer, such as 250ms (default: no limit)",
+            CustomParser = Time,
+        };
         Option<bool> json = new("--json") { Description = "One JSON object a line instead of bar and table" };
-        Option<string> container = new("--container") { HelpName = "ID", Description = "Refuse unless QEMU runs in the container with this id" };
-        Option<string> guestAgent = new("--guest-agent") { HelpName = "SOCKET", Description = "Unix socket of the guest agent's channel, to freeze the guest's file systems at the point in time" };
-        Option<QuiescePolicy> quiesce = new("--quiesce") { HelpName = "if-available|required|never", Description = "Whether they are frozen (default: if-available)", CustomParser = Policy };
-        Option<TimeSpan> quiesceTimeout = new("--quiesce-timeout") { HelpName = "TIME", Description = "How long the guest agent may take for an answer (default: 10s)", CustomParser = Time, DefaultValueFactory = _ => CaptureOptions.DefaultQuiesceTimeout };
-        Option<AfterCapture> after = new("--after") { HelpName = "continue|stop", Description = "stop: the guest stays stopped once it is captured, the snapshot is its suspended state (default: continue)" };
-        Option<string> disks = new("--disks") { HelpName = "all|none|NAME,…", Description = "Which of the machine's writable disks are captured; the summary names them (default: all)", DefaultValueFactory = _ => "all" };
-        Option<DiskMethod> diskMethod = new("--disk-method") { HelpName = "auto|copy-before-write|overlay|volume-snapshot", Description = "How disks are cut (default: auto, which is copy-before-write and needs QEMU 7.1; overlay: what the guest writes meanwhile is lost when QEMU ends). volume-snapshot: the guest is held stopped until 'release DISK=NAME,…' comes on standard input", CustomParser = Method };
-        Option<bool> decrypt = new("--decrypt-disks") { Description = "Capture encrypted (LUKS) disks too: their content is stored decrypted, as the guest sees it (default: refuse them)" };
-        Option<string> scratch = new("--scratch") { HelpName = "DIR", Description = "Directory for what the guest overwrites on its disks before it was copied (default: $TMPDIR or /tmp)", DefaultValueFactory = _ => Path.GetTempPath() };
-        Option<long> scratchLimit = new("--scratch-limit") { HelpName = "SIZE", Description = "Most space that may take (default: 10Gi, and never more than nine tenths of what is free there)", CustomParser = Size, DefaultValueFactory = _ => ScratchSpace.DefaultLimit };
-        Option<string> objects = new("--objects") { HelpName = "FILE", Description = "Keep this file, the JSON of the Kubernetes objects that the VM is made of, with the snapshot" };
+        Option<string> container = new("--container")
+        {
+            HelpName = "ID",
+            Description = "Refuse unless QEMU runs in the container with this id",
+        };
+        Option<string> guestAgent = new("--guest-agent")
+        {
+            HelpName = "SOCKET",
+            Description = "Unix socket of the guest agent's channel, to freeze the guest's file systems at the point in time",
+        };
+        Option<QuiescePolicy> quiesce = new("--quiesce")
+        {
+            HelpName = "if-available|required|never",
+            Description = "Whether they are frozen (default: if-available)",
+            CustomParser = Policy,
+        };
+        Option<TimeSpan> quiesceTimeout = new("--quiesce-timeout")
+        {
+            HelpName = "TIME",
+            Description = "How long the guest agent may take for an answer (default: 10s)",
+            CustomParser = Time,
+            DefaultValueFactory = _ => CaptureOptions.DefaultQuiesceTimeout,
+        };
+        Option<AfterCapture> after = new("--after")
+        {
+            HelpName = "continue|stop",
+            Description = "stop: the guest stays stopped once it is captured, the snapshot is its suspended state (default: continue)",
+        };
+        Option<string> disks = new("--disks")
+        {
+            HelpName = "all|none|NAME,…",
+            Description = "Which of the machine's writable disks are captured; the summary names them (default: all)",
+            DefaultValueFactory = _ => "all",
+        };
+        Option<DiskMethod> diskMethod = new("--disk-method")
+        {
+            HelpName = "auto|copy-before-write|overlay|volume-snapshot",
+            Description =
+                "How disks are cut (default: auto, which is copy-before-write and needs QEMU 7.1; overlay: what the guest writes "
+                + "meanwhile is lost when QEMU ends). volume-snapshot: the guest is held stopped until 'release DISK=NAME,…' comes "
+                + "on standard input",
+            CustomParser = Method,
+        };
+        Option<bool> decrypt = new("--decrypt-disks")
+        {
+            Description =
+                "Capture encrypted (LUKS) disks too: their content is stored decrypted, as the guest sees it (default: refuse them)",
+        };
+        Option<string> scratch = new("--scratch")
+        {
+            HelpName = "DIR",
+            Description = "Directory for what the guest overwrites on its disks before it was copied (default: $TMPDIR or /tmp)",
+            DefaultValueFactory = _ => Path.GetTempPath(),
+        };
+        Option<long> scratchLimit = new("--scratch-limit")
+        {
+            HelpName = "SIZE",
+            Description = "Most space that may take (default: 10Gi, and never more than nine tenths of what is free there)",
+            CustomParser = Size,
+            DefaultValueFactory = _ => ScratchSpace.DefaultLimit,
+        };
+        Option<string> objects = new("--objects")
+        {
+            HelpName = "FILE",
+            Description = "Keep this file, the JSON of the Kubernetes objects that the VM is made of, with the snapshot",
+        };
         Option<bool> worker = new("--worker") { Hidden = true };
         engine.AcceptOnlyFromAmong("auto", "agent", "qemu");
         compression.AcceptOnlyFromAmong("none", "lz4", "zstd");
         after.AcceptOnlyFromAmong("continue", "stop");
-        Command command = new("capture", "Take a snapshot of a running QEMU while its guest runs on.") { qmp, libvirt, domain, output, pid, container, engine, compression, bandwidth, stage, downtime, disks, diskMethod, decrypt, scratch, scratchLimit, guestAgent, quiesce, quiesceTimeout, after, objects, json, worker };
-        command.Check(parsed => CheckMonitor(parsed, parsed.GetValue(qmp), parsed.GetValue(libvirt), parsed.GetValue(domain), parsed.GetResult(pid) is not null));
-        command.Check(parsed => CheckQuiesce(parsed, parsed.GetValue(quiesce), parsed.GetValue(qmp) is null || parsed.GetValue(guestAgent) is not null, parsed.GetValue(after)));
+        Command command = new("capture", "Take a snapshot of a running QEMU while its guest runs on.")
+        {
+            qmp,
+            libvirt,
+            domain,
+            output,
+            pid,
+            container,
+            engine,
+            compression,
+            bandwidth,
+            stage,
+            downtime,
+            disks,
+            diskMethod,
+            decrypt,
+            scratch,
+            scratchLimit,
+            guestAgent,
+            quiesce,
+            quiesceTimeout,
+            after,
+            objects,
+            json,
+            worker,
+        };
+        command.Check(parsed =>
+            CheckMonitor(parsed, parsed.GetValue(qmp), parsed.GetValue(libvirt), parsed.GetValue(domain), parsed.GetResult(pid) is not null)
+        );
+        command.Check(parsed =>
+            CheckQuiesce(
+                parsed,
+                parsed.GetValue(quiesce),
+                parsed.GetValue(qmp) is null || parsed.GetValue(guestAgent) is not null,
+                parsed.GetValue(after)
+            )
+        );
         command.SetAction(parsed =>
         {
             CaptureOptions options = new()
             {
-                Monitor = new MonitorAddress { QmpSocket = parsed.GetValue(qmp), LibvirtUri = parsed.GetValue(libvirt), Domain = parsed.GetValue(domain), Pid = parsed.GetValue(pid) },
+                Monitor = new MonitorAddress
+                {
+                    QmpSocket = parsed.GetValue(qmp),
+                    LibvirtUri = parsed.GetValue(libvirt),
+                    Domain = parsed.GetValue(domain),
+                    Pid = parsed.GetValue(pid),
+                },
                 Output = parsed.GetValue(output)!,
                 Container = parsed.GetValue(container),
                 Engine = parsed.GetValue(engine),
@@ -65,7 +200,9 @@ internal static class CaptureCommand
                 QuiesceTimeout = parsed.GetValue(quiesceTimeout),
                 After = parsed.GetValue(after),
             };
-            return parsed.GetValue(worker) ? CaptureWorker.Run(options, parsed.GetValue(objects)) : new CaptureSupervisor(options, arguments, parsed.GetValue(json)).Run();
+            return parsed.GetValue(worker)
+                ? CaptureWorker.Run(options, parsed.GetValue(objects))
+                : new CaptureSupervisor(options, arguments, parsed.GetValue(json)).Run();
         });
         return command;
     }
@@ -87,13 +224,22 @@ internal static class CaptureCommand
         {
             HelpName = "SOCKET",
             Description = description,
-            CustomParser = r => r.Tokens[0].Value is { } text && text.StartsWith(unix, StringComparison.Ordinal) && !Path.Exists(text) ? text[unix.Length..].Split(',')[0] : r.Tokens[0].Value,
+            CustomParser = r =>
+                r.Tokens[0].Value is { } text && text.StartsWith(unix, StringComparison.Ordinal) && !Path.Exists(text)
+                    ? text[unix.Length..].Split(',')[0]
+                    : r.Tokens[0].Value,
         };
         // Not in the parser: the command's own checks read the value, and one that could not be parsed throws there.
         option.Validators.Add(r =>
         {
-            if (r.Tokens is [{ Value: { } text }, ..] && text.Split(':', 2) is ["tcp" or "telnet" or "fd" or "vsock", _] && !Path.Exists(text))
-                r.AddError($"--qmp takes the path of a unix socket only, not '{text}': start QEMU with -qmp unix:PATH,server=on,wait=off beside it");
+            if (
+                r.Tokens is [{ Value: { } text }, ..]
+                && text.Split(':', 2) is ["tcp" or "telnet" or "fd" or "vsock", _]
+                && !Path.Exists(text)
+            )
+                r.AddError(
+                    $"--qmp takes the path of a unix socket only, not '{text}': start QEMU with -qmp unix:PATH,server=on,wait=off beside it"
+                );
         });
         return option;
     }
@@ -143,7 +289,9 @@ internal static class CaptureCommand
     internal static void CheckMonitor(CommandResult result, string? qmp, string? libvirt, string? domain, bool process)
     {
         if (qmp is null && libvirt is null && !process)
-            result.AddError("which QEMU? Name its QMP socket with --qmp, a domain of libvirt's with --libvirt and --domain, or its process with --pid");
+            result.AddError(
+                "which QEMU? Name its QMP socket with --qmp, a domain of libvirt's with --libvirt and --domain, or its process with --pid"
+            );
         else if (qmp is not null && libvirt is not null)
             result.AddError("--qmp and --libvirt exclude each other");
         else if (libvirt is null != domain is null)

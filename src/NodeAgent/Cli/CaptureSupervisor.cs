@@ -19,16 +19,20 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
     // While the guest waits for the child it must be heard often; else a busy machine may take its time.
     private static readonly TimeSpan SilenceHoldingGuest = TimeSpan.FromMilliseconds(1200);
     private static readonly TimeSpan Silence = TimeSpan.FromSeconds(5);
+
     // libvirt may have died with the child.
     private static readonly TimeSpan RecoveryPatience = TimeSpan.FromSeconds(10);
+
     // QEMU may be busy with what the child had begun.
     private const int RecoveryTries = 3;
+
     // A killed process is gone within milliseconds, unless a thread of it sleeps in the kernel or its cgroup is frozen.
     private static readonly TimeSpan Dying = TimeSpan.FromMilliseconds(500);
     private static readonly TimeSpan ClaimPatience = TimeSpan.FromSeconds(2);
     private const int SIGKILL = 9;
     private readonly LineOutbox _outbox = json ? new() : new(Console.Error.Write);
-    private ErrorLine? _error, _failing;
+    private ErrorLine? _error,
+        _failing;
     private SummaryLine? _summary;
     private Guid? _snapshot;
     private bool _resumed;
@@ -42,7 +46,12 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
 
     internal int Run()
     {
-        ProcessStartInfo start = new("/proc/self/exe") { RedirectStandardInput = true, RedirectStandardOutput = true, UseShellExecute = false };
+        ProcessStartInfo start = new("/proc/self/exe")
+        {
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            UseShellExecute = false,
+        };
         start.FileName = Environment.ProcessPath ?? "/proc/self/exe";
         foreach (string a in arguments)
             start.ArgumentList.Add(a);
@@ -72,7 +81,13 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         bool succeeded = !stuck && _summary is not null;
         if (!succeeded)
         {
-            using Timer alive = AgentThread.StartTimer("recovering", SayRecovering, failed: _ => { }, TimeSpan.Zero, TimeSpan.FromSeconds(1));
+            using Timer alive = AgentThread.StartTimer(
+                "recovering",
+                SayRecovering,
+                failed: _ => { },
+                TimeSpan.Zero,
+                TimeSpan.FromSeconds(1)
+            );
             _error ??= Recover(stuck ? null : child.ExitCode);
         }
         // The guest is looked after: now there is time for a reader who does not read.
@@ -86,7 +101,9 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
     private void SayRecovering()
     {
         if (json)
-            _outbox.Offer(JsonSerializer.Serialize(new ProgressLine("progress", "Recovering", 0, 0, 0, 0, 0, 0, 0), MessagesJson.Default.ProgressLine));
+            _outbox.Offer(
+                JsonSerializer.Serialize(new ProgressLine("progress", "Recovering", 0, 0, 0, 0, 0, 0, 0), MessagesJson.Default.ProgressLine)
+            );
     }
 
     private void Listen(Process child)
@@ -207,8 +224,10 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
     private ErrorLine Recover(int? exitCode)
     {
         string what = _killedForSilence
-            ? $"the capturing process did not answer for {Limit.TotalSeconds.ToString(CultureInfo.InvariantCulture)} s (stopped, frozen or starved) and was killed"
-            : $"the capturing process died (exit code {exitCode}; 137: it was killed, by its own watch if a thread of it that the guest waited for stood still)";
+            ? $"the capturing process did not answer for {Limit.TotalSeconds.ToString(CultureInfo.InvariantCulture)} s (stopped, "
+                + "frozen or starved) and was killed"
+            : $"the capturing process died (exit code {exitCode}; 137: it was killed, by its own watch if a thread of it that the "
+                + "guest waited for stood still)";
         if (exitCode is null)
             what += "; it does not end (a volume that hangs, or a frozen cgroup), and what the guest waited for was taken from it";
         string left = "";
@@ -218,9 +237,19 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         // A volume that hangs would hang us too.
         bool kept = exitCode is not null && SweepOutput();
         if (kept)
-            return new ErrorLine("error", "AgentDied", $"{what}{left}. It had finished: the snapshot is complete and was kept, and the guest stays stopped", ExitCode.Failed, needsCare);
+            return new ErrorLine(
+                "error",
+                "AgentDied",
+                $"{what}{left}. It had finished: the snapshot is complete and was kept, and the guest stays stopped",
+                ExitCode.Failed,
+                needsCare
+            );
         return _failing is { } reason
-            ? reason with { Message = $"{reason.Message.TrimEnd('.')}; {what}{left}", NeedsCare = needsCare }
+            ? reason with
+            {
+                Message = $"{reason.Message.TrimEnd('.')}; {what}{left}",
+                NeedsCare = needsCare,
+            }
             : new ErrorLine("error", "AgentDied", what + left + ". No snapshot was kept; try again", ExitCode.Failed, needsCare);
     }
 
@@ -244,7 +273,15 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
             GuestAfterwards guest = GuestAfterwards.Ask(qmp);
             return ($"{left}; {guest.Words}", !guest.Asked || swept.NotThawed is not null);
         }
-        catch (Exception e) when (e is QmpException or CaptureFailedException or CaptureRefusedException or LinuxException or IOException or NotSupportedException)
+        catch (Exception e)
+            when (e
+                    is QmpException
+                        or CaptureFailedException
+                        or CaptureRefusedException
+                        or LinuxException
+                        or IOException
+                        or NotSupportedException
+            )
         {
             return ($"; QEMU could not be looked at afterwards: {e.Message}", true);
         }
@@ -263,7 +300,9 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
                     return true;
                 Directory.Delete(options.Output, recursive: true);
             }
-            _ = SnapshotDirectoryWriter.SweepLeftovers(Path.GetDirectoryName(Path.TrimEndingDirectorySeparator(options.Output)) is { Length: > 0 } p ? p : ".");
+            _ = SnapshotDirectoryWriter.SweepLeftovers(
+                Path.GetDirectoryName(Path.TrimEndingDirectorySeparator(options.Output)) is { Length: > 0 } p ? p : "."
+            );
         }
         catch (Exception e) when (e is LinuxException or IOException or UnauthorizedAccessException)
         {

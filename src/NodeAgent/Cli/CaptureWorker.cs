@@ -5,16 +5,19 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent.Cli;
 
 /// <summary>
-/// The process that captures. It speaks JSON lines to its parent, ten a second, and gives up when its parent is gone (its standard input ends).
-/// A parent that does not listen holds up nothing.
+/// The process that captures. It speaks JSON lines to its parent, ten a second, and gives up when its parent is gone (its standard input
+/// ends). A parent that does not listen holds up nothing.
 /// </summary>
 internal static class CaptureWorker
 {
     private const int ReportMilliseconds = 100;
+
     // Giving up takes no longer unless a thread hangs with the volume: then our parent is to end us.
     private static readonly TimeSpan GivingUp = TimeSpan.FromSeconds(5);
+
     // A parent that is stopped may go on; until then only this process waits.
-    private static readonly TimeSpan LastWords = TimeSpan.FromMinutes(1), FirstWord = TimeSpan.FromMilliseconds(50);
+    private static readonly TimeSpan LastWords = TimeSpan.FromMinutes(1),
+        FirstWord = TimeSpan.FromMilliseconds(50);
 
     /// <param name="options">What is asked for.</param>
     /// <param name="objects">A file to be kept with the snapshot; null: none.</param>
@@ -65,45 +68,83 @@ internal static class CaptureWorker
     }
 
     /// <summary>Listens to the parent: its end, or its word, gives up or releases.</summary>
-    private static void Listen(HoldGate hold, CancellationTokenSource cancel) => AgentThread.Start("parent", () =>
-    {
-        using StreamReader input = new(Console.OpenStandardInput());
-        while (input.ReadLine() is { } line && line != "abort")
-        {
-            if (line.Split(' ', 2, StringSplitOptions.TrimEntries) is ["release", ..] words)
-                hold.Release(ReadNames(words.Length > 1 ? words[1] : ""));
-        }
-        cancel.Cancel();
-    }, failed: _ => cancel.Cancel());
+    private static void Listen(HoldGate hold, CancellationTokenSource cancel) =>
+        AgentThread.Start(
+            "parent",
+            () =>
+            {
+                using StreamReader input = new(Console.OpenStandardInput());
+                while (input.ReadLine() is { } line && line != "abort")
+                {
+                    if (line.Split(' ', 2, StringSplitOptions.TrimEntries) is ["release", ..] words)
+                        hold.Release(ReadNames(words.Length > 1 ? words[1] : ""));
+                }
+                cancel.Cancel();
+            },
+            failed: _ => cancel.Cancel()
+        );
 
     /// <summary>Reads <c>DISK=NAME,…</c>.</summary>
-    internal static IReadOnlyDictionary<string, string> ReadNames(string text) => text
-        .Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)
-        .Select(pair => pair.Split('=', 2)).Where(pair => pair.Length == 2).ToDictionary(pair => pair[0], pair => pair[1], StringComparer.Ordinal);
+    internal static IReadOnlyDictionary<string, string> ReadNames(string text) =>
+        text.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)
+            .Select(pair => pair.Split('=', 2))
+            .Where(pair => pair.Length == 2)
+            .ToDictionary(pair => pair[0], pair => pair[1], StringComparer.Ordinal);
 
     private static void Report(CaptureProgress progress, LineOutbox outbox, CancellationToken done)
     {
         Linux.ThreadPriority.Raise(10);
-        long lastCopied = 0, lastAt = Environment.TickCount64, failingSince = 0;
+        long lastCopied = 0,
+            lastAt = Environment.TickCount64,
+            failingSince = 0;
         do
         {
             long now = Environment.TickCount64;
-            failingSince = progress.Failing is null ? 0 : failingSince == 0 ? now : failingSince;
+            failingSince =
+                progress.Failing is null ? 0
+                : failingSince == 0 ? now
+                : failingSince;
             if (failingSince != 0 && now - failingSince > GivingUp.TotalMilliseconds)
                 continue;
             long copied = progress.CopiedBytes + progress.DiskCopiedBytes;
             Say(progress, now > lastAt ? (copied - lastCopied) * 1000.0 / (now - lastAt) : 0, outbox);
             (lastCopied, lastAt) = (copied, now);
-        }
-        while (!done.WaitHandle.WaitOne(ReportMilliseconds));
+        } while (!done.WaitHandle.WaitOne(ReportMilliseconds));
     }
 
     private static void Say(CaptureProgress progress, double bytesPerSecond, LineOutbox outbox)
     {
-        long copied = progress.CopiedBytes, total = progress.TotalBytes, disk = progress.DiskCopiedBytes, disks = progress.DiskTotalBytes;
-        double percent = progress.Phase switch { "Done" => 100, _ when total > 0 => Math.Min(100, 100.0 * (copied + disk) / (total + disks)), _ => 0 };
-        outbox.Offer(JsonSerializer.Serialize(new ProgressLine("progress", progress.Phase, Math.Round(percent, 1), copied, total,
-            Math.Max(0, total - copied), progress.WrittenBytes, Math.Round(bytesPerSecond), progress.Faults, progress.PointInTime, disk, disks, progress.HeldDisks,
-            progress.Failing is { } failing ? Failure.Describe(failing) : null, progress.Snapshot), MessagesJson.Default.ProgressLine));
+        long copied = progress.CopiedBytes,
+            total = progress.TotalBytes,
+            disk = progress.DiskCopiedBytes,
+            disks = progress.DiskTotalBytes;
+        double percent = progress.Phase switch
+        {
+            "Done" => 100,
+            _ when total > 0 => Math.Min(100, 100.0 * (copied + disk) / (total + disks)),
+            _ => 0,
+        };
+        outbox.Offer(
+            JsonSerializer.Serialize(
+                new ProgressLine(
+                    "progress",
+                    progress.Phase,
+                    Math.Round(percent, 1),
+                    copied,
+                    total,
+                    Math.Max(0, total - copied),
+                    progress.WrittenBytes,
+                    Math.Round(bytesPerSecond),
+                    progress.Faults,
+                    progress.PointInTime,
+                    disk,
+                    disks,
+                    progress.HeldDisks,
+                    progress.Failing is { } failing ? Failure.Describe(failing) : null,
+                    progress.Snapshot
+                ),
+                MessagesJson.Default.ProgressLine
+            )
+        );
     }
 }

@@ -5,7 +5,8 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent.Cli;
 
 /// <summary>
-/// What a process that works on one machine may take. What a hostile QEMU, guest or file can make grow lies on the managed heap, which ends at
+/// What a process that works on one machine may take. What a hostile QEMU, guest or file can make grow lies on the managed heap, which ends
+/// at
 /// <see cref="ManagedBytes"/>; everything else is sized before it is asked for, by options and by the machine's RAM.
 /// </summary>
 internal static class ChildLimits

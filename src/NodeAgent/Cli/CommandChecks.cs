@@ -9,20 +9,22 @@ internal static class CommandChecks
 {
     /// <summary>Adds a check that may read every option.</summary>
     /// <remarks>
-    /// Such a check also runs when an option has no value, or two: reading it throws then, and the parser itself reports which option it was.
+    /// Such a check also runs when an option has no value, or two: reading it throws then, and the parser itself reports which option it
+    /// was.
     /// </remarks>
-    internal static void Check(this Command command, Action<CommandResult> check) => command.Validators.Add(result =>
-    {
-        try
+    internal static void Check(this Command command, Action<CommandResult> check) =>
+        command.Validators.Add(result =>
         {
-            check(result);
-        }
-        catch (InvalidOperationException)
-        {
-        }
-    });
+            try
+            {
+                check(result);
+            }
+            catch (InvalidOperationException) { }
+        });
 
-    /// <summary>Runs what was asked for; a usage error goes to standard error, with where to read on, and not the whole help to standard output.</summary>
+    /// <summary>
+    /// Runs what was asked for; a usage error goes to standard error, with where to read on, and not the whole help to standard output.
+    /// </summary>
     internal static async Task<int> RunAsync(ParseResult parsed)
     {
         if (parsed.Action is not ParseErrorAction)

@@ -20,11 +20,13 @@ internal static class DiskExport
     /// <exception cref="SnapshotCorruptException">The disk is damaged. Nothing was written.</exception>
     internal static void Run(string dir, string name, string output, string format, Action<RamProgress> progress, CancellationToken cancel)
     {
-        if (output == "-") throw new ArgumentException("a disk is not written to standard output: an image is not written in its order. Name a file");
+        if (output == "-")
+            throw new ArgumentException("a disk is not written to standard output: an image is not written in its order. Name a file");
         using SnapshotDirectory snapshot = SnapshotDirectory.Open(SnapshotCommands.Existing(dir));
         ManifestDisk disk = Find(snapshot, name);
         using SafeFileHandle file = snapshot.OpenListed(disk.File!, out ManifestFile listed, out string display);
-        long total = listed.Size + disk.DataBytes, done = 0;
+        long total = listed.Size + disk.DataBytes,
+            done = 0;
         // First all of it is read: what is damaged is not handed on, not even in part.
         string checksum = SnapshotFiles.Checksum(file, listed.Size, display, read => Report(read - done));
         if (checksum != listed.Checksum)
@@ -43,8 +45,13 @@ internal static class DiskExport
     private static ManifestDisk Find(SnapshotDirectory snapshot, string name)
     {
         IReadOnlyList<ManifestDisk> disks = snapshot.Manifest.Disks;
-        ManifestDisk disk = disks.FirstOrDefault(d => d.Name == name) ?? throw new ArgumentException(
-            $"{snapshot.Path} has no disk {name}: {(disks.Count > 0 ? $"it has {string.Join(", ", disks.Select(d => d.Name))}" : "it was taken without disks")}");
-        return disk.File is not null ? disk : throw new ArgumentException($"the content of disk {name} is not in {snapshot.Path}: {DiskTable.Where(disk)}");
+        ManifestDisk disk = disks.FirstOrDefault(d => d.Name == name)
+            ?? throw new ArgumentException(
+                $"{snapshot.Path} has no disk {name}: "
+                    + $"{(disks.Count > 0 ? $"it has {string.Join(", ", disks.Select(d => d.Name))}" : "it was taken without disks")}"
+            );
+        return disk.File is not null
+            ? disk
+            : throw new ArgumentException($"the content of disk {name} is not in {snapshot.Path}: {DiskTable.Where(disk)}");
     }
 }

@@ -5,18 +5,25 @@ internal static class ExitCode
 {
     /// <summary>Done.</summary>
     internal const int Success = 0;
+
     /// <summary>Begun and given up; nothing is left, the guest runs.</summary>
     internal const int Failed = 1;
+
     /// <summary>The command line is wrong.</summary>
     internal const int Usage = 2;
+
     /// <summary>Not begun: this guest, this output or this restore is refused, with the reason.</summary>
     internal const int Refused = 3;
+
     /// <summary>The engine asked for does not work on this machine.</summary>
     internal const int EngineUnavailable = 4;
+
     /// <summary>The snapshot is damaged.</summary>
     internal const int Corrupt = 5;
+
     /// <summary>QEMU cannot be reached, is not QEMU, or ended.</summary>
     internal const int QemuUnreachable = 6;
+
     /// <summary>Ended by a signal.</summary>
     internal const int Cancelled = 130;
 }

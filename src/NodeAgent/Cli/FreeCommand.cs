@@ -16,14 +16,48 @@ internal static class FreeCommand
         Option<string> libvirt = new("--libvirt") { HelpName = "URI", Description = "Or a domain of libvirt's" };
         Option<string> domain = new("--domain") { HelpName = "NAME|UUID", Description = "Which domain of libvirt's" };
         Option<int> pid = new("--pid") { HelpName = "PID", Description = "Or QEMU's process: the monitor is found behind it" };
-        Option<string> container = new("--container") { HelpName = "ID", Description = "Refuse unless QEMU runs in the container with this id" };
-        Option<string> guestAgent = new("--guest-agent") { HelpName = "SOCKET", Description = "Unix socket of the guest agent's channel, to thaw file systems that the capture froze" };
+        Option<string> container = new("--container")
+        {
+            HelpName = "ID",
+            Description = "Refuse unless QEMU runs in the container with this id",
+        };
+        Option<string> guestAgent = new("--guest-agent")
+        {
+            HelpName = "SOCKET",
+            Description = "Unix socket of the guest agent's channel, to thaw file systems that the capture froze",
+        };
         Option<bool> json = new("--json") { Description = "One JSON object" };
-        Command command = new("free", "Resume and thaw a guest that a capture which died left stopped or frozen, and remove what it left in QEMU.") { qmp, libvirt, domain, pid, container, guestAgent, json };
-        command.Check(parsed => CaptureCommand.CheckMonitor(parsed, parsed.GetValue(qmp), parsed.GetValue(libvirt), parsed.GetValue(domain), parsed.GetResult(pid) is not null));
+        Command command = new(
+            "free",
+            "Resume and thaw a guest that a capture which died left stopped or frozen, and remove what it left in QEMU."
+        )
+        {
+            qmp,
+            libvirt,
+            domain,
+            pid,
+            container,
+            guestAgent,
+            json,
+        };
+        command.Check(parsed =>
+            CaptureCommand.CheckMonitor(
+                parsed,
+                parsed.GetValue(qmp),
+                parsed.GetValue(libvirt),
+                parsed.GetValue(domain),
+                parsed.GetResult(pid) is not null
+            )
+        );
         command.SetAction(parsed =>
         {
-            MonitorAddress monitor = new() { QmpSocket = parsed.GetValue(qmp), LibvirtUri = parsed.GetValue(libvirt), Domain = parsed.GetValue(domain), Pid = parsed.GetValue(pid) };
+            MonitorAddress monitor = new()
+            {
+                QmpSocket = parsed.GetValue(qmp),
+                LibvirtUri = parsed.GetValue(libvirt),
+                Domain = parsed.GetValue(domain),
+                Pid = parsed.GetValue(pid),
+            };
             return Run(monitor, parsed.GetValue(container), parsed.GetValue(guestAgent), parsed.GetValue(json));
         });
         return command;
@@ -38,7 +72,10 @@ internal static class FreeCommand
             using IQmpMonitor qmp = monitor.Open();
             using CheckedProcess? process = QemuProcess.Hold(qmp, monitor.Pid);
             if (container is not null && (process is null || !ContainerProcesses.IsIn(process, container)))
-                throw new CaptureRefusedException("ForeignProcess", $"the process behind the QMP socket ({process?.Pid}) does not run in container {container}: it is another VM's");
+                throw new CaptureRefusedException(
+                    "ForeignProcess",
+                    $"the process behind the QMP socket ({process?.Pid}) does not run in container {container}: it is another VM's"
+                );
             using QemuClaim? claim = process is null ? null : QemuClaim.Take(process, TimeSpan.FromSeconds(2), "QemuBusy");
             Swept swept = Leftovers.Sweep(qmp, process, guestAgent);
             GuestAfterwards guest = GuestAfterwards.Ask(qmp);
@@ -72,5 +109,6 @@ internal static class FreeCommand
     }
 
     private static string Text(FreedLine line) =>
-        $"{line.Guest}; {line.Removed} leftovers were removed from QEMU{(line.Thawed ? "; its file systems were thawed" : "")}{(line.NotThawed is { } why ? $"; {why}" : "")}";
+        $"{line.Guest}; {line.Removed} leftovers were removed from "
+        + $"QEMU{(line.Thawed ? "; its file systems were thawed" : "")}{(line.NotThawed is { } why ? $"; {why}" : "")}";
 }

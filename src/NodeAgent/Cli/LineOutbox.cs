@@ -11,13 +11,11 @@ internal sealed class LineOutbox
     private string? _latest;
     private bool _writing;
 
-    internal LineOutbox() : this(Console.Out.WriteLine)
-    {
-    }
+    internal LineOutbox()
+        : this(Console.Out.WriteLine) { }
 
     /// <param name="write">Writes one line; what it throws is taken for a reader that is gone.</param>
-    internal LineOutbox(Action<string> write) =>
-        Linux.AgentThread.Start("lines", () => Run(write), failed: _ => { });
+    internal LineOutbox(Action<string> write) => Linux.AgentThread.Start("lines", () => Run(write), failed: _ => { });
 
     /// <summary>How far it is. Never waits.</summary>
     internal void Offer(string line)

@@ -6,33 +6,75 @@ using Bgsnap.NodeAgent.Store;
 namespace Bgsnap.NodeAgent.Cli;
 
 /// <summary>A line of <c>capture --json</c> while it goes on; also the heartbeat between the capturing process and its parent.</summary>
-internal sealed record ProgressLine(string Type, string Phase, double Percent, long CopiedBytes, long TotalBytes, long PendingBytes, long WrittenBytes, double BytesPerSecond, long Faults, DateTimeOffset? PointInTime = null, long DiskCopiedBytes = 0, long DiskTotalBytes = 0,
+internal sealed record ProgressLine(
+    string Type,
+    string Phase,
+    double Percent,
+    long CopiedBytes,
+    long TotalBytes,
+    long PendingBytes,
+    long WrittenBytes,
+    double BytesPerSecond,
+    long Faults,
+    DateTimeOffset? PointInTime = null,
+    long DiskCopiedBytes = 0,
+    long DiskTotalBytes = 0,
     IReadOnlyList<ManifestDisk>? HeldDisks = null,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] ErrorLine? Failing = null,
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] Guid? Snapshot = null);
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] Guid? Snapshot = null
+);
 
 /// <summary>The last line of <c>capture --json</c> when it succeeded.</summary>
 internal sealed record SummaryLine(string Type, CaptureSummary Summary);
 
 /// <summary>A line of <c>restore --json</c> while it goes on.</summary>
-internal sealed record RestoreProgressLine(string Type, string Phase, double Percent, long CopiedBytes, long TotalBytes, double BytesPerSecond,
+internal sealed record RestoreProgressLine(
+    string Type,
+    string Phase,
+    double Percent,
+    long CopiedBytes,
+    long TotalBytes,
+    double BytesPerSecond,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] long Faults = 0,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Problem = null,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] bool GuestRuns = false,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] long TimeToRunMicroseconds = 0,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Method = null,
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? MethodReason = null);
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? MethodReason = null
+);
 
 /// <summary>The last line of <c>restore --json</c> when the guest runs.</summary>
 internal sealed record RestoreSummaryLine(
-    string Type, string Snapshot, string Method, long TimeToRunMicroseconds, long TotalMicroseconds, long DisksMicroseconds, long MemoryMicroseconds,
-    long RamBytes, long DiskBytes, IReadOnlyList<string> Disks, string GuestState, int Thawed, string? StillFrozen,
+    string Type,
+    string Snapshot,
+    string Method,
+    long TimeToRunMicroseconds,
+    long TotalMicroseconds,
+    long DisksMicroseconds,
+    long MemoryMicroseconds,
+    long RamBytes,
+    long DiskBytes,
+    IReadOnlyList<string> Disks,
+    string GuestState,
+    int Thawed,
+    string? StillFrozen,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? MethodReason = null,
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] InstantLine? Instant = null, long LoadMicroseconds = 0,
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] IReadOnlyList<string>? Dropped = null);
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] InstantLine? Instant = null,
+    long LoadMicroseconds = 0,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] IReadOnlyList<string>? Dropped = null
+);
 
 /// <summary>How memory followed a guest that ran already.</summary>
-internal sealed record InstantLine(bool TakenOver, long Faults, long FaultP50Microseconds, long FaultP99Microseconds, long FaultMaxMicroseconds, int RecordedUnits, long HugeBytes, string? Left);
+internal sealed record InstantLine(
+    bool TakenOver,
+    long Faults,
+    long FaultP50Microseconds,
+    long FaultP99Microseconds,
+    long FaultMaxMicroseconds,
+    int RecordedUnits,
+    long HugeBytes,
+    string? Left
+);
 
 /// <summary>The line of <c>free --json</c>.</summary>
 /// <param name="Type">summary.</param>
@@ -41,8 +83,14 @@ internal sealed record InstantLine(bool TakenOver, long Faults, long FaultP50Mic
 /// <param name="Thawed">A freeze of ours was ended.</param>
 /// <param name="NotThawed">Why one could not be ended; null: none is left.</param>
 /// <param name="Resumed">The guest was resumed, because a capture that died had left it stopped.</param>
-internal sealed record FreedLine(string Type, string Guest, int Removed, bool Thawed, string? NotThawed = null,
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] bool Resumed = false);
+internal sealed record FreedLine(
+    string Type,
+    string Guest,
+    int Removed,
+    bool Thawed,
+    string? NotThawed = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] bool Resumed = false
+);
 
 /// <summary>The line of <c>restored --json</c>.</summary>
 /// <param name="Type">summary.</param>
@@ -55,9 +103,15 @@ internal sealed record RestoredLine(string Type, string GuestState, string? Stil
 /// <param name="Reason">One word.</param>
 /// <param name="Message">For people.</param>
 /// <param name="ExitCode">Of the command.</param>
-/// <param name="NeedsCare">The guest may still be stopped or frozen by us: QEMU could not be asked, or the guest could not be thawed.</param>
-internal sealed record ErrorLine(string Type, string Reason, string Message, int ExitCode,
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] bool NeedsCare = false);
+/// <param name="NeedsCare">The guest may still be stopped or frozen by us: QEMU could not be asked, or the guest could not be
+/// thawed.</param>
+internal sealed record ErrorLine(
+    string Type,
+    string Reason,
+    string Message,
+    int ExitCode,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] bool NeedsCare = false
+);
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase)]
 [JsonSerializable(typeof(ProgressLine))]

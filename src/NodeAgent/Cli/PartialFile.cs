@@ -18,7 +18,12 @@ internal static class PartialFile
         SafeFileHandle file;
         try
         {
-            file = FileSyscalls.OpenAt(null, partial, FileSyscalls.O_WRONLY | FileSyscalls.O_CREAT | FileSyscalls.O_EXCL, 0x180 /* 0600 */);
+            file = FileSyscalls.OpenAt(
+                null,
+                partial,
+                FileSyscalls.O_WRONLY | FileSyscalls.O_CREAT | FileSyscalls.O_EXCL,
+                0x180 /* 0600 */
+            );
         }
         catch (LinuxException e) when (e.Errno == Errno.EEXIST)
         {
@@ -44,7 +49,11 @@ internal static class PartialFile
     private static void RefuseOthers(string path)
     {
         string full = Path.GetFullPath(path);
-        using SafeFileHandle parent = FileSyscalls.OpenAt(null, Path.GetDirectoryName(full) ?? "/", FileSyscalls.O_RDONLY | FileSyscalls.O_DIRECTORY);
+        using SafeFileHandle parent = FileSyscalls.OpenAt(
+            null,
+            Path.GetDirectoryName(full) ?? "/",
+            FileSyscalls.O_RDONLY | FileSyscalls.O_DIRECTORY
+        );
         if (FileSyscalls.TryStatus(parent, Path.GetFileName(full)) is { IsRegular: false })
             throw new ArgumentException($"{path} is there and is no regular file");
     }

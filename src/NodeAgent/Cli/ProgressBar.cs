@@ -10,7 +10,10 @@ internal static class ProgressBar
     internal static string Text(ProgressLine p)
     {
         int filled = (int)(p.Percent / 100 * Width);
-        return string.Create(CultureInfo.InvariantCulture,
-            $"\r\e[K{p.Phase,-10} [{new string('#', filled)}{new string('.', Width - filled)}] {p.Percent,5:0.0} %  {p.BytesPerSecond / (1 << 30):0.00} GiB/s  {p.PendingBytes / 4096} pages protected  {p.Faults} faults");
+        return string.Create(
+            CultureInfo.InvariantCulture,
+            $"\r\e[K{p.Phase, -10} [{new string('#', filled)}{new string('.', Width - filled)}] {p.Percent, 5:0.0} %  "
+                + $"{p.BytesPerSecond / (1 << 30):0.00} GiB/s  {p.PendingBytes / 4096} pages protected  {p.Faults} faults"
+        );
     }
 }

@@ -7,13 +7,26 @@ internal static class Quantity
 {
     private static readonly (string Suffix, double Scale)[] Sizes =
     [
-        ("Ki", 1L << 10), ("Mi", 1L << 20), ("Gi", 1L << 30), ("Ti", 1L << 40),
-        ("k", 1e3), ("K", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12), ("", 1),
+        ("Ki", 1L << 10),
+        ("Mi", 1L << 20),
+        ("Gi", 1L << 30),
+        ("Ti", 1L << 40),
+        ("k", 1e3),
+        ("K", 1e3),
+        ("M", 1e6),
+        ("G", 1e9),
+        ("T", 1e12),
+        ("", 1),
     ];
 
     private static readonly (string Suffix, double Microseconds)[] Times =
     [
-        ("us", 1), ("µs", 1), ("ms", 1e3), ("s", 1e6), ("m", 60e6), ("h", 3600e6),
+        ("us", 1),
+        ("µs", 1),
+        ("ms", 1e3),
+        ("s", 1e6),
+        ("m", 60e6),
+        ("h", 3600e6),
     ];
 
     /// <summary>Bytes from a Kubernetes-like quantity; a trailing <c>B</c> or <c>/s</c> is taken too. Null when it is none.</summary>
@@ -42,19 +55,27 @@ internal static class Quantity
     }
 
     /// <summary>Microseconds for a reader.</summary>
-    internal static string FormatTime(long microseconds) => microseconds switch
-    {
-        < 1000 => string.Create(CultureInfo.InvariantCulture, $"{microseconds} µs"),
-        < 1_000_000 => string.Create(CultureInfo.InvariantCulture, $"{microseconds / 1e3:0.##} ms"),
-        _ => string.Create(CultureInfo.InvariantCulture, $"{microseconds / 1e6:0.##} s"),
-    };
+    internal static string FormatTime(long microseconds) =>
+        microseconds switch
+        {
+            < 1000 => string.Create(CultureInfo.InvariantCulture, $"{microseconds} µs"),
+            < 1_000_000 => string.Create(CultureInfo.InvariantCulture, $"{microseconds / 1e3:0.##} ms"),
+            _ => string.Create(CultureInfo.InvariantCulture, $"{microseconds / 1e6:0.##} s"),
+        };
 
     private static double? Parse(string text, (string Suffix, double Scale)[] units)
     {
         foreach ((string suffix, double scale) in units)
         {
-            if (text.EndsWith(suffix, StringComparison.Ordinal)
-                && double.TryParse(text.AsSpan(0, text.Length - suffix.Length), NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double number))
+            if (
+                text.EndsWith(suffix, StringComparison.Ordinal)
+                && double.TryParse(
+                    text.AsSpan(0, text.Length - suffix.Length),
+                    NumberStyles.AllowDecimalPoint,
+                    CultureInfo.InvariantCulture,
+                    out double number
+                )
+            )
                 return number * scale;
         }
         return null;

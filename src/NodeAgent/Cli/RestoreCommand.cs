@@ -14,45 +14,120 @@ internal static class RestoreCommand
     {
         Argument<string> dir = SnapshotCommands.Directory();
         Option<string> qmp = CaptureCommand.QmpSocket("QMP socket of a QEMU with the same machine, started with -incoming defer");
-        Option<string> libvirt = new("--libvirt") { HelpName = "URI", Description = "A domain of libvirt instead, whose QEMU was started with -incoming defer (qemu:commandline)" };
+        Option<string> libvirt = new("--libvirt")
+        {
+            HelpName = "URI",
+            Description = "A domain of libvirt instead, whose QEMU was started with -incoming defer (qemu:commandline)",
+        };
         Option<string> domain = new("--domain") { HelpName = "NAME|UUID", Description = "Which domain of libvirt's" };
-        Option<int> pid = new("--pid") { HelpName = "PID", Description = "Or QEMU's process: the monitor is found behind it, its own QMP socket or libvirt in its container" };
-        Option<string> disks = new("--disks") { HelpName = "all|none", Description = "all: write the snapshot's disks into the images that the QEMU has open (default); none: they are there already", DefaultValueFactory = _ => "all" };
-        Option<string> container = new("--container") { HelpName = "ID", Description = "Refuse unless QEMU runs in the container with this id" };
-        Option<string> guestAgent = new("--guest-agent") { HelpName = "SOCKET", Description = "Unix socket of the guest agent's channel, to thaw a guest that was captured with its file systems frozen" };
-        Option<RestoreMode> mode = new("--mode") { HelpName = "auto|instant|eager|stream", Description = "How memory gets there. instant: the guest runs first, its memory follows; eager: written into QEMU before the guest runs; stream: loaded by QEMU itself (default); auto: the first of these that works here", CustomParser = Mode, DefaultValueFactory = _ => RestoreMode.Stream };
-        Option<long> bandwidth = new("--bandwidth-limit") { HelpName = "RATE", Description = "With instant: bytes of memory brought in per second while the guest runs, such as 500Mi (default: no limit); what it waits for is not held back", CustomParser = CaptureCommand.Size };
-        Option<bool> smallPages = new("--keep-small-pages") { Description = "With instant: do not make huge pages of the guest's memory at the end" };
+        Option<int> pid = new("--pid")
+        {
+            HelpName = "PID",
+            Description = "Or QEMU's process: the monitor is found behind it, its own QMP socket or libvirt in its container",
+        };
+        Option<string> disks = new("--disks")
+        {
+            HelpName = "all|none",
+            Description = "all: write the snapshot's disks into the images that the QEMU has open (default); none: they are there already",
+            DefaultValueFactory = _ => "all",
+        };
+        Option<string> container = new("--container")
+        {
+            HelpName = "ID",
+            Description = "Refuse unless QEMU runs in the container with this id",
+        };
+        Option<string> guestAgent = new("--guest-agent")
+        {
+            HelpName = "SOCKET",
+            Description = "Unix socket of the guest agent's channel, to thaw a guest that was captured with its file systems frozen",
+        };
+        Option<RestoreMode> mode = new("--mode")
+        {
+            HelpName = "auto|instant|eager|stream",
+            Description =
+                "How memory gets there. instant: the guest runs first, its memory follows; eager: written into QEMU before the "
+                + "guest runs; stream: loaded by QEMU itself (default); auto: the first of these that works here",
+            CustomParser = Mode,
+            DefaultValueFactory = _ => RestoreMode.Stream,
+        };
+        Option<long> bandwidth = new("--bandwidth-limit")
+        {
+            HelpName = "RATE",
+            Description =
+                "With instant: bytes of memory brought in per second while the guest runs, such as 500Mi (default: no limit); "
+                + "what it waits for is not held back",
+            CustomParser = CaptureCommand.Size,
+        };
+        Option<bool> smallPages = new("--keep-small-pages")
+        {
+            Description = "With instant: do not make huge pages of the guest's memory at the end",
+        };
         Option<bool> worker = new("--worker") { Hidden = true };
         Option<bool> guestRan = new(RestoreSupervisor.GuestRan) { Hidden = true };
         Option<bool> json = new("--json") { Description = "One JSON object a line instead of bar and sentence" };
         disks.AcceptOnlyFromAmong("all", "none");
-        Command command = new("restore", "Bring a snapshot back running in a QEMU that waits for it: its disks, its memory, its devices.") { dir, qmp, libvirt, domain, pid, disks, container, guestAgent, mode, bandwidth, smallPages, json, worker, guestRan };
-        command.Check(parsed => CaptureCommand.CheckMonitor(parsed, parsed.GetValue(qmp), parsed.GetValue(libvirt), parsed.GetValue(domain), parsed.GetResult(pid) is not null));
-        command.SetAction(parsed => Run(
-            new RestoreOptions
-            {
-                Directory = Path.GetFullPath(parsed.GetValue(dir)!),
-                Target = new MonitorAddress { QmpSocket = parsed.GetValue(qmp), LibvirtUri = parsed.GetValue(libvirt), Domain = parsed.GetValue(domain), Pid = parsed.GetValue(pid) },
-                Disks = parsed.GetValue(disks) != "none",
-                Container = parsed.GetValue(container),
-                GuestAgentSocket = parsed.GetValue(guestAgent),
-                Mode = parsed.GetValue(mode),
-                HugePages = !parsed.GetValue(smallPages),
-                BytesPerSecond = parsed.GetValue(bandwidth),
-                GuestRan = parsed.GetValue(guestRan),
-            },
-            parsed.GetValue(json), parsed.GetValue(worker), arguments));
+        Command command = new("restore", "Bring a snapshot back running in a QEMU that waits for it: its disks, its memory, its devices.")
+        {
+            dir,
+            qmp,
+            libvirt,
+            domain,
+            pid,
+            disks,
+            container,
+            guestAgent,
+            mode,
+            bandwidth,
+            smallPages,
+            json,
+            worker,
+            guestRan,
+        };
+        command.Check(parsed =>
+            CaptureCommand.CheckMonitor(
+                parsed,
+                parsed.GetValue(qmp),
+                parsed.GetValue(libvirt),
+                parsed.GetValue(domain),
+                parsed.GetResult(pid) is not null
+            )
+        );
+        command.SetAction(parsed =>
+            Run(
+                new RestoreOptions
+                {
+                    Directory = Path.GetFullPath(parsed.GetValue(dir)!),
+                    Target = new MonitorAddress
+                    {
+                        QmpSocket = parsed.GetValue(qmp),
+                        LibvirtUri = parsed.GetValue(libvirt),
+                        Domain = parsed.GetValue(domain),
+                        Pid = parsed.GetValue(pid),
+                    },
+                    Disks = parsed.GetValue(disks) != "none",
+                    Container = parsed.GetValue(container),
+                    GuestAgentSocket = parsed.GetValue(guestAgent),
+                    Mode = parsed.GetValue(mode),
+                    HugePages = !parsed.GetValue(smallPages),
+                    BytesPerSecond = parsed.GetValue(bandwidth),
+                    GuestRan = parsed.GetValue(guestRan),
+                },
+                parsed.GetValue(json),
+                parsed.GetValue(worker),
+                arguments
+            )
+        );
         return command;
     }
 
-    private static IMemoryRestore Way(RestoreOptions options) => options.Mode switch
-    {
-        RestoreMode.Auto => new AutoRestore(options),
-        RestoreMode.Instant => new InstantRestore(options),
-        RestoreMode.Eager => new EagerRestore(),
-        _ => new StreamRestore(),
-    };
+    private static IMemoryRestore Way(RestoreOptions options) =>
+        options.Mode switch
+        {
+            RestoreMode.Auto => new AutoRestore(options),
+            RestoreMode.Instant => new InstantRestore(options),
+            RestoreMode.Eager => new EagerRestore(),
+            _ => new StreamRestore(),
+        };
 
     private static RestoreMode Mode(ArgumentResult result)
     {

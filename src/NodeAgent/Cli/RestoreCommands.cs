@@ -14,28 +14,54 @@ internal static class RestoreCommands
     internal static Command Export()
     {
         Argument<string> dir = SnapshotCommands.Directory();
-        Option<string> output = new("--output", "-o") { Required = true, HelpName = "FILE|-", Description = "The file, or - for standard output (not for a disk)" };
-        Option<string?> disk = new("--disk") { HelpName = "NAME", Description = "Write this disk as an image, instead of memory and devices" };
-        Option<string> format = new("--format") { HelpName = "raw|qcow2", Description = "Format of the disk's image (default: qcow2)", DefaultValueFactory = _ => "qcow2" };
+        Option<string> output = new("--output", "-o")
+        {
+            Required = true,
+            HelpName = "FILE|-",
+            Description = "The file, or - for standard output (not for a disk)",
+        };
+        Option<string?> disk = new("--disk")
+        {
+            HelpName = "NAME",
+            Description = "Write this disk as an image, instead of memory and devices",
+        };
+        Option<string> format = new("--format")
+        {
+            HelpName = "raw|qcow2",
+            Description = "Format of the disk's image (default: qcow2)",
+            DefaultValueFactory = _ => "qcow2",
+        };
         format.AcceptOnlyFromAmong("raw", "qcow2");
-        Command command = new("export", "Write a snapshot as a migration stream that stock QEMU loads, qemu-system-x86_64 … -incoming \"exec:cat FILE\", or one of its disks as an image.") { dir, output, disk, format };
+        Command command = new(
+            "export",
+            "Write a snapshot as a migration stream that stock QEMU loads, qemu-system-x86_64 … -incoming \"exec:cat FILE\", or "
+                + "one of its disks as an image."
+        )
+        {
+            dir,
+            output,
+            disk,
+            format,
+        };
         command.Check(r =>
         {
             if (r.GetResult(format) is { Implicit: false } && r.GetValue(disk) is null)
                 r.AddError("--format is for an image: name a disk with --disk");
         });
-        command.SetAction(parsed => Guard(cancel =>
-        {
-            if (parsed.GetValue(disk) is { } name)
+        command.SetAction(parsed =>
+            Guard(cancel =>
             {
-                using Progress bar = new();
-                DiskExport.Run(parsed.GetValue(dir)!, name, parsed.GetValue(output)!, parsed.GetValue(format)!, bar.Show, cancel);
-            }
-            else
-            {
-                Export(parsed.GetValue(dir)!, parsed.GetValue(output)!, cancel);
-            }
-        }));
+                if (parsed.GetValue(disk) is { } name)
+                {
+                    using Progress bar = new();
+                    DiskExport.Run(parsed.GetValue(dir)!, name, parsed.GetValue(output)!, parsed.GetValue(format)!, bar.Show, cancel);
+                }
+                else
+                {
+                    Export(parsed.GetValue(dir)!, parsed.GetValue(output)!, cancel);
+                }
+            })
+        );
         return command;
     }
 
@@ -79,8 +105,12 @@ internal static class RestoreCommands
                 return;
             _shownAt = Environment.TickCount64;
             double seconds = Stopwatch.GetElapsedTime(_began).TotalSeconds;
-            Console.Error.Write(string.Create(CultureInfo.InvariantCulture,
-                $"\r\e[K{100.0 * p.SentBytes / p.TotalBytes,5:0.0} %  {p.SentBytes / seconds / (1 << 30):0.00} GiB/s"));
+            Console.Error.Write(
+                string.Create(
+                    CultureInfo.InvariantCulture,
+                    $"\r\e[K{100.0 * p.SentBytes / p.TotalBytes, 5:0.0} %  {p.SentBytes / seconds / (1 << 30):0.00} GiB/s"
+                )
+            );
         }
 
         public void Dispose()

@@ -4,10 +4,13 @@ using Bgsnap.NodeAgent.Restore;
 
 namespace Bgsnap.NodeAgent.Cli;
 
-/// <summary>Tells of a restore while it goes on: one line that is overwritten on a terminal, JSON lines when asked for, else nothing.</summary>
+/// <summary>
+/// Tells of a restore while it goes on: one line that is overwritten on a terminal, JSON lines when asked for, else nothing.
+/// </summary>
 internal sealed class RestoreReporter : IDisposable
 {
-    private const int Width = 30, PauseMilliseconds = 200;
+    private const int Width = 30,
+        PauseMilliseconds = 200;
     private readonly RestoreProgress _progress;
     private readonly bool _json;
     private readonly bool _terminal;
@@ -27,19 +30,61 @@ internal sealed class RestoreReporter : IDisposable
     /// <summary>A line for how far it is.</summary>
     internal static RestoreProgressLine Line(RestoreProgress progress, double bytesPerSecond)
     {
-        long done = progress.DoneBytes, total = progress.TotalBytes;
+        long done = progress.DoneBytes,
+            total = progress.TotalBytes;
         // What the manifest says of a disk is an estimate of what is written: 100 is kept for the end.
-        double percent = progress.Phase == "Done" ? 100 : total > 0 ? Math.Min(99.9, 100.0 * done / total) : 0;
-        return new RestoreProgressLine("progress", progress.Phase, Math.Round(percent, 1), done, total, Math.Round(bytesPerSecond), progress.Faults, progress.Problem,
-            progress.GuestRuns, progress.TimeToRunMicroseconds, progress.Method, progress.Method is null ? null : progress.MethodReason);
+        double percent =
+            progress.Phase == "Done" ? 100
+            : total > 0 ? Math.Min(99.9, 100.0 * done / total)
+            : 0;
+        return new RestoreProgressLine(
+            "progress",
+            progress.Phase,
+            Math.Round(percent, 1),
+            done,
+            total,
+            Math.Round(bytesPerSecond),
+            progress.Faults,
+            progress.Problem,
+            progress.GuestRuns,
+            progress.TimeToRunMicroseconds,
+            progress.Method,
+            progress.Method is null ? null : progress.MethodReason
+        );
     }
 
     /// <summary>The end of a restore that went well, as a line.</summary>
-    internal static RestoreSummaryLine LineOf(RestoreSummary s) => new(
-        "summary", s.Snapshot, s.Method, s.TimeToRunMicroseconds, s.TotalMicroseconds, s.DisksMicroseconds, s.MemoryMicroseconds,
-        s.RamBytes, s.DiskBytes, s.Disks, s.GuestState, s.Thawed, s.StillFrozen, s.MethodReason,
-        s.Instant is { } i ? new InstantLine(i.TakenOver, i.Faults.Count, i.Faults.P50Microseconds, i.Faults.P99Microseconds, i.Faults.MaxMicroseconds, i.RecordedUnits, i.HugeBytes, i.Left) : null, s.LoadMicroseconds,
-        s.Dropped.Count > 0 ? s.Dropped : null);
+    internal static RestoreSummaryLine LineOf(RestoreSummary s) =>
+        new(
+            "summary",
+            s.Snapshot,
+            s.Method,
+            s.TimeToRunMicroseconds,
+            s.TotalMicroseconds,
+            s.DisksMicroseconds,
+            s.MemoryMicroseconds,
+            s.RamBytes,
+            s.DiskBytes,
+            s.Disks,
+            s.GuestState,
+            s.Thawed,
+            s.StillFrozen,
+            s.MethodReason,
+            s.Instant is { } i
+                ? new InstantLine(
+                    i.TakenOver,
+                    i.Faults.Count,
+                    i.Faults.P50Microseconds,
+                    i.Faults.P99Microseconds,
+                    i.Faults.MaxMicroseconds,
+                    i.RecordedUnits,
+                    i.HugeBytes,
+                    i.Left
+                )
+                : null,
+            s.LoadMicroseconds,
+            s.Dropped.Count > 0 ? s.Dropped : null
+        );
 
     /// <summary>Says it.</summary>
     internal static void Summarize(RestoreSummaryLine s, bool json)
@@ -49,11 +94,24 @@ internal sealed class RestoreReporter : IDisposable
             Console.Out.WriteLine(JsonSerializer.Serialize(s, MessagesJson.Default.RestoreSummaryLine));
             return;
         }
-        string disks = s.Disks.Count == 0 ? "" : $", disks {string.Join(", ", s.Disks)} ({Quantity.FormatSize(s.DiskBytes)}) in {Quantity.FormatTime(s.DisksMicroseconds)}";
-        Console.Out.WriteLine($"{s.GuestState} after {Quantity.FormatTime(s.TimeToRunMicroseconds)}: {Quantity.FormatSize(s.RamBytes)} of RAM in {Quantity.FormatTime(s.MemoryMicroseconds)}{disks}{(s.Thawed > 0 ? $"; {s.Thawed} file systems thawed" : "")}");
+        string disks =
+            s.Disks.Count == 0
+                ? ""
+                : $", disks {string.Join(", ", s.Disks)} ({Quantity.FormatSize(s.DiskBytes)}) in "
+                    + $"{Quantity.FormatTime(s.DisksMicroseconds)}";
+        Console.Out.WriteLine(
+            $"{s.GuestState} after {Quantity.FormatTime(s.TimeToRunMicroseconds)}: {Quantity.FormatSize(s.RamBytes)} of RAM in "
+                + $"{Quantity.FormatTime(s.MemoryMicroseconds)}{disks}{(s.Thawed > 0 ? $"; {s.Thawed} file systems thawed" : "")}"
+        );
         if (s.Instant is { } i)
         {
-            Console.Out.WriteLine($"{(i.TakenOver ? "taken over, " : "")}all memory there after {Quantity.FormatTime(s.TotalMicroseconds)}; {i.Faults} faults, half within {Quantity.FormatTime(i.FaultP50Microseconds)}, 99 % within {Quantity.FormatTime(i.FaultP99Microseconds)}, the longest {Quantity.FormatTime(i.FaultMaxMicroseconds)}{(i.HugeBytes > 0 ? $"; {Quantity.FormatSize(i.HugeBytes)} made huge pages" : "")}");
+            Console.Out.WriteLine(
+                $"{(i.TakenOver ? "taken over, " : "")}all memory there after {Quantity.FormatTime(s.TotalMicroseconds)}; "
+                    + $"{i.Faults} faults, half within {Quantity.FormatTime(i.FaultP50Microseconds)}, "
+                    + $"99 % within {Quantity.FormatTime(i.FaultP99Microseconds)}, "
+                    + $"the longest {Quantity.FormatTime(i.FaultMaxMicroseconds)}"
+                    + $"{(i.HugeBytes > 0 ? $"; {Quantity.FormatSize(i.HugeBytes)} made huge pages" : "")}"
+            );
             if (i.Left is { } left)
                 Console.Error.WriteLine($"warning: {left}");
         }
@@ -69,16 +127,17 @@ internal sealed class RestoreReporter : IDisposable
     {
         if (!_json && !_terminal)
             return;
-        long lastDone = 0, lastAt = Environment.TickCount64;
+        long lastDone = 0,
+            lastAt = Environment.TickCount64;
         bool ended;
         do
         {
             ended = _ended.Wait(PauseMilliseconds);
-            long now = Environment.TickCount64, done = _progress.DoneBytes;
+            long now = Environment.TickCount64,
+                done = _progress.DoneBytes;
             Say(Line(_progress, now > lastAt ? (done - lastDone) * 1000.0 / (now - lastAt) : 0));
             (lastDone, lastAt) = (done, now);
-        }
-        while (!ended);
+        } while (!ended);
         if (_terminal)
             Console.Error.WriteLine();
     }
@@ -94,8 +153,13 @@ internal sealed class RestoreReporter : IDisposable
             Console.Error.WriteLine($"\r\e[Kwarning: {problem}");
         _problem = p.Problem;
         int filled = (int)(p.Percent / 100 * Width);
-        Console.Error.Write(string.Create(CultureInfo.InvariantCulture,
-            $"\r\e[K{p.Phase,-9} [{new string('#', filled)}{new string('.', Width - filled)}] {p.Percent,5:0.0} %  {p.BytesPerSecond / (1 << 30):0.00} GiB/s{(p.Faults > 0 ? $"  {p.Faults} faults" : "")}"));
+        Console.Error.Write(
+            string.Create(
+                CultureInfo.InvariantCulture,
+                $"\r\e[K{p.Phase, -9} [{new string('#', filled)}{new string('.', Width - filled)}] {p.Percent, 5:0.0} %  "
+                    + $"{p.BytesPerSecond / (1 << 30):0.00} GiB/s{(p.Faults > 0 ? $"  {p.Faults} faults" : "")}"
+            )
+        );
     }
 
     /// <summary>Says the last, and ends.</summary>

@@ -6,8 +6,8 @@ using Bgsnap.NodeAgent.Restore;
 namespace Bgsnap.NodeAgent.Cli;
 
 /// <summary>
-/// Runs an instant restore in a child process and watches over it. One that dies, or falls silent, makes the guest wait and harms nothing: another
-/// is started, which finds in QEMU what has been done and goes on.
+/// Runs an instant restore in a child process and watches over it. One that dies, or falls silent, makes the guest wait and harms nothing:
+/// another is started, which finds in QEMU what has been done and goes on.
 /// </summary>
 /// <remarks>When we are killed ourselves, the child goes on to its end; what it says goes nowhere then.</remarks>
 internal sealed class RestoreSupervisor(IReadOnlyList<string> arguments, bool json)
@@ -15,13 +15,17 @@ internal sealed class RestoreSupervisor(IReadOnlyList<string> arguments, bool js
     /// <summary>Tells a child that the one before it had the guest run.</summary>
     internal const string GuestRan = "--guest-ran";
 
-    private const int SIGKILL = 9, SIGTERM = 15;
+    private const int SIGKILL = 9,
+        SIGTERM = 15;
+
     // A guest that touches what is missing waits as long; a busy machine may take its time.
     private static readonly TimeSpan Silence = TimeSpan.FromSeconds(5);
+
     /// <summary>Deaths that bring nothing forward before it is given up.</summary>
     private const int MostDeaths = 5;
 
     private readonly RestoreProgress _progress = new();
+
     // Nobody who reads what we say may hold up that we hear the child, or start another one.
     private readonly LineOutbox _outbox = new();
     private volatile CheckedProcess? _child;
@@ -42,7 +46,7 @@ internal sealed class RestoreSupervisor(IReadOnlyList<string> arguments, bool js
         try
         {
             long lastDone = -1;
-            for (int deaths = 0; summary is null && error is null;)
+            for (int deaths = 0; summary is null && error is null; )
             {
                 code = RunChild(ref summary, ref error);
                 if (summary is not null || error is not null)
@@ -67,7 +71,11 @@ internal sealed class RestoreSupervisor(IReadOnlyList<string> arguments, bool js
 
     private int RunChild(ref RestoreSummaryLine? summary, ref ErrorLine? error)
     {
-        ProcessStartInfo start = new(Environment.ProcessPath ?? "/proc/self/exe") { RedirectStandardOutput = true, UseShellExecute = false };
+        ProcessStartInfo start = new(Environment.ProcessPath ?? "/proc/self/exe")
+        {
+            RedirectStandardOutput = true,
+            UseShellExecute = false,
+        };
         foreach (string a in arguments)
             start.ArgumentList.Add(a);
         start.ArgumentList.Add("--worker");
@@ -122,8 +130,10 @@ internal sealed class RestoreSupervisor(IReadOnlyList<string> arguments, bool js
 
     private ErrorLine Died(int code)
     {
-        string left = _progress.Phase == "HugePages" ? "The guest runs and has all of its memory, some of it still in small pages"
-            : _guestRuns ? "The guest runs, and waits as soon as it touches memory that is not there yet: run the same command again to go on"
+        string left =
+            _progress.Phase == "HugePages" ? "The guest runs and has all of its memory, some of it still in small pages"
+            : _guestRuns
+                ? "The guest runs, and waits as soon as it touches memory that is not there yet: run the same command again to go on"
             : "Run the same command again; if QEMU does not take it, start QEMU anew";
         return new ErrorLine("error", "AgentDied", $"the restoring process died (exit code {code}). {left}", ExitCode.Failed);
     }

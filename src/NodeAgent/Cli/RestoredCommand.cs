@@ -17,12 +17,19 @@ internal static class RestoredCommand
     internal static Command Create()
     {
         Argument<string> dir = SnapshotCommands.Directory();
-        Option<string> qmp = new("--qmp"), container = new("--container"), guestAgent = new("--guest-agent");
+        Option<string> qmp = new("--qmp"),
+            container = new("--container"),
+            guestAgent = new("--guest-agent");
         Option<int> pid = new("--pid");
         Option<bool> json = new("--json");
         Command command = new("restored", "Say how the guest of a restore is whose agent died.")
         {
-            dir, qmp, pid, container, guestAgent, json,
+            dir,
+            qmp,
+            pid,
+            container,
+            guestAgent,
+            json,
         };
         command.Hidden = true;
         command.SetAction(parsed =>

@@ -19,7 +19,8 @@ internal static class SnapshotCommands
             throw new DirectoryNotFoundException($"there is no snapshot {dir}: the directory is empty; is its volume mounted?");
         // One of them may be lost from a snapshot, which is then damaged.
         string[] files = [SnapshotFormat.ManifestFileName, SnapshotFormat.MemoryFileName, SnapshotFormat.DeviceStateFileName];
-        return files.Any(f => File.Exists(System.IO.Path.Join(dir, f))) ? dir
+        return files.Any(f => File.Exists(System.IO.Path.Join(dir, f)))
+            ? dir
             : throw new DirectoryNotFoundException($"{dir} is no snapshot: it has none of the files {string.Join(", ", files)}");
     }
 
@@ -27,8 +28,14 @@ internal static class SnapshotCommands
     {
         Argument<string> dir = Directory();
         Option<bool> json = new("--json") { Description = "The manifest as it is stored" };
-        Option<bool> xml = new("--domain-xml") { Description = "libvirt's description of the machine instead, of a snapshot that was taken through libvirt" };
-        Option<bool> objects = new("--objects") { Description = "The Kubernetes objects that the machine was made of instead, of a KubeVirt VM's snapshot" };
+        Option<bool> xml = new("--domain-xml")
+        {
+            Description = "libvirt's description of the machine instead, of a snapshot that was taken through libvirt",
+        };
+        Option<bool> objects = new("--objects")
+        {
+            Description = "The Kubernetes objects that the machine was made of instead, of a KubeVirt VM's snapshot",
+        };
         Command command = new("inspect", "Show what a snapshot is, without reading its memory.") { dir, json, xml, objects };
         command.Check(parsed =>
         {
@@ -80,7 +87,9 @@ internal static class SnapshotCommands
                 if (!report.IsSound)
                     return ExitCode.Corrupt;
                 if (!asJson)
-                    Console.Out.WriteLine($"sound: {report.GoodGranules} granules, {report.GoodDisks} disks, {Quantity.FormatSize(report.BytesRead)} read");
+                    Console.Out.WriteLine(
+                        $"sound: {report.GoodGranules} granules, {report.GoodDisks} disks, {Quantity.FormatSize(report.BytesRead)} read"
+                    );
                 return ExitCode.Success;
             }
             catch (Exception e)
@@ -135,7 +144,7 @@ internal static class SnapshotCommands
             Row("At " + t.Name, Quantity.FormatTime(t.OffsetMicroseconds));
     }
 
-    private static void Row(string name, string value) => Console.Out.WriteLine(Printable($"{name,-28} {value}"));
+    private static void Row(string name, string value) => Console.Out.WriteLine(Printable($"{name, -28} {value}"));
 
     // Whoever wrote the file shall not steer the terminal of who looks at it.
     private static string Printable(string line) => string.Concat(line.Select(c => char.IsControl(c) ? '\ufffd' : c));

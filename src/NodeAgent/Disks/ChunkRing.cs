@@ -68,7 +68,8 @@ internal sealed unsafe class ChunkRing : IDisposable
         int number = (int)(_taken % Slots);
         _ready[number].Wait(cancel);
         (offset, length) = (_slots[number].Offset, _slots[number].Length);
-        if (length == 0) return -1;
+        if (length == 0)
+            return -1;
         _taken++;
         return number;
     }
@@ -81,6 +82,7 @@ internal sealed unsafe class ChunkRing : IDisposable
     {
         NativeMemoryMap.Free(_memory, Slots * ReadPlan.ChunkSize);
         _free.Dispose();
-        foreach (SemaphoreSlim ready in _ready) ready.Dispose();
+        foreach (SemaphoreSlim ready in _ready)
+            ready.Dispose();
     }
 }

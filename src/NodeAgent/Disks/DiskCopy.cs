@@ -23,8 +23,14 @@ internal static unsafe class DiskCopy
     /// <exception cref="LinuxException">The file cannot be written; ENOSPC says so with the file's name.</exception>
     /// <exception cref="OperationCanceledException">It was cancelled.</exception>
     public static DiskCopyResult Run(
-        IReadOnlyList<UnixSocket> connections, string exportName, SafeFileHandle output, string display, DiskCopyHooks hooks,
-        CancellationToken cancel, TimeSpan? patience = null)
+        IReadOnlyList<UnixSocket> connections,
+        string exportName,
+        SafeFileHandle output,
+        string display,
+        DiskCopyHooks hooks,
+        CancellationToken cancel,
+        TimeSpan? patience = null
+    )
     {
         ArgumentOutOfRangeException.ThrowIfZero(connections.Count);
         using CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(cancel);
@@ -42,7 +48,13 @@ internal static unsafe class DiskCopy
         return new DiskCopyResult(writer.VirtualSize, writer.DataBytes, stored, Checksum(output, stored, display, cancel));
     }
 
-    private static void Copy(NbdClient[] clients, Qcow2Writer writer, DiskCopyHooks hooks, CancellationTokenSource stop, CancellationToken cancel)
+    private static void Copy(
+        NbdClient[] clients,
+        Qcow2Writer writer,
+        DiskCopyHooks hooks,
+        CancellationTokenSource stop,
+        CancellationToken cancel
+    )
     {
         using ChunkRing ring = new();
         ReadPlan plan = new(clients[0].Export.Size, hooks.Holes);
@@ -64,7 +76,8 @@ internal static unsafe class DiskCopy
         finally
         {
             stop.Cancel();
-            foreach (Thread reader in readers) reader.Join();
+            foreach (Thread reader in readers)
+                reader.Join();
         }
         failure?.Throw();
         cancel.ThrowIfCancellationRequested();
@@ -78,7 +91,8 @@ internal static unsafe class DiskCopy
                     client.Read(offset, length, ring.Memory(n));
                     // From here on the guest may overwrite it without a copy being made. It is never read again.
                     long whole = length & ~(Qcow2Format.ClusterSize - 1L);
-                    if (hooks.Trim && whole > 0) client.Trim(offset, (uint)whole);
+                    if (hooks.Trim && whole > 0)
+                        client.Trim(offset, (uint)whole);
                 }
             }
             catch (Exception e) when (e is not OperationCanceledException || !stop.IsCancellationRequested)
@@ -91,7 +105,8 @@ internal static unsafe class DiskCopy
             }
             finally
             {
-                if (Interlocked.Decrement(ref running) == 0) ring.End();
+                if (Interlocked.Decrement(ref running) == 0)
+                    ring.End();
             }
         }
 
@@ -119,7 +134,13 @@ internal static unsafe class DiskCopy
     private static string Checksum(SafeFileHandle output, long size, string display, CancellationToken cancel)
     {
         // The handle may be for writing only.
-        using SafeFileHandle readable = FileSyscalls.OpenAt(null, $"/proc/self/fd/{output.DangerousGetHandle()}", FileSyscalls.O_RDONLY, 0, display);
+        using SafeFileHandle readable = FileSyscalls.OpenAt(
+            null,
+            $"/proc/self/fd/{output.DangerousGetHandle()}",
+            FileSyscalls.O_RDONLY,
+            0,
+            display
+        );
         return SnapshotFiles.Checksum(readable, size, display, _ => cancel.ThrowIfCancellationRequested());
     }
 }

@@ -26,11 +26,19 @@ internal static unsafe class DiskImageWriter
     /// <exception cref="LinuxException">The target cannot be written, ENOSPC if it is too small.</exception>
     /// <exception cref="OperationCanceledException">It was cancelled.</exception>
     public static void Write(
-        Qcow2Reader source, SafeFileHandle target, string display, string driver, Action<long>? progress, CancellationToken cancel)
+        Qcow2Reader source,
+        SafeFileHandle target,
+        string display,
+        string driver,
+        Action<long>? progress,
+        CancellationToken cancel
+    )
     {
         FileSyscalls.FileStatus status = FileSyscalls.Status(target, display);
-        if (!status.IsRegular && !status.IsBlockDevice) throw new ArgumentException($"{display} is neither a regular file nor a block device", nameof(target));
-        if (driver is not ("raw" or "qcow2")) throw new ArgumentException($"images of format {driver} cannot be written, only raw and qcow2", nameof(driver));
+        if (!status.IsRegular && !status.IsBlockDevice)
+            throw new ArgumentException($"{display} is neither a regular file nor a block device", nameof(target));
+        if (driver is not ("raw" or "qcow2"))
+            throw new ArgumentException($"images of format {driver} cannot be written, only raw and qcow2", nameof(driver));
         switch (driver)
         {
             case "raw" when status.IsRegular:
@@ -45,7 +53,8 @@ internal static unsafe class DiskImageWriter
                 break;
             default:
                 // What was there goes at once, and with it the space that the new content may need.
-                if (status.IsRegular) FileSyscalls.Truncate(target, 0, display);
+                if (status.IsRegular)
+                    FileSyscalls.Truncate(target, 0, display);
                 WriteQcow2(source, target, display, progress, cancel);
                 break;
         }
@@ -59,14 +68,22 @@ internal static unsafe class DiskImageWriter
     private static void Empty(SafeFileHandle file, long length, string display)
     {
         FileSyscalls.Truncate(file, length, display);
-        if (length == 0 || BlockDevice.TryZero(file, 0, length)) return;
+        if (length == 0 || BlockDevice.TryZero(file, 0, length))
+            return;
         // A file system without holes.
         FileSyscalls.Truncate(file, 0, display);
         FileSyscalls.Truncate(file, length, display);
     }
 
     // zeroFrom is the length of a device, which may hold anything; a fresh file is zero already.
-    private static void WriteRaw(Qcow2Reader source, SafeFileHandle target, string display, long zeroFrom, Action<long>? progress, CancellationToken cancel)
+    private static void WriteRaw(
+        Qcow2Reader source,
+        SafeFileHandle target,
+        string display,
+        long zeroFrom,
+        Action<long>? progress,
+        CancellationToken cancel
+    )
     {
         byte* buffer = NativeMemoryMap.Allocate(BufferSize);
         try
@@ -75,7 +92,8 @@ internal static unsafe class DiskImageWriter
             {
                 if (!extent.IsData)
                 {
-                    if (zeroFrom != long.MaxValue) Zero(extent.Offset, extent.Length);
+                    if (zeroFrom != long.MaxValue)
+                        Zero(extent.Offset, extent.Length);
                     continue;
                 }
                 for (long at = extent.Offset, end = at + extent.Length; at < end; at += BufferSize)
@@ -87,7 +105,8 @@ internal static unsafe class DiskImageWriter
                     progress?.Invoke(length);
                 }
             }
-            if (zeroFrom != long.MaxValue) Zero(source.VirtualSize, zeroFrom - source.VirtualSize);
+            if (zeroFrom != long.MaxValue)
+                Zero(source.VirtualSize, zeroFrom - source.VirtualSize);
         }
         finally
         {
@@ -101,7 +120,8 @@ internal static unsafe class DiskImageWriter
             {
                 cancel.ThrowIfCancellationRequested();
                 step = Math.Min(quick ? ZeroStep : BufferSize, length);
-                if (quick && BlockDevice.TryZero(target, offset, step)) continue;
+                if (quick && BlockDevice.TryZero(target, offset, step))
+                    continue;
                 quick = false;
                 step = Math.Min(BufferSize, length);
                 new Span<byte>(buffer, (int)step).Clear();
@@ -110,7 +130,13 @@ internal static unsafe class DiskImageWriter
         }
     }
 
-    private static void WriteQcow2(Qcow2Reader source, SafeFileHandle target, string display, Action<long>? progress, CancellationToken cancel)
+    private static void WriteQcow2(
+        Qcow2Reader source,
+        SafeFileHandle target,
+        string display,
+        Action<long>? progress,
+        CancellationToken cancel
+    )
     {
         using Qcow2Writer writer = new(target, display, source.VirtualSize);
         byte* buffer = NativeMemoryMap.Allocate(BufferSize);
@@ -119,9 +145,13 @@ internal static unsafe class DiskImageWriter
             long done = 0;
             foreach (DiskExtent extent in source.Extents())
             {
-                if (!extent.IsData) continue;
+                if (!extent.IsData)
+                    continue;
                 // Whole clusters of the target: a source with smaller ones may begin in the middle, and its neighbours share one.
-                long end = Math.Min((extent.Offset + extent.Length + Qcow2Format.ClusterSize - 1) & ~(Qcow2Format.ClusterSize - 1L), source.VirtualSize);
+                long end = Math.Min(
+                    (extent.Offset + extent.Length + Qcow2Format.ClusterSize - 1) & ~(Qcow2Format.ClusterSize - 1L),
+                    source.VirtualSize
+                );
                 for (long at = Math.Max(done, extent.Offset & ~(Qcow2Format.ClusterSize - 1L)); at < end; at += BufferSize)
                 {
                     cancel.ThrowIfCancellationRequested();

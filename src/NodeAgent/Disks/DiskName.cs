@@ -19,9 +19,11 @@ internal static class DiskName
     /// <returns>Only <c>A-Z a-z 0-9 . _ -</c>, does not begin with a dot.</returns>
     internal static string Of(string? drive, string? qdev, string? nodeName)
     {
-        string name = drive is { Length: > 0 } ? drive
+        string name =
+            drive is { Length: > 0 } ? drive
             : IdOf(qdev) is { Length: > 0 } id ? id
-            : nodeName is { Length: > 0 } ? nodeName : "disk";
+            : nodeName is { Length: > 0 } ? nodeName
+            : "disk";
         string clean = string.Concat(name.Take(Longest).Select(c => char.IsAsciiLetterOrDigit(c) || c is '.' or '_' or '-' ? c : '_'));
         return clean[0] == '.' ? $"_{clean[1..]}" : clean;
     }
@@ -45,13 +47,14 @@ internal static class DiskName
     }
 
     /// <summary>virtio's backend hangs below the device that has the id; a device without an id has none.</summary>
-    private static string? IdOf(string? qdev) => qdev switch
-    {
-        null => null,
-        _ when qdev.StartsWith(Peripheral, StringComparison.Ordinal) => qdev[Peripheral.Length..].Split('/')[0],
-        ['/', ..] => null,
-        _ => qdev,
-    };
+    private static string? IdOf(string? qdev) =>
+        qdev switch
+        {
+            null => null,
+            _ when qdev.StartsWith(Peripheral, StringComparison.Ordinal) => qdev[Peripheral.Length..].Split('/')[0],
+            ['/', ..] => null,
+            _ => qdev,
+        };
 
     private static string? Text(QmpValue element, string name) =>
         element.TryGetProperty(name, out QmpValue value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;

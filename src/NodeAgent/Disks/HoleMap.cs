@@ -22,7 +22,8 @@ internal sealed class HoleMap
     /// <summary>Reads it.</summary>
     /// <param name="now">Tells what is zero on the disk as it is now.</param>
     /// <param name="written">
-    /// Called when that has been read: tells what was written since before the cut, and until the end of every request that was under way when it was called.
+    /// Called when that has been read: tells what was written since before the cut, and until the end of every request that was under way
+    /// when it was called.
     /// </param>
     /// <exception cref="NbdException">A server failed.</exception>
     internal static HoleMap Read(NbdClient now, Func<NbdClient> written)
@@ -47,7 +48,8 @@ internal sealed class HoleMap
     internal void Extent(long offset, List<NbdExtent> extents)
     {
         extents.Clear();
-        long first = offset / Cluster, at = first;
+        long first = offset / Cluster,
+            at = first;
         bool zero = IsZero(first);
         for (; at < Clusters && IsZero(at) == zero; at++)
         {

@@ -15,8 +15,8 @@ internal sealed class ReadPlan(long size, HoleMap? holes = null)
 
     private readonly List<NbdExtent> _extents = [];
     private int _index;
-    private long _known;  // the extents were told up to here
-    private long _cut;    // and cut up to here
+    private long _known; // the extents were told up to here
+    private long _cut; // and cut up to here
 
     /// <summary>Bytes of the export.</summary>
     public long Size => size;
@@ -26,7 +26,8 @@ internal sealed class ReadPlan(long size, HoleMap? holes = null)
     {
         ReadPlan plan = new(client.Export.Size, holes);
         long total = 0;
-        while (plan.TryNext(client, trim: false, out _, out int length)) total += length;
+        while (plan.TryNext(client, trim: false, out _, out int length))
+            total += length;
         return total;
     }
 
@@ -43,24 +44,28 @@ internal sealed class ReadPlan(long size, HoleMap? holes = null)
             for (; _index < _extents.Count; _index++)
             {
                 NbdExtent extent = _extents[_index];
-                if (extent.IsZero) continue;
+                if (extent.IsZero)
+                    continue;
                 // Whole clusters, since a cluster is stored whole; one that several extents share is read once.
                 offset = Math.Max(_cut, extent.Offset & ~(Cluster - 1));
                 long end = Math.Min((extent.Offset + extent.Length + Cluster - 1) & ~(Cluster - 1), size);
-                if (offset >= end) continue;
+                if (offset >= end)
+                    continue;
                 length = (int)Math.Min(ChunkSize, end - offset);
                 _cut = offset + length;
                 return true;
             }
             (offset, length) = (0, 0);
-            if (_known == size) return false;
+            if (_known == size)
+                return false;
             if (holes is null)
                 client.BlockStatus(_known, _extents);
             else
                 holes.Extent(_known, _extents);
             _index = 0;
             _known = _extents[^1].Offset + _extents[^1].Length;
-            if (trim) TrimZeros(client);
+            if (trim)
+                TrimZeros(client);
         }
     }
 
@@ -69,7 +74,8 @@ internal sealed class ReadPlan(long size, HoleMap? holes = null)
     {
         foreach (NbdExtent extent in _extents)
         {
-            if (!extent.IsZero) continue;
+            if (!extent.IsZero)
+                continue;
             long end = (extent.Offset + extent.Length) & ~(Cluster - 1);
             for (long at = (extent.Offset + Cluster - 1) & ~(Cluster - 1); at < end; at += 1 << 30)
                 client.Trim(at, (uint)Math.Min(1 << 30, end - at));

@@ -9,12 +9,14 @@ namespace Bgsnap.NodeAgent.GuestAgent;
 internal sealed class GuestAgentAddress(string by, Func<TimeSpan, CancellationToken, IGuestAgent> connect)
 {
     /// <summary>A socket.</summary>
-    public static implicit operator GuestAgentAddress(string socket) => new(socket, (timeout, cancel) => GuestAgentClient.Connect(socket, timeout, cancel));
+    public static implicit operator GuestAgentAddress(string socket) =>
+        new(socket, (timeout, cancel) => GuestAgentClient.Connect(socket, timeout, cancel));
 
     /// <summary>The socket that was named, else the monitor's libvirt; null: neither is there.</summary>
     internal static GuestAgentAddress? Of(string? socket, IQmpMonitor qmp) =>
         socket is not null ? socket
-        : qmp is LibvirtMonitor libvirt ? new GuestAgentAddress("virsh qemu-agent-command", (timeout, _) => LibvirtGuestAgent.Connect(libvirt, timeout))
+        : qmp is LibvirtMonitor libvirt
+            ? new GuestAgentAddress("virsh qemu-agent-command", (timeout, _) => LibvirtGuestAgent.Connect(libvirt, timeout))
         : null;
 
     /// <summary>Connects, and sees that somebody in the guest answers to what we say now.</summary>

@@ -47,7 +47,11 @@ internal sealed unsafe class GuestAgentClient : IGuestAgent
         }
         catch (LinuxException e) when (e.Errno == Errno.EAGAIN)
         {
-            throw new GuestAgentException($"nobody took our connection to the guest agent's socket {path} within {Seconds(timeout)}: somebody else is connected to it", inner: e);
+            throw new GuestAgentException(
+                $"nobody took our connection to the guest agent's socket {path} within {Seconds(timeout)}: somebody else is "
+                    + "connected to it",
+                inner: e
+            );
         }
         catch (LinuxException e)
         {
@@ -91,8 +95,13 @@ internal sealed unsafe class GuestAgentClient : IGuestAgent
             ReadUntil(Delimiter, began, timeout, Command, keep: false, cancel);
             byte[] line = ReadUntil((byte)'\n', began, timeout, Command, keep: true, cancel);
             // Anything else is an answer to somebody who was here before us.
-            if (TryParse(line) is { ValueKind: JsonValueKind.Object } answer && answer.TryGetProperty("return", out JsonElement value)
-                && value.ValueKind == JsonValueKind.Number && value.TryGetInt64(out long echoed) && echoed == id)
+            if (
+                TryParse(line) is { ValueKind: JsonValueKind.Object } answer
+                && answer.TryGetProperty("return", out JsonElement value)
+                && value.ValueKind == JsonValueKind.Number
+                && value.TryGetInt64(out long echoed)
+                && echoed == id
+            )
             {
                 return;
             }
@@ -107,15 +116,20 @@ internal sealed unsafe class GuestAgentClient : IGuestAgent
         do
         {
             byte[] line = ReadUntil((byte)'\n', began, timeout, command, keep: true, cancel);
-            answer = line.AsSpan().Trim(" \r\n\t"u8).IsEmpty ? null : TryParse(line) ?? throw new GuestAgentException($"the guest agent answered {command} with something that is no JSON");
-        }
-        while (answer is null);
+            answer = line.AsSpan().Trim(" \r\n\t"u8).IsEmpty
+                ? null
+                : TryParse(line) ?? throw new GuestAgentException($"the guest agent answered {command} with something that is no JSON");
+        } while (answer is null);
         if (answer.Value.ValueKind == JsonValueKind.Object)
         {
             if (answer.Value.TryGetProperty("return", out JsonElement value))
                 return value;
             if (answer.Value.TryGetProperty("error", out JsonElement error) && error.ValueKind == JsonValueKind.Object)
-                throw new GuestAgentException($"the guest agent refused {command}: {(error.TryGetProperty("desc", out JsonElement d) ? d.ToString() : error.ToString())}", refused: true);
+                throw new GuestAgentException(
+                    $"the guest agent refused {command}: "
+                        + $"{(error.TryGetProperty("desc", out JsonElement d) ? d.ToString() : error.ToString())}",
+                    refused: true
+                );
         }
         throw new GuestAgentException($"the guest agent answered {command} with neither return nor error");
     }

@@ -27,7 +27,8 @@ internal sealed class Quiesce : IDisposable
     private Thread? _thawing;
     private Exception? _notThawed;
     private bool _marked;
-    private int _frozen, _thawed;
+    private int _frozen,
+        _thawed;
 
     internal Quiesce(CaptureOptions options, IQmpMonitor qmp, CancellationToken cancel) =>
         (_options, _qmp, _cancel, _address) = (options, qmp, cancel, GuestAgentAddress.Of(options.GuestAgentSocket, qmp));
@@ -76,7 +77,8 @@ internal sealed class Quiesce : IDisposable
     }
 
     /// <summary>Freezes. From here on the guest's programs wait when they write.</summary>
-    /// <exception cref="CaptureFailedException">Quiescing is required and was not possible; whatever was frozen is thawed again.</exception>
+    /// <exception cref="CaptureFailedException">Quiescing is required and was not possible; whatever was frozen is thawed
+    /// again.</exception>
     internal void Freeze()
     {
         // Frozen already when the engine before this one had to give up.
@@ -107,12 +109,17 @@ internal sealed class Quiesce : IDisposable
         if (!_marked || _thawing is not null)
             return;
         (IGuestAgent? client, _client) = (_client, null);
-        _thawing = Linux.AgentThread.Start("thaw", () => _thawed = SureThaw.Run(_address!, client, SureThaw.Patience), failed: e => _notThawed = e);
+        _thawing = Linux.AgentThread.Start(
+            "thaw",
+            () => _thawed = SureThaw.Run(_address!, client, SureThaw.Patience),
+            failed: e => _notThawed = e
+        );
     }
 
     /// <summary>Waits until the guest is thawed.</summary>
     /// <returns>Whether its file systems were frozen at the point in time.</returns>
-    /// <exception cref="CaptureFailedException">Quiescing is required, and the freeze had ended before its time, or the thaw was not confirmed.</exception>
+    /// <exception cref="CaptureFailedException">Quiescing is required, and the freeze had ended before its time, or the thaw was not
+    /// confirmed.</exception>
     internal QuiesceOutcome Finish()
     {
         WaitForThaw();
@@ -121,7 +128,12 @@ internal sealed class Quiesce : IDisposable
         else if (Outcome != QuiesceOutcome.GuestAgent)
             return Outcome;
         else if (_thawed < _frozen)
-            NotQuiesced(QuiesceOutcome.QuiesceFailed, $"{_frozen} file systems were frozen but only {_thawed} were when they were to be thawed: somebody else thawed them, or the guest did by its own limit (10 s in Windows)", begun: true);
+            NotQuiesced(
+                QuiesceOutcome.QuiesceFailed,
+                $"{_frozen} file systems were frozen but only {_thawed} were when they were to be thawed: somebody else thawed "
+                    + "them, or the guest did by its own limit (10 s in Windows)",
+                begun: true
+            );
         return Outcome;
     }
 
@@ -149,7 +161,9 @@ internal sealed class Quiesce : IDisposable
         if (Required)
         {
             string message = $"the guest cannot be quiesced, and --quiesce required asks for it: {why}";
-            throw begun ? new CaptureFailedException("QuiesceFailed", message + "; nothing was kept") : new CaptureRefusedException("QuiesceFailed", message);
+            throw begun
+                ? new CaptureFailedException("QuiesceFailed", message + "; nothing was kept")
+                : new CaptureRefusedException("QuiesceFailed", message);
         }
         (Outcome, Detail) = (outcome, why);
     }

@@ -35,7 +35,12 @@ internal static class SureThaw
                 client?.Dispose();
                 client = null;
                 if (Stopwatch.GetElapsedTime(began) > patience)
-                    throw new GuestAgentException($"the guest agent did not confirm within {patience.TotalSeconds:0} s that the guest's file systems are thawed: {e.Message}. If programs in the guest hang, run guest-fsfreeze-thaw through {address}, or 'fsfreeze -u' in the guest", inner: e);
+                    throw new GuestAgentException(
+                        $"the guest agent did not confirm within {patience.TotalSeconds:0} s that the guest's file systems are "
+                            + $"thawed: {e.Message}. If programs in the guest hang, run guest-fsfreeze-thaw through {address}, or "
+                            + "'fsfreeze -u' in the guest",
+                        inner: e
+                    );
             }
             Thread.Sleep(Pause);
         }

@@ -8,7 +8,12 @@ namespace Bgsnap.NodeAgent.Libvirt;
 internal sealed class LibvirtConnection : IDisposable
 {
     // remote_protocol.x and qemu_protocol.x: these numbers never change, old clients speak to new servers.
-    private const uint AuthList = 66, ConnectOpen = 1, ConnectClose = 2, LookupByName = 23, LookupByUuid = 24, MonitorEventRegister = 4;
+    private const uint AuthList = 66,
+        ConnectOpen = 1,
+        ConnectClose = 2,
+        LookupByName = 23,
+        LookupByUuid = 24,
+        MonitorEventRegister = 4;
     private static readonly TimeSpan CallLimit = TimeSpan.FromSeconds(10);
 
     private readonly LibvirtSocket _socket;
@@ -26,8 +31,9 @@ internal sealed class LibvirtConnection : IDisposable
     /// <exception cref="LibvirtException">It has no such domain that runs.</exception>
     internal static LibvirtConnection Open(LibvirtSocket socket, string domain)
     {
-        (LibvirtRpc rpc, LibvirtDomain found) = Open(socket, rpc => Guid.TryParse(domain, out Guid uuid) ? Find(rpc, uuid)
-            : Lookup(rpc, LookupByName, new XdrWriter().Text(domain)));
+        (LibvirtRpc rpc, LibvirtDomain found) = Open(socket, rpc =>
+            Guid.TryParse(domain, out Guid uuid) ? Find(rpc, uuid) : Lookup(rpc, LookupByName, new XdrWriter().Text(domain))
+        );
         return new LibvirtConnection(socket, rpc, found);
     }
 
@@ -45,7 +51,8 @@ internal sealed class LibvirtConnection : IDisposable
                     throw new LibvirtException($"domain {Domain.Name} was ended and started anew", LibvirtException.NoDomain);
                 return;
             }
-            catch (Exception e) when (e is LinuxException or LibvirtException { Code: not LibvirtException.NoDomain } && Environment.TickCount64 < end)
+            catch (Exception e)
+                when (e is LinuxException or LibvirtException { Code: not LibvirtException.NoDomain } && Environment.TickCount64 < end)
             {
                 // It is on its way.
             }
@@ -65,7 +72,12 @@ internal sealed class LibvirtConnection : IDisposable
             XdrReader methods = new(Run(rpc, LibvirtRpc.Remote, AuthList, new XdrWriter()));
             if (methods.Number() > 0 && methods.Number() != 0)
                 throw new LibvirtException("libvirt wants a password or polkit's consent: run as root or as the user whose libvirt it is");
-            Run(rpc, LibvirtRpc.Remote, ConnectOpen, new XdrWriter().OptionalText(socket.Driver ?? (rpc.IsRoots ? "qemu:///system" : "qemu:///session")).Number(0));
+            Run(
+                rpc,
+                LibvirtRpc.Remote,
+                ConnectOpen,
+                new XdrWriter().OptionalText(socket.Driver ?? (rpc.IsRoots ? "qemu:///system" : "qemu:///session")).Number(0)
+            );
             LibvirtDomain domain = find(rpc);
             if (domain.Id < 0)
                 throw new LibvirtException($"domain {domain.Name} does not run", LibvirtException.NoDomain);
@@ -80,7 +92,8 @@ internal sealed class LibvirtConnection : IDisposable
         }
     }
 
-    private static LibvirtDomain Find(LibvirtRpc rpc, Guid uuid) => Lookup(rpc, LookupByUuid, new XdrWriter().Fixed(uuid.ToByteArray(bigEndian: true)));
+    private static LibvirtDomain Find(LibvirtRpc rpc, Guid uuid) =>
+        Lookup(rpc, LookupByUuid, new XdrWriter().Fixed(uuid.ToByteArray(bigEndian: true)));
 
     private static LibvirtDomain Lookup(LibvirtRpc rpc, uint procedure, XdrWriter which)
     {
@@ -88,7 +101,8 @@ internal sealed class LibvirtConnection : IDisposable
         return LibvirtDomain.Read(ref found);
     }
 
-    private static byte[] Run(LibvirtRpc rpc, uint program, uint procedure, XdrWriter arguments) => rpc.Run(program, procedure, arguments, -1, CallLimit);
+    private static byte[] Run(LibvirtRpc rpc, uint program, uint procedure, XdrWriter arguments) =>
+        rpc.Run(program, procedure, arguments, -1, CallLimit);
 
     /// <summary>Says farewell: libvirt calls what just ends an error in its log.</summary>
     public void Dispose()

@@ -15,7 +15,8 @@ internal sealed class LibvirtDomain(string name, Guid uuid, int id)
     /// <summary>Its number while it runs, else -1.</summary>
     internal int Id => id;
 
-    internal static LibvirtDomain Read(ref XdrReader reader) => new(reader.Text(), new Guid(reader.Fixed(16), bigEndian: true), (int)reader.Number());
+    internal static LibvirtDomain Read(ref XdrReader reader) =>
+        new(reader.Text(), new Guid(reader.Fixed(16), bigEndian: true), (int)reader.Number());
 
     internal XdrWriter Write(XdrWriter writer) => writer.Text(Name).Fixed(Uuid.ToByteArray(bigEndian: true)).Number((uint)Id);
 }

@@ -6,8 +6,8 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent.Libvirt;
 
 /// <summary>
-/// A guest's agent through libvirt, which owns the channel: virDomainQemuAgentCommand, on a connection of its own, since a guest is thawed beside whatever
-/// else is done. libvirt itself makes the agent forget half a command of a predecessor.
+/// A guest's agent through libvirt, which owns the channel: virDomainQemuAgentCommand, on a connection of its own, since a guest is thawed
+/// beside whatever else is done. libvirt itself makes the agent forget half a command of a predecessor.
 /// </summary>
 internal sealed class LibvirtGuestAgent : IGuestAgent
 {
@@ -66,7 +66,8 @@ internal sealed class LibvirtGuestAgent : IGuestAgent
             XdrWriter call = _connection.Domain.Write(new XdrWriter()).Text($"{{\"execute\":\"{command}\"}}").Number(seconds).Number(0);
             XdrReader reader = new(_connection.Rpc.Run(LibvirtRpc.Qemu, AgentCommand, call, -1, timeout + Margin));
             using JsonDocument answer = Qmp.ForeignJson.Parse(Encoding.UTF8.GetBytes(reader.OptionalText() ?? "{}"));
-            return answer.RootElement.TryGetProperty("return", out JsonElement value) ? value.Clone()
+            return answer.RootElement.TryGetProperty("return", out JsonElement value)
+                ? value.Clone()
                 : throw new GuestAgentException($"libvirt handed on no answer of the guest agent to {command}");
         }
         catch (LibvirtException e)

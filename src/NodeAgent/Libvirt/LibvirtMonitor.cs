@@ -6,24 +6,33 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Libvirt;
 
 /// <summary>
-/// The monitor of a libvirt domain, through libvirt, which owns it: each command is a call of virDomainQemuMonitorCommand, but for the stop, which is libvirt's own.
+/// The monitor of a libvirt domain, through libvirt, which owns it: each command is a call of virDomainQemuMonitorCommand, but for the
+/// stop, which is libvirt's own.
 /// </summary>
 /// <remarks>
-/// libvirt works off one command of a domain after the other, and knows nothing of batches. When it is restarted, QEMU runs on: what can be said twice is
-/// said again, what cannot be ends in <see cref="QmpException.Interrupted"/>. virDomainResume is not used: it waits for the end of a migration, and QEMU's cont does not.
+/// libvirt works off one command of a domain after the other, and knows nothing of batches. When it is restarted, QEMU runs on: what can be
+/// said twice is said again, what cannot be ends in <see cref="QmpException.Interrupted"/>. virDomainResume is not used: it waits for the
+/// end of a migration, and QEMU's cont does not.
 /// </remarks>
 internal sealed class LibvirtMonitor : IQmpMonitor
 {
     /// <summary>The error class of a command in a batch that libvirt itself refused.</summary>
     internal const string Refusal = "libvirt";
 
-    private const uint Suspend = 34, GetXmlDesc = 14, Migratable = 8, MonitorCommand = 1, MonitorCommandWithFiles = 7;
+    private const uint Suspend = 34,
+        GetXmlDesc = 14,
+        Migratable = 8,
+        MonitorCommand = 1,
+        MonitorCommandWithFiles = 7;
     private const int Attempts = 5;
     private static readonly TimeSpan Restart = TimeSpan.FromSeconds(30);
+
     // Longer than libvirt itself waits for another's work on the domain, to hear its reason.
     private static readonly TimeSpan Shortest = TimeSpan.FromSeconds(35);
+
     /// <summary>Give the same however often they are said; of the ones that take away, only the first finds anything.</summary>
-    private static readonly string[] Repeatable = ["query-", "qom-get", "qom-list", "human-monitor-command", "getfd"], TakingAway = ["closefd", "remove-fd", "blockdev-del", "block-export-del", "nbd-server-stop"];
+    private static readonly string[] Repeatable = ["query-", "qom-get", "qom-list", "human-monitor-command", "getfd"],
+        TakingAway = ["closefd", "remove-fd", "blockdev-del", "block-export-del", "nbd-server-stop"];
 
     private readonly LibvirtSocket _socket;
     private readonly LibvirtConnection _connection;
@@ -117,7 +126,15 @@ internal sealed class LibvirtMonitor : IQmpMonitor
         {
             try
             {
-                XdrReader reader = new(_connection.Rpc.Run(LibvirtRpc.Remote, GetXmlDesc, _connection.Domain.Write(new XdrWriter()).Number(Migratable), -1, Shortest));
+                XdrReader reader = new(
+                    _connection.Rpc.Run(
+                        LibvirtRpc.Remote,
+                        GetXmlDesc,
+                        _connection.Domain.Write(new XdrWriter()).Number(Migratable),
+                        -1,
+                        Shortest
+                    )
+                );
                 return reader.Text();
             }
             catch (LibvirtException e) when (e.Code == 0 && attempt < Attempts)
@@ -199,7 +216,14 @@ internal sealed class LibvirtMonitor : IQmpMonitor
             _batchLost = true;
             throw Interrupted(name);
         }
-        TestHooks.After(name switch { "dump-guest-memory" => "suspended", "xen-save-devices-state" => "saved", _ => "" });
+        TestHooks.After(
+            name switch
+            {
+                "dump-guest-memory" => "suspended",
+                "xen-save-devices-state" => "saved",
+                _ => "",
+            }
+        );
         // The ones after a command that failed are run all the same, as over a socket.
         if (batch.Answered + 1 < batch.Count)
             Begin(batch, 1);

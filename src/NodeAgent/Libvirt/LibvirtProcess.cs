@@ -18,7 +18,8 @@ internal static class LibvirtProcess
     /// <exception cref="CaptureRefusedException">The process that was named is another.</exception>
     internal static int Find(IQmpMonitor monitor, Guid uuid, int pid)
     {
-        // Two QEMUs may have one UUID: those of a migration within the node, or of two tenants. What one of them is given shows which it is.
+        // Two QEMUs may have one UUID: those of a migration within the node, or of two tenants. What one of them is given shows which it
+        // is.
         using Pipe proof = Pipe.Create();
         string link = new FileInfo($"/proc/self/fd/{proof.Read.DangerousGetHandle()}").LinkTarget!;
         QemuMark.Keep(monitor, ProofName, (int)proof.Read.DangerousGetHandle());
@@ -26,8 +27,12 @@ internal static class LibvirtProcess
         {
             if (pid == 0)
                 return Search(uuid, link);
-            return IsIt(pid, link, null) ? pid
-                : throw new CaptureRefusedException("ForeignProcess", $"process {pid} is not the QEMU of the domain {uuid} that libvirt knows");
+            return IsIt(pid, link, null)
+                ? pid
+                : throw new CaptureRefusedException(
+                    "ForeignProcess",
+                    $"process {pid} is not the QEMU of the domain {uuid} that libvirt knows"
+                );
         }
         finally
         {
@@ -59,7 +64,10 @@ internal static class LibvirtProcess
     {
         foreach (string folder in Directory.EnumerateDirectories("/proc"))
         {
-            if (int.TryParse(Path.GetFileName(folder), NumberStyles.None, CultureInfo.InvariantCulture, out int pid) && IsIt(pid, link, uuid))
+            if (
+                int.TryParse(Path.GetFileName(folder), NumberStyles.None, CultureInfo.InvariantCulture, out int pid)
+                && IsIt(pid, link, uuid)
+            )
                 return pid;
         }
         return 0;
@@ -70,7 +78,8 @@ internal static class LibvirtProcess
         try
         {
             using ProcessEntry process = ProcessEntry.Open(pid);
-            return (uuid is null || UuidOf(CommandLine(process)) == uuid) && process.Descriptors().Any(f => new FileInfo(f).LinkTarget == link);
+            return (uuid is null || UuidOf(CommandLine(process)) == uuid)
+                && process.Descriptors().Any(f => new FileInfo(f).LinkTarget == link);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

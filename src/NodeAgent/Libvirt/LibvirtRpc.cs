@@ -15,27 +15,36 @@ namespace Bgsnap.NodeAgent.Libvirt;
 ///   be32  number of descriptors, in messages with descriptors only
 ///   …     arguments, result or error, in XDR
 /// </code>
-/// The descriptors follow the message, each with one byte of its own. Answers bear the serial of their call and may come in any order; events come
-/// whenever they like.
+/// The descriptors follow the message, each with one byte of its own. Answers bear the serial of their call and may come in any order;
+/// events come whenever they like.
 /// </remarks>
 internal sealed unsafe class LibvirtRpc : IDisposable
 {
     /// <summary>libvirt's general API (remote_protocol.x).</summary>
     internal const uint Remote = 0x20008086;
+
     /// <summary>What it offers for QEMU only (qemu_protocol.x).</summary>
     internal const uint Qemu = 0x20008087;
 
-    private const uint Call = 0, Reply = 1, Message = 2, CallWithDescriptors = 4, ReplyWithDescriptors = 5;
+    private const uint Call = 0,
+        Reply = 1,
+        Message = 2,
+        CallWithDescriptors = 4,
+        ReplyWithDescriptors = 5;
     private const uint Ok = 0;
-    private const int HeaderLength = 28, MaximumMessage = 16 << 20;
-    private const int DomainMonitorEvent = 6, MostReads = 1000;
+    private const int HeaderLength = 28,
+        MaximumMessage = 16 << 20;
+    private const int DomainMonitorEvent = 6,
+        MostReads = 1000;
     private static readonly TimeSpan SendLimit = TimeSpan.FromSeconds(10);
 
     private readonly UnixSocket _socket;
     private readonly QmpEventQueue _events = new();
     private byte[] _buffer = new byte[64 * 1024];
-    private int _start, _end;
+    private int _start,
+        _end;
     private uint _serial;
+
     // To the call begun last; who begins another has given it up.
     private byte[]? _answer;
 
@@ -59,8 +68,14 @@ internal sealed unsafe class LibvirtRpc : IDisposable
     {
         bool carries = descriptor >= 0;
         _answer = null;
-        XdrWriter message = new XdrWriter().Number((uint)(HeaderLength + (carries ? 4 : 0) + arguments.Length))
-            .Number(program).Number(1).Number(procedure).Number(carries ? CallWithDescriptors : Call).Number(++_serial).Number(Ok);
+        XdrWriter message = new XdrWriter()
+            .Number((uint)(HeaderLength + (carries ? 4 : 0) + arguments.Length))
+            .Number(program)
+            .Number(1)
+            .Number(procedure)
+            .Number(carries ? CallWithDescriptors : Call)
+            .Number(++_serial)
+            .Number(Ok);
         if (carries)
             message.Number(1);
         message.Fixed(arguments.Written);
@@ -126,9 +141,7 @@ internal sealed unsafe class LibvirtRpc : IDisposable
         // What comes faster than it can be read is left for the next time.
         for (int n = 0; n < MostReads; n++)
         {
-            while (TryTakeMessage())
-            {
-            }
+            while (TryTakeMessage()) { }
             _buffer.AsSpan(_start, _end - _start).CopyTo(_buffer);
             (_start, _end) = (0, _end - _start);
             if (_end == _buffer.Length)
@@ -165,7 +178,9 @@ internal sealed unsafe class LibvirtRpc : IDisposable
         XdrReader reader = new(message);
         uint program = reader.Number();
         _ = reader.Number();
-        uint procedure = reader.Number(), type = reader.Number(), serial = reader.Number();
+        uint procedure = reader.Number(),
+            type = reader.Number(),
+            serial = reader.Number();
         _ = reader.Number();
         if (type is Reply or ReplyWithDescriptors && serial == _serial)
             _answer = message.ToArray();

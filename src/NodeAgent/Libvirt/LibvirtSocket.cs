@@ -22,7 +22,9 @@ internal sealed class LibvirtSocket(ProcessEntry? root, string[] paths, string? 
     private static readonly string[] Names = ["virtqemud-sock", "libvirt-sock"];
 
     // Monitors and guest agents share it, and may have to connect again at any time: its handle is closed with the last of them.
-    /// <summary>The libvirt in the container of a process; a launcher's <c>/var/run</c> is an absolute link, so it is looked up in that root.</summary>
+    /// <summary>
+    /// The libvirt in the container of a process; a launcher's <c>/var/run</c> is an absolute link, so it is looked up in that root.
+    /// </summary>
     internal static LibvirtSocket Behind(ProcessEntry process) => new(process, In("/run/libvirt"), null);
 
     /// <summary>Reads <c>qemu:///session</c>, <c>qemu:///system</c> and both with <c>qemu+unix:</c> and <c>?socket=PATH</c>.</summary>
@@ -34,13 +36,26 @@ internal sealed class LibvirtSocket(ProcessEntry? root, string[] paths, string? 
         {
             "qemu:///system" or "qemu+unix:///system" => "qemu:///system",
             "qemu:///session" or "qemu+unix:///session" => "qemu:///session",
-            _ => throw new ArgumentException($"--libvirt '{uri}': write qemu:///system, qemu:///session, or qemu+unix:///session?socket=PATH; a libvirt of another host cannot be used, the agent must run where QEMU does"),
+            _ => throw new ArgumentException(
+                $"--libvirt '{uri}': write qemu:///system, qemu:///session, or qemu+unix:///session?socket=PATH; a libvirt of "
+                    + "another host cannot be used, the agent must run where QEMU does"
+            ),
         };
         const string socket = "socket=";
         if (parts.Length == 1)
-            return new LibvirtSocket(null, In(named == "qemu:///system" ? "/run/libvirt" : Path.Join(Environment.GetEnvironmentVariable("XDG_RUNTIME_DIR") ?? "/run", "libvirt")), named);
+            return new LibvirtSocket(
+                null,
+                In(
+                    named == "qemu:///system"
+                        ? "/run/libvirt"
+                        : Path.Join(Environment.GetEnvironmentVariable("XDG_RUNTIME_DIR") ?? "/run", "libvirt")
+                ),
+                named
+            );
         string? path = parts[1].Split('&').FirstOrDefault(p => p.StartsWith(socket, StringComparison.Ordinal))?[socket.Length..];
-        return path is { Length: > 0 } ? new LibvirtSocket(null, [path], named) : throw new ArgumentException($"--libvirt '{uri}': only ?socket=PATH may follow");
+        return path is { Length: > 0 }
+            ? new LibvirtSocket(null, [path], named)
+            : throw new ArgumentException($"--libvirt '{uri}': only ?socket=PATH may follow");
     }
 
     /// <summary>Connects to the first that is there.</summary>

@@ -1,8 +1,8 @@
 namespace Bgsnap.NodeAgent.Linux;
 
 /// <summary>
-/// Starts threads whose exceptions go to their owner. An exception that leaves the body of a .NET thread ends the process, and with it a guest's
-/// capture or restore; so no other class makes threads (a test reads the compiled program for that).
+/// Starts threads whose exceptions go to their owner. An exception that leaves the body of a .NET thread ends the process, and with it a
+/// guest's capture or restore; so no other class makes threads (a test reads the compiled program for that).
 /// </summary>
 internal static class AgentThread
 {
@@ -12,7 +12,8 @@ internal static class AgentThread
     /// <summary>Starts a background thread.</summary>
     /// <param name="name">Its name, as <c>/proc/PID/task/TID/comm</c> shows it.</param>
     /// <param name="body">What it does.</param>
-    /// <param name="failed">Gets what the body threw, on the thread itself. What this throws in turn is written to standard error and goes no further.</param>
+    /// <param name="failed">Gets what the body threw, on the thread itself. What this throws in turn is written to standard error and goes
+    /// no further.</param>
     /// <param name="stackBytes">Size of its stack; 0: the system's default.</param>
     internal static Thread Start(string name, Action body, Action<Exception> failed, int stackBytes = SmallStack)
     {

@@ -7,7 +7,9 @@ namespace Bgsnap.NodeAgent.Linux;
 internal static unsafe partial class BlockDevice
 {
     private const ulong BLKGETSIZE64 = 0x80081272;
-    private const int FALLOC_FL_KEEP_SIZE = 1, FALLOC_FL_PUNCH_HOLE = 2, FALLOC_FL_ZERO_RANGE = 0x10;
+    private const int FALLOC_FL_KEEP_SIZE = 1,
+        FALLOC_FL_PUNCH_HOLE = 2,
+        FALLOC_FL_ZERO_RANGE = 0x10;
 
     /// <summary>Bytes of an open block device.</summary>
     /// <exception cref="LinuxException">ENOTTY: it is none.</exception>
@@ -15,7 +17,9 @@ internal static unsafe partial class BlockDevice
     {
         ulong size;
         // SAFETY: the request writes one u64.
-        return Libc.Ioctl((int)device.DangerousGetHandle(), BLKGETSIZE64, &size) == 0 ? (long)size : throw LinuxException.Last($"size of {name}");
+        return Libc.Ioctl((int)device.DangerousGetHandle(), BLKGETSIZE64, &size) == 0
+            ? (long)size
+            : throw LinuxException.Last($"size of {name}");
     }
 
     /// <summary>Makes a run read as zeros without sending them, freeing its space where the storage can.</summary>
@@ -27,7 +31,8 @@ internal static unsafe partial class BlockDevice
             int r;
             do r = fallocate(file, mode, offset, length);
             while (r < 0 && Marshal.GetLastPInvokeError() == Errno.EINTR);
-            if (r == 0) return true;
+            if (r == 0)
+                return true;
         }
         return false;
     }

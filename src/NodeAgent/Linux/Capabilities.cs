@@ -5,11 +5,12 @@ namespace Bgsnap.NodeAgent.Linux;
 /// <summary>Gives up the capabilities that are not needed, for good: capabilities(7).</summary>
 internal static unsafe partial class Capabilities
 {
-    /// <summary>What remains, each with its reason in docs/security.md: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_SYS_NICE,
-    /// CAP_CHECKPOINT_RESTORE, CAP_CHOWN.</summary>
+    /// <summary>What remains, each with its reason in docs/security.md: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE,
+    /// CAP_SYS_NICE, CAP_CHECKPOINT_RESTORE, CAP_CHOWN.</summary>
     internal const ulong Needed = 1UL | (1UL << 1) | (1UL << 2) | (1UL << 19) | (1UL << 23) | (1UL << 40);
 
-    private const int PrCapbsetRead = 23, PrCapbsetDrop = 24;
+    private const int PrCapbsetRead = 23,
+        PrCapbsetDrop = 24;
     private const int EINVAL = 22;
 
     [LibraryImport("libc", EntryPoint = "prctl", SetLastError = true)]
@@ -24,8 +25,10 @@ internal static unsafe partial class Capabilities
         for (int c = 0; ; c++)
         {
             int has = Prctl(PrCapbsetRead, (ulong)c, 0, 0, 0);
-            if (has < 0) return false;
-            if (has == 1 && (Needed & (1UL << c)) == 0) return true;
+            if (has < 0)
+                return false;
+            if (has == 1 && (Needed & (1UL << c)) == 0)
+                return true;
         }
     }
 
@@ -36,14 +39,18 @@ internal static unsafe partial class Capabilities
     {
         for (int c = 0; ; c++)
         {
-            if ((Needed & (1UL << c)) != 0) continue;
-            if (Prctl(PrCapbsetDrop, (ulong)c, 0, 0, 0) == 0) continue;
-            if (Marshal.GetLastPInvokeError() == EINVAL) break; // past the kernel's last capability
+            if ((Needed & (1UL << c)) != 0)
+                continue;
+            if (Prctl(PrCapbsetDrop, (ulong)c, 0, 0, 0) == 0)
+                continue;
+            if (Marshal.GetLastPInvokeError() == EINVAL)
+                break; // past the kernel's last capability
             throw LinuxException.Last($"giving up capability {c}");
         }
         string[] all = [Environment.ProcessPath ?? "bgsnap-agent", .. arguments];
         byte** list = stackalloc byte*[all.Length + 1];
-        for (int i = 0; i < all.Length; i++) list[i] = (byte*)Marshal.StringToCoTaskMemUTF8(all[i]);
+        for (int i = 0; i < all.Length; i++)
+            list[i] = (byte*)Marshal.StringToCoTaskMemUTF8(all[i]);
         list[all.Length] = null;
         // SAFETY: a null-terminated list of null-terminated strings, as execv wants it; on success nothing of this process remains.
         _ = Execv("/proc/self/exe", list);

@@ -4,8 +4,8 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Linux;
 
 /// <summary>
-/// A process that something is checked of, and which from then on is reached only by descriptors of its own: its number may go to another process the moment it
-/// ends, a descriptor never does.
+/// A process that something is checked of, and which from then on is reached only by descriptors of its own: its number may go to another
+/// process the moment it ends, a descriptor never does.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -18,7 +18,8 @@ internal sealed class CheckedProcess : ProcessEntry
 {
     private readonly PidFd _process;
 
-    private CheckedProcess(int pid, PidFd process) : base(pid, "/proc") => _process = process;
+    private CheckedProcess(int pid, PidFd process)
+        : base(pid, "/proc") => _process = process;
 
     /// <summary>Its descriptor.</summary>
     internal PidFd Descriptor => _process;

@@ -11,7 +11,9 @@ namespace Bgsnap.NodeAgent.Linux;
 /// <param name="Groups">Its other groups.</param>
 internal sealed unsafe record Credentials(uint User, uint Group, IReadOnlyList<uint> Groups)
 {
-    private const long SysSetgroups = 116, SysSetfsuid = 122, SysSetfsgid = 123;
+    private const long SysSetgroups = 116,
+        SysSetfsuid = 122,
+        SysSetfsgid = 123;
 
     /// <summary>Those of a process.</summary>
     /// <exception cref="IOException">It has ended.</exception>
@@ -22,9 +24,12 @@ internal sealed unsafe record Credentials(uint User, uint Group, IReadOnlyList<u
         return new Credentials(Numbers("Uid:")[3], Numbers("Gid:")[3], Numbers("Groups:"));
 
         uint[] Numbers(string field) =>
-            [.. status.First(l => l.StartsWith(field, StringComparison.Ordinal))[field.Length..]
-                .Split([' ', '\t'], StringSplitOptions.RemoveEmptyEntries)
-                .Select(n => uint.Parse(n, CultureInfo.InvariantCulture))];
+            [
+                .. status
+                    .First(l => l.StartsWith(field, StringComparison.Ordinal))[field.Length..]
+                    .Split([' ', '\t'], StringSplitOptions.RemoveEmptyEntries)
+                    .Select(n => uint.Parse(n, CultureInfo.InvariantCulture)),
+            ];
     }
 
     /// <summary>
@@ -34,11 +39,18 @@ internal sealed unsafe record Credentials(uint User, uint Group, IReadOnlyList<u
     {
         T? result = default;
         ExceptionDispatchInfo? failure = null;
-        AgentThread.Start("as QEMU", () =>
-        {
-            Take();
-            result = step();
-        }, e => failure = ExceptionDispatchInfo.Capture(e), stackBytes: 0).Join();
+        AgentThread
+            .Start(
+                "as QEMU",
+                () =>
+                {
+                    Take();
+                    result = step();
+                },
+                e => failure = ExceptionDispatchInfo.Capture(e),
+                stackBytes: 0
+            )
+            .Join();
         failure?.Throw();
         return result!;
     }

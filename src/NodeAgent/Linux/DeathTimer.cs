@@ -4,14 +4,20 @@ using System.Runtime.InteropServices;
 namespace Bgsnap.NodeAgent.Linux;
 
 /// <summary>
-/// A timer of the kernel's that kills this process when it runs out: timer_create(2) with SIGKILL. It needs no thread of ours: it also ends a
-/// process that is stopped (SIGSTOP, a debugger), and one in a frozen cgroup of version 2; in a frozen cgroup of version 1 the signal waits for the thaw.
+/// A timer of the kernel's that kills this process when it runs out: timer_create(2) with SIGKILL. It needs no thread of ours: it also ends
+/// a process that is stopped (SIGSTOP, a debugger), and one in a frozen cgroup of version 2; in a frozen cgroup of version 1 the signal
+/// waits for the thaw.
 /// </summary>
 /// <remarks>timer_settime(2) may be called by any thread, and allocates nothing.</remarks>
 internal sealed unsafe class DeathTimer : IDisposable
 {
-    private const long SysTimerCreate = 222, SysTimerSetTime = 223, SysTimerDelete = 226;
-    private const int CLOCK_MONOTONIC = 1, SIGEV_SIGNAL = 0, TIMER_ABSTIME = 1, SIGKILL = 9;
+    private const long SysTimerCreate = 222,
+        SysTimerSetTime = 223,
+        SysTimerDelete = 226;
+    private const int CLOCK_MONOTONIC = 1,
+        SIGEV_SIGNAL = 0,
+        TIMER_ABSTIME = 1,
+        SIGKILL = 9;
     private const long Second = 1_000_000_000;
     private readonly int _timer;
 
@@ -24,7 +30,8 @@ internal sealed unsafe class DeathTimer : IDisposable
         SignalEvent e = new() { Signal = SIGKILL, Notify = SIGEV_SIGNAL };
         int timer;
         return Libc.Syscall(SysTimerCreate, CLOCK_MONOTONIC, (long)&e, (long)&timer, 0, 0, 0) == 0
-            ? new DeathTimer(timer) : throw LinuxException.Last("timer_create with SIGKILL");
+            ? new DeathTimer(timer)
+            : throw LinuxException.Last("timer_create with SIGKILL");
     }
 
     /// <summary>The process dies at this time of CLOCK_MONOTONIC, in nanoseconds, unless it is set again before; 0: it does not.</summary>
@@ -54,6 +61,9 @@ internal sealed unsafe class DeathTimer : IDisposable
     [StructLayout(LayoutKind.Sequential)]
     internal struct TimerSpec
     {
-        internal long IntervalSeconds, IntervalNanoseconds, Seconds, Nanoseconds;
+        internal long IntervalSeconds,
+            IntervalNanoseconds,
+            Seconds,
+            Nanoseconds;
     }
 }

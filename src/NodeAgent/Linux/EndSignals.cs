@@ -3,14 +3,16 @@ using System.Runtime.InteropServices;
 namespace Bgsnap.NodeAgent.Linux;
 
 /// <summary>
-/// SIGINT and SIGTERM, which ask this process to end. The handler runs on a thread of the runtime, where an exception would end the process: what it throws
-/// goes no further.
+/// SIGINT and SIGTERM, which ask this process to end. The handler runs on a thread of the runtime, where an exception would end the
+/// process: what it throws goes no further.
 /// </summary>
 internal sealed class EndSignals : IDisposable
 {
-    private readonly PosixSignalRegistration _interrupt, _terminate;
+    private readonly PosixSignalRegistration _interrupt,
+        _terminate;
 
-    /// <param name="asked">Called for each of these signals; the process goes on unless this ends it. It may come once more while this object is being disposed of.</param>
+    /// <param name="asked">Called for each of these signals; the process goes on unless this ends it. It may come once more while this
+    /// object is being disposed of.</param>
     internal EndSignals(Action asked)
     {
         _interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Handle);

@@ -9,15 +9,28 @@ namespace Bgsnap.NodeAgent.Linux;
 /// </summary>
 internal static unsafe partial class FileSyscalls
 {
-    public const int O_RDONLY = 0, O_WRONLY = 1, O_RDWR = 2, O_PATH = 0x200000, O_CREAT = 0x40, O_EXCL = 0x80, O_NONBLOCK = 0x800,
-        O_DIRECT = 0x4000, O_DIRECTORY = 0x10000, O_NOFOLLOW = 0x20000, O_CLOEXEC = 0x80000, O_TMPFILE = 0x410000;
+    public const int O_RDONLY = 0,
+        O_WRONLY = 1,
+        O_RDWR = 2,
+        O_PATH = 0x200000,
+        O_CREAT = 0x40,
+        O_EXCL = 0x80,
+        O_NONBLOCK = 0x800,
+        O_DIRECT = 0x4000,
+        O_DIRECTORY = 0x10000,
+        O_NOFOLLOW = 0x20000,
+        O_CLOEXEC = 0x80000,
+        O_TMPFILE = 0x410000;
 
     public const int AT_REMOVEDIR = 0x200;
 
-    private const int AtFdCwd = -100, AtSymlinkNofollow = 0x100, AtEmptyPath = 0x1000;
+    private const int AtFdCwd = -100,
+        AtSymlinkNofollow = 0x100,
+        AtEmptyPath = 0x1000;
     private const int LockExNb = 2 | 4;
     private const uint RenameNoReplace = 1;
-    private const uint StatxBasic = 0x7ff, StatxMountId = 0x1000;
+    private const uint StatxBasic = 0x7ff,
+        StatxMountId = 0x1000;
 
     /// <summary>Opens <paramref name="path"/> relative to <paramref name="directory"/> (null: the working directory).
     /// O_CLOEXEC is always added.</summary>
@@ -31,11 +44,8 @@ internal static unsafe partial class FileSyscalls
         int fd;
         do
         {
-            fd = directory is null
-                ? openat(AtFdCwd, path, flags | O_CLOEXEC, mode)
-                : openat(directory, path, flags | O_CLOEXEC, mode);
-        }
-        while (fd < 0 && Marshal.GetLastPInvokeError() == Errno.EINTR);
+            fd = directory is null ? openat(AtFdCwd, path, flags | O_CLOEXEC, mode) : openat(directory, path, flags | O_CLOEXEC, mode);
+        } while (fd < 0 && Marshal.GetLastPInvokeError() == Errno.EINTR);
         return fd >= 0 ? new SafeFileHandle(fd, ownsHandle: true) : throw LinuxException.Last($"open {display ?? path}");
     }
 
@@ -53,7 +63,8 @@ internal static unsafe partial class FileSyscalls
                 continue;
             }
             int errno = n == 0 ? Errno.EIO : Marshal.GetLastPInvokeError();
-            if (errno != Errno.EINTR) throw WriteFailure(name, length, offset, errno);
+            if (errno != Errno.EINTR)
+                throw WriteFailure(name, length, offset, errno);
         }
     }
 
@@ -76,7 +87,8 @@ internal static unsafe partial class FileSyscalls
         while (done < length)
         {
             nint n = Libc.PRead(file, destination + done, length - done, offset + (long)done);
-            if (n == 0) break;
+            if (n == 0)
+                break;
             if (n > 0)
                 done += (nuint)n;
             else if (Marshal.GetLastPInvokeError() is var errno && errno != Errno.EINTR)
@@ -105,19 +117,22 @@ internal static unsafe partial class FileSyscalls
         int r;
         do r = ftruncate(file, length);
         while (r < 0 && Marshal.GetLastPInvokeError() == Errno.EINTR);
-        if (r < 0) throw LinuxException.Last($"{name}: ftruncate to {length}");
+        if (r < 0)
+            throw LinuxException.Last($"{name}: ftruncate to {length}");
     }
 
     /// <summary>Sets permissions, whatever the umask.</summary>
     public static void SetMode(SafeFileHandle file, uint mode, string name)
     {
-        if (fchmod(file, mode) < 0) throw LinuxException.Last($"{name}: fchmod to {Convert.ToString(mode, 8)}");
+        if (fchmod(file, mode) < 0)
+            throw LinuxException.Last($"{name}: fchmod to {Convert.ToString(mode, 8)}");
     }
 
     /// <summary>Sets owner and group.</summary>
     public static void SetOwner(SafeFileHandle file, uint uid, uint gid, string name)
     {
-        if (fchown(file, uid, gid) < 0) throw LinuxException.Last($"{name}: fchown to {uid}:{gid}");
+        if (fchown(file, uid, gid) < 0)
+            throw LinuxException.Last($"{name}: fchown to {uid}:{gid}");
     }
 
     /// <summary>Turns O_DIRECT on or off. False: the file system has no direct I/O.</summary>
@@ -130,7 +145,8 @@ internal static unsafe partial class FileSyscalls
     /// <summary>Makes a directory; throws EEXIST if the name is taken.</summary>
     public static void MakeDirectory(SafeFileHandle directory, string name, uint mode)
     {
-        if (mkdirat(directory, name, mode) < 0) throw LinuxException.Last($"mkdir {name}");
+        if (mkdirat(directory, name, mode) < 0)
+            throw LinuxException.Last($"mkdir {name}");
     }
 
     /// <summary>Removes a name; returns 0 or the error number, since callers go on.</summary>
@@ -141,12 +157,15 @@ internal static unsafe partial class FileSyscalls
     /// elsewhere (NFS, some FUSE) a plain rename, which for a directory replaces nothing but an empty directory.</summary>
     public static void RenameNoReplaceIn(SafeFileHandle directory, string from, string to)
     {
-        if (renameat2(directory, from, directory, to, RenameNoReplace) == 0) return;
+        if (renameat2(directory, from, directory, to, RenameNoReplace) == 0)
+            return;
         int errno = Marshal.GetLastPInvokeError();
         if (errno is Errno.EINVAL or Errno.ENOSYS or Errno.EOPNOTSUPP)
         {
-            if (TryStatus(directory, to) is not null) throw new LinuxException($"rename to {to}", Errno.EEXIST);
-            if (renameat2(directory, from, directory, to, 0) == 0) return;
+            if (TryStatus(directory, to) is not null)
+                throw new LinuxException($"rename to {to}", Errno.EEXIST);
+            if (renameat2(directory, from, directory, to, 0) == 0)
+                return;
             errno = Marshal.GetLastPInvokeError();
         }
         throw new LinuxException($"rename {from} to {to}", errno);
@@ -173,7 +192,8 @@ internal static unsafe partial class FileSyscalls
     public static FileStatus? TryStatus(SafeFileHandle directory, string name)
     {
         FileStatus status;
-        if (statx(directory, name, AtSymlinkNofollow, StatxBasic, &status) == 0) return status;
+        if (statx(directory, name, AtSymlinkNofollow, StatxBasic, &status) == 0)
+            return status;
         return Marshal.GetLastPInvokeError() == Errno.ENOENT ? null : throw LinuxException.Last($"stat {name}");
     }
 
@@ -181,25 +201,51 @@ internal static unsafe partial class FileSyscalls
     [StructLayout(LayoutKind.Explicit, Size = 256)]
     public struct FileStatus
     {
-        [FieldOffset(16)] public uint Links;
-        [FieldOffset(20)] public uint Uid;
-        [FieldOffset(24)] public uint Gid;
-        [FieldOffset(28)] public ushort Mode;
-        [FieldOffset(32)] public ulong Inode;
-        [FieldOffset(40)] public long Size;
-        [FieldOffset(48)] public ulong Blocks;
-        [FieldOffset(112)] public long ModifiedSeconds;
-        [FieldOffset(128)] public uint DeviceNumberMajor;
-        [FieldOffset(132)] public uint DeviceNumberMinor;
-        [FieldOffset(136)] public uint DeviceMajor;
-        [FieldOffset(140)] public uint DeviceMinor;
-        [FieldOffset(144)] public ulong MountId;
+        [FieldOffset(16)]
+        public uint Links;
+
+        [FieldOffset(20)]
+        public uint Uid;
+
+        [FieldOffset(24)]
+        public uint Gid;
+
+        [FieldOffset(28)]
+        public ushort Mode;
+
+        [FieldOffset(32)]
+        public ulong Inode;
+
+        [FieldOffset(40)]
+        public long Size;
+
+        [FieldOffset(48)]
+        public ulong Blocks;
+
+        [FieldOffset(112)]
+        public long ModifiedSeconds;
+
+        [FieldOffset(128)]
+        public uint DeviceNumberMajor;
+
+        [FieldOffset(132)]
+        public uint DeviceNumberMinor;
+
+        [FieldOffset(136)]
+        public uint DeviceMajor;
+
+        [FieldOffset(140)]
+        public uint DeviceMinor;
+
+        [FieldOffset(144)]
+        public ulong MountId;
 
         /// <summary>Bytes that the file takes on its volume.</summary>
         public readonly long AllocatedBytes => (long)Blocks * 512;
         public readonly bool IsRegular => (Mode & 0xf000) == 0x8000;
         public readonly bool IsDirectory => (Mode & 0xf000) == 0x4000;
         public readonly bool IsBlockDevice => (Mode & 0xf000) == 0x6000;
+
         public readonly bool IsSameFile(in FileStatus other) =>
             (Inode, DeviceMajor, DeviceMinor) == (other.Inode, other.DeviceMajor, other.DeviceMinor);
     }

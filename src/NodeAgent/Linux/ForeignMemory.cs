@@ -3,8 +3,12 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Linux;
 
-/// <summary>The memory of one process, by /proc/PID/mem: whatever its number is another's later, this stays the memory that was opened.</summary>
-/// <remarks>As fast as process_vm_writev(2), which knows a process by its number only; measured in docs/design/0019-who-waits-for-whom.md.</remarks>
+/// <summary>
+/// The memory of one process, by /proc/PID/mem: whatever its number is another's later, this stays the memory that was opened.
+/// </summary>
+/// <remarks>
+/// As fast as process_vm_writev(2), which knows a process by its number only; measured in docs/design/0019-who-waits-for-whom.md.
+/// </remarks>
 internal sealed unsafe partial class ForeignMemory(SafeFileHandle memory, int pid) : IDisposable
 {
     [LibraryImport("libc", EntryPoint = "pwrite", SetLastError = true)]
@@ -14,7 +18,7 @@ internal sealed unsafe partial class ForeignMemory(SafeFileHandle memory, int pi
     /// <exception cref="LinuxException">EIO: not mapped, or the process has ended.</exception>
     internal void Write(ulong address, byte* source, int length)
     {
-        for (int done = 0; done < length;)
+        for (int done = 0; done < length; )
         {
             nint put = PWrite(memory, source + done, (nuint)(length - done), (long)(address + (ulong)done));
             if (put > 0)

@@ -6,7 +6,8 @@ namespace Bgsnap.NodeAgent.Linux;
 internal sealed unsafe class FutexGate
 {
     private const long SysFutex = 202;
-    private const int WaitPrivate = 0 | 128, WakePrivate = 1 | 128;
+    private const int WaitPrivate = 0 | 128,
+        WakePrivate = 1 | 128;
     private readonly int* _word = (int*)NativeMemory.AllocZeroed(sizeof(int));
 
     ~FutexGate() => NativeMemory.Free(_word);

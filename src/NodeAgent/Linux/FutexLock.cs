@@ -2,7 +2,9 @@ using System.Runtime.InteropServices;
 
 namespace Bgsnap.NodeAgent.Linux;
 
-/// <summary>A mutex that allocates nothing, not even when threads meet: futex(2). For a few instructions at a time; not recursive.</summary>
+/// <summary>
+/// A mutex that allocates nothing, not even when threads meet: futex(2). For a few instructions at a time; not recursive.
+/// </summary>
 /// <remarks>
 /// <see cref="Lock"/> makes its wait event on the managed heap when two threads first meet, in one capture of many, and a collection that
 /// follows would stop every thread that copies.
@@ -10,8 +12,11 @@ namespace Bgsnap.NodeAgent.Linux;
 internal sealed unsafe class FutexLock
 {
     private const long SysFutex = 202;
-    private const int WaitPrivate = 0 | 128, WakePrivate = 1 | 128;
-    private const int Free = 0, Held = 1, Contended = 2;
+    private const int WaitPrivate = 0 | 128,
+        WakePrivate = 1 | 128;
+    private const int Free = 0,
+        Held = 1,
+        Contended = 2;
     private readonly int* _word = (int*)NativeMemory.AllocZeroed(sizeof(int));
 
     ~FutexLock() => NativeMemory.Free(_word);

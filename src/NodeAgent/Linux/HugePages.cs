@@ -25,7 +25,8 @@ internal static unsafe class HugePages
     /// <summary>Makes one huge page.</summary>
     /// <param name="process">The process.</param>
     /// <param name="start">Its address there, a multiple of <see cref="Size"/>.</param>
-    /// <returns>0, or the error number: EINVAL, no such memory or an older kernel; EAGAIN or ENOMEM, no huge page to be had now; EPERM.</returns>
+    /// <returns>0, or the error number: EINVAL, no such memory or an older kernel; EAGAIN or ENOMEM, no huge page to be had now;
+    /// EPERM.</returns>
     internal static int TryMake(PidFd process, ulong start)
     {
         ulong* range = stackalloc ulong[2];

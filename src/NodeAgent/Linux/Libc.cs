@@ -60,13 +60,27 @@ internal static unsafe partial class Libc
     [LibraryImport("libc", EntryPoint = "kill", SetLastError = true)]
     internal static partial int Kill(int pid, int signal);
 
-    internal const int O_RDONLY = 0, O_WRONLY = 1, O_RDWR = 2, O_CLOEXEC = 0x80000, O_NONBLOCK = 0x800;
-    internal const int PROT_READ = 1, PROT_WRITE = 2;
-    internal const int MAP_PRIVATE = 2, MAP_ANONYMOUS = 0x20, MAP_NORESERVE = 0x4000;
-    internal const int MADV_HUGEPAGE = 14, MADV_POPULATE_WRITE = 23;
-    internal const int SEEK_DATA = 3, SEEK_HOLE = 4;
-    internal const int F_GETFL = 3, F_SETFL = 4, F_SETPIPE_SZ = 1031;
-    internal const short POLLIN = 1, POLLOUT = 4, POLLERR = 8, POLLHUP = 16;
+    internal const int O_RDONLY = 0,
+        O_WRONLY = 1,
+        O_RDWR = 2,
+        O_CLOEXEC = 0x80000,
+        O_NONBLOCK = 0x800;
+    internal const int PROT_READ = 1,
+        PROT_WRITE = 2;
+    internal const int MAP_PRIVATE = 2,
+        MAP_ANONYMOUS = 0x20,
+        MAP_NORESERVE = 0x4000;
+    internal const int MADV_HUGEPAGE = 14,
+        MADV_POPULATE_WRITE = 23;
+    internal const int SEEK_DATA = 3,
+        SEEK_HOLE = 4;
+    internal const int F_GETFL = 3,
+        F_SETFL = 4,
+        F_SETPIPE_SZ = 1031;
+    internal const short POLLIN = 1,
+        POLLOUT = 4,
+        POLLERR = 8,
+        POLLHUP = 16;
     internal static readonly void* MAP_FAILED = (void*)-1;
 }
 
@@ -76,8 +90,10 @@ public struct PollFd
 {
     /// <summary>fd.</summary>
     public int Fd;
+
     /// <summary>events asked for.</summary>
     public short Events;
+
     /// <summary>events that happened.</summary>
     public short Revents;
 }

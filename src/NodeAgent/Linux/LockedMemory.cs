@@ -10,7 +10,10 @@ internal static class LockedMemory
     internal static bool IsLocked(ProcessEntry process, MemoryMapping mapping)
     {
         // Reading smaps walks the page tables of all of it; this says in no time that nothing is locked.
-        if (File.ReadLines(process.At("status")).Any(l => l.StartsWith("VmLck:", StringComparison.Ordinal) && l.Contains(" 0 kB", StringComparison.Ordinal)))
+        if (
+            File.ReadLines(process.At("status"))
+                .Any(l => l.StartsWith("VmLck:", StringComparison.Ordinal) && l.Contains(" 0 kB", StringComparison.Ordinal))
+        )
             return false;
         bool here = false;
         foreach (string line in File.ReadLines(process.At("smaps")))

@@ -44,12 +44,14 @@ public sealed record MemoryMapping(ulong Start, ulong End, string Permissions, u
         if (parts.Length < 5 || parts[1].Length < 4)
             return null;
         int dash = parts[0].IndexOf('-', StringComparison.Ordinal);
-        if (dash < 0
+        if (
+            dash < 0
             || !ulong.TryParse(parts[0].AsSpan(0, dash), NumberStyles.HexNumber, CultureInfo.InvariantCulture, out ulong start)
             || !ulong.TryParse(parts[0].AsSpan(dash + 1), NumberStyles.HexNumber, CultureInfo.InvariantCulture, out ulong end)
             || !ulong.TryParse(parts[2], NumberStyles.HexNumber, CultureInfo.InvariantCulture, out ulong offset)
             || !ulong.TryParse(parts[4], NumberStyles.None, CultureInfo.InvariantCulture, out ulong inode)
-            || end < start)
+            || end < start
+        )
             return null;
         return new MemoryMapping(start, end, parts[1], offset, parts[3], inode, parts.Length > 5 ? parts[5].TrimStart() : "");
     }

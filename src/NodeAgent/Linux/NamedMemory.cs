@@ -3,10 +3,13 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Linux;
 
-/// <summary>A file in memory that has a name: whoever looks at the descriptors of a process that holds it can tell it from others (memfd_create(2)).</summary>
+/// <summary>
+/// A file in memory that has a name: whoever looks at the descriptors of a process that holds it can tell it from others (memfd_create(2)).
+/// </summary>
 internal static unsafe class NamedMemory
 {
-    private const long SysMemfdCreate = 319, MfdCloexec = 1;
+    private const long SysMemfdCreate = 319,
+        MfdCloexec = 1;
 
     /// <summary>Makes one, empty.</summary>
     /// <param name="name">At most 249 bytes.</param>
@@ -28,7 +31,8 @@ internal static unsafe class NamedMemory
         {
             foreach (string link in process.Descriptors())
             {
-                if (new FileInfo(link).LinkTarget == $"/memfd:{name} (deleted)") return true;
+                if (new FileInfo(link).LinkTarget == $"/memfd:{name} (deleted)")
+                    return true;
             }
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)

@@ -1,6 +1,8 @@
 namespace Bgsnap.NodeAgent.Linux;
 
-/// <summary>Sleeps without the runtime's wait objects, some of which are made on the managed heap when a thread first needs them: nanosleep(2).</summary>
+/// <summary>
+/// Sleeps without the runtime's wait objects, some of which are made on the managed heap when a thread first needs them: nanosleep(2).
+/// </summary>
 internal static unsafe class Nap
 {
     private const long SysNanosleep = 35;

@@ -8,9 +8,14 @@ namespace Bgsnap.NodeAgent.Linux;
 internal static unsafe partial class OpenIn
 {
     private const long SysOpenat2 = 437;
-    private const ulong OPath = 0x200000, ODirectory = 0x10000, OCloexec = 0x80000;
-    private const ulong ResolveNoMagiclinks = 0x02, ResolveNoSymlinks = 0x04, ResolveInRoot = 0x10;
-    private const int EAGAIN = 11, EINTR = 4;
+    private const ulong OPath = 0x200000,
+        ODirectory = 0x10000,
+        OCloexec = 0x80000;
+    private const ulong ResolveNoMagiclinks = 0x02,
+        ResolveNoSymlinks = 0x04,
+        ResolveInRoot = 0x10;
+    private const int EAGAIN = 11,
+        EINTR = 4;
 
     [StructLayout(LayoutKind.Sequential)]
     internal struct OpenHow
@@ -21,7 +26,13 @@ internal static unsafe partial class OpenIn
     }
 
     [LibraryImport("libc", EntryPoint = "syscall", SetLastError = true)]
-    private static partial long Openat2(long number, SafeHandle directory, [MarshalAs(UnmanagedType.LPUTF8Str)] string path, OpenHow* how, nuint size);
+    private static partial long Openat2(
+        long number,
+        SafeHandle directory,
+        [MarshalAs(UnmanagedType.LPUTF8Str)] string path,
+        OpenHow* how,
+        nuint size
+    );
 
     /// <summary>The root directory of a process, as it sees it.</summary>
     /// <exception cref="LinuxException">It has ended, or may not be looked at (CAP_SYS_PTRACE).</exception>
@@ -58,25 +69,37 @@ internal static unsafe partial class OpenIn
         return file;
     }
 
-    /// <summary>Opens for reading and writing what is open as a path, once its kind is known: opening some devices does something.</summary>
+    /// <summary>
+    /// Opens for reading and writing what is open as a path, once its kind is known: opening some devices does something.
+    /// </summary>
     /// <exception cref="LinuxException">EROFS, EACCES, EBUSY.</exception>
     internal static SafeFileHandle ForWriting(SafeFileHandle handle, string display) =>
         FileSyscalls.OpenAt(null, PathOf(handle), FileSyscalls.O_RDWR, 0, display);
 
     private static SafeFileHandle Open(SafeFileHandle root, string path, ulong flags, uint mode, ulong resolve)
     {
-        OpenHow how = new() { Flags = flags | OCloexec, Mode = mode, Resolve = ResolveInRoot | resolve };
+        OpenHow how = new()
+        {
+            Flags = flags | OCloexec,
+            Mode = mode,
+            Resolve = ResolveInRoot | resolve,
+        };
         for (int attempt = 0; ; attempt++)
         {
             // SAFETY: how lives on the stack for the call, and its size is given.
             long fd = Openat2(SysOpenat2, root, path, &how, (nuint)sizeof(OpenHow));
-            if (fd >= 0) return new SafeFileHandle((nint)fd, ownsHandle: true);
+            if (fd >= 0)
+                return new SafeFileHandle((nint)fd, ownsHandle: true);
             // EAGAIN: something was renamed meanwhile, and the kernel could not tell whether the root was left.
-            if (Marshal.GetLastPInvokeError() is not (EAGAIN or EINTR) || attempt == 100) throw LinuxException.Last($"open {path}");
+            if (Marshal.GetLastPInvokeError() is not (EAGAIN or EINTR) || attempt == 100)
+                throw LinuxException.Last($"open {path}");
         }
     }
 
-    /// <summary>A path by which any process of ours reaches what is open here, as long as it is open; null for what was not opened.</summary>
+    /// <summary>
+    /// A path by which any process of ours reaches what is open here, as long as it is open; null for what was not opened.
+    /// </summary>
     [return: NotNullIfNotNull(nameof(handle))]
-    internal static string? PathOf(SafeFileHandle? handle) => handle is null ? null : $"/proc/{Environment.ProcessId}/fd/{handle.DangerousGetHandle()}";
+    internal static string? PathOf(SafeFileHandle? handle) =>
+        handle is null ? null : $"/proc/{Environment.ProcessId}/fd/{handle.DangerousGetHandle()}";
 }

@@ -5,6 +5,7 @@ internal enum LostPage
 {
     /// <summary>There is no page, or the kernel's zero page: its content was thrown away.</summary>
     Discarded,
+
     /// <summary>The page is there and can be written.</summary>
     Writable,
 }
@@ -16,12 +17,14 @@ internal enum LostPage
 /// </remarks>
 internal sealed unsafe partial class Pagemap
 {
-    private const ulong Written = 1 << 1, ZeroPage = 1 << 5;
+    private const ulong Written = 1 << 1,
+        ZeroPage = 1 << 5;
     private const ulong EntryWriteProtected = 1UL << 57;
 
     /// <summary>Finds the first page of a range that is not proved to be write-protected.</summary>
     /// <returns>Its address, or <paramref name="end"/> when every page is protected.</returns>
-    internal ulong FirstUnprotected(ulong start, ulong end) => SeesHugePages ? FirstUnprotectedByScan(start, end) : FirstUnprotectedByEntries(start, end);
+    internal ulong FirstUnprotected(ulong start, ulong end) =>
+        SeesHugePages ? FirstUnprotectedByScan(start, end) : FirstUnprotectedByEntries(start, end);
 
     /// <summary>What has become of a page of which <see cref="FirstUnprotected"/> said that it is not protected.</summary>
     internal LostPage Lost(ulong address)
@@ -34,8 +37,13 @@ internal sealed unsafe partial class Pagemap
         PageRegion found;
         PmScanArgument a = new()
         {
-            Size = (ulong)sizeof(PmScanArgument), Start = address, End = address + PageSize, Vector = (ulong)&found, VectorLength = 1,
-            CategoryAnyOfMask = Present | Swapped, ReturnMask = Present | ZeroPage,
+            Size = (ulong)sizeof(PmScanArgument),
+            Start = address,
+            End = address + PageSize,
+            Vector = (ulong)&found,
+            VectorLength = 1,
+            CategoryAnyOfMask = Present | Swapped,
+            ReturnMask = Present | ZeroPage,
         };
         int got = Libc.Ioctl((int)_handle.DangerousGetHandle(), PAGEMAP_SCAN, &a);
         return got != 1 || (found.Categories & ZeroPage) != 0 ? LostPage.Discarded : LostPage.Writable;
@@ -68,7 +76,7 @@ internal sealed unsafe partial class Pagemap
     {
         const int atOnce = 512;
         ulong* entries = stackalloc ulong[atOnce];
-        for (ulong at = start; at < end;)
+        for (ulong at = start; at < end; )
         {
             int want = (int)Math.Min(atOnce, (end - at) / PageSize);
             nint got = Libc.PRead(_handle, entries, (nuint)(want * sizeof(ulong)), (long)(at / PageSize * sizeof(ulong)));

@@ -8,7 +8,9 @@ namespace Bgsnap.NodeAgent.Linux;
 internal sealed unsafe partial class Pagemap : IDisposable
 {
     private const ulong PAGEMAP_SCAN = 0xC0606610;
-    private const ulong Present = 1 << 3, Swapped = 1 << 4, Huge = 1 << 6;
+    private const ulong Present = 1 << 3,
+        Swapped = 1 << 4,
+        Huge = 1 << 6;
     private const int RegionCapacity = 1024;
     private const int PageSize = 4096;
 
@@ -21,9 +23,15 @@ internal sealed unsafe partial class Pagemap : IDisposable
         _handle = handle;
         _pid = pid;
         _regions = (PageRegion*)NativeMemory.Alloc(RegionCapacity, (nuint)sizeof(PageRegion));
-        PmScanArgument probe = new() { Size = (ulong)sizeof(PmScanArgument), VectorLength = RegionCapacity, Vector = (ulong)_regions, ReturnMask = Present, CategoryAnyOfMask = Present };
-        SeesHugePages = Libc.Ioctl((int)handle.DangerousGetHandle(), PAGEMAP_SCAN, &probe) >= 0
-            && !TestHooks.Is("deny", "pagemap-scan");
+        PmScanArgument probe = new()
+        {
+            Size = (ulong)sizeof(PmScanArgument),
+            VectorLength = RegionCapacity,
+            Vector = (ulong)_regions,
+            ReturnMask = Present,
+            CategoryAnyOfMask = Present,
+        };
+        SeesHugePages = Libc.Ioctl((int)handle.DangerousGetHandle(), PAGEMAP_SCAN, &probe) >= 0 && !TestHooks.Is("deny", "pagemap-scan");
     }
 
     /// <summary>The kernel tells huge pages from small ones.</summary>
@@ -32,7 +40,9 @@ internal sealed unsafe partial class Pagemap : IDisposable
     internal static Pagemap Open(ProcessEntry process)
     {
         int fd = Libc.Open(process.At("pagemap"), Libc.O_RDONLY | Libc.O_CLOEXEC, 0);
-        return fd >= 0 ? new Pagemap(new SafeFileHandle(fd, true), process.Pid) : throw LinuxException.Last($"open /proc/{process.Pid}/pagemap");
+        return fd >= 0
+            ? new Pagemap(new SafeFileHandle(fd, true), process.Pid)
+            : throw LinuxException.Last($"open /proc/{process.Pid}/pagemap");
     }
 
     /// <summary>Visits every stretch of existing (present or swapped) pages in a range.</summary>
@@ -78,7 +88,7 @@ internal sealed unsafe partial class Pagemap : IDisposable
         ulong* entries = (ulong*)_regions;
         int capacity = RegionCapacity * sizeof(PageRegion) / sizeof(ulong);
         ulong stretch = 0;
-        for (ulong at = start; at < end;)
+        for (ulong at = start; at < end; )
         {
             int want = (int)Math.Min((ulong)capacity, (end - at) / PageSize);
             nint got = Libc.PRead(_handle, entries, (nuint)(want * sizeof(ulong)), (long)(at / PageSize * sizeof(ulong)));
@@ -111,14 +121,26 @@ internal sealed unsafe partial class Pagemap : IDisposable
     [StructLayout(LayoutKind.Sequential)]
     internal struct PageRegion
     {
-        internal ulong Start, End, Categories;
+        internal ulong Start,
+            End,
+            Categories;
     }
 
     /// <summary>struct pm_scan_arg.</summary>
     [StructLayout(LayoutKind.Sequential)]
     internal struct PmScanArgument
     {
-        internal ulong Size, Flags, Start, End, WalkEnd, Vector, VectorLength, MaxPages;
-        internal ulong CategoryInverted, CategoryMask, CategoryAnyOfMask, ReturnMask;
+        internal ulong Size,
+            Flags,
+            Start,
+            End,
+            WalkEnd,
+            Vector,
+            VectorLength,
+            MaxPages;
+        internal ulong CategoryInverted,
+            CategoryMask,
+            CategoryAnyOfMask,
+            ReturnMask;
     }
 }

@@ -5,7 +5,9 @@ namespace Bgsnap.NodeAgent.Linux;
 /// <summary>A handle on a process that cannot be mistaken for a later one with the same number: pidfd_open(2).</summary>
 internal sealed class PidFd : IDisposable
 {
-    private const long SysPidfdSendSignal = 424, SysPidfdOpen = 434, SysPidfdGetfd = 438;
+    private const long SysPidfdSendSignal = 424,
+        SysPidfdOpen = 434,
+        SysPidfdGetfd = 438;
     private readonly SafeFileHandle _handle;
 
     private readonly int _pid;

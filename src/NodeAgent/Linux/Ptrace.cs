@@ -6,15 +6,25 @@ namespace Bgsnap.NodeAgent.Linux;
 internal static unsafe partial class Ptrace
 {
     private const long SysPtrace = 101;
-    private const int CONT = 7, GETREGS = 12, SETREGS = 13, DETACH = 17, SYSCALL = 24;
-    private const int GETREGSET = 0x4204, SEIZE = 0x4206, INTERRUPT = 0x4207, GETSIGMASK = 0x420a, SETSIGMASK = 0x420b;
+    private const int CONT = 7,
+        GETREGS = 12,
+        SETREGS = 13,
+        DETACH = 17,
+        SYSCALL = 24;
+    private const int GETREGSET = 0x4204,
+        SEIZE = 0x4206,
+        INTERRUPT = 0x4207,
+        GETSIGMASK = 0x420a,
+        SETSIGMASK = 0x420b;
     private const int NtX86Xstate = 0x202;
     private const int WALL = 0x40000000;
 
     internal const int SIGTRAP = 5;
     internal const int EventStop = 128;
 
-    /// <summary>What a stop at a system call's entry or exit reports instead of SIGTRAP, so that it is no signal that could be delivered.</summary>
+    /// <summary>
+    /// What a stop at a system call's entry or exit reports instead of SIGTRAP, so that it is no signal that could be delivered.
+    /// </summary>
     internal const int SystemCallStop = SIGTRAP | 0x80;
     private const int TRACESYSGOOD = 1;
 
@@ -44,8 +54,7 @@ internal static unsafe partial class Ptrace
         return mask;
     }
 
-    internal static void SetSignalMask(int tid, ulong mask) =>
-        Do(SETSIGMASK, tid, (void*)sizeof(ulong), &mask, "PTRACE_SETSIGMASK");
+    internal static void SetSignalMask(int tid, ulong mask) => Do(SETSIGMASK, tid, (void*)sizeof(ulong), &mask, "PTRACE_SETSIGMASK");
 
     /// <summary>The extended state (x87, SSE, AVX…) in the standard form of XSAVE.</summary>
     /// <returns>How many bytes of <paramref name="buffer"/> were filled.</returns>
@@ -91,6 +100,31 @@ internal static unsafe partial class Ptrace
 [StructLayout(LayoutKind.Sequential)]
 internal struct UserRegisters
 {
-    internal ulong R15, R14, R13, R12, Rbp, Rbx, R11, R10, R9, R8, Rax, Rcx, Rdx, Rsi, Rdi, OrigRax;
-    internal ulong Rip, Cs, Eflags, Rsp, Ss, FsBase, GsBase, Ds, Es, Fs, Gs;
+    internal ulong R15,
+        R14,
+        R13,
+        R12,
+        Rbp,
+        Rbx,
+        R11,
+        R10,
+        R9,
+        R8,
+        Rax,
+        Rcx,
+        Rdx,
+        Rsi,
+        Rdi,
+        OrigRax;
+    internal ulong Rip,
+        Cs,
+        Eflags,
+        Rsp,
+        Ss,
+        FsBase,
+        GsBase,
+        Ds,
+        Es,
+        Fs,
+        Gs;
 }

@@ -43,6 +43,7 @@ internal sealed unsafe class RemoteThread
         using DeathTimer timer = DeathTimer.Create();
         timer.DieIn(limit ?? DefaultLimit);
         RemoteThread thread = new(process, gadget);
+        process.ThrowIfEnded();
         Ptrace.Seize(process.Pid);
         try
         {
@@ -83,7 +84,9 @@ internal sealed unsafe class RemoteThread
         return (long)after.Rax;
     }
 
-    /// <summary>Puts bytes where the thread's calls can read them, until the next ones: below the frame, where nothing of the thread lives.</summary>
+    /// <summary>
+    /// Puts bytes where the thread's calls can read them, until the next ones: below the frame, where nothing of the thread lives.
+    /// </summary>
     /// <returns>Their address in the target.</returns>
     /// <exception cref="LinuxException">EFAULT: its stack ends there.</exception>
     internal ulong Put(ReadOnlySpan<byte> bytes)
@@ -103,8 +106,7 @@ internal sealed unsafe class RemoteThread
             Ptrace.ContinueToSystemCall(_tid);
             status = Ptrace.Wait(_tid);
             // Signals are blocked; a stop of the whole process (SIGSTOP) may come in between, and can wait.
-        }
-        while (IsStopped(status) && status >> 16 == Ptrace.EventStop);
+        } while (IsStopped(status) && status >> 16 == Ptrace.EventStop);
         _atSystemCall = IsStoppedBy(status, Ptrace.SystemCallStop);
         if (!_atSystemCall)
             throw new LinuxException($"run a call in thread {_tid}: unexpected state {status:x}", Errno.ESRCH);

@@ -5,8 +5,10 @@ namespace Bgsnap.NodeAgent.Linux;
 /// <summary>A memfd of fixed length that outlives us in another process, mapped here: memfd_create(2), flock(2), F_ADD_SEALS.</summary>
 internal sealed unsafe class SharedState : IDisposable
 {
-    private const int F_ADD_SEALS = 1033, F_GET_SEALS = 1034;
-    private const int SealShrink = 2, SealGrow = 4;
+    private const int F_ADD_SEALS = 1033,
+        F_GET_SEALS = 1034;
+    private const int SealShrink = 2,
+        SealGrow = 4;
     private const int MapShared = 1;
 
     private readonly SafeFileHandle _file;

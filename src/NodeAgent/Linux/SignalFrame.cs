@@ -21,14 +21,23 @@ namespace Bgsnap.NodeAgent.Linux;
 internal static unsafe class SignalFrame
 {
     private const int RedZone = 128;
-    private const uint Magic1 = 0x46505853, Magic2 = 0x46505845;
-    private const int SoftwareBytes = 464, XstateHeader = 512, LegacySize = 512 + 64;
-    private const ulong UcFpXstate = 1, UcSigcontextSs = 2, UcStrictRestoreSs = 4;
+    private const uint Magic1 = 0x46505853,
+        Magic2 = 0x46505845;
+    private const int SoftwareBytes = 464,
+        XstateHeader = 512,
+        LegacySize = 512 + 64;
+    private const ulong UcFpXstate = 1,
+        UcSigcontextSs = 2,
+        UcStrictRestoreSs = 4;
+
     // do_sigaltstack() refuses this mode and rt_sigreturn(2) ignores the refusal, so the thread keeps the
     // alternate stack it has, which nobody outside can read.
     private const int LeaveAlternateStack = 7;
 
-    internal const long ErestartSys = -512, ErestartNoIntr = -513, ErestartNoHand = -514, ErestartRestartBlock = -516;
+    internal const long ErestartSys = -512,
+        ErestartNoIntr = -513,
+        ErestartNoHand = -514,
+        ErestartRestartBlock = -516;
 
     /// <summary>Builds the frame for a thread stopped with <paramref name="registers"/>.</summary>
     /// <param name="registers">The thread's registers as PTRACE_GETREGS gave them.</param>
@@ -39,8 +48,15 @@ internal static unsafe class SignalFrame
     /// <param name="image">Where the bytes are built.</param>
     /// <param name="capacity">Room there, in bytes.</param>
     /// <returns>The address in the target to which the bytes belong (also the rsp to inject with), and how many there are.</returns>
-    internal static (ulong Address, int Length) Build(in UserRegisters registers, ulong signalMask,
-        byte* xstate, int xstateLength, ulong restorer, byte* image, int capacity)
+    internal static (ulong Address, int Length) Build(
+        in UserRegisters registers,
+        ulong signalMask,
+        byte* xstate,
+        int xstateLength,
+        ulong restorer,
+        byte* image,
+        int capacity
+    )
     {
         int used = UsedXstate(xstate, xstateLength);
         ulong top = registers.Rsp - RedZone;
@@ -74,13 +90,31 @@ internal static unsafe class SignalFrame
 
     private static void FillContext(ref Frame f, in UserRegisters r, ulong fpstate)
     {
-        f.R8 = r.R8; f.R9 = r.R9; f.R10 = r.R10; f.R11 = r.R11; f.R12 = r.R12; f.R13 = r.R13; f.R14 = r.R14; f.R15 = r.R15;
-        f.Rdi = r.Rdi; f.Rsi = r.Rsi; f.Rbp = r.Rbp; f.Rbx = r.Rbx; f.Rdx = r.Rdx; f.Rcx = r.Rcx; f.Rsp = r.Rsp;
-        f.Eflags = r.Eflags; f.Cs = (ushort)r.Cs; f.Ss = (ushort)r.Ss; f.Fpstate = fpstate;
+        f.R8 = r.R8;
+        f.R9 = r.R9;
+        f.R10 = r.R10;
+        f.R11 = r.R11;
+        f.R12 = r.R12;
+        f.R13 = r.R13;
+        f.R14 = r.R14;
+        f.R15 = r.R15;
+        f.Rdi = r.Rdi;
+        f.Rsi = r.Rsi;
+        f.Rbp = r.Rbp;
+        f.Rbx = r.Rbx;
+        f.Rdx = r.Rdx;
+        f.Rcx = r.Rcx;
+        f.Rsp = r.Rsp;
+        f.Eflags = r.Eflags;
+        f.Cs = (ushort)r.Cs;
+        f.Ss = (ushort)r.Ss;
+        f.Fpstate = fpstate;
         (f.Rax, f.Rip) = AfterRestart(r);
     }
 
-    /// <summary>What rax and rip become when the kernel finishes the interrupted call, as arch_do_signal_or_restart() would do it.</summary>
+    /// <summary>
+    /// What rax and rip become when the kernel finishes the interrupted call, as arch_do_signal_or_restart() would do it.
+    /// </summary>
     private static (ulong Rax, ulong Rip) AfterRestart(in UserRegisters r)
     {
         if ((long)r.OrigRax < 0)
@@ -115,11 +149,39 @@ internal static unsafe class SignalFrame
     private struct Frame
     {
         internal ulong Restorer;
-        internal ulong Flags, Link;
-        internal ulong StackPointer; internal int StackFlags, StackPad; internal ulong StackSize;
-        internal ulong R8, R9, R10, R11, R12, R13, R14, R15, Rdi, Rsi, Rbp, Rbx, Rdx, Rax, Rcx, Rsp, Rip, Eflags;
-        internal ushort Cs, Gs, Fs, Ss;
-        internal ulong Err, Trapno, Oldmask, Cr2, Fpstate;
+        internal ulong Flags,
+            Link;
+        internal ulong StackPointer;
+        internal int StackFlags,
+            StackPad;
+        internal ulong StackSize;
+        internal ulong R8,
+            R9,
+            R10,
+            R11,
+            R12,
+            R13,
+            R14,
+            R15,
+            Rdi,
+            Rsi,
+            Rbp,
+            Rbx,
+            Rdx,
+            Rax,
+            Rcx,
+            Rsp,
+            Rip,
+            Eflags;
+        internal ushort Cs,
+            Gs,
+            Fs,
+            Ss;
+        internal ulong Err,
+            Trapno,
+            Oldmask,
+            Cr2,
+            Fpstate;
         internal fixed ulong Reserved[8];
         internal ulong SignalMask;
         internal fixed byte SigInfo[128];

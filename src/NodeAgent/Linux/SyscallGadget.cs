@@ -16,8 +16,14 @@ internal sealed record SyscallGadget(ulong SyscallReturn, ulong Restorer)
     {
         if (HasShadowStack(process))
             throw new NotSupportedException($"process {process.Pid} runs with a user shadow stack");
-        ulong call = 0, restorer = 0;
-        foreach (MemoryMapping m in MemoryMapping.Read(process).Where(m => m.IsExecutable && !m.Path.StartsWith('[')).OrderBy(m => IsLibc(m.Path) ? 0 : 1))
+        ulong call = 0,
+            restorer = 0;
+        foreach (
+            MemoryMapping m in MemoryMapping
+                .Read(process)
+                .Where(m => m.IsExecutable && !m.Path.StartsWith('['))
+                .OrderBy(m => IsLibc(m.Path) ? 0 : 1)
+        )
         {
             byte[] code = new byte[(int)Math.Min(m.Length, 64 << 20)];
             int got = ProcessMemory.TryRead(process, m.Start, code);
@@ -32,7 +38,8 @@ internal sealed record SyscallGadget(ulong SyscallReturn, ulong Restorer)
     }
 
     // libc.so.6, libc-2.36.so, libc.musl-x86_64.so.1, ld-musl-x86_64.so.1; not libcrypto's megabytes.
-    private static bool IsLibc(string path) => path[(path.LastIndexOf('/') + 1)..] is ['l', 'i', 'b', 'c', '.' or '-', ..] or ['l', 'd', '-', 'm', 'u', 's', 'l', ..];
+    private static bool IsLibc(string path) =>
+        path[(path.LastIndexOf('/') + 1)..] is ['l', 'i', 'b', 'c', '.' or '-', ..] or ['l', 'd', '-', 'm', 'u', 's', 'l', ..];
 
     private static ulong Locate(ulong start, ReadOnlySpan<byte> text, ReadOnlySpan<byte> pattern)
     {
@@ -41,6 +48,6 @@ internal sealed record SyscallGadget(ulong SyscallReturn, ulong Restorer)
     }
 
     private static bool HasShadowStack(ProcessEntry process) =>
-        File.ReadLines(process.At("status")).Any(l => l.StartsWith("x86_Thread_features:", StringComparison.Ordinal)
-            && l.Contains("shstk", StringComparison.Ordinal));
+        File.ReadLines(process.At("status"))
+            .Any(l => l.StartsWith("x86_Thread_features:", StringComparison.Ordinal) && l.Contains("shstk", StringComparison.Ordinal));
 }

@@ -3,7 +3,8 @@ namespace Bgsnap.NodeAgent.Linux;
 /// <summary>Scheduling of the calling thread: sched_setscheduler(2), setpriority(2).</summary>
 internal static unsafe class ThreadPriority
 {
-    private const long SysSchedSetScheduler = 144, SysSetPriority = 141;
+    private const long SysSchedSetScheduler = 144,
+        SysSetPriority = 141;
     private const int SCHED_FIFO = 1;
 
     /// <summary>Lets the thread run before ordinary ones (1 to 99, SCHED_FIFO), or after them (-1 to -19, nice values 1 to 19). Without the

@@ -7,8 +7,17 @@ namespace Bgsnap.NodeAgent.Linux;
 /// <summary>A connected unix stream socket that can carry descriptors: unix(7).</summary>
 internal sealed unsafe partial class UnixSocket : IDisposable
 {
-    private const int AF_UNIX = 1, SOCK_STREAM = 1, SOCK_CLOEXEC = 0x80000, SOL_SOCKET = 1, SO_PEERCRED = 17, SO_ACCEPTCONN = 30, SO_SNDTIMEO = 21, SCM_RIGHTS = 1, SHUT_RDWR = 2;
-    private const int MSG_NOSIGNAL = 0x4000, MSG_DONTWAIT = 0x40;
+    private const int AF_UNIX = 1,
+        SOCK_STREAM = 1,
+        SOCK_CLOEXEC = 0x80000,
+        SOL_SOCKET = 1,
+        SO_PEERCRED = 17,
+        SO_ACCEPTCONN = 30,
+        SO_SNDTIMEO = 21,
+        SCM_RIGHTS = 1,
+        SHUT_RDWR = 2;
+    private const int MSG_NOSIGNAL = 0x4000,
+        MSG_DONTWAIT = 0x40;
     private const int PathCapacity = 108;
 
     private readonly SafeFileHandle _handle;
@@ -60,7 +69,8 @@ internal sealed unsafe partial class UnixSocket : IDisposable
     internal int FileDescriptor => (int)_handle.DangerousGetHandle();
 
     /// <summary>
-    /// The path that a listening unix socket was bound to, also when nothing is there any more; null: it is not such a socket, or does not listen.
+    /// The path that a listening unix socket was bound to, also when nothing is there any more; null: it is not such a socket, or does not
+    /// listen.
     /// </summary>
     internal static string? ListensAt(SafeFileHandle socket)
     {
@@ -87,7 +97,8 @@ internal sealed unsafe partial class UnixSocket : IDisposable
     /// <summary>Connects to a listening socket by its path.</summary>
     /// <param name="path">Its path.</param>
     /// <param name="timeout">How long connecting, and later each sending, may block; zero: for ever.</param>
-    /// <exception cref="LinuxException">ENOENT, ECONNREFUSED, EACCES: nobody listens there, or not for us; EAGAIN: the time is over.</exception>
+    /// <exception cref="LinuxException">ENOENT, ECONNREFUSED, EACCES: nobody listens there, or not for us; EAGAIN: the time is
+    /// over.</exception>
     internal static UnixSocket ConnectTo(string path, TimeSpan timeout = default)
     {
         UnixSocket socket = Create();
@@ -166,7 +177,11 @@ internal sealed unsafe partial class UnixSocket : IDisposable
     // A listener whose backlog is full lets connect(2) block, by the same limit as send(2): unix(7).
     private void LimitSending(TimeSpan timeout)
     {
-        long* time = stackalloc long[2] { (long)timeout.TotalSeconds, timeout.Ticks % TimeSpan.TicksPerSecond / TimeSpan.TicksPerMicrosecond };
+        long* time = stackalloc long[2]
+        {
+            (long)timeout.TotalSeconds,
+            timeout.Ticks % TimeSpan.TicksPerSecond / TimeSpan.TicksPerMicrosecond,
+        };
         // SAFETY: struct timeval of x86-64, on our stack.
         if (SetSockOpt(FileDescriptor, SOL_SOCKET, SO_SNDTIMEO, time, 2 * sizeof(long)) != 0)
             throw LinuxException.Last("SO_SNDTIMEO");

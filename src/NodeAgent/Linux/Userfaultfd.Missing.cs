@@ -10,10 +10,16 @@ internal sealed unsafe partial class Userfaultfd
     /// <summary>Registers a range for faults on pages that do not exist.</summary>
     /// <param name="start">First address in the other process, a multiple of its memory's page size.</param>
     /// <param name="length">Length in bytes, a multiple of that page size.</param>
-    /// <exception cref="LinuxException">EBUSY: another context owns a part of the range; EINVAL: the kind of memory has no such faults.</exception>
+    /// <exception cref="LinuxException">EBUSY: another context owns a part of the range; EINVAL: the kind of memory has no such
+    /// faults.</exception>
     public void RegisterMissing(ulong start, ulong length)
     {
-        UffdioRegister register = new() { Start = start, Length = length, Mode = UffdConstants.RegisterModeMissing };
+        UffdioRegister register = new()
+        {
+            Start = start,
+            Length = length,
+            Mode = UffdConstants.RegisterModeMissing,
+        };
         if (Libc.Ioctl(_handle, UffdConstants.UFFDIO_REGISTER, &register) != 0)
             throw LinuxException.Last($"UFFDIO_REGISTER {start:x}+{length:x}");
         if ((register.Ioctls & (1UL << CopyNumber)) == 0)
@@ -36,7 +42,12 @@ internal sealed unsafe partial class Userfaultfd
         int done = 0;
         while (done < length)
         {
-            UffdioCopy copy = new() { Destination = start + (ulong)done, Source = (ulong)(source + done), Length = (ulong)(length - done) };
+            UffdioCopy copy = new()
+            {
+                Destination = start + (ulong)done,
+                Source = (ulong)(source + done),
+                Length = (ulong)(length - done),
+            };
             if (Libc.Ioctl(_handle, UffdConstants.UFFDIO_COPY, &copy) == 0)
                 return length;
             int errno = Marshal.GetLastPInvokeError();

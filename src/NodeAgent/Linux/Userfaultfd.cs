@@ -9,8 +9,9 @@ namespace Bgsnap.NodeAgent.Linux;
 /// </summary>
 /// <remarks>
 /// While this handle is the only reference, the death of this process frees the other one: the kernel
-/// unregisters every range and wakes every waiter when the last reference goes. It may be closed by any thread at any moment: a call that is under way ends
-/// first, and later ones throw <see cref="ObjectDisposedException"/>; none reaches a descriptor that has got this one's number.
+/// unregisters every range and wakes every waiter when the last reference goes. It may be closed by any thread at any moment: a call that
+/// is under way ends first, and later ones throw <see cref="ObjectDisposedException"/>; none reaches a descriptor that has got this one's
+/// number.
 /// </remarks>
 internal sealed unsafe partial class Userfaultfd : IDisposable
 {
@@ -50,7 +51,12 @@ internal sealed unsafe partial class Userfaultfd : IDisposable
     /// cannot be write-protected; ENOMEM: the process is going away.</exception>
     public void RegisterWriteProtect(ulong start, ulong length)
     {
-        UffdioRegister register = new() { Start = start, Length = length, Mode = UffdConstants.RegisterModeWp };
+        UffdioRegister register = new()
+        {
+            Start = start,
+            Length = length,
+            Mode = UffdConstants.RegisterModeWp,
+        };
         if (Libc.Ioctl(_handle, UffdConstants.UFFDIO_REGISTER, &register) != 0)
             throw LinuxException.Last($"UFFDIO_REGISTER {start:x}+{length:x}");
         // REGISTER is the only truthful answer: WRITEPROTECT on a range that is not ours returns 0.
@@ -70,8 +76,8 @@ internal sealed unsafe partial class Userfaultfd : IDisposable
     }
 
     /// <summary>Write-protects a range.</summary>
-    /// <returns>False when the address space is changing (EAGAIN): a REMOVE or UNMAP event has to be read, and the thread that caused it has to
-    /// run again, before any protection can be changed. Nothing says how far it came: try all of it again.</returns>
+    /// <returns>False when the address space is changing (EAGAIN): a REMOVE or UNMAP event has to be read, and the thread that caused it
+    /// has to run again, before any protection can be changed. Nothing says how far it came: try all of it again.</returns>
     /// <exception cref="LinuxException">The process is gone.</exception>
     public bool TryProtect(ulong start, ulong length) => TryWriteProtect(start, length, UffdConstants.WriteProtectModeWp);
 
@@ -82,7 +88,12 @@ internal sealed unsafe partial class Userfaultfd : IDisposable
 
     private bool TryWriteProtect(ulong start, ulong length, ulong mode)
     {
-        UffdioWriteProtect wp = new() { Start = start, Length = length, Mode = mode };
+        UffdioWriteProtect wp = new()
+        {
+            Start = start,
+            Length = length,
+            Mode = mode,
+        };
         while (Libc.Ioctl(_handle, UffdConstants.UFFDIO_WRITEPROTECT, &wp) != 0)
         {
             int errno = Marshal.GetLastPInvokeError();

@@ -5,8 +5,8 @@ namespace Bgsnap.NodeAgent.Qmp;
 
 /// <summary>Reads JSON that another party wrote.</summary>
 /// <remarks>
-/// The runtime's reader takes text that it cannot give: what is not UTF-8, and half a surrogate pair (<c>"\ud800"</c>). <c>GetString</c>, and looking for a
-/// member, would throw InvalidOperationException later, far from where anybody expects bad input.
+/// The runtime's reader takes text that it cannot give: what is not UTF-8, and half a surrogate pair (<c>"\ud800"</c>). <c>GetString</c>,
+/// and looking for a member, would throw InvalidOperationException later, far from where anybody expects bad input.
 /// </remarks>
 internal static class ForeignJson
 {
@@ -14,9 +14,11 @@ internal static class ForeignJson
     /// <exception cref="JsonException">It is not JSON, or holds a string that is not valid Unicode.</exception>
     internal static JsonDocument Parse(byte[] utf8)
     {
-        if (!Utf8.IsValid(utf8)) throw new JsonException("it is not UTF-8");
+        if (!Utf8.IsValid(utf8))
+            throw new JsonException("it is not UTF-8");
         JsonDocument document = JsonDocument.Parse(utf8);
-        if (utf8.AsSpan().IndexOf("\\u"u8) < 0 || AllTextsAreWhole(utf8)) return document;
+        if (utf8.AsSpan().IndexOf("\\u"u8) < 0 || AllTextsAreWhole(utf8))
+            return document;
         document.Dispose();
         throw new JsonException("it holds half a surrogate pair");
     }
@@ -28,7 +30,8 @@ internal static class ForeignJson
         {
             while (reader.Read())
             {
-                if (reader.TokenType is JsonTokenType.String or JsonTokenType.PropertyName && reader.ValueIsEscaped) _ = reader.GetString();
+                if (reader.TokenType is JsonTokenType.String or JsonTokenType.PropertyName && reader.ValueIsEscaped)
+                    _ = reader.GetString();
             }
             return true;
         }

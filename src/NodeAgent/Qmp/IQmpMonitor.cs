@@ -28,12 +28,15 @@ public interface IQmpMonitor : IDisposable
     /// <exception cref="QmpException">The command failed, or QEMU does not answer.</exception>
     QmpAnswer Execute(string command, string arguments = "", int descriptor = -1, TimeSpan? timeout = null);
 
-    /// <summary>libvirt's description of the machine in its migratable form, from which another libvirt makes the same; null: it is not libvirt's.</summary>
+    /// <summary>
+    /// libvirt's description of the machine in its migratable form, from which another libvirt makes the same; null: it is not libvirt's.
+    /// </summary>
     /// <exception cref="QmpException">libvirt does not give it.</exception>
     string? DomainXml();
 
     /// <summary>Takes the events that have arrived so far, oldest first.</summary>
-    /// <param name="read">False: only those that came with answers, since another answer may be on its way, which reading here would lose.</param>
+    /// <param name="read">False: only those that came with answers, since another answer may be on its way, which reading here would
+    /// lose.</param>
     IReadOnlyList<QmpEvent> TakeEvents(bool read = true);
 
     /// <summary>Lets the guest run, so that whoever manages the VM knows.</summary>

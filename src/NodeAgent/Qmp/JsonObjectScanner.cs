@@ -1,8 +1,8 @@
 namespace Bgsnap.NodeAgent.Qmp;
 
 /// <summary>
-/// Finds where JSON objects end in a stream of bytes that comes in pieces, however they are laid out: with <c>pretty=on</c> QEMU's monitor writes
-/// one message over many lines. Each byte is looked at once.
+/// Finds where JSON objects end in a stream of bytes that comes in pieces, however they are laid out: with <c>pretty=on</c> QEMU's monitor
+/// writes one message over many lines. Each byte is looked at once.
 /// </summary>
 internal sealed class JsonObjectScanner
 {
@@ -20,7 +20,7 @@ internal sealed class JsonObjectScanner
     /// <exception cref="FormatException">Something other than an object stands between two objects.</exception>
     internal bool TryFindEnd(ReadOnlySpan<byte> next, out int length)
     {
-        for (length = 0; length < next.Length;)
+        for (length = 0; length < next.Length; )
         {
             if (Take(next[length++]))
                 return true;

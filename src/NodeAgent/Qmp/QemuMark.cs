@@ -4,9 +4,9 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Qmp;
 
 /// <summary>
-/// Named descriptors that QEMU's monitor keeps for us (<c>getfd</c>): as notes to whoever looks after a dead agent, and to keep something open that our
-/// death would close. They stay until they are taken away or QEMU ends; a descriptor set (<c>add-fd</c>) does not, as QEMU before 9.1 closes what is in
-/// one and not in use when its last monitor disconnects (monitor_fdsets_cleanup()).
+/// Named descriptors that QEMU's monitor keeps for us (<c>getfd</c>): as notes to whoever looks after a dead agent, and to keep something
+/// open that our death would close. They stay until they are taken away or QEMU ends; a descriptor set (<c>add-fd</c>) does not, as QEMU
+/// before 9.1 closes what is in one and not in use when its last monitor disconnects (monitor_fdsets_cleanup()).
 /// </summary>
 internal static class QemuMark
 {
@@ -22,7 +22,8 @@ internal static class QemuMark
         qmp.Execute("getfd", QmpJson.Object(("fdname", name)), descriptor).Dispose();
 
     /// <summary>Takes a note away.</summary>
-    /// <returns>Whether it was there: also where a libvirt died over the question, and its answer is only that the note is there no more.</returns>
+    /// <returns>Whether it was there: also where a libvirt died over the question, and its answer is only that the note is there no
+    /// more.</returns>
     internal static bool TakeNote(IQmpMonitor qmp, string name)
     {
         bool sure = qmp.TakesWholeBatches || IsHeldBy(qmp.PeerPid, name);

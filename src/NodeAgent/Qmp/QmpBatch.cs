@@ -1,8 +1,8 @@
 namespace Bgsnap.NodeAgent.Qmp;
 
 /// <summary>
-/// Commands that are answered one after the other, and over a socket of our own sent in one write: QEMU works off what its monitor has received in order,
-/// so that nothing of ours has to happen between two of them.
+/// Commands that are answered one after the other, and over a socket of our own sent in one write: QEMU works off what its monitor has
+/// received in order, so that nothing of ours has to happen between two of them.
 /// </summary>
 public sealed class QmpBatch
 {
@@ -21,11 +21,15 @@ public sealed class QmpBatch
     /// <summary>The first command that failed; the ones after it have been run all the same.</summary>
     public QmpException? Failure { get; private set; }
 
-    /// <summary>Adds a command, with an id of ours: if we die, its answer goes to the next client, which must not take it for its own.</summary>
-    public void Add(string command, string arguments = "") => _commands.Add(new Command(command, arguments, QmpClient.Prepare(command, arguments)));
+    /// <summary>
+    /// Adds a command, with an id of ours: if we die, its answer goes to the next client, which must not take it for its own.
+    /// </summary>
+    public void Add(string command, string arguments = "") =>
+        _commands.Add(new Command(command, arguments, QmpClient.Prepare(command, arguments)));
 
     /// <summary>The first command that has no answer yet, or one further on.</summary>
-    internal (string Name, string Arguments) Unanswered(int further = 0) => (_commands[_answered + further].Name, _commands[_answered + further].Arguments);
+    internal (string Name, string Arguments) Unanswered(int further = 0) =>
+        (_commands[_answered + further].Name, _commands[_answered + further].Arguments);
 
     /// <summary>All commands as they go over a socket.</summary>
     internal byte[] Bytes => [.. _commands.SelectMany(c => c.Bytes)];

@@ -16,8 +16,10 @@ public sealed unsafe class QmpClient : IQmpMonitor
     public static readonly TimeSpan DefaultTimeout = TimeSpan.FromSeconds(20);
 
     private static readonly TimeSpan SendLimit = TimeSpan.FromSeconds(10);
+
     // The longest that any QEMU says is some hundred KiB.
     private const int MaximumMessage = 16 << 20;
+
     // Short: QEMU's monitor reads byte by byte, and what it reads in a stop window costs the guest microseconds.
     private static readonly string OwnId = "bgsnap-" + Guid.NewGuid().ToString("N")[..12];
     private static long _lastId;
@@ -34,7 +36,8 @@ public sealed unsafe class QmpClient : IQmpMonitor
 
     /// <summary>Connects and leaves the negotiation mode.</summary>
     /// <param name="path">Path of the unix socket.</param>
-    /// <exception cref="QmpException">Nobody listens there, or whoever listens does not speak QMP, or serves another client at the moment.</exception>
+    /// <exception cref="QmpException">Nobody listens there, or whoever listens does not speak QMP, or serves another client at the
+    /// moment.</exception>
     public static QmpClient Connect(string path) => Negotiate(Reach(path), path);
 
     /// <summary>Connects without a word: who listens there is known then, whether it can answer or not.</summary>
@@ -125,16 +128,18 @@ public sealed unsafe class QmpClient : IQmpMonitor
     }
 
     /// <summary>Sends a command without waiting for its answer; take it with <see cref="TryReadAnswer(string)"/>.</summary>
-    public void Send(string command, string arguments = "", int descriptor = -1) =>
-        SendPrepared(Prepare(command, arguments), descriptor);
+    public void Send(string command, string arguments = "", int descriptor = -1) => SendPrepared(Prepare(command, arguments), descriptor);
 
     /// <summary>The bytes of a command, for <see cref="SendPrepared"/> when every microsecond counts.</summary>
     /// <remarks>With an id of this process's own: the answer to a command of a client that died goes to whoever connects next.</remarks>
     public static byte[] Prepare(string command, string arguments = "") => Prepare(command, arguments, NextId());
 
-    private static byte[] Prepare(string command, string arguments, string id) => Encoding.UTF8.GetBytes(arguments.Length == 0
-        ? $"{{\"execute\":\"{command}\",\"id\":\"{id}\"}}\n"
-        : $"{{\"execute\":\"{command}\",\"id\":\"{id}\",\"arguments\":{arguments}}}\n");
+    private static byte[] Prepare(string command, string arguments, string id) =>
+        Encoding.UTF8.GetBytes(
+            arguments.Length == 0
+                ? $"{{\"execute\":\"{command}\",\"id\":\"{id}\"}}\n"
+                : $"{{\"execute\":\"{command}\",\"id\":\"{id}\",\"arguments\":{arguments}}}\n"
+        );
 
     private static string NextId() => $"{OwnId}.{Interlocked.Increment(ref _lastId)}";
 
@@ -142,9 +147,10 @@ public sealed unsafe class QmpClient : IQmpMonitor
         !message.RootElement.TryGetProperty("id", out JsonElement given) || given.ValueEquals(id);
 
     /// <summary>The same without an id, as short as it can be.</summary>
-    public static byte[] PrepareWithoutId(string command, string arguments = "") => Encoding.UTF8.GetBytes(arguments.Length == 0
-        ? $"{{\"execute\":\"{command}\"}}\n"
-        : $"{{\"execute\":\"{command}\",\"arguments\":{arguments}}}\n");
+    public static byte[] PrepareWithoutId(string command, string arguments = "") =>
+        Encoding.UTF8.GetBytes(
+            arguments.Length == 0 ? $"{{\"execute\":\"{command}\"}}\n" : $"{{\"execute\":\"{command}\",\"arguments\":{arguments}}}\n"
+        );
 
     /// <summary>Sends bytes made by <see cref="Prepare(string, string)"/>.</summary>
     public void SendPrepared(ReadOnlySpan<byte> bytes, int descriptor = -1)
@@ -230,7 +236,9 @@ public sealed unsafe class QmpClient : IQmpMonitor
             if (TryParse(out JsonDocument? message))
                 return message!;
             if (!Receive() && !WaitReadable(deadline))
-                throw new QmpException($"{_path} gave no QMP greeting within 5 s: it is not a QMP socket, or another client is connected to it");
+                throw new QmpException(
+                    $"{_path} gave no QMP greeting within 5 s: it is not a QMP socket, or another client is connected to it"
+                );
         }
     }
 
@@ -239,7 +247,11 @@ public sealed unsafe class QmpClient : IQmpMonitor
         try
         {
             JsonElement version = greeting.GetProperty("QMP").GetProperty("version").GetProperty("qemu");
-            return new Version(version.GetProperty("major").GetInt32(), version.GetProperty("minor").GetInt32(), version.GetProperty("micro").GetInt32());
+            return new Version(
+                version.GetProperty("major").GetInt32(),
+                version.GetProperty("minor").GetInt32(),
+                version.GetProperty("micro").GetInt32()
+            );
         }
         catch (Exception e) when (e is KeyNotFoundException or InvalidOperationException or FormatException or ArgumentException)
         {
@@ -249,7 +261,7 @@ public sealed unsafe class QmpClient : IQmpMonitor
 
     private JsonDocument ReadMessage(string command, long deadline)
     {
-        for (bool late = false; ;)
+        for (bool late = false; ; )
         {
             if (TryParse(out JsonDocument? message))
                 return message!;

@@ -1,13 +1,14 @@
 namespace Bgsnap.NodeAgent.Qmp;
 
 /// <summary>
-/// Events that have come and were not looked at yet. QEMU belongs to a tenant, so what it can make grow has an end: past that the conversation is broken off.
-/// None is thrown away in silence, since a STOP that is lost would make a snapshot lie.
+/// Events that have come and were not looked at yet. QEMU belongs to a tenant, so what it can make grow has an end: past that the
+/// conversation is broken off. None is thrown away in silence, since a STOP that is lost would make a snapshot lie.
 /// </summary>
 internal sealed class QmpEventQueue
 {
     /// <summary>Most events at once. A machine that is well sends some in a second.</summary>
     internal const int MostEvents = 20_000;
+
     /// <summary>Most characters of them.</summary>
     internal const int MostCharacters = 8 << 20;
     private readonly Queue<QmpEvent> _events = new();
@@ -21,7 +22,13 @@ internal sealed class QmpEventQueue
     {
         _characters += e.Name.Length + e.Data.Length;
         if (_events.Count == MostEvents || _characters > MostCharacters)
-            throw new QmpException($"{from} floods us with events: more than {MostEvents}, or {MostCharacters >> 20} Mi characters of them, at once. Is this QEMU sound?") { Floods = true };
+            throw new QmpException(
+                $"{from} floods us with events: more than {MostEvents}, or {MostCharacters >> 20} Mi characters of them, at once. "
+                    + "Is this QEMU sound?"
+            )
+            {
+                Floods = true,
+            };
         _events.Enqueue(e);
     }
 

@@ -7,7 +7,9 @@ namespace Bgsnap.NodeAgent.Qmp;
 /// <summary>Builds the small JSON objects that QMP commands take.</summary>
 public static class QmpJson
 {
-    /// <summary>An object of these members; values are strings, booleans or whole numbers, or text that is JSON already (<see cref="Raw"/>).</summary>
+    /// <summary>
+    /// An object of these members; values are strings, booleans or whole numbers, or text that is JSON already (<see cref="Raw"/>).
+    /// </summary>
     public static string Object(params ReadOnlySpan<(string Name, object Value)> members)
     {
         StringBuilder json = new("{");

@@ -2,7 +2,10 @@ using System.Text.Json;
 
 namespace Bgsnap.NodeAgent.Qmp;
 
-/// <summary>One message of a monitor, in the form that docs/interop/qmp-spec gives it: code that takes an event or an error apart need not check again.</summary>
+/// <summary>
+/// One message of a monitor, in the form that docs/interop/qmp-spec gives it: code that takes an event or an error apart need not check
+/// again.
+/// </summary>
 internal static class QmpMessage
 {
     /// <summary>Parses a message.</summary>
@@ -10,17 +13,22 @@ internal static class QmpMessage
     internal static JsonDocument Parse(byte[] utf8)
     {
         JsonDocument document = ForeignJson.Parse(utf8);
-        if (Fits(document.RootElement)) return document;
+        if (Fits(document.RootElement))
+            return document;
         document.Dispose();
         throw new JsonException("it is no message of QMP");
     }
 
-    private static bool Fits(JsonElement message) => message.ValueKind == JsonValueKind.Object
+    private static bool Fits(JsonElement message) =>
+        message.ValueKind == JsonValueKind.Object
         && (!message.TryGetProperty("event", out JsonElement name) || (name.ValueKind == JsonValueKind.String && HasTime(message)))
         && (!message.TryGetProperty("error", out JsonElement error) || (IsText(error, "class") && IsText(error, "desc")));
 
     private static bool HasTime(JsonElement message) =>
-        message.TryGetProperty("timestamp", out JsonElement time) && time.ValueKind == JsonValueKind.Object && IsWhole(time, "seconds") && IsWhole(time, "microseconds");
+        message.TryGetProperty("timestamp", out JsonElement time)
+        && time.ValueKind == JsonValueKind.Object
+        && IsWhole(time, "seconds")
+        && IsWhole(time, "microseconds");
 
     private static bool IsWhole(JsonElement of, string member) =>
         of.TryGetProperty(member, out JsonElement value) && value.ValueKind == JsonValueKind.Number && value.TryGetInt64(out _);

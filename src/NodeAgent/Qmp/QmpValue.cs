@@ -58,7 +58,9 @@ public readonly struct QmpValue
     /// <exception cref="QmpException">It is something else.</exception>
     public Version GetVersion()
     {
-        int major = GetProperty("major").GetInt32(), minor = GetProperty("minor").GetInt32(), micro = GetProperty("micro").GetInt32();
+        int major = GetProperty("major").GetInt32(),
+            minor = GetProperty("minor").GetInt32(),
+            micro = GetProperty("micro").GetInt32();
         return major >= 0 && minor >= 0 && micro >= 0 ? new Version(major, minor, micro) : throw Odd("is no version");
     }
 

@@ -6,7 +6,9 @@ using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Restore;
 
-/// <summary>Takes the best way that works: instant, where the snapshot's volume is quick enough to follow a guest; else eager; else the stream.</summary>
+/// <summary>
+/// Takes the best way that works: instant, where the snapshot's volume is quick enough to follow a guest; else eager; else the stream.
+/// </summary>
 internal sealed class AutoRestore(RestoreOptions options) : IMemoryRestore
 {
     /// <summary>A guest that waits longer for 64 KiB, time and again, is better started late than slow.</summary>

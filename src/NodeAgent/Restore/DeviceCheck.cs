@@ -22,9 +22,14 @@ internal static class DeviceCheck
     /// Both are of one release of QEMU. A newer one has sections that older ones did not write, for parts of the machine that
     /// always were there; what hangs at a bus (its section's name is a path) is compared in any case.
     /// </param>
-    internal static IEnumerable<string> Differences(IReadOnlyList<DeviceSection> snapshot, IReadOnlyList<DeviceSection> target, bool sameRelease)
+    internal static IEnumerable<string> Differences(
+        IReadOnlyList<DeviceSection> snapshot,
+        IReadOnlyList<DeviceSection> target,
+        bool sameRelease
+    )
     {
-        Dictionary<string, (int Count, uint Version)> wanted = ByName(snapshot), there = ByName(target);
+        Dictionary<string, (int Count, uint Version)> wanted = ByName(snapshot),
+            there = ByName(target);
         (int wantedCpus, int cpus) = (wanted.GetValueOrDefault(Cpu).Count, there.GetValueOrDefault(Cpu).Count);
         if (wantedCpus != cpus)
         {
@@ -53,9 +58,10 @@ internal static class DeviceCheck
 
     private static string Count(int have, string name, int want) => $"{have} device{(have == 1 ? "" : "s")} {name} instead of {want}";
 
-    private static Dictionary<string, (int Count, uint Version)> ByName(IReadOnlyList<DeviceSection> sections) => sections
-        // Written only in some states of the guest, and nobody's device.
-        .Where(s => s.Name != GlobalState.SectionName)
-        .GroupBy(s => s.Name)
-        .ToDictionary(g => g.Key, g => (g.Count(), g.Max(s => s.Version)));
+    private static Dictionary<string, (int Count, uint Version)> ByName(IReadOnlyList<DeviceSection> sections) =>
+        sections
+            // Written only in some states of the guest, and nobody's device.
+            .Where(s => s.Name != GlobalState.SectionName)
+            .GroupBy(s => s.Name)
+            .ToDictionary(g => g.Key, g => (g.Count(), g.Max(s => s.Version)));
 }

@@ -11,9 +11,7 @@ internal sealed class DiskPlan : IDisposable
     private readonly List<(SnapshotDisk Disk, TargetImage Image)> _pairs = [];
     private readonly List<string> _differences = [];
 
-    private DiskPlan()
-    {
-    }
+    private DiskPlan() { }
 
     /// <summary>No disk is written.</summary>
     internal static DiskPlan Nothing => new();
@@ -32,7 +30,11 @@ internal sealed class DiskPlan : IDisposable
 
     /// <summary>What the images of the target lose besides the content that is replaced, in words.</summary>
     internal IReadOnlyList<string> Dropped =>
-        [.. _pairs.Where(p => p.Image.Loses is not null).Select(p => $"disk {p.Disk.Disk.Name}: its image in the target lost {p.Image.Loses}")];
+        [
+            .. _pairs
+                .Where(p => p.Image.Loses is not null)
+                .Select(p => $"disk {p.Disk.Disk.Name}: its image in the target lost {p.Image.Loses}"),
+        ];
 
     /// <summary>Finds and opens the image of each disk that the snapshot has.</summary>
     internal static DiskPlan Of(RestoreTarget target, SnapshotStream snapshot)
@@ -62,7 +64,9 @@ internal sealed class DiskPlan : IDisposable
             disk.Check(progress.Add, cancel);
     }
 
-    /// <summary>Writes every disk, as long as the QEMU that waits for them lives: where it has ended, another one may have been given the images.</summary>
+    /// <summary>
+    /// Writes every disk, as long as the QEMU that waits for them lives: where it has ended, another one may have been given the images.
+    /// </summary>
     /// <param name="qemu">The QEMU.</param>
     /// <param name="progress">Is told of every piece.</param>
     /// <param name="cancel">Ends it.</param>
@@ -77,16 +81,29 @@ internal sealed class DiskPlan : IDisposable
             try
             {
                 using ImageLock held = ImageLock.Take(image.File);
-                disk.Write(image.File, image.Path, image.Driver, written =>
-                {
-                    if (qemu.Descriptor.HasEnded())
-                        throw new RestoreFailedException("QemuGone", $"QEMU ended while disk {disk.Disk.Name} was written; the disk is incomplete");
-                    progress.Add(written);
-                }, cancel);
+                disk.Write(
+                    image.File,
+                    image.Path,
+                    image.Driver,
+                    written =>
+                    {
+                        if (qemu.Descriptor.HasEnded())
+                            throw new RestoreFailedException(
+                                "QemuGone",
+                                $"QEMU ended while disk {disk.Disk.Name} was written; the disk is incomplete"
+                            );
+                        progress.Add(written);
+                    },
+                    cancel
+                );
             }
             catch (LinuxException e)
             {
-                throw new RestoreFailedException(e.Errno is Errno.ENOSPC or Errno.EDQUOT ? "TargetFull" : "DiskNotWritten", $"disk {disk.Disk.Name}: {e.Message}", e);
+                throw new RestoreFailedException(
+                    e.Errno is Errno.ENOSPC or Errno.EDQUOT ? "TargetFull" : "DiskNotWritten",
+                    $"disk {disk.Disk.Name}: {e.Message}",
+                    e
+                );
             }
         }
     }

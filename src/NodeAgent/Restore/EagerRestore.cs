@@ -8,8 +8,8 @@ using Bgsnap.NodeAgent.Vm;
 namespace Bgsnap.NodeAgent.Restore;
 
 /// <summary>
-/// Writes RAM into a QEMU that waits, by several threads and in pieces of 2 MiB, which become huge pages where QEMU's memory may have them; then
-/// has it load its devices. The guest runs when all is there.
+/// Writes RAM into a QEMU that waits, by several threads and in pieces of 2 MiB, which become huge pages where QEMU's memory may have them;
+/// then has it load its devices. The guest runs when all is there.
 /// </summary>
 /// <remarks>
 /// QEMU's own loading is one thread and goes page by page. Needs the right to write its memory (/proc/PID/mem), no userfaultfd.
@@ -17,7 +17,8 @@ namespace Bgsnap.NodeAgent.Restore;
 internal sealed class EagerRestore : IMemoryRestore
 {
     private const ulong SmallestBlock = 16 << 20;
-    private const int GranulesPerPiece = 32, PieceBytes = GranulesPerPiece * SnapshotFormat.GranuleSize;
+    private const int GranulesPerPiece = 32,
+        PieceBytes = GranulesPerPiece * SnapshotFormat.GranuleSize;
 
     /// <inheritdoc/>
     public string Method => "eager";
@@ -32,17 +33,22 @@ internal sealed class EagerRestore : IMemoryRestore
         Write(memory, snapshot.Log, large, empty, progress, cancel);
         ulong sent = 0;
         progress.Sends();
-        Exception? broken = StreamRestore.Send(target.Qmp, snapshot, new MigrationStreamWriterOptions
-        {
-            SendPagesOf = i => !large.ContainsKey(i),
-            IsZeroInTarget = empty.IsZero,
-            ReaderThreads = 1,
-            Progress = p =>
+        Exception? broken = StreamRestore.Send(
+            target.Qmp,
+            snapshot,
+            new MigrationStreamWriterOptions
             {
-                progress.Add((long)(p.SentBytes - sent));
-                sent = p.SentBytes;
+                SendPagesOf = i => !large.ContainsKey(i),
+                IsZeroInTarget = empty.IsZero,
+                ReaderThreads = 1,
+                Progress = p =>
+                {
+                    progress.Add((long)(p.SentBytes - sent));
+                    sent = p.SentBytes;
+                },
             },
-        }, cancel);
+            cancel
+        );
         StreamRestore.WaitUntilRunningOrThrow(target, broken);
         guestRuns();
     }
@@ -55,11 +61,15 @@ internal sealed class EagerRestore : IMemoryRestore
             if (memory.CanRead(MemoryMapping.Read(target.Process.Held)[0].Start))
                 return memory;
             memory.Dispose();
-            throw new EngineUnavailableException($"the memory of QEMU (process {target.Process.Pid}) cannot be written: run as root, or with CAP_SYS_PTRACE");
+            throw new EngineUnavailableException(
+                $"the memory of QEMU (process {target.Process.Pid}) cannot be written: run as root, or with CAP_SYS_PTRACE"
+            );
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new EngineUnavailableException($"the memory of QEMU cannot be written: {e.Message} (run as root, or with CAP_SYS_PTRACE)");
+            throw new EngineUnavailableException(
+                $"the memory of QEMU cannot be written: {e.Message} (run as root, or with CAP_SYS_PTRACE)"
+            );
         }
     }
 
@@ -72,7 +82,11 @@ internal sealed class EagerRestore : IMemoryRestore
             for (int i = 0; i < snapshot.Blocks.Count; i++)
             {
                 RamBlockLayout layout = snapshot.Blocks[i];
-                if (layout.UsedLength >= SmallestBlock && there.TryGetValue(layout.Name, out RamBlock? block) && block.UsedLength == layout.UsedLength)
+                if (
+                    layout.UsedLength >= SmallestBlock
+                    && there.TryGetValue(layout.Name, out RamBlock? block)
+                    && block.UsedLength == layout.UsedLength
+                )
                     large.Add(i, block);
             }
             return large;
@@ -83,21 +97,41 @@ internal sealed class EagerRestore : IMemoryRestore
         }
     }
 
-    private static void Write(ForeignMemory memory, PageLogReader log, Dictionary<int, RamBlock> blocks, EmptyRam empty, RestoreProgress progress, CancellationToken cancel)
+    private static void Write(
+        ForeignMemory memory,
+        PageLogReader log,
+        Dictionary<int, RamBlock> blocks,
+        EmptyRam empty,
+        RestoreProgress progress,
+        CancellationToken cancel
+    )
     {
         foreach ((int index, RamBlock block) in blocks)
         {
-            long pieces = (log.GranuleCount(index) + GranulesPerPiece - 1) / GranulesPerPiece, next = -1;
+            long pieces = (log.GranuleCount(index) + GranulesPerPiece - 1) / GranulesPerPiece,
+                next = -1;
             Exception? failure = null;
             Threads threads = new();
             for (int i = 0; i < Math.Clamp(Environment.ProcessorCount, 1, 8); i++)
             {
-                threads.Add(AgentThread.Start("eager", () =>
-                {
-                    using Piece piece = new(memory, log, index, block, empty);
-                    for (long p; Volatile.Read(ref failure) is null && !cancel.IsCancellationRequested && (p = Interlocked.Increment(ref next)) < pieces;)
-                        progress.Add(piece.Write(p * GranulesPerPiece));
-                }, failed: e => _ = Interlocked.CompareExchange(ref failure, e, null)));
+                threads.Add(
+                    AgentThread.Start(
+                        "eager",
+                        () =>
+                        {
+                            using Piece piece = new(memory, log, index, block, empty);
+                            for (
+                                long p;
+                                Volatile.Read(ref failure) is null
+                                    && !cancel.IsCancellationRequested
+                                    && (p = Interlocked.Increment(ref next)) < pieces;
+
+                            )
+                                progress.Add(piece.Write(p * GranulesPerPiece));
+                        },
+                        failed: e => _ = Interlocked.CompareExchange(ref failure, e, null)
+                    )
+                );
             }
             threads.Join();
             cancel.ThrowIfCancellationRequested();

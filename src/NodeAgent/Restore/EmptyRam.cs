@@ -36,7 +36,13 @@ internal sealed class EmptyRam
             for (int i = 0; i < blocks.Count; i++)
             {
                 if (there.TryGetValue(blocks[i].Name, out RamBlock? block))
-                    empty._exists[i] = Existing(block, pagemap, process, Math.Min(block.UsedLength, blocks[i].UsedLength), blocks[i].UsedLength);
+                    empty._exists[i] = Existing(
+                        block,
+                        pagemap,
+                        process,
+                        Math.Min(block.UsedLength, blocks[i].UsedLength),
+                        blocks[i].UsedLength
+                    );
             }
         }
         catch (Exception e) when (e is CaptureRefusedException or IOException or UnauthorizedAccessException)
@@ -58,7 +64,9 @@ internal sealed class EmptyRam
         switch (block.Kind)
         {
             case RamKind.Anonymous:
-                pagemap.Scan(block.HostAddress, block.HostAddress + looked, (from, to, _) => Mark(exists, from - block.HostAddress, to - block.HostAddress));
+                pagemap.Scan(block.HostAddress, block.HostAddress + looked, (from, to, _) =>
+                    Mark(exists, from - block.HostAddress, to - block.HostAddress)
+                );
                 return exists;
             case RamKind.SharedMemory:
                 using (SafeFileHandle file = block.OpenFile(process))

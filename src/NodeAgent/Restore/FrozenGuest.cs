@@ -4,7 +4,8 @@ using Bgsnap.NodeAgent.Store;
 namespace Bgsnap.NodeAgent.Restore;
 
 /// <summary>
-/// A guest that was captured quiesced wakes up as it was: its file systems frozen, its programs waiting as soon as they write. Whoever restores it has to thaw it.
+/// A guest that was captured quiesced wakes up as it was: its file systems frozen, its programs waiting as soon as they write. Whoever
+/// restores it has to thaw it.
 /// </summary>
 internal static class FrozenGuest
 {
@@ -25,7 +26,10 @@ internal static class FrozenGuest
         if (address is null || guestState != "running")
         {
             string why = address is null ? "no guest agent's socket was named" : $"it does not run yet ({guestState})";
-            return surely ? $"the guest was captured with its file systems frozen and was not thawed: {why}. Run guest-fsfreeze-thaw through its guest agent, or 'fsfreeze -u' in the guest" : null;
+            return surely
+                ? $"the guest was captured with its file systems frozen and was not thawed: {why}. Run guest-fsfreeze-thaw through "
+                    + "its guest agent, or 'fsfreeze -u' in the guest"
+                : null;
         }
         try
         {

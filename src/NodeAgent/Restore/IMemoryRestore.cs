@@ -13,9 +13,7 @@ internal interface IMemoryRestore
 
     /// <summary>Looks whether this way is possible here, before anything is written.</summary>
     /// <exception cref="Capture.EngineUnavailableException">It is not, and why.</exception>
-    void Check(RestoreTarget target, SnapshotStream snapshot)
-    {
-    }
+    void Check(RestoreTarget target, SnapshotStream snapshot) { }
 
     /// <summary>Restores, and returns when all of RAM is in the target.</summary>
     /// <param name="target">The QEMU that waits.</param>
@@ -23,7 +21,8 @@ internal interface IMemoryRestore
     /// <param name="progress">Told how much of RAM is there: <see cref="RestoreProgress.Add"/>.</param>
     /// <param name="guestRuns">Called once, when the guest runs: at the end, or, where RAM follows the guest, long before it.</param>
     /// <param name="cancel">Ends it in good order. A guest that runs already, and whose RAM follows it, waits for the rest then.</param>
-    /// <exception cref="RestoreFailedException">QEMU did not take it, and the guest has not run; or RAM that follows a guest cannot come.</exception>
+    /// <exception cref="RestoreFailedException">QEMU did not take it, and the guest has not run; or RAM that follows a guest cannot
+    /// come.</exception>
     /// <exception cref="Store.SnapshotCorruptException">The snapshot is damaged. The guest has not run.</exception>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
     void Run(RestoreTarget target, SnapshotStream snapshot, RestoreProgress progress, Action guestRuns, CancellationToken cancel);

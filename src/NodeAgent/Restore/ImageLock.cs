@@ -4,8 +4,8 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Restore;
 
 /// <summary>
-/// QEMU's own lock of a writer on an image (block/file-posix.c), for as long as we write: no QEMU can be started with that image. One that waits for a
-/// migration holds none, and takes its own when it has loaded the snapshot, so this must be given up before.
+/// QEMU's own lock of a writer on an image (block/file-posix.c), for as long as we write: no QEMU can be started with that image. One that
+/// waits for a migration holds none, and takes its own when it has loaded the snapshot, so this must be given up before.
 /// </summary>
 internal sealed class ImageLock : IDisposable
 {

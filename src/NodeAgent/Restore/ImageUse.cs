@@ -9,9 +9,13 @@ internal static unsafe partial class ImageUse
 {
     // QEMU's block/file-posix.c: one byte for each permission that is used, from 100 on, and one for each that is not shared, from 200 on.
     // A writer holds a read lock on the second of both.
-    private const long WriteByte = 101, NoOtherWriterByte = 201;
-    private const int F_OFD_GETLK = 36, F_OFD_SETLK = 37;
-    private const short ReadLock = 0, WriteLock = 1, Unlocked = 2;
+    private const long WriteByte = 101,
+        NoOtherWriterByte = 201;
+    private const int F_OFD_GETLK = 36,
+        F_OFD_SETLK = 37;
+    private const short ReadLock = 0,
+        WriteLock = 1,
+        Unlocked = 2;
 
     /// <summary>Whether a process has this very file, or this very block device, open.</summary>
     internal static bool IsOpenIn(ProcessEntry process, in FileSyscalls.FileStatus wanted)
@@ -23,9 +27,12 @@ internal static unsafe partial class ImageUse
             {
                 using SafeFileHandle file = FileSyscalls.OpenAt(null, link, oPath);
                 FileSyscalls.FileStatus status = FileSyscalls.Status(file, link);
-                if (wanted.IsBlockDevice
-                    ? status.IsBlockDevice && (status.DeviceNumberMajor, status.DeviceNumberMinor) == (wanted.DeviceNumberMajor, wanted.DeviceNumberMinor)
-                    : status.IsSameFile(wanted))
+                if (
+                    wanted.IsBlockDevice
+                        ? status.IsBlockDevice
+                            && (status.DeviceNumberMajor, status.DeviceNumberMinor) == (wanted.DeviceNumberMajor, wanted.DeviceNumberMinor)
+                        : status.IsSameFile(wanted)
+                )
                     return true;
             }
             catch (LinuxException)
@@ -39,7 +46,12 @@ internal static unsafe partial class ImageUse
     /// <summary>Whether a QEMU holds the lock of one that writes. A QEMU that waits for a migration does not yet.</summary>
     internal static bool IsBeingWritten(SafeFileHandle file)
     {
-        FileLock wanted = new() { Type = WriteLock, Start = WriteByte, Length = 1 };
+        FileLock wanted = new()
+        {
+            Type = WriteLock,
+            Start = WriteByte,
+            Length = 1,
+        };
         // No answer (a file system without locks): nobody can hold one there either.
         return FcntlLock(file, F_OFD_GETLK, &wanted) == 0 && wanted.Type != Unlocked;
     }
@@ -49,7 +61,12 @@ internal static unsafe partial class ImageUse
     {
         foreach (long at in (ReadOnlySpan<long>)[WriteByte, NoOtherWriterByte])
         {
-            FileLock wanted = new() { Type = locked ? ReadLock : Unlocked, Start = at, Length = 1 };
+            FileLock wanted = new()
+            {
+                Type = locked ? ReadLock : Unlocked,
+                Start = at,
+                Length = 1,
+            };
             _ = FcntlLock(file, F_OFD_SETLK, &wanted);
         }
     }

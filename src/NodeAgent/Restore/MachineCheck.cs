@@ -28,7 +28,9 @@ internal static class MachineCheck
             found.AddRange(TargetDevices.Differences(target.Qmp, tree, snapshot.Devices, sameRelease, named));
         }
         found.AddRange(MediaCheck.Differences(target.Qmp, snapshot.Manifest));
-        found.AddRange(ReadOnlyRam.Backends(target.Qmp).Select(b => $"memory backend {b} is read-only, and QEMU would end when it loads the snapshot"));
+        found.AddRange(
+            ReadOnlyRam.Backends(target.Qmp).Select(b => $"memory backend {b} is read-only, and QEMU would end when it loads the snapshot")
+        );
         return found;
     }
 

@@ -5,7 +5,9 @@ using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Restore;
 
-/// <summary>Whether the target's drives for removable media have one where the captured machine had: its guest may have files open on it.</summary>
+/// <summary>
+/// Whether the target's drives for removable media have one where the captured machine had: its guest may have files open on it.
+/// </summary>
 internal static class MediaCheck
 {
     /// <summary>Every drive without its medium, in words.</summary>
@@ -23,14 +25,17 @@ internal static class MediaCheck
     internal static IEnumerable<string> Missing(IReadOnlyList<ManifestDisk> media, QmpValue queryBlock)
     {
         IReadOnlyList<(string Name, QmpValue Entry)> there = DiskName.OfAll(queryBlock);
-        int unnamed = there.Count(t => media.All(m => m.Name != t.Name) && t.Entry.GetProperty("removable").GetBoolean() && HasMedium(t.Entry));
+        int unnamed = there.Count(t =>
+            media.All(m => m.Name != t.Name) && t.Entry.GetProperty("removable").GetBoolean() && HasMedium(t.Entry)
+        );
         foreach (ManifestDisk disk in media)
         {
             QmpValue entry = there.FirstOrDefault(t => t.Name == disk.Name).Entry;
             // One without an id is called by its node, which is another in each QEMU.
             if (entry.ValueKind == JsonValueKind.Undefined ? unnamed-- > 0 : HasMedium(entry))
                 continue;
-            yield return $"drive {disk.Name} has no medium; the captured machine had {disk.Image?.Filename ?? $"one of {disk.VirtualSize} bytes"} in it";
+            yield return $"drive {disk.Name} has no medium; the captured machine had "
+                + $"{disk.Image?.Filename ?? $"one of {disk.VirtualSize} bytes"} in it";
         }
     }
 

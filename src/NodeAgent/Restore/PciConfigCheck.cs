@@ -21,9 +21,16 @@ namespace Bgsnap.NodeAgent.Restore;
 /// </remarks>
 internal static class PciConfigCheck
 {
-    private const int Size = 256, StateVersion = 2, List = 0x34, HasList = 1 << 4, Most = 48;
+    private const int Size = 256,
+        StateVersion = 2,
+        List = 0x34,
+        HasList = 1 << 4,
+        Most = 48;
     private const string OtherCapabilities = "other PCI capabilities (vectors, msi, modern or legacy virtio)";
-    private const byte Msi = 0x05, Vendor = 0x09, MsiX = 0x11, Window = 5;
+    private const byte Msi = 0x05,
+        Vendor = 0x09,
+        MsiX = 0x11,
+        Window = 5;
 
     /// <summary>Every difference, in words.</summary>
     /// <param name="snapshot">The device state that will be loaded.</param>
@@ -31,12 +38,15 @@ internal static class PciConfigCheck
     /// <param name="named">Places of which a difference is known already.</param>
     internal static IEnumerable<string> Differences(DeviceStateFile snapshot, DeviceStateFile target, IReadOnlyCollection<string> named)
     {
-        Dictionary<(string, uint), DeviceSection> there = target.Sections
-            .DistinctBy(s => (s.Name, s.InstanceId)).ToDictionary(s => (s.Name, s.InstanceId));
+        Dictionary<(string, uint), DeviceSection> there = target
+            .Sections.DistinctBy(s => (s.Name, s.InstanceId))
+            .ToDictionary(s => (s.Name, s.InstanceId));
         foreach (DeviceSection section in snapshot.Sections.Where(s => !named.Contains(s.Name.Split('/')[0])))
         {
-            if (there.TryGetValue((section.Name, section.InstanceId), out DeviceSection other)
-                && Difference(ConfigOf(snapshot, section), ConfigOf(target, other)) is { } difference)
+            if (
+                there.TryGetValue((section.Name, section.InstanceId), out DeviceSection other)
+                && Difference(ConfigOf(snapshot, section), ConfigOf(target, other)) is { } difference
+            )
                 yield return $"device {section.Name} has {difference}";
         }
     }
@@ -62,7 +72,9 @@ internal static class PciConfigCheck
         if (captured[14] != target[14])
             return $"PCI header {target[14]:x2} instead of {captured[14]:x2} (multifunction)";
         (int before, int now) = (ListOf(captured), ListOf(target));
-        return before != now ? OtherCapabilities : before == 0 ? null : Capabilities(captured, target, before);
+        return before != now ? OtherCapabilities
+            : before == 0 ? null
+            : Capabilities(captured, target, before);
     }
 
     /// <summary>Where the first capability is; 0: there is none.</summary>
@@ -80,21 +92,23 @@ internal static class PciConfigCheck
         return null;
     }
 
-    private static string? Capability(ReadOnlySpan<byte> captured, ReadOnlySpan<byte> target) => captured[0] switch
-    {
-        MsiX when captured.Length >= 12 && (Word(captured, 2) & 0x7ff) != (Word(target, 2) & 0x7ff) =>
-            $"{(Word(target, 2) & 0x7ff) + 1} vectors instead of {(Word(captured, 2) & 0x7ff) + 1}",
-        MsiX when captured.Length >= 12 && !captured[4..12].SequenceEqual(target[4..12]) => "another table of vectors",
-        Msi when captured.Length >= 4 && (Word(captured, 2) & 0x18e) != (Word(target, 2) & 0x18e) => "another kind of MSI",
-        Vendor when IsOther(captured, target) => "other virtio registers (modern or legacy)",
-        _ => null,
-    };
+    private static string? Capability(ReadOnlySpan<byte> captured, ReadOnlySpan<byte> target) =>
+        captured[0] switch
+        {
+            MsiX when captured.Length >= 12 && (Word(captured, 2) & 0x7ff) != (Word(target, 2) & 0x7ff) =>
+                $"{(Word(target, 2) & 0x7ff) + 1} vectors instead of {(Word(captured, 2) & 0x7ff) + 1}",
+            MsiX when captured.Length >= 12 && !captured[4..12].SequenceEqual(target[4..12]) => "another table of vectors",
+            Msi when captured.Length >= 4 && (Word(captured, 2) & 0x18e) != (Word(target, 2) & 0x18e) => "another kind of MSI",
+            Vendor when IsOther(captured, target) => "other virtio registers (modern or legacy)",
+            _ => null,
+        };
 
     private static bool IsOther(ReadOnlySpan<byte> captured, ReadOnlySpan<byte> target)
     {
         if (captured.Length < 4 || Math.Max(captured[2], target[2]) > captured.Length)
             return false;
-        return captured[2] != target[2] || captured[3] != target[3]
+        return captured[2] != target[2]
+            || captured[3] != target[3]
             || captured[3] != Window && !captured[..captured[2]].SequenceEqual(target[..target[2]]);
     }
 

@@ -10,19 +10,21 @@ namespace Bgsnap.NodeAgent.Restore;
 internal static class RamEmptying
 {
     private const long SysMadvise = 28;
-    private const ulong MADV_DONTNEED = 4, MADV_REMOVE = 9;
+    private const ulong MADV_DONTNEED = 4,
+        MADV_REMOVE = 9;
 
     /// <summary>The advice that makes every page of a block missing, or null when there is none for its kind.</summary>
     /// <remarks>
     /// Of a shared file the pages themselves must go: MADV_DONTNEED would only forget that they are mapped. A private mapping of
     /// a file reads as the file where it is empty, not as missing, so it cannot be emptied at all.
     /// </remarks>
-    internal static ulong? AdviceFor(RamKind kind) => kind switch
-    {
-        RamKind.Anonymous => MADV_DONTNEED,
-        RamKind.SharedMemory or RamKind.SharedHugetlb => MADV_REMOVE,
-        _ => null,
-    };
+    internal static ulong? AdviceFor(RamKind kind) =>
+        kind switch
+        {
+            RamKind.Anonymous => MADV_DONTNEED,
+            RamKind.SharedMemory or RamKind.SharedHugetlb => MADV_REMOVE,
+            _ => null,
+        };
 
     /// <summary>Empties blocks, while QEMU's thread is held. No vCPU may have run and no userfaultfd be registered there yet.</summary>
     /// <param name="thread">A thread of QEMU, stopped.</param>
@@ -32,7 +34,8 @@ internal static class RamEmptying
     {
         foreach (RamBlock b in blocks)
         {
-            ulong advice = AdviceFor(b.Kind) ?? throw new ArgumentException($"RAM block {b.Name} ({b.Kind}) cannot be emptied", nameof(blocks));
+            ulong advice = AdviceFor(b.Kind)
+                ?? throw new ArgumentException($"RAM block {b.Name} ({b.Kind}) cannot be emptied", nameof(blocks));
             long result = thread.Call(SysMadvise, b.HostAddress, b.UsedLength, advice);
             if (result < 0)
                 throw new LinuxException($"empty RAM block {b.Name} in QEMU", (int)-result);

@@ -26,13 +26,17 @@ internal sealed record RestoreOptions
     /// <summary>How RAM gets there.</summary>
     internal RestoreMode Mode { get; init; } = RestoreMode.Stream;
 
-    /// <summary>Most bytes of RAM a second that are brought in while the guest runs; 0: no limit. What it waits for is not held back.</summary>
+    /// <summary>
+    /// Most bytes of RAM a second that are brought in while the guest runs; 0: no limit. What it waits for is not held back.
+    /// </summary>
     internal long BytesPerSecond { get; init; }
 
     /// <summary>Whether a guest whose memory followed it gets huge pages again at the end.</summary>
     internal bool HugePages { get; init; } = true;
 
-    /// <summary>Whether what the guest touches first is noted in the snapshot's directory, and brought in first where that was done.</summary>
+    /// <summary>
+    /// Whether what the guest touches first is noted in the snapshot's directory, and brought in first where that was done.
+    /// </summary>
     internal bool RecordedStart { get; init; } = true;
 }
 
@@ -41,10 +45,13 @@ internal enum RestoreMode
 {
     /// <summary>The best that the machine and the snapshot's volume allow.</summary>
     Auto,
+
     /// <summary>The guest runs first, its RAM follows.</summary>
     Instant,
+
     /// <summary>RAM is written into QEMU, then the guest runs.</summary>
     Eager,
+
     /// <summary>QEMU loads all of it by itself.</summary>
     Stream,
 }

@@ -10,7 +10,8 @@ internal sealed class RestoreProgress
     private volatile string? _problem;
 
     /// <summary>
-    /// <c>Starting</c>, <c>Checking</c> (the disks' files), <c>Disks</c>, <c>Memory</c>, <c>Running</c> (the guest runs, its memory follows),
+    /// <c>Starting</c>, <c>Checking</c> (the disks' files), <c>Disks</c>, <c>Memory</c>, <c>Running</c> (the guest runs, its memory
+    /// follows),
     /// <c>HugePages</c>, <c>Done</c>.
     /// </summary>
     internal string Phase
@@ -39,10 +40,15 @@ internal sealed class RestoreProgress
         set => _problem = value;
     }
 
-    /// <summary>From the begin of the restore until the guest ran, in microseconds; 0: it does not run yet, or another process saw it begin.</summary>
+    /// <summary>
+    /// From the begin of the restore until the guest ran, in microseconds; 0: it does not run yet, or another process saw it begin.
+    /// </summary>
     internal long TimeToRunMicroseconds { get; set; }
 
-    /// <summary>When QEMU was about to be handed the stream, as <see cref="System.Diagnostics.Stopwatch.GetTimestamp"/>; null: not yet, or by another process.</summary>
+    /// <summary>
+    /// When QEMU was about to be handed the stream, as <see cref="System.Diagnostics.Stopwatch.GetTimestamp"/>; null: not yet, or by
+    /// another process.
+    /// </summary>
     internal long? SentAt { get; private set; }
 
     /// <summary>QEMU is handed the stream now.</summary>
@@ -72,7 +78,10 @@ internal sealed class RestoreProgress
     /// <summary>Bytes that were made huge pages afterwards.</summary>
     internal long HugeBytes { get; set; }
 
-    /// <summary>When all of memory was there, as <see cref="System.Diagnostics.Stopwatch.GetTimestamp"/>; null: not yet, or not told apart from the end.</summary>
+    /// <summary>
+    /// When all of memory was there, as <see cref="System.Diagnostics.Stopwatch.GetTimestamp"/>; null: not yet, or not told apart from the
+    /// end.
+    /// </summary>
     internal long? ResidentAt { get; private set; }
 
     /// <summary>All of memory is there now.</summary>

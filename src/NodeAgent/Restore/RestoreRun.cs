@@ -9,13 +9,18 @@ using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.NodeAgent.Restore;
 
-/// <summary>A restore from beginning to end: look at everything first, then disks, then RAM and devices; the guest runs last, and is thawed if it was captured frozen.</summary>
+/// <summary>
+/// A restore from beginning to end: look at everything first, then disks, then RAM and devices; the guest runs last, and is thawed if it
+/// was captured frozen.
+/// </summary>
 internal static class RestoreRun
 {
     private const string NotRunning = "The target's guest does not run; start QEMU anew to try again";
+
     // One that was killed may take a moment to be gone.
     private static readonly TimeSpan ClaimPatience = TimeSpan.FromSeconds(2);
-    private const string Waiting = "The guest runs, and waits as soon as it touches memory that is not there yet: run the same command again to go on";
+    private const string Waiting =
+        "The guest runs, and waits as soon as it touches memory that is not there yet: run the same command again to go on";
 
     /// <summary>Restores a snapshot into a QEMU that waits with <c>-incoming defer</c>.</summary>
     /// <param name="options">What and where.</param>
@@ -48,7 +53,10 @@ internal static class RestoreRun
         using DiskPlan disks = options.Disks ? DiskPlan.Of(target, snapshot) : DiskPlan.Nothing;
         List<string> differences = [.. MachineCheck.Differences(target, snapshot), .. disks.Differences];
         if (differences.Count > 0)
-            throw new RestoreRefusedException("TargetDiffers", $"the target is not the machine that was captured: {string.Join("; ", differences)}");
+            throw new RestoreRefusedException(
+                "TargetDiffers",
+                $"the target is not the machine that was captured: {string.Join("; ", differences)}"
+            );
         memory.Check(target, snapshot);
 
         progress.TotalBytes = disks.BytesToCheck + disks.BytesToWrite + (long)snapshot.Manifest.Ram.TotalBytes;
@@ -63,18 +71,31 @@ internal static class RestoreRun
             TimeSpan disksDone = Stopwatch.GetElapsedTime(began);
 
             progress.Phase = "Memory";
-            TimeSpan running = default, loading = default;
+            TimeSpan running = default,
+                loading = default;
             string? frozen = null;
             int thawed = 0;
-            memory.Run(target, snapshot, progress, () =>
-            {
-                running = Stopwatch.GetElapsedTime(began);
-                loading = progress.SentAt is { } sent ? Stopwatch.GetElapsedTime(sent) : default;
-                (progress.TimeToRunMicroseconds, progress.Method) = ((long)running.TotalMicroseconds, memory.Method);
-                progress.GuestRuns = true;
-                progress.Phase = "Thaw";
-                frozen = FrozenGuest.Thaw(snapshot.Manifest, GuestAgentAddress.Of(options.GuestAgentSocket, target.Qmp), target.RunState(), SureThaw.Patience, out thawed);
-            }, cancel);
+            memory.Run(
+                target,
+                snapshot,
+                progress,
+                () =>
+                {
+                    running = Stopwatch.GetElapsedTime(began);
+                    loading = progress.SentAt is { } sent ? Stopwatch.GetElapsedTime(sent) : default;
+                    (progress.TimeToRunMicroseconds, progress.Method) = ((long)running.TotalMicroseconds, memory.Method);
+                    progress.GuestRuns = true;
+                    progress.Phase = "Thaw";
+                    frozen = FrozenGuest.Thaw(
+                        snapshot.Manifest,
+                        GuestAgentAddress.Of(options.GuestAgentSocket, target.Qmp),
+                        target.RunState(),
+                        SureThaw.Patience,
+                        out thawed
+                    );
+                },
+                cancel
+            );
             TimeSpan all = Stopwatch.GetElapsedTime(began, progress.ResidentAt ?? Stopwatch.GetTimestamp());
             string state = target.StateAfterwards();
             progress.Phase = "Done";
@@ -129,8 +150,13 @@ internal static class RestoreRun
             LinuxException or EngineUnavailableException when process is not null && RestoreTarget.HasEnded(process, TimeSpan.Zero) =>
                 new RestoreFailedException("QemuGone", $"QEMU ended during the restore ({e.Message})", e),
             LinuxException => new RestoreFailedException("SystemCallFailed", $"{e.Message}. {guest}", e),
-            QmpException when !progress.GuestRuns && (process is null || RestoreTarget.HasEnded(process, RestoreTarget.EndPatience)) => new RestoreFailedException(
-                "QemuGone", $"QEMU ended before its guest ran; a libvirt that is started anew ends a domain that waits for a snapshot. Start it again to try again ({e.Message})", e),
+            QmpException when !progress.GuestRuns && (process is null || RestoreTarget.HasEnded(process, RestoreTarget.EndPatience)) =>
+                new RestoreFailedException(
+                    "QemuGone",
+                    "QEMU ended before its guest ran; a libvirt that is started anew ends a domain that waits for a snapshot. "
+                        + $"Start it again to try again ({e.Message})",
+                    e
+                ),
             _ => null,
         };
     }

@@ -24,7 +24,10 @@ internal sealed record RestoreSummary
     /// <summary>Of that, for RAM and devices.</summary>
     public required long MemoryMicroseconds { get; init; }
 
-    /// <summary>From handing QEMU the stream until the guest ran: its devices with <c>instant</c> and <c>eager</c>, with <c>stream</c> all of its RAM too; 0: another process handed it.</summary>
+    /// <summary>
+    /// From handing QEMU the stream until the guest ran: its devices with <c>instant</c> and <c>eager</c>, with <c>stream</c> all of its
+    /// RAM too; 0: another process handed it.
+    /// </summary>
     public long LoadMicroseconds { get; init; }
 
     /// <summary>Bytes of RAM of the guest.</summary>
@@ -64,5 +67,7 @@ internal sealed record RestoreSummary
 internal sealed record InstantSummary(bool TakenOver, FaultTimes Faults, int RecordedUnits, long HugeBytes, string? Left)
 {
     internal static InstantSummary? Of(RestoreProgress progress) =>
-        progress.FaultTimes is { } times ? new InstantSummary(progress.TakenOver, times, progress.RecordedUnits, progress.HugeBytes, progress.Left) : null;
+        progress.FaultTimes is { } times
+            ? new InstantSummary(progress.TakenOver, times, progress.RecordedUnits, progress.HugeBytes, progress.Left)
+            : null;
 }

@@ -34,7 +34,10 @@ internal sealed class RestoreTarget : IDisposable
             process = QemuProcess.Identify(qmp);
             RestoreTarget target = new(qmp, process);
             if (container is not null && !ContainerProcesses.IsIn(process.Held, container))
-                throw new RestoreRefusedException("ForeignProcess", $"the process behind the monitor ({target.Process.Pid}) does not run in container {container}: it is another VM's");
+                throw new RestoreRefusedException(
+                    "ForeignProcess",
+                    $"the process behind the monitor ({target.Process.Pid}) does not run in container {container}: it is another VM's"
+                );
             if (mustWait)
                 target.MustWait();
             return target;
@@ -62,7 +65,10 @@ internal sealed class RestoreTarget : IDisposable
         return answer.Return.GetProperty("status").GetString();
     }
 
-    /// <summary>The same of a guest that has all its RAM and needs us no more: <c>ended</c> if it was migrated away or shut down meanwhile, <c>unknown</c> if QEMU cannot be asked.</summary>
+    /// <summary>
+    /// The same of a guest that has all its RAM and needs us no more: <c>ended</c> if it was migrated away or shut down meanwhile,
+    /// <c>unknown</c> if QEMU cannot be asked.
+    /// </summary>
     internal string StateAfterwards()
     {
         try
@@ -82,8 +88,10 @@ internal sealed class RestoreTarget : IDisposable
     {
         for (long end = Environment.TickCount64 + (long)moment.TotalMilliseconds; ; Thread.Sleep(50))
         {
-            if (process.Descriptor.HasEnded()) return true;
-            if (Environment.TickCount64 >= end) return false;
+            if (process.Descriptor.HasEnded())
+                return true;
+            if (Environment.TickCount64 >= end)
+                return false;
         }
     }
 
@@ -95,7 +103,9 @@ internal sealed class RestoreTarget : IDisposable
         return (Text(info, "status"), Text(info, "error-desc"));
     }
 
-    /// <summary>The same again, when something has taken its time: nothing more is written into a QEMU that somebody else has started.</summary>
+    /// <summary>
+    /// The same again, when something has taken its time: nothing more is written into a QEMU that somebody else has started.
+    /// </summary>
     /// <exception cref="RestoreFailedException">It does not wait any more.</exception>
     internal void MustStillWait()
     {
@@ -113,25 +123,36 @@ internal sealed class RestoreTarget : IDisposable
     {
         string state = RunState();
         if (state != "inmigrate")
-            throw new RestoreRefusedException("TargetNotWaiting", $"the target's state is '{state}': start QEMU with -incoming defer (and the same machine and devices)");
+            throw new RestoreRefusedException(
+                "TargetNotWaiting",
+                $"the target's state is '{state}': start QEMU with -incoming defer (and the same machine and devices)"
+            );
         // QEMU says nothing of what it expects until that comes; its command line does.
         if (IncomingArgument(Process.Arguments) is { } from && from != "defer")
-            throw new RestoreRefusedException("TargetNotWaiting", $"this QEMU expects a migration from elsewhere (-incoming {from}): start it with -incoming defer");
+            throw new RestoreRefusedException(
+                "TargetNotWaiting",
+                $"this QEMU expects a migration from elsewhere (-incoming {from}): start it with -incoming defer"
+            );
         if (Incoming().Status is { } status && status != "none")
-            throw new RestoreRefusedException("TargetNotWaiting", status == "failed"
-                ? "an earlier restore into this QEMU failed, and left part of its memory there: start QEMU anew"
-                : $"a migration into this QEMU has begun already ({status}): start QEMU anew, with -incoming defer");
+            throw new RestoreRefusedException(
+                "TargetNotWaiting",
+                status == "failed"
+                    ? "an earlier restore into this QEMU failed, and left part of its memory there: start QEMU anew"
+                    : $"a migration into this QEMU has begun already ({status}): start QEMU anew, with -incoming defer"
+            );
     }
 
     /// <summary>What <c>-incoming</c> was given; null: nothing.</summary>
     internal static string? IncomingArgument(IReadOnlyList<string> arguments)
     {
         for (int i = arguments.Count - 2; i >= 0; i--)
-            if (arguments[i] is "-incoming" or "--incoming") return arguments[i + 1];
+            if (arguments[i] is "-incoming" or "--incoming")
+                return arguments[i + 1];
         return null;
     }
 
-    private static string? Text(QmpValue element, string name) => element.TryGetProperty(name, out QmpValue value) ? value.GetString() : null;
+    private static string? Text(QmpValue element, string name) =>
+        element.TryGetProperty(name, out QmpValue value) ? value.GetString() : null;
 
     /// <inheritdoc/>
     public void Dispose()

@@ -19,9 +19,11 @@ internal static class SectionCheck
             yield return DeviceCheck.CpuDifference(cpus, wanted);
         Dictionary<string, string> there = target.DistinctBy(d => d.Path).ToDictionary(d => d.Path, d => d.Type);
         // The device itself comes first; what hangs at it, such as a SCSI disk, has more parts.
-        Dictionary<string, string> sections = snapshot.Select(s => s.Name.Split('/', 2))
+        Dictionary<string, string> sections = snapshot
+            .Select(s => s.Name.Split('/', 2))
             .Where(n => n.Length == 2 && n[0].StartsWith("0000:", StringComparison.Ordinal))
-            .DistinctBy(n => n[0]).ToDictionary(n => n[0], n => n[1]);
+            .DistinctBy(n => n[0])
+            .ToDictionary(n => n[0], n => n[1]);
         foreach ((string path, string section) in sections)
         {
             if (!there.TryGetValue(path, out string? type))
@@ -50,7 +52,8 @@ internal static class SectionCheck
             "virtio-keyboard" or "virtio-mouse" or "virtio-tablet" => "virtio-input",
             var other => other,
         };
-        return kind.StartsWith("virtio-", StringComparison.Ordinal) && type.Contains("-pci", StringComparison.Ordinal)
+        return kind.StartsWith("virtio-", StringComparison.Ordinal)
+            && type.Contains("-pci", StringComparison.Ordinal)
             && !sections.Contains(kind);
     }
 }

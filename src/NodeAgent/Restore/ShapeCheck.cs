@@ -34,8 +34,10 @@ internal static class ShapeCheck
                 continue;
             if (device.PciId is { } id && other.PciId is { } otherId && id != otherId)
             {
-                yield return new(device.Path, $"device {device.Path} is {Words(other)} (PCI id {otherId}), "
-                    + $"in the captured machine {Words(device)} ({id})");
+                yield return new(
+                    device.Path,
+                    $"device {device.Path} is {Words(other)} (PCI id {otherId}), " + $"in the captured machine {Words(device)} ({id})"
+                );
             }
             else if (Shape(device, other) is { Length: > 0 } shape)
             {

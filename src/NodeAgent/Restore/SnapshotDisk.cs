@@ -33,7 +33,11 @@ internal sealed class SnapshotDisk(SnapshotDirectory snapshot, ManifestDisk disk
         if (checksum != listed.Checksum)
             throw new SnapshotCorruptException(display, 0, $"the file's checksum is {checksum}, the manifest says {listed.Checksum}");
         if (Open(file, listed, display).VirtualSize != disk.VirtualSize)
-            throw new SnapshotCorruptException(display, 0, $"the disk in it has another size than the manifest says, {disk.VirtualSize} bytes");
+            throw new SnapshotCorruptException(
+                display,
+                0,
+                $"the disk in it has another size than the manifest says, {disk.VirtualSize} bytes"
+            );
     }
 
     /// <summary>Writes it into an image in place, durably.</summary>
@@ -48,5 +52,6 @@ internal sealed class SnapshotDisk(SnapshotDirectory snapshot, ManifestDisk disk
         DiskImageWriter.Write(Open(file, listed, display), image, name, driver, progress, cancel);
     }
 
-    private static Qcow2Reader Open(SafeFileHandle file, ManifestFile listed, string display) => Qcow2Reader.Open(file, listed.Size, display);
+    private static Qcow2Reader Open(SafeFileHandle file, ManifestFile listed, string display) =>
+        Qcow2Reader.Open(file, listed.Size, display);
 }

@@ -11,7 +11,8 @@ namespace Bgsnap.NodeAgent.Restore;
 internal sealed class StreamRestore : IMemoryRestore
 {
     private const string DescriptorName = "agent-bgsnap-incoming";
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60), EndPatience = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60),
+        EndPatience = TimeSpan.FromSeconds(10);
 
     // With it QEMU says why it refused, instead of ending with a word on its standard error.
     private static readonly Version KnowsExitOnError = new(9, 1);
@@ -25,15 +26,20 @@ internal sealed class StreamRestore : IMemoryRestore
         EmptyRam empty = EmptyRam.Of(target, snapshot.StreamBlocks);
         ulong sent = 0;
         progress.Sends();
-        Exception? broken = Send(target.Qmp, snapshot, new MigrationStreamWriterOptions
-        {
-            IsZeroInTarget = empty.IsZero,
-            Progress = p =>
+        Exception? broken = Send(
+            target.Qmp,
+            snapshot,
+            new MigrationStreamWriterOptions
             {
-                progress.Add((long)(p.SentBytes - sent));
-                sent = p.SentBytes;
+                IsZeroInTarget = empty.IsZero,
+                Progress = p =>
+                {
+                    progress.Add((long)(p.SentBytes - sent));
+                    sent = p.SentBytes;
+                },
             },
-        }, cancel);
+            cancel
+        );
         WaitUntilRunningOrThrow(target, broken);
         guestRuns();
     }
@@ -52,7 +58,12 @@ internal sealed class StreamRestore : IMemoryRestore
 
     /// <summary>Hands QEMU the stream through a pipe.</summary>
     /// <returns>What broke it off; null: all was sent.</returns>
-    internal static Exception? Send(IQmpMonitor qmp, SnapshotStream snapshot, MigrationStreamWriterOptions options, CancellationToken cancel)
+    internal static Exception? Send(
+        IQmpMonitor qmp,
+        SnapshotStream snapshot,
+        MigrationStreamWriterOptions options,
+        CancellationToken cancel
+    )
     {
         using Pipe pipe = Pipe.Create();
         _ = Pipe.TryEnlarge(pipe.Write);
@@ -60,15 +71,18 @@ internal sealed class StreamRestore : IMemoryRestore
         // Only QEMU holds it now: its end is the pipe's end.
         pipe.Read.Dispose();
         string uri = $"fd:{DescriptorName}";
-        qmp.Execute("migrate-incoming", qmp.QemuVersion >= KnowsExitOnError
-            ? QmpJson.Object(("uri", uri), ("exit-on-error", false))
-            : QmpJson.Object(("uri", uri))).Dispose();
+        qmp.Execute(
+                "migrate-incoming",
+                qmp.QemuVersion >= KnowsExitOnError ? QmpJson.Object(("uri", uri), ("exit-on-error", false)) : QmpJson.Object(("uri", uri))
+            )
+            .Dispose();
         try
         {
             _ = snapshot.Write(pipe.Write, options, cancel);
             return null;
         }
-        catch (Exception e) when (e is IOException or LinuxException or MigrationStreamException or SnapshotCorruptException or OperationCanceledException)
+        catch (Exception e)
+            when (e is IOException or LinuxException or MigrationStreamException or SnapshotCorruptException or OperationCanceledException)
         {
             return e;
         }
@@ -84,7 +98,10 @@ internal sealed class StreamRestore : IMemoryRestore
                 if (RestoreTarget.HasAll(target.RunState(Patience)))
                     return;
                 if (target.Incoming() is { Status: "failed" } failed)
-                    throw new RestoreFailedException("QemuRefusedSnapshot", $"QEMU refused the snapshot: {failed.Error ?? "no reason given"}");
+                    throw new RestoreFailedException(
+                        "QemuRefusedSnapshot",
+                        $"QEMU refused the snapshot: {failed.Error ?? "no reason given"}"
+                    );
             }
         }
         catch (QmpException e) when (e.TimedOut)
@@ -93,12 +110,23 @@ internal sealed class StreamRestore : IMemoryRestore
         }
         catch (QmpException e)
         {
-            throw new RestoreFailedException("QemuRefusedSnapshot", $"QEMU ended while it loaded the snapshot; its standard error says why (devices that differ from the captured machine, mostly): {broken?.Message ?? e.Message}", e);
+            throw new RestoreFailedException(
+                "QemuRefusedSnapshot",
+                "QEMU ended while it loaded the snapshot; its standard error says why (devices that differ from the captured "
+                    + $"machine, mostly): {broken?.Message ?? e.Message}",
+                e
+            );
         }
-        throw new RestoreFailedException("QemuStuck", $"QEMU did not run the guest within {Patience.TotalSeconds:0} s after all was sent{(broken is null ? "" : $": {broken.Message}")}");
+        throw new RestoreFailedException(
+            "QemuStuck",
+            $"QEMU did not run the guest within {Patience.TotalSeconds:0} s after all was "
+                + $"sent{(broken is null ? "" : $": {broken.Message}")}"
+        );
     }
 
-    /// <summary>A stream that breaks off ends QEMU, or leaves it in a state in which it runs nothing; that is seen before it is said.</summary>
+    /// <summary>
+    /// A stream that breaks off ends QEMU, or leaves it in a state in which it runs nothing; that is seen before it is said.
+    /// </summary>
     private static void WaitUntilGivenUp(RestoreTarget target)
     {
         try

@@ -14,10 +14,17 @@ internal static class TargetCapabilities
         using QmpAnswer answer = qmp.Execute("query-migrate-capabilities");
         string[] on =
         [
-            .. answer.Return.EnumerateArray().Where(c => c.GetProperty("state").GetBoolean())
-                .Select(c => c.GetProperty("capability").GetString()).Intersect(OtherStreams),
+            .. answer
+                .Return.EnumerateArray()
+                .Where(c => c.GetProperty("state").GetBoolean())
+                .Select(c => c.GetProperty("capability").GetString())
+                .Intersect(OtherStreams),
         ];
         if (on.Length > 0)
-            throw new RestoreRefusedException("TargetCapability", $"the migration {(on.Length == 1 ? "capability" : "capabilities")} {string.Join(", ", on)} of the target must be off: with it QEMU expects another kind of stream (migrate-set-capabilities)");
+            throw new RestoreRefusedException(
+                "TargetCapability",
+                $"the migration {(on.Length == 1 ? "capability" : "capabilities")} {string.Join(", ", on)} of the target must be "
+                    + "off: with it QEMU expects another kind of stream (migrate-set-capabilities)"
+            );
     }
 }

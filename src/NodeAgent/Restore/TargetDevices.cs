@@ -10,14 +10,15 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Restore;
 
 /// <summary>
-/// Compares the devices of a QEMU that waits with a snapshot's: by the sections of its own device state, where it can save that without harm,
-/// else by its device tree.
+/// Compares the devices of a QEMU that waits with a snapshot's: by the sections of its own device state, where it can save that without
+/// harm, else by its device tree.
 /// </summary>
 /// <remarks>
-/// <c>xen-save-devices-state</c> works in the state <c>inmigrate</c> too: no vCPU runs that could be stopped or resumed, and disks, which are not
-/// active yet, stay as they are. But two kinds of device do not survive it in a machine that never ran. One that cannot be migrated has no fields to
-/// save, and QEMU crashes over it (nvme). One whose state is with a back end asks for it, and a back end that was not started gives no answer that
-/// QEMU understands: with an emulated TPM its monitor is dead from then on. So what is asked first costs nothing: the list of blockers, and the trees.
+/// <c>xen-save-devices-state</c> works in the state <c>inmigrate</c> too: no vCPU runs that could be stopped or resumed, and disks, which
+/// are not active yet, stay as they are. But two kinds of device do not survive it in a machine that never ran. One that cannot be migrated
+/// has no fields to save, and QEMU crashes over it (nvme). One whose state is with a back end asks for it, and a back end that was not
+/// started gives no answer that QEMU understands: with an emulated TPM its monitor is dead from then on. So what is asked first costs
+/// nothing: the list of blockers, and the trees.
 /// </remarks>
 internal static class TargetDevices
 {
@@ -31,7 +32,12 @@ internal static class TargetDevices
     /// <param name="sameRelease">Both are of one release of QEMU.</param>
     /// <param name="named">Places of which a difference is known already.</param>
     internal static IReadOnlyList<string> Differences(
-        IQmpMonitor qmp, string tree, DeviceStateFile snapshot, bool sameRelease, IReadOnlyCollection<string> named)
+        IQmpMonitor qmp,
+        string tree,
+        DeviceStateFile snapshot,
+        bool sameRelease,
+        IReadOnlyCollection<string> named
+    )
     {
         IReadOnlyList<string> unsaved = [.. NonMigratable(qmp).Except(snapshot.Sections.Select(s => s.Name))];
         if (unsaved.Count == 0 && !AskBackEnds(qmp, tree))
@@ -55,13 +61,22 @@ internal static class TargetDevices
     {
         using QmpAnswer answer = qmp.Execute("query-migrate");
         return answer.Return.TryGetProperty("blocked-reasons", out QmpValue reasons) && reasons.ValueKind == JsonValueKind.Array
-            ? [.. reasons.EnumerateArray().Select(r => r.GetString()).Where(r => r.StartsWith(Blocker, StringComparison.Ordinal)).Select(r => r[Blocker.Length..])]
+            ?
+            [
+                .. reasons
+                    .EnumerateArray()
+                    .Select(r => r.GetString())
+                    .Where(r => r.StartsWith(Blocker, StringComparison.Ordinal))
+                    .Select(r => r[Blocker.Length..]),
+            ]
             : [];
     }
 
     /// <summary>Whether a device would ask another process for its state.</summary>
     private static bool AskBackEnds(IQmpMonitor qmp, string tree) =>
-        DeviceTree.Types(tree).Any(t => BackEndDevices.Any(b => t.StartsWith(b, StringComparison.Ordinal))) || HasTpm(qmp) || HasDBusState(qmp);
+        DeviceTree.Types(tree).Any(t => BackEndDevices.Any(b => t.StartsWith(b, StringComparison.Ordinal)))
+        || HasTpm(qmp)
+        || HasDBusState(qmp);
 
     private static bool HasTpm(IQmpMonitor qmp)
     {

@@ -5,7 +5,8 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Restore;
 
 /// <summary>
-/// The way to the monitor of the QEMU that is to take a snapshot. Who it is is known before a word is said: it may be waiting for its memory, and answer nobody.
+/// The way to the monitor of the QEMU that is to take a snapshot. Who it is is known before a word is said: it may be waiting for its
+/// memory, and answer nobody.
 /// </summary>
 internal sealed class TargetDoor : IDisposable
 {

@@ -33,8 +33,11 @@ internal sealed record TargetImage(SafeFileHandle File, string Path, string Driv
         string driver = inserted.GetProperty("drv").GetString();
         // What we wrote past QEMU would not be encrypted, and would destroy the header with the keys.
         if (driver == "luks" || inserted.GetProperty("encrypted").GetBoolean())
-            throw new MismatchException("is encrypted (LUKS) in the target, and a restore cannot encrypt: give QEMU an image that is not, or "
-                + "put the disks there yourself (export --disk, then qemu-img convert into the encrypted image) and restore with --disks none");
+            throw new MismatchException(
+                "is encrypted (LUKS) in the target, and a restore cannot encrypt: give QEMU an image that is not, or "
+                    + "put the disks there yourself (export --disk, then qemu-img convert into the encrypted image) and restore "
+                    + "with --disks none"
+            );
         if (driver is "host_device" or "file")
             driver = "raw"; // -blockdev host_device,… as the disk itself
         if (driver is not ("raw" or "qcow2"))
@@ -47,7 +50,10 @@ internal sealed record TargetImage(SafeFileHandle File, string Path, string Driv
         string path = image.GetProperty("filename").GetString();
         using SafeFileHandle there = OpenPath(path, qemu);
         MustBeQemus(there, path, qemu);
-        TargetImage opened = new(ForWriting(there, path, qemu), path, driver) { Loses = driver == "qcow2" ? LossOf(inserted, image) : null };
+        TargetImage opened = new(ForWriting(there, path, qemu), path, driver)
+        {
+            Loses = driver == "qcow2" ? LossOf(inserted, image) : null,
+        };
         try
         {
             opened.MustFit(disk, image.GetProperty("virtual-size").GetInt64());
@@ -67,9 +73,15 @@ internal sealed record TargetImage(SafeFileHandle File, string Path, string Driv
 
     private static string? LossOf(QmpValue inserted, QmpValue image)
     {
-        List<string> bitmaps = [], snapshots = [], words = [];
-        if (image.TryGetProperty("format-specific", out QmpValue specific) && specific.TryGetProperty("data", out QmpValue data)
-            && data.TryGetProperty("bitmaps", out QmpValue stored) && stored.ValueKind == JsonValueKind.Array)
+        List<string> bitmaps = [],
+            snapshots = [],
+            words = [];
+        if (
+            image.TryGetProperty("format-specific", out QmpValue specific)
+            && specific.TryGetProperty("data", out QmpValue data)
+            && data.TryGetProperty("bitmaps", out QmpValue stored)
+            && stored.ValueKind == JsonValueKind.Array
+        )
             Names(stored, bitmaps);
         if (inserted.TryGetProperty("dirty-bitmaps", out QmpValue loaded))
             Names(loaded, bitmaps);
@@ -82,18 +94,25 @@ internal sealed record TargetImage(SafeFileHandle File, string Path, string Driv
         return words.Count > 0 ? string.Join("; and ", words) : null;
 
         static void Names(QmpValue list, List<string> into) =>
-            into.AddRange(list.EnumerateArray()
-                .Select(e => e.TryGetProperty("name", out QmpValue n) ? n.GetString() : null).OfType<string>());
+            into.AddRange(
+                list.EnumerateArray().Select(e => e.TryGetProperty("name", out QmpValue n) ? n.GetString() : null).OfType<string>()
+            );
     }
 
     private static bool HasDataFile(QmpValue image) =>
         image.TryGetProperty("format-specific", out QmpValue specific)
-        && specific.TryGetProperty("data", out QmpValue data) && data.ValueKind == JsonValueKind.Object && data.TryGetProperty("data-file", out _);
+        && specific.TryGetProperty("data", out QmpValue data)
+        && data.ValueKind == JsonValueKind.Object
+        && data.TryGetProperty("data-file", out _);
 
     private static SafeFileHandle OpenPath(string path, ProcessEntry qemu)
     {
-        if (path.Length == 0 || path.StartsWith("json:", StringComparison.Ordinal) || path.Contains("://", StringComparison.Ordinal)
-            || path.StartsWith("/dev/fdset/", StringComparison.Ordinal))
+        if (
+            path.Length == 0
+            || path.StartsWith("json:", StringComparison.Ordinal)
+            || path.Contains("://", StringComparison.Ordinal)
+            || path.StartsWith("/dev/fdset/", StringComparison.Ordinal)
+        )
             throw new MismatchException($"is neither a file nor a block device with a path in the target, but '{path}'");
         try
         {

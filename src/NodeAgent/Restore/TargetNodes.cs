@@ -25,15 +25,19 @@ internal sealed class TargetNodes : IDisposable
     internal IReadOnlyList<(string Name, QmpValue Entry)> Drives { get; }
 
     /// <summary>Asks QEMU.</summary>
-    internal static TargetNodes Read(IQmpMonitor qmp) => new(
-        qmp.Execute("query-block"), qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", false))), NodeGraph.Read(qmp));
+    internal static TargetNodes Read(IQmpMonitor qmp) =>
+        new(qmp.Execute("query-block"), qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", false))), NodeGraph.Read(qmp));
 
     /// <summary>What a drive's <c>inserted</c> says of the image itself, below filters.</summary>
     internal QmpValue ImageOf(QmpValue inserted)
     {
         QmpValue node = inserted;
-        while (PassedThrough.Contains(node.GetProperty("drv").GetString()) && node.TryGetProperty("node-name", out QmpValue name)
-            && _graph.FileOf(name.GetString()) is { } below && Find(below) is { ValueKind: JsonValueKind.Object } next)
+        while (
+            PassedThrough.Contains(node.GetProperty("drv").GetString())
+            && node.TryGetProperty("node-name", out QmpValue name)
+            && _graph.FileOf(name.GetString()) is { } below
+            && Find(below) is { ValueKind: JsonValueKind.Object } next
+        )
             node = next;
         return node;
     }

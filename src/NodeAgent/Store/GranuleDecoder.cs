@@ -19,7 +19,8 @@ public sealed unsafe class GranuleDecoder : IDisposable
     {
         _scratch = (byte*)NativeMemory.AlignedAlloc(SnapshotFormat.GranuleSize, SnapshotFormat.PageSize);
         _zstd = Zstd.CreateDecompressor();
-        if (_zstd != 0) return;
+        if (_zstd != 0)
+            return;
         Dispose();
         throw new InsufficientMemoryException("ZSTD_createDCtx");
     }
@@ -51,8 +52,10 @@ public sealed unsafe class GranuleDecoder : IDisposable
     /// <summary>As <see cref="Decode"/>, but says what is wrong, or null.</summary>
     internal string? TryDecode(GranuleEntry e, ReadOnlySpan<byte> stored, int granuleLength, byte* destination)
     {
-        if (e.Problem(granuleLength, 0, long.MaxValue) is { } problem) return problem;
-        if (stored.Length != e.StoredLength) return $"{stored.Length} stored bytes are given, the entry says {e.StoredLength}";
+        if (e.Problem(granuleLength, 0, long.MaxValue) is { } problem)
+            return problem;
+        if (stored.Length != e.StoredLength)
+            return $"{stored.Length} stored bytes are given, the entry says {e.StoredLength}";
         if (e.IsZero)
         {
             Unsafe.InitBlockUnaligned(destination, 0, SnapshotFormat.GranuleSize);
@@ -64,7 +67,8 @@ public sealed unsafe class GranuleDecoder : IDisposable
         // SAFETY: Problem() bounded RawLength by 65536, the size of the destination; decoders get it as their capacity.
         fixed (byte* from = stored)
         {
-            int length = stored.Length, raw = e.RawLength;
+            int length = stored.Length,
+                raw = e.RawLength;
             switch (e.Encoding)
             {
                 case GranuleEncoding.Raw:
@@ -84,7 +88,8 @@ public sealed unsafe class GranuleDecoder : IDisposable
     public void Dispose()
     {
         NativeMemory.AlignedFree(_scratch);
-        if (_zstd != 0) _ = Zstd.FreeDecompressor(_zstd);
+        if (_zstd != 0)
+            _ = Zstd.FreeDecompressor(_zstd);
         _scratch = null;
         _zstd = 0;
     }
@@ -96,11 +101,13 @@ public sealed unsafe class GranuleDecoder : IDisposable
         // skippable frames and trailing bytes out of reach of a hostile file.
         if (length < 4 || BinaryPrimitives.ReadUInt32LittleEndian(new ReadOnlySpan<byte>(from, 4)) != Zstd.Magic)
             return "no Zstandard frame";
-        if (Zstd.FrameCompressedSize(from, (nuint)length) != (nuint)length) return "Zstandard frame does not end with the stored bytes";
+        if (Zstd.FrameCompressedSize(from, (nuint)length) != (nuint)length)
+            return "Zstandard frame does not end with the stored bytes";
         if (Zstd.FrameContentSize(from, (nuint)length) is var size && size != (ulong)raw)
             return $"Zstandard frame states {size} bytes instead of {raw}";
         nuint n = Zstd.Decompress(_zstd, destination, (nuint)raw, from, (nuint)length);
-        if (Zstd.IsError(n)) return "Zstandard frame is malformed";
+        if (Zstd.IsError(n))
+            return "Zstandard frame is malformed";
         return n == (nuint)raw ? null : $"Zstandard frame holds {n} bytes instead of {raw}";
     }
 }

@@ -10,7 +10,7 @@ public sealed unsafe class GranuleEncoder : IDisposable
 {
     private readonly PageCompression _compression;
     private readonly int _level;
-    private byte* _scratch;   // pages packed for the compressor
+    private byte* _scratch; // pages packed for the compressor
     private void* _lz4;
     private nint _zstd;
 
@@ -25,7 +25,8 @@ public sealed unsafe class GranuleEncoder : IDisposable
         ArgumentOutOfRangeException.ThrowIfGreaterThan(zstdLevel, 19);
         _compression = compression;
         _level = zstdLevel;
-        if (compression == PageCompression.None) return;
+        if (compression == PageCompression.None)
+            return;
 
         _scratch = (byte*)NativeMemory.AlignedAlloc(SnapshotFormat.GranuleSize, SnapshotFormat.PageSize);
         if (compression == PageCompression.Lz4)
@@ -54,7 +55,8 @@ public sealed unsafe class GranuleEncoder : IDisposable
         if ((uint)length > SnapshotFormat.GranuleSize || length % SnapshotFormat.PageSize != 0)
             throw new ArgumentOutOfRangeException(nameof(length));
         ushort bitmap = ZeroPages.Bitmap(source, length);
-        if (bitmap == 0) return default;
+        if (bitmap == 0)
+            return default;
 
         int raw = BitOperations.PopCount((uint)bitmap) * SnapshotFormat.PageSize;
         if (_compression == PageCompression.None)
@@ -62,13 +64,15 @@ public sealed unsafe class GranuleEncoder : IDisposable
             ZeroPages.Pack(source, bitmap, destination);
             return Seal(destination, bitmap, raw, GranuleEncoding.Raw);
         }
-        if (source == destination) throw new ArgumentException("compression is not in place", nameof(destination));
+        if (source == destination)
+            throw new ArgumentException("compression is not in place", nameof(destination));
         ObjectDisposedException.ThrowIf(_scratch is null, this);
 
         // Pages without gaps, the common case, are compressed where they stand.
         int first = BitOperations.TrailingZeroCount((uint)bitmap);
         byte* packed = source + (first * SnapshotFormat.PageSize);
-        if (!BitOperations.IsPow2(((uint)bitmap >> first) + 1)) ZeroPages.Pack(source, bitmap, packed = _scratch);
+        if (!BitOperations.IsPow2(((uint)bitmap >> first) + 1))
+            ZeroPages.Pack(source, bitmap, packed = _scratch);
 
         // Not saving a sixteenth is not worth a decoder's time; a small output limit makes the compressor stop early.
         int stored = Compress(packed, raw, destination, raw - (raw / 16));
@@ -84,7 +88,8 @@ public sealed unsafe class GranuleEncoder : IDisposable
     {
         NativeMemory.AlignedFree(_scratch);
         NativeMemory.AlignedFree(_lz4);
-        if (_zstd != 0) _ = Zstd.FreeCompressor(_zstd);
+        if (_zstd != 0)
+            _ = Zstd.FreeCompressor(_zstd);
         _scratch = null;
         _lz4 = null;
         _zstd = 0;
@@ -96,7 +101,8 @@ public sealed unsafe class GranuleEncoder : IDisposable
     // 0: does not fit the limit.
     private int Compress(byte* source, int length, byte* destination, int limit)
     {
-        if (_compression == PageCompression.Lz4) return Lz4.Compress(_lz4, source, destination, length, limit, 1);
+        if (_compression == PageCompression.Lz4)
+            return Lz4.Compress(_lz4, source, destination, length, limit, 1);
         nuint n = Zstd.Compress(_zstd, destination, (nuint)limit, source, (nuint)length, _level);
         return Zstd.IsError(n) ? 0 : (int)n;
     }

@@ -7,7 +7,10 @@ namespace Bgsnap.NodeAgent.Store;
 /// <param name="Hi">Bits 0–31 checksum, 32–48 stored length, 49–51 encoding, 52–63 zero.</param>
 public readonly record struct GranuleEntry(ulong Lo, ulong Hi)
 {
-    private const int BitmapShift = 48, LengthShift = 32, EncodingShift = 49, ReservedShift = 52;
+    private const int BitmapShift = 48,
+        LengthShift = 32,
+        EncodingShift = 49,
+        ReservedShift = 52;
     private const ulong OffsetMask = (1UL << BitmapShift) - 1;
     private const ulong LengthMask = (1UL << (EncodingShift - LengthShift)) - 1;
     private const ulong EncodingMask = 7;
@@ -44,7 +47,8 @@ public readonly record struct GranuleEntry(ulong Lo, ulong Hi)
         ArgumentOutOfRangeException.ThrowIfGreaterThan((uint)storedLength, (uint)SnapshotFormat.GranuleSize, nameof(storedLength));
         return new GranuleEntry(
             (ulong)offset | ((ulong)pageBitmap << BitmapShift),
-            checksum | ((ulong)storedLength << LengthShift) | (((ulong)encoding & EncodingMask) << EncodingShift));
+            checksum | ((ulong)storedLength << LengthShift) | (((ulong)encoding & EncodingMask) << EncodingShift)
+        );
     }
 
     /// <summary>The same entry, its bytes at <paramref name="offset"/>. A zero entry stays all zero.</summary>
@@ -61,10 +65,14 @@ public readonly record struct GranuleEntry(ulong Lo, ulong Hi)
     /// <param name="dataEnd">First byte that they may not.</param>
     internal string? Problem(int granuleLength, long dataStart, long dataEnd)
     {
-        if (IsZero) return null;
-        if (Hi >> ReservedShift != 0) return "reserved bits of an index entry are set";
-        if (PageBitmap == 0) return "an index entry stores bytes but no page";
-        if (PageBitmap >> (granuleLength / SnapshotFormat.PageSize) != 0) return "an index entry stores pages beyond its block's end";
+        if (IsZero)
+            return null;
+        if (Hi >> ReservedShift != 0)
+            return "reserved bits of an index entry are set";
+        if (PageBitmap == 0)
+            return "an index entry stores bytes but no page";
+        if (PageBitmap >> (granuleLength / SnapshotFormat.PageSize) != 0)
+            return "an index entry stores pages beyond its block's end";
         int length = StoredLength;
         switch (Encoding)
         {

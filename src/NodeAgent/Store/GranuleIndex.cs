@@ -17,7 +17,8 @@ public sealed unsafe class GranuleIndex : IDisposable
     public GranuleIndex(IReadOnlyList<RamBlockLayout> blocks)
     {
         ArgumentNullException.ThrowIfNull(blocks);
-        if (RamBlockLayout.Problem(blocks) is { } problem) throw new ArgumentException(problem, nameof(blocks));
+        if (RamBlockLayout.Problem(blocks) is { } problem)
+            throw new ArgumentException(problem, nameof(blocks));
         _first = new long[blocks.Count];
         for (int i = 0; i < blocks.Count; i++)
         {
@@ -82,7 +83,8 @@ public sealed unsafe class GranuleIndex : IDisposable
             // SAFETY: as in Set; the span ends at or before granule `end`.
             ReadOnlySpan<byte> entries = new(Live + at, (int)Math.Min(atOnce, end - at) * SnapshotFormat.EntrySize);
             int set = entries.IndexOfAnyExcept((byte)0);
-            if (set >= 0) return at + set / SnapshotFormat.EntrySize;
+            if (set >= 0)
+                return at + set / SnapshotFormat.EntrySize;
         }
         return end;
     }
@@ -90,7 +92,8 @@ public sealed unsafe class GranuleIndex : IDisposable
     /// <summary>Frees the memory. No other thread may still use the index.</summary>
     public void Dispose()
     {
-        if (_entries is null) return;
+        if (_entries is null)
+            return;
         NativeMemoryMap.Free((byte*)_entries, MappedLength);
         _entries = null;
     }

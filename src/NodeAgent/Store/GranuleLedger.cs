@@ -15,7 +15,11 @@ namespace Bgsnap.NodeAgent.Store;
 /// </remarks>
 public sealed unsafe class GranuleLedger : IDisposable
 {
-    private const byte Untouched = 0, Copied = 1, Encoded = 2, Zero = 3, Written = 4;
+    private const byte Untouched = 0,
+        Copied = 1,
+        Encoded = 2,
+        Zero = 3,
+        Written = 4;
     private static readonly string[] Names = ["untouched", "copied", "encoded", "zero", "written"];
     private readonly nuint _bytes;
     private byte* _states;
@@ -53,7 +57,10 @@ public sealed unsafe class GranuleLedger : IDisposable
             Step(g, Encoded, Written);
     }
 
-    /// <summary>Proves that every granule that was to be copied came to its end, and that the index has an entry for exactly those that were written.</summary>
+    /// <summary>
+    /// Proves that every granule that was to be copied came to its end, and that the index has an entry for exactly those that were
+    /// written.
+    /// </summary>
     /// <param name="index">The index as it is about to be written.</param>
     /// <param name="copied">How many granules were to be copied.</param>
     /// <returns>What is wrong, or null.</returns>
@@ -100,6 +107,8 @@ public sealed unsafe class GranuleLedger : IDisposable
         // SAFETY: below Count, checked above; the mapping holds Count bytes until Dispose.
         byte was = Interlocked.CompareExchange(ref Live[granule], to, from);
         if (was != from)
-            throw new InvalidOperationException($"granule {granule} is {Names[was]} and cannot become {Names[to]}: it went the same way twice, or left a step out");
+            throw new InvalidOperationException(
+                $"granule {granule} is {Names[was]} and cannot become {Names[to]}: it went the same way twice, or left a step out"
+            );
     }
 }

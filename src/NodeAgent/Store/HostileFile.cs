@@ -14,7 +14,8 @@ internal static unsafe class HostileFile
         try
         {
             FileSyscalls.FileStatus status = FileSyscalls.Status(file, display);
-            if (!status.IsRegular) throw new SnapshotCorruptException(display, 0, "not a regular file");
+            if (!status.IsRegular)
+                throw new SnapshotCorruptException(display, 0, "not a regular file");
             size = status.Size;
             return file;
         }

@@ -133,7 +133,11 @@ public sealed record ManifestCapture
 
     /// <summary>What became of the guest: <c>Continue</c> or <c>Stop</c>.</summary>
     // A field that the file lacks is set to null by generated code, past the initializer.
-    public string After { get; init => field = value ?? "Continue"; } = "Continue";
+    public string After
+    {
+        get;
+        init => field = value ?? "Continue";
+    } = "Continue";
 
     /// <summary>How the disks were cut, one of <see cref="DiskMethods"/>; null: no disk was asked for.</summary>
     public string? DiskMethod { get; init; }
@@ -155,7 +159,13 @@ public sealed record ManifestCapture
 /// <param name="DevicesMicroseconds">Saving the devices; without disks, stopping too.</param>
 /// <param name="ProtectMicroseconds">Protecting RAM.</param>
 /// <param name="ContMicroseconds">Letting the guest run.</param>
-public sealed record ManifestStopWindow(long StopMicroseconds, long DisksMicroseconds, long DevicesMicroseconds, long ProtectMicroseconds, long ContMicroseconds);
+public sealed record ManifestStopWindow(
+    long StopMicroseconds,
+    long DisksMicroseconds,
+    long DevicesMicroseconds,
+    long ProtectMicroseconds,
+    long ContMicroseconds
+);
 
 /// <summary>Faults served in the protection window.</summary>
 public sealed record ManifestFaults

@@ -27,7 +27,11 @@ public sealed record ManifestDisk
 
     /// <summary>How it was cut, one of <see cref="DiskMethods"/>.</summary>
     // A field that the file lacks is set to null by generated code, past the initializer.
-    public string Method { get; init => field = value ?? DiskMethods.None; } = DiskMethods.None;
+    public string Method
+    {
+        get;
+        init => field = value ?? DiskMethods.None;
+    } = DiskMethods.None;
 
     /// <summary>Why its content is not in the snapshot; null if it is.</summary>
     public string? Note { get; init; }
@@ -61,9 +65,12 @@ public sealed record ManifestDisk
     {
         if (Name.Length is 0 or > MaxNameLength || Name[0] == '.' || !Name.All(IsNameCharacter))
             return $"a disk's name is no sequence of up to {MaxNameLength} letters, digits, '.', '_' and '-'";
-        if (VirtualSize < 0 || DataBytes < 0 || StoredBytes < 0) return $"disk {Name} has a negative size";
-        if ((File is null) != (Format is null)) return $"disk {Name} has a file without a format, or a format without a file";
-        if (Format is not (null or DiskFormats.Qcow2)) return $"disk {Name} is stored as {Format}, which this program does not read";
+        if (VirtualSize < 0 || DataBytes < 0 || StoredBytes < 0)
+            return $"disk {Name} has a negative size";
+        if ((File is null) != (Format is null))
+            return $"disk {Name} has a file without a format, or a format without a file";
+        if (Format is not (null or DiskFormats.Qcow2))
+            return $"disk {Name} is stored as {Format}, which this program does not read";
         if (File is not null && !File.StartsWith(SnapshotFormat.DisksFolderName + "/", StringComparison.Ordinal))
             return $"the file {File} of disk {Name} is not in {SnapshotFormat.DisksFolderName}/";
         return null;

@@ -14,17 +14,19 @@ public static class ManifestJson
 {
     private const int HexLength = 64;
 
-    private static readonly ManifestJsonContext Context = new(new JsonSerializerOptions
-    {
-        WriteIndented = true,
-        NewLine = "\n",
-        PropertyNamingPolicy = JsonNamingPolicy.CamelCase,
-        RespectNullableAnnotations = true,
-        RespectRequiredConstructorParameters = true,
-        AllowDuplicateProperties = false,
-        // The file is not HTML: arguments stay readable.
-        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-    });
+    private static readonly ManifestJsonContext Context = new(
+        new JsonSerializerOptions
+        {
+            WriteIndented = true,
+            NewLine = "\n",
+            PropertyNamingPolicy = JsonNamingPolicy.CamelCase,
+            RespectNullableAnnotations = true,
+            RespectRequiredConstructorParameters = true,
+            AllowDuplicateProperties = false,
+            // The file is not HTML: arguments stay readable.
+            Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+        }
+    );
 
     private static ReadOnlySpan<byte> Head => ",\n  \"checksum\": \"sha256:"u8;
 
@@ -40,7 +42,10 @@ public static class ManifestJson
         Encoding.ASCII.GetBytes(Sha256.HexOf(bytes.AsSpan(0, digits)), bytes.AsSpan(digits));
         return bytes.Length <= SnapshotFormat.MaxManifestSize
             ? bytes
-            : throw new ArgumentException($"a manifest of {bytes.Length} bytes is above {SnapshotFormat.MaxManifestSize}", nameof(manifest));
+            : throw new ArgumentException(
+                $"a manifest of {bytes.Length} bytes is above {SnapshotFormat.MaxManifestSize}",
+                nameof(manifest)
+            );
     }
 
     /// <summary>Checks and reads the file's bytes.</summary>
@@ -53,7 +58,8 @@ public static class ManifestJson
             throw new SnapshotCorruptException(file, SnapshotFormat.MaxManifestSize, "the manifest is too long");
         CheckEnd(bytes, file);
         Manifest manifest = Parse(bytes, file);
-        if (Problem(manifest) is { } problem) throw new SnapshotCorruptException(file, 0, problem);
+        if (Problem(manifest) is { } problem)
+            throw new SnapshotCorruptException(file, 0, problem);
         return manifest;
     }
 
@@ -85,21 +91,31 @@ public static class ManifestJson
     {
         if (m.FormatVersion != SnapshotFormat.ManifestVersion)
             return $"format version {m.FormatVersion} is not {SnapshotFormat.ManifestVersion}, the one this program reads";
-        if (m.Kind != SnapshotFormat.ManifestKind) return $"kind {m.Kind} is not {SnapshotFormat.ManifestKind}";
-        if (m.Ram.Blocks.Any(b => b is null) || m.Files.Any(f => f is null) || m.Disks.Any(d => d is null)
-            || m.Machine.Arguments.Any(a => a is null) || m.Capture.Timeline.Any(t => t is null)
-            || m.Machine.Devices?.Any(d => d is null || d.Properties?.Values.Any(v => v is null) == true) == true)
+        if (m.Kind != SnapshotFormat.ManifestKind)
+            return $"kind {m.Kind} is not {SnapshotFormat.ManifestKind}";
+        if (
+            m.Ram.Blocks.Any(b => b is null)
+            || m.Files.Any(f => f is null)
+            || m.Disks.Any(d => d is null)
+            || m.Machine.Arguments.Any(a => a is null)
+            || m.Capture.Timeline.Any(t => t is null)
+            || m.Machine.Devices?.Any(d => d is null || d.Properties?.Values.Any(v => v is null) == true) == true
+        )
             return "a list holds null";
         var blocks = m.Ram.Blocks.Select(b => new RamBlockLayout(b.Name, b.UsedLength, b.PageSize)).ToList();
-        if (RamBlockLayout.Problem(blocks) is { } problem) return problem;
+        if (RamBlockLayout.Problem(blocks) is { } problem)
+            return problem;
         var names = new HashSet<string>(StringComparer.Ordinal);
         long bytes = 0;
         foreach (ManifestFile f in m.Files)
         {
-            if (!IsFileName(f.Name)) return $"{f.Name} is no file of a snapshot";
-            if (f.Size < 0 || !names.Add(f.Name)) return $"file {f.Name} is listed twice or has a negative size";
+            if (!IsFileName(f.Name))
+                return $"{f.Name} is no file of a snapshot";
+            if (f.Size < 0 || !names.Add(f.Name))
+                return $"file {f.Name} is listed twice or has a negative size";
             // Code that adds the sizes up, for a status or a restore, gets a sum.
-            if (f.Size > long.MaxValue - bytes - SnapshotFormat.MaxManifestSize) return $"file {f.Name}: the sizes of all files together are impossible";
+            if (f.Size > long.MaxValue - bytes - SnapshotFormat.MaxManifestSize)
+                return $"file {f.Name}: the sizes of all files together are impossible";
             bytes += f.Size;
         }
         return DisksProblem(m);
@@ -112,19 +128,26 @@ public static class ManifestJson
         long data = 0;
         foreach (ManifestDisk disk in m.Disks)
         {
-            if (disk.Problem() is { } problem) return problem;
-            if (!names.Add(disk.Name)) return $"two disks are named {disk.Name}";
-            if (disk.DataBytes > long.MaxValue - data) return $"disk {disk.Name}: the data of all disks together is impossible";
+            if (disk.Problem() is { } problem)
+                return problem;
+            if (!names.Add(disk.Name))
+                return $"two disks are named {disk.Name}";
+            if (disk.DataBytes > long.MaxValue - data)
+                return $"disk {disk.Name}: the data of all disks together is impossible";
             data += disk.DataBytes;
             if (disk.File is null)
             {
-                if (disk.StoredBytes != 0) return $"disk {disk.Name} has {disk.StoredBytes} bytes stored, and no file";
+                if (disk.StoredBytes != 0)
+                    return $"disk {disk.Name} has {disk.StoredBytes} bytes stored, and no file";
                 continue;
             }
-            if (!files.Add(disk.File)) return $"two disks have the file {disk.File}";
+            if (!files.Add(disk.File))
+                return $"two disks have the file {disk.File}";
             // What is listed has a name that cannot lead out of the directory.
-            if (m.Files.FirstOrDefault(f => f.Name == disk.File) is not { } file) return $"{disk.File} of disk {disk.Name} is not listed";
-            if (disk.StoredBytes != file.Size) return $"disk {disk.Name} has {disk.StoredBytes} bytes stored, its file {file.Size}";
+            if (m.Files.FirstOrDefault(f => f.Name == disk.File) is not { } file)
+                return $"{disk.File} of disk {disk.Name} is not listed";
+            if (disk.StoredBytes != file.Size)
+                return $"disk {disk.Name} has {disk.StoredBytes} bytes stored, its file {file.Size}";
         }
         return null;
     }
@@ -133,14 +156,16 @@ public static class ManifestJson
     internal static bool IsFileName(string name)
     {
         string[] parts = name.Split('/');
-        return parts.Length <= 2 && name != SnapshotFormat.ManifestFileName
+        return parts.Length <= 2
+            && name != SnapshotFormat.ManifestFileName
             && parts.All(p => p.Length is > 0 and <= 255 && p[0] != '.' && !p.Contains('\0', StringComparison.Ordinal));
     }
 
     private static long OffsetOf(ReadOnlySpan<byte> bytes, JsonException e)
     {
         long at = 0;
-        for (long line = e.LineNumber ?? 0; line > 0 && bytes[(int)at..].IndexOf((byte)'\n') is var end and >= 0; line--) at += end + 1;
+        for (long line = e.LineNumber ?? 0; line > 0 && bytes[(int)at..].IndexOf((byte)'\n') is var end and >= 0; line--)
+            at += end + 1;
         return at + (e.BytePositionInLine ?? 0);
     }
 }

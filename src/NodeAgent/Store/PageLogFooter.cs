@@ -14,13 +14,22 @@ namespace Bgsnap.NodeAgent.Store;
 /// <param name="ZeroPages">Pages not stored.</param>
 /// <param name="StoredBytes">Sum of all stored lengths.</param>
 public sealed record PageLogFooter(
-    long IndexOffset, long IndexLength, ulong IndexChecksum, ulong HeaderChecksum, Guid Id,
-    long StoredGranules, long StoredPages, long ZeroPages, long StoredBytes)
+    long IndexOffset,
+    long IndexLength,
+    ulong IndexChecksum,
+    ulong HeaderChecksum,
+    Guid Id,
+    long StoredGranules,
+    long StoredPages,
+    long ZeroPages,
+    long StoredBytes
+)
 {
     /// <summary>Bytes of the footer.</summary>
     public const int Size = SnapshotFormat.Alignment;
 
-    private const int FieldsEnd = 96, ChecksumOffset = Size - 8;
+    private const int FieldsEnd = 96,
+        ChecksumOffset = Size - 8;
 
     private static ReadOnlySpan<byte> Magic => "BGSNPEND"u8;
 
@@ -58,7 +67,11 @@ public sealed record PageLogFooter(
             throw new SnapshotCorruptException(file, offset + ChecksumOffset, "the footer's checksum is wrong");
         int version = BinaryPrimitives.ReadInt32LittleEndian(page[8..]);
         if (version != SnapshotFormat.Version)
-            throw new SnapshotCorruptException(file, offset + 8, $"version {version} is not {SnapshotFormat.Version}, the one this program reads");
+            throw new SnapshotCorruptException(
+                file,
+                offset + 8,
+                $"version {version} is not {SnapshotFormat.Version}, the one this program reads"
+            );
         if (BinaryPrimitives.ReadInt32LittleEndian(page[12..]) != 0 || page[FieldsEnd..ChecksumOffset].ContainsAnyExcept((byte)0))
             throw new SnapshotCorruptException(file, offset + 12, "reserved bytes of the footer are not zero");
         return new PageLogFooter(
@@ -70,7 +83,8 @@ public sealed record PageLogFooter(
             BinaryPrimitives.ReadInt64LittleEndian(page[64..]),
             BinaryPrimitives.ReadInt64LittleEndian(page[72..]),
             BinaryPrimitives.ReadInt64LittleEndian(page[80..]),
-            BinaryPrimitives.ReadInt64LittleEndian(page[88..]));
+            BinaryPrimitives.ReadInt64LittleEndian(page[88..])
+        );
     }
 
     /// <summary>Checks the footer against header and file size; afterwards offset and length may be used.</summary>
@@ -78,13 +92,21 @@ public sealed record PageLogFooter(
     internal void CheckAgainst(PageLogHeader header, string file, long fileSize)
     {
         long at = fileSize - Size;
-        if (HeaderChecksum != header.Checksum) throw new SnapshotCorruptException(file, at + 40, "the footer belongs to another header");
-        if (Id != header.Id) throw new SnapshotCorruptException(file, at + 48, "the footer belongs to another snapshot");
+        if (HeaderChecksum != header.Checksum)
+            throw new SnapshotCorruptException(file, at + 40, "the footer belongs to another header");
+        if (Id != header.Id)
+            throw new SnapshotCorruptException(file, at + 48, "the footer belongs to another snapshot");
         long expected = SnapshotFormat.Align(header.TotalGranules * SnapshotFormat.EntrySize);
-        if (IndexLength != expected) throw new SnapshotCorruptException(file, at + 24, $"index length {IndexLength} is not {expected}");
+        if (IndexLength != expected)
+            throw new SnapshotCorruptException(file, at + 24, $"index length {IndexLength} is not {expected}");
         // Written as a comparison with the one possible value: nothing is added to a number from the file.
         if (IndexOffset != at - IndexLength || IndexOffset < header.Length)
-            throw new SnapshotCorruptException(file, at + 16, $"index offset {IndexOffset} is not {at - IndexLength}, just before the footer");
-        if (at > SnapshotFormat.MaxOffset) throw new SnapshotCorruptException(file, SnapshotFormat.MaxOffset, "the file is longer than offsets reach");
+            throw new SnapshotCorruptException(
+                file,
+                at + 16,
+                $"index offset {IndexOffset} is not {at - IndexLength}, just before the footer"
+            );
+        if (at > SnapshotFormat.MaxOffset)
+            throw new SnapshotCorruptException(file, SnapshotFormat.MaxOffset, "the file is longer than offsets reach");
     }
 }

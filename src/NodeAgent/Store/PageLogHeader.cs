@@ -12,7 +12,9 @@ namespace Bgsnap.NodeAgent.Store;
 /// <param name="Checksum">XXH3-64 of the header before its last 8 bytes.</param>
 public sealed record PageLogHeader(Guid Id, PageCompression Compression, IReadOnlyList<RamBlockLayout> Blocks, int Length, ulong Checksum)
 {
-    private const int TableOffset = 56, BlockFixedSize = 14, ChecksumSize = 8;
+    private const int TableOffset = 56,
+        BlockFixedSize = 14,
+        ChecksumSize = 8;
 
     private static ReadOnlySpan<byte> Magic => "BGSNPLOG"u8;
 
@@ -23,7 +25,8 @@ public sealed record PageLogHeader(Guid Id, PageCompression Compression, IReadOn
     /// <exception cref="ArgumentException">The blocks break the format's limits.</exception>
     internal static byte[] Write(Guid id, PageCompression compression, IReadOnlyList<RamBlockLayout> blocks)
     {
-        if (RamBlockLayout.Problem(blocks) is { } problem) throw new ArgumentException(problem, nameof(blocks));
+        if (RamBlockLayout.Problem(blocks) is { } problem)
+            throw new ArgumentException(problem, nameof(blocks));
         int table = blocks.Sum(b => BlockSize(Encoding.UTF8.GetByteCount(b.Name)));
         byte[] bytes = new byte[SnapshotFormat.Align(TableOffset + table + ChecksumSize)];
         Span<byte> span = bytes;
@@ -53,13 +56,18 @@ public sealed record PageLogHeader(Guid Id, PageCompression Compression, IReadOn
     /// <exception cref="SnapshotCorruptException">Not a page log of this version.</exception>
     internal static int ReadLength(ReadOnlySpan<byte> start, string file, long fileSize)
     {
-        if (!start.StartsWith(Magic)) throw new SnapshotCorruptException(file, 0, "not a page log: the magic is wrong");
+        if (!start.StartsWith(Magic))
+            throw new SnapshotCorruptException(file, 0, "not a page log: the magic is wrong");
         int version = BinaryPrimitives.ReadInt32LittleEndian(start[8..]);
         if (version != SnapshotFormat.Version)
             throw new SnapshotCorruptException(file, 8, $"version {version} is not {SnapshotFormat.Version}, the one this program reads");
         uint length = BinaryPrimitives.ReadUInt32LittleEndian(start[12..]);
-        if (length == 0 || length % SnapshotFormat.Alignment != 0 || length > SnapshotFormat.MaxHeaderSize
-            || length > fileSize - SnapshotFormat.Alignment)
+        if (
+            length == 0
+            || length % SnapshotFormat.Alignment != 0
+            || length > SnapshotFormat.MaxHeaderSize
+            || length > fileSize - SnapshotFormat.Alignment
+        )
             throw new SnapshotCorruptException(file, 12, $"header length {length} is impossible in a file of {fileSize} bytes");
         return (int)length;
     }
@@ -74,16 +82,25 @@ public sealed record PageLogHeader(Guid Id, PageCompression Compression, IReadOn
         Expect(bytes, 16, SnapshotFormat.PageSize, "page size", file);
         Expect(bytes, 20, SnapshotFormat.GranuleSize, "granule size", file);
         uint compression = BinaryPrimitives.ReadUInt32LittleEndian(bytes[24..]);
-        if (compression > (uint)PageCompression.Zstd) throw new SnapshotCorruptException(file, 24, $"compression {compression} is none");
+        if (compression > (uint)PageCompression.Zstd)
+            throw new SnapshotCorruptException(file, 24, $"compression {compression} is none");
         uint count = BinaryPrimitives.ReadUInt32LittleEndian(bytes[28..]);
-        if (count > SnapshotFormat.MaxBlocks) throw new SnapshotCorruptException(file, 28, $"{count} blocks are more than {SnapshotFormat.MaxBlocks}");
+        if (count > SnapshotFormat.MaxBlocks)
+            throw new SnapshotCorruptException(file, 28, $"{count} blocks are more than {SnapshotFormat.MaxBlocks}");
 
         List<RamBlockLayout> blocks = ReadTable(bytes[..^ChecksumSize], (int)count, file);
-        if (RamBlockLayout.Problem(blocks) is { } problem) throw new SnapshotCorruptException(file, TableOffset, problem);
+        if (RamBlockLayout.Problem(blocks) is { } problem)
+            throw new SnapshotCorruptException(file, TableOffset, problem);
         ulong granules = BinaryPrimitives.ReadUInt64LittleEndian(bytes[32..]);
         if (granules != (ulong)RamBlockLayout.TotalGranules(blocks))
             throw new SnapshotCorruptException(file, 32, $"{granules} granules do not fit the blocks");
-        return new PageLogHeader(new Guid(bytes.Slice(40, 16), bigEndian: true), (PageCompression)compression, blocks, bytes.Length, checksum);
+        return new PageLogHeader(
+            new Guid(bytes.Slice(40, 16), bigEndian: true),
+            (PageCompression)compression,
+            blocks,
+            bytes.Length,
+            checksum
+        );
     }
 
     private static List<RamBlockLayout> ReadTable(ReadOnlySpan<byte> bytes, int count, string file)
@@ -93,15 +110,19 @@ public sealed record PageLogHeader(Guid Id, PageCompression Compression, IReadOn
         int at = TableOffset;
         for (int i = 0; i < count; i++)
         {
-            if (bytes.Length - at < BlockFixedSize) throw new SnapshotCorruptException(file, at, $"block {i} lies beyond the header");
+            if (bytes.Length - at < BlockFixedSize)
+                throw new SnapshotCorruptException(file, at, $"block {i} lies beyond the header");
             ReadOnlySpan<byte> block = bytes[at..];
             int length = BinaryPrimitives.ReadUInt16LittleEndian(block[12..]);
             if (length is 0 or > SnapshotFormat.MaxBlockName || block.Length < BlockSize(length))
                 throw new SnapshotCorruptException(file, at + 12, $"block {i} has a name of {length} bytes");
-            blocks.Add(new RamBlockLayout(
-                ReadName(block.Slice(BlockFixedSize, length), file, at + BlockFixedSize),
-                BinaryPrimitives.ReadUInt64LittleEndian(block),
-                BinaryPrimitives.ReadUInt32LittleEndian(block[8..])));
+            blocks.Add(
+                new RamBlockLayout(
+                    ReadName(block.Slice(BlockFixedSize, length), file, at + BlockFixedSize),
+                    BinaryPrimitives.ReadUInt64LittleEndian(block),
+                    BinaryPrimitives.ReadUInt32LittleEndian(block[8..])
+                )
+            );
             MustBeZero(block[(BlockFixedSize + length)..BlockSize(length)], file, at + BlockFixedSize + length);
             at += BlockSize(length);
         }
@@ -126,12 +147,14 @@ public sealed record PageLogHeader(Guid Id, PageCompression Compression, IReadOn
     private static void Expect(ReadOnlySpan<byte> bytes, int offset, int expected, string what, string file)
     {
         uint value = BinaryPrimitives.ReadUInt32LittleEndian(bytes[offset..]);
-        if (value != expected) throw new SnapshotCorruptException(file, offset, $"{what} {value} is not {expected}");
+        if (value != expected)
+            throw new SnapshotCorruptException(file, offset, $"{what} {value} is not {expected}");
     }
 
     private static void MustBeZero(ReadOnlySpan<byte> bytes, string file, int offset)
     {
         int at = bytes.IndexOfAnyExcept((byte)0);
-        if (at >= 0) throw new SnapshotCorruptException(file, offset + at, "padding is not zero");
+        if (at >= 0)
+            throw new SnapshotCorruptException(file, offset + at, "padding is not zero");
     }
 }

@@ -12,7 +12,8 @@ internal static unsafe class PageLogParts
 
     public static PageLogHeader ReadHeader(SafeFileHandle file, string display, long size)
     {
-        if (size < 2 * SnapshotFormat.Alignment) throw new SnapshotCorruptException(display, size, "the file is too short for a page log");
+        if (size < 2 * SnapshotFormat.Alignment)
+            throw new SnapshotCorruptException(display, size, "the file is too short for a page log");
         byte[] start = new byte[SnapshotFormat.Alignment];
         HostileFile.ReadExactly(file, start, 0, display);
         int length = PageLogHeader.ReadLength(start, display, size);
@@ -37,7 +38,13 @@ internal static unsafe class PageLogParts
     /// <param name="header">Says how many granules.</param>
     /// <param name="footer">Says where and which checksum.</param>
     /// <param name="problem">What is wrong with the index as a whole, or null.</param>
-    public static GranuleIndex ReadIndex(SafeFileHandle file, string display, PageLogHeader header, PageLogFooter footer, out string? problem)
+    public static GranuleIndex ReadIndex(
+        SafeFileHandle file,
+        string display,
+        PageLogHeader header,
+        PageLogFooter footer,
+        out string? problem
+    )
     {
         var index = new GranuleIndex(header.Blocks);
         try
@@ -53,8 +60,10 @@ internal static unsafe class PageLogParts
             }
             long used = index.Count * SnapshotFormat.EntrySize;
             bool padded = !new ReadOnlySpan<byte>(index.Bytes + used, (int)(index.ByteLength - used)).ContainsAnyExcept((byte)0);
-            problem = hash.GetCurrentHashAsUInt64() != footer.IndexChecksum ? "the index's checksum is wrong"
-                : padded ? null : "the index's padding is not zero";
+            problem =
+                hash.GetCurrentHashAsUInt64() != footer.IndexChecksum ? "the index's checksum is wrong"
+                : padded ? null
+                : "the index's padding is not zero";
             return index;
         }
         catch
@@ -66,7 +75,13 @@ internal static unsafe class PageLogParts
 
     /// <summary>Reads and decodes a granule; says what is wrong, or null. The entry must have been checked.</summary>
     public static string? ReadGranule(
-        SafeFileHandle file, string display, GranuleEntry e, int granuleLength, byte* destination, GranuleDecoder decoder)
+        SafeFileHandle file,
+        string display,
+        GranuleEntry e,
+        int granuleLength,
+        byte* destination,
+        GranuleDecoder decoder
+    )
     {
         // Raw pages go straight to their place; nothing else can be read into it.
         byte* stored = e.Encoding == GranuleEncoding.Raw ? destination : decoder.Scratch;
@@ -84,7 +99,8 @@ internal static unsafe class PageLogParts
         {
             ReadOnlySpan<byte> page = part.Slice(at, SnapshotFormat.Alignment);
             // SAFETY: the index has as many bytes as the parts together, both multiples of 4096.
-            if (page.ContainsAnyExcept((byte)0)) page.CopyTo(new Span<byte>(destination + at, SnapshotFormat.Alignment));
+            if (page.ContainsAnyExcept((byte)0))
+                page.CopyTo(new Span<byte>(destination + at, SnapshotFormat.Alignment));
         }
     }
 }

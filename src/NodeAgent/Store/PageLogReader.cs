@@ -51,16 +51,25 @@ public sealed unsafe class PageLogReader : IDisposable
         try
         {
             if (expect?.Size is { } wanted && wanted != size)
-                throw new SnapshotCorruptException(display, Math.Min(size, wanted), $"the file has {size} bytes, the manifest says {wanted}");
+                throw new SnapshotCorruptException(
+                    display,
+                    Math.Min(size, wanted),
+                    $"the file has {size} bytes, the manifest says {wanted}"
+                );
             PageLogHeader header = PageLogParts.ReadHeader(file, display, size);
             PageLogFooter footer = PageLogParts.ReadFooter(file, display, size, out string checksum);
             footer.CheckAgainst(header, display, size);
             if (expect?.Id is { } id && id != header.Id)
                 throw new SnapshotCorruptException(display, 40, $"the file is of snapshot {header.Id}, not {id}");
             if (expect?.Checksum is { } sum && sum != checksum)
-                throw new SnapshotCorruptException(display, footer.IndexOffset + footer.IndexLength, "the footer is not the one that the manifest names");
+                throw new SnapshotCorruptException(
+                    display,
+                    footer.IndexOffset + footer.IndexLength,
+                    "the footer is not the one that the manifest names"
+                );
             index = PageLogParts.ReadIndex(file, display, header, footer, out string? problem);
-            if (problem is not null) throw new SnapshotCorruptException(display, footer.IndexOffset, problem);
+            if (problem is not null)
+                throw new SnapshotCorruptException(display, footer.IndexOffset, problem);
             return new PageLogReader(file, display, header, footer, index, checksum);
         }
         catch
@@ -83,7 +92,11 @@ public sealed unsafe class PageLogReader : IDisposable
     public GranuleEntry Entry(int block, long granuleInBlock)
     {
         ulong used = Blocks[block].UsedLength;
-        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((ulong)granuleInBlock, (ulong)SnapshotFormat.GranuleCount(used), nameof(granuleInBlock));
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(
+            (ulong)granuleInBlock,
+            (ulong)SnapshotFormat.GranuleCount(used),
+            nameof(granuleInBlock)
+        );
         long granule = _index.FirstGranule(block) + granuleInBlock;
         GranuleEntry e = _index.Get(granule);
         if (e.Problem(SnapshotFormat.GranuleLength(used, granuleInBlock), Header.Length, Footer.IndexOffset) is { } problem)
@@ -94,7 +107,10 @@ public sealed unsafe class PageLogReader : IDisposable
     /// <summary>Which 4 KiB pages of a granule are stored; the others are zero. Reads no data.</summary>
     public ushort PageBitmap(int block, long granuleInBlock) => Entry(block, granuleInBlock).PageBitmap;
 
-    /// <summary>The first granule from one on of which something may be stored; the block's number of granules: all of the rest are zero. Quick, however long that is.</summary>
+    /// <summary>
+    /// The first granule from one on of which something may be stored; the block's number of granules: all of the rest are zero. Quick,
+    /// however long that is.
+    /// </summary>
     internal long NextStored(int block, long granuleInBlock)
     {
         long first = _index.FirstGranule(block);
@@ -152,7 +168,10 @@ public sealed unsafe class PageLogReader : IDisposable
         return true;
     }
 
-    /// <summary>Closes the file when it could not be read: a volume that is dead and unmounted goes, and can be mounted anew, only when nobody has a file of it open.</summary>
+    /// <summary>
+    /// Closes the file when it could not be read: a volume that is dead and unmounted goes, and can be mounted anew, only when nobody has a
+    /// file of it open.
+    /// </summary>
     internal void CloseIfFailed()
     {
         if (_failed)

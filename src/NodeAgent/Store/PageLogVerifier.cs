@@ -30,23 +30,28 @@ internal sealed unsafe class PageLogVerifier
         SnapshotVerifier.Guard(report, Name, () => header = PageLogParts.ReadHeader(file, Name, size));
         SnapshotVerifier.Guard(report, Name, () => footer = PageLogParts.ReadFooter(file, Name, size, out checksum));
         CheckAgainstManifest(report, header, footer, size, checksum);
-        if (header is null || footer is null) return;
+        if (header is null || footer is null)
+            return;
 
         footer.CheckAgainst(header, Name, size);
         using GranuleIndex index = PageLogParts.ReadIndex(file, Name, header, footer, out string? problem);
         // With a damaged index its entries are still followed: they tell which granules are hurt.
-        if (problem is not null) report.Add(Name, footer.IndexOffset, problem);
+        if (problem is not null)
+            report.Add(Name, footer.IndexOffset, problem);
         report.BytesRead += header.Length + footer.IndexLength + PageLogFooter.Size;
         new PageLogVerifier(file, header, footer, index, report).CheckGranules(progress);
     }
 
     private static void CheckAgainstManifest(VerifyReport report, PageLogHeader? header, PageLogFooter? footer, long size, string checksum)
     {
-        if (report.Manifest is not { } manifest) return;
+        if (report.Manifest is not { } manifest)
+            return;
         if (manifest.Files.FirstOrDefault(f => f.Name == Name) is { } listed)
         {
-            if (listed.Size != size) report.Add(Name, Math.Min(size, listed.Size), $"the file has {size} bytes, the manifest says {listed.Size}");
-            else if (footer is not null && listed.Checksum != checksum) report.Add(Name, size - PageLogFooter.Size, "the footer is not the one that the manifest names");
+            if (listed.Size != size)
+                report.Add(Name, Math.Min(size, listed.Size), $"the file has {size} bytes, the manifest says {listed.Size}");
+            else if (footer is not null && listed.Checksum != checksum)
+                report.Add(Name, size - PageLogFooter.Size, "the footer is not the one that the manifest names");
         }
         if (header is not null && footer is not null && ManifestMemory.Problem(manifest, header, footer) is { } problem)
             report.Add(Name, 0, problem);
@@ -61,7 +66,8 @@ internal sealed unsafe class PageLogVerifier
         try
         {
             using var decoder = new GranuleDecoder();
-            long position = _header.Length, reported = 0;
+            long position = _header.Length,
+                reported = 0;
             foreach (Stored s in stored)
             {
                 GranuleEntry e = s.Entry(_index);
@@ -69,7 +75,8 @@ internal sealed unsafe class PageLogVerifier
                 SnapshotVerifier.Guard(_report, Name, () => CheckGranule(s, e, destination, decoder));
                 position = Math.Max(position, e.Offset + e.StoredLength);
                 _report.BytesRead += e.StoredLength;
-                if (position - reported < ProgressStep) continue;
+                if (position - reported < ProgressStep)
+                    continue;
                 progress?.Report(new VerifyProgress(Name, reported = position, _footer.IndexOffset));
             }
             _ = CheckPlace(position, _footer.IndexOffset, padding);
@@ -85,7 +92,10 @@ internal sealed unsafe class PageLogVerifier
     private List<Stored> CollectStored()
     {
         var stored = new List<Stored>();
-        long pages = 0, bytes = 0, granules = 0, allPages = 0;
+        long pages = 0,
+            bytes = 0,
+            granules = 0,
+            allPages = 0;
         for (int b = 0; b < _header.Blocks.Count; b++)
         {
             ulong used = _header.Blocks[b].UsedLength;
@@ -93,7 +103,8 @@ internal sealed unsafe class PageLogVerifier
             for (long g = 0, first = _index.FirstGranule(b); g < SnapshotFormat.GranuleCount(used); g++)
             {
                 GranuleEntry e = _index.Get(first + g);
-                if (e.IsZero) continue;
+                if (e.IsZero)
+                    continue;
                 granules++;
                 pages += e.PageCount;
                 bytes += e.StoredLength;
@@ -103,7 +114,10 @@ internal sealed unsafe class PageLogVerifier
                     stored.Add(new Stored(e.Offset, first + g, b));
             }
         }
-        if ((granules, pages, allPages - pages, bytes) != (_footer.StoredGranules, _footer.StoredPages, _footer.ZeroPages, _footer.StoredBytes))
+        if (
+            (granules, pages, allPages - pages, bytes)
+            != (_footer.StoredGranules, _footer.StoredPages, _footer.ZeroPages, _footer.StoredBytes)
+        )
             _report.Add(Name, _footer.IndexOffset + _footer.IndexLength + 64, "the footer's counts are not those of the index");
         return stored;
     }
@@ -114,16 +128,19 @@ internal sealed unsafe class PageLogVerifier
         long aligned = SnapshotFormat.Align(position);
         if (next != position && next != aligned)
         {
-            _report.Add(Name, Math.Min(position, next), next < position
-                ? $"bytes {next}..{position} are used twice"
-                : $"bytes {position}..{next} belong to nothing");
+            _report.Add(
+                Name,
+                Math.Min(position, next),
+                next < position ? $"bytes {next}..{position} are used twice" : $"bytes {position}..{next} belong to nothing"
+            );
             return Math.Max(position, next);
         }
         int length = (int)(next - position);
         SnapshotVerifier.Guard(_report, Name, () => HostileFile.ReadExactly(_file, padding.AsSpan(0, length), position, Name));
         _report.BytesRead += length;
         ReadOnlySpan<byte> gap = padding.AsSpan(0, length);
-        if (gap.IndexOfAnyExcept((byte)0) is var at and >= 0) _report.Add(Name, position + at, "padding is not zero");
+        if (gap.IndexOfAnyExcept((byte)0) is var at and >= 0)
+            _report.Add(Name, position + at, "padding is not zero");
         return next;
     }
 

@@ -14,7 +14,14 @@ namespace Bgsnap.NodeAgent.Store;
 /// <param name="StoredBytes">Sum of all stored lengths.</param>
 /// <param name="Checksum">For the manifest: <c>bgsnplog:</c> and 32 hex digits.</param>
 public sealed record PageLogSummary(
-    long FileSize, long Granules, long StoredGranules, long StoredPages, long ZeroPages, long StoredBytes, string Checksum);
+    long FileSize,
+    long Granules,
+    long StoredGranules,
+    long StoredPages,
+    long ZeroPages,
+    long StoredBytes,
+    string Checksum
+);
 
 /// <summary>
 /// Writes the file <c>memory</c>: header at once, runs in any order from any thread, index and footer at the end.
@@ -28,9 +35,9 @@ public sealed unsafe class PageLogWriter : IDisposable
     private readonly Guid _id;
     private readonly int _headerLength;
     private readonly ulong _headerChecksum;
-    private long _next;       // first byte not reserved
-    private long _written;    // bytes of runs written
-    private long _runs;       // runs reserved
+    private long _next; // first byte not reserved
+    private long _written; // bytes of runs written
+    private long _runs; // runs reserved
     private volatile bool _direct;
     private volatile bool _failed;
     private bool _finished;
@@ -70,11 +77,24 @@ public sealed unsafe class PageLogWriter : IDisposable
         CreateIn(null, path, path, blocks, compression, id);
 
     internal static PageLogWriter CreateIn(
-        SafeFileHandle? directory, string name, string display, IReadOnlyList<RamBlockLayout> blocks, PageCompression compression, Guid id)
+        SafeFileHandle? directory,
+        string name,
+        string display,
+        IReadOnlyList<RamBlockLayout> blocks,
+        PageCompression compression,
+        Guid id
+    )
     {
         ArgumentNullException.ThrowIfNull(blocks);
         const int Flags = FileSyscalls.O_RDWR | FileSyscalls.O_CREAT | FileSyscalls.O_EXCL | FileSyscalls.O_NOFOLLOW;
-        SafeFileHandle file = FileSyscalls.OpenAt(directory, name, Flags, 0x180 /* 0600 */, display);
+        SafeFileHandle file = FileSyscalls.OpenAt(
+            directory,
+            name,
+            Flags,
+            0x180 /* 0600 */
+            ,
+            display
+        );
         try
         {
             return new PageLogWriter(file, display, blocks, compression, id);
@@ -91,7 +111,8 @@ public sealed unsafe class PageLogWriter : IDisposable
     /// <returns>Its offset in the file, for the entries and <see cref="WriteRun"/>.</returns>
     public long Reserve(int length)
     {
-        if (length <= 0 || length % SnapshotFormat.Alignment != 0) throw new ArgumentOutOfRangeException(nameof(length));
+        if (length <= 0 || length % SnapshotFormat.Alignment != 0)
+            throw new ArgumentOutOfRangeException(nameof(length));
         Interlocked.Increment(ref _runs);
         return Interlocked.Add(ref _next, length) - length;
     }
@@ -103,8 +124,10 @@ public sealed unsafe class PageLogWriter : IDisposable
     /// <exception cref="LinuxException">The write failed; a full volume says so.</exception>
     public void WriteRun(byte* data, int length, long offset)
     {
-        if (length <= 0 || length % SnapshotFormat.Alignment != 0) throw new ArgumentOutOfRangeException(nameof(length));
-        if ((nuint)data % SnapshotFormat.Alignment != 0) throw new ArgumentException("not at a 4096-byte boundary", nameof(data));
+        if (length <= 0 || length % SnapshotFormat.Alignment != 0)
+            throw new ArgumentOutOfRangeException(nameof(length));
+        if ((nuint)data % SnapshotFormat.Alignment != 0)
+            throw new ArgumentException("not at a 4096-byte boundary", nameof(data));
         if (offset < _headerLength || offset % SnapshotFormat.Alignment != 0 || offset > Volatile.Read(ref _next) - length)
             throw new ArgumentOutOfRangeException(nameof(offset));
         Write(data, (nuint)length, offset);
@@ -115,18 +138,21 @@ public sealed unsafe class PageLogWriter : IDisposable
     /// <param name="index">Where each granule is.</param>
     /// <param name="ledger">What became of each granule.</param>
     /// <param name="copied">How many granules were to be copied.</param>
-    /// <exception cref="InvalidOperationException">A write failed before, a granule that was copied is not in the file, a reserved run was not
-    /// written, or an entry points outside the runs.</exception>
+    /// <exception cref="InvalidOperationException">A write failed before, a granule that was copied is not in the file, a reserved run was
+    /// not written, or an entry points outside the runs.</exception>
     /// <exception cref="LinuxException">A write or fsync failed.</exception>
     public PageLogSummary Finish(GranuleIndex index, GranuleLedger ledger, long copied)
     {
         ArgumentNullException.ThrowIfNull(index);
         ArgumentNullException.ThrowIfNull(ledger);
-        if (_failed || _finished) throw new InvalidOperationException($"{_path}: {(_failed ? "a write failed" : "already finished")}");
-        if (index.Count != RamBlockLayout.TotalGranules(_blocks)) throw new ArgumentException("the index is of other blocks", nameof(index));
+        if (_failed || _finished)
+            throw new InvalidOperationException($"{_path}: {(_failed ? "a write failed" : "already finished")}");
+        if (index.Count != RamBlockLayout.TotalGranules(_blocks))
+            throw new ArgumentException("the index is of other blocks", nameof(index));
         if (_next - _headerLength != _written)
             throw new InvalidOperationException($"{_path}: {_next - _headerLength} bytes of runs were reserved, {_written} written");
-        if (ledger.Problem(index, copied) is { } lost) throw new InvalidOperationException($"{_path}: {lost}");
+        if (ledger.Problem(index, copied) is { } lost)
+            throw new InvalidOperationException($"{_path}: {lost}");
         _finished = true;
 
         PageLogFooter footer = Count(index);
@@ -142,8 +168,14 @@ public sealed unsafe class PageLogWriter : IDisposable
             Write(page, PageLogFooter.Size, footer.IndexOffset + footer.IndexLength);
             FileSyscalls.Sync(_file, _path);
             return new PageLogSummary(
-                footer.IndexOffset + footer.IndexLength + PageLogFooter.Size, index.Count, footer.StoredGranules,
-                footer.StoredPages, footer.ZeroPages, footer.StoredBytes, PageLogFooter.ManifestChecksum(span));
+                footer.IndexOffset + footer.IndexLength + PageLogFooter.Size,
+                index.Count,
+                footer.StoredGranules,
+                footer.StoredPages,
+                footer.ZeroPages,
+                footer.StoredBytes,
+                PageLogFooter.ManifestChecksum(span)
+            );
         }
         finally
         {
@@ -156,7 +188,10 @@ public sealed unsafe class PageLogWriter : IDisposable
 
     private PageLogFooter Count(GranuleIndex index)
     {
-        long granules = 0, pages = 0, bytes = 0, allPages = 0;
+        long granules = 0,
+            pages = 0,
+            bytes = 0,
+            allPages = 0;
         for (int b = 0; b < _blocks.Count; b++)
         {
             ulong used = _blocks[b].UsedLength;
@@ -164,7 +199,8 @@ public sealed unsafe class PageLogWriter : IDisposable
             for (long g = 0, first = index.FirstGranule(b); g < SnapshotFormat.GranuleCount(used); g++)
             {
                 GranuleEntry e = index.Get(first + g);
-                if (e.IsZero) continue;
+                if (e.IsZero)
+                    continue;
                 if (e.Problem(SnapshotFormat.GranuleLength(used, g), _headerLength, _next) is { } problem)
                     throw new InvalidOperationException($"{_path}: granule {g} of {_blocks[b].Name}: {problem}");
                 granules++;
@@ -177,7 +213,16 @@ public sealed unsafe class PageLogWriter : IDisposable
         for (long at = 0; at < index.ByteLength; at += IndexPart)
             hash.Append(new ReadOnlySpan<byte>(index.Bytes + at, (int)Math.Min(IndexPart, index.ByteLength - at)));
         return new PageLogFooter(
-            _next, index.ByteLength, hash.GetCurrentHashAsUInt64(), _headerChecksum, _id, granules, pages, allPages - pages, bytes);
+            _next,
+            index.ByteLength,
+            hash.GetCurrentHashAsUInt64(),
+            _headerChecksum,
+            _id,
+            granules,
+            pages,
+            allPages - pages,
+            bytes
+        );
     }
 
     private const int IndexPart = 1 << 20;
@@ -185,12 +230,15 @@ public sealed unsafe class PageLogWriter : IDisposable
     // Zero parts stay holes: the index of a mostly empty machine takes no space.
     private void WriteIndex(GranuleIndex index, long offset)
     {
-        for (long at = 0; at < index.ByteLength;)
+        for (long at = 0; at < index.ByteLength; )
         {
             long start = at;
-            while (at < index.ByteLength && at - start < IndexPart && !ZeroPages.IsZero(index.Bytes + at)) at += SnapshotFormat.Alignment;
-            if (at > start) Write(index.Bytes + start, (nuint)(at - start), offset + start);
-            else at += SnapshotFormat.Alignment;
+            while (at < index.ByteLength && at - start < IndexPart && !ZeroPages.IsZero(index.Bytes + at))
+                at += SnapshotFormat.Alignment;
+            if (at > start)
+                Write(index.Bytes + start, (nuint)(at - start), offset + start);
+            else
+                at += SnapshotFormat.Alignment;
         }
     }
 

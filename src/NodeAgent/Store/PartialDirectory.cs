@@ -11,8 +11,8 @@ namespace Bgsnap.NodeAgent.Store;
 /// <remarks>
 /// On a network file system that lock may be known to this node only, hence the first 8 digits of the kernel's boot id in
 /// the name: a directory of this boot is judged by its lock, one of another boot (another node, or this one before a
-/// restart), or where there are no such locks, only after an hour in which none of its files changed. Taking one from a living owner even so would make its
-/// capture fail, never succeed with less: its commit finds the files gone.
+/// restart), or where there are no such locks, only after an hour in which none of its files changed. Taking one from a living owner even
+/// so would make its capture fail, never succeed with less: its commit finds the files gone.
 /// </remarks>
 internal static partial class PartialDirectory
 {
@@ -34,26 +34,33 @@ internal static partial class PartialDirectory
         for (int attempt = 0; ; attempt++)
         {
             string partial = $".{name}.partial-{boot}-{NewDigits()}";
-            FileSyscalls.MakeDirectory(parent, partial, 0x1c0 /* 0700 */);
+            FileSyscalls.MakeDirectory(
+                parent,
+                partial,
+                0x1c0 /* 0700 */
+            );
             SafeFileHandle? handle = null;
             try
             {
                 handle = SnapshotFiles.OpenDirectory(parent, partial);
                 // Any other error: the file system has no such locks, and nobody sweeps by them.
                 bool swept = FileSyscalls.TryLock(handle) == Errno.EAGAIN;
-                if (!swept && FileSyscalls.TryStatus(parent, partial) is { } status && status.IsSameFile(FileSyscalls.Status(handle, partial)))
+                if (
+                    !swept
+                    && FileSyscalls.TryStatus(parent, partial) is { } status
+                    && status.IsSameFile(FileSyscalls.Status(handle, partial))
+                )
                     return (handle, partial);
             }
-            catch (LinuxException e) when (e.Errno == Errno.ENOENT)
-            {
-            }
+            catch (LinuxException e) when (e.Errno == Errno.ENOENT) { }
             catch
             {
                 handle?.Dispose();
                 throw;
             }
             handle?.Dispose();
-            if (attempt == 10) throw new LinuxException($"{partial} is removed by somebody else again and again", Errno.ENOENT);
+            if (attempt == 10)
+                throw new LinuxException($"{partial} is removed by somebody else again and again", Errno.ENOENT);
         }
     }
 
@@ -64,17 +71,22 @@ internal static partial class PartialDirectory
         var removed = new List<string>();
         foreach (string name in SnapshotFiles.Names(parent))
         {
-            if (Pattern.Match(name) is not { Success: true } match) continue;
+            if (Pattern.Match(name) is not { Success: true } match)
+                continue;
             try
             {
                 using SafeFileHandle handle = SnapshotFiles.OpenDirectory(parent, name);
                 int denied = FileSyscalls.TryLock(handle);
-                if (denied == Errno.EAGAIN) continue;
+                if (denied == Errno.EAGAIN)
+                    continue;
                 // Its owner may have committed between our open and our lock: then the name is gone and we hold a snapshot.
-                if (FileSyscalls.TryStatus(parent, name) is not { } status || !status.IsSameFile(FileSyscalls.Status(handle, name))) continue;
+                if (FileSyscalls.TryStatus(parent, name) is not { } status || !status.IsSameFile(FileSyscalls.Status(handle, name)))
+                    continue;
                 bool lockTells = denied == 0 && match.Groups["boot"].Value == boot;
-                if (!lockTells && now - LastChange(handle) < Silence) continue;
-                if (Remove(parent, name)) removed.Add(name);
+                if (!lockTells && now - LastChange(handle) < Silence)
+                    continue;
+                if (Remove(parent, name))
+                    removed.Add(name);
             }
             catch (LinuxException)
             {
@@ -98,7 +110,8 @@ internal static partial class PartialDirectory
             foreach (string entry in SnapshotFiles.Names(directory))
             {
                 int errno = FileSyscalls.TryUnlink(directory, entry, 0);
-                if (errno == Errno.EISDIR && depth > 1) _ = Remove(directory, entry, depth - 1);
+                if (errno == Errno.EISDIR && depth > 1)
+                    _ = Remove(directory, entry, depth - 1);
             }
         }
         catch (LinuxException)
@@ -113,8 +126,10 @@ internal static partial class PartialDirectory
         long seconds = FileSyscalls.Status(directory, "directory").ModifiedSeconds;
         foreach (string file in SnapshotFiles.List(directory, static _ => { }))
         {
-            seconds = Math.Max(seconds, SnapshotFiles.Within(
-                directory, file, static (d, n) => FileSyscalls.TryStatus(d, n)?.ModifiedSeconds ?? 0));
+            seconds = Math.Max(
+                seconds,
+                SnapshotFiles.Within(directory, file, static (d, n) => FileSyscalls.TryStatus(d, n)?.ModifiedSeconds ?? 0)
+            );
         }
         return DateTimeOffset.FromUnixTimeSeconds(Math.Clamp(seconds, 0, DateTimeOffset.MaxValue.ToUnixTimeSeconds()));
     }

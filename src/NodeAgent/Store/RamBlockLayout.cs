@@ -15,13 +15,16 @@ public sealed record RamBlockLayout(string Name, ulong UsedLength, uint HostPage
     /// <summary>What keeps these blocks from being one machine's RAM, or null. The same rules bind writer and reader.</summary>
     internal static string? Problem(IReadOnlyList<RamBlockLayout> blocks)
     {
-        if (blocks.Count > SnapshotFormat.MaxBlocks) return $"{blocks.Count} blocks are more than {SnapshotFormat.MaxBlocks}";
+        if (blocks.Count > SnapshotFormat.MaxBlocks)
+            return $"{blocks.Count} blocks are more than {SnapshotFormat.MaxBlocks}";
         var names = new HashSet<string>(StringComparer.Ordinal);
         ulong total = 0;
         foreach (RamBlockLayout block in blocks)
         {
-            if (NameProblem(block.Name) is { } problem) return problem;
-            if (!names.Add(block.Name)) return $"block {block.Name} appears twice";
+            if (NameProblem(block.Name) is { } problem)
+                return problem;
+            if (!names.Add(block.Name))
+                return $"block {block.Name} appears twice";
             if (block.UsedLength % SnapshotFormat.PageSize != 0)
                 return $"block {block.Name}: used length {block.UsedLength} is no multiple of {SnapshotFormat.PageSize}";
             // Each is checked before it is added, so the sum cannot wrap.
@@ -37,7 +40,8 @@ public sealed record RamBlockLayout(string Name, ulong UsedLength, uint HostPage
     internal static long TotalGranules(IReadOnlyList<RamBlockLayout> blocks)
     {
         long total = 0;
-        foreach (RamBlockLayout block in blocks) total += SnapshotFormat.GranuleCount(block.UsedLength);
+        foreach (RamBlockLayout block in blocks)
+            total += SnapshotFormat.GranuleCount(block.UsedLength);
         return total;
     }
 
@@ -46,7 +50,8 @@ public sealed record RamBlockLayout(string Name, ulong UsedLength, uint HostPage
         try
         {
             int length = StrictUtf8.GetByteCount(name);
-            if (length is < 1 or > SnapshotFormat.MaxBlockName) return $"a block name of {length} bytes";
+            if (length is < 1 or > SnapshotFormat.MaxBlockName)
+                return $"a block name of {length} bytes";
         }
         catch (EncoderFallbackException)
         {

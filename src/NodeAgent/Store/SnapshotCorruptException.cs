@@ -4,8 +4,7 @@ namespace Bgsnap.NodeAgent.Store;
 /// <param name="file">The file, as the caller named it or relative to the snapshot.</param>
 /// <param name="offset">Byte offset of what is wrong, ≥ 0.</param>
 /// <param name="message">What is wrong there.</param>
-public sealed class SnapshotCorruptException(string file, long offset, string message)
-    : Exception($"{file}: at byte {offset}: {message}")
+public sealed class SnapshotCorruptException(string file, long offset, string message) : Exception($"{file}: at byte {offset}: {message}")
 {
     /// <summary>The file.</summary>
     public string File { get; } = file;

@@ -47,8 +47,13 @@ public sealed class SnapshotDirectory : IDisposable
         ManifestFile file = Listed(SnapshotFormat.MemoryFileName);
         string display = Display(SnapshotFormat.MemoryFileName);
         PageLogReader log = PageLogReader.OpenIn(
-            _directory, SnapshotFormat.MemoryFileName, display, new PageLogExpectation(Manifest.Id, file.Size, file.Checksum));
-        if (ManifestMemory.Problem(Manifest, log.Header, log.Footer) is not { } problem) return log;
+            _directory,
+            SnapshotFormat.MemoryFileName,
+            display,
+            new PageLogExpectation(Manifest.Id, file.Size, file.Checksum)
+        );
+        if (ManifestMemory.Problem(Manifest, log.Header, log.Footer) is not { } problem)
+            return log;
         log.Dispose();
         throw new SnapshotCorruptException(display, 0, problem);
     }
@@ -76,9 +81,14 @@ public sealed class SnapshotDirectory : IDisposable
         listed = Listed(name);
         display = Display(name);
         SafeFileHandle file = SnapshotFiles.OpenRead(_directory, name, display, out long size);
-        if (size == listed.Size) return file;
+        if (size == listed.Size)
+            return file;
         file.Dispose();
-        throw new SnapshotCorruptException(display, Math.Min(size, listed.Size), $"the file has {size} bytes, the manifest says {listed.Size}");
+        throw new SnapshotCorruptException(
+            display,
+            Math.Min(size, listed.Size),
+            $"the file has {size} bytes, the manifest says {listed.Size}"
+        );
     }
 
     /// <summary>Closes the directory; readers that were opened stay usable.</summary>
@@ -93,13 +103,18 @@ public sealed class SnapshotDirectory : IDisposable
         string display = Display(name);
         byte[] bytes = SnapshotFiles.ReadSmall(_directory, name, display, limit);
         if (bytes.Length != file.Size)
-            throw new SnapshotCorruptException(display, Math.Min(bytes.Length, file.Size), $"the file has {bytes.Length} bytes, the manifest says {file.Size}");
+            throw new SnapshotCorruptException(
+                display,
+                Math.Min(bytes.Length, file.Size),
+                $"the file has {bytes.Length} bytes, the manifest says {file.Size}"
+            );
         return $"sha256:{Sha256.HexOf(bytes)}" == file.Checksum
             ? bytes
             : throw new SnapshotCorruptException(display, 0, "the file's checksum is not the manifest's");
     }
 
-    private ManifestFile Listed(string name) => Manifest.Files.FirstOrDefault(f => f.Name == name)
+    private ManifestFile Listed(string name) =>
+        Manifest.Files.FirstOrDefault(f => f.Name == name)
         ?? throw new SnapshotCorruptException(Display(SnapshotFormat.ManifestFileName), 0, $"{name} is not listed");
 
     private string Display(string name) => System.IO.Path.Join(Path, name);

@@ -11,7 +11,12 @@ namespace Bgsnap.NodeAgent.Store;
 /// </summary>
 public sealed unsafe class SnapshotDirectoryWriter : IDisposable
 {
-    private const uint FileMode = 0x180 /* 0600 */, DirectoryMode = 0x1c0 /* 0700 */;
+    private const uint FileMode =
+            0x180 /* 0600 */
+        ,
+        DirectoryMode =
+            0x1c0 /* 0700 */
+    ;
 
     private readonly SafeFileHandle _parent;
     private readonly SafeFileHandle _directory;
@@ -21,7 +26,13 @@ public sealed unsafe class SnapshotDirectoryWriter : IDisposable
     private bool _tried;
     private bool _committed;
 
-    private SnapshotDirectoryWriter(SafeFileHandle parent, string parentPath, SafeFileHandle directory, string partialName, string finalName)
+    private SnapshotDirectoryWriter(
+        SafeFileHandle parent,
+        string parentPath,
+        SafeFileHandle directory,
+        string partialName,
+        string finalName
+    )
     {
         (_parent, _directory, _partialName, _finalName) = (parent, directory, partialName, finalName);
         Path = System.IO.Path.Join(parentPath, partialName);
@@ -47,7 +58,10 @@ public sealed unsafe class SnapshotDirectoryWriter : IDisposable
         string path = System.IO.Path.TrimEndingDirectorySeparator(outputDir);
         string name = System.IO.Path.GetFileName(path);
         if (name.Length == 0 || name[0] == '.' || System.Text.Encoding.UTF8.GetByteCount(name) > 255 - PartialDirectory.NameOverhead)
-            throw new ArgumentException($"{outputDir}: the last part must be a name of 1 to 220 bytes that does not begin with a dot", nameof(outputDir));
+            throw new ArgumentException(
+                $"{outputDir}: the last part must be a name of 1 to 220 bytes that does not begin with a dot",
+                nameof(outputDir)
+            );
         string parentPath = System.IO.Path.GetDirectoryName(path) is { Length: > 0 } p ? p : ".";
 
         SafeFileHandle parent = SnapshotFiles.OpenDirectory(null, parentPath);
@@ -90,7 +104,8 @@ public sealed unsafe class SnapshotDirectoryWriter : IDisposable
     public SafeFileHandle CreateFile(string name)
     {
         ArgumentNullException.ThrowIfNull(name);
-        if (!ManifestJson.IsFileName(name)) throw new ArgumentException($"{name} is no file of a snapshot", nameof(name));
+        if (!ManifestJson.IsFileName(name))
+            throw new ArgumentException($"{name} is no file of a snapshot", nameof(name));
         int slash = name.IndexOf('/', StringComparison.Ordinal);
         // Two disks begin at the same moment.
         lock (_folderLock)
@@ -111,11 +126,13 @@ public sealed unsafe class SnapshotDirectoryWriter : IDisposable
     public Manifest Commit(Manifest manifest)
     {
         ArgumentNullException.ThrowIfNull(manifest);
-        if (_tried) throw new InvalidOperationException($"{FinalPath}: commit was already called");
+        if (_tried)
+            throw new InvalidOperationException($"{FinalPath}: commit was already called");
         _tried = true;
         List<string> files = SnapshotFiles.List(_directory, odd => throw new InvalidOperationException($"{Display(odd)} is no file"));
         manifest = manifest with { Files = Describe(files, manifest) };
-        if (ManifestJson.Problem(manifest) is { } problem) throw new ArgumentException(problem, nameof(manifest));
+        if (ManifestJson.Problem(manifest) is { } problem)
+            throw new ArgumentException(problem, nameof(manifest));
 
         WriteManifest(ManifestJson.Write(manifest));
         foreach (string folder in files.Where(f => f.Contains('/', StringComparison.Ordinal)).Select(f => f.Split('/')[0]).Distinct())
@@ -142,8 +159,10 @@ public sealed unsafe class SnapshotDirectoryWriter : IDisposable
     /// <summary>Without a commit: removes what was written. Never throws for that; the next capture sweeps the rest.</summary>
     public void Dispose()
     {
-        if (_directory.IsClosed) return;
-        if (!_committed) _ = PartialDirectory.Remove(_parent, _partialName);
+        if (_directory.IsClosed)
+            return;
+        if (!_committed)
+            _ = PartialDirectory.Remove(_parent, _partialName);
         // Last, since it drops the lock.
         _directory.Dispose();
         _parent.Dispose();
@@ -164,7 +183,8 @@ public sealed unsafe class SnapshotDirectoryWriter : IDisposable
     private List<ManifestFile> Describe(List<string> files, Manifest manifest)
     {
         foreach (string needed in (ReadOnlySpan<string>)[SnapshotFormat.MemoryFileName, SnapshotFormat.DeviceStateFileName])
-            if (!files.Contains(needed)) throw new InvalidOperationException($"{Display(needed)} was not written");
+            if (!files.Contains(needed))
+                throw new InvalidOperationException($"{Display(needed)} was not written");
         if (manifest.Files.FirstOrDefault(f => !files.Contains(f.Name)) is { } gone)
             throw new InvalidOperationException($"{Display(gone.Name)} was not written");
 
@@ -195,12 +215,19 @@ public sealed unsafe class SnapshotDirectoryWriter : IDisposable
         string display = Display(SnapshotFormat.ManifestFileName);
         using SafeFileHandle file = Create(_directory, SnapshotFormat.ManifestFileName, display);
         // SAFETY: pinned for the call, written within its length.
-        fixed (byte* p = bytes) FileSyscalls.WriteAll(file, p, (nuint)bytes.Length, 0, display);
+        fixed (byte* p = bytes)
+            FileSyscalls.WriteAll(file, p, (nuint)bytes.Length, 0, display);
         FileSyscalls.Sync(file, display);
     }
 
-    private static SafeFileHandle Create(SafeFileHandle directory, string name, string display) => FileSyscalls.OpenAt(
-        directory, name, FileSyscalls.O_WRONLY | FileSyscalls.O_CREAT | FileSyscalls.O_EXCL | FileSyscalls.O_NOFOLLOW, FileMode, display);
+    private static SafeFileHandle Create(SafeFileHandle directory, string name, string display) =>
+        FileSyscalls.OpenAt(
+            directory,
+            name,
+            FileSyscalls.O_WRONLY | FileSyscalls.O_CREAT | FileSyscalls.O_EXCL | FileSyscalls.O_NOFOLLOW,
+            FileMode,
+            display
+        );
 
     private string Display(string name) => System.IO.Path.Join(Path, name);
 }

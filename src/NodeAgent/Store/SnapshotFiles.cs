@@ -27,7 +27,8 @@ internal static class SnapshotFiles
         foreach (string name in Names(directory))
         {
             FileSyscalls.FileStatus? status = FileSyscalls.TryStatus(directory, name);
-            if (status is null) continue;
+            if (status is null)
+                continue;
             if (status.Value.IsRegular)
             {
                 files.Add(name);
@@ -41,8 +42,10 @@ internal static class SnapshotFiles
                 using SafeFileHandle inner = OpenDirectory(directory, name);
                 foreach (string leaf in Names(inner))
                 {
-                    if (FileSyscalls.TryStatus(inner, leaf) is { IsRegular: true }) files.Add($"{name}/{leaf}");
-                    else odd($"{name}/{leaf}");
+                    if (FileSyscalls.TryStatus(inner, leaf) is { IsRegular: true })
+                        files.Add($"{name}/{leaf}");
+                    else
+                        odd($"{name}/{leaf}");
                 }
             }
         }
@@ -53,7 +56,8 @@ internal static class SnapshotFiles
     public static T Within<T>(SafeFileHandle directory, string file, Func<SafeFileHandle, string, T> use)
     {
         int slash = file.IndexOf('/', StringComparison.Ordinal);
-        if (slash < 0) return use(directory, file);
+        if (slash < 0)
+            return use(directory, file);
         using SafeFileHandle inner = OpenDirectory(directory, file[..slash]);
         return use(inner, file[(slash + 1)..]);
     }
@@ -85,7 +89,8 @@ internal static class SnapshotFiles
     public static byte[] ReadSmall(SafeFileHandle directory, string file, string display, long limit)
     {
         using SafeFileHandle handle = OpenRead(directory, file, display, out long size);
-        if (size > limit) throw new SnapshotCorruptException(display, limit, $"the file has {size} bytes, more than {limit}");
+        if (size > limit)
+            throw new SnapshotCorruptException(display, limit, $"the file has {size} bytes, more than {limit}");
         byte[] bytes = new byte[size];
         HostileFile.ReadExactly(handle, bytes, 0, display);
         return bytes;

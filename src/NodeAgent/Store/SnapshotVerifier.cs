@@ -54,16 +54,22 @@ public static class SnapshotVerifier
         report.BytesRead += bytes.Length;
         report.Manifest = ManifestJson.Read(bytes, Name);
         foreach (string needed in (ReadOnlySpan<string>)[SnapshotFormat.MemoryFileName, SnapshotFormat.DeviceStateFileName])
-            if (report.Manifest.Files.All(f => f.Name != needed)) report.Add(Name, 0, $"{needed} is not listed");
+            if (report.Manifest.Files.All(f => f.Name != needed))
+                report.Add(Name, 0, $"{needed} is not listed");
     }
 
-    // A file that no checksum covers is not part of the snapshot and no command reads it: file managers and backups leave such (.DS_Store). It is named,
-    // so that it does not pass as if it were; but for the hint that a restore leaves, which nobody takes for data.
+    // A file that no checksum covers is not part of the snapshot and no command reads it: file managers and backups leave such (.DS_Store).
+    // It is named, so that it does not pass as if it were; but for the hint that a restore leaves, which nobody takes for data.
     private static void CheckNames(SafeFileHandle directory, VerifyReport report)
     {
-        if (report.Manifest is null) return;
-        var listed = report.Manifest.Files.Select(f => f.Name).Append(SnapshotFormat.ManifestFileName)
-            .Append(SnapshotFormat.StartOrderFileName).Append(SnapshotFormat.StartOrderPartialName).ToHashSet(StringComparer.Ordinal);
+        if (report.Manifest is null)
+            return;
+        var listed = report
+            .Manifest.Files.Select(f => f.Name)
+            .Append(SnapshotFormat.ManifestFileName)
+            .Append(SnapshotFormat.StartOrderFileName)
+            .Append(SnapshotFormat.StartOrderPartialName)
+            .ToHashSet(StringComparer.Ordinal);
         List<string> files = SnapshotFiles.List(directory, odd => report.Add(odd, 0, "neither a file nor a folder of files"));
         // NFS keeps removed files that are still open under such names.
         foreach (string file in files.Where(f => !listed.Contains(f) && !Path.GetFileName(f).StartsWith(".nfs", StringComparison.Ordinal)))
@@ -80,10 +86,14 @@ public static class SnapshotVerifier
         }
         if (file.Name == SnapshotFormat.DeviceStateFileName && size > SnapshotFormat.MaxDeviceStateSize)
             report.Add(file.Name, SnapshotFormat.MaxDeviceStateSize, "the device state is too long");
-        string checksum = SnapshotFiles.Checksum(handle, size, file.Name, done => progress?.Report(new VerifyProgress(file.Name, done, size)));
+        string checksum = SnapshotFiles.Checksum(handle, size, file.Name, done =>
+            progress?.Report(new VerifyProgress(file.Name, done, size))
+        );
         report.BytesRead += size;
-        if (checksum != file.Checksum) report.Add(file.Name, 0, $"the file's checksum is {checksum}, the manifest says {file.Checksum}");
-        if (report.Manifest!.Disks.FirstOrDefault(d => d.File == file.Name) is { } disk) CheckDisk(handle, disk, file, report);
+        if (checksum != file.Checksum)
+            report.Add(file.Name, 0, $"the file's checksum is {checksum}, the manifest says {file.Checksum}");
+        if (report.Manifest!.Disks.FirstOrDefault(d => d.File == file.Name) is { } disk)
+            CheckDisk(handle, disk, file, report);
     }
 
     private static void CheckDisk(SafeFileHandle handle, ManifestDisk disk, ManifestFile file, VerifyReport report)
@@ -92,7 +102,8 @@ public static class SnapshotVerifier
         if (reader.VirtualSize != disk.VirtualSize)
             report.Add(file.Name, 24, $"the disk has {reader.VirtualSize} bytes, the manifest says {disk.VirtualSize}");
         long data = Qcow2Check.Run(reader);
-        if (data != disk.DataBytes) report.Add(file.Name, 0, $"the disk holds {data} bytes of data, the manifest says {disk.DataBytes}");
+        if (data != disk.DataBytes)
+            report.Add(file.Name, 0, $"the disk holds {data} bytes of data, the manifest says {disk.DataBytes}");
         report.GoodDisks++;
     }
 }

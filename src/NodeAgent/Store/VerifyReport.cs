@@ -51,11 +51,13 @@ public sealed class VerifyReport
 
     internal void AddForeign(string file)
     {
-        if (_foreign.Count < MaxProblems) _foreign.Add(file);
+        if (_foreign.Count < MaxProblems)
+            _foreign.Add(file);
     }
 
     internal void Add(string file, long offset, string message)
     {
-        if (ProblemCount++ < MaxProblems) _problems.Add(new VerifyProblem(file, offset, message));
+        if (ProblemCount++ < MaxProblems)
+            _problems.Add(new VerifyProblem(file, offset, message));
     }
 }

@@ -14,7 +14,8 @@ internal static unsafe class ZeroPages
     {
         uint bitmap = 0;
         for (int page = 0; page < length / PageSize; page++)
-            if (!IsZero(source + (page * PageSize))) bitmap |= 1u << page;
+            if (!IsZero(source + (page * PageSize)))
+                bitmap |= 1u << page;
         return (ushort)bitmap;
     }
 
@@ -24,9 +25,9 @@ internal static unsafe class ZeroPages
         // SAFETY: the caller owns 4096 bytes; the loop reads 64 at a time up to there.
         for (byte* end = page + PageSize; page < end; page += 64)
         {
-            Vector128<byte> or = Vector128.Load(page) | Vector128.Load(page + 16)
-                | Vector128.Load(page + 32) | Vector128.Load(page + 48);
-            if (or != Vector128<byte>.Zero) return false;
+            Vector128<byte> or = Vector128.Load(page) | Vector128.Load(page + 16) | Vector128.Load(page + 32) | Vector128.Load(page + 48);
+            if (or != Vector128<byte>.Zero)
+                return false;
         }
         return true;
     }
@@ -38,7 +39,8 @@ internal static unsafe class ZeroPages
         for (uint rest = bitmap; rest != 0; rest &= rest - 1, destination += PageSize)
         {
             byte* from = source + (BitOperations.TrailingZeroCount(rest) * PageSize);
-            if (from != destination) Unsafe.CopyBlockUnaligned(destination, from, PageSize);
+            if (from != destination)
+                Unsafe.CopyBlockUnaligned(destination, from, PageSize);
         }
     }
 
@@ -57,7 +59,8 @@ internal static unsafe class ZeroPages
                 Unsafe.InitBlockUnaligned(to, 0, PageSize);
                 continue;
             }
-            if (packed != page) Unsafe.CopyBlockUnaligned(to, granule + (packed * PageSize), PageSize);
+            if (packed != page)
+                Unsafe.CopyBlockUnaligned(to, granule + (packed * PageSize), PageSize);
             packed--;
         }
     }

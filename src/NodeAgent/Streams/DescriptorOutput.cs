@@ -74,11 +74,7 @@ internal sealed unsafe class DescriptorOutput : StreamOutput
         try
         {
             _handle.DangerousAddRef(ref held);
-            var poll = new PollFd
-            {
-                Fd = (int)_handle.DangerousGetHandle(),
-                Events = Libc.POLLOUT,
-            };
+            var poll = new PollFd { Fd = (int)_handle.DangerousGetHandle(), Events = Libc.POLLOUT };
             // SAFETY: one pollfd, on the stack. A hang-up or an error also ends the wait; the next write names it.
             _ = Libc.Poll(&poll, 1, PollMilliseconds);
         }
@@ -93,13 +89,15 @@ internal sealed unsafe class DescriptorOutput : StreamOutput
     {
         string reason = errno switch
         {
-            Errno.EPIPE or Errno.ECONNRESET
-                => "its reader closed it before the end (QEMU says on its standard error why)",
+            Errno.EPIPE or Errno.ECONNRESET => "its reader closed it before the end (QEMU says on its standard error why)",
             Errno.ENOSPC or Errno.EDQUOT => "no space is left",
             Errno.EFBIG => "the file would be larger than allowed",
             _ => Marshal.GetPInvokeErrorMessage(errno),
         };
         return new MigrationStreamException(
-            $"The migration stream could not be written: {reason}", SentBytes + done, new Win32Exception(errno));
+            $"The migration stream could not be written: {reason}",
+            SentBytes + done,
+            new Win32Exception(errno)
+        );
     }
 }

@@ -7,5 +7,4 @@ namespace Bgsnap.NodeAgent.Streams;
 /// <param name="Version">Version of the device's own format.</param>
 /// <param name="PayloadOffset">Byte of the file at which the device's own data begins.</param>
 /// <param name="PayloadLength">Bytes of the device's own data.</param>
-public readonly record struct DeviceSection(
-    uint Id, string Name, uint InstanceId, uint Version, int PayloadOffset, int PayloadLength);
+public readonly record struct DeviceSection(uint Id, string Name, uint InstanceId, uint Version, int PayloadOffset, int PayloadLength);

@@ -51,8 +51,7 @@ internal static class DeviceSectionWalk
         MigrationStreamException Error(string message, int at) => new(message, origin + at);
     }
 
-    private static int FindEnd(
-        ReadOnlySpan<byte> file, int from, uint id, VmDescription? description, int nextIndex)
+    private static int FindEnd(ReadOnlySpan<byte> file, int from, uint id, VmDescription? description, int nextIndex)
     {
         Span<byte> footer = stackalloc byte[FooterLength];
         footer[0] = MigrationFormat.SectionFooter;
@@ -72,10 +71,9 @@ internal static class DeviceSectionWalk
         }
     }
 
-    private static bool Matches(VmDescription? description, int index, in DeviceSection header)
-        => description is null
-            || (index < description.Devices.Count
-                && description.Devices[index] == new DescribedDevice(header.Name, header.InstanceId));
+    private static bool Matches(VmDescription? description, int index, in DeviceSection header) =>
+        description is null
+        || (index < description.Devices.Count && description.Devices[index] == new DescribedDevice(header.Name, header.InstanceId));
 
     private static bool TryReadHeader(ReadOnlySpan<byte> data, out DeviceSection header, out int length)
     {
@@ -93,7 +91,8 @@ internal static class DeviceSectionWalk
             BinaryPrimitives.ReadUInt32BigEndian(data[(6 + nameLength)..]),
             BinaryPrimitives.ReadUInt32BigEndian(data[(10 + nameLength)..]),
             0,
-            0);
+            0
+        );
         return true;
     }
 }

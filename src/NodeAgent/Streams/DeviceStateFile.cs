@@ -36,8 +36,7 @@ public sealed class DeviceStateFile
     /// <param name="bytes">The file; kept, not copied.</param>
     /// <param name="description">QEMU's description of the sections, checked against them, if there is one.</param>
     /// <exception cref="MigrationStreamException">It is not a whole device-state file.</exception>
-    public static DeviceStateFile Parse(ReadOnlyMemory<byte> bytes, VmDescription? description = null)
-        => Parse(bytes, description, 0);
+    public static DeviceStateFile Parse(ReadOnlyMemory<byte> bytes, VmDescription? description = null) => Parse(bytes, description, 0);
 
     /// <inheritdoc cref="Parse(ReadOnlyMemory{byte}, VmDescription?)"/>
     /// <param name="bytes">The file; kept, not copied.</param>
@@ -51,16 +50,21 @@ public sealed class DeviceStateFile
         if (file.Length > MigrationFormat.MaxDeviceStateBytes)
             throw new MigrationStreamException(
                 $"The device state is larger than {MigrationFormat.MaxDeviceStateBytes} bytes.",
-                origin + MigrationFormat.MaxDeviceStateBytes);
+                origin + MigrationFormat.MaxDeviceStateBytes
+            );
         if (BinaryPrimitives.ReadUInt32BigEndian(file) != MigrationFormat.Magic)
             throw new MigrationStreamException("This is not a device state of QEMU: the magic is wrong.", origin);
         uint version = BinaryPrimitives.ReadUInt32BigEndian(file[4..]);
         if (version != MigrationFormat.Version)
             throw new MigrationStreamException(
-                $"The device state has version {version}; only {MigrationFormat.Version} is known.", origin + 4);
+                $"The device state has version {version}; only {MigrationFormat.Version} is known.",
+                origin + 4
+            );
         if (file[^1] != MigrationFormat.Eof)
             throw new MigrationStreamException(
-                "The device state does not end with its end mark: it was cut short.", origin + file.Length - 1);
+                "The device state does not end with its end mark: it was cut short.",
+                origin + file.Length - 1
+            );
         return new DeviceStateFile(bytes, DeviceSectionWalk.Walk(file, description, origin));
     }
 

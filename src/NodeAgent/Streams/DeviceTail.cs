@@ -41,7 +41,9 @@ internal sealed class DeviceTail
     {
         if (input.Length > LargestTail - _length)
             throw new MigrationStreamException(
-                $"The device state is larger than {MigrationFormat.MaxDeviceStateBytes} bytes.", _origin + LargestTail);
+                $"The device state is larger than {MigrationFormat.MaxDeviceStateBytes} bytes.",
+                _origin + LargestTail
+            );
         if (input.Length > _bytes.Length - _length)
         {
             long size = Math.Max(_length + (long)input.Length, 2L * _bytes.Length);
@@ -79,11 +81,13 @@ internal sealed class DeviceTail
         for (int candidate = Math.Max(noText - 4, MigrationFormat.FileHeaderLength); candidate <= noText; candidate++)
         {
             int json = candidate + DescriptionHead;
-            if (json < all.Length
+            if (
+                json < all.Length
                 && all[candidate] == MigrationFormat.VmDescription
                 && all[candidate - 1] == MigrationFormat.Eof
                 && all[json] == (byte)'{'
-                && BinaryPrimitives.ReadUInt32BigEndian(all[(candidate + 1)..]) == (uint)(all.Length - json))
+                && BinaryPrimitives.ReadUInt32BigEndian(all[(candidate + 1)..]) == (uint)(all.Length - json)
+            )
             {
                 head = candidate;
                 return all.Length - json <= MigrationFormat.MaxVmDescriptionBytes;

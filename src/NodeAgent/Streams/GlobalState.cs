@@ -21,7 +21,8 @@ internal static class GlobalState
     /// <summary>The section's name.</summary>
     internal const string SectionName = "globalstate";
 
-    private const int NameLength = 32, PayloadLength = sizeof(uint) + 100;
+    private const int NameLength = 32,
+        PayloadLength = sizeof(uint) + 100;
 
     // Nobody else has it, and nothing refers to a section that is whole by its number.
     private const uint NewId = MigrationStreamWriter.RamSectionId + 1;

@@ -4,9 +4,7 @@ namespace Bgsnap.NodeAgent.Streams;
 internal sealed class ManagedStreamOutput(Stream stream, CancellationToken cancellationToken) : StreamOutput
 {
     /// <inheritdoc/>
-    public override void Dispose()
-    {
-    }
+    public override void Dispose() { }
 
     /// <inheritdoc/>
     protected override void WriteThrough(ReadOnlySpan<byte> data)

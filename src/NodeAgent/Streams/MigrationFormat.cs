@@ -83,10 +83,9 @@ internal static class MigrationFormat
     public const int MaxSections = 65536;
 
     /// <summary>True for a name that QEMU could have given: 1 to 255 printable ASCII characters.</summary>
-    public static bool IsName(ReadOnlySpan<byte> name)
-        => name.Length is > 0 and <= MaxNameLength && !name.ContainsAnyExceptInRange((byte)0x20, (byte)0x7e);
+    public static bool IsName(ReadOnlySpan<byte> name) =>
+        name.Length is > 0 and <= MaxNameLength && !name.ContainsAnyExceptInRange((byte)0x20, (byte)0x7e);
 
     /// <inheritdoc cref="IsName(ReadOnlySpan{byte})"/>
-    public static bool IsName(string name)
-        => name.Length is > 0 and <= MaxNameLength && !name.AsSpan().ContainsAnyExceptInRange(' ', '~');
+    public static bool IsName(string name) => name.Length is > 0 and <= MaxNameLength && !name.AsSpan().ContainsAnyExceptInRange(' ', '~');
 }

@@ -15,4 +15,5 @@ public sealed record MigrationStreamContents(
     VmDescription? Description,
     long Pages,
     long ZeroPages,
-    long Length);
+    long Length
+);

@@ -20,8 +20,7 @@ namespace Bgsnap.NodeAgent.Streams;
 public sealed class MigrationStreamParser
 {
     // Longest unit: a page record that names its block. Twice that, so that topping up always completes a unit.
-    private const int LargestUnit =
-        MigrationFormat.PageWordLength + 1 + MigrationFormat.MaxNameLength + MigrationFormat.PageSize;
+    private const int LargestUnit = MigrationFormat.PageWordLength + 1 + MigrationFormat.MaxNameLength + MigrationFormat.PageSize;
 
     private readonly StreamHeadParser _head;
     private readonly RamPageParser _pages;
@@ -49,8 +48,7 @@ public sealed class MigrationStreamParser
     /// Looked at between two reads; to end a read that waits for QEMU, close the stream.
     /// </param>
     /// <exception cref="MigrationStreamException">The stream is damaged, cut short or of a kind we do not read.</exception>
-    public static MigrationStreamContents Parse(
-        Stream stream, IMigrationStreamSink sink, CancellationToken cancellationToken = default)
+    public static MigrationStreamContents Parse(Stream stream, IMigrationStreamSink sink, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(stream);
         var parser = new MigrationStreamParser(sink);
@@ -84,12 +82,18 @@ public sealed class MigrationStreamParser
     {
         if (!_tail.Started)
         {
-            throw new MigrationStreamException(
-                $"The migration stream was cut short: it ended {_head.Where}.", _position + _carryLength);
+            throw new MigrationStreamException($"The migration stream was cut short: it ended {_head.Where}.", _position + _carryLength);
         }
         (DeviceStateFile deviceState, VmDescription? description) = _tail.Complete();
         return new MigrationStreamContents(
-            _head.MachineType, _head.Blocks, deviceState, description, _pages.Pages, _pages.ZeroPages, _position);
+            _head.MachineType,
+            _head.Blocks,
+            deviceState,
+            description,
+            _pages.Pages,
+            _pages.ZeroPages,
+            _position
+        );
     }
 
     private ReadOnlySpan<byte> FinishCarriedUnit(ReadOnlySpan<byte> input)

@@ -74,7 +74,11 @@ public sealed class MigrationStreamWriter
     /// <param name="options">Null for the defaults.</param>
     /// <exception cref="ArgumentException">A name or length cannot be in a stream.</exception>
     public MigrationStreamWriter(
-        string machineType, IRamSource ram, DeviceStateFile deviceState, MigrationStreamWriterOptions? options = null)
+        string machineType,
+        IRamSource ram,
+        DeviceStateFile deviceState,
+        MigrationStreamWriterOptions? options = null
+    )
     {
         ArgumentNullException.ThrowIfNull(machineType);
         ArgumentNullException.ThrowIfNull(ram);
@@ -113,8 +117,7 @@ public sealed class MigrationStreamWriter
         return Write(destination, cancellationToken);
     }
 
-    private static (ulong Total, ulong ToSend) CheckBlocks(
-        IReadOnlyList<(string Name, ulong UsedLength)> blocks, Func<int, bool>? include)
+    private static (ulong Total, ulong ToSend) CheckBlocks(IReadOnlyList<(string Name, ulong UsedLength)> blocks, Func<int, bool>? include)
     {
         if (blocks.Count is 0 or > MigrationFormat.MaxBlocks)
             throw new ArgumentException($"A stream has 1 to {MigrationFormat.MaxBlocks} RAM blocks, not {blocks.Count}.");

@@ -31,7 +31,8 @@ internal sealed unsafe class RamChunkBuilder
         IReadOnlyList<(string Name, ulong UsedLength)> blocks,
         IGranuleReader reader,
         byte* staging,
-        Func<int, long, bool>? isZeroInTarget)
+        Func<int, long, bool>? isZeroInTarget
+    )
     {
         _isZeroInTarget = isZeroInTarget;
         _blocks = blocks;
@@ -40,8 +41,8 @@ internal sealed unsafe class RamChunkBuilder
     }
 
     /// <summary>Bytes that a chunk of so many granules can take.</summary>
-    public static int Capacity(int granules)
-        => 1 + MigrationFormat.MaxNameLength + granules * MigrationFormat.PagesPerGranule * PageRecordLength;
+    public static int Capacity(int granules) =>
+        1 + MigrationFormat.MaxNameLength + granules * MigrationFormat.PagesPerGranule * PageRecordLength;
 
     /// <summary>Writes the records of a chunk.</summary>
     /// <returns>Bytes written.</returns>
@@ -54,8 +55,7 @@ internal sealed unsafe class RamChunkBuilder
         {
             long granule = chunk.FirstGranule + i;
             ulong offset = (ulong)granule * MigrationFormat.GranuleSize;
-            int pages = (int)Math.Min(
-                MigrationFormat.PagesPerGranule, (usedLength - offset) / MigrationFormat.PageSize);
+            int pages = (int)Math.Min(MigrationFormat.PagesPerGranule, (usedLength - offset) / MigrationFormat.PageSize);
 
             // SAFETY: _staging has 65536 bytes, all that a reader may write; `destination` has Capacity(Granules).
             uint present = _reader.Read(chunk.Block, granule, _staging);
@@ -77,9 +77,7 @@ internal sealed unsafe class RamChunkBuilder
                 }
                 if (data)
                 {
-                    Buffer.MemoryCopy(
-                        _staging + page * MigrationFormat.PageSize, to,
-                        MigrationFormat.PageSize, MigrationFormat.PageSize);
+                    Buffer.MemoryCopy(_staging + page * MigrationFormat.PageSize, to, MigrationFormat.PageSize, MigrationFormat.PageSize);
                     to += MigrationFormat.PageSize;
                 }
                 else

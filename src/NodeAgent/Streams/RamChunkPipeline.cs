@@ -165,7 +165,12 @@ internal sealed unsafe class RamChunkPipeline : IDisposable
     {
         lock (_gate)
         {
-            _slots[slot] = new Slot { Ready = true, Length = length, RamBytes = ramBytes };
+            _slots[slot] = new Slot
+            {
+                Ready = true,
+                Length = length,
+                RamBytes = ramBytes,
+            };
             Monitor.PulseAll(_gate);
         }
     }

@@ -11,8 +11,7 @@ internal readonly record struct RamChunkPlan(int Block, long FirstGranule, int G
     public const int MaxGranules = 8;
 
     /// <summary>All chunks of the included blocks, in the order of the stream.</summary>
-    public static IEnumerable<RamChunkPlan> Enumerate(
-        IReadOnlyList<(string Name, ulong UsedLength)> blocks, Func<int, bool>? include)
+    public static IEnumerable<RamChunkPlan> Enumerate(IReadOnlyList<(string Name, ulong UsedLength)> blocks, Func<int, bool>? include)
     {
         const ulong chunkBytes = (ulong)MaxGranules * MigrationFormat.GranuleSize;
         for (int block = 0; block < blocks.Count; block++)
@@ -27,7 +26,8 @@ internal readonly record struct RamChunkPlan(int Block, long FirstGranule, int G
                     block,
                     (long)(offset / MigrationFormat.GranuleSize),
                     (int)((bytes + MigrationFormat.GranuleSize - 1) / MigrationFormat.GranuleSize),
-                    bytes);
+                    bytes
+                );
             }
         }
     }

@@ -68,7 +68,8 @@ internal sealed class RamPageParser(IMigrationStreamSink sink)
             if (offset >= _usedLengths[_block])
                 throw new MigrationStreamException(
                     $"Page {offset:x} lies outside RAM block '{Encoding.ASCII.GetString(_names[_block])}'.",
-                    position + at);
+                    position + at
+                );
 
             int length = kind == Data ? MigrationFormat.PageSize : 1;
             if (input.Length - payload < length)

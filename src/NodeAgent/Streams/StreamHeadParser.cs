@@ -42,15 +42,16 @@ internal sealed class StreamHeadParser(IMigrationStreamSink sink, RamPageParser 
     public bool DevicesReached { get; private set; }
 
     /// <summary>Where the stream is, to say where it was cut.</summary>
-    public string Where => _state switch
-    {
-        State.FileHeader => "in its header",
-        State.Configuration => "in its configuration",
-        State.TotalBytes or State.Block or State.BlockListEnd => "in the list of RAM blocks",
-        State.Pages => "amid the pages of RAM",
-        _ when _pagesSeen => "before the device state",
-        _ => "before the pages of RAM",
-    };
+    public string Where =>
+        _state switch
+        {
+            State.FileHeader => "in its header",
+            State.Configuration => "in its configuration",
+            State.TotalBytes or State.Block or State.BlockListEnd => "in the list of RAM blocks",
+            State.Pages => "amid the pages of RAM",
+            _ when _pagesSeen => "before the device state",
+            _ => "before the pages of RAM",
+        };
 
     /// <summary>Reads one unit.</summary>
     /// <param name="input">What follows in the stream.</param>
@@ -88,8 +89,10 @@ internal sealed class StreamHeadParser(IMigrationStreamSink sink, RamPageParser 
     private int ParseConfiguration(ReadOnlySpan<byte> input)
     {
         if (input[0] != MigrationFormat.Configuration)
-            throw Error("The stream has no configuration section: the machine type is older than QEMU 2.4, or "
-                + "migration.send-configuration is off.");
+            throw Error(
+                "The stream has no configuration section: the machine type is older than QEMU 2.4, or "
+                    + "migration.send-configuration is off."
+            );
         if (input.Length < 5)
             return 0;
         uint length = BinaryPrimitives.ReadUInt32BigEndian(input[1..]);
@@ -136,8 +139,9 @@ internal sealed class StreamHeadParser(IMigrationStreamSink sink, RamPageParser 
         ushort command = BinaryPrimitives.ReadUInt16BigEndian(input[1..]);
         ushort length = BinaryPrimitives.ReadUInt16BigEndian(input[3..]);
         if (command != MigrationFormat.CommandSwitchoverStart || length != 0)
-            throw Error($"The stream has command {command}, which belongs to a capability (postcopy, return-path, "
-                + "colo) that must be off.");
+            throw Error(
+                $"The stream has command {command}, which belongs to a capability (postcopy, return-path, " + "colo) that must be off."
+            );
         return 5;
     }
 
@@ -146,8 +150,10 @@ internal sealed class StreamHeadParser(IMigrationStreamSink sink, RamPageParser 
         if (!TryReadSectionHead(input, out uint id, out string name, out uint version, out int length))
             return 0;
         if (name != MigrationFormat.RamSectionName)
-            throw Error($"Section '{name}' sends state in rounds, as RAM does (a disk, a bitmap, a passed-through "
-                + "device); only RAM is read so.");
+            throw Error(
+                $"Section '{name}' sends state in rounds, as RAM does (a disk, a bitmap, a passed-through "
+                    + "device); only RAM is read so."
+            );
         if (version != MigrationFormat.RamSectionVersion)
             throw Error($"The RAM section has version {version}; only {MigrationFormat.RamSectionVersion} is known.");
         if (_ramSectionId is not null)
@@ -240,8 +246,7 @@ internal sealed class StreamHeadParser(IMigrationStreamSink sink, RamPageParser 
         return 5;
     }
 
-    private bool TryReadSectionHead(
-        ReadOnlySpan<byte> input, out uint id, out string name, out uint version, out int length)
+    private bool TryReadSectionHead(ReadOnlySpan<byte> input, out uint id, out string name, out uint version, out int length)
     {
         id = version = 0;
         name = "";
@@ -255,8 +260,8 @@ internal sealed class StreamHeadParser(IMigrationStreamSink sink, RamPageParser 
         return true;
     }
 
-    private string ReadName(ReadOnlySpan<byte> bytes, string what, int at)
-        => MigrationFormat.IsName(bytes)
+    private string ReadName(ReadOnlySpan<byte> bytes, string what, int at) =>
+        MigrationFormat.IsName(bytes)
             ? Encoding.ASCII.GetString(bytes)
             : throw Error($"The {what} is not 1 to {MigrationFormat.MaxNameLength} printable characters.", at);
 

@@ -34,7 +34,10 @@ public sealed class VmDescription
         catch (Exception e) when (e is JsonException or InvalidOperationException or FormatException)
         {
             throw new MigrationStreamException(
-                $"The description of the device state is damaged: {e.Message}", offset + reader.BytesConsumed, e);
+                $"The description of the device state is damaged: {e.Message}",
+                offset + reader.BytesConsumed,
+                e
+            );
         }
     }
 
@@ -96,8 +99,7 @@ public sealed class VmDescription
         return new DescribedDevice(name, instance.Value);
     }
 
-    private static bool NextProperty(ref Utf8JsonReader reader)
-        => reader.Read() && reader.TokenType == JsonTokenType.PropertyName;
+    private static bool NextProperty(ref Utf8JsonReader reader) => reader.Read() && reader.TokenType == JsonTokenType.PropertyName;
 
     private static void Expect(ref Utf8JsonReader reader, JsonTokenType type)
     {

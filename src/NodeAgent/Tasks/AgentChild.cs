@@ -7,13 +7,16 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent.Tasks;
 
 /// <summary>
-/// Runs a command of this program with <c>--json</c> in a process of its own: whatever happens to it, the agent lives. Its managed memory has a limit,
-/// and when the node has too little it is ended before the agent is: no tenant's QEMU or files, which it reads, can end another's capture.
+/// Runs a command of this program with <c>--json</c> in a process of its own: whatever happens to it, the agent lives. Its managed memory
+/// has a limit, and when the node has too little it is ended before the agent is: no tenant's QEMU or files, which it reads, can end
+/// another's capture.
 /// </summary>
 internal static class AgentChild
 {
-    private const int SIGTERM = 15, SIGKILL = 9;
+    private const int SIGTERM = 15,
+        SIGKILL = 9;
     private const int MostComplaints = 16 * 1024;
+
     // A process that cannot be ended keeps the standard error of the command that started it.
     private static readonly TimeSpan Complaints = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan CancelLimit = TimeSpan.FromSeconds(20);
@@ -27,11 +30,25 @@ internal static class AgentChild
     /// <param name="program">The program; null: this one.</param>
     /// <param name="silence">It speaks at least that often, or is ended with all that it started; null: it may be silent.</param>
     /// <exception cref="TaskFailure">It failed: its own reason, or AgentDied.</exception>
-    internal static async Task Run(IEnumerable<string> arguments, string death, Action<string, JsonElement> take, CancellationToken cancel, Task<string>? word = null, string? program = null,
-        TimeSpan? silence = null)
+    internal static async Task Run(
+        IEnumerable<string> arguments,
+        string death,
+        Action<string, JsonElement> take,
+        CancellationToken cancel,
+        Task<string>? word = null,
+        string? program = null,
+        TimeSpan? silence = null
+    )
     {
-        ProcessStartInfo start = new(program ?? Environment.ProcessPath ?? "/proc/self/exe") { RedirectStandardInput = word is not null, RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
-        foreach (string a in arguments) start.ArgumentList.Add(a);
+        ProcessStartInfo start = new(program ?? Environment.ProcessPath ?? "/proc/self/exe")
+        {
+            RedirectStandardInput = word is not null,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            UseShellExecute = false,
+        };
+        foreach (string a in arguments)
+            start.ArgumentList.Add(a);
         ChildLimits.Set(start);
         using Process child = Start(start);
         using CheckedProcess? held = CheckedProcess.TryOpen(child);
@@ -40,7 +57,8 @@ internal static class AgentChild
         using Watchdog watchdog = new(child, silence);
         BoundedLines lines = new(child.StandardOutput.BaseStream);
         await using CancellationTokenRegistration ending = cancel.Register(() => End(held));
-        if (word is not null) _ = Say(child, word);
+        if (word is not null)
+            _ = Say(child, word);
         bool summarized = false;
         ErrorLine? error = null;
         while (await lines.NextAsync().ConfigureAwait(false) is { } line)
@@ -50,8 +68,10 @@ internal static class AgentChild
             {
                 using JsonDocument document = JsonDocument.Parse(line);
                 string type = document.RootElement.GetProperty("type").GetString() ?? "";
-                if (type == "error") error = document.RootElement.Deserialize(MessagesJson.Default.ErrorLine);
-                else take(type, document.RootElement);
+                if (type == "error")
+                    error = document.RootElement.Deserialize(MessagesJson.Default.ErrorLine);
+                else
+                    take(type, document.RootElement);
                 summarized |= type == "summary";
             }
             catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException)
@@ -60,11 +80,16 @@ internal static class AgentChild
             }
         }
         await child.WaitForExitAsync(CancellationToken.None).ConfigureAwait(false);
-        if (summarized && child.ExitCode == ExitCode.Success) return;
-        if (error is not null) throw new TaskFailure(error.Reason, error.Message, error.NeedsCare);
+        if (summarized && child.ExitCode == ExitCode.Success)
+            return;
+        if (error is not null)
+            throw new TaskFailure(error.Reason, error.Message, error.NeedsCare);
         await Task.WhenAny(complaints, Task.Delay(Complaints, CancellationToken.None)).ConfigureAwait(false);
         string said = complaints.IsCompletedSuccessfully ? complaints.Result.Trim() : "";
-        throw new TaskFailure("AgentDied", $"the working process {(watchdog.Killed ? $"said nothing for {silence!.Value.TotalSeconds:0} s and was killed" : $"ended with exit code {child.ExitCode}")}{(said.Length > 0 ? ": " + said : "")}; {death}", needsCare: true);
+        string how = watchdog.Killed
+            ? $"said nothing for {silence!.Value.TotalSeconds:0} s and was killed"
+            : $"ended with exit code {child.ExitCode}";
+        throw new TaskFailure("AgentDied", $"the working process {how}{(said.Length > 0 ? ": " + said : "")}; {death}", needsCare: true);
     }
 
     private static Process Start(ProcessStartInfo start)
@@ -115,7 +140,8 @@ internal static class AgentChild
         internal Watchdog(Process child, TimeSpan? silence)
         {
             _silence = silence;
-            if (silence is { } limit) _timer = AgentThread.StartTimer("watchdog", () => Kill(child), failed: _ => { }, limit, Timeout.InfiniteTimeSpan);
+            if (silence is { } limit)
+                _timer = AgentThread.StartTimer("watchdog", () => Kill(child), failed: _ => { }, limit, Timeout.InfiniteTimeSpan);
         }
 
         internal bool Killed => _killed;

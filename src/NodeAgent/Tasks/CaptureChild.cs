@@ -18,14 +18,32 @@ internal static class CaptureChild
     /// <param name="word">What releases a guest that is held for VolumeSnapshots.</param>
     /// <param name="program">The program; null: this one.</param>
     /// <exception cref="TaskFailure">It failed.</exception>
-    internal static async Task<SummaryLine> Run(CaptureOrder order, Action<ProgressLine> progress, CancellationToken cancel, Task<string>? word = null, string? program = null)
+    internal static async Task<SummaryLine> Run(
+        CaptureOrder order,
+        Action<ProgressLine> progress,
+        CancellationToken cancel,
+        Task<string>? word = null,
+        string? program = null
+    )
     {
         SummaryLine? summary = null;
-        await AgentChild.Run(order.Arguments(), "nothing was kept", (type, line) =>
-        {
-            if (type == "progress") progress(line.Deserialize(MessagesJson.Default.ProgressLine)!);
-            else if (type == "summary") summary = line.Deserialize(MessagesJson.Default.SummaryLine);
-        }, cancel, word, program, Silence).ConfigureAwait(false);
+        await AgentChild
+            .Run(
+                order.Arguments(),
+                "nothing was kept",
+                (type, line) =>
+                {
+                    if (type == "progress")
+                        progress(line.Deserialize(MessagesJson.Default.ProgressLine)!);
+                    else if (type == "summary")
+                        summary = line.Deserialize(MessagesJson.Default.SummaryLine);
+                },
+                cancel,
+                word,
+                program,
+                Silence
+            )
+            .ConfigureAwait(false);
         return summary ?? throw new TaskFailure("InternalError", "the capture ended without a summary");
     }
 }

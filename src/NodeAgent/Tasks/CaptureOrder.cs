@@ -41,27 +41,43 @@ internal sealed record CaptureOrder
         yield return "--compression=" + (How?.Compression ?? "None").ToLowerInvariant();
         // The storage takes its VolumeSnapshots while the guest waits.
         yield return "--max-downtime=" + (How?.MaxDowntime ?? (How?.DiskMethod == DiskCaptureMethod.VolumeSnapshot ? "10s" : "1s"));
-        if (How?.BandwidthLimit is { } limit) yield return "--bandwidth-limit=" + Bytes(limit).ToString(CultureInfo.InvariantCulture);
-        if (How?.Disks?.Select == "None") yield return "--disks=none";
-        if (How?.Disks is { Select: "Named", Names: { } names }) yield return "--disks=" + string.Join(',', names);
-        if (Scratch?.Directory is { } directory) yield return "--scratch=" + directory;
-        if (Scratch?.Limit is { } most) yield return "--scratch-limit=" + most.ToString(CultureInfo.InvariantCulture);
-        if (How?.DiskMethod is { } method and not DiskCaptureMethod.Auto) yield return "--disk-method=" + Method(method);
-        if (How?.EncryptedDisks == "StoreDecrypted") yield return "--decrypt-disks";
-        if (GuestAgent is not null) yield return "--guest-agent=" + GuestAgent;
-        if (How?.Quiesce is { } quiesce and not "IfAvailable") yield return "--quiesce=" + (quiesce == "Required" ? "required" : "never");
-        if (How?.QuiesceTimeout is { } timeout && (GuestAgent is not null || Monitor.QmpSocket is null)) yield return "--quiesce-timeout=" + timeout;
-        if (How?.After == "Stop") yield return "--after=stop";
-        if (Objects is not null) yield return "--objects=" + Objects;
+        if (How?.BandwidthLimit is { } limit)
+            yield return "--bandwidth-limit=" + Bytes(limit).ToString(CultureInfo.InvariantCulture);
+        if (How?.Disks?.Select == "None")
+            yield return "--disks=none";
+        if (How?.Disks is { Select: "Named", Names: { } names })
+            yield return "--disks=" + string.Join(',', names);
+        if (Scratch?.Directory is { } directory)
+            yield return "--scratch=" + directory;
+        if (Scratch?.Limit is { } most)
+            yield return "--scratch-limit=" + most.ToString(CultureInfo.InvariantCulture);
+        if (How?.DiskMethod is { } method and not DiskCaptureMethod.Auto)
+            yield return "--disk-method=" + Method(method);
+        if (How?.EncryptedDisks == "StoreDecrypted")
+            yield return "--decrypt-disks";
+        if (GuestAgent is not null)
+            yield return "--guest-agent=" + GuestAgent;
+        if (How?.Quiesce is { } quiesce and not "IfAvailable")
+            yield return "--quiesce=" + (quiesce == "Required" ? "required" : "never");
+        if (How?.QuiesceTimeout is { } timeout && (GuestAgent is not null || Monitor.QmpSocket is null))
+            yield return "--quiesce-timeout=" + timeout;
+        if (How?.After == "Stop")
+            yield return "--after=stop";
+        if (Objects is not null)
+            yield return "--objects=" + Objects;
     }
 
-    private static string Method(string method) => method switch
-    {
-        DiskCaptureMethod.CopyBeforeWrite => "copy-before-write",
-        DiskCaptureMethod.Overlay => "overlay",
-        DiskCaptureMethod.VolumeSnapshot => "volume-snapshot",
-        _ => throw new TaskFailure("BadTask", $"'{method}' is no method of capturing disks that this agent knows: is it older than the operator?"),
-    };
+    private static string Method(string method) =>
+        method switch
+        {
+            DiskCaptureMethod.CopyBeforeWrite => "copy-before-write",
+            DiskCaptureMethod.Overlay => "overlay",
+            DiskCaptureMethod.VolumeSnapshot => "volume-snapshot",
+            _ => throw new TaskFailure(
+                "BadTask",
+                $"'{method}' is no method of capturing disks that this agent knows: is it older than the operator?"
+            ),
+        };
 
     /// <summary>A Kubernetes quantity in bytes; the API server has checked its form.</summary>
     internal static long Bytes(string quantity)
@@ -69,11 +85,10 @@ internal sealed record CaptureOrder
         try
         {
             decimal bytes = decimal.Ceiling(new ResourceQuantity(quantity).ToDecimal());
-            if (bytes is >= 0 and <= long.MaxValue) return (long)bytes;
+            if (bytes is >= 0 and <= long.MaxValue)
+                return (long)bytes;
         }
-        catch (Exception e) when (e is FormatException or ArgumentException or OverflowException or ArithmeticException)
-        {
-        }
+        catch (Exception e) when (e is FormatException or ArgumentException or OverflowException or ArithmeticException) { }
         throw new TaskFailure("BadQuantity", $"'{quantity}' is not a quantity such as 200Mi");
     }
 }

@@ -24,7 +24,8 @@ internal static class CarrierImage
     {
         int slash = path.LastIndexOf('/');
         string name = path[(slash + 1)..];
-        if (slash < 0 || name is "" or "." or "..") throw new TaskFailure("BadTask", $"'{path}' is no path of an image");
+        if (slash < 0 || name is "" or "." or "..")
+            throw new TaskFailure("BadTask", $"'{path}' is no path of an image");
         using SafeFileHandle folder = OpenFolder(root, path[..(slash + 1)]);
         return OpenIn.TryMake(folder, name, DefaultMode) is { } made ? GiveTo(made, path, before) : OpenExisting(root, folder, name, path);
     }
@@ -33,8 +34,10 @@ internal static class CarrierImage
     {
         using SafeFileHandle there = OpenIn.OpenWithoutLinks(folder, name);
         FileSyscalls.FileStatus status = FileSyscalls.Status(there, path);
-        if (!status.IsRegular && !status.IsBlockDevice) throw new TaskFailure("BadTarget", $"{path} is neither a file nor a block device");
-        if (status.IsBlockDevice && !IsOfRuntime(root, status)) throw new TaskFailure("BadTarget", $"{path} is a device node that lies on a claim: remove it there");
+        if (!status.IsRegular && !status.IsBlockDevice)
+            throw new TaskFailure("BadTarget", $"{path} is neither a file nor a block device");
+        if (status.IsBlockDevice && !IsOfRuntime(root, status))
+            throw new TaskFailure("BadTarget", $"{path} is a device node that lies on a claim: remove it there");
         return OpenIn.ForWriting(there, path);
     }
 
@@ -52,7 +55,8 @@ internal static class CarrierImage
 
     private static bool IsOfRuntime(SafeFileHandle root, in FileSyscalls.FileStatus device)
     {
-        if (device.MountId == FileSyscalls.Status(root, "/").MountId) return true;
+        if (device.MountId == FileSyscalls.Status(root, "/").MountId)
+            return true;
         using SafeFileHandle devices = OpenIn.Open(root, "/dev", directory: true);
         return device.MountId == FileSyscalls.Status(devices, "/dev").MountId;
     }
@@ -62,7 +66,8 @@ internal static class CarrierImage
     {
         try
         {
-            if (before is null) return image;
+            if (before is null)
+                return image;
             FileSyscalls.SetMode(image, before.Mode is { } text && TryOctal(text) is { } octal ? octal & 0x1ff : DefaultMode, path);
             FileSyscalls.SetOwner(image, before.Uid, before.Gid, path);
             return image;
@@ -79,7 +84,8 @@ internal static class CarrierImage
         uint value = 0;
         foreach (char c in text)
         {
-            if (c is < '0' or > '7' || value > 0xfff) return null;
+            if (c is < '0' or > '7' || value > 0xfff)
+                return null;
             value = value * 8 + (uint)(c - '0');
         }
         return value;

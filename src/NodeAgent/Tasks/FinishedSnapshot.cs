@@ -14,10 +14,16 @@ internal static class FinishedSnapshot
     internal static SnapshotTaskStatus? Read(SafeFileHandle claim, string directory)
     {
         string path = Path.Join(OpenIn.PathOf(claim), directory);
-        if (!Directory.Exists(path)) return null;
+        if (!Directory.Exists(path))
+            return null;
         using SnapshotDirectory snapshot = SnapshotDirectory.Open(path);
         using SafeFileHandle place = SnapshotFiles.OpenDirectory(null, path);
-        byte[] bytes = SnapshotFiles.ReadSmall(place, SnapshotFormat.ManifestFileName, Path.Join(path, SnapshotFormat.ManifestFileName), SnapshotFormat.MaxManifestSize);
+        byte[] bytes = SnapshotFiles.ReadSmall(
+            place,
+            SnapshotFormat.ManifestFileName,
+            Path.Join(path, SnapshotFormat.ManifestFileName),
+            SnapshotFormat.MaxManifestSize
+        );
         Manifest m = snapshot.Manifest;
         return new SnapshotTaskStatus
         {
@@ -49,29 +55,32 @@ internal static class FinishedSnapshot
     // As KubeVirt has it: Online says that the machine ran, the other how quiet it was.
     internal static List<string> Indications(ManifestCapture capture) =>
         capture.Paused ? [SnapshotIndication.Online, SnapshotIndication.Paused]
-        : capture.Quiesce is not { } quiesce || quiesce == SnapshotIndication.Online ? [SnapshotIndication.Online] : [SnapshotIndication.Online, quiesce];
+        : capture.Quiesce is not { } quiesce || quiesce == SnapshotIndication.Online ? [SnapshotIndication.Online]
+        : [SnapshotIndication.Online, quiesce];
 
     /// <summary>Disks as a task's status tells of them.</summary>
     internal static List<DiskStatus> DisksOf(IEnumerable<ManifestDisk> disks) => [.. disks.Select(DiskOf)];
 
-    private static DiskStatus DiskOf(ManifestDisk disk) => new()
-    {
-        Name = disk.Name,
-        VirtualSize = disk.VirtualSize,
-        StoredBytes = disk.StoredBytes,
-        Method = MethodOf(disk.Method),
-        Note = disk is { File: not null, Decrypted: true } ? "encrypted in the VM, stored decrypted" : disk.Note,
-        VolumeSnapshotName = disk.VolumeSnapshot,
-        Driver = disk.Image?.Driver,
-        Path = disk.Image?.Filename,
-    };
+    private static DiskStatus DiskOf(ManifestDisk disk) =>
+        new()
+        {
+            Name = disk.Name,
+            VirtualSize = disk.VirtualSize,
+            StoredBytes = disk.StoredBytes,
+            Method = MethodOf(disk.Method),
+            Note = disk is { File: not null, Decrypted: true } ? "encrypted in the VM, stored decrypted" : disk.Note,
+            VolumeSnapshotName = disk.VolumeSnapshot,
+            Driver = disk.Image?.Driver,
+            Path = disk.Image?.Filename,
+        };
 
-    private static string MethodOf(string method) => method switch
-    {
-        DiskMethods.CopyBeforeWrite => DiskCaptureMethod.CopyBeforeWrite,
-        DiskMethods.Overlay => DiskCaptureMethod.Overlay,
-        DiskMethods.VolumeSnapshot => DiskCaptureMethod.VolumeSnapshot,
-        DiskMethods.None => DiskCaptureMethod.None,
-        _ => method,
-    };
+    private static string MethodOf(string method) =>
+        method switch
+        {
+            DiskMethods.CopyBeforeWrite => DiskCaptureMethod.CopyBeforeWrite,
+            DiskMethods.Overlay => DiskCaptureMethod.Overlay,
+            DiskMethods.VolumeSnapshot => DiskCaptureMethod.VolumeSnapshot,
+            DiskMethods.None => DiskCaptureMethod.None,
+            _ => method,
+        };
 }

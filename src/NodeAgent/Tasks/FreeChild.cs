@@ -19,13 +19,30 @@ internal static class FreeChild
     internal static async Task<FreedLine> Run(TaskMonitor monitor, string? guestAgent, CancellationToken cancel, string? program = null)
     {
         FreedLine? freed = null;
-        string[] arguments = ["free", "--json", monitor.Address.Argument, "--container=" + monitor.ContainerId, .. guestAgent is null ? Array.Empty<string>() : ["--guest-agent=" + guestAgent]];
+        string[] arguments =
+        [
+            "free",
+            "--json",
+            monitor.Address.Argument,
+            "--container=" + monitor.ContainerId,
+            .. guestAgent is null ? Array.Empty<string>() : ["--guest-agent=" + guestAgent],
+        ];
         try
         {
-            await AgentChild.Run(arguments, "the guest could not be looked after", (type, line) =>
-            {
-                if (type == "summary") freed = line.Deserialize(MessagesJson.Default.FreedLine);
-            }, cancel, program: program, silence: Limit).ConfigureAwait(false);
+            await AgentChild
+                .Run(
+                    arguments,
+                    "the guest could not be looked after",
+                    (type, line) =>
+                    {
+                        if (type == "summary")
+                            freed = line.Deserialize(MessagesJson.Default.FreedLine);
+                    },
+                    cancel,
+                    program: program,
+                    silence: Limit
+                )
+                .ConfigureAwait(false);
         }
         catch (TaskFailure) when (freed?.NotThawed is { } why)
         {

@@ -7,14 +7,16 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Tasks;
 
 /// <summary>
-/// Frees the guest of a capture that died: resumes it if we had stopped it, thaws its file systems if we had frozen them, takes out of QEMU what was left.
+/// Frees the guest of a capture that died: resumes it if we had stopped it, thaws its file systems if we had frozen them, takes out of QEMU
+/// what was left.
 /// </summary>
 /// <param name="places">Opens what tasks name.</param>
 /// <param name="program">The program that does it; null: this one.</param>
 /// <param name="longest">Longest pause between two tries; null: ten seconds.</param>
 internal sealed class GuestRelease(TaskPlaces places, string? program = null, TimeSpan? longest = null)
 {
-    private static readonly TimeSpan First = TimeSpan.FromMilliseconds(200), Longest = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan First = TimeSpan.FromMilliseconds(200),
+        Longest = TimeSpan.FromSeconds(10);
 
     /// <summary>Tries until QEMU has said how the guest is, or there is no QEMU any more.</summary>
     /// <param name="ns">Namespace of the VM's pod.</param>
@@ -37,7 +39,8 @@ internal sealed class GuestRelease(TaskPlaces places, string? program = null, Ti
             {
                 return ($"its guest is not there any more: {e.Message}", false);
             }
-            catch (Exception e) when (e is TaskFailure or LinuxException or IOException or HttpRequestException or Bgsnap.Crds.Client.ApiException)
+            catch (Exception e)
+                when (e is TaskFailure or LinuxException or IOException or HttpRequestException or Bgsnap.Crds.Client.ApiException)
             {
                 told(e.Message);
                 stop.ThrowIfCancellationRequested();

@@ -6,7 +6,9 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tasks;
 
-/// <summary>What is done for a task Describe: who restores a KubeVirt VM cannot read the claim, and needs what is kept there of it.</summary>
+/// <summary>
+/// What is done for a task Describe: who restores a KubeVirt VM cannot read the claim, and needs what is kept there of it.
+/// </summary>
 internal static class KeptMachine
 {
     /// <summary>Reads it.</summary>
@@ -18,9 +20,15 @@ internal static class KeptMachine
         {
             using SnapshotDirectory snapshot = SnapshotDirectory.Open(OpenIn.PathOf(place));
             if (snapshot.ReadObjects() is not { } objects || snapshot.ReadDomainXml() is not { } xml)
-                throw new TaskFailure("NotOfKubeVirt", $"snapshot {directory} is not of a KubeVirt VM: restore it into a pod (spec.target.pod or template)");
+                throw new TaskFailure(
+                    "NotOfKubeVirt",
+                    $"snapshot {directory} is not of a KubeVirt VM: restore it into a pod (spec.target.pod or template)"
+                );
             if (xml.Length > MachineDescription.MaxXmlLength)
-                throw new TaskFailure("DomainTooLarge", $"the domain XML of snapshot {directory} has {xml.Length} bytes, more than {MachineDescription.MaxXmlLength}");
+                throw new TaskFailure(
+                    "DomainTooLarge",
+                    $"the domain XML of snapshot {directory} has {xml.Length} bytes, more than {MachineDescription.MaxXmlLength}"
+                );
             return new SnapshotTaskStatus
             {
                 Phase = TaskPhase.Succeeded,

@@ -32,7 +32,13 @@ internal sealed class NodeService(IApiClient api, string node, Scratch scratch, 
             return ExitCode.Failed;
         }
         HostApplicationBuilder builder = ServingHost.CreateBuilder(serving, api, TimeSpan.FromSeconds(30));
-        builder.Services.AddHostedService(s => new NodeService(api, node, scratch, s.GetRequiredService<Health>(), s.GetRequiredService<ILoggerFactory>()));
+        builder.Services.AddHostedService(s => new NodeService(
+            api,
+            node,
+            scratch,
+            s.GetRequiredService<Health>(),
+            s.GetRequiredService<ILoggerFactory>()
+        ));
         using IHost host = builder.Build();
         await host.RunAsync(stop).ConfigureAwait(false);
         return ExitCode.Success;
@@ -49,7 +55,13 @@ internal sealed class NodeService(IApiClient api, string node, Scratch scratch, 
         using WorkQueue queue = new();
         // Another run of this agent has another id: what says Running under that one has died with it.
         TaskReconciler reconciler = new(
-            tasks, new TaskWork(new TaskPlaces(api, node), scratch), new TaskReports(api, log), node, Guid.NewGuid().ToString(), logs.CreateLogger<TaskReconciler>());
+            tasks,
+            new TaskWork(new TaskPlaces(api, node), scratch),
+            new TaskReports(api, log),
+            node,
+            Guid.NewGuid().ToString(),
+            logs.CreateLogger<TaskReconciler>()
+        );
         tasks.Changed += (key, _, _) => queue.Add(key);
         log.LogInformation("the agent of node {Node} is up", node);
         Task watching = tasks.Run(stoppingToken);

@@ -4,10 +4,14 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tasks;
 
-/// <summary>A text for the capturing process: too long for a command line, and nobody else's to read, in a file that has no name any more.</summary>
+/// <summary>
+/// A text for the capturing process: too long for a command line, and nobody else's to read, in a file that has no name any more.
+/// </summary>
 internal static class PassedText
 {
-    private const uint OwnersOnly = 0x180 /* 0600 */;
+    private const uint OwnersOnly =
+        0x180 /* 0600 */
+    ;
 
     /// <summary>Writes it.</summary>
     /// <param name="text">The text.</param>
@@ -17,7 +21,12 @@ internal static class PassedText
         string path = Path.Join(directory ?? Path.GetTempPath(), $".agent-passed-{Guid.NewGuid():N}");
         try
         {
-            SafeFileHandle file = FileSyscalls.OpenAt(null, path, FileSyscalls.O_RDWR | FileSyscalls.O_CREAT | FileSyscalls.O_EXCL | FileSyscalls.O_NOFOLLOW, OwnersOnly);
+            SafeFileHandle file = FileSyscalls.OpenAt(
+                null,
+                path,
+                FileSyscalls.O_RDWR | FileSyscalls.O_CREAT | FileSyscalls.O_EXCL | FileSyscalls.O_NOFOLLOW,
+                OwnersOnly
+            );
             RandomAccess.Write(file, Encoding.UTF8.GetBytes(text), 0);
             return file;
         }

@@ -20,15 +20,31 @@ internal static class RestoreChild
     /// <param name="program">The program; null: this one.</param>
     /// <exception cref="TaskFailure">It failed.</exception>
     internal static async Task<RestoreSummaryLine> Run(
-        TaskMonitor monitor, string snapshot, string? guestAgent, TaskRestore? how, Action<RestoreProgressLine> progress,
-        CancellationToken cancel, string? program = null)
+        TaskMonitor monitor,
+        string snapshot,
+        string? guestAgent,
+        TaskRestore? how,
+        Action<RestoreProgressLine> progress,
+        CancellationToken cancel,
+        string? program = null
+    )
     {
         RestoreSummaryLine? summary = null;
-        await AgentChild.Run(Arguments(monitor, snapshot, guestAgent, how), "the target's guest does not run: make its pod anew to try again", (type, line) =>
-        {
-            if (type == "progress") progress(line.Deserialize(MessagesJson.Default.RestoreProgressLine)!);
-            else if (type == "summary") summary = line.Deserialize(MessagesJson.Default.RestoreSummaryLine);
-        }, cancel, program: program).ConfigureAwait(false);
+        await AgentChild
+            .Run(
+                Arguments(monitor, snapshot, guestAgent, how),
+                "the target's guest does not run: make its pod anew to try again",
+                (type, line) =>
+                {
+                    if (type == "progress")
+                        progress(line.Deserialize(MessagesJson.Default.RestoreProgressLine)!);
+                    else if (type == "summary")
+                        summary = line.Deserialize(MessagesJson.Default.RestoreSummaryLine);
+                },
+                cancel,
+                program: program
+            )
+            .ConfigureAwait(false);
         return summary ?? throw new TaskFailure("InternalError", "the restore ended without a summary");
     }
 
@@ -40,32 +56,51 @@ internal static class RestoreChild
     /// <param name="program">The program; null: this one.</param>
     /// <exception cref="TaskFailure">QEMU could not be asked.</exception>
     internal static async Task<RestoredLine> Ask(
-        TaskMonitor monitor, string snapshot, string? guestAgent, CancellationToken cancel, string? program = null)
+        TaskMonitor monitor,
+        string snapshot,
+        string? guestAgent,
+        CancellationToken cancel,
+        string? program = null
+    )
     {
         RestoredLine? found = null;
         string[] arguments =
         [
-            "restored", snapshot, "--json", monitor.Address.Argument, "--container=" + monitor.ContainerId,
+            "restored",
+            snapshot,
+            "--json",
+            monitor.Address.Argument,
+            "--container=" + monitor.ContainerId,
             .. guestAgent is null ? Array.Empty<string>() : ["--guest-agent=" + guestAgent],
         ];
-        await AgentChild.Run(arguments, "the target could not be asked", (type, line) =>
-        {
-            if (type == "summary") found = line.Deserialize(MessagesJson.Default.RestoredLine);
-        }, cancel, program: program, silence: AskLimit).ConfigureAwait(false);
+        await AgentChild
+            .Run(
+                arguments,
+                "the target could not be asked",
+                (type, line) =>
+                {
+                    if (type == "summary")
+                        found = line.Deserialize(MessagesJson.Default.RestoredLine);
+                },
+                cancel,
+                program: program,
+                silence: AskLimit
+            )
+            .ConfigureAwait(false);
         return found ?? throw new TaskFailure("InternalError", "what asks the target ended without a word");
     }
 
     /// <summary>The command line of the restore.</summary>
     internal static IEnumerable<string> Arguments(TaskMonitor monitor, string snapshot, string? guestAgent, TaskRestore? how) =>
-    [
-        "restore",
-        snapshot,
-        "--json",
-        monitor.Address.Argument,
-        "--container=" + monitor.ContainerId,
-        "--disks=" + (how?.Disks == "None" ? "none" : "all"),
-        "--mode=" + (how?.Mode ?? RestoreMode.Auto).ToLowerInvariant(),
-        .. how?.BandwidthLimit is { } rate ? ["--bandwidth-limit=" + rate] : Array.Empty<string>(),
-        .. guestAgent is null ? Array.Empty<string>() : ["--guest-agent=" + guestAgent],
-    ];
+        [
+            "restore",
+            snapshot,
+            "--json",
+            monitor.Address.Argument,
+            "--container=" + monitor.ContainerId,
+            "--disks=" + (how?.Disks == "None" ? "none" : "all"),
+            "--mode=" + (how?.Mode ?? RestoreMode.Auto).ToLowerInvariant(),
+            .. how?.BandwidthLimit is { } rate ? ["--bandwidth-limit=" + rate] : Array.Empty<string>(),
+            .. guestAgent is null ? Array.Empty<string>() : ["--guest-agent=" + guestAgent],
+        ];
 }

@@ -23,23 +23,46 @@ internal sealed class RestoreDisksWork(TaskPlaces places)
         using (SafeFileHandle place = RestoreWork.OpenSnapshot(claim, task.Spec.Directory))
         {
             // Hours of reads and writes that wait for volumes: not on a thread of the pool.
-            return await Task.Factory.StartNew(() => Write(root, OpenIn.PathOf(place), task, progress, cancel), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default)
+            return await Task
+                .Factory.StartNew(
+                    () => Write(root, OpenIn.PathOf(place), task, progress, cancel),
+                    CancellationToken.None,
+                    TaskCreationOptions.LongRunning,
+                    TaskScheduler.Default
+                )
                 .ConfigureAwait(false);
         }
     }
 
-    internal static SnapshotTaskStatus Write(SafeFileHandle root, string path, SnapshotTask task, TaskProgress progress, CancellationToken cancel)
+    internal static SnapshotTaskStatus Write(
+        SafeFileHandle root,
+        string path,
+        SnapshotTask task,
+        TaskProgress progress,
+        CancellationToken cancel
+    )
     {
         try
         {
             using SnapshotDirectory snapshot = SnapshotDirectory.Open(path);
-            List<(SnapshotDisk Disk, TaskDisk Order)> orders = [.. (task.Spec.Disks ?? []).Select(d => (Find(snapshot, task.Spec.Directory, d.Name), d))];
-            long total = orders.Sum(o => o.Disk.FileBytes + o.Disk.Disk.DataBytes), done = 0;
+            List<(SnapshotDisk Disk, TaskDisk Order)> orders =
+            [
+                .. (task.Spec.Disks ?? []).Select(d => (Find(snapshot, task.Spec.Directory, d.Name), d)),
+            ];
+            long total = orders.Sum(o => o.Disk.FileBytes + o.Disk.Disk.DataBytes),
+                done = 0;
             // Damage is found before anything is written.
-            foreach ((SnapshotDisk disk, _) in orders) disk.Check(Add, cancel);
-            foreach ((SnapshotDisk disk, TaskDisk order) in orders) WriteOne(root, disk, order, Add, cancel);
+            foreach ((SnapshotDisk disk, _) in orders)
+                disk.Check(Add, cancel);
+            foreach ((SnapshotDisk disk, TaskDisk order) in orders)
+                WriteOne(root, disk, order, Add, cancel);
             AgentMetrics.Restored(ramBytes: 0, orders.Sum(o => o.Disk.Disk.DataBytes));
-            return new SnapshotTaskStatus { Phase = TaskPhase.Succeeded, Percent = 100, Bytes = done };
+            return new SnapshotTaskStatus
+            {
+                Phase = TaskPhase.Succeeded,
+                Percent = 100,
+                Bytes = done,
+            };
 
             void Add(long bytes)
             {
@@ -60,9 +83,17 @@ internal sealed class RestoreDisksWork(TaskPlaces places)
     private static SnapshotDisk Find(SnapshotDirectory snapshot, string directory, string name)
     {
         ManifestDisk disk = snapshot.Manifest.Disks.FirstOrDefault(d => d.Name == name)
-            ?? throw new TaskFailure("DiskNotFound", $"snapshot {directory} has no disk {name}; it has {(snapshot.Manifest.Disks.Count == 0 ? "none" : string.Join(", ", snapshot.Manifest.Disks.Select(d => d.Name)))}");
-        return disk.File is not null ? new SnapshotDisk(snapshot, disk)
-            : throw new TaskFailure("DiskNotFound", $"the content of disk {name} is not in snapshot {directory} ({disk.Note ?? disk.Method})");
+            ?? throw new TaskFailure(
+                "DiskNotFound",
+                $"snapshot {directory} has no disk {name}; it has "
+                    + $"{(snapshot.Manifest.Disks.Count == 0 ? "none" : string.Join(", ", snapshot.Manifest.Disks.Select(d => d.Name)))}"
+            );
+        return disk.File is not null
+            ? new SnapshotDisk(snapshot, disk)
+            : throw new TaskFailure(
+                "DiskNotFound",
+                $"the content of disk {name} is not in snapshot {directory} ({disk.Note ?? disk.Method})"
+            );
     }
 
     private static void WriteOne(SafeFileHandle root, SnapshotDisk disk, TaskDisk order, Action<long> progress, CancellationToken cancel)
@@ -75,7 +106,10 @@ internal sealed class RestoreDisksWork(TaskPlaces places)
         catch (LinuxException e)
         {
             bool full = e.Errno is Errno.ENOSPC or Errno.EDQUOT or Errno.EFBIG;
-            throw new TaskFailure(full ? "TargetFull" : "DiskNotWritten", $"disk {order.Name}: {e.Message}{(full ? ": give it a larger claim" : "")}");
+            throw new TaskFailure(
+                full ? "TargetFull" : "DiskNotWritten",
+                $"disk {order.Name}: {e.Message}{(full ? ": give it a larger claim" : "")}"
+            );
         }
     }
 }

@@ -12,12 +12,14 @@ namespace Bgsnap.NodeAgent.Tasks;
 internal sealed class RestoreWork(TaskPlaces places, string? program = null)
 {
     // QEMU makes its socket before it allocates memory or looks at its disks; before libvirt starts QEMU, KubeVirt has much to do.
-    private static readonly TimeSpan SocketPatience = TimeSpan.FromSeconds(30), DomainPatience = TimeSpan.FromMinutes(2);
+    private static readonly TimeSpan SocketPatience = TimeSpan.FromSeconds(30),
+        DomainPatience = TimeSpan.FromMinutes(2);
     private const string NoQemuYet = "QemuNotFound";
-    private const string Paused = "it is paused, as it was captured (or as its QEMU was started, with -S): "
-        + "resume it with QMP cont or virsh resume";
+    private const string Paused =
+        "it is paused, as it was captured (or as its QEMU was started, with -S): " + "resume it with QMP cont or virsh resume";
 
-    // Longer than storage that fails over is away. Whoever comes next brings the claim to the node anew, where a mount may be dead for ever.
+    // Longer than storage that fails over is away. Whoever comes next brings the claim to the node anew, where a mount may be dead for
+    // ever.
     private static readonly TimeSpan UnreadablePatience = TimeSpan.FromMinutes(2);
 
     /// <summary>Restores.</summary>
@@ -31,9 +33,21 @@ internal sealed class RestoreWork(TaskPlaces places, string? program = null)
         using (TaskMonitor monitor = await AwaitMonitor(ns, vm, cancel).ConfigureAwait(false))
         {
             using SafeFileHandle? guestAgent = await places.OpenGuestAgent(ns, vm, required: false, cancel).ConfigureAwait(false);
-            RestoreSummaryLine end = await WhileReadable(progress, (tell, readable) => RestoreChild.Run(
-                monitor, OpenIn.PathOf(snapshot), OpenIn.PathOf(guestAgent), task.Spec.Restore,
-                tell, readable, program), cancel).ConfigureAwait(false);
+            RestoreSummaryLine end = await WhileReadable(
+                    progress,
+                    (tell, readable) =>
+                        RestoreChild.Run(
+                            monitor,
+                            OpenIn.PathOf(snapshot),
+                            OpenIn.PathOf(guestAgent),
+                            task.Spec.Restore,
+                            tell,
+                            readable,
+                            program
+                        ),
+                    cancel
+                )
+                .ConfigureAwait(false);
             AgentMetrics.Restored(end.RamBytes, end.DiskBytes);
             SnapshotTaskStatus status = Succeeded(end.StillFrozen, end.GuestState);
             bool sawItBegin = end.Instant?.TakenOver != true;
@@ -55,24 +69,38 @@ internal sealed class RestoreWork(TaskPlaces places, string? program = null)
     }
 
     /// <summary>Gives up what cannot read the snapshot for long; the guest waits, and the next task takes over.</summary>
-    private static async Task<RestoreSummaryLine> WhileReadable(TaskProgress progress, Func<Action<RestoreProgressLine>, CancellationToken, Task<RestoreSummaryLine>> work, CancellationToken cancel)
+    private static async Task<RestoreSummaryLine> WhileReadable(
+        TaskProgress progress,
+        Func<Action<RestoreProgressLine>, CancellationToken, Task<RestoreSummaryLine>> work,
+        CancellationToken cancel
+    )
     {
         using CancellationTokenSource unreadable = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         long? since = null;
         string? problem = null;
         try
         {
-            return await work(p =>
-            {
-                Tell(progress, p);
-                problem = p.Problem;
-                if (problem is null) since = null;
-                else if (Stopwatch.GetElapsedTime(since ??= Stopwatch.GetTimestamp()) > UnreadablePatience) unreadable.Cancel();
-            }, unreadable.Token).ConfigureAwait(false);
+            return await work(
+                    p =>
+                    {
+                        Tell(progress, p);
+                        problem = p.Problem;
+                        if (problem is null)
+                            since = null;
+                        else if (Stopwatch.GetElapsedTime(since ??= Stopwatch.GetTimestamp()) > UnreadablePatience)
+                            unreadable.Cancel();
+                    },
+                    unreadable.Token
+                )
+                .ConfigureAwait(false);
         }
         catch (TaskFailure) when (unreadable.IsCancellationRequested && !cancel.IsCancellationRequested)
         {
-            throw new TaskFailure("SnapshotUnreadable", $"{problem ?? "the snapshot cannot be read"}; for {UnreadablePatience.TotalMinutes:0} minutes by now, so that its claim is brought to the node anew");
+            throw new TaskFailure(
+                "SnapshotUnreadable",
+                $"{problem ?? "the snapshot cannot be read"}; for {UnreadablePatience.TotalMinutes:0} minutes by now, so that its "
+                    + "claim is brought to the node anew"
+            );
         }
     }
 
@@ -81,7 +109,8 @@ internal sealed class RestoreWork(TaskPlaces places, string? program = null)
         // Of RAM that has all arrived only the pages are still being made large.
         progress.Set(p.Phase == "HugePages" ? 100 : p.Percent, p.CopiedBytes);
         // Of the other modes a guest that runs has all of it.
-        if (!p.GuestRuns || p.Method != "instant") return;
+        if (!p.GuestRuns || p.Method != "instant")
+            return;
         CaptureResult measured = new()
         {
             TimeToRunMicroseconds = p.TimeToRunMicroseconds > 0 ? p.TimeToRunMicroseconds : null,
@@ -95,7 +124,8 @@ internal sealed class RestoreWork(TaskPlaces places, string? program = null)
     private static string ModeOf(string method) => char.ToUpperInvariant(method[0]) + method[1..];
 
     /// <summary>
-    /// Ends a task whose agent died in the middle. A guest that waits for its memory gets it; one that runs and waits for nothing has all it needs.
+    /// Ends a task whose agent died in the middle. A guest that waits for its memory gets it; one that runs and waits for nothing has all
+    /// it needs.
     /// </summary>
     /// <remarks>QEMU is asked nothing before that: it may be the one who waits.</remarks>
     internal async Task<SnapshotTaskStatus> Recover(SnapshotTask task, TaskProgress progress, CancellationToken cancel)
@@ -123,26 +153,38 @@ internal sealed class RestoreWork(TaskPlaces places, string? program = null)
             {
                 // The dead one may have died before it thawed the guest; thawing one that is not frozen does nothing.
                 RestoredLine found = await RestoreChild
-                    .Ask(monitor, OpenIn.PathOf(directory), OpenIn.PathOf(guestAgent), cancel, program).ConfigureAwait(false);
-                if (Restore.RestoreTarget.HasAll(found.GuestState)) return Succeeded(found.StillFrozen, found.GuestState);
+                    .Ask(monitor, OpenIn.PathOf(directory), OpenIn.PathOf(guestAgent), cancel, program)
+                    .ConfigureAwait(false);
+                if (Restore.RestoreTarget.HasAll(found.GuestState))
+                    return Succeeded(found.StillFrozen, found.GuestState);
                 state = found.GuestState;
             }
             catch (TaskFailure e) when (!cancel.IsCancellationRequested)
             {
                 state = e.Message;
             }
-            throw new TaskFailure("AgentRestarted", "the agent was restarted in the middle of the restore; "
-                + $"the guest of pod {vm.PodName} does not run ({state}): the pod must be made anew to restore again");
+            throw new TaskFailure(
+                "AgentRestarted",
+                "the agent was restarted in the middle of the restore; "
+                    + $"the guest of pod {vm.PodName} does not run ({state}): the pod must be made anew to restore again"
+            );
         }
     }
 
     // A guest that has all it needs is a success, even if its file systems are still frozen, or it is paused; then the status says so.
     internal static SnapshotTaskStatus Succeeded(string? frozen, string state)
     {
-        (string? reason, string? message) = frozen is not null ? ("GuestFrozen", frozen)
+        (string? reason, string? message) =
+            frozen is not null ? ("GuestFrozen", frozen)
             : state == "paused" ? ("GuestPaused", Paused)
             : ((string?)null, (string?)null);
-        return new() { Phase = TaskPhase.Succeeded, Percent = 100, Reason = reason, Message = message };
+        return new()
+        {
+            Phase = TaskPhase.Succeeded,
+            Percent = 100,
+            Reason = reason,
+            Message = message,
+        };
     }
 
     // A container that runs since a moment ago may have its QEMU in the next.

@@ -7,7 +7,9 @@ internal sealed record Scratch(string? Directory, long? Limit)
 {
     /// <summary>The share of one of several captures.</summary>
     /// <param name="directory">The directory.</param>
-    /// <param name="size">Its size: past it the kubelet evicts the agent, and with it every capture of the node, so that a tenth is left.</param>
+    /// <param name="size">Its size: past it the kubelet evicts the agent, and with it every capture of the node, so that a tenth is
+    /// left.</param>
     /// <param name="captures">Captures at once, at least 1.</param>
-    internal static Scratch Shared(string? directory, long? size, int captures) => new(directory, size is { } s ? s / 10 * 9 / Math.Max(1, captures) : null);
+    internal static Scratch Shared(string? directory, long? size, int captures) =>
+        new(directory, size is { } s ? s / 10 * 9 / Math.Max(1, captures) : null);
 }

@@ -13,12 +13,17 @@ internal static class SnapshotDeletion
     {
         using SafeFileHandle parent = SnapshotFiles.OpenDirectory(null, OpenIn.PathOf(claim));
         _ = PartialDirectory.Sweep(parent, PartialDirectory.BootDigits(), DateTimeOffset.UtcNow);
-        if (FileSyscalls.TryStatus(parent, directory) is null) return;
+        if (FileSyscalls.TryStatus(parent, directory) is null)
+            return;
         // The manifest goes first: what is left of a removal that is cut short cannot be taken for a snapshot.
         using (SafeFileHandle inner = SnapshotFiles.OpenDirectory(parent, directory))
             _ = FileSyscalls.TryUnlink(inner, SnapshotFormat.ManifestFileName, 0);
         if (!PartialDirectory.Remove(parent, directory))
-            throw new LinuxException($"{directory}: something in it could not be removed: look into the claim, remove what does not belong there, and it is tried again", Errno.EEXIST);
+            throw new LinuxException(
+                $"{directory}: something in it could not be removed: look into the claim, remove what does not belong there, and "
+                    + "it is tried again",
+                Errno.EEXIST
+            );
         FileSyscalls.Sync(parent, directory);
     }
 }

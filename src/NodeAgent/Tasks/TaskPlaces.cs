@@ -16,7 +16,12 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
     /// <summary>Opens the root of a container.</summary>
     /// <returns>The root, and the container's id.</returns>
     /// <exception cref="TaskFailure">The pod is not this one, not here, or does not run.</exception>
-    internal async Task<(SafeFileHandle Root, string ContainerId)> OpenContainer(string ns, PodTarget target, string reason, CancellationToken stop)
+    internal async Task<(SafeFileHandle Root, string ContainerId)> OpenContainer(
+        string ns,
+        PodTarget target,
+        string reason,
+        CancellationToken stop
+    )
     {
         string id = await RunningContainer(ns, target, reason, stop).ConfigureAwait(false);
         foreach (ProcessEntry process in ContainerProcesses.Of(id, target.PodUID, proc))
@@ -30,7 +35,11 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
                 // It has ended; try the next.
             }
         }
-        throw new TaskFailure(reason, $"no process of container {target.Container} of pod {target.PodName} was found on node {node}: does the agent see the host's processes (hostPID)?");
+        throw new TaskFailure(
+            reason,
+            $"no process of container {target.Container} of pod {target.PodName} was found on node {node}: does the agent see the "
+                + "host's processes (hostPID)?"
+        );
     }
 
     /// <summary>The id of a container that runs here.</summary>
@@ -45,9 +54,12 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
         {
             throw new TaskFailure(reason, $"pod {target.PodName} is gone");
         }
-        if (pod.Metadata.Uid != target.PodUID) throw new TaskFailure(reason, $"pod {target.PodName} is another one than when this was ordered");
-        if (pod.Spec?.NodeName != node) throw new TaskFailure(reason, $"pod {target.PodName} does not run on node {node}");
-        return pod.RunningContainerId(target.Container) ?? throw new TaskFailure(reason, $"container {target.Container} of pod {target.PodName} does not run");
+        if (pod.Metadata.Uid != target.PodUID)
+            throw new TaskFailure(reason, $"pod {target.PodName} is another one than when this was ordered");
+        if (pod.Spec?.NodeName != node)
+            throw new TaskFailure(reason, $"pod {target.PodName} does not run on node {node}");
+        return pod.RunningContainerId(target.Container)
+            ?? throw new TaskFailure(reason, $"container {target.Container} of pod {target.PodName} does not run");
     }
 
     /// <summary>Finds the way to a VM's monitor.</summary>
@@ -57,7 +69,13 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
     /// <param name="reason">The word for a pod that is not there.</param>
     /// <param name="noQemu">The word for a pod without that QEMU.</param>
     /// <exception cref="TaskFailure">It is not there.</exception>
-    internal async Task<TaskMonitor> OpenMonitor(string ns, VirtualMachineTarget vm, CancellationToken stop, string reason = "SourceEnded", string noQemu = "SourceEnded")
+    internal async Task<TaskMonitor> OpenMonitor(
+        string ns,
+        VirtualMachineTarget vm,
+        CancellationToken stop,
+        string reason = "SourceEnded",
+        string noQemu = "SourceEnded"
+    )
     {
         if (vm.LibvirtDomain is not { } domain)
         {
@@ -65,12 +83,26 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
             return new TaskMonitor(container) { Socket = socket };
         }
         string id = await RunningContainer(ns, vm, reason, stop).ConfigureAwait(false);
-        int[] found = [.. ContainerProcesses.Of(id, vm.PodUID, proc).Where(p => DomainProcess.IsOf(LibvirtProcess.CommandLine(p), domain, vm.Uuid)).Select(p => p.Pid)];
+        int[] found =
+        [
+            .. ContainerProcesses
+                .Of(id, vm.PodUID, proc)
+                .Where(p => DomainProcess.IsOf(LibvirtProcess.CommandLine(p), domain, vm.Uuid))
+                .Select(p => p.Pid),
+        ];
         return found switch
         {
             [int pid] => new TaskMonitor(id) { Pid = pid },
-            [] => throw new TaskFailure(noQemu, $"no QEMU of domain {domain}{(vm.Uuid is { } uuid ? $" ({uuid})" : "")} runs in container {vm.Container} of pod {vm.PodName} on node {node}: has the virtual machine ended? Does the agent see the host's processes (hostPID)?"),
-            _ => throw new TaskFailure("SourceAmbiguous", $"{found.Length} processes of container {vm.Container} of pod {vm.PodName} say that they are domain {domain}: {string.Join(", ", found)}"),
+            [] => throw new TaskFailure(
+                noQemu,
+                $"no QEMU of domain {domain}{(vm.Uuid is { } uuid ? $" ({uuid})" : "")} runs in container {vm.Container} of pod "
+                    + $"{vm.PodName} on node {node}: has the virtual machine ended? Does the agent see the host's processes (hostPID)?"
+            ),
+            _ => throw new TaskFailure(
+                "SourceAmbiguous",
+                $"{found.Length} processes of container {vm.Container} of pod {vm.PodName} say that they are domain {domain}: "
+                    + $"{string.Join(", ", found)}"
+            ),
         };
     }
 
@@ -97,32 +129,49 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
     /// <param name="reason">The word for a pod that is not there.</param>
     /// <param name="stop">Ends the wait.</param>
     /// <returns>The socket as a path, and the id of its container.</returns>
-    internal async Task<(SafeFileHandle Socket, string ContainerId)> OpenSocket(string ns, VirtualMachineTarget vm, string reason, CancellationToken stop)
+    internal async Task<(SafeFileHandle Socket, string ContainerId)> OpenSocket(
+        string ns,
+        VirtualMachineTarget vm,
+        string reason,
+        CancellationToken stop
+    )
     {
         (SafeFileHandle root, string id) = await OpenContainer(ns, vm, reason, stop).ConfigureAwait(false);
         using (root)
         {
             try
             {
-                return (OpenIn.Open(root, vm.QmpSocket ?? throw new TaskFailure("BadTask", "the task names no QMP socket"), directory: false), id);
+                return (
+                    OpenIn.Open(root, vm.QmpSocket ?? throw new TaskFailure("BadTask", "the task names no QMP socket"), directory: false),
+                    id
+                );
             }
             catch (LinuxException e)
             {
                 throw new TaskFailure(
                     "SocketNotFound",
-                    $"pod {vm.PodName} has no socket {vm.QmpSocket} in container {vm.Container} ({e.Message}): correct its annotation {Names.QmpSocketAnnotation}, or start QEMU with -qmp unix:{vm.QmpSocket},server=on,wait=off");
+                    $"pod {vm.PodName} has no socket {vm.QmpSocket} in container {vm.Container} ({e.Message}): correct its "
+                        + $"annotation {Names.QmpSocketAnnotation}, or start QEMU with -qmp unix:{vm.QmpSocket},server=on,wait=off"
+                );
             }
         }
     }
 
-    /// <summary>Opens the guest agent's socket, or returns null: the VM has none, or it is not there and need not be, or it is libvirt's.</summary>
+    /// <summary>
+    /// Opens the guest agent's socket, or returns null: the VM has none, or it is not there and need not be, or it is libvirt's.
+    /// </summary>
     /// <exception cref="TaskFailure">It is required.</exception>
     internal async Task<SafeFileHandle?> OpenGuestAgent(string ns, VirtualMachineTarget vm, bool required, CancellationToken stop)
     {
         if (vm.GuestAgentSocket is not { } path)
         {
-            return !required || vm.LibvirtDomain is not null ? null : throw new TaskFailure(
-                "NoGuestAgent", $"spec.capture.quiesce is Required, and pod {vm.PodName} has no annotation {Names.GuestAgentSocketAnnotation}: set it to the path of the guest agent's socket in the container");
+            return !required || vm.LibvirtDomain is not null
+                ? null
+                : throw new TaskFailure(
+                    "NoGuestAgent",
+                    $"spec.capture.quiesce is Required, and pod {vm.PodName} has no annotation {Names.GuestAgentSocketAnnotation}: "
+                        + "set it to the path of the guest agent's socket in the container"
+                );
         }
         (SafeFileHandle root, _) = await OpenContainer(ns, vm, "SourceEnded", stop).ConfigureAwait(false);
         using (root)
@@ -133,8 +182,13 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
             }
             catch (LinuxException e)
             {
-                return !required ? null : throw new TaskFailure(
-                    "NoGuestAgent", $"spec.capture.quiesce is Required, and pod {vm.PodName} has no socket {path} in container {vm.Container} ({e.Message}): correct its annotation {Names.GuestAgentSocketAnnotation}");
+                return !required
+                    ? null
+                    : throw new TaskFailure(
+                        "NoGuestAgent",
+                        $"spec.capture.quiesce is Required, and pod {vm.PodName} has no socket {path} in container {vm.Container} "
+                            + $"({e.Message}): correct its annotation {Names.GuestAgentSocketAnnotation}"
+                    );
             }
         }
     }

@@ -30,7 +30,8 @@ internal sealed class TaskProgress : IAsyncDisposable
     }
 
     /// <summary>What is done; cheap, from any thread.</summary>
-    internal void Set(double percent, long bytes, DateTime? pointInTime = null) => Volatile.Write(ref _latest, new State(percent, bytes, pointInTime));
+    internal void Set(double percent, long bytes, DateTime? pointInTime = null) =>
+        Volatile.Write(ref _latest, new State(percent, bytes, pointInTime));
 
     /// <summary>The guest is held stopped until the operator releases it; told at once.</summary>
     /// <param name="disks">Its disks, for whom it waits; null: it is not held any more.</param>
@@ -38,35 +39,45 @@ internal sealed class TaskProgress : IAsyncDisposable
     {
         // Each line of progress brings the list anew: what is told at once is that the hold begins, or ends.
         bool wasHeld = Interlocked.Exchange(ref _held, disks) is not null;
-        if (wasHeld != disks is not null) _atOnce.Release();
+        if (wasHeld != disks is not null)
+            _atOnce.Release();
     }
 
-    /// <summary>The guest of a restore runs while its memory arrives; that it does is told at once, and so is what keeps memory from coming.</summary>
+    /// <summary>
+    /// The guest of a restore runs while its memory arrives; that it does is told at once, and so is what keeps memory from coming.
+    /// </summary>
     /// <param name="measured">So far.</param>
     /// <param name="problem">Why no memory comes; null: it does.</param>
     internal void GuestRuns(CaptureResult measured, string? problem)
     {
         Run? before = Interlocked.Exchange(ref _runs, new Run(measured, problem));
-        if (before is null || before.Problem is null != problem is null) _atOnce.Release();
+        if (before is null || before.Problem is null != problem is null)
+            _atOnce.Release();
     }
 
     private async Task Tell()
     {
-        long at = Stopwatch.GetTimestamp(), bytes = 0;
+        long at = Stopwatch.GetTimestamp(),
+            bytes = 0;
         while (true)
         {
             _ = await _atOnce.WaitAsync(Every, _ended.Token).ConfigureAwait(false);
-            if (Volatile.Read(ref _latest) is not { } now) continue;
+            if (Volatile.Read(ref _latest) is not { } now)
+                continue;
             IReadOnlyList<DiskStatus>? held = Volatile.Read(ref _held);
             // What is left out of a merge patch stays as it was: the end of a hold has to be said.
-            if (held is not null) (_status.Holding, _status.Result) = (true, new CaptureResult { Disks = [.. held] });
-            else if (_status.Holding == true) (_status.Holding, _status.Result) = (false, null);
+            if (held is not null)
+                (_status.Holding, _status.Result) = (true, new CaptureResult { Disks = [.. held] });
+            else if (_status.Holding == true)
+                (_status.Holding, _status.Result) = (false, null);
             if (Volatile.Read(ref _runs) is { } runs)
             {
                 (_status.GuestRuns, _status.Result) = (true, runs.Measured);
                 // As above: an empty word takes one back.
-                if (runs.Problem is { } problem) (_status.Reason, _status.Message) = ("SnapshotUnreadable", problem);
-                else if (_status.Reason is not null) (_status.Reason, _status.Message) = ("", "");
+                if (runs.Problem is { } problem)
+                    (_status.Reason, _status.Message) = ("SnapshotUnreadable", problem);
+                else if (_status.Reason is not null)
+                    (_status.Reason, _status.Message) = ("", "");
             }
             _status.Percent = (int)now.Percent;
             _status.Bytes = now.Bytes;

@@ -10,7 +10,14 @@ namespace Bgsnap.NodeAgent.Tasks;
 /// Does the tasks of this node. Looking at a task starts its work or cancels it; the work itself goes on beside and writes the task's
 /// status, so that one slow volume holds up nobody else.
 /// </summary>
-internal sealed class TaskReconciler(Informer<SnapshotTask> tasks, TaskWork work, TaskReports reports, string node, string run, ILogger<TaskReconciler> log) : IReconciler
+internal sealed class TaskReconciler(
+    Informer<SnapshotTask> tasks,
+    TaskWork work,
+    TaskReports reports,
+    string node,
+    string run,
+    ILogger<TaskReconciler> log
+) : IReconciler
 {
     private readonly ConcurrentDictionary<ObjectKey, Job> _jobs = new();
 
@@ -23,53 +30,70 @@ internal sealed class TaskReconciler(Informer<SnapshotTask> tasks, TaskWork work
         SnapshotTask? task = tasks.Find(key);
         if (_jobs.TryGetValue(key, out Job? job))
         {
-            if (task is null || task.Metadata.Uid != job.Uid || task.Metadata.DeletionTimestamp is not null || task.Spec.Cancel == true) job.Cancel();
-            else if (task.Spec.Release == true) job.Release(task.Spec.VolumeSnapshots);
+            if (task is null || task.Metadata.Uid != job.Uid || task.Metadata.DeletionTimestamp is not null || task.Spec.Cancel == true)
+                job.Cancel();
+            else if (task.Spec.Release == true)
+                job.Release(task.Spec.VolumeSnapshots);
             return Task.FromResult<TimeSpan?>(null);
         }
         // The label got it here; the spec decides.
-        if (task is not null && task.Spec.NodeName == node && !TaskPhase.IsTerminal(task.Status?.Phase)) Start(key, task, stop);
+        if (task is not null && task.Spec.NodeName == node && !TaskPhase.IsTerminal(task.Status?.Phase))
+            Start(key, task, stop);
         return Task.FromResult<TimeSpan?>(null);
     }
 
     /// <summary>Cancels everything and waits until it has ended and been told.</summary>
     internal async Task Drain()
     {
-        foreach (Job job in _jobs.Values) job.Cancel();
+        foreach (Job job in _jobs.Values)
+            job.Cancel();
         await Task.WhenAll(_jobs.Values.Select(j => j.Ended)).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
     }
 
     private void Start(ObjectKey key, SnapshotTask task, CancellationToken stop)
     {
         Job job = new(task.Metadata.Uid);
-        if (!_jobs.TryAdd(key, job)) return;
-        job.Ended = Task.Run(async () =>
-        {
-            try
+        if (!_jobs.TryAdd(key, job))
+            return;
+        job.Ended = Task.Run(
+            async () =>
             {
-                await Do(task, job, stop).ConfigureAwait(false);
-            }
-            catch (Exception e)
-            {
-                log.LogError(e, "task {Task}: the work broke off", key);
-            }
-            finally
-            {
-                _jobs.TryRemove(key, out _);
-            }
-        }, CancellationToken.None);
+                try
+                {
+                    await Do(task, job, stop).ConfigureAwait(false);
+                }
+                catch (Exception e)
+                {
+                    log.LogError(e, "task {Task}: the work broke off", key);
+                }
+                finally
+                {
+                    _jobs.TryRemove(key, out _);
+                }
+            },
+            CancellationToken.None
+        );
     }
 
     private async Task Do(SnapshotTask task, Job job, CancellationToken stop)
     {
         bool foundRunning = task.Status?.Phase == TaskPhase.Running && task.Status.AgentRun != run;
-        SnapshotTaskStatus status = new() { Phase = TaskPhase.Running, AgentRun = run, StartTime = Now(), Percent = 0 };
-        if (!foundRunning && task.Spec.Cancel != true && !await reports.Insist(task, status, stop).ConfigureAwait(false)) return;
+        SnapshotTaskStatus status = new()
+        {
+            Phase = TaskPhase.Running,
+            AgentRun = run,
+            StartTime = Now(),
+            Percent = 0,
+        };
+        if (!foundRunning && task.Spec.Cancel != true && !await reports.Insist(task, status, stop).ConfigureAwait(false))
+            return;
         SnapshotTaskStatus end;
         try
         {
-            end = task.Spec.Cancel == true && !foundRunning ? throw new TaskFailure("Cancelled", "cancelled before it was begun")
-                : foundRunning ? await work.Recover(task, status, s => reports.Try(task, s, job.Token), job.Token, stop).ConfigureAwait(false)
+            end =
+                task.Spec.Cancel == true && !foundRunning ? throw new TaskFailure("Cancelled", "cancelled before it was begun")
+                : foundRunning
+                    ? await work.Recover(task, status, s => reports.Try(task, s, job.Token), job.Token, stop).ConfigureAwait(false)
                 : await work.Do(task, status, s => reports.Try(task, s, job.Token), job.Released, job.Token, stop).ConfigureAwait(false);
         }
         catch (Exception e) when (e is OperationCanceledException or TaskFailure { Reason: "Cancelled" })
@@ -77,9 +101,22 @@ internal sealed class TaskReconciler(Informer<SnapshotTask> tasks, TaskWork work
             bool leaving = stop.IsCancellationRequested;
             // It ends the same when it is done again, or gone on with: the next run of the agent finds it Running and does so.
             // And a guest that could not be freed yet is its business first of all.
-            if (leaving && (foundRunning || task.Spec.Action == TaskAction.RestoreDisks || status.GuestRuns == true 
-                || (e is OperationCanceledException && task.Spec.Action == TaskAction.Capture))) return;
-            end = leaving ? Failed("AgentStopped", $"the agent on node {node} was stopped in the middle; {(e is TaskFailure ? e.Message : TaskTexts.After(task.Spec.Action))}")
+            if (
+                leaving
+                && (
+                    foundRunning
+                    || task.Spec.Action == TaskAction.RestoreDisks
+                    || status.GuestRuns == true
+                    || (e is OperationCanceledException && task.Spec.Action == TaskAction.Capture)
+                )
+            )
+                return;
+            end = leaving
+                ? Failed(
+                    "AgentStopped",
+                    $"the agent on node {node} was stopped in the middle; "
+                        + $"{(e is TaskFailure ? e.Message : TaskTexts.After(task.Spec.Action))}"
+                )
                 : Failed("Cancelled", e is TaskFailure ? e.Message : $"cancelled; {TaskTexts.After(task.Spec.Action)}");
         }
         catch (TaskFailure e)
@@ -87,8 +124,16 @@ internal sealed class TaskReconciler(Informer<SnapshotTask> tasks, TaskWork work
             end = Failed(e.Reason, e.Message);
         }
         (end.AgentRun, end.StartTime, end.CompletionTime) = (run, status.StartTime, Now());
-        if (status.Holding is not null) end.Holding = false;
-        log.LogInformation("task {Namespace}/{Name}: {Phase} {Reason} {Message}", task.Metadata.NamespaceProperty, task.Metadata.Name, end.Phase, end.Reason, end.Message);
+        if (status.Holding is not null)
+            end.Holding = false;
+        log.LogInformation(
+            "task {Namespace}/{Name}: {Phase} {Reason} {Message}",
+            task.Metadata.NamespaceProperty,
+            task.Metadata.Name,
+            end.Phase,
+            end.Reason,
+            end.Message
+        );
         AgentMetrics.Ended(task, end);
         // An end is told for as long as it takes; of an agent that ends itself, for another 10 s.
         using CancellationTokenSource last = new();
@@ -96,12 +141,22 @@ internal sealed class TaskReconciler(Informer<SnapshotTask> tasks, TaskWork work
         await reports.Insist(task, end, last.Token).ConfigureAwait(false);
     }
 
-    private static SnapshotTaskStatus Failed(string reason, string message) => new() { Phase = TaskPhase.Failed, Reason = reason, Message = message };
+    private static SnapshotTaskStatus Failed(string reason, string message) =>
+        new()
+        {
+            Phase = TaskPhase.Failed,
+            Reason = reason,
+            Message = message,
+        };
 
     private static DateTime Now() => DateTimeOffset.FromUnixTimeSeconds(DateTimeOffset.UtcNow.ToUnixTimeSeconds()).UtcDateTime;
 
     // Never disposed: a token source without timer or registration holds nothing, and somebody may still cancel it.
-    [System.Diagnostics.CodeAnalysis.SuppressMessage("Design", "CA1001:Types that own disposable fields should be disposable", Justification = "see above")]
+    [System.Diagnostics.CodeAnalysis.SuppressMessage(
+        "Design",
+        "CA1001:Types that own disposable fields should be disposable",
+        Justification = "see above"
+    )]
     private sealed class Job(string uid)
     {
         private readonly CancellationTokenSource _cancel = new();
@@ -110,7 +165,12 @@ internal sealed class TaskReconciler(Informer<SnapshotTask> tasks, TaskWork work
         internal CancellationToken Token => _cancel.Token;
         internal Task Ended { get; set; } = Task.CompletedTask;
         internal Task<string> Released => _released.Task;
+
         internal void Cancel() => _cancel.Cancel();
-        internal void Release(IDictionary<string, string>? names) => _released.TrySetResult("release " + string.Join(',', (names ?? new Dictionary<string, string>()).Select(n => $"{n.Key}={n.Value}")));
+
+        internal void Release(IDictionary<string, string>? names) =>
+            _released.TrySetResult(
+                "release " + string.Join(',', (names ?? new Dictionary<string, string>()).Select(n => $"{n.Key}={n.Value}"))
+            );
     }
 }

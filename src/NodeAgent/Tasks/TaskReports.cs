@@ -10,7 +10,9 @@ namespace Bgsnap.NodeAgent.Tasks;
 /// <summary>Writes a task's status. Progress may get lost; a beginning and an end are told until somebody hears them.</summary>
 internal sealed class TaskReports(IApiClient api, ILogger log)
 {
-    private static readonly TimeSpan First = TimeSpan.FromMilliseconds(500), Longest = TimeSpan.FromSeconds(10), GoneAfter = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan First = TimeSpan.FromMilliseconds(500),
+        Longest = TimeSpan.FromSeconds(10),
+        GoneAfter = TimeSpan.FromSeconds(5);
 
     /// <summary>
     /// Writes it, again and again while the API server cannot be reached. A server that has just started may not know its own kinds for a
@@ -25,15 +27,22 @@ internal sealed class TaskReports(IApiClient api, ILogger log)
         {
             try
             {
-                if (await Write(task, status, stop).ConfigureAwait(false)) return true;
+                if (await Write(task, status, stop).ConfigureAwait(false))
+                    return true;
                 missingSince ??= Environment.TickCount64;
-                if (Environment.TickCount64 - missingSince > GoneAfter.TotalMilliseconds) return false;
+                if (Environment.TickCount64 - missingSince > GoneAfter.TotalMilliseconds)
+                    return false;
                 await Task.Delay(First, stop).ConfigureAwait(false);
             }
             catch (Exception e) when (e is HttpRequestException or ApiException or IOException)
             {
                 TimeSpan pause = Backoff.Of(failures, First, Longest);
-                log.LogInformation("task {Task}: its status could not be written ({Why}), again in {Pause:0.0} s", task.Metadata.Name, e.Message, pause.TotalSeconds);
+                log.LogInformation(
+                    "task {Task}: its status could not be written ({Why}), again in {Pause:0.0} s",
+                    task.Metadata.Name,
+                    e.Message,
+                    pause.TotalSeconds
+                );
                 await Task.Delay(pause, stop).ConfigureAwait(false);
             }
         }
@@ -54,10 +63,15 @@ internal sealed class TaskReports(IApiClient api, ILogger log)
 
     private async Task<bool> Write(SnapshotTask task, SnapshotTaskStatus status, CancellationToken stop)
     {
-        JsonObject patch = new() { ["metadata"] = new JsonObject { ["uid"] = task.Metadata.Uid }, ["status"] = JsonSerializer.SerializeToNode(status, BgsnapJson.Default.SnapshotTaskStatus) };
+        JsonObject patch = new()
+        {
+            ["metadata"] = new JsonObject { ["uid"] = task.Metadata.Uid },
+            ["status"] = JsonSerializer.SerializeToNode(status, BgsnapJson.Default.SnapshotTaskStatus),
+        };
         try
         {
-            await api.MergePatch(Resources.Tasks, task.Metadata.NamespaceProperty, task.Metadata.Name, "status", patch, stop).ConfigureAwait(false);
+            await api.MergePatch(Resources.Tasks, task.Metadata.NamespaceProperty, task.Metadata.Name, "status", patch, stop)
+                .ConfigureAwait(false);
             return true;
         }
         catch (ApiException e) when (e.IsNotFound || e.Code is 409 or 422)

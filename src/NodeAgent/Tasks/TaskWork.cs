@@ -20,7 +20,13 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
     /// <param name="stop">This program ends: what a guest still needs is left to the next one.</param>
     /// <exception cref="TaskFailure">It could not be done.</exception>
     internal async Task<SnapshotTaskStatus> Do(
-        SnapshotTask task, SnapshotTaskStatus running, Func<SnapshotTaskStatus, Task> report, Task<string>? released, CancellationToken cancel, CancellationToken stop)
+        SnapshotTask task,
+        SnapshotTaskStatus running,
+        Func<SnapshotTaskStatus, Task> report,
+        Task<string>? released,
+        CancellationToken cancel,
+        CancellationToken stop
+    )
     {
         await using TaskProgress progress = new(running, report);
         switch (task.Spec.Action)
@@ -30,15 +36,24 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
             case TaskAction.RestoreDisks:
                 return await new RestoreDisksWork(places).Do(task, progress, cancel).ConfigureAwait(false);
         }
-        using SafeFileHandle claim = await places.OpenClaim(task.Metadata.NamespaceProperty, task.Spec.Carrier, cancel).ConfigureAwait(false);
-        if (task.Spec.Action == TaskAction.Delete) return Delete(claim, task.Spec.Directory);
-        if (task.Spec.Action == TaskAction.Describe) return KeptMachine.Describe(claim, task.Spec.Directory);
-        if (task.Spec.Source is not { } vm) throw new TaskFailure("BadTask", "the task names no virtual machine");
+        using SafeFileHandle claim = await places
+            .OpenClaim(task.Metadata.NamespaceProperty, task.Spec.Carrier, cancel)
+            .ConfigureAwait(false);
+        if (task.Spec.Action == TaskAction.Delete)
+            return Delete(claim, task.Spec.Directory);
+        if (task.Spec.Action == TaskAction.Describe)
+            return KeptMachine.Describe(claim, task.Spec.Directory);
+        if (task.Spec.Source is not { } vm)
+            throw new TaskFailure("BadTask", "the task names no virtual machine");
         using (TaskMonitor monitor = await places.OpenMonitor(task.Metadata.NamespaceProperty, vm, cancel).ConfigureAwait(false))
         {
             string? quiesce = task.Spec.Capture?.Quiesce;
-            using SafeFileHandle? guestAgent = quiesce == "Never" ? null : await places.OpenGuestAgent(
-                task.Metadata.NamespaceProperty, vm, required: quiesce == "Required", cancel).ConfigureAwait(false);
+            using SafeFileHandle? guestAgent =
+                quiesce == "Never"
+                    ? null
+                    : await places
+                        .OpenGuestAgent(task.Metadata.NamespaceProperty, vm, required: quiesce == "Required", cancel)
+                        .ConfigureAwait(false);
             using SafeFileHandle? objects = vm.Objects is { } text ? PassedText.Open(text, scratch.Directory) : null;
             using IDisposable counted = AgentMetrics.Begin();
             CaptureOrder order = new()
@@ -53,44 +68,73 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
             };
             try
             {
-                await CaptureChild.Run(order, line =>
-                {
-                    progress.Set(line.Percent, line.CopiedBytes + line.DiskCopiedBytes, line.PointInTime?.UtcDateTime);
-                    progress.Hold(line.HeldDisks is { } disks ? FinishedSnapshot.DisksOf(disks) : null);
-                }, cancel, task.Spec.Capture?.DiskMethod == DiskCaptureMethod.VolumeSnapshot ? released : null, program).ConfigureAwait(false);
+                await CaptureChild
+                    .Run(
+                        order,
+                        line =>
+                        {
+                            progress.Set(line.Percent, line.CopiedBytes + line.DiskCopiedBytes, line.PointInTime?.UtcDateTime);
+                            progress.Hold(line.HeldDisks is { } disks ? FinishedSnapshot.DisksOf(disks) : null);
+                        },
+                        cancel,
+                        task.Spec.Capture?.DiskMethod == DiskCaptureMethod.VolumeSnapshot ? released : null,
+                        program
+                    )
+                    .ConfigureAwait(false);
             }
             catch (TaskFailure e) when (e.NeedsCare)
             {
                 // Neither a cancelled task nor a lost claim keeps us from it.
-                throw new TaskFailure(e.Reason, $"{e.Message}; {(await Release(task, vm, running, report, stop).ConfigureAwait(false)).Words}");
+                throw new TaskFailure(
+                    e.Reason,
+                    $"{e.Message}; {(await Release(task, vm, running, report, stop).ConfigureAwait(false)).Words}"
+                );
             }
         }
-        return Read(claim, task.Spec.Directory) ?? throw new TaskFailure("SnapshotLost", "the capture ended well, but its directory is not on the claim: does somebody else write there?");
+        return Read(claim, task.Spec.Directory)
+            ?? throw new TaskFailure(
+                "SnapshotLost",
+                "the capture ended well, but its directory is not on the claim: does somebody else write there?"
+            );
     }
 
     /// <summary>Ends a task whose agent died in the middle: what it finished counts, what it began is removed or done again.</summary>
-    /// <remarks>The guest comes first, before the claim or anything else that may be gone or slow; and it is tried until QEMU has been asked.</remarks>
-    internal async Task<SnapshotTaskStatus> Recover(SnapshotTask task, SnapshotTaskStatus running, Func<SnapshotTaskStatus, Task> report, CancellationToken cancel,
-        CancellationToken stop = default)
+    /// <remarks>
+    /// The guest comes first, before the claim or anything else that may be gone or slow; and it is tried until QEMU has been asked.
+    /// </remarks>
+    internal async Task<SnapshotTaskStatus> Recover(
+        SnapshotTask task,
+        SnapshotTaskStatus running,
+        Func<SnapshotTaskStatus, Task> report,
+        CancellationToken cancel,
+        CancellationToken stop = default
+    )
     {
         if (task.Spec.Action == TaskAction.Restore)
         {
             await using TaskProgress progress = new(running, report);
             return await new RestoreWork(places, program).Recover(task, progress, cancel).ConfigureAwait(false);
         }
-        if (task.Spec.Action is TaskAction.RestoreDisks or TaskAction.Describe) return await Do(task, running, report, null, cancel, stop).ConfigureAwait(false);
-        (string? guest, bool resumed) = task.Spec.Action == TaskAction.Capture && task.Spec.Source is { } vm
-            ? await Release(task, vm, running, report, stop).ConfigureAwait(false) : (null, false);
+        if (task.Spec.Action is TaskAction.RestoreDisks or TaskAction.Describe)
+            return await Do(task, running, report, null, cancel, stop).ConfigureAwait(false);
+        (string? guest, bool resumed) =
+            task.Spec.Action == TaskAction.Capture && task.Spec.Source is { } vm
+                ? await Release(task, vm, running, report, stop).ConfigureAwait(false)
+                : (null, false);
         string ns = task.Metadata.NamespaceProperty;
         try
         {
             using SafeFileHandle claim = await places.OpenClaim(ns, task.Spec.Carrier, cancel).ConfigureAwait(false);
-            if (task.Spec.Action == TaskAction.Delete) return Delete(claim, task.Spec.Directory);
+            if (task.Spec.Action == TaskAction.Delete)
+                return Delete(claim, task.Spec.Directory);
             if (Read(claim, task.Spec.Directory) is { } finished)
             {
                 // It died between the snapshot's last step and the guest's: that runs on, and the snapshot is not what it is to go on from.
                 if (resumed)
-                    throw new TaskFailure("AgentRestarted", $"the agent was restarted before the guest was stopped for good; {guest}. Create another snapshot");
+                    throw new TaskFailure(
+                        "AgentRestarted",
+                        $"the agent was restarted before the guest was stopped for good; {guest}. Create another snapshot"
+                    );
                 return finished;
             }
             _ = SnapshotDirectoryWriter.SweepLeftovers(OpenIn.PathOf(claim));
@@ -99,15 +143,29 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
         {
             throw new TaskFailure(e.Reason, $"{e.Message}; {guest}");
         }
-        throw new TaskFailure("AgentRestarted", $"the agent was restarted in the middle of the capture and nothing was kept; {guest}. Create another snapshot");
+        throw new TaskFailure(
+            "AgentRestarted",
+            $"the agent was restarted in the middle of the capture and nothing was kept; {guest}. Create another snapshot"
+        );
     }
 
-    private Task<(string Words, bool Resumed)> Release(SnapshotTask task, VirtualMachineTarget vm, SnapshotTaskStatus running, Func<SnapshotTaskStatus, Task> report, CancellationToken stop) =>
-        new GuestRelease(places, program).Run(task.Metadata.NamespaceProperty, vm, why =>
-        {
-            running.Message = $"the guest of a capture that died is not free yet: {why}";
-            _ = report(running);
-        }, stop);
+    private Task<(string Words, bool Resumed)> Release(
+        SnapshotTask task,
+        VirtualMachineTarget vm,
+        SnapshotTaskStatus running,
+        Func<SnapshotTaskStatus, Task> report,
+        CancellationToken stop
+    ) =>
+        new GuestRelease(places, program).Run(
+            task.Metadata.NamespaceProperty,
+            vm,
+            why =>
+            {
+                running.Message = $"the guest of a capture that died is not free yet: {why}";
+                _ = report(running);
+            },
+            stop
+        );
 
     private static SnapshotTaskStatus? Read(SafeFileHandle claim, string directory)
     {

@@ -32,8 +32,10 @@ internal static class ContainerProcesses
     {
         foreach (string path in Directory.EnumerateDirectories(proc))
         {
-            if (!int.TryParse(Path.GetFileName(path), NumberStyles.None, CultureInfo.InvariantCulture, out int pid)
-                || TryOpen(pid, proc) is not { } process)
+            if (
+                !int.TryParse(Path.GetFileName(path), NumberStyles.None, CultureInfo.InvariantCulture, out int pid)
+                || TryOpen(pid, proc) is not { } process
+            )
                 continue;
             using (process)
             {

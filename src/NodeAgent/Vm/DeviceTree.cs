@@ -13,7 +13,9 @@ namespace Bgsnap.NodeAgent.Vm;
 /// </remarks>
 internal static class DeviceTree
 {
-    private const string Root = "0000:00", Address = "addr = ", PciId = "pci id ";
+    private const string Root = "0000:00",
+        Address = "addr = ",
+        PciId = "pci id ";
 
     // No machine has as many, and what a QEMU prints is not to fill a manifest.
     private const int MaxDevices = 4096;
@@ -150,7 +152,12 @@ internal static class DeviceTree
             // In whatever order QEMU lists them; a device without ports is another than one with some.
             if (type!.StartsWith("virtio-serial", StringComparison.Ordinal))
                 Shape[SerialPorts] = Ports.Count == 0 ? "none" : string.Join(',', Ports.Order(StringComparer.Ordinal));
-            return new ManifestDevice(Path!, type) { Id = id, PciId = PciId, Properties = Shape.Count > 0 ? Shape : null };
+            return new ManifestDevice(Path!, type)
+            {
+                Id = id,
+                PciId = PciId,
+                Properties = Shape.Count > 0 ? Shape : null,
+            };
         }
     }
 }

@@ -8,7 +8,9 @@ namespace Bgsnap.NodeAgent.Vm;
 /// </summary>
 internal static class IoThreads
 {
-    /// <summary>Until here an iothread's block nodes are under a lock, which blockdev-add of a filter unlocks without having it: QEMU aborts.</summary>
+    /// <summary>
+    /// Until here an iothread's block nodes are under a lock, which blockdev-add of a filter unlocks without having it: QEMU aborts.
+    /// </summary>
     private static readonly Version WithoutContextLock = new(9, 0);
 
     private const string Anonymous = "/machine/peripheral-anon";
@@ -46,8 +48,11 @@ internal static class IoThreads
     {
         if (qmp.QemuVersion < WithoutContextLock || IsKvm(qmp) || DevicesOf(qmp) is not [string device, ..])
             return;
-        throw new CaptureRefusedException("IoThreadUnsafe",
-            $"device {device} has an iothread: when QEMU {qmp.QemuVersion} without KVM stops and resumes, it may lose the interrupt of a disk request, and the guest's disk hangs for good; remove the iothread, or use KVM");
+        throw new CaptureRefusedException(
+            "IoThreadUnsafe",
+            $"device {device} has an iothread: when QEMU {qmp.QemuVersion} without KVM stops and resumes, it may lose the "
+                + "interrupt of a disk request, and the guest's disk hangs for good; remove the iothread, or use KVM"
+        );
     }
 
     private static bool IsKvm(IQmpMonitor qmp)
@@ -66,8 +71,11 @@ internal static class IoThreads
             if (name is not ("iothread" or "iothread-vq-mapping"))
                 continue;
             using QmpAnswer value = qmp.Execute("qom-get", QmpJson.Object(("path", device), ("property", name)));
-            if (value.Return is { ValueKind: JsonValueKind.String } text ? text.GetString() is { Length: > 0 }
-                : value.Return is { ValueKind: JsonValueKind.Array } list && list.GetArrayLength() > 0)
+            if (
+                value.Return is { ValueKind: JsonValueKind.String } text
+                    ? text.GetString() is { Length: > 0 }
+                    : value.Return is { ValueKind: JsonValueKind.Array } list && list.GetArrayLength() > 0
+            )
             {
                 return true;
             }

@@ -18,7 +18,8 @@ internal static class Preflight
     /// <summary>Where QOM has the machine's devices: with an id, without one, and those that come with the machine.</summary>
     internal static readonly string[] DeviceFolders = ["/machine/peripheral", "/machine/peripheral-anon", "/machine/unattached"];
 
-    /// <returns>True when a balloon hands back free pages at any moment: harmless for anonymous memory, where each discard is announced.</returns>
+    /// <returns>True when a balloon hands back free pages at any moment: harmless for anonymous memory, where each discard is
+    /// announced.</returns>
     internal static bool Check(IQmpMonitor qmp)
     {
         CheckStatus(qmp);
@@ -43,13 +44,20 @@ internal static class Preflight
         string status = answer.Return.GetProperty("status").GetString();
         if (status == "suspended")
         {
-            throw new CaptureRefusedException("GuestSuspended",
+            throw new CaptureRefusedException(
+                "GuestSuspended",
                 "the guest has suspended itself (ACPI S3): QEMU saves its devices as those of a running guest, which would not wake up "
-                + "where it is restored; wake it up (system_wakeup), and try again");
+                    + "where it is restored; wake it up (system_wakeup), and try again"
+            );
         }
-        string hint = status is "io-error" ? "; a disk failed or is full, query-block's io-status says which: repair that and resume the guest (cont)" : "";
+        string hint = status is "io-error"
+            ? "; a disk failed or is full, query-block's io-status says which: repair that and resume the guest (cont)"
+            : "";
         if (status is not ("running" or "paused"))
-            throw new CaptureRefusedException("GuestNotRunning", $"the guest's state is '{status}': only a running or paused guest can be captured{hint}");
+            throw new CaptureRefusedException(
+                "GuestNotRunning",
+                $"the guest's state is '{status}': only a running or paused guest can be captured{hint}"
+            );
     }
 
     private static void CheckMigration(IQmpMonitor qmp)
@@ -57,9 +65,19 @@ internal static class Preflight
         using QmpAnswer answer = qmp.Execute("query-migrate");
         QmpValue info = answer.Return;
         if (MigrationWatch.StatusOf(info) is { } status)
-            throw new CaptureRefusedException("MigrationActive", $"a migration of this guest is under way ({status}); try again when it has ended");
-        if (info.TryGetProperty("blocked-reasons", out QmpValue reasons) && reasons.ValueKind == JsonValueKind.Array && reasons.GetArrayLength() > 0)
-            throw new CaptureRefusedException("NotMigratable", $"QEMU cannot save this machine: {string.Join("; ", reasons.EnumerateArray().Select(r => r.GetString()))}");
+            throw new CaptureRefusedException(
+                "MigrationActive",
+                $"a migration of this guest is under way ({status}); try again when it has ended"
+            );
+        if (
+            info.TryGetProperty("blocked-reasons", out QmpValue reasons)
+            && reasons.ValueKind == JsonValueKind.Array
+            && reasons.GetArrayLength() > 0
+        )
+            throw new CaptureRefusedException(
+                "NotMigratable",
+                $"QEMU cannot save this machine: {string.Join("; ", reasons.EnumerateArray().Select(r => r.GetString()))}"
+            );
     }
 
     private static bool CheckDevices(IQmpMonitor qmp, string path)
@@ -76,7 +94,10 @@ internal static class Preflight
             foreach ((string prefix, string why) in Refused)
             {
                 if (type.StartsWith(prefix, StringComparison.Ordinal))
-                    throw new CaptureRefusedException("DeviceUnsupported", $"device {path}/{name} ({type}) cannot be captured: {why}; remove it from the VM");
+                    throw new CaptureRefusedException(
+                        "DeviceUnsupported",
+                        $"device {path}/{name} ({type}) cannot be captured: {why}; remove it from the VM"
+                    );
             }
             if (type.StartsWith("virtio-balloon", StringComparison.Ordinal))
                 reportsFreePages |= ReportsFreePages(qmp, $"{path}/{name}");

@@ -8,17 +8,18 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Vm;
 
 /// <summary>
-/// One process of ours at a time works on a QEMU: another one would take its nodes, notes and descriptors for what a dead one left, and remove
-/// them under it. QEMU's own socket takes one client; libvirt hands on the commands of any number.
+/// One process of ours at a time works on a QEMU: another one would take its nodes, notes and descriptors for what a dead one left, and
+/// remove them under it. QEMU's own socket takes one client; libvirt hands on the commands of any number.
 /// </summary>
 /// <remarks>
 /// The claim is a name in the abstract socket space of QEMU's own network namespace, made of what QEMU's process is called in its own PID
-/// namespace and when it was started. So it is one name for an agent in its pod and a command on the host, and the kernel gives it up with the process
-/// that holds it, however that ends.
+/// namespace and when it was started. So it is one name for an agent in its pod and a command on the host, and the kernel gives it up with
+/// the process that holds it, however that ends.
 /// </remarks>
 internal sealed partial class QemuClaim : IDisposable
 {
-    private const int CloneNewNet = 0x40000000, RetryMilliseconds = 50;
+    private const int CloneNewNet = 0x40000000,
+        RetryMilliseconds = 50;
     private readonly Socket _name;
 
     private QemuClaim(Socket name) => _name = name;
@@ -30,8 +31,11 @@ internal sealed partial class QemuClaim : IDisposable
     /// <param name="cancel">Ends the wait.</param>
     /// <exception cref="CaptureRefusedException">Another one works on it.</exception>
     internal static QemuClaim Take(CheckedProcess qemu, TimeSpan patience, string reason, CancellationToken cancel = default) =>
-        TryTake(qemu, patience, cancel) ?? throw new CaptureRefusedException(reason,
-            $"another bgsnap process captures, restores or frees the VM of QEMU {qemu.Pid}; try again when it has ended");
+        TryTake(qemu, patience, cancel)
+        ?? throw new CaptureRefusedException(
+            reason,
+            $"another bgsnap process captures, restores or frees the VM of QEMU {qemu.Pid}; try again when it has ended"
+        );
 
     /// <summary>The same; null: another one works on it.</summary>
     internal static QemuClaim? TryTake(CheckedProcess qemu, TimeSpan patience, CancellationToken cancel = default)
@@ -68,20 +72,26 @@ internal sealed partial class QemuClaim : IDisposable
     {
         Socket? bound = null;
         Exception? failed = null;
-        AgentThread.Start("claim", () =>
-        {
-            EnterNetworkOf(qemu);
-            Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-            try
-            {
-                socket.Bind(new UnixDomainSocketEndPoint(name));
-                bound = socket;
-            }
-            catch (SocketException e) when (e.SocketErrorCode == SocketError.AddressAlreadyInUse)
-            {
-                socket.Dispose();
-            }
-        }, failed: e => failed = e).Join();
+        AgentThread
+            .Start(
+                "claim",
+                () =>
+                {
+                    EnterNetworkOf(qemu);
+                    Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+                    try
+                    {
+                        socket.Bind(new UnixDomainSocketEndPoint(name));
+                        bound = socket;
+                    }
+                    catch (SocketException e) when (e.SocketErrorCode == SocketError.AddressAlreadyInUse)
+                    {
+                        socket.Dispose();
+                    }
+                },
+                failed: e => failed = e
+            )
+            .Join();
         return failed is null ? bound : throw new LinuxException($"claim QEMU {qemu.Pid}: {failed.Message}", Errno.EIO);
     }
 

@@ -12,7 +12,14 @@ namespace Bgsnap.NodeAgent.Vm;
 /// <param name="MachineType">Versioned machine type, such as <c>pc-i440fx-7.2</c>.</param>
 /// <param name="QemuVersion">Such as <c>7.2.22</c>.</param>
 /// <param name="Arguments">QEMU's command line.</param>
-internal sealed record QemuProcess(int Pid, string Name, string Uuid, string MachineType, string QemuVersion, IReadOnlyList<string> Arguments) : IDisposable
+internal sealed record QemuProcess(
+    int Pid,
+    string Name,
+    string Uuid,
+    string MachineType,
+    string QemuVersion,
+    IReadOnlyList<string> Arguments
+) : IDisposable
 {
     /// <summary>
     /// The same process, held since before it was checked: all that is read there, written or called goes by this, never by its number.
@@ -34,7 +41,11 @@ internal sealed record QemuProcess(int Pid, string Name, string Uuid, string Mac
             if (pid == 0)
                 pid = qmp.PeerPid;
             if (pid == 0)
-                throw new CaptureRefusedException("ProcessNotFound", "the process behind the QMP socket lives in a pid namespace that is not visible here; name it with --pid, or run where the host's processes are visible (hostPID)");
+                throw new CaptureRefusedException(
+                    "ProcessNotFound",
+                    "the process behind the QMP socket lives in a pid namespace that is not visible here; name it with --pid, or "
+                        + "run where the host's processes are visible (hostPID)"
+                );
             held = CheckedProcess.TryOpen(pid) ?? throw Missing(pid);
             return Identify(qmp, held);
         }
@@ -67,10 +78,17 @@ internal sealed record QemuProcess(int Pid, string Name, string Uuid, string Mac
             type = type[..^suffix.Length];
         using var name = qmp.Execute("query-name");
         using var uuid = qmp.Execute("query-uuid");
-        return new QemuProcess(held.Pid,
+        return new QemuProcess(
+            held.Pid,
             name.Return.TryGetProperty("name", out var n) ? n.GetString() : "",
             uuid.Return.GetProperty("UUID").GetString(),
-            type, qmp.QemuVersion.ToString(), arguments) { Held = held };
+            type,
+            qmp.QemuVersion.ToString(),
+            arguments
+        )
+        {
+            Held = held,
+        };
     }
 
     /// <inheritdoc/>

@@ -8,12 +8,16 @@ public enum RamKind
 {
     /// <summary>Private anonymous memory, with or without transparent huge pages.</summary>
     Anonymous,
+
     /// <summary>A shared mapping of a memfd or tmpfs file: read through the file.</summary>
     SharedMemory,
+
     /// <summary>A shared mapping of hugetlbfs: read through the file, released in whole huge pages.</summary>
     SharedHugetlb,
+
     /// <summary>A private mapping of a tmpfs file or memfd.</summary>
     PrivateMemory,
+
     /// <summary>A private mapping of hugetlbfs, as <c>memory-backend-file,mem-path=/dev/hugepages</c> makes it.</summary>
     PrivateHugetlb,
 }
@@ -55,6 +59,8 @@ public sealed record RamBlock(string Name, ulong HostAddress, ulong UsedLength, 
     {
         string link = $"map_files/{Mapping.Start:x}-{Mapping.End:x}";
         int fd = Libc.Open(process.At(link), Libc.O_RDONLY | Libc.O_CLOEXEC, 0);
-        return fd >= 0 ? new SafeFileHandle(fd, true) : throw LinuxException.Last($"open the memory file of RAM block {Name} (/proc/{process.Pid}/{link})");
+        return fd >= 0
+            ? new SafeFileHandle(fd, true)
+            : throw LinuxException.Last($"open the memory file of RAM block {Name} (/proc/{process.Pid}/{link})");
     }
 }

@@ -22,16 +22,26 @@ internal static partial class RamBlockFinder
     private const int HostBeforeOffset = 16;
     private const int NumbersLength = 24;
     private const int NameWithin = 64;
+
     // Small enough to stay in a processor's own cache while every block is looked for in it.
     private const int Chunk = 256 << 10;
     private const int Overlap = 512;
 
-    internal static List<RamBlockLine> AddHostAddresses(IQmpMonitor qmp, CheckedProcess process, IReadOnlyList<MemoryMapping> maps, IReadOnlyList<RamBlockLine> lines)
+    internal static List<RamBlockLine> AddHostAddresses(
+        IQmpMonitor qmp,
+        CheckedProcess process,
+        IReadOnlyList<MemoryMapping> maps,
+        IReadOnlyList<RamBlockLine> lines
+    )
     {
         // Guest RAM is not searched: what a guest writes there must not be taken for QEMU's own data.
         HashSet<ulong> ramSizes = [.. lines.Select(l => l.MaxLength)];
-        IEnumerable<MemoryMapping> heaps = maps.Where(m => m is { Inode: 0, IsWritable: true, IsShared: false, IsExecutable: false }
-            && m.Path is "[heap]" or "" && !ramSizes.Contains(m.Length) && m.Length < 1UL << 30)
+        IEnumerable<MemoryMapping> heaps = maps.Where(m =>
+                m is { Inode: 0, IsWritable: true, IsShared: false, IsExecutable: false }
+                && m.Path is "[heap]" or ""
+                && !ramSizes.Contains(m.Length)
+                && m.Length < 1UL << 30
+            )
             .OrderByDescending(m => m.Path == "[heap]");
         Dictionary<string, Dictionary<ulong, ulong>> found = lines.ToDictionary(l => l.Name, _ => new Dictionary<ulong, ulong>());
         foreach (MemoryMapping heap in heaps)
@@ -48,8 +58,11 @@ internal static partial class RamBlockFinder
             {
                 // In a QEMU that ends nothing is found, and it does not answer: that is what is wrong then.
                 qmp.Execute("query-status").Dispose();
-                throw new CaptureRefusedException("RamBlocksUnknown",
-                    $"RAM block {line.Name} was found at {hosts.Count} places in process {process.Pid}; QEMU {qmp.QemuVersion} does not say where it is (8.0 and later do)");
+                throw new CaptureRefusedException(
+                    "RamBlocksUnknown",
+                    $"RAM block {line.Name} was found at {hosts.Count} places in process {process.Pid}; QEMU {qmp.QemuVersion} "
+                        + "does not say where it is (8.0 and later do)"
+                );
             }
             (ulong host, ulong foundAt) = hosts.Single();
             placed.Add(line with { HostAddress = host, FoundAt = foundAt });
@@ -61,10 +74,13 @@ internal static partial class RamBlockFinder
     /// <summary>Whether a block that was found stands where it stood, with the same numbers and the same address.</summary>
     internal static bool StandsAsFound(CheckedProcess process, RamBlockLine line)
     {
-        Span<byte> there = stackalloc byte[HostBeforeOffset + NumbersLength], numbers = stackalloc byte[NumbersLength];
+        Span<byte> there = stackalloc byte[HostBeforeOffset + NumbersLength],
+            numbers = stackalloc byte[NumbersLength];
         WriteNumbers(line, numbers);
-        return line.FoundAt != 0 && ProcessMemory.TryRead(process, line.FoundAt, there) == there.Length
-            && MemoryMarshal.Read<ulong>(there) == line.HostAddress && there[HostBeforeOffset..].SequenceEqual(numbers);
+        return line.FoundAt != 0
+            && ProcessMemory.TryRead(process, line.FoundAt, there) == there.Length
+            && MemoryMarshal.Read<ulong>(there) == line.HostAddress
+            && there[HostBeforeOffset..].SequenceEqual(numbers);
     }
 
     private static void WriteNumbers(RamBlockLine line, Span<byte> numbers)
@@ -74,7 +90,13 @@ internal static partial class RamBlockFinder
         BinaryPrimitives.WriteUInt64LittleEndian(numbers[16..], line.MaxLength);
     }
 
-    private static void Search(CheckedProcess process, MemoryMapping heap, IReadOnlyList<MemoryMapping> maps, IReadOnlyList<RamBlockLine> lines, Dictionary<string, Dictionary<ulong, ulong>> found)
+    private static void Search(
+        CheckedProcess process,
+        MemoryMapping heap,
+        IReadOnlyList<MemoryMapping> maps,
+        IReadOnlyList<RamBlockLine> lines,
+        Dictionary<string, Dictionary<ulong, ulong>> found
+    )
     {
         byte[] buffer = new byte[Chunk + Overlap];
         Span<byte> numbers = stackalloc byte[NumbersLength];
@@ -86,17 +108,23 @@ internal static partial class RamBlockFinder
             {
                 WriteNumbers(line, numbers);
                 byte[] name = [.. Encoding.UTF8.GetBytes(line.Name), 0];
-                for (int from = 0; from < memory.Length;)
+                for (int from = 0; from < memory.Length; )
                 {
                     int hit = memory[from..].IndexOf(numbers);
                     if (hit < 0)
                         break;
                     hit += from;
                     from = hit + 8;
-                    if (hit < HostBeforeOffset || memory.Slice(hit, Math.Min(NameWithin + name.Length, memory.Length - hit)).IndexOf(name) < 0)
+                    if (
+                        hit < HostBeforeOffset
+                        || memory.Slice(hit, Math.Min(NameWithin + name.Length, memory.Length - hit)).IndexOf(name) < 0
+                    )
                         continue;
                     ulong host = MemoryMarshal.Read<ulong>(memory[(hit - HostBeforeOffset)..]);
-                    if (host % 4096 == 0 && maps.Any(m => m.Start <= host && host + Math.Min(line.UsedLength, 4096) <= m.End && m.IsWritable))
+                    if (
+                        host % 4096 == 0
+                        && maps.Any(m => m.Start <= host && host + Math.Min(line.UsedLength, 4096) <= m.End && m.IsWritable)
+                    )
                         found[line.Name].TryAdd(host, at + (ulong)(hit - HostBeforeOffset));
                 }
             }
@@ -113,7 +141,10 @@ internal static partial class RamBlockFinder
         ulong hva = ulong.Parse(m.Groups["hva"].ValueSpan, NumberStyles.HexNumber, CultureInfo.InvariantCulture);
         RamBlockLine? line = placed.FirstOrDefault(l => l.Name == region || l.Name.EndsWith("/" + region, StringComparison.Ordinal));
         if (line is not null && line.HostAddress != hva)
-            throw new CaptureRefusedException("RamBlocksUnknown", $"RAM block {line.Name} was found at {line.HostAddress:x}, but QEMU's gpa2hva says {hva:x}");
+            throw new CaptureRefusedException(
+                "RamBlocksUnknown",
+                $"RAM block {line.Name} was found at {line.HostAddress:x}, but QEMU's gpa2hva says {hva:x}"
+            );
     }
 
     [GeneratedRegex(@"\((?<name>[^)]*)\) is 0x(?<hva>[0-9a-f]+)")]

@@ -9,7 +9,9 @@ namespace Bgsnap.NodeAgent.Vm;
 /// <summary>Finds every RAM block of a QEMU in its address space, or refuses; it never guesses.</summary>
 public static partial class RamBlockTable
 {
-    private const int MaximumBlocks = 4096, LongestLine = 1024, Tries = 3;
+    private const int MaximumBlocks = 4096,
+        LongestLine = 1024,
+        Tries = 3;
 
     /// <summary>Asks QEMU for its blocks and looks each of them up in the process.</summary>
     /// <exception cref="CaptureRefusedException">A block cannot be placed beyond doubt, or its memory is of a kind that
@@ -20,7 +22,9 @@ public static partial class RamBlockTable
         return Read(qmp, process, ref known);
     }
 
-    /// <summary>Likewise, for whoever looks again and again: what was found need not be searched for anew while it stands where it stood.</summary>
+    /// <summary>
+    /// Likewise, for whoever looks again and again: what was found need not be searched for anew while it stands where it stood.
+    /// </summary>
     /// <param name="qmp">Its monitor.</param>
     /// <param name="process">Its process.</param>
     /// <param name="known">What the last look found.</param>
@@ -60,7 +64,8 @@ public static partial class RamBlockTable
     }
 
     private static bool IsAsKnown(CheckedProcess process, IReadOnlyList<RamBlockLine> lines, IReadOnlyList<RamBlockLine> known) =>
-        lines.SequenceEqual(known.Select(k => k with { HostAddress = 0, FoundAt = 0 })) && known.All(k => RamBlockFinder.StandsAsFound(process, k));
+        lines.SequenceEqual(known.Select(k => k with { HostAddress = 0, FoundAt = 0 }))
+        && known.All(k => RamBlockFinder.StandsAsFound(process, k));
 
     /// <summary>Parses the table of <c>info ramblock</c>. Blocks without a name are not migratable and are left out.</summary>
     /// <exception cref="CaptureRefusedException">The text is not such a table.</exception>
@@ -72,12 +77,23 @@ public static partial class RamBlockTable
             // A line that is much longer than any of QEMU's is not even looked at: the pattern's work grows with its square.
             Match m = line.Length <= LongestLine ? Row().Match(line.Trim()) : Match.Empty;
             if (!m.Success)
-                throw new CaptureRefusedException("RamBlocksUnknown", $"QEMU's 'info ramblock' has a line that is not understood: '{line.Trim()[..Math.Min(line.Trim().Length, 200)]}'");
+                throw new CaptureRefusedException(
+                    "RamBlocksUnknown",
+                    $"QEMU's 'info ramblock' has a line that is not understood: '{line.Trim()[..Math.Min(line.Trim().Length, 200)]}'"
+                );
             string name = m.Groups["name"].Value.Trim();
             if (name.Length == 0)
                 continue;
-            blocks.Add(new RamBlockLine(name, PageSize(m.Groups["page"].Value, m.Groups["unit"].Value), Hex(m, "offset"),
-                Hex(m, "used"), Hex(m, "total"), m.Groups["hva"].Success ? Hex(m, "hva") : 0));
+            blocks.Add(
+                new RamBlockLine(
+                    name,
+                    PageSize(m.Groups["page"].Value, m.Groups["unit"].Value),
+                    Hex(m, "offset"),
+                    Hex(m, "used"),
+                    Hex(m, "total"),
+                    m.Groups["hva"].Success ? Hex(m, "hva") : 0
+                )
+            );
         }
         if (blocks.DistinctBy(b => b.Name).Count() != blocks.Count)
             throw new CaptureRefusedException("RamBlocksUnknown", "QEMU's 'info ramblock' lists two blocks of the same name");
@@ -90,9 +106,15 @@ public static partial class RamBlockTable
     {
         ulong end = line.HostAddress + line.UsedLength;
         if (end <= line.HostAddress)
-            throw new CaptureRefusedException("RamBlocksUnknown", $"RAM block {line.Name} cannot have {line.UsedLength} bytes at {line.HostAddress:x}");
+            throw new CaptureRefusedException(
+                "RamBlocksUnknown",
+                $"RAM block {line.Name} cannot have {line.UsedLength} bytes at {line.HostAddress:x}"
+            );
         MemoryMapping first = maps.LastOrDefault(m => m.Start <= line.HostAddress && m.End > line.HostAddress)
-            ?? throw new CaptureRefusedException("RamBlocksUnknown", $"RAM block {line.Name} at {line.HostAddress:x} is not mapped in process {pid}");
+            ?? throw new CaptureRefusedException(
+                "RamBlocksUnknown",
+                $"RAM block {line.Name} at {line.HostAddress:x} is not mapped in process {pid}"
+            );
         ulong covered = first.End;
         foreach (MemoryMapping m in maps.Where(m => m.Start >= first.End && m.Start < end))
         {
@@ -101,34 +123,53 @@ public static partial class RamBlockTable
             covered = m.End;
         }
         if (covered < end || !first.IsWritable)
-            throw new CaptureRefusedException("RamBlocksUnknown", $"RAM block {line.Name} ({line.UsedLength} bytes at {line.HostAddress:x}) is not one writable mapping in process {pid}");
+            throw new CaptureRefusedException(
+                "RamBlocksUnknown",
+                $"RAM block {line.Name} ({line.UsedLength} bytes at {line.HostAddress:x}) is not one writable mapping in process {pid}"
+            );
         if (line.PageSize > 2 << 20)
-            throw new CaptureRefusedException("PageSizeUnsupported", $"RAM block {line.Name} has pages of {line.PageSize >> 20} MiB: the guest would wait for a whole page to be copied at its first write; give the VM 2 MiB huge pages");
+            throw new CaptureRefusedException(
+                "PageSizeUnsupported",
+                $"RAM block {line.Name} has pages of {line.PageSize >> 20} MiB: the guest would wait for a whole page to be copied "
+                    + "at its first write; give the VM 2 MiB huge pages"
+            );
         if (line.UsedLength % 4096 != 0 || line.HostAddress % 4096 != 0)
             throw new CaptureRefusedException("RamBlocksUnknown", $"RAM block {line.Name} is not made of whole pages");
         return new RamBlock(line.Name, line.HostAddress, line.UsedLength, line.PageSize, KindOf(line, first), first);
     }
 
-    private static RamKind KindOf(RamBlockLine line, MemoryMapping m) => (m.Inode, m.IsShared, line.PageSize > 4096) switch
-    {
-        (0, false, false) => RamKind.Anonymous,
-        (_, true, true) => RamKind.SharedHugetlb,
-        (_, false, true) => RamKind.PrivateHugetlb,
-        (_, true, false) => RamKind.SharedMemory,
-        (_, false, false) => RamKind.PrivateMemory,
-    };
+    private static RamKind KindOf(RamBlockLine line, MemoryMapping m) =>
+        (m.Inode, m.IsShared, line.PageSize > 4096) switch
+        {
+            (0, false, false) => RamKind.Anonymous,
+            (_, true, true) => RamKind.SharedHugetlb,
+            (_, false, true) => RamKind.PrivateHugetlb,
+            (_, true, false) => RamKind.SharedMemory,
+            (_, false, false) => RamKind.PrivateMemory,
+        };
 
-    private static ulong Hex(Match m, string group) => ulong.Parse(m.Groups[group].ValueSpan, NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+    private static ulong Hex(Match m, string group) =>
+        ulong.Parse(m.Groups[group].ValueSpan, NumberStyles.HexNumber, CultureInfo.InvariantCulture);
 
     private static uint PageSize(string number, string unit)
     {
-        uint scale = unit switch { "B" => 1, "KiB" => 1 << 10, "MiB" => 1 << 20, "GiB" => 1 << 30, _ => 0 };
+        uint scale = unit switch
+        {
+            "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            _ => 0,
+        };
         double size = scale * double.Parse(number, CultureInfo.InvariantCulture);
         return size is >= 4096 and <= 1U << 31 && BitOperations.IsPow2((uint)size) && (uint)size == size
             ? (uint)size
             : throw new CaptureRefusedException("RamBlocksUnknown", $"QEMU's 'info ramblock' has a block with pages of {number} {unit}");
     }
 
-    [GeneratedRegex(@"^(?:(?<name>\S.*?)\s+)?(?<page>\d{1,9}(?:\.\d{1,9})?) (?<unit>B|KiB|MiB|GiB)\s+0x(?<offset>[0-9a-f]{1,16}) 0x(?<used>[0-9a-f]{1,16}) 0x(?<total>[0-9a-f]{1,16})(?: 0x(?<hva>[0-9a-f]{1,16})\s+r[ow])?$")]
+    [GeneratedRegex(
+        @"^(?:(?<name>\S.*?)\s+)?(?<page>\d{1,9}(?:\.\d{1,9})?) (?<unit>B|KiB|MiB|GiB)"
+            + @"\s+0x(?<offset>[0-9a-f]{1,16}) 0x(?<used>[0-9a-f]{1,16}) 0x(?<total>[0-9a-f]{1,16})(?: 0x(?<hva>[0-9a-f]{1,16})\s+r[ow])?$"
+    )]
     private static partial Regex Row();
 }

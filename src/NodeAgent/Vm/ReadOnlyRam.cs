@@ -4,8 +4,8 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Vm;
 
 /// <summary>
-/// Memory that is mapped read-only into QEMU, such as a read-only NVDIMM. QEMU lists it with its other RAM and sends it in a migration, and a QEMU
-/// that is to load it there ends with SIGSEGV.
+/// Memory that is mapped read-only into QEMU, such as a read-only NVDIMM. QEMU lists it with its other RAM and sends it in a migration, and
+/// a QEMU that is to load it there ends with SIGSEGV.
 /// </summary>
 internal static class ReadOnlyRam
 {
@@ -28,13 +28,24 @@ internal static class ReadOnlyRam
     internal static void Refuse(IQmpMonitor qmp)
     {
         if (Backends(qmp) is [string id, ..])
-            throw new CaptureRefusedException("ReadOnlyMemory", $"memory backend {id} is read-only: QEMU cannot load a snapshot of it; remove its device (an NVDIMM) from the VM, or give it a private copy (share=off, and rom=off in QEMU 8.2 or later)");
+            throw new CaptureRefusedException(
+                "ReadOnlyMemory",
+                $"memory backend {id} is read-only: QEMU cannot load a snapshot of it; remove its device (an NVDIMM) from the VM, "
+                    + "or give it a private copy (share=off, and rom=off in QEMU 8.2 or later)"
+            );
     }
 
-    /// <summary>From QEMU 8.2 on <c>rom</c> decides, and a file that is opened read-only can be the start of private, writable memory.</summary>
+    /// <summary>
+    /// From QEMU 8.2 on <c>rom</c> decides, and a file that is opened read-only can be the start of private, writable memory.
+    /// </summary>
     private static bool IsReadOnly(IQmpMonitor qmp, string path)
     {
-        if (!(Property(qmp, path, "readonly") is { ValueKind: JsonValueKind.True } || Property(qmp, path, "rom") is { ValueKind: JsonValueKind.String } on && on.GetString() == "on"))
+        if (
+            !(
+                Property(qmp, path, "readonly") is { ValueKind: JsonValueKind.True }
+                || Property(qmp, path, "rom") is { ValueKind: JsonValueKind.String } on && on.GetString() == "on"
+            )
+        )
             return false;
         return !(Property(qmp, path, "rom") is { ValueKind: JsonValueKind.String } rom && rom.GetString() == "off");
     }

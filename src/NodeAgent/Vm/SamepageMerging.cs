@@ -14,9 +14,9 @@ namespace Bgsnap.NodeAgent.Vm;
 /// </remarks>
 internal static class SamepageMerging
 {
-
     /// <summary>What can be done about it.</summary>
-    internal const string Remedy = "start the VM with -machine mem-merge=off (libvirt: <memoryBacking><nosharepages/>), "
+    internal const string Remedy =
+        "start the VM with -machine mem-merge=off (libvirt: <memoryBacking><nosharepages/>), "
         + "or stop ksmd on this node with `echo 0 > /sys/kernel/mm/ksm/run`, which keeps what is merged already";
 
     /// <summary>ksmd looks for equal pages now.</summary>
@@ -27,28 +27,40 @@ internal static class SamepageMerging
     internal static void Refuse(ProcessEntry process)
     {
         if (IsRunning && MergeableBytes(process.At("smaps")) is > 0 and long bytes)
-            throw new CaptureRefusedException("SamepageMerging", $"the kernel is merging equal pages in {bytes >> 20} MiB of QEMU's memory (KSM), which drops write protection without a word; {Remedy}");
+            throw new CaptureRefusedException(
+                "SamepageMerging",
+                $"the kernel is merging equal pages in {bytes >> 20} MiB of QEMU's memory (KSM), which drops write protection "
+                    + $"without a word; {Remedy}"
+            );
     }
 
     /// <summary>How far ksmd has come, for <see cref="CheckSince"/>.</summary>
     internal static string Position => $"{Read("full_scans")}/{Read("pages_scanned")}";
 
-    /// <summary>For a capture that cannot prove its copies, QEMU's own: fails it when ksmd has worked meanwhile and a mapping takes part.</summary>
+    /// <summary>
+    /// For a capture that cannot prove its copies, QEMU's own: fails it when ksmd has worked meanwhile and a mapping takes part.
+    /// </summary>
     /// <exception cref="CaptureFailedException">Protection may have been lost.</exception>
     internal static void CheckSince(string position, ProcessEntry process)
     {
         if ((IsRunning || Position != position) && MergeableBytes(process.At("smaps")) > 0)
-            throw new CaptureFailedException("ProtectionLost", $"the kernel began to merge equal pages during the capture (KSM), which drops write protection without a word; {Remedy}");
+            throw new CaptureFailedException(
+                "ProtectionLost",
+                $"the kernel began to merge equal pages during the capture (KSM), which drops write protection without a word; {Remedy}"
+            );
     }
 
     /// <summary>Bytes of the mappings that take part: their flags hold <c>mg</c>.</summary>
     internal static long MergeableBytes(string smaps)
     {
-        long size = 0, mergeable = 0;
+        long size = 0,
+            mergeable = 0;
         foreach (string line in File.ReadLines(smaps))
         {
             if (line.StartsWith("Size:", StringComparison.Ordinal))
-                size = long.Parse(line.AsSpan("Size:".Length).Trim().TrimEnd("kB").Trim(), System.Globalization.CultureInfo.InvariantCulture) << 10;
+                size =
+                    long.Parse(line.AsSpan("Size:".Length).Trim().TrimEnd("kB").Trim(), System.Globalization.CultureInfo.InvariantCulture)
+                    << 10;
             else if (line.StartsWith("VmFlags:", StringComparison.Ordinal) && line.Split(' ').Contains("mg"))
                 mergeable += size;
         }

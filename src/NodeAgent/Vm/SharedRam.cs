@@ -6,7 +6,8 @@ namespace Bgsnap.NodeAgent.Vm;
 /// <summary>Refuses memory that another process can write behind QEMU's page tables, where no protection of ours is seen.</summary>
 internal static class SharedRam
 {
-    /// <exception cref="CaptureRefusedException">Another process maps it too, or it is a file on a disk, which the kernel protects in no way.</exception>
+    /// <exception cref="CaptureRefusedException">Another process maps it too, or it is a file on a disk, which the kernel protects in no
+    /// way.</exception>
     internal static void Refuse(ProcessEntry process, IReadOnlyList<RamBlock> blocks)
     {
         RefuseDiskFiles(process, blocks);
@@ -15,13 +16,21 @@ internal static class SharedRam
             return;
         foreach (string folder in Directory.EnumerateDirectories("/proc"))
         {
-            if (!int.TryParse(Path.GetFileName(folder), NumberStyles.None, CultureInfo.InvariantCulture, out int other) || other == process.Pid || other == Environment.ProcessId)
+            if (
+                !int.TryParse(Path.GetFileName(folder), NumberStyles.None, CultureInfo.InvariantCulture, out int other)
+                || other == process.Pid
+                || other == Environment.ProcessId
+            )
                 continue;
             try
             {
                 using ProcessEntry one = ProcessEntry.Open(other);
                 if (MemoryMapping.Read(one).Any(m => m is { IsShared: true, IsWritable: true } && shared.Contains(Key(m))))
-                    throw new CaptureRefusedException("SharedMemory", $"process {other} ({File.ReadAllText(one.At("comm")).Trim()}) maps the guest's memory too and writes to it past the protection (vhost-user, virtiofsd?); remove that device from the VM");
+                    throw new CaptureRefusedException(
+                        "SharedMemory",
+                        $"process {other} ({File.ReadAllText(one.At("comm")).Trim()}) maps the guest's memory too and writes to it "
+                            + "past the protection (vhost-user, virtiofsd?); remove that device from the VM"
+                    );
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
@@ -36,7 +45,11 @@ internal static class SharedRam
         {
             string? fileSystem = FileSystemOf(process.At($"map_files/{b.Mapping.Start:x}-{b.Mapping.End:x}"));
             if (fileSystem is not (null or "tmpfs" or "hugetlbfs"))
-                throw new CaptureRefusedException("RamOnDisk", $"RAM block {b.Name} is a file on a disk ({b.Mapping.Path}, {fileSystem}), which the kernel cannot write-protect: use memory-backend-memfd, or a file on tmpfs or hugetlbfs");
+                throw new CaptureRefusedException(
+                    "RamOnDisk",
+                    $"RAM block {b.Name} is a file on a disk ({b.Mapping.Path}, {fileSystem}), which the kernel cannot "
+                        + "write-protect: use memory-backend-memfd, or a file on tmpfs or hugetlbfs"
+                );
         }
     }
 

@@ -10,10 +10,12 @@ namespace Bgsnap.Operator.Events;
 internal sealed class EventRecorder(IApiClient api, TimeProvider clock, ILogger<EventRecorder> log)
 {
     /// <summary>What happened as it should.</summary>
-    public Task Normal(IKubernetesObject<V1ObjectMeta> about, string reason, string message, CancellationToken stop) => Write(about, "Normal", reason, message, stop);
+    public Task Normal(IKubernetesObject<V1ObjectMeta> about, string reason, string message, CancellationToken stop) =>
+        Write(about, "Normal", reason, message, stop);
 
     /// <summary>What somebody should look at.</summary>
-    public Task Warning(IKubernetesObject<V1ObjectMeta> about, string reason, string message, CancellationToken stop) => Write(about, "Warning", reason, message, stop);
+    public Task Warning(IKubernetesObject<V1ObjectMeta> about, string reason, string message, CancellationToken stop) =>
+        Write(about, "Warning", reason, message, stop);
 
     private async Task Write(IKubernetesObject<V1ObjectMeta> about, string type, string reason, string message, CancellationToken stop)
     {
@@ -23,7 +25,11 @@ internal sealed class EventRecorder(IApiClient api, TimeProvider clock, ILogger<
         {
             ApiVersion = "v1",
             Kind = "Event",
-            Metadata = new V1ObjectMeta { NamespaceProperty = about.Metadata.NamespaceProperty, Name = $"{about.Metadata.Name}.{Guid.NewGuid():N}" },
+            Metadata = new V1ObjectMeta
+            {
+                NamespaceProperty = about.Metadata.NamespaceProperty,
+                Name = $"{about.Metadata.Name}.{Guid.NewGuid():N}",
+            },
             InvolvedObject = new V1ObjectReference
             {
                 ApiVersion = about.ApiVersion,

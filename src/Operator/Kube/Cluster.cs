@@ -10,24 +10,34 @@ internal static class Cluster
     /// <summary>Reads the configuration: a kubeconfig file, else in-cluster, else the usual places.</summary>
     public static Kubernetes Connect(string? kubeconfig)
     {
-        KubernetesClientConfiguration config = kubeconfig is not null ? KubernetesClientConfiguration.BuildConfigFromConfigFile(kubeconfig)
+        KubernetesClientConfiguration config = kubeconfig is not null
+            ? KubernetesClientConfiguration.BuildConfigFromConfigFile(kubeconfig)
             : KubernetesClientConfiguration.BuildDefaultConfig();
         return new Kubernetes(config);
     }
 
     /// <summary>Our own client over the same connections and credentials.</summary>
     public static ApiClient ClientOf(Kubernetes kubernetes) =>
-        new(new HttpClient(new Authenticated(kubernetes.HttpClient, kubernetes.Credentials)) { BaseAddress = BaseOf(kubernetes), Timeout = Timeout.InfiniteTimeSpan });
+        new(
+            new HttpClient(new Authenticated(kubernetes.HttpClient, kubernetes.Credentials))
+            {
+                BaseAddress = BaseOf(kubernetes),
+                Timeout = Timeout.InfiniteTimeSpan,
+            }
+        );
 
     private static Uri BaseOf(Kubernetes kubernetes) =>
         kubernetes.BaseUri.AbsoluteUri.EndsWith('/') ? kubernetes.BaseUri : new Uri(kubernetes.BaseUri.AbsoluteUri + "/");
 
-    /// <summary>Adds the credentials to each request, since a service account's token is renewed, and passes it to the library's client.</summary>
+    /// <summary>
+    /// Adds the credentials to each request, since a service account's token is renewed, and passes it to the library's client.
+    /// </summary>
     private sealed class Authenticated(HttpClient inner, ServiceClientCredentials? credentials) : HttpMessageHandler
     {
         protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
         {
-            if (credentials is not null) await credentials.ProcessHttpRequestAsync(request, cancellationToken).ConfigureAwait(false);
+            if (credentials is not null)
+                await credentials.ProcessHttpRequestAsync(request, cancellationToken).ConfigureAwait(false);
             using HttpRequestMessage copy = new(request.Method, request.RequestUri) { Content = request.Content };
             copy.Headers.Authorization = request.Headers.Authorization;
             return await inner.SendAsync(copy, HttpCompletionOption.ResponseHeadersRead, cancellationToken).ConfigureAwait(false);

@@ -19,8 +19,10 @@ internal static class CoreResources
 
     /// <summary>Pods.</summary>
     public static ResourceType<V1Pod> Pods { get; } = Core<V1Pod>("pods");
+
     /// <summary>Claims.</summary>
     public static ResourceType<V1PersistentVolumeClaim> Claims { get; } = Core<V1PersistentVolumeClaim>("persistentvolumeclaims");
+
     /// <summary>Events.</summary>
     public static ResourceType<Corev1Event> Events { get; } = Core<Corev1Event>("events");
 
@@ -28,10 +30,17 @@ internal static class CoreResources
     public static JsonTypeInfo<V1PodSpec> PodSpec { get; } = (JsonTypeInfo<V1PodSpec>)Json.GetTypeInfo(typeof(V1PodSpec));
 
     /// <summary>Another kind of the core group.</summary>
-    public static ResourceType<T> Core<T>(string plural) where T : class, IKubernetesObject<V1ObjectMeta> =>
-        Of<T>("", "v1", plural);
+    public static ResourceType<T> Core<T>(string plural)
+        where T : class, IKubernetesObject<V1ObjectMeta> => Of<T>("", "v1", plural);
 
     /// <summary>A kind of any group.</summary>
-    public static ResourceType<T> Of<T>(string group, string version, string plural) where T : class, IKubernetesObject<V1ObjectMeta> =>
-        new(group, version, plural, (JsonTypeInfo<T>)Json.GetTypeInfo(typeof(T)), (JsonTypeInfo<ResourceList<T>>)Json.GetTypeInfo(typeof(ResourceList<T>)));
+    public static ResourceType<T> Of<T>(string group, string version, string plural)
+        where T : class, IKubernetesObject<V1ObjectMeta> =>
+        new(
+            group,
+            version,
+            plural,
+            (JsonTypeInfo<T>)Json.GetTypeInfo(typeof(T)),
+            (JsonTypeInfo<ResourceList<T>>)Json.GetTypeInfo(typeof(ResourceList<T>))
+        );
 }

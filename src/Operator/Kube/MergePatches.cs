@@ -16,7 +16,8 @@ internal static class MergePatches
             if (old[name] is JsonObject inner && value is JsonObject changed)
             {
                 JsonObject part = Difference(inner, changed);
-                if (part.Count > 0) patch[name] = part;
+                if (part.Count > 0)
+                    patch[name] = part;
             }
             else if (!JsonNode.DeepEquals(old[name], value))
             {
@@ -24,7 +25,8 @@ internal static class MergePatches
             }
         }
         foreach ((string name, _) in old)
-            if (!next.ContainsKey(name)) patch[name] = null;
+            if (!next.ContainsKey(name))
+                patch[name] = null;
         return patch;
     }
 }

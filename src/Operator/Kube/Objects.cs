@@ -10,7 +10,8 @@ namespace Bgsnap.Operator.Kube;
 internal sealed class Objects(IApiClient api)
 {
     /// <summary>An object, or null.</summary>
-    public async Task<T?> GetOrNull<T>(ResourceType<T> type, string ns, string name, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta>
+    public async Task<T?> GetOrNull<T>(ResourceType<T> type, string ns, string name, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta>
     {
         try
         {
@@ -23,7 +24,8 @@ internal sealed class Objects(IApiClient api)
     }
 
     /// <summary>Makes an object, or finds it made.</summary>
-    public async Task<T> CreateOrGet<T>(ResourceType<T> type, T item, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta>
+    public async Task<T> CreateOrGet<T>(ResourceType<T> type, T item, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta>
     {
         try
         {
@@ -36,11 +38,13 @@ internal sealed class Objects(IApiClient api)
     }
 
     /// <summary>Deletes this very object; another of that name is left alone.</summary>
-    public async Task DeleteIfThere<T>(ResourceType<T> type, T item, int? grace, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta>
+    public async Task DeleteIfThere<T>(ResourceType<T> type, T item, int? grace, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta>
     {
         try
         {
-            await api.Delete(type, item.Metadata.NamespaceProperty, item.Metadata.Name, item.Metadata.Uid, grace, stop).ConfigureAwait(false);
+            await api.Delete(type, item.Metadata.NamespaceProperty, item.Metadata.Name, item.Metadata.Uid, grace, stop)
+                .ConfigureAwait(false);
         }
         catch (ApiException e) when (e.IsNotFound)
         {
@@ -50,20 +54,24 @@ internal sealed class Objects(IApiClient api)
         {
             // Another of that name is none of ours; but this very one is still to go.
             T? there = await GetOrNull(type, item.Metadata.NamespaceProperty, item.Metadata.Name, stop).ConfigureAwait(false);
-            if (there?.Metadata.Uid == item.Metadata.Uid) throw;
+            if (there?.Metadata.Uid == item.Metadata.Uid)
+                throw;
         }
     }
 
     /// <summary>Adds a finalizer, based on the version we have seen.</summary>
-    public Task AddFinalizer<T>(ResourceType<T> type, Informer<T> copies, T item, string finalizer, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta> =>
+    public Task AddFinalizer<T>(ResourceType<T> type, Informer<T> copies, T item, string finalizer, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta> =>
         PatchFinalizers(type, copies, item, [.. item.Metadata.Finalizers ?? [], finalizer], stop);
 
     /// <summary>Removes a finalizer; a deleted object goes with its last.</summary>
-    public async Task RemoveFinalizer<T>(ResourceType<T> type, Informer<T> copies, T item, string finalizer, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta>
+    public async Task RemoveFinalizer<T>(ResourceType<T> type, Informer<T> copies, T item, string finalizer, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta>
     {
         try
         {
-            await PatchFinalizers(type, copies, item, (item.Metadata.Finalizers ?? []).Where(f => f != finalizer), stop).ConfigureAwait(false);
+            await PatchFinalizers(type, copies, item, (item.Metadata.Finalizers ?? []).Where(f => f != finalizer), stop)
+                .ConfigureAwait(false);
         }
         catch (ApiException e) when (e.IsNotFound)
         {
@@ -73,24 +81,42 @@ internal sealed class Objects(IApiClient api)
 
     /// <summary>Changes the status, based on the version we have seen.</summary>
     /// <returns>The object afterwards.</returns>
-    public async Task<T> PatchStatus<T>(ResourceType<T> type, Informer<T> copies, T item, JsonObject status, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta>
+    public async Task<T> PatchStatus<T>(ResourceType<T> type, Informer<T> copies, T item, JsonObject status, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta>
     {
         JsonObject patch = new() { ["metadata"] = Version(item), ["status"] = status };
-        T after = await api.MergePatch(type, item.Metadata.NamespaceProperty, item.Metadata.Name, "status", patch, stop).ConfigureAwait(false);
+        T after = await api.MergePatch(type, item.Metadata.NamespaceProperty, item.Metadata.Name, "status", patch, stop)
+            .ConfigureAwait(false);
         copies.Learn(after);
         item.Metadata.ResourceVersion = after.Metadata.ResourceVersion;
         return after;
     }
 
-    private async Task PatchFinalizers<T>(ResourceType<T> type, Informer<T> copies, T item, IEnumerable<string> finalizers, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta>
+    private async Task PatchFinalizers<T>(
+        ResourceType<T> type,
+        Informer<T> copies,
+        T item,
+        IEnumerable<string> finalizers,
+        CancellationToken stop
+    )
+        where T : class, IKubernetesObject<V1ObjectMeta>
     {
         JsonObject metadata = Version(item);
         metadata["finalizers"] = new JsonArray([.. finalizers.Select(f => (JsonNode)f)]);
-        T after = await api.MergePatch(type, item.Metadata.NamespaceProperty, item.Metadata.Name, null, new JsonObject { ["metadata"] = metadata }, stop).ConfigureAwait(false);
+        T after = await api.MergePatch(
+                type,
+                item.Metadata.NamespaceProperty,
+                item.Metadata.Name,
+                null,
+                new JsonObject { ["metadata"] = metadata },
+                stop
+            )
+            .ConfigureAwait(false);
         copies.Learn(after);
         item.Metadata.ResourceVersion = after.Metadata.ResourceVersion;
         item.Metadata.Finalizers = after.Metadata.Finalizers;
     }
 
-    private static JsonObject Version(IKubernetesObject<V1ObjectMeta> item) => new() { ["resourceVersion"] = item.Metadata.ResourceVersion };
+    private static JsonObject Version(IKubernetesObject<V1ObjectMeta> item) =>
+        new() { ["resourceVersion"] = item.Metadata.ResourceVersion };
 }

@@ -7,20 +7,25 @@ using k8s.Models;
 
 namespace Bgsnap.Operator.KubeVirt;
 
-/// <summary>The kinds of KubeVirt that are read. None is watched: they are asked for only where a source names them, so that KubeVirt need not be there.</summary>
+/// <summary>
+/// The kinds of KubeVirt that are read. None is watched: they are asked for only where a source names them, so that KubeVirt need not be
+/// there.
+/// </summary>
 internal static class KubeVirtKinds
 {
     /// <summary>The API group.</summary>
     public const string Group = SnapshotSource.KubeVirtGroup;
 
     /// <summary>Names of the kinds that can be a source.</summary>
-    public const string Machine = "VirtualMachine", Instance = "VirtualMachineInstance";
+    public const string Machine = "VirtualMachine",
+        Instance = "VirtualMachineInstance";
 
     /// <summary>VirtualMachines, as they are.</summary>
     public static ResourceType<RawObject> Machines { get; } = CoreResources.Of<RawObject>(Group, "v1", "virtualmachines");
 
     /// <summary>VirtualMachineInstances, as far as the operator understands them.</summary>
-    public static ResourceType<VirtualMachineInstance> Instances { get; } = CoreResources.Of<VirtualMachineInstance>(Group, "v1", "virtualmachineinstances");
+    public static ResourceType<VirtualMachineInstance> Instances { get; } =
+        CoreResources.Of<VirtualMachineInstance>(Group, "v1", "virtualmachineinstances");
 
     /// <summary>VirtualMachineInstances, as they are.</summary>
     public static ResourceType<RawObject> RawInstances { get; } = CoreResources.Of<RawObject>(Group, "v1", "virtualmachineinstances");
@@ -33,8 +38,16 @@ internal static class KubeVirtKinds
     public static (ResourceType<RawObject> Type, bool Clustered)? Template(string kind)
     {
         string plural = kind.ToLowerInvariant().TrimEnd('s') + "s";
-        return plural is "virtualmachineinstancetypes" or "virtualmachinepreferences" or "virtualmachineclusterinstancetypes" or "virtualmachineclusterpreferences"
-            ? (CoreResources.Of<RawObject>("instancetype.kubevirt.io", "v1beta1", plural), plural.StartsWith("virtualmachinecluster", StringComparison.Ordinal))
+        return
+            plural
+                is "virtualmachineinstancetypes"
+                    or "virtualmachinepreferences"
+                    or "virtualmachineclusterinstancetypes"
+                    or "virtualmachineclusterpreferences"
+            ? (
+                CoreResources.Of<RawObject>("instancetype.kubevirt.io", "v1beta1", plural),
+                plural.StartsWith("virtualmachinecluster", StringComparison.Ordinal)
+            )
             : null;
     }
 }
@@ -44,16 +57,22 @@ internal sealed class RawObject : IKubernetesObject<V1ObjectMeta>
 {
     /// <inheritdoc/>
     public string ApiVersion { get; set; } = "";
+
     /// <inheritdoc/>
     public string Kind { get; set; } = "";
+
     /// <inheritdoc/>
     public V1ObjectMeta Metadata { get; set; } = new();
+
     /// <summary>What it is to be.</summary>
     public JsonObject? Spec { get; set; }
+
     /// <summary>What it is.</summary>
     public JsonObject? Status { get; set; }
+
     /// <summary>Of a ControllerRevision: the object that it keeps.</summary>
     public JsonObject? Data { get; set; }
+
     /// <summary>Of a ControllerRevision: its number.</summary>
     public long? Revision { get; set; }
 }

@@ -5,7 +5,9 @@ using Bgsnap.Operator.Snapshots;
 
 namespace Bgsnap.Operator.KubeVirt;
 
-/// <summary>Finds the VM of a source that is KubeVirt's: VirtualMachine, its VirtualMachineInstance, the launcher pod that this runs in now.</summary>
+/// <summary>
+/// Finds the VM of a source that is KubeVirt's: VirtualMachine, its VirtualMachineInstance, the launcher pod that this runs in now.
+/// </summary>
 internal sealed class KubeVirtSource(IApiClient api)
 {
     private readonly Objects _objects = new(api);
@@ -19,30 +21,55 @@ internal sealed class KubeVirtSource(IApiClient api)
     public async Task<SourceVm> Find(VMBackgroundSnapshot snapshot, CancellationToken stop)
     {
         VirtualMachineInstance vmi = await FindInstance(snapshot, stop).ConfigureAwait(false);
-        ResourceList<PodSummary> pods = await api.List(Resources.Pods, vmi.Metadata.NamespaceProperty, $"{LauncherPod.InstanceLabel}={vmi.Metadata.Uid}", stop).ConfigureAwait(false);
+        ResourceList<PodSummary> pods = await api.List(
+                Resources.Pods,
+                vmi.Metadata.NamespaceProperty,
+                $"{LauncherPod.InstanceLabel}={vmi.Metadata.Uid}",
+                stop
+            )
+            .ConfigureAwait(false);
         return LauncherPod.Of(vmi, pods.Items, snapshot.Spec.Capture).ToSource();
     }
 
     private async Task<VirtualMachineInstance> FindInstance(VMBackgroundSnapshot snapshot, CancellationToken stop)
     {
-        string ns = snapshot.Metadata.NamespaceProperty, name = snapshot.Spec.Source.Name, kind = snapshot.Spec.Source.Kind;
+        string ns = snapshot.Metadata.NamespaceProperty,
+            name = snapshot.Spec.Source.Name,
+            kind = snapshot.Spec.Source.Kind;
         try
         {
-            RawObject? vm = kind != KubeVirtKinds.Machine ? null
-                : await _objects.GetOrNull(KubeVirtKinds.Machines, ns, name, stop).ConfigureAwait(false) ?? throw NotFound(kind, name, ns);
+            RawObject? vm =
+                kind != KubeVirtKinds.Machine
+                    ? null
+                    : await _objects.GetOrNull(KubeVirtKinds.Machines, ns, name, stop).ConfigureAwait(false)
+                        ?? throw NotFound(kind, name, ns);
             VirtualMachineInstance? vmi = await _objects.GetOrNull(KubeVirtKinds.Instances, ns, name, stop).ConfigureAwait(false);
-            if (vm is null) return vmi ?? throw NotFound(kind, name, ns);
-            if (vm.Metadata.DeletionTimestamp is not null) throw new Hopeless("SourceEnded", $"VirtualMachine {name} is being deleted");
+            if (vm is null)
+                return vmi ?? throw NotFound(kind, name, ns);
+            if (vm.Metadata.DeletionTimestamp is not null)
+                throw new Hopeless("SourceEnded", $"VirtualMachine {name} is being deleted");
             // A VM that ends is started again as its runStrategy says, with a new instance of the same name.
             if (vmi is null || vmi.Metadata.DeletionTimestamp is not null || vmi.Status?.Phase is "Succeeded" or "Failed")
-                throw new Waiting("SourceNotRunning", $"VirtualMachine {name} does not run ({vm.Status?["printableStatus"]?.ToString() ?? "no status"}): start it (virtctl start {name}), or delete this snapshot");
+                throw new Waiting(
+                    "SourceNotRunning",
+                    $"VirtualMachine {name} does not run ({vm.Status?["printableStatus"]?.ToString() ?? "no status"}): start it "
+                        + $"(virtctl start {name}), or delete this snapshot"
+                );
             if (vmi.Metadata.OwnerReferences?.Any(o => o.Uid == vm.Metadata.Uid) != true)
-                throw new Waiting("SourceNotRunning", $"VirtualMachineInstance {name} is not of VirtualMachine {name}, and keeps it from running: delete the instance, or name it as the source of another snapshot");
+                throw new Waiting(
+                    "SourceNotRunning",
+                    $"VirtualMachineInstance {name} is not of VirtualMachine {name}, and keeps it from running: delete the "
+                        + "instance, or name it as the source of another snapshot"
+                );
             return vmi;
         }
         catch (ApiException e) when (e is { Code: 404, IsNotFound: false })
         {
-            throw new Hopeless("KubeVirtNotInstalled", $"this cluster does not serve {KubeVirtKinds.Group}/v1, so that there is no {kind} {name}: install KubeVirt, or name a Pod as the source of another snapshot");
+            throw new Hopeless(
+                "KubeVirtNotInstalled",
+                $"this cluster does not serve {KubeVirtKinds.Group}/v1, so that there is no {kind} {name}: install KubeVirt, or "
+                    + "name a Pod as the source of another snapshot"
+            );
         }
     }
 

@@ -14,13 +14,22 @@ namespace Bgsnap.Operator.KubeVirt;
 /// <param name="Claims">Claims by the name of their volume.</param>
 /// <param name="OtherBytes">Bytes of the disks that are on no claim.</param>
 internal sealed record LauncherPod(
-    string PodName, string PodUID, string NodeName, string Domain, string? Uuid, string? Memory, IReadOnlyDictionary<string, string> Claims, long OtherBytes)
+    string PodName,
+    string PodUID,
+    string NodeName,
+    string Domain,
+    string? Uuid,
+    string? Memory,
+    IReadOnlyDictionary<string, string> Claims,
+    long OtherBytes
+)
 {
     /// <summary>The container with libvirt and QEMU.</summary>
     public const string Container = "compute";
 
     /// <summary>Label of all launcher pods, and its value.</summary>
-    public const string Label = "kubevirt.io", LabelValue = "virt-launcher";
+    public const string Label = "kubevirt.io",
+        LabelValue = "virt-launcher";
 
     /// <summary>Label of an instance's launcher pods; the value is its uid.</summary>
     public const string InstanceLabel = "kubevirt.io/created-by";
@@ -42,16 +51,35 @@ internal sealed record LauncherPod(
         WaitWhileBusy(status, name, how);
         PodSummary[] here = [.. pods.Where(p => IsActive(p, status, node))];
         if (here is not [PodSummary pod])
-            throw new Waiting("SourceNotRunning", $"VirtualMachineInstance {name} has {here.Length} launcher pods that run on node {node}, and one is expected");
+            throw new Waiting(
+                "SourceNotRunning",
+                $"VirtualMachineInstance {name} has {here.Length} launcher pods that run on node {node}, and one is expected"
+            );
         Dictionary<string, string> claims = ClaimsOf(vmi);
         return new LauncherPod(
-            pod.Metadata.Name, pod.Metadata.Uid, node, DomainOf(vmi), vmi.Spec.Domain.Firmware?.Uuid, status.Memory?.GuestCurrent ?? vmi.Spec.Domain.Memory?.Guest, claims,
-            (status.VolumeStatus ?? []).Where(v => !claims.ContainsKey(v.Name)).Sum(v => v.Size ?? 0));
+            pod.Metadata.Name,
+            pod.Metadata.Uid,
+            node,
+            DomainOf(vmi),
+            vmi.Spec.Domain.Firmware?.Uuid,
+            status.Memory?.GuestCurrent ?? vmi.Spec.Domain.Memory?.Guest,
+            claims,
+            (status.VolumeStatus ?? []).Where(v => !claims.ContainsKey(v.Name)).Sum(v => v.Size ?? 0)
+        );
     }
 
     /// <summary>A launcher whose QEMU is to wait for a snapshot: of its instance no more is known yet than what it is called.</summary>
-    public static LauncherPod WaitingFor(VirtualMachineInstance vmi, PodSummary pod) => new(
-        pod.Metadata.Name, pod.Metadata.Uid, pod.Spec!.NodeName!, DomainOf(vmi), vmi.Spec.Domain.Firmware?.Uuid, null, new Dictionary<string, string>(), 0);
+    public static LauncherPod WaitingFor(VirtualMachineInstance vmi, PodSummary pod) =>
+        new(
+            pod.Metadata.Name,
+            pod.Metadata.Uid,
+            pod.Spec!.NodeName!,
+            DomainOf(vmi),
+            vmi.Spec.Domain.Firmware?.Uuid,
+            null,
+            new Dictionary<string, string>(),
+            0
+        );
 
     /// <summary>The same in the words of a source.</summary>
     public SourceVm ToSource() => new(PodName, PodUID, NodeName, Container, null, null) { Launcher = this };
@@ -64,24 +92,45 @@ internal sealed record LauncherPod(
         if (vmi.Metadata.DeletionTimestamp is not null)
             throw new Hopeless("SourceEnded", $"VirtualMachineInstance {name} is being deleted");
         if (vmi.Status?.Phase is "Succeeded" or "Failed")
-            throw new Hopeless("SourceEnded", $"VirtualMachineInstance {name} has ended ({vmi.Status.Phase}): start the virtual machine, then create another snapshot");
+            throw new Hopeless(
+                "SourceEnded",
+                $"VirtualMachineInstance {name} has ended ({vmi.Status.Phase}): start the virtual machine, then create another snapshot"
+            );
     }
 
     private static void WaitWhileBusy(VirtualMachineInstanceStatus status, string name, CaptureSpec? how)
     {
         // Passthrough to QEMU works while it migrates too: nobody but us would refuse.
         if (status.MigrationState is { Completed: not true, Failed: not true } migration)
-            throw new Waiting("Migrating", $"VirtualMachineInstance {name} is being migrated to node {migration.TargetNode ?? "(not chosen yet)"}: captured when that has ended");
+            throw new Waiting(
+                "Migrating",
+                $"VirtualMachineInstance {name} is being migrated to node {migration.TargetNode ?? "(not chosen yet)"}: captured "
+                    + "when that has ended"
+            );
         if (status.VolumeStatus?.FirstOrDefault(v => v.MemoryDumpVolume is { StartTimestamp: not null, EndTimestamp: null }) is { } dump)
-            throw new Waiting("MemoryDump", $"the memory of VirtualMachineInstance {name} is being dumped to volume {dump.Name}: captured when that has ended");
-        if (how?.WhenPaused != PausedGuest.Capture && status.Conditions?.FirstOrDefault(c => c is { Type: "Paused", Status: "True" }) is { } paused)
-            throw new Waiting("Paused", $"VirtualMachineInstance {name} is paused ({paused.Reason}): let it run (virtctl unpause vmi {name}), or have it captured as it is with spec.capture.whenPaused Capture in another snapshot");
+            throw new Waiting(
+                "MemoryDump",
+                $"the memory of VirtualMachineInstance {name} is being dumped to volume {dump.Name}: captured when that has ended"
+            );
+        if (
+            how?.WhenPaused != PausedGuest.Capture
+            && status.Conditions?.FirstOrDefault(c => c is { Type: "Paused", Status: "True" }) is { } paused
+        )
+            throw new Waiting(
+                "Paused",
+                $"VirtualMachineInstance {name} is paused ({paused.Reason}): let it run (virtctl unpause vmi {name}), or have it "
+                    + "captured as it is with spec.capture.whenPaused Capture in another snapshot"
+            );
     }
 
     private static bool IsActive(PodSummary pod, VirtualMachineInstanceStatus status, string node) =>
-        pod.Metadata.Labels?.TryGetValue(Label, out string? label) == true && label == LabelValue
-        && status.ActivePods?.TryGetValue(pod.Metadata.Uid, out string? on) == true && on == node
-        && pod.Spec?.NodeName == node && pod.Metadata.DeletionTimestamp is null && pod.RunningContainerId(Container) is not null;
+        pod.Metadata.Labels?.TryGetValue(Label, out string? label) == true
+        && label == LabelValue
+        && status.ActivePods?.TryGetValue(pod.Metadata.Uid, out string? on) == true
+        && on == node
+        && pod.Spec?.NodeName == node
+        && pod.Metadata.DeletionTimestamp is null
+        && pod.RunningContainerId(Container) is not null;
 
     // Hotplugged volumes stand among the others.
     private static Dictionary<string, string> ClaimsOf(VirtualMachineInstance vmi)
@@ -89,7 +138,12 @@ internal sealed record LauncherPod(
         Dictionary<string, string> claims = [];
         foreach (VmiVolume volume in vmi.Spec.Volumes ?? [])
         {
-            if ((volume.PersistentVolumeClaim?.ClaimName ?? volume.DataVolume?.Name ?? volume.Ephemeral?.PersistentVolumeClaim?.ClaimName) is { } claim)
+            if (
+                (
+                    volume.PersistentVolumeClaim?.ClaimName ?? volume.DataVolume?.Name ?? volume.Ephemeral?.PersistentVolumeClaim?.ClaimName
+                ) is
+                { } claim
+            )
                 claims[volume.Name] = claim;
         }
         return claims;

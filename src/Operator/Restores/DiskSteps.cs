@@ -7,7 +7,14 @@ using k8s.Models;
 namespace Bgsnap.Operator.Restores;
 
 /// <summary>Makes the claims of a VM's disks and has them filled, before any QEMU has them.</summary>
-internal sealed class DiskSteps(RestoreStore store, RestoreNotes notes, RestoreFollow follow, NodeQueue queue, OperatorOptions options, TimeProvider clock)
+internal sealed class DiskSteps(
+    RestoreStore store,
+    RestoreNotes notes,
+    RestoreFollow follow,
+    NodeQueue queue,
+    OperatorOptions options,
+    TimeProvider clock
+)
 {
     /// <summary>Makes the claims that are not there yet.</summary>
     /// <exception cref="Hopeless">One of that name is somebody else's, or would not hold its disk.</exception>
@@ -19,30 +26,67 @@ internal sealed class DiskSteps(RestoreStore store, RestoreNotes notes, RestoreF
         {
             V1PersistentVolumeClaim wanted = RestoredClaims.Build(restore, disk);
             V1PersistentVolumeClaim? there = await store.FindClaim(restore, disk.Claim.Name, stop).ConfigureAwait(false);
-            if (there is not null) RestoredClaims.Check(restore, there);
+            if (there is not null)
+                RestoredClaims.Check(restore, there);
             claims.Add((disk, wanted, there));
         }
         // Noted before they are made: what a restore is deleted for is found by it.
-        if (claims.Count > 0) status.Claims = [.. claims.Select(c => new RestoredClaim { Disk = c.Disk.Claim.Disk, Name = c.Disk.Claim.Name, Size = c.Wanted.Spec.Resources.Requests["storage"].ToString() })];
+        if (claims.Count > 0)
+            status.Claims =
+            [
+                .. claims.Select(c => new RestoredClaim
+                {
+                    Disk = c.Disk.Claim.Disk,
+                    Name = c.Disk.Claim.Name,
+                    Size = c.Wanted.Spec.Resources.Requests["storage"].ToString(),
+                }),
+            ];
         if (restore.Spec.Target.VirtualMachine is not null && claims.Exists(c => c.There is null))
         {
-            RestoreState.Going(restore, status, RestorePhase.Preparing, "ClaimsStarting", "the claims of the disks are made", clock.GetUtcNow());
+            RestoreState.Going(
+                restore,
+                status,
+                RestorePhase.Preparing,
+                "ClaimsStarting",
+                "the claims of the disks are made",
+                clock.GetUtcNow()
+            );
             await notes.Save(restore, status, stop).ConfigureAwait(false);
         }
         foreach ((_, V1PersistentVolumeClaim wanted, V1PersistentVolumeClaim? there) in claims)
-            if (there is null) RestoredClaims.Check(restore, await store.MakeClaim(wanted, stop).ConfigureAwait(false));
+            if (there is null)
+                RestoredClaims.Check(restore, await store.MakeClaim(wanted, stop).ConfigureAwait(false));
     }
 
-    /// <summary>Has an agent write the disks. Once noted as written they are not written again, since a QEMU may have them by then.</summary>
+    /// <summary>
+    /// Has an agent write the disks. Once noted as written they are not written again, since a QEMU may have them by then.
+    /// </summary>
     /// <exception cref="Waiting">It goes on.</exception>
-    public async Task Write(ObjectKey key, VMBackgroundRestore restore, RestoreStatus status, VMBackgroundSnapshot snapshot, TemplatePlan plan, CancellationToken stop)
+    public async Task Write(
+        ObjectKey key,
+        VMBackgroundRestore restore,
+        RestoreStatus status,
+        VMBackgroundSnapshot snapshot,
+        TemplatePlan plan,
+        CancellationToken stop
+    )
     {
-        if (RestoreState.HasDisks(status) || !plan.Disks.Any(d => d.IsWritten)) return;
+        if (RestoreState.HasDisks(status) || !plan.Disks.Any(d => d.IsWritten))
+            return;
         SnapshotTask? task = await store.FindTask(restore, TaskAction.RestoreDisks, stop).ConfigureAwait(false);
         if (task is null)
         {
             string claims = string.Join(", ", plan.Disks.Select(d => d.Claim.Name).Prepend(snapshot.Status!.ClaimName));
-            PodSummary writer = await store.FindOrMakeCarrier(restore, TaskAction.RestoreDisks, () => RestorePods.Writer(restore, snapshot, plan, options), claims, null, stop).ConfigureAwait(false);
+            PodSummary writer = await store
+                .FindOrMakeCarrier(
+                    restore,
+                    TaskAction.RestoreDisks,
+                    () => RestorePods.Writer(restore, snapshot, plan, options),
+                    claims,
+                    null,
+                    stop
+                )
+                .ConfigureAwait(false);
             await RestoreCarrier.Running(store, queue, key, writer, claims, null, clock, stop).ConfigureAwait(false);
             string node = status.NodeName = writer.Spec!.NodeName!;
             RestoreCarrier.Place(queue, options, key, restore, node);

@@ -8,28 +8,56 @@ using Bgsnap.Operator.Snapshots;
 namespace Bgsnap.Operator.Restores;
 
 /// <summary>
-/// Makes a KubeVirt VM, in steps: what the snapshot keeps of the one that was captured, claims, their content, the VirtualMachine; KubeVirt makes the
-/// instance and its pod, in which our hook sidecar has QEMU wait for the snapshot.
+/// Makes a KubeVirt VM, in steps: what the snapshot keeps of the one that was captured, claims, their content, the VirtualMachine; KubeVirt
+/// makes the instance and its pod, in which our hook sidecar has QEMU wait for the snapshot.
 /// </summary>
-internal sealed class MachineSteps(RestoreStore store, MachineStore machines, RestoreNotes notes, RestoreFollow follow, DiskSteps disks, NodeQueue queue, OperatorOptions options, TimeProvider clock)
+internal sealed class MachineSteps(
+    RestoreStore store,
+    MachineStore machines,
+    RestoreNotes notes,
+    RestoreFollow follow,
+    DiskSteps disks,
+    NodeQueue queue,
+    OperatorOptions options,
+    TimeProvider clock
+)
 {
     /// <summary>The VM, once its launcher runs.</summary>
     /// <exception cref="Waiting">A step goes on.</exception>
     /// <exception cref="Hopeless">It cannot be made.</exception>
-    public async Task<SourceVm> MakeVm(ObjectKey key, VMBackgroundRestore restore, RestoreStatus status, VMBackgroundSnapshot snapshot, CancellationToken stop)
+    public async Task<SourceVm> MakeVm(
+        ObjectKey key,
+        VMBackgroundRestore restore,
+        RestoreStatus status,
+        VMBackgroundSnapshot snapshot,
+        CancellationToken stop
+    )
     {
         string name = restore.Spec.Target.VirtualMachine!.Name;
         RawObject? vm = await machines.Find(restore, stop).ConfigureAwait(false);
         bool isOurs = vm is not null && RestoreNaming.IsOf(restore, vm.Metadata);
         if (vm is not null && !isOurs && !PutBack.IsWanted(restore))
-            throw new Hopeless("VirtualMachineExists", $"VirtualMachine {name} exists and was not made for this restore: to put it back, say so with whenExists in spec.target.virtualMachine, or name another there, then create another restore");
+            throw new Hopeless(
+                "VirtualMachineExists",
+                $"VirtualMachine {name} exists and was not made for this restore: to put it back, say so with whenExists in "
+                    + "spec.target.virtualMachine, or name another there, then create another restore"
+            );
         if (status.VirtualMachineUID is { } uid && (uid != vm?.Metadata.Uid || !isOurs))
-            throw new Hopeless("VirtualMachineGone", $"VirtualMachine {name}, which was made for this restore, is gone: create another restore");
+            throw new Hopeless(
+                "VirtualMachineGone",
+                $"VirtualMachine {name}, which was made for this restore, is gone: create another restore"
+            );
         if (vm is null || !isOurs)
         {
             // a. What the VM is made of. Nothing is made for a restore that cannot succeed.
             KeptMachine kept = KeptMachine.Read(await Describe(key, restore, status, snapshot, stop).ConfigureAwait(false));
-            MachinePlan plan = MachinePlan.Of(restore, snapshot, kept, await machines.Models(restore, kept, stop).ConfigureAwait(false), options);
+            MachinePlan plan = MachinePlan.Of(
+                restore,
+                snapshot,
+                kept,
+                await machines.Models(restore, kept, stop).ConfigureAwait(false),
+                options
+            );
             await machines.ThrowIfMacInUse(restore, plan.MacAddresses, stop).ConfigureAwait(false);
 
             // b. Claims and their content.
@@ -37,9 +65,14 @@ internal sealed class MachineSteps(RestoreStore store, MachineStore machines, Re
             await disks.Write(key, restore, status, snapshot, plan.Disks, stop).ConfigureAwait(false);
 
             // c. The VM gets the helpers' place.
-            if (!await store.RemoveCarrier(restore, TaskAction.RestoreDisks, stop).ConfigureAwait(false) | !await store.RemoveCarrier(restore, TaskAction.Describe, stop).ConfigureAwait(false))
+            if (
+                !await store.RemoveCarrier(restore, TaskAction.RestoreDisks, stop).ConfigureAwait(false)
+                | !await store.RemoveCarrier(restore, TaskAction.Describe, stop).ConfigureAwait(false)
+            )
                 throw Starting($"VirtualMachine {name} is made once the pods that brought its disks have ended");
-            vm = vm is null ? await Make(restore, status, plan.Vm, stop).ConfigureAwait(false) : await TakeOver(restore, status, vm, plan.Vm, stop).ConfigureAwait(false);
+            vm = vm is null
+                ? await Make(restore, status, plan.Vm, stop).ConfigureAwait(false)
+                : await TakeOver(restore, status, vm, plan.Vm, stop).ConfigureAwait(false);
         }
         status.VirtualMachineUID ??= vm.Metadata.Uid;
 
@@ -48,47 +81,95 @@ internal sealed class MachineSteps(RestoreStore store, MachineStore machines, Re
         await machines.RemoveHook(vm, stop).ConfigureAwait(false);
         PodSummary pod = await machines.FindLauncher(vmi, stop).ConfigureAwait(false)
             ?? throw Starting($"KubeVirt makes the launcher pod of VirtualMachineInstance {name}");
-        if (pod.Spec?.NodeName is not { Length: > 0 } || pod.RunningContainerId(LauncherPod.Container) is null) throw TemplateSteps.WhyNotRunning(queue, key, pod);
+        if (pod.Spec?.NodeName is not { Length: > 0 } || pod.RunningContainerId(LauncherPod.Container) is null)
+            throw TemplateSteps.WhyNotRunning(queue, key, pod);
         return LauncherPod.WaitingFor(vmi, pod).ToSource();
     }
 
     /// <summary>The guest runs: the VM is its user's from here on, with the runStrategy that it had.</summary>
     public Task Settle(VMBackgroundRestore restore, CancellationToken stop) => machines.Settle(restore, stop);
 
-    private async Task<MachineDescription> Describe(ObjectKey key, VMBackgroundRestore restore, RestoreStatus status, VMBackgroundSnapshot snapshot, CancellationToken stop)
+    private async Task<MachineDescription> Describe(
+        ObjectKey key,
+        VMBackgroundRestore restore,
+        RestoreStatus status,
+        VMBackgroundSnapshot snapshot,
+        CancellationToken stop
+    )
     {
         SnapshotTask? task = await store.FindTask(restore, TaskAction.Describe, stop).ConfigureAwait(false);
         if (task is null)
         {
             string claim = snapshot.Status!.ClaimName!;
-            PodSummary reader = await store.FindOrMakeCarrier(restore, TaskAction.Describe, () => RestorePods.Carrier(restore, snapshot, TaskAction.Describe, null, options), claim, null, stop).ConfigureAwait(false);
+            PodSummary reader = await store
+                .FindOrMakeCarrier(
+                    restore,
+                    TaskAction.Describe,
+                    () => RestorePods.Carrier(restore, snapshot, TaskAction.Describe, null, options),
+                    claim,
+                    null,
+                    stop
+                )
+                .ConfigureAwait(false);
             await RestoreCarrier.Running(store, queue, key, reader, claim, null, clock, stop).ConfigureAwait(false);
             status.NodeName = reader.Spec!.NodeName!;
-            RestoreState.Going(restore, status, RestorePhase.Preparing, "MachineAsked", RestoreFollow.Told(status.NodeName), clock.GetUtcNow());
+            RestoreState.Going(
+                restore,
+                status,
+                RestorePhase.Preparing,
+                "MachineAsked",
+                RestoreFollow.Told(status.NodeName),
+                clock.GetUtcNow()
+            );
             await notes.Save(restore, status, stop).ConfigureAwait(false);
             await store.MakeTask(RestoreTasks.Describe(restore, snapshot, reader), stop).ConfigureAwait(false);
-            throw new Waiting("MachineAsked", RestoreFollow.Told(status.NodeName)) { Phase = RestorePhase.Preparing, Again = options.AgentSilence };
+            throw new Waiting("MachineAsked", RestoreFollow.Told(status.NodeName))
+            {
+                Phase = RestorePhase.Preparing,
+                Again = options.AgentSilence,
+            };
         }
-        SnapshotTaskStatus end = await follow.Succeeded(restore, status, task, RestorePhase.Preparing, "MachineAsked", "machine", stop).ConfigureAwait(false);
-        return end.Machine ?? throw new Hopeless("AgentTooOld", $"the agent on node {task.Spec.NodeName} is older than the operator: upgrade it, then create another restore");
+        SnapshotTaskStatus end = await follow
+            .Succeeded(restore, status, task, RestorePhase.Preparing, "MachineAsked", "machine", stop)
+            .ConfigureAwait(false);
+        return end.Machine
+            ?? throw new Hopeless(
+                "AgentTooOld",
+                $"the agent on node {task.Spec.NodeName} is older than the operator: upgrade it, then create another restore"
+            );
     }
 
     private async Task<RawObject> Make(VMBackgroundRestore restore, RestoreStatus status, RawObject captured, CancellationToken stop)
     {
-        await Note(restore, status, "VirtualMachineStarting", $"VirtualMachine {captured.Metadata.Name} is made", stop).ConfigureAwait(false);
+        await Note(restore, status, "VirtualMachineStarting", $"VirtualMachine {captured.Metadata.Name} is made", stop)
+            .ConfigureAwait(false);
         RawObject vm = await machines.Make(captured, stop).ConfigureAwait(false);
         return RestoreNaming.IsOf(restore, vm.Metadata) ? vm : throw Starting($"VirtualMachine {vm.Metadata.Name} is in the way");
     }
 
-    private async Task<RawObject> TakeOver(VMBackgroundRestore restore, RestoreStatus status, RawObject vm, RawObject captured, CancellationToken stop)
+    private async Task<RawObject> TakeOver(
+        VMBackgroundRestore restore,
+        RestoreStatus status,
+        RawObject vm,
+        RawObject captured,
+        CancellationToken stop
+    )
     {
         string name = vm.Metadata.Name;
-        if (vm.Metadata.DeletionTimestamp is not null) throw Starting($"VirtualMachine {name} is being deleted, and is made anew then");
+        if (vm.Metadata.DeletionTimestamp is not null)
+            throw Starting($"VirtualMachine {name} is being deleted, and is made anew then");
         PutBack.ThrowIfOthers(vm, restore);
         VirtualMachineInstance? vmi = await machines.FindInstance(restore, stop).ConfigureAwait(false);
         bool runs = PutBack.Runs(vm, vmi);
         if (runs && restore.Spec.Target.VirtualMachine!.WhenExists != ExistingMachine.StopAndPutBack)
-            throw new Waiting("VirtualMachineRunning", $"VirtualMachine {name} runs: stop it (virtctl stop {name}), and it becomes the captured one; or have it stopped with spec.target.virtualMachine.whenExists StopAndPutBack in another restore") { Again = TimeSpan.FromSeconds(5) };
+            throw new Waiting(
+                "VirtualMachineRunning",
+                $"VirtualMachine {name} runs: stop it (virtctl stop {name}), and it becomes the captured one; or have it stopped "
+                    + "with spec.target.virtualMachine.whenExists StopAndPutBack in another restore"
+            )
+            {
+                Again = TimeSpan.FromSeconds(5),
+            };
         // An instance that has ended by itself is in the way too, and goes when its VM is halted.
         if (runs || vmi is not null)
         {
@@ -97,7 +178,14 @@ internal sealed class MachineSteps(RestoreStore store, MachineStore machines, Re
             await machines.Halt(restore, vm, stop).ConfigureAwait(false);
             throw new Waiting("VirtualMachineStopping", stopping) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(2) };
         }
-        await Note(restore, status, "VirtualMachineStarting", $"VirtualMachine {name} becomes the captured one; the claims that it had are kept", stop).ConfigureAwait(false);
+        await Note(
+                restore,
+                status,
+                "VirtualMachineStarting",
+                $"VirtualMachine {name} becomes the captured one; the claims that it had are kept",
+                stop
+            )
+            .ConfigureAwait(false);
         return await machines.TakeOver(restore, vm, captured, stop).ConfigureAwait(false);
     }
 
@@ -113,22 +201,38 @@ internal sealed class MachineSteps(RestoreStore store, MachineStore machines, Re
         string name = vm.Metadata.Name;
         VirtualMachineInstance? vmi = await machines.FindInstance(restore, stop).ConfigureAwait(false);
         // One without our label was made before the VM became the captured one, and ends.
-        if (vmi is null || !RestoreNaming.IsOf(restore, vmi.Metadata) || vmi.Metadata.OwnerReferences?.Any(o => o.Uid == vm.Metadata.Uid) != true)
+        if (
+            vmi is null
+            || !RestoreNaming.IsOf(restore, vmi.Metadata)
+            || vmi.Metadata.OwnerReferences?.Any(o => o.Uid == vm.Metadata.Uid) != true
+        )
         {
             string? why = MachineStore.Failure(vm);
             if (why is not null && MachineStore.IsSidecarsOff(why))
                 throw PutBack.Before(vm, restore) is null ? SidecarsOff(why) : SidecarsOffForGood(why);
-            throw why is null ? Starting($"KubeVirt starts VirtualMachine {name}") : new Waiting("VirtualMachineNotStarting", $"KubeVirt does not start VirtualMachine {name}: {why}") { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(15) };
+            throw why is null
+                ? Starting($"KubeVirt starts VirtualMachine {name}")
+                : new Waiting("VirtualMachineNotStarting", $"KubeVirt does not start VirtualMachine {name}: {why}")
+                {
+                    Phase = RestorePhase.Starting,
+                    Again = TimeSpan.FromSeconds(15),
+                };
         }
         if (vmi.Metadata.DeletionTimestamp is not null || vmi.Status?.Phase is "Succeeded" or "Failed")
-            throw new Hopeless("VirtualMachineEnded", $"VirtualMachineInstance {name}, which was made for this restore, has ended ({vmi.Status?.Phase ?? "deleted"}) before its guest ran: see its events, then create another restore");
+            throw new Hopeless(
+                "VirtualMachineEnded",
+                $"VirtualMachineInstance {name}, which was made for this restore, has ended ({vmi.Status?.Phase ?? "deleted"}) "
+                    + "before its guest ran: see its events, then create another restore"
+            );
         return vmi;
     }
 
     /// <summary>KubeVirt takes no hook sidecars.</summary>
     internal static Waiting SidecarsOff(string why)
     {
-        string message = $"KubeVirt takes no hook sidecars, by which a VM is restored ({why}): add Sidecar to spec.configuration.developerConfiguration.featureGates of the KubeVirt object";
+        string message =
+            $"KubeVirt takes no hook sidecars, by which a VM is restored ({why}): add Sidecar to "
+            + "spec.configuration.developerConfiguration.featureGates of the KubeVirt object";
         return new Waiting("SidecarsNotEnabled", message) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(30) };
     }
 
@@ -140,5 +244,6 @@ internal sealed class MachineSteps(RestoreStore store, MachineStore machines, Re
     }
 
     // KubeVirt's objects are not watched, as it need not be there.
-    private static Waiting Starting(string message) => new("VirtualMachineStarting", message) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(2) };
+    private static Waiting Starting(string message) =>
+        new("VirtualMachineStarting", message) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(2) };
 }

@@ -10,7 +10,16 @@ internal static class RestoreCarrier
 {
     /// <summary>Returns when the carrier runs.</summary>
     /// <exception cref="Waiting">It does not run yet, and why.</exception>
-    public static async Task Running(RestoreStore store, NodeQueue queue, ObjectKey key, PodSummary carrier, string claims, string? node, TimeProvider clock, CancellationToken stop)
+    public static async Task Running(
+        RestoreStore store,
+        NodeQueue queue,
+        ObjectKey key,
+        PodSummary carrier,
+        string claims,
+        string? node,
+        TimeProvider clock,
+        CancellationToken stop
+    )
     {
         try
         {
@@ -20,7 +29,8 @@ internal static class RestoreCarrier
         {
             // Claims that cannot come must not keep others of this node waiting.
             queue.Leave(key);
-            if (wait.Reason == CarrierState.Ended) await store.RemoveEnded(carrier, clock.GetUtcNow(), stop).ConfigureAwait(false);
+            if (wait.Reason == CarrierState.Ended)
+                await store.RemoveEnded(carrier, clock.GetUtcNow(), stop).ConfigureAwait(false);
             throw;
         }
     }
@@ -31,6 +41,13 @@ internal static class RestoreCarrier
     {
         int place = queue.Enter(node, key, restore.Metadata.CreationTimestamp ?? DateTime.MinValue);
         if (place > 0)
-            throw new Waiting("Queued", $"number {place} in the queue of node {node}, which restores {options.MaxConcurrentRestores} at a time") { Phase = RestorePhase.Queued, Again = TimeSpan.FromMinutes(2) };
+            throw new Waiting(
+                "Queued",
+                $"number {place} in the queue of node {node}, which restores {options.MaxConcurrentRestores} at a time"
+            )
+            {
+                Phase = RestorePhase.Queued,
+                Again = TimeSpan.FromMinutes(2),
+            };
     }
 }

@@ -12,7 +12,8 @@ internal sealed class RestoreFollow(RestoreStore store, RestoreNotes notes, Oper
     public static TimeSpan Deadline(VMBackgroundRestore restore) => Durations.Parse(restore.Spec.Deadline, DefaultDeadline);
 
     /// <summary>How much of that is left.</summary>
-    public TimeSpan Left(VMBackgroundRestore restore) => (restore.Metadata.CreationTimestamp ?? clock.GetUtcNow().UtcDateTime) + Deadline(restore) - clock.GetUtcNow();
+    public TimeSpan Left(VMBackgroundRestore restore) =>
+        (restore.Metadata.CreationTimestamp ?? clock.GetUtcNow().UtcDateTime) + Deadline(restore) - clock.GetUtcNow();
 
     /// <summary>What is said of a task that was given.</summary>
     public static string Told(string node) => $"the agent on node {node} was told";
@@ -28,37 +29,73 @@ internal sealed class RestoreFollow(RestoreStore store, RestoreNotes notes, Oper
     /// <returns>What it reported when it succeeded.</returns>
     /// <exception cref="Waiting">It goes on.</exception>
     /// <exception cref="Hopeless">It failed.</exception>
-    public async Task<SnapshotTaskStatus> Succeeded(VMBackgroundRestore restore, RestoreStatus status, SnapshotTask task, string phase, string ordered, string what, CancellationToken stop)
+    public async Task<SnapshotTaskStatus> Succeeded(
+        VMBackgroundRestore restore,
+        RestoreStatus status,
+        SnapshotTask task,
+        string phase,
+        string ordered,
+        string what,
+        CancellationToken stop
+    )
     {
         SnapshotTaskStatus report = task.Status ?? new SnapshotTaskStatus();
         TimeSpan left = Left(restore);
         string node = task.Spec.NodeName;
-        if (report.Phase == TaskPhase.Succeeded) return report;
+        if (report.Phase == TaskPhase.Succeeded)
+            return report;
         if (report.Phase == TaskPhase.Failed)
         {
-            if (left <= TimeSpan.Zero && report.Reason == "Cancelled") throw new Hopeless("DeadlineExceeded", $"the guest did not run within {Deadline(restore)} of the restore's creation; restoring its {what} was given up");
+            if (left <= TimeSpan.Zero && report.Reason == "Cancelled")
+                throw new Hopeless(
+                    "DeadlineExceeded",
+                    $"the guest did not run within {Deadline(restore)} of the restore's creation; restoring its {what} was given up"
+                );
             string whose = status.PodName is { Length: > 0 } pod ? $"pod {pod}: " : "";
             throw new Hopeless(report.Reason ?? "Failed", whose + (report.Message ?? "the agent gave no reason"));
         }
         if (left <= TimeSpan.Zero)
         {
-            if (task.Spec.Cancel != true) await store.Cancel(task, stop).ConfigureAwait(false);
+            if (task.Spec.Cancel != true)
+                await store.Cancel(task, stop).ConfigureAwait(false);
             else if (report.Phase is null || left <= -options.CancelPatience)
-                throw new Hopeless("DeadlineExceeded", $"the guest did not run within {Deadline(restore)} of the restore's creation, and the agent on node {node} did not answer when it was to give up");
-            throw new Waiting("GivingUp", $"the deadline is over; the agent on node {node} was told to give up") { Phase = phase, Again = options.CancelPatience };
+                throw new Hopeless(
+                    "DeadlineExceeded",
+                    $"the guest did not run within {Deadline(restore)} of the restore's creation, and the agent on node {node} did "
+                        + "not answer when it was to give up"
+                );
+            throw new Waiting("GivingUp", $"the deadline is over; the agent on node {node} was told to give up")
+            {
+                Phase = phase,
+                Again = options.CancelPatience,
+            };
         }
         if (report.Phase is null)
         {
             TimeSpan age = clock.GetUtcNow() - (task.Metadata.CreationTimestamp ?? clock.GetUtcNow().UtcDateTime);
             throw age < options.AgentSilence
                 ? new Waiting(ordered, Told(node)) { Phase = phase, Again = options.AgentSilence }
-                : new Waiting("AgentSilent", $"no agent on node {node} has taken the task: see whether the bgsnap agent's pod runs on that node (kubectl get pods -A -l app.kubernetes.io/component=agent -o wide)") { Phase = phase, Again = options.AgentSilence };
+                : new Waiting(
+                    "AgentSilent",
+                    $"no agent on node {node} has taken the task: see whether the bgsnap agent's pod runs on that node (kubectl "
+                        + "get pods -A -l app.kubernetes.io/component=agent -o wide)"
+                )
+                {
+                    Phase = phase,
+                    Again = options.AgentSilence,
+                };
         }
         TimeSpan wait = notes.UntilProgress(restore);
         if (wait <= TimeSpan.Zero || status.Phase != phase || status.Progress is null)
         {
             int percent = report.Percent ?? 0;
-            status.Progress = new RestoreProgress { Percent = percent, Text = $"{what} {percent}%", Bytes = report.Bytes, BytesPerSecond = report.BytesPerSecond };
+            status.Progress = new RestoreProgress
+            {
+                Percent = percent,
+                Text = $"{what} {percent}%",
+                Bytes = report.Bytes,
+                BytesPerSecond = report.BytesPerSecond,
+            };
             wait = left;
         }
         throw new Waiting(RestoreNotes.AtWork, $"the agent on node {node} restores {what}") { Phase = phase, Again = wait };

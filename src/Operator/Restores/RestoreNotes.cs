@@ -38,16 +38,19 @@ internal sealed class RestoreNotes(RestoreStore store, EventRecorder events, Tim
         }
         await Tell(restore, before, status, stop).ConfigureAwait(false);
         RestoreMetrics.Changed(restore, before, status, clock.GetUtcNow());
-        if (RestorePhase.IsTerminal(status.Phase)) Forget(ObjectKey.Of(restore));
+        if (RestorePhase.IsTerminal(status.Phase))
+            Forget(ObjectKey.Of(restore));
     }
 
     // That RAM arrives goes without saying; that it does not, or has, is told.
     private async Task TellOfRam(VMBackgroundRestore restore, V1Condition? before, V1Condition? after, CancellationToken stop)
     {
-        if (after is null || (before?.Status == after.Status && before.Reason == after.Reason)) return;
+        if (after is null || (before?.Status == after.Status && before.Reason == after.Reason))
+            return;
         if (after.Status == "True")
         {
-            if (before is not null) await events.Normal(restore, ConditionTypes.Resident, after.Message, stop).ConfigureAwait(false);
+            if (before is not null)
+                await events.Normal(restore, ConditionTypes.Resident, after.Message, stop).ConfigureAwait(false);
         }
         else if (after.Reason != RestoreState.RamArrives)
         {
@@ -62,19 +65,45 @@ internal sealed class RestoreNotes(RestoreStore store, EventRecorder events, Tim
     private async Task Tell(VMBackgroundRestore restore, RestoreStatus? old, RestoreStatus status, CancellationToken stop)
     {
         if (RestoreState.HasDisks(status) && (old is null || !RestoreState.HasDisks(old)))
-            await events.Normal(restore, ConditionTypes.DisksRestored, Conditions.Get(status, ConditionTypes.DisksRestored)!.Message, stop).ConfigureAwait(false);
-        await TellOfRam(restore, Conditions.Get(old, ConditionTypes.Resident), Conditions.Get(status, ConditionTypes.Resident), stop).ConfigureAwait(false);
-        (V1Condition? before, V1Condition? after) = (Conditions.Get(old, ConditionTypes.Ready), Conditions.Get(status, ConditionTypes.Ready));
-        if (after is null || (before?.Reason == after.Reason && (old?.Phase == status.Phase || before.Status == "True"))) return;
-        log.LogInformation("{Namespace}/{Name}: {Phase}, {Reason}: {Message}", restore.Metadata.NamespaceProperty, restore.Metadata.Name, status.Phase, after.Reason, after.Message);
-        await (status.Phase switch
-        {
-            RestorePhase.Ready or RestorePhase.Running when after.Reason != RestoreState.GuestRuns => events.Warning(restore, after.Reason, after.Message, stop),
-            RestorePhase.Ready or RestorePhase.Running => events.Normal(restore, "RestoreReady", $"{after.Message}: it took {status.TimeToRun ?? "an unknown time"} from the begin of its restore", stop),
-            RestorePhase.Failed => events.Warning(restore, "RestoreFailed", $"{after.Reason}: {after.Message}", stop),
-            RestorePhase.Pending => events.Warning(restore, after.Reason, after.Message, stop),
-            _ when after.Reason == AtWork => Task.CompletedTask,
-            _ => events.Normal(restore, after.Reason, after.Message, stop),
-        }).ConfigureAwait(false);
+            await events
+                .Normal(restore, ConditionTypes.DisksRestored, Conditions.Get(status, ConditionTypes.DisksRestored)!.Message, stop)
+                .ConfigureAwait(false);
+        await TellOfRam(restore, Conditions.Get(old, ConditionTypes.Resident), Conditions.Get(status, ConditionTypes.Resident), stop)
+            .ConfigureAwait(false);
+        (V1Condition? before, V1Condition? after) = (
+            Conditions.Get(old, ConditionTypes.Ready),
+            Conditions.Get(status, ConditionTypes.Ready)
+        );
+        if (after is null || (before?.Reason == after.Reason && (old?.Phase == status.Phase || before.Status == "True")))
+            return;
+        log.LogInformation(
+            "{Namespace}/{Name}: {Phase}, {Reason}: {Message}",
+            restore.Metadata.NamespaceProperty,
+            restore.Metadata.Name,
+            status.Phase,
+            after.Reason,
+            after.Message
+        );
+        await (
+            status.Phase switch
+            {
+                RestorePhase.Ready or RestorePhase.Running when after.Reason != RestoreState.GuestRuns => events.Warning(
+                    restore,
+                    after.Reason,
+                    after.Message,
+                    stop
+                ),
+                RestorePhase.Ready or RestorePhase.Running => events.Normal(
+                    restore,
+                    "RestoreReady",
+                    $"{after.Message}: it took {status.TimeToRun ?? "an unknown time"} from the begin of its restore",
+                    stop
+                ),
+                RestorePhase.Failed => events.Warning(restore, "RestoreFailed", $"{after.Reason}: {after.Message}", stop),
+                RestorePhase.Pending => events.Warning(restore, after.Reason, after.Message, stop),
+                _ when after.Reason == AtWork => Task.CompletedTask,
+                _ => events.Normal(restore, after.Reason, after.Message, stop),
+            }
+        ).ConfigureAwait(false);
     }
 }

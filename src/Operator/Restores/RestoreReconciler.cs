@@ -13,10 +13,28 @@ namespace Bgsnap.Operator.Restores;
 /// call. After a crash at any step the same calls find what was made and go on.
 /// </summary>
 internal sealed class RestoreReconciler(
-    RestoreStore store, RestoreNotes notes, RestoreFollow follow, RunningGuest running, TemplateSteps template, MachineSteps machine, RestoreRemoval removal, NodeQueue queue, OperatorOptions options, TimeProvider clock) : IReconciler
+    RestoreStore store,
+    RestoreNotes notes,
+    RestoreFollow follow,
+    RunningGuest running,
+    TemplateSteps template,
+    MachineSteps machine,
+    RestoreRemoval removal,
+    NodeQueue queue,
+    OperatorOptions options,
+    TimeProvider clock
+) : IReconciler
 {
     /// <summary>One with all its parts.</summary>
-    public static RestoreReconciler Wire(IApiClient api, SharedInformers shared, NodeQueue queue, EventRecorder events, OperatorOptions options, TimeProvider clock, ILoggerFactory logs)
+    public static RestoreReconciler Wire(
+        IApiClient api,
+        SharedInformers shared,
+        NodeQueue queue,
+        EventRecorder events,
+        OperatorOptions options,
+        TimeProvider clock,
+        ILoggerFactory logs
+    )
     {
         RestoreStore store = new(api, shared);
         RestoreNotes notes = new(store, events, clock, logs.CreateLogger<RestoreNotes>());
@@ -25,7 +43,18 @@ internal sealed class RestoreReconciler(
         TemplateSteps template = new(store, notes, disks, queue, clock);
         MachineSteps machine = new(store, new MachineStore(api), notes, follow, disks, queue, options, clock);
         RunningGuest running = new(store, notes, queue, clock);
-        return new RestoreReconciler(store, notes, follow, running, template, machine, new RestoreRemoval(store, notes, queue, events, options, clock), queue, options, clock);
+        return new RestoreReconciler(
+            store,
+            notes,
+            follow,
+            running,
+            template,
+            machine,
+            new RestoreRemoval(store, notes, queue, events, options, clock),
+            queue,
+            options,
+            clock
+        );
     }
 
     /// <inheritdoc/>
@@ -37,8 +66,10 @@ internal sealed class RestoreReconciler(
             notes.Forget(key);
             return null;
         }
-        if (restore.Metadata.DeletionTimestamp is not null && !await running.NeedsRam(restore, stop).ConfigureAwait(false)) return await removal.Remove(key, restore, stop).ConfigureAwait(false);
-        if (RestorePhase.IsTerminal(restore.Status?.Phase)) return await removal.TidyUp(key, restore, stop).ConfigureAwait(false);
+        if (restore.Metadata.DeletionTimestamp is not null && !await running.NeedsRam(restore, stop).ConfigureAwait(false))
+            return await removal.Remove(key, restore, stop).ConfigureAwait(false);
+        if (RestorePhase.IsTerminal(restore.Status?.Phase))
+            return await removal.TidyUp(key, restore, stop).ConfigureAwait(false);
 
         RestoreStatus status = StatusPatch.Copy(restore.Status, BgsnapJson.Default.RestoreStatus);
         TimeSpan? again = null;
@@ -49,7 +80,8 @@ internal sealed class RestoreReconciler(
         catch (Waiting wait)
         {
             // Who waits for something that may never come does not keep others of the node waiting.
-            if (wait.Phase == RestorePhase.Pending) queue.Leave(key);
+            if (wait.Phase == RestorePhase.Pending)
+                queue.Leave(key);
             RestoreState.Going(restore, status, wait.Phase, wait.Reason, wait.Message, clock.GetUtcNow());
             again = RestoreState.HasRun(status) ? wait.Again : Earliest(wait.Again, follow.Left(restore));
         }
@@ -72,21 +104,42 @@ internal sealed class RestoreReconciler(
     private async Task<TimeSpan?> Advance(ObjectKey key, VMBackgroundRestore restore, RestoreStatus status, CancellationToken stop)
     {
         // 1. From here on nothing of it is forgotten, should it be deleted.
-        if (restore.Metadata.Finalizers?.Contains(Names.RestoreFinalizer) != true) await store.AddFinalizer(restore, stop).ConfigureAwait(false);
+        if (restore.Metadata.Finalizers?.Contains(Names.RestoreFinalizer) != true)
+            await store.AddFinalizer(restore, stop).ConfigureAwait(false);
 
         // 2. An order to load RAM that is there decides: it is under way, or has ended.
         if (await store.FindTask(restore, TaskAction.Restore, stop).ConfigureAwait(false) is { } task)
         {
-            if (restore.Spec.Target.VirtualMachine is not null && !RestoreState.HasRun(status) && (task.Status?.GuestRuns == true || task.Status?.Phase == TaskPhase.Succeeded))
+            if (
+                restore.Spec.Target.VirtualMachine is not null
+                && !RestoreState.HasRun(status)
+                && (task.Status?.GuestRuns == true || task.Status?.Phase == TaskPhase.Succeeded)
+            )
                 await machine.Settle(restore, stop).ConfigureAwait(false);
-            if (RunningGuest.Has(status, task) && task.Status?.Phase != TaskPhase.Succeeded) return await running.Follow(key, restore, status, task, stop).ConfigureAwait(false);
+            if (RunningGuest.Has(status, task) && task.Status?.Phase != TaskPhase.Succeeded)
+                return await running.Follow(key, restore, status, task, stop).ConfigureAwait(false);
             queue.Resume(task.Spec.NodeName, key);
-            SnapshotTaskStatus end = await follow.Succeeded(restore, status, task, RestorePhase.Restoring, "RestoreOrdered", "memory", stop).ConfigureAwait(false);
+            SnapshotTaskStatus end = await follow
+                .Succeeded(restore, status, task, RestorePhase.Restoring, "RestoreOrdered", "memory", stop)
+                .ConfigureAwait(false);
             RestoreState.Ready(restore, status, end, clock.GetUtcNow());
             return null;
         }
-        if (!RestoreState.HasRun(status) && follow.Left(restore) <= TimeSpan.Zero && await store.FindTask(restore, TaskAction.RestoreDisks, stop).ConfigureAwait(false) is null or { Status.Phase: TaskPhase.Succeeded } && await store.FindTask(restore, TaskAction.Describe, stop).ConfigureAwait(false) is null or { Status.Phase: TaskPhase.Succeeded })
-            throw new Hopeless("DeadlineExceeded", $"the guest did not run within {RestoreFollow.Deadline(restore)} of the restore's creation; it last waited because: {Conditions.Get(status, ConditionTypes.Ready)?.Message ?? "it had not been begun"}");
+        if (
+            !RestoreState.HasRun(status)
+            && follow.Left(restore) <= TimeSpan.Zero
+            && await store.FindTask(restore, TaskAction.RestoreDisks, stop).ConfigureAwait(false)
+                is null
+                    or { Status.Phase: TaskPhase.Succeeded }
+            && await store.FindTask(restore, TaskAction.Describe, stop).ConfigureAwait(false)
+                is null
+                    or { Status.Phase: TaskPhase.Succeeded }
+        )
+            throw new Hopeless(
+                "DeadlineExceeded",
+                $"the guest did not run within {RestoreFollow.Deadline(restore)} of the restore's creation; it last waited "
+                    + $"because: {Conditions.Get(status, ConditionTypes.Ready)?.Message ?? "it had not been begun"}"
+            );
 
         // 3. The snapshot, which cannot be deleted from here on.
         VMBackgroundSnapshot snapshot = await FindSnapshot(restore, status, stop).ConfigureAwait(false);
@@ -94,7 +147,8 @@ internal sealed class RestoreReconciler(
         // 4. A QEMU that waits for it.
         SourceVm vm =
             restore.Spec.Target.Template is not null ? await template.MakeVm(key, restore, status, snapshot, stop).ConfigureAwait(false)
-            : restore.Spec.Target.VirtualMachine is not null ? await machine.MakeVm(key, restore, status, snapshot, stop).ConfigureAwait(false)
+            : restore.Spec.Target.VirtualMachine is not null
+                ? await machine.MakeVm(key, restore, status, snapshot, stop).ConfigureAwait(false)
             : await FindVm(restore, status, stop).ConfigureAwait(false);
         (status.NodeName, status.PodName, status.PodUID) = (vm.NodeName, vm.PodName, vm.PodUID);
 
@@ -103,8 +157,16 @@ internal sealed class RestoreReconciler(
 
         // 6. The snapshot's claim on that node.
         string claim = snapshot.Status!.ClaimName!;
-        PodSummary carrier = await store.FindOrMakeCarrier(
-            restore, TaskAction.Restore, () => RestorePods.Carrier(restore, snapshot, TaskAction.Restore, vm.NodeName, options), claim, vm.NodeName, stop).ConfigureAwait(false);
+        PodSummary carrier = await store
+            .FindOrMakeCarrier(
+                restore,
+                TaskAction.Restore,
+                () => RestorePods.Carrier(restore, snapshot, TaskAction.Restore, vm.NodeName, options),
+                claim,
+                vm.NodeName,
+                stop
+            )
+            .ConfigureAwait(false);
         await RestoreCarrier.Running(store, queue, key, carrier, claim, vm.NodeName, clock, stop).ConfigureAwait(false);
 
         // 7. The order to the agent, noted first: should our copy be old, the note is refused and nothing is ordered.
@@ -119,21 +181,44 @@ internal sealed class RestoreReconciler(
         string name = restore.Spec.SnapshotName;
         VMBackgroundSnapshot? snapshot = store.FindSnapshot(restore);
         if (status.SnapshotUID is { } uid && snapshot?.Metadata.Uid != uid)
-            throw new Hopeless("SnapshotGone", $"snapshot {name} is gone{(snapshot is null ? "" : ", another of that name has taken its place")}: create another restore");
+            throw new Hopeless(
+                "SnapshotGone",
+                $"snapshot {name} is gone{(snapshot is null ? "" : ", another of that name has taken its place")}: create another restore"
+            );
         if (snapshot is null)
-            throw new Waiting("SnapshotNotFound", $"there is no snapshot {name} in namespace {restore.Metadata.NamespaceProperty}: create it, or delete this restore");
-        if (status.SnapshotUID is not null) return snapshot;
-        if (snapshot.Metadata.DeletionTimestamp is not null) throw Deleted(name);
+            throw new Waiting(
+                "SnapshotNotFound",
+                $"there is no snapshot {name} in namespace {restore.Metadata.NamespaceProperty}: create it, or delete this restore"
+            );
+        if (status.SnapshotUID is not null)
+            return snapshot;
+        if (snapshot.Metadata.DeletionTimestamp is not null)
+            throw Deleted(name);
         if (snapshot.Status?.Phase == SnapshotPhase.Failed)
-            throw new Hopeless("SnapshotFailed", $"snapshot {name} has failed ({Conditions.Get(snapshot.Status, ConditionTypes.Ready)?.Reason}) and holds nothing: name another");
+            throw new Hopeless(
+                "SnapshotFailed",
+                $"snapshot {name} has failed ({Conditions.Get(snapshot.Status, ConditionTypes.Ready)?.Reason}) and holds nothing: "
+                    + "name another"
+            );
         if (snapshot.Status is not { Phase: SnapshotPhase.Ready, ClaimName: not null, Directory: not null })
-            throw new Waiting("SnapshotNotReady", $"snapshot {name} is not Ready yet but {snapshot.Status?.Phase ?? SnapshotPhase.Pending}") { Again = TimeSpan.FromMinutes(1) };
+            throw new Waiting("SnapshotNotReady", $"snapshot {name} is not Ready yet but {snapshot.Status?.Phase ?? SnapshotPhase.Pending}")
+            {
+                Again = TimeSpan.FromMinutes(1),
+            };
 
         // Noted before its deletion is ruled out: who deletes it after that look finds the note.
         status.SnapshotUID = snapshot.Metadata.Uid;
-        RestoreState.Going(restore, status, RestorePhase.Preparing, "SnapshotFound", $"snapshot {name} is Ready and is kept until this restore has ended", clock.GetUtcNow());
+        RestoreState.Going(
+            restore,
+            status,
+            RestorePhase.Preparing,
+            "SnapshotFound",
+            $"snapshot {name} is Ready and is kept until this restore has ended",
+            clock.GetUtcNow()
+        );
         await notes.Save(restore, status, stop).ConfigureAwait(false);
-        if (await store.ReadSnapshot(restore, stop).ConfigureAwait(false) is not { Metadata.DeletionTimestamp: null }) throw Deleted(name);
+        if (await store.ReadSnapshot(restore, stop).ConfigureAwait(false) is not { Metadata.DeletionTimestamp: null })
+            throw Deleted(name);
         return snapshot;
     }
 
@@ -144,11 +229,23 @@ internal sealed class RestoreReconciler(
         string name = status.PodName = RestoreNaming.Pod(restore);
         PodSummary? pod = await store.FindPod(restore, stop).ConfigureAwait(false);
         if (status.PodUID is { } uid && uid != pod?.Metadata.Uid)
-            throw new Hopeless("PodGone", $"pod {name} is gone{(pod is null ? "" : ", another of that name has taken its place")}: start it with -incoming defer, then create another restore");
+            throw new Hopeless(
+                "PodGone",
+                $"pod {name} is gone{(pod is null ? "" : ", another of that name has taken its place")}: start it with -incoming "
+                    + "defer, then create another restore"
+            );
         if (pod is null)
-            throw new Waiting("PodNotFound", $"there is no pod {name} in namespace {restore.Metadata.NamespaceProperty}: start it with -incoming defer, or delete this restore");
+            throw new Waiting(
+                "PodNotFound",
+                $"there is no pod {name} in namespace {restore.Metadata.NamespaceProperty}: start it with -incoming defer, or "
+                    + "delete this restore"
+            );
         // One QEMU takes one snapshot; the older restore has it.
-        if (store.UnderWay.Where(r => r.Status?.PodUID == pod.Metadata.Uid && r.Metadata.Uid != restore.Metadata.Uid).MinBy(Age) is { } other && Age(other).CompareTo(Age(restore)) < 0)
+        if (
+            store.UnderWay.Where(r => r.Status?.PodUID == pod.Metadata.Uid && r.Metadata.Uid != restore.Metadata.Uid).MinBy(Age)
+                is { } other
+            && Age(other).CompareTo(Age(restore)) < 0
+        )
             throw new Waiting("PodInUse", $"pod {name} is being restored by {other.Metadata.Name}");
         return SourceVm.Of(pod, "another restore");
     }

@@ -12,11 +12,22 @@ internal static class RestoreState
     /// <summary>Reason of the condition Resident while RAM arrives.</summary>
     public const string RamArrives = "RamArrives";
 
-    /// <summary>It goes on, or waits for something that may still come. A guest that runs keeps running: then its RAM waits for that.</summary>
-    public static void Going(VMBackgroundRestore restore, RestoreStatus status, string phase, string reason, string message, DateTimeOffset now)
+    /// <summary>
+    /// It goes on, or waits for something that may still come. A guest that runs keeps running: then its RAM waits for that.
+    /// </summary>
+    public static void Going(
+        VMBackgroundRestore restore,
+        RestoreStatus status,
+        string phase,
+        string reason,
+        string message,
+        DateTimeOffset now
+    )
     {
-        if (HasRun(status)) Starved(restore, status, reason, message, now);
-        else KStatus.Going(status, restore.Metadata.Generation, phase, reason, message, now);
+        if (HasRun(status))
+            Starved(restore, status, reason, message, now);
+        else
+            KStatus.Going(status, restore.Metadata.Generation, phase, reason, message, now);
     }
 
     /// <summary>It was given up.</summary>
@@ -30,8 +41,20 @@ internal static class RestoreState
     public static void Ready(VMBackgroundRestore restore, RestoreStatus status, SnapshotTaskStatus task, DateTimeOffset now)
     {
         Runs(restore, status, RestorePhase.Ready, task, Said(task.Reason) ?? GuestRuns, Said(task.Message), now);
-        status.Progress = new RestoreProgress { Percent = 100, Text = "100%", Bytes = task.Result?.RamBytes ?? task.Bytes };
-        SetResident(restore, status, true, "AllRamArrived", $"the guest's RAM is all there; the volume of snapshot {restore.Spec.SnapshotName} is not needed any more", now);
+        status.Progress = new RestoreProgress
+        {
+            Percent = 100,
+            Text = "100%",
+            Bytes = task.Result?.RamBytes ?? task.Bytes,
+        };
+        SetResident(
+            restore,
+            status,
+            true,
+            "AllRamArrived",
+            $"the guest's RAM is all there; the volume of snapshot {restore.Spec.SnapshotName} is not needed any more",
+            now
+        );
     }
 
     /// <summary>The guest runs, and its RAM arrives; or does not, for a reason.</summary>
@@ -39,9 +62,26 @@ internal static class RestoreState
     {
         Runs(restore, status, RestorePhase.Running, task, GuestRuns, null, now);
         int percent = task.Percent ?? 0;
-        status.Progress = new RestoreProgress { Percent = percent, Text = $"resident {percent}%", Bytes = task.Bytes, BytesPerSecond = task.BytesPerSecond };
-        if (percent >= 100) SetResident(restore, status, true, "AllRamArrived", $"the guest's RAM is all there", now);
-        else SetResident(restore, status, false, Said(task.Reason) ?? RamArrives, Said(task.Message) ?? $"the guest's RAM arrives as it is touched, and ahead of that; the volume of snapshot {restore.Spec.SnapshotName} is needed until then", now);
+        status.Progress = new RestoreProgress
+        {
+            Percent = percent,
+            Text = $"resident {percent}%",
+            Bytes = task.Bytes,
+            BytesPerSecond = task.BytesPerSecond,
+        };
+        if (percent >= 100)
+            SetResident(restore, status, true, "AllRamArrived", $"the guest's RAM is all there", now);
+        else
+            SetResident(
+                restore,
+                status,
+                false,
+                Said(task.Reason) ?? RamArrives,
+                Said(task.Message)
+                    ?? "the guest's RAM arrives as it is touched, and ahead of that; the volume of snapshot "
+                        + $"{restore.Spec.SnapshotName} is needed until then",
+                now
+            );
     }
 
     /// <summary>The guest runs, and none of its RAM arrives.</summary>
@@ -54,7 +94,15 @@ internal static class RestoreState
     /// <summary>Whether the guest has run, so that what was made for it is its user's.</summary>
     public static bool HasRun(RestoreStatus status) => Conditions.Get(status, ConditionTypes.Resident) is not null;
 
-    private static void Runs(VMBackgroundRestore restore, RestoreStatus status, string phase, SnapshotTaskStatus task, string reason, string? but, DateTimeOffset now)
+    private static void Runs(
+        VMBackgroundRestore restore,
+        RestoreStatus status,
+        string phase,
+        SnapshotTaskStatus task,
+        string reason,
+        string? but,
+        DateTimeOffset now
+    )
     {
         CaptureResult measured = task.Result ?? new CaptureResult();
         status.CompletionTime ??= Conditions.WholeSecond(now);
@@ -62,24 +110,51 @@ internal static class RestoreState
         status.TimeToRun = measured.TimeToRunMicroseconds is { } us ? status.TimeToRun ?? Durations.Text(us) : status.TimeToRun;
         (status.Mode, status.ModeReason) = (measured.RestoreMode ?? status.Mode, measured.RestoreModeReason ?? status.ModeReason);
         if (measured.Faults is { } count)
-            status.Faults = new RestoreFaults { Count = count, P50 = Text(measured.FaultP50Microseconds), P99 = Text(measured.FaultP99Microseconds), Max = Text(measured.FaultMaxMicroseconds) };
-        KStatus.Ready(status, restore.Metadata.Generation, phase, reason, Where(restore, status) + (but is null ? "" : $", but {but}"), now);
+            status.Faults = new RestoreFaults
+            {
+                Count = count,
+                P50 = Text(measured.FaultP50Microseconds),
+                P99 = Text(measured.FaultP99Microseconds),
+                Max = Text(measured.FaultMaxMicroseconds),
+            };
+        KStatus.Ready(
+            status,
+            restore.Metadata.Generation,
+            phase,
+            reason,
+            Where(restore, status) + (but is null ? "" : $", but {but}"),
+            now
+        );
     }
 
-    private static string Where(VMBackgroundRestore restore, RestoreStatus status) => $"the guest of snapshot {restore.Spec.SnapshotName} runs in pod {status.PodName} on node {status.NodeName}";
+    private static string Where(VMBackgroundRestore restore, RestoreStatus status) =>
+        $"the guest of snapshot {restore.Spec.SnapshotName} runs in pod {status.PodName} on node {status.NodeName}";
 
     // A merge patch that takes a word back leaves an empty one.
     private static string? Said(string? text) => text is { Length: > 0 } ? text : null;
 
     private static string? Text(long? microseconds) => microseconds is { } us ? Durations.Text(us) : null;
 
-    private static void SetResident(VMBackgroundRestore restore, RestoreStatus status, bool value, string reason, string message, DateTimeOffset now) =>
-        Conditions.Set(status, ConditionTypes.Resident, value, reason, message, restore.Metadata.Generation ?? 0, now);
+    private static void SetResident(
+        VMBackgroundRestore restore,
+        RestoreStatus status,
+        bool value,
+        string reason,
+        string message,
+        DateTimeOffset now
+    ) => Conditions.Set(status, ConditionTypes.Resident, value, reason, message, restore.Metadata.Generation ?? 0, now);
 
     /// <summary>The claims hold the disks: they are never written again.</summary>
-    public static void DisksRestored(VMBackgroundRestore restore, RestoreStatus status, DateTimeOffset now) => Conditions.Set(
-        status, ConditionTypes.DisksRestored, true, "Written", $"the disks of snapshot {restore.Spec.SnapshotName} are on {string.Join(", ", (status.Claims ?? []).Select(c => c.Name))}",
-        restore.Metadata.Generation ?? 0, now);
+    public static void DisksRestored(VMBackgroundRestore restore, RestoreStatus status, DateTimeOffset now) =>
+        Conditions.Set(
+            status,
+            ConditionTypes.DisksRestored,
+            true,
+            "Written",
+            $"the disks of snapshot {restore.Spec.SnapshotName} are on {string.Join(", ", (status.Claims ?? []).Select(c => c.Name))}",
+            restore.Metadata.Generation ?? 0,
+            now
+        );
 
     /// <summary>Whether they do.</summary>
     public static bool HasDisks(RestoreStatus status) => Conditions.Get(status, ConditionTypes.DisksRestored)?.Status == "True";

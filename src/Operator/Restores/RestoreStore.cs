@@ -23,17 +23,22 @@ internal sealed class RestoreStore(IApiClient api, SharedInformers shared)
     public IEnumerable<VMBackgroundRestore> UnderWay => shared.Restores.Items.Where(r => !RestorePhase.IsTerminal(r.Status?.Phase));
 
     /// <summary>Adds our finalizer.</summary>
-    public Task AddFinalizer(VMBackgroundRestore restore, CancellationToken stop) => _objects.AddFinalizer(Resources.Restores, shared.Restores, restore, Names.RestoreFinalizer, stop);
+    public Task AddFinalizer(VMBackgroundRestore restore, CancellationToken stop) =>
+        _objects.AddFinalizer(Resources.Restores, shared.Restores, restore, Names.RestoreFinalizer, stop);
 
     /// <summary>Removes our finalizer; a deleted restore goes.</summary>
-    public Task RemoveFinalizer(VMBackgroundRestore restore, CancellationToken stop) => _objects.RemoveFinalizer(Resources.Restores, shared.Restores, restore, Names.RestoreFinalizer, stop);
+    public Task RemoveFinalizer(VMBackgroundRestore restore, CancellationToken stop) =>
+        _objects.RemoveFinalizer(Resources.Restores, shared.Restores, restore, Names.RestoreFinalizer, stop);
 
     /// <summary>Changes the status, based on the version we have seen.</summary>
     public async Task PatchStatus(VMBackgroundRestore restore, JsonObject status, CancellationToken stop) =>
-        restore.Status = (await _objects.PatchStatus(Resources.Restores, shared.Restores, restore, status, stop).ConfigureAwait(false)).Status;
+        restore.Status = (
+            await _objects.PatchStatus(Resources.Restores, shared.Restores, restore, status, stop).ConfigureAwait(false)
+        ).Status;
 
     /// <summary>The snapshot as our copy has it, or null.</summary>
-    public VMBackgroundSnapshot? FindSnapshot(VMBackgroundRestore restore) => shared.Snapshots.Find(new ObjectKey(restore.Metadata.NamespaceProperty, restore.Spec.SnapshotName));
+    public VMBackgroundSnapshot? FindSnapshot(VMBackgroundRestore restore) =>
+        shared.Snapshots.Find(new ObjectKey(restore.Metadata.NamespaceProperty, restore.Spec.SnapshotName));
 
     /// <summary>The snapshot as it is at this moment, or null.</summary>
     public Task<VMBackgroundSnapshot?> ReadSnapshot(VMBackgroundRestore restore, CancellationToken stop) =>
@@ -44,19 +49,48 @@ internal sealed class RestoreStore(IApiClient api, SharedInformers shared)
     {
         ObjectKey key = new(restore.Metadata.NamespaceProperty, RestoreNaming.Task(restore, action));
         // Once a task may have been made, its absence from our copy is not believed.
-        return shared.Tasks.Find(key) ?? (restore.Status?.NodeName is null ? null : await _objects.GetOrNull(Resources.Tasks, key.Namespace, key.Name, stop).ConfigureAwait(false));
+        return shared.Tasks.Find(key)
+            ?? (
+                restore.Status?.NodeName is null
+                    ? null
+                    : await _objects.GetOrNull(Resources.Tasks, key.Namespace, key.Name, stop).ConfigureAwait(false)
+            );
     }
 
     /// <summary>Makes a task, or finds it made.</summary>
-    public async Task MakeTask(SnapshotTask task, CancellationToken stop) => shared.Tasks.Learn(await _objects.CreateOrGet(Resources.Tasks, task, stop).ConfigureAwait(false));
+    public async Task MakeTask(SnapshotTask task, CancellationToken stop) =>
+        shared.Tasks.Learn(await _objects.CreateOrGet(Resources.Tasks, task, stop).ConfigureAwait(false));
 
     /// <summary>Tells the agent to give up.</summary>
-    public async Task Cancel(SnapshotTask task, CancellationToken stop) => shared.Tasks.Learn(await api.MergePatch(
-        Resources.Tasks, task.Metadata.NamespaceProperty, task.Metadata.Name, null, new JsonObject { ["spec"] = new JsonObject { ["cancel"] = true } }, stop).ConfigureAwait(false));
+    public async Task Cancel(SnapshotTask task, CancellationToken stop) =>
+        shared.Tasks.Learn(
+            await api.MergePatch(
+                    Resources.Tasks,
+                    task.Metadata.NamespaceProperty,
+                    task.Metadata.Name,
+                    null,
+                    new JsonObject { ["spec"] = new JsonObject { ["cancel"] = true } },
+                    stop
+                )
+                .ConfigureAwait(false)
+        );
 
     /// <summary>A carrier pod, made when it is not there.</summary>
-    public Task<PodSummary> FindOrMakeCarrier(VMBackgroundRestore restore, string action, Func<V1Pod> build, string claim, string? node, CancellationToken stop) =>
-        _carriers.FindOrMake(new ObjectKey(restore.Metadata.NamespaceProperty, RestoreNaming.Carrier(restore, action)), build, claim, node, stop);
+    public Task<PodSummary> FindOrMakeCarrier(
+        VMBackgroundRestore restore,
+        string action,
+        Func<V1Pod> build,
+        string claim,
+        string? node,
+        CancellationToken stop
+    ) =>
+        _carriers.FindOrMake(
+            new ObjectKey(restore.Metadata.NamespaceProperty, RestoreNaming.Carrier(restore, action)),
+            build,
+            claim,
+            node,
+            stop
+        );
 
     /// <summary>Removes a carrier that has ended, so that another is made.</summary>
     public Task RemoveEnded(PodSummary carrier, DateTimeOffset now, CancellationToken stop) => _carriers.RemoveEnded(carrier, now, stop);
@@ -71,7 +105,10 @@ internal sealed class RestoreStore(IApiClient api, SharedInformers shared)
     {
         foreach (string action in new[] { TaskAction.Describe, TaskAction.RestoreDisks, TaskAction.Restore })
         {
-            if (shared.Tasks.Find(new ObjectKey(restore.Metadata.NamespaceProperty, RestoreNaming.Task(restore, action))) is { Metadata.DeletionTimestamp: null } task)
+            if (
+                shared.Tasks.Find(new ObjectKey(restore.Metadata.NamespaceProperty, RestoreNaming.Task(restore, action))) is
+                { Metadata.DeletionTimestamp: null } task
+            )
                 await _objects.DeleteIfThere(Resources.Tasks, task, null, stop).ConfigureAwait(false);
             await RemoveCarrier(restore, action, stop).ConfigureAwait(false);
         }
@@ -83,7 +120,9 @@ internal sealed class RestoreStore(IApiClient api, SharedInformers shared)
 
     /// <summary>The pod that the restored VM has been migrated to; null: it was not.</summary>
     public async Task<PodSummary?> FindMigrated(VMBackgroundRestore restore, CancellationToken stop) =>
-        restore.Spec.Target.VirtualMachine is null ? null : await _machines.FindMigrated(restore, restore.Status?.PodUID, stop).ConfigureAwait(false);
+        restore.Spec.Target.VirtualMachine is null
+            ? null
+            : await _machines.FindMigrated(restore, restore.Status?.PodUID, stop).ConfigureAwait(false);
 
     /// <summary>Makes the VM's pod, or finds one of that name.</summary>
     public async Task<PodSummary> MakePod(V1Pod pod, CancellationToken stop)
@@ -104,22 +143,37 @@ internal sealed class RestoreStore(IApiClient api, SharedInformers shared)
         _objects.GetOrNull(CoreResources.Claims, restore.Metadata.NamespaceProperty, name, stop);
 
     /// <summary>Makes a claim, or finds it made.</summary>
-    public Task<V1PersistentVolumeClaim> MakeClaim(V1PersistentVolumeClaim claim, CancellationToken stop) => _objects.CreateOrGet(CoreResources.Claims, claim, stop);
+    public Task<V1PersistentVolumeClaim> MakeClaim(V1PersistentVolumeClaim claim, CancellationToken stop) =>
+        _objects.CreateOrGet(CoreResources.Claims, claim, stop);
 
-    /// <summary>Removes the VM and its claims, if they were made for this restore. A VM that was to be put back becomes what it was.</summary>
+    /// <summary>
+    /// Removes the VM and its claims, if they were made for this restore. A VM that was to be put back becomes what it was.
+    /// </summary>
     /// <returns>Whether that is done; else it goes on, and is to be asked for again.</returns>
     public async Task<bool> Discard(VMBackgroundRestore restore, CancellationToken stop)
     {
-        if (restore.Spec.Target.Pod is not null) return true;
+        if (restore.Spec.Target.Pod is not null)
+            return true;
         if (restore.Spec.Target.VirtualMachine is not null)
         {
-            if (!await _machines.Discard(restore, stop).ConfigureAwait(false)) return false;
+            if (!await _machines.Discard(restore, stop).ConfigureAwait(false))
+                return false;
         }
-        else if (await FindPod(restore, stop).ConfigureAwait(false) is { Metadata.DeletionTimestamp: null } pod && RestoreNaming.IsOf(restore, pod.Metadata))
+        else if (
+            await FindPod(restore, stop).ConfigureAwait(false) is { Metadata.DeletionTimestamp: null } pod
+            && RestoreNaming.IsOf(restore, pod.Metadata)
+        )
             await _objects.DeleteIfThere(Resources.Pods, pod, null, stop).ConfigureAwait(false);
-        foreach (string name in (restore.Spec.Target.Template?.Claims ?? []).Select(c => c.Name).Union((restore.Status?.Claims ?? []).Select(c => c.Name)))
+        foreach (
+            string name in (restore.Spec.Target.Template?.Claims ?? [])
+                .Select(c => c.Name)
+                .Union((restore.Status?.Claims ?? []).Select(c => c.Name))
+        )
         {
-            if (await FindClaim(restore, name, stop).ConfigureAwait(false) is { Metadata.DeletionTimestamp: null } claim && RestoreNaming.IsOf(restore, claim.Metadata))
+            if (
+                await FindClaim(restore, name, stop).ConfigureAwait(false) is { Metadata.DeletionTimestamp: null } claim
+                && RestoreNaming.IsOf(restore, claim.Metadata)
+            )
                 await _objects.DeleteIfThere(CoreResources.Claims, claim, null, stop).ConfigureAwait(false);
         }
         return true;

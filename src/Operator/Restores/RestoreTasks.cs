@@ -11,7 +11,17 @@ internal static class RestoreTasks
     public static SnapshotTask Disks(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, TemplatePlan plan, PodSummary carrier)
     {
         SnapshotTask task = Build(restore, snapshot, TaskAction.RestoreDisks, carrier.Spec!.NodeName!, carrier);
-        task.Spec.Disks = [.. plan.Disks.Where(d => d.IsWritten).Select(d => new TaskDisk { Name = d.Disk.Name!, Path = d.Path, Driver = d.Driver })];
+        task.Spec.Disks =
+        [
+            .. plan
+                .Disks.Where(d => d.IsWritten)
+                .Select(d => new TaskDisk
+                {
+                    Name = d.Disk.Name!,
+                    Path = d.Path,
+                    Driver = d.Driver,
+                }),
+        ];
         return task;
     }
 
@@ -19,24 +29,43 @@ internal static class RestoreTasks
     public static SnapshotTask Describe(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, PodSummary carrier) =>
         Build(restore, snapshot, TaskAction.Describe, carrier.Spec!.NodeName!, carrier);
 
-    /// <summary>Load RAM and device state into the QEMU that waits; and its disks, unless they were written to claims that were made.</summary>
+    /// <summary>
+    /// Load RAM and device state into the QEMU that waits; and its disks, unless they were written to claims that were made.
+    /// </summary>
     public static SnapshotTask Memory(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, SourceVm vm, PodSummary carrier)
     {
         SnapshotTask task = Build(restore, snapshot, TaskAction.Restore, vm.NodeName, carrier);
         task.Spec.Target = vm.ToTarget(vm.PodName);
-        task.Spec.Restore = new TaskRestore { Disks = restore.Spec.Target.Pod is null ? "None" : "All", Mode = restore.Spec.Mode, BandwidthLimit = restore.Spec.BandwidthLimit };
+        task.Spec.Restore = new TaskRestore
+        {
+            Disks = restore.Spec.Target.Pod is null ? "None" : "All",
+            Mode = restore.Spec.Mode,
+            BandwidthLimit = restore.Spec.BandwidthLimit,
+        };
         return task;
     }
 
-    private static SnapshotTask Build(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, string action, string node, PodSummary carrier) => new()
-    {
-        Metadata = RestoreNaming.Made(restore, RestoreNaming.Task(restore, action), (Names.NodeLabel, Names.NodeLabelValue(node))),
-        Spec = new SnapshotTaskSpec
+    private static SnapshotTask Build(
+        VMBackgroundRestore restore,
+        VMBackgroundSnapshot snapshot,
+        string action,
+        string node,
+        PodSummary carrier
+    ) =>
+        new()
         {
-            Action = action,
-            NodeName = node,
-            Directory = snapshot.Status!.Directory!,
-            Carrier = new PodTarget { PodName = carrier.Metadata.Name, PodUID = carrier.Metadata.Uid, Container = Names.CarrierContainer },
-        },
-    };
+            Metadata = RestoreNaming.Made(restore, RestoreNaming.Task(restore, action), (Names.NodeLabel, Names.NodeLabelValue(node))),
+            Spec = new SnapshotTaskSpec
+            {
+                Action = action,
+                NodeName = node,
+                Directory = snapshot.Status!.Directory!,
+                Carrier = new PodTarget
+                {
+                    PodName = carrier.Metadata.Name,
+                    PodUID = carrier.Metadata.Uid,
+                    Container = Names.CarrierContainer,
+                },
+            },
+        };
 }

@@ -25,8 +25,18 @@ internal static class RestoredClaims
                 AccessModes = disk.Claim.AccessModes is { Count: > 0 } modes ? modes : ["ReadWriteOnce"],
                 StorageClassName = disk.Claim.StorageClassName,
                 VolumeMode = disk.Mount is null ? "Block" : null,
-                Resources = new V1VolumeResourceRequirements { Requests = new Dictionary<string, ResourceQuantity> { ["storage"] = new(Size(disk)) } },
-                DataSource = disk.IsWritten ? null : new V1TypedLocalObjectReference { ApiGroup = "snapshot.storage.k8s.io", Kind = "VolumeSnapshot", Name = disk.Disk.VolumeSnapshotName },
+                Resources = new V1VolumeResourceRequirements
+                {
+                    Requests = new Dictionary<string, ResourceQuantity> { ["storage"] = new(Size(disk)) },
+                },
+                DataSource = disk.IsWritten
+                    ? null
+                    : new V1TypedLocalObjectReference
+                    {
+                        ApiGroup = "snapshot.storage.k8s.io",
+                        Kind = "VolumeSnapshot",
+                        Name = disk.Disk.VolumeSnapshotName,
+                    },
             },
         };
     }
@@ -38,12 +48,17 @@ internal static class RestoredClaims
         decimal bytes = disk.Disk.VirtualSize ?? 0;
         if (disk.Claim.Size is { } asked)
         {
-            if (new ResourceQuantity(asked).ToDecimal() >= bytes) return asked;
+            if (new ResourceQuantity(asked).ToDecimal() >= bytes)
+                return asked;
             throw new Hopeless(
-                "ClaimTooSmall", $"claim {disk.Claim.Name} of {asked} is too small for disk {disk.Disk.Name}, which has {Durations.Size((long)bytes)} ({bytes} bytes): raise its size, or leave it out, then create another restore");
+                "ClaimTooSmall",
+                $"claim {disk.Claim.Name} of {asked} is too small for disk {disk.Disk.Name}, which has "
+                    + $"{Durations.Size((long)bytes)} ({bytes} bytes): raise its size, or leave it out, then create another restore"
+            );
         }
         // 5 % for what a file system takes and reserves for itself, and a little for small ones.
-        if (disk.Mount is not null) bytes = (bytes * 1.05m) + (64 * Mi);
+        if (disk.Mount is not null)
+            bytes = (bytes * 1.05m) + (64 * Mi);
         return $"{Math.Ceiling(bytes / Mi):0}Mi";
     }
 
@@ -53,8 +68,14 @@ internal static class RestoredClaims
     {
         string name = claim.Metadata.Name;
         if (!RestoreNaming.IsOf(restore, claim.Metadata))
-            throw new Hopeless("ClaimExists", $"claim {name} exists and was not made for this restore, which would overwrite it: name another in the claims of spec.target, then create another restore");
-        if (claim.Metadata.DeletionTimestamp is not null) throw new Hopeless("ClaimEnded", $"claim {name}, which was made for this restore, is being deleted: create another restore");
-        if (claim.Status?.Phase == "Lost") throw new Hopeless("ClaimLost", $"claim {name} has lost its volume: create another restore");
+            throw new Hopeless(
+                "ClaimExists",
+                $"claim {name} exists and was not made for this restore, which would overwrite it: name another in the claims of "
+                    + "spec.target, then create another restore"
+            );
+        if (claim.Metadata.DeletionTimestamp is not null)
+            throw new Hopeless("ClaimEnded", $"claim {name}, which was made for this restore, is being deleted: create another restore");
+        if (claim.Status?.Phase == "Lost")
+            throw new Hopeless("ClaimLost", $"claim {name} has lost its volume: create another restore");
     }
 }

@@ -26,12 +26,16 @@ internal sealed class RunningGuest(RestoreStore store, RestoreNotes notes, NodeQ
     private static readonly TimeSpan OrderAgain = TimeSpan.FromSeconds(10);
 
     /// <summary>Whether the guest of this restore has run: by what we noted, or by what the agent reports.</summary>
-    public static bool Has(RestoreStatus? status, SnapshotTask? memory) => (status is not null && RestoreState.HasRun(status)) || memory?.Status?.GuestRuns == true;
+    public static bool Has(RestoreStatus? status, SnapshotTask? memory) =>
+        (status is not null && RestoreState.HasRun(status)) || memory?.Status?.GuestRuns == true;
 
-    /// <summary>Whether this restore has to go on though it is deleted: its guest runs, and could only wait for ever without the rest of its RAM.</summary>
+    /// <summary>
+    /// Whether this restore has to go on though it is deleted: its guest runs, and could only wait for ever without the rest of its RAM.
+    /// </summary>
     public async Task<bool> NeedsRam(VMBackgroundRestore restore, CancellationToken stop)
     {
-        if (RestorePhase.IsTerminal(restore.Status?.Phase) || restore.Metadata.Finalizers?.Contains(Names.RestoreFinalizer) != true) return false;
+        if (RestorePhase.IsTerminal(restore.Status?.Phase) || restore.Metadata.Finalizers?.Contains(Names.RestoreFinalizer) != true)
+            return false;
         SnapshotTask? memory = await store.FindTask(restore, TaskAction.Restore, stop).ConfigureAwait(false);
         return Has(restore.Status, memory) && memory?.Status?.Phase != TaskPhase.Succeeded;
     }
@@ -39,7 +43,13 @@ internal sealed class RunningGuest(RestoreStore store, RestoreNotes notes, NodeQ
     /// <summary>Looks at the task of a guest that runs and has not got all its RAM.</summary>
     /// <returns>When to look again.</returns>
     /// <exception cref="Hopeless">The guest has ended.</exception>
-    public async Task<TimeSpan> Follow(ObjectKey key, VMBackgroundRestore restore, RestoreStatus status, SnapshotTask task, CancellationToken stop)
+    public async Task<TimeSpan> Follow(
+        ObjectKey key,
+        VMBackgroundRestore restore,
+        RestoreStatus status,
+        SnapshotTask task,
+        CancellationToken stop
+    )
     {
         // Others may begin: this one's guest runs.
         queue.Leave(key);
@@ -53,15 +63,28 @@ internal sealed class RunningGuest(RestoreStore store, RestoreNotes notes, NodeQ
             return OrderAgain;
         }
         if (ended)
-            throw new Hopeless("GuestEnded", $"pod {status.PodName} ended before all of its guest's RAM had arrived; its disks are as the guest left them. Create another restore for the snapshot's state");
+            throw new Hopeless(
+                "GuestEnded",
+                $"pod {status.PodName} ended before all of its guest's RAM had arrived; its disks are as the guest left them. "
+                    + "Create another restore for the snapshot's state"
+            );
         if (report.Phase != TaskPhase.Failed)
         {
-            if (report.GuestRuns == true) RestoreState.Running(restore, status, report, clock.GetUtcNow());
+            if (report.GuestRuns == true)
+                RestoreState.Running(restore, status, report, clock.GetUtcNow());
             return notes.UntilProgress(restore) is { } wait && wait > TimeSpan.Zero ? wait : OrderAgain;
         }
-        RestoreState.Starved(restore, status, report.Reason ?? "Failed", $"{report.Message ?? "the agent gave no reason"}; the guest waits, and the agent is told to go on", clock.GetUtcNow());
-        TimeSpan early = (report.CompletionTime ?? task.Metadata.CreationTimestamp ?? DateTime.MinValue) + OrderAgain - clock.GetUtcNow().UtcDateTime;
-        if (early > TimeSpan.Zero) return early;
+        RestoreState.Starved(
+            restore,
+            status,
+            report.Reason ?? "Failed",
+            $"{report.Message ?? "the agent gave no reason"}; the guest waits, and the agent is told to go on",
+            clock.GetUtcNow()
+        );
+        TimeSpan early =
+            (report.CompletionTime ?? task.Metadata.CreationTimestamp ?? DateTime.MinValue) + OrderAgain - clock.GetUtcNow().UtcDateTime;
+        if (early > TimeSpan.Zero)
+            return early;
         await notes.Save(restore, status, stop).ConfigureAwait(false);
         await store.RemoveHelpers(restore, stop).ConfigureAwait(false);
         return OrderAgain;

@@ -30,35 +30,51 @@ internal static class TemplateCheck
         }
         if (Unknown(spec, JsonSerializer.SerializeToNode(read, CoreResources.PodSpec), "spec") is { } path)
             throw Refuse("TemplateInvalid", $"{path} is no field of a pod that this version of bgsnap knows", "correct or remove it");
-        if (read.Containers is not { Count: > 0 }) throw Refuse("TemplateInvalid", "spec.containers is empty", "add the container with QEMU");
-        if (Asked(read) is { } what) throw Refuse("TemplateRefused", what, Remedy);
+        if (read.Containers is not { Count: > 0 })
+            throw Refuse("TemplateInvalid", "spec.containers is empty", "add the container with QEMU");
+        if (Asked(read) is { } what)
+            throw Refuse("TemplateRefused", what, Remedy);
         return read;
     }
 
     // The first thing that is refused, or null.
     private static string? Asked(V1PodSpec spec)
     {
-        if (spec.HostNetwork == true) return "spec.hostNetwork is set";
-        if (spec.HostPID == true) return "spec.hostPID is set";
-        if (spec.HostIPC == true) return "spec.hostIPC is set";
-        if (!string.IsNullOrEmpty(spec.NodeName)) return "spec.nodeName is set, which goes round the scheduler (spec.nodeSelector does not)";
-        if (spec.EphemeralContainers is { Count: > 0 }) return "spec.ephemeralContainers is set";
-        if (spec.Volumes?.FirstOrDefault(v => v.HostPath is not null) is { } volume) return $"volume {volume.Name} is a hostPath";
+        if (spec.HostNetwork == true)
+            return "spec.hostNetwork is set";
+        if (spec.HostPID == true)
+            return "spec.hostPID is set";
+        if (spec.HostIPC == true)
+            return "spec.hostIPC is set";
+        if (!string.IsNullOrEmpty(spec.NodeName))
+            return "spec.nodeName is set, which goes round the scheduler (spec.nodeSelector does not)";
+        if (spec.EphemeralContainers is { Count: > 0 })
+            return "spec.ephemeralContainers is set";
+        if (spec.Volumes?.FirstOrDefault(v => v.HostPath is not null) is { } volume)
+            return $"volume {volume.Name} is a hostPath";
         V1PodSecurityContext? pod = spec.SecurityContext;
-        if (pod?.Sysctls is { Count: > 0 }) return "spec.securityContext.sysctls is set";
-        if (pod?.WindowsOptions?.HostProcess == true) return "spec.securityContext.windowsOptions.hostProcess is set";
-        if (pod?.SeccompProfile?.Type == "Unconfined" || pod?.AppArmorProfile?.Type == "Unconfined") return "spec.securityContext is Unconfined";
+        if (pod?.Sysctls is { Count: > 0 })
+            return "spec.securityContext.sysctls is set";
+        if (pod?.WindowsOptions?.HostProcess == true)
+            return "spec.securityContext.windowsOptions.hostProcess is set";
+        if (pod?.SeccompProfile?.Type == "Unconfined" || pod?.AppArmorProfile?.Type == "Unconfined")
+            return "spec.securityContext is Unconfined";
         return (spec.InitContainers ?? []).Concat(spec.Containers).Select(Asked).FirstOrDefault(w => w is not null);
     }
 
     private static string? Asked(V1Container c)
     {
         V1SecurityContext? s = c.SecurityContext;
-        if (s?.Privileged == true) return $"container {c.Name} is privileged";
-        if (s?.Capabilities?.Add is { Count: > 0 } added) return $"container {c.Name} adds capability {added[0]}";
-        if (s?.ProcMount is { } proc && proc != "Default") return $"container {c.Name} has procMount {proc}";
-        if (s?.WindowsOptions?.HostProcess == true) return $"container {c.Name} is a host process";
-        if (s?.SeccompProfile?.Type == "Unconfined" || s?.AppArmorProfile?.Type == "Unconfined") return $"container {c.Name} is Unconfined";
+        if (s?.Privileged == true)
+            return $"container {c.Name} is privileged";
+        if (s?.Capabilities?.Add is { Count: > 0 } added)
+            return $"container {c.Name} adds capability {added[0]}";
+        if (s?.ProcMount is { } proc && proc != "Default")
+            return $"container {c.Name} has procMount {proc}";
+        if (s?.WindowsOptions?.HostProcess == true)
+            return $"container {c.Name} is a host process";
+        if (s?.SeccompProfile?.Type == "Unconfined" || s?.AppArmorProfile?.Type == "Unconfined")
+            return $"container {c.Name} is Unconfined";
         return c.Ports?.Any(p => p.HostPort is > 0) == true ? $"container {c.Name} has a hostPort" : null;
     }
 
@@ -69,16 +85,21 @@ internal static class TemplateCheck
         {
             foreach ((string name, JsonNode? value) in o)
             {
-                if (value is null) continue;
-                if (after is not JsonObject read || read[name] is not { } known) return $"{path}.{name}";
-                if (Unknown(value, known, $"{path}.{name}") is { } below) return below;
+                if (value is null)
+                    continue;
+                if (after is not JsonObject read || read[name] is not { } known)
+                    return $"{path}.{name}";
+                if (Unknown(value, known, $"{path}.{name}") is { } below)
+                    return below;
             }
         }
         else if (before is JsonArray a)
         {
-            if (after is not JsonArray read || read.Count != a.Count) return path;
+            if (after is not JsonArray read || read.Count != a.Count)
+                return path;
             for (int i = 0; i < a.Count; i++)
-                if (Unknown(a[i], read[i], $"{path}[{i}]") is { } below) return below;
+                if (Unknown(a[i], read[i], $"{path}[{i}]") is { } below)
+                    return below;
         }
         return null;
     }

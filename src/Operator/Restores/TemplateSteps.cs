@@ -5,20 +5,32 @@ using Bgsnap.Operator.Snapshots;
 
 namespace Bgsnap.Operator.Restores;
 
-/// <summary>Makes the VM of a template, in steps: claims, their content, then its pod. QEMU never sees a disk that is half written.</summary>
+/// <summary>
+/// Makes the VM of a template, in steps: claims, their content, then its pod. QEMU never sees a disk that is half written.
+/// </summary>
 internal sealed class TemplateSteps(RestoreStore store, RestoreNotes notes, DiskSteps disks, NodeQueue queue, TimeProvider clock)
 {
     /// <summary>The VM, once its QEMU waits.</summary>
     /// <exception cref="Waiting">A step goes on.</exception>
     /// <exception cref="Hopeless">It cannot be made.</exception>
-    public async Task<SourceVm> MakeVm(ObjectKey key, VMBackgroundRestore restore, RestoreStatus status, VMBackgroundSnapshot snapshot, CancellationToken stop)
+    public async Task<SourceVm> MakeVm(
+        ObjectKey key,
+        VMBackgroundRestore restore,
+        RestoreStatus status,
+        VMBackgroundSnapshot snapshot,
+        CancellationToken stop
+    )
     {
         // a. What fits what. Nothing is made for a restore that cannot succeed.
         TemplatePlan plan = TemplatePlan.Of(restore, snapshot);
         status.PodName = RestoreNaming.Pod(restore);
         PodSummary? pod = await store.FindPod(restore, stop).ConfigureAwait(false);
         if (pod is not null && !RestoreNaming.IsOf(restore, pod.Metadata))
-            throw new Hopeless("PodExists", $"pod {status.PodName} exists and was not made for this restore: delete it, or give the template's pod another name, then create another restore");
+            throw new Hopeless(
+                "PodExists",
+                $"pod {status.PodName} exists and was not made for this restore: delete it, or give the template's pod another "
+                    + "name, then create another restore"
+            );
         if (pod is null && status.PodUID is not null)
             throw new Hopeless("PodGone", $"pod {status.PodName}, which was made for this restore, is gone: create another restore");
 
@@ -33,15 +45,29 @@ internal sealed class TemplateSteps(RestoreStore store, RestoreNotes notes, Disk
             // d. The VM gets the writer's place.
             if (!await store.RemoveCarrier(restore, TaskAction.RestoreDisks, stop).ConfigureAwait(false))
                 throw Starting("PodStarting", $"pod {status.PodName} is started once the pod that wrote its disks has ended");
-            RestoreState.Going(restore, status, RestorePhase.Starting, "PodStarting", $"pod {status.PodName} is being started", clock.GetUtcNow());
+            RestoreState.Going(
+                restore,
+                status,
+                RestorePhase.Starting,
+                "PodStarting",
+                $"pod {status.PodName} is being started",
+                clock.GetUtcNow()
+            );
             await notes.Save(restore, status, stop).ConfigureAwait(false);
-            pod = await store.MakePod(RestorePods.Vm(restore, plan, RestoreState.HasDisks(status) ? status.NodeName : null), stop).ConfigureAwait(false);
-            if (!RestoreNaming.IsOf(restore, pod.Metadata)) throw Starting("PodStarting", $"pod {status.PodName} is in the way");
+            pod = await store
+                .MakePod(RestorePods.Vm(restore, plan, RestoreState.HasDisks(status) ? status.NodeName : null), stop)
+                .ConfigureAwait(false);
+            if (!RestoreNaming.IsOf(restore, pod.Metadata))
+                throw Starting("PodStarting", $"pod {status.PodName} is in the way");
         }
 
         // e. Its QEMU.
         status.PodUID ??= pod.Metadata.Uid;
-        if (status.PodUID != pod.Metadata.Uid) throw new Hopeless("PodGone", $"pod {status.PodName}, which was made for this restore, is gone and another has taken its name: create another restore");
+        if (status.PodUID != pod.Metadata.Uid)
+            throw new Hopeless(
+                "PodGone",
+                $"pod {status.PodName}, which was made for this restore, is gone and another has taken its name: create another restore"
+            );
         try
         {
             return SourceVm.Of(pod, "another restore");
@@ -56,14 +82,18 @@ internal sealed class TemplateSteps(RestoreStore store, RestoreNotes notes, Disk
     internal static Waiting WhyNotRunning(NodeQueue queue, ObjectKey key, PodSummary pod)
     {
         PodConditionSummary? scheduled = pod.Status?.Conditions?.FirstOrDefault(c => c.Type == "PodScheduled");
-        ContainerStateDetail? waiting = pod.Status?.ContainerStatuses?.Select(c => c.State?.Waiting).FirstOrDefault(w => w?.Reason is not (null or "ContainerCreating" or "PodInitializing"));
+        ContainerStateDetail? waiting = pod
+            .Status?.ContainerStatuses?.Select(c => c.State?.Waiting)
+            .FirstOrDefault(w => w?.Reason is not (null or "ContainerCreating" or "PodInitializing"));
         string name = pod.Metadata.Name;
-        if (scheduled is not { Status: "False", Message.Length: > 0 } && waiting is null) return Starting("PodStarting", $"pod {name} is being started");
+        if (scheduled is not { Status: "False", Message.Length: > 0 } && waiting is null)
+            return Starting("PodStarting", $"pod {name} is being started");
         queue.Leave(key);
         return waiting is null
             ? Starting("PodUnschedulable", $"pod {name} cannot be scheduled: {scheduled!.Message}")
             : Starting("PodNotStarting", $"pod {name} does not start: {waiting.Reason}: {waiting.Message}");
     }
 
-    private static Waiting Starting(string reason, string message) => new(reason, message) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(15) };
+    private static Waiting Starting(string reason, string message) =>
+        new(reason, message) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(15) };
 }

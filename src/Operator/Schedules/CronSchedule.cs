@@ -8,7 +8,8 @@ internal sealed class CronSchedule
     private readonly CronExpression _expression;
     private readonly TimeZoneInfo _zone;
 
-    private CronSchedule(CronExpression expression, TimeZoneInfo zone, string text) => (_expression, _zone, Text) = (expression, zone, text);
+    private CronSchedule(CronExpression expression, TimeZoneInfo zone, string text) =>
+        (_expression, _zone, Text) = (expression, zone, text);
 
     /// <summary>Expression and zone as one line: what is compared to see that either changed.</summary>
     public string Text { get; }
@@ -26,7 +27,11 @@ internal sealed class CronSchedule
         }
         catch (CronFormatException e)
         {
-            throw new InvalidScheduleException("InvalidSchedule", $"spec.schedule \"{expression}\": {e.Message.TrimEnd('.')}. It is minute, hour, day of the month, month and day of the week, such as \"0 3 * * *\"");
+            throw new InvalidScheduleException(
+                "InvalidSchedule",
+                $"spec.schedule \"{expression}\": {e.Message.TrimEnd('.')}. It is minute, hour, day of the month, month and day of "
+                    + "the week, such as \"0 3 * * *\""
+            );
         }
         return new CronSchedule(parsed, ZoneOf(zone), zone is null ? $"{expression.Trim()} UTC" : $"{expression.Trim()} {zone}");
     }
@@ -45,14 +50,19 @@ internal sealed class CronSchedule
 
     private static TimeZoneInfo ZoneOf(string? zone)
     {
-        if (zone is null) return TimeZoneInfo.Utc;
+        if (zone is null)
+            return TimeZoneInfo.Utc;
         try
         {
             return TimeZoneInfo.FindSystemTimeZoneById(zone);
         }
         catch (Exception e) when (e is TimeZoneNotFoundException or InvalidTimeZoneException or System.Security.SecurityException)
         {
-            throw new InvalidScheduleException("InvalidTimeZone", $"spec.timeZone \"{zone}\" is no time zone that this operator knows: name one of the IANA database, such as Europe/Berlin or UTC");
+            throw new InvalidScheduleException(
+                "InvalidTimeZone",
+                $"spec.timeZone \"{zone}\" is no time zone that this operator knows: name one of the IANA database, such as "
+                    + "Europe/Berlin or UTC"
+            );
         }
     }
 }

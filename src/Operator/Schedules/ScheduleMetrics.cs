@@ -7,10 +7,20 @@ namespace Bgsnap.Operator.Schedules;
 internal static class ScheduleMetrics
 {
     private static readonly Counter Runs = Metrics.CreateCounter(
-        "bgsnap_schedule_runs_total", "Times at which a schedule was due, by result: created, skipped (the one before was under way), late (past startingDeadline), missed (nobody led), refused (the name was taken).", "schedule_namespace", "schedule", "result");
+        "bgsnap_schedule_runs_total",
+        "Times at which a schedule was due, by result: created, skipped (the one before was under way), late (past "
+            + "startingDeadline), missed (nobody led), refused (the name was taken).",
+        "schedule_namespace",
+        "schedule",
+        "result"
+    );
 
     private static readonly Gauge LastSuccess = Metrics.CreateGauge(
-        "bgsnap_schedule_last_success_timestamp_seconds", "When a snapshot of the schedule last became Ready.", "schedule_namespace", "schedule");
+        "bgsnap_schedule_last_success_timestamp_seconds",
+        "When a snapshot of the schedule last became Ready.",
+        "schedule_namespace",
+        "schedule"
+    );
 
     /// <summary>Schedules by phase.</summary>
     public static readonly Gauge Phases = Metrics.CreateGauge("bgsnap_schedules", "Schedules by phase.", "phase");
@@ -22,20 +32,23 @@ internal static class ScheduleMetrics
     public static void Ran(ObjectKey key, string result, int count = 1)
     {
         // All of them begin at 0, so that the first increase is seen as one.
-        foreach (string r in Results) Runs.WithLabels(key.Namespace, key.Name, r).Inc(0);
+        foreach (string r in Results)
+            Runs.WithLabels(key.Namespace, key.Name, r).Inc(0);
         Runs.WithLabels(key.Namespace, key.Name, result).Inc(count);
     }
 
     /// <summary>A snapshot became Ready then.</summary>
     public static void Succeeded(ObjectKey key, DateTime? time)
     {
-        if (time is { } t) LastSuccess.WithLabels(key.Namespace, key.Name).Set(new DateTimeOffset(t).ToUnixTimeSeconds());
+        if (time is { } t)
+            LastSuccess.WithLabels(key.Namespace, key.Name).Set(new DateTimeOffset(t).ToUnixTimeSeconds());
     }
 
     /// <summary>The schedule is gone.</summary>
     public static void Forget(ObjectKey key)
     {
-        foreach (string r in Results) Runs.RemoveLabelled(key.Namespace, key.Name, r);
+        foreach (string r in Results)
+            Runs.RemoveLabelled(key.Namespace, key.Name, r);
         LastSuccess.RemoveLabelled(key.Namespace, key.Name);
     }
 }

@@ -14,16 +14,21 @@ internal sealed record SchedulePlan(DateTimeOffset? Due, int Missed, bool TooLat
     public static SchedulePlan Of(CronSchedule cron, ScheduleSpec spec, ScheduleStatus status, DateTimeOffset now)
     {
         DateTimeOffset? next = cron.Next(now);
-        if (cron.Latest(HandledUpTo(status), now) is not { } found) return new SchedulePlan(null, 0, false, next);
+        if (cron.Latest(HandledUpTo(status), now) is not { } found)
+            return new SchedulePlan(null, 0, false, next);
         TimeSpan deadline = Durations.Parse(spec.StartingDeadline, TimeSpan.MaxValue);
         return new SchedulePlan(found.Latest, found.Before, now - found.Latest > deadline, next);
     }
 
-    /// <summary>Brings what is in effect up to date with the spec; nothing before a change, or a suspension's end, is made up for.</summary>
+    /// <summary>
+    /// Brings what is in effect up to date with the spec; nothing before a change, or a suspension's end, is made up for.
+    /// </summary>
     public static void TakeEffect(CronSchedule cron, VMBackgroundSnapshotSchedule schedule, ScheduleStatus status, DateTimeOffset now)
     {
-        bool first = status.EffectiveSchedule is null, resumed = status.Phase == SchedulePhase.Suspended && schedule.Spec.Suspend != true;
-        if (!resumed && status.EffectiveSchedule == cron.Text) return;
+        bool first = status.EffectiveSchedule is null,
+            resumed = status.Phase == SchedulePhase.Suspended && schedule.Spec.Suspend != true;
+        if (!resumed && status.EffectiveSchedule == cron.Text)
+            return;
         status.EffectiveSchedule = cron.Text;
         status.EffectiveSince = first && schedule.Metadata.CreationTimestamp is { } created ? created : Conditions.WholeSecond(now);
     }
@@ -32,8 +37,10 @@ internal sealed record SchedulePlan(DateTimeOffset? Due, int Missed, bool TooLat
     private static DateTimeOffset HandledUpTo(ScheduleStatus status)
     {
         DateTime latest = status.EffectiveSince ?? DateTime.MinValue;
-        if (status.LastScheduleTime > latest) latest = status.LastScheduleTime.Value;
-        if (status.LastSkippedTime > latest) latest = status.LastSkippedTime.Value;
+        if (status.LastScheduleTime > latest)
+            latest = status.LastScheduleTime.Value;
+        if (status.LastSkippedTime > latest)
+            latest = status.LastSkippedTime.Value;
         return new DateTimeOffset(DateTime.SpecifyKind(latest, DateTimeKind.Utc));
     }
 }

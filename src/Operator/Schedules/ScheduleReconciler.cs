@@ -12,7 +12,8 @@ namespace Bgsnap.Operator.Schedules;
 /// Makes the snapshot that is due, and deletes those that are too many. A snapshot's name says for which time it was made, so that after
 /// a crash between making it and noting so the same one is found, and no second made.
 /// </summary>
-internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder events, TimeProvider clock, ILogger<ScheduleReconciler> log) : IReconciler
+internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder events, TimeProvider clock, ILogger<ScheduleReconciler> log)
+    : IReconciler
 {
     // A clock that is set, or a machine that slept, must not make a snapshot late by more than this.
     private static readonly TimeSpan LookAgain = TimeSpan.FromMinutes(5);
@@ -25,7 +26,8 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
             ScheduleMetrics.Forget(key);
             return null;
         }
-        if (schedule.Metadata.DeletionTimestamp is not null) return null;
+        if (schedule.Metadata.DeletionTimestamp is not null)
+            return null;
 
         ScheduleStatus status = StatusPatch.Copy(schedule.Status, BgsnapJson.Default.ScheduleStatus);
         try
@@ -40,9 +42,17 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
         catch (ApiException e) when (e.IsInvalid)
         {
             // The API server will say the same next time: quota, admission policy, a namespace that is being deleted.
-            KStatus.Going(status, schedule.Metadata.Generation, SchedulePhase.Scheduled, "RefusedByApiServer", $"the snapshot that is due cannot be made: {e.Message}", clock.GetUtcNow());
+            KStatus.Going(
+                status,
+                schedule.Metadata.Generation,
+                SchedulePhase.Scheduled,
+                "RefusedByApiServer",
+                $"the snapshot that is due cannot be made: {e.Message}",
+                clock.GetUtcNow()
+            );
             await Save(schedule, status, stop).ConfigureAwait(false);
-            if (e.IsNamespaceTerminating) return null;
+            if (e.IsNamespaceTerminating)
+                return null;
             throw;
         }
         Count(key, status);
@@ -61,40 +71,83 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
         if (schedule.Spec.Suspend == true)
         {
             status.NextScheduleTime = null;
-            KStatus.Ready(status, schedule.Metadata.Generation, SchedulePhase.Suspended, "Suspended", "spec.suspend is true: no snapshots are made", now);
+            KStatus.Ready(
+                status,
+                schedule.Metadata.Generation,
+                SchedulePhase.Suspended,
+                "Suspended",
+                "spec.suspend is true: no snapshots are made",
+                now
+            );
             return;
         }
 
         // 2. The one that is due.
         SchedulePlan plan = SchedulePlan.Of(cron, schedule.Spec, status, now);
-        if (plan.Due is { } due) await Make(key, schedule, status, plan, due, stop).ConfigureAwait(false);
+        if (plan.Due is { } due)
+            await Make(key, schedule, status, plan, due, stop).ConfigureAwait(false);
 
         // 3. The one after.
         status.NextScheduleTime = plan.Next?.UtcDateTime;
         KStatus.Ready(
-            status, schedule.Metadata.Generation, SchedulePhase.Scheduled, plan.Next is null ? "NeverDueAgain" : "Scheduled",
-            plan.Next is null ? $"\"{cron.Text}\" names no time that is still to come" : "snapshots are made when they are due; see status.nextScheduleTime", now);
+            status,
+            schedule.Metadata.Generation,
+            SchedulePhase.Scheduled,
+            plan.Next is null ? "NeverDueAgain" : "Scheduled",
+            plan.Next is null
+                ? $"\"{cron.Text}\" names no time that is still to come"
+                : "snapshots are made when they are due; see status.nextScheduleTime",
+            now
+        );
     }
 
-    private async Task Make(ObjectKey key, VMBackgroundSnapshotSchedule schedule, ScheduleStatus status, SchedulePlan plan, DateTimeOffset due, CancellationToken stop)
+    private async Task Make(
+        ObjectKey key,
+        VMBackgroundSnapshotSchedule schedule,
+        ScheduleStatus status,
+        SchedulePlan plan,
+        DateTimeOffset due,
+        CancellationToken stop
+    )
     {
-        string name = SnapshotOf.NameFor(schedule, due), when = due.UtcDateTime.ToString("yyyy-MM-dd HH:mm'Z'", CultureInfo.InvariantCulture);
+        string name = SnapshotOf.NameFor(schedule, due),
+            when = due.UtcDateTime.ToString("yyyy-MM-dd HH:mm'Z'", CultureInfo.InvariantCulture);
         // Made before a crash, its own maker would else take it for the one under way, or for too late.
         bool made = store.FindSnapshot(key.Namespace, name) is { } known && SnapshotOf.IsOf(known, key.Namespace, key.Name);
         if (!made && plan.TooLate)
         {
-            await LeaveOut("late", "MissedDeadline", $"the snapshot of {when} is left out: it is later than spec.startingDeadline, {schedule.Spec.StartingDeadline}, allows").ConfigureAwait(false);
+            await LeaveOut(
+                    "late",
+                    "MissedDeadline",
+                    $"the snapshot of {when} is left out: it is later than spec.startingDeadline, {schedule.Spec.StartingDeadline}, allows"
+                )
+                .ConfigureAwait(false);
         }
-        else if (!made && schedule.Spec.ConcurrencyPolicy != ScheduleConcurrency.Allow && store.SnapshotsOf(key).FirstOrDefault(IsUnderWay) is { } other)
+        else if (
+            !made
+            && schedule.Spec.ConcurrencyPolicy != ScheduleConcurrency.Allow
+            && store.SnapshotsOf(key).FirstOrDefault(IsUnderWay) is { } other
+        )
         {
-            await LeaveOut("skipped", "StillUnderWay", $"the snapshot of {when} is left out: {other.Metadata.Name} is still {other.Status?.Phase ?? SnapshotPhase.Pending}, and spec.concurrencyPolicy is Forbid").ConfigureAwait(false);
+            await LeaveOut(
+                    "skipped",
+                    "StillUnderWay",
+                    $"the snapshot of {when} is left out: {other.Metadata.Name} is still "
+                        + $"{other.Status?.Phase ?? SnapshotPhase.Pending}, and spec.concurrencyPolicy is Forbid"
+                )
+                .ConfigureAwait(false);
         }
         else
         {
             VMBackgroundSnapshot snapshot = await store.MakeSnapshot(SnapshotOf.Build(schedule, due), stop).ConfigureAwait(false);
             if (!SnapshotOf.IsOf(snapshot, key.Namespace, key.Name))
             {
-                await LeaveOut("refused", "NameTaken", $"the snapshot of {when} is left out: there is a VMBackgroundSnapshot {name} that this schedule did not make").ConfigureAwait(false);
+                await LeaveOut(
+                        "refused",
+                        "NameTaken",
+                        $"the snapshot of {when} is left out: there is a VMBackgroundSnapshot {name} that this schedule did not make"
+                    )
+                    .ConfigureAwait(false);
             }
             else
             {
@@ -104,9 +157,12 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
                 await events.Normal(schedule, "SnapshotCreated", $"{name}, due {when}", stop).ConfigureAwait(false);
             }
         }
-        if (plan.Missed == 0) return;
+        if (plan.Missed == 0)
+            return;
         ScheduleMetrics.Ran(key, "missed", plan.Missed);
-        await events.Warning(schedule, "MissedRuns", $"{plan.Missed} before that of {when} were due while no operator ran, and are left out", stop).ConfigureAwait(false);
+        await events
+            .Warning(schedule, "MissedRuns", $"{plan.Missed} before that of {when} were due while no operator ran, and are left out", stop)
+            .ConfigureAwait(false);
 
         async Task LeaveOut(string result, string reason, string message)
         {
@@ -117,23 +173,29 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
         }
     }
 
-    private static bool IsUnderWay(VMBackgroundSnapshot snapshot) => snapshot.Metadata.DeletionTimestamp is null && !SnapshotPhase.IsTerminal(snapshot.Status?.Phase);
+    private static bool IsUnderWay(VMBackgroundSnapshot snapshot) =>
+        snapshot.Metadata.DeletionTimestamp is null && !SnapshotPhase.IsTerminal(snapshot.Status?.Phase);
 
     private void Count(ObjectKey key, ScheduleStatus status)
     {
         List<VMBackgroundSnapshot> snapshots = store.SnapshotsOf(key);
-        List<VMBackgroundSnapshot> ready = [.. snapshots.Where(s => s.Status?.Phase == SnapshotPhase.Ready && s.Metadata.DeletionTimestamp is null)];
+        List<VMBackgroundSnapshot> ready =
+        [
+            .. snapshots.Where(s => s.Status?.Phase == SnapshotPhase.Ready && s.Metadata.DeletionTimestamp is null),
+        ];
         (status.Active, status.Ready) = (snapshots.Count(IsUnderWay), ready.Count);
         // The one that was last may have been deleted since.
         DateTime? latest = ready.Max(s => s.Status!.CompletionTime);
-        if (latest is not null && !(status.LastSuccessfulTime >= latest)) status.LastSuccessfulTime = latest;
+        if (latest is not null && !(status.LastSuccessfulTime >= latest))
+            status.LastSuccessfulTime = latest;
         ScheduleMetrics.Succeeded(key, status.LastSuccessfulTime);
     }
 
     private async Task Save(VMBackgroundSnapshotSchedule schedule, ScheduleStatus status, CancellationToken stop)
     {
         string? before = Conditions.Get(schedule.Status, ConditionTypes.Ready)?.Reason;
-        if (StatusPatch.Between(schedule.Status, status, BgsnapJson.Default.ScheduleStatus) is { } patch) await store.PatchStatus(schedule, patch, stop).ConfigureAwait(false);
+        if (StatusPatch.Between(schedule.Status, status, BgsnapJson.Default.ScheduleStatus) is { } patch)
+            await store.PatchStatus(schedule, patch, stop).ConfigureAwait(false);
         if (Conditions.Get(status, ConditionTypes.Ready) is { Status: "False" } bad && bad.Reason != before)
             await events.Warning(schedule, bad.Reason, bad.Message, stop).ConfigureAwait(false);
     }
@@ -150,9 +212,12 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
 
     private TimeSpan Again(ObjectKey key, VMBackgroundSnapshotSchedule schedule, ScheduleStatus status)
     {
-        DateTimeOffset now = clock.GetUtcNow(), at = now + LookAgain;
-        if (status.NextScheduleTime is { } next && next < at) at = next;
-        if (Retention.NextExpiry(schedule.Spec.Retention, store.SnapshotsOf(key), now) is { } expiry && expiry < at) at = expiry + TimeSpan.FromSeconds(1);
+        DateTimeOffset now = clock.GetUtcNow(),
+            at = now + LookAgain;
+        if (status.NextScheduleTime is { } next && next < at)
+            at = next;
+        if (Retention.NextExpiry(schedule.Spec.Retention, store.SnapshotsOf(key), now) is { } expiry && expiry < at)
+            at = expiry + TimeSpan.FromSeconds(1);
         return at > now ? at - now : TimeSpan.FromMilliseconds(100);
     }
 }

@@ -27,8 +27,17 @@ internal static class SnapshotOf
         };
         return new VMBackgroundSnapshot
         {
-            Metadata = new V1ObjectMeta { Name = NameFor(schedule, due), NamespaceProperty = schedule.Metadata.NamespaceProperty, Labels = labels, Annotations = annotations },
-            Spec = JsonSerializer.Deserialize(JsonSerializer.Serialize(template.Spec, BgsnapJson.Default.SnapshotSpec), BgsnapJson.Default.SnapshotSpec)!,
+            Metadata = new V1ObjectMeta
+            {
+                Name = NameFor(schedule, due),
+                NamespaceProperty = schedule.Metadata.NamespaceProperty,
+                Labels = labels,
+                Annotations = annotations,
+            },
+            Spec = JsonSerializer.Deserialize(
+                JsonSerializer.Serialize(template.Spec, BgsnapJson.Default.SnapshotSpec),
+                BgsnapJson.Default.SnapshotSpec
+            )!,
         };
     }
 
@@ -38,5 +47,8 @@ internal static class SnapshotOf
 
     /// <summary>Name of the schedule that made it, or null.</summary>
     public static string? ScheduleOf(VMBackgroundSnapshot snapshot) =>
-        snapshot.Metadata.Annotations?.ContainsKey(Names.ScheduledAtAnnotation) == true && snapshot.Metadata.Labels?.TryGetValue(Names.ScheduleLabel, out string? name) == true ? name : null;
+        snapshot.Metadata.Annotations?.ContainsKey(Names.ScheduledAtAnnotation) == true
+        && snapshot.Metadata.Labels?.TryGetValue(Names.ScheduleLabel, out string? name) == true
+            ? name
+            : null;
 }

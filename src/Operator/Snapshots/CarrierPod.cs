@@ -18,7 +18,8 @@ internal static class CarrierPod
     {
         V1Pod pod = Build(Naming.Made(snapshot, Naming.Carrier(snapshot, action), Labels), options);
         // The scheduler places it, so that a claim that waits for its first consumer gets its volume there.
-        if (node is not null) pod.Spec.Affinity = OnNode(node);
+        if (node is not null)
+            pod.Spec.Affinity = OnNode(node);
         Mount(pod, claim, Names.CarrierMountPath, readOnly: null);
         return pod;
     }
@@ -26,51 +27,52 @@ internal static class CarrierPod
     /// <summary>A carrier without any claim yet; see <see cref="Mount"/>.</summary>
     /// <param name="metadata">Name, owner and labels, <see cref="Labels"/> among them.</param>
     /// <param name="options">Image.</param>
-    public static V1Pod Build(V1ObjectMeta metadata, OperatorOptions options) => new()
-    {
-        ApiVersion = "v1",
-        Kind = "Pod",
-        Metadata = metadata,
-        Spec = new V1PodSpec
+    public static V1Pod Build(V1ObjectMeta metadata, OperatorOptions options) =>
+        new()
         {
-            AutomountServiceAccountToken = false,
-            EnableServiceLinks = false,
-            RestartPolicy = "Always",
-            TerminationGracePeriodSeconds = 2,
-            SecurityContext = new V1PodSecurityContext
+            ApiVersion = "v1",
+            Kind = "Pod",
+            Metadata = metadata,
+            Spec = new V1PodSpec
             {
-                RunAsNonRoot = true,
-                RunAsUser = 65532,
-                RunAsGroup = 65532,
-                SeccompProfile = new V1SeccompProfile { Type = "RuntimeDefault" },
-            },
-            // The VM runs there, so the claim must get there: also on a node that is cordoned, drained or under pressure.
-            Tolerations = [new V1Toleration { OperatorProperty = "Exists" }],
-            Containers =
-            [
-                new V1Container
+                AutomountServiceAccountToken = false,
+                EnableServiceLinks = false,
+                RestartPolicy = "Always",
+                TerminationGracePeriodSeconds = 2,
+                SecurityContext = new V1PodSecurityContext
                 {
-                    Name = Names.CarrierContainer,
-                    Image = options.AgentImage,
-                    ImagePullPolicy = options.PullPolicy,
-                    Args = ["carry"],
-                    Resources = new V1ResourceRequirements
-                    {
-                        Requests = new Dictionary<string, ResourceQuantity> { ["cpu"] = new("1m"), ["memory"] = new("16Mi") },
-                        Limits = new Dictionary<string, ResourceQuantity> { ["memory"] = new("64Mi") },
-                    },
-                    SecurityContext = new V1SecurityContext
-                    {
-                        AllowPrivilegeEscalation = false,
-                        ReadOnlyRootFilesystem = true,
-                        Capabilities = new V1Capabilities { Drop = ["ALL"] },
-                    },
-                    VolumeMounts = [],
+                    RunAsNonRoot = true,
+                    RunAsUser = 65532,
+                    RunAsGroup = 65532,
+                    SeccompProfile = new V1SeccompProfile { Type = "RuntimeDefault" },
                 },
-            ],
-            Volumes = [],
-        },
-    };
+                // The VM runs there, so the claim must get there: also on a node that is cordoned, drained or under pressure.
+                Tolerations = [new V1Toleration { OperatorProperty = "Exists" }],
+                Containers =
+                [
+                    new V1Container
+                    {
+                        Name = Names.CarrierContainer,
+                        Image = options.AgentImage,
+                        ImagePullPolicy = options.PullPolicy,
+                        Args = ["carry"],
+                        Resources = new V1ResourceRequirements
+                        {
+                            Requests = new Dictionary<string, ResourceQuantity> { ["cpu"] = new("1m"), ["memory"] = new("16Mi") },
+                            Limits = new Dictionary<string, ResourceQuantity> { ["memory"] = new("64Mi") },
+                        },
+                        SecurityContext = new V1SecurityContext
+                        {
+                            AllowPrivilegeEscalation = false,
+                            ReadOnlyRootFilesystem = true,
+                            Capabilities = new V1Capabilities { Drop = ["ALL"] },
+                        },
+                        VolumeMounts = [],
+                    },
+                ],
+                Volumes = [],
+            },
+        };
 
     /// <summary>Lets a carrier mount a claim.</summary>
     /// <param name="pod">The carrier.</param>
@@ -79,7 +81,17 @@ internal static class CarrierPod
     /// <param name="readOnly">True: only to be read.</param>
     /// <param name="subPath">A directory of the claim; null: all of it.</param>
     public static void Mount(V1Pod pod, string claim, string path, bool? readOnly, string? subPath = null) =>
-        pod.Spec.Containers[0].VolumeMounts.Add(new V1VolumeMount { Name = Volume(pod, claim), MountPath = path, ReadOnlyProperty = readOnly, SubPath = subPath });
+        pod
+            .Spec.Containers[0]
+            .VolumeMounts.Add(
+                new V1VolumeMount
+                {
+                    Name = Volume(pod, claim),
+                    MountPath = path,
+                    ReadOnlyProperty = readOnly,
+                    SubPath = subPath,
+                }
+            );
 
     /// <summary>Gives a carrier a claim of mode Block as a device.</summary>
     public static void Attach(V1Pod pod, string claim, string path) =>
@@ -91,25 +103,40 @@ internal static class CarrierPod
     private static string Volume(V1Pod pod, string claim)
     {
         string name = pod.Spec.Volumes.Count == 0 ? "snapshots" : $"disk-{pod.Spec.Volumes.Count - 1}";
-        pod.Spec.Volumes.Add(new V1Volume { Name = name, PersistentVolumeClaim = new V1PersistentVolumeClaimVolumeSource { ClaimName = claim } });
+        pod.Spec.Volumes.Add(
+            new V1Volume
+            {
+                Name = name,
+                PersistentVolumeClaim = new V1PersistentVolumeClaimVolumeSource { ClaimName = claim },
+            }
+        );
         return name;
     }
 
     /// <summary>On this node and no other.</summary>
-    public static V1Affinity OnNode(string node) => new()
-    {
-        NodeAffinity = new V1NodeAffinity
+    public static V1Affinity OnNode(string node) =>
+        new()
         {
-            RequiredDuringSchedulingIgnoredDuringExecution = new V1NodeSelector
+            NodeAffinity = new V1NodeAffinity
             {
-                NodeSelectorTerms =
-                [
-                    new V1NodeSelectorTerm
-                    {
-                        MatchFields = [new V1NodeSelectorRequirement { Key = "metadata.name", OperatorProperty = "In", Values = [node] }],
-                    },
-                ],
+                RequiredDuringSchedulingIgnoredDuringExecution = new V1NodeSelector
+                {
+                    NodeSelectorTerms =
+                    [
+                        new V1NodeSelectorTerm
+                        {
+                            MatchFields =
+                            [
+                                new V1NodeSelectorRequirement
+                                {
+                                    Key = "metadata.name",
+                                    OperatorProperty = "In",
+                                    Values = [node],
+                                },
+                            ],
+                        },
+                    ],
+                },
             },
-        },
-    };
+        };
 }

@@ -20,7 +20,8 @@ internal sealed class CarrierPods(IApiClient api, Informer<PodSummary> carriers)
     public async Task<PodSummary> FindOrMake(ObjectKey key, Func<V1Pod> build, string claim, string? node, CancellationToken stop)
     {
         PodSummary? known = carriers.Find(key);
-        if (known is not null && known.Metadata.DeletionTimestamp is null) return known;
+        if (known is not null && known.Metadata.DeletionTimestamp is null)
+            return known;
         try
         {
             await api.Create(CoreResources.Pods, build(), stop).ConfigureAwait(false);
@@ -32,12 +33,18 @@ internal sealed class CarrierPods(IApiClient api, Informer<PodSummary> carriers)
         PodSummary made = await api.Get(Resources.Pods, key.Namespace, key.Name, stop).ConfigureAwait(false);
         // One that is going away cannot hold the claim for long; when it is gone another is made.
         if (made.Metadata.DeletionTimestamp is not null)
-            throw CarrierState.Wait(CarrierState.Starting, $"claim {claim} is being brought{(node is null ? " to a node" : " to node " + node)}: pod {key.Name} of an earlier try is ending");
+            throw CarrierState.Wait(
+                CarrierState.Starting,
+                $"claim {claim} is being brought{(node is null ? " to a node" : " to node " + node)}: pod {key.Name} of an earlier "
+                    + "try is ending"
+            );
         carriers.Learn(made);
         return made;
     }
 
-    /// <summary>Removes a carrier that has ended, so that another is made; not at once after its creation, lest that go on without pause.</summary>
+    /// <summary>
+    /// Removes a carrier that has ended, so that another is made; not at once after its creation, lest that go on without pause.
+    /// </summary>
     public async Task RemoveEnded(PodSummary carrier, DateTimeOffset now, CancellationToken stop)
     {
         if (now - (carrier.Metadata.CreationTimestamp ?? DateTime.MinValue) >= TimeSpan.FromSeconds(15))
@@ -48,8 +55,10 @@ internal sealed class CarrierPods(IApiClient api, Informer<PodSummary> carriers)
     /// <returns>Whether it was not there any more.</returns>
     public async Task<bool> Remove(ObjectKey key, CancellationToken stop)
     {
-        if (carriers.Find(key) is not { } carrier) return true;
-        if (carrier.Metadata.DeletionTimestamp is null) await _objects.DeleteIfThere(Resources.Pods, carrier, 1, stop).ConfigureAwait(false);
+        if (carriers.Find(key) is not { } carrier)
+            return true;
+        if (carrier.Metadata.DeletionTimestamp is null)
+            await _objects.DeleteIfThere(Resources.Pods, carrier, 1, stop).ConfigureAwait(false);
         return false;
     }
 }

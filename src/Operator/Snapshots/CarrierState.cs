@@ -16,25 +16,38 @@ internal static class CarrierState
     /// <exception cref="Waiting">It does not run yet, and why.</exception>
     public static void ThrowUnlessRunning(PodSummary carrier, string claim, string? node)
     {
-        if (Hindrance(carrier, claim, node) is { } wait) throw wait;
+        if (Hindrance(carrier, claim, node) is { } wait)
+            throw wait;
     }
 
     /// <summary>Why the pod does not run yet; null: it runs.</summary>
     public static Waiting? Hindrance(PodSummary carrier, string claim, string? node)
     {
-        if (carrier.RunningContainerId(Names.CarrierContainer) is not null) return null;
+        if (carrier.RunningContainerId(Names.CarrierContainer) is not null)
+            return null;
         string where = node is null ? "" : $" on node {node}";
         if (carrier.Status?.Phase is "Failed" or "Succeeded")
-            return Wait(Ended, $"pod {carrier.Metadata.Name}, which brings claim {claim}{where}, has ended and is made again: {carrier.Status.Message ?? carrier.Status.Phase}");
+            return Wait(
+                Ended,
+                $"pod {carrier.Metadata.Name}, which brings claim {claim}{where}, has ended and is made again: "
+                    + $"{carrier.Status.Message ?? carrier.Status.Phase}"
+            );
         PodConditionSummary? scheduled = carrier.Status?.Conditions?.FirstOrDefault(c => c.Type == "PodScheduled");
         if (scheduled is { Status: "False", Message: { Length: > 0 } why })
-            return Wait("CarrierUnschedulable", $"pod {carrier.Metadata.Name}, which brings claim {claim}{where}, cannot be scheduled: {why}");
+            return Wait(
+                "CarrierUnschedulable",
+                $"pod {carrier.Metadata.Name}, which brings claim {claim}{where}, cannot be scheduled: {why}"
+            );
         ContainerStateDetail? waiting = carrier.Status?.ContainerStatuses?.FirstOrDefault()?.State?.Waiting;
         if (waiting?.Reason is { } reason and not ("ContainerCreating" or "PodInitializing"))
-            return Wait("CarrierNotStarting", $"pod {carrier.Metadata.Name}, which brings claim {claim}{where}, does not start: {reason}: {waiting.Message}");
+            return Wait(
+                "CarrierNotStarting",
+                $"pod {carrier.Metadata.Name}, which brings claim {claim}{where}, does not start: {reason}: {waiting.Message}"
+            );
         return Wait(Starting, $"claim {claim} is being brought{(node is null ? " to a node" : " to node " + node)}");
     }
 
     /// <summary>It has to be waited for; the watch tells of changes, the time only guards against a missed one.</summary>
-    public static Waiting Wait(string reason, string message) => new(reason, message) { Phase = SnapshotPhase.Preparing, Again = TimeSpan.FromSeconds(15) };
+    public static Waiting Wait(string reason, string message) =>
+        new(reason, message) { Phase = SnapshotPhase.Preparing, Again = TimeSpan.FromSeconds(15) };
 }

@@ -7,14 +7,16 @@ namespace Bgsnap.Operator.Snapshots;
 /// <summary>The claim that is made from a snapshot's template.</summary>
 internal static class ClaimOf
 {
-    private const decimal Mi = 1024 * 1024, Gi = 1024 * Mi;
+    private const decimal Mi = 1024 * 1024,
+        Gi = 1024 * Mi;
 
     /// <summary>Builds the claim. With deletionPolicy Delete it goes with the snapshot, with Retain it stays.</summary>
     public static V1PersistentVolumeClaim Build(VMBackgroundSnapshot snapshot, string size)
     {
         ClaimTemplate template = snapshot.Spec.Target.ClaimTemplate!;
         V1ObjectMeta metadata = Naming.Made(snapshot, Naming.Claim(snapshot));
-        if (snapshot.Spec.DeletionPolicy == "Retain") metadata.OwnerReferences = null;
+        if (snapshot.Spec.DeletionPolicy == "Retain")
+            metadata.OwnerReferences = null;
         return new V1PersistentVolumeClaim
         {
             ApiVersion = "v1",
@@ -24,7 +26,10 @@ internal static class ClaimOf
             {
                 AccessModes = template.AccessModes is { Count: > 0 } modes ? modes : ["ReadWriteOnce"],
                 StorageClassName = template.StorageClassName,
-                Resources = new V1VolumeResourceRequirements { Requests = new Dictionary<string, ResourceQuantity> { ["storage"] = new(size) } },
+                Resources = new V1VolumeResourceRequirements
+                {
+                    Requests = new Dictionary<string, ResourceQuantity> { ["storage"] = new(size) },
+                },
             },
         };
     }
@@ -34,8 +39,13 @@ internal static class ClaimOf
     public static string MemoryOf(PodSummary pod, string container)
     {
         ContainerResources? resources = pod.Spec?.Containers?.FirstOrDefault(c => c.Name == container)?.Resources;
-        return resources?.Limits?.GetValueOrDefault("memory") ?? resources?.Requests?.GetValueOrDefault("memory")
-            ?? throw new Hopeless("SizeUnknown", $"container {container} of pod {pod.Metadata.Name} has no memory limit to size the claim by: set spec.target.claimTemplate.size");
+        return resources?.Limits?.GetValueOrDefault("memory")
+            ?? resources?.Requests?.GetValueOrDefault("memory")
+            ?? throw new Hopeless(
+                "SizeUnknown",
+                $"container {container} of pod {pod.Metadata.Name} has no memory limit to size the claim by: set "
+                    + "spec.target.claimTemplate.size"
+            );
     }
 
     /// <summary>The size of a claim that holds the VM's RAM and its disks, with some room.</summary>

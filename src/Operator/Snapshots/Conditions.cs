@@ -7,7 +7,15 @@ namespace Bgsnap.Operator.Snapshots;
 internal static class Conditions
 {
     /// <summary>Sets one condition.</summary>
-    public static void Set(IConditionedStatus status, string type, bool value, string reason, string message, long generation, DateTimeOffset now)
+    public static void Set(
+        IConditionedStatus status,
+        string type,
+        bool value,
+        string reason,
+        string message,
+        long generation,
+        DateTimeOffset now
+    )
     {
         status.Conditions ??= [];
         string text = value ? "True" : "False";
@@ -21,8 +29,10 @@ internal static class Conditions
             ObservedGeneration = generation,
             LastTransitionTime = old?.Status == text ? old.LastTransitionTime : WholeSecond(now),
         };
-        if (old is null) status.Conditions.Add(next);
-        else status.Conditions[status.Conditions.IndexOf(old)] = next;
+        if (old is null)
+            status.Conditions.Add(next);
+        else
+            status.Conditions[status.Conditions.IndexOf(old)] = next;
     }
 
     /// <summary>Reads one condition.</summary>

@@ -6,20 +6,45 @@ namespace Bgsnap.Operator.Snapshots;
 internal static class KStatus
 {
     /// <summary>It goes on, or waits for something that may still come.</summary>
-    public static void Going(IConditionedStatus status, long? generation, string phase, string reason, string message, DateTimeOffset now) =>
-        Set(status, generation, phase, reason, now, (false, message), (true, message), (false, ""));
+    public static void Going(
+        IConditionedStatus status,
+        long? generation,
+        string phase,
+        string reason,
+        string message,
+        DateTimeOffset now
+    ) => Set(status, generation, phase, reason, now, (false, message), (true, message), (false, ""));
 
     /// <summary>It was given up for good.</summary>
-    public static void Failed(IConditionedStatus status, long? generation, string phase, string reason, string message, DateTimeOffset now) =>
-        Set(status, generation, phase, reason, now, (false, message), (false, ""), (true, message));
+    public static void Failed(
+        IConditionedStatus status,
+        long? generation,
+        string phase,
+        string reason,
+        string message,
+        DateTimeOffset now
+    ) => Set(status, generation, phase, reason, now, (false, message), (false, ""), (true, message));
 
     /// <summary>It is what was asked for.</summary>
-    public static void Ready(IConditionedStatus status, long? generation, string phase, string reason, string message, DateTimeOffset now) =>
-        Set(status, generation, phase, reason, now, (true, message), (false, ""), (false, ""));
+    public static void Ready(
+        IConditionedStatus status,
+        long? generation,
+        string phase,
+        string reason,
+        string message,
+        DateTimeOffset now
+    ) => Set(status, generation, phase, reason, now, (true, message), (false, ""), (false, ""));
 
     private static void Set(
-        IConditionedStatus status, long? generation, string phase, string reason, DateTimeOffset now,
-        (bool Value, string Message) ready, (bool Value, string Message) reconciling, (bool Value, string Message) stalled)
+        IConditionedStatus status,
+        long? generation,
+        string phase,
+        string reason,
+        DateTimeOffset now,
+        (bool Value, string Message) ready,
+        (bool Value, string Message) reconciling,
+        (bool Value, string Message) stalled
+    )
     {
         (status.Phase, status.ObservedGeneration) = (phase, generation ?? 0);
         Conditions.Set(status, ConditionTypes.Ready, ready.Value, reason, ready.Message, generation ?? 0, now);

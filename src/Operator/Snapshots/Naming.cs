@@ -14,10 +14,12 @@ internal static class Naming
     public static string Directory(VMBackgroundSnapshot snapshot) => $"{snapshot.Metadata.Name}-{Short(snapshot)}";
 
     /// <summary>The pod that mounts the claim, for capturing or for deleting.</summary>
-    public static string Carrier(VMBackgroundSnapshot snapshot, string action) => $"{Directory(snapshot)}-{(action == TaskAction.Capture ? "carrier" : "cleaner")}";
+    public static string Carrier(VMBackgroundSnapshot snapshot, string action) =>
+        $"{Directory(snapshot)}-{(action == TaskAction.Capture ? "carrier" : "cleaner")}";
 
     /// <summary>The task.</summary>
-    public static string Task(VMBackgroundSnapshot snapshot, string action) => action == TaskAction.Capture ? Directory(snapshot) : $"{Directory(snapshot)}-delete";
+    public static string Task(VMBackgroundSnapshot snapshot, string action) =>
+        action == TaskAction.Capture ? Directory(snapshot) : $"{Directory(snapshot)}-delete";
 
     /// <summary>The claim that is made from a template.</summary>
     public static string Claim(VMBackgroundSnapshot snapshot) => snapshot.Metadata.Name;
@@ -27,14 +29,16 @@ internal static class Naming
         Made(snapshot, Names.SnapshotLabel, name, labels);
 
     /// <summary>Metadata of something made for an object of ours, which the label names: it goes with it.</summary>
-    public static V1ObjectMeta Made(IKubernetesObject<V1ObjectMeta> owner, string ownerLabel, string name, params (string Key, string Value)[] labels)
+    public static V1ObjectMeta Made(
+        IKubernetesObject<V1ObjectMeta> owner,
+        string ownerLabel,
+        string name,
+        params (string Key, string Value)[] labels
+    )
     {
-        Dictionary<string, string> all = new()
-        {
-            [Names.ManagedByLabel] = Names.ManagedBy,
-            [ownerLabel] = owner.Metadata.Uid,
-        };
-        foreach ((string key, string value) in labels) all[key] = value;
+        Dictionary<string, string> all = new() { [Names.ManagedByLabel] = Names.ManagedBy, [ownerLabel] = owner.Metadata.Uid };
+        foreach ((string key, string value) in labels)
+            all[key] = value;
         return new V1ObjectMeta
         {
             Name = name,
@@ -44,7 +48,11 @@ internal static class Naming
             [
                 new V1OwnerReference
                 {
-                    ApiVersion = owner.ApiVersion, Kind = owner.Kind, Name = owner.Metadata.Name, Uid = owner.Metadata.Uid, Controller = true,
+                    ApiVersion = owner.ApiVersion,
+                    Kind = owner.Kind,
+                    Name = owner.Metadata.Name,
+                    Uid = owner.Metadata.Uid,
+                    Controller = true,
                     BlockOwnerDeletion = true,
                 },
             ],

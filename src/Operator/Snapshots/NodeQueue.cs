@@ -24,10 +24,12 @@ internal sealed class NodeQueue(int perNode, Action<ObjectKey> call)
         {
             Node n = Of(node);
             _nodeOf[key] = node;
-            if (n.Working.Contains(key)) return 0;
+            if (n.Working.Contains(key))
+                return 0;
             n.Waiting.Add((created, key.ToString(), key));
             int ahead = n.Waiting.TakeWhile(w => w.Key != key).Count();
-            if (ahead + n.Working.Count >= perNode) return ahead + 1;
+            if (ahead + n.Working.Count >= perNode)
+                return ahead + 1;
             n.Waiting.Remove((created, key.ToString(), key));
             n.Working.Add(key);
             return 0;
@@ -51,43 +53,55 @@ internal sealed class NodeQueue(int perNode, Action<ObjectKey> call)
     public void Leave(ObjectKey key)
     {
         List<ObjectKey> next;
-        lock (_gate) next = LeaveLocked(key);
-        foreach (ObjectKey k in next) call(k);
+        lock (_gate)
+            next = LeaveLocked(key);
+        foreach (ObjectKey k in next)
+            call(k);
     }
 
     /// <summary>How many wait, by node.</summary>
     public IReadOnlyDictionary<string, int> WaitingByNode()
     {
-        lock (_gate) return _nodes.ToDictionary(p => p.Key, p => p.Value.Waiting.Count);
+        lock (_gate)
+            return _nodes.ToDictionary(p => p.Key, p => p.Value.Waiting.Count);
     }
 
     private void LeaveOther(string node, ObjectKey key)
     {
         bool other;
-        lock (_gate) other = _nodeOf.TryGetValue(key, out string? before) && before != node;
-        if (other) Leave(key);
+        lock (_gate)
+            other = _nodeOf.TryGetValue(key, out string? before) && before != node;
+        if (other)
+            Leave(key);
     }
 
     private List<ObjectKey> LeaveLocked(ObjectKey key)
     {
-        if (!_nodeOf.Remove(key, out string? node)) return [];
+        if (!_nodeOf.Remove(key, out string? node))
+            return [];
         Node n = _nodes[node];
         n.Working.Remove(key);
         n.Waiting.RemoveWhere(w => w.Key == key);
-        if (n.Working.Count == 0 && n.Waiting.Count == 0) _nodes.Remove(node);
+        if (n.Working.Count == 0 && n.Waiting.Count == 0)
+            _nodes.Remove(node);
         return [.. n.Waiting.Take(Math.Max(0, perNode - n.Working.Count)).Select(w => w.Key)];
     }
 
     private Node Of(string node)
     {
-        if (!_nodes.TryGetValue(node, out Node? n)) _nodes[node] = n = new Node();
+        if (!_nodes.TryGetValue(node, out Node? n))
+            _nodes[node] = n = new Node();
         return n;
     }
 
     private sealed class Node
     {
         public HashSet<ObjectKey> Working { get; } = [];
-        public SortedSet<(DateTime Created, string Name, ObjectKey Key)> Waiting { get; } = new(Comparer<(DateTime Created, string Name, ObjectKey Key)>.Create(
-            (a, b) => a.Created != b.Created ? a.Created.CompareTo(b.Created) : string.CompareOrdinal(a.Name, b.Name)));
+        public SortedSet<(DateTime Created, string Name, ObjectKey Key)> Waiting { get; } =
+            new(
+                Comparer<(DateTime Created, string Name, ObjectKey Key)>.Create(
+                    (a, b) => a.Created != b.Created ? a.Created.CompareTo(b.Created) : string.CompareOrdinal(a.Name, b.Name)
+                )
+            );
     }
 }

@@ -7,11 +7,10 @@ using Microsoft.Extensions.Logging;
 namespace Bgsnap.Operator.Snapshots;
 
 /// <summary>
-/// Removes tasks and carriers whose snapshot or restore is gone or does not need them. Owner references do the same by the garbage collector;
-/// this catches what a crash left of one that still exists. The VM that a restore made is none of them: it is nobody's.
+/// Removes tasks and carriers whose snapshot or restore is gone or does not need them. Owner references do the same by the garbage
+/// collector; this catches what a crash left of one that still exists. The VM that a restore made is none of them: it is nobody's.
 /// </summary>
-internal sealed class Orphans(
-    IApiClient api, SharedInformers shared, ILogger<Orphans> log)
+internal sealed class Orphans(IApiClient api, SharedInformers shared, ILogger<Orphans> log)
 {
     /// <summary>Looks through all of them once.</summary>
     /// <returns>How many were removed.</returns>
@@ -22,14 +21,20 @@ internal sealed class Orphans(
         List<PodSummary> carriers = [.. shared.Carriers.Items];
         HashSet<string> needy =
         [
-            .. shared.Snapshots.Items.Where(s => s.Metadata.DeletionTimestamp is not null || !SnapshotPhase.IsTerminal(s.Status?.Phase)).Select(s => s.Metadata.Uid),
-            .. shared.Restores.Items.Where(r => r.Metadata.DeletionTimestamp is not null || !RestorePhase.IsTerminal(r.Status?.Phase)).Select(r => r.Metadata.Uid),
+            .. shared
+                .Snapshots.Items.Where(s => s.Metadata.DeletionTimestamp is not null || !SnapshotPhase.IsTerminal(s.Status?.Phase))
+                .Select(s => s.Metadata.Uid),
+            .. shared
+                .Restores.Items.Where(r => r.Metadata.DeletionTimestamp is not null || !RestorePhase.IsTerminal(r.Status?.Phase))
+                .Select(r => r.Metadata.Uid),
         ];
         int removed = 0;
         foreach (SnapshotTask task in tasks)
-            if (IsOrphan(task, needy)) removed += await Remove(Resources.Tasks, task, stop).ConfigureAwait(false);
+            if (IsOrphan(task, needy))
+                removed += await Remove(Resources.Tasks, task, stop).ConfigureAwait(false);
         foreach (PodSummary carrier in carriers)
-            if (IsOrphan(carrier, needy)) removed += await Remove(Resources.Pods, carrier, stop).ConfigureAwait(false);
+            if (IsOrphan(carrier, needy))
+                removed += await Remove(Resources.Pods, carrier, stop).ConfigureAwait(false);
         return removed;
     }
 
@@ -38,16 +43,24 @@ internal sealed class Orphans(
 
     private static string? OwnerOf(IKubernetesObject<V1ObjectMeta> item)
     {
-        if (item.Metadata.Labels?.TryGetValue(Names.SnapshotLabel, out string? snapshot) == true) return snapshot;
+        if (item.Metadata.Labels?.TryGetValue(Names.SnapshotLabel, out string? snapshot) == true)
+            return snapshot;
         return item.Metadata.OwnerReferences?.FirstOrDefault(o => o.Kind == VMBackgroundRestore.KubeKind)?.Uid;
     }
 
-    private async Task<int> Remove<T>(ResourceType<T> type, T item, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta>
+    private async Task<int> Remove<T>(ResourceType<T> type, T item, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta>
     {
         try
         {
-            await api.Delete(type, item.Metadata.NamespaceProperty, item.Metadata.Name, item.Metadata.Uid, null, stop).ConfigureAwait(false);
-            log.LogInformation("removed {Kind} {Namespace}/{Name}, which nobody needs", item.Kind, item.Metadata.NamespaceProperty, item.Metadata.Name);
+            await api.Delete(type, item.Metadata.NamespaceProperty, item.Metadata.Name, item.Metadata.Uid, null, stop)
+                .ConfigureAwait(false);
+            log.LogInformation(
+                "removed {Kind} {Namespace}/{Name}, which nobody needs",
+                item.Kind,
+                item.Metadata.NamespaceProperty,
+                item.Metadata.Name
+            );
             return 1;
         }
         catch (ApiException e) when (e.IsNotFound || e.IsConflict)

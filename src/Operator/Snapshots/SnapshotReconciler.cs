@@ -15,9 +15,17 @@ namespace Bgsnap.Operator.Snapshots;
 /// call. After a crash at any step the same calls find what was made and go on.
 /// </summary>
 internal sealed class SnapshotReconciler(
-    SnapshotStore store, NodeQueue queue, SnapshotRemoval removal, EventRecorder events, OperatorOptions options, TimeProvider clock, ILogger<SnapshotReconciler> log) : IReconciler
+    SnapshotStore store,
+    NodeQueue queue,
+    SnapshotRemoval removal,
+    EventRecorder events,
+    OperatorOptions options,
+    TimeProvider clock,
+    ILogger<SnapshotReconciler> log
+) : IReconciler
 {
     private static readonly TimeSpan DefaultDeadline = TimeSpan.FromHours(1);
+
     // Agents report every second; a status is for people and other controllers, who need it less often.
     private static readonly TimeSpan ProgressEvery = TimeSpan.FromSeconds(2);
     private readonly ConcurrentDictionary<ObjectKey, DateTimeOffset> _written = new();
@@ -32,7 +40,8 @@ internal sealed class SnapshotReconciler(
             _written.TryRemove(key, out _);
             return null;
         }
-        if (snapshot.Metadata.DeletionTimestamp is not null) return await removal.Remove(key, snapshot, stop).ConfigureAwait(false);
+        if (snapshot.Metadata.DeletionTimestamp is not null)
+            return await removal.Remove(key, snapshot, stop).ConfigureAwait(false);
 
         if (SnapshotPhase.IsTerminal(snapshot.Status?.Phase))
         {
@@ -50,7 +59,8 @@ internal sealed class SnapshotReconciler(
         catch (Waiting wait)
         {
             // Who waits for something that may never come does not keep others of the node waiting.
-            if (wait.Phase == SnapshotPhase.Pending) queue.Leave(key);
+            if (wait.Phase == SnapshotPhase.Pending)
+                queue.Leave(key);
             SnapshotState.Going(snapshot, status, wait.Phase, wait.Reason, wait.Message, clock.GetUtcNow());
             again = Earliest(wait.Again, Left(snapshot));
         }
@@ -74,46 +84,65 @@ internal sealed class SnapshotReconciler(
     private async Task<TimeSpan?> Advance(ObjectKey key, VMBackgroundSnapshot snapshot, SnapshotStatus status, CancellationToken stop)
     {
         // 1. From here on nothing of it is forgotten, should it be deleted.
-        if (snapshot.Metadata.Finalizers?.Contains(Names.Finalizer) != true) await store.AddFinalizer(snapshot, stop).ConfigureAwait(false);
+        if (snapshot.Metadata.Finalizers?.Contains(Names.Finalizer) != true)
+            await store.AddFinalizer(snapshot, stop).ConfigureAwait(false);
 
         // 2. A task that is there decides: it is under way, or has ended.
         SnapshotTask? task = await store.FindTask(snapshot, TaskAction.Capture, stop).ConfigureAwait(false);
         if (task is not null)
         {
             // A capture that has ended needs its place no more, though the storage may still be at work.
-            if (TaskPhase.IsTerminal(task.Status?.Phase)) queue.Leave(key);
-            else queue.Resume(task.Spec.NodeName, key);
+            if (TaskPhase.IsTerminal(task.Status?.Phase))
+                queue.Leave(key);
+            else
+                queue.Resume(task.Spec.NodeName, key);
             return await Follow(key, snapshot, status, task, stop).ConfigureAwait(false);
         }
         if (Left(snapshot) <= TimeSpan.Zero)
-            throw new Hopeless("DeadlineExceeded", $"it was not Ready within {Deadline(snapshot)} of its creation; it last waited because: {Conditions.Get(status, ConditionTypes.Ready)?.Message ?? "it had not been begun"}");
+            throw new Hopeless(
+                "DeadlineExceeded",
+                $"it was not Ready within {Deadline(snapshot)} of its creation; it last waited because: "
+                    + $"{Conditions.Get(status, ConditionTypes.Ready)?.Message ?? "it had not been begun"}"
+            );
 
         // 3. The VM, where it runs now.
         SourceVm vm = await FindSource(snapshot, stop).ConfigureAwait(false);
         // It may have migrated while the claim was on its way: a carrier on the node that it left helps nobody.
-        if (snapshot.Status?.NodeName is { } before && before != vm.NodeName) await store.RemoveCarrier(snapshot, TaskAction.Capture, stop).ConfigureAwait(false);
+        if (snapshot.Status?.NodeName is { } before && before != vm.NodeName)
+            await store.RemoveCarrier(snapshot, TaskAction.Capture, stop).ConfigureAwait(false);
         (status.NodeName, status.PodName, status.PodUID) = (vm.NodeName, vm.PodName, vm.PodUID);
 
         // Whether the storage could take its part is seen before anything is touched.
-        if (VolumeCuts.AreWanted(snapshot)) await store.Cuts.Check(snapshot, vm, stop).ConfigureAwait(false);
+        if (VolumeCuts.AreWanted(snapshot))
+            await store.Cuts.Check(snapshot, vm, stop).ConfigureAwait(false);
 
         // 4. The claim.
         status.ClaimName = await FindOrMakeClaim(snapshot, vm, stop).ConfigureAwait(false);
 
         // 5. A place on the node. Who has a carrier that does not come up needs none: in the queue it would only be called in vain, and
         // two of them would drive each other out of their place for as long as both wait.
-        if (store.FindCarrier(snapshot, TaskAction.Capture) is { } early) await ThrowIfInTrouble(key, early, status.ClaimName, vm.NodeName, stop).ConfigureAwait(false);
+        if (store.FindCarrier(snapshot, TaskAction.Capture) is { } early)
+            await ThrowIfInTrouble(key, early, status.ClaimName, vm.NodeName, stop).ConfigureAwait(false);
         int place = queue.Enter(vm.NodeName, key, snapshot.Metadata.CreationTimestamp ?? DateTime.MinValue);
         if (place > 0)
-            throw new Waiting("Queued", $"number {place} in the queue of node {vm.NodeName}, which captures {options.MaxConcurrentCaptures} at a time") { Phase = SnapshotPhase.Queued, Again = TimeSpan.FromMinutes(2) };
+            throw new Waiting(
+                "Queued",
+                $"number {place} in the queue of node {vm.NodeName}, which captures {options.MaxConcurrentCaptures} at a time"
+            )
+            {
+                Phase = SnapshotPhase.Queued,
+                Again = TimeSpan.FromMinutes(2),
+            };
 
         // 6. The claim on that node.
-        PodSummary carrier = await store.FindOrMakeCarrier(snapshot, TaskAction.Capture, status.ClaimName, vm.NodeName, stop).ConfigureAwait(false);
+        PodSummary carrier = await store
+            .FindOrMakeCarrier(snapshot, TaskAction.Capture, status.ClaimName, vm.NodeName, stop)
+            .ConfigureAwait(false);
         await ThrowIfInTrouble(key, carrier, status.ClaimName, vm.NodeName, stop).ConfigureAwait(false);
         CarrierState.ThrowUnlessRunning(carrier, status.ClaimName, vm.NodeName);
 
-        // 7. The order to the agent, with what the VM is made of. It is noted first: should our copy be old, since another leads by now, the note is refused and
-        // nothing is ordered; and once there may be files it is known where.
+        // 7. The order to the agent, with what the VM is made of. It is noted first: should our copy be old, since another leads by now,
+        // the note is refused and nothing is ordered; and once there may be files it is known where.
         string? objects = KubeVirtSource.Is(snapshot) ? await store.MachineObjects.Read(snapshot, stop).ConfigureAwait(false) : null;
         status.Directory = Naming.Directory(snapshot);
         SnapshotState.Going(snapshot, status, SnapshotPhase.Capturing, "CaptureOrdered", Told(vm.NodeName), clock.GetUtcNow());
@@ -125,51 +154,79 @@ internal sealed class SnapshotReconciler(
     // A claim that cannot come must not keep others of this node waiting.
     private async Task ThrowIfInTrouble(ObjectKey key, PodSummary carrier, string claim, string node, CancellationToken stop)
     {
-        if (CarrierState.Hindrance(carrier, claim, node) is not { } wait || wait.Reason == CarrierState.Starting) return;
+        if (CarrierState.Hindrance(carrier, claim, node) is not { } wait || wait.Reason == CarrierState.Starting)
+            return;
         queue.Leave(key);
-        if (wait.Reason == CarrierState.Ended) await store.RemoveEnded(carrier, clock.GetUtcNow(), stop).ConfigureAwait(false);
+        if (wait.Reason == CarrierState.Ended)
+            await store.RemoveEnded(carrier, clock.GetUtcNow(), stop).ConfigureAwait(false);
         throw wait;
     }
 
     private static string Told(string node) => $"the agent on node {node} was told";
 
-    private async Task<TimeSpan?> Follow(ObjectKey key, VMBackgroundSnapshot snapshot, SnapshotStatus status, SnapshotTask task, CancellationToken stop)
+    private async Task<TimeSpan?> Follow(
+        ObjectKey key,
+        VMBackgroundSnapshot snapshot,
+        SnapshotStatus status,
+        SnapshotTask task,
+        CancellationToken stop
+    )
     {
         DateTimeOffset now = clock.GetUtcNow();
         SnapshotTaskStatus report = task.Status ?? new SnapshotTaskStatus();
         switch (report.Phase)
         {
             case TaskPhase.Succeeded:
-                if (VolumeCuts.AreWanted(snapshot)) await _held.WaitForStorage(snapshot, task, Left(snapshot), Deadline(snapshot), stop).ConfigureAwait(false);
+                if (VolumeCuts.AreWanted(snapshot))
+                    await _held.WaitForStorage(snapshot, task, Left(snapshot), Deadline(snapshot), stop).ConfigureAwait(false);
                 StatusFold.Result(snapshot, status, report, now);
                 return null;
             case TaskPhase.Failed:
                 // An agent that ended in good order left no file behind.
-                if (report.Reason != AgentLost) status.Directory = null;
+                if (report.Reason != AgentLost)
+                    status.Directory = null;
                 if (Left(snapshot) <= TimeSpan.Zero && report.Reason == "Cancelled")
-                    throw new Hopeless("DeadlineExceeded", $"it was not Ready within {Deadline(snapshot)} of its creation and was given up: {report.Message}");
-                if (VolumeCuts.AreWanted(snapshot)) await _held.ThrowWhatStorageSaid(snapshot, report, stop).ConfigureAwait(false);
+                    throw new Hopeless(
+                        "DeadlineExceeded",
+                        $"it was not Ready within {Deadline(snapshot)} of its creation and was given up: {report.Message}"
+                    );
+                if (VolumeCuts.AreWanted(snapshot))
+                    await _held.ThrowWhatStorageSaid(snapshot, report, stop).ConfigureAwait(false);
                 throw new Hopeless(report.Reason ?? "Failed", report.Message ?? "the agent gave no reason");
         }
         if (Left(snapshot) <= TimeSpan.Zero)
         {
-            if (task.Spec.Cancel != true) await store.Cancel(task, stop).ConfigureAwait(false);
+            if (task.Spec.Cancel != true)
+                await store.Cancel(task, stop).ConfigureAwait(false);
             else if (report.Phase is null || Left(snapshot) <= -options.CancelPatience)
-                throw new Hopeless("DeadlineExceeded", $"it was not Ready within {Deadline(snapshot)} of its creation, and the agent on node {task.Spec.NodeName} did not answer when it was to give up");
+                throw new Hopeless(
+                    "DeadlineExceeded",
+                    $"it was not Ready within {Deadline(snapshot)} of its creation, and the agent on node {task.Spec.NodeName} did "
+                        + "not answer when it was to give up"
+                );
             return options.CancelPatience;
         }
         if (report.Phase is null)
         {
             TimeSpan age = now - (task.Metadata.CreationTimestamp ?? now.UtcDateTime);
-            string message = age < options.AgentSilence
-                ? Told(task.Spec.NodeName)
-                : $"no agent on node {task.Spec.NodeName} has taken the task: see whether the bgsnap agent's pod runs on that node (kubectl get pods -A -l app.kubernetes.io/component=agent -o wide)";
-            throw new Waiting(age < options.AgentSilence ? "CaptureOrdered" : "AgentSilent", message) { Phase = SnapshotPhase.Capturing, Again = options.AgentSilence };
+            string message =
+                age < options.AgentSilence
+                    ? Told(task.Spec.NodeName)
+                    : $"no agent on node {task.Spec.NodeName} has taken the task: see whether the bgsnap agent's pod runs on that "
+                        + "node (kubectl get pods -A -l app.kubernetes.io/component=agent -o wide)";
+            throw new Waiting(age < options.AgentSilence ? "CaptureOrdered" : "AgentSilent", message)
+            {
+                Phase = SnapshotPhase.Capturing,
+                Again = options.AgentSilence,
+            };
         }
-        if (task.Spec.Cancel == true) return Left(snapshot);
-        if (report.Holding == true && task.Spec.Release != true) return Earliest(await _held.Hold(snapshot, status, task, stop).ConfigureAwait(false), Left(snapshot));
+        if (task.Spec.Cancel == true)
+            return Left(snapshot);
+        if (report.Holding == true && task.Spec.Release != true)
+            return Earliest(await _held.Hold(snapshot, status, task, stop).ConfigureAwait(false), Left(snapshot));
         bool news = report.PointInTime is not null && status.PointInTime is null;
-        if (!news && _written.TryGetValue(key, out DateTimeOffset at) && now - at < ProgressEvery) return Earliest(at + ProgressEvery - now, Left(snapshot));
+        if (!news && _written.TryGetValue(key, out DateTimeOffset at) && now - at < ProgressEvery)
+            return Earliest(at + ProgressEvery - now, Left(snapshot));
         StatusFold.Progress(snapshot, status, report, now);
         SnapshotState.Going(snapshot, status, SnapshotPhase.Capturing, AtWork, $"the agent on node {task.Spec.NodeName} is at work", now);
         return Left(snapshot);
@@ -183,14 +240,22 @@ internal sealed class SnapshotReconciler(
     private async Task<SourceVm> FindSource(VMBackgroundSnapshot snapshot, CancellationToken stop)
     {
         // KubeVirt's name stands for the machine, whichever pod it runs in.
-        if (KubeVirtSource.Is(snapshot)) return await store.KubeVirt.Find(snapshot, stop).ConfigureAwait(false);
+        if (KubeVirtSource.Is(snapshot))
+            return await store.KubeVirt.Find(snapshot, stop).ConfigureAwait(false);
         string name = snapshot.Spec.Source.Name;
         PodSummary? pod = await store.FindPod(snapshot.Metadata.NamespaceProperty, name, stop).ConfigureAwait(false);
-        if (pod is not null && (snapshot.Status?.PodUID is not { } uid || uid == pod.Metadata.Uid)) return SourceVm.Of(pod);
+        if (pod is not null && (snapshot.Status?.PodUID is not { } uid || uid == pod.Metadata.Uid))
+            return SourceVm.Of(pod);
         // It was there and is gone: another pod of that name is another machine.
         if (snapshot.Status?.PodUID is not null)
-            throw new Hopeless("SourceEnded", $"pod {name} is gone{(pod is null ? "" : ", another of that name has taken its place")}: create another snapshot");
-        throw new Waiting("SourceNotFound", $"there is no pod {name} in namespace {snapshot.Metadata.NamespaceProperty}: create it, or delete this snapshot");
+            throw new Hopeless(
+                "SourceEnded",
+                $"pod {name} is gone{(pod is null ? "" : ", another of that name has taken its place")}: create another snapshot"
+            );
+        throw new Waiting(
+            "SourceNotFound",
+            $"there is no pod {name} in namespace {snapshot.Metadata.NamespaceProperty}: create it, or delete this snapshot"
+        );
     }
 
     private async Task<string> FindOrMakeClaim(VMBackgroundSnapshot snapshot, SourceVm vm, CancellationToken stop)
@@ -206,11 +271,18 @@ internal sealed class SnapshotReconciler(
             }
             else if (claim.Metadata.Labels?.TryGetValue(Names.SnapshotLabel, out string? uid) != true || uid != snapshot.Metadata.Uid)
             {
-                throw new Hopeless("ClaimExists", $"claim {name} exists and was not made for this snapshot: give the snapshot another name, or name the claim in spec.target.persistentVolumeClaim");
+                throw new Hopeless(
+                    "ClaimExists",
+                    $"claim {name} exists and was not made for this snapshot: give the snapshot another name, or name the claim in "
+                        + "spec.target.persistentVolumeClaim"
+                );
             }
         }
         if (claim is null)
-            throw new Waiting("ClaimNotFound", $"there is no claim {name} in namespace {snapshot.Metadata.NamespaceProperty}: create it, or delete this snapshot");
+            throw new Waiting(
+                "ClaimNotFound",
+                $"there is no claim {name} in namespace {snapshot.Metadata.NamespaceProperty}: create it, or delete this snapshot"
+            );
         if (claim.Metadata.DeletionTimestamp is not null)
             throw new Hopeless("ClaimEnded", $"claim {name} is being deleted: name another");
         if (claim.Status?.Phase == "Lost")
@@ -227,7 +299,8 @@ internal sealed class SnapshotReconciler(
             _written[key] = clock.GetUtcNow();
         }
         await Tell(snapshot, before, status, stop).ConfigureAwait(false);
-        if (!SnapshotPhase.IsTerminal(status.Phase)) return;
+        if (!SnapshotPhase.IsTerminal(status.Phase))
+            return;
         queue.Leave(key);
         _written.TryRemove(key, out _);
         OperatorMetrics.Ended(snapshot, status, clock.GetUtcNow());
@@ -237,21 +310,34 @@ internal sealed class SnapshotReconciler(
     private async Task TidyUp(VMBackgroundSnapshot snapshot, string? phase, CancellationToken stop)
     {
         await store.RemoveHelpers(snapshot, TaskAction.Capture, stop).ConfigureAwait(false);
-        if (phase == SnapshotPhase.Failed && VolumeCuts.AreWanted(snapshot)) await store.Cuts.Remove(snapshot, stop).ConfigureAwait(false);
+        if (phase == SnapshotPhase.Failed && VolumeCuts.AreWanted(snapshot))
+            await store.Cuts.Remove(snapshot, stop).ConfigureAwait(false);
     }
 
     // One event for each change of reason, and one for the point in time; that the agent began is told by that.
     private async Task Tell(VMBackgroundSnapshot snapshot, SnapshotStatus? old, SnapshotStatus status, CancellationToken stop)
     {
         if (status.PointInTime is not null && old?.PointInTime is null)
-            await events.Normal(snapshot, "PointInTime", Conditions.Get(status, ConditionTypes.PointInTime)!.Message, stop).ConfigureAwait(false);
+            await events
+                .Normal(snapshot, "PointInTime", Conditions.Get(status, ConditionTypes.PointInTime)!.Message, stop)
+                .ConfigureAwait(false);
         var (before, after) = (Conditions.Get(old, ConditionTypes.Ready), Conditions.Get(status, ConditionTypes.Ready));
-        if (after is null || (before?.Reason == after.Reason && old?.Phase == status.Phase)) return;
-        log.LogInformation("{Namespace}/{Name}: {Phase}, {Reason}: {Message}", snapshot.Metadata.NamespaceProperty, snapshot.Metadata.Name, status.Phase, after.Reason, after.Message);
+        if (after is null || (before?.Reason == after.Reason && old?.Phase == status.Phase))
+            return;
+        log.LogInformation(
+            "{Namespace}/{Name}: {Phase}, {Reason}: {Message}",
+            snapshot.Metadata.NamespaceProperty,
+            snapshot.Metadata.Name,
+            status.Phase,
+            after.Reason,
+            after.Message
+        );
         switch (status.Phase)
         {
             case SnapshotPhase.Ready:
-                await events.Normal(snapshot, "SnapshotReady", $"{after.Message}: downtime {status.Downtime}, {status.Size}", stop).ConfigureAwait(false);
+                await events
+                    .Normal(snapshot, "SnapshotReady", $"{after.Message}: downtime {status.Downtime}, {status.Size}", stop)
+                    .ConfigureAwait(false);
                 break;
             case SnapshotPhase.Failed:
                 await events.Warning(snapshot, "SnapshotFailed", $"{after.Reason}: {after.Message}", stop).ConfigureAwait(false);

@@ -6,8 +6,14 @@ namespace Bgsnap.Operator.Snapshots;
 internal static class SnapshotState
 {
     /// <summary>It goes on, or waits for something that may still come.</summary>
-    public static void Going(VMBackgroundSnapshot snapshot, SnapshotStatus status, string phase, string reason, string message, DateTimeOffset now) =>
-        KStatus.Going(status, snapshot.Metadata.Generation, phase, reason, message, now);
+    public static void Going(
+        VMBackgroundSnapshot snapshot,
+        SnapshotStatus status,
+        string phase,
+        string reason,
+        string message,
+        DateTimeOffset now
+    ) => KStatus.Going(status, snapshot.Metadata.Generation, phase, reason, message, now);
 
     /// <summary>It was given up. The guest runs on.</summary>
     public static void Failed(VMBackgroundSnapshot snapshot, SnapshotStatus status, string reason, string message, DateTimeOffset now)
@@ -20,7 +26,14 @@ internal static class SnapshotState
     public static void Ready(VMBackgroundSnapshot snapshot, SnapshotStatus status, DateTimeOffset now)
     {
         status.CompletionTime = Conditions.WholeSecond(now);
-        KStatus.Ready(status, snapshot.Metadata.Generation, SnapshotPhase.Ready, "SnapshotReady", $"written to {status.Directory} on claim {status.ClaimName}", now);
+        KStatus.Ready(
+            status,
+            snapshot.Metadata.Generation,
+            SnapshotPhase.Ready,
+            "SnapshotReady",
+            $"written to {status.Directory} on claim {status.ClaimName}",
+            now
+        );
     }
 
     /// <summary>The instant that it shows is fixed.</summary>
@@ -28,7 +41,13 @@ internal static class SnapshotState
     {
         status.PointInTime = instant;
         Conditions.Set(
-            status, ConditionTypes.PointInTime, true, "Fixed", $"the snapshot shows the guest at {instant:yyyy-MM-dd'T'HH:mm:ss.fff'Z'}",
-            snapshot.Metadata.Generation ?? 0, now);
+            status,
+            ConditionTypes.PointInTime,
+            true,
+            "Fixed",
+            $"the snapshot shows the guest at {instant:yyyy-MM-dd'T'HH:mm:ss.fff'Z'}",
+            snapshot.Metadata.Generation ?? 0,
+            now
+        );
     }
 }

@@ -15,7 +15,12 @@ namespace Bgsnap.Operator.Snapshots;
 /// made is made by a name that can exist only once, so that a stale copy leads to AlreadyExists and not to two of it.
 /// </summary>
 internal sealed class SnapshotStore(
-    IApiClient api, Informer<VMBackgroundSnapshot> snapshots, Informer<SnapshotTask> tasks, Informer<PodSummary> carriers, OperatorOptions options)
+    IApiClient api,
+    Informer<VMBackgroundSnapshot> snapshots,
+    Informer<SnapshotTask> tasks,
+    Informer<PodSummary> carriers,
+    OperatorOptions options
+)
 {
     private readonly Objects _objects = new(api);
     private readonly CarrierPods _pods = new(api, carriers);
@@ -33,19 +38,25 @@ internal sealed class SnapshotStore(
     public VMBackgroundSnapshot? Find(ObjectKey key) => snapshots.Find(key);
 
     /// <summary>Adds our finalizer.</summary>
-    public Task AddFinalizer(VMBackgroundSnapshot snapshot, CancellationToken stop) => _objects.AddFinalizer(Resources.Snapshots, snapshots, snapshot, Names.Finalizer, stop);
+    public Task AddFinalizer(VMBackgroundSnapshot snapshot, CancellationToken stop) =>
+        _objects.AddFinalizer(Resources.Snapshots, snapshots, snapshot, Names.Finalizer, stop);
 
     /// <summary>Removes our finalizer; the object goes.</summary>
-    public Task RemoveFinalizer(VMBackgroundSnapshot snapshot, CancellationToken stop) => _objects.RemoveFinalizer(Resources.Snapshots, snapshots, snapshot, Names.Finalizer, stop);
+    public Task RemoveFinalizer(VMBackgroundSnapshot snapshot, CancellationToken stop) =>
+        _objects.RemoveFinalizer(Resources.Snapshots, snapshots, snapshot, Names.Finalizer, stop);
 
     /// <summary>Changes the status, based on the version we have seen.</summary>
     public async Task PatchStatus(VMBackgroundSnapshot snapshot, JsonObject status, CancellationToken stop) =>
         snapshot.Status = (await _objects.PatchStatus(Resources.Snapshots, snapshots, snapshot, status, stop).ConfigureAwait(false)).Status;
 
-    /// <summary>A restore of this snapshot that has begun and not ended, or null. Asked of the API server: a copy might be older than the snapshot's deletion.</summary>
+    /// <summary>
+    /// A restore of this snapshot that has begun and not ended, or null. Asked of the API server: a copy might be older than the snapshot's
+    /// deletion.
+    /// </summary>
     public async Task<VMBackgroundRestore?> FindRestoreOf(VMBackgroundSnapshot snapshot, CancellationToken stop) =>
-        (await api.List(Resources.Restores, snapshot.Metadata.NamespaceProperty, null, stop).ConfigureAwait(false)).Items
-        .FirstOrDefault(r => r.Status?.SnapshotUID == snapshot.Metadata.Uid && !RestorePhase.IsTerminal(r.Status.Phase));
+        (await api.List(Resources.Restores, snapshot.Metadata.NamespaceProperty, null, stop).ConfigureAwait(false)).Items.FirstOrDefault(
+            r => r.Status?.SnapshotUID == snapshot.Metadata.Uid && !RestorePhase.IsTerminal(r.Status.Phase)
+        );
 
     /// <summary>The snapshot's task of one kind, or null.</summary>
     public async Task<SnapshotTask?> FindTask(VMBackgroundSnapshot snapshot, string action, CancellationToken stop)
@@ -53,7 +64,9 @@ internal sealed class SnapshotStore(
         SnapshotTask? task = tasks.Find(new ObjectKey(snapshot.Metadata.NamespaceProperty, Naming.Task(snapshot, action)));
         // Once a task may have been made, its absence from our copy is not believed.
         if (task is null && snapshot.Status?.Directory is not null)
-            task = await _objects.GetOrNull(Resources.Tasks, snapshot.Metadata.NamespaceProperty, Naming.Task(snapshot, action), stop).ConfigureAwait(false);
+            task = await _objects
+                .GetOrNull(Resources.Tasks, snapshot.Metadata.NamespaceProperty, Naming.Task(snapshot, action), stop)
+                .ConfigureAwait(false);
         return task;
     }
 
@@ -66,25 +79,57 @@ internal sealed class SnapshotStore(
     }
 
     /// <summary>Tells the agent to give up.</summary>
-    public async Task Cancel(SnapshotTask task, CancellationToken stop) => tasks.Learn(await api.MergePatch(
-        Resources.Tasks, task.Metadata.NamespaceProperty, task.Metadata.Name, null, new JsonObject { ["spec"] = new JsonObject { ["cancel"] = true } }, stop).ConfigureAwait(false));
+    public async Task Cancel(SnapshotTask task, CancellationToken stop) =>
+        tasks.Learn(
+            await api.MergePatch(
+                    Resources.Tasks,
+                    task.Metadata.NamespaceProperty,
+                    task.Metadata.Name,
+                    null,
+                    new JsonObject { ["spec"] = new JsonObject { ["cancel"] = true } },
+                    stop
+                )
+                .ConfigureAwait(false)
+        );
 
     /// <summary>Tells the agent that the guest may go on.</summary>
     public async Task Release(SnapshotTask task, IReadOnlyDictionary<string, string> volumeSnapshots, CancellationToken stop)
     {
         JsonObject names = [];
-        foreach ((string disk, string name) in volumeSnapshots) names[disk] = name;
-        JsonObject patch = new() { ["spec"] = new JsonObject { ["release"] = true, ["volumeSnapshots"] = names } };
-        tasks.Learn(await api.MergePatch(Resources.Tasks, task.Metadata.NamespaceProperty, task.Metadata.Name, null, patch, stop).ConfigureAwait(false));
+        foreach ((string disk, string name) in volumeSnapshots)
+            names[disk] = name;
+        JsonObject patch = new()
+        {
+            ["spec"] = new JsonObject { ["release"] = true, ["volumeSnapshots"] = names },
+        };
+        tasks.Learn(
+            await api.MergePatch(Resources.Tasks, task.Metadata.NamespaceProperty, task.Metadata.Name, null, patch, stop)
+                .ConfigureAwait(false)
+        );
     }
 
     /// <summary>The carrier pod as far as it is known, or null; one that is going away is none.</summary>
     public PodSummary? FindCarrier(VMBackgroundSnapshot snapshot, string action) =>
-        carriers.Find(new ObjectKey(snapshot.Metadata.NamespaceProperty, Naming.Carrier(snapshot, action))) is { Metadata.DeletionTimestamp: null } known ? known : null;
+        carriers.Find(new ObjectKey(snapshot.Metadata.NamespaceProperty, Naming.Carrier(snapshot, action)))
+            is { Metadata.DeletionTimestamp: null } known
+            ? known
+            : null;
 
     /// <summary>The carrier pod, made when it is not there.</summary>
-    public Task<PodSummary> FindOrMakeCarrier(VMBackgroundSnapshot snapshot, string action, string claim, string? node, CancellationToken stop) => _pods.FindOrMake(
-        new ObjectKey(snapshot.Metadata.NamespaceProperty, Naming.Carrier(snapshot, action)), () => CarrierPod.Build(snapshot, action, claim, node, options), claim, node, stop);
+    public Task<PodSummary> FindOrMakeCarrier(
+        VMBackgroundSnapshot snapshot,
+        string action,
+        string claim,
+        string? node,
+        CancellationToken stop
+    ) =>
+        _pods.FindOrMake(
+            new ObjectKey(snapshot.Metadata.NamespaceProperty, Naming.Carrier(snapshot, action)),
+            () => CarrierPod.Build(snapshot, action, claim, node, options),
+            claim,
+            node,
+            stop
+        );
 
     /// <summary>Removes a carrier that has ended, so that another is made.</summary>
     public Task RemoveEnded(PodSummary carrier, DateTimeOffset now, CancellationToken stop) => _pods.RemoveEnded(carrier, now, stop);
@@ -106,10 +151,12 @@ internal sealed class SnapshotStore(
     public Task<PodSummary?> FindPod(string ns, string name, CancellationToken stop) => _objects.GetOrNull(Resources.Pods, ns, name, stop);
 
     /// <summary>A claim, or null.</summary>
-    public Task<V1PersistentVolumeClaim?> FindClaim(string ns, string name, CancellationToken stop) => _objects.GetOrNull(CoreResources.Claims, ns, name, stop);
+    public Task<V1PersistentVolumeClaim?> FindClaim(string ns, string name, CancellationToken stop) =>
+        _objects.GetOrNull(CoreResources.Claims, ns, name, stop);
 
     /// <summary>Makes a claim, or finds it made.</summary>
-    public Task<V1PersistentVolumeClaim> MakeClaim(V1PersistentVolumeClaim claim, CancellationToken stop) => _objects.CreateOrGet(CoreResources.Claims, claim, stop);
+    public Task<V1PersistentVolumeClaim> MakeClaim(V1PersistentVolumeClaim claim, CancellationToken stop) =>
+        _objects.CreateOrGet(CoreResources.Claims, claim, stop);
 
     /// <summary>The size of a claim for a VM; see <see cref="ClaimOf.Size"/>.</summary>
     public async Task<string> SizeFor(VMBackgroundSnapshot snapshot, SourceVm vm, CancellationToken stop)
@@ -117,15 +164,19 @@ internal sealed class SnapshotStore(
         string ns = snapshot.Metadata.NamespaceProperty;
         PodSummary pod = await api.Get(Resources.Pods, ns, vm.PodName, stop).ConfigureAwait(false);
         // Of a KubeVirt VM other pods than its own hold the hotplugged volumes.
-        IEnumerable<string> claims = vm.Launcher?.Claims.Values ?? (pod.Spec?.Volumes ?? []).Select(v => v.PersistentVolumeClaim?.ClaimName).OfType<string>();
+        IEnumerable<string> claims = vm.Launcher?.Claims.Values
+            ?? (pod.Spec?.Volumes ?? []).Select(v => v.PersistentVolumeClaim?.ClaimName).OfType<string>();
         List<string> disks = [];
         foreach (string name in claims.Distinct())
         {
             V1PersistentVolumeClaim? disk = await FindClaim(ns, name, stop).ConfigureAwait(false);
-            if (disk?.Status?.Capacity?.TryGetValue("storage", out ResourceQuantity? capacity) == true) disks.Add(capacity!.ToString());
-            else if (disk?.Spec?.Resources?.Requests?.TryGetValue("storage", out ResourceQuantity? request) == true) disks.Add(request!.ToString());
+            if (disk?.Status?.Capacity?.TryGetValue("storage", out ResourceQuantity? capacity) == true)
+                disks.Add(capacity!.ToString());
+            else if (disk?.Spec?.Resources?.Requests?.TryGetValue("storage", out ResourceQuantity? request) == true)
+                disks.Add(request!.ToString());
         }
-        if (vm.Launcher is { OtherBytes: > 0 } launcher) disks.Add(launcher.OtherBytes.ToString(CultureInfo.InvariantCulture));
+        if (vm.Launcher is { OtherBytes: > 0 } launcher)
+            disks.Add(launcher.OtherBytes.ToString(CultureInfo.InvariantCulture));
         return ClaimOf.Size(vm.Launcher?.Memory ?? ClaimOf.MemoryOf(pod, vm.Container), disks);
     }
 }

@@ -11,7 +11,14 @@ namespace Bgsnap.Operator.Snapshots;
 /// <param name="Container">Container with QEMU.</param>
 /// <param name="QmpSocket">Path of the socket in it; null: QEMU is reached through the libvirt of <see cref="Launcher"/>.</param>
 /// <param name="GuestAgentSocket">Path of the guest agent's socket in it, or null.</param>
-internal sealed record SourceVm(string PodName, string PodUID, string NodeName, string Container, string? QmpSocket, string? GuestAgentSocket)
+internal sealed record SourceVm(
+    string PodName,
+    string PodUID,
+    string NodeName,
+    string Container,
+    string? QmpSocket,
+    string? GuestAgentSocket
+)
 {
     /// <summary>Of a KubeVirt VM: what is known of it.</summary>
     public LauncherPod? Launcher { get; init; }
@@ -19,18 +26,19 @@ internal sealed record SourceVm(string PodName, string PodUID, string NodeName, 
     /// <summary>The same for an agent: where it is, and how its QEMU is reached.</summary>
     /// <param name="name">What the VM is called.</param>
     /// <param name="objects">The VM's Kubernetes objects, for a capture to keep; null: none.</param>
-    public VirtualMachineTarget ToTarget(string name, string? objects = null) => new()
-    {
-        PodName = PodName,
-        PodUID = PodUID,
-        Container = Container,
-        QmpSocket = QmpSocket,
-        LibvirtDomain = Launcher?.Domain,
-        Uuid = Launcher?.Uuid,
-        GuestAgentSocket = GuestAgentSocket,
-        Objects = objects,
-        Name = name,
-    };
+    public VirtualMachineTarget ToTarget(string name, string? objects = null) =>
+        new()
+        {
+            PodName = PodName,
+            PodUID = PodUID,
+            Container = Container,
+            QmpSocket = QmpSocket,
+            LibvirtDomain = Launcher?.Domain,
+            Uuid = Launcher?.Uuid,
+            GuestAgentSocket = GuestAgentSocket,
+            Objects = objects,
+            Name = name,
+        };
 
     /// <summary>Reads a pod as a VM.</summary>
     /// <param name="pod">The pod.</param>
@@ -41,12 +49,23 @@ internal sealed record SourceVm(string PodName, string PodUID, string NodeName, 
     {
         string name = pod.Metadata.Name;
         if (pod.Metadata.Annotations?.TryGetValue(Names.QmpSocketAnnotation, out string? socket) != true || string.IsNullOrEmpty(socket))
-            throw new Hopeless("NotAVirtualMachine", $"pod {name} has no annotation {Names.QmpSocketAnnotation}: set it to the path of QEMU's QMP socket in the container, then create {again}");
+            throw new Hopeless(
+                "NotAVirtualMachine",
+                $"pod {name} has no annotation {Names.QmpSocketAnnotation}: set it to the path of QEMU's QMP socket in the "
+                    + $"container, then create {again}"
+            );
         if (!socket.StartsWith('/'))
-            throw new Hopeless("NotAVirtualMachine", $"pod {name}: annotation {Names.QmpSocketAnnotation} must be an absolute path in the container, not '{socket}'");
+            throw new Hopeless(
+                "NotAVirtualMachine",
+                $"pod {name}: annotation {Names.QmpSocketAnnotation} must be an absolute path in the container, not '{socket}'"
+            );
         _ = pod.Metadata.Annotations.TryGetValue(Names.GuestAgentSocketAnnotation, out string? agent);
         if (agent is not null && !agent.StartsWith('/'))
-            throw new Hopeless("NotAVirtualMachine", $"pod {name}: annotation {Names.GuestAgentSocketAnnotation} must be an absolute path in the container, not '{agent}'; without a guest agent leave it out");
+            throw new Hopeless(
+                "NotAVirtualMachine",
+                $"pod {name}: annotation {Names.GuestAgentSocketAnnotation} must be an absolute path in the container, not "
+                    + $"'{agent}'; without a guest agent leave it out"
+            );
         if (pod.Status?.Phase is "Succeeded" or "Failed")
             throw new Hopeless("SourceEnded", $"pod {name} has ended ({pod.Status.Phase}): start the virtual machine, then create {again}");
         if (pod.Metadata.DeletionTimestamp is not null)
@@ -64,11 +83,18 @@ internal sealed record SourceVm(string PodName, string PodUID, string NodeName, 
         {
             return containers.Any(c => c.Name == named)
                 ? named
-                : throw new Hopeless("NotAVirtualMachine", $"pod {pod.Metadata.Name} has no container {named}, which its annotation {Names.ContainerAnnotation} names");
+                : throw new Hopeless(
+                    "NotAVirtualMachine",
+                    $"pod {pod.Metadata.Name} has no container {named}, which its annotation {Names.ContainerAnnotation} names"
+                );
         }
         return containers.Count == 1
             ? containers[0].Name
-            : throw new Hopeless("NotAVirtualMachine", $"pod {pod.Metadata.Name} has {containers.Count} containers: name the one with QEMU in its annotation {Names.ContainerAnnotation}, then create {again}");
+            : throw new Hopeless(
+                "NotAVirtualMachine",
+                $"pod {pod.Metadata.Name} has {containers.Count} containers: name the one with QEMU in its annotation "
+                    + $"{Names.ContainerAnnotation}, then create {again}"
+            );
     }
 }
 
@@ -77,8 +103,10 @@ internal sealed class Waiting(string reason, string message) : Exception(message
 {
     /// <summary>One word.</summary>
     public string Reason => reason;
+
     /// <summary>Phase meanwhile.</summary>
     public string Phase { get; init; } = SnapshotPhase.Pending;
+
     /// <summary>When to look again.</summary>
     public TimeSpan Again { get; init; } = TimeSpan.FromSeconds(5);
 }

@@ -14,14 +14,16 @@ internal static class StatusPatch
     public static SnapshotStatus Copy(SnapshotStatus? status) => Copy(status, BgsnapJson.Default.SnapshotStatus);
 
     /// <summary>A copy to change, of any kind's status.</summary>
-    public static T Copy<T>(T? status, JsonTypeInfo<T> json) where T : class, new() =>
-        status is null ? new T() : JsonSerializer.Deserialize(JsonSerializer.Serialize(status, json), json)!;
+    public static T Copy<T>(T? status, JsonTypeInfo<T> json)
+        where T : class, new() => status is null ? new T() : JsonSerializer.Deserialize(JsonSerializer.Serialize(status, json), json)!;
 
     /// <summary>The patch, or null when nothing differs.</summary>
-    public static JsonObject? Between(SnapshotStatus? before, SnapshotStatus after) => Between(before, after, BgsnapJson.Default.SnapshotStatus);
+    public static JsonObject? Between(SnapshotStatus? before, SnapshotStatus after) =>
+        Between(before, after, BgsnapJson.Default.SnapshotStatus);
 
     /// <summary>The patch, or null when nothing differs, of any kind's status.</summary>
-    public static JsonObject? Between<T>(T? before, T after, JsonTypeInfo<T> json) where T : class, new()
+    public static JsonObject? Between<T>(T? before, T after, JsonTypeInfo<T> json)
+        where T : class, new()
     {
         JsonObject old = (JsonObject?)JsonSerializer.SerializeToNode(before ?? new T(), json)!;
         JsonObject next = (JsonObject)JsonSerializer.SerializeToNode(after, json)!;

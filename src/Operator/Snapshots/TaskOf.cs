@@ -11,19 +11,24 @@ internal static class TaskOf
     /// <param name="vm">The VM.</param>
     /// <param name="carrier">The pod that brought the claim.</param>
     /// <param name="objects">The VM's own objects, to be kept; null: none.</param>
-    public static SnapshotTask Capture(VMBackgroundSnapshot snapshot, SourceVm vm, PodSummary carrier, string? objects = null) => new()
-    {
-        Metadata = Naming.Made(snapshot, Naming.Task(snapshot, TaskAction.Capture), (Names.NodeLabel, Names.NodeLabelValue(vm.NodeName))),
-        Spec = new SnapshotTaskSpec
+    public static SnapshotTask Capture(VMBackgroundSnapshot snapshot, SourceVm vm, PodSummary carrier, string? objects = null) =>
+        new()
         {
-            Action = TaskAction.Capture,
-            NodeName = vm.NodeName,
-            Directory = Naming.Directory(snapshot),
-            Carrier = Carrier(carrier),
-            Source = vm.ToTarget(snapshot.Spec.Source.Name, objects),
-            Capture = snapshot.Spec.Capture,
-        },
-    };
+            Metadata = Naming.Made(
+                snapshot,
+                Naming.Task(snapshot, TaskAction.Capture),
+                (Names.NodeLabel, Names.NodeLabelValue(vm.NodeName))
+            ),
+            Spec = new SnapshotTaskSpec
+            {
+                Action = TaskAction.Capture,
+                NodeName = vm.NodeName,
+                Directory = Naming.Directory(snapshot),
+                Carrier = Carrier(carrier),
+                Source = vm.ToTarget(snapshot.Spec.Source.Name, objects),
+                Capture = snapshot.Spec.Capture,
+            },
+        };
 
     /// <summary>Remove the files.</summary>
     public static SnapshotTask Delete(VMBackgroundSnapshot snapshot, PodSummary carrier)
@@ -43,5 +48,10 @@ internal static class TaskOf
     }
 
     private static PodTarget Carrier(PodSummary carrier) =>
-        new() { PodName = carrier.Metadata.Name, PodUID = carrier.Metadata.Uid, Container = Names.CarrierContainer };
+        new()
+        {
+            PodName = carrier.Metadata.Name,
+            PodUID = carrier.Metadata.Uid,
+            Container = Names.CarrierContainer,
+        };
 }

@@ -22,7 +22,14 @@ internal sealed class HeldCapture(SnapshotStore store, OperatorOptions options, 
                 await store.Release(task, volumeSnapshots, stop).ConfigureAwait(false);
                 return options.AgentSilence;
             }
-            SnapshotState.Going(snapshot, status, SnapshotPhase.Capturing, "GuestHeld", "the guest is stopped while the storage makes VolumeSnapshots of its disks", clock.GetUtcNow());
+            SnapshotState.Going(
+                snapshot,
+                status,
+                SnapshotPhase.Capturing,
+                "GuestHeld",
+                "the guest is stopped while the storage makes VolumeSnapshots of its disks",
+                clock.GetUtcNow()
+            );
             return Poll;
         }
         catch (Hopeless e)
@@ -41,7 +48,13 @@ internal sealed class HeldCapture(SnapshotStore store, OperatorOptions options, 
     /// <summary>Returns when a volume can be made from every VolumeSnapshot.</summary>
     /// <exception cref="Waiting">Not yet.</exception>
     /// <exception cref="Hopeless">Not any more.</exception>
-    public async Task WaitForStorage(VMBackgroundSnapshot snapshot, SnapshotTask task, TimeSpan left, TimeSpan deadline, CancellationToken stop)
+    public async Task WaitForStorage(
+        VMBackgroundSnapshot snapshot,
+        SnapshotTask task,
+        TimeSpan left,
+        TimeSpan deadline,
+        CancellationToken stop
+    )
     {
         try
         {
@@ -49,7 +62,11 @@ internal sealed class HeldCapture(SnapshotStore store, OperatorOptions options, 
         }
         catch (Waiting wait) when (left <= TimeSpan.Zero)
         {
-            throw new Hopeless("DeadlineExceeded", $"it was not Ready within {deadline} of its creation: {wait.Message}. The guest's memory, which was captured, stays on the claim until this snapshot is deleted");
+            throw new Hopeless(
+                "DeadlineExceeded",
+                $"it was not Ready within {deadline} of its creation: {wait.Message}. The guest's memory, which was captured, "
+                    + "stays on the claim until this snapshot is deleted"
+            );
         }
     }
 
@@ -57,11 +74,20 @@ internal sealed class HeldCapture(SnapshotStore store, OperatorOptions options, 
     /// <exception cref="Hopeless">The storage's part in the failure; without one it returns.</exception>
     public async Task ThrowWhatStorageSaid(VMBackgroundSnapshot snapshot, SnapshotTaskStatus report, CancellationToken stop)
     {
-        if (report.Reason == "Cancelled" && Conditions.Get(snapshot.Status, ConditionTypes.Ready) is { } noted && VolumeCuts.Reasons.Contains(noted.Reason))
+        if (
+            report.Reason == "Cancelled"
+            && Conditions.Get(snapshot.Status, ConditionTypes.Ready) is { } noted
+            && VolumeCuts.Reasons.Contains(noted.Reason)
+        )
             throw new Hopeless(noted.Reason, noted.Message);
         // A crash between the cancellation and its note: what the storage says is still there.
-        if (report.Reason == "Cancelled" && await store.Cuts.FindFailed(snapshot, stop).ConfigureAwait(false) is { } failure) throw failure;
+        if (report.Reason == "Cancelled" && await store.Cuts.FindFailed(snapshot, stop).ConfigureAwait(false) is { } failure)
+            throw failure;
         if (report.Reason == "DowntimeExceeded" && await store.Cuts.Uncut(snapshot, stop).ConfigureAwait(false) is { Length: > 0 } uncut)
-            throw new Hopeless(report.Reason, $"{report.Message}; the storage had not cut {uncut}: give it longer by spec.capture.maxDowntime, or take another spec.capture.diskMethod");
+            throw new Hopeless(
+                report.Reason,
+                $"{report.Message}; the storage had not cut {uncut}: give it longer by spec.capture.maxDowntime, or take another "
+                    + "spec.capture.diskMethod"
+            );
     }
 }

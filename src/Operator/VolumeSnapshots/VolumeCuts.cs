@@ -40,13 +40,21 @@ internal sealed class VolumeCuts(IApiClient api)
     /// <summary>Makes what is missing, and looks how far the storage is.</summary>
     /// <returns>The VolumeSnapshot of each disk when all are cut; null: not yet.</returns>
     /// <exception cref="Hopeless">They will not be.</exception>
-    public async Task<IReadOnlyDictionary<string, string>?> Advance(VMBackgroundSnapshot snapshot, SnapshotTask task, CancellationToken stop)
+    public async Task<IReadOnlyDictionary<string, string>?> Advance(
+        VMBackgroundSnapshot snapshot,
+        SnapshotTask task,
+        CancellationToken stop
+    )
     {
         Dictionary<string, string> claimOf = await ClaimOfDisk(task, stop).ConfigureAwait(false);
         // All at once: the guest waits.
-        VolumeSnapshot[] made = await Task.WhenAll(claimOf.Values.Distinct().Select(claim => FindOrMake(snapshot, claim, stop))).ConfigureAwait(false);
-        if (made.FirstOrDefault(HasFailed) is { } failed) throw Failed(failed);
-        return made.All(v => v.Status?.CreationTime is not null) ? claimOf.ToDictionary(p => p.Key, p => VolumeSnapshotOf.NameFor(snapshot, p.Value)) : null;
+        VolumeSnapshot[] made = await Task.WhenAll(claimOf.Values.Distinct().Select(claim => FindOrMake(snapshot, claim, stop)))
+            .ConfigureAwait(false);
+        if (made.FirstOrDefault(HasFailed) is { } failed)
+            throw Failed(failed);
+        return made.All(v => v.Status?.CreationTime is not null)
+            ? claimOf.ToDictionary(p => p.Key, p => VolumeSnapshotOf.NameFor(snapshot, p.Value))
+            : null;
     }
 
     /// <summary>The first that the storage gave up, or null.</summary>
@@ -64,11 +72,27 @@ internal sealed class VolumeCuts(IApiClient api)
     {
         foreach (string name in task.Spec.VolumeSnapshots?.Values.Distinct() ?? [])
         {
-            if (await _objects.GetOrNull(VolumeSnapshotKinds.Snapshots, snapshot.Metadata.NamespaceProperty, name, stop).ConfigureAwait(false) is not { } found)
-                throw new Hopeless("VolumeSnapshotLost", $"VolumeSnapshot {name} is gone: somebody deleted it. The guest's memory, which was captured, stays on the claim until this snapshot is deleted. Create another");
-            if (found.Status?.ReadyToUse == true) continue;
+            if (
+                await _objects
+                    .GetOrNull(VolumeSnapshotKinds.Snapshots, snapshot.Metadata.NamespaceProperty, name, stop)
+                    .ConfigureAwait(false)
+                is not { } found
+            )
+                throw new Hopeless(
+                    "VolumeSnapshotLost",
+                    $"VolumeSnapshot {name} is gone: somebody deleted it. The guest's memory, which was captured, stays on the "
+                        + "claim until this snapshot is deleted. Create another"
+                );
+            if (found.Status?.ReadyToUse == true)
+                continue;
             string trouble = found.Status?.Error?.Message is { } message ? $"; it says: {message}" : "";
-            throw new Waiting("WaitingForVolumeSnapshots", $"the guest runs on; the storage is not done with {Describe(found)} yet{trouble}") { Phase = SnapshotPhase.Capturing };
+            throw new Waiting(
+                "WaitingForVolumeSnapshots",
+                $"the guest runs on; the storage is not done with {Describe(found)} yet{trouble}"
+            )
+            {
+                Phase = SnapshotPhase.Capturing,
+            };
         }
     }
 
@@ -76,25 +100,40 @@ internal sealed class VolumeCuts(IApiClient api)
     public async Task Remove(VMBackgroundSnapshot snapshot, CancellationToken stop)
     {
         foreach (VolumeSnapshot v in await All(snapshot, stop).ConfigureAwait(false))
-            if (v.Metadata.DeletionTimestamp is null) await _objects.DeleteIfThere(VolumeSnapshotKinds.Snapshots, v, null, stop).ConfigureAwait(false);
+            if (v.Metadata.DeletionTimestamp is null)
+                await _objects.DeleteIfThere(VolumeSnapshotKinds.Snapshots, v, null, stop).ConfigureAwait(false);
     }
 
     private async Task<Dictionary<string, string>> ClaimOfDisk(SnapshotTask task, CancellationToken stop)
     {
         VirtualMachineTarget vm = task.Spec.Source!;
-        PodClaims claims = PodClaims.Of(await api.Get(Resources.Pods, task.Metadata.NamespaceProperty, vm.PodName, stop).ConfigureAwait(false), vm.Container);
+        PodClaims claims = PodClaims.Of(
+            await api.Get(Resources.Pods, task.Metadata.NamespaceProperty, vm.PodName, stop).ConfigureAwait(false),
+            vm.Container
+        );
         Dictionary<string, string> claimOf = [];
         // A note says why a disk is not to be captured.
         foreach (DiskStatus disk in (task.Status?.Result?.Disks ?? []).Where(d => d.Note is null))
         {
-            claimOf[disk.Name ?? ""] = (disk.Path is { } path ? claims.At(path) : null) ?? throw new Hopeless(
-                "DiskNotOnClaim", $"disk {disk.Name} ({disk.Path ?? "no file"}) is on no claim of pod {vm.PodName}: name the others in spec.capture.disks, or take another spec.capture.diskMethod");
+            claimOf[disk.Name ?? ""] = (disk.Path is { } path ? claims.At(path) : null)
+                ?? throw new Hopeless(
+                    "DiskNotOnClaim",
+                    $"disk {disk.Name} ({disk.Path ?? "no file"}) is on no claim of pod {vm.PodName}: name the others in "
+                        + "spec.capture.disks, or take another spec.capture.diskMethod"
+                );
         }
-        return claimOf.Count > 0 ? claimOf : throw new Hopeless("NoDisks", $"the virtual machine in pod {vm.PodName} has no disk to make a VolumeSnapshot of: take another spec.capture.diskMethod");
+        return claimOf.Count > 0
+            ? claimOf
+            : throw new Hopeless(
+                "NoDisks",
+                $"the virtual machine in pod {vm.PodName} has no disk to make a VolumeSnapshot of: take another spec.capture.diskMethod"
+            );
     }
 
     private async Task<VolumeSnapshot> FindOrMake(VMBackgroundSnapshot snapshot, string claim, CancellationToken stop) =>
-        await _objects.GetOrNull(VolumeSnapshotKinds.Snapshots, snapshot.Metadata.NamespaceProperty, VolumeSnapshotOf.NameFor(snapshot, claim), stop).ConfigureAwait(false)
+        await _objects
+            .GetOrNull(VolumeSnapshotKinds.Snapshots, snapshot.Metadata.NamespaceProperty, VolumeSnapshotOf.NameFor(snapshot, claim), stop)
+            .ConfigureAwait(false)
         ?? await _objects.CreateOrGet(VolumeSnapshotKinds.Snapshots, VolumeSnapshotOf.Build(snapshot, claim), stop).ConfigureAwait(false);
 
     // By their label: the pod, and with it the list of claims, may be gone. Where the kind is not served there are none.
@@ -102,7 +141,15 @@ internal sealed class VolumeCuts(IApiClient api)
     {
         try
         {
-            return (await api.List(VolumeSnapshotKinds.Snapshots, snapshot.Metadata.NamespaceProperty, $"{Names.SnapshotLabel}={snapshot.Metadata.Uid}", stop).ConfigureAwait(false)).Items;
+            return (
+                await api.List(
+                        VolumeSnapshotKinds.Snapshots,
+                        snapshot.Metadata.NamespaceProperty,
+                        $"{Names.SnapshotLabel}={snapshot.Metadata.Uid}",
+                        stop
+                    )
+                    .ConfigureAwait(false)
+            ).Items;
         }
         catch (ApiException e) when (e.Code == 404)
         {
@@ -113,7 +160,12 @@ internal sealed class VolumeCuts(IApiClient api)
     private static bool HasFailed(VolumeSnapshot v) => v.Status is { CreationTime: null, Error: not null };
 
     private static Hopeless Failed(VolumeSnapshot v) =>
-        new("VolumeSnapshotFailed", $"the storage could not make {Describe(v)}: {v.Status!.Error!.Message ?? "it does not say why"}. Nothing was kept; see the CSI driver's log, then create another snapshot");
+        new(
+            "VolumeSnapshotFailed",
+            $"the storage could not make {Describe(v)}: {v.Status!.Error!.Message ?? "it does not say why"}. Nothing was kept; see "
+                + "the CSI driver's log, then create another snapshot"
+        );
 
-    private static string Describe(VolumeSnapshot v) => $"VolumeSnapshot {v.Metadata.Name} of claim {v.Spec.Source.PersistentVolumeClaimName}";
+    private static string Describe(VolumeSnapshot v) =>
+        $"VolumeSnapshot {v.Metadata.Name} of claim {v.Spec.Source.PersistentVolumeClaimName}";
 }

@@ -19,7 +19,8 @@ internal static class VolumeSnapshotKinds
     public static ResourceType<VolumeSnapshot> Snapshots { get; } = CoreResources.Of<VolumeSnapshot>(Group, "v1", "volumesnapshots");
 
     /// <summary>VolumeSnapshotClasses; they have no namespace.</summary>
-    public static ResourceType<VolumeSnapshotClass> Classes { get; } = CoreResources.Of<VolumeSnapshotClass>(Group, "v1", "volumesnapshotclasses");
+    public static ResourceType<VolumeSnapshotClass> Classes { get; } =
+        CoreResources.Of<VolumeSnapshotClass>(Group, "v1", "volumesnapshotclasses");
 }
 
 /// <summary>A snapshot of a claim, made by its storage.</summary>
@@ -27,12 +28,16 @@ internal sealed class VolumeSnapshot : IKubernetesObject<V1ObjectMeta>
 {
     /// <inheritdoc/>
     public string ApiVersion { get; set; } = VolumeSnapshotKinds.Group + "/v1";
+
     /// <inheritdoc/>
     public string Kind { get; set; } = "VolumeSnapshot";
+
     /// <inheritdoc/>
     public V1ObjectMeta Metadata { get; set; } = new();
+
     /// <summary>Of what.</summary>
     public VolumeSnapshotSpec Spec { get; set; } = new();
+
     /// <summary>What has become of it.</summary>
     public VolumeSnapshotStatus? Status { get; set; }
 }
@@ -42,6 +47,7 @@ internal sealed class VolumeSnapshotSpec
 {
     /// <summary>Its class; null: the default one.</summary>
     public string? VolumeSnapshotClassName { get; set; }
+
     /// <summary>The claim.</summary>
     public VolumeSnapshotSource Source { get; set; } = new();
 }
@@ -58,8 +64,10 @@ internal sealed class VolumeSnapshotStatus
 {
     /// <summary>The instant that it shows; set: the cut is made, and the claim may be written to again.</summary>
     public DateTime? CreationTime { get; set; }
+
     /// <summary>A volume can be made from it.</summary>
     public bool? ReadyToUse { get; set; }
+
     /// <summary>What went wrong last; the snapshot controller may try again.</summary>
     public VolumeSnapshotError? Error { get; set; }
 }
@@ -76,12 +84,16 @@ internal sealed class VolumeSnapshotClass : IKubernetesObject<V1ObjectMeta>
 {
     /// <inheritdoc/>
     public string ApiVersion { get; set; } = VolumeSnapshotKinds.Group + "/v1";
+
     /// <inheritdoc/>
     public string Kind { get; set; } = "VolumeSnapshotClass";
+
     /// <inheritdoc/>
     public V1ObjectMeta Metadata { get; set; } = new();
+
     /// <summary>The CSI driver.</summary>
     public string Driver { get; set; } = "";
+
     /// <summary>What becomes of the storage's snapshot when the VolumeSnapshot is deleted: Delete or Retain.</summary>
     public string DeletionPolicy { get; set; } = "Delete";
 }

@@ -15,14 +15,17 @@ internal static class VolumeSnapshotOf
     public static string NameFor(VMBackgroundSnapshot snapshot, string claim)
     {
         string name = $"{Naming.Directory(snapshot)}-{claim}";
-        return name.Length <= LongestName ? name : $"{Naming.Directory(snapshot)}-{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(claim)))[..16]}";
+        return name.Length <= LongestName
+            ? name
+            : $"{Naming.Directory(snapshot)}-{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(claim)))[..16]}";
     }
 
     /// <summary>Builds it. With deletionPolicy Delete it goes with the snapshot, with Retain it stays.</summary>
     public static VolumeSnapshot Build(VMBackgroundSnapshot snapshot, string claim)
     {
         V1ObjectMeta metadata = Naming.Made(snapshot, NameFor(snapshot, claim));
-        if (snapshot.Spec.DeletionPolicy == "Retain") metadata.OwnerReferences = null;
+        if (snapshot.Spec.DeletionPolicy == "Retain")
+            metadata.OwnerReferences = null;
         return new VolumeSnapshot
         {
             Metadata = metadata,

@@ -6,11 +6,17 @@ using k8s.Models;
 
 namespace Bgsnap.Operator.VolumeSnapshots;
 
-/// <summary>Whether the storage could make VolumeSnapshots of a VM's claims, as far as that can be seen before the guest is stopped.</summary>
+/// <summary>
+/// Whether the storage could make VolumeSnapshots of a VM's claims, as far as that can be seen before the guest is stopped.
+/// </summary>
 internal sealed class VolumeSnapshotPreflight(IApiClient api)
 {
     private const string OrElse = "or take another spec.capture.diskMethod, which needs nothing of the storage";
-    private static readonly string[] DriverAnnotations = ["volume.kubernetes.io/storage-provisioner", "volume.beta.kubernetes.io/storage-provisioner"];
+    private static readonly string[] DriverAnnotations =
+    [
+        "volume.kubernetes.io/storage-provisioner",
+        "volume.beta.kubernetes.io/storage-provisioner",
+    ];
 
     /// <summary>Looks for the API, the class and its driver.</summary>
     /// <exception cref="Hopeless">It could not, and why; the guest has not been touched.</exception>
@@ -20,14 +26,23 @@ internal sealed class VolumeSnapshotPreflight(IApiClient api)
         PodSummary pod = await api.Get(Resources.Pods, ns, vm.PodName, stop).ConfigureAwait(false);
         IReadOnlyList<string> claims = PodClaims.Of(pod, vm.Container).All;
         if (claims.Count == 0)
-            throw new Hopeless("NoClaims", $"container {vm.Container} of pod {vm.PodName} has no volume that is a claim, so that there is nothing to make VolumeSnapshots of: take another spec.capture.diskMethod");
-        IReadOnlyList<VolumeSnapshotClass> classes = await Classes(snapshot.Spec.Capture?.VolumeSnapshotClassName, stop).ConfigureAwait(false);
+            throw new Hopeless(
+                "NoClaims",
+                $"container {vm.Container} of pod {vm.PodName} has no volume that is a claim, so that there is nothing to make "
+                    + "VolumeSnapshots of: take another spec.capture.diskMethod"
+            );
+        IReadOnlyList<VolumeSnapshotClass> classes = await Classes(snapshot.Spec.Capture?.VolumeSnapshotClassName, stop)
+            .ConfigureAwait(false);
         foreach (string name in claims)
         {
             V1PersistentVolumeClaim? claim = await new Objects(api).GetOrNull(CoreResources.Claims, ns, name, stop).ConfigureAwait(false);
             // A volume that was made by hand does not say whose it is; then the storage itself will say.
             if (DriverOf(claim) is { } driver && classes.All(c => c.Driver != driver))
-                throw new Hopeless("VolumeSnapshotClassOfOtherDriver", $"claim {name} is of CSI driver {driver}, and {Named(classes)}: name a VolumeSnapshotClass of that driver in spec.capture.volumeSnapshotClassName, {OrElse}");
+                throw new Hopeless(
+                    "VolumeSnapshotClassOfOtherDriver",
+                    $"claim {name} is of CSI driver {driver}, and {Named(classes)}: name a VolumeSnapshotClass of that driver in "
+                        + $"spec.capture.volumeSnapshotClassName, {OrElse}"
+                );
         }
     }
 
@@ -35,25 +50,44 @@ internal sealed class VolumeSnapshotPreflight(IApiClient api)
     {
         try
         {
-            if (name is not null) return [await api.Get(VolumeSnapshotKinds.Classes, null!, name, stop).ConfigureAwait(false)];
-            IReadOnlyList<VolumeSnapshotClass> defaults = [.. (await api.List(VolumeSnapshotKinds.Classes, null, null, stop).ConfigureAwait(false)).Items.Where(IsDefault)];
-            return defaults.Count > 0 ? defaults : throw new Hopeless(
-                "NoDefaultVolumeSnapshotClass", $"no VolumeSnapshotClass is the cluster's default (annotation {VolumeSnapshotKinds.DefaultClassAnnotation}): name one in spec.capture.volumeSnapshotClassName, {OrElse}");
+            if (name is not null)
+                return [await api.Get(VolumeSnapshotKinds.Classes, null!, name, stop).ConfigureAwait(false)];
+            IReadOnlyList<VolumeSnapshotClass> defaults =
+            [
+                .. (await api.List(VolumeSnapshotKinds.Classes, null, null, stop).ConfigureAwait(false)).Items.Where(IsDefault),
+            ];
+            return defaults.Count > 0
+                ? defaults
+                : throw new Hopeless(
+                    "NoDefaultVolumeSnapshotClass",
+                    $"no VolumeSnapshotClass is the cluster's default (annotation {VolumeSnapshotKinds.DefaultClassAnnotation}): "
+                        + $"name one in spec.capture.volumeSnapshotClassName, {OrElse}"
+                );
         }
         catch (ApiException e) when (e.IsNotFound)
         {
-            throw new Hopeless("VolumeSnapshotClassNotFound", $"there is no VolumeSnapshotClass {name}: name one of those that kubectl get volumesnapshotclasses lists, {OrElse}");
+            throw new Hopeless(
+                "VolumeSnapshotClassNotFound",
+                $"there is no VolumeSnapshotClass {name}: name one of those that kubectl get volumesnapshotclasses lists, {OrElse}"
+            );
         }
         catch (ApiException e) when (e.Code == 404)
         {
-            throw new Hopeless("VolumeSnapshotsNotServed", $"this cluster does not serve {VolumeSnapshotKinds.Group}/v1: install the CRDs and the controller of kubernetes-csi/external-snapshotter, {OrElse}");
+            throw new Hopeless(
+                "VolumeSnapshotsNotServed",
+                $"this cluster does not serve {VolumeSnapshotKinds.Group}/v1: install the CRDs and the controller of "
+                    + $"kubernetes-csi/external-snapshotter, {OrElse}"
+            );
         }
     }
 
-    private static bool IsDefault(VolumeSnapshotClass c) => c.Metadata.Annotations?.TryGetValue(VolumeSnapshotKinds.DefaultClassAnnotation, out string? value) == true && value == "true";
+    private static bool IsDefault(VolumeSnapshotClass c) =>
+        c.Metadata.Annotations?.TryGetValue(VolumeSnapshotKinds.DefaultClassAnnotation, out string? value) == true && value == "true";
 
     private static string? DriverOf(V1PersistentVolumeClaim? claim) =>
-        DriverAnnotations.Select(a => claim?.Metadata.Annotations is { } all && all.TryGetValue(a, out string? driver) ? driver : null).FirstOrDefault(d => d is not null);
+        DriverAnnotations
+            .Select(a => claim?.Metadata.Annotations is { } all && all.TryGetValue(a, out string? driver) ? driver : null)
+            .FirstOrDefault(d => d is not null);
 
     private static string Named(IReadOnlyList<VolumeSnapshotClass> classes) =>
         string.Join(", ", classes.Select(c => $"VolumeSnapshotClass {c.Metadata.Name} is of {c.Driver}"));

@@ -36,28 +36,33 @@ public sealed record Expectation(string Object, string? Pointer, string Relation
     {
         if (Pointer is null)
             return rendering.Objects.ContainsKey(Object) == (Relation == "present");
-        KubernetesObject[] objects = Object == "*" ? [.. rendering.Objects.Values] : rendering.Objects.TryGetValue(Object, out KubernetesObject? one) ? [one] : [];
+        KubernetesObject[] objects =
+            Object == "*" ? [.. rendering.Objects.Values]
+            : rendering.Objects.TryGetValue(Object, out KubernetesObject? one) ? [one]
+            : [];
         return objects.Length > 0 && objects.All(o => HoldsAt(o[Pointer]));
     }
 
     public override string ToString() => $"{Object} {Pointer} {Relation} {Value?.ToJsonString()}";
 
-    private bool HoldsAt(JsonNode? found) => Relation switch
-    {
-        "present" => found is not null,
-        "absent" => found is null,
-        "contains" => Contains(found),
-        "lacks" => found is not null && !Contains(found),
-        "equals" => JsonNode.DeepEquals(found, Value),
-        _ => throw new InvalidOperationException($"unknown expectation !{Relation}"),
-    };
+    private bool HoldsAt(JsonNode? found) =>
+        Relation switch
+        {
+            "present" => found is not null,
+            "absent" => found is null,
+            "contains" => Contains(found),
+            "lacks" => found is not null && !Contains(found),
+            "equals" => JsonNode.DeepEquals(found, Value),
+            _ => throw new InvalidOperationException($"unknown expectation !{Relation}"),
+        };
 
-    private bool Contains(JsonNode? found) => found switch
-    {
-        JsonArray list => list.Any(item => JsonNode.DeepEquals(item, Value)),
-        JsonValue text => text.ToString().Contains(Value!.ToString(), StringComparison.Ordinal),
-        _ => false,
-    };
+    private bool Contains(JsonNode? found) =>
+        found switch
+        {
+            JsonArray list => list.Any(item => JsonNode.DeepEquals(item, Value)),
+            JsonValue text => text.ToString().Contains(Value!.ToString(), StringComparison.Ordinal),
+            _ => false,
+        };
 
     private static string TagOf(YamlNode node) => node.Tag is { IsEmpty: false, Value: ['!', not '!', ..] tag } ? tag[1..] : "equals";
 }

@@ -25,6 +25,5 @@ public sealed class KubernetesObject(JsonObject json)
     /// <summary>The pods it makes, where it makes some.</summary>
     public JsonObject? PodSpec => this["/spec/template/spec"] as JsonObject;
 
-    public static List<KubernetesObject> Parse(string yaml) =>
-        [.. Yaml.Documents(yaml).Select(d => new KubernetesObject((JsonObject)d))];
+    public static List<KubernetesObject> Parse(string yaml) => [.. Yaml.Documents(yaml).Select(d => new KubernetesObject((JsonObject)d))];
 }

@@ -18,13 +18,17 @@ public static class Requirements
     {
         Need(Programs.IsOnPath("kubectl"), "there is no kubectl");
         Rendering version = Programs.Run("kubectl", "version", "--client", "--output", "json");
-        int minor = int.Parse(((string)JsonNode.Parse(version.Output)!["clientVersion"]!["minor"]!).TrimEnd('+'), System.Globalization.CultureInfo.InvariantCulture);
+        int minor = int.Parse(
+            ((string)JsonNode.Parse(version.Output)!["clientVersion"]!["minor"]!).TrimEnd('+'),
+            System.Globalization.CultureInfo.InvariantCulture
+        );
         Skip.If(minor < 21, $"kubectl 1.{minor} has a kustomize that takes no directories; 1.21 is needed");
     }
 
     private static void Need(bool there, string otherwise)
     {
-        if (there) return;
+        if (there)
+            return;
         Assert.True(Environment.GetEnvironmentVariable("BGSNAP_REQUIRE_ALL") is null or "", otherwise);
         Skip.If(true, otherwise);
     }

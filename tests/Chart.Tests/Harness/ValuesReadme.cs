@@ -10,7 +10,8 @@ public static class ValuesReadme
     /// <exception cref="FormatException">The README has no place for the table.</exception>
     public static string WithTable(string readme, string table)
     {
-        int begin = readme.IndexOf(Begin, StringComparison.Ordinal), end = readme.IndexOf(End, StringComparison.Ordinal);
+        int begin = readme.IndexOf(Begin, StringComparison.Ordinal),
+            end = readme.IndexOf(End, StringComparison.Ordinal);
         if (begin < 0 || end < begin)
             throw new FormatException($"the README lacks the lines {Begin.TrimEnd()} and {End}");
         return readme[..(begin + Begin.Length)] + table + readme[end..];

@@ -58,13 +58,16 @@ public static class ValuesTable
     }
 
     private static bool HasCommentedKey(YamlMappingNode mapping, string[] lines) =>
-        mapping.Style != MappingStyle.Flow && mapping.Any(pair =>
-            CommentAbove(pair.Key, lines).Length > 0 || (pair.Value is YamlMappingNode inner && HasCommentedKey(inner, lines)));
+        mapping.Style != MappingStyle.Flow
+        && mapping.Any(pair =>
+            CommentAbove(pair.Key, lines).Length > 0 || (pair.Value is YamlMappingNode inner && HasCommentedKey(inner, lines))
+        );
 
     /// <summary>The block of comment lines that ends right above a key.</summary>
     private static string CommentAbove(YamlNode key, string[] lines)
     {
-        int below = (int)key.Start.Line - 1, first = below;
+        int below = (int)key.Start.Line - 1,
+            first = below;
         while (first > 0 && lines[first - 1].TrimStart().StartsWith('#'))
             first--;
         return string.Join(' ', lines[first..below].Select(line => line.Trim().TrimStart('#').Trim()));

@@ -28,14 +28,15 @@ public static class Yaml
         return stream.Documents.Select(d => d.RootNode);
     }
 
-    public static JsonNode? ToJson(YamlNode node) => node switch
-    {
-        YamlMappingNode map => Object(map),
-        YamlSequenceNode list => new JsonArray([.. list.Select(ToJson)]),
-        YamlScalarNode { Style: ScalarStyle.Plain } scalar => Plain(scalar.Value ?? ""),
-        YamlScalarNode scalar => JsonValue.Create(scalar.Value),
-        _ => throw new InvalidOperationException($"no JSON for {node.NodeType}"),
-    };
+    public static JsonNode? ToJson(YamlNode node) =>
+        node switch
+        {
+            YamlMappingNode map => Object(map),
+            YamlSequenceNode list => new JsonArray([.. list.Select(ToJson)]),
+            YamlScalarNode { Style: ScalarStyle.Plain } scalar => Plain(scalar.Value ?? ""),
+            YamlScalarNode scalar => JsonValue.Create(scalar.Value),
+            _ => throw new InvalidOperationException($"no JSON for {node.NodeType}"),
+        };
 
     private static JsonObject Object(YamlMappingNode map)
     {
@@ -45,15 +46,21 @@ public static class Yaml
         return json;
     }
 
-    private static JsonValue? Plain(string text) => text switch
-    {
-        "" or "~" or "null" => null,
-        "true" => JsonValue.Create(true),
-        "false" => JsonValue.Create(false),
-        // Kubernetes' YAML 1.1 takes these for booleans; who means one of them must say which by quotes.
-        "yes" or "no" or "on" or "off" or "y" or "n" => throw new InvalidOperationException($"the plain word {text} is a boolean to Kubernetes"),
-        _ when long.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long whole) => JsonValue.Create(whole),
-        _ when double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double number) && char.IsAsciiDigit(text[^1]) => JsonValue.Create(number),
-        _ => JsonValue.Create(text),
-    };
+    private static JsonValue? Plain(string text) =>
+        text switch
+        {
+            "" or "~" or "null" => null,
+            "true" => JsonValue.Create(true),
+            "false" => JsonValue.Create(false),
+            // Kubernetes' YAML 1.1 takes these for booleans; who means one of them must say which by quotes.
+            "yes" or "no" or "on" or "off" or "y" or "n" => throw new InvalidOperationException(
+                $"the plain word {text} is a boolean to Kubernetes"
+            ),
+            _ when long.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long whole) => JsonValue.Create(
+                whole
+            ),
+            _ when double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double number)
+                    && char.IsAsciiDigit(text[^1]) => JsonValue.Create(number),
+            _ => JsonValue.Create(text),
+        };
 }

@@ -96,15 +96,17 @@ public sealed class EngineFixture : IAsyncLifetime
     {
         if (!host.StartsWith("unix://", StringComparison.Ordinal))
             return null;
-        using var http = new HttpClient(new SocketsHttpHandler
-        {
-            ConnectCallback = async (_, stop) =>
+        using var http = new HttpClient(
+            new SocketsHttpHandler
             {
-                var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-                await socket.ConnectAsync(new UnixDomainSocketEndPoint(host["unix://".Length..]), stop);
-                return new NetworkStream(socket, ownsSocket: true);
-            },
-        });
+                ConnectCallback = async (_, stop) =>
+                {
+                    var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+                    await socket.ConnectAsync(new UnixDomainSocketEndPoint(host["unix://".Length..]), stop);
+                    return new NetworkStream(socket, ownsSocket: true);
+                },
+            }
+        );
         http.Timeout = TimeSpan.FromSeconds(10);
         try
         {

@@ -17,12 +17,14 @@ internal sealed class PrivateEngine : IAsyncDisposable
 
     internal static async Task<PrivateEngine> StartAsync()
     {
-        var script = Process.Start(new ProcessStartInfo(Path.Join(Repository.Root, "hack", "test-engine"))
-        {
-            RedirectStandardInput = true,
-            RedirectStandardOutput = true,
-            RedirectStandardError = true,
-        })!;
+        var script = Process.Start(
+            new ProcessStartInfo(Path.Join(Repository.Root, "hack", "test-engine"))
+            {
+                RedirectStandardInput = true,
+                RedirectStandardOutput = true,
+                RedirectStandardError = true,
+            }
+        )!;
         var complaints = script.StandardError.ReadToEndAsync();
         using var limit = new CancellationTokenSource(UpLimit);
         try

@@ -52,8 +52,10 @@ internal sealed class VmContainer : IAsyncDisposable
             var vm = new VmContainer(container, await engine.Client.Containers.InspectContainerAsync(container.Id));
             // An engine in a virtual machine of its own has sockets here, and processes elsewhere.
             Skip.IfNot(
-                File.Exists($"/proc/{vm.Pid}/cgroup") && (await File.ReadAllTextAsync($"/proc/{vm.Pid}/cgroup")).Contains(container.Id, StringComparison.Ordinal),
-                "the processes of this engine's containers are not seen here: DOCKER_HOST is not on this machine");
+                File.Exists($"/proc/{vm.Pid}/cgroup")
+                    && (await File.ReadAllTextAsync($"/proc/{vm.Pid}/cgroup")).Contains(container.Id, StringComparison.Ordinal),
+                "the processes of this engine's containers are not seen here: DOCKER_HOST is not on this machine"
+            );
             await vm.UntilAsync("its socket", () => Task.FromResult(File.Exists(vm.QmpSocket)));
             return vm;
         }
@@ -89,7 +91,9 @@ internal sealed class VmContainer : IAsyncDisposable
 
     /// <summary>A word of the kernel about QEMU: /proc/PID/status.</summary>
     internal async Task<string> StatusAsync(string key) =>
-        (await File.ReadAllLinesAsync($"/proc/{Pid}/status")).First(l => l.StartsWith(key + ":", StringComparison.Ordinal))[(key.Length + 1)..].Trim();
+        (await File.ReadAllLinesAsync($"/proc/{Pid}/status"))
+            .First(l => l.StartsWith(key + ":", StringComparison.Ordinal))[(key.Length + 1)..]
+            .Trim();
 
     public ValueTask DisposeAsync() => _container.DisposeAsync();
 

@@ -8,7 +8,8 @@ namespace Bgsnap.Crds.Tests.Client;
 
 public sealed class ApiClientTests
 {
-    private const string ATask = """{"apiVersion":"bgsnap.io/v1alpha1","kind":"SnapshotTask","metadata":{"name":"t","namespace":"ns","uid":"u","resourceVersion":"7","creationTimestamp":"2026-01-02T03:04:05Z"},"spec":{"action":"Capture","nodeName":"n","directory":"d","carrier":{"podName":"p","podUID":"pu","container":"c"}},"status":{"phase":"Running","percent":40,"unknownToUs":[1]}}""";
+    private const string ATask =
+        """{"apiVersion":"bgsnap.io/v1alpha1","kind":"SnapshotTask","metadata":{"name":"t","namespace":"ns","uid":"u","resourceVersion":"7","creationTimestamp":"2026-01-02T03:04:05Z"},"spec":{"action":"Capture","nodeName":"n","directory":"d","carrier":{"podName":"p","podUID":"pu","container":"c"}},"status":{"phase":"Running","percent":40,"unknownToUs":[1]}}""";
 
     [Fact]
     public async Task Get_reads_one_object()
@@ -16,7 +17,10 @@ public sealed class ApiClientTests
         ScriptedHandler server = new(HttpStatusCode.OK, ATask);
         SnapshotTask task = await server.Client.Get(Resources.Tasks, "ns", "t", default);
         Assert.Equal(("GET", "/apis/bgsnap.io/v1alpha1/namespaces/ns/snapshottasks/t", null), (server.Method, server.Path, server.Body));
-        Assert.Equal(("t", "7", 40, "pu"), (task.Metadata.Name, task.Metadata.ResourceVersion, task.Status!.Percent, task.Spec.Carrier.PodUID));
+        Assert.Equal(
+            ("t", "7", 40, "pu"),
+            (task.Metadata.Name, task.Metadata.ResourceVersion, task.Status!.Percent, task.Spec.Carrier.PodUID)
+        );
         Assert.Equal(new DateTime(2026, 1, 2, 3, 4, 5, DateTimeKind.Utc), task.Metadata.CreationTimestamp);
     }
 
@@ -26,7 +30,10 @@ public sealed class ApiClientTests
     [InlineData(null, "bgsnap.io/node=n-1", "/apis/bgsnap.io/v1alpha1/snapshottasks?labelSelector=bgsnap.io%2Fnode%3Dn-1&limit=500")]
     public async Task List_reads_all_that_match(string? ns, string? labels, string path)
     {
-        ScriptedHandler server = new(HttpStatusCode.OK, $$"""{"kind":"SnapshotTaskList","metadata":{"resourceVersion":"42"},"items":[{{ATask}}]}""");
+        ScriptedHandler server = new(
+            HttpStatusCode.OK,
+            $$"""{"kind":"SnapshotTaskList","metadata":{"resourceVersion":"42"},"items":[{{ATask}}]}"""
+        );
         ResourceList<SnapshotTask> list = await server.Client.List(Resources.Tasks, ns, labels, default);
         Assert.Equal(("GET", path), (server.Method, server.Path));
         Assert.Equal(("42", "t"), (list.Metadata.ResourceVersion, Assert.Single(list.Items).Metadata.Name));
@@ -36,12 +43,21 @@ public sealed class ApiClientTests
     public async Task List_reads_on_until_the_last_page()
     {
         List<string> asked = [];
-        ScriptedHandler server = new((request, _) =>
-        {
-            asked.Add(request.RequestUri!.Query);
-            string more = asked.Count < 3 ? $$""","continue":"a+{{asked.Count}}","remainingItemCount":9""" : "";
-            return Task.FromResult(new HttpResponseMessage(HttpStatusCode.OK) { Content = new StringContent($$"""{"metadata":{"resourceVersion":"42"{{more}}},"items":[{{ATask.Replace("\"t\"", $"\"t-{asked.Count}\"", StringComparison.Ordinal)}}]}""") });
-        });
+        ScriptedHandler server = new(
+            (request, _) =>
+            {
+                asked.Add(request.RequestUri!.Query);
+                string more = asked.Count < 3 ? $$""","continue":"a+{{asked.Count}}","remainingItemCount":9""" : "";
+                return Task.FromResult(
+                    new HttpResponseMessage(HttpStatusCode.OK)
+                    {
+                        Content = new StringContent(
+                            $$"""{"metadata":{"resourceVersion":"42"{{more}}},"items":[{{ATask.Replace("\"t\"", $"\"t-{asked.Count}\"", StringComparison.Ordinal)}}]}"""
+                        ),
+                    }
+                );
+            }
+        );
         ResourceList<SnapshotTask> list = await server.Client.List(Resources.Tasks, null, null, default);
         Assert.Equal(["?limit=500", "?limit=500&continue=a%2B1", "?limit=500&continue=a%2B2"], asked);
         Assert.Equal(["t-1", "t-2", "t-3"], list.Items.Select(i => i.Metadata.Name));
@@ -52,9 +68,20 @@ public sealed class ApiClientTests
     public async Task A_page_that_is_too_old_is_an_error_and_not_half_a_list()
     {
         int asked = 0;
-        ScriptedHandler server = new((_, _) => Task.FromResult(asked++ == 0
-            ? new HttpResponseMessage(HttpStatusCode.OK) { Content = new StringContent("""{"metadata":{"resourceVersion":"42","continue":"x"},"items":[]}""") }
-            : new HttpResponseMessage(HttpStatusCode.Gone) { Content = new StringContent("""{"kind":"Status","code":410,"reason":"Expired","message":"too old"}""") }));
+        ScriptedHandler server = new(
+            (_, _) =>
+                Task.FromResult(
+                    asked++ == 0
+                        ? new HttpResponseMessage(HttpStatusCode.OK)
+                        {
+                            Content = new StringContent("""{"metadata":{"resourceVersion":"42","continue":"x"},"items":[]}"""),
+                        }
+                        : new HttpResponseMessage(HttpStatusCode.Gone)
+                        {
+                            Content = new StringContent("""{"kind":"Status","code":410,"reason":"Expired","message":"too old"}"""),
+                        }
+                )
+        );
         ApiException e = await Assert.ThrowsAsync<ApiException>(() => server.Client.List(Resources.Tasks, null, null, default));
         Assert.Equal(410, e.Code);
     }
@@ -74,7 +101,10 @@ public sealed class ApiClientTests
         SnapshotTask task = Samples.Task("t", "");
         task.Metadata.ResourceVersion = null;
         await server.Client.Create(Resources.Tasks, task, default);
-        Assert.Equal(("POST", "/apis/bgsnap.io/v1alpha1/namespaces/ns/snapshottasks", "application/json"), (server.Method, server.Path, server.ContentType));
+        Assert.Equal(
+            ("POST", "/apis/bgsnap.io/v1alpha1/namespaces/ns/snapshottasks", "application/json"),
+            (server.Method, server.Path, server.ContentType)
+        );
         JsonNode body = JsonNode.Parse(server.Body!)!;
         Assert.Equal("SnapshotTask", body["kind"]!.GetValue<string>());
         Assert.DoesNotContain("null", server.Body!);
@@ -87,7 +117,14 @@ public sealed class ApiClientTests
     public async Task MergePatch_sends_the_patch_as_it_is(string? subresource, string path)
     {
         ScriptedHandler server = new(HttpStatusCode.OK, ATask);
-        await server.Client.MergePatch(Resources.Tasks, "ns", "t", subresource, new JsonObject { ["status"] = new JsonObject { ["reason"] = null } }, default);
+        await server.Client.MergePatch(
+            Resources.Tasks,
+            "ns",
+            "t",
+            subresource,
+            new JsonObject { ["status"] = new JsonObject { ["reason"] = null } },
+            default
+        );
         Assert.Equal(("PATCH", path, "application/merge-patch+json"), (server.Method, server.Path, server.ContentType));
         Assert.Equal("""{"status":{"reason":null}}""", server.Body);
     }
@@ -117,7 +154,12 @@ public sealed class ApiClientTests
     public async Task Post_sends_anything()
     {
         ScriptedHandler server = new(HttpStatusCode.Created, """{"status":{"authenticated":true}}""");
-        JsonElement answer = await server.Client.Post("apis/authentication.k8s.io/v1/tokenreviews", new JsonObject { ["spec"] = 1 }, BgsnapJson.Default.JsonElement, default);
+        JsonElement answer = await server.Client.Post(
+            "apis/authentication.k8s.io/v1/tokenreviews",
+            new JsonObject { ["spec"] = 1 },
+            BgsnapJson.Default.JsonElement,
+            default
+        );
         Assert.Equal(("POST", "/apis/authentication.k8s.io/v1/tokenreviews"), (server.Method, server.Path));
         Assert.True(answer.GetProperty("status").GetProperty("authenticated").GetBoolean());
     }
@@ -134,16 +176,41 @@ public sealed class ApiClientTests
     [InlineData(503, "ServiceUnavailable", "no endpoints", "")]
     public async Task Refusals_become_exceptions_with_the_servers_words(int code, string reason, string message, string kind)
     {
-        ScriptedHandler server = new((HttpStatusCode)code, new JsonObject { ["kind"] = "Status", ["status"] = "Failure", ["reason"] = reason, ["message"] = message, ["code"] = code }.ToJsonString());
+        ScriptedHandler server = new(
+            (HttpStatusCode)code,
+            new JsonObject
+            {
+                ["kind"] = "Status",
+                ["status"] = "Failure",
+                ["reason"] = reason,
+                ["message"] = message,
+                ["code"] = code,
+            }.ToJsonString()
+        );
         ApiException e = await Assert.ThrowsAsync<ApiException>(() => server.Client.Get(Resources.Tasks, "ns", "t", default));
         Assert.Equal((code, reason, message), (e.Code, e.Reason, e.Message));
-        Assert.Equal(kind, string.Join(",", new[] { e.IsNotFound ? "notfound" : "", e.IsConflict ? "conflict" : "", e.IsAlreadyExists ? "exists" : "", e.IsInvalid ? "invalid" : "" }.Where(k => k.Length > 0)));
+        Assert.Equal(
+            kind,
+            string.Join(
+                ",",
+                new[]
+                {
+                    e.IsNotFound ? "notfound" : "",
+                    e.IsConflict ? "conflict" : "",
+                    e.IsAlreadyExists ? "exists" : "",
+                    e.IsInvalid ? "invalid" : "",
+                }.Where(k => k.Length > 0)
+            )
+        );
     }
 
     [Fact]
     public async Task A_namespace_that_is_being_deleted_is_told_by_the_cause()
     {
-        ScriptedHandler server = new(HttpStatusCode.Forbidden, """{"kind":"Status","reason":"Forbidden","message":"being terminated","code":403,"details":{"causes":[{"reason":"NamespaceTerminating","message":"x"}]}}""");
+        ScriptedHandler server = new(
+            HttpStatusCode.Forbidden,
+            """{"kind":"Status","reason":"Forbidden","message":"being terminated","code":403,"details":{"causes":[{"reason":"NamespaceTerminating","message":"x"}]}}"""
+        );
         ApiException e = await Assert.ThrowsAsync<ApiException>(() => server.Client.Get(Resources.Tasks, "ns", "t", default));
         Assert.True(e.IsNamespaceTerminating);
     }
@@ -182,13 +249,17 @@ public sealed class ApiClientTests
     [Fact]
     public async Task A_server_that_does_not_answer_is_given_up()
     {
-        ScriptedHandler server = new(async (_, stop) =>
-        {
-            await Task.Delay(Timeout.Infinite, stop);
-            throw new InvalidOperationException();
-        });
+        ScriptedHandler server = new(
+            async (_, stop) =>
+            {
+                await Task.Delay(Timeout.Infinite, stop);
+                throw new InvalidOperationException();
+            }
+        );
         ApiClient client = new(new HttpClient(server) { BaseAddress = new Uri("https://server/") }, TimeSpan.FromMilliseconds(50));
-        HttpRequestException e = await Assert.ThrowsAsync<HttpRequestException>(() => client.Get(Resources.Tasks, "ns", "t", default).WaitAsync(TimeSpan.FromSeconds(10)));
+        HttpRequestException e = await Assert.ThrowsAsync<HttpRequestException>(() =>
+            client.Get(Resources.Tasks, "ns", "t", default).WaitAsync(TimeSpan.FromSeconds(10))
+        );
         Assert.Contains("did not answer", e.Message, StringComparison.Ordinal);
         Assert.Contains("snapshottasks/t", e.Message, StringComparison.Ordinal);
     }
@@ -196,11 +267,13 @@ public sealed class ApiClientTests
     [Fact]
     public async Task A_caller_that_stops_is_told_so()
     {
-        ScriptedHandler server = new(async (_, stop) =>
-        {
-            await Task.Delay(Timeout.Infinite, stop);
-            throw new InvalidOperationException();
-        });
+        ScriptedHandler server = new(
+            async (_, stop) =>
+            {
+                await Task.Delay(Timeout.Infinite, stop);
+                throw new InvalidOperationException();
+            }
+        );
         using CancellationTokenSource stop = new(30);
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => server.Client.Get(Resources.Tasks, "ns", "t", stop.Token));
     }

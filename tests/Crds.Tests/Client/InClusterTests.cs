@@ -27,7 +27,8 @@ public sealed class InClusterTests : IDisposable
     [InlineData("10.96.0.1", "443", false)]
     public void What_is_no_pod_is_told_what_is_missing(string? host, string? port, bool token)
     {
-        if (!token) File.Delete(Path.Join(_mount, "token"));
+        if (!token)
+            File.Delete(Path.Join(_mount, "token"));
         InvalidOperationException e = Assert.Throws<InvalidOperationException>(() => InCluster.Connect(host, port, _mount, _clock));
         Assert.Contains("KUBERNETES_SERVICE_HOST", e.Message, StringComparison.Ordinal);
         Assert.Contains(_mount, e.Message, StringComparison.Ordinal);
@@ -52,7 +53,8 @@ public sealed class InClusterTests : IDisposable
     [Fact]
     public async Task A_server_with_another_certificate_gets_no_token()
     {
-        using Server server = new(IPAddress.Loopback), other = new(IPAddress.Loopback);
+        using Server server = new(IPAddress.Loopback),
+            other = new(IPAddress.Loopback);
         File.WriteAllText(Path.Join(_mount, "ca.crt"), other.Authority);
         ApiClient client = InCluster.Connect("127.0.0.1", $"{server.Port}", _mount, _clock);
         HttpRequestException e = await Assert.ThrowsAsync<HttpRequestException>(() => client.Get(Resources.Pods, "ns", "p", default));
@@ -70,8 +72,14 @@ public sealed class InClusterTests : IDisposable
 
         internal Server(IPAddress address)
         {
-            using RSA authorityKey = RSA.Create(2048), key = RSA.Create(2048);
-            CertificateRequest root = new("CN=test authority " + Guid.NewGuid(), authorityKey, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1);
+            using RSA authorityKey = RSA.Create(2048),
+                key = RSA.Create(2048);
+            CertificateRequest root = new(
+                "CN=test authority " + Guid.NewGuid(),
+                authorityKey,
+                HashAlgorithmName.SHA256,
+                RSASignaturePadding.Pkcs1
+            );
             root.CertificateExtensions.Add(new X509BasicConstraintsExtension(true, false, 0, true));
             DateTimeOffset now = DateTimeOffset.UtcNow;
             using X509Certificate2 authority = root.CreateSelfSigned(now.AddDays(-1), now.AddDays(1));
@@ -103,7 +111,8 @@ public sealed class InClusterTests : IDisposable
         {
             try
             {
-                while (true) _ = Answer(await _listener.AcceptTcpClientAsync(_stop.Token));
+                while (true)
+                    _ = Answer(await _listener.AcceptTcpClientAsync(_stop.Token));
             }
             catch (Exception e) when (e is OperationCanceledException or SocketException or ObjectDisposedException)
             {
@@ -122,9 +131,15 @@ public sealed class InClusterTests : IDisposable
                     using StreamReader lines = new(tls, Encoding.ASCII, leaveOpen: true);
                     while (await lines.ReadLineAsync(_stop.Token) is { } line)
                     {
-                        if (line.StartsWith("Authorization: ", StringComparison.Ordinal)) Tokens.Enqueue(line["Authorization: ".Length..]);
+                        if (line.StartsWith("Authorization: ", StringComparison.Ordinal))
+                            Tokens.Enqueue(line["Authorization: ".Length..]);
                         if (line.Length == 0)
-                            await tls.WriteAsync(Encoding.ASCII.GetBytes($"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {Pod.Length}\r\n\r\n{Pod}"), _stop.Token);
+                            await tls.WriteAsync(
+                                Encoding.ASCII.GetBytes(
+                                    $"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {Pod.Length}\r\n\r\n{Pod}"
+                                ),
+                                _stop.Token
+                            );
                     }
                 }
             }

@@ -15,7 +15,8 @@ public sealed class NamesTests
     [Fact]
     public void A_longer_name_becomes_a_label_that_is_allowed_and_its_own()
     {
-        string one = new string('a', 53) + ".b" + new string('c', 40) + "1", two = one[..^1] + "2";
+        string one = new string('a', 53) + ".b" + new string('c', 40) + "1",
+            two = one[..^1] + "2";
         Assert.Matches("^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$", Names.NodeLabelValue(one));
         Assert.NotEqual(Names.NodeLabelValue(one), Names.NodeLabelValue(two));
         Assert.Equal(Names.NodeLabelValue(one), Names.NodeLabelValue(one));
@@ -34,8 +35,20 @@ public sealed class NamesTests
             {
                 ContainerStatuses =
                 [
-                    new ContainerStatusSummary { Name = "other", ContainerID = "containerd://xyz", State = new ContainerStateSummary { Running = new ContainerStateDetail() } },
-                    new ContainerStatusSummary { Name = "c", ContainerID = id, State = running ? new ContainerStateSummary { Running = new ContainerStateDetail() } : new ContainerStateSummary { Waiting = new ContainerStateDetail() } },
+                    new ContainerStatusSummary
+                    {
+                        Name = "other",
+                        ContainerID = "containerd://xyz",
+                        State = new ContainerStateSummary { Running = new ContainerStateDetail() },
+                    },
+                    new ContainerStatusSummary
+                    {
+                        Name = "c",
+                        ContainerID = id,
+                        State = running
+                            ? new ContainerStateSummary { Running = new ContainerStateDetail() }
+                            : new ContainerStateSummary { Waiting = new ContainerStateDetail() },
+                    },
                 ],
             },
         };

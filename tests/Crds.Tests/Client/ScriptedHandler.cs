@@ -12,9 +12,7 @@ internal sealed class ScriptedHandler : HttpMessageHandler
     internal ScriptedHandler(Func<HttpRequestMessage, CancellationToken, Task<HttpResponseMessage>> answer) => _answer = answer;
 
     internal ScriptedHandler(HttpStatusCode code, string body, string mediaType = "application/json")
-        : this((_, _) => Task.FromResult(new HttpResponseMessage(code) { Content = new StringContent(body, Encoding.UTF8, mediaType) }))
-    {
-    }
+        : this((_, _) => Task.FromResult(new HttpResponseMessage(code) { Content = new StringContent(body, Encoding.UTF8, mediaType) })) { }
 
     internal string Method { get; private set; } = "";
 
@@ -24,7 +22,8 @@ internal sealed class ScriptedHandler : HttpMessageHandler
 
     internal string? ContentType { get; private set; }
 
-    internal ApiClient Client => new(new HttpClient(this) { BaseAddress = new Uri("https://server:6443/"), Timeout = Timeout.InfiniteTimeSpan });
+    internal ApiClient Client =>
+        new(new HttpClient(this) { BaseAddress = new Uri("https://server:6443/"), Timeout = Timeout.InfiniteTimeSpan });
 
     protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
     {

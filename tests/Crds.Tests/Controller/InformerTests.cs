@@ -42,7 +42,8 @@ public sealed class InformerTests
     [Fact]
     public async Task Added_modified_and_deleted_are_told_with_before_and_after()
     {
-        _api.ThenList("5", Task("a", "3")).ThenWatchOn(Line("ADDED", Task("b", "6")), Line("MODIFIED", Task("a", "7")), Line("DELETED", Task("b", "8")));
+        _api.ThenList("5", Task("a", "3"))
+            .ThenWatchOn(Line("ADDED", Task("b", "6")), Line("MODIFIED", Task("a", "7")), Line("DELETED", Task("b", "8")));
         await Run(async i =>
         {
             await Within(() => Changes().Count == 4, "four changes");
@@ -84,7 +85,8 @@ public sealed class InformerTests
     [Fact]
     public async Task A_server_for_which_every_version_is_too_old_is_not_asked_without_pause()
     {
-        for (int i = 0; i < 20; i++) _api.ThenList("5").ThenWatch(Gone);
+        for (int i = 0; i < 20; i++)
+            _api.ThenList("5").ThenWatch(Gone);
         await Run(async _ =>
         {
             await Asked("list", "watch 5", "list", "watch 5");
@@ -106,7 +108,13 @@ public sealed class InformerTests
         });
     }
 
-    public static TheoryData<Exception> Resets => [new HttpRequestException("reset"), new IOException("reset"), new OperationCanceledException("silent too long"), new TimeoutException("timeout")];
+    public static TheoryData<Exception> Resets =>
+        [
+            new HttpRequestException("reset"),
+            new IOException("reset"),
+            new OperationCanceledException("silent too long"),
+            new TimeoutException("timeout"),
+        ];
 
     [Theory]
     [MemberData(nameof(Resets))]
@@ -126,7 +134,8 @@ public sealed class InformerTests
     [Fact]
     public async Task Pauses_grow_while_nothing_works_and_end_with_the_first_event()
     {
-        for (int i = 0; i < 5; i++) _api.ThenFail(new HttpRequestException("connection refused"));
+        for (int i = 0; i < 5; i++)
+            _api.ThenFail(new HttpRequestException("connection refused"));
         await Run(async _ =>
         {
             TimeSpan[] least = [.. new[] { 200, 400, 800, 1600, 3200 }.Select(ms => TimeSpan.FromMilliseconds(ms))];
@@ -136,7 +145,8 @@ public sealed class InformerTests
                 _clock.Advance(least[i] - TimeSpan.FromMilliseconds(1));
                 await System.Threading.Tasks.Task.Delay(20);
                 Assert.Equal(i + 1, Asked().Count);
-                if (i == least.Length - 1) _api.ThenList("5").ThenWatch(Line("ADDED", Task("a", "7")), new IOException("reset")).ThenWatchOn();
+                if (i == least.Length - 1)
+                    _api.ThenList("5").ThenWatch(Line("ADDED", Task("a", "7")), new IOException("reset")).ThenWatchOn();
                 _clock.Advance(least[i] / 4 + TimeSpan.FromMilliseconds(2)); // up to 1.25 times the least
             }
             await Within(() => Asked().Count == 7 && _clock.Timers == 6, "list and watch");
@@ -148,7 +158,10 @@ public sealed class InformerTests
     [Fact]
     public async Task A_refusal_leads_to_another_list()
     {
-        _api.ThenList("5").ThenFail(new ApiException(500, "InternalError", "resourceVersion 5 is in the future")).ThenList("2").ThenWatchOn();
+        _api.ThenList("5")
+            .ThenFail(new ApiException(500, "InternalError", "resourceVersion 5 is in the future"))
+            .ThenList("2")
+            .ThenWatchOn();
         await Run(async _ =>
         {
             await Passing(() => Asked().Count == 4);
@@ -171,7 +184,10 @@ public sealed class InformerTests
     [Fact]
     public async Task Duplicates_are_no_change()
     {
-        _api.ThenList("5", Task("a", "3")).ThenWatch(Line("ADDED", Task("a", "3")), Gone).ThenList("5", Task("a", "3")).ThenWatchOn(Line("MODIFIED", Task("a", "6")));
+        _api.ThenList("5", Task("a", "3"))
+            .ThenWatch(Line("ADDED", Task("a", "3")), Gone)
+            .ThenList("5", Task("a", "3"))
+            .ThenWatchOn(Line("MODIFIED", Task("a", "6")));
         await Run(async _ =>
         {
             await Within(() => Changes().Contains("a@3>6"), "the one change");
@@ -211,8 +227,9 @@ public sealed class InformerTests
     public async Task What_the_watch_tells_late_is_no_news()
     {
         TaskCompletionSource learned = new();
-        _api.ThenList("5", Task("a", "3")).ThenWatch(Bookmark("5")).ThenWatchOn(
-            Line("MODIFIED", Task("a", "8")), Line("MODIFIED", Task("a", "10")), Line("MODIFIED", Task("a", "12")));
+        _api.ThenList("5", Task("a", "3"))
+            .ThenWatch(Bookmark("5"))
+            .ThenWatchOn(Line("MODIFIED", Task("a", "8")), Line("MODIFIED", Task("a", "10")), Line("MODIFIED", Task("a", "12")));
         await Run(async i =>
         {
             await i.Synced;
@@ -239,7 +256,16 @@ public sealed class InformerTests
     [Fact]
     public async Task Cancellation_ends_it_wherever_it_is()
     {
-        foreach (ScriptedApi api in new[] { new ScriptedApi(), new ScriptedApi().ThenList("5"), new ScriptedApi().ThenList("5").ThenWatchOn(), new ScriptedApi().ThenFail(new IOException()), new ScriptedApi().ThenList("5").ThenWatch() })
+        foreach (
+            ScriptedApi api in new[]
+            {
+                new ScriptedApi(),
+                new ScriptedApi().ThenList("5"),
+                new ScriptedApi().ThenList("5").ThenWatchOn(),
+                new ScriptedApi().ThenFail(new IOException()),
+                new ScriptedApi().ThenList("5").ThenWatch(),
+            }
+        )
         {
             using CancellationTokenSource stop = new();
             Task run = new Informer<SnapshotTask>(api, Resources.Tasks, null, null, NullLogger.Instance, _clock).Run(stop.Token);
@@ -256,8 +282,11 @@ public sealed class InformerTests
         informer.Changed += (key, before, after) =>
         {
             lock (_changes)
-                _changes.Add(before is null ? $"+{key.Name}@{after!.Metadata.ResourceVersion}" : after is null ? $"-{key.Name}@{before.Metadata.ResourceVersion}"
-                    : $"{key.Name}@{before.Metadata.ResourceVersion}>{after.Metadata.ResourceVersion}");
+                _changes.Add(
+                    before is null ? $"+{key.Name}@{after!.Metadata.ResourceVersion}"
+                    : after is null ? $"-{key.Name}@{before.Metadata.ResourceVersion}"
+                    : $"{key.Name}@{before.Metadata.ResourceVersion}>{after.Metadata.ResourceVersion}"
+                );
         };
         using CancellationTokenSource stop = new();
         Task run = informer.Run(stop.Token);
@@ -274,12 +303,14 @@ public sealed class InformerTests
 
     private List<string> Changes()
     {
-        lock (_changes) return [.. _changes];
+        lock (_changes)
+            return [.. _changes];
     }
 
     private List<string> Asked()
     {
-        lock (_api.Asked) return [.. _api.Asked];
+        lock (_api.Asked)
+            return [.. _api.Asked];
     }
 
     /// <summary>Waits for these requests, without time passing.</summary>
@@ -290,12 +321,17 @@ public sealed class InformerTests
     }
 
     /// <summary>Waits while time passes.</summary>
-    private Task Passing(Func<bool> condition) => Within(() =>
-    {
-        if (condition()) return true;
-        _clock.Advance(TimeSpan.FromMilliseconds(100));
-        return false;
-    }, "as expected");
+    private Task Passing(Func<bool> condition) =>
+        Within(
+            () =>
+            {
+                if (condition())
+                    return true;
+                _clock.Advance(TimeSpan.FromMilliseconds(100));
+                return false;
+            },
+            "as expected"
+        );
 
     /// <summary>Counts who waits for it.</summary>
     private sealed class CountingClock : FakeTimeProvider

@@ -105,25 +105,34 @@ public sealed class LeaderGateTests
 
         internal string? Holder
         {
-            get { lock (_gate) return _lease?["spec"]?["holderIdentity"]?.GetValue<string>(); }
+            get
+            {
+                lock (_gate)
+                    return _lease?["spec"]?["holderIdentity"]?.GetValue<string>();
+            }
         }
 
         internal (HttpStatusCode Code, string Body) Answer(HttpMethod method, string? body, string caller)
         {
             lock (_gate)
             {
-                if (method == HttpMethod.Get) return _lease is null ? (HttpStatusCode.NotFound, Status("NotFound", 404)) : (HttpStatusCode.OK, _lease.ToJsonString());
-                if (Refuses == caller) return (HttpStatusCode.InternalServerError, Status("InternalError", 500));
+                if (method == HttpMethod.Get)
+                    return _lease is null ? (HttpStatusCode.NotFound, Status("NotFound", 404)) : (HttpStatusCode.OK, _lease.ToJsonString());
+                if (Refuses == caller)
+                    return (HttpStatusCode.InternalServerError, Status("InternalError", 500));
                 JsonObject next = JsonNode.Parse(body!)!.AsObject();
-                if (method == HttpMethod.Post && _lease is not null) return (HttpStatusCode.Conflict, Status("AlreadyExists", 409));
-                if (method == HttpMethod.Put && next["metadata"]!["resourceVersion"]?.GetValue<string>() != $"{_version}") return (HttpStatusCode.Conflict, Status("Conflict", 409));
+                if (method == HttpMethod.Post && _lease is not null)
+                    return (HttpStatusCode.Conflict, Status("AlreadyExists", 409));
+                if (method == HttpMethod.Put && next["metadata"]!["resourceVersion"]?.GetValue<string>() != $"{_version}")
+                    return (HttpStatusCode.Conflict, Status("Conflict", 409));
                 next["metadata"]!["resourceVersion"] = $"{++_version}";
                 _lease = next;
                 return (HttpStatusCode.OK, next.ToJsonString());
             }
         }
 
-        private static string Status(string reason, int code) => $$"""{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"{{reason}}","code":{{code}}}""";
+        private static string Status(string reason, int code) =>
+            $$"""{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"{{reason}}","code":{{code}}}""";
     }
 
     /// <summary>One replica's connection to it.</summary>
@@ -131,10 +140,18 @@ public sealed class LeaderGateTests
     {
         protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
         {
-            Assert.StartsWith("/apis/coordination.k8s.io/v1/namespaces/ns/leases", request.RequestUri!.AbsolutePath, StringComparison.Ordinal);
+            Assert.StartsWith(
+                "/apis/coordination.k8s.io/v1/namespaces/ns/leases",
+                request.RequestUri!.AbsolutePath,
+                StringComparison.Ordinal
+            );
             string? body = request.Content is null ? null : await request.Content.ReadAsStringAsync(cancellationToken);
             (HttpStatusCode code, string answer) = server.Answer(request.Method, body, caller);
-            return new HttpResponseMessage(code) { RequestMessage = request, Content = new StringContent(answer, Encoding.UTF8, "application/json") };
+            return new HttpResponseMessage(code)
+            {
+                RequestMessage = request,
+                Content = new StringContent(answer, Encoding.UTF8, "application/json"),
+            };
         }
     }
 }

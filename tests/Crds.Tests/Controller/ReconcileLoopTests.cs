@@ -15,11 +15,14 @@ public sealed class ReconcileLoopTests
     public async Task An_error_is_tried_again_after_a_pause_and_counted()
     {
         ConcurrentQueue<DateTime> calls = [];
-        await Run(_ =>
-        {
-            calls.Enqueue(DateTime.UtcNow);
-            return calls.Count < 3 ? throw new InvalidOperationException("not yet") : Task.FromResult<TimeSpan?>(null);
-        }, () => calls.Count == 3);
+        await Run(
+            _ =>
+            {
+                calls.Enqueue(DateTime.UtcNow);
+                return calls.Count < 3 ? throw new InvalidOperationException("not yet") : Task.FromResult<TimeSpan?>(null);
+            },
+            () => calls.Count == 3
+        );
         DateTime[] at = [.. calls];
         Assert.True(at[1] - at[0] >= TimeSpan.FromMilliseconds(155), $"after {at[1] - at[0]}");
         Assert.True(at[2] - at[1] >= TimeSpan.FromMilliseconds(315), $"after {at[2] - at[1]}");
@@ -31,7 +34,10 @@ public sealed class ReconcileLoopTests
     public async Task A_conflict_is_tried_again_and_is_no_error()
     {
         int calls = 0;
-        await Run(_ => ++calls == 1 ? throw new ApiException(409, "Conflict", "the object has been modified") : Task.FromResult<TimeSpan?>(null), () => calls == 2);
+        await Run(
+            _ => ++calls == 1 ? throw new ApiException(409, "Conflict", "the object has been modified") : Task.FromResult<TimeSpan?>(null),
+            () => calls == 2
+        );
         Assert.Equal(0, RuntimeMetrics.Errors.WithLabels(_name).Value);
         Assert.Equal(1, RuntimeMetrics.Total.WithLabels(_name, "conflict").Value);
     }
@@ -40,16 +46,19 @@ public sealed class ReconcileLoopTests
     public async Task Success_ends_the_growth_of_pauses()
     {
         ConcurrentQueue<DateTime> calls = [];
-        await Run(_ =>
-        {
-            calls.Enqueue(DateTime.UtcNow);
-            return calls.Count switch
+        await Run(
+            _ =>
             {
-                <= 3 or 5 => throw new HttpRequestException("connection refused"),
-                4 => Task.FromResult<TimeSpan?>(TimeSpan.FromMilliseconds(1)),
-                _ => Task.FromResult<TimeSpan?>(null),
-            };
-        }, () => calls.Count == 6);
+                calls.Enqueue(DateTime.UtcNow);
+                return calls.Count switch
+                {
+                    <= 3 or 5 => throw new HttpRequestException("connection refused"),
+                    4 => Task.FromResult<TimeSpan?>(TimeSpan.FromMilliseconds(1)),
+                    _ => Task.FromResult<TimeSpan?>(null),
+                };
+            },
+            () => calls.Count == 6
+        );
         DateTime[] at = [.. calls];
         Assert.True(at[3] - at[2] > at[5] - at[4], "the pause after the fifth call is that of a first failure");
     }
@@ -66,16 +75,19 @@ public sealed class ReconcileLoopTests
     public async Task Different_keys_are_worked_on_side_by_side()
     {
         using WorkQueue queue = new();
-        for (int i = 0; i < 4; i++) queue.Add(new ObjectKey("ns", "k" + i));
+        for (int i = 0; i < 4; i++)
+            queue.Add(new ObjectKey("ns", "k" + i));
         using CancellationTokenSource stop = new();
         using Barrier all = new(4);
         int met = 0;
         Task run = Loop(queue, async _ =>
-        {
-            await Task.Yield();
-            if (all.SignalAndWait(TimeSpan.FromSeconds(10))) Interlocked.Increment(ref met);
-            return null;
-        }).Run(stop.Token);
+            {
+                await Task.Yield();
+                if (all.SignalAndWait(TimeSpan.FromSeconds(10)))
+                    Interlocked.Increment(ref met);
+                return null;
+            })
+            .Run(stop.Token);
         await Samples.Within(() => met == 4, "all four at once");
         await stop.CancelAsync();
         await run;
@@ -86,17 +98,24 @@ public sealed class ReconcileLoopTests
     {
         using WorkQueue queue = new();
         using CancellationTokenSource stop = new();
-        TaskCompletionSource begun = new(), mayEnd = new();
+        TaskCompletionSource begun = new(),
+            mayEnd = new();
         List<ObjectKey> finished = [];
         queue.Add(Key);
         queue.Add(new ObjectKey("ns", "later"));
-        Task run = new ReconcileLoop(_name, queue, new Reconciler(async k =>
-        {
-            begun.SetResult();
-            await mayEnd.Task;
-            finished.Add(k);
-            return null;
-        }), 1, NullLogger.Instance).Run(stop.Token);
+        Task run = new ReconcileLoop(
+            _name,
+            queue,
+            new Reconciler(async k =>
+            {
+                begun.SetResult();
+                await mayEnd.Task;
+                finished.Add(k);
+                return null;
+            }),
+            1,
+            NullLogger.Instance
+        ).Run(stop.Token);
         await begun.Task;
         await stop.CancelAsync();
         await Task.Delay(30);
@@ -113,12 +132,18 @@ public sealed class ReconcileLoopTests
         using CancellationTokenSource stop = new();
         TaskCompletionSource begun = new();
         queue.Add(Key);
-        Task run = new ReconcileLoop(_name, queue, new Reconciler(async _ =>
-        {
-            begun.SetResult();
-            await Task.Delay(Timeout.Infinite, stop.Token);
-            return null;
-        }), 1, NullLogger.Instance).Run(stop.Token);
+        Task run = new ReconcileLoop(
+            _name,
+            queue,
+            new Reconciler(async _ =>
+            {
+                begun.SetResult();
+                await Task.Delay(Timeout.Infinite, stop.Token);
+                return null;
+            }),
+            1,
+            NullLogger.Instance
+        ).Run(stop.Token);
         await begun.Task;
         await stop.CancelAsync();
         await run.WaitAsync(TimeSpan.FromSeconds(5));
@@ -134,12 +159,20 @@ public sealed class ReconcileLoopTests
         using WorkQueue queue = new();
         using CancellationTokenSource stop = new();
         queue.Add(Key);
-        Task run = new ReconcileLoop(_name, queue, new Reconciler(_ => ++calls switch
-        {
-            1 => throw new HttpRequestException("connection refused"),
-            2 => throw new InvalidOperationException("a fault"),
-            _ => Task.FromResult<TimeSpan?>(null),
-        }), 1, log).Run(stop.Token);
+        Task run = new ReconcileLoop(
+            _name,
+            queue,
+            new Reconciler(_ =>
+                ++calls switch
+                {
+                    1 => throw new HttpRequestException("connection refused"),
+                    2 => throw new InvalidOperationException("a fault"),
+                    _ => Task.FromResult<TimeSpan?>(null),
+                }
+            ),
+            1,
+            log
+        ).Run(stop.Token);
         await Samples.Within(() => calls == 3, "three calls");
         await stop.CancelAsync();
         await run;
@@ -159,7 +192,8 @@ public sealed class ReconcileLoopTests
         await run.WaitAsync(TimeSpan.FromSeconds(5));
     }
 
-    private ReconcileLoop Loop(WorkQueue queue, Func<ObjectKey, Task<TimeSpan?>> reconcile) => new(_name, queue, new Reconciler(reconcile), 4, NullLogger.Instance);
+    private ReconcileLoop Loop(WorkQueue queue, Func<ObjectKey, Task<TimeSpan?>> reconcile) =>
+        new(_name, queue, new Reconciler(reconcile), 4, NullLogger.Instance);
 
     private sealed class Reconciler(Func<ObjectKey, Task<TimeSpan?>> reconcile) : IReconciler
     {
@@ -170,10 +204,17 @@ public sealed class ReconcileLoopTests
     {
         internal List<Exception?> Written { get; } = [];
 
-        public IDisposable? BeginScope<TState>(TState state) where TState : notnull => null;
+        public IDisposable? BeginScope<TState>(TState state)
+            where TState : notnull => null;
 
         public bool IsEnabled(LogLevel logLevel) => true;
 
-        public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter) => Written.Add(exception);
+        public void Log<TState>(
+            LogLevel logLevel,
+            EventId eventId,
+            TState state,
+            Exception? exception,
+            Func<TState, Exception?, string> formatter
+        ) => Written.Add(exception);
     }
 }

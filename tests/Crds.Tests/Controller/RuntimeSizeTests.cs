@@ -9,7 +9,8 @@ public sealed class RuntimeSizeTests(ITestOutputHelper output)
     [Fact]
     public void The_client_and_the_runtime_stay_small()
     {
-        int all = 0, code = 0;
+        int all = 0,
+            code = 0;
         foreach (string folder in new[] { "Client", "Controller" })
         {
             foreach (string file in Directory.GetFiles(Repository.Path("src", "Crds", folder), "*.cs"))

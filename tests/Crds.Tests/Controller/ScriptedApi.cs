@@ -35,33 +35,55 @@ internal sealed class ScriptedApi : IApiClient
         return this;
     }
 
-    public async Task<ResourceList<T>> List<T>(ResourceType<T> type, string? ns, string? labels, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta>
+    public async Task<ResourceList<T>> List<T>(ResourceType<T> type, string? ns, string? labels, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta>
     {
-        lock (Asked) Asked.Add("list");
+        lock (Asked)
+            Asked.Add("list");
         return (ResourceList<T>)(await _script.Reader.ReadAsync(stop))();
     }
 
     public async IAsyncEnumerable<WatchEvent<T>> Watch<T>(
-        ResourceType<T> type, string? ns, string? labels, string resourceVersion, TimeSpan longest, [EnumeratorCancellation] CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta>
+        ResourceType<T> type,
+        string? ns,
+        string? labels,
+        string resourceVersion,
+        TimeSpan longest,
+        [EnumeratorCancellation] CancellationToken stop
+    )
+        where T : class, IKubernetesObject<V1ObjectMeta>
     {
-        lock (Asked) Asked.Add("watch " + resourceVersion);
+        lock (Asked)
+            Asked.Add("watch " + resourceVersion);
         foreach (object line in (object[])(await _script.Reader.ReadAsync(stop))())
         {
-            if (line == Silence) await Task.Delay(Timeout.Infinite, stop);
-            if (line is Exception e) throw e;
+            if (line == Silence)
+                await Task.Delay(Timeout.Infinite, stop);
+            if (line is Exception e)
+                throw e;
             yield return WatchEvent<T>.Read((string)line, type.Json);
         }
     }
 
-    public Task<T> Get<T>(ResourceType<T> type, string ns, string name, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta> => throw new NotSupportedException();
+    public Task<T> Get<T>(ResourceType<T> type, string ns, string name, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta> => throw new NotSupportedException();
 
-    public Task<T> Create<T>(ResourceType<T> type, T item, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta> => throw new NotSupportedException();
+    public Task<T> Create<T>(ResourceType<T> type, T item, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta> => throw new NotSupportedException();
 
-    public Task<T> MergePatch<T>(ResourceType<T> type, string ns, string name, string? subresource, JsonObject patch, CancellationToken stop)
+    public Task<T> MergePatch<T>(
+        ResourceType<T> type,
+        string ns,
+        string name,
+        string? subresource,
+        JsonObject patch,
+        CancellationToken stop
+    )
         where T : class, IKubernetesObject<V1ObjectMeta> => throw new NotSupportedException();
 
     public Task Delete<T>(ResourceType<T> type, string ns, string name, string? uid, int? graceSeconds, CancellationToken stop)
         where T : class, IKubernetesObject<V1ObjectMeta> => throw new NotSupportedException();
 
-    public Task<TAnswer> Post<TAnswer>(string path, JsonNode body, JsonTypeInfo<TAnswer> answer, CancellationToken stop) => throw new NotSupportedException();
+    public Task<TAnswer> Post<TAnswer>(string path, JsonNode body, JsonTypeInfo<TAnswer> answer, CancellationToken stop) =>
+        throw new NotSupportedException();
 }

@@ -6,7 +6,8 @@ namespace Bgsnap.Crds.Tests.Controller;
 
 public sealed class WorkQueueTests : IDisposable
 {
-    private static readonly ObjectKey A = new("ns", "a"), B = new("ns", "b");
+    private static readonly ObjectKey A = new("ns", "a"),
+        B = new("ns", "b");
     private static readonly TimeSpan Soon = TimeSpan.FromSeconds(10);
     private readonly FakeTimeProvider _clock = new();
     private readonly WorkQueue _queue;
@@ -119,7 +120,8 @@ public sealed class WorkQueueTests : IDisposable
     public void Failures_wait_longer_each_time_each_key_for_itself_and_are_forgotten()
     {
         double[] full = [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4, 120, 120];
-        foreach (double seconds in full) Assert.InRange(_queue.AddAfterFailure(A).TotalSeconds, seconds * 0.8, seconds);
+        foreach (double seconds in full)
+            Assert.InRange(_queue.AddAfterFailure(A).TotalSeconds, seconds * 0.8, seconds);
         Assert.InRange(_queue.AddAfterFailure(B).TotalSeconds, 0.16, 0.2);
         _queue.Forget(A);
         Assert.InRange(_queue.AddAfterFailure(A).TotalSeconds, 0.16, 0.2);
@@ -129,7 +131,8 @@ public sealed class WorkQueueTests : IDisposable
     public async Task A_delayed_key_is_served_even_if_the_worker_that_waited_for_it_is_busy()
     {
         using WorkQueue queue = new();
-        Task<ObjectKey> first = queue.Take(default), second = queue.Take(default);
+        Task<ObjectKey> first = queue.Take(default),
+            second = queue.Take(default);
         queue.AddAfter(B, TimeSpan.FromMilliseconds(300));
         await Task.Delay(50); // one of the two waits for the clock now
         queue.Add(A);
@@ -147,7 +150,8 @@ public sealed class WorkQueueTests : IDisposable
         // None of the workers is ever done.
         Task[] workers = [.. Enumerable.Range(0, 8).Select(_ => Task.Run(async () => taken.Add(await queue.Take(stop.Token))))];
         await Task.Delay(50);
-        for (int i = 0; i < 8; i++) queue.AddAfter(new ObjectKey("ns", "k" + i), TimeSpan.FromMilliseconds(100));
+        for (int i = 0; i < 8; i++)
+            queue.AddAfter(new ObjectKey("ns", "k" + i), TimeSpan.FromMilliseconds(100));
         await Task.WhenAll(workers).WaitAsync(Soon);
         Assert.Equal(8, taken.Distinct().Count());
     }
@@ -181,46 +185,71 @@ public sealed class WorkQueueTests : IDisposable
     [Fact]
     public async Task Under_load_no_key_is_lost_and_none_is_with_two_workers()
     {
-        const int Keys = 200, Rounds = 100, Workers = 16;
+        const int Keys = 200,
+            Rounds = 100,
+            Workers = 16;
         using WorkQueue queue = new();
-        int[] wanted = new int[Keys], seen = new int[Keys], inHand = new int[Keys];
+        int[] wanted = new int[Keys],
+            seen = new int[Keys],
+            inHand = new int[Keys];
         int doubled = 0;
         using CancellationTokenSource stop = new();
-        Task[] workers = [.. Enumerable.Range(0, Workers).Select(w => Task.Run(async () =>
-        {
-            Random random = new(w);
-            try
-            {
-                while (true)
-                {
-                    ObjectKey key = await queue.Take(stop.Token);
-                    int k = int.Parse(key.Name);
-                    if (Interlocked.Increment(ref inHand[k]) != 1) Interlocked.Increment(ref doubled);
-                    Volatile.Write(ref seen[k], Volatile.Read(ref wanted[k])); // what was wanted before it was taken has been seen
-                    if (random.Next(4) == 0) await Task.Yield();
-                    Interlocked.Decrement(ref inHand[k]);
-                    if (random.Next(8) == 0) queue.AddAfterFailure(key);
-                    else queue.Forget(key);
-                    queue.Done(key);
-                }
-            }
-            catch (OperationCanceledException)
-            {
-            }
-        }))];
-        await Task.WhenAll(Enumerable.Range(0, 4).Select(p => Task.Run(() =>
-        {
-            Random random = new(1000 + p);
-            for (int i = 0; i < Keys * Rounds; i++)
-            {
-                int k = random.Next(Keys);
-                ObjectKey key = new("ns", $"{k}");
-                Interlocked.Increment(ref wanted[k]);
-                if (random.Next(3) == 0) queue.AddAfter(key, TimeSpan.FromMilliseconds(random.Next(1, 20)));
-                else queue.Add(key);
-            }
-        })));
-        await Samples.Within(() => Enumerable.Range(0, Keys).All(k => Volatile.Read(ref seen[k]) == Volatile.Read(ref wanted[k])), "every key seen after its last addition");
+        Task[] workers =
+        [
+            .. Enumerable
+                .Range(0, Workers)
+                .Select(w =>
+                    Task.Run(async () =>
+                    {
+                        Random random = new(w);
+                        try
+                        {
+                            while (true)
+                            {
+                                ObjectKey key = await queue.Take(stop.Token);
+                                int k = int.Parse(key.Name);
+                                if (Interlocked.Increment(ref inHand[k]) != 1)
+                                    Interlocked.Increment(ref doubled);
+                                // What was wanted before it was taken has been seen.
+                                Volatile.Write(ref seen[k], Volatile.Read(ref wanted[k]));
+                                if (random.Next(4) == 0)
+                                    await Task.Yield();
+                                Interlocked.Decrement(ref inHand[k]);
+                                if (random.Next(8) == 0)
+                                    queue.AddAfterFailure(key);
+                                else
+                                    queue.Forget(key);
+                                queue.Done(key);
+                            }
+                        }
+                        catch (OperationCanceledException) { }
+                    })
+                ),
+        ];
+        await Task.WhenAll(
+            Enumerable
+                .Range(0, 4)
+                .Select(p =>
+                    Task.Run(() =>
+                    {
+                        Random random = new(1000 + p);
+                        for (int i = 0; i < Keys * Rounds; i++)
+                        {
+                            int k = random.Next(Keys);
+                            ObjectKey key = new("ns", $"{k}");
+                            Interlocked.Increment(ref wanted[k]);
+                            if (random.Next(3) == 0)
+                                queue.AddAfter(key, TimeSpan.FromMilliseconds(random.Next(1, 20)));
+                            else
+                                queue.Add(key);
+                        }
+                    })
+                )
+        );
+        await Samples.Within(
+            () => Enumerable.Range(0, Keys).All(k => Volatile.Read(ref seen[k]) == Volatile.Read(ref wanted[k])),
+            "every key seen after its last addition"
+        );
         await stop.CancelAsync();
         await Task.WhenAll(workers);
         Assert.Equal(0, doubled);
@@ -257,7 +286,8 @@ public sealed class WorkQueueTests : IDisposable
     {
         using CancellationTokenSource stop = new();
         Task<ObjectKey> take = _queue.Take(stop.Token);
-        if (take.IsCompleted) return await take;
+        if (take.IsCompleted)
+            return await take;
         await stop.CancelAsync();
         await take.ContinueWith(_ => { }, TaskScheduler.Default);
         return null;

@@ -11,7 +11,8 @@ public sealed class MetricsAccessTests
 {
     private readonly FakeTimeProvider _clock = new();
     private readonly List<string> _asked = [];
-    private bool _authenticated = true, _allowed = true;
+    private bool _authenticated = true,
+        _allowed = true;
 
     [Theory]
     [InlineData(null)]
@@ -44,7 +45,11 @@ public sealed class MetricsAccessTests
         MetricsAccess access = Access();
         Assert.Null(await access.Refusal("Bearer good", default));
         Assert.Equal(2, _asked.Count);
-        Assert.Contains("""{"user":"prometheus","groups":["system:authenticated"],"nonResourceAttributes":{"path":"/metrics","verb":"get"}}""", _asked[1], StringComparison.Ordinal);
+        Assert.Contains(
+            """{"user":"prometheus","groups":["system:authenticated"],"nonResourceAttributes":{"path":"/metrics","verb":"get"}}""",
+            _asked[1],
+            StringComparison.Ordinal
+        );
         _clock.Advance(TimeSpan.FromSeconds(59));
         Assert.Null(await access.Refusal("Bearer good", default));
         Assert.Equal(2, _asked.Count);
@@ -68,7 +73,8 @@ public sealed class MetricsAccessTests
     {
         MetricsAccess access = Access();
         _authenticated = false;
-        for (int i = 0; i < 1000; i++) await access.Refusal("Bearer " + i, default);
+        for (int i = 0; i < 1000; i++)
+            await access.Refusal("Bearer " + i, default);
         Assert.InRange(access.Known, 1, 100);
     }
 
@@ -76,7 +82,10 @@ public sealed class MetricsAccessTests
     public async Task An_answer_that_could_not_be_had_is_not_kept()
     {
         bool down = true;
-        MetricsAccess access = new(new ScriptedHandler((r, s) => down ? throw new HttpRequestException("connection refused") : Answer(r, s)).Client, _clock);
+        MetricsAccess access = new(
+            new ScriptedHandler((r, s) => down ? throw new HttpRequestException("connection refused") : Answer(r, s)).Client,
+            _clock
+        );
         await Assert.ThrowsAsync<HttpRequestException>(() => access.Refusal("Bearer good", default));
         down = false;
         Assert.Null(await access.Refusal("Bearer good", default));
@@ -89,8 +98,12 @@ public sealed class MetricsAccessTests
         _asked.Add(await request.Content!.ReadAsStringAsync(stop));
         string answer = request.RequestUri!.AbsolutePath switch
         {
-            "/apis/authentication.k8s.io/v1/tokenreviews" => _authenticated ? """{"status":{"authenticated":true,"user":{"username":"prometheus","groups":["system:authenticated"]}}}""" : """{"status":{"error":"invalid bearer token"}}""",
-            "/apis/authorization.k8s.io/v1/subjectaccessreviews" => _allowed ? """{"status":{"allowed":true}}""" : """{"status":{"allowed":false}}""",
+            "/apis/authentication.k8s.io/v1/tokenreviews" => _authenticated
+                ? """{"status":{"authenticated":true,"user":{"username":"prometheus","groups":["system:authenticated"]}}}"""
+                : """{"status":{"error":"invalid bearer token"}}""",
+            "/apis/authorization.k8s.io/v1/subjectaccessreviews" => _allowed
+                ? """{"status":{"allowed":true}}"""
+                : """{"status":{"allowed":false}}""",
             _ => throw new InvalidOperationException(request.RequestUri.AbsolutePath),
         };
         return new HttpResponseMessage(HttpStatusCode.Created) { Content = new StringContent(answer, Encoding.UTF8, "application/json") };

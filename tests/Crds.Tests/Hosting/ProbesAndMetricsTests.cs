@@ -11,7 +11,8 @@ namespace Bgsnap.Crds.Tests.Hosting;
 public sealed class ProbesAndMetricsTests
 {
     private readonly Health _health = new();
-    private readonly IPEndPoint _probes = FreePort(IPAddress.Loopback), _metrics = FreePort(IPAddress.Loopback);
+    private readonly IPEndPoint _probes = FreePort(IPAddress.Loopback),
+        _metrics = FreePort(IPAddress.Loopback);
 
     [Fact]
     public async Task Ready_is_what_the_program_says()
@@ -55,7 +56,10 @@ public sealed class ProbesAndMetricsTests
     {
         await Serve(null, async http =>
         {
-            using HttpRequestMessage request = new(HttpMethod.Get, new Uri($"http://{_metrics}/metrics")) { Headers = { Host = $"localhost:{_metrics.Port}" } };
+            using HttpRequestMessage request = new(HttpMethod.Get, new Uri($"http://{_metrics}/metrics"))
+            {
+                Headers = { Host = $"localhost:{_metrics.Port}" },
+            };
             using HttpResponseMessage answer = await http.SendAsync(request);
             Assert.Equal(HttpStatusCode.OK, answer.StatusCode);
         });
@@ -68,7 +72,9 @@ public sealed class ProbesAndMetricsTests
         {
             using HttpResponseMessage post = await http.PostAsync(new Uri($"http://{_probes}/healthz"), new StringContent("x"));
             Assert.Equal(405, (int)post.StatusCode);
-            using HttpResponseMessage head = await http.SendAsync(new HttpRequestMessage(HttpMethod.Head, new Uri($"http://{_probes}/healthz")));
+            using HttpResponseMessage head = await http.SendAsync(
+                new HttpRequestMessage(HttpMethod.Head, new Uri($"http://{_probes}/healthz"))
+            );
             Assert.Equal((200, ""), ((int)head.StatusCode, await head.Content.ReadAsStringAsync()));
         });
     }
@@ -114,13 +120,20 @@ public sealed class ProbesAndMetricsTests
     public async Task Other_addresses_can_be_listened_on(string text)
     {
         IPAddress address = IPAddress.Parse(text);
-        if (address.AddressFamily == AddressFamily.InterNetworkV6 && !Socket.OSSupportsIPv6) return;
+        if (address.AddressFamily == AddressFamily.InterNetworkV6 && !Socket.OSSupportsIPv6)
+            return;
         IPEndPoint at = FreePort(address);
         using CancellationTokenSource stop = new();
         Task run = new HttpEndpoint(at, (_, _, _) => Task.FromResult(new HttpAnswer(200, "here\n")), NullLogger.Instance).Run(stop.Token);
         using HttpClient http = new();
-        IPAddress[] reached = text switch { "::1" => [IPAddress.IPv6Loopback], "::" => [IPAddress.IPv6Loopback, IPAddress.Loopback], _ => [IPAddress.Loopback] };
-        foreach (IPAddress a in reached) Assert.Equal((200, "here\n"), await Get(http, new IPEndPoint(a, at.Port), "/"));
+        IPAddress[] reached = text switch
+        {
+            "::1" => [IPAddress.IPv6Loopback],
+            "::" => [IPAddress.IPv6Loopback, IPAddress.Loopback],
+            _ => [IPAddress.Loopback],
+        };
+        foreach (IPAddress a in reached)
+            Assert.Equal((200, "here\n"), await Get(http, new IPEndPoint(a, at.Port), "/"));
         await stop.CancelAsync();
         await run.WaitAsync(TimeSpan.FromSeconds(5));
     }
@@ -166,13 +179,22 @@ public sealed class ProbesAndMetricsTests
     {
         using TcpListener other = new(IPAddress.Loopback, 0);
         other.Start();
-        HttpEndpoint endpoint = new((IPEndPoint)other.LocalEndpoint, (_, _, _) => Task.FromResult(new HttpAnswer(200, "")), NullLogger.Instance);
+        HttpEndpoint endpoint = new(
+            (IPEndPoint)other.LocalEndpoint,
+            (_, _, _) => Task.FromResult(new HttpAnswer(200, "")),
+            NullLogger.Instance
+        );
         await Assert.ThrowsAnyAsync<Exception>(() => endpoint.Run(default).WaitAsync(TimeSpan.FromSeconds(5)));
     }
 
     private async Task Serve(MetricsAccess? access, Func<HttpClient, Task> test)
     {
-        using ProbesAndMetrics service = new(new EndpointOptions(_probes, _metrics), _health, access, NullLogger<ProbesAndMetrics>.Instance);
+        using ProbesAndMetrics service = new(
+            new EndpointOptions(_probes, _metrics),
+            _health,
+            access,
+            NullLogger<ProbesAndMetrics>.Instance
+        );
         await service.StartAsync(default);
         try
         {

@@ -12,15 +12,21 @@ internal sealed record CelCase(string Name, string Expect, IReadOnlyList<YamlMap
 
     internal bool IsGood => Expect == "ok";
 
-    internal static IEnumerable<CelCase> All() => Directory.GetFiles(Repository.Path("tests", "Crds.Tests", "Cel"), "*.yaml").Order(StringComparer.Ordinal).Select(Read);
+    internal static IEnumerable<CelCase> All() =>
+        Directory.GetFiles(Repository.Path("tests", "Crds.Tests", "Cel"), "*.yaml").Order(StringComparer.Ordinal).Select(Read);
 
     private static CelCase Read(string path)
     {
         string text = File.ReadAllText(path);
         string first = text.Split('\n')[0];
-        if (!first.StartsWith(Mark, StringComparison.Ordinal)) throw new InvalidDataException($"{path}: the first line is not '{Mark}…'");
+        if (!first.StartsWith(Mark, StringComparison.Ordinal))
+            throw new InvalidDataException($"{path}: the first line is not '{Mark}…'");
         YamlStream yaml = [];
         yaml.Load(new StringReader(text));
-        return new CelCase(Path.GetFileNameWithoutExtension(path), first[Mark.Length..].Trim(), [.. yaml.Documents.Select(d => (YamlMappingNode)d.RootNode)]);
+        return new CelCase(
+            Path.GetFileNameWithoutExtension(path),
+            first[Mark.Length..].Trim(),
+            [.. yaml.Documents.Select(d => (YamlMappingNode)d.RootNode)]
+        );
     }
 }

@@ -28,7 +28,11 @@ public sealed class CelCaseTests
     {
         List<CelCase> bad = [.. CelCase.All().Where(c => !c.IsGood)];
         Assert.All(SchemaNode.All.SelectMany(n => n.Rules.Select(r => (n.Path, r.Message))).Distinct(), rule =>
-            Assert.True(bad.Any(c => rule.Message.Contains(c.Expect, StringComparison.Ordinal) && Kind(c) == rule.Path.Split('.')[0]), $"no case in Cel/ expects \"{rule.Message}\" of {rule.Path}"));
+            Assert.True(
+                bad.Any(c => rule.Message.Contains(c.Expect, StringComparison.Ordinal) && Kind(c) == rule.Path.Split('.')[0]),
+                $"no case in Cel/ expects \"{rule.Message}\" of {rule.Path}"
+            )
+        );
     }
 
     [Fact]
@@ -37,7 +41,12 @@ public sealed class CelCaseTests
         HashSet<string> messages = [.. SchemaNode.All.SelectMany(n => n.Rules).Select(r => r.Message)];
         string[] schema = ["Unsupported value", "Required value", "Invalid value", "Too long", "unknown field", "Duplicate value"];
         Assert.All(CelCase.All().Where(c => !c.IsGood), c =>
-            Assert.True(messages.Count(m => m.Contains(c.Expect, StringComparison.Ordinal)) == 1 || schema.Any(s => c.Expect.Contains(s, StringComparison.Ordinal)), $"{c.Name}: \"{c.Expect}\" is the message of no rule, or of several"));
+            Assert.True(
+                messages.Count(m => m.Contains(c.Expect, StringComparison.Ordinal)) == 1
+                    || schema.Any(s => c.Expect.Contains(s, StringComparison.Ordinal)),
+                $"{c.Name}: \"{c.Expect}\" is the message of no rule, or of several"
+            )
+        );
     }
 
     [Fact]

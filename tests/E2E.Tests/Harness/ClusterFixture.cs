@@ -5,8 +5,8 @@ namespace Bgsnap.E2E.Tests.Harness;
 public sealed class RealCluster : ICollectionFixture<ClusterFixture>;
 
 /// <summary>
-/// A real single-node cluster with bgsnap installed from its own images by its Helm chart, with default values. BGSNAP_E2E_KUBECONFIG names a cluster
-/// that is up with everything installed, for working at the tests; it is left as it is.
+/// A real single-node cluster with bgsnap installed from its own images by its Helm chart, with default values. BGSNAP_E2E_KUBECONFIG names
+/// a cluster that is up with everything installed, for working at the tests; it is left as it is.
 /// </summary>
 public sealed class ClusterFixture : IAsyncLifetime
 {
@@ -48,7 +48,11 @@ public sealed class ClusterFixture : IAsyncLifetime
         await File.WriteAllTextAsync(Path.Join(State, "of-the-tests"), "");
         Kubectl = new Kubectl(Path.Join(State, "pki", "admin.kubeconfig"));
         await LoadImagesAsync("agent", "operator", "test-vm");
-        await ScriptAsync("hack/cluster", UpLimit, ["crds", .. Directory.GetFiles(Path.Join(Repository.Root, "config", "crd"), "bgsnap.io_*.yaml")]);
+        await ScriptAsync(
+            "hack/cluster",
+            UpLimit,
+            ["crds", .. Directory.GetFiles(Path.Join(Repository.Root, "config", "crd"), "bgsnap.io_*.yaml")]
+        );
         await Kubectl.RunAsync("create", "namespace", Namespace);
         await ApplyChartAsync();
     }
@@ -71,7 +75,11 @@ public sealed class ClusterFixture : IAsyncLifetime
     public static async Task LoadImagesAsync(params string[] images)
     {
         await ScriptAsync("hack/images", ImagesLimit, images);
-        await ScriptAsync("hack/cluster", UpLimit, ["load-image", .. images.Select(i => Path.Join(Repository.Root, "out", "images", $"{i}.tar"))]);
+        await ScriptAsync(
+            "hack/cluster",
+            UpLimit,
+            ["load-image", .. images.Select(i => Path.Join(Repository.Root, "out", "images", $"{i}.tar"))]
+        );
     }
 
     /// <summary>Skips where there can be no cluster.</summary>
@@ -87,12 +95,15 @@ public sealed class ClusterFixture : IAsyncLifetime
         await Kubectl.RunAsync("-n", Namespace, "rollout", "status", "daemonset/bgsnap-agent", "--timeout=120s");
     }
 
-    /// <summary>Removes what a test has left, on a cluster of our own while the next test begins: a namespace takes a while to go.</summary>
+    /// <summary>
+    /// Removes what a test has left, on a cluster of our own while the next test begins: a namespace takes a while to go.
+    /// </summary>
     public async Task TidyAsync(Func<Task> remove)
     {
         var removing = remove();
         if (IsOurs)
-            lock (_tidying) _tidying.Add(removing);
+            lock (_tidying)
+                _tidying.Add(removing);
         else
             await removing;
     }
@@ -119,7 +130,9 @@ public sealed class ClusterFixture : IAsyncLifetime
     /// <summary>Removes what <see cref="ApplyChartAsync"/> made; Helm leaves the definitions.</summary>
     public Task RemoveChartAsync() => Helm.RunAsync("uninstall", "--wait", "--timeout=3m");
 
-    /// <summary>Installs config/ as `kubectl apply -k config/legacy` does, which this kubectl is too old for: directory by directory.</summary>
+    /// <summary>
+    /// Installs config/ as `kubectl apply -k config/legacy` does, which this kubectl is too old for: directory by directory.
+    /// </summary>
     public async Task ApplyKustomizationAsync()
     {
         foreach (var directory in Kustomizations)

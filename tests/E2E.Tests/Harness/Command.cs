@@ -16,7 +16,12 @@ public sealed record CommandResult(string Line, int ExitCode, string Output, str
 public static class Command
 {
     public static async Task<CommandResult> RunAsync(
-        string program, IEnumerable<string> arguments, string? input = null, TimeSpan? limit = null, params (string Name, string Value)[] environment)
+        string program,
+        IEnumerable<string> arguments,
+        string? input = null,
+        TimeSpan? limit = null,
+        params (string Name, string Value)[] environment
+    )
     {
         ProcessStartInfo start = new(program)
         {

@@ -44,20 +44,32 @@ public sealed class DiskMachine(ClusterFixture cluster, Lab lab)
     /// <param name="change">Changes the example's YAML.</param>
     /// <param name="tmpfsSize">Size of the volumes; null: as large as the machine's disk.</param>
     /// <param name="withVolumes">Volumes are made for the claims; else the storage does it.</param>
-    public async Task ApplyRestoreAsync(string name, string snapshot, Func<string, string>? change = null, string? tmpfsSize = null, bool withVolumes = true)
+    public async Task ApplyRestoreAsync(
+        string name,
+        string snapshot,
+        Func<string, string>? change = null,
+        string? tmpfsSize = null,
+        bool withVolumes = true
+    )
     {
         foreach (var disk in withVolumes ? (string[])["a", "b"] : [])
             await lab.VolumeAsync($"{name}-{disk}", withClaim: false, tmpfsSize);
-        var yaml = Example("restore.yaml").Replace("vm-again", name, StringComparison.Ordinal).Replace("vm-0900", snapshot, StringComparison.Ordinal)
+        var yaml = Example("restore.yaml")
+            .Replace("vm-again", name, StringComparison.Ordinal)
+            .Replace("vm-0900", snapshot, StringComparison.Ordinal)
             .Replace($"name: {name}-a\n", $"name: {name}-a\n          storageClassName: e2e\n", StringComparison.Ordinal)
             .Replace("          size: 1Gi\n", "          size: 1Gi\n          storageClassName: e2e\n", StringComparison.Ordinal);
         await lab.ApplyAsync(change?.Invoke(yaml) ?? yaml);
     }
 
-    public async Task<JsonNode> UntilAsync(string restore, string what, Func<JsonNode, bool> wanted) => await Kubectl.UntilAsync(what, wanted, Limit, "-n", lab.Name, "vmbgr", restore);
+    public async Task<JsonNode> UntilAsync(string restore, string what, Func<JsonNode, bool> wanted) =>
+        await Kubectl.UntilAsync(what, wanted, Limit, "-n", lab.Name, "vmbgr", restore);
 
-    public Task<JsonNode> ReadyAsync(string restore) => UntilAsync(
-        restore, "Ready", r => Lab.Phase(r) == "Ready" || (Lab.Phase(r) == "Failed" ? throw new InvalidDataException($"{restore} failed:\n{r["status"]}") : false));
+    public Task<JsonNode> ReadyAsync(string restore) =>
+        UntilAsync(restore, "Ready", r =>
+            Lab.Phase(r) == "Ready"
+            || (Lab.Phase(r) == "Failed" ? throw new InvalidDataException($"{restore} failed:\n{r["status"]}") : false)
+        );
 
     /// <summary>Waits until a restore has failed with this reason and has left nothing of its own.</summary>
     public async Task<string> FailedAsync(string restore, string reason)

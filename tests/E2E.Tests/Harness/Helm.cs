@@ -8,13 +8,17 @@ public sealed class Helm(string kubeconfig)
     /// <summary>A command of Helm about the release, such as <c>rollback</c>.</summary>
     /// <param name="command">One word, or two as in <c>get manifest</c>.</param>
     /// <param name="more">What follows the release's name.</param>
-    public async Task<string> RunAsync(string command, params string[] more) => (await Command.RunAsync(
-        Path.Join(Repository.Root, "hack", "helm"),
-        [.. command.Split(' '), Release, "--namespace", ClusterFixture.Namespace, .. more],
-        null,
-        TimeSpan.FromMinutes(4),
-        ("KUBECONFIG", kubeconfig),
-        ("HOME", Path.GetDirectoryName(kubeconfig)!))).Ok();
+    public async Task<string> RunAsync(string command, params string[] more) =>
+        (
+            await Command.RunAsync(
+                Path.Join(Repository.Root, "hack", "helm"),
+                [.. command.Split(' '), Release, "--namespace", ClusterFixture.Namespace, .. more],
+                null,
+                TimeSpan.FromMinutes(4),
+                ("KUBECONFIG", kubeconfig),
+                ("HOME", Path.GetDirectoryName(kubeconfig)!)
+            )
+        ).Ok();
 
     /// <summary>Upgrades the release to these values beside the chart's own, or installs it, and waits until its pods are ready.</summary>
     /// <param name="set">As for Helm's <c>--set</c>.</param>

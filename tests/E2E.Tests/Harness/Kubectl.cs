@@ -7,8 +7,15 @@ public sealed class Kubectl(string kubeconfig)
 {
     public string Kubeconfig => kubeconfig;
 
-    public Task<CommandResult> TryAsync(string? input, params string[] arguments) => Command.RunAsync(
-        "kubectl", arguments, input, TimeSpan.FromMinutes(3), ("KUBECONFIG", kubeconfig), ("HOME", Path.GetDirectoryName(kubeconfig)!));
+    public Task<CommandResult> TryAsync(string? input, params string[] arguments) =>
+        Command.RunAsync(
+            "kubectl",
+            arguments,
+            input,
+            TimeSpan.FromMinutes(3),
+            ("KUBECONFIG", kubeconfig),
+            ("HOME", Path.GetDirectoryName(kubeconfig)!)
+        );
 
     public async Task<string> RunAsync(params string[] arguments) => (await TryAsync(null, arguments)).Ok();
 

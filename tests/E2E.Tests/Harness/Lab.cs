@@ -19,7 +19,8 @@ public sealed partial class Lab : IAsyncDisposable
     private readonly List<string> _volumes = [];
     private readonly List<string> _mounts = [];
 
-    private Lab(ClusterFixture cluster, string name) => (_cluster, _kubectl, Name, Files) = (cluster, cluster.Kubectl, name, Path.Join(Root, name));
+    private Lab(ClusterFixture cluster, string name) =>
+        (_cluster, _kubectl, Name, Files) = (cluster, cluster.Kubectl, name, Path.Join(Root, name));
 
     /// <summary>The namespace.</summary>
     public string Name { get; }
@@ -40,7 +41,9 @@ public sealed partial class Lab : IAsyncDisposable
     /// <param name="tmpfsSize">A size such as <c>32m</c>: the volume has no more room than that.</param>
     public Task<string> ClaimAsync(string name = "snapshots", string? tmpfsSize = null) => VolumeAsync(name, withClaim: true, tmpfsSize);
 
-    /// <summary>Makes a volume on a directory of this machine that QEMU's user may write to, for a claim that is made with it or by another.</summary>
+    /// <summary>
+    /// Makes a volume on a directory of this machine that QEMU's user may write to, for a claim that is made with it or by another.
+    /// </summary>
     /// <param name="name">Name of the claim, and of the directory.</param>
     /// <param name="withClaim">The claim is made too.</param>
     /// <param name="tmpfsSize">A size such as <c>32m</c>: the volume has no more room than that.</param>
@@ -66,7 +69,8 @@ public sealed partial class Lab : IAsyncDisposable
               volumeName: {{volume}}
               resources: { requests: { storage: 8Gi } }
             """;
-        await _kubectl.ApplyAsync($$"""
+        await _kubectl.ApplyAsync(
+            $$"""
             apiVersion: v1
             kind: PersistentVolume
             metadata: { name: {{volume}} }
@@ -78,7 +82,8 @@ public sealed partial class Lab : IAsyncDisposable
               hostPath: { path: {{directory}} }
               claimRef: { namespace: {{Name}}, name: {{name}} }
             {{(withClaim ? "---\n" + claim : "")}}
-            """);
+            """
+        );
         return directory;
     }
 
@@ -91,9 +96,17 @@ public sealed partial class Lab : IAsyncDisposable
         var yaml = await File.ReadAllTextAsync(Path.Join(Repository.Root, "docs", "examples", "vm-pod.yaml"));
         yaml = yaml.Replace("name: vm\n", $"name: {name}\n", StringComparison.Ordinal);
         if (incoming)
-            yaml = yaml.Replace("          value: 256M\n", "          value: 256M\n        - name: VM_INCOMING\n          value: defer\n", StringComparison.Ordinal);
+            yaml = yaml.Replace(
+                "          value: 256M\n",
+                "          value: 256M\n        - name: VM_INCOMING\n          value: defer\n",
+                StringComparison.Ordinal
+            );
         if (arguments.Length > 0)
-            yaml = yaml.Replace("      imagePullPolicy:", $"      args: [{string.Join(", ", arguments.Select(a => $"\"{a}\""))}]\n      imagePullPolicy:", StringComparison.Ordinal);
+            yaml = yaml.Replace(
+                "      imagePullPolicy:",
+                $"      args: [{string.Join(", ", arguments.Select(a => $"\"{a}\""))}]\n      imagePullPolicy:",
+                StringComparison.Ordinal
+            );
         await _kubectl.ApplyAsync(yaml, "-n", Name);
         await _kubectl.RunAsync("-n", Name, "wait", "--for=condition=Ready", $"pod/{name}", "--timeout=120s");
         if (!incoming)
@@ -101,15 +114,16 @@ public sealed partial class Lab : IAsyncDisposable
     }
 
     /// <summary>The snapshot as YAML; more fields of the spec as YAML at its level.</summary>
-    public static string Snapshot(string name, string vm = "vm", string claim = "snapshots", string more = "") => $$"""
-        apiVersion: bgsnap.io/v1alpha1
-        kind: VMBackgroundSnapshot
-        metadata: { name: {{name}} }
-        spec:
-          source: { apiGroup: "", kind: Pod, name: {{vm}} }
-          target: { persistentVolumeClaim: { claimName: {{claim}} } }
-        {{string.Join('\n', more.Split('\n').Select(l => "  " + l))}}
-        """;
+    public static string Snapshot(string name, string vm = "vm", string claim = "snapshots", string more = "") =>
+        $$"""
+            apiVersion: bgsnap.io/v1alpha1
+            kind: VMBackgroundSnapshot
+            metadata: { name: {{name}} }
+            spec:
+              source: { apiGroup: "", kind: Pod, name: {{vm}} }
+              target: { persistentVolumeClaim: { claimName: {{claim}} } }
+            {{string.Join('\n', more.Split('\n').Select(l => "  " + l))}}
+            """;
 
     public Task ApplyAsync(string yaml) => _kubectl.ApplyAsync(yaml, "-n", Name);
 
@@ -118,11 +132,25 @@ public sealed partial class Lab : IAsyncDisposable
     public Task<JsonNode> UntilAsync(string name, string what, Func<JsonNode, bool> wanted, TimeSpan? limit = null) =>
         _kubectl.UntilAsync(what, wanted, limit ?? Soon, "-n", Name, "vmbgs", name);
 
-    public Task<JsonNode> ReadyAsync(string name, TimeSpan? limit = null) => UntilAsync(
-        name, "Ready", s => Condition(s, "Ready")?["status"]?.GetValue<string>() == "True" || (Phase(s) == "Failed" ? throw new InvalidOperationException($"{name} failed:\n{s["status"]}") : false), limit);
+    public Task<JsonNode> ReadyAsync(string name, TimeSpan? limit = null) =>
+        UntilAsync(
+            name,
+            "Ready",
+            s =>
+                Condition(s, "Ready")?["status"]?.GetValue<string>() == "True"
+                || (Phase(s) == "Failed" ? throw new InvalidOperationException($"{name} failed:\n{s["status"]}") : false),
+            limit
+        );
 
-    public Task<JsonNode> FailedAsync(string name, string reason, TimeSpan? limit = null) => UntilAsync(
-        name, "Failed", s => Phase(s) == "Failed" && (Reason(s) == reason ? true : throw new InvalidOperationException($"{name} failed with another reason:\n{s["status"]}")), limit);
+    public Task<JsonNode> FailedAsync(string name, string reason, TimeSpan? limit = null) =>
+        UntilAsync(
+            name,
+            "Failed",
+            s =>
+                Phase(s) == "Failed"
+                && (Reason(s) == reason ? true : throw new InvalidOperationException($"{name} failed with another reason:\n{s["status"]}")),
+            limit
+        );
 
     public static string? Phase(JsonNode snapshot) => snapshot["status"]?["phase"]?.GetValue<string>();
 
@@ -138,7 +166,10 @@ public sealed partial class Lab : IAsyncDisposable
     {
         var log = await _kubectl.RunAsync("-n", Name, "logs", vm, "--tail=30");
         var last = TickLine().Matches(log).LastOrDefault() ?? throw new InvalidOperationException($"{vm} does not count:\n{log}");
-        return (long.Parse(last.Groups[1].ValueSpan, CultureInfo.InvariantCulture), long.Parse(last.Groups[2].ValueSpan, CultureInfo.InvariantCulture));
+        return (
+            long.Parse(last.Groups[1].ValueSpan, CultureInfo.InvariantCulture),
+            long.Parse(last.Groups[2].ValueSpan, CultureInfo.InvariantCulture)
+        );
     }
 
     /// <summary>The first tick in a VM's log.</summary>
@@ -185,7 +216,8 @@ public sealed partial class Lab : IAsyncDisposable
     }
 
     /// <summary>What QEMU in a VM pod maps, as /proc/PID/maps tells it.</summary>
-    public async Task<string> MapsAsync(string vm) => await File.ReadAllTextAsync($"/proc/{(await Processes.OfPodAsync(_kubectl, Name, vm))[0]}/maps");
+    public async Task<string> MapsAsync(string vm) =>
+        await File.ReadAllTextAsync($"/proc/{(await Processes.OfPodAsync(_kubectl, Name, vm))[0]}/maps");
 
     /// <summary>No task and no carrier is left.</summary>
     public async Task NoHelpersAsync()

@@ -3,7 +3,10 @@ using System.Runtime.InteropServices;
 
 namespace Bgsnap.E2E.Tests.Harness;
 
-/// <summary>A file system with what a claim's directory holds, mounted over it: it can die, as one does whose server or disk is lost, and be mounted anew.</summary>
+/// <summary>
+/// A file system with what a claim's directory holds, mounted over it: it can die, as one does whose server or disk is lost, and be mounted
+/// anew.
+/// </summary>
 public sealed partial class MortalVolume : IAsyncDisposable
 {
     // _IOR('X', 125, __u32) and EXT4_GOING_FLAGS_NOLOGFLUSH: fs/ext4/ext4.h.

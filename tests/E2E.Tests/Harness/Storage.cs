@@ -20,12 +20,15 @@ public enum StorageMood
 }
 
 /// <summary>
-/// Plays what no cluster of the tests has: the CRDs of kubernetes-csi/external-snapshotter, its controller, and a CSI driver whose snapshots are
-/// copies of a claim's files, made while the guest is stopped if it is. Claims with a VolumeSnapshot as data source get a volume with the copy.
+/// Plays what no cluster of the tests has: the CRDs of kubernetes-csi/external-snapshotter, its controller, and a CSI driver whose
+/// snapshots are copies of a claim's files, made while the guest is stopped if it is. Claims with a VolumeSnapshot as data source get a
+/// volume with the copy.
 /// </summary>
 public sealed class Storage : IAsyncDisposable
 {
-    public const string Driver = "csi.example.org", Class = "copies", Words = "rpc error: code = ResourceExhausted desc = no snapshots left";
+    public const string Driver = "csi.example.org",
+        Class = "copies",
+        Words = "rpc error: code = ResourceExhausted desc = no snapshots left";
 
     private const string Group = "snapshot.storage.k8s.io";
     private readonly ClusterFixture _cluster;
@@ -43,21 +46,32 @@ public sealed class Storage : IAsyncDisposable
     public static async Task<Storage> InstallAsync(ClusterFixture cluster, Lab lab)
     {
         var storage = new Storage(cluster, lab);
-        await cluster.Kubectl.ApplyAsync(Definition("VolumeSnapshot", "Namespaced") + "\n---\n" + Definition("VolumeSnapshotClass", "Cluster"));
-        await cluster.Kubectl.RunAsync("wait", "--for=condition=Established", "--timeout=60s", $"crd/volumesnapshots.{Group}", $"crd/volumesnapshotclasses.{Group}");
-        await cluster.Kubectl.ApplyAsync($$"""
+        await cluster.Kubectl.ApplyAsync(
+            Definition("VolumeSnapshot", "Namespaced") + "\n---\n" + Definition("VolumeSnapshotClass", "Cluster")
+        );
+        await cluster.Kubectl.RunAsync(
+            "wait",
+            "--for=condition=Established",
+            "--timeout=60s",
+            $"crd/volumesnapshots.{Group}",
+            $"crd/volumesnapshotclasses.{Group}"
+        );
+        await cluster.Kubectl.ApplyAsync(
+            $$"""
             apiVersion: {{Group}}/v1
             kind: VolumeSnapshotClass
             metadata: { name: {{Class}}, annotations: { snapshot.storage.kubernetes.io/is-default-class: "true" } }
             driver: {{Driver}}
             deletionPolicy: Delete
-            """);
+            """
+        );
         storage._works = Task.Run(storage.WorkAsync);
         return storage;
     }
 
     /// <summary>The VolumeSnapshots of the lab.</summary>
-    public async Task<JsonArray> SnapshotsAsync() => (JsonArray)(await Kubectl.GetAsync("-n", _lab.Name, $"volumesnapshots.{Group}"))["items"]!;
+    public async Task<JsonArray> SnapshotsAsync() =>
+        (JsonArray)(await Kubectl.GetAsync("-n", _lab.Name, $"volumesnapshots.{Group}"))["items"]!;
 
     public async ValueTask DisposeAsync()
     {
@@ -90,7 +104,12 @@ public sealed class Storage : IAsyncDisposable
         var name = snapshot["metadata"]!["name"]!.GetValue<string>();
         var status = snapshot["status"] as JsonObject ?? [];
         var isCut = status["creationTime"] is not null;
-        if (Mood == StorageMood.Slow || status["readyToUse"]?.GetValue<bool>() == true || status["error"] is not null || (Mood == StorageMood.NeverDone && isCut))
+        if (
+            Mood == StorageMood.Slow
+            || status["readyToUse"]?.GetValue<bool>() == true
+            || status["error"] is not null
+            || (Mood == StorageMood.NeverDone && isCut)
+        )
             return;
         if (Mood == StorageMood.Fails)
         {
@@ -98,8 +117,14 @@ public sealed class Storage : IAsyncDisposable
         }
         else if (!isCut)
         {
-            await CopyAsync(Path.Join(_lab.Files, snapshot["spec"]!["source"]!["persistentVolumeClaimName"]!.GetValue<string>()), Cut(name));
-            (status["creationTime"], status["readyToUse"]) = (DateTime.UtcNow.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture), false);
+            await CopyAsync(
+                Path.Join(_lab.Files, snapshot["spec"]!["source"]!["persistentVolumeClaimName"]!.GetValue<string>()),
+                Cut(name)
+            );
+            (status["creationTime"], status["readyToUse"]) = (
+                DateTime.UtcNow.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture),
+                false
+            );
         }
         else
         {
@@ -107,7 +132,14 @@ public sealed class Storage : IAsyncDisposable
         }
         snapshot["status"] = status.DeepClone();
         // Gone or changed in the meantime, it is looked at again.
-        await Kubectl.TryAsync(snapshot.ToJsonString(), "replace", "--raw", $"/apis/{Group}/v1/namespaces/{_lab.Name}/volumesnapshots/{name}/status", "-f", "-");
+        await Kubectl.TryAsync(
+            snapshot.ToJsonString(),
+            "replace",
+            "--raw",
+            $"/apis/{Group}/v1/namespaces/{_lab.Name}/volumesnapshots/{name}/status",
+            "-f",
+            "-"
+        );
     }
 
     private async Task ProvisionAsync(JsonNode claim)
@@ -129,23 +161,24 @@ public sealed class Storage : IAsyncDisposable
     }
 
     // As much of the real kinds as is used, with their subresource.
-    private static string Definition(string kind, string scope) => $$"""
-        apiVersion: apiextensions.k8s.io/v1
-        kind: CustomResourceDefinition
-        metadata:
-          name: {{Plural(kind)}}.{{Group}}
-          annotations: { api-approved.kubernetes.io: "https://github.com/kubernetes-csi/external-snapshotter/pull/814" }
-        spec:
-          group: {{Group}}
-          scope: {{scope}}
-          names: { kind: {{kind}}, plural: {{Plural(kind)}}, singular: {{kind.ToLowerInvariant()}} }
-          versions:
-            - name: v1
-              served: true
-              storage: true
-              subresources: { status: {} }
-              schema: { openAPIV3Schema: { type: object, x-kubernetes-preserve-unknown-fields: true } }
-        """;
+    private static string Definition(string kind, string scope) =>
+        $$"""
+            apiVersion: apiextensions.k8s.io/v1
+            kind: CustomResourceDefinition
+            metadata:
+              name: {{Plural(kind)}}.{{Group}}
+              annotations: { api-approved.kubernetes.io: "https://github.com/kubernetes-csi/external-snapshotter/pull/814" }
+            spec:
+              group: {{Group}}
+              scope: {{scope}}
+              names: { kind: {{kind}}, plural: {{Plural(kind)}}, singular: {{kind.ToLowerInvariant()}} }
+              versions:
+                - name: v1
+                  served: true
+                  storage: true
+                  subresources: { status: {} }
+                  schema: { openAPIV3Schema: { type: object, x-kubernetes-preserve-unknown-fields: true } }
+            """;
 
     private static string Plural(string kind) => kind == "VolumeSnapshot" ? "volumesnapshots" : "volumesnapshotclasses";
 }

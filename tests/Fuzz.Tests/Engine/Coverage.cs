@@ -35,12 +35,15 @@ internal sealed unsafe class Coverage
         bool isNew = false;
         for (int w = 0; w < words.Length; w++)
         {
-            if (words[w] == 0) continue;
+            if (words[w] == 0)
+                continue;
             for (int i = w * sizeof(ulong); i < (w + 1) * sizeof(ulong); i++)
             {
-                if (_map[i] == 0) continue;
+                if (_map[i] == 0)
+                    continue;
                 byte kind = Class(_map[i]);
-                if ((_seen[i] & kind) != 0) continue;
+                if ((_seen[i] & kind) != 0)
+                    continue;
                 _seen[i] |= kind;
                 Count++;
                 isNew = true;
@@ -52,5 +55,16 @@ internal sealed unsafe class Coverage
     /// <summary>Whether anything is counted: the agent's assembly is instrumented.</summary>
     internal static bool IsOn => new ReadOnlySpan<byte>(_map, Size).ContainsAnyExcept((byte)0);
 
-    private static byte Class(byte hits) => hits switch { 1 => 1, 2 => 2, 3 => 4, < 8 => 8, < 16 => 16, < 32 => 32, < 128 => 64, _ => 128 };
+    private static byte Class(byte hits) =>
+        hits switch
+        {
+            1 => 1,
+            2 => 2,
+            3 => 4,
+            < 8 => 8,
+            < 16 => 16,
+            < 32 => 32,
+            < 128 => 64,
+            _ => 128,
+        };
 }

@@ -41,8 +41,11 @@ internal sealed class Execution(FuzzTarget target)
         {
             // As documented.
         }
-        long allocated = GC.GetAllocatedBytesForCurrentThread() - before, limit = target.AllocationLimit(input.Length);
-        return allocated > limit ? new Finding("memory", $"{allocated} bytes were allocated for {input.Length}; at most {limit} are allowed") : null;
+        long allocated = GC.GetAllocatedBytesForCurrentThread() - before,
+            limit = target.AllocationLimit(input.Length);
+        return allocated > limit
+            ? new Finding("memory", $"{allocated} bytes were allocated for {input.Length}; at most {limit} are allowed")
+            : null;
     }
 
     private static string Describe(Exception e)

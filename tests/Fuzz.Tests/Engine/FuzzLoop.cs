@@ -36,7 +36,8 @@ internal sealed class FuzzLoop(FuzzTarget target, ulong seed, Action<byte[], Fin
         while (goesOn(_executions))
         {
             byte[] input = mutator.Mutate(Choose(), _random.Pick(_pool));
-            if (!Execute(input, watch, coverage) || !guided) continue;
+            if (!Execute(input, watch, coverage) || !guided)
+                continue;
             _pool.Add(input);
             _kept++;
             kept?.Invoke(input);
@@ -52,7 +53,8 @@ internal sealed class FuzzLoop(FuzzTarget target, ulong seed, Action<byte[], Fin
         Coverage.Clear();
         watch.Begin(input);
         _executions++;
-        if (_execution.Run(input) is { } finding) found(input, finding);
+        if (_execution.Run(input) is { } finding)
+            found(input, finding);
         return coverage.IsNew();
     }
 }

@@ -1,8 +1,8 @@
 namespace Bgsnap.Fuzz.Engine;
 
 /// <summary>
-/// A reader of bytes that another party wrote, and what it promises: a value that satisfies its invariants, or an exception of its own type; memory
-/// within a stated multiple of the input; an end.
+/// A reader of bytes that another party wrote, and what it promises: a value that satisfies its invariants, or an exception of its own
+/// type; memory within a stated multiple of the input; an end.
 /// </summary>
 /// <remarks>Used by one thread.</remarks>
 internal abstract class FuzzTarget : IDisposable
@@ -35,19 +35,20 @@ internal abstract class FuzzTarget : IDisposable
     /// <summary>Largest input that mutations make.</summary>
     internal virtual int LargestInput => 64 << 10;
 
-    /// <summary>How long the other side of a conversation waits before it hangs up, where it waits at all. Too short only ends an input early.</summary>
+    /// <summary>
+    /// How long the other side of a conversation waits before it hangs up, where it waits at all. Too short only ends an input early.
+    /// </summary>
     internal TimeSpan Patience { get; set; } = TimeSpan.FromMilliseconds(1);
 
     /// <summary>Fails the input when a condition does not hold.</summary>
     protected static void Promise(bool holds, string what)
     {
-        if (!holds) throw new BrokenPromiseException(what);
+        if (!holds)
+            throw new BrokenPromiseException(what);
     }
 
     /// <summary>Gives back what the reader was made to work on.</summary>
-    protected virtual void CleanUp()
-    {
-    }
+    protected virtual void CleanUp() { }
 
     /// <inheritdoc/>
     public void Dispose() => CleanUp();

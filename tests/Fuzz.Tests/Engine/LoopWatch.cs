@@ -3,14 +3,15 @@ using System.Runtime.InteropServices;
 namespace Bgsnap.Fuzz.Engine;
 
 /// <summary>
-/// Finds the input that a reader does not finish with: by the processor time that its thread has used for it, which a busy machine does not add to, and by
-/// sleeping where nobody will wake it.
+/// Finds the input that a reader does not finish with: by the processor time that its thread has used for it, which a busy machine does not
+/// add to, and by sleeping where nobody will wake it.
 /// </summary>
 internal sealed partial class LoopWatch : IDisposable
 {
     // A hundred thousand times what an input takes.
     private static readonly TimeSpan Limit = TimeSpan.FromSeconds(20);
-    private const int LookMilliseconds = 500, MostSleepingLooks = 600;
+    private const int LookMilliseconds = 500,
+        MostSleepingLooks = 600;
 
     private readonly Action<byte[], string> _found;
     private readonly int _clock;
@@ -50,8 +51,10 @@ internal sealed partial class LoopWatch : IDisposable
         }
         _sleeping = File.ReadAllText(_stat).Split(") ", 2)[1][0] == 'S' ? _sleeping + 1 : 0;
         TimeSpan used = Used() - _began;
-        if (used > Limit) Report(input, $"{used.TotalSeconds:0} s of processor time for {input.Length} bytes");
-        else if (_sleeping > MostSleepingLooks) Report(input, $"asleep for {MostSleepingLooks * LookMilliseconds / 1000} s over {input.Length} bytes");
+        if (used > Limit)
+            Report(input, $"{used.TotalSeconds:0} s of processor time for {input.Length} bytes");
+        else if (_sleeping > MostSleepingLooks)
+            Report(input, $"asleep for {MostSleepingLooks * LookMilliseconds / 1000} s over {input.Length} bytes");
     }
 
     private byte[]? _last;

@@ -9,20 +9,76 @@ internal sealed class Mutator(Prng random, FuzzTarget target)
 {
     private static readonly ulong[] Extremes =
     [
-        0, 1, 2, 3, 4, 7, 8, 15, 16, 31, 32, 63, 64, 127, 128, 255, 256, 511, 512, 4095, 4096, 4097, 65535, 65536, 65537, 1 << 20, (1 << 24) - 1,
-        int.MaxValue - 1, int.MaxValue, 1UL << 31, uint.MaxValue - 1, uint.MaxValue, 1UL << 32, (1UL << 44) - 4096, 1UL << 44, 1UL << 48, 1UL << 52,
-        long.MaxValue - 4096, long.MaxValue, 1UL << 63, ulong.MaxValue - 4095, ulong.MaxValue,
+        0,
+        1,
+        2,
+        3,
+        4,
+        7,
+        8,
+        15,
+        16,
+        31,
+        32,
+        63,
+        64,
+        127,
+        128,
+        255,
+        256,
+        511,
+        512,
+        4095,
+        4096,
+        4097,
+        65535,
+        65536,
+        65537,
+        1 << 20,
+        (1 << 24) - 1,
+        int.MaxValue - 1,
+        int.MaxValue,
+        1UL << 31,
+        uint.MaxValue - 1,
+        uint.MaxValue,
+        1UL << 32,
+        (1UL << 44) - 4096,
+        1UL << 44,
+        1UL << 48,
+        1UL << 52,
+        long.MaxValue - 4096,
+        long.MaxValue,
+        1UL << 63,
+        ulong.MaxValue - 4095,
+        ulong.MaxValue,
     ];
 
     private static readonly string[] Numbers =
-        ["0", "-1", "1", "1e9", "1.5", "2147483647", "2147483648", "-2147483649", "4294967296", "9223372036854775807", "9223372036854775808", "1e400", "00", ""];
+    [
+        "0",
+        "-1",
+        "1",
+        "1e9",
+        "1.5",
+        "2147483647",
+        "2147483648",
+        "-2147483649",
+        "4294967296",
+        "9223372036854775807",
+        "9223372036854775808",
+        "1e400",
+        "00",
+        "",
+    ];
 
     /// <summary>A mutation of <paramref name="input"/>; <paramref name="other"/> lends parts.</summary>
     internal byte[] Mutate(byte[] input, byte[] other)
     {
         List<byte> bytes = [.. input];
-        for (int n = 1 << random.Below(4); n > 0; n--) Step(bytes, other);
-        if (bytes.Count > target.LargestInput) bytes.RemoveRange(target.LargestInput, bytes.Count - target.LargestInput);
+        for (int n = 1 << random.Below(4); n > 0; n--)
+            Step(bytes, other);
+        if (bytes.Count > target.LargestInput)
+            bytes.RemoveRange(target.LargestInput, bytes.Count - target.LargestInput);
         // Once in a while a wrong checksum stays wrong.
         return random.OneIn(12) ? [.. bytes] : target.Repair([.. bytes], random);
     }
@@ -62,7 +118,8 @@ internal sealed class Mutator(Prng random, FuzzTarget target)
                 bytes.InsertRange(At(bytes), Piece([.. bytes]));
                 break;
             case 9:
-                if (other.Length > 0) bytes.InsertRange(At(bytes), Piece(other));
+                if (other.Length > 0)
+                    bytes.InsertRange(At(bytes), Piece(other));
                 break;
             case 10:
                 Overwrite(bytes, Piece(other.Length > 0 && random.OneIn(2) ? other : [.. bytes]));
@@ -72,8 +129,10 @@ internal sealed class Mutator(Prng random, FuzzTarget target)
                 break;
             default:
                 byte[] word = random.Pick(target.Words);
-                if (random.OneIn(2)) Overwrite(bytes, word);
-                else bytes.InsertRange(At(bytes), word);
+                if (random.OneIn(2))
+                    Overwrite(bytes, word);
+                else
+                    bytes.InsertRange(At(bytes), word);
                 break;
         }
     }
@@ -84,12 +143,17 @@ internal sealed class Mutator(Prng random, FuzzTarget target)
     {
         Span<byte> number = stackalloc byte[8];
         ulong value = random.Pick(Extremes);
-        int size = 1 << random.Below(4), at = At(bytes);
+        int size = 1 << random.Below(4),
+            at = At(bytes);
         // Fields are mostly aligned.
-        if (random.OneIn(2)) at -= at % size;
-        if (random.OneIn(2)) BinaryPrimitives.WriteUInt64LittleEndian(number, value);
-        else BinaryPrimitives.WriteUInt64BigEndian(number, value << (64 - (size * 8)));
-        for (int i = 0; i < size && at + i < bytes.Count; i++) bytes[at + i] = number[i];
+        if (random.OneIn(2))
+            at -= at % size;
+        if (random.OneIn(2))
+            BinaryPrimitives.WriteUInt64LittleEndian(number, value);
+        else
+            BinaryPrimitives.WriteUInt64BigEndian(number, value << (64 - (size * 8)));
+        for (int i = 0; i < size && at + i < bytes.Count; i++)
+            bytes[at + i] = number[i];
     }
 
     private void AddToNumber(List<byte> bytes)
@@ -113,16 +177,20 @@ internal sealed class Mutator(Prng random, FuzzTarget target)
     private void Overwrite(List<byte> bytes, ReadOnlySpan<byte> piece)
     {
         int at = At(bytes);
-        for (int i = 0; i < piece.Length && at + i < bytes.Count; i++) bytes[at + i] = piece[i];
+        for (int i = 0; i < piece.Length && at + i < bytes.Count; i++)
+            bytes[at + i] = piece[i];
     }
 
     private void ReplaceDigits(List<byte> bytes)
     {
         int from = At(bytes);
-        while (from < bytes.Count && !IsDigit(bytes[from])) from++;
+        while (from < bytes.Count && !IsDigit(bytes[from]))
+            from++;
         int to = from;
-        while (to < bytes.Count && IsDigit(bytes[to])) to++;
-        if (from == to) return;
+        while (to < bytes.Count && IsDigit(bytes[to]))
+            to++;
+        if (from == to)
+            return;
         bytes.RemoveRange(from, to - from);
         string number = random.OneIn(3) ? random.Pick(Extremes).ToString(CultureInfo.InvariantCulture) : random.Pick(Numbers);
         bytes.InsertRange(from, Encoding.ASCII.GetBytes(number));

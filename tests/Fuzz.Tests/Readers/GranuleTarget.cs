@@ -6,7 +6,10 @@ using Bgsnap.NodeAgent.Tests.Store;
 
 namespace Bgsnap.Fuzz.Readers;
 
-/// <summary>The stored form of one granule: raw, LZ4 or Zstandard. The input is the length in pages, the index entry (16 bytes), and the stored bytes.</summary>
+/// <summary>
+/// The stored form of one granule: raw, LZ4 or Zstandard. The input is the length in pages, the index entry (16 bytes), and the stored
+/// bytes.
+/// </summary>
 internal sealed class GranuleTarget : FuzzTarget
 {
     private const int Head = 17;
@@ -19,9 +22,13 @@ internal sealed class GranuleTarget : FuzzTarget
 
     internal override unsafe void Read(byte[] input)
     {
-        if (input.Length < Head) return;
+        if (input.Length < Head)
+            return;
         int length = Math.Min(1 + (input[0] & 15), 16) * SnapshotFormat.PageSize;
-        GranuleEntry e = new(BinaryPrimitives.ReadUInt64LittleEndian(input.AsSpan(1)), BinaryPrimitives.ReadUInt64LittleEndian(input.AsSpan(9)));
+        GranuleEntry e = new(
+            BinaryPrimitives.ReadUInt64LittleEndian(input.AsSpan(1)),
+            BinaryPrimitives.ReadUInt64LittleEndian(input.AsSpan(9))
+        );
         // SAFETY: all of the granule; the page behind it is guarded.
         Span<byte> to = new(_to.Pointer, SnapshotFormat.GranuleSize);
         to.Fill(0xee);
@@ -29,13 +36,17 @@ internal sealed class GranuleTarget : FuzzTarget
         for (int page = 0; page < SnapshotFormat.PagesPerGranule; page++)
         {
             if ((e.PageBitmap >> page & 1) == 0)
-                Promise(!to.Slice(page * SnapshotFormat.PageSize, SnapshotFormat.PageSize).ContainsAnyExcept((byte)0), "a page that is not stored is not zero");
+                Promise(
+                    !to.Slice(page * SnapshotFormat.PageSize, SnapshotFormat.PageSize).ContainsAnyExcept((byte)0),
+                    "a page that is not stored is not zero"
+                );
         }
     }
 
     internal override byte[] Repair(byte[] input, Prng random)
     {
-        if (input.Length < Head) return input;
+        if (input.Length < Head)
+            return input;
         ulong hi = BinaryPrimitives.ReadUInt64LittleEndian(input.AsSpan(9));
         int stored = Math.Min(input.Length - Head, 65536);
         hi = (hi & ~0x1_ffff_ffff_ffffUL) | ((ulong)stored << 32) | (uint)XxHash3.HashToUInt64(input.AsSpan(Head));
@@ -43,7 +54,13 @@ internal sealed class GranuleTarget : FuzzTarget
         return input;
     }
 
-    internal override IReadOnlyList<byte[]> Words { get; } = [[0x28, 0xb5, 0x2f, 0xfd], [0x50, 0x2a, 0x4d, 0x18], [0x27, 0xb5, 0x2f, 0xfd], [0xff, 0xff, 0xff, 0xff]];
+    internal override IReadOnlyList<byte[]> Words { get; } =
+    [
+        [0x28, 0xb5, 0x2f, 0xfd],
+        [0x50, 0x2a, 0x4d, 0x18],
+        [0x27, 0xb5, 0x2f, 0xfd],
+        [0xff, 0xff, 0xff, 0xff],
+    ];
 
     internal override IEnumerable<byte[]> Samples()
     {
@@ -59,7 +76,10 @@ internal sealed class GranuleTarget : FuzzTarget
         byte[] memory = GuestBlock.Random("x", 16, new Random(3), zeros).Memory;
         byte[] stored = new byte[SnapshotFormat.GranuleSize];
         using GranuleEncoder encoder = new(compression);
-        fixed (byte* from = memory, to = stored)
+        fixed (
+            byte* from = memory,
+                to = stored
+        )
         {
             GranuleEntry e = encoder.Encode(from, memory.Length, to);
             byte[] input = new byte[Head + e.StoredLength];

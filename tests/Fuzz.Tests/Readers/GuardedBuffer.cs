@@ -6,7 +6,10 @@ namespace Bgsnap.Fuzz.Readers;
 /// <summary>Memory with a page behind it that ends the process when it is touched: what writes too far is seen at once.</summary>
 internal sealed unsafe partial class GuardedBuffer : IDisposable
 {
-    private const int PageSize = 4096, ReadWrite = 3, PrivateAnonymous = 0x22, None = 0;
+    private const int PageSize = 4096,
+        ReadWrite = 3,
+        PrivateAnonymous = 0x22,
+        None = 0;
     private readonly byte* _mapped;
     private readonly nuint _length;
 
@@ -16,7 +19,8 @@ internal sealed unsafe partial class GuardedBuffer : IDisposable
         nuint room = (nuint)((size + PageSize - 1) / PageSize * PageSize);
         _length = room + PageSize;
         _mapped = (byte*)Map(null, _length, ReadWrite, PrivateAnonymous, -1, 0);
-        if ((nint)_mapped == -1 || Protect(_mapped + room, PageSize, None) != 0) throw new Win32Exception();
+        if ((nint)_mapped == -1 || Protect(_mapped + room, PageSize, None) != 0)
+            throw new Win32Exception();
         Pointer = _mapped + room - size;
     }
 

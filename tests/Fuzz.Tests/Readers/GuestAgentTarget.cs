@@ -5,7 +5,9 @@ using Bgsnap.NodeAgent.GuestAgent;
 
 namespace Bgsnap.Fuzz.Readers;
 
-/// <summary>What a guest says for its agent. A <c>@</c> of the input stands for the number that the client chose for this conversation.</summary>
+/// <summary>
+/// What a guest says for its agent. A <c>@</c> of the input stands for the number that the client chose for this conversation.
+/// </summary>
 internal sealed class GuestAgentTarget : FuzzTarget
 {
     // Longer than anything takes: the peer hangs up.
@@ -35,14 +37,27 @@ internal sealed class GuestAgentTarget : FuzzTarget
         socket.Send([.. input.SelectMany(b => b == (byte)'@' ? Encoding.ASCII.GetBytes(number) : [b])]);
     }
 
-    internal override IReadOnlyList<byte[]> Words { get; } = [[0xff], [(byte)'@'], [.. "\"frozen\""u8], [.. "{\"return\": @}\n"u8], .. Peer.JsonWords];
+    internal override IReadOnlyList<byte[]> Words { get; } =
+    [
+        [0xff],
+        [(byte)'@'],
+        [.. "\"frozen\""u8],
+        [.. "{\"return\": @}\n"u8],
+        .. Peer.JsonWords,
+    ];
 
     internal override IEnumerable<byte[]> Samples() =>
-    [
-        [0xff, .. "{\"return\": @}\n{\"return\": 2}\n{\"return\": \"frozen\"}\n{\"return\": 2}\n"u8],
-        [.. "{\"return\": 7}\n"u8, 0xff, .. "{\"return\": 1}\n"u8, 0xff, .. "{\"return\": @}\r\n\r\n{\"error\": {\"class\": \"GenericError\", \"desc\": \"the command is disabled\"}}\n"u8],
-        [0xff, .. "{\"return\": @}\n{\"return\": 2.5}\n{\"return\": \"thawed\"}\n{\"return\": []}\n"u8],
-    ];
+        [
+            [0xff, .. "{\"return\": @}\n{\"return\": 2}\n{\"return\": \"frozen\"}\n{\"return\": 2}\n"u8],
+            [
+                .. "{\"return\": 7}\n"u8,
+                0xff,
+                .. "{\"return\": 1}\n"u8,
+                0xff,
+                .. "{\"return\": @}\r\n\r\n{\"error\": {\"class\": \"GenericError\", \"desc\": \"the command is disabled\"}}\n"u8,
+            ],
+            [0xff, .. "{\"return\": @}\n{\"return\": 2.5}\n{\"return\": \"thawed\"}\n{\"return\": []}\n"u8],
+        ];
 
     protected override void CleanUp() => _peer.Dispose();
 }

@@ -16,11 +16,14 @@ internal sealed class MigrationStreamTarget : FuzzTarget
 
     internal override void Read(byte[] input)
     {
-        if (input.Length == 0) return;
+        if (input.Length == 0)
+            return;
         ReadOnlySpan<byte> stream = input.AsSpan(1);
-        string whole = Parse(stream, stream.Length), pieces = Parse(stream, 1 + input[0]);
+        string whole = Parse(stream, stream.Length),
+            pieces = Parse(stream, 1 + input[0]);
         Promise(whole == pieces, $"in one piece: {whole}; in pieces of {1 + input[0]}: {pieces}");
-        if (whole.StartsWith('!')) throw new MigrationStreamException(whole, 0);
+        if (whole.StartsWith('!'))
+            throw new MigrationStreamException(whole, 0);
     }
 
     private static string Parse(ReadOnlySpan<byte> stream, int piece)
@@ -29,7 +32,8 @@ internal sealed class MigrationStreamTarget : FuzzTarget
         try
         {
             MigrationStreamParser parser = new(sink);
-            for (int at = 0; at < stream.Length; at += piece) parser.Feed(stream.Slice(at, Math.Min(piece, stream.Length - at)));
+            for (int at = 0; at < stream.Length; at += piece)
+                parser.Feed(stream.Slice(at, Math.Min(piece, stream.Length - at)));
             MigrationStreamContents c = parser.Complete();
             Promise(c.Pages == sink.Pages && c.ZeroPages == sink.ZeroPages, "pages are counted that were not handed on");
             Promise(c.Length == stream.Length, "bytes of the stream are left over");
@@ -45,18 +49,54 @@ internal sealed class MigrationStreamTarget : FuzzTarget
 
     internal override IReadOnlyList<byte[]> Words { get; } =
     [
-        [0x7e, 0, 0, 0, 2], [4, 0, 0, 0, 7], [2, 0, 0, 0, 2], [3, 0, 0, 0, 2], [8, 0, 11, 0, 0], [5], [6, 0, 0, 0, 2, (byte)'{', (byte)'}'], [0, 0, 0, 0, 0, 0, 0, 0x10], [0, 0, 0, 0, 0, 0, 0x10, 0x28], [0],
-        [5, 18, .. "configuration/uuid"u8, 0, 0, 0, 1], [5, 30, .. "configuration/target-page-bits"u8, 0, 0, 0, 1, 0, 0, 0, 12], [5, 26, .. "configuration/capabilities"u8, 0, 0, 0, 1, 0, 0, 0, 0],
+        [0x7e, 0, 0, 0, 2],
+        [4, 0, 0, 0, 7],
+        [2, 0, 0, 0, 2],
+        [3, 0, 0, 0, 2],
+        [8, 0, 11, 0, 0],
+        [5],
+        [6, 0, 0, 0, 2, (byte)'{', (byte)'}'],
+        [0, 0, 0, 0, 0, 0, 0, 0x10],
+        [0, 0, 0, 0, 0, 0, 0x10, 0x28],
+        [0],
+        [5, 18, .. "configuration/uuid"u8, 0, 0, 0, 1],
+        [5, 30, .. "configuration/target-page-bits"u8, 0, 0, 0, 1, 0, 0, 0, 12],
+        [5, 26, .. "configuration/capabilities"u8, 0, 0, 0, 1, 0, 0, 0, 0],
     ];
 
     internal override IEnumerable<byte[]> Samples() =>
-    [
-        [200, .. StreamSamples.BackgroundSnapshot()],
-        [6, .. StreamSamples.BackgroundSnapshot(description: false)],
-        [0, .. StreamSamples.FileHeader, .. StreamSamples.Configuration, 5, 18, .. "configuration/uuid"u8, 0, 0, 0, 1, .. new byte[16], .. StreamSamples.RamStart(2, ("pc.ram", 0x4000)),
-            .. StreamSamples.RamSection(3, 2, [.. StreamSamples.Be64(2), .. StreamSamples.Name("pc.ram"), 0]), 8, 0, 11, 0, 0, .. StreamSamples.Devices],
-        [77, .. StreamSamples.Write(new MemoryRam().Add("pc.ram", StreamSamples.Page(9)).Add("rom", new byte[8192]), new MigrationStreamWriterOptions { ReaderThreads = 1 })],
-    ];
+        [
+            [200, .. StreamSamples.BackgroundSnapshot()],
+            [6, .. StreamSamples.BackgroundSnapshot(description: false)],
+            [
+                0,
+                .. StreamSamples.FileHeader,
+                .. StreamSamples.Configuration,
+                5,
+                18,
+                .. "configuration/uuid"u8,
+                0,
+                0,
+                0,
+                1,
+                .. new byte[16],
+                .. StreamSamples.RamStart(2, ("pc.ram", 0x4000)),
+                .. StreamSamples.RamSection(3, 2, [.. StreamSamples.Be64(2), .. StreamSamples.Name("pc.ram"), 0]),
+                8,
+                0,
+                11,
+                0,
+                0,
+                .. StreamSamples.Devices,
+            ],
+            [
+                77,
+                .. StreamSamples.Write(
+                    new MemoryRam().Add("pc.ram", StreamSamples.Page(9)).Add("rom", new byte[8192]),
+                    new MigrationStreamWriterOptions { ReaderThreads = 1 }
+                ),
+            ],
+        ];
 
     private sealed class Sink : IMigrationStreamSink
     {
@@ -89,7 +129,10 @@ internal sealed class MigrationStreamTarget : FuzzTarget
 
         private void Take(int block, ulong offset, ulong content)
         {
-            Promise((uint)block < (uint)_blocks.Count && offset % 4096 == 0 && offset < _blocks[block].UsedLength, "a page lies outside its block");
+            Promise(
+                (uint)block < (uint)_blocks.Count && offset % 4096 == 0 && offset < _blocks[block].UsedLength,
+                "a page lies outside its block"
+            );
             Hash = ((Hash ^ content) * 1099511628211) ^ ((ulong)block << 52) ^ offset;
         }
     }

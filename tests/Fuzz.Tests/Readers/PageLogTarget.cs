@@ -41,7 +41,10 @@ internal sealed class PageLogTarget : FuzzTarget
         VerifyReport report = new();
         SnapshotVerifier.Guard(report, SnapshotFormat.MemoryFileName, () => PageLogVerifier.Verify(_folder.Handle, report, null));
         Promise(report.Problems.All(p => p.Offset >= 0), "a problem has a negative offset");
-        Promise(report.BytesRead <= 2 * SnapshotFormat.GranuleSize * (1 + (length / SnapshotFormat.EntrySize)), "verify reads more than its entries name");
+        Promise(
+            report.BytesRead <= 2 * SnapshotFormat.GranuleSize * (1 + (length / SnapshotFormat.EntrySize)),
+            "verify reads more than its entries name"
+        );
         return report.IsSound;
     }
 
@@ -51,21 +54,28 @@ internal sealed class PageLogTarget : FuzzTarget
         Promise(log.Header.TotalGranules * SnapshotFormat.EntrySize <= length, "the index has more entries than the file has room for");
         for (int b = 0; b < log.Blocks.Count; b++)
         {
-            long granules = log.GranuleCount(b), next = granules > 0 ? log.NextStored(b, 0) : 0;
+            long granules = log.GranuleCount(b),
+                next = granules > 0 ? log.NextStored(b, 0) : 0;
             Promise(next <= granules, "the next stored granule lies behind the block");
             for (long g = 0; g < Math.Min(granules, MostGranules); g++)
             {
                 log.ReadGranule(b, g, _granule.Pointer, _decoder);
-                Promise(!new ReadOnlySpan<byte>(_granule.Pointer, SnapshotFormat.GranuleSize)[log.GranuleLength(b, g)..].ContainsAnyExcept((byte)0), "bytes beyond a block's end are not zero");
+                Promise(
+                    !new ReadOnlySpan<byte>(_granule.Pointer, SnapshotFormat.GranuleSize)[log.GranuleLength(b, g)..]
+                        .ContainsAnyExcept((byte)0),
+                    "bytes beyond a block's end are not zero"
+                );
             }
         }
     }
 
     internal override byte[] Repair(byte[] input, Prng random)
     {
-        if (input.Length < 2 * 4096) return input;
+        if (input.Length < 2 * 4096)
+            return input;
         // A mutation that moved the parts: the length becomes whole again, and the footer stands at the end.
-        Span<byte> file = input.AsSpan(0, input.Length & ~4095), footer = file[^4096..];
+        Span<byte> file = input.AsSpan(0, input.Length & ~4095),
+            footer = file[^4096..];
         uint header = BinaryPrimitives.ReadUInt32LittleEndian(file[12..]);
         if (header >= 64 && header <= file.Length - 4096)
         {
@@ -74,10 +84,12 @@ internal sealed class PageLogTarget : FuzzTarget
             BinaryPrimitives.WriteUInt64LittleEndian(footer[40..], sum);
             file.Slice(40, 16).CopyTo(footer[48..]);
         }
-        long length = BinaryPrimitives.ReadInt64LittleEndian(footer[24..]), at = file.Length - 4096 - length;
+        long length = BinaryPrimitives.ReadInt64LittleEndian(footer[24..]),
+            at = file.Length - 4096 - length;
         if (length >= 0 && at >= 0 && at < file.Length)
         {
-            if (random.OneIn(2)) SealGranules(file, (int)at, (int)length);
+            if (random.OneIn(2))
+                SealGranules(file, (int)at, (int)length);
             BinaryPrimitives.WriteInt64LittleEndian(footer[16..], at);
             BinaryPrimitives.WriteUInt64LittleEndian(footer[32..], XxHash3.HashToUInt64(file.Slice((int)at, (int)length)));
         }
@@ -103,9 +115,18 @@ internal sealed class PageLogTarget : FuzzTarget
             Random random = new(7);
             List<GuestBlock> blocks =
             [
-                GuestBlock.Random("pc.ram", 18, random, 0.8), new(new RamBlockLayout("vga.vram", 65536, 4096), new byte[65536]), GuestBlock.Random("/rom@etc/acpi/tables", 1, random, 0),
+                GuestBlock.Random("pc.ram", 18, random, 0.8),
+                new(new RamBlockLayout("vga.vram", 65536, 4096), new byte[65536]),
+                GuestBlock.Random("/rom@etc/acpi/tables", 1, random, 0),
             ];
-            using (PageLogWriter writer = PageLogWriter.Create(path, GuestSnapshot.Layouts(blocks), compression, new Guid("00112233-4455-6677-8899-aabbccddeeff")))
+            using (
+                PageLogWriter writer = PageLogWriter.Create(
+                    path,
+                    GuestSnapshot.Layouts(blocks),
+                    compression,
+                    new Guid("00112233-4455-6677-8899-aabbccddeeff")
+                )
+            )
                 _ = GuestSnapshot.WriteLog(writer, blocks, compression);
             yield return File.ReadAllBytes(path);
             File.Delete(path);

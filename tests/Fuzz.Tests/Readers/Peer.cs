@@ -4,7 +4,8 @@ using System.Text;
 namespace Bgsnap.Fuzz.Readers;
 
 /// <summary>
-/// The other end of a unix socket, which sends the input to every client, whatever the client asks, and hangs up. So every wait of the reader ends.
+/// The other end of a unix socket, which sends the input to every client, whatever the client asks, and hangs up. So every wait of the
+/// reader ends.
 /// </summary>
 internal sealed class Peer : IDisposable
 {
@@ -40,24 +41,57 @@ internal sealed class Peer : IDisposable
                 using Socket socket = _listener.Accept();
                 _speak(socket, _input);
                 socket.Shutdown(SocketShutdown.Send);
-                while (socket.Receive(rest) > 0)
-                {
-                }
+                while (socket.Receive(rest) > 0) { }
             }
             catch (Exception e) when (e is SocketException or ObjectDisposedException)
             {
-                if (e is ObjectDisposedException || !_listener.IsBound) return;
-                if (e is SocketException { SocketErrorCode: SocketError.OperationAborted or SocketError.Interrupted or SocketError.InvalidArgument }) return;
+                if (e is ObjectDisposedException || !_listener.IsBound)
+                    return;
+                if (
+                    e is SocketException
+                    {
+                        SocketErrorCode: SocketError.OperationAborted or SocketError.Interrupted or SocketError.InvalidArgument
+                    }
+                )
+                    return;
             }
         }
     }
 
     /// <summary>Pieces of JSON that mutations put in.</summary>
-    internal static IReadOnlyList<byte[]> JsonWords { get; } = [.. new[]
-    {
-        "null", "{}", "[]", "\"\"", "\"\\ud800\"", "true", "false", "-1", "1e400", "\"return\":", "\"error\":", "\"event\":", "\"timestamp\":", "\"data\":", "\"id\":", "\"class\":", "\"desc\":", "\r\n", "\n", "[[[[[[[[[[[[[[[[[[[[", "{\"a\":", "\u00ff",
-        "{\"return\":{}}\n", "{\"event\":\"STOP\",\"timestamp\":{\"seconds\":1,\"microseconds\":2}}\n", "{\"error\":{\"class\":\"GenericError\",\"desc\":\"no\"}}\n", "\"seconds\":9223372036854775807", "18446744073709551616",
-    }.Select(Encoding.UTF8.GetBytes)];
+    internal static IReadOnlyList<byte[]> JsonWords { get; } =
+    [
+        .. new[]
+        {
+            "null",
+            "{}",
+            "[]",
+            "\"\"",
+            "\"\\ud800\"",
+            "true",
+            "false",
+            "-1",
+            "1e400",
+            "\"return\":",
+            "\"error\":",
+            "\"event\":",
+            "\"timestamp\":",
+            "\"data\":",
+            "\"id\":",
+            "\"class\":",
+            "\"desc\":",
+            "\r\n",
+            "\n",
+            "[[[[[[[[[[[[[[[[[[[[",
+            "{\"a\":",
+            "\u00ff",
+            "{\"return\":{}}\n",
+            "{\"event\":\"STOP\",\"timestamp\":{\"seconds\":1,\"microseconds\":2}}\n",
+            "{\"error\":{\"class\":\"GenericError\",\"desc\":\"no\"}}\n",
+            "\"seconds\":9223372036854775807",
+            "18446744073709551616",
+        }.Select(Encoding.UTF8.GetBytes),
+    ];
 
     /// <inheritdoc/>
     public void Dispose()

@@ -33,23 +33,35 @@ internal sealed class QmpTarget : FuzzTarget
         // Those that came with answers: reading on would only meet the end.
         foreach (QmpEvent e in qmp.TakeEvents(read: false))
         {
-            if (e.Data.Length > 0) JsonDocument.Parse(e.Data).Dispose();
+            if (e.Data.Length > 0)
+                JsonDocument.Parse(e.Data).Dispose();
         }
     }
 
     internal override IReadOnlyList<byte[]> Words => Peer.JsonWords;
 
     internal override IEnumerable<byte[]> Samples() =>
-    [
-        .. new[]
-        {
-            Greeting + "{\"return\": {}}\r\n{\"return\": {\"name\": \"db\"}}\r\n{\"return\": {\"running\": true, \"singlestep\": false, \"status\": \"running\"}}\r\n{\"return\": \"table\\r\\n\"}\r\n{\"return\": {}}\r\n{\"return\": {}}\r\n",
-            Greeting + "{\"timestamp\": {\"seconds\": 1700000000, \"microseconds\": 1}, \"event\": \"NIC_RX_FILTER_CHANGED\", \"data\": {\"path\": \"/machine\"}}\r\n{\"return\": {}}\r\n{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"The command query-name has not been found\"}}\r\n",
-            Greeting + "{\"return\": {}, \"id\": \"another-1\"}\r\n{\"return\": {}}\r\n{\"return\": {}}\r\n{\"return\": {\"running\": false}}\r\n{\"return\": \"\"}\r\n{\"timestamp\": {\"seconds\": 1, \"microseconds\": 1}, \"event\": \"STOP\"}\r\n{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\"}}\r\n{\"return\": {}}\r\n{\"timestamp\": {\"seconds\": 1, \"microseconds\": 1}, \"event\": \"RESUME\"}\r\n",
-        }.Select(Encoding.UTF8.GetBytes),
-    ];
+        [
+            .. new[]
+            {
+                Greeting
+                    + "{\"return\": {}}\r\n{\"return\": {\"name\": \"db\"}}\r\n{\"return\": {\"running\": true, \"singlestep\": "
+                    + "false, \"status\": \"running\"}}\r\n{\"return\": \"table\\r\\n\"}\r\n{\"return\": {}}\r\n{\"return\": {}}\r\n",
+                Greeting
+                    + "{\"timestamp\": {\"seconds\": 1700000000, \"microseconds\": 1}, \"event\": \"NIC_RX_FILTER_CHANGED\", "
+                    + "\"data\": {\"path\": \"/machine\"}}\r\n{\"return\": {}}\r\n{\"error\": {\"class\": \"CommandNotFound\", "
+                    + "\"desc\": \"The command query-name has not been found\"}}\r\n",
+                Greeting
+                    + "{\"return\": {}, \"id\": \"another-1\"}\r\n{\"return\": {}}\r\n{\"return\": {}}\r\n{\"return\": "
+                    + "{\"running\": false}}\r\n{\"return\": \"\"}\r\n{\"timestamp\": {\"seconds\": 1, \"microseconds\": 1}, "
+                    + "\"event\": \"STOP\"}\r\n{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\"}}\r\n{\"return\": "
+                    + "{}}\r\n{\"timestamp\": {\"seconds\": 1, \"microseconds\": 1}, \"event\": \"RESUME\"}\r\n",
+            }.Select(Encoding.UTF8.GetBytes),
+        ];
 
-    internal const string Greeting = "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 2, \"minor\": 0, \"major\": 10}, \"package\": \"\"}, \"capabilities\": [\"oob\"]}}\r\n";
+    internal const string Greeting =
+        "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 2, \"minor\": 0, \"major\": 10}, \"package\": \"\"}, \"capabilities\": "
+        + "[\"oob\"]}}\r\n";
 
     protected override void CleanUp() => _peer.Dispose();
 }

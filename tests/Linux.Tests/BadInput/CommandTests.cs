@@ -59,7 +59,9 @@ public sealed class CommandTests : IAsyncLifetime
     [SkippableFact]
     public async Task A_QEMU_without_a_command_that_is_needed()
     {
-        using var server = new FakeQmp(_folder, FakeQmp.Greeting, command => command == "qmp_capabilities" ? FakeQmp.Empty : FakeQmp.CommandNotFound);
+        using var server = new FakeQmp(_folder, FakeQmp.Greeting, command =>
+            command == "qmp_capabilities" ? FakeQmp.Empty : FakeQmp.CommandNotFound
+        );
         await FailsAsync(3, "QemuTooOld", "does not have a command", "--qmp", server.Path, "-o", Output);
     }
 
@@ -108,7 +110,9 @@ public sealed class CommandTests : IAsyncLifetime
     [InlineData("{\"return\":\"text\"}")]
     public async Task A_QEMU_that_answers_oddly(string answer)
     {
-        using var server = new FakeQmp(_folder, FakeQmp.Greeting, command => command == "qmp_capabilities" ? FakeQmp.Empty : answer + "\r\n");
+        using var server = new FakeQmp(_folder, FakeQmp.Greeting, command =>
+            command == "qmp_capabilities" ? FakeQmp.Empty : answer + "\r\n"
+        );
         await FailsAsync(1, "QemuAnswersOddly", "QEMU gave an odd answer", "--qmp", server.Path, "-o", Output);
     }
 
@@ -146,16 +150,26 @@ public sealed class CommandTests : IAsyncLifetime
     {
         var qmp = await StartAsync();
         File.SetUnixFileMode(qmp, (UnixFileMode)0b110_110_110);
-        await FailsAsync(4, "EngineUnavailable", "run as root",
-            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"], ["--engine", "agent", "--qmp", qmp, "-o", Output]);
+        await FailsAsync(
+            4,
+            "EngineUnavailable",
+            "run as root",
+            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"],
+            ["--engine", "agent", "--qmp", qmp, "-o", Output]
+        );
     }
 
     [SkippableFact]
     public async Task A_machine_that_denies_ptrace_has_no_agent_engine()
     {
         var qmp = await StartAsync();
-        await FailsAsync(4, "EngineUnavailable", "ptrace is denied",
-            ["env", "BGSNAP_TEST_HOOK=deny:ptrace"], ["--engine", "agent", "--qmp", qmp, "-o", Output]);
+        await FailsAsync(
+            4,
+            "EngineUnavailable",
+            "ptrace is denied",
+            ["env", "BGSNAP_TEST_HOOK=deny:ptrace"],
+            ["--engine", "agent", "--qmp", qmp, "-o", Output]
+        );
     }
 
     [SkippableTheory]
@@ -203,7 +217,22 @@ public sealed class CommandTests : IAsyncLifetime
         }
 
         var capture = await RunAsync(TestFiles.Agent, "capture", "--help");
-        foreach (var option in (string[])["--qmp", "--libvirt", "--domain", "--output", "--pid", "--engine", "--compression", "--bandwidth-limit", "--stage-memory", "--max-downtime", "--json"])
+        foreach (
+            var option in (string[])
+                [
+                    "--qmp",
+                    "--libvirt",
+                    "--domain",
+                    "--output",
+                    "--pid",
+                    "--engine",
+                    "--compression",
+                    "--bandwidth-limit",
+                    "--stage-memory",
+                    "--max-downtime",
+                    "--json",
+                ]
+        )
             Assert.Contains(option, capture.StandardOutput, StringComparison.Ordinal);
         Assert.DoesNotContain("--worker", capture.StandardOutput, StringComparison.Ordinal);
     }
@@ -214,7 +243,8 @@ public sealed class CommandTests : IAsyncLifetime
         return _machine.QmpSocket;
     }
 
-    private Task FailsAsync(int code, string reason, string sentence, params string[] arguments) => FailsAsync(code, reason, sentence, [], arguments);
+    private Task FailsAsync(int code, string reason, string sentence, params string[] arguments) =>
+        FailsAsync(code, reason, sentence, [], arguments);
 
     /// <summary>Once for a script, which reads the reason, and once for a person, who reads one sentence.</summary>
     private async Task FailsAsync(int code, string reason, string sentence, string[] wrapper, string[] arguments)
@@ -245,7 +275,8 @@ public sealed class CommandTests : IAsyncLifetime
 /// <summary>A listener that answers each command with one line, or hangs up.</summary>
 internal sealed class FakeQmp : IDisposable
 {
-    public const string Greeting = "{\"QMP\":{\"version\":{\"qemu\":{\"micro\":0,\"minor\":2,\"major\":7},\"package\":\"\"},\"capabilities\":[]}}\r\n";
+    public const string Greeting =
+        "{\"QMP\":{\"version\":{\"qemu\":{\"micro\":0,\"minor\":2,\"major\":7},\"package\":\"\"},\"capabilities\":[]}}\r\n";
     public const string Empty = "{\"return\":{}}\r\n";
     public const string CommandNotFound = "{\"error\":{\"class\":\"CommandNotFound\",\"desc\":\"The command has not been found\"}}\r\n";
 

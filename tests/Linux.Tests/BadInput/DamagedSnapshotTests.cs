@@ -23,7 +23,16 @@ public sealed class DamagedSnapshotTests : IAsyncLifetime
             return;
         _source = await VirtualMachine.StartAsync(Firmware);
         _snapshot = Path.Combine(_source.Folder, "snapshot");
-        var result = await AgentProcess.RunAsync(Patience, "capture", "--qmp", _source.QmpSocket, "--output", _snapshot, "--compression", "zstd");
+        var result = await AgentProcess.RunAsync(
+            Patience,
+            "capture",
+            "--qmp",
+            _source.QmpSocket,
+            "--output",
+            _snapshot,
+            "--compression",
+            "zstd"
+        );
         Assert.True(result.ExitCode == 0, result.ToString());
         Assert.True(SnapshotVerifier.Verify(_snapshot).IsSound);
     }
@@ -64,7 +73,22 @@ public sealed class DamagedSnapshotTests : IAsyncLifetime
         {
             var path = Path.Combine(_snapshot, name);
             var whole = File.ReadAllBytes(path);
-            int[] lengths = [0, 1, 7, 8, 511, 4095, 4096, 4097, whole.Length / 2, whole.Length - 4097, whole.Length - 4096, whole.Length - 8, whole.Length - 1];
+            int[] lengths =
+            [
+                0,
+                1,
+                7,
+                8,
+                511,
+                4095,
+                4096,
+                4097,
+                whole.Length / 2,
+                whole.Length - 4097,
+                whole.Length - 4096,
+                whole.Length - 8,
+                whole.Length - 1,
+            ];
             foreach (var length in lengths.Where(length => length >= 0 && length < whole.Length))
             {
                 File.WriteAllBytes(path, whole[..length]);
@@ -97,8 +121,20 @@ public sealed class DamagedSnapshotTests : IAsyncLifetime
         Assert.Contains(name, verified.StandardError, StringComparison.Ordinal);
 
         await using var target = await VirtualMachine.StartAsync(Firmware with { Incoming = "defer" });
-        var error = await Record.ExceptionAsync(() => Task.Run(() => RestoreRun.Run(
-            new RestoreOptions { Directory = _snapshot, Target = new MonitorAddress { QmpSocket = target.QmpSocket } }, new StreamRestore(), new RestoreProgress(), CancellationToken.None)));
+        var error = await Record.ExceptionAsync(() =>
+            Task.Run(() =>
+                RestoreRun.Run(
+                    new RestoreOptions
+                    {
+                        Directory = _snapshot,
+                        Target = new MonitorAddress { QmpSocket = target.QmpSocket },
+                    },
+                    new StreamRestore(),
+                    new RestoreProgress(),
+                    CancellationToken.None
+                )
+            )
+        );
         Assert.IsType<SnapshotCorruptException>(error);
         if (target.HasExited)
             return; // QEMU itself ends when its stream breaks off

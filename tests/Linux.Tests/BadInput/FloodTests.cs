@@ -8,11 +8,15 @@ namespace Bgsnap.Linux.Tests.BadInput;
 /// <summary>A QEMU that talks without an end ends its own capture, with a reason, and takes no memory.</summary>
 public class FloodTests
 {
-    private const string Greeting = """{"QMP": {"version": {"qemu": {"micro": 2, "minor": 0, "major": 10}, "package": ""}, "capabilities": []}}""" + "\r\n";
+    private const string Greeting =
+        """{"QMP": {"version": {"qemu": {"micro": 2, "minor": 0, "major": 10}, "package": ""}, "capabilities": []}}""" + "\r\n";
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
 
     [Theory]
-    [InlineData("""{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "FLOOD", "data": {"x": "0123456789012345678901234567890123456789"}}""" + "\r\n")]
+    [InlineData(
+        """{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "FLOOD", "data": {"x": "0123456789012345678901234567890123456789"}}"""
+            + "\r\n"
+    )]
     [InlineData("{\"return\": \"0123456789012345678901234567890123456789")]
     public async Task A_QEMU_that_floods_us(string piece)
     {

@@ -5,8 +5,16 @@ namespace Bgsnap.Linux.Tests.Capture;
 
 /// <summary>The numbers of a capture that tests look at, read from the documented output rather than by the agent's own types.</summary>
 public sealed record CaptureNumbers(
-    string Output, DateTimeOffset PointInTime, string Engine, string EngineReason, long DowntimeMicroseconds,
-    long ProtectionWindowMicroseconds, long Faults, IReadOnlyDictionary<string, long>? StopWindow = null, bool Paused = false);
+    string Output,
+    DateTimeOffset PointInTime,
+    string Engine,
+    string EngineReason,
+    long DowntimeMicroseconds,
+    long ProtectionWindowMicroseconds,
+    long Faults,
+    IReadOnlyDictionary<string, long>? StopWindow = null,
+    bool Paused = false
+);
 
 /// <summary>Why there is no snapshot.</summary>
 public sealed record CaptureError(string Reason, string Message, int ExitCode);
@@ -27,7 +35,11 @@ public static class Agent
         CaptureAsync(vm, name, null, options);
 
     public static async Task<CaptureNumbers> CaptureAsync(
-        VirtualMachine vm, string name, IReadOnlyDictionary<string, string>? environment, params IEnumerable<string> options)
+        VirtualMachine vm,
+        string name,
+        IReadOnlyDictionary<string, string>? environment,
+        params IEnumerable<string> options
+    )
     {
         var outcome = await TryCaptureAsync(vm, name, environment, options).ConfigureAwait(false);
         Assert.True(outcome.Process.ExitCode == 0 && outcome.Summary is not null, outcome.Process.ToString());
@@ -35,10 +47,14 @@ public static class Agent
     }
 
     public static async Task<CaptureOutcome> TryCaptureAsync(
-        VirtualMachine vm, string name, IReadOnlyDictionary<string, string>? environment, params IEnumerable<string> options)
+        VirtualMachine vm,
+        string name,
+        IReadOnlyDictionary<string, string>? environment,
+        params IEnumerable<string> options
+    )
     {
-        await using var agent = await AgentProcess.StartAsync(
-            environment, ["capture", "--qmp", vm.QmpSocket, "--output", Path.Combine(vm.Folder, name), "--json", .. options])
+        await using var agent = await AgentProcess
+            .StartAsync(environment, ["capture", "--qmp", vm.QmpSocket, "--output", Path.Combine(vm.Folder, name), "--json", .. options])
             .ConfigureAwait(false);
         var result = await agent.WaitAsync(Patience).ConfigureAwait(false);
         var last = result.StandardOutput.Split('\n', StringSplitOptions.RemoveEmptyEntries).LastOrDefault();
@@ -69,8 +85,7 @@ public static class Agent
     }
 
     /// <summary>The environment that arms a hook of the agent.</summary>
-    public static IReadOnlyDictionary<string, string> Hook(string hook) =>
-        new Dictionary<string, string> { ["BGSNAP_TEST_HOOK"] = hook };
+    public static IReadOnlyDictionary<string, string> Hook(string hook) => new Dictionary<string, string> { ["BGSNAP_TEST_HOOK"] = hook };
 
     /// <summary>The environment that makes the agent dump RAM in the stop window.</summary>
     public static IReadOnlyDictionary<string, string> DumpTo(string folder) =>

@@ -6,7 +6,8 @@ namespace Bgsnap.Linux.Tests.Capture;
 public class GuestStateTests
 {
     /// <remarks>
-    /// No --pid is needed: SO_PEERCRED names the peer as our own pid namespace sees it, and a QEMU in a namespace below ours is visible in ours.
+    /// No --pid is needed: SO_PEERCRED names the peer as our own pid namespace sees it, and a QEMU in a namespace below ours is visible in
+    /// ours.
     /// </remarks>
     [SkippableTheory]
     [InlineData(QemuVersion.System, "pc", RamKind.Anonymous)]

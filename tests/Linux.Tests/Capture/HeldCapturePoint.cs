@@ -6,7 +6,12 @@ namespace Bgsnap.Linux.Tests.Capture;
 internal static class HeldCapturePoint
 {
     /// <summary>Starts a capture, does <paramref name="meanwhile"/> when it has come to the point, and lets it go on.</summary>
-    public static async Task<CaptureOutcome> CaptureAsync(VirtualMachine vm, string point, Func<Task> meanwhile, params IEnumerable<string> options)
+    public static async Task<CaptureOutcome> CaptureAsync(
+        VirtualMachine vm,
+        string point,
+        Func<Task> meanwhile,
+        params IEnumerable<string> options
+    )
     {
         var reached = Path.Combine(vm.Folder, "reached");
         var capturing = Agent.TryCaptureAsync(vm, "snapshot", Agent.Hook($"wait:{point}:1:{reached}"), options);

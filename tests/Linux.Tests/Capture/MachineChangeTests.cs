@@ -29,8 +29,14 @@ public class MachineChangeTests
     {
         await using var vm = await StartAsync(version);
 
-        var outcome = await HeldCapturePoint.CaptureAsync(vm, "protected-ahead", () => AddDiskAsync(vm),
-            disks ? "--disks=all" : "--disks=none", "--scratch", vm.Folder);
+        var outcome = await HeldCapturePoint.CaptureAsync(
+            vm,
+            "protected-ahead",
+            () => AddDiskAsync(vm),
+            disks ? "--disks=all" : "--disks=none",
+            "--scratch",
+            vm.Folder
+        );
 
         AssertChanged(outcome, "vdb was added");
         await Machines.AssertLivesAsync(vm);
@@ -43,23 +49,41 @@ public class MachineChangeTests
     public async Task Memory_that_is_unplugged_while_the_capture_prepares_is_named_and_the_kernel_is_not_blamed(string engine)
     {
         // A slot of PCI Express that the guest never gave power lets go at once. The device's ROM is a RAM block of its own.
-        await using var vm = await Requirements.StartAsync(Machines.Counting(QemuVersion.Unpacked10, "q35", RamKind.Anonymous) with
-        {
-            Guest = new FirmwareGuest(),
-            ExtraArguments =
-            [
-                "-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off", "-device", "pcie-root-port,id=slot3,chassis=3,slot=3",
-            ],
-        });
-        await vm.Qmp.ExecuteAsync("device_add", new JsonObject { ["driver"] = "e1000e", ["id"] = "card", ["bus"] = "slot3" });
+        await using var vm = await Requirements.StartAsync(
+            Machines.Counting(QemuVersion.Unpacked10, "q35", RamKind.Anonymous) with
+            {
+                Guest = new FirmwareGuest(),
+                ExtraArguments =
+                [
+                    "-global",
+                    "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",
+                    "-device",
+                    "pcie-root-port,id=slot3,chassis=3,slot=3",
+                ],
+            }
+        );
+        await vm.Qmp.ExecuteAsync(
+            "device_add",
+            new JsonObject
+            {
+                ["driver"] = "e1000e",
+                ["id"] = "card",
+                ["bus"] = "slot3",
+            }
+        );
 
-        var outcome = await HeldCapturePoint.CaptureAsync(vm, "userfaultfd-device-kept", async () =>
-        {
-            await vm.Qmp.ExecuteAsync("device_del", new JsonObject { ["id"] = "card" });
-            await vm.Qmp.WaitForEventAsync("DEVICE_DELETED", TimeSpan.FromSeconds(10));
-            // QEMU gives the memory back when nobody looks at it any more, which is a little later.
-            await Task.Delay(500);
-        }, $"--engine={engine}");
+        var outcome = await HeldCapturePoint.CaptureAsync(
+            vm,
+            "userfaultfd-device-kept",
+            async () =>
+            {
+                await vm.Qmp.ExecuteAsync("device_del", new JsonObject { ["id"] = "card" });
+                await vm.Qmp.WaitForEventAsync("DEVICE_DELETED", TimeSpan.FromSeconds(10));
+                // QEMU gives the memory back when nobody looks at it any more, which is a little later.
+                await Task.Delay(500);
+            },
+            $"--engine={engine}"
+        );
 
         // Should the memory be there still when it is registered, the device is missed after the point in time.
         var reason = outcome.Error?.Reason;
@@ -97,12 +121,19 @@ public class MachineChangeTests
         await using var vm = await StartAsync(QemuVersion.Unpacked10);
         Task reset = Task.CompletedTask;
 
-        var outcome = await HeldCapturePoint.CaptureAsync(vm, point, async () =>
-        {
-            // QEMU may come to it only when the window is over.
-            reset = vm.Qmp.ExecuteAsync("system_reset");
-            await Task.Delay(50);
-        }, disks ? "--disks=all" : "--disks=none", "--scratch", vm.Folder);
+        var outcome = await HeldCapturePoint.CaptureAsync(
+            vm,
+            point,
+            async () =>
+            {
+                // QEMU may come to it only when the window is over.
+                reset = vm.Qmp.ExecuteAsync("system_reset");
+                await Task.Delay(50);
+            },
+            disks ? "--disks=all" : "--disks=none",
+            "--scratch",
+            vm.Folder
+        );
 
         await reset;
         Assert.True(outcome.Summary is not null || outcome.Error?.Reason == "GuestStateChanged", outcome.Process.ToString());
@@ -117,11 +148,18 @@ public class MachineChangeTests
     {
         await using var vm = await StartAsync(QemuVersion.Unpacked10);
 
-        var outcome = await HeldCapturePoint.CaptureAsync(vm, "unprotected", async () =>
-        {
-            await AddDimmAsync(vm);
-            await AddDiskAsync(vm);
-        }, "--disks=all", "--scratch", vm.Folder);
+        var outcome = await HeldCapturePoint.CaptureAsync(
+            vm,
+            "unprotected",
+            async () =>
+            {
+                await AddDimmAsync(vm);
+                await AddDiskAsync(vm);
+            },
+            "--disks=all",
+            "--scratch",
+            vm.Folder
+        );
 
         Assert.True(outcome.Summary is not null, outcome.Process.ToString());
         Assert.True(SnapshotImage.Judge(outcome.Summary.Output).IsOneCut);
@@ -129,12 +167,23 @@ public class MachineChangeTests
     }
 
     private static Task<VirtualMachine> StartAsync(QemuVersion version) =>
-        Requirements.StartAsync(Machines.Counting(version, "pc", RamKind.Anonymous) with
-        {
-            ExtraArguments =
-                ["-action", "reboot=reset", "-m", "256M,slots=2,maxmem=1G", "-device", "qemu-xhci", "-device", "usb-tablet,id=tablet"],
-            Disks = [new TestDisk { Name = "vda" }],
-        });
+        Requirements.StartAsync(
+            Machines.Counting(version, "pc", RamKind.Anonymous) with
+            {
+                ExtraArguments =
+                [
+                    "-action",
+                    "reboot=reset",
+                    "-m",
+                    "256M,slots=2,maxmem=1G",
+                    "-device",
+                    "qemu-xhci",
+                    "-device",
+                    "usb-tablet,id=tablet",
+                ],
+                Disks = [new TestDisk { Name = "vda" }],
+            }
+        );
 
     private static void AssertChanged(CaptureOutcome outcome, string what)
     {
@@ -144,15 +193,46 @@ public class MachineChangeTests
 
     private static async Task AddDimmAsync(VirtualMachine vm)
     {
-        await vm.Qmp.ExecuteAsync("object-add",
-            new JsonObject { ["qom-type"] = "memory-backend-ram", ["id"] = "mem1", ["size"] = 64 << 20 });
-        await vm.Qmp.ExecuteAsync("device_add", new JsonObject { ["driver"] = "pc-dimm", ["id"] = "dimm1", ["memdev"] = "mem1" });
+        await vm.Qmp.ExecuteAsync(
+            "object-add",
+            new JsonObject
+            {
+                ["qom-type"] = "memory-backend-ram",
+                ["id"] = "mem1",
+                ["size"] = 64 << 20,
+            }
+        );
+        await vm.Qmp.ExecuteAsync(
+            "device_add",
+            new JsonObject
+            {
+                ["driver"] = "pc-dimm",
+                ["id"] = "dimm1",
+                ["memdev"] = "mem1",
+            }
+        );
     }
 
     private static async Task AddDiskAsync(VirtualMachine vm)
     {
-        await vm.Qmp.ExecuteAsync("blockdev-add",
-            new JsonObject { ["driver"] = "null-co", ["node-name"] = "node-vdb", ["size"] = 1 << 20, ["read-zeroes"] = true });
-        await vm.Qmp.ExecuteAsync("device_add", new JsonObject { ["driver"] = "virtio-blk-pci", ["id"] = "vdb", ["drive"] = "node-vdb" });
+        await vm.Qmp.ExecuteAsync(
+            "blockdev-add",
+            new JsonObject
+            {
+                ["driver"] = "null-co",
+                ["node-name"] = "node-vdb",
+                ["size"] = 1 << 20,
+                ["read-zeroes"] = true,
+            }
+        );
+        await vm.Qmp.ExecuteAsync(
+            "device_add",
+            new JsonObject
+            {
+                ["driver"] = "virtio-blk-pci",
+                ["id"] = "vdb",
+                ["drive"] = "node-vdb",
+            }
+        );
     }
 }

@@ -5,15 +5,21 @@ namespace Bgsnap.Linux.Tests.Capture;
 /// <summary>The machines that captures are tried on.</summary>
 internal static class Machines
 {
-    public static VirtualMachineOptions Counting(QemuVersion version, string machine, RamKind ram, int cpus = 1) => new()
-    {
-        Version = version,
-        Machine = machine,
-        Ram = ram,
-        Cpus = cpus,
-        MemoryMiB = 256,
-        Guest = new LinuxGuest { Writers = 3, MiB = 24, Fill = "random" },
-    };
+    public static VirtualMachineOptions Counting(QemuVersion version, string machine, RamKind ram, int cpus = 1) =>
+        new()
+        {
+            Version = version,
+            Machine = machine,
+            Ram = ram,
+            Cpus = cpus,
+            MemoryMiB = 256,
+            Guest = new LinuxGuest
+            {
+                Writers = 3,
+                MiB = 24,
+                Fill = "random",
+            },
+        };
 
     /// <summary>Every writer has gone round once, so that its pages hold two numbers wherever it is.</summary>
     public static Task<GuestReport> WarmUpAsync(VirtualMachine vm) =>

@@ -57,14 +57,16 @@ public class OneCutTests
     [InlineData(QemuVersion.Unpacked10, RamKind.Memfd)]
     public async Task A_snapshot_of_a_guest_under_KVM_is_one_cut(QemuVersion version, RamKind ram)
     {
-        await using var vm = await Requirements.StartAsync(new VirtualMachineOptions
-        {
-            Version = version,
-            Accelerator = Accelerator.Kvm,
-            MemoryMiB = 128,
-            Ram = ram,
-            Guest = new BootSectorGuest(),
-        });
+        await using var vm = await Requirements.StartAsync(
+            new VirtualMachineOptions
+            {
+                Version = version,
+                Accelerator = Accelerator.Kvm,
+                MemoryMiB = 128,
+                Ram = ram,
+                Guest = new BootSectorGuest(),
+            }
+        );
         await vm.WaitForTickAsync(2);
         foreach (string name in (string[])["first", "second", "third"])
         {

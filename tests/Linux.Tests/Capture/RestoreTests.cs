@@ -74,7 +74,8 @@ public class RestoreTests
         var first = await restored.WaitForTickAsync(1);
         var later = await restored.WaitForTickAsync(first.Tick + Ticks);
 
-        var pointInTime = Stopwatch.GetTimestamp() - (long)((DateTimeOffset.UtcNow - snapshot.PointInTime).TotalSeconds * Stopwatch.Frequency);
+        var pointInTime =
+            Stopwatch.GetTimestamp() - (long)((DateTimeOffset.UtcNow - snapshot.PointInTime).TotalSeconds * Stopwatch.Frequency);
         var captured = source.Serial.Reports.Last(r => r.At <= pointInTime);
         var before = source.Serial.Reports.Single(r => r.Tick == first.Tick - 1);
         Assert.InRange(first.Tick, captured.Tick, captured.Tick + 2);

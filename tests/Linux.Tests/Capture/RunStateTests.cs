@@ -5,12 +5,14 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.Capture;
 
 /// <summary>
-/// The guest's user pauses, resumes or suspends it while a capture is under way: it ends in the state that its user asked for, or that it had.
+/// The guest's user pauses, resumes or suspends it while a capture is under way: it ends in the state that its user asked for, or that it
+/// had.
 /// </summary>
 public class RunStateTests
 {
     /// <summary>Seconds before the stop is sent, and right before.</summary>
-    private const string Gap = "protected-ahead", Last = "armed";
+    private const string Gap = "protected-ahead",
+        Last = "armed";
 
     /// <summary>The look at its state is over then: our <c>cont</c> comes upon it, which is noticed and given back.</summary>
     [SkippableFact]
@@ -29,7 +31,11 @@ public class RunStateTests
     [SkippableTheory]
     [InlineData(QemuVersion.System, Gap, true)]
     [InlineData(QemuVersion.Unpacked10, Gap, false)]
-    public async Task A_guest_that_is_paused_before_the_window_stays_so_and_its_snapshot_says_so(QemuVersion version, string point, bool disks)
+    public async Task A_guest_that_is_paused_before_the_window_stays_so_and_its_snapshot_says_so(
+        QemuVersion version,
+        string point,
+        bool disks
+    )
     {
         await using var vm = await Requirements.StartAsync(Writing(version));
 
@@ -52,11 +58,16 @@ public class RunStateTests
         await using var vm = await Requirements.StartAsync(Writing(version));
         await vm.StopVcpusAsync();
 
-        var outcome = await HeldCapturePoint.CaptureAsync(vm, point, async () =>
-        {
-            await vm.ContinueVcpusAsync();
-            await DiskMachines.WritesOnAsync(vm, "its user resumed it");
-        }, Disks(vm, disks));
+        var outcome = await HeldCapturePoint.CaptureAsync(
+            vm,
+            point,
+            async () =>
+            {
+                await vm.ContinueVcpusAsync();
+                await DiskMachines.WritesOnAsync(vm, "its user resumed it");
+            },
+            Disks(vm, disks)
+        );
 
         Assert.True(outcome.Summary is { Paused: false, DowntimeMicroseconds: > 0 }, outcome.Process.ToString());
         await JudgeAsync(outcome, disks);
@@ -77,12 +88,17 @@ public class RunStateTests
         await using var vm = await Requirements.StartAsync(Writing(QemuVersion.Unpacked10));
         var asked = Task.FromResult(true);
 
-        var outcome = await HeldCapturePoint.CaptureAsync(vm, point, async () =>
-        {
-            // QEMU may come to it only when the window is over.
-            asked = TryAsync(vm, command);
-            await Task.Delay(50);
-        }, Disks(vm, disks));
+        var outcome = await HeldCapturePoint.CaptureAsync(
+            vm,
+            point,
+            async () =>
+            {
+                // QEMU may come to it only when the window is over.
+                asked = TryAsync(vm, command);
+                await Task.Delay(50);
+            },
+            Disks(vm, disks)
+        );
 
         var paused = await asked && command == "stop";
         Assert.Equal(paused ? "paused" : "running", await vm.Qmp.RunStateAsync());
@@ -103,12 +119,17 @@ public class RunStateTests
     {
         await using var vm = await Requirements.StartAsync(Writing(version));
 
-        var outcome = await HeldCapturePoint.CaptureAsync(vm, Gap, async () =>
-        {
-            if (pauses)
-                await vm.StopVcpusAsync();
-            await vm.Qmp.ExecuteAsync("device_add", new JsonObject { ["driver"] = "virtio-rng-pci", ["id"] = "rng1" });
-        }, [.. Disks(vm, disks: true), "--after=stop"]);
+        var outcome = await HeldCapturePoint.CaptureAsync(
+            vm,
+            Gap,
+            async () =>
+            {
+                if (pauses)
+                    await vm.StopVcpusAsync();
+                await vm.Qmp.ExecuteAsync("device_add", new JsonObject { ["driver"] = "virtio-rng-pci", ["id"] = "rng1" });
+            },
+            [.. Disks(vm, disks: true), "--after=stop"]
+        );
 
         Assert.True(outcome.Error?.Reason == "MachineChanged", outcome.Process.ToString());
         Assert.Equal(pauses ? "paused" : "running", await vm.Qmp.RunStateAsync());
@@ -150,7 +171,10 @@ public class RunStateTests
     }
 
     private static VirtualMachineOptions Writing(QemuVersion version) =>
-        DiskMachines.Writing(version, new TestDisk { Name = "vda" }) with { MemoryMiB = 128 };
+        DiskMachines.Writing(version, new TestDisk { Name = "vda" }) with
+        {
+            MemoryMiB = 128,
+        };
 
     private static string[] Disks(VirtualMachine vm, bool disks) =>
         ["--engine=agent", disks ? "--disks=all" : "--disks=none", "--scratch", vm.Folder];
@@ -180,10 +204,15 @@ public class RunStateTests
 
     private static async Task<VirtualMachine> SleeperAsync(QemuVersion version)
     {
-        var vm = await Requirements.StartAsync(new VirtualMachineOptions
-        {
-            Version = version, MemoryMiB = 64, Guest = new FirmwareGuest(), Disks = [new TestDisk { Name = "vda" }],
-        });
+        var vm = await Requirements.StartAsync(
+            new VirtualMachineOptions
+            {
+                Version = version,
+                MemoryMiB = 64,
+                Guest = new FirmwareGuest(),
+                Disks = [new TestDisk { Name = "vda" }],
+            }
+        );
         await Task.Delay(1500); // the firmware sets up the power management's ports
         return vm;
     }

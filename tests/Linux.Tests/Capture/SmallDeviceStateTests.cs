@@ -12,10 +12,15 @@ public class SmallDeviceStateTests
     [InlineData(QemuVersion.Unpacked10)]
     public async Task The_guest_does_not_run_before_its_memory_is_protected(QemuVersion version)
     {
-        await using var vm = await Requirements.StartAsync(new VirtualMachineOptions
-        {
-            Version = version, Machine = "microvm", MemoryMiB = 64, Guest = new FirmwareGuest(),
-        });
+        await using var vm = await Requirements.StartAsync(
+            new VirtualMachineOptions
+            {
+                Version = version,
+                Machine = "microvm",
+                MemoryMiB = 64,
+                Guest = new FirmwareGuest(),
+            }
+        );
         var reached = Path.Combine(vm.Folder, "reached");
         List<string> states = [];
 

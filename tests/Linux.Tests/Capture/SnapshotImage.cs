@@ -86,7 +86,10 @@ internal sealed unsafe class SnapshotImage : IDisposable
         return Tell(differing, details);
     }
 
-    /// <summary>The same for the guest's main memory and a file that QEMU itself wrote (pmemsave); without the legacy hole, which shows other memory.</summary>
+    /// <summary>
+    /// The same for the guest's main memory and a file that QEMU itself wrote (pmemsave); without the legacy hole, which shows other
+    /// memory.
+    /// </summary>
     public static string DifferencesFromMemory(string path, string file)
     {
         using SnapshotImage image = Open(path);
@@ -111,13 +114,15 @@ internal sealed unsafe class SnapshotImage : IDisposable
         if ((ulong)truth.Length != Blocks[block].UsedLength)
             details.Add($"block {Blocks[block].Name} has {Blocks[block].UsedLength} bytes, its dump {truth.Length}");
         byte[] expected = new byte[Granule];
-        long differing = 0, offset = 0;
+        long differing = 0,
+            offset = 0;
         foreach (byte[] granule in Granules(block))
         {
             int got = truth.ReadAtLeast(expected.AsSpan(0, granule.Length), granule.Length, throwOnEndOfStream: false);
             for (int at = 0; at < got; at += ImageScanner.PageSize)
             {
-                Span<byte> page = granule.AsSpan(at, ImageScanner.PageSize), other = expected.AsSpan(at, ImageScanner.PageSize);
+                Span<byte> page = granule.AsSpan(at, ImageScanner.PageSize),
+                    other = expected.AsSpan(at, ImageScanner.PageSize);
                 if (page.SequenceEqual(other) || !counts(offset + at))
                     continue;
                 differing++;

@@ -11,7 +11,12 @@ public class StopWindowTests
     [InlineData("none", false)]
     public async Task The_parts_of_the_downtime_are_told_and_are_all_of_it(string disks, bool cut)
     {
-        await using var vm = await Requirements.StartAsync(DiskMachines.Writing(QemuVersion.Unpacked10, new TestDisk { Name = "vda" }) with { MemoryMiB = 128 });
+        await using var vm = await Requirements.StartAsync(
+            DiskMachines.Writing(QemuVersion.Unpacked10, new TestDisk { Name = "vda" }) with
+            {
+                MemoryMiB = 128,
+            }
+        );
 
         var snapshot = await Agent.CaptureAsync(vm, "s", $"--disks={disks}", "--scratch", vm.Folder);
 
@@ -24,7 +29,12 @@ public class StopWindowTests
     [SkippableFact]
     public async Task A_guest_that_was_paused_has_no_stop_window()
     {
-        await using var vm = await Requirements.StartAsync(DiskMachines.Writing(QemuVersion.Unpacked10, new TestDisk { Name = "vda" }) with { MemoryMiB = 128 });
+        await using var vm = await Requirements.StartAsync(
+            DiskMachines.Writing(QemuVersion.Unpacked10, new TestDisk { Name = "vda" }) with
+            {
+                MemoryMiB = 128,
+            }
+        );
         using (var qmp = await HarnessQmp.ConnectAsync(vm.QmpSocket, CancellationToken.None))
             await qmp.ExecuteAsync("stop");
 
@@ -37,7 +47,10 @@ public class StopWindowTests
     internal static void AssertWhole(CaptureNumbers snapshot, bool disks)
     {
         var parts = snapshot.StopWindow ?? throw new InvalidDataException($"{snapshot}");
-        Assert.Equal(["contMicroseconds", "devicesMicroseconds", "disksMicroseconds", "protectMicroseconds", "stopMicroseconds"], parts.Keys.Order(StringComparer.Ordinal));
+        Assert.Equal(
+            ["contMicroseconds", "devicesMicroseconds", "disksMicroseconds", "protectMicroseconds", "stopMicroseconds"],
+            parts.Keys.Order(StringComparer.Ordinal)
+        );
         Assert.Equal(snapshot.DowntimeMicroseconds, parts.Values.Sum());
         Assert.All(parts.Values, p => Assert.True(p >= 0, $"{snapshot}"));
         Assert.True(parts["devicesMicroseconds"] > 0 && parts["protectMicroseconds"] > 0, $"{snapshot}");

@@ -15,11 +15,7 @@ public class TruthTests
     public async Task A_snapshot_equals_the_memory_of_the_stop_window(QemuVersion version, string machine, RamKind ram)
     {
         // A display adapter: its memory and ROMs are the small blocks that are easily mixed up.
-        var options = Machines.Counting(version, machine, ram, cpus: 2) with
-        {
-            MemoryMiB = 192,
-            ExtraArguments = ["-device", "VGA"],
-        };
+        var options = Machines.Counting(version, machine, ram, cpus: 2) with { MemoryMiB = 192, ExtraArguments = ["-device", "VGA"] };
         await using var vm = await Requirements.StartAsync(options);
         await Machines.WarmUpAsync(vm);
 

@@ -103,8 +103,9 @@ public class BesideOthersTests
         await using var family = await CopyingAsync(vm);
         var overlay = Path.Combine(vm.Folder, "overlay.qcow2");
 
-        var refused = await Assert.ThrowsAsync<QmpErrorException>(() => vm.Qmp.ExecuteAsync(
-            "blockdev-snapshot-sync", new JsonObject { ["device"] = "vda", ["snapshot-file"] = overlay }));
+        var refused = await Assert.ThrowsAsync<QmpErrorException>(() =>
+            vm.Qmp.ExecuteAsync("blockdev-snapshot-sync", new JsonObject { ["device"] = "vda", ["snapshot-file"] = overlay })
+        );
 
         Assert.Contains("backing file", refused.Message, StringComparison.Ordinal);
         Assert.Equal(0, (await family.WaitAsync(Patience)).ExitCode);
@@ -161,8 +162,9 @@ public class BesideOthersTests
         var graph = await BlockGraph.TakeAsync(vm);
         await using var family = await WaitingAsync(vm, point);
 
-        var refused = await Assert.ThrowsAsync<QmpErrorException>(() => vm.Qmp.ExecuteAsync(
-            "block_resize", new JsonObject { ["device"] = "vda", ["size"] = 2 * DiskMiB << 20 }));
+        var refused = await Assert.ThrowsAsync<QmpErrorException>(() =>
+            vm.Qmp.ExecuteAsync("block_resize", new JsonObject { ["device"] = "vda", ["size"] = 2 * DiskMiB << 20 })
+        );
 
         Assert.Contains("resize", refused.Message, StringComparison.Ordinal);
         family.GoOn();
@@ -176,27 +178,48 @@ public class BesideOthersTests
 
     private static async Task<VirtualMachine> StartAsync(QemuVersion version)
     {
-        var vm = await Requirements.StartAsync(DiskMachines.Writing(
-            version,
-            new TestDisk { Name = "vda", Arguments = DiskArguments.Drive, MiB = DiskMiB, IsFull = true },
-            new TestDisk { Name = "vdb", Format = DiskFormat.Qcow2 }));
+        var vm = await Requirements.StartAsync(
+            DiskMachines.Writing(
+                version,
+                new TestDisk
+                {
+                    Name = "vda",
+                    Arguments = DiskArguments.Drive,
+                    MiB = DiskMiB,
+                    IsFull = true,
+                },
+                new TestDisk { Name = "vdb", Format = DiskFormat.Qcow2 }
+            )
+        );
         Directory.CreateDirectory(Path.Combine(vm.Folder, "outputs"));
         return vm;
     }
 
     private static async Task<string> NodeOfAsync(VirtualMachine vm) =>
-        (await vm.Qmp.ExecuteAsync("query-block")).EnumerateArray().Single(d => d.GetProperty("device").GetString() == "vda")
-            .GetProperty("inserted").GetProperty("node-name").GetString()!;
+        (await vm.Qmp.ExecuteAsync("query-block"))
+            .EnumerateArray()
+            .Single(d => d.GetProperty("device").GetString() == "vda")
+            .GetProperty("inserted")
+            .GetProperty("node-name")
+            .GetString()!;
 
     /// <summary>Begins a slow backup. The guest stands meanwhile, so that what the backup has to show can be read from the image.</summary>
     private static async Task BackUpAsync(VirtualMachine vm, string device)
     {
         await vm.StopVcpusAsync();
         File.Copy(vm.ImageOf("vda"), Expected(vm));
-        await vm.Qmp.ExecuteAsync("drive-backup", new JsonObject
-        {
-            ["job-id"] = Job, ["device"] = device, ["target"] = Backup(vm), ["format"] = "raw", ["sync"] = "full", ["speed"] = 4 << 20,
-        });
+        await vm.Qmp.ExecuteAsync(
+            "drive-backup",
+            new JsonObject
+            {
+                ["job-id"] = Job,
+                ["device"] = device,
+                ["target"] = Backup(vm),
+                ["format"] = "raw",
+                ["sync"] = "full",
+                ["speed"] = 4 << 20,
+            }
+        );
         await vm.ContinueVcpusAsync();
     }
 
@@ -217,7 +240,9 @@ public class BesideOthersTests
     private static async Task<CaptureFamily> CopyingAsync(VirtualMachine vm)
     {
         var family = await CaptureFamily.StartAsync(
-            null, ["--qmp", vm.QmpSocket, "--output", Path.Combine(vm.Folder, "outputs", "s"), "--bandwidth-limit=12Mi", "--engine=agent"]);
+            null,
+            ["--qmp", vm.QmpSocket, "--output", Path.Combine(vm.Folder, "outputs", "s"), "--bandwidth-limit=12Mi", "--engine=agent"]
+        );
         await family.FindWorkerAsync();
         while (!(await vm.Qmp.ExecuteAsync("query-block-exports")).GetRawText().Contains("agent-export", StringComparison.Ordinal))
         {
@@ -235,7 +260,9 @@ public class BesideOthersTests
     {
         var sign = Path.Combine(vm.Folder, "waits");
         var family = await CaptureFamily.StartAsync(
-            $"wait:{point}:1:{sign}", ["--qmp", vm.QmpSocket, "--output", Path.Combine(vm.Folder, "outputs", "s"), "--engine=agent"]);
+            $"wait:{point}:1:{sign}",
+            ["--qmp", vm.QmpSocket, "--output", Path.Combine(vm.Folder, "outputs", "s"), "--engine=agent"]
+        );
         while (!File.Exists(sign))
         {
             Assert.True(!family.HasEnded && family.Elapsed < Patience, $"The capture did not come to {point}.");

@@ -5,12 +5,20 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.Disks;
 
 /// <summary>
-/// All that QEMU tells of its block layer, and what <see cref="ProcessFingerprint"/> sees: descriptors, threads, fdsets, jobs, exports. A capture, however it
-/// ends, leaves just this.
+/// All that QEMU tells of its block layer, and what <see cref="ProcessFingerprint"/> sees: descriptors, threads, fdsets, jobs, exports. A
+/// capture, however it ends, leaves just this.
 /// </summary>
 internal sealed record BlockGraph(ProcessFingerprint Process, string Blocks)
 {
-    private static readonly string[] Questions = ["query-named-block-nodes", "query-block", "query-block-jobs", "query-block-exports", "query-fdsets", "query-jobs"];
+    private static readonly string[] Questions =
+    [
+        "query-named-block-nodes",
+        "query-block",
+        "query-block-jobs",
+        "query-block-exports",
+        "query-fdsets",
+        "query-jobs",
+    ];
 
     /// <summary>What changes because the guest writes.</summary>
     private static readonly HashSet<string> Passing = ["actual-size", "dirty-flag", "io-status"];
@@ -35,7 +43,8 @@ internal sealed record BlockGraph(ProcessFingerprint Process, string Blocks)
     /// <param name="vm">The machine.</param>
     /// <param name="after">After what, for a message.</param>
     /// <param name="patience">How long that may take.</param>
-    /// <param name="byQemu">The capture was made by QEMU's own engine, which (since 8.0, util/userfaultfd.c) opens the device once and keeps it for good.</param>
+    /// <param name="byQemu">The capture was made by QEMU's own engine, which (since 8.0, util/userfaultfd.c) opens the device once and
+    /// keeps it for good.</param>
     public async Task AssertIsBackAsync(VirtualMachine vm, string after, TimeSpan? patience = null, bool byQemu = false)
     {
         IReadOnlyList<string> differences = await Process.DifferencesAfterwardsAsync(vm, patience);

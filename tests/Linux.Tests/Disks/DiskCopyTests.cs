@@ -27,7 +27,8 @@ public sealed class DiskCopyTests : IAsyncLifetime, IAsyncDisposable
         Requirements.NeedProgram(DiskTools.QemuNbd);
         await MakeSparseAsync("raw", 96 << 20, 3);
         var (_, sockets) = await _tools.ServeAsync("raw", "raw", connections);
-        long total = 0, copied = 0;
+        long total = 0,
+            copied = 0;
         var result = Copy(sockets, _tools["copy"], new DiskCopyHooks { Total = bytes => total = bytes, Copied = bytes => copied += bytes });
         await _tools.SameAsync("raw", "raw", "copy");
         Assert.Equal(total, copied);
@@ -41,10 +42,32 @@ public sealed class DiskCopyTests : IAsyncLifetime, IAsyncDisposable
     {
         Requirements.NeedProgram(DiskTools.QemuNbd);
         await MakeSparseAsync("raw", 64 << 20, 5);
-        await DiskTools.RunAsync(DiskTools.QemuImg, "convert", "-f", "raw", "-O", "qcow2", "-o", "cluster_size=4096", _tools["raw"], _tools["base"]);
+        await DiskTools.RunAsync(
+            DiskTools.QemuImg,
+            "convert",
+            "-f",
+            "raw",
+            "-O",
+            "qcow2",
+            "-o",
+            "cluster_size=4096",
+            _tools["raw"],
+            _tools["base"]
+        );
         await DiskTools.RunAsync(DiskTools.QemuImg, "create", "-f", "qcow2", "-b", _tools["base"], "-F", "qcow2", _tools["top"]);
         // Over the base: data, and zeros that hide data.
-        await DiskTools.RunAsync("/usr/bin/qemu-io", "-f", "qcow2", "-c", "write -P 7 1000k 3000k", "-c", "write -z 20000k 9000k", "-c", "write -P 0 40000k 100k", _tools["top"]);
+        await DiskTools.RunAsync(
+            "/usr/bin/qemu-io",
+            "-f",
+            "qcow2",
+            "-c",
+            "write -P 7 1000k 3000k",
+            "-c",
+            "write -z 20000k 9000k",
+            "-c",
+            "write -P 0 40000k 100k",
+            _tools["top"]
+        );
         var (_, sockets) = await _tools.ServeAsync("top", "qcow2", 3);
         var result = Copy(sockets, _tools["copy"]);
         await _tools.SameAsync("top", "qcow2", "copy");
@@ -57,14 +80,20 @@ public sealed class DiskCopyTests : IAsyncLifetime, IAsyncDisposable
         Requirements.NeedProgram(DiskTools.QemuNbd);
         await MakeSparseAsync("raw", 96 << 20, 3);
         var (server, sockets) = await _tools.ServeAsync("raw", "raw", 3);
-        var e = Assert.Throws<NbdException>(() => Copy(sockets, _tools["copy"], new DiskCopyHooks
-        {
-            Copied = _ =>
-            {
-                server.Signal(9);
-                Thread.Sleep(20);
-            },
-        }));
+        var e = Assert.Throws<NbdException>(() =>
+            Copy(
+                sockets,
+                _tools["copy"],
+                new DiskCopyHooks
+                {
+                    Copied = _ =>
+                    {
+                        server.Signal(9);
+                        Thread.Sleep(20);
+                    },
+                }
+            )
+        );
         Assert.Contains("connection was cut", e.Message, StringComparison.Ordinal);
         Assert.NotEqual(0, (await DiskTools.TryAsync(DiskTools.QemuImg, "info", "-f", "qcow2", _tools["copy"])).ExitCode);
     }
@@ -75,7 +104,9 @@ public sealed class DiskCopyTests : IAsyncLifetime, IAsyncDisposable
         Requirements.NeedProgram(DiskTools.QemuNbd);
         await MakeSparseAsync("raw", 96 << 20, 3);
         var (server, sockets) = await _tools.ServeAsync("raw", "raw", 2);
-        var e = Assert.Throws<NbdException>(() => Copy(sockets, _tools["copy"], new DiskCopyHooks { Copied = _ => server.Signal(19) }, TimeSpan.FromSeconds(2)));
+        var e = Assert.Throws<NbdException>(() =>
+            Copy(sockets, _tools["copy"], new DiskCopyHooks { Copied = _ => server.Signal(19) }, TimeSpan.FromSeconds(2))
+        );
         server.Signal(18);
         Assert.Contains("has not answered within 2 s", e.Message, StringComparison.Ordinal);
     }

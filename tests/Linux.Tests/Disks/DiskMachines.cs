@@ -8,20 +8,21 @@ namespace Bgsnap.Linux.Tests.Disks;
 internal static class DiskMachines
 {
     /// <summary>The guest writes to all of these disks in turn, as fast as it can, and to a little memory besides.</summary>
-    public static VirtualMachineOptions Writing(QemuVersion version, params IReadOnlyList<TestDisk> disks) => new()
-    {
-        Version = version,
-        MemoryMiB = 80,
-        Disks = disks,
-        Guest = new LinuxGuest
+    public static VirtualMachineOptions Writing(QemuVersion version, params IReadOnlyList<TestDisk> disks) =>
+        new()
         {
-            Mode = "disk",
-            Writers = 0,
-            Disks = disks.Count(d => !d.ReadOnly && !d.IsCdrom),
-            TickMilliseconds = 100,
-        },
-        StartTimeout = TimeSpan.FromSeconds(120),
-    };
+            Version = version,
+            MemoryMiB = 80,
+            Disks = disks,
+            Guest = new LinuxGuest
+            {
+                Mode = "disk",
+                Writers = 0,
+                Disks = disks.Count(d => !d.ReadOnly && !d.IsCdrom),
+                TickMilliseconds = 100,
+            },
+            StartTimeout = TimeSpan.FromSeconds(120),
+        };
 
     /// <summary>Captures with all disks. Disks and memory must be of one instant, and the guest goes on.</summary>
     public static async Task<DiskVerdict> CaptureAgreesAsync(VirtualMachine vm, string name, params IEnumerable<string> options)

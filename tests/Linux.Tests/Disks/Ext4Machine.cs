@@ -8,7 +8,12 @@ internal static class Ext4Machine
 {
     private const int MiB = 48;
 
-    public static async Task<VirtualMachine> StartAsync(QemuVersion version, string folder, DiskFormat format = DiskFormat.Raw, bool agent = false)
+    public static async Task<VirtualMachine> StartAsync(
+        QemuVersion version,
+        string folder,
+        DiskFormat format = DiskFormat.Raw,
+        bool agent = false
+    )
     {
         return await Requirements.StartAsync(Options(version, format, await MakeImageAsync(folder), agent));
     }
@@ -26,14 +31,31 @@ internal static class Ext4Machine
 
     /// <summary>The machine, with a copy of this image for a disk.</summary>
     public static VirtualMachineOptions Options(QemuVersion version, DiskFormat format, string image, bool agent) =>
-        DiskMachines.Writing(version, new TestDisk { Name = "vda", Format = format, MiB = MiB, CopyOf = image }) with
+        DiskMachines.Writing(
+            version,
+            new TestDisk
+            {
+                Name = "vda",
+                Format = format,
+                MiB = MiB,
+                CopyOf = image,
+            }
+        ) with
         {
             MemoryMiB = 112,
             GuestAgent = agent,
-            Guest = new LinuxGuest { Mode = "ext4", Writers = 0, Agent = agent, TickMilliseconds = 100 },
+            Guest = new LinuxGuest
+            {
+                Mode = "ext4",
+                Writers = 0,
+                Agent = agent,
+                TickMilliseconds = 100,
+            },
         };
 
-    /// <summary>What is wrong with a captured disk, were it started without memory: the journal is replayed, and each file must be there.</summary>
+    /// <summary>
+    /// What is wrong with a captured disk, were it started without memory: the journal is replayed, and each file must be there.
+    /// </summary>
     public static async Task<IReadOnlyList<string>> JudgeAsync(string snapshot)
     {
         var disk = Assert.Single(SnapshotDisks.Of(snapshot), d => d.File is not null);

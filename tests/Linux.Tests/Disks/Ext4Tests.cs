@@ -3,7 +3,9 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Disks;
 
-/// <summary>A file system in the middle of its work: its disk alone survives as after a power cut, and with its memory it simply goes on.</summary>
+/// <summary>
+/// A file system in the middle of its work: its disk alone survives as after a power cut, and with its memory it simply goes on.
+/// </summary>
 public sealed class Ext4Tests : IDisposable
 {
     private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("bgsnap-ext4-");
@@ -46,7 +48,12 @@ public sealed class Ext4Tests : IDisposable
         }
 
         var image = Path.Combine(Kept, Assert.Single(SnapshotDisks.Of(Kept), d => d.File is not null).File!);
-        await using var restored = await VirtualMachine.StartAsync(Ext4Machine.Options(version, format, image, agent: false) with { Incoming = "defer" });
+        await using var restored = await VirtualMachine.StartAsync(
+            Ext4Machine.Options(version, format, image, agent: false) with
+            {
+                Incoming = "defer",
+            }
+        );
         await Agent.RestoreAsync(Kept, restored);
 
         var first = await restored.WaitForReportAsync(r => r.Disk > memory.Acknowledged, "a file after the restore");
@@ -59,7 +66,8 @@ public sealed class Ext4Tests : IDisposable
     [SkippableFact]
     public async Task A_restored_machine_with_a_disk_of_another_moment_finds_it_out()
     {
-        string older, newer;
+        string older,
+            newer;
         await using (var source = await Ext4Machine.StartAsync(QemuVersion.System, _folder.FullName))
         {
             await source.WaitForReportAsync(r => r.Disk > 64, "files in all places");
@@ -72,7 +80,11 @@ public sealed class Ext4Tests : IDisposable
         }
 
         await using var restored = await VirtualMachine.StartAsync(
-            Ext4Machine.Options(QemuVersion.System, DiskFormat.Raw, Path.Combine(Kept, "other"), agent: false) with { Incoming = "defer" });
+            Ext4Machine.Options(QemuVersion.System, DiskFormat.Raw, Path.Combine(Kept, "other"), agent: false) with
+            {
+                Incoming = "defer",
+            }
+        );
         var result = await AgentProcess.RunAsync(TimeSpan.FromSeconds(60), "restore", Kept, "--qmp", restored.QmpSocket, "--disks=none");
         Assert.True(result.ExitCode == 0, result.ToString());
 

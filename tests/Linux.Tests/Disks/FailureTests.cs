@@ -176,10 +176,18 @@ public class FailureTests
     /// <summary>With two disks; full ones take some seconds to copy at the rate that these tests use.</summary>
     private static async Task<VirtualMachine> StartAsync(QemuVersion version, bool full = true)
     {
-        var vm = await Requirements.StartAsync(DiskMachines.Writing(
-            version,
-            new TestDisk { Name = "vda", MiB = full ? 48 : 16, IsFull = full },
-            new TestDisk { Name = "vdb", Format = DiskFormat.Qcow2 }));
+        var vm = await Requirements.StartAsync(
+            DiskMachines.Writing(
+                version,
+                new TestDisk
+                {
+                    Name = "vda",
+                    MiB = full ? 48 : 16,
+                    IsFull = full,
+                },
+                new TestDisk { Name = "vdb", Format = DiskFormat.Qcow2 }
+            )
+        );
         Directory.CreateDirectory(Path.Combine(vm.Folder, "outputs"));
         return vm;
     }
@@ -188,7 +196,9 @@ public class FailureTests
     private static async Task<CaptureFamily> CopyingAsync(VirtualMachine vm, params IEnumerable<string> more)
     {
         var family = await CaptureFamily.StartAsync(
-            null, ["--qmp", vm.QmpSocket, "--output", Path.Combine(vm.Folder, "outputs", "s"), .. Slow, .. more]);
+            null,
+            ["--qmp", vm.QmpSocket, "--output", Path.Combine(vm.Folder, "outputs", "s"), .. Slow, .. more]
+        );
         await family.FindWorkerAsync();
         while ((await vm.Qmp.ExecuteAsync("query-block-exports")).GetArrayLength() == 0)
         {

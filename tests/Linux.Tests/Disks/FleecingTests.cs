@@ -57,13 +57,27 @@ public sealed class FleecingTests : IAsyncLifetime, IAsyncDisposable
             Assert.NotEqual(Errno.EIO, e.Errno);
         }
 
-        using (qmp.Execute("block-export-del", QmpJson.Object(("id", "export"), ("mode", "hard"))))
-        {
-        }
+        using (qmp.Execute("block-export-del", QmpJson.Object(("id", "export"), ("mode", "hard")))) { }
 
         await _tools.SameAsync("before.raw", "raw", "copy");
         // The guest's writes were not held up by ours.
-        Assert.Contains("identical", (await DiskTools.RunAsync(DiskTools.QemuImg, "compare", "-U", "-f", "raw", "-F", "raw", _tools["disk.raw"], _tools["after.raw"])), StringComparison.Ordinal);
+        Assert.Contains(
+            "identical",
+            (
+                await DiskTools.RunAsync(
+                    DiskTools.QemuImg,
+                    "compare",
+                    "-U",
+                    "-f",
+                    "raw",
+                    "-F",
+                    "raw",
+                    _tools["disk.raw"],
+                    _tools["after.raw"]
+                )
+            ),
+            StringComparison.Ordinal
+        );
     }
 
     private static unsafe void ReadOne(NbdClient client)
@@ -73,7 +87,8 @@ public sealed class FleecingTests : IAsyncLifetime, IAsyncDisposable
             client.Read(0, room.Length, p);
     }
 
-    private Task<string> OverwriteAsync() => DiskTools.RunAsync("/usr/bin/qemu-io", "-f", "raw", "-c", "write -P 9 0 48M", $"nbd+unix:///guest?socket={_tools["nbd.sock"]}");
+    private Task<string> OverwriteAsync() =>
+        DiskTools.RunAsync("/usr/bin/qemu-io", "-f", "raw", "-c", "write -P 9 0 48M", $"nbd+unix:///guest?socket={_tools["nbd.sock"]}");
 
     private async Task<GuardedProcess> StartAsync(QemuVersion version)
     {
@@ -87,11 +102,19 @@ public sealed class FleecingTests : IAsyncLifetime, IAsyncDisposable
         await File.WriteAllBytesAsync(_tools["after.raw"], disk);
         using (var scratch = File.OpenHandle(_tools["scratch"], FileMode.Create, FileAccess.ReadWrite))
             Qcow2Writer.WriteEmpty(scratch, disk.Length, "scratch");
-        return await GuardedProcess.StartAsync(
-        [
-            TestFiles.Qemu(version), "-machine", "none", "-nodefaults", "-display", "none", "-qmp", $"unix:{_tools["qmp.sock"]},server=on,wait=off",
-            "-blockdev", $"driver=raw,node-name=disk,file.driver=file,file.filename={_tools["disk.raw"]}",
-            "-blockdev", $"driver=qcow2,node-name=scratch,discard=unmap,file.driver=file,file.discard=unmap,file.filename={_tools["scratch"]}",
+        return await GuardedProcess.StartAsync([
+            TestFiles.Qemu(version),
+            "-machine",
+            "none",
+            "-nodefaults",
+            "-display",
+            "none",
+            "-qmp",
+            $"unix:{_tools["qmp.sock"]},server=on,wait=off",
+            "-blockdev",
+            $"driver=raw,node-name=disk,file.driver=file,file.filename={_tools["disk.raw"]}",
+            "-blockdev",
+            $"driver=qcow2,node-name=scratch,discard=unmap,file.driver=file,file.discard=unmap,file.filename={_tools["scratch"]}",
         ]);
     }
 
@@ -104,9 +127,7 @@ public sealed class FleecingTests : IAsyncLifetime, IAsyncDisposable
             {
                 qmp = QmpClient.Connect(_tools["qmp.sock"]);
             }
-            catch (Exception e) when (e is QmpException or LinuxException && Environment.TickCount64 < deadline)
-            {
-            }
+            catch (Exception e) when (e is QmpException or LinuxException && Environment.TickCount64 < deadline) { }
         }
 
         Do("blockdev-add", ("driver", "copy-before-write"), ("node-name", "cbw"), ("file", "disk"), ("target", "scratch"));
@@ -117,6 +138,7 @@ public sealed class FleecingTests : IAsyncLifetime, IAsyncDisposable
         Do("block-export-add", ("type", "nbd"), ("id", "guest"), ("node-name", "cbw"), ("name", "guest"), ("writable", true));
         return qmp;
 
-        void Do(string command, params (string Name, object Value)[] arguments) => qmp.Execute(command, QmpJson.Object(arguments)).Dispose();
+        void Do(string command, params (string Name, object Value)[] arguments) =>
+            qmp.Execute(command, QmpJson.Object(arguments)).Dispose();
     }
 }

@@ -20,9 +20,22 @@ internal sealed class HeldCapture : IAsyncDisposable
     {
         var fifo = Path.Combine(vm.Folder, name + ".words");
         await Tool.RunAsync("mkfifo", fifo);
-        var process = await GuardedProcess.StartAsync(
-            ["/bin/sh", "-c", "exec \"$@\" <\"$0\"", fifo, TestFiles.Agent, "capture", "--json", "--qmp", vm.QmpSocket, "--output", Path.Combine(vm.Folder, name),
-             "--disks=all", "--disk-method=volume-snapshot", .. options]);
+        var process = await GuardedProcess.StartAsync([
+            "/bin/sh",
+            "-c",
+            "exec \"$@\" <\"$0\"",
+            fifo,
+            TestFiles.Agent,
+            "capture",
+            "--json",
+            "--qmp",
+            vm.QmpSocket,
+            "--output",
+            Path.Combine(vm.Folder, name),
+            "--disks=all",
+            "--disk-method=volume-snapshot",
+            .. options,
+        ]);
         // Whoever opens one end waits for the other.
         return new HeldCapture(process, new FileStream(fifo, FileMode.Open, FileAccess.Write, FileShare.ReadWrite, bufferSize: 0));
     }

@@ -3,7 +3,9 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Disks;
 
-/// <summary><c>--after stop</c>: the snapshot is the guest's suspended state, so that nothing is lost when QEMU is ended; unless the capture fails.</summary>
+/// <summary>
+/// <c>--after stop</c>: the snapshot is the guest's suspended state, so that nothing is lost when QEMU is ended; unless the capture fails.
+/// </summary>
 public sealed class HibernateTests : IDisposable
 {
     private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("bgsnap-hibernate-");
@@ -42,14 +44,26 @@ public sealed class HibernateTests : IDisposable
         await using (var vm = await Requirements.StartAsync(options))
         {
             var result = await AgentProcess.RunAsync(
-                TimeSpan.FromSeconds(60), "capture", "--qmp", vm.QmpSocket, "--output", kept, "--after=stop");
+                TimeSpan.FromSeconds(60),
+                "capture",
+                "--qmp",
+                vm.QmpSocket,
+                "--output",
+                kept,
+                "--after=stop"
+            );
             Assert.True(result.ExitCode == 0, result.ToString());
             last = SnapshotImage.FindDiskRecord(kept).Acknowledged;
         }
 
         var image = Path.Combine(kept, SnapshotDisks.Of(kept)[0].File!);
         await using var woken = await VirtualMachine.StartAsync(
-            options with { Disks = [options.Disks[0] with { CopyOf = image }], Incoming = "defer" });
+            options with
+            {
+                Disks = [options.Disks[0] with { CopyOf = image }],
+                Incoming = "defer",
+            }
+        );
         await Agent.RestoreAsync(kept, woken);
 
         // Once around all slots: each was read back and checked.
@@ -78,7 +92,17 @@ public sealed class HibernateTests : IDisposable
     [SkippableFact]
     public async Task A_full_target_resumes_the_guest()
     {
-        await using var vm = await Requirements.StartAsync(DiskMachines.Writing(QemuVersion.System, new TestDisk { Name = "vda", MiB = 48, IsFull = true }));
+        await using var vm = await Requirements.StartAsync(
+            DiskMachines.Writing(
+                QemuVersion.System,
+                new TestDisk
+                {
+                    Name = "vda",
+                    MiB = 48,
+                    IsFull = true,
+                }
+            )
+        );
         var target = Directory.CreateDirectory(Path.Combine(vm.Folder, "small")).FullName;
         await Tool.RunAsync("mount", "-t", "tmpfs", "-o", "size=20M", "bgsnap-test", target);
         try

@@ -10,7 +10,8 @@ namespace Bgsnap.Linux.Tests.Disks;
 public sealed class HoleMapTests : IAsyncLifetime, IAsyncDisposable
 {
     private const string Bitmap = "since-the-cut";
-    private const long Cluster = 65536, Clusters = 1024;
+    private const long Cluster = 65536,
+        Clusters = 1024;
     private readonly DiskTools _tools = new();
 
     public Task InitializeAsync() => Task.CompletedTask;
@@ -26,11 +27,27 @@ public sealed class HoleMapTests : IAsyncLifetime, IAsyncDisposable
     {
         Requirements.NeedProgram(TestFiles.Qemu(version));
         await DiskTools.RunAsync(DiskTools.QemuImg, "create", "-q", "-f", "qcow2", _tools["disk"], $"{Clusters * Cluster}");
-        await DiskTools.RunAsync("/usr/bin/qemu-io", "-f", "qcow2", "-c", "write -P 1 0 320k", "-c", "write -P 1 3210k 10k", _tools["disk"]);
-        await using var qemu = await GuardedProcess.StartAsync(
-        [
-            TestFiles.Qemu(version), "-machine", "none", "-nodefaults", "-display", "none", "-qmp", $"unix:{_tools["qmp.sock"]},server=on,wait=off",
-            "-blockdev", $"driver=qcow2,node-name=disk,discard=unmap,file.driver=file,file.filename={_tools["disk"]}",
+        await DiskTools.RunAsync(
+            "/usr/bin/qemu-io",
+            "-f",
+            "qcow2",
+            "-c",
+            "write -P 1 0 320k",
+            "-c",
+            "write -P 1 3210k 10k",
+            _tools["disk"]
+        );
+        await using var qemu = await GuardedProcess.StartAsync([
+            TestFiles.Qemu(version),
+            "-machine",
+            "none",
+            "-nodefaults",
+            "-display",
+            "none",
+            "-qmp",
+            $"unix:{_tools["qmp.sock"]},server=on,wait=off",
+            "-blockdev",
+            $"driver=qcow2,node-name=disk,discard=unmap,file.driver=file,file.filename={_tools["disk"]}",
         ]);
         using var qmp = Serve();
         // Data that is gone before the map is read.
@@ -42,8 +59,16 @@ public sealed class HoleMapTests : IAsyncLifetime, IAsyncDisposable
             // A hole that is written, and data that are zeroed, after it was read.
             GuestAsync("write -P 2 640k 4k", "write -z 192k 64k").GetAwaiter().GetResult();
             Do(qmp, "block-dirty-bitmap-disable", ("node", "disk"), ("name", Bitmap));
-            Do(qmp, "block-export-add", ("type", "nbd"), ("id", "bitmap"), ("node-name", "disk"), ("name", "bitmap"), ("writable", false),
-                ("bitmaps", new QmpJson.Raw($"[\"{Bitmap}\"]")));
+            Do(
+                qmp,
+                "block-export-add",
+                ("type", "nbd"),
+                ("id", "bitmap"),
+                ("node-name", "disk"),
+                ("name", "bitmap"),
+                ("writable", false),
+                ("bitmaps", new QmpJson.Raw($"[\"{Bitmap}\"]"))
+            );
             return NbdClient.NegotiateBitmap(_tools.Connect(_tools["nbd.sock"], 1)[0], "bitmap", Bitmap, default);
         });
 
@@ -60,8 +85,14 @@ public sealed class HoleMapTests : IAsyncLifetime, IAsyncDisposable
         Assert.Equal([0, 1, 2, 3, 4, 10, 50], data);
     }
 
-    private Task<string> GuestAsync(params string[] commands) => DiskTools.RunAsync(
-        ["/usr/bin/qemu-io", "-f", "raw", .. commands.SelectMany(c => (string[])["-c", c]), $"nbd+unix:///guest?socket={_tools["nbd.sock"]}"]);
+    private Task<string> GuestAsync(params string[] commands) =>
+        DiskTools.RunAsync([
+            "/usr/bin/qemu-io",
+            "-f",
+            "raw",
+            .. commands.SelectMany(c => (string[])["-c", c]),
+            $"nbd+unix:///guest?socket={_tools["nbd.sock"]}",
+        ]);
 
     private QmpClient Serve()
     {
@@ -72,9 +103,7 @@ public sealed class HoleMapTests : IAsyncLifetime, IAsyncDisposable
             {
                 qmp = QmpClient.Connect(_tools["qmp.sock"]);
             }
-            catch (Exception e) when (e is QmpException or LinuxException && Environment.TickCount64 < deadline)
-            {
-            }
+            catch (Exception e) when (e is QmpException or LinuxException && Environment.TickCount64 < deadline) { }
         }
 
         Do(qmp, "block-dirty-bitmap-add", ("node", "disk"), ("name", Bitmap), ("granularity", 65536));

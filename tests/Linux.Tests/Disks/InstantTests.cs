@@ -30,8 +30,9 @@ public class InstantTests
     [InlineData(QemuVersion.Unpacked10)]
     public async Task Fifty_captures_in_a_row_agree_on_two_disks_written_in_turn(QemuVersion version)
     {
-        await using var vm = await Requirements.StartAsync(DiskMachines.Writing(
-            version, new TestDisk { Name = "vda" }, new TestDisk { Name = "vdb", Format = DiskFormat.Qcow2 }));
+        await using var vm = await Requirements.StartAsync(
+            DiskMachines.Writing(version, new TestDisk { Name = "vda" }, new TestDisk { Name = "vdb", Format = DiskFormat.Qcow2 })
+        );
         long last = 0;
         for (var i = 0; i < InARow; i++)
         {
@@ -47,7 +48,9 @@ public class InstantTests
     [InlineData(QemuVersion.Unpacked10)]
     public async Task A_cut_of_the_disks_outside_the_pause_does_not_agree(QemuVersion version)
     {
-        await using var vm = await Requirements.StartAsync(DiskMachines.Writing(version, new TestDisk { Name = "vda" }, new TestDisk { Name = "vdb" }));
+        await using var vm = await Requirements.StartAsync(
+            DiskMachines.Writing(version, new TestDisk { Name = "vda" }, new TestDisk { Name = "vdb" })
+        );
         List<DiskVerdict> verdicts = [];
         // Once it may be lucky: no write between the two moments.
         for (var i = 0; i < 5 && verdicts.TrueForAll(v => v.Agrees); i++)
@@ -66,8 +69,19 @@ public class InstantTests
     {
         foreach (var version in Enum.GetValues<QemuVersion>())
         {
-            await using var vm = await Requirements.StartAsync(DiskMachines.Writing(
-                version, new TestDisk { Name = "disk", Format = format, Bus = bus, IsBlockDevice = device, Arguments = arguments }));
+            await using var vm = await Requirements.StartAsync(
+                DiskMachines.Writing(
+                    version,
+                    new TestDisk
+                    {
+                        Name = "disk",
+                        Format = format,
+                        Bus = bus,
+                        IsBlockDevice = device,
+                        Arguments = arguments,
+                    }
+                )
+            );
             var graph = await BlockGraph.TakeAsync(vm);
 
             await DiskMachines.CaptureAgreesAsync(vm, "first");
@@ -83,11 +97,21 @@ public class InstantTests
     [InlineData(QemuVersion.Unpacked10, "agent", "overlay")]
     public async Task Every_engine_and_method_agrees(QemuVersion version, string engine, string method)
     {
-        await using var vm = await Requirements.StartAsync(DiskMachines.Writing(
-            version, new TestDisk { Name = "vda" }, new TestDisk { Name = "sda", Bus = DiskBus.VirtioScsi, Format = DiskFormat.Qcow2 }) with
-        {
-            MemoryMiB = 96,
-        });
+        await using var vm = await Requirements.StartAsync(
+            DiskMachines.Writing(
+                version,
+                new TestDisk { Name = "vda" },
+                new TestDisk
+                {
+                    Name = "sda",
+                    Bus = DiskBus.VirtioScsi,
+                    Format = DiskFormat.Qcow2,
+                }
+            ) with
+            {
+                MemoryMiB = 96,
+            }
+        );
         var graph = await BlockGraph.TakeAsync(vm);
         for (var i = 0; i < 3; i++)
         {

@@ -5,12 +5,13 @@ using Xunit.Abstractions;
 namespace Bgsnap.Linux.Tests.Disks;
 
 /// <summary>
-/// Disks with an iothread, under TCG. QEMU 7.2 aborts when a filter is put above such a disk; QEMU 10 may lose the last interrupt before a stop, and
-/// the disk never answers again. Neither is our doing, and a capture provokes neither. docs/design/0010-iothreads.md
+/// Disks with an iothread, under TCG. QEMU 7.2 aborts when a filter is put above such a disk; QEMU 10 may lose the last interrupt before a
+/// stop, and the disk never answers again. Neither is our doing, and a capture provokes neither. docs/design/0010-iothreads.md
 /// </summary>
 public class IoThreadTests(ITestOutputHelper output)
 {
-    private const int FewCycles = 40, ManyCycles = 300;
+    private const int FewCycles = 40,
+        ManyCycles = 300;
     private static readonly TimeSpan Hung = TimeSpan.FromSeconds(10);
 
     [SkippableTheory]
@@ -27,7 +28,9 @@ public class IoThreadTests(ITestOutputHelper output)
             // With an overlay flushed writes of the guest would lie in memory of the capture only: nobody gets that unasked.
             var refused = await Agent.TryCaptureAsync(vm, "refused", null, $"--disk-method={method}");
             Assert.Equal(("QemuTooOld", 3), (refused.Error?.Reason, refused.Error?.ExitCode));
-            Assert.All(["iothread", "--disk-method overlay"], word => Assert.Contains(word, refused.Error!.Message, StringComparison.Ordinal));
+            Assert.All(["iothread", "--disk-method overlay"], word =>
+                Assert.Contains(word, refused.Error!.Message, StringComparison.Ordinal)
+            );
         }
 
         for (var i = 0; i < 10; i++)
@@ -72,7 +75,15 @@ public class IoThreadTests(ITestOutputHelper output)
     }
 
     private static VirtualMachineOptions Machine(QemuVersion version, DiskBus bus) =>
-        DiskMachines.Writing(version, new TestDisk { Name = "vda", Bus = bus, IoThread = true });
+        DiskMachines.Writing(
+            version,
+            new TestDisk
+            {
+                Name = "vda",
+                Bus = bus,
+                IoThread = true,
+            }
+        );
 
     /// <summary>Cycles after which the guest still wrote.</summary>
     private static async Task<int> CyclesUntilHungAsync(VirtualMachine vm, int most)

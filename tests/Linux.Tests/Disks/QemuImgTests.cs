@@ -40,7 +40,11 @@ public sealed class QemuImgTests : IAsyncLifetime, IAsyncDisposable
         using (var file = File.OpenHandle(_tools["empty.qcow2"], FileMode.Create, FileAccess.ReadWrite))
             Qcow2Writer.WriteEmpty(file, 1L << 46, "empty");
         Assert.Contains("No errors", await DiskTools.RunAsync(DiskTools.QemuImg, "check", _tools["empty.qcow2"]), StringComparison.Ordinal);
-        Assert.Contains("70368744177664 bytes", await DiskTools.RunAsync(DiskTools.QemuImg, "info", _tools["empty.qcow2"]), StringComparison.Ordinal);
+        Assert.Contains(
+            "70368744177664 bytes",
+            await DiskTools.RunAsync(DiskTools.QemuImg, "info", _tools["empty.qcow2"]),
+            StringComparison.Ordinal
+        );
     }
 
     [SkippableTheory]
@@ -69,9 +73,31 @@ public sealed class QemuImgTests : IAsyncLifetime, IAsyncDisposable
         await Refused("backing file", "create", "-f", "qcow2", "-b", _tools["base"], "-F", "qcow2", _tools["bad"]);
         await Refused("compressed", "convert", "-c", "-f", "raw", "-O", "qcow2", _tools["raw"], _tools["bad"]);
         await Refused("incompatible", "convert", "-f", "raw", "-O", "qcow2", "-o", "extended_l2=on", _tools["raw"], _tools["bad"]);
-        await Refused("incompatible", "convert", "-f", "raw", "-O", "qcow2", "-o", $"data_file={_tools["data"]}", _tools["raw"], _tools["bad"]);
+        await Refused(
+            "incompatible",
+            "convert",
+            "-f",
+            "raw",
+            "-O",
+            "qcow2",
+            "-o",
+            $"data_file={_tools["data"]}",
+            _tools["raw"],
+            _tools["bad"]
+        );
         await Refused("refcounts", "convert", "-f", "raw", "-O", "qcow2", "-o", "refcount_bits=64", _tools["raw"], _tools["bad"]);
-        await Refused("encrypted", "create", "-f", "qcow2", "--object", "secret,id=s,data=x", "-o", "encrypt.format=luks,encrypt.key-secret=s", _tools["bad"], "4M");
+        await Refused(
+            "encrypted",
+            "create",
+            "-f",
+            "qcow2",
+            "--object",
+            "secret,id=s,data=x",
+            "-o",
+            "encrypt.format=luks,encrypt.key-secret=s",
+            _tools["bad"],
+            "4M"
+        );
         await Refused("not qcow2 at all", null, "convert", "-f", "raw", "-O", "vmdk", _tools["raw"], _tools["bad"]);
         File.Copy(_tools["base"], _tools["bad"], overwrite: true);
         await Refused("internal snapshots", "snapshot", "-c", "one", _tools["bad"]);
@@ -91,7 +117,11 @@ public sealed class QemuImgTests : IAsyncLifetime, IAsyncDisposable
         WriteBack(_tools["snapshot"], _tools["target"], driver);
         await DiskTools.RunAsync(DiskTools.QemuImg, "compare", "-f", "raw", "-F", driver, _tools["expected"], _tools["target"]);
         var used = (await DiskTools.RunAsync("/usr/bin/stat", "-c", "%b", _tools["target"])).Trim();
-        Assert.InRange(long.Parse(used, System.Globalization.CultureInfo.InvariantCulture) * 512, 0, DiskSamples.DataBytes(disk) + (1 << 20));
+        Assert.InRange(
+            long.Parse(used, System.Globalization.CultureInfo.InvariantCulture) * 512,
+            0,
+            DiskSamples.DataBytes(disk) + (1 << 20)
+        );
     }
 
     [SkippableTheory]

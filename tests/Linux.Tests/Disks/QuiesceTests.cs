@@ -27,7 +27,14 @@ public sealed class QuiesceTests : IDisposable
         var graph = await BlockGraph.TakeAsync(vm);
         for (var i = 0; i < 2; i++)
         {
-            var outcome = await Agent.TryCaptureAsync(vm, $"capture{i}", null, $"--engine={engine}", $"--guest-agent={vm.GuestAgentSocket}", "--quiesce=required");
+            var outcome = await Agent.TryCaptureAsync(
+                vm,
+                $"capture{i}",
+                null,
+                $"--engine={engine}",
+                $"--guest-agent={vm.GuestAgentSocket}",
+                "--quiesce=required"
+            );
 
             Assert.True(outcome.Summary is not null, outcome.Process.ToString());
             Assert.Equal("GuestAgent", QuiesceOf(outcome));
@@ -50,7 +57,10 @@ public sealed class QuiesceTests : IDisposable
         var outcome = await Agent.TryCaptureAsync(vm, "capture", null, $"--guest-agent={vm.GuestAgentSocket}", "--quiesce=never");
 
         Assert.Equal("Online", QuiesceOf(outcome));
-        var raw = await SnapshotDisks.ToRawAsync(outcome.Summary!.Output, Assert.Single(SnapshotDisks.Of(outcome.Summary.Output), d => d.File is not null));
+        var raw = await SnapshotDisks.ToRawAsync(
+            outcome.Summary!.Output,
+            Assert.Single(SnapshotDisks.Of(outcome.Summary.Output), d => d.File is not null)
+        );
         Assert.Contains("needs_recovery", await Tool.RunAsync("dumpe2fs", "-h", raw), StringComparison.Ordinal);
     }
 
@@ -64,8 +74,17 @@ public sealed class QuiesceTests : IDisposable
     {
         await using var vm = await StartAsync(QemuVersion.System);
         var graph = await BlockGraph.TakeAsync(vm);
-        await using var family = await CaptureFamily.StartAsync(hook,
-            "--qmp", vm.QmpSocket, "--engine=agent", "--output", Path.Combine(vm.Folder, "s"), "--guest-agent", vm.GuestAgentSocket, "--quiesce=required");
+        await using var family = await CaptureFamily.StartAsync(
+            hook,
+            "--qmp",
+            vm.QmpSocket,
+            "--engine=agent",
+            "--output",
+            Path.Combine(vm.Folder, "s"),
+            "--guest-agent",
+            vm.GuestAgentSocket,
+            "--quiesce=required"
+        );
         await family.FindWorkerAsync();
         if (parentToo)
         {
@@ -117,7 +136,10 @@ public sealed class QuiesceTests : IDisposable
         await using var restored = await VirtualMachine.StartAsync(options);
         var thawed = await RestoreOutcome.OfAsync(kept, restored, $"--guest-agent={restored.GuestAgentSocket}");
         Assert.True(thawed.Type == "summary", thawed.ToString());
-        Assert.Equal((1, JsonValueKind.Null), (thawed.Last.GetProperty("thawed").GetInt32(), thawed.Last.GetProperty("stillFrozen").ValueKind));
+        Assert.Equal(
+            (1, JsonValueKind.Null),
+            (thawed.Last.GetProperty("thawed").GetInt32(), thawed.Last.GetProperty("stillFrozen").ValueKind)
+        );
         Assert.Equal("thawed", await GuestAgentSaysAsync(restored, "guest-fsfreeze-status"));
         var report = await restored.WaitForReportAsync(r => r.Disk > captured + 70, "each file checked once");
         Assert.Equal(0, report.Corrupt);
@@ -143,7 +165,12 @@ public sealed class QuiesceTests : IDisposable
     [SkippableFact]
     public async Task An_agent_that_never_answers_costs_its_time_and_nothing_else()
     {
-        await using var vm = await Requirements.StartAsync(DiskMachines.Writing(QemuVersion.System, new TestDisk()) with { GuestAgent = true });
+        await using var vm = await Requirements.StartAsync(
+            DiskMachines.Writing(QemuVersion.System, new TestDisk()) with
+            {
+                GuestAgent = true,
+            }
+        );
         string[] options = [$"--guest-agent={vm.GuestAgentSocket}", "--quiesce-timeout=500ms"];
 
         var went = await Agent.TryCaptureAsync(vm, "went", null, options);
@@ -179,7 +206,7 @@ public sealed class QuiesceTests : IDisposable
     private static async Task FrozenAsync(VirtualMachine vm)
     {
         // The capture holds the channel: that it is frozen shows in the guest's silence.
-        for (var still = 0; still < 5;)
+        for (var still = 0; still < 5; )
         {
             var before = vm.LatestReport!;
             var next = await vm.WaitForTickAsync(before.Tick + 1);
@@ -188,8 +215,11 @@ public sealed class QuiesceTests : IDisposable
     }
 
     private static string? QuiesceOf(CaptureOutcome outcome) =>
-        JsonSerializer.Deserialize<JsonElement>(outcome.Process.StandardOutput.Split('\n', StringSplitOptions.RemoveEmptyEntries).Last())
-            .GetProperty("summary").GetProperty("quiesce").GetString();
+        JsonSerializer
+            .Deserialize<JsonElement>(outcome.Process.StandardOutput.Split('\n', StringSplitOptions.RemoveEmptyEntries).Last())
+            .GetProperty("summary")
+            .GetProperty("quiesce")
+            .GetString();
 
     /// <summary>By a client that shares nothing with the agent's.</summary>
     private static async Task<string> GuestAgentSaysAsync(VirtualMachine vm, string command)
@@ -198,9 +228,7 @@ public sealed class QuiesceTests : IDisposable
         await socket.ConnectAsync(new UnixDomainSocketEndPoint(vm.GuestAgentSocket));
         socket.Send([0xFF, .. "{\"execute\":\"guest-sync-delimited\",\"arguments\":{\"id\":77}}\n"u8]);
         using NetworkStream stream = new(socket) { ReadTimeout = 5000 };
-        while (stream.ReadByte() != 0xFF)
-        {
-        }
+        while (stream.ReadByte() != 0xFF) { }
 
         using StreamReader reader = new(stream);
         Assert.Contains("77", reader.ReadLine(), StringComparison.Ordinal);

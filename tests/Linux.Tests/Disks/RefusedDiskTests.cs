@@ -15,16 +15,21 @@ public class RefusedDiskTests
     [InlineData(QemuVersion.Unpacked10)]
     public async Task One_node_behind_two_devices_is_refused(QemuVersion version)
     {
-        await using var vm = await Requirements.StartAsync(Firmware(version) with
-        {
-            ExtraArguments =
-            [
-                "-blockdev", "driver=null-co,node-name=shared,size=1048576",
-                // The firmware would switch a write cache off when it finds the disks, between our two looks.
-                "-device", "virtio-blk-pci,drive=shared,id=path1,share-rw=on,write-cache=off",
-                "-device", "virtio-blk-pci,drive=shared,id=path2,share-rw=on,write-cache=off",
-            ],
-        });
+        await using var vm = await Requirements.StartAsync(
+            Firmware(version) with
+            {
+                ExtraArguments =
+                [
+                    "-blockdev",
+                    "driver=null-co,node-name=shared,size=1048576",
+                    // The firmware would switch a write cache off when it finds the disks, between our two looks.
+                    "-device",
+                    "virtio-blk-pci,drive=shared,id=path1,share-rw=on,write-cache=off",
+                    "-device",
+                    "virtio-blk-pci,drive=shared,id=path2,share-rw=on,write-cache=off",
+                ],
+            }
+        );
         var before = await BlockGraph.BlocksAsync(question => vm.Qmp.ExecuteAsync(question));
 
         var refused = await Agent.TryCaptureAsync(vm, "s", null);
@@ -44,16 +49,25 @@ public class RefusedDiskTests
         using TestImage image = new();
         string[] key = ["--object", "secret,id=s,data=abc", "-o", "key-secret=s,iter-time=10"];
         await Tool.RunAsync("qemu-img", ["create", "-q", "-f", "luks", .. key, image.Path, "1M"]);
-        await using var vm = await Requirements.StartAsync(Firmware(version) with
-        {
-            ExtraArguments =
-            [
-                "-object", "secret,id=s,data=abc", "-object", "throttle-group,id=slow",
-                "-blockdev", $"driver=luks,node-name=crypt,key-secret=s,file.driver=file,file.filename={image.Path}",
-                .. behindFilter ? ["-blockdev", "driver=throttle,node-name=slow,throttle-group=slow,file=crypt"] : Array.Empty<string>(),
-                "-device", $"virtio-blk-pci,drive={(behindFilter ? "slow" : "crypt")},id=vda",
-            ],
-        });
+        await using var vm = await Requirements.StartAsync(
+            Firmware(version) with
+            {
+                ExtraArguments =
+                [
+                    "-object",
+                    "secret,id=s,data=abc",
+                    "-object",
+                    "throttle-group,id=slow",
+                    "-blockdev",
+                    $"driver=luks,node-name=crypt,key-secret=s,file.driver=file,file.filename={image.Path}",
+                    .. behindFilter
+                        ? ["-blockdev", "driver=throttle,node-name=slow,throttle-group=slow,file=crypt"]
+                        : Array.Empty<string>(),
+                    "-device",
+                    $"virtio-blk-pci,drive={(behindFilter ? "slow" : "crypt")},id=vda",
+                ],
+            }
+        );
 
         var refused = await Agent.TryCaptureAsync(vm, "s", null);
         var taken = await Agent.CaptureAsync(vm, "s", "--decrypt-disks");
@@ -75,10 +89,17 @@ public class RefusedDiskTests
         await using var vm = await Requirements.StartAsync(DiskMachines.Writing(version, new TestDisk { Name = "vda" }));
         using (var qmp = QmpClient.Connect(vm.QmpSocket))
             QemuMark.Put(qmp, AgentNames.NbdServer);
-        await vm.Qmp.ExecuteAsync("nbd-server-start", new()
-        {
-            ["addr"] = new JsonObject { ["type"] = "unix", ["data"] = new JsonObject { ["path"] = Path.Combine(vm.Folder, "theirs.sock") } },
-        });
+        await vm.Qmp.ExecuteAsync(
+            "nbd-server-start",
+            new()
+            {
+                ["addr"] = new JsonObject
+                {
+                    ["type"] = "unix",
+                    ["data"] = new JsonObject { ["path"] = Path.Combine(vm.Folder, "theirs.sock") },
+                },
+            }
+        );
 
         var refused = await Agent.TryCaptureAsync(vm, "s", null);
 
@@ -89,7 +110,12 @@ public class RefusedDiskTests
     }
 
     private static VirtualMachineOptions Firmware(QemuVersion version) =>
-        new() { Version = version, MemoryMiB = 64, Guest = new FirmwareGuest() };
+        new()
+        {
+            Version = version,
+            MemoryMiB = 64,
+            Guest = new FirmwareGuest(),
+        };
 
     private sealed class TestImage : IDisposable
     {

@@ -10,8 +10,18 @@ public class SelectionTests
     [
         new() { Name = "vda" },
         new() { Name = "vdb", Format = DiskFormat.Qcow2 },
-        new() { Name = "licence", ReadOnly = true, Arguments = DiskArguments.Drive },
-        new() { Name = "install", IsCdrom = true, Arguments = DiskArguments.Drive },
+        new()
+        {
+            Name = "licence",
+            ReadOnly = true,
+            Arguments = DiskArguments.Drive,
+        },
+        new()
+        {
+            Name = "install",
+            IsCdrom = true,
+            Arguments = DiskArguments.Drive,
+        },
     ];
 
     [SkippableTheory]
@@ -25,11 +35,16 @@ public class SelectionTests
         var disks = SnapshotDisks.Of(snapshot.Output).ToDictionary(d => d.Name);
 
         Assert.Equal(["install", "licence", "vda", "vdb"], disks.Keys.Order());
-        Assert.All([disks["vda"], disks["vdb"]], d => Assert.Equal(($"disks/{d.Name}.qcow2", "qcow2", 16L << 20), (d.File, d.Format, d.VirtualSize)));
+        Assert.All([disks["vda"], disks["vdb"]], d =>
+            Assert.Equal(($"disks/{d.Name}.qcow2", "qcow2", 16L << 20), (d.File, d.Format, d.VirtualSize))
+        );
         Assert.All([disks["licence"], disks["install"]], d => Assert.Equal((null, "none", true), (d.File, d.Method, d.ReadOnly)));
         Assert.All([disks["licence"], disks["install"]], d => Assert.False(string.IsNullOrEmpty(d.Note)));
         Assert.True(disks["install"].Removable && !disks["licence"].Removable);
-        Assert.Equal(["vda.qcow2", "vdb.qcow2"], Directory.EnumerateFiles(Path.Combine(snapshot.Output, "disks")).Select(f => Path.GetFileName(f)).Order());
+        Assert.Equal(
+            ["vda.qcow2", "vdb.qcow2"],
+            Directory.EnumerateFiles(Path.Combine(snapshot.Output, "disks")).Select(f => Path.GetFileName(f)).Order()
+        );
         var verdict = await SnapshotDisks.JudgeAsync(snapshot.Output);
         Assert.True(verdict.Agrees, verdict.ToString());
     }

@@ -6,8 +6,19 @@ namespace Bgsnap.Linux.Tests.Disks;
 
 /// <summary>A disk as the manifest tells of it; the documented names, not the agent's types.</summary>
 internal sealed record SnapshotDisk(
-    string Name, string? File, string? Format, long VirtualSize, long DataBytes, long StoredBytes, string Method, string? Note,
-    bool ReadOnly, bool Removable, string? Device, string NodeName);
+    string Name,
+    string? File,
+    string? Format,
+    long VirtualSize,
+    long DataBytes,
+    long StoredBytes,
+    string Method,
+    string? Note,
+    bool ReadOnly,
+    bool Removable,
+    string? Device,
+    string NodeName
+);
 
 /// <summary>The disks of a finished snapshot. They are read by qemu-img, which knows nothing of us.</summary>
 internal static class SnapshotDisks
@@ -41,7 +52,10 @@ internal static class SnapshotDisks
         }
     }
 
-    /// <summary>Whether RAM and disks of a snapshot are of one instant; the guest runs in mode disk and its disks are in the order of its names for them.</summary>
+    /// <summary>
+    /// Whether RAM and disks of a snapshot are of one instant; the guest runs in mode disk and its disks are in the order of its names for
+    /// them.
+    /// </summary>
     public static async Task<DiskVerdict> JudgeAsync(string snapshot)
     {
         List<string> images = [];

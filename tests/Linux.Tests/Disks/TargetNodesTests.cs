@@ -12,24 +12,36 @@ public class TargetNodesTests
     [InlineData(QemuVersion.Unpacked10)]
     public async Task A_filter_of_the_target_is_looked_through_and_what_its_image_loses_is_said(QemuVersion version)
     {
-        VirtualMachineOptions machine = new() { Version = version, MemoryMiB = 64, Guest = new FirmwareGuest() };
+        VirtualMachineOptions machine = new()
+        {
+            Version = version,
+            MemoryMiB = 64,
+            Guest = new FirmwareGuest(),
+        };
         using var snapshot = await DiskSnapshot.TakeAsync(machine, "none");
         var (system, data) = DiskRestoreTests.OtherImages(snapshot.Folder, "raw", "qcow2");
         Restore.Disks.Run("snapshot", "-c", "monday", data);
         Restore.Disks.Run("bitmap", "--add", data, "daily");
         var waiting = DiskRestoreTests.Waiting(version, system, "raw", data, "qcow2");
-        await using var target = await VirtualMachine.StartAsync(waiting with
-        {
-            ExtraArguments =
-            [
-                .. Restore.Disks.Drive("system", system, "raw"),
-                "-object", "throttle-group,id=slow",
-                "-blockdev", $"driver=file,filename={data},node-name=file-data",
-                "-blockdev", "driver=qcow2,file=file-data,node-name=format-data",
-                "-blockdev", "driver=throttle,file=format-data,node-name=slow-data,throttle-group=slow",
-                "-device", "virtio-blk-pci,drive=slow-data,id=data",
-            ],
-        });
+        await using var target = await VirtualMachine.StartAsync(
+            waiting with
+            {
+                ExtraArguments =
+                [
+                    .. Restore.Disks.Drive("system", system, "raw"),
+                    "-object",
+                    "throttle-group,id=slow",
+                    "-blockdev",
+                    $"driver=file,filename={data},node-name=file-data",
+                    "-blockdev",
+                    "driver=qcow2,file=file-data,node-name=format-data",
+                    "-blockdev",
+                    "driver=throttle,file=format-data,node-name=slow-data,throttle-group=slow",
+                    "-device",
+                    "virtio-blk-pci,drive=slow-data,id=data",
+                ],
+            }
+        );
 
         var outcome = await RestoreOutcome.OfAsync(snapshot.Directory, target);
 

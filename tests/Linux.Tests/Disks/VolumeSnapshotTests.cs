@@ -5,10 +5,23 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Disks;
 
-/// <summary><c>--disk-method volume-snapshot</c>: the guest is held while somebody else, here <c>cp</c>, cuts its disks; and never for longer than it may be.</summary>
+/// <summary>
+/// <c>--disk-method volume-snapshot</c>: the guest is held while somebody else, here <c>cp</c>, cuts its disks; and never for longer than
+/// it may be.
+/// </summary>
 public class VolumeSnapshotTests
 {
-    private static readonly TestDisk[] Disks = [new() { Name = "vda" }, new() { Name = "vdb" }, new() { Name = "install", IsCdrom = true, Arguments = DiskArguments.Drive }];
+    private static readonly TestDisk[] Disks =
+    [
+        new() { Name = "vda" },
+        new() { Name = "vdb" },
+        new()
+        {
+            Name = "install",
+            IsCdrom = true,
+            Arguments = DiskArguments.Drive,
+        },
+    ];
 
     [SkippableTheory]
     [InlineData(QemuVersion.System)]
@@ -43,7 +56,10 @@ public class VolumeSnapshotTests
         await using var capture = await HeldCapture.StartAsync(vm, "named", "--max-downtime=20s");
 
         using var held = JsonDocument.Parse(await capture.HeldAsync());
-        var disks = held.RootElement.GetProperty("heldDisks").EnumerateArray().ToDictionary(d => d.GetProperty("name").GetString()!, d => d.GetProperty("image").GetProperty("filename").GetString());
+        var disks = held
+            .RootElement.GetProperty("heldDisks")
+            .EnumerateArray()
+            .ToDictionary(d => d.GetProperty("name").GetString()!, d => d.GetProperty("image").GetProperty("filename").GetString());
         Assert.Equal(["vda", "vdb"], disks.Keys.Order());
         Assert.Equal(vm.ImageOf("vdb"), disks["vdb"]);
 
@@ -57,7 +73,12 @@ public class VolumeSnapshotTests
         using var manifest = JsonDocument.Parse(await File.ReadAllTextAsync(Path.Combine(vm.Folder, "named", "snapshot.json")));
         Assert.Equal(
             ["install=", "vda=snap-a", "vdb=snap-b"],
-            manifest.RootElement.GetProperty("disks").EnumerateArray().Select(d => $"{d.GetProperty("name")}={(d.TryGetProperty("volumeSnapshot", out var v) ? v.GetString() : null)}").Order(StringComparer.Ordinal));
+            manifest
+                .RootElement.GetProperty("disks")
+                .EnumerateArray()
+                .Select(d => $"{d.GetProperty("name")}={(d.TryGetProperty("volumeSnapshot", out var v) ? v.GetString() : null)}")
+                .Order(StringComparer.Ordinal)
+        );
         Assert.Equal("volume-snapshot", manifest.RootElement.GetProperty("capture").GetProperty("diskMethod").GetString());
     }
 
@@ -72,7 +93,11 @@ public class VolumeSnapshotTests
         {
             await using var vm = await Requirements.StartAsync(DiskMachines.Writing(version, Disks));
             var graph = await BlockGraph.TakeAsync(vm);
-            await using var capture = await HeldCapture.StartAsync(vm, "given-up", how == "too slow" ? "--max-downtime=1500ms" : "--max-downtime=30s");
+            await using var capture = await HeldCapture.StartAsync(
+                vm,
+                "given-up",
+                how == "too slow" ? "--max-downtime=1500ms" : "--max-downtime=30s"
+            );
             await capture.HeldAsync();
             var began = Stopwatch.GetTimestamp();
             switch (how)
@@ -94,7 +119,10 @@ public class VolumeSnapshotTests
             Assert.Equal(reason, JsonDocument.Parse(last).RootElement.GetProperty("reason").GetString());
             Assert.InRange(Stopwatch.GetElapsedTime(began).TotalSeconds, 0, 5);
             // A line each tenth of a second: it was held for as long as it may be, and was not given up at once.
-            Assert.True(how != "too slow" || capture.Output.Split('\n').Count(l => l.Contains("\"Holding\"", StringComparison.Ordinal)) >= 8, capture.Output);
+            Assert.True(
+                how != "too slow" || capture.Output.Split('\n').Count(l => l.Contains("\"Holding\"", StringComparison.Ordinal)) >= 8,
+                capture.Output
+            );
             await DiskMachines.WritesOnAsync(vm, how);
             Assert.False(Directory.Exists(Path.Combine(vm.Folder, "given-up")));
             await graph.AssertIsBackAsync(vm, how);
@@ -110,7 +138,10 @@ public class VolumeSnapshotTests
         await using var vm = await Requirements.StartAsync(DiskMachines.Writing(version, Disks));
         await using var capture = await HeldCapture.StartAsync(vm, "killed", "--max-downtime=30s");
         await capture.HeldAsync();
-        var worker = Directory.EnumerateDirectories("/proc").Select(Path.GetFileName).Where(n => int.TryParse(n, out _))
+        var worker = Directory
+            .EnumerateDirectories("/proc")
+            .Select(Path.GetFileName)
+            .Where(n => int.TryParse(n, out _))
             .Single(n => File.Exists($"/proc/{n}/cmdline") && ParentOf(n!) == capture.Pid);
 
         capture.Signal(Libc.SigKill);

@@ -37,18 +37,24 @@ public sealed class AgentProcess : IAsyncDisposable
     /// <param name="environment">More variables for it, such as BGSNAP_TEST_HOOK; null: none.</param>
     /// <param name="arguments">Its command line.</param>
     public static async Task<AgentProcess> StartAsync(
-        IReadOnlyDictionary<string, string>? environment, params IEnumerable<string> arguments) =>
-        await StartByAsync([], environment, arguments).ConfigureAwait(false);
+        IReadOnlyDictionary<string, string>? environment,
+        params IEnumerable<string> arguments
+    ) => await StartByAsync([], environment, arguments).ConfigureAwait(false);
 
     /// <param name="starter">The program that becomes the agent, setpriv say, and its arguments.</param>
     /// <param name="environment">More variables for it; null: none.</param>
     /// <param name="arguments">The agent's command line.</param>
     public static async Task<AgentProcess> StartByAsync(
-        IEnumerable<string> starter, IReadOnlyDictionary<string, string>? environment, params IEnumerable<string> arguments)
+        IEnumerable<string> starter,
+        IReadOnlyDictionary<string, string>? environment,
+        params IEnumerable<string> arguments
+    )
     {
         if (!File.Exists(TestFiles.Agent))
             throw new FileNotFoundException($"{TestFiles.Agent} is missing: run make build", TestFiles.Agent);
-        return new AgentProcess(await GuardedProcess.StartAsync([.. starter, TestFiles.Agent, .. arguments], environment).ConfigureAwait(false));
+        return new AgentProcess(
+            await GuardedProcess.StartAsync([.. starter, TestFiles.Agent, .. arguments], environment).ConfigureAwait(false)
+        );
     }
 
     /// <summary>Waits for the end by itself.</summary>
@@ -62,7 +68,8 @@ public sealed class AgentProcess : IAsyncDisposable
         catch (TimeoutException)
         {
             throw new TimeoutException(
-                $"The agent did not end within {timeout.TotalSeconds} s.\n--- stdout\n{StandardOutput}\n--- stderr\n{StandardError}");
+                $"The agent did not end within {timeout.TotalSeconds} s.\n--- stdout\n{StandardOutput}\n--- stderr\n{StandardError}"
+            );
         }
     }
 
@@ -70,13 +77,14 @@ public sealed class AgentProcess : IAsyncDisposable
     public async Task WaitForOutputAsync(string text, TimeSpan timeout)
     {
         var began = Stopwatch.GetTimestamp();
-        while (!StandardOutput.Contains(text, StringComparison.Ordinal)
-            && !StandardError.Contains(text, StringComparison.Ordinal))
+        while (!StandardOutput.Contains(text, StringComparison.Ordinal) && !StandardError.Contains(text, StringComparison.Ordinal))
         {
             if (HasEnded || Stopwatch.GetElapsedTime(began) > timeout)
             {
                 throw new TimeoutException(
-                    $"The agent {(HasEnded ? "ended" : "went on")} and never printed '{text}'.\n--- stdout\n{StandardOutput}\n--- stderr\n{StandardError}");
+                    $"The agent {(HasEnded ? "ended" : "went on")} and never printed '{text}'.\n--- stdout\n{StandardOutput}\n--- "
+                        + $"stderr\n{StandardError}"
+                );
             }
 
             await Task.Delay(5).ConfigureAwait(false);

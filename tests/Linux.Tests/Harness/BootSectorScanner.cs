@@ -40,7 +40,10 @@ public static class BootSectorScanner
         if (found == 0)
             return new CutVerdict([]);
         var (counter, place, torn) = CutJudge.Judge(values, seen);
-        var cut = torn is not null ? Cut.Torn : found < Pages ? Cut.Incomplete : Cut.OneCut;
+        var cut =
+            torn is not null ? Cut.Torn
+            : found < Pages ? Cut.Incomplete
+            : Cut.OneCut;
         return new CutVerdict([new WriterCut(0, cut, Pages, found, counter, place, torn ?? "")]);
     }
 }

@@ -52,9 +52,12 @@ internal static class DiskCommandLine
             var storage = string.Create(CultureInfo.InvariantCulture, $"libvirt-{number}-storage");
             drive = NodeOf(disk, number);
             var common = $$"""
-                "read-only":{{(readOnly ? "true" : "false")}},"discard":"unmap","cache":{"direct":false,"no-flush":{{(disk.NoFlush ? "true" : "false")}}}
+                "read-only":{{(readOnly ? "true" : "false")}},"discard":"unmap","cache":{"direct":false,"no-flush":{{(
+                    disk.NoFlush ? "true" : "false"
+                )}}}
                 """;
-            yield return $$"""-blockdev={"driver":"{{(disk.IsBlockDevice ? "host_device" : "file")}}","filename":"{{path}}","node-name":"{{storage}}",{{common}}}""";
+            string driver = disk.IsBlockDevice ? "host_device" : "file";
+            yield return $$"""-blockdev={"driver":"{{driver}}","filename":"{{path}}","node-name":"{{storage}}",{{common}}}""";
             if (disk.Format == DiskFormat.Qcow2)
                 yield return $$"""-blockdev={"node-name":"{{drive}}","driver":"qcow2","file":"{{storage}}",{{common}}}""";
         }

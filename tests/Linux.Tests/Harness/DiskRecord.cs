@@ -21,7 +21,13 @@ public sealed record DiskRecord(bool IsFiles, int Disks, int Slots, int StrideKi
         if (page.Length != Page || Word(page, 0) != magic || Word(page, Page / 8 - 1) != ~magic)
             return null;
         return new DiskRecord(
-            Half(page, 8) == 2, (int)Half(page, 12), (int)Half(page, 16), (int)Half(page, 20), (long)Word(page, 3), (long)Word(page, 4));
+            Half(page, 8) == 2,
+            (int)Half(page, 12),
+            (int)Half(page, 16),
+            (int)Half(page, 20),
+            (long)Word(page, 3),
+            (long)Word(page, 4)
+        );
     }
 
     /// <summary>The record in a memory image; there must be exactly one.</summary>
@@ -38,7 +44,9 @@ public sealed record DiskRecord(bool IsFiles, int Disks, int Slots, int StrideKi
             }
         }
 
-        return found.Count == 1 ? found[0] : throw new InvalidDataException($"{found.Count} records of disks are in the guest's memory: {string.Join("; ", found)}");
+        return found.Count == 1
+            ? found[0]
+            : throw new InvalidDataException($"{found.Count} records of disks are in the guest's memory: {string.Join("; ", found)}");
     }
 
     private static ulong Word(ReadOnlySpan<byte> page, int index) => BinaryPrimitives.ReadUInt64LittleEndian(page[(index * 8)..]);

@@ -12,7 +12,8 @@ public sealed record DiskVerdict(DiskRecord Memory, long Newest, int Slots, IRea
     public bool Agrees => Problems.Count == 0;
 
     public override string ToString() =>
-        $"{(Agrees ? "agrees" : $"{Problems.Count} PROBLEMS")}: memory {Memory}, newest on disk {Newest}, {Slots} slots{string.Concat(Problems.Take(8).Select(p => $"\n  {p}"))}";
+        $"{(Agrees ? "agrees" : $"{Problems.Count} PROBLEMS")}: memory {Memory}, newest on disk {Newest}, {Slots} "
+        + $"slots{string.Concat(Problems.Take(8).Select(p => $"\n  {p}"))}";
 }
 
 /// <summary>
@@ -84,7 +85,8 @@ public static class DiskScanner
     public static long LastFor(DiskRecord memory, int disk, int slot, long limit)
     {
         ArgumentNullException.ThrowIfNull(memory);
-        long round = (long)memory.Disks * memory.Slots, first = (long)slot * memory.Disks + disk + 1;
+        long round = (long)memory.Disks * memory.Slots,
+            first = (long)slot * memory.Disks + disk + 1;
         return limit < first ? 0 : limit - (limit - first) % round;
     }
 
@@ -97,8 +99,13 @@ public static class DiskScanner
         // A write under way may have got as far as it likes.
         if (number is null && issued != acknowledged)
             return null;
-        return $"disk {disk} slot {slot} holds {number?.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "a broken block"}, not {acknowledged}"
-            + (number > memory.Issued ? ": from after the point in time" : number < acknowledged ? ": an acknowledged write is missing" : "");
+        return $"disk {disk} slot {slot} holds {number?.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "a broken block"}, "
+            + $"not {acknowledged}"
+            + (
+                number > memory.Issued ? ": from after the point in time"
+                : number < acknowledged ? ": an acknowledged write is missing"
+                : ""
+            );
     }
 
     /// <summary>The number in a block that is whole and belongs there; 0 for a slot never written, null for anything else.</summary>
@@ -107,9 +114,13 @@ public static class DiskScanner
         if (block.AsSpan().IndexOfAnyExcept((byte)0) < 0)
             return 0;
         var number = (long)Get(block, 1);
-        var belongs = Get(block, 0) == Magic && number > 0 && Get(block, 2) == ((ulong)memory.Disks << 32 | (uint)disk)
+        var belongs =
+            Get(block, 0) == Magic
+            && number > 0
+            && Get(block, 2) == ((ulong)memory.Disks << 32 | (uint)disk)
             && Get(block, 3) == ((ulong)memory.StrideKiB << 32 | (uint)memory.Slots)
-            && (number - 1) % memory.Disks == disk && (number - 1) / memory.Disks % memory.Slots == slot;
+            && (number - 1) % memory.Disks == disk
+            && (number - 1) / memory.Disks % memory.Slots == slot;
         return belongs && Get(block, Words - 1) == Checksum(block) ? number : null;
     }
 

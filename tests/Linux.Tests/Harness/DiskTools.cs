@@ -6,7 +6,8 @@ namespace Bgsnap.Linux.Tests.Harness;
 /// <summary>A folder with images, and QEMU's own tools for them.</summary>
 internal sealed class DiskTools : IAsyncDisposable
 {
-    public const string QemuImg = "/usr/bin/qemu-img", QemuNbd = "/usr/bin/qemu-nbd";
+    public const string QemuImg = "/usr/bin/qemu-img",
+        QemuNbd = "/usr/bin/qemu-nbd";
 
     private readonly List<GuardedProcess> _servers = [];
     private readonly List<UnixSocket> _sockets = [];
@@ -25,7 +26,12 @@ internal sealed class DiskTools : IAsyncDisposable
     /// <summary>Runs a program that ends by itself.</summary>
     public static async Task<(int ExitCode, string Output)> TryAsync(params string[] commandLine)
     {
-        ProcessStartInfo start = new(commandLine[0]) { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true };
+        ProcessStartInfo start = new(commandLine[0])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            RedirectStandardInput = true,
+        };
         foreach (var word in commandLine[1..])
             start.ArgumentList.Add(word);
         using var process = Process.Start(start)!;
@@ -48,7 +54,20 @@ internal sealed class DiskTools : IAsyncDisposable
     public async Task<(GuardedProcess Server, UnixSocket[] Sockets)> ServeAsync(string image, string format, int connections)
     {
         var path = this[$"nbd{_servers.Count}.sock"];
-        var server = await GuardedProcess.StartAsync([QemuNbd, "-k", path, "-t", "-e", "8", "-x", "agent-disk0", "-f", format, "-r", this[image]]);
+        var server = await GuardedProcess.StartAsync([
+            QemuNbd,
+            "-k",
+            path,
+            "-t",
+            "-e",
+            "8",
+            "-x",
+            "agent-disk0",
+            "-f",
+            format,
+            "-r",
+            this[image],
+        ]);
         _servers.Add(server);
         for (var deadline = Environment.TickCount64 + 60_000; !File.Exists(path); await Task.Delay(20))
         {
@@ -84,9 +103,7 @@ internal sealed class DiskTools : IAsyncDisposable
             {
                 return UnixSocket.ConnectTo(path);
             }
-            catch (LinuxException) when (Environment.TickCount64 < deadline)
-            {
-            }
+            catch (LinuxException) when (Environment.TickCount64 < deadline) { }
         }
     }
 }

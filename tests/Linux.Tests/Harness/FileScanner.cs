@@ -34,7 +34,9 @@ internal static class FileScanner
             var issued = LastFor(memory, index, memory.Issued);
             var number = await NumberInAsync(image, index, folder).ConfigureAwait(false);
             if (number != acknowledged && number != issued)
-                problems.Add($"f{index} holds {number?.ToString(CultureInfo.InvariantCulture) ?? "a broken file"}, not {acknowledged} ({memory})");
+                problems.Add(
+                    $"f{index} holds {number?.ToString(CultureInfo.InvariantCulture) ?? "a broken file"}, not {acknowledged} ({memory})"
+                );
         }
 
         return problems;
@@ -51,7 +53,8 @@ internal static class FileScanner
     {
         var copy = Path.Combine(folder, "file");
         File.Delete(copy);
-        await Tool.RunAsync("debugfs", "-R", string.Create(CultureInfo.InvariantCulture, $"dump /f{index} {copy}"), image).ConfigureAwait(false);
+        await Tool.RunAsync("debugfs", "-R", string.Create(CultureInfo.InvariantCulture, $"dump /f{index} {copy}"), image)
+            .ConfigureAwait(false);
         var bytes = File.Exists(copy) ? await File.ReadAllBytesAsync(copy).ConfigureAwait(false) : [];
         if (bytes.Length == 0)
             return 0;
@@ -60,7 +63,9 @@ internal static class FileScanner
         {
             var block = bytes.AsSpan(at, BlockSize);
             var here = BinaryPrimitives.ReadInt64LittleEndian(block[8..]);
-            var whole = BinaryPrimitives.ReadUInt64LittleEndian(block) == Magic && here == (number ?? here)
+            var whole =
+                BinaryPrimitives.ReadUInt64LittleEndian(block) == Magic
+                && here == (number ?? here)
                 && BinaryPrimitives.ReadUInt32LittleEndian(block[16..]) == at / BlockSize
                 && BinaryPrimitives.ReadUInt32LittleEndian(block[20..]) == bytes.Length / BlockSize
                 && BinaryPrimitives.ReadUInt64LittleEndian(block[(BlockSize - 8)..]) == DiskScanner.Checksum(block);

@@ -11,7 +11,8 @@ namespace Bgsnap.Linux.Tests.Harness;
 /// </summary>
 public sealed class GuardedProcess : IAsyncDisposable
 {
-    // $pid may be unshare, whose child is the program and does not die with it. It says its pid itself, so that nothing of the program's comes before.
+    // $pid may be unshare, whose child is the program and does not die with it. It says its pid itself, so that nothing of the program's
+    // comes before.
     private const string Guard = """
         exec 3<&0
         sh -c 'echo "$$"; exec "$@"' sh "$@" 3<&- </dev/null &
@@ -53,12 +54,28 @@ public sealed class GuardedProcess : IAsyncDisposable
     /// <summary>Cancelled when the program has ended.</summary>
     public CancellationToken Ended => _ended.Token;
 
-    public string StandardOutput { get { lock (_stdout) return _stdout.ToString(); } }
+    public string StandardOutput
+    {
+        get
+        {
+            lock (_stdout)
+                return _stdout.ToString();
+        }
+    }
 
-    public string StandardError { get { lock (_stderr) return _stderr.ToString(); } }
+    public string StandardError
+    {
+        get
+        {
+            lock (_stderr)
+                return _stderr.ToString();
+        }
+    }
 
     public static async Task<GuardedProcess> StartAsync(
-        IEnumerable<string> commandLine, IReadOnlyDictionary<string, string>? environment = null)
+        IEnumerable<string> commandLine,
+        IReadOnlyDictionary<string, string>? environment = null
+    )
     {
         var start = new ProcessStartInfo("/bin/sh")
         {

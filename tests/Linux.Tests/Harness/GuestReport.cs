@@ -10,8 +10,7 @@ namespace Bgsnap.Linux.Tests.Harness;
 /// <param name="Checked">Pages whose whole content was checked.</param>
 /// <param name="MaxStall">Longest time between two writes since the last tick line, on the guest's clock.</param>
 /// <param name="At">When the line arrived here: <see cref="System.Diagnostics.Stopwatch.GetTimestamp"/>.</param>
-public sealed record GuestReport(
-    long Tick, long Writes, long Delta, long Corrupt, long Checked, TimeSpan MaxStall, long At)
+public sealed record GuestReport(long Tick, long Writes, long Delta, long Corrupt, long Checked, TimeSpan MaxStall, long At)
 {
     /// <summary>The number that a disk acknowledged last; 0 in modes without one.</summary>
     public long Disk { get; init; }
@@ -25,9 +24,13 @@ public sealed record GuestReport(
         var words = GuestRecord.Words(line);
         if (words.ContainsKey("maxstall_us"))
         {
-            return words.TryNumber("tick", out var tick) && words.TryNumber("writes", out var writes)
-                && words.TryNumber("delta", out var delta) && words.TryNumber("corrupt", out var corrupt)
-                && words.TryNumber("checked", out var whole) && words.TryNumber("maxstall_us", out var stall)
+            return
+                words.TryNumber("tick", out var tick)
+                && words.TryNumber("writes", out var writes)
+                && words.TryNumber("delta", out var delta)
+                && words.TryNumber("corrupt", out var corrupt)
+                && words.TryNumber("checked", out var whole)
+                && words.TryNumber("maxstall_us", out var stall)
                 && (!words.ContainsKey("disk") || words.TryNumber("disk", out _))
                 ? new GuestReport(tick, writes, delta, corrupt, whole, TimeSpan.FromMicroseconds(stall), at)
                 {
@@ -43,8 +46,7 @@ public sealed record GuestReport(
 }
 
 /// <summary>One second's write latencies of a guest in mode rate.</summary>
-public sealed record LatencyReport(
-    long Second, TimeSpan P50, TimeSpan P99, TimeSpan Max, long Count, long Skipped, long At)
+public sealed record LatencyReport(long Second, TimeSpan P50, TimeSpan P99, TimeSpan Max, long Count, long Skipped, long At)
 {
     public static LatencyReport? Parse(string line, long at)
     {
@@ -52,9 +54,13 @@ public sealed record LatencyReport(
         if (!line.StartsWith("rate=", StringComparison.Ordinal))
             return null;
         var words = GuestRecord.Words(line);
-        return words.TryNumber("rate", out var second) && words.TryMicroseconds("p50_us", out var p50)
-            && words.TryMicroseconds("p99_us", out var p99) && words.TryMicroseconds("max_us", out var max)
-            && words.TryNumber("count", out var count) && words.TryNumber("skipped", out var skipped)
+        return
+            words.TryNumber("rate", out var second)
+            && words.TryMicroseconds("p50_us", out var p50)
+            && words.TryMicroseconds("p99_us", out var p99)
+            && words.TryMicroseconds("max_us", out var max)
+            && words.TryNumber("count", out var count)
+            && words.TryNumber("skipped", out var skipped)
             ? new LatencyReport(second, p50, p99, max, count, skipped, at)
             : null;
     }
@@ -80,22 +86,24 @@ public static class GuestRecord
     internal static bool TryNumber(this IReadOnlyDictionary<string, string> words, string key, out long value)
     {
         value = 0;
-        return words.TryGetValue(key, out var text)
-            && long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out value);
+        return words.TryGetValue(key, out var text) && long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out value);
     }
 
     internal static bool TryHex(this IReadOnlyDictionary<string, string> words, string key, out long value)
     {
         value = 0;
-        return words.TryGetValue(key, out var text) && text.Length == 8
+        return words.TryGetValue(key, out var text)
+            && text.Length == 8
             && long.TryParse(text, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out value);
     }
 
     internal static bool TryMicroseconds(this IReadOnlyDictionary<string, string> words, string key, out TimeSpan value)
     {
         value = default;
-        if (!words.TryGetValue(key, out var text)
-            || !double.TryParse(text, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var number))
+        if (
+            !words.TryGetValue(key, out var text)
+            || !double.TryParse(text, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var number)
+        )
         {
             return false;
         }

@@ -5,8 +5,7 @@ using System.Text.Json.Nodes;
 
 namespace Bgsnap.Linux.Tests.Harness;
 
-public sealed class QmpErrorException(string command, string kind, string description)
-    : Exception($"{command}: {kind}: {description}")
+public sealed class QmpErrorException(string command, string kind, string description) : Exception($"{command}: {kind}: {description}")
 {
     public string Kind { get; } = kind;
 }
@@ -34,7 +33,14 @@ public sealed class HarnessQmp : IDisposable
         _stream = new NetworkStream(socket);
     }
 
-    public IReadOnlyList<QmpEvent> Events { get { lock (_gate) return [.. _events]; } }
+    public IReadOnlyList<QmpEvent> Events
+    {
+        get
+        {
+            lock (_gate)
+                return [.. _events];
+        }
+    }
 
     /// <summary>Connects as soon as QEMU listens, and negotiates.</summary>
     public static async Task<HarnessQmp> ConnectAsync(string path, CancellationToken cancellation)
@@ -64,8 +70,7 @@ public sealed class HarnessQmp : IDisposable
     }
 
     /// <summary>The command's "return". An "error" is thrown as <see cref="QmpErrorException"/>.</summary>
-    public async Task<JsonElement> ExecuteAsync(
-        string command, JsonObject? arguments = null, CancellationToken cancellation = default)
+    public async Task<JsonElement> ExecuteAsync(string command, JsonObject? arguments = null, CancellationToken cancellation = default)
     {
         var id = Interlocked.Increment(ref _lastId);
         var answer = new TaskCompletionSource<JsonElement>(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -84,8 +89,7 @@ public sealed class HarnessQmp : IDisposable
         var reply = await answer.Task.WaitAsync(TimeSpan.FromSeconds(60), cancellation).ConfigureAwait(false);
         if (reply.TryGetProperty("error", out var error))
         {
-            throw new QmpErrorException(
-                command, error.GetProperty("class").GetString()!, error.GetProperty("desc").GetString()!);
+            throw new QmpErrorException(command, error.GetProperty("class").GetString()!, error.GetProperty("desc").GetString()!);
         }
 
         return reply.GetProperty("return");
@@ -106,7 +110,7 @@ public sealed class HarnessQmp : IDisposable
     public async Task<QmpEvent> WaitForEventAsync(string name, TimeSpan timeout, int after = 0)
     {
         using var timer = new CancellationTokenSource(timeout);
-        for (var next = after; ;)
+        for (var next = after; ; )
         {
             Task changed;
             lock (_gate)

@@ -69,7 +69,8 @@ public sealed class HugePageReservation : IDisposable
             return;
         Write(before);
         throw new InvalidOperationException(
-            $"The kernel made {after - before} of {by} huge pages: too little memory is free in pieces of {PageMiB} MiB.");
+            $"The kernel made {after - before} of {by} huge pages: too little memory is free in pieces of {PageMiB} MiB."
+        );
     }
 
     private static int Read() => int.Parse(File.ReadAllText(Knob), CultureInfo.InvariantCulture);

@@ -34,10 +34,17 @@ public sealed record CutVerdict(IReadOnlyList<WriterCut> Writers)
 
     public bool IsOneCut => Cut == Cut.OneCut;
 
-    public override string ToString() => Writers.Count == 0
-        ? "Incomplete: no page of a counting guest found"
-        : $"{Cut}: " + string.Join("; ", Writers.Select(w =>
-            $"writer {w.Writer}: {w.Cut}, {w.Found} of {w.Pages} pages, c={w.Counter} up to {w.Place}{(w.Details.Length > 0 ? ", " + w.Details : "")}"));
+    public override string ToString() =>
+        Writers.Count == 0
+            ? "Incomplete: no page of a counting guest found"
+            : $"{Cut}: "
+                + string.Join(
+                    "; ",
+                    Writers.Select(w =>
+                        $"writer {w.Writer}: {w.Cut}, {w.Found} of {w.Pages} pages, c={w.Counter} up to "
+                        + $"{w.Place}{(w.Details.Length > 0 ? ", " + w.Details : "")}"
+                    )
+                );
 }
 
 /// <summary>Reads bytes of an image; returns how many, 0 past the end.</summary>
@@ -84,7 +91,7 @@ public sealed class ImageScanner
     {
         ArgumentNullException.ThrowIfNull(read);
         var buffer = new byte[ReadSize];
-        for (long offset = 0; offset < length;)
+        for (long offset = 0; offset < length; )
         {
             var wanted = (int)Math.Min(buffer.Length, length - offset);
             var got = 0;
@@ -148,9 +155,13 @@ public sealed class ImageScanner
             return;
         if (!_writers.TryGetValue(writer, out var pages))
             _writers.Add(writer, pages = new Pages((int)count));
-        pages.Add((int)index, (int)count,
-            BinaryPrimitives.ReadUInt64LittleEndian(page), BinaryPrimitives.ReadUInt64LittleEndian(page[Tail..]),
-            IsFillerWhole(page, writer, index));
+        pages.Add(
+            (int)index,
+            (int)count,
+            BinaryPrimitives.ReadUInt64LittleEndian(page),
+            BinaryPrimitives.ReadUInt64LittleEndian(page[Tail..]),
+            IsFillerWhole(page, writer, index)
+        );
     }
 
     private static bool IsFillerWhole(ReadOnlySpan<byte> page, uint writer, uint index)
@@ -247,7 +258,8 @@ internal static class CutJudge
 
     private static string Message(ReadOnlySpan<ulong> values, ReadOnlySpan<bool> seen, ulong counter, int at, int place)
     {
-        ulong least = ulong.MaxValue, greatest = 0;
+        ulong least = ulong.MaxValue,
+            greatest = 0;
         for (var i = 0; i < values.Length; i++)
         {
             if (!seen[i])

@@ -25,7 +25,10 @@ internal static partial class Libc
     public static void MountHugetlbfs(string directory)
     {
         if (mount("bgsnap-test", directory, "hugetlbfs", 0, "mode=0777") != 0)
-            throw new Win32Exception(Marshal.GetLastPInvokeError(), $"mount hugetlbfs on {directory}: {Marshal.GetLastPInvokeErrorMessage()}");
+            throw new Win32Exception(
+                Marshal.GetLastPInvokeError(),
+                $"mount hugetlbfs on {directory}: {Marshal.GetLastPInvokeErrorMessage()}"
+            );
     }
 
     /// <summary>umount -l; false: nothing is mounted there.</summary>
@@ -43,9 +46,12 @@ internal static partial class Libc
 
     private static SafeFileHandle OpenDirectory(string directory)
     {
-        const int Directory = 0x10000, CloseOnExec = 0x80000;
+        const int Directory = 0x10000,
+            CloseOnExec = 0x80000;
         var fd = open(directory, Directory | CloseOnExec);
-        return fd >= 0 ? new SafeFileHandle(fd, ownsHandle: true) : throw new Win32Exception(Marshal.GetLastPInvokeError(), $"open {directory}: {Marshal.GetLastPInvokeErrorMessage()}");
+        return fd >= 0
+            ? new SafeFileHandle(fd, ownsHandle: true)
+            : throw new Win32Exception(Marshal.GetLastPInvokeError(), $"open {directory}: {Marshal.GetLastPInvokeErrorMessage()}");
     }
 
     public static bool IsRoot => geteuid() == 0;

@@ -11,7 +11,8 @@ public sealed class LoopVolume : IAsyncDisposable
     private readonly string _device;
     private string[] _files = [];
 
-    private LoopVolume(string image, string link, string device, string folder) => (_image, _link, _device, Folder) = (image, link, device, folder);
+    private LoopVolume(string image, string link, string device, string folder) =>
+        (_image, _link, _device, Folder) = (image, link, device, folder);
 
     /// <summary>Where it is mounted.</summary>
     public string Folder { get; }
@@ -20,8 +21,12 @@ public sealed class LoopVolume : IAsyncDisposable
     public string Number => File.ReadAllText($"/sys/block/{Path.GetFileName(_device)}/dev").Trim();
 
     /// <summary>What was read of the device so far, by whomever.</summary>
-    public long BytesRead => SectorSize * long.Parse(
-        File.ReadAllText($"/sys/block/{Path.GetFileName(_device)}/stat").Split(' ', StringSplitOptions.RemoveEmptyEntries)[2], CultureInfo.InvariantCulture);
+    public long BytesRead =>
+        SectorSize
+        * long.Parse(
+            File.ReadAllText($"/sys/block/{Path.GetFileName(_device)}/stat").Split(' ', StringSplitOptions.RemoveEmptyEntries)[2],
+            CultureInfo.InvariantCulture
+        );
 
     /// <summary>Where the volume of a machine's folder is mounted.</summary>
     public static string MountPoint(string folder) => Path.Combine(folder, "volume");
@@ -33,7 +38,8 @@ public sealed class LoopVolume : IAsyncDisposable
         var bytes = Directory.EnumerateFiles(content, "*").Sum(f => new FileInfo(f).Length);
         using (var file = File.OpenHandle(image, FileMode.CreateNew, FileAccess.Write))
             RandomAccess.SetLength(file, ((bytes * 5 / 4) + (16 << 20)) & ~4095L);
-        await Tool.RunAsync("mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-E", "lazy_itable_init=0", "-d", content, image).ConfigureAwait(false);
+        await Tool.RunAsync("mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-E", "lazy_itable_init=0", "-d", content, image)
+            .ConfigureAwait(false);
         var device = (await Tool.RunAsync("losetup", "--find", "--show", "--read-only", image).ConfigureAwait(false)).Trim();
         LoopVolume volume = new(image, Path.Combine(folder, "volume.loop"), device, Directory.CreateDirectory(MountPoint(folder)).FullName);
         try
@@ -59,7 +65,10 @@ public sealed class LoopVolume : IAsyncDisposable
     /// <summary>Takes its files out of the page cache.</summary>
     public void DropCache() => PageCache.Drop(_files);
 
-    /// <summary>The file system is dead from now on, as after an error that it does not survive: every read of it fails for ever, until nobody holds it and it is mounted anew.</summary>
+    /// <summary>
+    /// The file system is dead from now on, as after an error that it does not survive: every read of it fails for ever, until nobody holds
+    /// it and it is mounted anew.
+    /// </summary>
     public void Die() => Libc.ShutDownExt4(Folder);
 
     /// <summary>Mounts another directory over its place.</summary>
@@ -77,7 +86,8 @@ public sealed class LoopVolume : IAsyncDisposable
     /// <summary>From now on it reads what it did before.</summary>
     public async Task MendAsync()
     {
-        await using FileStream sound = new(_image + ".sound", FileMode.Open, FileAccess.Read), file = new(_image, FileMode.Open, FileAccess.Write, FileShare.ReadWrite);
+        await using FileStream sound = new(_image + ".sound", FileMode.Open, FileAccess.Read),
+            file = new(_image, FileMode.Open, FileAccess.Write, FileShare.ReadWrite);
         await sound.CopyToAsync(file).ConfigureAwait(false);
     }
 

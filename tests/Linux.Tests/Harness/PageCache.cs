@@ -8,7 +8,8 @@ public static unsafe partial class PageCache
 {
     private const int DontNeed = 4; // POSIX_FADV_DONTNEED
     private const long SysCachestat = 451;
-    private const int Page = 4096, Tries = 5;
+    private const int Page = 4096,
+        Tries = 5;
 
     [StructLayout(LayoutKind.Sequential)]
     private struct Range

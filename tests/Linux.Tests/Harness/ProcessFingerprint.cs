@@ -7,8 +7,7 @@ namespace Bgsnap.Linux.Tests.Harness;
 /// What can be seen of a QEMU from outside and through QMP, at one moment. Taken before and after, it shows whether
 /// anything was left behind: a descriptor, a registered userfaultfd, a thread, an fdset, a job, an export, a tracer.
 /// </summary>
-public sealed record ProcessFingerprint(
-    string RunState, int TracerPid, int UserfaultVmas, IReadOnlyList<string> Items)
+public sealed record ProcessFingerprint(string RunState, int TracerPid, int UserfaultVmas, IReadOnlyList<string> Items)
 {
     public static async Task<ProcessFingerprint> TakeAsync(VirtualMachine machine)
     {
@@ -18,14 +17,26 @@ public sealed record ProcessFingerprint(
         items.AddRange(Threads(machine.Pid).Select(name => $"thread {name}"));
         items.AddRange(await AskAsync(machine.Qmp, "query-fdsets", "fdset", e => e.GetRawText()).ConfigureAwait(false));
         items.AddRange(await AskAsync(machine.Qmp, "query-jobs", "job", e => e.GetProperty("id").GetString()!).ConfigureAwait(false));
-        items.AddRange(await AskAsync(machine.Qmp, "query-block-exports", "export", e => e.GetProperty("id").GetString()!).ConfigureAwait(false));
-        items.AddRange(await AskAsync(machine.Qmp, "query-named-block-nodes", "block node", e => e.GetProperty("node-name").GetString()!).ConfigureAwait(false));
-        items.AddRange((await machine.Qmp.ExecuteAsync("query-migrate-capabilities").ConfigureAwait(false)).EnumerateArray()
-            .Where(e => e.GetProperty("state").GetBoolean())
-            .Select(e => $"migration capability {e.GetProperty("capability").GetString()}"));
+        items.AddRange(
+            await AskAsync(machine.Qmp, "query-block-exports", "export", e => e.GetProperty("id").GetString()!).ConfigureAwait(false)
+        );
+        items.AddRange(
+            await AskAsync(machine.Qmp, "query-named-block-nodes", "block node", e => e.GetProperty("node-name").GetString()!)
+                .ConfigureAwait(false)
+        );
+        items.AddRange(
+            (await machine.Qmp.ExecuteAsync("query-migrate-capabilities").ConfigureAwait(false))
+                .EnumerateArray()
+                .Where(e => e.GetProperty("state").GetBoolean())
+                .Select(e => $"migration capability {e.GetProperty("capability").GetString()}")
+        );
         items.Sort(StringComparer.Ordinal);
         return new ProcessFingerprint(
-            await machine.Qmp.RunStateAsync().ConfigureAwait(false), TracerOf(machine.Pid), UserfaultVmasOf(machine.Pid), items);
+            await machine.Qmp.RunStateAsync().ConfigureAwait(false),
+            TracerOf(machine.Pid),
+            UserfaultVmasOf(machine.Pid),
+            items
+        );
     }
 
     /// <summary>What differs from an earlier fingerprint, one line each; empty when nothing was left behind.</summary>
@@ -51,8 +62,7 @@ public sealed record ProcessFingerprint(
         while (true)
         {
             var differences = (await TakeAsync(machine).ConfigureAwait(false)).DifferencesFrom(this);
-            if (differences.Count == 0
-                || System.Diagnostics.Stopwatch.GetElapsedTime(began) > (patience ?? TimeSpan.FromSeconds(2)))
+            if (differences.Count == 0 || System.Diagnostics.Stopwatch.GetElapsedTime(began) > (patience ?? TimeSpan.FromSeconds(2)))
             {
                 return differences;
             }
@@ -63,12 +73,17 @@ public sealed record ProcessFingerprint(
 
     /// <summary>How many mappings of a process a userfaultfd is registered on, for missing pages or for write protection.</summary>
     public static int UserfaultVmasOf(int pid) =>
-        File.ReadLines($"/proc/{pid}/smaps").Count(line =>
-            line.StartsWith("VmFlags:", StringComparison.Ordinal)
-            && line.Split(' ', StringSplitOptions.RemoveEmptyEntries).Any(flag => flag is "um" or "uw" or "ui"));
+        File.ReadLines($"/proc/{pid}/smaps")
+            .Count(line =>
+                line.StartsWith("VmFlags:", StringComparison.Ordinal)
+                && line.Split(' ', StringSplitOptions.RemoveEmptyEntries).Any(flag => flag is "um" or "uw" or "ui")
+            );
 
     public static int TracerOf(int pid) =>
-        int.Parse(File.ReadLines($"/proc/{pid}/status").First(line => line.StartsWith("TracerPid:", StringComparison.Ordinal))[10..], CultureInfo.InvariantCulture);
+        int.Parse(
+            File.ReadLines($"/proc/{pid}/status").First(line => line.StartsWith("TracerPid:", StringComparison.Ordinal))[10..],
+            CultureInfo.InvariantCulture
+        );
 
     /// <summary>What the descriptors point to; their numbers are of no matter.</summary>
     public static IReadOnlyList<string> Descriptors(int pid)
@@ -85,7 +100,12 @@ public sealed record ProcessFingerprint(
 
     /// <summary>Names of threads, without those of QEMU's pool, which come and go by themselves.</summary>
     public static IReadOnlyList<string> Threads(int pid) =>
-        [.. Directory.EnumerateDirectories($"/proc/{pid}/task").Select(NameOf).Where(name => name is not ("" or "worker" or "pool-spawner"))];
+        [
+            .. Directory
+                .EnumerateDirectories($"/proc/{pid}/task")
+                .Select(NameOf)
+                .Where(name => name is not ("" or "worker" or "pool-spawner")),
+        ];
 
     private static string NameOf(string task)
     {

@@ -20,25 +20,41 @@ public static class QemuCommandLine
             line.AddRange(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--"]);
         if (options.Uid is { } uid)
         {
-            line.AddRange(
-            [
-                "setpriv", $"--reuid={Text(uid)}", $"--regid={Text(uid)}", "--clear-groups", "--no-new-privs",
-                "--inh-caps=-all", "--bounding-set=-all", "--",
+            line.AddRange([
+                "setpriv",
+                $"--reuid={Text(uid)}",
+                $"--regid={Text(uid)}",
+                "--clear-groups",
+                "--no-new-privs",
+                "--inh-caps=-all",
+                "--bounding-set=-all",
+                "--",
             ]);
         }
 
-        line.AddRange(
-        [
+        line.AddRange([
             TestFiles.Qemu(options.Version),
-            "-name", "guest=bgsnap-test,debug-threads=on",
-            "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-            "-m", $"{Text(options.MemoryMiB)}M",
-            "-smp", Text(options.Cpus),
-            "-accel", options.Accelerator == Accelerator.Kvm ? "kvm" : "tcg",
-            "-chardev", $"socket,id=serial,path={SerialSocket(directory)}",
-            "-serial", "chardev:serial",
-            "-qmp", $"unix:{QmpSocket(directory)},server=on,wait=off",
-            "-qmp", $"unix:{HarnessSocket(directory)},server=on,wait=off",
+            "-name",
+            "guest=bgsnap-test,debug-threads=on",
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+            "-display",
+            "none",
+            "-m",
+            $"{Text(options.MemoryMiB)}M",
+            "-smp",
+            Text(options.Cpus),
+            "-accel",
+            options.Accelerator == Accelerator.Kvm ? "kvm" : "tcg",
+            "-chardev",
+            $"socket,id=serial,path={SerialSocket(directory)}",
+            "-serial",
+            "chardev:serial",
+            "-qmp",
+            $"unix:{QmpSocket(directory)},server=on,wait=off",
+            "-qmp",
+            $"unix:{HarnessSocket(directory)},server=on,wait=off",
         ]);
         line.AddRange(Memory(options, directory));
         line.AddRange(GuestArguments(options.Guest));
@@ -71,31 +87,45 @@ public static class QemuCommandLine
         {
             RamKind.Anonymous when options.Overcommit =>
             [
-                "-object", $"memory-backend-ram,id=mem,size={size}M,reserve=off",
-                "-machine", $"{options.Machine},memory-backend=mem",
+                "-object",
+                $"memory-backend-ram,id=mem,size={size}M,reserve=off",
+                "-machine",
+                $"{options.Machine},memory-backend=mem",
             ],
             RamKind.Anonymous => ["-machine", options.Machine],
             RamKind.Memfd =>
             [
-                "-object", $"memory-backend-memfd,id=mem,size={size}M,share=on",
-                "-machine", $"{options.Machine},memory-backend=mem",
+                "-object",
+                $"memory-backend-memfd,id=mem,size={size}M,share=on",
+                "-machine",
+                $"{options.Machine},memory-backend=mem",
             ],
             RamKind.Hugetlbfs =>
             [
-                "-object", $"memory-backend-file,id=mem,size={size}M,share=on,mem-path={HugetlbfsMount(directory)}",
-                "-machine", $"{options.Machine},memory-backend=mem",
+                "-object",
+                $"memory-backend-file,id=mem,size={size}M,share=on,mem-path={HugetlbfsMount(directory)}",
+                "-machine",
+                $"{options.Machine},memory-backend=mem",
             ],
             _ => throw new ArgumentOutOfRangeException(nameof(options)),
         };
     }
 
-    private static string[] GuestArguments(Guest guest) => guest switch
-    {
-        LinuxGuest linux =>
-            ["-kernel", TestFiles.Kernel, "-initrd", linux.Agent ? TestFiles.InitramfsWithAgent : TestFiles.Initramfs, "-append", KernelCommandLine(linux)],
-        BootSectorGuest => ["-drive", $"file={TestFiles.BootSector},format=raw,if=virtio,readonly=on"],
-        _ => [],
-    };
+    private static string[] GuestArguments(Guest guest) =>
+        guest switch
+        {
+            LinuxGuest linux =>
+            [
+                "-kernel",
+                TestFiles.Kernel,
+                "-initrd",
+                linux.Agent ? TestFiles.InitramfsWithAgent : TestFiles.Initramfs,
+                "-append",
+                KernelCommandLine(linux),
+            ],
+            BootSectorGuest => ["-drive", $"file={TestFiles.BootSector},format=raw,if=virtio,readonly=on"],
+            _ => [],
+        };
 
     /// <summary>What the guest's kernel is told, and by it the guest's program.</summary>
     internal static string KernelCommandLine(LinuxGuest guest)

@@ -56,7 +56,8 @@ internal sealed class Relay : IDisposable
         _listener.Dispose();
     }
 
-    private static void Run(Action work) => _ = Task.Factory.StartNew(work, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+    private static void Run(Action work) =>
+        _ = Task.Factory.StartNew(work, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
 
     private void Accept()
     {
@@ -89,9 +90,9 @@ internal sealed class Relay : IDisposable
             var buffer = new byte[64 * 1024];
             try
             {
-                while (SocketMessages.HandOn(from.SafeHandle, to.SafeHandle, buffer, n => before(Encoding.Latin1.GetString(buffer, 0, n))) > 0)
-                {
-                }
+                while (
+                    SocketMessages.HandOn(from.SafeHandle, to.SafeHandle, buffer, n => before(Encoding.Latin1.GetString(buffer, 0, n))) > 0
+                ) { }
             }
             catch (Exception e) when (e is Win32Exception or OperationCanceledException or ObjectDisposedException)
             {

@@ -23,8 +23,9 @@ public sealed class SamepageMergingSwitch : IDisposable
         string[] before = [.. Knobs.Select(k => File.ReadAllText(Folder + k).Trim())];
         ProcessStartInfo start = new("/bin/sh") { RedirectStandardInput = true };
         start.ArgumentList.Add("-c");
-        start.ArgumentList.Add($"read -r _; cd {Folder} && echo 2 >run; "
-            + string.Join("; ", Knobs.Zip(before, (knob, value) => $"echo {value} >{knob}")));
+        start.ArgumentList.Add(
+            $"read -r _; cd {Folder} && echo 2 >run; " + string.Join("; ", Knobs.Zip(before, (knob, value) => $"echo {value} >{knob}"))
+        );
         SamepageMergingSwitch made = new(Process.Start(start)!);
         File.WriteAllText(Folder + "pages_to_scan", "20000");
         File.WriteAllText(Folder + "sleep_millisecs", "5");

@@ -25,13 +25,41 @@ public sealed class SerialConsole : IDisposable
         _reading = Task.Run(ReadAsync);
     }
 
-    public IReadOnlyList<string> Lines { get { lock (_gate) return [.. _lines]; } }
+    public IReadOnlyList<string> Lines
+    {
+        get
+        {
+            lock (_gate)
+                return [.. _lines];
+        }
+    }
 
-    public IReadOnlyList<GuestReport> Reports { get { lock (_gate) return [.. _reports]; } }
+    public IReadOnlyList<GuestReport> Reports
+    {
+        get
+        {
+            lock (_gate)
+                return [.. _reports];
+        }
+    }
 
-    public IReadOnlyList<LatencyReport> Latencies { get { lock (_gate) return [.. _latencies]; } }
+    public IReadOnlyList<LatencyReport> Latencies
+    {
+        get
+        {
+            lock (_gate)
+                return [.. _latencies];
+        }
+    }
 
-    public GuestReport? LatestReport { get { lock (_gate) return _reports.Count > 0 ? _reports[^1] : null; } }
+    public GuestReport? LatestReport
+    {
+        get
+        {
+            lock (_gate)
+                return _reports.Count > 0 ? _reports[^1] : null;
+        }
+    }
 
     /// <summary>The first report for which the condition holds, among those seen and those to come.</summary>
     /// <param name="condition">What the report must be like.</param>
@@ -39,7 +67,7 @@ public sealed class SerialConsole : IDisposable
     public async Task<GuestReport> WaitForReportAsync(Func<GuestReport, bool> condition, CancellationToken cancellation)
     {
         ArgumentNullException.ThrowIfNull(condition);
-        for (var next = 0; ;)
+        for (var next = 0; ; )
         {
             Task changed;
             lock (_gate)

@@ -18,11 +18,13 @@ public sealed class SlowReads : IDisposable
     public static SlowReads? TryCreate(string device, long bytesPerSecond)
     {
         var limit = bytesPerSecond.ToString(CultureInfo.InvariantCulture);
-        foreach (var (root, file, line) in new[]
-        {
-            ("/sys/fs/cgroup/blkio", "blkio.throttle.read_bps_device", $"{device} {limit}"),
-            ("/sys/fs/cgroup", "io.max", $"{device} rbps={limit}"),
-        })
+        foreach (
+            var (root, file, line) in new[]
+            {
+                ("/sys/fs/cgroup/blkio", "blkio.throttle.read_bps_device", $"{device} {limit}"),
+                ("/sys/fs/cgroup", "io.max", $"{device} rbps={limit}"),
+            }
+        )
         {
             var group = Path.Combine(root, $"bgsnap-test-{Environment.ProcessId}");
             try

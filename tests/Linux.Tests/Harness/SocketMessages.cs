@@ -6,8 +6,10 @@ namespace Bgsnap.Linux.Tests.Harness;
 /// <summary>Bytes of a unix socket together with the descriptors that travel with them: recvmsg(2), sendmsg(2).</summary>
 internal static unsafe partial class SocketMessages
 {
-    private const int NoSignal = 0x4000, CloseOnExec = 0x40000000;
-    private const int ControlBytes = 256, HeaderBytes = 16;
+    private const int NoSignal = 0x4000,
+        CloseOnExec = 0x40000000;
+    private const int ControlBytes = 256,
+        HeaderBytes = 16;
 
     /// <summary>Waits for bytes of one socket and hands them on to another, with their descriptors.</summary>
     /// <returns>How many; 0: the end.</returns>
@@ -18,14 +20,20 @@ internal static unsafe partial class SocketMessages
         {
             byte* control = stackalloc byte[ControlBytes];
             Vector vector = new() { Base = bytes, Length = (nuint)buffer.Length };
-            Message message = new() { Vectors = &vector, VectorCount = 1, Control = control, ControlLength = ControlBytes };
+            Message message = new()
+            {
+                Vectors = &vector,
+                VectorCount = 1,
+                Control = control,
+                ControlLength = ControlBytes,
+            };
             var got = (int)recvmsg(from, &message, CloseOnExec);
             if (got <= 0)
                 return got == 0 ? 0 : throw new Win32Exception(Marshal.GetLastPInvokeError());
             try
             {
                 beforeSending(got);
-                for (var sent = 0; sent < got;)
+                for (var sent = 0; sent < got; )
                 {
                     vector = new() { Base = bytes + sent, Length = (nuint)(got - sent) };
                     var put = (int)sendmsg(to, &message, NoSignal);
@@ -52,7 +60,7 @@ internal static unsafe partial class SocketMessages
             return;
         var count = (int)(*(nuint*)message.Control - HeaderBytes) / sizeof(int);
         for (var i = 0; i < count; i++)
-            close(((int*)(message.Control + HeaderBytes))[i]);
+            _ = close(((int*)(message.Control + HeaderBytes))[i]);
     }
 
     [LibraryImport("libc", SetLastError = true)]

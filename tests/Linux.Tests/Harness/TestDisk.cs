@@ -58,5 +58,6 @@ public sealed record TestDisk
     public string? CopyOf { get; init; }
 
     public override string ToString() =>
-        $"{Name}:{Format}/{(IsCdrom ? "cdrom" : Bus)}/{Arguments}{(IsBlockDevice ? "/loop" : "")}{(IoThread ? "/iothread" : "")}{(ReadOnly ? "/ro" : "")}";
+        $"{Name}:{Format}/{(IsCdrom ? "cdrom" : Bus)}/{Arguments}"
+        + $"{(IsBlockDevice ? "/loop" : "")}{(IoThread ? "/iothread" : "")}{(ReadOnly ? "/ro" : "")}";
 }

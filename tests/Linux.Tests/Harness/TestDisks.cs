@@ -8,8 +8,7 @@ internal sealed class TestDisks : IDisposable
     private readonly List<string> _loops = [];
 
     /// <summary>What QEMU is to open: a file or a block device.</summary>
-    public static string PathOf(TestDisk disk, string folder) =>
-        disk.IsBlockDevice ? LoopLink(disk, folder) : ImageOf(disk, folder);
+    public static string PathOf(TestDisk disk, string folder) => disk.IsBlockDevice ? LoopLink(disk, folder) : ImageOf(disk, folder);
 
     /// <summary>The image file itself.</summary>
     public static string ImageOf(TestDisk disk, string folder) => Path.Combine(folder, $"{disk.Name}.{Driver(disk)}");
@@ -28,7 +27,16 @@ internal sealed class TestDisks : IDisposable
                 if ((disk.CopyOf ?? (disk.IsFull ? Fill(disk, folder) : null)) is { } source)
                     await Tool.RunAsync("qemu-img", "convert", "-O", Driver(disk), source, image).ConfigureAwait(false);
                 else
-                    await Tool.RunAsync("qemu-img", "create", "-q", "-f", Driver(disk), image, $"{disk.MiB.ToString(CultureInfo.InvariantCulture)}M").ConfigureAwait(false);
+                    await Tool.RunAsync(
+                            "qemu-img",
+                            "create",
+                            "-q",
+                            "-f",
+                            Driver(disk),
+                            image,
+                            $"{disk.MiB.ToString(CultureInfo.InvariantCulture)}M"
+                        )
+                        .ConfigureAwait(false);
                 if (disk.IsBlockDevice)
                     await disks.AttachAsync(disk, folder).ConfigureAwait(false);
                 if (options.Uid is { } uid)
@@ -55,8 +63,10 @@ internal sealed class TestDisks : IDisposable
     {
         foreach (var link in Directory.EnumerateFiles(folder, "*.loop"))
         {
-            if (File.ResolveLinkTarget(link, false)?.FullName is { } loop
-                && BackingFile(loop)?.StartsWith(folder, StringComparison.Ordinal) == true)
+            if (
+                File.ResolveLinkTarget(link, false)?.FullName is { } loop
+                && BackingFile(loop)?.StartsWith(folder, StringComparison.Ordinal) == true
+            )
             {
                 Tool.RunAsync("losetup", "--detach", loop).GetAwaiter().GetResult();
             }
@@ -77,7 +87,10 @@ internal sealed class TestDisks : IDisposable
     {
         // A device does not grow: it needs room for all that a format adds to the content.
         using (var file = File.OpenHandle(ImageOf(disk, folder), FileMode.Open, FileAccess.Write))
-            RandomAccess.SetLength(file, Math.Max(RandomAccess.GetLength(file), (long)(disk.Format == DiskFormat.Raw ? disk.MiB : disk.MiB + 16) << 20));
+            RandomAccess.SetLength(
+                file,
+                Math.Max(RandomAccess.GetLength(file), (long)(disk.Format == DiskFormat.Raw ? disk.MiB : disk.MiB + 16) << 20)
+            );
         var loop = (await Tool.RunAsync("losetup", "--find", "--show", ImageOf(disk, folder)).ConfigureAwait(false)).Trim();
         _loops.Add(loop);
         File.CreateSymbolicLink(LoopLink(disk, folder), loop);

@@ -4,13 +4,13 @@ namespace Bgsnap.Linux.Tests.Harness;
 public static class TestFiles
 {
     /// <summary>BGSNAP_OUT, or out/ of the repository that this assembly was built in.</summary>
-    public static string Out { get; } = Environment.GetEnvironmentVariable("BGSNAP_OUT") is { Length: > 0 } chosen
-        ? Path.GetFullPath(chosen)
-        : Path.Combine(RepositoryRoot(), "out");
+    public static string Out { get; } =
+        Environment.GetEnvironmentVariable("BGSNAP_OUT") is { Length: > 0 } chosen
+            ? Path.GetFullPath(chosen)
+            : Path.Combine(RepositoryRoot(), "out");
 
-    public static string Deps { get; } = Environment.GetEnvironmentVariable("BGSNAP_DEPS") is { Length: > 0 } chosen
-        ? Path.GetFullPath(chosen)
-        : Path.Combine(Out, "deps");
+    public static string Deps { get; } =
+        Environment.GetEnvironmentVariable("BGSNAP_DEPS") is { Length: > 0 } chosen ? Path.GetFullPath(chosen) : Path.Combine(Out, "deps");
 
     public static string Agent => Path.Combine(Out, "bgsnap-agent");
 
@@ -26,14 +26,17 @@ public static class TestFiles
     /// <summary>libvirt of bookworm-backports, unpacked by hack/deps: a root directory.</summary>
     public static string Libvirt => Path.Combine(Deps, "libvirt");
 
-    public static string Qemu(QemuVersion version) => version switch
-    {
-        QemuVersion.System => "/usr/bin/qemu-system-x86_64",
-        QemuVersion.Unpacked10 => Path.Combine(Deps, "qemu-10", "run"),
-        _ => throw new ArgumentOutOfRangeException(nameof(version)),
-    };
+    public static string Qemu(QemuVersion version) =>
+        version switch
+        {
+            QemuVersion.System => "/usr/bin/qemu-system-x86_64",
+            QemuVersion.Unpacked10 => Path.Combine(Deps, "qemu-10", "run"),
+            _ => throw new ArgumentOutOfRangeException(nameof(version)),
+        };
 
-    /// <summary>What a virtual machine of these options needs and this machine lacks, with the remedy; null when nothing is missing.</summary>
+    /// <summary>
+    /// What a virtual machine of these options needs and this machine lacks, with the remedy; null when nothing is missing.
+    /// </summary>
     public static string? Missing(VirtualMachineOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
@@ -42,7 +45,8 @@ public static class TestFiles
         return options.Guest switch
         {
             LinuxGuest when !File.Exists(Kernel) => $"{Kernel} is missing: run hack/deps",
-            LinuxGuest { Agent: true } when !File.Exists(InitramfsWithAgent) => $"{InitramfsWithAgent} is missing: run hack/deps and make -C tests/guests",
+            LinuxGuest { Agent: true } when !File.Exists(InitramfsWithAgent) =>
+                $"{InitramfsWithAgent} is missing: run hack/deps and make -C tests/guests",
             LinuxGuest when !File.Exists(Initramfs) => $"{Initramfs} is missing: run make -C tests/guests",
             BootSectorGuest when !File.Exists(BootSector) => $"{BootSector} is missing: run make -C tests/guests",
             _ => null,

@@ -9,15 +9,21 @@ public static class Tool
     public static async Task<string> RunAsync(string program, params IEnumerable<string> arguments)
     {
         var (code, output) = await TryAsync(program, arguments).ConfigureAwait(false);
-        return code == 0 ? output : throw new InvalidOperationException($"{program} {string.Join(' ', arguments)}: exit code {code}: {output}");
+        return code == 0
+            ? output
+            : throw new InvalidOperationException($"{program} {string.Join(' ', arguments)}: exit code {code}: {output}");
     }
 
     /// <summary>Runs one to its end, whatever that is. Returns its exit code and what it printed.</summary>
     public static async Task<(int Code, string Output)> TryAsync(string program, params IEnumerable<string> arguments)
     {
         // losetup, mkfs and fsck are not on everybody's path.
-        await using var process = await GuardedProcess.StartAsync(
-            [program, .. arguments], new Dictionary<string, string> { ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin", ["LC_ALL"] = "C" }).ConfigureAwait(false);
+        await using var process = await GuardedProcess
+            .StartAsync(
+                [program, .. arguments],
+                new Dictionary<string, string> { ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin", ["LC_ALL"] = "C" }
+            )
+            .ConfigureAwait(false);
         var code = await process.Exit.WaitAsync(Patience).ConfigureAwait(false);
         return (code, process.StandardOutput + process.StandardError);
     }

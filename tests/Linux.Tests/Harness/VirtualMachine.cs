@@ -69,7 +69,8 @@ public sealed class VirtualMachine : IAsyncDisposable
             }
             catch (TimeoutException) when (!last && machine._serial.Lines.All(string.IsNullOrWhiteSpace))
             {
-                // A guest of several vCPUs in TCG sometimes never says its first word; nothing of ours has touched it then, and another is started.
+                // A guest of several vCPUs in TCG sometimes never says its first word; nothing of ours has touched it then, and another is
+                // started.
                 await machine.DisposeAsync().ConfigureAwait(false);
             }
             catch
@@ -100,13 +101,16 @@ public sealed class VirtualMachine : IAsyncDisposable
         }
         catch (OperationCanceledException)
         {
-            throw new TimeoutException(HasExited
-                ? $"QEMU ended before {what}.\n{Describe()}"
-                : $"No {what} within {limit.TotalSeconds} s.\n{Describe()}");
+            throw new TimeoutException(
+                HasExited ? $"QEMU ended before {what}.\n{Describe()}" : $"No {what} within {limit.TotalSeconds} s.\n{Describe()}"
+            );
         }
     }
 
-    /// <summary>Has the guest give its spare memory back to its kernel, or take it again, and waits until it says that it is <c>given</c> or <c>taken</c>.</summary>
+    /// <summary>
+    /// Has the guest give its spare memory back to its kernel, or take it again, and waits until it says that it is <c>given</c> or
+    /// <c>taken</c>.
+    /// </summary>
     public async Task MoveSpareAsync(string now)
     {
         var before = Said();
@@ -124,16 +128,22 @@ public sealed class VirtualMachine : IAsyncDisposable
 
     public Task ContinueVcpusAsync() => Qmp.ExecuteAsync("cont");
 
-    /// <summary>Writes the guest's physical memory to a file in <see cref="Folder"/>, by QEMU itself; while the machine is stopped, the truth.</summary>
+    /// <summary>
+    /// Writes the guest's physical memory to a file in <see cref="Folder"/>, by QEMU itself; while the machine is stopped, the truth.
+    /// </summary>
     public async Task<string> DumpMemoryAsync(string name = "truth")
     {
         var path = Path.Combine(Folder, name);
-        await Qmp.ExecuteAsync("pmemsave", new JsonObject
-        {
-            ["val"] = 0,
-            ["size"] = (long)Options.MemoryMiB << 20,
-            ["filename"] = path,
-        }).ConfigureAwait(false);
+        await Qmp.ExecuteAsync(
+                "pmemsave",
+                new JsonObject
+                {
+                    ["val"] = 0,
+                    ["size"] = (long)Options.MemoryMiB << 20,
+                    ["filename"] = path,
+                }
+            )
+            .ConfigureAwait(false);
         return path;
     }
 

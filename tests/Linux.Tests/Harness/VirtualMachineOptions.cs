@@ -83,8 +83,7 @@ public sealed record FirmwareGuest : Guest;
 public sealed record VirtualMachineOptions
 {
     /// <summary>libvirt's sandbox, as on the command line of a KubeVirt launcher's QEMU.</summary>
-    public const string LauncherSandbox =
-        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+    public const string LauncherSandbox = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
     public const int LauncherUid = 107;
 
@@ -132,10 +131,12 @@ public sealed record VirtualMachineOptions
     public TimeSpan StartTimeout { get; init; } = TimeSpan.FromSeconds(60);
 
     /// <summary>The same machine as in a KubeVirt launcher: unprivileged, sandboxed, in namespaces of its own.</summary>
-    public VirtualMachineOptions AsInLauncher() =>
-        this with { Uid = LauncherUid, Sandbox = LauncherSandbox, OwnNamespaces = true };
+    public VirtualMachineOptions AsInLauncher() => this with { Uid = LauncherUid, Sandbox = LauncherSandbox, OwnNamespaces = true };
 
-    public override string ToString() => string.Create(
-        System.Globalization.CultureInfo.InvariantCulture,
-        $"{Version}/{Machine}/{Accelerator}/{Ram}/{MemoryMiB}MiB/{Cpus}cpu/{Guest.GetType().Name}{string.Concat(Disks.Select(d => $" {d}"))}");
+    public override string ToString() =>
+        string.Create(
+            System.Globalization.CultureInfo.InvariantCulture,
+            $"{Version}/{Machine}/{Accelerator}/{Ram}/{MemoryMiB}MiB/{Cpus}cpu/{Guest.GetType().Name}"
+                + $"{string.Concat(Disks.Select(d => $" {d}"))}"
+        );
 }

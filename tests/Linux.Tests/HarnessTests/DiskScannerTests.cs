@@ -2,7 +2,9 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.HarnessTests;
 
-/// <summary>The judge of every capture with disks, judged: it must see each way in which a disk can be of another instant than memory.</summary>
+/// <summary>
+/// The judge of every capture with disks, judged: it must see each way in which a disk can be of another instant than memory.
+/// </summary>
 public sealed class DiskScannerTests : IDisposable
 {
     private static readonly DiskRecord Memory = new(IsFiles: false, Disks: 2, Slots: 5, StrideKiB: 8, Issued: 33, Acknowledged: 33);
@@ -117,7 +119,9 @@ public sealed class DiskScannerTests : IDisposable
         for (var i = 0; i < 8; i++)
             page[4088 + i] = (byte)~page[i];
         (page[8], page[12], page[16], page[20], page[24], page[32]) = (1, 2, 5, 8, 33, 32);
-        ReadOnlyMemory<byte> image = new byte[8192].Concat(page).ToArray();
+        ReadOnlyMemory<byte> image = new byte[8192]
+            .Concat(page)
+            .ToArray();
 
         Assert.Equal(Memory with { Acknowledged = 32 }, DiskRecord.Find([image]));
         Assert.Throws<InvalidDataException>(() => DiskRecord.Find([image, page]));

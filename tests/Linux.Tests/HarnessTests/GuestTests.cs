@@ -13,16 +13,28 @@ public class GuestTests
     [InlineData(QemuVersion.Unpacked10, "pc", RamKind.Memfd, 1, 1)]
     [InlineData(QemuVersion.Unpacked10, "q35", RamKind.Hugetlbfs, 2, 2)]
     public async Task Linux_counts_and_its_stopped_memory_is_one_cut(
-        QemuVersion version, string machine, RamKind ram, int cpus, int writers)
+        QemuVersion version,
+        string machine,
+        RamKind ram,
+        int cpus,
+        int writers
+    )
     {
-        await using var vm = await Requirements.StartAsync(new VirtualMachineOptions
-        {
-            Version = version,
-            Machine = machine,
-            Ram = ram,
-            Cpus = cpus,
-            Guest = new LinuxGuest { MiB = 32, Writers = writers, Fill = "random" },
-        });
+        await using var vm = await Requirements.StartAsync(
+            new VirtualMachineOptions
+            {
+                Version = version,
+                Machine = machine,
+                Ram = ram,
+                Cpus = cpus,
+                Guest = new LinuxGuest
+                {
+                    MiB = 32,
+                    Writers = writers,
+                    Fill = "random",
+                },
+            }
+        );
 
         var report = await vm.WaitForTickAsync(3);
         await vm.StopVcpusAsync();
@@ -46,7 +58,11 @@ public class GuestTests
     public async Task Every_mode_counts_without_corruption(string mode, bool hugePages)
     {
         await using var vm = await Requirements.StartAsync(
-            new VirtualMachineOptions { Guest = new LinuxGuest { Mode = mode, HugePages = hugePages } });
+            new VirtualMachineOptions
+            {
+                Guest = new LinuxGuest { Mode = mode, HugePages = hugePages },
+            }
+        );
 
         var report = await vm.WaitForTickAsync(2);
         var verdict = await JudgeStoppedAsync(vm);
@@ -59,11 +75,13 @@ public class GuestTests
     [SkippableFact]
     public async Task The_fixed_rate_writer_keeps_its_rate_and_tells_its_latencies()
     {
-        await using var vm = await Requirements.StartAsync(new VirtualMachineOptions
-        {
-            Cpus = 2,
-            Guest = new LinuxGuest { Mode = "rate", Rate = 5000 },
-        });
+        await using var vm = await Requirements.StartAsync(
+            new VirtualMachineOptions
+            {
+                Cpus = 2,
+                Guest = new LinuxGuest { Mode = "rate", Rate = 5000 },
+            }
+        );
 
         await vm.WaitForReportAsync(_ => vm.Serial.Latencies.Count >= 2, "two lines of latencies");
         var latencies = vm.Serial.Latencies[1];
@@ -80,17 +98,23 @@ public class GuestTests
     [InlineData(QemuVersion.System, "q35", Accelerator.Tcg, RamKind.Hugetlbfs)]
     [InlineData(QemuVersion.Unpacked10, "q35", Accelerator.Tcg, RamKind.Anonymous)]
     public async Task The_boot_sector_counts_and_its_stopped_memory_is_one_cut(
-        QemuVersion version, string machine, Accelerator accelerator, RamKind ram)
+        QemuVersion version,
+        string machine,
+        Accelerator accelerator,
+        RamKind ram
+    )
     {
-        await using var vm = await Requirements.StartAsync(new VirtualMachineOptions
-        {
-            Version = version,
-            Machine = machine,
-            Accelerator = accelerator,
-            Ram = ram,
-            MemoryMiB = 128,
-            Guest = new BootSectorGuest(),
-        });
+        await using var vm = await Requirements.StartAsync(
+            new VirtualMachineOptions
+            {
+                Version = version,
+                Machine = machine,
+                Accelerator = accelerator,
+                Ram = ram,
+                MemoryMiB = 128,
+                Guest = new BootSectorGuest(),
+            }
+        );
 
         var report = await vm.WaitForTickAsync(3);
         await vm.StopVcpusAsync();
@@ -126,7 +150,16 @@ public class GuestTests
     public async Task The_guest_finds_a_page_that_somebody_else_wrote_to(int where, string mode, string fill)
     {
         await using var vm = await Requirements.StartAsync(
-            new VirtualMachineOptions { Guest = new LinuxGuest { Mode = mode, MiB = 4, Fill = fill } });
+            new VirtualMachineOptions
+            {
+                Guest = new LinuxGuest
+                {
+                    Mode = mode,
+                    MiB = 4,
+                    Fill = fill,
+                },
+            }
+        );
 
         Assert.Equal(0, (await vm.WaitForTickAsync(2)).Corrupt);
         await vm.StopVcpusAsync();

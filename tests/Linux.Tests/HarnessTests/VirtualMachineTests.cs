@@ -17,7 +17,12 @@ public class VirtualMachineTests
         {
             Version = version,
             Cpus = 2,
-            Guest = new LinuxGuest { Writers = 2, MiB = 32, Fill = "random" },
+            Guest = new LinuxGuest
+            {
+                Writers = 2,
+                MiB = 32,
+                Fill = "random",
+            },
         };
         await using var source = await Requirements.StartAsync(options);
         await source.WaitForTickAsync(3);
@@ -28,7 +33,11 @@ public class VirtualMachineTests
         var last = source.LatestReport!;
 
         await using var restored = await VirtualMachine.StartAsync(
-            options with { Incoming = incoming == "defer" ? "defer" : $"exec:cat {stream}" });
+            options with
+            {
+                Incoming = incoming == "defer" ? "defer" : $"exec:cat {stream}",
+            }
+        );
         if (incoming == "defer")
             await restored.Qmp.ExecuteAsync("migrate-incoming", new JsonObject { ["uri"] = $"exec:cat {stream}" });
         await WaitUntilLoadedAsync(restored); // stopped, as it was saved
@@ -48,8 +57,7 @@ public class VirtualMachineTests
     [InlineData(QemuVersion.Unpacked10)]
     public async Task A_machine_as_in_a_launcher_is_unprivileged_and_in_its_own_namespaces(QemuVersion version)
     {
-        await using var vm = await Requirements.StartAsync(
-            new VirtualMachineOptions { Version = version, Machine = "q35" }.AsInLauncher());
+        await using var vm = await Requirements.StartAsync(new VirtualMachineOptions { Version = version, Machine = "q35" }.AsInLauncher());
 
         var status = await File.ReadAllLinesAsync($"/proc/{vm.Pid}/status");
 
@@ -89,7 +97,8 @@ public class VirtualMachineTests
         var options = new VirtualMachineOptions { Guest = new FirmwareGuest(), Ram = RamKind.Hugetlbfs };
         Requirements.Need(options);
         string folder;
-        int pid, hugePages;
+        int pid,
+            hugePages;
         await using (var vm = await VirtualMachine.StartAsync(asInLauncher ? options.AsInLauncher() : options))
         {
             (folder, pid, hugePages) = (vm.Folder, vm.Pid, await HugePagesAsync());
@@ -118,7 +127,11 @@ public class VirtualMachineTests
     [SkippableFact]
     public async Task A_guest_that_gives_up_fails_the_start_at_once_with_its_reason()
     {
-        var options = new VirtualMachineOptions { MemoryMiB = 128, Guest = new LinuxGuest { MiB = 256 } };
+        var options = new VirtualMachineOptions
+        {
+            MemoryMiB = 128,
+            Guest = new LinuxGuest { MiB = 256 },
+        };
         Requirements.Need(options);
 
         var error = await Assert.ThrowsAsync<TimeoutException>(() => VirtualMachine.StartAsync(options));

@@ -7,7 +7,13 @@ namespace Bgsnap.Linux.Tests.Libvirt;
 internal sealed class ControlGroup : IDisposable
 {
     // One hierarchy is enough: /proc/PID/cgroup names them all.
-    private static readonly string[] Hierarchies = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/pids"];
+    private static readonly string[] Hierarchies =
+    [
+        "/sys/fs/cgroup",
+        "/sys/fs/cgroup/unified",
+        "/sys/fs/cgroup/systemd",
+        "/sys/fs/cgroup/pids",
+    ];
 
     private readonly string _hierarchy;
     private readonly string _top;
@@ -48,5 +54,6 @@ internal sealed class ControlGroup : IDisposable
             Directory.Delete(directory);
     }
 
-    private static void Move(int pid, string group) => File.WriteAllText(Path.Combine(group, "cgroup.procs"), pid.ToString(CultureInfo.InvariantCulture));
+    private static void Move(int pid, string group) =>
+        File.WriteAllText(Path.Combine(group, "cgroup.procs"), pid.ToString(CultureInfo.InvariantCulture));
 }

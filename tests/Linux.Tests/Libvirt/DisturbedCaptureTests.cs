@@ -5,12 +5,36 @@ using Bgsnap.Linux.Tests.Survival;
 
 namespace Bgsnap.Linux.Tests.Libvirt;
 
-/// <summary>Whoever goes away or interferes in the middle of a capture: the guest runs, nothing is left, and what is called a snapshot is of one instant.</summary>
+/// <summary>
+/// Whoever goes away or interferes in the middle of a capture: the guest runs, nothing is left, and what is called a snapshot is of one
+/// instant.
+/// </summary>
 public class DisturbedCaptureTests
 {
     /// <summary>Points of TestHooks.After in the order in which they are passed.</summary>
-    private static readonly string[] WithoutDisks = ["protected-ahead", "stop-sent", "stopped", "protected", "released", "saved", "unprotected", "before-commit"];
-    private static readonly string[] WithDisks = ["protected-ahead", "stop-sent", "suspended", "stopped", "protected", "released", "saved", "unprotected", "before-commit"];
+    private static readonly string[] WithoutDisks =
+    [
+        "protected-ahead",
+        "stop-sent",
+        "stopped",
+        "protected",
+        "released",
+        "saved",
+        "unprotected",
+        "before-commit",
+    ];
+    private static readonly string[] WithDisks =
+    [
+        "protected-ahead",
+        "stop-sent",
+        "suspended",
+        "stopped",
+        "protected",
+        "released",
+        "saved",
+        "unprotected",
+        "before-commit",
+    ];
 
     [SkippableTheory]
     [InlineData(false)]
@@ -24,7 +48,12 @@ public class DisturbedCaptureTests
         foreach (var point in disks ? WithDisks : WithoutDisks)
         {
             var daemon = await machine.Daemon.PidAsync();
-            var snapshot = await LibvirtCaptures.SucceedAsync(machine, point, string.Create(CultureInfo.InvariantCulture, $"kill:{point}:1:{daemon}"), Arguments(machine, disks));
+            var snapshot = await LibvirtCaptures.SucceedAsync(
+                machine,
+                point,
+                string.Create(CultureInfo.InvariantCulture, $"kill:{point}:1:{daemon}"),
+                Arguments(machine, disks)
+            );
             await machine.Daemon.AnswersAsync();
             Assert.True(await machine.Daemon.PidAsync() != daemon, $"{point} was never reached");
             await JudgeAsync(snapshot.Output, disks, point);
@@ -34,11 +63,17 @@ public class DisturbedCaptureTests
     }
 
     /// <summary>
-    /// True words for a libvirt that dies for the fourth time in one capture, wherever that was. AgentDied would be a lie, and what was left a
-    /// broken promise.
+    /// True words for a libvirt that dies for the fourth time in one capture, wherever that was. AgentDied would be a lie, and what was
+    /// left a broken promise.
     /// </summary>
     private static readonly string[] WhatLibvirtDid =
-        ["QemuUnreachable", "GuestStateChanged", "StopWindowFailed", "StopTimedOut", "DowntimeExceeded"];
+    [
+        "QemuUnreachable",
+        "GuestStateChanged",
+        "StopWindowFailed",
+        "StopTimedOut",
+        "DowntimeExceeded",
+    ];
 
     /// <summary>It is back for a moment only, each time: captures give up, or find a moment that is long enough.</summary>
     [SkippableTheory]
@@ -60,7 +95,12 @@ public class DisturbedCaptureTests
         {
             for (var i = 0; i < 8; i++)
             {
-                var result = await LibvirtCaptures.RunAsync(machine, $"s{i}", null, [.. Arguments(machine, disks: i % 2 == 0), "--bandwidth-limit=40Mi"]);
+                var result = await LibvirtCaptures.RunAsync(
+                    machine,
+                    $"s{i}",
+                    null,
+                    [.. Arguments(machine, disks: i % 2 == 0), "--bandwidth-limit=40Mi"]
+                );
                 if (result.ExitCode == 0)
                     await JudgeAsync(LibvirtCaptures.Summary(result, machine).Output, disks: i % 2 == 0, $"{i}");
                 else
@@ -113,7 +153,10 @@ public class DisturbedCaptureTests
         }
     }
 
-    /// <summary>A libvirt that dies over a question for a note of ours leaves it open whether there was one. There was none: nobody is resumed or thawed for it.</summary>
+    /// <summary>
+    /// A libvirt that dies over a question for a note of ours leaves it open whether there was one. There was none: nobody is resumed or
+    /// thawed for it.
+    /// </summary>
     [SkippableTheory]
     [InlineData("sweeping")]
     [InlineData("looked-for-stopped")]
@@ -125,7 +168,12 @@ public class DisturbedCaptureTests
         await machine.Daemon.VirshAsync("suspend", LibvirtMachine.Name);
         var daemon = await machine.Daemon.PidAsync();
 
-        var result = await LibvirtCaptures.RunAsync(machine, "s", string.Create(CultureInfo.InvariantCulture, $"kill:{point}:1:{daemon}"), Arguments(machine, disks: true));
+        var result = await LibvirtCaptures.RunAsync(
+            machine,
+            "s",
+            string.Create(CultureInfo.InvariantCulture, $"kill:{point}:1:{daemon}"),
+            Arguments(machine, disks: true)
+        );
 
         Assert.True(result.ExitCode == 0, $"{result}\n{machine.Daemon.Log}");
         Assert.True(await machine.Daemon.PidAsync() != daemon, $"{point} was never reached");
@@ -155,7 +203,11 @@ public class DisturbedCaptureTests
         var result = await capturing;
 
         var snapshot = LibvirtCaptures.Summary(result, machine);
-        Assert.True(result.StandardOutput.LastIndexOf("\"Preparing\"", StringComparison.Ordinal) < result.StandardOutput.IndexOf("\"Stopped\"", StringComparison.Ordinal), result.ToString());
+        Assert.True(
+            result.StandardOutput.LastIndexOf("\"Preparing\"", StringComparison.Ordinal)
+                < result.StandardOutput.IndexOf("\"Stopped\"", StringComparison.Ordinal),
+            result.ToString()
+        );
         await JudgeAsync(snapshot.Output, disks: true, point);
         await machine.CountsOnAsync(point);
         await before.AssertAsBeforeAsync(machine, point);
@@ -174,7 +226,9 @@ public class DisturbedCaptureTests
         var before = await LibvirtTraces.TakeAsync(machine);
         var reached = Path.Combine(machine.Folder, "reached");
         await using var family = await CaptureFamily.StartAsync(
-            $"wait:{point}:1:{reached}", ["--output", Path.Combine(machine.Outputs, "s"), "--engine=agent", .. Arguments(machine, disks: true)]);
+            $"wait:{point}:1:{reached}",
+            ["--output", Path.Combine(machine.Outputs, "s"), "--engine=agent", .. Arguments(machine, disks: true)]
+        );
         Assert.True(await family.FindWorkerAsync());
         while (!File.Exists(reached))
             await Task.Delay(5);
@@ -206,7 +260,9 @@ public class DisturbedCaptureTests
         var before = await LibvirtTraces.TakeAsync(machine);
         var reached = Path.Combine(machine.Folder, "reached");
         await using var family = await CaptureFamily.StartAsync(
-            $"wait:stopped:1:{reached}", ["--output", Path.Combine(machine.Outputs, "s"), "--engine=agent", .. Arguments(machine, disks: true)]);
+            $"wait:stopped:1:{reached}",
+            ["--output", Path.Combine(machine.Outputs, "s"), "--engine=agent", .. Arguments(machine, disks: true)]
+        );
         Assert.True(await family.FindWorkerAsync());
         while (!File.Exists(reached))
             await Task.Delay(5);

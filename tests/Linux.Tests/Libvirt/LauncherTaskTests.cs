@@ -22,7 +22,14 @@ public class LauncherTaskTests
         var task = node.Task("db-0900", new CaptureSpec { Disks = new DiskSelection { Select = "None" } });
         task.Spec.Source!.Objects = Objects;
 
-        var end = await node.Work.Do(task, new SnapshotTaskStatus(), _ => Task.CompletedTask, null, CancellationToken.None, CancellationToken.None);
+        var end = await node.Work.Do(
+            task,
+            new SnapshotTaskStatus(),
+            _ => Task.CompletedTask,
+            null,
+            CancellationToken.None,
+            CancellationToken.None
+        );
 
         Assert.Equal((TaskPhase.Succeeded, "Agent"), (end.Phase, end.Result!.Engine));
         var snapshot = Path.Combine(node.Claim, "db-0900");
@@ -33,7 +40,10 @@ public class LauncherTaskTests
         Assert.Equal(Objects, await AskAsync("inspect", snapshot, "--objects"));
         _ = await AskAsync("verify", snapshot);
         var xml = await AskAsync("inspect", snapshot, "--domain-xml");
-        Assert.Equal((LibvirtMachine.Name, machine.Uuid.ToString()), (XElement.Parse(xml).Element("name")!.Value, XElement.Parse(xml).Element("uuid")!.Value));
+        Assert.Equal(
+            (LibvirtMachine.Name, machine.Uuid.ToString()),
+            (XElement.Parse(xml).Element("name")!.Value, XElement.Parse(xml).Element("uuid")!.Value)
+        );
 
         // libvirt makes the same machine of it, down to the addresses of its devices.
         await machine.Daemon.VirshAsync("suspend", LibvirtMachine.Name);
@@ -42,7 +52,8 @@ public class LauncherTaskTests
         await machine.Daemon.VirshAsync("define", Path.Combine(snapshot, "domain.xml"), "--validate");
         Assert.Equal(was, await MachineAsync("dumpxml", LibvirtMachine.Name, "--inactive", "--migratable"));
 
-        async Task<string> MachineAsync(params string[] words) => XElement.Parse(await machine.Daemon.VirshAsync(words)).Element("devices")!.ToString();
+        async Task<string> MachineAsync(params string[] words) =>
+            XElement.Parse(await machine.Daemon.VirshAsync(words)).Element("devices")!.ToString();
     }
 
     [SkippableFact]
@@ -56,7 +67,9 @@ public class LauncherTaskTests
             StoppedGuestMark.Set(monitor);
         await machine.Daemon.VirshAsync("suspend", LibvirtMachine.Name);
 
-        var e = await Assert.ThrowsAsync<TaskFailure>(() => node.Work.Recover(node.Task("db-0900"), new SnapshotTaskStatus(), _ => Task.CompletedTask, CancellationToken.None));
+        var e = await Assert.ThrowsAsync<TaskFailure>(() =>
+            node.Work.Recover(node.Task("db-0900"), new SnapshotTaskStatus(), _ => Task.CompletedTask, CancellationToken.None)
+        );
 
         Assert.Equal("AgentRestarted", e.Reason);
         await machine.CountsOnAsync("recovery");
@@ -71,7 +84,9 @@ public class LauncherTaskTests
         var task = node.Task("db-0900");
         task.Spec.Source!.Uuid = Guid.NewGuid().ToString();
 
-        var e = await Assert.ThrowsAsync<TaskFailure>(() => node.Work.Do(task, new SnapshotTaskStatus(), _ => Task.CompletedTask, null, CancellationToken.None, CancellationToken.None));
+        var e = await Assert.ThrowsAsync<TaskFailure>(() =>
+            node.Work.Do(task, new SnapshotTaskStatus(), _ => Task.CompletedTask, null, CancellationToken.None, CancellationToken.None)
+        );
 
         Assert.Equal("SourceEnded", e.Reason);
         Assert.Empty(Directory.EnumerateFileSystemEntries(node.Claim));

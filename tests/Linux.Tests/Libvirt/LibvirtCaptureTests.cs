@@ -24,7 +24,14 @@ public class LibvirtCaptureTests
         await machine.Daemon.VirshAsync("suspend", LibvirtMachine.Name);
         var captured = machine.Serial.LatestReport!;
         // The same machine without libvirt; its devices are the domain's.
-        await using var restored = await VirtualMachine.StartAsync(machine.Options with { Machine = "pc-q35-10.0", Ram = RamKind.Anonymous, Incoming = "defer" });
+        await using var restored = await VirtualMachine.StartAsync(
+            machine.Options with
+            {
+                Machine = "pc-q35-10.0",
+                Ram = RamKind.Anonymous,
+                Incoming = "defer",
+            }
+        );
         await Agent.RestoreAsync(snapshot.Output, restored);
         var first = await restored.WaitForTickAsync(1);
         var later = await restored.WaitForTickAsync(first.Tick + 4);
@@ -40,7 +47,8 @@ public class LibvirtCaptureTests
         var before = await LibvirtTraces.TakeAsync(machine);
         for (var i = 0; i < 30; i++)
         {
-            string[] which = i % 3 == 0 ? ["--libvirt", machine.Daemon.Uri, "--domain", machine.Uuid.ToString()] : [.. LibvirtCaptures.ByName(machine)];
+            string[] which =
+                i % 3 == 0 ? ["--libvirt", machine.Daemon.Uri, "--domain", machine.Uuid.ToString()] : [.. LibvirtCaptures.ByName(machine)];
             LibvirtCaptures.AssertOneCut(await LibvirtCaptures.SucceedAsync(machine, $"s{i}", null, [.. which, "--disks=none"]));
         }
 
@@ -55,7 +63,9 @@ public class LibvirtCaptureTests
         await LibvirtCaptures.WarmUpAsync(machine);
         var before = await LibvirtTraces.TakeAsync(machine);
 
-        LibvirtCaptures.AssertOneCut(await LibvirtCaptures.SucceedAsync(machine, "s", null, [.. LibvirtCaptures.ByName(machine), "--disks=none", "--after=stop"]));
+        LibvirtCaptures.AssertOneCut(
+            await LibvirtCaptures.SucceedAsync(machine, "s", null, [.. LibvirtCaptures.ByName(machine), "--disks=none", "--after=stop"])
+        );
 
         Assert.Equal("paused (user)", await machine.StateAsync());
         await machine.Daemon.VirshAsync("resume", LibvirtMachine.Name);
@@ -66,13 +76,25 @@ public class LibvirtCaptureTests
     [SkippableFact]
     public async Task Disks_and_memory_of_a_domain_are_of_one_instant()
     {
-        await using var machine = await LibvirtMachine.StartAsync(Disks.DiskMachines.Writing(
-            QemuVersion.Unpacked10, new TestDisk { Name = "vda" }, new TestDisk { Name = "vdb", Format = DiskFormat.Qcow2 }) with
-        { MemoryMiB = 128 });
+        await using var machine = await LibvirtMachine.StartAsync(
+            Disks.DiskMachines.Writing(
+                QemuVersion.Unpacked10,
+                new TestDisk { Name = "vda" },
+                new TestDisk { Name = "vdb", Format = DiskFormat.Qcow2 }
+            ) with
+            {
+                MemoryMiB = 128,
+            }
+        );
         var before = await LibvirtTraces.TakeAsync(machine);
         for (var i = 0; i < 3; i++)
         {
-            var snapshot = await LibvirtCaptures.SucceedAsync(machine, $"s{i}", null, [.. LibvirtCaptures.ByName(machine), "--disks=all", "--scratch", machine.Folder]);
+            var snapshot = await LibvirtCaptures.SucceedAsync(
+                machine,
+                $"s{i}",
+                null,
+                [.. LibvirtCaptures.ByName(machine), "--disks=all", "--scratch", machine.Folder]
+            );
             var verdict = await Disks.SnapshotDisks.JudgeAsync(snapshot.Output);
             Assert.True(verdict.Agrees, $"{verdict}\n{snapshot}");
             StopWindowTests.AssertWhole(snapshot, disks: true);

@@ -10,13 +10,20 @@ internal static class LibvirtCaptures
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
 
-    public static VirtualMachineOptions Counting(RamKind ram = RamKind.Anonymous) => new()
-    {
-        Version = QemuVersion.Unpacked10,
-        Ram = ram,
-        MemoryMiB = 192,
-        Guest = new LinuxGuest { Writers = 3, MiB = 24, Fill = "random", TickMilliseconds = 100 },
-    };
+    public static VirtualMachineOptions Counting(RamKind ram = RamKind.Anonymous) =>
+        new()
+        {
+            Version = QemuVersion.Unpacked10,
+            Ram = ram,
+            MemoryMiB = 192,
+            Guest = new LinuxGuest
+            {
+                Writers = 3,
+                MiB = 24,
+                Fill = "random",
+                TickMilliseconds = 100,
+            },
+        };
 
     /// <summary>Every writer has gone round once.</summary>
     public static Task<GuestReport> WarmUpAsync(LibvirtMachine machine) =>
@@ -27,13 +34,20 @@ internal static class LibvirtCaptures
     /// <summary>Runs a capture to its end.</summary>
     public static async Task<AgentResult> RunAsync(LibvirtMachine machine, string name, string? hook, params IEnumerable<string> arguments)
     {
-        await using var family = await CaptureFamily.StartAsync(hook, ["--output", Path.Combine(machine.Outputs, name), "--engine=agent", .. arguments]);
+        await using var family = await CaptureFamily.StartAsync(
+            hook,
+            ["--output", Path.Combine(machine.Outputs, name), "--engine=agent", .. arguments]
+        );
         return await family.WaitAsync(Patience);
     }
 
     /// <summary>Runs one that must succeed.</summary>
-    public static async Task<CaptureNumbers> SucceedAsync(LibvirtMachine machine, string name, string? hook, params IEnumerable<string> arguments) =>
-        Summary(await RunAsync(machine, name, hook, arguments), machine);
+    public static async Task<CaptureNumbers> SucceedAsync(
+        LibvirtMachine machine,
+        string name,
+        string? hook,
+        params IEnumerable<string> arguments
+    ) => Summary(await RunAsync(machine, name, hook, arguments), machine);
 
     public static CaptureNumbers Summary(AgentResult result, LibvirtMachine machine)
     {

@@ -6,9 +6,9 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.Libvirt;
 
 /// <summary>
-/// A libvirtd as in a KubeVirt launcher: uid 107, no capabilities, no new privileges, session mode, in mount, pid and uts namespaces of its own, with a loop that
-/// starts it anew when it ends. libvirt's packages lie over /usr there, and nowhere else. It has a name and a UUID of its own, so that another one takes it for
-/// another host, to which domains may be migrated.
+/// A libvirtd as in a KubeVirt launcher: uid 107, no capabilities, no new privileges, session mode, in mount, pid and uts namespaces of its
+/// own, with a loop that starts it anew when it ends. libvirt's packages lie over /usr there, and nowhere else. It has a name and a UUID of
+/// its own, so that another one takes it for another host, to which domains may be migrated.
 /// </summary>
 internal sealed class LibvirtDaemon : IAsyncDisposable
 {
@@ -40,7 +40,8 @@ internal sealed class LibvirtDaemon : IAsyncDisposable
     /// <summary>What it and its QEMUs printed.</summary>
     public string Log => _process.StandardOutput + _process.StandardError;
 
-    public static string[] Needs => [Path.Combine(TestFiles.Libvirt, "usr/sbin/libvirtd"), Path.Combine(TestFiles.Libvirt, "usr/bin/virsh")];
+    public static string[] Needs =>
+        [Path.Combine(TestFiles.Libvirt, "usr/sbin/libvirtd"), Path.Combine(TestFiles.Libvirt, "usr/bin/virsh")];
 
     /// <summary>Starts it in a folder and waits until it answers.</summary>
     public static async Task<LibvirtDaemon> StartAsync(string folder)
@@ -48,15 +49,36 @@ internal sealed class LibvirtDaemon : IAsyncDisposable
         foreach (var name in (string[])["run/libvirt", "config/libvirt", "cache"])
             Directory.CreateDirectory(Path.Combine(folder, name));
         // Everything that KubeVirt's own has: the sandbox, and no log daemon.
-        await File.WriteAllTextAsync(Path.Combine(folder, "config/libvirt/qemu.conf"), "stdio_handler = \"file\"\nseccomp_sandbox = 1\nsecurity_driver = \"none\"\n");
+        await File.WriteAllTextAsync(
+            Path.Combine(folder, "config/libvirt/qemu.conf"),
+            "stdio_handler = \"file\"\nseccomp_sandbox = 1\nsecurity_driver = \"none\"\n"
+        );
         await File.WriteAllTextAsync(Path.Combine(folder, "config/libvirt/libvirtd.conf"), $"host_uuid = \"{Guid.NewGuid()}\"\n");
         await File.WriteAllTextAsync(Path.Combine(folder, "passwd"), "root:x:0:0:root:/root:/bin/sh\nqemu:x:107:107::/run:/bin/sh\n");
         await File.WriteAllTextAsync(Path.Combine(folder, "group"), "root:x:0:\nqemu:x:107:\n");
-        await Tool.RunAsync("chown", "-R", "107:107", Path.Combine(folder, "run"), Path.Combine(folder, "config"), Path.Combine(folder, "cache"));
-        var process = await GuardedProcess.StartAsync(
-        [
-            "unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc", "--", "/bin/sh", "-c", Setup,
-            folder, TestFiles.Libvirt, Path.Combine(TestFiles.Deps, "qemu-10/usr/lib/x86_64-linux-gnu/qemu"),
+        await Tool.RunAsync(
+            "chown",
+            "-R",
+            "107:107",
+            Path.Combine(folder, "run"),
+            Path.Combine(folder, "config"),
+            Path.Combine(folder, "cache")
+        );
+        var process = await GuardedProcess.StartAsync([
+            "unshare",
+            "--mount",
+            "--pid",
+            "--uts",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "--",
+            "/bin/sh",
+            "-c",
+            Setup,
+            folder,
+            TestFiles.Libvirt,
+            Path.Combine(TestFiles.Deps, "qemu-10/usr/lib/x86_64-linux-gnu/qemu"),
         ]);
         LibvirtDaemon daemon = new(process, folder);
         try
@@ -117,10 +139,15 @@ internal sealed class LibvirtDaemon : IAsyncDisposable
     public async Task<(int Code, string Output)> TryVirshAsync(params IEnumerable<string> arguments)
     {
         // Not guarded: it ends by itself, often before a guard could have told its pid.
-        ProcessStartInfo start = new(Path.Combine(TestFiles.Libvirt, "usr/bin/virsh"), ["-q", "-c", Uri, .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        ProcessStartInfo start = new(Path.Combine(TestFiles.Libvirt, "usr/bin/virsh"), ["-q", "-c", Uri, .. arguments])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
         start.Environment["LD_LIBRARY_PATH"] = Path.Combine(TestFiles.Libvirt, "usr/lib/x86_64-linux-gnu");
         using var virsh = Process.Start(start)!;
-        Task<string> output = virsh.StandardOutput.ReadToEndAsync(), error = virsh.StandardError.ReadToEndAsync();
+        Task<string> output = virsh.StandardOutput.ReadToEndAsync(),
+            error = virsh.StandardError.ReadToEndAsync();
         await virsh.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(60));
         return (virsh.ExitCode, await output + await error);
     }
@@ -144,7 +171,12 @@ internal sealed class LibvirtDaemon : IAsyncDisposable
     {
         try
         {
-            return [.. File.ReadAllText($"/proc/{pid}/task/{pid}/children").Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(text => int.Parse(text, CultureInfo.InvariantCulture))];
+            return
+            [
+                .. File.ReadAllText($"/proc/{pid}/task/{pid}/children")
+                    .Split(' ', StringSplitOptions.RemoveEmptyEntries)
+                    .Select(text => int.Parse(text, CultureInfo.InvariantCulture)),
+            ];
         }
         catch (IOException)
         {

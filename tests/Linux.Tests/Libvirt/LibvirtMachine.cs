@@ -106,7 +106,9 @@ internal sealed class LibvirtMachine : IAsyncDisposable
         var xml = Path.Combine(Folder, "domain.xml");
         await File.WriteAllTextAsync(xml, DomainXml.Of(Options, Name, Uuid, Folder, arguments));
         await _daemon.VirshAsync("create", xml);
-        Pid = Directory.EnumerateDirectories("/proc").Select(p => int.TryParse(Path.GetFileName(p), CultureInfo.InvariantCulture, out var pid) ? pid : 0)
+        Pid = Directory
+            .EnumerateDirectories("/proc")
+            .Select(p => int.TryParse(Path.GetFileName(p), CultureInfo.InvariantCulture, out var pid) ? pid : 0)
             .Single(p => p != 0 && IsOurs(p));
         if (arguments.Contains("-incoming"))
             return;

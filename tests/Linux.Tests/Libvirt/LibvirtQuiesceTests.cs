@@ -7,7 +7,9 @@ using Bgsnap.Linux.Tests.Survival;
 
 namespace Bgsnap.Linux.Tests.Libvirt;
 
-/// <summary>A real qemu-ga, whose channel is libvirt's, freezes a real ext4; however a capture ends, the guest's programs write on.</summary>
+/// <summary>
+/// A real qemu-ga, whose channel is libvirt's, freezes a real ext4; however a capture ends, the guest's programs write on.
+/// </summary>
 public sealed class LibvirtQuiesceTests : IDisposable
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
@@ -38,12 +40,26 @@ public sealed class LibvirtQuiesceTests : IDisposable
     public async Task A_guest_that_was_captured_frozen_is_thawed_by_its_restore(string mode)
     {
         await using var machine = await AdmitAsync();
-        var snapshot = LibvirtCaptures.Summary(await LibvirtCaptures.RunAsync(machine, "quiesced", null, Arguments(machine, "required")), machine);
+        var snapshot = LibvirtCaptures.Summary(
+            await LibvirtCaptures.RunAsync(machine, "quiesced", null, Arguments(machine, "required")),
+            machine
+        );
         await using var target = await LibvirtMachine.StartAsync(await OptionsAsync(), "-incoming", "defer");
 
-        var result = await AgentProcess.RunAsync(Patience, "restore", snapshot.Output, "--pid", target.Pid.ToString(CultureInfo.InvariantCulture), "--mode", mode);
+        var result = await AgentProcess.RunAsync(
+            Patience,
+            "restore",
+            snapshot.Output,
+            "--pid",
+            target.Pid.ToString(CultureInfo.InvariantCulture),
+            "--mode",
+            mode
+        );
 
-        Assert.True(result.ExitCode == 0 && result.StandardOutput.Contains("1 file systems thawed", StringComparison.Ordinal), $"{result}\n{target.Daemon.Log}");
+        Assert.True(
+            result.ExitCode == 0 && result.StandardOutput.Contains("1 file systems thawed", StringComparison.Ordinal),
+            $"{result}\n{target.Daemon.Log}"
+        );
         Assert.Equal("thawed", await StatusAsync(target));
         using CancellationTokenSource limit = new(Patience);
         _ = await target.Serial.WaitForReportAsync(r => true, limit.Token);
@@ -58,7 +74,10 @@ public sealed class LibvirtQuiesceTests : IDisposable
     {
         await using var machine = await AdmitAsync();
         var before = await LibvirtTraces.TakeAsync(machine);
-        await using var family = await CaptureFamily.StartAsync(hook, ["--engine=agent", "--output", Path.Combine(machine.Outputs, "s"), .. Arguments(machine, "required")]);
+        await using var family = await CaptureFamily.StartAsync(
+            hook,
+            ["--engine=agent", "--output", Path.Combine(machine.Outputs, "s"), .. Arguments(machine, "required")]
+        );
         Assert.True(await family.FindWorkerAsync());
         if (parentToo)
         {
@@ -90,10 +109,19 @@ public sealed class LibvirtQuiesceTests : IDisposable
         await using var machine = await LibvirtMachine.StartAsync(LibvirtCaptures.Counting());
 
         var went = await LibvirtCaptures.RunAsync(machine, "went", null, [.. LibvirtCaptures.ByName(machine), "--disks=none"]);
-        var refused = await LibvirtCaptures.RunAsync(machine, "refused", null, [.. LibvirtCaptures.ByName(machine), "--disks=none", "--quiesce=required"]);
+        var refused = await LibvirtCaptures.RunAsync(
+            machine,
+            "refused",
+            null,
+            [.. LibvirtCaptures.ByName(machine), "--disks=none", "--quiesce=required"]
+        );
 
         Assert.Equal("NoGuestAgent", QuiesceOf(went));
-        Assert.True(CaptureFamily.ErrorOf(refused) is { Reason: "QuiesceFailed", ExitCode: 3 } error && error.Message.Contains("not configured", StringComparison.Ordinal), refused.ToString());
+        Assert.True(
+            CaptureFamily.ErrorOf(refused) is { Reason: "QuiesceFailed", ExitCode: 3 } error
+                && error.Message.Contains("not configured", StringComparison.Ordinal),
+            refused.ToString()
+        );
         await machine.CountsOnAsync("refusal");
     }
 
@@ -114,7 +142,11 @@ public sealed class LibvirtQuiesceTests : IDisposable
 
     private static async Task<string?> StatusAsync(LibvirtMachine machine)
     {
-        var (code, output) = await machine.Daemon.TryVirshAsync("qemu-agent-command", LibvirtMachine.Name, """{"execute":"guest-fsfreeze-status"}""");
+        var (code, output) = await machine.Daemon.TryVirshAsync(
+            "qemu-agent-command",
+            LibvirtMachine.Name,
+            """{"execute":"guest-fsfreeze-status"}"""
+        );
         return code == 0 ? JsonSerializer.Deserialize<JsonElement>(output).GetProperty("return").GetString() : null;
     }
 
@@ -129,13 +161,22 @@ public sealed class LibvirtQuiesceTests : IDisposable
 
     private static async Task<string> FeaturesAsync(CaptureNumbers snapshot)
     {
-        var raw = await SnapshotDisks.ToRawAsync(snapshot.Output, Assert.Single(SnapshotDisks.Of(snapshot.Output), d => d.File is not null));
+        var raw = await SnapshotDisks.ToRawAsync(
+            snapshot.Output,
+            Assert.Single(SnapshotDisks.Of(snapshot.Output), d => d.File is not null)
+        );
         var features = await Tool.RunAsync("dumpe2fs", "-h", raw);
         File.Delete(raw);
         Directory.Delete(snapshot.Output, recursive: true);
         return features;
     }
 
-    private static string? QuiesceOf(AgentResult result) => result.ExitCode != 0 ? result.ToString()
-        : JsonSerializer.Deserialize<JsonElement>(result.StandardOutput.Split('\n', StringSplitOptions.RemoveEmptyEntries).Last()).GetProperty("summary").GetProperty("quiesce").GetString();
+    private static string? QuiesceOf(AgentResult result) =>
+        result.ExitCode != 0
+            ? result.ToString()
+            : JsonSerializer
+                .Deserialize<JsonElement>(result.StandardOutput.Split('\n', StringSplitOptions.RemoveEmptyEntries).Last())
+                .GetProperty("summary")
+                .GetProperty("quiesce")
+                .GetString();
 }

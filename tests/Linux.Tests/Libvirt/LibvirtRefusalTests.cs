@@ -11,15 +11,44 @@ public class LibvirtRefusalTests
     [SkippableFact]
     public async Task Refusals_name_their_reason_and_leave_no_trace()
     {
-        await using var machine = await LibvirtMachine.StartAsync(DiskMachines.Writing(QemuVersion.Unpacked10, new TestDisk { Name = "vda", IsFull = true }) with { MemoryMiB = 128 });
+        await using var machine = await LibvirtMachine.StartAsync(
+            DiskMachines.Writing(QemuVersion.Unpacked10, new TestDisk { Name = "vda", IsFull = true }) with
+            {
+                MemoryMiB = 128,
+            }
+        );
         var before = await LibvirtTraces.TakeAsync(machine);
-        string[] ours = [.. LibvirtCaptures.ByName(machine)], withDisks = [.. ours, "--scratch", machine.Folder];
+        string[] ours = [.. LibvirtCaptures.ByName(machine)],
+            withDisks = [.. ours, "--scratch", machine.Folder];
 
         await RefusesAsync("QemuUnreachable", "no domain with matching name", "--libvirt", machine.Daemon.Uri, "--domain", "another");
-        await RefusesAsync("QemuUnreachable", "No such file", "--libvirt", "qemu+unix:///session?socket=/nowhere", "--domain", LibvirtMachine.Name);
-        await RefusesAsync("BadArgument", "the agent must run where QEMU does", "--libvirt", "qemu+ssh://host/system", "--domain", LibvirtMachine.Name);
-        await RefusesAsync("ForeignProcess", "is not the QEMU of the domain", [.. ours, "--pid", Environment.ProcessId.ToString(System.Globalization.CultureInfo.InvariantCulture)]);
-        await RefusesAsync("NoMonitor", "--qmp", "--pid", Environment.ProcessId.ToString(System.Globalization.CultureInfo.InvariantCulture));
+        await RefusesAsync(
+            "QemuUnreachable",
+            "No such file",
+            "--libvirt",
+            "qemu+unix:///session?socket=/nowhere",
+            "--domain",
+            LibvirtMachine.Name
+        );
+        await RefusesAsync(
+            "BadArgument",
+            "the agent must run where QEMU does",
+            "--libvirt",
+            "qemu+ssh://host/system",
+            "--domain",
+            LibvirtMachine.Name
+        );
+        await RefusesAsync(
+            "ForeignProcess",
+            "is not the QEMU of the domain",
+            [.. ours, "--pid", Environment.ProcessId.ToString(System.Globalization.CultureInfo.InvariantCulture)]
+        );
+        await RefusesAsync(
+            "NoMonitor",
+            "--qmp",
+            "--pid",
+            Environment.ProcessId.ToString(System.Globalization.CultureInfo.InvariantCulture)
+        );
 
         var nbd = Path.Combine(machine.Folder, "run/nbd");
         await machine.AskAsync("nbd-server-start", """{"addr":{"type":"unix","data":{"path":"/run/nbd"}}}""");

@@ -22,8 +22,16 @@ public class LibvirtRestoreTests
 
         await using var target = await LibvirtMachine.StartAsync(LibvirtCaptures.Counting(ram), "-incoming", "defer");
         var before = await LibvirtTraces.TakeAsync(target);
-        var result = await AgentProcess.RunAsync(TimeSpan.FromSeconds(90),
-            "restore", snapshot.Output, "--pid", target.Pid.ToString(CultureInfo.InvariantCulture), "--disks=none", "--mode", mode);
+        var result = await AgentProcess.RunAsync(
+            TimeSpan.FromSeconds(90),
+            "restore",
+            snapshot.Output,
+            "--pid",
+            target.Pid.ToString(CultureInfo.InvariantCulture),
+            "--disks=none",
+            "--mode",
+            mode
+        );
 
         Assert.True(result.ExitCode == 0, $"{result}\n{target.Daemon.Log}");
         await target.CountsOnAsync("restore");
@@ -41,7 +49,9 @@ public class LibvirtRestoreTests
         await elsewhere.TakesOverAsync(elsewhere.MigrateAsync());
     }
 
-    /// <summary>A migration reads all of the guest's RAM, and what is not there yet arrives for it: it ends well, and so does the restore.</summary>
+    /// <summary>
+    /// A migration reads all of the guest's RAM, and what is not there yet arrives for it: it ends well, and so does the restore.
+    /// </summary>
     [SkippableFact]
     public async Task A_guest_whose_RAM_still_arrives_migrates()
     {
@@ -51,7 +61,14 @@ public class LibvirtRestoreTests
         await using var target = await LibvirtMachine.StartAsync(LibvirtCaptures.Counting(), "-incoming", "defer");
         await using var elsewhere = await MigrationTarget.StartAsync(target);
         await using var restore = await AgentProcess.StartAsync(
-            "restore", snapshot.Output, "--pid", target.Pid.ToString(CultureInfo.InvariantCulture), "--disks=none", "--mode=instant", "--bandwidth-limit=1Mi");
+            "restore",
+            snapshot.Output,
+            "--pid",
+            target.Pid.ToString(CultureInfo.InvariantCulture),
+            "--disks=none",
+            "--mode=instant",
+            "--bandwidth-limit=1Mi"
+        );
         await target.CountsOnAsync("restore");
 
         Assert.False(restore.HasEnded, restore.StandardOutput);
@@ -79,7 +96,13 @@ public class LibvirtRestoreTests
 
         await using var restore = await AgentProcess.StartAsync(
             new Dictionary<string, string> { ["BGSNAP_TEST_HOOK"] = $"kill:{point}:1:{libvirtd}" },
-            "restore", snapshot.Output, "--pid", target.Pid.ToString(CultureInfo.InvariantCulture), "--disks=none", "--mode=instant");
+            "restore",
+            snapshot.Output,
+            "--pid",
+            target.Pid.ToString(CultureInfo.InvariantCulture),
+            "--disks=none",
+            "--mode=instant"
+        );
         var result = await restore.WaitAsync(TimeSpan.FromSeconds(120));
 
         if (runs)
@@ -89,7 +112,10 @@ public class LibvirtRestoreTests
         }
         else
         {
-            Assert.True(result.ExitCode == 1 && result.StandardError.Contains("QEMU ended before its guest ran", StringComparison.Ordinal), $"{result}\n{target.Daemon.Log}");
+            Assert.True(
+                result.ExitCode == 1 && result.StandardError.Contains("QEMU ended before its guest ran", StringComparison.Ordinal),
+                $"{result}\n{target.Daemon.Log}"
+            );
             Assert.Empty(target.Serial.Reports);
         }
 

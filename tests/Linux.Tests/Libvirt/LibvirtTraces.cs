@@ -3,14 +3,25 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Libvirt;
 
-/// <summary>What a capture must leave as it was: the domain's XML, QEMU's descriptors, sets, jobs, exports and nodes, and the folders of host and container.</summary>
+/// <summary>
+/// What a capture must leave as it was: the domain's XML, QEMU's descriptors, sets, jobs, exports and nodes, and the folders of host and
+/// container.
+/// </summary>
 internal sealed record LibvirtTraces(string Xml, string Blocks, IReadOnlyList<string> Descriptors, int UserfaultVmas)
 {
     public static async Task<LibvirtTraces> TakeAsync(LibvirtMachine machine)
     {
         // A libvirtd that was started anew has another connection, by another number.
-        var descriptors = ProcessFingerprint.Descriptors(machine.Pid).Select(d => d.StartsWith("socket:", StringComparison.Ordinal) ? "socket" : d).Order(StringComparer.Ordinal);
-        return new LibvirtTraces(await machine.Daemon.VirshAsync("dumpxml", LibvirtMachine.Name), await BlockGraph.BlocksAsync(question => machine.AskAsync(question)), [.. descriptors], ProcessFingerprint.UserfaultVmasOf(machine.Pid));
+        var descriptors = ProcessFingerprint
+            .Descriptors(machine.Pid)
+            .Select(d => d.StartsWith("socket:", StringComparison.Ordinal) ? "socket" : d)
+            .Order(StringComparer.Ordinal);
+        return new LibvirtTraces(
+            await machine.Daemon.VirshAsync("dumpxml", LibvirtMachine.Name),
+            await BlockGraph.BlocksAsync(question => machine.AskAsync(question)),
+            [.. descriptors],
+            ProcessFingerprint.UserfaultVmasOf(machine.Pid)
+        );
     }
 
     /// <summary>It is as it was, soon: what a closing connection leaves takes QEMU a moment to clear away.</summary>
@@ -24,7 +35,11 @@ internal sealed record LibvirtTraces(string Xml, string Blocks, IReadOnlyList<st
                 break;
         }
 
-        Assert.True(now.Descriptors.SequenceEqual(Descriptors), $"{after}: new {string.Join(", ", now.Descriptors.Except(Descriptors))}; {Descriptors.Count} descriptors became {now.Descriptors.Count}");
+        Assert.True(
+            now.Descriptors.SequenceEqual(Descriptors),
+            $"{after}: new {string.Join(", ", now.Descriptors.Except(Descriptors))}; {Descriptors.Count} descriptors became "
+                + $"{now.Descriptors.Count}"
+        );
         Assert.Equal(Blocks, now.Blocks);
         Assert.Equal(Xml, now.Xml);
         Assert.Equal(UserfaultVmas, now.UserfaultVmas);

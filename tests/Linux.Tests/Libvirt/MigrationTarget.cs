@@ -4,8 +4,8 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.Libvirt;
 
 /// <summary>
-/// Another launcher on another node: a libvirtd that a machine's domain is migrated to, peer to peer and over unix sockets, as KubeVirt does through its proxies.
-/// The storage is shared.
+/// Another launcher on another node: a libvirtd that a machine's domain is migrated to, peer to peer and over unix sockets, as KubeVirt
+/// does through its proxies. The storage is shared.
 /// </summary>
 internal sealed class MigrationTarget : IAsyncDisposable
 {
@@ -32,7 +32,14 @@ internal sealed class MigrationTarget : IAsyncDisposable
             target._daemon = await LibvirtDaemon.StartAsync(target._folder);
             // The same machine, whose serial port is listened to elsewhere.
             var xml = await machine.Daemon.VirshAsync("dumpxml", LibvirtMachine.Name, "--migratable");
-            await File.WriteAllTextAsync(target.Xml, xml.Replace(QemuCommandLine.SerialSocket(machine.Folder), QemuCommandLine.SerialSocket(target._folder), StringComparison.Ordinal));
+            await File.WriteAllTextAsync(
+                target.Xml,
+                xml.Replace(
+                    QemuCommandLine.SerialSocket(machine.Folder),
+                    QemuCommandLine.SerialSocket(target._folder),
+                    StringComparison.Ordinal
+                )
+            );
             return target;
         }
         catch
@@ -44,15 +51,30 @@ internal sealed class MigrationTarget : IAsyncDisposable
 
     /// <summary>Begins to migrate the domain to here.</summary>
     /// <param name="mebibytesPerSecond">At most; 0: as fast as it can.</param>
-    public Task<(int Code, string Output)> MigrateAsync(int mebibytesPerSecond = 0) => _machine.Daemon.TryVirshAsync(
-        "migrate", "--live", "--p2p", "--unsafe", "--xml", Xml, "--bandwidth", mebibytesPerSecond.ToString(CultureInfo.InvariantCulture),
-        "--migrateuri", $"unix://{_folder}/run/migration", LibvirtMachine.Name, Daemon.Uri);
+    public Task<(int Code, string Output)> MigrateAsync(int mebibytesPerSecond = 0) =>
+        _machine.Daemon.TryVirshAsync(
+            "migrate",
+            "--live",
+            "--p2p",
+            "--unsafe",
+            "--xml",
+            Xml,
+            "--bandwidth",
+            mebibytesPerSecond.ToString(CultureInfo.InvariantCulture),
+            "--migrateuri",
+            $"unix://{_folder}/run/migration",
+            LibvirtMachine.Name,
+            Daemon.Uri
+        );
 
     /// <summary>Waits until QEMU itself migrates.</summary>
     /// <param name="migrating">The migration, which must not end before.</param>
     public async Task IsUnderWayAsync(Task<(int Code, string Output)> migrating)
     {
-        while ((await _machine.AskAsync("query-migrate")) is var answer && !(answer.TryGetProperty("status", out var status) && status.GetString() == "active"))
+        while (
+            (await _machine.AskAsync("query-migrate")) is var answer
+            && !(answer.TryGetProperty("status", out var status) && status.GetString() == "active")
+        )
             Assert.False(migrating.IsCompleted, migrating.IsCompleted ? $"{await migrating}" : "");
     }
 

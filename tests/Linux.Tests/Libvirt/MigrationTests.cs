@@ -49,7 +49,9 @@ public class MigrationTests
         await target.TakesOverAsync(migrating);
     }
 
-    /// <summary>libvirt takes a guest that is stopped when its migration begins for one that is to stay stopped where it goes: none may begin then.</summary>
+    /// <summary>
+    /// libvirt takes a guest that is stopped when its migration begins for one that is to stay stopped where it goes: none may begin then.
+    /// </summary>
     [SkippableTheory]
     [InlineData("suspended")]
     [InlineData("saved")]
@@ -115,7 +117,10 @@ public class MigrationTests
         [.. LibvirtCaptures.ByName(machine), disks ? "--disks=all" : "--disks=none", "--scratch", machine.Folder];
 
     private static Task<CaptureFamily> CaptureAsync(LibvirtMachine machine, string? hook, bool disks, params IEnumerable<string> more) =>
-        CaptureFamily.StartAsync(hook, ["--output", Path.Combine(machine.Outputs, "s"), "--engine=agent", .. Arguments(machine, disks), .. more]);
+        CaptureFamily.StartAsync(
+            hook,
+            ["--output", Path.Combine(machine.Outputs, "s"), "--engine=agent", .. Arguments(machine, disks), .. more]
+        );
 
     private static async Task ReachesAsync(CaptureFamily family, string file)
     {

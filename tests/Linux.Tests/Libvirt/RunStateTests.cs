@@ -5,11 +5,13 @@ using Bgsnap.Linux.Tests.Survival;
 namespace Bgsnap.Linux.Tests.Libvirt;
 
 /// <summary>
-/// The domain's user pauses, resumes or changes it while a capture is under way, or libvirt falls silent: the guest soon is as its user wanted it.
+/// The domain's user pauses, resumes or changes it while a capture is under way, or libvirt falls silent: the guest soon is as its user
+/// wanted it.
 /// </summary>
 public class RunStateTests
 {
     private const string Gap = "protected-ahead";
+
     /// <summary>For a guest that is to run 1.5 s after it was stopped at the latest, on a machine that may be busy. It was 72 s.</summary>
     private static readonly TimeSpan Soon = TimeSpan.FromSeconds(15);
 
@@ -38,11 +40,16 @@ public class RunStateTests
         await using var machine = await AdmitAsync();
         await machine.Daemon.VirshAsync("suspend", LibvirtMachine.Name);
 
-        var result = await CaptureAsync(machine, Gap, async () =>
-        {
-            await machine.Daemon.VirshAsync("resume", LibvirtMachine.Name);
-            await machine.CountsOnAsync("its user resumed it");
-        }, disks);
+        var result = await CaptureAsync(
+            machine,
+            Gap,
+            async () =>
+            {
+                await machine.Daemon.VirshAsync("resume", LibvirtMachine.Name);
+                await machine.CountsOnAsync("its user resumed it");
+            },
+            disks
+        );
 
         var snapshot = LibvirtCaptures.Summary(result, machine);
         Assert.True(snapshot is { Paused: false, DowntimeMicroseconds: > 0 }, result.ToString());
@@ -55,11 +62,16 @@ public class RunStateTests
     {
         await using var machine = await AdmitAsync("-device", "pcie-root-port,id=port9,chassis=9,addr=0x10");
 
-        var result = await CaptureAsync(machine, Gap, async () =>
-        {
-            await machine.AskAsync("blockdev-add", """{"driver":"null-co","node-name":"node-vdb","size":1048576,"read-zeroes":true}""");
-            await machine.AskAsync("device_add", """{"driver":"virtio-blk-pci","id":"vdb","drive":"node-vdb","bus":"port9"}""");
-        }, disks: true);
+        var result = await CaptureAsync(
+            machine,
+            Gap,
+            async () =>
+            {
+                await machine.AskAsync("blockdev-add", """{"driver":"null-co","node-name":"node-vdb","size":1048576,"read-zeroes":true}""");
+                await machine.AskAsync("device_add", """{"driver":"virtio-blk-pci","id":"vdb","drive":"node-vdb","bus":"port9"}""");
+            },
+            disks: true
+        );
 
         var error = CaptureFamily.ErrorOf(result);
         Assert.True(error?.Reason == "MachineChanged", result.ToString());
@@ -83,8 +95,10 @@ public class RunStateTests
         await using var machine = await AdmitAsync();
         var daemon = await machine.Daemon.PidAsync();
         var reached = Path.Combine(machine.Folder, "reached");
-        await using var family = await CaptureFamily.StartAsync($"wait:{point}:1:{reached}",
-            ["--output", Path.Combine(machine.Outputs, "s"), "--engine=agent", "--max-downtime=500ms", .. Arguments(machine, disks)]);
+        await using var family = await CaptureFamily.StartAsync(
+            $"wait:{point}:1:{reached}",
+            ["--output", Path.Combine(machine.Outputs, "s"), "--engine=agent", "--max-downtime=500ms", .. Arguments(machine, disks)]
+        );
         while (!File.Exists(reached))
             await Task.Delay(5);
         Libc.Kill(daemon, Libc.SigStop);
@@ -118,14 +132,19 @@ public class RunStateTests
         var daemon = await machine.Daemon.PidAsync();
         var loop = ParentOf(daemon);
 
-        var result = await CaptureAsync(machine, "stopped", async () =>
-        {
-            // The loop would start the next one at once.
-            Libc.Kill(loop, Libc.SigStop);
-            Libc.Kill(daemon, Libc.SigKill);
-            _ = Task.Delay(TimeSpan.FromSeconds(4)).ContinueWith(_ => Libc.Kill(loop, Libc.SigCont), TaskScheduler.Default);
-            await Task.Delay(100);
-        }, disks);
+        var result = await CaptureAsync(
+            machine,
+            "stopped",
+            async () =>
+            {
+                // The loop would start the next one at once.
+                Libc.Kill(loop, Libc.SigStop);
+                Libc.Kill(daemon, Libc.SigKill);
+                _ = Task.Delay(TimeSpan.FromSeconds(4)).ContinueWith(_ => Libc.Kill(loop, Libc.SigCont), TaskScheduler.Default);
+                await Task.Delay(100);
+            },
+            disks
+        );
 
         await JudgeAsync(LibvirtCaptures.Summary(result, machine).Output, disks);
         await machine.CountsOnAsync("the capture");
@@ -139,7 +158,12 @@ public class RunStateTests
 
     private static Task<LibvirtMachine> AdmitAsync(params IReadOnlyList<string> arguments) =>
         LibvirtMachine.StartAsync(
-            DiskMachines.Writing(QemuVersion.Unpacked10, new TestDisk { Name = "vda" }) with { MemoryMiB = 128 }, arguments);
+            DiskMachines.Writing(QemuVersion.Unpacked10, new TestDisk { Name = "vda" }) with
+            {
+                MemoryMiB = 128,
+            },
+            arguments
+        );
 
     private static IEnumerable<string> Arguments(LibvirtMachine machine, bool disks) =>
         [.. LibvirtCaptures.ByName(machine), disks ? "--disks=all" : "--disks=none", "--scratch", machine.Folder];

@@ -5,9 +5,9 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.Protection;
 
 /// <summary>
-/// Devices of QEMU that write to the guest's memory while the guest is stopped and saved (a TPM that finishes its command, a virtio queue that
-/// is drained): the writer gets on, at every moment of the stop window. The writer here is a stranger, whose write through /proc/PID/mem
-/// faults as QEMU's own does.
+/// Devices of QEMU that write to the guest's memory while the guest is stopped and saved (a TPM that finishes its command, a virtio queue
+/// that is drained): the writer gets on, at every moment of the stop window. The writer here is a stranger, whose write through
+/// /proc/PID/mem faults as QEMU's own does.
 /// </summary>
 public class DeviceWriteTests
 {
@@ -42,7 +42,9 @@ public class DeviceWriteTests
         await Machines.AssertLivesAsync(vm);
     }
 
-    /// <summary>The guest is held for its storage's snapshot, with its memory protected; what is written then is not of the snapshot.</summary>
+    /// <summary>
+    /// The guest is held for its storage's snapshot, with its memory protected; what is written then is not of the snapshot.
+    /// </summary>
     [SkippableFact]
     public async Task A_write_while_the_guest_is_held_is_let_through_and_is_younger_than_the_snapshot()
     {

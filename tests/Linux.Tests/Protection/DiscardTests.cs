@@ -41,7 +41,10 @@ public class DiscardTests
     public async Task What_is_discarded_between_copy_and_proof_is_in_the_snapshot_or_there_is_none()
     {
         var (outcome, differences) = await DiscardAsync(RamKind.Anonymous, "read", "");
-        Assert.True(outcome.Process.ExitCode == 0 ? differences == "" : outcome.Error?.Reason == "MemoryDiscarded", $"{outcome.Process}\n{differences}");
+        Assert.True(
+            outcome.Process.ExitCode == 0 ? differences == "" : outcome.Error?.Reason == "MemoryDiscarded",
+            $"{outcome.Process}\n{differences}"
+        );
     }
 
     /// <summary>A balloon that breathes while captures are taken, one after the other.</summary>
@@ -75,7 +78,8 @@ public class DiscardTests
                     if (outcome.Process.ExitCode == 0)
                         Assert.Equal("", SnapshotImage.DifferencesFromDump(outcome.Summary!.Output, dump));
                     else
-                        Assert.True(outcome.Error?.Reason is "MemoryDiscarded" or "AgentDied", outcome.Process.ToString()); // the dump may take its time
+                        // The dump may take its time.
+                        Assert.True(outcome.Error?.Reason is "MemoryDiscarded" or "AgentDied", outcome.Process.ToString());
                 }
                 finally
                 {
@@ -97,7 +101,12 @@ public class DiscardTests
     [InlineData(QemuVersion.Unpacked10)]
     public async Task Huge_pages_under_a_balloon_that_came_back_just_before_the_end_make_no_snapshot(QemuVersion version)
     {
-        await using var vm = await Requirements.StartAsync(Restore.Instant.InstantMachines.Ballooning(version, RamKind.Hugetlbfs) with { MemoryMiB = 160 });
+        await using var vm = await Requirements.StartAsync(
+            Restore.Instant.InstantMachines.Ballooning(version, RamKind.Hugetlbfs) with
+            {
+                MemoryMiB = 160,
+            }
+        );
         await Machines.WarmUpAsync(vm);
         var point = Path.Combine(vm.Folder, "point");
 
@@ -115,7 +124,15 @@ public class DiscardTests
 
     private static async Task<(CaptureOutcome Outcome, string Differences)> DiscardAsync(RamKind ram, string at, string also)
     {
-        await using var vm = await Requirements.StartAsync(new VirtualMachineOptions { Guest = new FirmwareGuest(), Machine = "q35", MemoryMiB = 64, Ram = ram });
+        await using var vm = await Requirements.StartAsync(
+            new VirtualMachineOptions
+            {
+                Guest = new FirmwareGuest(),
+                Machine = "q35",
+                MemoryMiB = 64,
+                Ram = ram,
+            }
+        );
         await vm.StopVcpusAsync();
         byte[] data = new byte[DataMiB << 20];
         new Random(1).NextBytes(data);
@@ -144,6 +161,8 @@ public class DiscardTests
     private static void Discard(int pid, ulong address, int length)
     {
         using var process = CheckedProcess.Open(pid);
-        RemoteThread.Hold(process, SyscallGadget.Find(process), thread => Assert.Equal(0, thread.Call(Madvise, address, (ulong)length, DontNeed)));
+        RemoteThread.Hold(process, SyscallGadget.Find(process), thread =>
+            Assert.Equal(0, thread.Call(Madvise, address, (ulong)length, DontNeed))
+        );
     }
 }

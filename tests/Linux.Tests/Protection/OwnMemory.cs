@@ -9,9 +9,12 @@ namespace Bgsnap.Linux.Tests.Protection;
 /// <summary>Memory of our own under a userfaultfd of our own, at a 2 MiB boundary.</summary>
 internal sealed unsafe class OwnMemory : IDisposable
 {
-    internal const int HugePage = 2 << 20, Page = 4096;
+    internal const int HugePage = 2 << 20,
+        Page = 4096;
     private const int MapShared = 1;
-    internal const int MADV_DONTNEED = 4, MADV_MERGEABLE = 12, MADV_NOHUGEPAGE = 15;
+    internal const int MADV_DONTNEED = 4,
+        MADV_MERGEABLE = 12,
+        MADV_NOHUGEPAGE = 15;
     private readonly byte* _mapped;
     private readonly nuint _length;
 
@@ -40,9 +43,22 @@ internal sealed unsafe class OwnMemory : IDisposable
     /// <summary>A shared file in memory.</summary>
     internal static OwnMemory Shared(int bytes)
     {
-        using SafeFileHandle file = File.OpenHandle($"/dev/shm/bgsnap-test-{Guid.NewGuid():N}", FileMode.CreateNew, FileAccess.ReadWrite, FileShare.None, FileOptions.DeleteOnClose);
+        using SafeFileHandle file = File.OpenHandle(
+            $"/dev/shm/bgsnap-test-{Guid.NewGuid():N}",
+            FileMode.CreateNew,
+            FileAccess.ReadWrite,
+            FileShare.None,
+            FileOptions.DeleteOnClose
+        );
         RandomAccess.SetLength(file, bytes + HugePage);
-        void* p = AgentLibc.MMap(null, (nuint)bytes + HugePage, AgentLibc.PROT_READ | AgentLibc.PROT_WRITE, MapShared, (int)file.DangerousGetHandle(), 0);
+        void* p = AgentLibc.MMap(
+            null,
+            (nuint)bytes + HugePage,
+            AgentLibc.PROT_READ | AgentLibc.PROT_WRITE,
+            MapShared,
+            (int)file.DangerousGetHandle(),
+            0
+        );
         Assert.True(p != AgentLibc.MAP_FAILED, Marshal.GetLastPInvokeErrorMessage());
         return new OwnMemory((byte*)p, (nuint)bytes + HugePage, OwnUserfaultfd.OpenForWriteProtection());
     }

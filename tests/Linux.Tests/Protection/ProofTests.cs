@@ -3,10 +3,13 @@ using AgentLibc = Bgsnap.NodeAgent.Linux.Libc;
 
 namespace Bgsnap.Linux.Tests.Protection;
 
-/// <summary>What the kernel says of protected memory, in memory of our own: the proof that a capture rests on, asked in both ways.</summary>
+/// <summary>
+/// What the kernel says of protected memory, in memory of our own: the proof that a capture rests on, asked in both ways.
+/// </summary>
 public unsafe class ProofTests
 {
-    private const int Bytes = 4 * OwnMemory.HugePage, Half = Bytes / 2;
+    private const int Bytes = 4 * OwnMemory.HugePage,
+        Half = Bytes / 2;
 
     public enum Kind
     {

@@ -17,8 +17,10 @@ public class SamepageMergingTests
     {
         Need();
         Requirements.NeedUserfaultfd();
-        const int pages = 64, bytes = pages * OwnMemory.Page;
-        using OwnMemory first = OwnMemory.Anonymous(OwnMemory.HugePage, OwnMemory.MADV_NOHUGEPAGE), second = OwnMemory.Anonymous(OwnMemory.HugePage, OwnMemory.MADV_NOHUGEPAGE);
+        const int pages = 64,
+            bytes = pages * OwnMemory.Page;
+        using OwnMemory first = OwnMemory.Anonymous(OwnMemory.HugePage, OwnMemory.MADV_NOHUGEPAGE),
+            second = OwnMemory.Anonymous(OwnMemory.HugePage, OwnMemory.MADV_NOHUGEPAGE);
         using var self = ProcessEntry.Open(Environment.ProcessId);
         using Pagemap pagemap = Pagemap.Open(self);
         foreach (OwnMemory m in (ReadOnlySpan<OwnMemory>)[first, second])
@@ -33,7 +35,10 @@ public class SamepageMergingTests
 
         OwnMemory? torn = null;
         for (long end = Environment.TickCount64 + 30_000; torn is null && Environment.TickCount64 < end; Thread.Sleep(20))
-            torn = First(pagemap, first, bytes) != bytes ? first : First(pagemap, second, bytes) != bytes ? second : null;
+            torn =
+                First(pagemap, first, bytes) != bytes ? first
+                : First(pagemap, second, bytes) != bytes ? second
+                : null;
         SamepageMergingSwitch.Set(0);
         Skip.If(torn is null, "this kernel keeps the write protection of pages that it merges");
 
@@ -48,8 +53,22 @@ public class SamepageMergingTests
     public async Task A_machine_whose_pages_may_be_merged_is_refused_by_both_engines_and_told_the_remedy()
     {
         Need();
-        await using var vm = await Requirements.StartAsync(new VirtualMachineOptions { Guest = new FirmwareGuest(), Machine = "q35", MemoryMiB = 128 });
-        await using var other = await Requirements.StartAsync(new VirtualMachineOptions { Guest = new FirmwareGuest(), Machine = "q35,mem-merge=off", MemoryMiB = 128 });
+        await using var vm = await Requirements.StartAsync(
+            new VirtualMachineOptions
+            {
+                Guest = new FirmwareGuest(),
+                Machine = "q35",
+                MemoryMiB = 128,
+            }
+        );
+        await using var other = await Requirements.StartAsync(
+            new VirtualMachineOptions
+            {
+                Guest = new FirmwareGuest(),
+                Machine = "q35,mem-merge=off",
+                MemoryMiB = 128,
+            }
+        );
         using SamepageMergingSwitch merging = SamepageMergingSwitch.Take();
         SamepageMergingSwitch.Set(1);
 
@@ -68,7 +87,14 @@ public class SamepageMergingTests
     public async Task Merging_that_begins_during_a_capture_fails_it_and_merged_pages_can_be_captured_later()
     {
         Need();
-        await using var vm = await Requirements.StartAsync(new VirtualMachineOptions { Guest = new FirmwareGuest(), Machine = "q35", MemoryMiB = 256 });
+        await using var vm = await Requirements.StartAsync(
+            new VirtualMachineOptions
+            {
+                Guest = new FirmwareGuest(),
+                Machine = "q35",
+                MemoryMiB = 256,
+            }
+        );
         await vm.StopVcpusAsync();
         byte[] equal = new byte[1 << 20];
         Array.Fill(equal, (byte)0x5a);
@@ -79,7 +105,13 @@ public class SamepageMergingTests
         }
         using SamepageMergingSwitch merging = SamepageMergingSwitch.Take();
         var point = Path.Combine(vm.Folder, "point");
-        var capture = Agent.TryCaptureAsync(vm, "torn", Agent.Hook($"wait:protected-ahead:1:{point}"), "--engine=agent", "--bandwidth-limit=3Mi");
+        var capture = Agent.TryCaptureAsync(
+            vm,
+            "torn",
+            Agent.Hook($"wait:protected-ahead:1:{point}"),
+            "--engine=agent",
+            "--bandwidth-limit=3Mi"
+        );
         await Task.WhenAny(capture, Task.Run(() => SpinWait.SpinUntil(() => File.Exists(point), TimeSpan.FromSeconds(30))));
         SamepageMergingSwitch.Set(1);
         File.Delete(point);
@@ -102,17 +134,26 @@ public class SamepageMergingTests
     public async Task Merging_that_comes_and_goes_during_a_capture_by_QEMU_fails_it()
     {
         Need();
-        await using var vm = await Requirements.StartAsync(new VirtualMachineOptions
-        {
-            Version = QemuVersion.Unpacked10, Guest = new FirmwareGuest(), Machine = "q35", MemoryMiB = 128, Disks = [new TestDisk { Name = "vda" }],
-        });
+        await using var vm = await Requirements.StartAsync(
+            new VirtualMachineOptions
+            {
+                Version = QemuVersion.Unpacked10,
+                Guest = new FirmwareGuest(),
+                Machine = "q35",
+                MemoryMiB = 128,
+                Disks = [new TestDisk { Name = "vda" }],
+            }
+        );
         using SamepageMergingSwitch merging = SamepageMergingSwitch.Take();
         var point = Path.Combine(vm.Folder, "point");
         var capture = Agent.TryCaptureAsync(vm, "torn", Agent.Hook($"wait:stop-sent:1:{point}"), "--engine=qemu", "--disks=all");
         await Task.WhenAny(capture, Task.Run(() => SpinWait.SpinUntil(() => File.Exists(point), TimeSpan.FromSeconds(30))));
         var before = NodeAgent.Vm.SamepageMerging.Position;
         SamepageMergingSwitch.Set(1);
-        Assert.True(SpinWait.SpinUntil(() => NodeAgent.Vm.SamepageMerging.Position != before, TimeSpan.FromSeconds(30)), "ksmd did nothing");
+        Assert.True(
+            SpinWait.SpinUntil(() => NodeAgent.Vm.SamepageMerging.Position != before, TimeSpan.FromSeconds(30)),
+            "ksmd did nothing"
+        );
         SamepageMergingSwitch.Set(0);
         File.Delete(point);
 
@@ -123,7 +164,8 @@ public class SamepageMergingTests
         await Agent.CaptureAsync(vm, "sound", "--engine=qemu", "--disks=all");
     }
 
-    private static unsafe long First(Pagemap pagemap, OwnMemory m, int bytes) => (long)(pagemap.FirstUnprotected(m.Address, m.Address + (ulong)bytes) - m.Address);
+    private static unsafe long First(Pagemap pagemap, OwnMemory m, int bytes) =>
+        (long)(pagemap.FirstUnprotected(m.Address, m.Address + (ulong)bytes) - m.Address);
 
     private static void Need()
     {

@@ -7,7 +7,9 @@ using Libc = Bgsnap.Linux.Tests.Harness.Libc;
 
 namespace Bgsnap.Linux.Tests.Restore;
 
-/// <summary>The task RestoreDisks: disks of a snapshot into a carrier that mounts their claims, here a directory that plays its root.</summary>
+/// <summary>
+/// The task RestoreDisks: disks of a snapshot into a carrier that mounts their claims, here a directory that plays its root.
+/// </summary>
 public sealed class CarrierDisksTests : IAsyncLifetime
 {
     private static readonly VirtualMachineOptions Firmware = new() { MemoryMiB = 64, Guest = new FirmwareGuest() };
@@ -104,7 +106,10 @@ public sealed class CarrierDisksTests : IAsyncLifetime
         using (var file = File.OpenHandle(Snapshot.FileOf("data"), FileMode.Open, FileAccess.Write))
             RandomAccess.Write(file, "damage"u8, RandomAccess.GetLength(file) - 100);
 
-        Assert.Equal("SnapshotCorrupt", Refused(("system", "/claims/system/disk.img", "raw"), ("data", "/claims/data/disk.img", "raw")).Reason);
+        Assert.Equal(
+            "SnapshotCorrupt",
+            Refused(("system", "/claims/system/disk.img", "raw"), ("data", "/claims/data/disk.img", "raw")).Reason
+        );
         Assert.False(File.Exists(Path.Combine(_root, "claims", "system", "disk.img")));
     }
 
@@ -118,7 +123,8 @@ public sealed class CarrierDisksTests : IAsyncLifetime
         Assert.StartsWith("disk data: ", failure.Message, StringComparison.Ordinal);
     }
 
-    private TaskFailure Refused(params (string Name, string Path, string Driver)[] disks) => Assert.Throws<TaskFailure>(() => Restore(disks));
+    private TaskFailure Refused(params (string Name, string Path, string Driver)[] disks) =>
+        Assert.Throws<TaskFailure>(() => Restore(disks));
 
     private SnapshotTaskStatus Restore(params (string Name, string Path, string Driver)[] disks)
     {
@@ -129,7 +135,15 @@ public sealed class CarrierDisksTests : IAsyncLifetime
             {
                 Action = TaskAction.RestoreDisks,
                 Directory = "snapshot",
-                Disks = [.. disks.Select(d => new TaskDisk { Name = d.Name, Path = d.Path, Driver = d.Driver })],
+                Disks =
+                [
+                    .. disks.Select(d => new TaskDisk
+                    {
+                        Name = d.Name,
+                        Path = d.Path,
+                        Driver = d.Driver,
+                    }),
+                ],
             },
         };
         TaskProgress progress = new(new SnapshotTaskStatus(), _ => Task.CompletedTask);
@@ -148,7 +162,9 @@ public sealed class CarrierDisksTests : IAsyncLifetime
         var file = Path.Combine(Snapshot.Folder, "volume");
         using (var volume = File.OpenHandle(file, FileMode.CreateNew, FileAccess.Write))
             RandomAccess.SetLength(volume, 32 << 20);
-        using var losetup = Process.Start(new ProcessStartInfo("losetup", ["-f", "--show", file]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        using var losetup = Process.Start(
+            new ProcessStartInfo("losetup", ["-f", "--show", file]) { RedirectStandardOutput = true, RedirectStandardError = true }
+        )!;
         var device = losetup.StandardOutput.ReadToEnd().Trim();
         losetup.WaitForExit();
         Skip.If(losetup.ExitCode != 0, $"no loop device: {losetup.StandardError.ReadToEnd()}");

@@ -10,14 +10,18 @@ namespace Bgsnap.Linux.Tests.Restore;
 /// </summary>
 public sealed class DeviceShapeTests : SmallTargets
 {
-    private const QemuVersion Seven = QemuVersion.System, Ten = QemuVersion.Unpacked10;
-    private const string Blk = "virtio-blk-pci,drive=d", Serial = "virtio-serial-pci";
+    private const QemuVersion Seven = QemuVersion.System,
+        Ten = QemuVersion.Unpacked10;
+    private const string Blk = "virtio-blk-pci,drive=d",
+        Serial = "virtio-serial-pci";
 
-    private const string Many = "pcie-root-port,id=a,chassis=1;virtio-blk-pci,drive=d,bus=a,num-queues=2,vectors=5;qemu-xhci;"
+    private const string Many =
+        "pcie-root-port,id=a,chassis=1;virtio-blk-pci,drive=d,bus=a,num-queues=2,vectors=5;qemu-xhci;"
         + "virtio-net-pci;virtio-serial-pci;virtserialport,nr=3;virtserialport,nr=11;virtio-balloon-pci;virtio-rng-pci;VGA;ich9-intel-hda;"
         + "virtio-scsi-pci;usb-tablet";
 
-    private const string SameMany = "pcie-root-port,id=b,chassis=1;virtio-blk-pci,drive=d,bus=b,num-queues=4,vectors=5,id=other;qemu-xhci;"
+    private const string SameMany =
+        "pcie-root-port,id=b,chassis=1;virtio-blk-pci,drive=d,bus=b,num-queues=4,vectors=5,id=other;qemu-xhci;"
         + "virtio-net-pci,mac=52:54:00:99:99:99;virtio-serial-pci,id=s;virtserialport,nr=11;virtserialport,nr=3,id=q;virtio-balloon-pci;"
         + "virtio-rng-pci;VGA;ich9-intel-hda;virtio-scsi-pci;usb-tablet";
 
@@ -32,7 +36,12 @@ public sealed class DeviceShapeTests : SmallTargets
     [InlineData(Ten, Ten, Serial + ";virtserialport,nr=3", Serial + ";virtserialport,nr=4", "ports 4 instead of 3")]
     [InlineData(Seven, Seven, Serial, Serial + ";virtserialport,nr=4", "ports 4 instead of none")]
     public async Task It_is_named_before_anything_is_sent(
-        QemuVersion version, QemuVersion other, string captured, string there, string sentence)
+        QemuVersion version,
+        QemuVersion other,
+        string captured,
+        string there,
+        string sentence
+    )
     {
         var source = Firmware(version) with { Machine = "pc-i440fx-7.2" };
         var snapshot = await SnapshotAsync(source with { ExtraArguments = Devices(captured) });
@@ -66,7 +75,12 @@ public sealed class DeviceShapeTests : SmallTargets
     [InlineData(Seven, Ten, "intel-hda", "intel-hda,msi=off", "intel-hda has other PCI capabilities")]
     [InlineData(Ten, Ten, Blk, Blk + ",multifunction=on", "has PCI header 80 instead of 00")]
     public async Task Without_the_captured_devices_their_state_tells(
-        QemuVersion version, QemuVersion other, string captured, string there, string sentence)
+        QemuVersion version,
+        QemuVersion other,
+        string captured,
+        string there,
+        string sentence
+    )
     {
         var source = Firmware(version) with { Machine = "pc-i440fx-7.2" };
         var snapshot = await SnapshotAsync(source with { ExtraArguments = Devices(captured) });

@@ -11,7 +11,12 @@ public class DiskRestoreTests
     [SkippableTheory]
     [InlineData(QemuVersion.System, "raw", "qcow2", "none")]
     [InlineData(QemuVersion.Unpacked10, "qcow2", "raw", "zstd")]
-    public async Task Both_disks_and_memory_are_back_and_the_guest_runs(QemuVersion version, string systemFormat, string dataFormat, string compression)
+    public async Task Both_disks_and_memory_are_back_and_the_guest_runs(
+        QemuVersion version,
+        string systemFormat,
+        string dataFormat,
+        string compression
+    )
     {
         using var snapshot = await DiskSnapshot.TakeAsync(Firmware with { Version = version }, compression);
         var (system, data) = OtherImages(snapshot.Folder, systemFormat, dataFormat);
@@ -22,7 +27,11 @@ public class DiskRestoreTests
         Assert.True(outcome.Process.ExitCode == 0, $"{outcome}\n{target.Describe()}");
         Assert.Equal("summary", outcome.Type);
         Assert.Equal(["system", "data"], outcome.Last.GetProperty("disks").EnumerateArray().Select(d => d.GetString()));
-        Assert.InRange(outcome.Last.GetProperty("timeToRunMicroseconds").GetInt64(), outcome.Last.GetProperty("disksMicroseconds").GetInt64() + 1, outcome.Last.GetProperty("totalMicroseconds").GetInt64());
+        Assert.InRange(
+            outcome.Last.GetProperty("timeToRunMicroseconds").GetInt64(),
+            outcome.Last.GetProperty("disksMicroseconds").GetInt64() + 1,
+            outcome.Last.GetProperty("totalMicroseconds").GetInt64()
+        );
         Assert.Contains(outcome.Progress, p => p.GetProperty("percent").GetDouble() == 100);
         Assert.Equal("running", await target.Qmp.RunStateAsync());
         Assert.Equal(snapshot.System, Disks.Content(snapshot.Folder, system, systemFormat));
@@ -124,10 +133,22 @@ public class DiskRestoreTests
     private static async Task<byte[]> ReadByQemuAsync(VirtualMachine vm, string device)
     {
         var copy = Path.Combine(vm.Folder, $"copy-{device}");
-        await vm.Qmp.ExecuteAsync("drive-backup", new JsonObject { ["device"] = device, ["job-id"] = $"copy-{device}", ["sync"] = "full", ["format"] = "raw", ["target"] = copy });
+        await vm.Qmp.ExecuteAsync(
+            "drive-backup",
+            new JsonObject
+            {
+                ["device"] = device,
+                ["job-id"] = $"copy-{device}",
+                ["sync"] = "full",
+                ["format"] = "raw",
+                ["target"] = copy,
+            }
+        );
         for (var i = 0; ; i++)
         {
-            var ended = vm.Qmp.Events.FirstOrDefault(e => e.Name == "BLOCK_JOB_COMPLETED" && e.Data.GetProperty("device").GetString() == $"copy-{device}");
+            var ended = vm.Qmp.Events.FirstOrDefault(e =>
+                e.Name == "BLOCK_JOB_COMPLETED" && e.Data.GetProperty("device").GetString() == $"copy-{device}"
+            );
             if (ended is not null)
             {
                 Assert.False(ended.Data.TryGetProperty("error", out var error), error.ToString());
@@ -150,10 +171,17 @@ public class DiskRestoreTests
         }
     }
 
-    internal static VirtualMachineOptions Waiting(QemuVersion version, string system, string systemFormat, string data, string dataFormat) => Firmware with
-    {
-        Version = version,
-        Incoming = "defer",
-        ExtraArguments = DiskSnapshot.Arguments(system, systemFormat, data, dataFormat),
-    };
+    internal static VirtualMachineOptions Waiting(
+        QemuVersion version,
+        string system,
+        string systemFormat,
+        string data,
+        string dataFormat
+    ) =>
+        Firmware with
+        {
+            Version = version,
+            Incoming = "defer",
+            ExtraArguments = DiskSnapshot.Arguments(system, systemFormat, data, dataFormat),
+        };
 }

@@ -36,9 +36,27 @@ internal sealed class DiskSnapshot : IDisposable
             var system = Disks.Raw(made.Folder, "source-system.img", seed: 1, diskSize);
             var data = Disks.Raw(made.Folder, "source-data.img", seed: 2, diskSize);
             (made.System, made.Data) = (await File.ReadAllBytesAsync(system), await File.ReadAllBytesAsync(data));
-            await using (var source = await VirtualMachine.StartAsync(machine with { ExtraArguments = [.. machine.ExtraArguments, .. Arguments(system, "raw", data, "raw")] }))
+            await using (
+                var source = await VirtualMachine.StartAsync(
+                    machine with
+                    {
+                        ExtraArguments = [.. machine.ExtraArguments, .. Arguments(system, "raw", data, "raw")],
+                    }
+                )
+            )
             {
-                var result = await AgentProcess.RunAsync(Patience, "capture", "--qmp", source.QmpSocket, "--output", made.Directory, "--compression", compression, "--disks", "none");
+                var result = await AgentProcess.RunAsync(
+                    Patience,
+                    "capture",
+                    "--qmp",
+                    source.QmpSocket,
+                    "--output",
+                    made.Directory,
+                    "--compression",
+                    compression,
+                    "--disks",
+                    "none"
+                );
                 Assert.True(result.ExitCode == 0, result.ToString());
             }
 
@@ -73,21 +91,37 @@ internal sealed class DiskSnapshot : IDisposable
             var path = Disks.Qcow2(folder, $"{name}.qcow2", raw);
             var bytes = File.ReadAllBytes(path);
             files.Add(new ManifestFile($"disks/{name}.qcow2", bytes.Length, $"sha256:{Convert.ToHexStringLower(SHA256.HashData(bytes))}"));
-            listed.Add(new ManifestDisk
-            {
-                Name = name,
-                File = $"disks/{name}.qcow2",
-                Format = "qcow2",
-                VirtualSize = new FileInfo(raw).Length,
-                DataBytes = bytes.Length,
-                StoredBytes = bytes.Length,
-                Method = "copy-before-write",
-                Image = new ManifestImage { Driver = "raw", Filename = raw, Uid = 107, Gid = 108, Mode = "0640" },
-            });
+            listed.Add(
+                new ManifestDisk
+                {
+                    Name = name,
+                    File = $"disks/{name}.qcow2",
+                    Format = "qcow2",
+                    VirtualSize = new FileInfo(raw).Length,
+                    DataBytes = bytes.Length,
+                    StoredBytes = bytes.Length,
+                    Method = "copy-before-write",
+                    Image = new ManifestImage
+                    {
+                        Driver = "raw",
+                        Filename = raw,
+                        Uid = 107,
+                        Gid = 108,
+                        Mode = "0640",
+                    },
+                }
+            );
         }
 
         // A disk that is only recorded: nothing is to be restored of it, and no target needs it.
-        listed.Add(new ManifestDisk { Name = "cd", Note = "read-only", ReadOnly = true });
+        listed.Add(
+            new ManifestDisk
+            {
+                Name = "cd",
+                Note = "read-only",
+                ReadOnly = true,
+            }
+        );
         File.WriteAllBytes(manifestPath, ManifestJson.Write(manifest with { Disks = listed, Files = files }));
     }
 

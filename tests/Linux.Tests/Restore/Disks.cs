@@ -60,9 +60,12 @@ internal static class Disks
 
     /// <summary>A node without a drive: named by its device.</summary>
     public static string[] Node(string device, string path, string format) =>
-    [
-        "-blockdev", $"driver=file,filename={path},node-name=file-{device}",
-        "-blockdev", $"driver={format},file=file-{device},node-name=format-{device}",
-        "-device", $"virtio-blk-pci,drive=format-{device},id={device}",
-    ];
+        [
+            "-blockdev",
+            $"driver=file,filename={path},node-name=file-{device}",
+            "-blockdev",
+            $"driver={format},file=file-{device},node-name=format-{device}",
+            "-device",
+            $"virtio-blk-pci,drive=format-{device},id={device}",
+        ];
 }

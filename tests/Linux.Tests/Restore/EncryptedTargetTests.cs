@@ -7,8 +7,8 @@ namespace Bgsnap.Linux.Tests.Restore;
 public sealed class EncryptedTargetTests : SmallTargets
 {
     private const string Luks = "driver=luks,key-secret=s,file.driver=file,file.filename=IMAGE";
-    private const string Throttled = "driver=throttle,throttle-group=g,"
-        + "file.driver=luks,file.key-secret=s,file.file.driver=file,file.file.filename=IMAGE";
+    private const string Throttled =
+        "driver=throttle,throttle-group=g," + "file.driver=luks,file.key-secret=s,file.file.driver=file,file.file.filename=IMAGE";
 
     private const string BelowRaw = "driver=raw,file.driver=luks,file.key-secret=s,file.file.driver=file,file.file.filename=IMAGE";
     private const string WithinQcow2 = "driver=qcow2,encrypt.format=luks,encrypt.key-secret=s,file.driver=file,file.filename=IMAGE";
@@ -27,16 +27,24 @@ public sealed class EncryptedTargetTests : SmallTargets
         var plain = Blockdev($"driver=raw,file.driver=file,file.filename={Image(1 << 20)}");
         var snapshot = await SnapshotAsync(options with { ExtraArguments = plain }, "all");
         var image = Path.Combine(Folder, "encrypted");
-        string[] format = node == WithinQcow2
-            ? ["qcow2", "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"]
-            : ["luks", "-o", "key-secret=s,iter-time=10"];
+        string[] format =
+            node == WithinQcow2
+                ? ["qcow2", "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"]
+                : ["luks", "-o", "key-secret=s,iter-time=10"];
         await CreateAsync(["create", "-q", "--object", "secret,id=s,data=abc", "-f", .. format, image, "1M"]);
         var before = await File.ReadAllBytesAsync(image);
-        await using var target = await VirtualMachine.StartAsync(Waiting(options,
-        [
-            "-object", "secret,id=s,data=abc", "-object", "throttle-group,id=g",
-            .. Blockdev(node.Replace("IMAGE", image, StringComparison.Ordinal)),
-        ]));
+        await using var target = await VirtualMachine.StartAsync(
+            Waiting(
+                options,
+                [
+                    "-object",
+                    "secret,id=s,data=abc",
+                    "-object",
+                    "throttle-group,id=g",
+                    .. Blockdev(node.Replace("IMAGE", image, StringComparison.Ordinal)),
+                ]
+            )
+        );
 
         var outcome = await RestoreOutcome.OfAsync(snapshot, target);
 

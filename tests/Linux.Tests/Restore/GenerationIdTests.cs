@@ -4,13 +4,14 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.Restore;
 
 /// <summary>
-/// A clone learns that it is one: QEMU gives the guest the generation id of the machine that it is restored into (vmgenid_post_load() in hw/acpi/vmgenid.c),
-/// whichever way its memory gets there.
+/// A clone learns that it is one: QEMU gives the guest the generation id of the machine that it is restored into (vmgenid_post_load() in
+/// hw/acpi/vmgenid.c), whichever way its memory gets there.
 /// </summary>
 public class GenerationIdTests
 {
     // Spelled so that no other memory holds it.
-    private static readonly Guid Captured = new("5be1a6a0-37c2-4d0c-9a55-0d1f6f3f7a01"), Restored = new("c08d1f52-9e64-4b7b-8f0e-7a1d5b0c9e02");
+    private static readonly Guid Captured = new("5be1a6a0-37c2-4d0c-9a55-0d1f6f3f7a01"),
+        Restored = new("c08d1f52-9e64-4b7b-8f0e-7a1d5b0c9e02");
 
     [SkippableTheory]
     [InlineData(QemuVersion.System, "stream")]
@@ -35,5 +36,6 @@ public class GenerationIdTests
         Assert.Equal(Restored, new Guid(after.AsSpan(at, 16)));
     }
 
-    private static VirtualMachineOptions With(QemuVersion version, Guid id) => new() { Version = version, ExtraArguments = ["-device", $"vmgenid,guid={id}"] };
+    private static VirtualMachineOptions With(QemuVersion version, Guid id) =>
+        new() { Version = version, ExtraArguments = ["-device", $"vmgenid,guid={id}"] };
 }

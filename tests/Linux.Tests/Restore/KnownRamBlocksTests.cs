@@ -24,10 +24,14 @@ public class KnownRamBlocksTests
         Assert.Same(found, known);
 
         // Of two blocks that have changed places, and of one that was found elsewhere, nothing is believed.
-        foreach (var wrong in (List<RamBlockLine>[])[
-            [found[0] with { HostAddress = found[1].HostAddress }, .. found.Skip(1)],
-            [found[0] with { FoundAt = found[1].FoundAt }, .. found.Skip(1)],
-            [.. found.Skip(1)]])
+        foreach (
+            var wrong in (List<RamBlockLine>[])
+                [
+                    [found[0] with { HostAddress = found[1].HostAddress }, .. found.Skip(1)],
+                    [found[0] with { FoundAt = found[1].FoundAt }, .. found.Skip(1)],
+                    [.. found.Skip(1)],
+                ]
+        )
         {
             known = wrong;
             Assert.Equal(first, RamBlockTable.Read(qmp, process, ref known));

@@ -18,7 +18,14 @@ public class MemoryRestoreTests
     [InlineData(QemuVersion.Unpacked10, RamKind.Anonymous, false)]
     public async Task Every_byte_is_back(QemuVersion version, RamKind ram, bool preallocated)
     {
-        var machine = new VirtualMachineOptions { Version = version, Ram = ram, Machine = "q35", MemoryMiB = 256, Guest = new FirmwareGuest() };
+        var machine = new VirtualMachineOptions
+        {
+            Version = version,
+            Ram = ram,
+            Machine = "q35",
+            MemoryMiB = 256,
+            Guest = new FirmwareGuest(),
+        };
         await using var source = await Requirements.StartAsync(machine);
         await source.StopVcpusAsync();
         var snapshot = Path.Combine(source.Folder, "snapshot");
@@ -47,7 +54,12 @@ public class MemoryRestoreTests
     [SkippableFact]
     public async Task Zeroes_are_not_sent_into_holes()
     {
-        var machine = new VirtualMachineOptions { Ram = RamKind.Memfd, MemoryMiB = 256, Guest = new FirmwareGuest() };
+        var machine = new VirtualMachineOptions
+        {
+            Ram = RamKind.Memfd,
+            MemoryMiB = 256,
+            Guest = new FirmwareGuest(),
+        };
         await using var source = await Requirements.StartAsync(machine);
         var snapshot = Path.Combine(source.Folder, "snapshot");
         var captured = await AgentProcess.RunAsync(Patience, "capture", "--qmp", source.QmpSocket, "--output", snapshot);
@@ -61,7 +73,9 @@ public class MemoryRestoreTests
         Assert.InRange(SharedKibibytes(target.Pid), 1, 128 << 10);
     }
 
-    /// <summary>A stream that breaks off in the middle, by a cancellation, ends QEMU or leaves it so that it runs nothing; a new one takes it all.</summary>
+    /// <summary>
+    /// A stream that breaks off in the middle, by a cancellation, ends QEMU or leaves it so that it runs nothing; a new one takes it all.
+    /// </summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System)]
     [InlineData(QemuVersion.Unpacked10)]
@@ -78,7 +92,18 @@ public class MemoryRestoreTests
             await using var target = await VirtualMachine.StartAsync(machine with { Incoming = "defer" });
             RestoreProgress progress = new();
             using CancellationTokenSource cancel = new();
-            var restore = Task.Run(() => RestoreRun.Run(new RestoreOptions { Directory = snapshot.Output, Target = new MonitorAddress { QmpSocket = target.QmpSocket } }, new StreamRestore(), progress, cancel.Token));
+            var restore = Task.Run(() =>
+                RestoreRun.Run(
+                    new RestoreOptions
+                    {
+                        Directory = snapshot.Output,
+                        Target = new MonitorAddress { QmpSocket = target.QmpSocket },
+                    },
+                    new StreamRestore(),
+                    progress,
+                    cancel.Token
+                )
+            );
             while (!restore.IsCompleted && !(progress.Phase == "Memory" && progress.DoneBytes > 4 << 20))
                 Thread.Yield();
             Libc.Kill(target.Pid, Libc.SigStop); // the pipe fills, the writer waits
@@ -128,7 +153,11 @@ public class MemoryRestoreTests
     [SkippableFact]
     public async Task Five_restores_of_one_snapshot_side_by_side()
     {
-        var machine = new VirtualMachineOptions { MemoryMiB = 192, Guest = new LinuxGuest { MiB = 16, Fill = "random" } };
+        var machine = new VirtualMachineOptions
+        {
+            MemoryMiB = 192,
+            Guest = new LinuxGuest { MiB = 16, Fill = "random" },
+        };
         using var snapshot = await DiskSnapshot.TakeAsync(machine, "zstd");
         List<VirtualMachine> targets = [];
         List<string> systems = [];
@@ -138,7 +167,15 @@ public class MemoryRestoreTests
             {
                 var (system, data) = DiskRestoreTests.OtherImages(snapshot.Folder, "raw", "qcow2");
                 systems.Add(system);
-                targets.Add(await VirtualMachine.StartAsync(machine with { Incoming = "defer", ExtraArguments = DiskSnapshot.Arguments(system, "raw", data, "qcow2") }));
+                targets.Add(
+                    await VirtualMachine.StartAsync(
+                        machine with
+                        {
+                            Incoming = "defer",
+                            ExtraArguments = DiskSnapshot.Arguments(system, "raw", data, "qcow2"),
+                        }
+                    )
+                );
             }
 
             var outcomes = await Task.WhenAll(targets.Select(t => RestoreOutcome.OfAsync(snapshot.Directory, t)));
@@ -155,17 +192,34 @@ public class MemoryRestoreTests
         }
     }
 
-    private static VirtualMachineOptions Waiting(VirtualMachineOptions machine, bool preallocated) => preallocated
-        ? machine with
-        {
-            Incoming = "defer",
-            Paused = true,
-            Ram = RamKind.Anonymous,
-            Machine = $"{machine.Machine},memory-backend=mem",
-            ExtraArguments = ["-object", string.Create(CultureInfo.InvariantCulture, $"memory-backend-memfd,id=mem,size={machine.MemoryMiB}M,share=on,prealloc=on")],
-        }
-        : machine with { Incoming = "defer", Paused = true };
+    private static VirtualMachineOptions Waiting(VirtualMachineOptions machine, bool preallocated) =>
+        preallocated
+            ? machine with
+            {
+                Incoming = "defer",
+                Paused = true,
+                Ram = RamKind.Anonymous,
+                Machine = $"{machine.Machine},memory-backend=mem",
+                ExtraArguments =
+                [
+                    "-object",
+                    string.Create(
+                        CultureInfo.InvariantCulture,
+                        $"memory-backend-memfd,id=mem,size={machine.MemoryMiB}M,share=on,prealloc=on"
+                    ),
+                ],
+            }
+            : machine with
+            {
+                Incoming = "defer",
+                Paused = true,
+            };
 
     private static long SharedKibibytes(int pid) =>
-        long.Parse(File.ReadLines($"/proc/{pid}/status").Single(l => l.StartsWith("RssShmem:", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[^2], CultureInfo.InvariantCulture);
+        long.Parse(
+            File.ReadLines($"/proc/{pid}/status")
+                .Single(l => l.StartsWith("RssShmem:", StringComparison.Ordinal))
+                .Split(' ', StringSplitOptions.RemoveEmptyEntries)[^2],
+            CultureInfo.InvariantCulture
+        );
 }

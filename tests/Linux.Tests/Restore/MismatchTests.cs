@@ -33,11 +33,17 @@ public sealed class MismatchTests : IAsyncLifetime
         Restore.Disks.Run("create", "-q", "-f", "qcow2", "-b", data, "-F", "raw", overlay);
         var smaller = Restore.Disks.Qcow2(folder, "smaller.qcow2", Restore.Disks.Raw(folder, "smaller.img", 6, Restore.Disks.Size - 65536));
 
-        await RefusedAsync(Restore.Disks.Drive("system", longer, "raw"), $"disk system has {Restore.Disks.Size + 512} bytes in the target ({longer}) instead of {Restore.Disks.Size}", "no disk data (the target has system)");
+        await RefusedAsync(
+            Restore.Disks.Drive("system", longer, "raw"),
+            $"disk system has {Restore.Disks.Size + 512} bytes in the target ({longer}) instead of {Restore.Disks.Size}",
+            "no disk data (the target has system)"
+        );
         await RefusedAsync(DiskSnapshot.Arguments(system, "raw", smaller, "qcow2"), $"disk data has {Restore.Disks.Size - 65536} bytes");
         await RefusedAsync(DiskSnapshot.Arguments(system, "raw", overlay, "qcow2"), "disk data has a backing file");
         await RefusedAsync(
-            [.. Restore.Disks.Drive("system", system, "raw", ",readonly=on"), .. Restore.Disks.Node("data", data, "raw")], "disk system is read-only in the target");
+            [.. Restore.Disks.Drive("system", system, "raw", ",readonly=on"), .. Restore.Disks.Node("data", data, "raw")],
+            "disk system is read-only in the target"
+        );
     }
 
     [SkippableFact]
@@ -46,8 +52,19 @@ public sealed class MismatchTests : IAsyncLifetime
         Requirements.Need(Firmware);
         var (system, data) = DiskRestoreTests.OtherImages(Snapshot.Folder, "raw", "raw");
         // A QEMU that waits takes no lock yet, so that both can have it.
-        await using var target = await VirtualMachine.StartAsync(Firmware with { Incoming = "defer", ExtraArguments = DiskSnapshot.Arguments(system, "raw", data, "raw") });
-        await using var other = await VirtualMachine.StartAsync(Firmware with { ExtraArguments = Restore.Disks.Drive("its-own", system, "raw") });
+        await using var target = await VirtualMachine.StartAsync(
+            Firmware with
+            {
+                Incoming = "defer",
+                ExtraArguments = DiskSnapshot.Arguments(system, "raw", data, "raw"),
+            }
+        );
+        await using var other = await VirtualMachine.StartAsync(
+            Firmware with
+            {
+                ExtraArguments = Restore.Disks.Drive("its-own", system, "raw"),
+            }
+        );
 
         var outcome = await RestoreOutcome.OfAsync(Snapshot.Directory, target);
 
@@ -81,11 +98,19 @@ public sealed class MismatchTests : IAsyncLifetime
     {
         Requirements.Need(Firmware);
         var (system, data) = DiskRestoreTests.OtherImages(Snapshot.Folder, "raw", "raw");
-        await using var target = await VirtualMachine.StartAsync(Firmware with { Incoming = "defer", ExtraArguments = DiskSnapshot.Arguments(system, "raw", data, "raw") });
+        await using var target = await VirtualMachine.StartAsync(
+            Firmware with
+            {
+                Incoming = "defer",
+                ExtraArguments = DiskSnapshot.Arguments(system, "raw", data, "raw"),
+            }
+        );
         var stream = await Capture.Agent.ExportAsync(Snapshot.Directory);
         var point = Path.Combine(target.Folder, "point");
-        await using var agent = await AgentProcess.StartAsync(Capture.Agent.Hook($"wait:disks-written:1:{point}"),
-            ["restore", Snapshot.Directory, "--qmp", target.QmpSocket, "--mode=eager", "--json", "--worker"]);
+        await using var agent = await AgentProcess.StartAsync(
+            Capture.Agent.Hook($"wait:disks-written:1:{point}"),
+            ["restore", Snapshot.Directory, "--qmp", target.QmpSocket, "--mode=eager", "--json", "--worker"]
+        );
         while (!File.Exists(point) && !agent.HasEnded)
             await Task.Delay(5);
         await target.Qmp.ExecuteAsync("migrate-incoming", new() { ["uri"] = $"exec:cat {stream}" });
@@ -108,11 +133,22 @@ public sealed class MismatchTests : IAsyncLifetime
 
         await RefusedAsync(Firmware with { Machine = "q35", ExtraArguments = disks }, "machine type pc-q35-7.2 instead of pc-i440fx-7.2");
         await RefusedAsync(Firmware with { MemoryMiB = 32, ExtraArguments = disks }, "RAM block pc.ram has 32768 KiB instead of 65536");
-        await RefusedAsync(Firmware with { ExtraArguments = [.. disks, "-device", "virtio-rng-pci"] }, "device 0000:00:04.0/virtio-rng is not in the snapshot");
+        await RefusedAsync(
+            Firmware with
+            {
+                ExtraArguments = [.. disks, "-device", "virtio-rng-pci"],
+            },
+            "device 0000:00:04.0/virtio-rng is not in the snapshot"
+        );
         await RefusedAsync(Firmware with { ExtraArguments = [.. disks, "-serial", "null"] }, "2 devices serial instead of 1");
         await RefusedAsync(
-            Firmware with { ExtraArguments = [.. disks[..2], "-device", "virtio-scsi-pci", "-device", "scsi-hd,drive=system", .. disks[4..]] },
-            "no device 0000:00:02.0/virtio-blk", "device 0000:00:02.0/virtio-scsi is not in the snapshot");
+            Firmware with
+            {
+                ExtraArguments = [.. disks[..2], "-device", "virtio-scsi-pci", "-device", "scsi-hd,drive=system", .. disks[4..]],
+            },
+            "no device 0000:00:02.0/virtio-blk",
+            "device 0000:00:02.0/virtio-scsi is not in the snapshot"
+        );
         await RefusedAsync(Firmware with { Cpus = 2, ExtraArguments = disks }, "2 vCPUs instead of 1");
     }
 
@@ -137,7 +173,12 @@ public sealed class MismatchTests : IAsyncLifetime
         var refused = await RestoreOutcome.OfAsync(Snapshot.Directory, running);
         Assert.Equal((3, "TargetNotWaiting"), (refused.Process.ExitCode, refused.Reason));
 
-        await using var listening = await VirtualMachine.StartAsync(Firmware with { Incoming = $"unix:{Path.Combine(Snapshot.Folder, "incoming")}" });
+        await using var listening = await VirtualMachine.StartAsync(
+            Firmware with
+            {
+                Incoming = $"unix:{Path.Combine(Snapshot.Folder, "incoming")}",
+            }
+        );
         refused = await RestoreOutcome.OfAsync(Snapshot.Directory, listening);
         Assert.Equal((3, "TargetNotWaiting"), (refused.Process.ExitCode, refused.Reason));
         Assert.Contains("-incoming defer", refused.Message, StringComparison.Ordinal);
@@ -147,7 +188,8 @@ public sealed class MismatchTests : IAsyncLifetime
         Assert.Equal((3, "ForeignProcess"), (refused.Process.ExitCode, refused.Reason));
     }
 
-    private Task RefusedAsync(string[] disks, params string[] sentences) => RefusedAsync(Firmware with { ExtraArguments = disks }, sentences);
+    private Task RefusedAsync(string[] disks, params string[] sentences) =>
+        RefusedAsync(Firmware with { ExtraArguments = disks }, sentences);
 
     private async Task RefusedAsync(VirtualMachineOptions options, params string[] sentences)
     {

@@ -9,7 +9,8 @@ namespace Bgsnap.Linux.Tests.Restore;
 /// <summary>The kernel fills what is missing and leaves what is there, in memory of our own: what an instant restore stands on.</summary>
 public unsafe class MissingPagesTests
 {
-    private const int Page = 4096, Pages = 16;
+    private const int Page = 4096,
+        Pages = 16;
 
     [SkippableFact]
     public void What_is_missing_is_filled_and_what_exists_stays()
@@ -17,7 +18,8 @@ public unsafe class MissingPagesTests
         Requirements.NeedUserfaultfd();
         using Userfaultfd uffd = OwnUserfaultfd.Open();
         Assert.True(uffd.TryEnable(UffdFeatures.EventRemove));
-        byte* memory = NativeMemoryMap.Allocate(Pages * Page), source = NativeMemoryMap.Allocate(Pages * Page);
+        byte* memory = NativeMemoryMap.Allocate(Pages * Page),
+            source = NativeMemoryMap.Allocate(Pages * Page);
         try
         {
             new Span<byte>(source, Pages * Page).Fill(7);
@@ -44,7 +46,8 @@ public unsafe class MissingPagesTests
         Requirements.NeedUserfaultfd();
         using Userfaultfd uffd = OwnUserfaultfd.Open();
         Assert.True(uffd.TryEnable(UffdFeatures.EventRemove));
-        byte* memory = NativeMemoryMap.Allocate(Page), source = NativeMemoryMap.Allocate(Page);
+        byte* memory = NativeMemoryMap.Allocate(Page),
+            source = NativeMemoryMap.Allocate(Page);
         try
         {
             Assert.Throws<LinuxException>(() => uffd.Copy((ulong)memory, source, Page, Page));

@@ -19,7 +19,15 @@ public class RamEmptyingTests
     [InlineData(QemuVersion.Unpacked10, Harness.RamKind.Memfd)]
     public async Task Preallocated_memory_is_gone(QemuVersion version, Harness.RamKind ram)
     {
-        VirtualMachineOptions options = new() { Version = version, Ram = ram, MemoryMiB = MiB, Guest = new FirmwareGuest(), Incoming = "defer", ExtraArguments = ["-mem-prealloc"] };
+        VirtualMachineOptions options = new()
+        {
+            Version = version,
+            Ram = ram,
+            MemoryMiB = MiB,
+            Guest = new FirmwareGuest(),
+            Incoming = "defer",
+            ExtraArguments = ["-mem-prealloc"],
+        };
         await using var target = await Requirements.StartAsync(options);
         using var qmp = QmpClient.Connect(target.QmpSocket);
         using var process = CheckedProcess.Open(target.Pid);
@@ -28,11 +36,15 @@ public class RamEmptyingTests
 
         RemoteThread.Hold(process, SyscallGadget.Find(process), thread => RamEmptying.Empty(thread, [block]));
 
-        Assert.True(before - ResidentKibibytes(target.Pid) > (MiB - 4) << 10, $"{before} KiB before, {ResidentKibibytes(target.Pid)} KiB after");
+        Assert.True(
+            before - ResidentKibibytes(target.Pid) > (MiB - 4) << 10,
+            $"{before} KiB before, {ResidentKibibytes(target.Pid)} KiB after"
+        );
         Assert.Equal("inmigrate", await target.Qmp.RunStateAsync());
     }
 
     private static long ResidentKibibytes(int pid) =>
-        File.ReadLines($"/proc/{pid}/status").Where(l => l.StartsWith("RssShmem:", StringComparison.Ordinal) || l.StartsWith("RssAnon:", StringComparison.Ordinal))
+        File.ReadLines($"/proc/{pid}/status")
+            .Where(l => l.StartsWith("RssShmem:", StringComparison.Ordinal) || l.StartsWith("RssAnon:", StringComparison.Ordinal))
             .Sum(l => long.Parse(l.Split(' ', StringSplitOptions.RemoveEmptyEntries)[^2], CultureInfo.InvariantCulture));
 }

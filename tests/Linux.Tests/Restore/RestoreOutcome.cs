@@ -22,7 +22,10 @@ internal sealed record RestoreOutcome(AgentResult Process, JsonElement Last, IRe
 
     public static RestoreOutcome Parse(AgentResult result)
     {
-        var lines = result.StandardOutput.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => JsonSerializer.Deserialize<JsonElement>(l)).ToList();
+        var lines = result
+            .StandardOutput.Split('\n', StringSplitOptions.RemoveEmptyEntries)
+            .Select(l => JsonSerializer.Deserialize<JsonElement>(l))
+            .ToList();
         Assert.True(lines.Count > 0, result.ToString());
         return new RestoreOutcome(result, lines[^1], [.. lines.Where(l => l.GetProperty("type").GetString() == "progress")]);
     }

@@ -112,7 +112,12 @@ public class RestoredStateTests
     [InlineData("auto")]
     public async Task A_machine_type_whose_state_cannot_be_restored_is_not_captured(string engine)
     {
-        var options = new VirtualMachineOptions { Machine = "pc-i440fx-2.3", MemoryMiB = 64, Guest = new FirmwareGuest() };
+        var options = new VirtualMachineOptions
+        {
+            Machine = "pc-i440fx-2.3",
+            MemoryMiB = 64,
+            Guest = new FirmwareGuest(),
+        };
         await using var vm = await Requirements.StartAsync(options);
 
         var outcome = await Agent.TryCaptureAsync(vm, "snapshot", null, $"--engine={engine}");

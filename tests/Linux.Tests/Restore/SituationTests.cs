@@ -15,7 +15,9 @@ public sealed class SituationTests : SmallTargets
     {
         var options = Firmware(version);
         var snapshot = await SnapshotAsync(options);
-        await using var target = await VirtualMachine.StartAsync(Waiting(options, "-drive", $"if=none,id=n,file={Image(1 << 20)},format=raw", "-device", "nvme,drive=n,serial=x"));
+        await using var target = await VirtualMachine.StartAsync(
+            Waiting(options, "-drive", $"if=none,id=n,file={Image(1 << 20)},format=raw", "-device", "nvme,drive=n,serial=x")
+        );
 
         var outcome = await RestoreOutcome.OfAsync(snapshot, target, "--disks=none");
 
@@ -26,7 +28,11 @@ public sealed class SituationTests : SmallTargets
     [InlineData(QemuVersion.System, "multifd", "eager")]
     [InlineData(QemuVersion.System, "x-ignore-shared", "stream")]
     [InlineData(QemuVersion.Unpacked10, "mapped-ram", "instant")]
-    public async Task A_target_that_expects_another_stream_is_refused_with_its_memory_as_it_was(QemuVersion version, string capability, string mode)
+    public async Task A_target_that_expects_another_stream_is_refused_with_its_memory_as_it_was(
+        QemuVersion version,
+        string capability,
+        string mode
+    )
     {
         var options = Firmware(version);
         var snapshot = await SnapshotAsync(options);
@@ -44,8 +50,21 @@ public sealed class SituationTests : SmallTargets
     {
         var options = Firmware(QemuVersion.System);
         var medium = Image(1 << 20);
-        var snapshot = await SnapshotAsync(options with { ExtraArguments = ["-drive", $"if=none,id=cd0,media=cdrom,file={medium},format=raw,readonly=on", "-device", "ide-cd,drive=cd0"] });
-        await using var target = await VirtualMachine.StartAsync(Waiting(options, "-drive", "if=none,id=cd0,media=cdrom", "-device", "ide-cd,drive=cd0"));
+        var snapshot = await SnapshotAsync(
+            options with
+            {
+                ExtraArguments =
+                [
+                    "-drive",
+                    $"if=none,id=cd0,media=cdrom,file={medium},format=raw,readonly=on",
+                    "-device",
+                    "ide-cd,drive=cd0",
+                ],
+            }
+        );
+        await using var target = await VirtualMachine.StartAsync(
+            Waiting(options, "-drive", "if=none,id=cd0,media=cdrom", "-device", "ide-cd,drive=cd0")
+        );
 
         var outcome = await RestoreOutcome.OfAsync(snapshot, target);
 
@@ -75,8 +94,12 @@ public sealed class SituationTests : SmallTargets
         var options = Firmware(version) with { Machine = "q35,nvdimm=on" };
         string[] nvdimm =
         [
-            "-m", "64M,slots=2,maxmem=256M", "-object", $"memory-backend-file,id=nv,size=4M,mem-path={Image(4 << 20)},share=on,readonly=on",
-            "-device", "nvdimm,memdev=nv,unarmed=on",
+            "-m",
+            "64M,slots=2,maxmem=256M",
+            "-object",
+            $"memory-backend-file,id=nv,size=4M,mem-path={Image(4 << 20)},share=on,readonly=on",
+            "-device",
+            "nvdimm,memdev=nv,unarmed=on",
         ];
         await using var source = await Requirements.StartAsync(options with { ExtraArguments = nvdimm });
 
@@ -110,7 +133,9 @@ public sealed class SituationTests : SmallTargets
         Assert.Equal("running", await source.Qmp.RunStateAsync());
     }
 
-    /// <summary>There is no such hardware here: a file of that name stands for the device, as the descriptor's link is all that is looked at.</summary>
+    /// <summary>
+    /// There is no such hardware here: a file of that name stands for the device, as the descriptor's link is all that is looked at.
+    /// </summary>
     [SkippableFact]
     public async Task A_QEMU_that_holds_a_VFIO_group_behind_a_disk_is_not_captured()
     {
@@ -120,7 +145,15 @@ public sealed class SituationTests : SmallTargets
         try
         {
             await File.WriteAllBytesAsync(file, new byte[4096]);
-            await source.Qmp.ExecuteAsync("blockdev-add", new JsonObject { ["driver"] = "file", ["node-name"] = "held", ["filename"] = file });
+            await source.Qmp.ExecuteAsync(
+                "blockdev-add",
+                new JsonObject
+                {
+                    ["driver"] = "file",
+                    ["node-name"] = "held",
+                    ["filename"] = file,
+                }
+            );
 
             var outcome = await Agent.TryCaptureAsync(source, "snapshot", null);
 
@@ -164,14 +197,31 @@ public sealed class SituationTests : SmallTargets
     }
 
     private string[] Tpm(string name) =>
-        ["-chardev", $"socket,id=tpm,path={Path.Combine(Folder, name)}/socket", "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-tis,tpmdev=tpm0"];
+        [
+            "-chardev",
+            $"socket,id=tpm,path={Path.Combine(Folder, name)}/socket",
+            "-tpmdev",
+            "emulator,id=tpm0,chardev=tpm",
+            "-device",
+            "tpm-tis,tpmdev=tpm0",
+        ];
 
     private async Task<GuardedProcess> StartTpmAsync(string name)
     {
         var state = Directory.CreateDirectory(Path.Combine(Folder, name)).FullName;
         var socket = Path.Combine(state, "socket");
-        var tpm = await GuardedProcess.StartAsync(["swtpm", "socket", "--tpm2", "--tpmstate", $"dir={state}", "--ctrl", $"type=unixio,path={socket}", "--terminate"]);
+        var tpm = await GuardedProcess.StartAsync([
+            "swtpm",
+            "socket",
+            "--tpm2",
+            "--tpmstate",
+            $"dir={state}",
+            "--ctrl",
+            $"type=unixio,path={socket}",
+            "--terminate",
+        ]);
         for (var end = DateTime.UtcNow + TimeSpan.FromSeconds(30); !File.Exists(socket); await Task.Delay(20))
             Assert.True(DateTime.UtcNow < end && !tpm.HasEnded, $"swtpm did not start: {tpm.StandardError}");
         return tpm;
-    }}
+    }
+}

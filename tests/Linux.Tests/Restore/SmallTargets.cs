@@ -9,10 +9,19 @@ public abstract class SmallTargets : IDisposable
     protected string Folder { get; } = TestFolder.Create();
 
     protected static VirtualMachineOptions Firmware(QemuVersion version) =>
-        new() { Version = version, MemoryMiB = 64, Guest = new FirmwareGuest() };
+        new()
+        {
+            Version = version,
+            MemoryMiB = 64,
+            Guest = new FirmwareGuest(),
+        };
 
     protected static VirtualMachineOptions Waiting(VirtualMachineOptions options, params string[] more) =>
-        options with { Incoming = "defer", ExtraArguments = more };
+        options with
+        {
+            Incoming = "defer",
+            ExtraArguments = more,
+        };
 
     protected string Image(long size)
     {
@@ -27,7 +36,15 @@ public abstract class SmallTargets : IDisposable
         await using var source = await Requirements.StartAsync(options);
         var snapshot = Path.Combine(Folder, "snapshot");
         var result = await AgentProcess.RunAsync(
-            TimeSpan.FromSeconds(60), "capture", "--qmp", source.QmpSocket, "--output", snapshot, "--disks", disks);
+            TimeSpan.FromSeconds(60),
+            "capture",
+            "--qmp",
+            source.QmpSocket,
+            "--output",
+            snapshot,
+            "--disks",
+            disks
+        );
         Assert.True(result.ExitCode == 0, result.ToString());
         return snapshot;
     }

@@ -23,8 +23,7 @@ internal sealed unsafe class ParsedRam : IRamSource, IMigrationStreamSink
         }
     }
 
-    public void OnPage(int block, ulong offset, ReadOnlySpan<byte> page)
-        => page.CopyTo(_memory[block].AsSpan((int)offset));
+    public void OnPage(int block, ulong offset, ReadOnlySpan<byte> page) => page.CopyTo(_memory[block].AsSpan((int)offset));
 
     public void OnZeroPage(int block, ulong offset) => _memory[block].AsSpan((int)offset, 4096).Clear();
 
@@ -44,8 +43,6 @@ internal sealed unsafe class ParsedRam : IRamSource, IMigrationStreamSink
             return present;
         }
 
-        public void Dispose()
-        {
-        }
+        public void Dispose() { }
     }
 }

@@ -10,13 +10,14 @@ public sealed class StockQemuStreamTests : IDisposable
 
     private readonly string _directory = Directory.CreateTempSubdirectory("bgsnap-streams-").FullName;
 
-    public static TheoryData<string> Machines() => new()
-    {
-        "-machine pc -m 128 -device VGA",
-        "-machine q35 -m 128 -device VGA -device virtio-rng-pci -device virtio-balloon-pci -device qemu-xhci",
-        "-machine pc,suppress-vmdesc=on -m 128",
-        "-object memory-backend-memfd,id=mem,size=128M,share=on -machine q35,memory-backend=mem -m 128 -smp 2",
-    };
+    public static TheoryData<string> Machines() =>
+        new()
+        {
+            "-machine pc -m 128 -device VGA",
+            "-machine q35 -m 128 -device VGA -device virtio-rng-pci -device virtio-balloon-pci -device qemu-xhci",
+            "-machine pc,suppress-vmdesc=on -m 128",
+            "-object memory-backend-memfd,id=mem,size=128M,share=on -machine q35,memory-backend=mem -m 128 -smp 2",
+        };
 
     public void Dispose() => Directory.Delete(_directory, recursive: true);
 
@@ -41,8 +42,7 @@ public sealed class StockQemuStreamTests : IDisposable
 
         Write(contents.MachineType, ram, deviceState);
         // The machine is held at the end of the load: its RAM is then exactly what the stream brought.
-        using var target = new StreamTestQemu(
-            _directory, "target", [.. arguments, "-S", "-incoming", $"exec:cat {PathOf("stream")}"]);
+        using var target = new StreamTestQemu(_directory, "target", [.. arguments, "-S", "-incoming", $"exec:cat {PathOf("stream")}"]);
         target.WaitForStatus("paused");
         byte[] loaded = target.DumpMemory(PathOf("loaded"), MemoryBytes);
         Assert.True(truth.AsSpan().SequenceEqual(loaded), $"RAM differs from {truth.AsSpan().CommonPrefixLength(loaded):x}");
@@ -66,8 +66,7 @@ public sealed class StockQemuStreamTests : IDisposable
         Assert.Equal(contents.Blocks.Sum(b => (long)b.UsedLength) / 4096, contents.Pages + contents.ZeroPages);
 
         Write(contents.MachineType, ram, contents.DeviceState);
-        using var target = new StreamTestQemu(
-            _directory, "target", [.. arguments, "-incoming", $"exec:cat {PathOf("stream")}"]);
+        using var target = new StreamTestQemu(_directory, "target", [.. arguments, "-incoming", $"exec:cat {PathOf("stream")}"]);
         target.WaitForStatus("running");
         Thread.Sleep(300);
         Assert.Equal("running", target.Status);

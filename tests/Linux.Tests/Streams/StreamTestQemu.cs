@@ -9,8 +9,7 @@ namespace Bgsnap.Linux.Tests.Streams;
 internal sealed class StreamTestQemu : IDisposable
 {
     /// <summary>The installed QEMU, or another version that BGSNAP_TEST_QEMU names.</summary>
-    public static readonly string Program =
-        Environment.GetEnvironmentVariable("BGSNAP_TEST_QEMU") ?? "/usr/bin/qemu-system-x86_64";
+    public static readonly string Program = Environment.GetEnvironmentVariable("BGSNAP_TEST_QEMU") ?? "/usr/bin/qemu-system-x86_64";
 
     private readonly Process _process;
     private readonly Socket _socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
@@ -40,8 +39,9 @@ internal sealed class StreamTestQemu : IDisposable
 
     public string Status => Execute("query-status")["status"]!.GetValue<string>();
 
-    public string MachineType
-        => Execute("qom-get", new() { ["path"] = "/machine", ["property"] = "type" }).GetValue<string>()
+    public string MachineType =>
+        Execute("qom-get", new() { ["path"] = "/machine", ["property"] = "type" })
+            .GetValue<string>()
             .Replace("-machine", "", StringComparison.Ordinal);
 
     public JsonNode Execute(string command, JsonObject? arguments = null)
@@ -52,8 +52,8 @@ internal sealed class StreamTestQemu : IDisposable
         _socket.Send(JsonSerializer.SerializeToUtf8Bytes<JsonNode>(request));
         while (true)
         {
-            string line = _reader.ReadLine() ?? throw new IOException(
-                $"QEMU went away during {command}: {_process.StandardError.ReadToEnd()}");
+            string line = _reader.ReadLine()
+                ?? throw new IOException($"QEMU went away during {command}: {_process.StandardError.ReadToEnd()}");
             JsonNode answer = JsonNode.Parse(line)!;
             if (answer["return"] is { } result)
                 return result;
@@ -64,11 +64,10 @@ internal sealed class StreamTestQemu : IDisposable
 
     public void Migrate(string file, bool background = false)
     {
-        Execute("migrate-set-capabilities", new()
-        {
-            ["capabilities"] = new JsonArray(
-                new JsonObject { ["capability"] = "background-snapshot", ["state"] = background }),
-        });
+        Execute(
+            "migrate-set-capabilities",
+            new() { ["capabilities"] = new JsonArray(new JsonObject { ["capability"] = "background-snapshot", ["state"] = background }) }
+        );
         Execute("migrate", new() { ["uri"] = $"exec:cat > {file}" });
         Wait(() =>
         {
@@ -78,12 +77,19 @@ internal sealed class StreamTestQemu : IDisposable
         });
     }
 
-    public void SaveDeviceState(string file)
-        => Execute("xen-save-devices-state", new() { ["filename"] = file, ["live"] = false });
+    public void SaveDeviceState(string file) => Execute("xen-save-devices-state", new() { ["filename"] = file, ["live"] = false });
 
     public byte[] DumpMemory(string file, long bytes)
     {
-        Execute("pmemsave", new() { ["val"] = 0, ["size"] = bytes, ["filename"] = file });
+        Execute(
+            "pmemsave",
+            new()
+            {
+                ["val"] = 0,
+                ["size"] = bytes,
+                ["filename"] = file,
+            }
+        );
         return File.ReadAllBytes(file);
     }
 

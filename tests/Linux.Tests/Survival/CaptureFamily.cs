@@ -38,7 +38,11 @@ internal sealed class CaptureFamily : IAsyncDisposable
     /// <param name="command">capture or restore.</param>
     /// <param name="arguments">What follows it.</param>
     public static async Task<CaptureFamily> StartByAsync(
-        IEnumerable<string> starter, Dictionary<string, string> environment, string command, params IEnumerable<string> arguments)
+        IEnumerable<string> starter,
+        Dictionary<string, string> environment,
+        string command,
+        params IEnumerable<string> arguments
+    )
     {
         // The guarding shell lets its background programs ignore SIGINT; a terminal does not.
         string[] line = [.. starter, "env", "--default-signal=INT", TestFiles.Agent, command, "--json", .. arguments];
@@ -84,7 +88,9 @@ internal sealed class CaptureFamily : IAsyncDisposable
         }
         catch (TimeoutException)
         {
-            throw new TimeoutException($"The capture did not end within {timeout.TotalSeconds} s.\n{_process.StandardOutput}\n{_process.StandardError}");
+            throw new TimeoutException(
+                $"The capture did not end within {timeout.TotalSeconds} s.\n{_process.StandardOutput}\n{_process.StandardError}"
+            );
         }
 
         while (Worker != 0 && CommandLine(Worker).Contains("--worker"))
@@ -100,7 +106,9 @@ internal sealed class CaptureFamily : IAsyncDisposable
     /// <summary>The error line of a failed command, null when it printed none.</summary>
     public static AgentError? ErrorOf(AgentResult result)
     {
-        var last = result.StandardOutput.Split('\n', StringSplitOptions.RemoveEmptyEntries).LastOrDefault(line => line.Contains("\"type\":\"error\"", StringComparison.Ordinal));
+        var last = result
+            .StandardOutput.Split('\n', StringSplitOptions.RemoveEmptyEntries)
+            .LastOrDefault(line => line.Contains("\"type\":\"error\"", StringComparison.Ordinal));
         return last is null ? null : JsonSerializer.Deserialize<AgentError>(last, JsonSerializerOptions.Web);
     }
 
@@ -122,9 +130,13 @@ internal sealed class CaptureFamily : IAsyncDisposable
     {
         try
         {
-            return [.. Directory.EnumerateDirectories($"/proc/{pid}/task")
-                .SelectMany(task => File.ReadAllText(Path.Combine(task, "children")).Split(' ', StringSplitOptions.RemoveEmptyEntries))
-                .Select(text => int.Parse(text, CultureInfo.InvariantCulture))];
+            return
+            [
+                .. Directory
+                    .EnumerateDirectories($"/proc/{pid}/task")
+                    .SelectMany(task => File.ReadAllText(Path.Combine(task, "children")).Split(' ', StringSplitOptions.RemoveEmptyEntries))
+                    .Select(text => int.Parse(text, CultureInfo.InvariantCulture)),
+            ];
         }
         catch (IOException)
         {

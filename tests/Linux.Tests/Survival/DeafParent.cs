@@ -21,13 +21,34 @@ internal sealed class DeafParent : IAsyncDisposable
         var (words, ears) = (Path.Combine(patient.Machine.Folder, "words"), Path.Combine(patient.Machine.Folder, "ears"));
         await Tool.RunAsync("mkfifo", words, ears);
         // Open for both, so that opening waits for nobody and neither end is ever closed.
-        FileStream[] pipes = [new(words, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite, 0), new(ears, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite, 0)];
+        FileStream[] pipes =
+        [
+            new(words, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite, 0),
+            new(ears, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite, 0),
+        ];
         // A pipe holds 64 KiB: a page of it is left, which the first lines take.
         await pipes[0].WriteAsync(new byte[60 * 1024]);
         var output = Path.Combine(patient.Machine.Folder, "deaf");
-        string[] command = ["sh", "-c", "words=$1 ears=$2; shift 2; exec \"$@\" <\"$ears\" >\"$words\"", "sh", words, ears,
-            TestFiles.Agent, "capture", "--json", "--qmp", patient.Machine.QmpSocket, "--engine", "agent", "--output", output,
-            .. options, .. worker ? ["--worker"] : Array.Empty<string>()];
+        string[] command =
+        [
+            "sh",
+            "-c",
+            "words=$1 ears=$2; shift 2; exec \"$@\" <\"$ears\" >\"$words\"",
+            "sh",
+            words,
+            ears,
+            TestFiles.Agent,
+            "capture",
+            "--json",
+            "--qmp",
+            patient.Machine.QmpSocket,
+            "--engine",
+            "agent",
+            "--output",
+            output,
+            .. options,
+            .. worker ? ["--worker"] : Array.Empty<string>(),
+        ];
         return new DeafParent(await GuardedProcess.StartAsync(command), pipes, output);
     }
 

@@ -23,8 +23,12 @@ public sealed class FrozenGroup : IAsyncDisposable
     /// <summary>Moves the processes into a group of their own and freezes it; skips the test where there is no such freezer.</summary>
     public static async Task<FrozenGroup> OfAsync(Freezer freezer, params int[] processes)
     {
-        var top = freezer == Freezer.V1 ? "/sys/fs/cgroup/freezer"
-            : new[] { "/sys/fs/cgroup/unified", "/sys/fs/cgroup" }.FirstOrDefault(t => File.Exists(Path.Combine(t, "cgroup.controllers")));
+        var top =
+            freezer == Freezer.V1
+                ? "/sys/fs/cgroup/freezer"
+                : new[] { "/sys/fs/cgroup/unified", "/sys/fs/cgroup" }.FirstOrDefault(t =>
+                    File.Exists(Path.Combine(t, "cgroup.controllers"))
+                );
         Skip.If(top is null || !File.Exists(Path.Combine(top, "cgroup.procs")), $"no freezer {freezer} is mounted");
         FrozenGroup group = new(freezer, Directory.CreateDirectory(Path.Combine(top!, $"bgsnap-test-{Guid.NewGuid():N}")).FullName);
         try

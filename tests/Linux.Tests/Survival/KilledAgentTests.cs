@@ -13,14 +13,24 @@ public class KilledAgentTests
 
     /// <summary>Every point of TestHooks.After but those at single ptrace calls.</summary>
     private static readonly string[] Points =
-        ["protected-ahead", "stop-sent", "stopped", "protected", "released", "unprotected", "before-commit", "committed"];
+    [
+        "protected-ahead",
+        "stop-sent",
+        "stopped",
+        "protected",
+        "released",
+        "unprotected",
+        "before-commit",
+        "committed",
+    ];
 
-    public static TheoryData<QemuVersion, RamKind> Machines => new()
-    {
-        { QemuVersion.System, RamKind.Anonymous },
-        { QemuVersion.System, RamKind.Memfd },
-        { QemuVersion.Unpacked10, RamKind.Anonymous },
-    };
+    public static TheoryData<QemuVersion, RamKind> Machines =>
+        new()
+        {
+            { QemuVersion.System, RamKind.Anonymous },
+            { QemuVersion.System, RamKind.Memfd },
+            { QemuVersion.Unpacked10, RamKind.Anonymous },
+        };
 
     [SkippableFact]
     public async Task A_guest_survives_kills_at_random_moments()
@@ -33,7 +43,10 @@ public class KilledAgentTests
             var output = patient.NewOutput();
             var moment = duration * ((i / 3 + random.NextDouble()) / (Moments / 3)); // spread evenly over each third of the runs
             var whom = (Victims)(i % 3);
-            var what = string.Create(CultureInfo.InvariantCulture, $"kill {i} of {whom} at {moment.TotalMilliseconds:0} of {duration.TotalMilliseconds:0} ms");
+            var what = string.Create(
+                CultureInfo.InvariantCulture,
+                $"kill {i} of {whom} at {moment.TotalMilliseconds:0} of {duration.TotalMilliseconds:0} ms"
+            );
             await using var family = await patient.BeginAsync(null, output, Slow);
             if (!await family.FindWorkerAsync())
             {

@@ -15,7 +15,14 @@ public class KilledQemuEngineTests
     {
         await using var patient = await Patient.AdmitAsync(QemuVersion.Unpacked10);
         await using var family = await CaptureFamily.StartAsync(
-            null, "--qmp", patient.Machine.QmpSocket, "--engine", "qemu", "--output", patient.NewOutput());
+            null,
+            "--qmp",
+            patient.Machine.QmpSocket,
+            "--engine",
+            "qemu",
+            "--output",
+            patient.NewOutput()
+        );
         Assert.True(await family.FindWorkerAsync());
         while (!family.HasEnded && !(await CapabilitiesAsync(patient)).Contains("background-snapshot"))
             await Task.Delay(1);
@@ -39,7 +46,14 @@ public class KilledQemuEngineTests
     {
         await using var patient = await Patient.AdmitAsync(QemuVersion.System);
         await using var family = await CaptureFamily.StartAsync(
-            null, "--qmp", patient.Machine.QmpSocket, "--engine", "qemu", "--output", patient.NewOutput());
+            null,
+            "--qmp",
+            patient.Machine.QmpSocket,
+            "--engine",
+            "qemu",
+            "--output",
+            patient.NewOutput()
+        );
 
         var result = await family.WaitAsync(Patient.Patience);
 
@@ -50,6 +64,10 @@ public class KilledQemuEngineTests
     }
 
     private static async Task<IReadOnlyList<string>> CapabilitiesAsync(Patient patient) =>
-        [.. (await patient.Machine.Qmp.ExecuteAsync("query-migrate-capabilities")).EnumerateArray()
-            .Where(c => c.GetProperty("state").GetBoolean()).Select(c => c.GetProperty("capability").GetString()!)];
+        [
+            .. (await patient.Machine.Qmp.ExecuteAsync("query-migrate-capabilities"))
+                .EnumerateArray()
+                .Where(c => c.GetProperty("state").GetBoolean())
+                .Select(c => c.GetProperty("capability").GetString()!),
+        ];
 }

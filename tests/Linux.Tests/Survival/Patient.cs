@@ -7,8 +7,8 @@ namespace Bgsnap.Linux.Tests.Survival;
 /// <summary>A machine whose captures are made to go wrong, with the memory of how it was before.</summary>
 internal sealed class Patient : IAsyncDisposable
 {
-    /// <summary>A guest whose agent died must be seen to count within this time; its tick lines come every 100 ms. It runs at once; the rest is for a
-    /// host that is away for a while itself.</summary>
+    /// <summary>A guest whose agent died must be seen to count within this time; its tick lines come every 100 ms. It runs at once; the
+    /// rest is for a host that is away for a while itself.</summary>
     public static readonly TimeSpan TickLimit = TimeSpan.FromSeconds(3);
 
     /// <summary>The same for an agent that was stopped: the watchdog has to notice first.</summary>
@@ -28,13 +28,20 @@ internal sealed class Patient : IAsyncDisposable
     public static async Task<Patient> AdmitAsync(QemuVersion version = QemuVersion.System, RamKind ram = RamKind.Anonymous)
     {
         Requirements.NeedUserfaultfd();
-        var machine = await Requirements.StartAsync(new VirtualMachineOptions
-        {
-            Version = version,
-            Ram = ram,
-            MemoryMiB = 192,
-            Guest = new LinuxGuest { MiB = 96, Fill = "random", TickMilliseconds = 100 },
-        });
+        var machine = await Requirements.StartAsync(
+            new VirtualMachineOptions
+            {
+                Version = version,
+                Ram = ram,
+                MemoryMiB = 192,
+                Guest = new LinuxGuest
+                {
+                    MiB = 96,
+                    Fill = "random",
+                    TickMilliseconds = 100,
+                },
+            }
+        );
         Directory.CreateDirectory(Path.Combine(machine.Folder, "outputs"));
         await machine.WaitForTickAsync(3);
         return new Patient(machine, await ProcessFingerprint.TakeAsync(machine));

@@ -102,8 +102,18 @@ public sealed class SilentPeerTests : IDisposable
         await using var vm = await AdmitWithAgentAsync();
         using Relay relay = new(vm.Folder, vm.GuestAgentSocket);
         relay.FallSilentBefore("guest-fsfreeze-thaw");
-        await using var family = await CaptureFamily.StartAsync(null,
-            "--qmp", vm.QmpSocket, "--engine=agent", "--max-downtime=1s", "--output", Path.Combine(vm.Folder, "s"), "--guest-agent", relay.Path, $"--quiesce={quiesce}");
+        await using var family = await CaptureFamily.StartAsync(
+            null,
+            "--qmp",
+            vm.QmpSocket,
+            "--engine=agent",
+            "--max-downtime=1s",
+            "--output",
+            Path.Combine(vm.Folder, "s"),
+            "--guest-agent",
+            relay.Path,
+            $"--quiesce={quiesce}"
+        );
         await family.FindWorkerAsync();
         await TicksAsync(vm);
 
@@ -119,8 +129,18 @@ public sealed class SilentPeerTests : IDisposable
         await using var vm = await AdmitWithAgentAsync();
         using Relay relay = new(vm.Folder, vm.GuestAgentSocket);
         relay.FallSilentAfter("guest-fsfreeze-freeze");
-        await using var family = await CaptureFamily.StartAsync(null,
-            "--qmp", vm.QmpSocket, "--engine=agent", "--max-downtime=1s", "--output", Path.Combine(vm.Folder, "s"), "--guest-agent", relay.Path, $"--quiesce={quiesce}");
+        await using var family = await CaptureFamily.StartAsync(
+            null,
+            "--qmp",
+            vm.QmpSocket,
+            "--engine=agent",
+            "--max-downtime=1s",
+            "--output",
+            Path.Combine(vm.Folder, "s"),
+            "--guest-agent",
+            relay.Path,
+            $"--quiesce={quiesce}"
+        );
         await family.FindWorkerAsync();
         await TicksAsync(vm);
 
@@ -136,10 +156,31 @@ public sealed class SilentPeerTests : IDisposable
     [InlineData(QemuVersion.Unpacked10)]
     public async Task An_NBD_client_that_reads_no_further(QemuVersion version)
     {
-        await using var vm = await Requirements.StartAsync(DiskMachines.Writing(
-            version, new TestDisk { Name = "vda", MiB = 64, IsFull = true }, new TestDisk { Name = "vdb", Format = DiskFormat.Qcow2 }));
-        await using var family = await CaptureFamily.StartAsync(null,
-            "--qmp", vm.QmpSocket, "--engine=agent", "--disks=all", "--max-downtime=1s", "--bandwidth-limit=12Mi", "--scratch", vm.Folder, "--output", Path.Combine(vm.Folder, "s"));
+        await using var vm = await Requirements.StartAsync(
+            DiskMachines.Writing(
+                version,
+                new TestDisk
+                {
+                    Name = "vda",
+                    MiB = 64,
+                    IsFull = true,
+                },
+                new TestDisk { Name = "vdb", Format = DiskFormat.Qcow2 }
+            )
+        );
+        await using var family = await CaptureFamily.StartAsync(
+            null,
+            "--qmp",
+            vm.QmpSocket,
+            "--engine=agent",
+            "--disks=all",
+            "--max-downtime=1s",
+            "--bandwidth-limit=12Mi",
+            "--scratch",
+            vm.Folder,
+            "--output",
+            Path.Combine(vm.Folder, "s")
+        );
         Assert.True(await family.FindWorkerAsync());
         // Memory is copied: nobody's timer ends us any more.
         while (!family.Output.Contains("\"phase\":\"Writing\"", StringComparison.Ordinal))
@@ -168,7 +209,20 @@ public sealed class SilentPeerTests : IDisposable
     }
 
     private static Task<CaptureFamily> ThroughAsync(Relay relay, Patient patient, string? hook) =>
-        CaptureFamily.StartAsync(hook, ["--qmp", relay.Path, "--pid", patient.Machine.Pid.ToString(CultureInfo.InvariantCulture), "--engine", "agent", "--output", patient.NewOutput(), .. Slow]);
+        CaptureFamily.StartAsync(
+            hook,
+            [
+                "--qmp",
+                relay.Path,
+                "--pid",
+                patient.Machine.Pid.ToString(CultureInfo.InvariantCulture),
+                "--engine",
+                "agent",
+                "--output",
+                patient.NewOutput(),
+                .. Slow,
+            ]
+        );
 
     private static async Task FreeAsync(Patient patient, string what)
     {
@@ -194,7 +248,7 @@ public sealed class SilentPeerTests : IDisposable
     private static async Task FloodAsync(HarnessQmp qmp, CancellationToken end)
     {
         while (!end.IsCancellationRequested)
-            await qmp.ExecuteAsync("query-qmp-schema");
+            await qmp.ExecuteAsync("query-qmp-schema", cancellation: CancellationToken.None);
     }
 
     private async Task<VirtualMachine> AdmitWithAgentAsync()
@@ -215,7 +269,10 @@ public sealed class SilentPeerTests : IDisposable
     private static async Task JudgeAsync(VirtualMachine vm, Relay relay, CaptureFamily family, string quiesce)
     {
         var result = await family.WaitAsync(SlowestEnd);
-        Assert.True(quiesce == "required" ? CaptureFamily.ErrorOf(result)?.Reason == "QuiesceFailed" : result.ExitCode == 0, result.ToString());
+        Assert.True(
+            quiesce == "required" ? CaptureFamily.ErrorOf(result)?.Reason == "QuiesceFailed" : result.ExitCode == 0,
+            result.ToString()
+        );
         Assert.Contains("did not", result.StandardOutput, StringComparison.Ordinal);
         await TicksAsync(vm);
         relay.Speak();

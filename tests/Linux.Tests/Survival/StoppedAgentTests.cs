@@ -3,7 +3,9 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Survival;
 
-/// <summary>A stopped agent would hang the guest for ever: the command kills it and says so. The same for commands that are asked to end.</summary>
+/// <summary>
+/// A stopped agent would hang the guest for ever: the command kills it and says so. The same for commands that are asked to end.
+/// </summary>
 public class StoppedAgentTests
 {
     private const int SigInt = 2;

@@ -4,8 +4,8 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.Survival;
 
 /// <summary>
-/// The graph of who waits for whom, from a vCPU to the disk (docs/design/0019-who-waits-for-whom.md): each node of it is stopped in turn, and the guest is
-/// free all the same. Without our help it would never be, so that the limit may be generous.
+/// The graph of who waits for whom, from a vCPU to the disk (docs/design/0019-who-waits-for-whom.md): each node of it is stopped in turn,
+/// and the guest is free all the same. Without our help it would never be, so that the limit may be generous.
 /// </summary>
 public class WhoWaitsTests
 {
@@ -73,7 +73,9 @@ public class WhoWaitsTests
         await DiedAsync(patient, family, output);
     }
 
-    /// <summary>What cannot be had: a frozen process of version 1 takes no signal, and holds what it has. docs/security.md says so.</summary>
+    /// <summary>
+    /// What cannot be had: a frozen process of version 1 takes no signal, and holds what it has. docs/security.md says so.
+    /// </summary>
     [SkippableFact]
     public async Task Both_our_processes_are_frozen_by_version_1_and_the_guest_is_free_when_they_are_thawed()
     {
@@ -130,7 +132,14 @@ public class WhoWaitsTests
         await using var patient = await Patient.AdmitAsync();
         await using var volume = await HangingVolume.CreateAsync(patient.Machine.Folder, 400);
         await using var gate = new HookGate(patient, "protected-ahead");
-        await using var family = await patient.BeginAsync(gate.Hook, Path.Combine(volume.Folder, "s"), "--max-downtime", "1s", "--stage-memory", "48Mi");
+        await using var family = await patient.BeginAsync(
+            gate.Hook,
+            Path.Combine(volume.Folder, "s"),
+            "--max-downtime",
+            "1s",
+            "--stage-memory",
+            "48Mi"
+        );
         await gate.ReachedAsync(family);
         await volume.HangAsync();
         try

@@ -38,8 +38,8 @@ internal sealed record Situation
 }
 
 /// <summary>
-/// A capture with the agent's own classes, from the moment at which the fault thread runs to the finished page log, against a guest of the model. Throws
-/// when the guest does not go on, or when a snapshot that is called whole is not the memory as it was at the point in time.
+/// A capture with the agent's own classes, from the moment at which the fault thread runs to the finished page log, against a guest of the
+/// model. Throws when the guest does not go on, or when a snapshot that is called whole is not the memory as it was at the point in time.
 /// </summary>
 internal static class CaptureModel
 {
@@ -55,19 +55,25 @@ internal static class CaptureModel
     internal static void Run(Situation s)
     {
         GuestModel guest = new(Start, s.Granules, s.Defects);
-        for (int g = 0; g < s.Granules; g++) guest.Fill(g, (ulong)(1000 + g));
+        for (int g = 0; g < s.Granules; g++)
+            guest.Fill(g, (ulong)(1000 + g));
         Thread[] outside = [.. Enumerable.Range(0, s.Writers).Select(w => Begin($"vcpu{w}", () => WriteAll(guest, s.Granules, w)))];
-        if (s.Discards > 0) outside = [.. outside, Begin("discard", () => DiscardSome(guest, s.Discards))];
-        if (s.LosesProtection) outside = [.. outside, Begin("merge", () => guest.LoseProtection(0))];
+        if (s.Discards > 0)
+            outside = [.. outside, Begin("discard", () => DiscardSome(guest, s.Discards))];
+        if (s.LosesProtection)
+            outside = [.. outside, Begin("merge", () => guest.LoseProtection(0))];
 
         string path = Path.Join(Directory.Exists("/dev/shm") ? "/dev/shm" : Path.GetTempPath(), $"bgsnap-model-{Guid.NewGuid():N}");
         try
         {
             ulong[]? truth = Capture(s, guest, path);
             // Whatever became of the capture: every write of the guest ends.
-            foreach (Thread t in outside) t.Join();
-            if (truth is null) GivenUp++;
-            else Compare(truth, path);
+            foreach (Thread t in outside)
+                t.Join();
+            if (truth is null)
+                GivenUp++;
+            else
+                Compare(truth, path);
         }
         finally
         {
@@ -77,56 +83,75 @@ internal static class CaptureModel
 
     private static void WriteAll(GuestModel guest, int granules, int writer)
     {
-        for (int n = 0; n < granules; n++) guest.Write((n + writer) % granules, (ulong)((writer + 2) * 1_000_000 + n));
+        for (int n = 0; n < granules; n++)
+            guest.Write((n + writer) % granules, (ulong)((writer + 2) * 1_000_000 + n));
     }
 
     private static void DiscardSome(GuestModel guest, int count)
     {
-        for (int g = 0; g < count; g++) guest.Discard(g);
+        for (int g = 0; g < count; g++)
+            guest.Discard(g);
     }
 
     /// <returns>The memory at the point in time; null: the capture was given up.</returns>
     private static ulong[]? Capture(Situation s, GuestModel guest, string path)
     {
-        RamBlock block = new("ram", Start, (ulong)s.Granules * GuestRam.GranuleSize, 4096, RamKind.Anonymous, new MemoryMapping(Start, Start + (1 << 30), "rw-p", 0, "00:00", 0, ""));
+        RamBlock block = new(
+            "ram",
+            Start,
+            (ulong)s.Granules * GuestRam.GranuleSize,
+            4096,
+            RamKind.Anonymous,
+            new MemoryMapping(Start, Start + (1 << 30), "rw-p", 0, "00:00", 0, "")
+        );
         RamBlockLayout[] layout = [new(block.Name, block.UsedLength, block.PageSize)];
         using PageLogWriter log = PageLogWriter.Create(path, layout, s.Compression, Guid.NewGuid());
         using GuestRam ram = new([block]);
-        for (long c = 0; c < ram.Clusters; c++) ram.SetKind(c, s.IsHuge ? ClusterKind.Huge : ClusterKind.Small);
+        for (long c = 0; c < ram.Clusters; c++)
+            ram.SetKind(c, s.IsHuge ? ClusterKind.Huge : ClusterKind.Small);
         using GranuleIndex index = new(layout);
         using GranuleLedger ledger = new(index.Count);
         using CapturePipeline pipeline = new(StageBytes, s.Compression, s.Sweepers);
         pipeline.FreeBy(guest.Close);
         CaptureProgress progress = new();
-        Encoder[] encoders = [.. Enumerable.Range(0, s.Sweepers).Select(_ => new Encoder(pipeline, s.Compression, index, ledger, log, pipeline.Outputs))];
+        Encoder[] encoders =
+        [
+            .. Enumerable.Range(0, s.Sweepers).Select(_ => new Encoder(pipeline, s.Compression, index, ledger, log, pipeline.Outputs)),
+        ];
         ProtectionNotes notes = new();
         Sweep sweep = new(ram);
         Release release = new(pipeline, ram, guest, ledger, progress);
         FaultServer faults = new(pipeline, ram, guest, sweep, release, notes, new Discards(ram, protectsHoles: true), progress);
         SweepGate begin = new();
-        List<Thread> sweepers = [], writers = [];
+        List<Thread> sweepers = [],
+            writers = [];
         Thread serving = pipeline.Start("faults", faults.Run);
         Thread? cancelling = s.IsCancelled ? Begin("cancel", () => pipeline.Fail(new OperationCanceledException())) : null;
         ulong[] truth = [];
         try
         {
             writers.Add(pipeline.Start("file", () => WriteRuns(pipeline, pipeline.Stage, pipeline.Encoded, log, ledger)));
-            if (pipeline.Outputs is { } outputs) writers.Add(pipeline.Start("file", () => WriteRuns(pipeline, outputs, pipeline.EncodedOutputs, log, ledger)));
-            foreach (Encoder e in encoders) sweepers.Add(pipeline.Start("sweep", new SweepWorker(pipeline, ram, sweep, release, new BandwidthLimit(0), e, begin).Run));
+            if (pipeline.Outputs is { } outputs)
+                writers.Add(pipeline.Start("file", () => WriteRuns(pipeline, outputs, pipeline.EncodedOutputs, log, ledger)));
+            foreach (Encoder e in encoders)
+                sweepers.Add(pipeline.Start("sweep", new SweepWorker(pipeline, ram, sweep, release, new BandwidthLimit(0), e, begin).Run));
             ProtectAhead(guest, s, pipeline);
             guest.Stop();
             faults.OpenWindow(readAhead =>
             {
-                for (int g = 0; g < s.Granules; g++) Protect(guest, g, readAhead);
+                for (int g = 0; g < s.Granules; g++)
+                    Protect(guest, g, readAhead);
                 truth = guest.Values;
                 ram.BeginWindow();
             });
             begin.Protected();
             guest.Continue();
             begin.Open();
-            while (ram.PendingGranules > 0 && !pipeline.IsCancelled) Thread.Sleep(50);
+            while (ram.PendingGranules > 0 && !pipeline.IsCancelled)
+                Thread.Sleep(50);
             // All is released, and faults are still served.
-            if (!guest.AwaitQuiet(5_000_000) && !pipeline.IsCancelled) throw new InvalidOperationException("a writer waits for a page that was released: nobody woke it");
+            if (!guest.AwaitQuiet(5_000_000) && !pipeline.IsCancelled)
+                throw new InvalidOperationException("a writer waits for a page that was released: nobody woke it");
             faults.Stop();
             serving.Join();
             guest.Close();
@@ -149,9 +174,13 @@ internal static class CaptureModel
             sweepers.ForEach(t => t.Join());
             writers.ForEach(t => t.Join());
             cancelling?.Join();
-            foreach (Encoder e in encoders) e.Dispose();
+            foreach (Encoder e in encoders)
+                e.Dispose();
         }
-        if (pipeline.Failure is { } failure) return failure is CaptureFailedException or OperationCanceledException ? null : throw new InvalidOperationException("the capture broke", failure);
+        if (pipeline.Failure is { } failure)
+            return failure is CaptureFailedException or OperationCanceledException
+                ? null
+                : throw new InvalidOperationException("the capture broke", failure);
         _ = log.Finish(index, ledger, ram.GranulesToCopy);
         return truth;
     }
@@ -161,7 +190,8 @@ internal static class CaptureModel
     {
         for (int g = 0; g < s.Granules / 2 && !s.IsHuge; g++)
         {
-            while (!guest.TryProtect(g) && !pipeline.IsCancelled) Nap.Microseconds(100);
+            while (!guest.TryProtect(g) && !pipeline.IsCancelled)
+                Nap.Microseconds(100);
         }
     }
 
@@ -176,7 +206,7 @@ internal static class CaptureModel
 
     private static unsafe void WriteRuns(CapturePipeline pipeline, Stage stage, BufferQueue queue, PageLogWriter log, GranuleLedger ledger)
     {
-        for (int number; (number = queue.Take()) >= 0;)
+        for (int number; (number = queue.Take()) >= 0; )
         {
             Stage.Buffer buffer = stage[number];
             if (!pipeline.IsCancelled)
@@ -199,7 +229,10 @@ internal static class CaptureModel
             fixed (byte* p = granule)
             {
                 reader.ReadGranule(0, g, p, decoder);
-                if (*(ulong*)p != truth[g]) throw new InvalidOperationException($"granule {g} is {*(ulong*)p} in a snapshot that is called whole; at the point in time it was {truth[g]}");
+                if (*(ulong*)p != truth[g])
+                    throw new InvalidOperationException(
+                        $"granule {g} is {*(ulong*)p} in a snapshot that is called whole; at the point in time it was {truth[g]}"
+                    );
             }
         }
     }

@@ -19,13 +19,14 @@ internal enum Defects
 }
 
 /// <summary>
-/// The guest's memory and the kernel's part in it: protection, faults that wait, discards that wait until they have been read, and what takes protection
-/// away without a word. One value stands for the bytes of a granule.
+/// The guest's memory and the kernel's part in it: protection, faults that wait, discards that wait until they have been read, and what
+/// takes protection away without a word. One value stands for the bytes of a granule.
 /// </summary>
 /// <remarks>
-/// After fs/userfaultfd.c and mm/userfaultfd.c of Linux 6.1 to 6.18: a writer's fault is queued and stays queued until a wake in its range; reading it
-/// wakes nobody. MADV_DONTNEED raises mmap_changing, queues REMOVE and waits until that has been read; when its thread runs again it lowers
-/// mmap_changing, and only then the page goes, and its protection with it. While mmap_changing is up protection cannot be changed (EAGAIN).
+/// After fs/userfaultfd.c and mm/userfaultfd.c of Linux 6.1 to 6.18: a writer's fault is queued and stays queued until a wake in its range;
+/// reading it wakes nobody. MADV_DONTNEED raises mmap_changing, queues REMOVE and waits until that has been read; when its thread runs
+/// again it lowers mmap_changing, and only then the page goes, and its protection with it. While mmap_changing is up protection cannot be
+/// changed (EAGAIN).
 /// </remarks>
 internal sealed unsafe class GuestModel(ulong start, int granules, Defects defects) : IProtectedMemory
 {
@@ -72,7 +73,9 @@ internal sealed unsafe class GuestModel(ulong start, int granules, Defects defec
         {
             Waiter waiter = new(granule);
             _faults.Add(waiter);
-            _queue.Add(new UffdMessage { Event = UffdConstants.EventPagefault, PagefaultAddress = start + ((ulong)granule * GuestRam.GranuleSize) });
+            _queue.Add(
+                new UffdMessage { Event = UffdConstants.EventPagefault, PagefaultAddress = start + ((ulong)granule * GuestRam.GranuleSize) }
+            );
             Scheduler.Await(() => waiter.IsWoken);
             _faults.Remove(waiter);
         }
@@ -88,7 +91,14 @@ internal sealed unsafe class GuestModel(ulong start, int granules, Defects defec
         {
             _changing++;
             ulong from = start + ((ulong)granule * GuestRam.GranuleSize);
-            _queue.Add(new UffdMessage { Event = UffdConstants.EventRemove, RemoveStart = from, RemoveEnd = from + GuestRam.GranuleSize });
+            _queue.Add(
+                new UffdMessage
+                {
+                    Event = UffdConstants.EventRemove,
+                    RemoveStart = from,
+                    RemoveEnd = from + GuestRam.GranuleSize,
+                }
+            );
             int ticket = ++_removesQueued;
             Scheduler.Await(() => _closed || _removesRead >= ticket);
             _changing--;
@@ -110,7 +120,8 @@ internal sealed unsafe class GuestModel(ulong start, int granules, Defects defec
     internal bool TryProtect(int granule)
     {
         Scheduler.Point();
-        if (_changing > 0) return false;
+        if (_changing > 0)
+            return false;
         _protected[granule] = true;
         return true;
     }
@@ -122,7 +133,8 @@ internal sealed unsafe class GuestModel(ulong start, int granules, Defects defec
         _closed = true;
         Array.Clear(_protected);
         _queue.Clear();
-        foreach (Waiter waiter in _faults) waiter.IsWoken = true;
+        foreach (Waiter waiter in _faults)
+            waiter.IsWoken = true;
         Scheduler.Point();
     }
 
@@ -142,11 +154,13 @@ internal sealed unsafe class GuestModel(ulong start, int granules, Defects defec
     /// <inheritdoc/>
     public void Prove(GuestRam.Block block, ulong from, ulong end)
     {
-        if (defects.HasFlag(Defects.NoProof)) return;
+        if (defects.HasFlag(Defects.NoProof))
+            return;
         for (ulong at = from; at < end; at += GuestRam.GranuleSize)
         {
             Scheduler.Point();
-            if (!_protected[Number(at)]) throw new CaptureFailedException("ProtectionLost", $"granule {Number(at)} was not protected when it had been read");
+            if (!_protected[Number(at)])
+                throw new CaptureFailedException("ProtectionLost", $"granule {Number(at)} was not protected when it had been read");
         }
         Scheduler.Point();
     }
@@ -155,10 +169,14 @@ internal sealed unsafe class GuestModel(ulong start, int granules, Defects defec
     public bool TryUnprotect(ulong from, ulong length)
     {
         Scheduler.Point();
-        if (_closed) return true;
-        if (_changing > 0) return false;
-        for (int g = Number(from), end = Number(from + length - 1); g <= end; g++) _protected[g] = false;
-        if (!defects.HasFlag(Defects.NoWake)) WakeIn(from, length);
+        if (_closed)
+            return true;
+        if (_changing > 0)
+            return false;
+        for (int g = Number(from), end = Number(from + length - 1); g <= end; g++)
+            _protected[g] = false;
+        if (!defects.HasFlag(Defects.NoWake))
+            WakeIn(from, length);
         Scheduler.Point();
         return true;
     }
@@ -183,7 +201,8 @@ internal sealed unsafe class GuestModel(ulong start, int granules, Defects defec
         {
             messages[i] = _queue[i];
             // Once a message is read, its discarder may run at once, whether the others of the batch were served or not.
-            if (messages[i].Event == UffdConstants.EventRemove) _removesRead++;
+            if (messages[i].Event == UffdConstants.EventRemove)
+                _removesRead++;
         }
         _queue.RemoveRange(0, count);
         Scheduler.Point();
@@ -196,7 +215,8 @@ internal sealed unsafe class GuestModel(ulong start, int granules, Defects defec
     {
         foreach (Waiter w in _faults)
         {
-            if (w.Granule >= Number(from) && w.Granule <= Number(from + length - 1)) w.IsWoken = true;
+            if (w.Granule >= Number(from) && w.Granule <= Number(from + length - 1))
+                w.IsWoken = true;
         }
     }
 }

@@ -39,8 +39,10 @@ internal sealed class QueueAsItWas : IBufferQueue
         while (true)
         {
             int taken = _queue.TryTake();
-            if (taken >= 0) return taken;
-            if (_queue.IsClosed) return -1;
+            if (taken >= 0)
+                return taken;
+            if (_queue.IsClosed)
+                return -1;
             Thread.Sleep(1);
         }
     }
@@ -52,19 +54,28 @@ internal static class QueueModel
     internal static void Run(IBufferQueue queue, int buffers, int takers)
     {
         List<int> taken = [];
-        Thread[] taking = [.. Enumerable.Range(0, takers).Select(n => Begin($"taker{n}", () =>
-        {
-            for (int b; (b = queue.Take()) >= 0;) taken.Add(b);
-        }))];
+        Thread[] taking =
+        [
+            .. Enumerable
+                .Range(0, takers)
+                .Select(n => Begin($"taker{n}", () =>
+                    {
+                        for (int b; (b = queue.Take()) >= 0; )
+                            taken.Add(b);
+                    })),
+        ];
         Thread adding = Begin("adder", () =>
         {
-            for (int b = 0; b < buffers; b++) queue.Add(b);
+            for (int b = 0; b < buffers; b++)
+                queue.Add(b);
         });
         adding.Join();
         queue.Close();
-        foreach (Thread t in taking) t.Join();
+        foreach (Thread t in taking)
+            t.Join();
         taken.Sort();
-        if (!taken.SequenceEqual(Enumerable.Range(0, buffers))) throw new InvalidOperationException($"{buffers} buffers were added, and these were taken: {string.Join(", ", taken)}");
+        if (!taken.SequenceEqual(Enumerable.Range(0, buffers)))
+            throw new InvalidOperationException($"{buffers} buffers were added, and these were taken: {string.Join(", ", taken)}");
     }
 
     private static Thread Begin(string name, Action body)

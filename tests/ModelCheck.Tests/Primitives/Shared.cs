@@ -38,7 +38,8 @@ internal static class Interlocked
     {
         Scheduler.Point();
         T was = location;
-        if (EqualityComparer<T>.Default.Equals(was, comparand)) location = value;
+        if (EqualityComparer<T>.Default.Equals(was, comparand))
+            location = value;
         Scheduler.Point();
         return was;
     }

@@ -21,7 +21,8 @@ internal static class Explorer
         {
             IStrategy strategy = n % 2 == 0 ? new RandomStrategy(n) : new PriorityStrategy(n, 1 + (n / 2 % 4), steps);
             Outcome outcome = Scheduler.Run(body, strategy, MostSteps);
-            if (outcome.Failure is { } failure) return new Counterexample(n, failure);
+            if (outcome.Failure is { } failure)
+                return new Counterexample(n, failure);
         }
         return null;
     }
@@ -34,9 +35,12 @@ internal static class Explorer
         for (int n = 1; ; n++)
         {
             Outcome outcome = Scheduler.Run(body, strategy, MostSteps);
-            if (outcome.Failure is { } failure) return (new Counterexample(n, failure), n);
-            if (!strategy.Next()) return (null, n);
-            if (n == mostSchedules) throw new InvalidOperationException($"there are more than {mostSchedules} schedules");
+            if (outcome.Failure is { } failure)
+                return (new Counterexample(n, failure), n);
+            if (!strategy.Next())
+                return (null, n);
+            if (n == mostSchedules)
+                throw new InvalidOperationException($"there are more than {mostSchedules} schedules");
         }
     }
 }

@@ -12,14 +12,15 @@ internal sealed record Outcome(string? Failure, int Steps);
 /// Runs threads one at a time, and decides at every point of theirs which goes on: the order of everything is a function of the choices.
 /// </summary>
 /// <remarks>
-/// A thread has a point before and after every access to what it shares (<c>Primitives</c>). Time is a number that moves when nobody can go on, up to
-/// the next time-out, and once in a while by the strategy's wish: a machine may be as slow as it likes. Memory is sequentially consistent here: what a
-/// processor or compiler may reorder is not tried.
+/// A thread has a point before and after every access to what it shares (<c>Primitives</c>). Time is a number that moves when nobody can go
+/// on, up to the next time-out, and once in a while by the strategy's wish: a machine may be as slow as it likes. Memory is sequentially
+/// consistent here: what a processor or compiler may reorder is not tried.
 /// </remarks>
 internal sealed class Scheduler
 {
     // Threads of a schedule that failed are left where they stand; a test ends soon after one.
-    [ThreadStatic] private static Model? t_current;
+    [ThreadStatic]
+    private static Model? t_current;
 
     private readonly List<Model> _threads = [];
     private readonly IStrategy _strategy;
@@ -71,7 +72,8 @@ internal sealed class Scheduler
     /// <summary>Another thread may go on here.</summary>
     internal static void Point()
     {
-        if (t_current is { } current) current.Owner.Yield(current);
+        if (t_current is { } current)
+            current.Owner.Yield(current);
     }
 
     /// <summary>Waits until a condition holds, which others bring about between their points.</summary>
@@ -113,7 +115,9 @@ internal sealed class Scheduler
 
     private void Yield(Model current)
     {
-        if (++_steps > _mostSteps) _failure ??= $"more than {_mostSteps} steps: {string.Join(", ", _threads.Where(t => !t.HasEnded).Select(t => t.Name))} go on and on";
+        if (++_steps > _mostSteps)
+            _failure ??=
+                $"more than {_mostSteps} steps: {string.Join(", ", _threads.Where(t => !t.HasEnded).Select(t => t.Name))} go on and on";
         GoOn(current);
     }
 
@@ -122,17 +126,20 @@ internal sealed class Scheduler
         if (_failure is not null || _threads.TrueForAll(t => t.HasEnded))
         {
             _ended.Release();
-            if (current is not null) Park();
+            if (current is not null)
+                Park();
             return;
         }
         if (Choose() is not { } next)
         {
             _failure = $"nobody can go on: {string.Join(", ", _threads.Where(t => !t.HasEnded).Select(t => t.Name))} wait for ever";
             _ended.Release();
-            if (current is not null) Park();
+            if (current is not null)
+                Park();
             return;
         }
-        if (next == current) return;
+        if (next == current)
+            return;
         next.Turn.Release();
         current?.Turn.Wait();
     }
@@ -175,9 +182,12 @@ internal sealed class Scheduler
         for (int i = 0; i < _threads.Count; i++)
         {
             Model t = _threads[i];
-            if (t.HasEnded) continue;
-            if (t.Awaits is null || t.Awaits()) _candidates.Add(i);
-            else if (t.Deadline != long.MaxValue && (early < 0 || t.Deadline < _threads[early].Deadline)) early = i;
+            if (t.HasEnded)
+                continue;
+            if (t.Awaits is null || t.Awaits())
+                _candidates.Add(i);
+            else if (t.Deadline != long.MaxValue && (early < 0 || t.Deadline < _threads[early].Deadline))
+                early = i;
         }
         // Nobody can: then time passes. Or it passes although somebody could, on a slow machine.
         if (early >= 0 && (_candidates.Count == 0 || _strategy.PassTime()))
@@ -186,7 +196,8 @@ internal sealed class Scheduler
             _threads[early].TimedOut = true;
             return _threads[_current = early];
         }
-        if (_candidates.Count == 0) return null;
+        if (_candidates.Count == 0)
+            return null;
         _current = _strategy.Choose(_candidates, _current);
         Now++;
         return _threads[_current];

@@ -25,9 +25,9 @@ internal sealed class RandomStrategy(int seed) : IStrategy
 }
 
 /// <summary>
-/// PCT: every thread has a priority, the highest that can goes on, and at a few places, chosen beforehand, the one that runs gets the lowest of all. A
-/// defect that needs d orderings is found with a probability that is known (Burckhardt and others, "A randomized scheduler with probabilistic guarantees
-/// of finding bugs", 2010).
+/// PCT: every thread has a priority, the highest that can goes on, and at a few places, chosen beforehand, the one that runs gets the
+/// lowest of all. A defect that needs d orderings is found with a probability that is known (Burckhardt and others, "A randomized scheduler
+/// with probabilistic guarantees of finding bugs", 2010).
 /// </summary>
 internal sealed class PriorityStrategy : IStrategy
 {
@@ -43,16 +43,19 @@ internal sealed class PriorityStrategy : IStrategy
     internal PriorityStrategy(int seed, int depth, int steps)
     {
         _random = new Random(seed);
-        for (int i = 0; i < depth; i++) _changes.Add(_random.Next(steps));
+        for (int i = 0; i < depth; i++)
+            _changes.Add(_random.Next(steps));
     }
 
     public int Choose(List<int> candidates, int current)
     {
         foreach (int c in candidates)
         {
-            while (_priorities.Count <= c) _priorities.Add(1 + _random.Next(1_000_000));
+            while (_priorities.Count <= c)
+                _priorities.Add(1 + _random.Next(1_000_000));
         }
-        if (_changes.Contains(_step++) && current < _priorities.Count) _priorities[current] = --_lowest;
+        if (_changes.Contains(_step++) && current < _priorities.Count)
+            _priorities[current] = --_lowest;
         return candidates.MaxBy(c => _priorities[c]);
     }
 
@@ -60,8 +63,8 @@ internal sealed class PriorityStrategy : IStrategy
 }
 
 /// <summary>
-/// Every schedule in which a thread that could have gone on is interrupted at most so many times: one run after the other, until <see cref="Next"/> says
-/// that there are no more.
+/// Every schedule in which a thread that could have gone on is interrupted at most so many times: one run after the other, until
+/// <see cref="Next"/> says that there are no more.
 /// </summary>
 internal sealed class ExhaustiveStrategy(int mostInterruptions) : IStrategy
 {
@@ -72,8 +75,10 @@ internal sealed class ExhaustiveStrategy(int mostInterruptions) : IStrategy
     public int Choose(List<int> candidates, int current)
     {
         bool goesOn = candidates.Remove(current);
-        if (goesOn) candidates.Insert(0, current);
-        if (_at == _path.Count) _path.Add((0, candidates.Count, goesOn));
+        if (goesOn)
+            candidates.Insert(0, current);
+        if (_at == _path.Count)
+            _path.Add((0, candidates.Count, goesOn));
         return candidates[_path[_at++].Taken];
     }
 
@@ -88,7 +93,8 @@ internal sealed class ExhaustiveStrategy(int mostInterruptions) : IStrategy
             (int taken, int options, bool interrupts) = _path[^1];
             _path.RemoveAt(_path.Count - 1);
             int before = _path.Count(p => p.Interrupts && p.Taken > 0);
-            if (taken + 1 >= options || (interrupts && before >= mostInterruptions)) continue;
+            if (taken + 1 >= options || (interrupts && before >= mostInterruptions))
+                continue;
             _path.Add((taken + 1, options, interrupts));
             return true;
         }

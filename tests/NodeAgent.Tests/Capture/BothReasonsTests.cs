@@ -9,9 +9,13 @@ public sealed class BothReasonsTests
     [Fact]
     public void Of_two_engines_that_cannot_both_reasons_are_said()
     {
-        EngineUnavailableException u = Assert.IsType<EngineUnavailableException>(CaptureRun.WithBothReasons(new EngineUnavailableException("no background-snapshot"), First));
+        EngineUnavailableException u = Assert.IsType<EngineUnavailableException>(
+            CaptureRun.WithBothReasons(new EngineUnavailableException("no background-snapshot"), First)
+        );
         Assert.Equal($"QEMU's own engine: no background-snapshot. It was {First}", u.Message);
-        CaptureRefusedException r = Assert.IsType<CaptureRefusedException>(CaptureRun.WithBothReasons(new CaptureRefusedException("GuestNotRunning", "paused"), First));
+        CaptureRefusedException r = Assert.IsType<CaptureRefusedException>(
+            CaptureRun.WithBothReasons(new CaptureRefusedException("GuestNotRunning", "paused"), First)
+        );
         Assert.Equal(("GuestNotRunning", $"QEMU's own engine: paused. It was {First}"), (r.Reason, r.Message));
         Assert.Null(CaptureRun.WithBothReasons(new EngineUnavailableException($"it says ({First})"), First));
         Assert.Null(CaptureRun.WithBothReasons(new OperationCanceledException(), First));

@@ -9,7 +9,8 @@ public sealed class BufferQueueTests
     {
         BufferQueue queue = new(3);
         Assert.Equal(-1, queue.TryTake());
-        int next = 0, expected = 0;
+        int next = 0,
+            expected = 0;
         for (int round = 0; round < 10; round++)
         {
             queue.Add(next++);
@@ -54,20 +55,34 @@ public sealed class BufferQueueTests
     [Fact]
     public async Task Between_threads_each_is_taken_once()
     {
-        const int perProducer = 20_000, producers = 3;
+        const int perProducer = 20_000,
+            producers = 3;
         BufferQueue queue = new(perProducer * producers);
-        Task<List<int>>[] takers = [.. Enumerable.Range(0, 3).Select(_ => Task.Run(() =>
-        {
-            List<int> mine = [];
-            for (int n; (n = queue.Take()) >= 0;)
-                mine.Add(n);
-            return mine;
-        }))];
-        await Task.WhenAll(Enumerable.Range(0, producers).Select(p => Task.Run(() =>
-        {
-            for (int i = 0; i < perProducer; i++)
-                queue.Add(p * perProducer + i);
-        })));
+        Task<List<int>>[] takers =
+        [
+            .. Enumerable
+                .Range(0, 3)
+                .Select(_ =>
+                    Task.Run(() =>
+                    {
+                        List<int> mine = [];
+                        for (int n; (n = queue.Take()) >= 0; )
+                            mine.Add(n);
+                        return mine;
+                    })
+                ),
+        ];
+        await Task.WhenAll(
+            Enumerable
+                .Range(0, producers)
+                .Select(p =>
+                    Task.Run(() =>
+                    {
+                        for (int i = 0; i < perProducer; i++)
+                            queue.Add(p * perProducer + i);
+                    })
+                )
+        );
         queue.Close();
         List<int>[] taken = await Task.WhenAll(takers).WaitAsync(TimeSpan.FromSeconds(60));
         Assert.Equal(Enumerable.Range(0, perProducer * producers), taken.SelectMany(t => t).Order());

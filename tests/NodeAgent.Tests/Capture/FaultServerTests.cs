@@ -7,7 +7,8 @@ namespace Bgsnap.NodeAgent.Tests.Capture;
 /// <summary>What the fault path does, in which order, and what it refuses to have done.</summary>
 public sealed class FaultServerTests
 {
-    private const int Cluster = GuestRam.ClusterSize, Granule = GuestRam.GranuleSize;
+    private const int Cluster = GuestRam.ClusterSize,
+        Granule = GuestRam.GranuleSize;
 
     [Fact]
     public void A_fault_in_the_window_is_read_proved_and_only_then_released()
@@ -33,7 +34,9 @@ public sealed class FaultServerTests
         Assert.Equal(GuestRam.Claimed, core.Ram.State(3));
     }
 
-    /// <summary>QEMU continues a discard once the agent has read it: the agent judges it before it serves a fault that was read with it.</summary>
+    /// <summary>
+    /// QEMU continues a discard once the agent has read it: the agent judges it before it serves a fault that was read with it.
+    /// </summary>
     [Fact]
     public void A_discard_is_judged_before_the_faults_that_were_read_with_it()
     {
@@ -147,7 +150,16 @@ public sealed class FaultServerTests
             _ledger = new GranuleLedger(64);
             Pipeline = new CapturePipeline(64 << 20, PageCompression.None, workers: 1);
             Release release = new(Pipeline, Ram, Memory, _ledger, _progress);
-            _faults = new FaultServer(Pipeline, Ram, Memory, new Sweep(Ram), release, Notes, new Discards(Ram, protectsHoles: true), _progress);
+            _faults = new FaultServer(
+                Pipeline,
+                Ram,
+                Memory,
+                new Sweep(Ram),
+                release,
+                Notes,
+                new Discards(Ram, protectsHoles: true),
+                _progress
+            );
         }
 
         internal MemoryOfTests Memory { get; } = new();

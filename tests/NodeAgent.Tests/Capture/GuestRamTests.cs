@@ -6,10 +6,13 @@ namespace Bgsnap.NodeAgent.Tests.Capture;
 
 public sealed class GuestRamTests
 {
-    private const ulong High = 0x7f0000200000, Low = 0x7e0000001000, Middle = 0x7e8000000000;
+    private const ulong High = 0x7f0000200000,
+        Low = 0x7e0000001000,
+        Middle = 0x7e8000000000;
 
     // 5 MiB and a page; one page, below it; exactly one cluster.
-    private static GuestRam Three() => new([Block("pc.ram", High, (5 << 20) + 4096), Block("pc.rom", Low, 4096), Block("vga.vram", Middle, 2 << 20)]);
+    private static GuestRam Three() =>
+        new([Block("pc.ram", High, (5 << 20) + 4096), Block("pc.rom", Low, 4096), Block("vga.vram", Middle, 2 << 20)]);
 
     private static RamBlock Block(string name, ulong start, ulong length) =>
         new(name, start, length, 4096, RamKind.Anonymous, new MemoryMapping(start, start + length, "rw-p", 0, "00:00", 0, ""));

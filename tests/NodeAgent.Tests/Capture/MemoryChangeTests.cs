@@ -38,7 +38,7 @@ public sealed class MemoryChangeTests
         using CheckedProcess held = CheckedProcess.Open(sleeper.Id);
         EngineUnavailableException error = new("ptrace is denied: run as root");
         Assert.Null(MemoryChange.Behind(error, held, []));
-        Assert.False(RestoreTarget.HasEnded(sleeper.Id, TimeSpan.Zero));
+        Assert.False(RestoreTarget.HasEnded(held, TimeSpan.Zero));
 
         sleeper.Kill();
         await sleeper.WaitForExitAsync();
@@ -46,8 +46,7 @@ public sealed class MemoryChangeTests
         Assert.Equal("QemuGone", MemoryChange.Behind(error, held, [])?.Reason);
         Assert.Equal("QemuGone", MemoryChange.Behind(new CaptureRefusedException("KernelTooOld", "x"), held, [])?.Reason);
         Assert.Null(MemoryChange.Behind(new OperationCanceledException(), held, []));
-        Assert.True(RestoreTarget.HasEnded(sleeper.Id, TimeSpan.Zero));
-        Assert.False(RestoreTarget.HasEnded(0, TimeSpan.Zero));
+        Assert.True(RestoreTarget.HasEnded(held, TimeSpan.Zero));
     }
 
     private static MemoryMapping Mapping(int first, int end) =>

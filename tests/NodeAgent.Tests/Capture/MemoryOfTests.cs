@@ -26,12 +26,23 @@ internal sealed unsafe class MemoryOfTests : IProtectedMemory
     internal static GuestRam OneBlock(int clusters, RamKind kind = RamKind.Anonymous)
     {
         ulong length = (ulong)clusters * GuestRam.ClusterSize;
-        return new GuestRam([new RamBlock("pc.ram", Start, length, 4096, kind, new MemoryMapping(Start, Start + length, "rw-p", 0, "00:00", 0, ""))]);
+        return new GuestRam([
+            new RamBlock("pc.ram", Start, length, 4096, kind, new MemoryMapping(Start, Start + length, "rw-p", 0, "00:00", 0, "")),
+        ]);
     }
 
-    internal void Fault(long granule) => Say(new UffdMessage { Event = UffdConstants.EventPagefault, PagefaultAddress = Start + (ulong)granule * GuestRam.GranuleSize + 8 });
+    internal void Fault(long granule) =>
+        Say(new UffdMessage { Event = UffdConstants.EventPagefault, PagefaultAddress = Start + (ulong)granule * GuestRam.GranuleSize + 8 });
 
-    internal void Discard(ulong offset, ulong length) => Say(new UffdMessage { Event = UffdConstants.EventRemove, RemoveStart = Start + offset, RemoveEnd = Start + offset + length });
+    internal void Discard(ulong offset, ulong length) =>
+        Say(
+            new UffdMessage
+            {
+                Event = UffdConstants.EventRemove,
+                RemoveStart = Start + offset,
+                RemoveEnd = Start + offset + length,
+            }
+        );
 
     public void Read(GuestRam.Block block, ulong address, byte* destination, int length)
     {

@@ -3,7 +3,9 @@ using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Tests.Capture;
 
-/// <summary>Where the time of a stop window is said to go. What the agent notes lies between two times that are long past and far ahead.</summary>
+/// <summary>
+/// Where the time of a stop window is said to go. What the agent notes lies between two times that are long past and far ahead.
+/// </summary>
 public sealed class StopWindowTimesTests
 {
     [Fact]
@@ -29,7 +31,12 @@ public sealed class StopWindowTimesTests
     public void Without_disks_stopping_is_the_devices()
     {
         long now = Clock.NowMicroseconds();
-        StopWindowTimes times = new() { DataAt = now + 3000, ProtectedAt = now + 4000, HeldAt = now + 4000 };
+        StopWindowTimes times = new()
+        {
+            DataAt = now + 3000,
+            ProtectedAt = now + 4000,
+            HeldAt = now + 4000,
+        };
         times.Answered(0, stop: -1, save: 0);
 
         Assert.Equal(new ManifestStopWindow(0, 0, 3000, 1000, 500), times.Between(now, now + 4500));
@@ -40,7 +47,12 @@ public sealed class StopWindowTimesTests
     public void What_the_agent_sees_too_late_does_not_make_the_window_longer()
     {
         long now = Clock.NowMicroseconds();
-        StopWindowTimes times = new() { DataAt = now - 4000, ProtectedAt = now - 3000, HeldAt = now - 3000 };
+        StopWindowTimes times = new()
+        {
+            DataAt = now - 4000,
+            ProtectedAt = now - 3000,
+            HeldAt = now - 3000,
+        };
         times.Answered(3, stop: 0, save: 2);
 
         Assert.Equal(new ManifestStopWindow(2000, 0, 2000, 1000, 0), times.Between(now - 6000, now - 1000));
@@ -50,7 +62,9 @@ public sealed class StopWindowTimesTests
     [InlineData(0, 0)]
     [InlineData(0, 5)]
     [InlineData(5, 0)]
-    public void A_guest_that_did_not_run_has_no_window(long stopped, long resumed) => Assert.Null(new StopWindowTimes().Between(stopped, resumed));
+    public void A_guest_that_did_not_run_has_no_window(long stopped, long resumed) =>
+        Assert.Null(new StopWindowTimes().Between(stopped, resumed));
 
-    private static long Sum(ManifestStopWindow p) => p.StopMicroseconds + p.DisksMicroseconds + p.DevicesMicroseconds + p.ProtectMicroseconds + p.ContMicroseconds;
+    private static long Sum(ManifestStopWindow p) =>
+        p.StopMicroseconds + p.DisksMicroseconds + p.DevicesMicroseconds + p.ProtectMicroseconds + p.ContMicroseconds;
 }

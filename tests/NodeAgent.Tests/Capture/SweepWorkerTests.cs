@@ -8,8 +8,8 @@ namespace Bgsnap.NodeAgent.Tests.Capture;
 public sealed class SweepWorkerTests
 {
     /// <summary>
-    /// The limit lets it copy one cluster in weeks. What the fault path has copied is taken off its hands all the same: else a guest that writes
-    /// would wait for a buffer, and by that for the limit.
+    /// The limit lets it copy one cluster in weeks. What the fault path has copied is taken off its hands all the same: else a guest that
+    /// writes would wait for a buffer, and by that for the limit.
     /// </summary>
     [Fact]
     public unsafe void Held_back_by_the_limit_it_still_encodes_what_others_copied()
@@ -27,7 +27,14 @@ public sealed class SweepWorkerTests
         using CapturePipeline pipeline = new(64 << 20, PageCompression.None, workers: 1);
         CaptureProgress progress = new();
         using CaptureEncoder encoder = new(pipeline, PageCompression.None, index, ledger, log, null);
-        SweepWorker worker = new(pipeline, ram, new Sweep(ram), new Release(pipeline, ram, memory, ledger, progress), new BandwidthLimit(1), encoder);
+        SweepWorker worker = new(
+            pipeline,
+            ram,
+            new Sweep(ram),
+            new Release(pipeline, ram, memory, ledger, progress),
+            new BandwidthLimit(1),
+            encoder
+        );
 
         Thread thread = pipeline.Start("sweep", worker.Run);
         try
@@ -40,7 +47,10 @@ public sealed class SweepWorkerTests
                 ledger.NoteCopied(fault, 1);
                 _ = pipeline.Stage[number].Add(fault, GuestRam.GranuleSize);
                 pipeline.Copied.Add(number);
-                Assert.True(SpinWait.SpinUntil(() => pipeline.Copied.Count == 0, TimeSpan.FromSeconds(30)), "the buffer waits for the limit");
+                Assert.True(
+                    SpinWait.SpinUntil(() => pipeline.Copied.Count == 0, TimeSpan.FromSeconds(30)),
+                    "the buffer waits for the limit"
+                );
             }
         }
         finally

@@ -59,6 +59,10 @@ public sealed class WindowEventsTests
         return events;
     }
 
-    private static List<QmpEvent> Parse(string told) => [.. told.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)
-        .Select(t => t.Split(' ')).Select(t => new QmpEvent(t[0], long.Parse(t[1], System.Globalization.CultureInfo.InvariantCulture), ""))];
+    private static List<QmpEvent> Parse(string told) =>
+        [
+            .. told.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)
+                .Select(t => t.Split(' '))
+                .Select(t => new QmpEvent(t[0], long.Parse(t[1], System.Globalization.CultureInfo.InvariantCulture), "")),
+        ];
 }

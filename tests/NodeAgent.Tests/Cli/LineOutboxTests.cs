@@ -7,17 +7,20 @@ public sealed class LineOutboxTests
     [Fact]
     public void A_reader_that_does_not_read_holds_up_nobody_and_hears_the_latest()
     {
-        using ManualResetEventSlim begun = new(), reads = new();
+        using ManualResetEventSlim begun = new(),
+            reads = new();
         List<string> heard = [];
         LineOutbox outbox = new(line =>
         {
             begun.Set();
             reads.Wait();
-            lock (heard) heard.Add(line);
+            lock (heard)
+                heard.Add(line);
         });
         outbox.Offer("0");
         begun.Wait();
-        for (int i = 1; i < 1000; i++) outbox.Offer($"{i}");
+        for (int i = 1; i < 1000; i++)
+            outbox.Offer($"{i}");
         outbox.Say("end");
         Assert.False(outbox.Flush(TimeSpan.FromMilliseconds(10)));
         reads.Set();

@@ -53,7 +53,8 @@ public sealed class QuantityTests
     [InlineData("1.5m", 90_000_000)]
     [InlineData("1h", 3_600_000_000)]
     [InlineData("0s", 0)]
-    public void A_time_is_read(string text, long microseconds) => Assert.Equal(TimeSpan.FromMicroseconds(microseconds), Quantity.ParseTime(text));
+    public void A_time_is_read(string text, long microseconds) =>
+        Assert.Equal(TimeSpan.FromMicroseconds(microseconds), Quantity.ParseTime(text));
 
     [Theory]
     [InlineData("")]

@@ -18,7 +18,8 @@ public sealed class DiskCopyTests : IDisposable
 
     public void Dispose()
     {
-        foreach (UnixSocket socket in _sockets) socket.Dispose();
+        foreach (UnixSocket socket in _sockets)
+            socket.Dispose();
         _server?.Dispose();
         _temp.Dispose();
     }
@@ -28,21 +29,27 @@ public sealed class DiskCopyTests : IDisposable
     [InlineData(20 << 20, 4, true, 512)]
     [InlineData(20 << 20, 4, false, 4096)]
     [InlineData((9 << 20) + 1024, 3, true, 4096)]
-    [InlineData((9 << 20) + 1, 3, true, 4096)]      // no disk of QEMU's, but an export may be so
+    [InlineData((9 << 20) + 1, 3, true, 4096)] // no disk of QEMU's, but an export may be so
     [InlineData(0, 2, true, 4096)]
     public void A_copy_is_the_export(int size, int connections, bool tells, int granularity)
     {
         byte[] disk = DiskSamples.RandomDisk(size, size + connections);
         // A megabyte that the server calls data, although somebody wrote only zeros there.
-        if (size > 0) disk[4096] = 1;
-        long total = -1, copied = 0;
+        if (size > 0)
+            disk[4096] = 1;
+        long total = -1,
+            copied = 0;
         bool read = false;
-        DiskCopyResult result = Copy(new FakeNbdServer(_temp.Sub("s"), disk) { TellsAllocation = tells, Granularity = granularity }, connections, new DiskCopyHooks
-        {
-            Total = bytes => total = bytes,
-            Copied = bytes => copied += bytes,
-            Read = () => read = true,
-        });
+        DiskCopyResult result = Copy(
+            new FakeNbdServer(_temp.Sub("s"), disk) { TellsAllocation = tells, Granularity = granularity },
+            connections,
+            new DiskCopyHooks
+            {
+                Total = bytes => total = bytes,
+                Copied = bytes => copied += bytes,
+                Read = () => read = true,
+            }
+        );
         byte[] expected = [.. disk, .. new byte[-size & 511]];
         Assert.True(expected.AsSpan().SequenceEqual(DiskSamples.ReadQcow2(Image)));
         Assert.Equal(expected.Length, result.VirtualSize);
@@ -52,7 +59,11 @@ public sealed class DiskCopyTests : IDisposable
         Assert.Equal($"sha256:{Convert.ToHexStringLower(SHA256.HashData(File.ReadAllBytes(Image)))}", result.Checksum);
         Assert.True(read);
         Assert.Equal(copied, total);
-        Assert.InRange(total, tells ? Math.Min(size, result.DataBytes - 65536) : size, tells ? Math.Min(size, result.DataBytes + 65536) : size);
+        Assert.InRange(
+            total,
+            tells ? Math.Min(size, result.DataBytes - 65536) : size,
+            tells ? Math.Min(size, result.DataBytes + 65536) : size
+        );
         Assert.Equal(tells ? copied : size, _server!.Requests.Where(r => r.Type == Read).Sum(r => r.Length));
     }
 
@@ -69,7 +80,8 @@ public sealed class DiskCopyTests : IDisposable
                 Assert.False(trimmed[at / 65536], $"{r} after a trim");
                 trimmed[at / 65536] = r.Type == Trim;
             }
-            if (r.Type == Trim) Assert.Equal(0, (r.Offset | r.Length) % 65536);
+            if (r.Type == Trim)
+                Assert.Equal(0, (r.Offset | r.Length) % 65536);
         }
         Assert.DoesNotContain(false, trimmed);
     }
@@ -86,16 +98,22 @@ public sealed class DiskCopyTests : IDisposable
     {
         byte[] disk = new byte[24 << 20];
         new Random(1).NextBytes(disk);
-        long most = 0, copied = 0;
-        _ = Copy(new FakeNbdServer(_temp.Sub("s"), disk), 4, new DiskCopyHooks
-        {
-            Copied = bytes =>
+        long most = 0,
+            copied = 0;
+        _ = Copy(
+            new FakeNbdServer(_temp.Sub("s"), disk),
+            4,
+            new DiskCopyHooks
             {
-                copied += bytes;
-                if (copied < 4 << 20) Thread.Sleep(10);
-                most = Math.Max(most, _server!.Requests.Where(r => r.Type == Read).Sum(r => r.Length) - copied);
-            },
-        });
+                Copied = bytes =>
+                {
+                    copied += bytes;
+                    if (copied < 4 << 20)
+                        Thread.Sleep(10);
+                    most = Math.Max(most, _server!.Requests.Where(r => r.Type == Read).Sum(r => r.Length) - copied);
+                },
+            }
+        );
         Assert.InRange(most, 1, 6 << 20);
     }
 
@@ -104,17 +122,56 @@ public sealed class DiskCopyTests : IDisposable
     {
         byte[] disk = new byte[16 << 20];
         new Random(1).NextBytes(disk);
-        Assert.Equal(5, Fails<NbdException>(new FakeNbdServer(_temp.Sub("a"), disk) { Answer = r => r.Type == Read && r.Offset > 8 << 20 ? Chunk(r.Cookie, 0x8001, [.. Be32(5), 0, 0]) : null }).Errno);
+        Assert.Equal(
+            5,
+            Fails<NbdException>(
+                new FakeNbdServer(_temp.Sub("a"), disk)
+                {
+                    Answer = r => r.Type == Read && r.Offset > 8 << 20 ? Chunk(r.Cookie, 0x8001, [.. Be32(5), 0, 0]) : null,
+                }
+            ).Errno
+        );
         Assert.Equal(Errno.EPIPE, Fails<NbdException>(new FakeNbdServer(_temp.Sub("b"), disk) { CutAfter = 3 << 20 }).Errno);
-        Assert.Contains("not answered", Fails<NbdException>(new FakeNbdServer(_temp.Sub("c"), disk) { Answer = r => r.Type == Read && r.Offset > 8 << 20 ? [] : null }, silent: true).Message, StringComparison.Ordinal);
-        Assert.Contains("not answered", Fails<NbdException>(new FakeNbdServer(_temp.Sub("d"), disk) { Answer = r => r.Type == BlockStatus ? [] : null }, silent: true).Message, StringComparison.Ordinal);
-        Assert.Contains("no such export", Fails<NbdException>(new FakeNbdServer(_temp.Sub("e"), disk) { Negotiate = (o, right) => o == 7 ? OptionReply(7, 0x80000006) : right }).Message, StringComparison.Ordinal);
-        Fails<DivideByZeroException>(new FakeNbdServer(_temp.Sub("f"), disk), new DiskCopyHooks { Copied = _ => throw new DivideByZeroException() });
+        Assert.Contains(
+            "not answered",
+            Fails<NbdException>(
+                new FakeNbdServer(_temp.Sub("c"), disk) { Answer = r => r.Type == Read && r.Offset > 8 << 20 ? [] : null },
+                silent: true
+            ).Message,
+            StringComparison.Ordinal
+        );
+        Assert.Contains(
+            "not answered",
+            Fails<NbdException>(
+                new FakeNbdServer(_temp.Sub("d"), disk) { Answer = r => r.Type == BlockStatus ? [] : null },
+                silent: true
+            ).Message,
+            StringComparison.Ordinal
+        );
+        Assert.Contains(
+            "no such export",
+            Fails<NbdException>(
+                new FakeNbdServer(_temp.Sub("e"), disk) { Negotiate = (o, right) => o == 7 ? OptionReply(7, 0x80000006) : right }
+            ).Message,
+            StringComparison.Ordinal
+        );
+        Fails<DivideByZeroException>(
+            new FakeNbdServer(_temp.Sub("f"), disk),
+            new DiskCopyHooks { Copied = _ => throw new DivideByZeroException() }
+        );
         using CancellationTokenSource cancel = new();
-        Fails<OperationCanceledException>(new FakeNbdServer(_temp.Sub("g"), disk), new DiskCopyHooks { Copied = _ => cancel.Cancel() }, cancel: cancel.Token);
+        Fails<OperationCanceledException>(
+            new FakeNbdServer(_temp.Sub("g"), disk),
+            new DiskCopyHooks { Copied = _ => cancel.Cancel() },
+            cancel: cancel.Token
+        );
         // A thread that was joined may still be on its way out of the kernel.
-        Assert.True(SpinWait.SpinUntil(
-            () => Directory.GetDirectories("/proc/self/task").All(task => ReadIfThere($"{task}/comm") != "disk read\n"), TimeSpan.FromSeconds(10)));
+        Assert.True(
+            SpinWait.SpinUntil(
+                () => Directory.GetDirectories("/proc/self/task").All(task => ReadIfThere($"{task}/comm") != "disk read\n"),
+                TimeSpan.FromSeconds(10)
+            )
+        );
     }
 
     private static string ReadIfThere(string path)
@@ -129,12 +186,19 @@ public sealed class DiskCopyTests : IDisposable
         }
     }
 
-    /// <param name="silent">The server falls silent: it is given up after a second. Any other must not be, on however busy a machine.</param>
+    /// <param name="silent">The server falls silent: it is given up after a second. Any other must not be, on however busy a
+    /// machine.</param>
     private T Fails<T>(FakeNbdServer server, DiskCopyHooks? hooks = null, bool silent = false, CancellationToken cancel = default)
         where T : Exception =>
         Assert.ThrowsAny<T>(() => Copy(server, 3, hooks ?? new DiskCopyHooks(), TimeSpan.FromSeconds(silent ? 1 : 60), cancel));
 
-    private DiskCopyResult Copy(FakeNbdServer server, int connections, DiskCopyHooks hooks, TimeSpan? patience = null, CancellationToken cancel = default)
+    private DiskCopyResult Copy(
+        FakeNbdServer server,
+        int connections,
+        DiskCopyHooks hooks,
+        TimeSpan? patience = null,
+        CancellationToken cancel = default
+    )
     {
         _server?.Dispose();
         _server = server;

@@ -50,10 +50,12 @@ public sealed class DiskImageWriterTests : IDisposable
         using CancellationTokenSource enough = new();
         Thread watch = new(() =>
         {
-            while (!enough.IsCancellationRequested) shortest = Math.Min(shortest, new FileInfo(Target).Length);
+            while (!enough.IsCancellationRequested)
+                shortest = Math.Min(shortest, new FileInfo(Target).Length);
         });
         watch.Start();
-        for (int i = 0; i < 100; i++) _ = Write("raw");
+        for (int i = 0; i < 100; i++)
+            _ = Write("raw");
         enough.Cancel();
         watch.Join();
 
@@ -78,7 +80,16 @@ public sealed class DiskImageWriterTests : IDisposable
         Assert.Equal("precious", File.ReadAllText(Target));
         using SafeFileHandle source = File.OpenHandle(Source);
         using SafeFileHandle device = FileSyscalls.OpenAt(null, "/dev/null", FileSyscalls.O_WRONLY);
-        Assert.Throws<ArgumentException>(() => DiskImageWriter.Write(Qcow2Reader.Open(source, RandomAccess.GetLength(source), Source), device, "/dev/null", "raw", null, default));
+        Assert.Throws<ArgumentException>(() =>
+            DiskImageWriter.Write(
+                Qcow2Reader.Open(source, RandomAccess.GetLength(source), Source),
+                device,
+                "/dev/null",
+                "raw",
+                null,
+                default
+            )
+        );
     }
 
     [Fact]
@@ -93,11 +104,18 @@ public sealed class DiskImageWriterTests : IDisposable
         using SafeFileHandle source = File.OpenHandle(Source);
         using SafeFileHandle target = File.OpenHandle(Target, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.ReadWrite);
         long written = 0;
-        DiskImageWriter.Write(Qcow2Reader.Open(source, RandomAccess.GetLength(source), Source), target, Target, driver, bytes =>
-        {
-            written += bytes;
-            progress?.Invoke(bytes);
-        }, cancel);
+        DiskImageWriter.Write(
+            Qcow2Reader.Open(source, RandomAccess.GetLength(source), Source),
+            target,
+            Target,
+            driver,
+            bytes =>
+            {
+                written += bytes;
+                progress?.Invoke(bytes);
+            },
+            cancel
+        );
         return written;
     }
 }

@@ -22,13 +22,15 @@ public class DiskNameTests
     [Fact]
     public void Names_are_unique_short_and_in_order()
     {
-        QmpValue answer = QmpValueTests.Of($$$"""
+        QmpValue answer = QmpValueTests.Of(
+            $$$"""
             [{"device":"a:b","inserted":{"node-name":"n0"}},
              {"device":"a_b","qdev":"x"},
              {"device":"","qdev":"/machine/peripheral/cd/virtio-backend"},
              {"device":"","qdev":"/machine/unattached/device[7]","inserted":{"node-name":"a_b"}},
              {"device":"{{{new string('x', 5000)}}}"}]
-            """);
+            """
+        );
         Assert.Equal(["a_b", "a_b_2", "cd", "a_b_3", new string('x', 128)], DiskName.OfAll(answer).Select(d => d.Name));
     }
 }

@@ -32,7 +32,8 @@ internal static unsafe class DiskSamples
             for (int at = 0, length; at < disk.Length; at += length)
             {
                 length = Math.Min(random.Next(1, 40) * Cluster, disk.Length - at);
-                if (disk.AsSpan(at, length).ContainsAnyExcept((byte)0)) writer.Write(at, p + at, length);
+                if (disk.AsSpan(at, length).ContainsAnyExcept((byte)0))
+                    writer.Write(at, p + at, length);
             }
         }
         return (writer.Finish(), writer.DataBytes);
@@ -62,6 +63,8 @@ internal static unsafe class DiskSamples
 
     /// <summary>Bytes of the clusters of a disk that are not all zero.</summary>
     public static long DataBytes(byte[] disk) =>
-        Enumerable.Range(0, (disk.Length + Cluster - 1) / Cluster)
-            .Count(c => disk.AsSpan(c * Cluster, Math.Min(Cluster, disk.Length - (c * Cluster))).ContainsAnyExcept((byte)0)) * (long)Cluster;
+        Enumerable
+            .Range(0, (disk.Length + Cluster - 1) / Cluster)
+            .Count(c => disk.AsSpan(c * Cluster, Math.Min(Cluster, disk.Length - (c * Cluster))).ContainsAnyExcept((byte)0))
+        * (long)Cluster;
 }

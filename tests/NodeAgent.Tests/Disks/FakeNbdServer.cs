@@ -11,7 +11,9 @@ internal sealed record NbdRequest(ushort Flags, ushort Type, ulong Cookie, long 
 /// <summary>An NBD server in this process. It serves a byte array well, but for what a test makes it say instead.</summary>
 internal sealed class FakeNbdServer : IDisposable
 {
-    public const ushort Read = 0, Trim = 4, BlockStatus = 7;
+    public const ushort Read = 0,
+        Trim = 4,
+        BlockStatus = 7;
 
     private readonly Socket _listener = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
     private readonly ConcurrentBag<Socket> _open = [];
@@ -72,7 +74,8 @@ internal sealed class FakeNbdServer : IDisposable
     public void Dispose()
     {
         _listener.Dispose();
-        foreach (Socket socket in _open) socket.Dispose();
+        foreach (Socket socket in _open)
+            socket.Dispose();
     }
 
     private async Task AcceptAsync()
@@ -108,13 +111,19 @@ internal sealed class FakeNbdServer : IDisposable
                 byte[] data = new byte[BinaryPrimitives.ReadUInt32BigEndian(head.AsSpan(12))];
                 stream.ReadExactly(data);
                 stream.Write(Negotiate(option, Option(option)));
-                if (option == 7) break;
+                if (option == 7)
+                    break;
             }
-            for (long sent = 0; ;)
+            for (long sent = 0; ; )
             {
                 stream.ReadExactly(head);
-                var request = new NbdRequest(BinaryPrimitives.ReadUInt16BigEndian(head.AsSpan(4)), BinaryPrimitives.ReadUInt16BigEndian(head.AsSpan(6)),
-                    BinaryPrimitives.ReadUInt64BigEndian(head.AsSpan(8)), BinaryPrimitives.ReadInt64BigEndian(head.AsSpan(16)), BinaryPrimitives.ReadUInt32BigEndian(head.AsSpan(24)));
+                var request = new NbdRequest(
+                    BinaryPrimitives.ReadUInt16BigEndian(head.AsSpan(4)),
+                    BinaryPrimitives.ReadUInt16BigEndian(head.AsSpan(6)),
+                    BinaryPrimitives.ReadUInt64BigEndian(head.AsSpan(8)),
+                    BinaryPrimitives.ReadInt64BigEndian(head.AsSpan(16)),
+                    BinaryPrimitives.ReadUInt32BigEndian(head.AsSpan(24))
+                );
                 Requests.Enqueue(request);
                 byte[] reply = Answer(request) ?? Right(request);
                 if (sent + reply.Length > CutAfter)
@@ -133,31 +142,42 @@ internal sealed class FakeNbdServer : IDisposable
         }
     }
 
-    private byte[] Option(uint option) => option switch
-    {
-        8 => OptionReply(8, 1),
-        10 when TellsAllocation => [.. OptionReply(10, 4, [.. Be32(77), .. Encoding.ASCII.GetBytes("base:allocation")]), .. OptionReply(10, 1)],
-        10 => OptionReply(10, 0x80000001),
-        // HAS_FLAGS, SEND_TRIM, SEND_DF, CAN_MULTI_CONN; blocks of 1 to 32 MiB.
-        _ => [.. OptionReply(7, 3, [0, 0, .. Be64((ulong)_content.Length), .. Be16(1 | 0x20 | 0x80 | 0x100)]),
-            .. OptionReply(7, 3, [0, 3, .. Be32(1), .. Be32(4096), .. Be32(32 << 20)]), .. OptionReply(7, 1)],
-    };
+    private byte[] Option(uint option) =>
+        option switch
+        {
+            8 => OptionReply(8, 1),
+            10 when TellsAllocation =>
+            [
+                .. OptionReply(10, 4, [.. Be32(77), .. Encoding.ASCII.GetBytes("base:allocation")]),
+                .. OptionReply(10, 1),
+            ],
+            10 => OptionReply(10, 0x80000001),
+            // HAS_FLAGS, SEND_TRIM, SEND_DF, CAN_MULTI_CONN; blocks of 1 to 32 MiB.
+            _ =>
+            [
+                .. OptionReply(7, 3, [0, 0, .. Be64((ulong)_content.Length), .. Be16(1 | 0x20 | 0x80 | 0x100)]),
+                .. OptionReply(7, 3, [0, 3, .. Be32(1), .. Be32(4096), .. Be32(32 << 20)]),
+                .. OptionReply(7, 1),
+            ],
+        };
 
-    private byte[] Right(NbdRequest r) => r.Type switch
-    {
-        Read => Chunk(r.Cookie, 1, [.. Be64((ulong)r.Offset), .. _content.AsSpan((int)r.Offset, (int)r.Length)]),
-        BlockStatus => Chunk(r.Cookie, 5, [.. Be32(77), .. Extents(r)]),
-        _ => Simple(r.Cookie, 0),
-    };
+    private byte[] Right(NbdRequest r) =>
+        r.Type switch
+        {
+            Read => Chunk(r.Cookie, 1, [.. Be64((ulong)r.Offset), .. _content.AsSpan((int)r.Offset, (int)r.Length)]),
+            BlockStatus => Chunk(r.Cookie, 5, [.. Be32(77), .. Extents(r)]),
+            _ => Simple(r.Cookie, 0),
+        };
 
     private byte[] Extents(NbdRequest r)
     {
         var extents = new List<byte>();
-        for (long at = r.Offset, end = r.Offset + r.Length; at < end && ((r.Flags & 8) == 0 || extents.Count == 0);)
+        for (long at = r.Offset, end = r.Offset + r.Length; at < end && ((r.Flags & 8) == 0 || extents.Count == 0); )
         {
             bool zero = IsZero(at);
             long from = at;
-            for (at = Math.Min(at / Granularity * Granularity + Granularity, end); at < end && IsZero(at) == zero;) at = Math.Min(at + Granularity, end);
+            for (at = Math.Min(at / Granularity * Granularity + Granularity, end); at < end && IsZero(at) == zero; )
+                at = Math.Min(at + Granularity, end);
             extents.AddRange([.. Be32((uint)(at - from)), .. Be32(zero ? 3u : 0)]);
         }
         return [.. extents];

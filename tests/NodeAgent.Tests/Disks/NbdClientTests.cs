@@ -42,7 +42,8 @@ public sealed unsafe class NbdClientTests : IDisposable
             foreach (NbdExtent e in extents)
             {
                 Assert.Equal(at, e.Offset);
-                if (e.IsZero) Assert.False(_content.AsSpan((int)e.Offset, (int)e.Length).ContainsAnyExcept((byte)0));
+                if (e.IsZero)
+                    Assert.False(_content.AsSpan((int)e.Offset, (int)e.Length).ContainsAnyExcept((byte)0));
                 at += e.Length;
             }
         }
@@ -61,7 +62,11 @@ public sealed unsafe class NbdClientTests : IDisposable
         Assert.Throws<ArgumentOutOfRangeException>(() => Read(client, 0, got.Length + 1));
         Read(client, 0, 4096);
         foreach (NbdRequest r in _server!.Requests)
-            Assert.True(r.Type == BlockStatus ? (r.Flags & 8) != 0 || r.Length <= NbdClient.MaxDetail : r.Length <= NbdClient.MaxRead && (r.Flags & 4) != 0);
+            Assert.True(
+                r.Type == BlockStatus
+                    ? (r.Flags & 8) != 0 || r.Length <= NbdClient.MaxDetail
+                    : r.Length <= NbdClient.MaxRead && (r.Flags & 4) != 0
+            );
     }
 
     [Fact]
@@ -84,48 +89,52 @@ public sealed unsafe class NbdClientTests : IDisposable
         Assert.Equal([new NbdExtent(4096, _content.Length - 4096, false)], extents);
     }
 
-    public static TheoryData<string, byte[]> BadHellos => new()
-    {
-        { "new style", [.. "NBDMAGICIHAVEOPX"u8, 0, 3] },
-        { "new style", [.. "HTTP/1.1 400 Bad Reque"u8] },
-        { "new style", [.. "NBDMAGIC\x00\x00\x42\x02\x81\x86\x12\x53"u8, 0, 0] },
-        { "fixed new-style", [.. "NBDMAGICIHAVEOPT"u8, 0, 2] },
-    };
+    public static TheoryData<string, byte[]> BadHellos =>
+        new()
+        {
+            { "new style", [.. "NBDMAGICIHAVEOPX"u8, 0, 3] },
+            { "new style", [.. "HTTP/1.1 400 Bad Reque"u8] },
+            { "new style", [.. "NBDMAGIC\x00\x00\x42\x02\x81\x86\x12\x53"u8, 0, 0] },
+            { "fixed new-style", [.. "NBDMAGICIHAVEOPT"u8, 0, 2] },
+        };
 
     [Theory]
     [MemberData(nameof(BadHellos))]
     public void A_server_of_another_kind_is_told_from_nbd(string words, byte[] hello) =>
         Refused(words, () => Connect(new FakeNbdServer(SocketPath, _content) { Hello = hello }));
 
-    public static TheoryData<string, uint, byte[]> BadOptionReplies => new()
-    {
-        { "structured replies", 8, OptionReply(8, 0x80000001) },
-        { "was not asked", 8, OptionReply(9, 1) },
-        { "was not asked", 8, [.. Be64(0x1234), .. Be32(8), .. Be32(1), .. Be32(0)] },
-        { "reply of 4294967295 bytes", 8, [.. Be64(0x0003e889045565a9), .. Be32(8), .. Be32(1), .. Be32(uint.MaxValue)] },
-        { "with data", 8, OptionReply(8, 1, 1, 2, 3) },
-        { "SET_META_CONTEXT", 10, [.. OptionReply(10, 4, 0, 0, 0, 1, (byte)'x'), .. OptionReply(10, 1)] },
-        { "SET_META_CONTEXT", 10, OptionReply(10, 4, 1) },
-        { "SET_META_CONTEXT", 10, OptionReply(10, 3, 0, 0, 0, 1) },
-        { "no such export", 7, OptionReply(7, 0x80000006) },
-        { "go  away", 7, OptionReply(7, 0x80000002, [.. "go\x1b away"u8]) },
-        { "no size", 7, OptionReply(7, 1) },
-        { "description", 7, OptionReply(7, 3, 0, 0, 1) },
-        { "answer to GO", 7, OptionReply(7, 3, 0) },
-        { "answer to GO", 7, OptionReply(7, 9, 0, 0) },
-        { "a size of", 7, [.. OptionReply(7, 3, [0, 0, .. Be64(ulong.MaxValue), 0, 1]), .. OptionReply(7, 1)] },
-        { "blocks of", 7, Blocks(0, 32 << 20) },
-        { "blocks of", 7, Blocks(3, 32 << 20) },
-        { "blocks of", 7, Blocks(1 << 20, 32 << 20) },
-        { "blocks of", 7, Blocks(1, 512) },
-        { "no end of replies", 7, [.. Enumerable.Repeat(OptionReply(7, 3, 0, 9), 40).SelectMany(b => b)] },
-    };
+    public static TheoryData<string, uint, byte[]> BadOptionReplies =>
+        new()
+        {
+            { "structured replies", 8, OptionReply(8, 0x80000001) },
+            { "was not asked", 8, OptionReply(9, 1) },
+            { "was not asked", 8, [.. Be64(0x1234), .. Be32(8), .. Be32(1), .. Be32(0)] },
+            { "reply of 4294967295 bytes", 8, [.. Be64(0x0003e889045565a9), .. Be32(8), .. Be32(1), .. Be32(uint.MaxValue)] },
+            { "with data", 8, OptionReply(8, 1, 1, 2, 3) },
+            { "SET_META_CONTEXT", 10, [.. OptionReply(10, 4, 0, 0, 0, 1, (byte)'x'), .. OptionReply(10, 1)] },
+            { "SET_META_CONTEXT", 10, OptionReply(10, 4, 1) },
+            { "SET_META_CONTEXT", 10, OptionReply(10, 3, 0, 0, 0, 1) },
+            { "no such export", 7, OptionReply(7, 0x80000006) },
+            { "go  away", 7, OptionReply(7, 0x80000002, [.. "go\x1b away"u8]) },
+            { "no size", 7, OptionReply(7, 1) },
+            { "description", 7, OptionReply(7, 3, 0, 0, 1) },
+            { "answer to GO", 7, OptionReply(7, 3, 0) },
+            { "answer to GO", 7, OptionReply(7, 9, 0, 0) },
+            { "a size of", 7, [.. OptionReply(7, 3, [0, 0, .. Be64(ulong.MaxValue), 0, 1]), .. OptionReply(7, 1)] },
+            { "blocks of", 7, Blocks(0, 32 << 20) },
+            { "blocks of", 7, Blocks(3, 32 << 20) },
+            { "blocks of", 7, Blocks(1 << 20, 32 << 20) },
+            { "blocks of", 7, Blocks(1, 512) },
+            { "no end of replies", 7, [.. Enumerable.Repeat(OptionReply(7, 3, 0, 9), 40).SelectMany(b => b)] },
+        };
 
     [Theory]
     [MemberData(nameof(BadOptionReplies))]
     public void A_handshake_that_breaks_the_protocol_is_refused(string words, uint option, byte[] reply)
     {
-        NbdException e = Refused(words, () => Connect(new FakeNbdServer(SocketPath, _content) { Negotiate = (o, right) => o == option ? reply : right }));
+        NbdException e = Refused(words, () =>
+            Connect(new FakeNbdServer(SocketPath, _content) { Negotiate = (o, right) => o == option ? reply : right })
+        );
         Assert.DoesNotContain(e.Message, char.IsControl);
     }
 
@@ -150,32 +159,34 @@ public sealed unsafe class NbdClientTests : IDisposable
     public void A_reply_that_breaks_the_protocol_is_refused_and_writes_nothing_else(string how)
     {
         byte[] half = new byte[2048];
-        byte[] Bad(NbdRequest r) => how switch
-        {
-            "magic" => new byte[64],
-            "wrong cookie" => Chunk(r.Cookie + 1, 1, [.. Be64(0), .. new byte[4096]]),
-            "zero cookie" => Chunk(0, 1, [.. Be64(0), .. new byte[4096]]),
-            "simple" => [.. Simple(r.Cookie, 0), .. new byte[4096]],
-            "too long" => Chunk(r.Cookie, 1, [.. Be64(0), .. new byte[4097]]),
-            "absurd length" => Chunk(r.Cookie, 1, Be64(0), length: uint.MaxValue),
-            "too short" => Chunk(r.Cookie, 1, [.. Be64(0), .. half]),
-            "wrong offset" => Chunk(r.Cookie, 1, [.. Be64(4096), .. new byte[4096]]),
-            "twice" => [.. Chunk(r.Cookie, 1, [.. Be64(0), .. half], flags: 0), .. Chunk(r.Cookie, 1, [.. Be64(0), .. half])],
-            "no bytes" => Chunk(r.Cookie, 1, Be64(0)),
-            "hole too long" => Chunk(r.Cookie, 2, [.. Be64(0), .. Be32(uint.MaxValue)]),
-            "hole of nothing" => Chunk(r.Cookie, 2, [.. Be64(0), .. Be32(0)]),
-            "status" => Chunk(r.Cookie, 5, [.. Be32(77), .. Be32(4096), .. Be32(0)]),
-            "unknown type" => Chunk(r.Cookie, 99, []),
-            "none with body" => Chunk(r.Cookie, 0, [1]),
-            "error text" => Chunk(r.Cookie, 0x8001, [.. Be32(5), .. Be16(65535)]),
-            _ => Chunk(r.Cookie, 0x8001, Be32(5), length: uint.MaxValue),
-        };
+        byte[] Bad(NbdRequest r) =>
+            how switch
+            {
+                "magic" => new byte[64],
+                "wrong cookie" => Chunk(r.Cookie + 1, 1, [.. Be64(0), .. new byte[4096]]),
+                "zero cookie" => Chunk(0, 1, [.. Be64(0), .. new byte[4096]]),
+                "simple" => [.. Simple(r.Cookie, 0), .. new byte[4096]],
+                "too long" => Chunk(r.Cookie, 1, [.. Be64(0), .. new byte[4097]]),
+                "absurd length" => Chunk(r.Cookie, 1, Be64(0), length: uint.MaxValue),
+                "too short" => Chunk(r.Cookie, 1, [.. Be64(0), .. half]),
+                "wrong offset" => Chunk(r.Cookie, 1, [.. Be64(4096), .. new byte[4096]]),
+                "twice" => [.. Chunk(r.Cookie, 1, [.. Be64(0), .. half], flags: 0), .. Chunk(r.Cookie, 1, [.. Be64(0), .. half])],
+                "no bytes" => Chunk(r.Cookie, 1, Be64(0)),
+                "hole too long" => Chunk(r.Cookie, 2, [.. Be64(0), .. Be32(uint.MaxValue)]),
+                "hole of nothing" => Chunk(r.Cookie, 2, [.. Be64(0), .. Be32(0)]),
+                "status" => Chunk(r.Cookie, 5, [.. Be32(77), .. Be32(4096), .. Be32(0)]),
+                "unknown type" => Chunk(r.Cookie, 99, []),
+                "none with body" => Chunk(r.Cookie, 0, [1]),
+                "error text" => Chunk(r.Cookie, 0x8001, [.. Be32(5), .. Be16(65535)]),
+                _ => Chunk(r.Cookie, 0x8001, Be32(5), length: uint.MaxValue),
+            };
         NbdClient client = Connect(new FakeNbdServer(SocketPath, _content) { Answer = Bad });
         byte[] room = new byte[3 * 4096];
         Array.Fill(room, (byte)0xee);
         NbdException e = Assert.Throws<NbdException>(() =>
         {
-            fixed (byte* p = room) client.Read(0, 4096, p + 4096);
+            fixed (byte* p = room)
+                client.Read(0, 4096, p + 4096);
         });
         Assert.Contains("breaks the protocol", e.Message, StringComparison.Ordinal);
         Assert.Contains(Export, e.Message, StringComparison.Ordinal);
@@ -183,32 +194,37 @@ public sealed unsafe class NbdClientTests : IDisposable
         Assert.False(room.AsSpan(8192).ContainsAnyExcept((byte)0xee));
     }
 
-    public static TheoryData<byte[], uint> BadStatuses => new()
-    {
-        { Be32(77), 0 },
-        { [.. Be32(77), .. Be32(4096)], 0 },
-        { [.. Be32(78), .. Be32(4096), .. Be32(0)], 0 },
-        { [.. Be32(77), .. Be32(0), .. Be32(0)], 0 },
-        { [.. Be32(77), .. Be32(uint.MaxValue), .. Be32(0), .. Be32(1), .. Be32(0)], 0 },
-        { Be32(77), 4 + (8 * 16385) },
-        { Be32(77), uint.MaxValue },
-    };
+    public static TheoryData<byte[], uint> BadStatuses =>
+        new()
+        {
+            { Be32(77), 0 },
+            { [.. Be32(77), .. Be32(4096)], 0 },
+            { [.. Be32(78), .. Be32(4096), .. Be32(0)], 0 },
+            { [.. Be32(77), .. Be32(0), .. Be32(0)], 0 },
+            { [.. Be32(77), .. Be32(uint.MaxValue), .. Be32(0), .. Be32(1), .. Be32(0)], 0 },
+            { Be32(77), 4 + (8 * 16385) },
+            { Be32(77), uint.MaxValue },
+        };
 
     [Theory]
     [MemberData(nameof(BadStatuses))]
     public void A_block_status_that_breaks_the_protocol_is_refused(byte[] body, uint length)
     {
-        NbdClient client = Connect(new FakeNbdServer(SocketPath, _content) { Answer = r => Chunk(r.Cookie, 5, body, length: length == 0 ? null : length) });
+        NbdClient client = Connect(
+            new FakeNbdServer(SocketPath, _content) { Answer = r => Chunk(r.Cookie, 5, body, length: length == 0 ? null : length) }
+        );
         Refused("breaks the protocol", () => client.BlockStatus(0, []));
     }
 
     [Fact]
     public void The_servers_error_is_told_with_place_and_number()
     {
-        NbdClient client = Connect(new FakeNbdServer(SocketPath, _content)
-        {
-            Answer = r => Chunk(r.Cookie, 0x8002, [.. Be32(13), .. Be16(4), .. "gone"u8, .. Be64(8192)]),
-        });
+        NbdClient client = Connect(
+            new FakeNbdServer(SocketPath, _content)
+            {
+                Answer = r => Chunk(r.Cookie, 0x8002, [.. Be32(13), .. Be16(4), .. "gone"u8, .. Be64(8192)]),
+            }
+        );
         NbdException e = Refused("offset 8192", () => Read(client, 8192, 4096));
         Assert.Equal(13, e.Errno);
         Assert.Contains("gone", e.Message, StringComparison.Ordinal);
@@ -245,15 +261,17 @@ public sealed unsafe class NbdClientTests : IDisposable
     }
 
     private static byte[] Blocks(uint minimum, uint maximum) =>
-    [
-        .. OptionReply(7, 3, [0, 0, .. Be64(1 << 20), 0, 1]), .. OptionReply(7, 3, [0, 3, .. Be32(minimum), .. Be32(4096), .. Be32(maximum)]),
-        .. OptionReply(7, 1),
-    ];
+        [
+            .. OptionReply(7, 3, [0, 0, .. Be64(1 << 20), 0, 1]),
+            .. OptionReply(7, 3, [0, 3, .. Be32(minimum), .. Be32(4096), .. Be32(maximum)]),
+            .. OptionReply(7, 1),
+        ];
 
     private static void Read(NbdClient client, long offset, int length)
     {
         byte[] room = new byte[length];
-        fixed (byte* p = room) client.Read(offset, length, p);
+        fixed (byte* p = room)
+            client.Read(offset, length, p);
     }
 
     private NbdClient Connect(FakeNbdServer server, TimeSpan? patience = null, CancellationToken cancel = default)

@@ -7,21 +7,28 @@ namespace Bgsnap.NodeAgent.Tests.Disks;
 public class NodeGraphTests
 {
     // A mirror of somebody else's above our nodes: query-block would name agent-disk-0 as the drive's node.
-    private static readonly NodeGraph Graph = NodeGraph.Of(QmpValueTests.Of("""
-        {"nodes": [
-          {"id": 1, "type": "block-driver", "name": "agent-disk-0"}, {"id": 2, "type": "block-driver", "name": "agent-switch-0"},
-          {"id": 3, "type": "block-driver", "name": "image"}, {"id": 4, "type": "block-driver", "name": "#block9"},
-          {"id": 5, "type": "block-job", "name": "theirs"}, {"id": 6, "type": "block-backend", "name": "vda"},
-          {"id": 7, "type": "block-driver", "name": "other"}],
-         "edges": [
-          {"parent": 1, "child": 2, "name": "file"}, {"parent": 2, "child": 3, "name": "file"}, {"parent": 4, "child": 1, "name": "backing"},
-          {"parent": 5, "child": 4, "name": "main node"}, {"parent": 5, "child": 1, "name": "source"}, {"parent": 6, "child": 4, "name": "root"}]}
-        """));
+    private static readonly NodeGraph Graph = NodeGraph.Of(
+        QmpValueTests.Of(
+            """
+            {"nodes": [
+              {"id": 1, "type": "block-driver", "name": "agent-disk-0"}, {"id": 2, "type": "block-driver", "name": "agent-switch-0"},
+              {"id": 3, "type": "block-driver", "name": "image"}, {"id": 4, "type": "block-driver", "name": "#block9"},
+              {"id": 5, "type": "block-job", "name": "theirs"}, {"id": 6, "type": "block-backend", "name": "vda"},
+              {"id": 7, "type": "block-driver", "name": "other"}],
+             "edges": [
+              {"parent": 1, "child": 2, "name": "file"}, {"parent": 2, "child": 3, "name": "file"}, {"parent": 4, "child": 1, "name": "backing"},
+              {"parent": 5, "child": 4, "name": "main node"}, {"parent": 5, "child": 1, "name": "source"}, {"parent": 6, "child": 4, "name": "root"}]}
+            """
+        )
+    );
 
     [Fact]
     public void A_node_is_followed_down()
     {
-        Assert.Equal(("agent-switch-0", "image", null), (Graph.FileOf("agent-disk-0"), Graph.FileOf("agent-switch-0"), Graph.FileOf("image")));
+        Assert.Equal(
+            ("agent-switch-0", "image", null),
+            (Graph.FileOf("agent-disk-0"), Graph.FileOf("agent-switch-0"), Graph.FileOf("image"))
+        );
         Assert.True(Graph.Has("image") && !Graph.Has("theirs") && !Graph.Has("vda"));
     }
 

@@ -46,8 +46,14 @@ public sealed unsafe class Qcow2Tests : IDisposable
         Qcow2Reader reader = Qcow2Reader.Open(file, RandomAccess.GetLength(file), Image);
         const int C = DiskSamples.Cluster;
         Assert.Equal(
-            [new DiskExtent(0, 3 * C, false), new DiskExtent(3 * C, 2 * C, true), new DiskExtent(5 * C, 34 * C, false), new DiskExtent(39 * C, C, true)],
-            reader.Extents());
+            [
+                new DiskExtent(0, 3 * C, false),
+                new DiskExtent(3 * C, 2 * C, true),
+                new DiskExtent(5 * C, 34 * C, false),
+                new DiskExtent(39 * C, C, true),
+            ],
+            reader.Extents()
+        );
     }
 
     [Fact]
@@ -93,7 +99,8 @@ public sealed unsafe class Qcow2Tests : IDisposable
     [Fact]
     public void An_empty_disk_has_its_whole_l1_table()
     {
-        using (SafeFileHandle file = File.OpenHandle(Image, FileMode.Create, FileAccess.ReadWrite)) Qcow2Writer.WriteEmpty(file, 10L << 30, Image);
+        using (SafeFileHandle file = File.OpenHandle(Image, FileMode.Create, FileAccess.ReadWrite))
+            Qcow2Writer.WriteEmpty(file, 10L << 30, Image);
         Assert.Equal(4 * DiskSamples.Cluster, new FileInfo(Image).Length);
         Assert.Equal(0, DiskSamples.Check(Image));
         using SafeFileHandle back = File.OpenHandle(Image);
@@ -108,7 +115,8 @@ public sealed unsafe class Qcow2Tests : IDisposable
         using SafeFileHandle file = File.OpenHandle(Image, FileMode.Create, FileAccess.ReadWrite);
         using Qcow2Writer writer = new(file, Image, 1 << 20);
         byte[] data = DiskSamples.RandomDisk(1 << 20, 1);
-        fixed (byte* p = data) writer.Write(0, p, data.Length);
+        fixed (byte* p = data)
+            writer.Write(0, p, data.Length);
         Assert.Throws<Bgsnap.NodeAgent.Store.SnapshotCorruptException>(() => Qcow2Reader.Open(file, RandomAccess.GetLength(file), Image));
     }
 
@@ -120,7 +128,8 @@ public sealed unsafe class Qcow2Tests : IDisposable
         byte[] data = new byte[2 << 20];
         void Write(long offset, int length)
         {
-            fixed (byte* p = data) writer.Write(offset, p, length);
+            fixed (byte* p = data)
+                writer.Write(offset, p, length);
         }
 
         Assert.Throws<ArgumentException>(() => Write(512, 65536));

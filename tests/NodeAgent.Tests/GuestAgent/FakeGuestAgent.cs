@@ -15,7 +15,8 @@ internal sealed class FakeGuestAgent : IDisposable
     private readonly Func<string, string?> _answer;
     private readonly Task _serving;
 
-    /// <param name="answer">Given the command, what to send instead of what qemu-ga would; null: as qemu-ga; "": nothing; <see cref="Close"/>: hangs up.</param>
+    /// <param name="answer">Given the command, what to send instead of what qemu-ga would; null: as qemu-ga; "": nothing;
+    /// <see cref="Close"/>: hangs up.</param>
     internal FakeGuestAgent(Func<string, string?>? answer = null)
     {
         _answer = answer ?? (_ => null);
@@ -100,7 +101,9 @@ internal sealed class FakeGuestAgent : IDisposable
         answer ??= command switch
         {
             "guest-sync-delimited" => $"{{\"return\": {document.RootElement.GetProperty("arguments").GetProperty("id").GetInt64()}}}\n",
-            "guest-fsfreeze-freeze" when Frozen => """{"error": {"class": "CommandNotFound", "desc": "Command guest-fsfreeze-freeze has been disabled: the agent is in frozen state"}}""" + "\n",
+            "guest-fsfreeze-freeze" when Frozen =>
+                """{"error": {"class": "CommandNotFound", "desc": "Command guest-fsfreeze-freeze has been disabled: the agent is in frozen state"}}"""
+                    + "\n",
             "guest-fsfreeze-freeze" => Set(true, 2),
             "guest-fsfreeze-thaw" => Set(false, Frozen ? 2 : 0),
             "guest-fsfreeze-status" => $"{{\"return\": \"{(Frozen ? "frozen" : "thawed")}\"}}\n",

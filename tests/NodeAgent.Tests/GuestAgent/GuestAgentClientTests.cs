@@ -6,7 +6,8 @@ namespace Bgsnap.NodeAgent.Tests.GuestAgent;
 /// <summary>The client of a guest agent that may be anything: every wait ends, and nothing but the right answer counts.</summary>
 public class GuestAgentClientTests
 {
-    private static readonly TimeSpan Long = TimeSpan.FromSeconds(20), Short = TimeSpan.FromMilliseconds(300);
+    private static readonly TimeSpan Long = TimeSpan.FromSeconds(20),
+        Short = TimeSpan.FromMilliseconds(300);
 
     [Fact]
     public void Freezes_and_thaws()
@@ -57,7 +58,11 @@ public class GuestAgentClientTests
     public void A_socket_at_which_nobody_is_taken_is_given_up_in_time()
     {
         using Store.TempDirectory directory = new();
-        using System.Net.Sockets.Socket listener = new(System.Net.Sockets.AddressFamily.Unix, System.Net.Sockets.SocketType.Stream, System.Net.Sockets.ProtocolType.Unspecified);
+        using System.Net.Sockets.Socket listener = new(
+            System.Net.Sockets.AddressFamily.Unix,
+            System.Net.Sockets.SocketType.Stream,
+            System.Net.Sockets.ProtocolType.Unspecified
+        );
         string path = directory.Sub("agent");
         listener.Bind(new System.Net.Sockets.UnixDomainSocketEndPoint(path));
         listener.Listen(0);
@@ -84,7 +89,11 @@ public class GuestAgentClientTests
         using FakeGuestAgent agent = new(c => c == "guest-fsfreeze-freeze" ? new string('x', 200_000) : null);
         using GuestAgentClient client = Connect(agent, Long);
 
-        Assert.Contains("longer than", Assert.Throws<GuestAgentException>(() => client.Freeze(Long, default)).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "longer than",
+            Assert.Throws<GuestAgentException>(() => client.Freeze(Long, default)).Message,
+            StringComparison.Ordinal
+        );
     }
 
     [Fact]
@@ -111,7 +120,11 @@ public class GuestAgentClientTests
         using FakeGuestAgent agent = new(c => c == "guest-fsfreeze-freeze" ? FakeGuestAgent.Close : null);
         using GuestAgentClient client = Connect(agent, Long);
 
-        Assert.Contains("was closed", Assert.Throws<GuestAgentException>(() => client.Freeze(Long, default)).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "was closed",
+            Assert.Throws<GuestAgentException>(() => client.Freeze(Long, default)).Message,
+            StringComparison.Ordinal
+        );
     }
 
     [Fact]
@@ -123,5 +136,6 @@ public class GuestAgentClientTests
         Assert.Throws<OperationCanceledException>(() => GuestAgentClient.Connect(agent.Path, TimeSpan.FromMinutes(5), cancel.Token));
     }
 
-    private static GuestAgentClient Connect(FakeGuestAgent agent, TimeSpan timeout) => GuestAgentClient.Connect(agent.Path, timeout, default);
+    private static GuestAgentClient Connect(FakeGuestAgent agent, TimeSpan timeout) =>
+        GuestAgentClient.Connect(agent.Path, timeout, default);
 }

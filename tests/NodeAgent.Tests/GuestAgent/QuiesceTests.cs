@@ -80,7 +80,8 @@ public class QuiesceTests
     [Fact]
     public void An_answer_that_comes_too_late_is_not_taken_for_the_next_one()
     {
-        int freezes = 0, thaws = 0;
+        int freezes = 0,
+            thaws = 0;
         FakeGuestAgent? agent = null;
         using FakeGuestAgent made = agent = new(c =>
         {
@@ -109,7 +110,14 @@ public class QuiesceTests
     {
         using FakeGuestAgent agent = new();
         using Marks marks = new();
-        using Quiesce quiesce = new(Options(policy, agent.Path) with { After = policy == QuiescePolicy.Never ? AfterCapture.Continue : AfterCapture.Stop }, marks.Qmp, default);
+        using Quiesce quiesce = new(
+            Options(policy, agent.Path) with
+            {
+                After = policy == QuiescePolicy.Never ? AfterCapture.Continue : AfterCapture.Stop,
+            },
+            marks.Qmp,
+            default
+        );
 
         Run(quiesce);
 
@@ -246,14 +254,15 @@ public class QuiesceTests
         Assert.Contains(why, e.Message, StringComparison.Ordinal);
     }
 
-    private static CaptureOptions Options(QuiescePolicy policy, string? socket) => new()
-    {
-        Monitor = new MonitorAddress { QmpSocket = "qmp" },
-        Output = "output",
-        GuestAgentSocket = socket,
-        Quiesce = policy,
-        QuiesceTimeout = Short,
-    };
+    private static CaptureOptions Options(QuiescePolicy policy, string? socket) =>
+        new()
+        {
+            Monitor = new MonitorAddress { QmpSocket = "qmp" },
+            Output = "output",
+            GuestAgentSocket = socket,
+            Quiesce = policy,
+            QuiesceTimeout = Short,
+        };
 
     /// <summary>A QEMU that keeps the mark.</summary>
     private sealed class Marks : IDisposable
@@ -264,11 +273,16 @@ public class QuiesceTests
         {
             _server = FakeQmpServer.Greeted(s =>
             {
-                for (string command; (command = s.ReadCommand()).Length > 0;)
+                for (string command; (command = s.ReadCommand()).Length > 0; )
                 {
-                    bool put = command.Contains("\"getfd\"", StringComparison.Ordinal), known = put || IsSet;
+                    bool put = command.Contains("\"getfd\"", StringComparison.Ordinal),
+                        known = put || IsSet;
                     IsSet = put;
-                    s.Send(known ? FakeQmpServer.Empty : """{"error": {"class": "GenericError", "desc": "File descriptor named 'x' not found"}}""" + "\r\n");
+                    s.Send(
+                        known
+                            ? FakeQmpServer.Empty
+                            : """{"error": {"class": "GenericError", "desc": "File descriptor named 'x' not found"}}""" + "\r\n"
+                    );
                 }
             });
             Qmp = QmpClient.Connect(_server.Path);

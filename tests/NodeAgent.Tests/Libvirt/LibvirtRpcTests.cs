@@ -25,7 +25,10 @@ public sealed class LibvirtRpcTests : IDisposable
         Task<byte[]> running = Task.Run(() => rpc.Run(LibvirtRpc.Remote, 23, new XdrWriter().Text("abcde"), -1, Patience));
 
         // Length, program, version, procedure, call, serial, ok; a text of five bytes takes twelve.
-        Assert.Equal("00000028" + "20008086" + "00000001" + "00000017" + "00000000" + "00000001" + "00000000" + "000000056162636465000000", Convert.ToHexString(await ReceiveAsync(peer, 40)));
+        Assert.Equal(
+            "00000028" + "20008086" + "00000001" + "00000017" + "00000000" + "00000001" + "00000000" + "000000056162636465000000",
+            Convert.ToHexString(await ReceiveAsync(peer, 40))
+        );
         await peer.SendAsync(Message(LibvirtRpc.Remote, 23, type: 1, serial: 1, status: 0, new XdrWriter().Number(7)));
 
         Assert.Equal("00000007", Convert.ToHexString(await running));
@@ -37,8 +40,18 @@ public sealed class LibvirtRpcTests : IDisposable
         using LibvirtRpc rpc = LibvirtRpc.Connect(_path);
         using Socket peer = await _listener.AcceptAsync();
         uint serial = rpc.Begin(LibvirtRpc.Qemu, 1, new XdrWriter());
-        XdrWriter stop = new LibvirtDomain("db", Guid.NewGuid(), 1).Write(new XdrWriter().Number(0)).Text("STOP").Number(0).Number(12).Number(345).Number(0);
-        byte[] both = [.. Message(LibvirtRpc.Qemu, 6, 2, 0, 0, stop), .. Message(LibvirtRpc.Qemu, 1, 1, serial, 0, new XdrWriter().Text("{}"))];
+        XdrWriter stop = new LibvirtDomain("db", Guid.NewGuid(), 1)
+            .Write(new XdrWriter().Number(0))
+            .Text("STOP")
+            .Number(0)
+            .Number(12)
+            .Number(345)
+            .Number(0);
+        byte[] both =
+        [
+            .. Message(LibvirtRpc.Qemu, 6, 2, 0, 0, stop),
+            .. Message(LibvirtRpc.Qemu, 1, 1, serial, 0, new XdrWriter().Text("{}")),
+        ];
         byte[]? result = null;
         foreach (byte b in both)
         {
@@ -57,26 +70,29 @@ public sealed class LibvirtRpcTests : IDisposable
         using LibvirtRpc rpc = LibvirtRpc.Connect(_path);
         using Socket peer = await _listener.AcceptAsync();
         uint serial = rpc.Begin(LibvirtRpc.Remote, 23, new XdrWriter());
-        await peer.SendAsync(Message(LibvirtRpc.Remote, 23, 1, serial, 1, new XdrWriter().Number(42).Number(10).OptionalText("Domain not found")));
+        await peer.SendAsync(
+            Message(LibvirtRpc.Remote, 23, 1, serial, 1, new XdrWriter().Number(42).Number(10).OptionalText("Domain not found"))
+        );
 
         LibvirtException e = Assert.Throws<LibvirtException>(() => rpc.TryEnd(serial, out _));
 
         Assert.Equal((42, "Domain not found"), (e.Code, e.Message));
     }
 
-    public static TheoryData<string> Lies => new()
-    {
-        { "00000004" }, // shorter than a header
-        { "7fffffff" }, // more than any message
-        { "48545450" }, // "HTTP"
-        // An event whose name is cut off.
-        { "00000024" + "20008087" + "00000001" + "00000006" + "00000002" + "00000000" + "00000000" + "00000000" + "ffffffff" },
-        // An answer with an error that is not there.
-        { "0000001c" + "20008086" + "00000001" + "00000001" + "00000001" + "00000001" + "00000001" },
-        // An answer with descriptors.
-        { "00000020" + "20008086" + "00000001" + "00000001" + "00000005" + "00000001" + "00000000" + "00000002" },
-        { "" }, // nothing, and the end
-    };
+    public static TheoryData<string> Lies =>
+        new()
+        {
+            { "00000004" }, // shorter than a header
+            { "7fffffff" }, // more than any message
+            { "48545450" }, // "HTTP"
+            // An event whose name is cut off.
+            { "00000024" + "20008087" + "00000001" + "00000006" + "00000002" + "00000000" + "00000000" + "00000000" + "ffffffff" },
+            // An answer with an error that is not there.
+            { "0000001c" + "20008086" + "00000001" + "00000001" + "00000001" + "00000001" + "00000001" },
+            // An answer with descriptors.
+            { "00000020" + "20008086" + "00000001" + "00000001" + "00000005" + "00000001" + "00000000" + "00000002" },
+            { "" }, // nothing, and the end
+        };
 
     [Theory]
     [MemberData(nameof(Lies))]
@@ -100,7 +116,12 @@ public sealed class LibvirtRpcTests : IDisposable
 
     private static byte[] Message(uint program, uint procedure, uint type, uint serial, uint status, XdrWriter content)
     {
-        byte[] message = [.. new byte[4], .. new XdrWriter().Number(program).Number(1).Number(procedure).Number(type).Number(serial).Number(status).Written, .. content.Written];
+        byte[] message =
+        [
+            .. new byte[4],
+            .. new XdrWriter().Number(program).Number(1).Number(procedure).Number(type).Number(serial).Number(status).Written,
+            .. content.Written,
+        ];
         BinaryPrimitives.WriteInt32BigEndian(message, message.Length);
         return message;
     }

@@ -8,7 +8,11 @@ public class LibvirtSocketTests
     [Theory]
     [InlineData("qemu:///system", "qemu:///system", "/run/libvirt/virtqemud-sock")]
     [InlineData("qemu+unix:///system", "qemu:///system", "/run/libvirt/virtqemud-sock")]
-    [InlineData("qemu+unix:///session?socket=/proc/7/root/run/libvirt/virtqemud-sock", "qemu:///session", "/proc/7/root/run/libvirt/virtqemud-sock")]
+    [InlineData(
+        "qemu+unix:///session?socket=/proc/7/root/run/libvirt/virtqemud-sock",
+        "qemu:///session",
+        "/proc/7/root/run/libvirt/virtqemud-sock"
+    )]
     [InlineData("qemu+unix:///system?mode=direct&socket=/a", "qemu:///system", "/a")]
     public void A_URI_names_driver_and_socket(string uri, string driver, string path)
     {
@@ -32,5 +36,6 @@ public class LibvirtSocketTests
     [InlineData(null, "qemu", "-qmp", "tcp:127.0.0.1:1")]
     [InlineData(null, "qemu", "-qmp")]
     [InlineData(null)]
-    public void A_process_has_a_QMP_socket_of_its_own_or_not(string? path, params string[] words) => Assert.Equal(path, MonitorAddress.OwnSocket(words));
+    public void A_process_has_a_QMP_socket_of_its_own_or_not(string? path, params string[] words) =>
+        Assert.Equal(path, MonitorAddress.OwnSocket(words));
 }

@@ -12,11 +12,15 @@ public sealed class AgentThreadTests
         Exception? got = null;
         InvalidOperationException thrown = new("x");
         bool inBackground = false;
-        Thread thread = AgentThread.Start("test", () =>
-        {
-            inBackground = Thread.CurrentThread.IsBackground;
-            throw thrown;
-        }, e => got = e);
+        Thread thread = AgentThread.Start(
+            "test",
+            () =>
+            {
+                inBackground = Thread.CurrentThread.IsBackground;
+                throw thrown;
+            },
+            e => got = e
+        );
         thread.Join();
         Assert.Same(thrown, got);
         Assert.True(inBackground);
@@ -25,30 +29,52 @@ public sealed class AgentThreadTests
     [Fact]
     public void An_owner_that_throws_ends_nothing()
     {
-        Thread thread = AgentThread.Start("test", () => throw new InvalidOperationException("body"), _ => throw new InvalidOperationException("owner"));
+        Thread thread = AgentThread.Start(
+            "test",
+            () => throw new InvalidOperationException("body"),
+            _ => throw new InvalidOperationException("owner")
+        );
         thread.Join(); // an exception that left the thread would have ended this process
     }
 
     /// <summary>
-    /// Whatever makes a thread, or has the runtime call us on one of its own where an exception ends the process, stands in the two classes that
-    /// hand exceptions on.
+    /// Whatever makes a thread, or has the runtime call us on one of its own where an exception ends the process, stands in the two classes
+    /// that hand exceptions on.
     /// </summary>
     [Theory]
     [InlineData(typeof(AgentThread))]
     [InlineData(typeof(Crds.Controller.ObjectKey))]
     public void Nothing_else_makes_threads(Type ofAssembly)
     {
-        List<string> found = [.. CallsOf(ofAssembly.Assembly.Location).Where(c => IsDangerous(c.Called))
-            .Where(c => !c.By.StartsWith(nameof(AgentThread), StringComparison.Ordinal) && !c.By.StartsWith(nameof(EndSignals), StringComparison.Ordinal))
-            .Select(c => $"{c.By} calls {c.Called}")];
+        List<string> found =
+        [
+            .. CallsOf(ofAssembly.Assembly.Location)
+                .Where(c => IsDangerous(c.Called))
+                .Where(c =>
+                    !c.By.StartsWith(nameof(AgentThread), StringComparison.Ordinal)
+                    && !c.By.StartsWith(nameof(EndSignals), StringComparison.Ordinal)
+                )
+                .Select(c => $"{c.By} calls {c.Called}"),
+        ];
         Assert.True(found.Count == 0, string.Join("\n", found));
         // The scan sees what it is meant to see.
         if (ofAssembly == typeof(AgentThread))
-            Assert.Equal(["AgentThread", "EndSignals"], CallsOf(ofAssembly.Assembly.Location).Where(c => IsDangerous(c.Called)).Select(c => c.By).Distinct().Order());
+            Assert.Equal(
+                ["AgentThread", "EndSignals"],
+                CallsOf(ofAssembly.Assembly.Location).Where(c => IsDangerous(c.Called)).Select(c => c.By).Distinct().Order()
+            );
     }
 
-    private static bool IsDangerous(string called) => called is "Thread..ctor" or "Timer..ctor" or "PosixSignalRegistration.Create" or "Console.add_CancelKeyPress"
-        or "ThreadPool.QueueUserWorkItem" or "ThreadPool.UnsafeQueueUserWorkItem" or "ThreadPool.RegisterWaitForSingleObject" or "AsyncVoidMethodBuilder.Create";
+    private static bool IsDangerous(string called) =>
+        called
+            is "Thread..ctor"
+                or "Timer..ctor"
+                or "PosixSignalRegistration.Create"
+                or "Console.add_CancelKeyPress"
+                or "ThreadPool.QueueUserWorkItem"
+                or "ThreadPool.UnsafeQueueUserWorkItem"
+                or "ThreadPool.RegisterWaitForSingleObject"
+                or "AsyncVoidMethodBuilder.Create";
 
     /// <summary>Members of other assemblies that methods of this one call, with the outermost class that the method is in.</summary>
     private static List<(string By, string Called)> CallsOf(string path)
@@ -65,7 +91,11 @@ public sealed class AgentThreadTests
             for (int i = 0; i + 5 <= code.Length; i++)
             {
                 // call, callvirt, newobj, ldftn (its second byte) and a token; a number that looks so is only looked up in vain.
-                if (code[i] is not (0x28 or 0x6f or 0x73 or 0x06) || code[i + 4] != 0x0a || MemberOf(metadata, BitConverter.ToInt32(code, i + 1) & 0xffffff) is not { } called)
+                if (
+                    code[i] is not (0x28 or 0x6f or 0x73 or 0x06)
+                    || code[i + 4] != 0x0a
+                    || MemberOf(metadata, BitConverter.ToInt32(code, i + 1) & 0xffffff) is not { } called
+                )
                     continue;
                 calls.Add((Outermost(metadata, method.GetDeclaringType()), called));
             }
@@ -75,7 +105,14 @@ public sealed class AgentThreadTests
 
     private static string? MemberOf(MetadataReader metadata, int row)
     {
-        if (row == 0 || row > System.Reflection.Metadata.Ecma335.MetadataReaderExtensions.GetTableRowCount(metadata, System.Reflection.Metadata.Ecma335.TableIndex.MemberRef))
+        if (
+            row == 0
+            || row
+                > System.Reflection.Metadata.Ecma335.MetadataReaderExtensions.GetTableRowCount(
+                    metadata,
+                    System.Reflection.Metadata.Ecma335.TableIndex.MemberRef
+                )
+        )
             return null;
         MemberReference member = metadata.GetMemberReference(System.Reflection.Metadata.Ecma335.MetadataTokens.MemberReferenceHandle(row));
         return member.Parent.Kind == HandleKind.TypeReference

@@ -31,7 +31,10 @@ public sealed unsafe class CheckedProcessTests
     [SkippableFact]
     public void A_process_that_has_got_its_number_is_not_read_written_held_or_signalled()
     {
-        Skip.IfNot(File.Exists("/proc/sys/kernel/ns_last_pid") && Environment.UserName == "root", "The kernel takes no wishes for numbers.");
+        Skip.IfNot(
+            File.Exists("/proc/sys/kernel/ns_last_pid") && Environment.UserName == "root",
+            "The kernel takes no wishes for numbers."
+        );
         using Process first = Process.Start("sleep", "1000");
         using CheckedProcess held = CheckedProcess.Open(first.Id);
         SyscallGadget gadget = SyscallGadget.Find(held);
@@ -49,10 +52,16 @@ public sealed unsafe class CheckedProcessTests
             Assert.ThrowsAny<IOException>(() => SyscallGadget.Find(held));
             Assert.False(ContainerProcesses.IsIn(held, new string('a', 64)));
             Assert.Null(HeldDevices.Of(held));
-            Assert.ThrowsAny<IOException>(() => { _ = ReadAt(held, stack); });
+            Assert.ThrowsAny<IOException>(() =>
+            {
+                _ = ReadAt(held, stack);
+            });
             Assert.Equal(0, ProcessMemory.TryRead(held, stack, new byte[8]));
             Assert.ThrowsAny<IOException>(() => held.OpenMemory().Dispose());
-            Assert.Equal(Errno.ESRCH, Assert.Throws<LinuxException>(() => RemoteThread.Hold(held, gadget, _ => Assert.Fail("it was held"))).Errno);
+            Assert.Equal(
+                Errno.ESRCH,
+                Assert.Throws<LinuxException>(() => RemoteThread.Hold(held, gadget, _ => Assert.Fail("it was held"))).Errno
+            );
             held.Signal(9);
             Assert.False(second.WaitForExit(200), "it was signalled");
         }

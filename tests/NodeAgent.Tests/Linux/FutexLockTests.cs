@@ -5,9 +5,12 @@ namespace Bgsnap.NodeAgent.Tests.Linux;
 
 public sealed class FutexLockTests
 {
-    private const int Threads = 4, Rounds = 20_000;
+    private const int Threads = 4,
+        Rounds = 20_000;
     private readonly FutexLock _held = new();
-    private int _inside, _met, _sum;
+    private int _inside,
+        _met,
+        _sum;
 
     [Fact]
     public void Only_one_holds_it_and_meeting_allocates_nothing()

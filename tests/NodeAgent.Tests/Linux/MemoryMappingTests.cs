@@ -7,7 +7,9 @@ public sealed class MemoryMappingTests
     [Fact]
     public void A_file_with_blanks_in_its_name_is_read_whole()
     {
-        MemoryMapping m = MemoryMapping.TryParse("7f0068040000-7f0068043000 rw-s 00001000 00:01 557                        /memfd:two  words (deleted)")!;
+        MemoryMapping m = MemoryMapping.TryParse(
+            "7f0068040000-7f0068043000 rw-s 00001000 00:01 557                        /memfd:two  words (deleted)"
+        )!;
         Assert.Equal(new MemoryMapping(0x7f0068040000, 0x7f0068043000, "rw-s", 0x1000, "00:01", 557, "/memfd:two  words (deleted)"), m);
         Assert.Equal(0x3000ul, m.Length);
         Assert.True(m is { IsShared: true, IsWritable: true, IsExecutable: false });

@@ -146,7 +146,8 @@ public class StructLayoutTests
     public void Structs_and_constants_are_those_of_the_headers()
     {
         var expected = AskTheCompiler();
-        var wrong = expected.Select(line => line.Split(' '))
+        var wrong = expected
+            .Select(line => line.Split(' '))
             .Select(words => (Name: words[0], Theirs: ulong.Parse(words[1], CultureInfo.InvariantCulture), Ours: OursOf(words[0])))
             .Where(c => c.Ours != c.Theirs)
             .Select(c => $"{c.Name} is {c.Ours}, the headers say {c.Theirs}");
@@ -155,7 +156,9 @@ public class StructLayoutTests
         Assert.Empty(wrong);
     }
 
-    /// <summary>struct page_region and struct pm_scan_arg of Linux 6.7's linux/fs.h; the number of the ioctl holds the latter's size.</summary>
+    /// <summary>
+    /// struct page_region and struct pm_scan_arg of Linux 6.7's linux/fs.h; the number of the ioctl holds the latter's size.
+    /// </summary>
     [Fact]
     public void The_structs_of_PAGEMAP_SCAN_have_their_documented_sizes()
     {
@@ -205,7 +208,9 @@ public class StructLayoutTests
 
     private static string Run(string program, params string[] arguments)
     {
-        using var process = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        using var process = Process.Start(
+            new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true }
+        )!;
         var errors = process.StandardError.ReadToEndAsync();
         var output = process.StandardOutput.ReadToEnd();
         process.WaitForExit();

@@ -6,7 +6,8 @@ namespace Bgsnap.NodeAgent.Tests.Qmp;
 /// <summary>A QMP socket with a script: what it sends is up to the test. Serves one client.</summary>
 internal sealed class FakeQmpServer : IDisposable
 {
-    internal const string Greeting = """{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "Debian"}, "capabilities": ["oob"]}}""" + "\r\n";
+    internal const string Greeting =
+        """{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "Debian"}, "capabilities": ["oob"]}}""" + "\r\n";
     internal const string Empty = """{"return": {}}""" + "\r\n";
 
     private readonly Store.TempDirectory _directory = new();
@@ -20,11 +21,16 @@ internal sealed class FakeQmpServer : IDisposable
         Path = _directory.Sub("qmp");
         _listener.Bind(new UnixDomainSocketEndPoint(Path));
         _listener.Listen();
-        _session = Task.Factory.StartNew(() =>
-        {
-            using (_client = _listener.Accept())
-                script(this);
-        }, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        _session = Task.Factory.StartNew(
+            () =>
+            {
+                using (_client = _listener.Accept())
+                    script(this);
+            },
+            CancellationToken.None,
+            TaskCreationOptions.LongRunning,
+            TaskScheduler.Default
+        );
     }
 
     internal string Path { get; }
@@ -35,13 +41,14 @@ internal sealed class FakeQmpServer : IDisposable
     internal List<string> Received { get; } = [];
 
     /// <summary>A server that greets, grants the capabilities and then follows the script.</summary>
-    internal static FakeQmpServer Greeted(Action<FakeQmpServer> script) => new(s =>
-    {
-        s.Send(Greeting);
-        s.ReadCommand();
-        s.Send(Empty);
-        script(s);
-    });
+    internal static FakeQmpServer Greeted(Action<FakeQmpServer> script) =>
+        new(s =>
+        {
+            s.Send(Greeting);
+            s.ReadCommand();
+            s.Send(Empty);
+            script(s);
+        });
 
     internal void Send(string text) => SendBytes(Encoding.UTF8.GetBytes(text));
 
@@ -68,9 +75,7 @@ internal sealed class FakeQmpServer : IDisposable
     /// <summary>Says nothing until the client has gone.</summary>
     internal void Keep()
     {
-        while (ReadCommand().Length > 0)
-        {
-        }
+        while (ReadCommand().Length > 0) { }
     }
 
     private void SendBytes(byte[] bytes)

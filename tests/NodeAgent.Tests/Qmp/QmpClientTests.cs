@@ -8,7 +8,8 @@ namespace Bgsnap.NodeAgent.Tests.Qmp;
 public sealed class QmpClientTests
 {
     private const string Stop = """{"timestamp": {"seconds": 1700000000, "microseconds": 250001}, "event": "STOP"}""" + "\r\n";
-    private const string Balloon = """{"timestamp": {"seconds": 1700000000, "microseconds": 250002}, "event": "BALLOON_CHANGE", "data": {"actual": 64}}""" + "\r\n";
+    private const string Balloon =
+        """{"timestamp": {"seconds": 1700000000, "microseconds": 250002}, "event": "BALLOON_CHANGE", "data": {"actual": 64}}""" + "\r\n";
 
     [Fact]
     public void It_greets_and_leaves_the_negotiation()
@@ -29,9 +30,7 @@ public sealed class QmpClientTests
     {
         using FakeQmpServer server = FakeQmpServer.Greeted(s =>
         {
-            for (string many = string.Concat(Enumerable.Repeat(Balloon, 500)); ; s.Send(many))
-            {
-            }
+            for (string many = string.Concat(Enumerable.Repeat(Balloon, 500)); ; s.Send(many)) { }
         });
         using QmpClient qmp = QmpClient.Connect(server.Path);
         QmpException e = Assert.Throws<QmpException>(() => qmp.Execute("query-status", timeout: TimeSpan.FromMinutes(1)).Dispose());
@@ -43,12 +42,12 @@ public sealed class QmpClientTests
     {
         using FakeQmpServer server = FakeQmpServer.Greeted(s =>
         {
-            for (string many = string.Concat(Enumerable.Repeat("{\"return\": {}, \"id\": \"another\"}\r\n", 500)); ; s.Send(many))
-            {
-            }
+            for (string many = string.Concat(Enumerable.Repeat("{\"return\": {}, \"id\": \"another\"}\r\n", 500)); ; s.Send(many)) { }
         });
         using QmpClient qmp = QmpClient.Connect(server.Path);
-        Task<QmpException> failing = Task.Run(() => Assert.Throws<QmpException>(() => qmp.Execute("query-status", timeout: TimeSpan.FromSeconds(1)).Dispose()));
+        Task<QmpException> failing = Task.Run(() =>
+            Assert.Throws<QmpException>(() => qmp.Execute("query-status", timeout: TimeSpan.FromSeconds(1)).Dispose())
+        );
         QmpException failure = await failing.WaitAsync(TimeSpan.FromSeconds(30));
         Assert.True(failure.TimedOut, failure.Message);
         _ = qmp.TakeEvents(); // ends as well
@@ -60,7 +59,10 @@ public sealed class QmpClientTests
         using FakeQmpServer server = FakeQmpServer.Greeted(s =>
         {
             s.ReadCommand();
-            s.Send("""{"id": "bgsnap-1-of-someone-else", "error": {"class": "GenericError", "desc": "saving Xen device state failed"}}""" + "\r\n");
+            s.Send(
+                """{"id": "bgsnap-1-of-someone-else", "error": {"class": "GenericError", "desc": "saving Xen device state failed"}}"""
+                    + "\r\n"
+            );
             s.Send("""{"return": {"running": true}}""" + "\r\n");
             s.Keep();
         });
@@ -128,7 +130,8 @@ public sealed class QmpClientTests
     [Fact]
     public void Messages_may_be_laid_out_over_many_lines()
     {
-        const string greeting = "{\r\n    \"QMP\": {\r\n        \"version\": {\r\n            \"qemu\": {\"micro\": 2, \"minor\": 0, \"major\": 10}\r\n"
+        const string greeting =
+            "{\r\n    \"QMP\": {\r\n        \"version\": {\r\n            \"qemu\": {\"micro\": 2, \"minor\": 0, \"major\": 10}\r\n"
             + "        },\r\n        \"capabilities\": [\r\n        ]\r\n    }\r\n}\r\n";
         using FakeQmpServer server = new(s =>
         {
@@ -136,7 +139,11 @@ public sealed class QmpClientTests
             s.ReadCommand();
             s.Send("{\r\n    \"return\": {\r\n    }\r\n}\r\n");
             s.ReadCommand();
-            s.SendByteByByte(Stop.Replace(", ", ",\r\n    ", StringComparison.Ordinal) + "{\r\n\r\n    \"return\": \"}\\\" {[\\\\\"\r\n}" + "{\"return\": [[1], {\"a\": []}]}\r\n");
+            s.SendByteByByte(
+                Stop.Replace(", ", ",\r\n    ", StringComparison.Ordinal)
+                    + "{\r\n\r\n    \"return\": \"}\\\" {[\\\\\"\r\n}"
+                    + "{\"return\": [[1], {\"a\": []}]}\r\n"
+            );
             s.ReadCommand();
             s.Keep();
         });
@@ -258,7 +265,11 @@ public sealed class QmpClientTests
 
     [Fact]
     public void Nobody_there_is_said_as_such() =>
-        Assert.Contains("/nonexistent/qmp", Assert.Throws<QmpException>(() => QmpClient.Connect("/nonexistent/qmp")).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "/nonexistent/qmp",
+            Assert.Throws<QmpException>(() => QmpClient.Connect("/nonexistent/qmp")).Message,
+            StringComparison.Ordinal
+        );
 
     [Fact]
     public void A_path_longer_than_a_socket_address_works()
@@ -285,7 +296,7 @@ public sealed class QmpClientTests
         qmp.Send("stop");
         Assert.Null(qmp.TryReadAnswer("stop"));
         go.Set();
-        JsonDocument? answer = null;
+        QmpAnswer? answer = null;
         for (long end = Environment.TickCount64 + 5000; answer is null && Environment.TickCount64 < end; Thread.Sleep(1))
             answer = qmp.TryReadAnswer("stop");
         Assert.NotNull(answer);

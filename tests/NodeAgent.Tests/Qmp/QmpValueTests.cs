@@ -7,7 +7,23 @@ namespace Bgsnap.NodeAgent.Tests.Qmp;
 /// <summary>What QEMU answers is read, or is a <see cref="QmpException"/> that names the command and what was missing.</summary>
 public class QmpValueTests
 {
-    private static readonly string[] Odd = ["null", "true", "-1", "1e999", "0.5", "99999999999999999999", "\"\"", "[]", "[null]", "[5]", "[[]]", "[{}]", "{}", """{"x": null}"""];
+    private static readonly string[] Odd =
+    [
+        "null",
+        "true",
+        "-1",
+        "1e999",
+        "0.5",
+        "99999999999999999999",
+        "\"\"",
+        "[]",
+        "[null]",
+        "[5]",
+        "[[]]",
+        "[{}]",
+        "{}",
+        """{"x": null}""",
+    ];
 
     /// <summary>The value of a test's JSON.</summary>
     internal static QmpValue Of(string json) => new(JsonDocument.Parse(json).RootElement, "query-x", "return");
@@ -15,10 +31,23 @@ public class QmpValueTests
     [Fact]
     public void What_is_as_it_should_be_is_read()
     {
-        QmpValue value = Of("""{"text": "a", "yes": true, "int": -7, "long": 5000000000, "big": 18446744073709551615, "list": [1, 2], "nothing": null, "v": {"major": 10, "minor": 0, "micro": 2}}""");
-        Assert.Equal(("a", true, -7, 5000000000), (value.GetProperty("text").GetString(), value.GetProperty("yes").GetBoolean(), value.GetProperty("int").GetInt32(), value.GetProperty("long").GetInt64()));
+        QmpValue value = Of(
+            """{"text": "a", "yes": true, "int": -7, "long": 5000000000, "big": 18446744073709551615, "list": [1, 2], "nothing": null, "v": {"major": 10, "minor": 0, "micro": 2}}"""
+        );
+        Assert.Equal(
+            ("a", true, -7, 5000000000),
+            (
+                value.GetProperty("text").GetString(),
+                value.GetProperty("yes").GetBoolean(),
+                value.GetProperty("int").GetInt32(),
+                value.GetProperty("long").GetInt64()
+            )
+        );
         Assert.Equal(ulong.MaxValue, value.GetProperty("big").GetUInt64());
-        Assert.Equal((2, 3), (value.GetProperty("list").GetArrayLength(), value.GetProperty("list").EnumerateArray().Sum(e => e.GetInt32())));
+        Assert.Equal(
+            (2, 3),
+            (value.GetProperty("list").GetArrayLength(), value.GetProperty("list").EnumerateArray().Sum(e => e.GetInt32()))
+        );
         Assert.Equal(new Version(10, 0, 2), value.GetProperty("v").GetVersion());
         Assert.False(value.TryGetProperty("nothing", out _) || value.TryGetProperty("none", out _));
     }
@@ -28,8 +57,16 @@ public class QmpValueTests
     {
         Action<QmpValue>[] questions =
         [
-            v => _ = v.GetString(), v => _ = v.GetBoolean(), v => _ = v.GetInt32(), v => _ = v.GetInt64(), v => _ = v.GetUInt64(), v => _ = v.GetVersion(), v => _ = v.GetArrayLength(),
-            v => _ = v.EnumerateArray().Select(e => e.GetProperty("x").GetString()).ToArray(), v => _ = v.GetProperty("x").GetProperty("y"), v => _ = v.TryGetProperty("x", out _),
+            v => _ = v.GetString(),
+            v => _ = v.GetBoolean(),
+            v => _ = v.GetInt32(),
+            v => _ = v.GetInt64(),
+            v => _ = v.GetUInt64(),
+            v => _ = v.GetVersion(),
+            v => _ = v.GetArrayLength(),
+            v => _ = v.EnumerateArray().Select(e => e.GetProperty("x").GetString()).ToArray(),
+            v => _ = v.GetProperty("x").GetProperty("y"),
+            v => _ = v.TryGetProperty("x", out _),
         ];
         foreach (Action<QmpValue> ask in questions)
         {

@@ -46,24 +46,60 @@ public class DeviceTreeTests
     public void Devices_have_the_paths_that_their_sections_begin_with()
     {
         Assert.Equal(
-            [("0000:00:02.0", "pcie-root-port"), ("0000:00:02.0:00.0", "virtio-net-pci"), ("0000:00:01.1", "virtio-blk-pci"), ("0000:00:03.0", "edu"), ("0000:00:1f.0", "ICH9-LPC")],
-            DeviceTree.Parse(Tree.Replace("\n", "\r\n", StringComparison.Ordinal)).Select(d => (d.Path, d.Type)));
+            [
+                ("0000:00:02.0", "pcie-root-port"),
+                ("0000:00:02.0:00.0", "virtio-net-pci"),
+                ("0000:00:01.1", "virtio-blk-pci"),
+                ("0000:00:03.0", "edu"),
+                ("0000:00:1f.0", "ICH9-LPC"),
+            ],
+            DeviceTree.Parse(Tree.Replace("\n", "\r\n", StringComparison.Ordinal)).Select(d => (d.Path, d.Type))
+        );
         Assert.Contains("tpm-tis", DeviceTree.Types(Tree));
         Assert.Empty(DeviceTree.Parse(""));
     }
 
     [Fact]
     public void The_same_machine_does_not_differ() =>
-        Assert.Empty(SectionCheck.Differences(Sections("cpu_common", "cpu_common", "0000:00:02.0/pcie-root-port", "0000:00:02.0:00.0/virtio-net", "0000:00:01.1/virtio-blk", "0000:00:1f.0/ICH9LPC", "tpm-tis"), DeviceTree.Parse(Tree), 2));
+        Assert.Empty(
+            SectionCheck.Differences(
+                Sections(
+                    "cpu_common",
+                    "cpu_common",
+                    "0000:00:02.0/pcie-root-port",
+                    "0000:00:02.0:00.0/virtio-net",
+                    "0000:00:01.1/virtio-blk",
+                    "0000:00:1f.0/ICH9LPC",
+                    "tpm-tis"
+                ),
+                DeviceTree.Parse(Tree),
+                2
+            )
+        );
 
     [Fact]
     public void Every_difference_is_named() =>
         Assert.Equal(
             [
-                "1 vCPU instead of 2", "device 0000:00:01.1 is a virtio-blk-pci, in the snapshot a virtio-scsi", "no device 0000:00:04.0/virtio-rng",
+                "1 vCPU instead of 2",
+                "device 0000:00:01.1 is a virtio-blk-pci, in the snapshot a virtio-scsi",
+                "no device 0000:00:04.0/virtio-rng",
                 "device 0000:00:02.0:00.0/virtio-net-pci is not in the snapshot",
             ],
-            SectionCheck.Differences(Sections("cpu_common", "cpu_common", "0000:00:02.0/pcie-root-port", "0000:00:01.1/virtio-scsi", "0000:00:01.1/0:0:0/scsi-disk", "0000:00:1f.0/ICH9LPC", "0000:00:04.0/virtio-rng"), DeviceTree.Parse(Tree), 1));
+            SectionCheck.Differences(
+                Sections(
+                    "cpu_common",
+                    "cpu_common",
+                    "0000:00:02.0/pcie-root-port",
+                    "0000:00:01.1/virtio-scsi",
+                    "0000:00:01.1/0:0:0/scsi-disk",
+                    "0000:00:1f.0/ICH9LPC",
+                    "0000:00:04.0/virtio-rng"
+                ),
+                DeviceTree.Parse(Tree),
+                1
+            )
+        );
 
     private static DeviceSection[] Sections(params string[] names) => [.. names.Select(n => new DeviceSection(0, n, 0, 1, 0, 0))];
 }

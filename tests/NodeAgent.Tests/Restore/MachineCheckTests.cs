@@ -20,12 +20,25 @@ public class MachineCheckTests
     [Fact]
     public void Every_difference_of_RAM_is_named()
     {
-        RamBlockLine[] target = [Line("pc.ram", 64 << 20, 64 << 20), Line("tables", 0x20000, 0x200000), Line("vga.vram", 8 << 20, 8 << 20), Line("rom", 0x10000, 0x10000)];
-        RamBlockLayout[] snapshot = [new("pc.ram", 128 << 20, 4096), new("tables", 0x40000, 4096), new("gone", 4096, 4096), new("rom", 0x10000, 4096)];
+        RamBlockLine[] target =
+        [
+            Line("pc.ram", 64 << 20, 64 << 20),
+            Line("tables", 0x20000, 0x200000),
+            Line("vga.vram", 8 << 20, 8 << 20),
+            Line("rom", 0x10000, 0x10000),
+        ];
+        RamBlockLayout[] snapshot =
+        [
+            new("pc.ram", 128 << 20, 4096),
+            new("tables", 0x40000, 4096),
+            new("gone", 4096, 4096),
+            new("rom", 0x10000, 4096),
+        ];
 
         Assert.Equal(
             ["RAM block pc.ram has 65536 KiB instead of 131072", "no RAM block gone (4 KiB)", "RAM block vga.vram is not in the snapshot"],
-            MachineCheck.Ram(target, snapshot));
+            MachineCheck.Ram(target, snapshot)
+        );
         // A block that can grow takes what fits.
         Assert.Empty(MachineCheck.Ram([Line("tables", 0x20000, 0x200000)], [new("tables", 0x200000, 4096)]));
         Assert.Single(MachineCheck.Ram([Line("tables", 0x20000, 0x200000)], [new("tables", 0x201000, 4096)]));
@@ -34,12 +47,29 @@ public class MachineCheckTests
     [Fact]
     public void Every_difference_of_devices_is_named()
     {
-        DeviceSection[] snapshot = [Section("timer"), Section("globalstate"), Section("serial", 0), Section("serial", 1), Section("0000:00:02.0/virtio-blk", version: 2), Section("0000:00:03.0/e1000", version: 3)];
-        DeviceSection[] target = [Section("timer"), Section("serial", 0), Section("0000:00:03.0/e1000", version: 2), Section("0000:00:04.0/virtio-rng"), Section("new-part")];
+        DeviceSection[] snapshot =
+        [
+            Section("timer"),
+            Section("globalstate"),
+            Section("serial", 0),
+            Section("serial", 1),
+            Section("0000:00:02.0/virtio-blk", version: 2),
+            Section("0000:00:03.0/e1000", version: 3),
+        ];
+        DeviceSection[] target =
+        [
+            Section("timer"),
+            Section("serial", 0),
+            Section("0000:00:03.0/e1000", version: 2),
+            Section("0000:00:04.0/virtio-rng"),
+            Section("new-part"),
+        ];
         string[] always =
         [
-            "1 device serial instead of 2", "no device 0000:00:02.0/virtio-blk",
-            "device 0000:00:03.0/e1000 knows version 2 of its state, the snapshot has version 3", "device 0000:00:04.0/virtio-rng is not in the snapshot",
+            "1 device serial instead of 2",
+            "no device 0000:00:02.0/virtio-blk",
+            "device 0000:00:03.0/e1000 knows version 2 of its state, the snapshot has version 3",
+            "device 0000:00:04.0/virtio-rng is not in the snapshot",
         ];
 
         Assert.Equal([.. always, "device new-part is not in the snapshot"], DeviceCheck.Differences(snapshot, target, sameRelease: true));
@@ -50,7 +80,8 @@ public class MachineCheckTests
     [Fact]
     public void Another_number_of_vCPUs_is_one_difference()
     {
-        DeviceSection[] two = [Section("timer"), .. OfCpu(0), .. OfCpu(1)], one = [Section("timer"), .. OfCpu(0)];
+        DeviceSection[] two = [Section("timer"), .. OfCpu(0), .. OfCpu(1)],
+            one = [Section("timer"), .. OfCpu(0)];
 
         Assert.Equal(["1 vCPU instead of 2"], DeviceCheck.Differences(two, one, sameRelease: true));
         Assert.Equal(["2 vCPUs instead of 1"], DeviceCheck.Differences(one, two, sameRelease: false));

@@ -8,7 +8,8 @@ public class MediaCheckTests
 {
     private const string Full = """[{"device": "cd0", "removable": true, "inserted": {"node-name": "#block1"}}]""";
     private const string Empty = """[{"device": "cd0", "removable": true}]""";
-    private const string Other = """[{"device": "", "qdev": "/machine/peripheral-anon/device[0]", "removable": true, "inserted": {"node-name": "#block12"}}, {"device": "vda", "removable": false, "inserted": {"node-name": "x"}}]""";
+    private const string Other =
+        """[{"device": "", "qdev": "/machine/peripheral-anon/device[0]", "removable": true, "inserted": {"node-name": "#block12"}}, {"device": "vda", "removable": false, "inserted": {"node-name": "x"}}]""";
 
     [Theory]
     [InlineData("cd0", Full, null)]
@@ -17,7 +18,14 @@ public class MediaCheckTests
     [InlineData("_block7", "[]", "drive _block7 has no medium; the captured machine had /media/install.iso in it")]
     public void A_drive_without_its_medium_is_named(string name, string there, string? difference)
     {
-        ManifestDisk cd = new() { Name = name, Removable = true, ReadOnly = true, NodeName = "n", Image = new ManifestImage { Driver = "raw", Filename = "/media/install.iso" } };
+        ManifestDisk cd = new()
+        {
+            Name = name,
+            Removable = true,
+            ReadOnly = true,
+            NodeName = "n",
+            Image = new ManifestImage { Driver = "raw", Filename = "/media/install.iso" },
+        };
         Assert.Equal(difference is null ? [] : [difference], MediaCheck.Missing([cd], QmpValueTests.Of(there)));
     }
 }

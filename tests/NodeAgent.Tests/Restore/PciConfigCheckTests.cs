@@ -6,19 +6,23 @@ namespace Bgsnap.NodeAgent.Tests.Restore;
 
 public sealed class PciConfigCheckTests
 {
-    private const int MsiX = 0x98, Virtio = 0x84, Window = 0x70;
+    private const int MsiX = 0x98,
+        Virtio = 0x84,
+        Window = 0x70;
 
     [Fact]
     public void The_same_device_does_not_differ_whatever_its_guest_has_set() =>
-        Assert.Empty(Differences(c =>
-        {
-            c[4] = 7; // command
-            c[6] |= 8; // an interrupt is pending
-            c[0x10] = 1; // a base address
-            c[0x3c] = 11; // its line
-            c[MsiX + 3] |= 0x80; // enabled
-            c[Window + 4] = 3; // the window has been moved
-        }));
+        Assert.Empty(
+            Differences(c =>
+            {
+                c[4] = 7; // command
+                c[6] |= 8; // an interrupt is pending
+                c[0x10] = 1; // a base address
+                c[0x3c] = 11; // its line
+                c[MsiX + 3] |= 0x80; // enabled
+                c[Window + 4] = 3; // the window has been moved
+            })
+        );
 
     [Theory]
     [InlineData(2, 0x42, "PCI id 1af4:1042 instead of 1af4:1001")]

@@ -35,10 +35,15 @@ public class RestoreReporterTests
     {
         Assert.Equal(
             """{"type":"progress","phase":"Memory","percent":50,"copiedBytes":5,"totalBytes":10,"bytesPerSecond":7}""",
-            JsonSerializer.Serialize(new RestoreProgressLine("progress", "Memory", 50, 5, 10, 7), MessagesJson.Default.RestoreProgressLine));
+            JsonSerializer.Serialize(new RestoreProgressLine("progress", "Memory", 50, 5, 10, 7), MessagesJson.Default.RestoreProgressLine)
+        );
         Assert.Equal(
             """{"type":"summary","snapshot":"s","method":"stream","timeToRunMicroseconds":1,"totalMicroseconds":2,"disksMicroseconds":3,"memoryMicroseconds":4,"ramBytes":5,"diskBytes":6,"disks":["vda"],"guestState":"running","thawed":1,"stillFrozen":null,"loadMicroseconds":0}""",
-            JsonSerializer.Serialize(new RestoreSummaryLine("summary", "s", "stream", 1, 2, 3, 4, 5, 6, ["vda"], "running", 1, null), MessagesJson.Default.RestoreSummaryLine));
+            JsonSerializer.Serialize(
+                new RestoreSummaryLine("summary", "s", "stream", 1, 2, 3, 4, 5, 6, ["vda"], "running", 1, null),
+                MessagesJson.Default.RestoreSummaryLine
+            )
+        );
     }
 
     [Fact]

@@ -66,8 +66,11 @@ public class ShapeCheckTests
     [InlineData("vectors = 5", "vectors = 2", "device 0000:00:01.0:00.0, virtio-blk-pci 'vda', has vectors 2 instead of 5")]
     [InlineData("num-queues = 4", "num-queues = 1", "device 0000:00:01.0:00.0, virtio-blk-pci 'vda', has num-queues 1 instead of 4")]
     [InlineData("nr = 3", "nr = 4", "device 0000:00:02.0, virtio-serial-pci 'serial0', has ports 1,4 instead of 1,3")]
-    [InlineData("pci id 8086:100e", "pci id 8086:100f",
-        "device 0000:00:04.0 is e1000 (PCI id 8086:100f), in the captured machine e1000 (8086:100e)")]
+    [InlineData(
+        "pci id 8086:100e",
+        "pci id 8086:100f",
+        "device 0000:00:04.0 is e1000 (PCI id 8086:100f), in the captured machine e1000 (8086:100e)"
+    )]
     // Names, the order of ports, back ends, and more queues than the guest knows of, make no other machine.
     [InlineData("num-queues = 4", "num-queues = 8", null)]
     [InlineData("id \"vda\"", "id \"other\"", null)]

@@ -29,10 +29,14 @@ public sealed class CorruptionTests : IDisposable
             for (int i = 0; i < good.Length; i++)
             {
                 bool dull = good[i] == 0 && i > 0 && good[i - 1] == 0 && i + 1 < good.Length && good[i + 1] == 0;
-                if (dull && i % 7 != 0 && i % 4096 < 4080) continue;
+                if (dull && i % 7 != 0 && i % 4096 < 4080)
+                    continue;
                 RandomAccess.Write(handle, [(byte)(good[i] ^ (1 << random.Next(8)))], i);
                 VerifyReport report = SnapshotVerifier.Verify(dir);
-                Assert.True(report.Problems.Any(p => p.File == file), $"{file}: byte {i} was flipped and not found: {string.Join("; ", report.Problems)}");
+                Assert.True(
+                    report.Problems.Any(p => p.File == file),
+                    $"{file}: byte {i} was flipped and not found: {string.Join("; ", report.Problems)}"
+                );
                 RandomAccess.Write(handle, good.AsSpan(i, 1), i);
             }
         }
@@ -46,7 +50,8 @@ public sealed class CorruptionTests : IDisposable
         List<GuestBlock> guest = GuestSnapshot.Small();
         GuestSnapshot.Write(dir, guest, PageCompression.Lz4);
         GranuleEntry entry;
-        using (PageLogReader log = PageLogReader.Open(Path.Combine(dir, "memory"))) entry = log.Entry(0, 1);
+        using (PageLogReader log = PageLogReader.Open(Path.Combine(dir, "memory")))
+            entry = log.Entry(0, 1);
         Flip(Path.Combine(dir, "memory"), entry.Offset + entry.StoredLength - 1);
 
         VerifyProblem problem = Assert.Single(SnapshotVerifier.Verify(dir).Problems);
@@ -64,13 +69,16 @@ public sealed class CorruptionTests : IDisposable
     [Fact]
     public void Every_cut_of_the_page_log_is_found()
     {
-        string dir = _temp.Sub("snap"), path = Path.Combine(dir, "memory");
+        string dir = _temp.Sub("snap"),
+            path = Path.Combine(dir, "memory");
         GuestSnapshot.Write(dir, GuestSnapshot.Small(), PageCompression.Zstd);
         byte[] good = File.ReadAllBytes(path);
         var lengths = new SortedSet<int> { 0, 1 };
-        for (int at = 4096; at <= good.Length; at += 4096) lengths.UnionWith([at - 1, at, at + 1]);
+        for (int at = 4096; at <= good.Length; at += 4096)
+            lengths.UnionWith([at - 1, at, at + 1]);
         var random = new Random(4);
-        for (int i = 0; i < 300; i++) lengths.Add(random.Next(good.Length));
+        for (int i = 0; i < 300; i++)
+            lengths.Add(random.Next(good.Length));
         lengths.RemoveWhere(l => l >= good.Length);
         foreach (int length in lengths.Reverse())
         {
@@ -91,7 +99,8 @@ public sealed class CorruptionTests : IDisposable
     [InlineData("snapshot.json")]
     public void Every_cut_of_the_other_files_is_found(string file)
     {
-        string dir = _temp.Sub("snap"), path = Path.Combine(dir, file);
+        string dir = _temp.Sub("snap"),
+            path = Path.Combine(dir, file);
         GuestSnapshot.Write(dir, GuestSnapshot.Small(), PageCompression.Lz4, deviceState: 200);
         byte[] good = File.ReadAllBytes(path);
         for (int length = 0; length < good.Length; length++)
@@ -107,7 +116,8 @@ public sealed class CorruptionTests : IDisposable
     [InlineData("snapshot.json")]
     public void A_file_of_another_snapshot_or_none_is_found(string file)
     {
-        string dir = _temp.Sub("snap"), other = _temp.Sub("other");
+        string dir = _temp.Sub("snap"),
+            other = _temp.Sub("other");
         GuestSnapshot.Write(dir, GuestSnapshot.Small(), PageCompression.Lz4);
         GuestSnapshot.Write(other, GuestSnapshot.Small(), PageCompression.Lz4, deviceState: 701);
         File.Copy(Path.Combine(other, file), Path.Combine(dir, file), overwrite: true);
@@ -121,7 +131,8 @@ public sealed class CorruptionTests : IDisposable
     [Fact]
     public void Garbage_of_any_length_is_refused_and_crashes_nothing()
     {
-        string dir = _temp.Sub("snap"), path = Path.Combine(dir, "memory");
+        string dir = _temp.Sub("snap"),
+            path = Path.Combine(dir, "memory");
         GuestSnapshot.Write(dir, GuestSnapshot.Small(), PageCompression.Lz4);
         byte[] good = File.ReadAllBytes(path);
         var random = new Random(55);
@@ -129,9 +140,12 @@ public sealed class CorruptionTests : IDisposable
         {
             byte[] bad = (byte[])good.Clone();
             // A torn write: a stretch of noise or zeros anywhere.
-            int at = random.Next(bad.Length), length = Math.Min(random.Next(1, 20_000), bad.Length - at);
-            if (random.Next(2) == 0) random.NextBytes(bad.AsSpan(at, length));
-            else bad.AsSpan(at, length).Clear();
+            int at = random.Next(bad.Length),
+                length = Math.Min(random.Next(1, 20_000), bad.Length - at);
+            if (random.Next(2) == 0)
+                random.NextBytes(bad.AsSpan(at, length));
+            else
+                bad.AsSpan(at, length).Clear();
             File.WriteAllBytes(path, bad);
             Assert.Equal(bad.AsSpan().SequenceEqual(good), SnapshotVerifier.Verify(dir).IsSound);
         }
@@ -140,7 +154,8 @@ public sealed class CorruptionTests : IDisposable
     private static unsafe void Read(PageLogReader reader, int block, long granule, GranuleDecoder decoder)
     {
         byte[] destination = new byte[65536];
-        fixed (byte* p = destination) reader.ReadGranule(block, granule, p, decoder);
+        fixed (byte* p = destination)
+            reader.ReadGranule(block, granule, p, decoder);
     }
 
     private static void Flip(string path, long offset)

@@ -16,7 +16,8 @@ public sealed unsafe class GranuleCodecTests
         var random = new Random(20260801);
         using var encoder = new GranuleEncoder(compression);
         using var decoder = new GranuleDecoder();
-        byte[] stored = new byte[65536], back = new byte[65536];
+        byte[] stored = new byte[65536],
+            back = new byte[65536];
         for (int round = 0; round < 600; round++)
         {
             int pages = random.Next(1, 17);
@@ -24,7 +25,11 @@ public sealed unsafe class GranuleCodecTests
             byte[] before = (byte[])memory.Clone();
             bool inPlace = compression == PageCompression.None && random.Next(2) == 0;
             GranuleEntry e;
-            fixed (byte* m = memory, s = stored, b = back)
+            fixed (
+                byte* m = memory,
+                    s = stored,
+                    b = back
+            )
             {
                 e = encoder.Encode(m, memory.Length, inPlace ? m : s);
                 ReadOnlySpan<byte> bytes = new(inPlace ? m : s, e.StoredLength);
@@ -35,7 +40,8 @@ public sealed unsafe class GranuleCodecTests
             Assert.False(back.AsSpan(before.Length).ContainsAnyExcept((byte)0));
             Assert.Equal(!before.AsSpan().ContainsAnyExcept((byte)0), e.IsZero);
             Assert.Equal(0, e.Offset);
-            if (e.Encoding is GranuleEncoding.Lz4 or GranuleEncoding.Zstd) Assert.True(e.StoredLength <= e.RawLength - (e.RawLength / 16));
+            if (e.Encoding is GranuleEncoding.Lz4 or GranuleEncoding.Zstd)
+                Assert.True(e.StoredLength <= e.RawLength - (e.RawLength / 16));
         }
     }
 
@@ -46,9 +52,13 @@ public sealed unsafe class GranuleCodecTests
     public void Each_compression_has_its_encoding_and_noise_stays_raw(PageCompression compression, GranuleEncoding expected)
     {
         using var encoder = new GranuleEncoder(compression);
-        byte[] memory = new byte[65536], stored = new byte[65536];
+        byte[] memory = new byte[65536],
+            stored = new byte[65536];
         Array.Fill(memory, (byte)3);
-        fixed (byte* m = memory, s = stored)
+        fixed (
+            byte* m = memory,
+                s = stored
+        )
         {
             Assert.Equal(expected, encoder.Encode(m, 65536, s).Encoding);
             new Random(1).NextBytes(memory);
@@ -64,12 +74,18 @@ public sealed unsafe class GranuleCodecTests
     {
         using var encoder = new GranuleEncoder(PageCompression.Zstd);
         using var decoder = new GranuleDecoder();
-        byte[] memory = GuestBlock.Random("x", 16, new Random(2)).Memory, stored = new byte[65536];
-        fixed (byte* m = memory, s = stored)
+        byte[] memory = GuestBlock.Random("x", 16, new Random(2)).Memory,
+            stored = new byte[65536];
+        fixed (
+            byte* m = memory,
+                s = stored
+        )
         {
-            for (int i = 0; i < 50; i++) Round(m, s);
+            for (int i = 0; i < 50; i++)
+                Round(m, s);
             long before = GC.GetAllocatedBytesForCurrentThread();
-            for (int i = 0; i < 100; i++) Round(m, s);
+            for (int i = 0; i < 100; i++)
+                Round(m, s);
             Assert.Equal(before, GC.GetAllocatedBytesForCurrentThread());
         }
 
@@ -84,8 +100,10 @@ public sealed unsafe class GranuleCodecTests
     public void Entry_keeps_each_field_apart()
     {
         GranuleEntry e = GranuleEntry.Create((1L << 48) - 1, 0x8001, 65536, GranuleEncoding.Zstd, 0xdeadbeef);
-        Assert.Equal(((1L << 48) - 1, (ushort)0x8001, 65536, GranuleEncoding.Zstd, 0xdeadbeef),
-            (e.Offset, e.PageBitmap, e.StoredLength, e.Encoding, e.Checksum));
+        Assert.Equal(
+            ((1L << 48) - 1, (ushort)0x8001, 65536, GranuleEncoding.Zstd, 0xdeadbeef),
+            (e.Offset, e.PageBitmap, e.StoredLength, e.Encoding, e.Checksum)
+        );
         Assert.Equal(8192, e.RawLength);
         Assert.Equal(4096, e.WithOffset(4096).Offset);
         Assert.Equal(e, e.WithOffset(4096).WithOffset((1L << 48) - 1));
@@ -102,19 +120,26 @@ public sealed unsafe class GranuleCodecTests
     {
         Assert.NotNull(new GranuleEntry(5, 0).Problem(65536, 0, 1 << 20));
         Assert.NotNull(new GranuleEntry(0, 5).Problem(65536, 0, 1 << 20));
-        foreach (GranuleEntry bad in (GranuleEntry[])[
-            GranuleEntry.Create(4096, 0, 4096, GranuleEncoding.Raw, 1),
-            GranuleEntry.Create(4096, 0x10, 4096, GranuleEncoding.Raw, 1),          // beyond a granule of 4 pages
-            GranuleEntry.Create(4096, 3, 4096, GranuleEncoding.Raw, 1),
-            GranuleEntry.Create(4096, 1, 4096, GranuleEncoding.Lz4, 1),
-            GranuleEntry.Create(4096, 1, 0, GranuleEncoding.Zstd, 1),
-            GranuleEntry.Create(4096, 1, 100, GranuleEncoding.Zero, 1),
-            GranuleEntry.Create(4096, 1, 100, (GranuleEncoding)4, 1),
-            GranuleEntry.Create(0, 1, 4096, GranuleEncoding.Raw, 1),
-            GranuleEntry.Create(8192, 1, 4097, GranuleEncoding.Raw, 1),
-            GranuleEntry.Create(12288, 1, 4096, GranuleEncoding.Raw, 1),
-            GranuleEntry.Create((1L << 48) - 1, 1, 4096, GranuleEncoding.Raw, 1),
-            new(GranuleEntry.Create(4096, 1, 4096, GranuleEncoding.Raw, 1).Lo, GranuleEntry.Create(4096, 1, 4096, GranuleEncoding.Raw, 1).Hi | 1UL << 63)])
+        foreach (
+            GranuleEntry bad in (GranuleEntry[])
+                [
+                    GranuleEntry.Create(4096, 0, 4096, GranuleEncoding.Raw, 1),
+                    GranuleEntry.Create(4096, 0x10, 4096, GranuleEncoding.Raw, 1), // beyond a granule of 4 pages
+                    GranuleEntry.Create(4096, 3, 4096, GranuleEncoding.Raw, 1),
+                    GranuleEntry.Create(4096, 1, 4096, GranuleEncoding.Lz4, 1),
+                    GranuleEntry.Create(4096, 1, 0, GranuleEncoding.Zstd, 1),
+                    GranuleEntry.Create(4096, 1, 100, GranuleEncoding.Zero, 1),
+                    GranuleEntry.Create(4096, 1, 100, (GranuleEncoding)4, 1),
+                    GranuleEntry.Create(0, 1, 4096, GranuleEncoding.Raw, 1),
+                    GranuleEntry.Create(8192, 1, 4097, GranuleEncoding.Raw, 1),
+                    GranuleEntry.Create(12288, 1, 4096, GranuleEncoding.Raw, 1),
+                    GranuleEntry.Create((1L << 48) - 1, 1, 4096, GranuleEncoding.Raw, 1),
+                    new(
+                        GranuleEntry.Create(4096, 1, 4096, GranuleEncoding.Raw, 1).Lo,
+                        GranuleEntry.Create(4096, 1, 4096, GranuleEncoding.Raw, 1).Hi | 1UL << 63
+                    ),
+                ]
+        )
             Assert.NotNull(bad.Problem(4 * 4096, 4096, 16383));
         Assert.Null(GranuleEntry.Create(12287, 1, 4096, GranuleEncoding.Raw, 1).Problem(4 * 4096, 4096, 16383));
     }
@@ -127,17 +152,26 @@ public sealed unsafe class GranuleCodecTests
         // 16 pages compressed, the entry says 8 or lies the other way round; checksums are right.
         PageCompression compression = encoding == GranuleEncoding.Lz4 ? PageCompression.Lz4 : PageCompression.Zstd;
         using var encoder = new GranuleEncoder(compression);
-        byte[] memory = new byte[65536], stored = new byte[65536];
+        byte[] memory = new byte[65536],
+            stored = new byte[65536];
         Array.Fill(memory, (byte)3);
         GranuleEntry sixteen;
-        fixed (byte* m = memory, s = stored) sixteen = encoder.Encode(m, 65536, s);
+        fixed (
+            byte* m = memory,
+                s = stored
+        )
+            sixteen = encoder.Encode(m, 65536, s);
         byte[] bytes = stored[..sixteen.StoredLength];
         AssertRefused(encoding, bytes, 0x00ff);
         AssertRefused(encoding, bytes, 0x7fff);
         AssertRefused(encoding, bytes[..^1], 0xffff);
         AssertRefused(encoding, [.. bytes, 0], 0xffff);
 
-        fixed (byte* m = memory, s = stored) sixteen = encoder.Encode(m, 8 * 4096, s);
+        fixed (
+            byte* m = memory,
+                s = stored
+        )
+            sixteen = encoder.Encode(m, 8 * 4096, s);
         AssertRefused(encoding, stored[..sixteen.StoredLength], 0xffff);
     }
 
@@ -149,19 +183,31 @@ public sealed unsafe class GranuleCodecTests
         {
             using var encoder = new GranuleEncoder(compression);
             using var decoder = new GranuleDecoder();
-            byte[] memory = GuestBlock.Random("x", 16, random, 0.2).Memory, stored = new byte[65536];
+            byte[] memory = GuestBlock.Random("x", 16, random, 0.2).Memory,
+                stored = new byte[65536];
             // A guard behind the destination shows a write beyond it.
             byte* guarded = (byte*)NativeMemory.AlignedAlloc(65536 + 4096, 4096);
             NativeMemory.Fill(guarded + 65536, 4096, 0x5a);
-            fixed (byte* m = memory, s = stored)
+            fixed (
+                byte* m = memory,
+                    s = stored
+            )
             {
                 for (int round = 0; round < 3000; round++)
                 {
                     GranuleEntry e = encoder.Encode(m, 65536, s);
-                    if (e.Encoding == GranuleEncoding.Raw) break;
-                    for (int i = random.Next(1, 4); i > 0; i--) stored[random.Next(e.StoredLength)] ^= (byte)random.Next(1, 256);
+                    if (e.Encoding == GranuleEncoding.Raw)
+                        break;
+                    for (int i = random.Next(1, 4); i > 0; i--)
+                        stored[random.Next(e.StoredLength)] ^= (byte)random.Next(1, 256);
                     var bytes = new ReadOnlySpan<byte>(s, e.StoredLength);
-                    GranuleEntry forged = GranuleEntry.Create(4096, e.PageBitmap, e.StoredLength, e.Encoding, (uint)XxHash3.HashToUInt64(bytes));
+                    GranuleEntry forged = GranuleEntry.Create(
+                        4096,
+                        e.PageBitmap,
+                        e.StoredLength,
+                        e.Encoding,
+                        (uint)XxHash3.HashToUInt64(bytes)
+                    );
                     _ = decoder.TryDecode(forged, bytes, 65536, guarded);
                     Assert.NotNull(decoder.TryDecode(e, bytes, 65536, guarded));
                 }
@@ -175,7 +221,7 @@ public sealed unsafe class GranuleCodecTests
     public void Skippable_and_foreign_zstd_frames_are_refused()
     {
         AssertRefused(GranuleEncoding.Zstd, [0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0], 1);
-        AssertRefused(GranuleEncoding.Zstd, [0x25, 0xb5, 0x2f, 0xfd, 0, 0, 0, 0], 1);   // version 0.5
+        AssertRefused(GranuleEncoding.Zstd, [0x25, 0xb5, 0x2f, 0xfd, 0, 0, 0, 0], 1); // version 0.5
         AssertRefused(GranuleEncoding.Zstd, [0x28, 0xb5, 0x2f], 1);
     }
 

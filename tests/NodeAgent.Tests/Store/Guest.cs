@@ -12,14 +12,22 @@ internal sealed record GuestBlock(RamBlockLayout Layout, byte[] Memory)
         for (int p = 0; p < pages; p++)
         {
             Span<byte> page = memory.AsSpan(p * SnapshotFormat.PageSize, SnapshotFormat.PageSize);
-            if (random.NextDouble() < zeroShare) continue;
+            if (random.NextDouble() < zeroShare)
+                continue;
             switch (random.Next(4))
             {
-                case 0: random.NextBytes(page); break;                                   // does not compress
-                case 1: page.Fill((byte)random.Next(1, 256)); break;                     // compresses to nothing
-                case 2: page[random.Next(page.Length)] = 1; break;                       // zero but for one byte
+                case 0:
+                    random.NextBytes(page);
+                    break; // does not compress
+                case 1:
+                    page.Fill((byte)random.Next(1, 256));
+                    break; // compresses to nothing
+                case 2:
+                    page[random.Next(page.Length)] = 1;
+                    break; // zero but for one byte
                 default:
-                    for (int i = 0; i < page.Length; i++) page[i] = (byte)random.Next(8); // compresses to a half
+                    for (int i = 0; i < page.Length; i++)
+                        page[i] = (byte)random.Next(8); // compresses to a half
                     break;
             }
         }
@@ -44,12 +52,22 @@ internal static unsafe class GuestSnapshot
         ];
     }
 
-    public static PageLogSummary WriteLog(PageLogWriter writer, IReadOnlyList<GuestBlock> blocks, PageCompression compression, int threads = 1, int granulesPerRun = 3)
+    public static PageLogSummary WriteLog(
+        PageLogWriter writer,
+        IReadOnlyList<GuestBlock> blocks,
+        PageCompression compression,
+        int threads = 1,
+        int granulesPerRun = 3
+    )
     {
         using var index = new GranuleIndex(Layouts(blocks));
         using var ledger = new GranuleLedger(index.Count);
         List<(int Block, long Granule)> all =
-            [.. blocks.SelectMany((b, i) => Enumerable.Range(0, (int)SnapshotFormat.GranuleCount(b.Layout.UsedLength)).Select(g => (i, (long)g)))];
+        [
+            .. blocks.SelectMany(
+                (b, i) => Enumerable.Range(0, (int)SnapshotFormat.GranuleCount(b.Layout.UsedLength)).Select(g => (i, (long)g))
+            ),
+        ];
         int next = -1;
         Parallel.For(0, threads, new ParallelOptions { MaxDegreeOfParallelism = threads }, _ =>
         {
@@ -57,7 +75,7 @@ internal static unsafe class GuestSnapshot
             byte* run = (byte*)NativeMemory.AlignedAlloc((nuint)(granulesPerRun * 65536), 4096);
             var entries = new List<(long Granule, GranuleEntry Entry, int At)>();
             int used = 0;
-            for (int i; (i = Interlocked.Increment(ref next)) < all.Count;)
+            for (int i; (i = Interlocked.Increment(ref next)) < all.Count; )
             {
                 (int b, long g) = all[i];
                 GranuleEntry e;
@@ -72,20 +90,23 @@ internal static unsafe class GuestSnapshot
                 ledger.NoteEncoded(index.FirstGranule(b) + g);
                 entries.Add((index.FirstGranule(b) + g, e, used));
                 used += e.StoredLength;
-                if (used > (granulesPerRun - 1) * 65536) Flush();
+                if (used > (granulesPerRun - 1) * 65536)
+                    Flush();
             }
             Flush();
             NativeMemory.AlignedFree(run);
 
             void Flush()
             {
-                if (used == 0) return;
+                if (used == 0)
+                    return;
                 int length = (int)SnapshotFormat.Align(used);
                 NativeMemory.Clear(run + used, (nuint)(length - used));
                 long offset = writer.Reserve(length);
                 writer.WriteRun(run, length, offset);
                 ledger.NoteWritten([.. entries.Select(e => e.Granule)]);
-                foreach ((long granule, GranuleEntry entry, int at) in entries) index.Set(granule, entry.WithOffset(offset + at));
+                foreach ((long granule, GranuleEntry entry, int at) in entries)
+                    index.Set(granule, entry.WithOffset(offset + at));
                 entries.Clear();
                 used = 0;
             }
@@ -106,53 +127,91 @@ internal static unsafe class GuestSnapshot
         return writer.Commit(manifest);
     }
 
-    public static Manifest Fill(SnapshotDirectoryWriter writer, IReadOnlyList<GuestBlock> blocks, PageCompression compression, int deviceState = 700)
+    public static Manifest Fill(
+        SnapshotDirectoryWriter writer,
+        IReadOnlyList<GuestBlock> blocks,
+        PageCompression compression,
+        int deviceState = 700
+    )
     {
         Guid id = Guid.NewGuid();
         PageLogSummary summary;
-        using (PageLogWriter log = writer.CreateMemory(Layouts(blocks), compression, id)) summary = WriteLog(log, blocks, compression);
+        using (PageLogWriter log = writer.CreateMemory(Layouts(blocks), compression, id))
+            summary = WriteLog(log, blocks, compression);
         byte[] state = new byte[deviceState];
         new Random(5).NextBytes(state);
-        using (var file = writer.CreateFile(SnapshotFormat.DeviceStateFileName)) RandomAccess.Write(file, state, 0);
+        using (var file = writer.CreateFile(SnapshotFormat.DeviceStateFileName))
+            RandomAccess.Write(file, state, 0);
         return SampleManifest(id) with
         {
-            Ram = ManifestRam.From(summary, [.. blocks.Select(b => new ManifestRamBlock(b.Layout.Name, b.Layout.UsedLength, b.Layout.HostPageSize, "anonymous"))]),
+            Ram = ManifestRam.From(
+                summary,
+                [.. blocks.Select(b => new ManifestRamBlock(b.Layout.Name, b.Layout.UsedLength, b.Layout.HostPageSize, "anonymous"))]
+            ),
         };
     }
 
-    public static Manifest SampleManifest(Guid id) => new()
-    {
-        Id = id,
-        Name = "db-0900",
-        CreatedBy = "bgsnap-agent 0.1.0",
-        PointInTime = new DateTimeOffset(2026, 8, 1, 9, 0, 0, TimeSpan.Zero).AddMicroseconds(123456),
-        Source = new ManifestSource { Pid = 42, QmpSocket = "/run/qmp.sock", VmName = "db", Uuid = null },
-        Machine = new ManifestMachine { Type = "pc-i440fx-7.2", QemuVersion = "7.2.19", Arguments = ["qemu-system-x86_64", "-name", "grüße \"+<"] },
-        Capture = new ManifestCapture
+    public static Manifest SampleManifest(Guid id) =>
+        new()
         {
-            Engine = "agent",
-            EngineReason = null,
-            Compression = "zstd",
-            DowntimeMicroseconds = 4600,
-            ProtectionWindowMicroseconds = 800_000,
-            TotalMicroseconds = 1_200_000,
-            Faults = new ManifestFaults { Count = 3, P50Microseconds = 20, P99Microseconds = 50, MaxMicroseconds = 67 },
-            Timeline = [new ManifestTimelineEntry("stop", 1000), new ManifestTimelineEntry("cont", 5600)],
-        },
-        Ram = new ManifestRam { TotalBytes = 0, StoredPages = 0, ZeroPages = 0, StoredBytes = 0, Blocks = [] },
-    };
+            Id = id,
+            Name = "db-0900",
+            CreatedBy = "bgsnap-agent 0.1.0",
+            PointInTime = new DateTimeOffset(2026, 8, 1, 9, 0, 0, TimeSpan.Zero).AddMicroseconds(123456),
+            Source = new ManifestSource
+            {
+                Pid = 42,
+                QmpSocket = "/run/qmp.sock",
+                VmName = "db",
+                Uuid = null,
+            },
+            Machine = new ManifestMachine
+            {
+                Type = "pc-i440fx-7.2",
+                QemuVersion = "7.2.19",
+                Arguments = ["qemu-system-x86_64", "-name", "grüße \"+<"],
+            },
+            Capture = new ManifestCapture
+            {
+                Engine = "agent",
+                EngineReason = null,
+                Compression = "zstd",
+                DowntimeMicroseconds = 4600,
+                ProtectionWindowMicroseconds = 800_000,
+                TotalMicroseconds = 1_200_000,
+                Faults = new ManifestFaults
+                {
+                    Count = 3,
+                    P50Microseconds = 20,
+                    P99Microseconds = 50,
+                    MaxMicroseconds = 67,
+                },
+                Timeline = [new ManifestTimelineEntry("stop", 1000), new ManifestTimelineEntry("cont", 5600)],
+            },
+            Ram = new ManifestRam
+            {
+                TotalBytes = 0,
+                StoredPages = 0,
+                ZeroPages = 0,
+                StoredBytes = 0,
+                Blocks = [],
+            },
+        };
 
     /// <summary>Reads every granule, in a shuffled order, and compares it with the guest.</summary>
     public static void AssertSame(PageLogReader log, IReadOnlyList<GuestBlock> blocks)
     {
         using var decoder = new GranuleDecoder();
         byte[] got = new byte[65536];
-        var order = blocks.SelectMany((b, i) => Enumerable.Range(0, (int)log.GranuleCount(i)).Select(g => (Block: i, Granule: g))).ToArray();
+        var order = blocks
+            .SelectMany((b, i) => Enumerable.Range(0, (int)log.GranuleCount(i)).Select(g => (Block: i, Granule: g)))
+            .ToArray();
         new Random(9).Shuffle(order);
         foreach ((int b, int g) in order)
         {
             Array.Fill(got, (byte)0xee);
-            fixed (byte* p = got) log.ReadGranule(b, g, p, decoder);
+            fixed (byte* p = got)
+                log.ReadGranule(b, g, p, decoder);
             int length = log.GranuleLength(b, g);
             Assert.True(blocks[b].Memory.AsSpan(g * 65536, length).SequenceEqual(got.AsSpan(0, length)), $"block {b} granule {g}");
             Assert.False(got.AsSpan(length).ContainsAnyExcept((byte)0));

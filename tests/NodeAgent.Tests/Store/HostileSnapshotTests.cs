@@ -32,41 +32,42 @@ public sealed class HostileSnapshotTests : IDisposable
         Assert.Empty(SnapshotVerifier.Verify(_dir).Problems);
     }
 
-    public static TheoryData<string, int, ulong, int> HeaderFields => new()
-    {
-        { "version", 8, 2, 4 },
-        { "version", 8, uint.MaxValue, 4 },
-        { "header length", 12, 0, 4 },
-        { "header length", 12, 4097, 4 },
-        { "header length", 12, 0xfffff000, 4 },
-        { "header length", 12, 0x80000000, 4 },
-        { "header length", 12, 8192, 4 },
-        { "page size", 16, 0, 4 },
-        { "granule size", 20, 4096, 4 },
-        { "compression", 24, 3, 4 },
-        { "compression", 24, uint.MaxValue, 4 },
-        { "block count", 28, 2, 4 },
-        { "block count", 28, 4, 4 },
-        { "block count", 28, 4096, 4 },
-        { "block count", 28, uint.MaxValue, 4 },
-        { "granules", 32, 0, 8 },
-        { "granules", 32, 1UL << 40, 8 },
-        { "granules", 32, ulong.MaxValue, 8 },
-        { "used length", 56, 1UL << 43, 8 },                 // 8 TiB: an index of 2 GiB
-        { "used length", 56, 1UL << 44, 8 },
-        { "used length", 56, 1UL << 63, 8 },
-        { "used length", 56, ulong.MaxValue, 8 },
-        { "used length", 56, ulong.MaxValue - 4095, 8 },     // the sum with the next wraps
-        { "used length", 56, 4095, 8 },
-        { "host page size", 64, 0, 4 },
-        { "host page size", 64, 12288, 4 },
-        { "name length", 68, 0, 2 },
-        { "name length", 68, 256, 2 },
-        { "name length", 68, ushort.MaxValue, 2 },
-        { "name", 70, 0xff, 1 },
-        { "padding of a name", 76, 1, 1 },
-        { "padding of the header", 4000, 1, 1 },
-    };
+    public static TheoryData<string, int, ulong, int> HeaderFields =>
+        new()
+        {
+            { "version", 8, 2, 4 },
+            { "version", 8, uint.MaxValue, 4 },
+            { "header length", 12, 0, 4 },
+            { "header length", 12, 4097, 4 },
+            { "header length", 12, 0xfffff000, 4 },
+            { "header length", 12, 0x80000000, 4 },
+            { "header length", 12, 8192, 4 },
+            { "page size", 16, 0, 4 },
+            { "granule size", 20, 4096, 4 },
+            { "compression", 24, 3, 4 },
+            { "compression", 24, uint.MaxValue, 4 },
+            { "block count", 28, 2, 4 },
+            { "block count", 28, 4, 4 },
+            { "block count", 28, 4096, 4 },
+            { "block count", 28, uint.MaxValue, 4 },
+            { "granules", 32, 0, 8 },
+            { "granules", 32, 1UL << 40, 8 },
+            { "granules", 32, ulong.MaxValue, 8 },
+            { "used length", 56, 1UL << 43, 8 }, // 8 TiB: an index of 2 GiB
+            { "used length", 56, 1UL << 44, 8 },
+            { "used length", 56, 1UL << 63, 8 },
+            { "used length", 56, ulong.MaxValue, 8 },
+            { "used length", 56, ulong.MaxValue - 4095, 8 }, // the sum with the next wraps
+            { "used length", 56, 4095, 8 },
+            { "host page size", 64, 0, 4 },
+            { "host page size", 64, 12288, 4 },
+            { "name length", 68, 0, 2 },
+            { "name length", 68, 256, 2 },
+            { "name length", 68, ushort.MaxValue, 2 },
+            { "name", 70, 0xff, 1 },
+            { "padding of a name", 76, 1, 1 },
+            { "padding of the header", 4000, 1, 1 },
+        };
 
     [Theory]
     [MemberData(nameof(HeaderFields))]
@@ -75,7 +76,8 @@ public sealed class HostileSnapshotTests : IDisposable
         byte[] log = (byte[])_good.Clone();
         Put(log.AsSpan(offset), value, size);
         // The number of granules is made to fit, so that each lie is met by its own check.
-        if (field == "used length") Put(log.AsSpan(32), (value / 65536) + 3, 8);
+        if (field == "used length")
+            Put(log.AsSpan(32), (value / 65536) + 3, 8);
         AssertRefused(log);
     }
 
@@ -87,7 +89,8 @@ public sealed class HostileSnapshotTests : IDisposable
             foreach (ulong v in (ulong[])[0, 4096, 1UL << 40, 1UL << 62, 1UL << 63, ulong.MaxValue, ulong.MaxValue - 4095])
             {
                 data.Add("index offset", 16, v);
-                if (v != 4096) data.Add("index length", 24, v);
+                if (v != 4096)
+                    data.Add("index length", 24, v);
             }
             data.Add("version", 8, 2);
             data.Add("reserved", 96, 1);
@@ -110,7 +113,8 @@ public sealed class HostileSnapshotTests : IDisposable
         Forge(log, reseal: false);
         Assert.False(SnapshotVerifier.Verify(_dir).IsSound, field);
         // This count is told by nothing but the footer and used by nobody: only verify adds it up.
-        if (field == "stored granules") return;
+        if (field == "stored granules")
+            return;
         using SnapshotDirectory snapshot = SnapshotDirectory.Open(_dir);
         Assert.Throws<SnapshotCorruptException>(() => snapshot.OpenMemory().Dispose());
     }
@@ -119,13 +123,24 @@ public sealed class HostileSnapshotTests : IDisposable
     public void Lying_entries_are_refused_when_used()
     {
         (int at, GranuleEntry e) = FirstStored();
-        foreach (GranuleEntry bad in (GranuleEntry[])[
-            e.WithOffset(0), e.WithOffset(4095), e.WithOffset(_good.Length - 4096), e.WithOffset(_good.Length), e.WithOffset((1L << 48) - 1),
-            new(e.Lo, e.Hi | (1UL << 60)), new(e.Lo & ((1UL << 48) - 1), e.Hi),
-            GranuleEntry.Create(e.Offset, 1, 65536, GranuleEncoding.Raw, e.Checksum),
-            GranuleEntry.Create(e.Offset, 0xffff, 65536, GranuleEncoding.Zstd, e.Checksum),
-            GranuleEntry.Create(e.Offset, e.PageBitmap, e.StoredLength, (GranuleEncoding)7, e.Checksum),
-            new(ulong.MaxValue, ulong.MaxValue), new(0, 1), new(1, 0)])
+        foreach (
+            GranuleEntry bad in (GranuleEntry[])
+                [
+                    e.WithOffset(0),
+                    e.WithOffset(4095),
+                    e.WithOffset(_good.Length - 4096),
+                    e.WithOffset(_good.Length),
+                    e.WithOffset((1L << 48) - 1),
+                    new(e.Lo, e.Hi | (1UL << 60)),
+                    new(e.Lo & ((1UL << 48) - 1), e.Hi),
+                    GranuleEntry.Create(e.Offset, 1, 65536, GranuleEncoding.Raw, e.Checksum),
+                    GranuleEntry.Create(e.Offset, 0xffff, 65536, GranuleEncoding.Zstd, e.Checksum),
+                    GranuleEntry.Create(e.Offset, e.PageBitmap, e.StoredLength, (GranuleEncoding)7, e.Checksum),
+                    new(ulong.MaxValue, ulong.MaxValue),
+                    new(0, 1),
+                    new(1, 0),
+                ]
+        )
         {
             byte[] log = (byte[])_good.Clone();
             PutEntry(log, at, bad);
@@ -145,10 +160,10 @@ public sealed class HostileSnapshotTests : IDisposable
         GranuleEntry second = GetEntry(log, at + 16);
         Assert.False(second.IsZero);
 
-        PutEntry(log, at + 16, e);                       // two granules, the same bytes
+        PutEntry(log, at + 16, e); // two granules, the same bytes
         AssertProblem(log, "used twice");
         log = (byte[])_good.Clone();
-        PutEntry(log, at + 16, default);                 // a granule forgotten, its bytes still there
+        PutEntry(log, at + 16, default); // a granule forgotten, its bytes still there
         AssertProblem(log, "belong to nothing");
     }
 
@@ -156,13 +171,14 @@ public sealed class HostileSnapshotTests : IDisposable
     public void Bytes_hidden_in_padding_are_found()
     {
         long end = 0;
-        for (int at = IndexOffset; at < _good.Length - 4096; at += 16) end = Math.Max(end, GetEntry(_good, at).Offset + GetEntry(_good, at).StoredLength);
+        for (int at = IndexOffset; at < _good.Length - 4096; at += 16)
+            end = Math.Max(end, GetEntry(_good, at).Offset + GetEntry(_good, at).StoredLength);
         Assert.NotEqual(0, end % 4096);
         byte[] log = (byte[])_good.Clone();
         log[end] = 1;
         AssertProblem(log, "padding is not zero");
         log = (byte[])_good.Clone();
-        log[^4097] = 1;                                  // behind the last entry
+        log[^4097] = 1; // behind the last entry
         AssertProblem(log, "the index's padding is not zero");
     }
 
@@ -188,7 +204,8 @@ public sealed class HostileSnapshotTests : IDisposable
                 1 => log.AsSpan(IndexOffset, 128),
                 _ => Footer(log)[..96],
             };
-            for (int i = random.Next(1, 4); i > 0; i--) part[random.Next(part.Length)] = (byte)random.Next(256);
+            for (int i = random.Next(1, 4); i > 0; i--)
+                part[random.Next(part.Length)] = (byte)random.Next(256);
             Forge(log, reseal: random.Next(4) != 0);
             bool same = _good.AsSpan().SequenceEqual(File.ReadAllBytes(LogPath));
             bool sound = SnapshotVerifier.Verify(_dir).IsSound;
@@ -196,7 +213,8 @@ public sealed class HostileSnapshotTests : IDisposable
             {
                 using PageLogReader reader = PageLogReader.Open(LogPath);
                 for (int b = 0; b < reader.Blocks.Count; b++)
-                    for (long g = 0; g < Math.Min(10, reader.GranuleCount(b)); g++) Read(reader, b, g, decoder);
+                for (long g = 0; g < Math.Min(10, reader.GranuleCount(b)); g++)
+                    Read(reader, b, g, decoder);
             }
             catch (SnapshotCorruptException)
             {
@@ -255,20 +273,32 @@ public sealed class HostileSnapshotTests : IDisposable
                 Put(log.AsSpan(header - 8), sum, 8);
                 Put(footer[40..], sum, 8);
             }
-            long index = BinaryPrimitives.ReadInt64LittleEndian(footer[16..]), length = BinaryPrimitives.ReadInt64LittleEndian(footer[24..]);
+            long index = BinaryPrimitives.ReadInt64LittleEndian(footer[16..]),
+                length = BinaryPrimitives.ReadInt64LittleEndian(footer[24..]);
             if (index >= 0 && length >= 0 && index <= log.Length && length <= log.Length - index)
                 Put(footer[32..], XxHash3.HashToUInt64(log.AsSpan((int)index, (int)length)), 8);
         }
         Put(footer[4088..], XxHash3.HashToUInt64(footer[..4088]), 8);
         File.WriteAllBytes(LogPath, log);
-        ManifestFile[] files = [.. _manifest.Files.Select(f =>
-            f.Name == "memory" ? f with { Size = log.Length, Checksum = PageLogFooter.ManifestChecksum(log.AsSpan(log.Length - 4096)) } : f)];
+        ManifestFile[] files =
+        [
+            .. _manifest.Files.Select(f =>
+                f.Name == "memory"
+                    ? f with
+                    {
+                        Size = log.Length,
+                        Checksum = PageLogFooter.ManifestChecksum(log.AsSpan(log.Length - 4096)),
+                    }
+                    : f
+            ),
+        ];
         File.WriteAllBytes(Path.Combine(_dir, "snapshot.json"), ManifestJson.Write(_manifest with { Files = files }));
     }
 
     private static unsafe void Read(PageLogReader reader, int block, long granule, GranuleDecoder decoder)
     {
         byte[] destination = new byte[65536];
-        fixed (byte* p = destination) reader.ReadGranule(block, granule, p, decoder);
+        fixed (byte* p = destination)
+            reader.ReadGranule(block, granule, p, decoder);
     }
 }

@@ -14,11 +14,19 @@ public sealed class MachineFilesTests : IDisposable
     [Fact]
     public void What_was_kept_is_read_and_verified()
     {
-        using SnapshotDirectory snapshot = SnapshotDirectory.Open(With((SnapshotFormat.DomainXmlFileName, "<domain/>"), (SnapshotFormat.ObjectsFileName, "{}")));
+        using SnapshotDirectory snapshot = SnapshotDirectory.Open(
+            With((SnapshotFormat.DomainXmlFileName, "<domain/>"), (SnapshotFormat.ObjectsFileName, "{}"))
+        );
 
         Assert.Equal("<domain/>"u8.ToArray(), snapshot.ReadDomainXml());
         Assert.Equal("{}"u8.ToArray(), snapshot.ReadObjects());
-        Assert.Equal(2, snapshot.Manifest.Files.Count(f => f.Name is SnapshotFormat.DomainXmlFileName or SnapshotFormat.ObjectsFileName && f.Checksum.StartsWith("sha256:", StringComparison.Ordinal)));
+        Assert.Equal(
+            2,
+            snapshot.Manifest.Files.Count(f =>
+                f.Name is SnapshotFormat.DomainXmlFileName or SnapshotFormat.ObjectsFileName
+                && f.Checksum.StartsWith("sha256:", StringComparison.Ordinal)
+            )
+        );
         Assert.True(SnapshotVerifier.Verify(snapshot.Path).IsSound);
     }
 
@@ -59,7 +67,9 @@ public sealed class MachineFilesTests : IDisposable
     [Fact]
     public void A_link_in_its_place_is_not_followed()
     {
-        string path = With((SnapshotFormat.DomainXmlFileName, "<domain/>")), file = Path.Join(path, SnapshotFormat.DomainXmlFileName), secret = _directory.Sub("secret");
+        string path = With((SnapshotFormat.DomainXmlFileName, "<domain/>")),
+            file = Path.Join(path, SnapshotFormat.DomainXmlFileName),
+            secret = _directory.Sub("secret");
         File.WriteAllText(secret, "<domain/>");
         File.Delete(file);
         File.CreateSymbolicLink(file, secret);

@@ -41,8 +41,11 @@ public sealed unsafe class PageLogTests : IDisposable
         for (int b = 0; b < blocks.Length; b++)
         {
             for (int g = 0; g < log.GranuleCount(b); g++)
-                for (int p = 0; p < log.GranuleLength(b, g) / 4096; p++)
-                    Assert.Equal(blocks[b].Memory.AsSpan((g * 65536) + (p * 4096), 4096).ContainsAnyExcept((byte)0), (log.PageBitmap(b, g) >> p & 1) == 1);
+            for (int p = 0; p < log.GranuleLength(b, g) / 4096; p++)
+                Assert.Equal(
+                    blocks[b].Memory.AsSpan((g * 65536) + (p * 4096), 4096).ContainsAnyExcept((byte)0),
+                    (log.PageBitmap(b, g) >> p & 1) == 1
+                );
         }
     }
 
@@ -127,7 +130,10 @@ public sealed unsafe class PageLogTests : IDisposable
         ledger.NoteCopied(0, 1);
         ledger.NoteEncoded(0);
         ledger.NoteWritten([0]);
-        Assert.Contains("outside the runs", Assert.Throws<InvalidOperationException>(() => writer.Finish(index, ledger, copied: 1)).Message);
+        Assert.Contains(
+            "outside the runs",
+            Assert.Throws<InvalidOperationException>(() => writer.Finish(index, ledger, copied: 1)).Message
+        );
     }
 
     [Fact]
@@ -135,7 +141,9 @@ public sealed unsafe class PageLogTests : IDisposable
     {
         // /dev/full takes no byte: as a volume does that filled up.
         using SafeFileHandle full = File.OpenHandle("/dev/full", FileMode.Open, FileAccess.ReadWrite);
-        LinuxException e = Assert.Throws<LinuxException>(() => new PageLogWriter(full, "/claim/memory", [], PageCompression.None, Guid.NewGuid()));
+        LinuxException e = Assert.Throws<LinuxException>(() =>
+            new PageLogWriter(full, "/claim/memory", [], PageCompression.None, Guid.NewGuid())
+        );
         Assert.Equal(28, e.Errno);
         Assert.Contains("/claim/memory", e.Message, StringComparison.Ordinal);
         Assert.Contains("free space", e.Message, StringComparison.Ordinal);
@@ -145,7 +153,9 @@ public sealed unsafe class PageLogTests : IDisposable
     public void An_existing_file_is_not_overwritten()
     {
         File.WriteAllText(_temp.Sub("memory"), "precious");
-        LinuxException e = Assert.Throws<LinuxException>(() => PageLogWriter.Create(_temp.Sub("memory"), [], PageCompression.None, Guid.NewGuid()));
+        LinuxException e = Assert.Throws<LinuxException>(() =>
+            PageLogWriter.Create(_temp.Sub("memory"), [], PageCompression.None, Guid.NewGuid())
+        );
         Assert.Equal(17, e.Errno);
         Assert.Equal("precious", File.ReadAllText(_temp.Sub("memory")));
     }
@@ -163,16 +173,28 @@ public sealed unsafe class PageLogTests : IDisposable
         Assert.Throws<ArgumentOutOfRangeException>(() => writer.WriteRun(p, 4096, 0));
         Assert.Throws<ArgumentOutOfRangeException>(() => writer.WriteRun(p, 8192, offset));
         NativeMemory.AlignedFree(p);
-        foreach (RamBlockLayout bad in (RamBlockLayout[])[
-            new("", 4096, 4096), new(new string('x', 256), 4096, 4096), new("a", 4095, 4096), new("a", 1UL << 45, 4096),
-            new("a", 4096, 0), new("a", 4096, 5000), new("a\0b", 4096, 4096), new("\ud800", 4096, 4096)])
+        foreach (
+            RamBlockLayout bad in (RamBlockLayout[])
+                [
+                    new("", 4096, 4096),
+                    new(new string('x', 256), 4096, 4096),
+                    new("a", 4095, 4096),
+                    new("a", 1UL << 45, 4096),
+                    new("a", 4096, 0),
+                    new("a", 4096, 5000),
+                    new("a\0b", 4096, 4096),
+                    new("\ud800", 4096, 4096),
+                ]
+        )
             Assert.Throws<ArgumentException>(() => new GranuleIndex([bad]));
         Assert.Throws<ArgumentException>(() => new GranuleIndex([blocks[0], blocks[0]]));
     }
 
     private static long Blocks512(string path)
     {
-        using var stat = System.Diagnostics.Process.Start(new System.Diagnostics.ProcessStartInfo("stat", ["-c", "%b", path]) { RedirectStandardOutput = true })!;
+        using var stat = System.Diagnostics.Process.Start(
+            new System.Diagnostics.ProcessStartInfo("stat", ["-c", "%b", path]) { RedirectStandardOutput = true }
+        )!;
         long blocks = long.Parse(stat.StandardOutput.ReadToEnd(), System.Globalization.CultureInfo.InvariantCulture);
         stat.WaitForExit();
         return blocks;

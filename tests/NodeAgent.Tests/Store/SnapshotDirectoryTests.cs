@@ -49,12 +49,27 @@ public sealed class SnapshotDirectoryTests : IDisposable
         {
             Manifest manifest = GuestSnapshot.Fill(writer, GuestSnapshot.Small(), PageCompression.Lz4);
             (long stored, long data) = DiskSamples.WriteQcow2(_temp.Sub("vda"), DiskSamples.RandomDisk(1 << 20, 1));
-            using (SafeFileHandle disk = writer.CreateFile("disks/vda.qcow2")) RandomAccess.Write(disk, File.ReadAllBytes(_temp.Sub("vda")), 0);
-            using (SafeFileHandle disk = writer.CreateFile("disks/vdb.qcow2")) RandomAccess.Write(disk, new byte[10], 0);
-            manifest = writer.Commit(manifest with
-            {
-                Disks = [new ManifestDisk { Name = "vda", File = "disks/vda.qcow2", Format = "qcow2", VirtualSize = 1 << 20, DataBytes = data, StoredBytes = stored }],
-            });
+            using (SafeFileHandle disk = writer.CreateFile("disks/vda.qcow2"))
+                RandomAccess.Write(disk, File.ReadAllBytes(_temp.Sub("vda")), 0);
+            using (SafeFileHandle disk = writer.CreateFile("disks/vdb.qcow2"))
+                RandomAccess.Write(disk, new byte[10], 0);
+            manifest = writer.Commit(
+                manifest with
+                {
+                    Disks =
+                    [
+                        new ManifestDisk
+                        {
+                            Name = "vda",
+                            File = "disks/vda.qcow2",
+                            Format = "qcow2",
+                            VirtualSize = 1 << 20,
+                            DataBytes = data,
+                            StoredBytes = stored,
+                        },
+                    ],
+                }
+            );
             Assert.Equal(["device-state", "disks/vda.qcow2", "disks/vdb.qcow2", "memory"], manifest.Files.Select(f => f.Name));
         }
         VerifyReport report = SnapshotVerifier.Verify(_temp.Sub("snap"));
@@ -69,7 +84,11 @@ public sealed class SnapshotDirectoryTests : IDisposable
     [InlineData(1 << 20, 0, "another disk's data")]
     [InlineData(2 << 20, 1, "another size")]
     [InlineData(1 << 20, -1, "no qcow2 file")]
-    public void A_disk_that_is_not_what_the_manifest_says_is_found_although_its_checksum_is_right(int virtualSize, int dataClusters, string what)
+    public void A_disk_that_is_not_what_the_manifest_says_is_found_although_its_checksum_is_right(
+        int virtualSize,
+        int dataClusters,
+        string what
+    )
     {
         using (SnapshotDirectoryWriter writer = SnapshotDirectoryWriter.Begin(_temp.Sub("snap")))
         {
@@ -78,12 +97,27 @@ public sealed class SnapshotDirectoryTests : IDisposable
             disk[0] = 1;
             (long stored, _) = DiskSamples.WriteQcow2(_temp.Sub("vda"), disk);
             byte[] bytes = File.ReadAllBytes(_temp.Sub("vda"));
-            if (dataClusters < 0) bytes[0] ^= 1;
-            using (SafeFileHandle file = writer.CreateFile("disks/vda.qcow2")) RandomAccess.Write(file, bytes, 0);
-            _ = writer.Commit(manifest with
-            {
-                Disks = [new ManifestDisk { Name = "vda", File = "disks/vda.qcow2", Format = "qcow2", VirtualSize = virtualSize, DataBytes = Math.Abs(dataClusters) * 65536, StoredBytes = stored }],
-            });
+            if (dataClusters < 0)
+                bytes[0] ^= 1;
+            using (SafeFileHandle file = writer.CreateFile("disks/vda.qcow2"))
+                RandomAccess.Write(file, bytes, 0);
+            _ = writer.Commit(
+                manifest with
+                {
+                    Disks =
+                    [
+                        new ManifestDisk
+                        {
+                            Name = "vda",
+                            File = "disks/vda.qcow2",
+                            Format = "qcow2",
+                            VirtualSize = virtualSize,
+                            DataBytes = Math.Abs(dataClusters) * 65536,
+                            StoredBytes = stored,
+                        },
+                    ],
+                }
+            );
         }
         VerifyReport report = SnapshotVerifier.Verify(_temp.Sub("snap"));
         Assert.Equal("disks/vda.qcow2", Assert.Single(report.Problems).File);
@@ -108,8 +142,10 @@ public sealed class SnapshotDirectoryTests : IDisposable
     [InlineData(false)]
     public void An_existing_output_is_refused_before_anything_is_written(bool directory)
     {
-        if (directory) Directory.CreateDirectory(_temp.Sub("snap"));
-        else File.WriteAllText(_temp.Sub("snap"), "precious");
+        if (directory)
+            Directory.CreateDirectory(_temp.Sub("snap"));
+        else
+            File.WriteAllText(_temp.Sub("snap"), "precious");
         LinuxException e = Assert.Throws<LinuxException>(() => SnapshotDirectoryWriter.Begin(_temp.Sub("snap")));
         Assert.Equal(17, e.Errno);
         Assert.Single(Directory.GetFileSystemEntries(_temp.Path));
@@ -196,10 +232,16 @@ public sealed class SnapshotDirectoryTests : IDisposable
     {
         string boot = File.ReadAllText("/proc/sys/kernel/random/boot_id")[..8];
         string held = Directory.CreateDirectory(_temp.Sub($".old.partial-{boot}-0123456789abcdef")).FullName;
-        using Process owner = Process.Start(new ProcessStartInfo("flock", ["-x", held, "sh", "-c", "echo held; read line"])
-        { RedirectStandardOutput = true, RedirectStandardInput = true })!;
+        using Process owner = Process.Start(
+            new ProcessStartInfo("flock", ["-x", held, "sh", "-c", "echo held; read line"])
+            {
+                RedirectStandardOutput = true,
+                RedirectStandardInput = true,
+            }
+        )!;
         Assert.Equal("held", owner.StandardOutput.ReadLine());
-        using (SnapshotDirectoryWriter writer = SnapshotDirectoryWriter.Begin(_temp.Sub("one"))) Assert.Empty(writer.SweptLeftovers);
+        using (SnapshotDirectoryWriter writer = SnapshotDirectoryWriter.Begin(_temp.Sub("one")))
+            Assert.Empty(writer.SweptLeftovers);
         owner.StandardInput.Close();
         owner.WaitForExit();
         Assert.Equal([Path.GetFileName(held)], SnapshotDirectoryWriter.SweepLeftovers(_temp.Path));
@@ -215,16 +257,25 @@ public sealed class SnapshotDirectoryTests : IDisposable
         Assert.All(Directory.GetDirectories(_temp.Path), d => Assert.True(SnapshotVerifier.Verify(d).IsSound));
     }
 
-    /// <summary>A sweep may lock a directory in the moment between its making and its owner's lock; the owner must then take another.</summary>
+    /// <summary>
+    /// A sweep may lock a directory in the moment between its making and its owner's lock; the owner must then take another.
+    /// </summary>
     [Fact]
     public void A_capture_never_keeps_a_directory_that_a_sweep_is_about_to_remove()
     {
         using CancellationTokenSource enough = new();
-        Thread[] sweepers = [.. Enumerable.Range(0, 3).Select(sweeper => new Thread(() =>
-        {
-            while (!enough.IsCancellationRequested) _ = SnapshotDirectoryWriter.SweepLeftovers(_temp.Path);
-        }))];
-        foreach (Thread sweeper in sweepers) sweeper.Start();
+        Thread[] sweepers =
+        [
+            .. Enumerable
+                .Range(0, 3)
+                .Select(sweeper => new Thread(() =>
+                {
+                    while (!enough.IsCancellationRequested)
+                        _ = SnapshotDirectoryWriter.SweepLeftovers(_temp.Path);
+                })),
+        ];
+        foreach (Thread sweeper in sweepers)
+            sweeper.Start();
         try
         {
             for (int i = 0; i < 2000; i++)
@@ -237,7 +288,8 @@ public sealed class SnapshotDirectoryTests : IDisposable
         finally
         {
             enough.Cancel();
-            foreach (Thread sweeper in sweepers) sweeper.Join();
+            foreach (Thread sweeper in sweepers)
+                sweeper.Join();
         }
     }
 
@@ -290,12 +342,15 @@ public sealed class SnapshotDirectoryTests : IDisposable
         File.Move(Path.Combine(dir, "device-state"), _temp.Sub("elsewhere"));
         File.CreateSymbolicLink(Path.Combine(dir, "device-state"), _temp.Sub("elsewhere"));
         Assert.False(SnapshotVerifier.Verify(dir).IsSound);
-        using (SnapshotDirectory snapshot = SnapshotDirectory.Open(dir)) Assert.Throws<LinuxException>(snapshot.ReadDeviceState);
+        using (SnapshotDirectory snapshot = SnapshotDirectory.Open(dir))
+            Assert.Throws<LinuxException>(snapshot.ReadDeviceState);
         File.Delete(Path.Combine(dir, "device-state"));
 
-        using (Process mkfifo = Process.Start("mkfifo", [Path.Combine(dir, "device-state")])) mkfifo.WaitForExit();
+        using (Process mkfifo = Process.Start("mkfifo", [Path.Combine(dir, "device-state")]))
+            mkfifo.WaitForExit();
         Assert.False(SnapshotVerifier.Verify(dir).IsSound);
-        using (SnapshotDirectory snapshot = SnapshotDirectory.Open(dir)) Assert.Throws<SnapshotCorruptException>(snapshot.ReadDeviceState);
+        using (SnapshotDirectory snapshot = SnapshotDirectory.Open(dir))
+            Assert.Throws<SnapshotCorruptException>(snapshot.ReadDeviceState);
     }
 
     [Fact]

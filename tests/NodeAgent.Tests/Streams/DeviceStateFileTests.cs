@@ -9,9 +9,7 @@ public class DeviceStateFileTests
     public void Sections_are_found_without_a_description()
     {
         DeviceStateFile file = DeviceState;
-        Assert.Equal(
-            [new DeviceSection(0, "timer", 0, 1, 27, 3), new DeviceSection(7, "0000:00:02.0/vga", 0, 1, 65, 7)],
-            file.Sections);
+        Assert.Equal([new DeviceSection(0, "timer", 0, 1, 27, 3), new DeviceSection(7, "0000:00:02.0/vga", 0, 1, 65, 7)], file.Sections);
         Assert.Equal(7u, file.LargestSectionId);
         Assert.Equal(Devices, file.StreamPart.ToArray());
     }
@@ -21,8 +19,7 @@ public class DeviceStateFileTests
     {
         // The section's own footer, followed by something that is not another section.
         byte[] payload = [.. Footer(3), 4, 0, 0, 0, 9, 200, .. Footer(3), 0, .. Footer(3), 0x7e];
-        DeviceStateFile file = DeviceStateFile.Parse(
-            (byte[])[.. FileHeader, .. Device(3, "a", payload), .. Device(1, "b"), 0]);
+        DeviceStateFile file = DeviceStateFile.Parse((byte[])[.. FileHeader, .. Device(3, "a", payload), .. Device(1, "b"), 0]);
         Assert.Equal(["a", "b"], file.Sections.Select(s => s.Name));
         Assert.Equal(payload.Length, file.Sections[0].PayloadLength);
         Assert.Equal(3u, file.LargestSectionId);
@@ -71,12 +68,12 @@ public class DeviceStateFileTests
     }
 
     [Fact]
-    public void Bytes_behind_the_end_are_refused()
-        => Assert.Throws<MigrationStreamException>(() => DeviceStateFile.Parse((byte[])[.. DeviceStateBytes, 1, 0]));
+    public void Bytes_behind_the_end_are_refused() =>
+        Assert.Throws<MigrationStreamException>(() => DeviceStateFile.Parse((byte[])[.. DeviceStateBytes, 1, 0]));
 
     [Fact]
-    public void A_file_without_devices_is_refused()
-        => Assert.Throws<MigrationStreamException>(() => DeviceStateFile.Parse((byte[])[.. FileHeader, 0]));
+    public void A_file_without_devices_is_refused() =>
+        Assert.Throws<MigrationStreamException>(() => DeviceStateFile.Parse((byte[])[.. FileHeader, 0]));
 
     [Fact]
     public void A_payload_full_of_footers_takes_no_long_time()

@@ -79,8 +79,6 @@ internal sealed unsafe class MemoryRam : IRamSource, IMigrationStreamSink
             return present;
         }
 
-        public void Dispose()
-        {
-        }
+        public void Dispose() { }
     }
 }

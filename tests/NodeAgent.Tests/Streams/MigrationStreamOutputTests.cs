@@ -8,8 +8,7 @@ namespace Bgsnap.NodeAgent.Tests.Streams;
 /// <summary>Destinations that fail, block or are taken away.</summary>
 public class MigrationStreamOutputTests
 {
-    private static MemoryRam Ram { get; } =
-        new MemoryRam().Add("pc.ram", MigrationStreamWriterTests.RandomRam(new Random(9), 4000));
+    private static MemoryRam Ram { get; } = new MemoryRam().Add("pc.ram", MigrationStreamWriterTests.RandomRam(new Random(9), 4000));
 
     private static MigrationStreamWriter Writer(IRamSource? ram = null) => new(Machine, ram ?? Ram, DeviceState);
 
@@ -95,7 +94,6 @@ public class MigrationStreamOutputTests
     }
 
     [Fact]
-    public void A_cancelled_write_does_not_begin()
-        => Assert.ThrowsAny<OperationCanceledException>(
-            () => Writer().Write(Stream.Null, new CancellationToken(canceled: true)));
+    public void A_cancelled_write_does_not_begin() =>
+        Assert.ThrowsAny<OperationCanceledException>(() => Writer().Write(Stream.Null, new CancellationToken(canceled: true)));
 }

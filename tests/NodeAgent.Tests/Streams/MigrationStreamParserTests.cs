@@ -48,7 +48,7 @@ public class MigrationStreamParserTests
 
         var read = new MemoryRam();
         var parser = new MigrationStreamParser(read);
-        for (int at = 0; at < stream.Length;)
+        for (int at = 0; at < stream.Length; )
         {
             int length = Math.Min(random.Next(0, largest), stream.Length - at);
             parser.Feed(stream.AsSpan(at, length));
@@ -63,8 +63,7 @@ public class MigrationStreamParserTests
     {
         var ram = new MemoryRam();
         byte[] stream = BackgroundSnapshot();
-        Assert.Equal(
-            stream.Length, MigrationStreamParser.Parse(new MemoryStream(stream), ram).Length);
+        Assert.Equal(stream.Length, MigrationStreamParser.Parse(new MemoryStream(stream), ram).Length);
         ram.AssertSame(Parse(stream).Ram);
     }
 
@@ -74,21 +73,23 @@ public class MigrationStreamParserTests
         byte[] stream = Insert(
             [5, .. Name("configuration/target-page-bits"), .. Be32(1), .. Be32(12)],
             [5, .. Name("configuration/capabilities"), .. Be32(1), .. Be32(0)],
-            [5, .. Name("configuration/uuid"), .. Be32(1), .. new byte[16]]);
+            [5, .. Name("configuration/uuid"), .. Be32(1), .. new byte[16]]
+        );
         Assert.Equal(3, Parse(stream).Contents.Pages);
         Assert.Equal(3, ParseByByte(stream).Pages);
     }
 
     [Fact]
-    public void The_switchover_command_of_newer_qemu_is_read()
-        => Assert.Equal(3, Parse(Insert([8, 0, 11, 0, 0])).Contents.Pages);
+    public void The_switchover_command_of_newer_qemu_is_read() => Assert.Equal(3, Parse(Insert([8, 0, 11, 0, 0])).Contents.Pages);
 
     [Fact]
     public void Pages_that_come_again_replace_the_first_ones()
     {
         byte[] stream =
         [
-            .. FileHeader, .. Configuration, .. RamStart(2, ("pc.ram", 0x1000)),
+            .. FileHeader,
+            .. Configuration,
+            .. RamStart(2, ("pc.ram", 0x1000)),
             .. RamSection(2, 2, [.. Be64(8), .. Name("pc.ram"), .. Page(1)]),
             .. RamSection(3, 2, [.. Be64(0x28), .. Page(2)]),
             .. Devices,
@@ -120,14 +121,10 @@ public class MigrationStreamParserTests
 
     private sealed class FailingSink : IMigrationStreamSink
     {
-        public void OnBlocks(IReadOnlyList<StreamRamBlock> blocks)
-        {
-        }
+        public void OnBlocks(IReadOnlyList<StreamRamBlock> blocks) { }
 
         public void OnPage(int block, ulong offset, ReadOnlySpan<byte> page) => throw new InvalidTimeZoneException();
 
-        public void OnZeroPage(int block, ulong offset)
-        {
-        }
+        public void OnZeroPage(int block, ulong offset) { }
     }
 }

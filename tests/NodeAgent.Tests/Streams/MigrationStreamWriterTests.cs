@@ -15,23 +15,142 @@ public class MigrationStreamWriterTests
 
         byte[] expected =
         [
-            0x51, 0x45, 0x56, 0x4d, 0, 0, 0, 3,
-            7, 0, 0, 0, 10, .. "pc-q35-7.2"u8,
-            1, 0x42, 0x47, 0x53, 0x4e, 3, .. "ram"u8, 0, 0, 0, 0, 0, 0, 0, 4,
-            0, 0, 0, 0, 0, 0, 0x40, 0x04,
-            6, .. "pc.ram"u8, 0, 0, 0, 0, 0, 0, 0x30, 0,
-            3, .. "rom"u8, 0, 0, 0, 0, 0, 0, 0x10, 0,
-            0, 0, 0, 0, 0, 0, 0, 0x10,
-            0x7e, 0x42, 0x47, 0x53, 0x4e,
-            3, 0x42, 0x47, 0x53, 0x4e,
-            0, 0, 0, 0, 0, 0, 0x00, 0x08, 6, .. "pc.ram"u8, .. Page(0x11),
-            0, 0, 0, 0, 0, 0, 0x10, 0x22, 0,
-            0, 0, 0, 0, 0, 0, 0x20, 0x28, .. Page(0x22),
-            0, 0, 0, 0, 0, 0, 0x00, 0x02, 3, .. "rom"u8, 0,
-            0, 0, 0, 0, 0, 0, 0, 0x10,
-            0x7e, 0x42, 0x47, 0x53, 0x4e,
+            0x51,
+            0x45,
+            0x56,
+            0x4d,
+            0,
+            0,
+            0,
+            3,
+            7,
+            0,
+            0,
+            0,
+            10,
+            .. "pc-q35-7.2"u8,
+            1,
+            0x42,
+            0x47,
+            0x53,
+            0x4e,
+            3,
+            .. "ram"u8,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            4,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0x40,
+            0x04,
+            6,
+            .. "pc.ram"u8,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0x30,
+            0,
+            3,
+            .. "rom"u8,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0x10,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0x10,
+            0x7e,
+            0x42,
+            0x47,
+            0x53,
+            0x4e,
+            3,
+            0x42,
+            0x47,
+            0x53,
+            0x4e,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0x00,
+            0x08,
+            6,
+            .. "pc.ram"u8,
+            .. Page(0x11),
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0x10,
+            0x22,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0x20,
+            0x28,
+            .. Page(0x22),
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0x00,
+            0x02,
+            3,
+            .. "rom"u8,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0x10,
+            0x7e,
+            0x42,
+            0x47,
+            0x53,
+            0x4e,
             .. Devices,
-            6, 0, 0, 0, 2, (byte)'{', (byte)'}',
+            6,
+            0,
+            0,
+            0,
+            2,
+            (byte)'{',
+            (byte)'}',
         ];
         Assert.Equal(expected, stream);
     }
@@ -90,8 +209,9 @@ public class MigrationStreamWriterTests
     {
         var ram = new MemoryRam().Add("pc.ram", Page(1)).Add("pc.bios", Page(2));
         var seen = new List<RamProgress>();
-        (MemoryRam read, MigrationStreamContents contents) = Parse(Write(
-            ram, new MigrationStreamWriterOptions { SendPagesOf = block => block == 1, Progress = seen.Add }));
+        (MemoryRam read, MigrationStreamContents contents) = Parse(
+            Write(ram, new MigrationStreamWriterOptions { SendPagesOf = block => block == 1, Progress = seen.Add })
+        );
         Assert.Equal(ram.Blocks, read.Blocks);
         Assert.Equal(1, contents.Pages);
         Assert.Equal(Page(0xee), read.Memory[0]);
@@ -105,8 +225,9 @@ public class MigrationStreamWriterTests
         byte[] memory = new byte[64 * 65536];
         memory[3 * 65536 + 5 * 4096] = 1;
         var ram = new MemoryRam().Add("pc.ram", memory).Add("other", new byte[4096]);
-        (MemoryRam read, MigrationStreamContents contents) = Parse(Write(
-            ram, new MigrationStreamWriterOptions { IsZeroInTarget = (block, granule) => block == 0 && granule != 1 }));
+        (MemoryRam read, MigrationStreamContents contents) = Parse(
+            Write(ram, new MigrationStreamWriterOptions { IsZeroInTarget = (block, granule) => block == 0 && granule != 1 })
+        );
         Assert.Equal((1, 17), (contents.Pages, contents.ZeroPages));
         Assert.Equal(1, read.Memory[0][3 * 65536 + 5 * 4096]);
         Assert.Equal(new byte[65536], read.Memory[0].AsSpan(65536, 65536).ToArray());
@@ -129,16 +250,16 @@ public class MigrationStreamWriterTests
     [InlineData("a\u00e4", 4096)]
     [InlineData("a", 0)]
     [InlineData("a", 4095)]
-    public void A_block_that_no_stream_can_carry_is_refused(string name, int length)
-        => Assert.Throws<ArgumentException>(
-            () => new MigrationStreamWriter(Machine, new MemoryRam().Add(name, new byte[length]), DeviceState));
+    public void A_block_that_no_stream_can_carry_is_refused(string name, int length) =>
+        Assert.Throws<ArgumentException>(() =>
+            new MigrationStreamWriter(Machine, new MemoryRam().Add(name, new byte[length]), DeviceState)
+        );
 
     [Fact]
     public void A_device_section_with_the_id_of_ram_is_refused()
     {
         var state = DeviceStateFile.Parse((byte[])[.. FileHeader, .. Device(RamId, "timer", 1), 0]);
-        Assert.Throws<ArgumentException>(
-            () => new MigrationStreamWriter(Machine, new MemoryRam().Add("a", Page(1)), state));
+        Assert.Throws<ArgumentException>(() => new MigrationStreamWriter(Machine, new MemoryRam().Add("a", Page(1)), state));
     }
 
     internal static byte[] RandomRam(Random random, int pages)

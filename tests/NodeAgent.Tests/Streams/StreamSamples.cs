@@ -29,17 +29,15 @@ internal static class StreamSamples
 
     public static byte[] Configuration => [7, .. Be32((uint)Machine.Length), .. Encoding.ASCII.GetBytes(Machine)];
 
-    public static byte[] Head(byte type, uint id, string name, uint version)
-        => [type, .. Be32(id), .. Name(name), .. Be32(0), .. Be32(version)];
+    public static byte[] Head(byte type, uint id, string name, uint version) =>
+        [type, .. Be32(id), .. Name(name), .. Be32(0), .. Be32(version)];
 
     public static byte[] Footer(uint id) => [0x7e, .. Be32(id)];
 
-    public static byte[] Device(uint id, string name, params byte[] payload)
-        => [.. Head(4, id, name, 1), .. payload, .. Footer(id)];
+    public static byte[] Device(uint id, string name, params byte[] payload) => [.. Head(4, id, name, 1), .. payload, .. Footer(id)];
 
     /// <summary>Devices and the end mark, as a stream carries them.</summary>
-    public static byte[] Devices
-        => [.. Device(0, "timer", 1, 2, 3), .. Device(7, "0000:00:02.0/vga", 0x7e, 0, 0, 0, 7, 4, 0), 0];
+    public static byte[] Devices => [.. Device(0, "timer", 1, 2, 3), .. Device(7, "0000:00:02.0/vga", 0x7e, 0, 0, 0, 7, 4, 0), 0];
 
     public static byte[] DeviceStateBytes => [.. FileHeader, .. Devices];
 
@@ -48,8 +46,7 @@ internal static class StreamSamples
     public const string Description =
         """{"page_size": 4096, "devices": [{"name": "timer", "instance_id": 0, "vmsd_name": "timer", "fields": [{"name": "x", "type": "int", "size": 3}]}, {"name": "0000:00:02.0/vga", "instance_id": 0}]}""";
 
-    public static byte[] DescriptionBytes(string json)
-        => [6, .. Be32((uint)json.Length), .. Encoding.ASCII.GetBytes(json)];
+    public static byte[] DescriptionBytes(string json) => [6, .. Be32((uint)json.Length), .. Encoding.ASCII.GetBytes(json)];
 
     /// <summary>START section with its block list.</summary>
     public static byte[] RamStart(uint id, params (string Name, ulong Length)[] blocks)
@@ -65,21 +62,20 @@ internal static class StreamSamples
         return [.. bytes];
     }
 
-    public static byte[] RamSection(byte type, uint id, params byte[] records)
-        => [type, .. Be32(id), .. records, .. Be64(0x10), .. Footer(id)];
+    public static byte[] RamSection(byte type, uint id, params byte[] records) =>
+        [type, .. Be32(id), .. records, .. Be64(0x10), .. Footer(id)];
 
     /// <summary>A stream as QEMU's background snapshot sends it: PART sections, no END, devices last.</summary>
     public static byte[] BackgroundSnapshot(bool description = true) =>
-    [
-        .. FileHeader, .. Configuration,
-        .. RamStart(2, ("pc.ram", 0x4000), ("pc.bios", 0x1000)),
-        .. RamSection(2, 2, [.. Be64(0x0008), .. Name("pc.ram"), .. Page(0x11), .. Be64(0x1022), 0]),
-        .. RamSection(
-            2, 2,
-            [.. Be64(0x2028), .. Page(0x22), .. Be64(0x3022), 0, .. Be64(0x0008), .. Name("pc.bios"), .. Page(0x33)]),
-        .. Devices,
-        .. description ? DescriptionBytes(Description) : [],
-    ];
+        [
+            .. FileHeader,
+            .. Configuration,
+            .. RamStart(2, ("pc.ram", 0x4000), ("pc.bios", 0x1000)),
+            .. RamSection(2, 2, [.. Be64(0x0008), .. Name("pc.ram"), .. Page(0x11), .. Be64(0x1022), 0]),
+            .. RamSection(2, 2, [.. Be64(0x2028), .. Page(0x22), .. Be64(0x3022), 0, .. Be64(0x0008), .. Name("pc.bios"), .. Page(0x33)]),
+            .. Devices,
+            .. description ? DescriptionBytes(Description) : [],
+        ];
 
     public static byte[] Page(byte fill)
     {
@@ -88,8 +84,7 @@ internal static class StreamSamples
         return page;
     }
 
-    public static byte[] Write(
-        IRamSource ram, MigrationStreamWriterOptions? options = null, DeviceStateFile? deviceState = null)
+    public static byte[] Write(IRamSource ram, MigrationStreamWriterOptions? options = null, DeviceStateFile? deviceState = null)
     {
         using var memory = new MemoryStream();
         long written = new MigrationStreamWriter(Machine, ram, deviceState ?? DeviceState, options).Write(memory);

@@ -14,7 +14,8 @@ public sealed class CaptureChildTests : IDisposable
     [Fact]
     public async Task Its_lines_are_read_and_what_is_none_is_passed_over()
     {
-        _node.Capture($$"""
+        _node.Capture(
+            $$"""
             echo '{{FakeNode.Progress(10)}}'
             echo 'warning: something'
             echo '[]'
@@ -23,13 +24,21 @@ public sealed class CaptureChildTests : IDisposable
             echo '{"type":"progress","percent":"not a number"}'
             echo '{{FakeNode.Progress(60, "2026-08-01T09:00:00.25Z")}}'
             echo '{{FakeNode.Summary}}'
-            """);
+            """
+        );
         SummaryLine summary = await Run();
         Assert.Equal([10, 60], _progress.Select(p => p.Percent));
-        Assert.Equal((60_000_000, new DateTimeOffset(2026, 8, 1, 9, 0, 0, 250, TimeSpan.Zero)), (_progress[1].CopiedBytes, _progress[1].PointInTime));
+        Assert.Equal(
+            (60_000_000, new DateTimeOffset(2026, 8, 1, 9, 0, 0, 250, TimeSpan.Zero)),
+            (_progress[1].CopiedBytes, _progress[1].PointInTime)
+        );
         Assert.Null(_progress[0].PointInTime);
         Assert.Equal((1, 4, "agent"), (summary.Summary.DowntimeMicroseconds, summary.Summary.Faults, summary.Summary.Engine));
-        Assert.Contains("--qmp=/run/q --container=c0ffee --output=/claim/snap", await File.ReadAllTextAsync(_node.Sign("arguments")), StringComparison.Ordinal);
+        Assert.Contains(
+            "--qmp=/run/q --container=c0ffee --output=/claim/snap",
+            await File.ReadAllTextAsync(_node.Sign("arguments")),
+            StringComparison.Ordinal
+        );
     }
 
     [Fact]
@@ -56,12 +65,18 @@ public sealed class CaptureChildTests : IDisposable
     public async Task One_that_says_nothing_is_ended_with_all_that_it_started()
     {
         _node.Capture("sleep 1000 & echo $! >\"$here/child\"; wait");
-        TaskFailure e = await Assert.ThrowsAsync<TaskFailure>(() => AgentChild.Run(
-            ["capture"], "nothing was kept", (_, _) => { }, default, program: _node.Program, silence: TimeSpan.FromSeconds(1)).WaitAsync(TimeSpan.FromSeconds(30)));
+        TaskFailure e = await Assert.ThrowsAsync<TaskFailure>(() =>
+            AgentChild
+                .Run(["capture"], "nothing was kept", (_, _) => { }, default, program: _node.Program, silence: TimeSpan.FromSeconds(1))
+                .WaitAsync(TimeSpan.FromSeconds(30))
+        );
         Assert.Equal(("AgentDied", true), (e.Reason, e.NeedsCare));
         Assert.Contains("said nothing for 1 s", e.Message, StringComparison.Ordinal);
         string child = (await File.ReadAllTextAsync(_node.Sign("child"))).Trim();
-        await FakeNode.Within(() => !Directory.Exists($"/proc/{child}") || File.ReadAllText($"/proc/{child}/stat").Contains(") Z", StringComparison.Ordinal), "its child has ended");
+        await FakeNode.Within(
+            () => !Directory.Exists($"/proc/{child}") || File.ReadAllText($"/proc/{child}/stat").Contains(") Z", StringComparison.Ordinal),
+            "its child has ended"
+        );
     }
 
     [Fact]
@@ -80,7 +95,10 @@ public sealed class CaptureChildTests : IDisposable
     [Fact]
     public async Task Its_memory_is_limited_and_it_is_ended_before_the_agent()
     {
-        _node.Capture("while [ \"$(cat /proc/$$/oom_score_adj)\" -lt 1000 ]; do sleep 0.01; done; echo \"$DOTNET_GCHeapHardLimit\" >\"$here/limit\"; exit 1");
+        _node.Capture(
+            "while [ \"$(cat /proc/$$/oom_score_adj)\" -lt 1000 ]; do sleep 0.01; done; echo \"$DOTNET_GCHeapHardLimit\" "
+                + ">\"$here/limit\"; exit 1"
+        );
         await Assert.ThrowsAsync<TaskFailure>(() => Run().WaitAsync(TimeSpan.FromSeconds(30)));
         Assert.Equal("20000000", (await File.ReadAllTextAsync(_node.Sign("limit"))).Trim());
     }
@@ -95,15 +113,24 @@ public sealed class CaptureChildTests : IDisposable
     [Fact]
     public async Task Cancelled_it_may_end_in_good_order()
     {
-        _node.Capture($$"""
+        _node.Capture(
+            $$"""
             give_up() { echo '{{FakeNode.Error("Cancelled", "given up")}}'; exit 1; }
             trap give_up TERM
             echo '{{FakeNode.Progress(10)}}'
             while :; do sleep 0.05; done
-            """);
+            """
+        );
         using CancellationTokenSource cancel = new();
         Task<SummaryLine> running = Run(cancel.Token);
-        await FakeNode.Within(() => { lock (_progress) return _progress.Count == 1; }, "it is under way");
+        await FakeNode.Within(
+            () =>
+            {
+                lock (_progress)
+                    return _progress.Count == 1;
+            },
+            "it is under way"
+        );
         await cancel.CancelAsync();
         TaskFailure e = await Assert.ThrowsAsync<TaskFailure>(() => running.WaitAsync(TimeSpan.FromSeconds(15)));
         Assert.Equal(("Cancelled", "given up"), (e.Reason, e.Message));
@@ -114,10 +141,39 @@ public sealed class CaptureChildTests : IDisposable
     {
         Assert.Equal(
             ["capture", "--json", "--qmp=s", "--container=c", "--output=o", "--engine=auto", "--compression=none", "--max-downtime=1s"],
-            new CaptureOrder { Monitor = new() { QmpSocket = "s" }, ContainerId = "c", Output = "o" }.Arguments());
+            new CaptureOrder
+            {
+                Monitor = new() { QmpSocket = "s" },
+                ContainerId = "c",
+                Output = "o",
+            }.Arguments()
+        );
         Assert.Equal(
-            ["capture", "--json", "--qmp=s", "--container=c", "--output=o", "--engine=qemu", "--compression=zstd", "--max-downtime=250ms", "--bandwidth-limit=209715200"],
-            new CaptureOrder { Monitor = new() { QmpSocket = "s" }, ContainerId = "c", Output = "o", How = new CaptureSpec { Engine = "Qemu", Compression = "Zstd", MaxDowntime = "250ms", BandwidthLimit = "200Mi" } }.Arguments());
+            [
+                "capture",
+                "--json",
+                "--qmp=s",
+                "--container=c",
+                "--output=o",
+                "--engine=qemu",
+                "--compression=zstd",
+                "--max-downtime=250ms",
+                "--bandwidth-limit=209715200",
+            ],
+            new CaptureOrder
+            {
+                Monitor = new() { QmpSocket = "s" },
+                ContainerId = "c",
+                Output = "o",
+                How = new CaptureSpec
+                {
+                    Engine = "Qemu",
+                    Compression = "Zstd",
+                    MaxDowntime = "250ms",
+                    BandwidthLimit = "200Mi",
+                },
+            }.Arguments()
+        );
     }
 
     [Theory]
@@ -144,10 +200,25 @@ public sealed class CaptureChildTests : IDisposable
     [InlineData("-1")]
     [InlineData("100E")]
     [InlineData("1KM")]
-    public void What_is_no_quantity_is_refused(string quantity) => Assert.Equal("BadQuantity", Assert.Throws<TaskFailure>(() => CaptureOrder.Bytes(quantity)).Reason);
+    public void What_is_no_quantity_is_refused(string quantity) =>
+        Assert.Equal("BadQuantity", Assert.Throws<TaskFailure>(() => CaptureOrder.Bytes(quantity)).Reason);
 
     private Task<SummaryLine> Run() => Run(default);
 
-    private Task<SummaryLine> Run(CancellationToken cancel) => CaptureChild.Run(
-        new CaptureOrder { Monitor = new() { QmpSocket = "/run/q" }, ContainerId = "c0ffee", Output = "/claim/snap" }, p => { lock (_progress) _progress.Add(p); }, cancel, program: _node.Program);
+    private Task<SummaryLine> Run(CancellationToken cancel) =>
+        CaptureChild.Run(
+            new CaptureOrder
+            {
+                Monitor = new() { QmpSocket = "/run/q" },
+                ContainerId = "c0ffee",
+                Output = "/claim/snap",
+            },
+            p =>
+            {
+                lock (_progress)
+                    _progress.Add(p);
+            },
+            cancel,
+            program: _node.Program
+        );
 }

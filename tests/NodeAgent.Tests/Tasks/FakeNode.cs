@@ -14,7 +14,9 @@ namespace Bgsnap.NodeAgent.Tests.Tasks;
 /// </summary>
 internal sealed class FakeNode : IDisposable
 {
-    internal const string Name = "node-1", Vm = "vm", Carrier = "carrier";
+    internal const string Name = "node-1",
+        Vm = "vm",
+        Carrier = "carrier";
     private readonly TempDirectory _directory = new();
     private int _pid = 100;
 
@@ -32,7 +34,10 @@ internal sealed class FakeNode : IDisposable
     internal string Proc => _directory.Sub("proc");
     internal string Program => _directory.Sub("capture");
 
-    /// <summary>What the same program does when it is to free a guest; set before <see cref="Capture"/>. A line of the file "freed" counts each time.</summary>
+    /// <summary>
+    /// What the same program does when it is to free a guest; set before <see cref="Capture"/>. A line of the file "freed" counts each
+    /// time.
+    /// </summary>
     internal string Free { get; set; } = Freed;
 
     internal const string Freed = "echo '{\"type\":\"summary\",\"guest\":\"the guest runs\",\"removed\":0,\"thawed\":false}'";
@@ -50,19 +55,33 @@ internal sealed class FakeNode : IDisposable
 
     internal static string UidOf(string pod) => $"{pod}-1111-2222";
 
-    internal static string IdOf(string pod) => Convert.ToHexStringLower(System.Security.Cryptography.SHA256.HashData(System.Text.Encoding.UTF8.GetBytes(pod)));
+    internal static string IdOf(string pod) =>
+        Convert.ToHexStringLower(System.Security.Cryptography.SHA256.HashData(System.Text.Encoding.UTF8.GetBytes(pod)));
 
     /// <summary>A pod that runs here; returns the root directory of its process.</summary>
     internal string AddPod(string name, string container, string cgroup = "0::/kubepods/burstable/pod{0}/{1}")
     {
         Api.Pods[name] = new PodSummary
         {
-            Metadata = new V1ObjectMeta { Name = name, NamespaceProperty = "ns", Uid = UidOf(name) },
+            Metadata = new V1ObjectMeta
+            {
+                Name = name,
+                NamespaceProperty = "ns",
+                Uid = UidOf(name),
+            },
             Spec = new PodSpecSummary { NodeName = Name },
             Status = new PodStatusSummary
             {
                 Phase = "Running",
-                ContainerStatuses = [new ContainerStatusSummary { Name = container, ContainerID = "containerd://" + IdOf(name), State = new ContainerStateSummary { Running = new ContainerStateDetail() } }],
+                ContainerStatuses =
+                [
+                    new ContainerStatusSummary
+                    {
+                        Name = container,
+                        ContainerID = "containerd://" + IdOf(name),
+                        State = new ContainerStateSummary { Running = new ContainerStateDetail() },
+                    },
+                ],
             },
         };
         return AddProcess(string.Format(System.Globalization.CultureInfo.InvariantCulture, cgroup, UidOf(name), IdOf(name)));
@@ -70,34 +89,65 @@ internal sealed class FakeNode : IDisposable
 
     internal string AddProcess(string cgroup)
     {
-        string process = Path.Join(Proc, $"{_pid++}"), root = Path.Join(process, "root");
+        string process = Path.Join(Proc, $"{_pid++}"),
+            root = Path.Join(process, "root");
         Directory.CreateDirectory(root);
         File.WriteAllText(Path.Join(process, "cgroup"), cgroup + "\n");
         return root;
     }
 
-    internal static PodTarget Target(string pod, string container) => new() { PodName = pod, PodUID = UidOf(pod), Container = container };
+    internal static PodTarget Target(string pod, string container) =>
+        new()
+        {
+            PodName = pod,
+            PodUID = UidOf(pod),
+            Container = container,
+        };
 
     internal static VirtualMachineTarget VmTarget(string socket = "/run/qmp.sock") =>
-        new() { PodName = Vm, PodUID = UidOf(Vm), Container = "qemu", QmpSocket = socket };
+        new()
+        {
+            PodName = Vm,
+            PodUID = UidOf(Vm),
+            Container = "qemu",
+            QmpSocket = socket,
+        };
 
-    internal static SnapshotTask CaptureTask(string name = "t") => new()
-    {
-        Metadata = new V1ObjectMeta { Name = name, NamespaceProperty = "ns", Uid = "uid-" + name },
-        Spec = new SnapshotTaskSpec { NodeName = Name, Directory = "snap", Carrier = Target(Carrier, Names.CarrierContainer), Source = VmTarget() },
-    };
+    internal static SnapshotTask CaptureTask(string name = "t") =>
+        new()
+        {
+            Metadata = new V1ObjectMeta
+            {
+                Name = name,
+                NamespaceProperty = "ns",
+                Uid = "uid-" + name,
+            },
+            Spec = new SnapshotTaskSpec
+            {
+                NodeName = Name,
+                Directory = "snap",
+                Carrier = Target(Carrier, Names.CarrierContainer),
+                Source = VmTarget(),
+            },
+        };
 
     /// <summary>A finished snapshot, as a capture leaves it.</summary>
     internal static Manifest WriteSnapshot(string path) => GuestSnapshot.Write(path, GuestSnapshot.Small(), PageCompression.None);
 
-    /// <summary>The capturing process does this, in shell; <c>$out</c> is the directory it is to make, <c>$ready</c> one that it may move there.</summary>
+    /// <summary>
+    /// The capturing process does this, in shell; <c>$out</c> is the directory it is to make, <c>$ready</c> one that it may move there.
+    /// </summary>
     internal void Capture(string script)
     {
         string ready = _directory.Sub("ready");
-        if (!Directory.Exists(ready)) WriteSnapshot(ready);
+        if (!Directory.Exists(ready))
+            WriteSnapshot(ready);
         // Another process writes it: a file that this one has open for writing could not be executed.
-        using Process shell = Process.Start(new ProcessStartInfo("/bin/sh", ["-c", "cat >\"$0\" && chmod +x \"$0\"", Program]) { RedirectStandardInput = true })!;
-        shell.StandardInput.Write($$"""
+        using Process shell = Process.Start(
+            new ProcessStartInfo("/bin/sh", ["-c", "cat >\"$0\" && chmod +x \"$0\"", Program]) { RedirectStandardInput = true }
+        )!;
+        shell.StandardInput.Write(
+            $$"""
             #!/bin/sh
             ready='{{ready}}' here='{{_directory.Path}}'
             for argument; do case $argument in --output=*) out=${argument#--output=} ;; esac; done
@@ -108,7 +158,8 @@ internal sealed class FakeNode : IDisposable
             fi
             echo "$@" >"$here/arguments"
             {{script}}
-            """);
+            """
+        );
         shell.StandardInput.Close();
         shell.WaitForExit();
         Assert.Equal(0, shell.ExitCode);
@@ -123,12 +174,14 @@ internal sealed class FakeNode : IDisposable
     internal const string Summary =
         """{"type":"summary","summary":{"output":"x","pointInTime":"2026-08-01T09:00:00Z","engine":"agent","engineReason":"asked for","downtimeMicroseconds":1,"protectionWindowMicroseconds":2,"totalMicroseconds":3,"faults":4,"ramBytes":5,"storedBytes":6,"timeline":[]}}""";
 
-    internal static string Error(string reason, string message) => $$"""{"type":"error","reason":"{{reason}}","message":"{{message}}","exitCode":1}""";
+    internal static string Error(string reason, string message) =>
+        $$"""{"type":"error","reason":"{{reason}}","message":"{{message}}","exitCode":1}""";
 
     internal static async Task Within(Func<bool> condition, string what)
     {
         for (int i = 0; i < 6000; i++, await Task.Delay(5))
-            if (condition()) return;
+            if (condition())
+                return;
         Assert.Fail($"after 30 s still not: {what}");
     }
 

@@ -30,7 +30,10 @@ public sealed class FinishedSnapshotTests : IDisposable
         Assert.Equal("Agent", r.Engine);
         Assert.Equal(manifest.Ram.Blocks.Sum(b => (long)b.UsedLength), r.RamBytes);
         Assert.Equal(Directory.GetFiles(directory, "*", SearchOption.AllDirectories).Sum(f => new FileInfo(f).Length), r.StoredBytes);
-        Assert.Equal("sha256:" + Convert.ToHexStringLower(SHA256.HashData(File.ReadAllBytes(Path.Join(directory, SnapshotFormat.ManifestFileName)))), r.ManifestChecksum);
+        Assert.Equal(
+            "sha256:" + Convert.ToHexStringLower(SHA256.HashData(File.ReadAllBytes(Path.Join(directory, SnapshotFormat.ManifestFileName)))),
+            r.ManifestChecksum
+        );
     }
 
     [Theory]
@@ -40,7 +43,19 @@ public sealed class FinishedSnapshotTests : IDisposable
     [InlineData("NoGuestAgent", false, "Online NoGuestAgent")]
     [InlineData("NoGuestAgent", true, "Online Paused")]
     public void How_the_guest_was_is_told_in_KubeVirts_words(string? quiesce, bool paused, string words) =>
-        Assert.Equal(words, string.Join(' ', FinishedSnapshot.Indications(GuestSnapshot.SampleManifest(Guid.NewGuid()).Capture with { Quiesce = quiesce, Paused = paused })));
+        Assert.Equal(
+            words,
+            string.Join(
+                ' ',
+                FinishedSnapshot.Indications(
+                    GuestSnapshot.SampleManifest(Guid.NewGuid()).Capture with
+                    {
+                        Quiesce = quiesce,
+                        Paused = paused,
+                    }
+                )
+            )
+        );
 
     [Theory]
     [InlineData("{")]
@@ -48,10 +63,12 @@ public sealed class FinishedSnapshotTests : IDisposable
     [InlineData(null)]
     public void A_damaged_one_is_an_error_and_not_none(string? manifest)
     {
-        string directory = Path.Join(_node.Claim, "snap"), file = Path.Join(directory, SnapshotFormat.ManifestFileName);
+        string directory = Path.Join(_node.Claim, "snap"),
+            file = Path.Join(directory, SnapshotFormat.ManifestFileName);
         FakeNode.WriteSnapshot(directory);
         File.Delete(file);
-        if (manifest is not null) File.WriteAllText(file, manifest);
+        if (manifest is not null)
+            File.WriteAllText(file, manifest);
         Exception e = Assert.ThrowsAny<Exception>(Read);
         Assert.True(manifest is null ? e is LinuxException { Errno: Errno.ENOENT } : e is SnapshotCorruptException, e.ToString());
     }

@@ -6,7 +6,8 @@ namespace Bgsnap.NodeAgent.Tests.Tasks;
 /// <summary>Tasks whose VM is libvirt's: which process is meant, and what the capture is told.</summary>
 public sealed class LibvirtTaskTests : IDisposable
 {
-    private const string Uuid = "5d307ca9-b3ef-428c-8861-06e72d69f223", Domain = "prod_db";
+    private const string Uuid = "5d307ca9-b3ef-428c-8861-06e72d69f223",
+        Domain = "prod_db";
     private readonly FakeNode _node = new();
 
     public LibvirtTaskTests()
@@ -44,7 +45,11 @@ public sealed class LibvirtTaskTests : IDisposable
         AddToLauncher(Qemu(name, uuid));
         TaskFailure e = await Assert.ThrowsAsync<TaskFailure>(() => _node.Places.OpenMonitor("ns", Target(wanted), default));
         Assert.Equal("SourceEnded", e.Reason);
-        Assert.Contains($"no QEMU of domain {Domain} ({wanted}) runs in container compute of pod launcher on node {FakeNode.Name}", e.Message, StringComparison.Ordinal);
+        Assert.Contains(
+            $"no QEMU of domain {Domain} ({wanted}) runs in container compute of pod launcher on node {FakeNode.Name}",
+            e.Message,
+            StringComparison.Ordinal
+        );
     }
 
     [Fact]
@@ -53,7 +58,9 @@ public sealed class LibvirtTaskTests : IDisposable
         int[] both = [AddToLauncher(Qemu(Domain, Uuid)), AddToLauncher(Qemu(Domain, Uuid))];
         TaskFailure e = await Assert.ThrowsAsync<TaskFailure>(() => _node.Places.OpenMonitor("ns", Target(Uuid), default));
         Assert.Equal("SourceAmbiguous", e.Reason);
-        Assert.All(both, pid => Assert.Contains(pid.ToString(System.Globalization.CultureInfo.InvariantCulture), e.Message, StringComparison.Ordinal));
+        Assert.All(both, pid =>
+            Assert.Contains(pid.ToString(System.Globalization.CultureInfo.InvariantCulture), e.Message, StringComparison.Ordinal)
+        );
     }
 
     [Fact]
@@ -69,18 +76,27 @@ public sealed class LibvirtTaskTests : IDisposable
     {
         const string objects = """{"apiVersion":"v1","kind":"List","items":[{"kind":"VirtualMachine","metadata":{"name":"grüße"}}]}""";
         int pid = AddToLauncher(Qemu(Domain, Uuid));
-        _node.Capture($$"""
+        _node.Capture(
+            $$"""
             for argument; do case $argument in --objects=*) cat "${argument#--objects=}" >"$here/objects" ;; esac; done
             cp -r "$ready" "$out"
             echo '{{FakeNode.Summary}}'
-            """);
+            """
+        );
         string scratch = Path.Join(_node.Claim, "..", "scratch");
         Directory.CreateDirectory(scratch);
         SnapshotTask task = FakeNode.CaptureTask();
         task.Spec.Source = Target(Uuid);
         task.Spec.Source.Objects = objects;
 
-        SnapshotTaskStatus end = await new TaskWork(_node.Places, new Scratch(scratch, null), _node.Program).Do(task, new SnapshotTaskStatus(), _ => Task.CompletedTask, null, default, default);
+        SnapshotTaskStatus end = await new TaskWork(_node.Places, new Scratch(scratch, null), _node.Program).Do(
+            task,
+            new SnapshotTaskStatus(),
+            _ => Task.CompletedTask,
+            null,
+            default,
+            default
+        );
 
         Assert.Equal(TaskPhase.Succeeded, end.Phase);
         string arguments = await File.ReadAllTextAsync(_node.Sign("arguments"));
@@ -91,10 +107,24 @@ public sealed class LibvirtTaskTests : IDisposable
     }
 
     private static VirtualMachineTarget Target(string? uuid) =>
-        new() { PodName = "launcher", PodUID = FakeNode.UidOf("launcher"), Container = "compute", LibvirtDomain = Domain, Uuid = uuid };
+        new()
+        {
+            PodName = "launcher",
+            PodUID = FakeNode.UidOf("launcher"),
+            Container = "compute",
+            LibvirtDomain = Domain,
+            Uuid = uuid,
+        };
 
     private static string[] Qemu(string name, string? uuid) =>
-        ["/usr/bin/qemu-kvm", "-name", $"guest={name},debug-threads=on", .. uuid is null ? Array.Empty<string>() : ["-uuid", uuid], "-mon", "chardev=charmonitor,id=monitor,mode=control"];
+        [
+            "/usr/bin/qemu-kvm",
+            "-name",
+            $"guest={name},debug-threads=on",
+            .. uuid is null ? Array.Empty<string>() : ["-uuid", uuid],
+            "-mon",
+            "chardev=charmonitor,id=monitor,mode=control",
+        ];
 
     private int AddToLauncher(string[] words)
     {

@@ -28,7 +28,9 @@ public sealed class TaskPlacesTests : IDisposable
     public async Task A_uid_with_dashes_is_found_in_systemds_spelling()
     {
         string uid = FakeNode.UidOf("s").Replace('-', '_');
-        Directory.CreateDirectory(Path.Join(_node.AddPod("s", "c", $"0::/kubepods.slice/kubepods-pod{uid}.slice/cri-containerd-{{1}}.scope"), "snapshots"));
+        Directory.CreateDirectory(
+            Path.Join(_node.AddPod("s", "c", $"0::/kubepods.slice/kubepods-pod{uid}.slice/cri-containerd-{{1}}.scope"), "snapshots")
+        );
         (await _node.Places.OpenClaim("ns", FakeNode.Target("s", "c"), default)).Dispose();
     }
 
@@ -43,16 +45,18 @@ public sealed class TaskPlacesTests : IDisposable
         _node.AddPod("stranger", "c", "0::/kubepods/burstable/podOTHER/{1}");
         PodTarget another = FakeNode.Target(FakeNode.Carrier, Names.CarrierContainer);
         another.PodUID = "of-an-earlier-one";
-        foreach ((PodTarget target, string words) in new (PodTarget, string)[]
-        {
-            (FakeNode.Target("gone", "c"), "pod gone is gone"),
-            (another, "pod carrier is another one than when this was ordered"),
-            (FakeNode.Target("elsewhere", "c"), "pod elsewhere does not run on node node-1"),
-            (FakeNode.Target("waiting", "c"), "container c of pod waiting does not run"),
-            (FakeNode.Target(FakeNode.Carrier, "third"), "container third of pod carrier does not run"),
-            (FakeNode.Target("unseen", "c"), "no process of container c of pod unseen was found on node node-1"),
-            (FakeNode.Target("stranger", "c"), "no process of container c of pod stranger was found on node node-1"),
-        })
+        foreach (
+            (PodTarget target, string words) in new (PodTarget, string)[]
+            {
+                (FakeNode.Target("gone", "c"), "pod gone is gone"),
+                (another, "pod carrier is another one than when this was ordered"),
+                (FakeNode.Target("elsewhere", "c"), "pod elsewhere does not run on node node-1"),
+                (FakeNode.Target("waiting", "c"), "container c of pod waiting does not run"),
+                (FakeNode.Target(FakeNode.Carrier, "third"), "container third of pod carrier does not run"),
+                (FakeNode.Target("unseen", "c"), "no process of container c of pod unseen was found on node node-1"),
+                (FakeNode.Target("stranger", "c"), "no process of container c of pod stranger was found on node node-1"),
+            }
+        )
         {
             TaskFailure e = await Assert.ThrowsAsync<TaskFailure>(() => _node.Places.OpenClaim("ns", target, default));
             Assert.Equal("CarrierLost", e.Reason);
@@ -80,7 +84,9 @@ public sealed class TaskPlacesTests : IDisposable
     [Fact]
     public async Task A_missing_socket_is_said_with_the_remedy()
     {
-        TaskFailure e = await Assert.ThrowsAsync<TaskFailure>(() => _node.Places.OpenSocket("ns", FakeNode.VmTarget("/run/none.sock"), "SourceEnded", default));
+        TaskFailure e = await Assert.ThrowsAsync<TaskFailure>(() =>
+            _node.Places.OpenSocket("ns", FakeNode.VmTarget("/run/none.sock"), "SourceEnded", default)
+        );
         Assert.Equal("SocketNotFound", e.Reason);
         Assert.Contains("pod vm has no socket /run/none.sock in container qemu", e.Message, StringComparison.Ordinal);
         Assert.Contains(Names.QmpSocketAnnotation, e.Message, StringComparison.Ordinal);
@@ -91,7 +97,9 @@ public sealed class TaskPlacesTests : IDisposable
     public async Task A_carrier_without_its_claim_is_lost_and_a_vm_that_is_gone_has_ended()
     {
         Directory.Delete(_node.Claim);
-        TaskFailure e = await Assert.ThrowsAsync<TaskFailure>(() => _node.Places.OpenClaim("ns", FakeNode.Target(FakeNode.Carrier, Names.CarrierContainer), default));
+        TaskFailure e = await Assert.ThrowsAsync<TaskFailure>(() =>
+            _node.Places.OpenClaim("ns", FakeNode.Target(FakeNode.Carrier, Names.CarrierContainer), default)
+        );
         Assert.Equal("CarrierLost", e.Reason);
         _node.Api.Pods.Remove(FakeNode.Vm);
         e = await Assert.ThrowsAsync<TaskFailure>(() => _node.Places.OpenSocket("ns", FakeNode.VmTarget(), "SourceEnded", default));

@@ -13,7 +13,8 @@ public sealed class TaskReconcilerTests : IAsyncLifetime, IDisposable
     private const string Run = "run-2";
     private static readonly ObjectKey Key = new("ns", "t");
     private readonly FakeNode _node = new();
-    private readonly CancellationTokenSource _end = new(), _stop = new();
+    private readonly CancellationTokenSource _end = new(),
+        _stop = new();
     private Informer<SnapshotTask> _tasks = null!;
     private TaskReconciler _reconciler = null!;
     private Task _watching = Task.CompletedTask;
@@ -23,7 +24,13 @@ public sealed class TaskReconcilerTests : IAsyncLifetime, IDisposable
         _tasks = new(_node.Api, Resources.Tasks, null, null, NullLogger.Instance);
         _watching = _tasks.Run(_end.Token);
         _reconciler = new(
-            _tasks, new TaskWork(_node.Places, new Scratch(null, null), _node.Program), new TaskReports(_node.Api, NullLogger.Instance), FakeNode.Name, Run, NullLogger<TaskReconciler>.Instance);
+            _tasks,
+            new TaskWork(_node.Places, new Scratch(null, null), _node.Program),
+            new TaskReports(_node.Api, NullLogger.Instance),
+            FakeNode.Name,
+            Run,
+            NullLogger<TaskReconciler>.Instance
+        );
         return Task.CompletedTask;
     }
 
@@ -45,12 +52,14 @@ public sealed class TaskReconcilerTests : IAsyncLifetime, IDisposable
     [Fact]
     public async Task A_capture_is_told_from_its_beginning_to_its_end()
     {
-        _node.Capture($$"""
+        _node.Capture(
+            $$"""
             echo '{{FakeNode.Progress(40, "2026-08-01T09:00:00Z")}}'
             while [ ! -e "$here/go" ]; do sleep 0.05; done
             cp -r "$ready" "$out"
             echo '{{FakeNode.Summary}}'
-            """);
+            """
+        );
         await See(FakeNode.CaptureTask());
         await FakeNode.Within(() => _node.Api.Told.Any(s => s.Percent == 40), "the progress is told");
         await _reconciler.Reconcile(Key, _stop.Token); // a look in between begins nothing else
@@ -58,9 +67,13 @@ public sealed class TaskReconcilerTests : IAsyncLifetime, IDisposable
         await File.WriteAllTextAsync(_node.Sign("go"), "");
         SnapshotTaskStatus end = await End();
 
-        SnapshotTaskStatus begin = _node.Api.Told[0], half = _node.Api.Told.First(s => s.Percent == 40);
+        SnapshotTaskStatus begin = _node.Api.Told[0],
+            half = _node.Api.Told.First(s => s.Percent == 40);
         Assert.Equal((TaskPhase.Running, Run, 0), (begin.Phase, begin.AgentRun, begin.Percent));
-        Assert.Equal((TaskPhase.Running, 40_000_000, new DateTime(2026, 8, 1, 9, 0, 0, DateTimeKind.Utc)), (half.Phase, half.Bytes, half.PointInTime));
+        Assert.Equal(
+            (TaskPhase.Running, 40_000_000, new DateTime(2026, 8, 1, 9, 0, 0, DateTimeKind.Utc)),
+            (half.Phase, half.Bytes, half.PointInTime)
+        );
         Assert.Equal((TaskPhase.Succeeded, Run, 4600), (end.Phase, end.AgentRun, end.Result!.DowntimeMicroseconds));
         Assert.Equal(begin.StartTime, end.StartTime);
         Assert.True(end.CompletionTime >= end.StartTime);
@@ -70,7 +83,8 @@ public sealed class TaskReconcilerTests : IAsyncLifetime, IDisposable
     [Fact]
     public async Task What_is_not_for_this_node_or_has_ended_is_left_alone()
     {
-        SnapshotTask elsewhere = FakeNode.CaptureTask(), ended = FakeNode.CaptureTask();
+        SnapshotTask elsewhere = FakeNode.CaptureTask(),
+            ended = FakeNode.CaptureTask();
         elsewhere.Spec.NodeName = "node-2";
         ended.Status = new SnapshotTaskStatus { Phase = TaskPhase.Failed };
         foreach (SnapshotTask task in new[] { elsewhere, ended })
@@ -93,9 +107,12 @@ public sealed class TaskReconcilerTests : IAsyncLifetime, IDisposable
         SnapshotTask task = FakeNode.CaptureTask();
         await See(task);
         await FakeNode.Within(() => File.Exists(_node.Sign("begun")), "it is under way");
-        if (how == "cancelled") task.Spec.Cancel = true;
-        if (how == "deleted") task.Metadata.DeletionTimestamp = DateTime.UtcNow;
-        if (how == "replaced") task.Metadata.Uid = "uid-of-another";
+        if (how == "cancelled")
+            task.Spec.Cancel = true;
+        if (how == "deleted")
+            task.Metadata.DeletionTimestamp = DateTime.UtcNow;
+        if (how == "replaced")
+            task.Metadata.Uid = "uid-of-another";
         await See(task, how == "gone" ? "DELETED" : "MODIFIED");
         SnapshotTaskStatus end = await End();
         Assert.Equal((TaskPhase.Failed, "Cancelled", "given up"), (end.Phase, end.Reason, end.Message));
@@ -119,7 +136,8 @@ public sealed class TaskReconcilerTests : IAsyncLifetime, IDisposable
     public async Task A_task_that_is_gone_when_it_is_to_be_begun_is_not_begun()
     {
         UnderWay();
-        for (int i = 0; i < 100; i++) _node.Api.WriteFailures.Enqueue(TaskApi.NotFound);
+        for (int i = 0; i < 100; i++)
+            _node.Api.WriteFailures.Enqueue(TaskApi.NotFound);
         await See(FakeNode.CaptureTask());
         await FakeNode.Within(() => _reconciler.Running == 0, "it is let go");
         Assert.False(File.Exists(_node.Sign("begun")));
@@ -180,7 +198,9 @@ public sealed class TaskReconcilerTests : IAsyncLifetime, IDisposable
     [Fact]
     public async Task A_guest_that_cannot_be_freed_is_tried_again_and_nothing_is_said_to_have_ended()
     {
-        _node.Free = $"[ $(wc -l <\"$here/freed\") -gt 3 ] || {{ echo '{FakeNode.Error("QemuUnreachable", "another client is connected")}'; exit 6; }}; {FakeNode.Freed}";
+        _node.Free =
+            $"[ $(wc -l <\"$here/freed\") -gt 3 ] || {{ echo '{FakeNode.Error("QemuUnreachable", "another client is connected")}'; "
+            + $"exit 6; }}; {FakeNode.Freed}";
         UnderWay();
         await See(OfAnEarlierRun());
         SnapshotTaskStatus end = await End();
@@ -257,12 +277,15 @@ public sealed class TaskReconcilerTests : IAsyncLifetime, IDisposable
     }
 
     /// <summary>A capture that goes on until it is told to end.</summary>
-    private void UnderWay() => _node.Capture($$"""
-        give_up() { echo '{{FakeNode.Error("Cancelled", "given up")}}'; exit 1; }
-        trap give_up TERM
-        : >"$here/begun"
-        while :; do sleep 0.05; done
-        """);
+    private void UnderWay() =>
+        _node.Capture(
+            $$"""
+            give_up() { echo '{{FakeNode.Error("Cancelled", "given up")}}'; exit 1; }
+            trap give_up TERM
+            : >"$here/begun"
+            while :; do sleep 0.05; done
+            """
+        );
 
     private static SnapshotTask OfAnEarlierRun()
     {
@@ -277,7 +300,10 @@ public sealed class TaskReconcilerTests : IAsyncLifetime, IDisposable
         ObjectKey key = ObjectKey.Of(task);
         _node.Api.Tell(type, task);
         await FakeNode.Within(
-            () => type == "DELETED" ? _tasks.Find(key) is null : _tasks.Find(key)?.Metadata.ResourceVersion == task.Metadata.ResourceVersion, "the watch has told");
+            () =>
+                type == "DELETED" ? _tasks.Find(key) is null : _tasks.Find(key)?.Metadata.ResourceVersion == task.Metadata.ResourceVersion,
+            "the watch has told"
+        );
         await _reconciler.Reconcile(key, _stop.Token);
     }
 

@@ -39,10 +39,12 @@ public sealed class TaskReportsTests
     [InlineData(422, "Invalid")]
     public async Task A_task_that_stays_missing_is_gone_but_not_one_that_a_young_server_does_not_know_yet(int code, string reason)
     {
-        for (int i = 0; i < 3; i++) _api.WriteFailures.Enqueue(new ApiException(code, reason, "x"));
+        for (int i = 0; i < 3; i++)
+            _api.WriteFailures.Enqueue(new ApiException(code, reason, "x"));
         Assert.True(await Reports.Insist(_task, Running, default).WaitAsync(TimeSpan.FromSeconds(30)));
 
-        for (int i = 0; i < 100; i++) _api.WriteFailures.Enqueue(new ApiException(code, reason, "x"));
+        for (int i = 0; i < 100; i++)
+            _api.WriteFailures.Enqueue(new ApiException(code, reason, "x"));
         long began = Stopwatch.GetTimestamp();
         Assert.False(await Reports.Insist(_task, Running, default).WaitAsync(TimeSpan.FromSeconds(60)));
         // Five seconds of a clock that ticks every 4 ms or so.
@@ -52,7 +54,8 @@ public sealed class TaskReportsTests
     [Fact]
     public async Task Only_the_programs_end_breaks_it_off()
     {
-        for (int i = 0; i < 1000; i++) _api.WriteFailures.Enqueue(new HttpRequestException("connection refused"));
+        for (int i = 0; i < 1000; i++)
+            _api.WriteFailures.Enqueue(new HttpRequestException("connection refused"));
         using CancellationTokenSource stop = new();
         Task<bool> insisting = Reports.Insist(_task, Running, stop.Token);
         await FakeNode.Within(() => _api.WriteFailures.Count <= 998, "it was tried twice");
@@ -65,7 +68,15 @@ public sealed class TaskReportsTests
     [Fact]
     public async Task Progress_is_written_once_and_its_loss_is_no_matter()
     {
-        foreach (Exception e in new Exception[] { new HttpRequestException("refused"), new ApiException(500, "InternalError", "etcd"), TaskApi.NotFound, new IOException("reset") })
+        foreach (
+            Exception e in new Exception[]
+            {
+                new HttpRequestException("refused"),
+                new ApiException(500, "InternalError", "etcd"),
+                TaskApi.NotFound,
+                new IOException("reset"),
+            }
+        )
         {
             _api.WriteFailures.Enqueue(e);
             int before = _api.Patches.Count;

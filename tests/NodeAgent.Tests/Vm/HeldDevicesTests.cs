@@ -52,7 +52,7 @@ public sealed class HeldDevicesTests : IDisposable
         string folder = Directory.CreateDirectory(_proc.Sub("1/fd")).FullName;
         for (int i = 0; i < links.Length; i++)
             File.CreateSymbolicLink(Path.Combine(folder, $"{i}"), links[i]);
-        File.WriteAllText(_proc.Sub("1/status"), $"Name:\tqemu-system-x86\nVmLck:\t       0 kB\nVmPin:\t{pinned,8}\nVmHWM:\t  1 kB\n");
+        File.WriteAllText(_proc.Sub("1/status"), $"Name:\tqemu-system-x86\nVmLck:\t       0 kB\nVmPin:\t{pinned, 8}\nVmHWM:\t  1 kB\n");
     }
 
     public void Dispose() => _proc.Dispose();

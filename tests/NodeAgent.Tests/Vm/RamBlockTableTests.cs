@@ -31,7 +31,10 @@ public sealed class RamBlockTableTests
         List<RamBlockLine> blocks = RamBlockTable.Parse(table.Replace("\n", "\r\n", StringComparison.Ordinal));
         Assert.Equal(["pc.ram", "0000:00:02.0/vga.vram", "/rom@etc/acpi/tables", "pc.bios"], blocks.Select(b => b.Name));
         Assert.All(blocks, b => Assert.Equal(4096u, b.PageSize));
-        Assert.Equal(new RamBlockLine("/rom@etc/acpi/tables", 4096, 0x50c0000, 0x20000, 0x200000, withAddresses ? 0x7f0ba1e00000u : 0), blocks[2]);
+        Assert.Equal(
+            new RamBlockLine("/rom@etc/acpi/tables", 4096, 0x50c0000, 0x20000, 0x200000, withAddresses ? 0x7f0ba1e00000u : 0),
+            blocks[2]
+        );
         Assert.All(blocks, b => Assert.Equal(withAddresses, b.HostAddress != 0));
     }
 
@@ -41,7 +44,8 @@ public sealed class RamBlockTableTests
     [InlineData("2 MiB", 2 << 20)]
     [InlineData("1 GiB", 1 << 30)]
     [InlineData("4096 B", 4096)]
-    public void Page_sizes_are_read(string size, uint bytes) => Assert.Equal(bytes, Assert.Single(RamBlockTable.Parse(Head + Row("mem", size))).PageSize);
+    public void Page_sizes_are_read(string size, uint bytes) =>
+        Assert.Equal(bytes, Assert.Single(RamBlockTable.Parse(Head + Row("mem", size))).PageSize);
 
     [Fact]
     public void A_block_without_a_name_is_not_migrated_and_left_out() =>
@@ -68,11 +72,15 @@ public sealed class RamBlockTableTests
     [Theory]
     [InlineData("")]
     [InlineData(Head)]
-    public void A_table_without_blocks_is_refused(string table) => Assert.Equal("RamBlocksUnknown", Assert.Throws<CaptureRefusedException>(() => RamBlockTable.Parse(table)).Reason);
+    public void A_table_without_blocks_is_refused(string table) =>
+        Assert.Equal("RamBlocksUnknown", Assert.Throws<CaptureRefusedException>(() => RamBlockTable.Parse(table)).Reason);
 
     [Fact]
     public void A_table_without_end_is_refused() =>
-        Assert.Throws<CaptureRefusedException>(() => RamBlockTable.Parse(Head + string.Join('\n', Enumerable.Range(0, 5000).Select(i => Row($"mem{i}")))));
+        Assert.Throws<CaptureRefusedException>(() =>
+            RamBlockTable.Parse(Head + string.Join('\n', Enumerable.Range(0, 5000).Select(i => Row($"mem{i}"))))
+        );
 
-    private static string Row(string name, string size = "4 KiB") => $"{name,24}  {size,7}  0x0000000000000000 0x0000000004000000 0x0000000004000000";
+    private static string Row(string name, string size = "4 KiB") =>
+        $"{name, 24}  {size, 7}  0x0000000000000000 0x0000000004000000 0x0000000004000000";
 }

@@ -14,7 +14,15 @@ namespace Bgsnap.Operator.Tests.InMemory;
 /// </summary>
 internal sealed class InMemoryApi(TimeProvider clock) : IApiClient
 {
-    private static readonly string[] WithStatus = ["vmbackgroundsnapshots", "vmbackgroundrestores", "vmbackgroundsnapshotschedules", "snapshottasks", "pods", "volumesnapshots"];
+    private static readonly string[] WithStatus =
+    [
+        "vmbackgroundsnapshots",
+        "vmbackgroundrestores",
+        "vmbackgroundsnapshotschedules",
+        "snapshottasks",
+        "pods",
+        "volumesnapshots",
+    ];
     private readonly Lock _gate = new();
     private readonly SortedDictionary<string, JsonObject> _objects = new(StringComparer.Ordinal);
     private readonly List<Change> _history = [];
@@ -32,80 +40,137 @@ internal sealed class InMemoryApi(TimeProvider clock) : IApiClient
     /// <summary>Everything that happened.</summary>
     internal IReadOnlyList<Change> History
     {
-        get { lock (_gate) return [.. _history]; }
+        get
+        {
+            lock (_gate)
+                return [.. _history];
+        }
     }
 
     /// <summary>Whether so many watches are open, and whoever reads them has dealt with everything that happened.</summary>
     internal bool HasTold(int watches)
     {
-        lock (_gate) return _watchers.Count == watches && _watchers.All(w => w.ToldUpTo == _version);
+        lock (_gate)
+            return _watchers.Count == watches && _watchers.All(w => w.ToldUpTo == _version);
     }
 
-    public Task<T> Get<T>(ResourceType<T> type, string ns, string name, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta> =>
-        Locked(() => Read(type, Existing(Served(type.Plural), ns, name)));
+    public Task<T> Get<T>(ResourceType<T> type, string ns, string name, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta> => Locked(() => Read(type, Existing(Served(type.Plural), ns, name)));
 
-    public Task<ResourceList<T>> List<T>(ResourceType<T> type, string? ns, string? labels, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta> =>
-        Locked(() => new ResourceList<T>
+    public Task<ResourceList<T>> List<T>(ResourceType<T> type, string? ns, string? labels, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta> =>
+        Locked(() =>
+            new ResourceList<T>
+            {
+                Metadata = new V1ListMeta { ResourceVersion = $"{_version}" },
+                Items =
+                [
+                    .. _objects
+                        .Where(p =>
+                            p.Key.StartsWith(Served(type.Plural) + "/" + (ns is null ? "" : ns + "/"), StringComparison.Ordinal)
+                            && Matches(p.Value, labels)
+                        )
+                        .Select(p => Read(type, p.Value)),
+                ],
+            }
+        );
+
+    public Task<T> Create<T>(ResourceType<T> type, T item, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta> =>
+        Locked(() =>
         {
-            Metadata = new V1ListMeta { ResourceVersion = $"{_version}" },
-            Items = [.. _objects.Where(p => p.Key.StartsWith(Served(type.Plural) + "/" + (ns is null ? "" : ns + "/"), StringComparison.Ordinal) && Matches(p.Value, labels)).Select(p => Read(type, p.Value))],
+            JsonObject made = (JsonObject)JsonSerializer.SerializeToNode(item, type.Json)!;
+            JsonObject metadata = (JsonObject)made["metadata"]!;
+            string key = Key(Served(type.Plural), item.Metadata.NamespaceProperty, item.Metadata.Name);
+            if (_objects.ContainsKey(key))
+                throw new ApiException(409, "AlreadyExists", $"{key} already exists");
+            (metadata["uid"], metadata["generation"], metadata["creationTimestamp"]) = (
+                $"{++_made:x8}-1111-4222-8333-444455556666",
+                1,
+                Now()
+            );
+            metadata.Remove("deletionTimestamp");
+            if (WithStatus.Contains(type.Plural))
+                made.Remove("status");
+            _objects[key] = made;
+            Happened(type.Plural, "ADDED", made);
+            return Read(type, made);
         });
 
-    public Task<T> Create<T>(ResourceType<T> type, T item, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta> => Locked(() =>
-    {
-        JsonObject made = (JsonObject)JsonSerializer.SerializeToNode(item, type.Json)!;
-        JsonObject metadata = (JsonObject)made["metadata"]!;
-        string key = Key(Served(type.Plural), item.Metadata.NamespaceProperty, item.Metadata.Name);
-        if (_objects.ContainsKey(key)) throw new ApiException(409, "AlreadyExists", $"{key} already exists");
-        (metadata["uid"], metadata["generation"], metadata["creationTimestamp"]) = ($"{++_made:x8}-1111-4222-8333-444455556666", 1, Now());
-        metadata.Remove("deletionTimestamp");
-        if (WithStatus.Contains(type.Plural)) made.Remove("status");
-        _objects[key] = made;
-        Happened(type.Plural, "ADDED", made);
-        return Read(type, made);
-    });
-
-    public Task<T> MergePatch<T>(ResourceType<T> type, string ns, string name, string? subresource, JsonObject patch, CancellationToken stop)
-        where T : class, IKubernetesObject<V1ObjectMeta> => Locked(() =>
-    {
-        JsonObject before = Existing(type.Plural, ns, name), after = (JsonObject)before.DeepClone();
-        foreach (string precondition in new[] { "resourceVersion", "uid" })
-            if (patch["metadata"]?[precondition] is { } wanted && !JsonNode.DeepEquals(wanted, before["metadata"]![precondition]))
-                throw new ApiException(409, "Conflict", $"{type.Plural} {name}: the object has been modified");
-        bool deleting = before["metadata"]!["deletionTimestamp"] is not null;
-        if (deleting && patch["metadata"]?["finalizers"] is JsonArray wished && wished.Any(f => !Finalizers(before).Contains(f!.GetValue<string>())))
-            throw new ApiException(422, "Invalid", "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted");
-        foreach ((string part, JsonNode? value) in patch)
+    public Task<T> MergePatch<T>(
+        ResourceType<T> type,
+        string ns,
+        string name,
+        string? subresource,
+        JsonObject patch,
+        CancellationToken stop
+    )
+        where T : class, IKubernetesObject<V1ObjectMeta> =>
+        Locked(() =>
         {
-            if (subresource == "status" ? part != "status" : part == "status" && WithStatus.Contains(type.Plural)) continue;
-            after[part] = Merged(after[part], value);
-        }
-        if (JsonNode.DeepEquals(before, after)) return Read(type, before);
-        if (!JsonNode.DeepEquals(before["spec"], after["spec"])) after["metadata"]!["generation"] = before["metadata"]!["generation"]!.GetValue<int>() + 1;
-        Store(type.Plural, after, deleting && Finalizers(after).Count == 0);
-        return Read(type, after);
-    });
+            JsonObject before = Existing(type.Plural, ns, name),
+                after = (JsonObject)before.DeepClone();
+            foreach (string precondition in new[] { "resourceVersion", "uid" })
+                if (patch["metadata"]?[precondition] is { } wanted && !JsonNode.DeepEquals(wanted, before["metadata"]![precondition]))
+                    throw new ApiException(409, "Conflict", $"{type.Plural} {name}: the object has been modified");
+            bool deleting = before["metadata"]!["deletionTimestamp"] is not null;
+            if (
+                deleting
+                && patch["metadata"]?["finalizers"] is JsonArray wished
+                && wished.Any(f => !Finalizers(before).Contains(f!.GetValue<string>()))
+            )
+                throw new ApiException(
+                    422,
+                    "Invalid",
+                    "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted"
+                );
+            foreach ((string part, JsonNode? value) in patch)
+            {
+                if (subresource == "status" ? part != "status" : part == "status" && WithStatus.Contains(type.Plural))
+                    continue;
+                after[part] = Merged(after[part], value);
+            }
+            if (JsonNode.DeepEquals(before, after))
+                return Read(type, before);
+            if (!JsonNode.DeepEquals(before["spec"], after["spec"]))
+                after["metadata"]!["generation"] = before["metadata"]!["generation"]!.GetValue<int>() + 1;
+            Store(type.Plural, after, deleting && Finalizers(after).Count == 0);
+            return Read(type, after);
+        });
 
     public Task Delete<T>(ResourceType<T> type, string ns, string name, string? uid, int? graceSeconds, CancellationToken stop)
-        where T : class, IKubernetesObject<V1ObjectMeta> => Locked(() =>
-    {
-        JsonObject item = (JsonObject)Existing(type.Plural, ns, name).DeepClone();
-        if (uid is not null && item["metadata"]!["uid"]!.GetValue<string>() != uid) throw new ApiException(409, "Conflict", "the UID in the precondition does not match");
-        // A pod that was bound to a node goes when its kubelet has ended it.
-        bool waits = Finalizers(item).Count > 0 || (type.Plural == "pods" && item["spec"]?["nodeName"] is not null && graceSeconds != 0);
-        if (waits && item["metadata"]!["deletionTimestamp"] is not null) return true;
-        item["metadata"]!["deletionTimestamp"] = Now();
-        Store(type.Plural, item, !waits);
-        return true;
-    });
+        where T : class, IKubernetesObject<V1ObjectMeta> =>
+        Locked(() =>
+        {
+            JsonObject item = (JsonObject)Existing(type.Plural, ns, name).DeepClone();
+            if (uid is not null && item["metadata"]!["uid"]!.GetValue<string>() != uid)
+                throw new ApiException(409, "Conflict", "the UID in the precondition does not match");
+            // A pod that was bound to a node goes when its kubelet has ended it.
+            bool waits =
+                Finalizers(item).Count > 0 || (type.Plural == "pods" && item["spec"]?["nodeName"] is not null && graceSeconds != 0);
+            if (waits && item["metadata"]!["deletionTimestamp"] is not null)
+                return true;
+            item["metadata"]!["deletionTimestamp"] = Now();
+            Store(type.Plural, item, !waits);
+            return true;
+        });
 
-    public Task<TAnswer> Post<TAnswer>(string path, JsonNode body, JsonTypeInfo<TAnswer> answer, CancellationToken stop) => throw new NotSupportedException();
+    public Task<TAnswer> Post<TAnswer>(string path, JsonNode body, JsonTypeInfo<TAnswer> answer, CancellationToken stop) =>
+        throw new NotSupportedException();
 
     public async IAsyncEnumerable<WatchEvent<T>> Watch<T>(
-        ResourceType<T> type, string? ns, string? labels, string resourceVersion, TimeSpan longest, [EnumeratorCancellation] CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta>
+        ResourceType<T> type,
+        string? ns,
+        string? labels,
+        string resourceVersion,
+        TimeSpan longest,
+        [EnumeratorCancellation] CancellationToken stop
+    )
+        where T : class, IKubernetesObject<V1ObjectMeta>
     {
         Watcher me = new() { ToldUpTo = long.Parse(resourceVersion) };
-        lock (_gate) _watchers.Add(me);
+        lock (_gate)
+            _watchers.Add(me);
         try
         {
             while (true)
@@ -116,17 +181,25 @@ internal sealed class InMemoryApi(TimeProvider clock) : IApiClient
                 lock (_gate)
                 {
                     (changed, now) = (_changed.Task, _version);
-                    news = [.. _history.SkipWhile(c => c.Version <= me.ToldUpTo).Where(c => c.Plural == type.Plural && Matches(c.Object, labels))];
+                    news =
+                    [
+                        .. _history
+                            .SkipWhile(c => c.Version <= me.ToldUpTo)
+                            .Where(c => c.Plural == type.Plural && Matches(c.Object, labels)),
+                    ];
                 }
-                foreach (Change c in news) yield return new WatchEvent<T>(c.Type, Read(type, c.Object));
+                foreach (Change c in news)
+                    yield return new WatchEvent<T>(c.Type, Read(type, c.Object));
                 // The reader has come back for more.
-                lock (_gate) me.ToldUpTo = now;
+                lock (_gate)
+                    me.ToldUpTo = now;
                 await changed.WaitAsync(stop).ConfigureAwait(false);
             }
         }
         finally
         {
-            lock (_gate) _watchers.Remove(me);
+            lock (_gate)
+                _watchers.Remove(me);
         }
     }
 
@@ -153,8 +226,10 @@ internal sealed class InMemoryApi(TimeProvider clock) : IApiClient
     private void Store(string plural, JsonObject item, bool gone)
     {
         string key = Key(plural, item["metadata"]!["namespace"]!.GetValue<string>(), item["metadata"]!["name"]!.GetValue<string>());
-        if (gone) _objects.Remove(key);
-        else _objects[key] = item;
+        if (gone)
+            _objects.Remove(key);
+        else
+            _objects[key] = item;
         Happened(plural, gone ? "DELETED" : "MODIFIED", item);
     }
 
@@ -172,26 +247,36 @@ internal sealed class InMemoryApi(TimeProvider clock) : IApiClient
     private JsonObject Existing(string plural, string ns, string name) =>
         _objects.GetValueOrDefault(Key(plural, ns, name)) ?? throw new ApiException(404, "NotFound", $"{plural} \"{name}\" not found");
 
-    private static T Read<T>(ResourceType<T> type, JsonObject item) where T : class, IKubernetesObject<V1ObjectMeta> => item.Deserialize(type.Json)!;
+    private static T Read<T>(ResourceType<T> type, JsonObject item)
+        where T : class, IKubernetesObject<V1ObjectMeta> => item.Deserialize(type.Json)!;
 
     private static string Key(string plural, string ns, string name) => $"{plural}/{ns}/{name}";
 
-    private static List<string> Finalizers(JsonObject item) => [.. (item["metadata"]!["finalizers"] as JsonArray ?? []).Select(f => f!.GetValue<string>())];
+    private static List<string> Finalizers(JsonObject item) =>
+        [.. (item["metadata"]!["finalizers"] as JsonArray ?? []).Select(f => f!.GetValue<string>())];
 
     private static bool Matches(JsonObject item, string? labels) =>
-        labels is null || (item["metadata"]!["labels"] is JsonObject has && (labels.Split('=') is [var key, var value] ? has[key]?.GetValue<string>() == value : has.ContainsKey(labels)));
+        labels is null
+        || (
+            item["metadata"]!["labels"] is JsonObject has
+            && (labels.Split('=') is [var key, var value] ? has[key]?.GetValue<string>() == value : has.ContainsKey(labels))
+        );
 
-    private string Now() => clock.GetUtcNow().UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", System.Globalization.CultureInfo.InvariantCulture);
+    private string Now() =>
+        clock.GetUtcNow().UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", System.Globalization.CultureInfo.InvariantCulture);
 
     // RFC 7386.
     private static JsonNode? Merged(JsonNode? target, JsonNode? patch)
     {
-        if (patch is not JsonObject changes) return patch?.DeepClone();
+        if (patch is not JsonObject changes)
+            return patch?.DeepClone();
         JsonObject result = target is JsonObject o ? (JsonObject)o.DeepClone() : [];
         foreach ((string name, JsonNode? value) in changes)
         {
-            if (value is null) result.Remove(name);
-            else result[name] = Merged(result[name], value);
+            if (value is null)
+                result.Remove(name);
+            else
+                result[name] = Merged(result[name], value);
         }
         return result;
     }

@@ -28,7 +28,15 @@ internal sealed class OperatorInstance : IAsyncDisposable
         Queue = new NodeQueue(world.Options.MaxConcurrentCaptures, k => Want(Reconciler!, k, TimeSpan.Zero));
         SnapshotStore store = new(api, _shared.Snapshots, _shared.Tasks, _shared.Carriers, world.Options);
         SnapshotRemoval removal = new(store, Queue, events, world.Options, world.Clock, NullLogger<SnapshotRemoval>.Instance);
-        Reconciler = new SnapshotReconciler(store, Queue, removal, events, world.Options, world.Clock, NullLogger<SnapshotReconciler>.Instance);
+        Reconciler = new SnapshotReconciler(
+            store,
+            Queue,
+            removal,
+            events,
+            world.Options,
+            world.Clock,
+            NullLogger<SnapshotReconciler>.Instance
+        );
         RestoreQueue = new NodeQueue(world.Options.MaxConcurrentRestores, k => Want(Restores!, k, TimeSpan.Zero));
         Restores = RestoreReconciler.Wire(api, _shared, RestoreQueue, events, world.Options, world.Clock, NullLoggerFactory.Instance);
         Schedules = new ScheduleReconciler(new ScheduleStore(api, _shared), events, world.Clock, NullLogger<ScheduleReconciler>.Instance);
@@ -64,7 +72,8 @@ internal sealed class OperatorInstance : IAsyncDisposable
         }
         for (int i = 0; ; i++)
         {
-            if (Next() is not { } next) return;
+            if (Next() is not { } next)
+                return;
             Assert.True(i < 1000, $"the operator does not come to rest over {next.Key}");
             await Reconcile(next.Who, next.Key);
             await Settle();
@@ -75,7 +84,8 @@ internal sealed class OperatorInstance : IAsyncDisposable
     {
         try
         {
-            if (await who.Reconcile(key, default) is { } again) Want(who, key, again);
+            if (await who.Reconcile(key, default) is { } again)
+                Want(who, key, again);
         }
         catch (Exception e) when (e is HttpRequestException or ApiException)
         {
@@ -92,8 +102,10 @@ internal sealed class OperatorInstance : IAsyncDisposable
         {
             Assert.False(_watching.IsCompleted, "a watch has ended");
             Assert.True(i < 100_000, "the informers do not come to rest");
-            if (i < 20) spin.SpinOnce(-1);
-            else await Task.Delay(1);
+            if (i < 20)
+                spin.SpinOnce(-1);
+            else
+                await Task.Delay(1);
         }
     }
 
@@ -102,7 +114,8 @@ internal sealed class OperatorInstance : IAsyncDisposable
         DateTimeOffset at = _world.Clock.GetUtcNow() + after;
         string name = $"{who.GetType().Name} {key}";
         lock (_due)
-            if (!_due.TryGetValue(name, out var known) || known.At > at) _due[name] = (who, key, at);
+            if (!_due.TryGetValue(name, out var known) || known.At > at)
+                _due[name] = (who, key, at);
     }
 
     private (IReconciler Who, ObjectKey Key)? Next()
@@ -111,7 +124,8 @@ internal sealed class OperatorInstance : IAsyncDisposable
         {
             foreach ((string name, (IReconciler who, ObjectKey key, DateTimeOffset at)) in _due)
             {
-                if (at > _world.Clock.GetUtcNow()) continue;
+                if (at > _world.Clock.GetUtcNow())
+                    continue;
                 _due.Remove(name);
                 return (who, key);
             }

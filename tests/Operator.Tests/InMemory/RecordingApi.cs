@@ -21,20 +21,28 @@ internal sealed class CrashException() : Exception("the operator was killed");
 internal enum Fault
 {
     None,
+
     /// <summary>The server was not reached.</summary>
     Unreachable,
+
     /// <summary>The server did it, the answer was lost.</summary>
     AnswerLost,
+
     /// <summary>A conflict, of writes only.</summary>
     Conflict,
+
     /// <summary>Refused, as by a quota or an admission policy; of writes only.</summary>
     Refused,
+
     /// <summary>Refused, since the namespace is being deleted; of creations only.</summary>
     NamespaceEnds,
+
     /// <summary>The server has an inner error.</summary>
     ServerError,
+
     /// <summary>The operator dies before.</summary>
     CrashBefore,
+
     /// <summary>The operator dies after.</summary>
     CrashAfter,
 }
@@ -44,33 +52,55 @@ internal sealed class RecordingApi(InMemoryApi inner, List<Request> requests, Fu
 {
     private bool _crashed;
 
-    public Task<T> Get<T>(ResourceType<T> type, string ns, string name, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta> =>
+    public Task<T> Get<T>(ResourceType<T> type, string ns, string name, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta> =>
         Do(new Request("get", type.Plural, name), () => inner.Get(type, ns, name, stop));
 
-    public Task<ResourceList<T>> List<T>(ResourceType<T> type, string? ns, string? labels, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta> =>
+    public Task<ResourceList<T>> List<T>(ResourceType<T> type, string? ns, string? labels, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta> =>
         Do(new Request("list", type.Plural, ""), () => inner.List(type, ns, labels, stop));
 
-    public Task<T> Create<T>(ResourceType<T> type, T item, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta> =>
-        Do(new Request("create", type.Plural, type.Plural == "events" ? (item as Corev1Event)!.Reason : item.Metadata.Name), () => inner.Create(type, item, stop));
+    public Task<T> Create<T>(ResourceType<T> type, T item, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta> =>
+        Do(new Request("create", type.Plural, type.Plural == "events" ? (item as Corev1Event)!.Reason : item.Metadata.Name), () =>
+            inner.Create(type, item, stop)
+        );
 
-    public Task<T> MergePatch<T>(ResourceType<T> type, string ns, string name, string? subresource, JsonObject patch, CancellationToken stop)
-        where T : class, IKubernetesObject<V1ObjectMeta> => Do(new Request("patch", type.Plural, name, subresource), () => inner.MergePatch(type, ns, name, subresource, patch, stop));
+    public Task<T> MergePatch<T>(
+        ResourceType<T> type,
+        string ns,
+        string name,
+        string? subresource,
+        JsonObject patch,
+        CancellationToken stop
+    )
+        where T : class, IKubernetesObject<V1ObjectMeta> =>
+        Do(new Request("patch", type.Plural, name, subresource), () => inner.MergePatch(type, ns, name, subresource, patch, stop));
 
-    public Task Delete<T>(ResourceType<T> type, string ns, string name, string? uid, int? graceSeconds, CancellationToken stop) where T : class, IKubernetesObject<V1ObjectMeta> =>
-        Do(new Request("delete", type.Plural, name), async () =>
+    public Task Delete<T>(ResourceType<T> type, string ns, string name, string? uid, int? graceSeconds, CancellationToken stop)
+        where T : class, IKubernetesObject<V1ObjectMeta> => Do(new Request("delete", type.Plural, name), async () =>
         {
             await inner.Delete(type, ns, name, uid, graceSeconds, stop);
             return true;
         });
 
-    public Task<TAnswer> Post<TAnswer>(string path, JsonNode body, JsonTypeInfo<TAnswer> answer, CancellationToken stop) => throw new NotSupportedException();
+    public Task<TAnswer> Post<TAnswer>(string path, JsonNode body, JsonTypeInfo<TAnswer> answer, CancellationToken stop) =>
+        throw new NotSupportedException();
 
-    public IAsyncEnumerable<WatchEvent<T>> Watch<T>(ResourceType<T> type, string? ns, string? labels, string resourceVersion, TimeSpan longest, CancellationToken stop)
+    public IAsyncEnumerable<WatchEvent<T>> Watch<T>(
+        ResourceType<T> type,
+        string? ns,
+        string? labels,
+        string resourceVersion,
+        TimeSpan longest,
+        CancellationToken stop
+    )
         where T : class, IKubernetesObject<V1ObjectMeta> => throw new NotSupportedException();
 
     private async Task<T> Do<T>(Request request, Func<Task<T>> work)
     {
-        if (_crashed) throw new CrashException();
+        if (_crashed)
+            throw new CrashException();
         requests.Add(request);
         Fault f = fault(requests.Count, request);
         switch (f)
@@ -82,7 +112,12 @@ internal sealed class RecordingApi(InMemoryApi inner, List<Request> requests, Fu
             case Fault.Refused when request.IsWrite:
                 throw new ApiException(403, "Forbidden", "exceeded quota: pods");
             case Fault.NamespaceEnds when request.Verb == "create":
-                throw new ApiException(403, "Forbidden", "unable to create new content in namespace prod because it is being terminated", "NamespaceTerminating");
+                throw new ApiException(
+                    403,
+                    "Forbidden",
+                    "unable to create new content in namespace prod because it is being terminated",
+                    "NamespaceTerminating"
+                );
             case Fault.ServerError:
                 throw new ApiException(500, "InternalError", "etcdserver: request timed out");
             case Fault.CrashBefore:
@@ -90,8 +125,10 @@ internal sealed class RecordingApi(InMemoryApi inner, List<Request> requests, Fu
                 throw new CrashException();
         }
         T answer = await work();
-        if (f == Fault.AnswerLost) throw new HttpRequestException("connection reset by peer");
-        if (f != Fault.CrashAfter) return answer;
+        if (f == Fault.AnswerLost)
+            throw new HttpRequestException("connection reset by peer");
+        if (f != Fault.CrashAfter)
+            return answer;
         _crashed = true;
         throw new CrashException();
     }

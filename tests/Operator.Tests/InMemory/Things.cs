@@ -6,7 +6,9 @@ namespace Bgsnap.Operator.Tests.InMemory;
 /// <summary>Objects to start a test with.</summary>
 internal static class Things
 {
-    internal const string Claim = "snapshots", Vm = "db", Node = "node-1";
+    internal const string Claim = "snapshots",
+        Vm = "db",
+        Node = "node-1";
 
     internal static VMBackgroundSnapshot Snapshot(string name, string vm = Vm, Action<SnapshotSpec>? change = null)
     {
@@ -15,7 +17,12 @@ internal static class Things
             Metadata = new V1ObjectMeta { Name = name, NamespaceProperty = World.Namespace },
             Spec = new SnapshotSpec
             {
-                Source = new SnapshotSource { ApiGroup = "", Kind = "Pod", Name = vm },
+                Source = new SnapshotSource
+                {
+                    ApiGroup = "",
+                    Kind = "Pod",
+                    Name = vm,
+                },
                 Target = new SnapshotTarget { PersistentVolumeClaim = new ClaimReference { ClaimName = Claim } },
                 DeletionPolicy = "Delete",
             },
@@ -26,28 +33,58 @@ internal static class Things
 
     internal static void WithTemplate(SnapshotSpec spec) => spec.Target = new SnapshotTarget { ClaimTemplate = new ClaimTemplate() };
 
-    internal static V1PersistentVolumeClaim ClaimNamed(string name, string size = "10Gi", string phase = "Bound") => new()
-    {
-        Metadata = new V1ObjectMeta { Name = name, NamespaceProperty = World.Namespace },
-        Spec = new V1PersistentVolumeClaimSpec { Resources = new V1VolumeResourceRequirements { Requests = new Dictionary<string, ResourceQuantity> { ["storage"] = new(size) } } },
-        Status = new V1PersistentVolumeClaimStatus { Phase = phase },
-    };
+    internal static V1PersistentVolumeClaim ClaimNamed(string name, string size = "10Gi", string phase = "Bound") =>
+        new()
+        {
+            Metadata = new V1ObjectMeta { Name = name, NamespaceProperty = World.Namespace },
+            Spec = new V1PersistentVolumeClaimSpec
+            {
+                Resources = new V1VolumeResourceRequirements
+                {
+                    Requests = new Dictionary<string, ResourceQuantity> { ["storage"] = new(size) },
+                },
+            },
+            Status = new V1PersistentVolumeClaimStatus { Phase = phase },
+        };
 
     /// <summary>A pod that runs a VM.</summary>
     internal static V1Pod VmPod(string name = Vm, string node = Node, Action<V1Pod>? change = null)
     {
         V1Pod pod = new()
         {
-            Metadata = new V1ObjectMeta { Name = name, NamespaceProperty = World.Namespace, Annotations = new Dictionary<string, string> { [Names.QmpSocketAnnotation] = "/run/qmp.sock" } },
+            Metadata = new V1ObjectMeta
+            {
+                Name = name,
+                NamespaceProperty = World.Namespace,
+                Annotations = new Dictionary<string, string> { [Names.QmpSocketAnnotation] = "/run/qmp.sock" },
+            },
             Spec = new V1PodSpec
             {
                 NodeName = node,
-                Containers = [new V1Container { Name = "qemu", Resources = new V1ResourceRequirements { Limits = new Dictionary<string, ResourceQuantity> { ["memory"] = new("2Gi") } } }],
+                Containers =
+                [
+                    new V1Container
+                    {
+                        Name = "qemu",
+                        Resources = new V1ResourceRequirements
+                        {
+                            Limits = new Dictionary<string, ResourceQuantity> { ["memory"] = new("2Gi") },
+                        },
+                    },
+                ],
             },
             Status = new V1PodStatus
             {
                 Phase = "Running",
-                ContainerStatuses = [new V1ContainerStatus { Name = "qemu", ContainerID = "containerd://abc", State = new V1ContainerState { Running = new V1ContainerStateRunning() } }],
+                ContainerStatuses =
+                [
+                    new V1ContainerStatus
+                    {
+                        Name = "qemu",
+                        ContainerID = "containerd://abc",
+                        State = new V1ContainerState { Running = new V1ContainerStateRunning() },
+                    },
+                ],
             },
         };
         change?.Invoke(pod);

@@ -64,7 +64,8 @@ internal sealed class World : IAsyncDisposable
         await Node.Tick();
         await Storage.Tick();
         await Agents.Tick();
-        foreach (Func<Task> tick in Beside) await tick();
+        foreach (Func<Task> tick in Beside)
+            await tick();
         Clock.Advance(TimeSpan.FromSeconds(1));
     }
 
@@ -87,7 +88,8 @@ internal sealed class World : IAsyncDisposable
 
     internal async Task Steps(int count)
     {
-        for (int i = 0; i < count; i++) await Step();
+        for (int i = 0; i < count; i++)
+            await Step();
     }
 
     internal Task Until(Func<bool> condition, string what, int most = 300) => Until(condition, () => what, most);
@@ -96,13 +98,15 @@ internal sealed class World : IAsyncDisposable
     {
         for (int i = 0; i < most; i++)
         {
-            if (condition()) return;
+            if (condition())
+                return;
             await Step();
         }
         Assert.Fail($"after {most} steps still not: {what()}. {string.Join("; ", Problems.Select(p => p.Message).Distinct())}");
     }
 
-    internal Task UntilPhase(string name, string phase, int most = 300) => Until(() => Find(name)?.Status?.Phase == phase, () => $"{name} is {phase} but {Find(name)?.Status?.Phase}", most);
+    internal Task UntilPhase(string name, string phase, int most = 300) =>
+        Until(() => Find(name)?.Status?.Phase == phase, () => $"{name} is {phase} but {Find(name)?.Status?.Phase}", most);
 
     internal VMBackgroundSnapshot Snapshot(string name) => Find(name) ?? throw new InvalidOperationException($"no snapshot {name}");
 
@@ -111,7 +115,11 @@ internal sealed class World : IAsyncDisposable
     internal VMBackgroundRestore? FindRestore(string name) => All(Resources.Restores).FirstOrDefault(r => r.Metadata.Name == name);
 
     internal Task UntilRestore(string name, string phase, int most = 300) =>
-        Until(() => FindRestore(name)?.Status?.Phase == phase, () => $"{name} is {phase} but {FindRestore(name)?.Status?.Phase} {(FindRestore(name) is null ? "" : RestoreCondition(name))}", most);
+        Until(
+            () => FindRestore(name)?.Status?.Phase == phase,
+            () => $"{name} is {phase} but {FindRestore(name)?.Status?.Phase} {(FindRestore(name) is null ? "" : RestoreCondition(name))}",
+            most
+        );
 
     /// <summary>Condition of a restore as <c>True Reason: message</c>.</summary>
     internal string RestoreCondition(string name, string type = ConditionTypes.Ready) =>
@@ -127,7 +135,8 @@ internal sealed class World : IAsyncDisposable
 
     internal VMBackgroundSnapshot? Find(string name) => All(Resources.Snapshots).FirstOrDefault(s => s.Metadata.Name == name);
 
-    internal List<T> All<T>(ResourceType<T> type) where T : class, IKubernetesObject<V1ObjectMeta> => Api.List(type, null, null, default).Result.Items;
+    internal List<T> All<T>(ResourceType<T> type)
+        where T : class, IKubernetesObject<V1ObjectMeta> => Api.List(type, null, null, default).Result.Items;
 
     internal List<PodSummary> Carriers => [.. All(Resources.Pods).Where(p => p.Metadata.Labels?.ContainsKey(Names.ManagedByLabel) == true)];
 
@@ -139,27 +148,48 @@ internal sealed class World : IAsyncDisposable
     internal IEnumerable<string> Events(string name) => EventObjects(name).Select(e => $"{e.Type} {e.Reason}");
 
     internal IEnumerable<Corev1Event> EventObjects(string name) =>
-        Api.History.Where(c => c.Plural == "events" && c.Type == "ADDED").Select(c => Of(CoreResources.Events, c.Object)).Where(e => e.InvolvedObject.Name == name);
+        Api
+            .History.Where(c => c.Plural == "events" && c.Type == "ADDED")
+            .Select(c => Of(CoreResources.Events, c.Object))
+            .Where(e => e.InvolvedObject.Name == name);
 
     /// <summary>How many tasks were ever made.</summary>
-    internal int TasksEver(string action) => Api.History.Count(c => c.Plural == "snapshottasks" && c.Type == "ADDED" && c.Object["spec"]!["action"]!.GetValue<string>() == action);
+    internal int TasksEver(string action) =>
+        Api.History.Count(c =>
+            c.Plural == "snapshottasks" && c.Type == "ADDED" && c.Object["spec"]!["action"]!.GetValue<string>() == action
+        );
 
     internal Task Add(VMBackgroundSnapshot snapshot) => Api.Create(Resources.Snapshots, snapshot, default);
 
     internal Task Delete(string name) => Api.Delete(Resources.Snapshots, Namespace, name, null, null, default);
 
     /// <summary>A user annotates a snapshot.</summary>
-    internal Task Annotate(string name, string key, string value) => Api.MergePatch(
-        Resources.Snapshots, Namespace, name, null, new JsonObject { ["metadata"] = new JsonObject { ["annotations"] = new JsonObject { [key] = value } } }, default);
+    internal Task Annotate(string name, string key, string value) =>
+        Api.MergePatch(
+            Resources.Snapshots,
+            Namespace,
+            name,
+            null,
+            new JsonObject { ["metadata"] = new JsonObject { ["annotations"] = new JsonObject { [key] = value } } },
+            default
+        );
 
     internal async Task AddPod(V1Pod pod)
     {
         JsonNode status = System.Text.Json.JsonSerializer.SerializeToNode(pod, CoreResources.Pods.Json)!["status"]!;
         await Api.Create(CoreResources.Pods, pod, default);
-        await Api.MergePatch(Resources.Pods, Namespace, pod.Metadata.Name, "status", new JsonObject { ["status"] = status.DeepClone() }, default);
+        await Api.MergePatch(
+            Resources.Pods,
+            Namespace,
+            pod.Metadata.Name,
+            "status",
+            new JsonObject { ["status"] = status.DeepClone() },
+            default
+        );
     }
 
     internal Task AddClaim(V1PersistentVolumeClaim claim) => Api.Create(CoreResources.Claims, claim, default);
 
-    private static T Of<T>(ResourceType<T> type, JsonObject o) where T : class, IKubernetesObject<V1ObjectMeta> => System.Text.Json.JsonSerializer.Deserialize(o, type.Json)!;
+    private static T Of<T>(ResourceType<T> type, JsonObject o)
+        where T : class, IKubernetesObject<V1ObjectMeta> => System.Text.Json.JsonSerializer.Deserialize(o, type.Json)!;
 }

@@ -50,29 +50,55 @@ public sealed class DomainHookTests
     [Fact]
     public void It_waits_for_a_snapshot_and_is_the_machine_that_was_captured()
     {
-        XElement made = XElement.Parse(DomainHook.Apply(Domain, Captured)), devices = made.Element("devices")!;
+        XElement made = XElement.Parse(DomainHook.Apply(Domain, Captured)),
+            devices = made.Element("devices")!;
 
-        Assert.Equal(["-incoming", "defer"], made.Element(Qemu + "commandline")!.Elements(Qemu + "arg").Select(a => a.Attribute("value")!.Value));
+        Assert.Equal(
+            ["-incoming", "defer"],
+            made.Element(Qemu + "commandline")!.Elements(Qemu + "arg").Select(a => a.Attribute("value")!.Value)
+        );
         Assert.Equal("pc-q35-rhel9.6.0", made.Element("os")!.Element("type")!.Attribute("machine")!.Value);
-        Assert.Equal(("custom", "Skylake"), (made.Elements("cpu").Single().Attribute("mode")!.Value, made.Element("cpu")!.Element("model")!.Value));
+        Assert.Equal(
+            ("custom", "Skylake"),
+            (made.Elements("cpu").Single().Attribute("mode")!.Value, made.Element("cpu")!.Element("model")!.Value)
+        );
         // By their names, whatever order they stand in.
-        Assert.Equal([("ua-root", "0x05"), ("ua-data", "0x04"), ("ua-new", null), ("ua-default", "0x06")],
-            devices.Elements().Where(d => d.Element("alias") is not null).Select(d => (d.Element("alias")!.Attribute("name")!.Value, d.Element("address")?.Attribute("bus")?.Value)));
+        Assert.Equal(
+            [("ua-root", "0x05"), ("ua-data", "0x04"), ("ua-new", null), ("ua-default", "0x06")],
+            devices
+                .Elements()
+                .Where(d => d.Element("alias") is not null)
+                .Select(d => (d.Element("alias")!.Attribute("name")!.Value, d.Element("address")?.Attribute("bus")?.Value))
+        );
         Assert.Equal("2", devices.Element("channel")!.Element("address")!.Attribute("port")!.Value);
         Assert.Equal("0x07", devices.Element("memballoon")!.Element("address")!.Attribute("bus")!.Value);
-        Assert.Equal(["usb none", "pci pcie-root", "pci pcie-root-port", "scsi virtio-non-transitional"], devices.Elements("controller").Select(c => $"{c.Attribute("type")!.Value} {c.Attribute("model")!.Value}"));
+        Assert.Equal(
+            ["usb none", "pci pcie-root", "pci pcie-root-port", "scsi virtio-non-transitional"],
+            devices.Elements("controller").Select(c => $"{c.Attribute("type")!.Value} {c.Attribute("model")!.Value}")
+        );
         // What is this VM's own stays.
-        Assert.Equal(("prod_again", "02:00:00:00:00:02"), (made.Element("name")!.Value, devices.Element("interface")!.Element("mac")!.Attribute("address")!.Value));
+        Assert.Equal(
+            ("prod_again", "02:00:00:00:00:02"),
+            (made.Element("name")!.Value, devices.Element("interface")!.Element("mac")!.Attribute("address")!.Value)
+        );
     }
 
     [Fact]
     public void A_command_line_that_is_there_is_kept()
     {
-        string domain = Domain.Replace("<domain type=\"kvm\">", $"<domain type=\"kvm\" xmlns:qemu=\"{Qemu.NamespaceName}\">", StringComparison.Ordinal)
-            .Replace("</domain>", "<qemu:commandline><qemu:arg value=\"-trace\"/><qemu:env name=\"A\" value=\"b\"/></qemu:commandline></domain>", StringComparison.Ordinal);
+        string domain = Domain
+            .Replace("<domain type=\"kvm\">", $"<domain type=\"kvm\" xmlns:qemu=\"{Qemu.NamespaceName}\">", StringComparison.Ordinal)
+            .Replace(
+                "</domain>",
+                "<qemu:commandline><qemu:arg value=\"-trace\"/><qemu:env name=\"A\" value=\"b\"/></qemu:commandline></domain>",
+                StringComparison.Ordinal
+            );
 
         XElement line = XElement.Parse(DomainHook.Apply(domain, Captured)).Elements(Qemu + "commandline").Single();
 
-        Assert.Equal(["arg -incoming", "arg defer", "arg -trace", "env b"], line.Elements().Select(e => $"{e.Name.LocalName} {e.Attribute("value")!.Value}"));
+        Assert.Equal(
+            ["arg -incoming", "arg defer", "arg -trace", "env b"],
+            line.Elements().Select(e => $"{e.Name.LocalName} {e.Attribute("value")!.Value}")
+        );
     }
 }

@@ -7,7 +7,10 @@ using k8s.Models;
 
 namespace Bgsnap.Operator.Tests.KubeVirt;
 
-/// <summary>KubeVirt in memory, as far as a restore meets it: of a VM that is to run it makes the instance and the launcher pod, and ends both with it or when it is halted.</summary>
+/// <summary>
+/// KubeVirt in memory, as far as a restore meets it: of a VM that is to run it makes the instance and the launcher pod, and ends both with
+/// it or when it is halted.
+/// </summary>
 internal sealed class FakeKubeVirt
 {
     private readonly World _world;
@@ -34,22 +37,51 @@ internal sealed class FakeKubeVirt
 
     private async Task Tick()
     {
-        foreach (RawObject vm in _world.All(KubeVirtKinds.Machines).Where(v => v.Spec!["runStrategy"]?.ToString() is "Once" or "Always" || v.Spec["running"]?.ToString() == "true"))
+        foreach (
+            RawObject vm in _world
+                .All(KubeVirtKinds.Machines)
+                .Where(v => v.Spec!["runStrategy"]?.ToString() is "Once" or "Always" || v.Spec["running"]?.ToString() == "true")
+        )
             await Start(vm);
-        foreach (RawObject vmi in _world.All(KubeVirtKinds.RawInstances).Where(i => _world.All(KubeVirtKinds.Machines).All(m => m.Metadata.Name != i.Metadata.Name || IsHalted(m))))
+        foreach (
+            RawObject vmi in _world
+                .All(KubeVirtKinds.RawInstances)
+                .Where(i => _world.All(KubeVirtKinds.Machines).All(m => m.Metadata.Name != i.Metadata.Name || IsHalted(m)))
+        )
         {
             await _world.Api.Delete(KubeVirtKinds.RawInstances, World.Namespace, vmi.Metadata.Name, null, null, default);
-            if (_world.Pod(LauncherOf(vmi)) is not null) await _world.Api.Delete(CoreResources.Pods, World.Namespace, LauncherOf(vmi), null, 0, default);
+            if (_world.Pod(LauncherOf(vmi)) is not null)
+                await _world.Api.Delete(CoreResources.Pods, World.Namespace, LauncherOf(vmi), null, 0, default);
         }
     }
 
     private async Task Start(RawObject vm)
     {
-        if (Slow || _world.All(KubeVirtKinds.RawInstances).Any(i => i.Metadata.Name == vm.Metadata.Name)) return;
+        if (Slow || _world.All(KubeVirtKinds.RawInstances).Any(i => i.Metadata.Name == vm.Metadata.Name))
+            return;
         if (Refuses is { } why)
         {
-            await _world.Api.MergePatch(KubeVirtKinds.Machines, World.Namespace, vm.Metadata.Name, null,
-                new JsonObject { ["status"] = new JsonObject { ["conditions"] = new JsonArray(new JsonObject { ["type"] = "Failure", ["status"] = "True", ["message"] = why }) } }, default);
+            await _world.Api.MergePatch(
+                KubeVirtKinds.Machines,
+                World.Namespace,
+                vm.Metadata.Name,
+                null,
+                new JsonObject
+                {
+                    ["status"] = new JsonObject
+                    {
+                        ["conditions"] = new JsonArray(
+                            new JsonObject
+                            {
+                                ["type"] = "Failure",
+                                ["status"] = "True",
+                                ["message"] = why,
+                            }
+                        ),
+                    },
+                },
+                default
+            );
             return;
         }
         await Run(vm);
@@ -60,22 +92,43 @@ internal sealed class FakeKubeVirt
     {
         JsonObject template = (JsonObject)vm.Spec!["template"]!.DeepClone();
         Started.Add(template);
-        RawObject vmi = KubeVirtThings.Raw("kubevirt.io/v1", KubeVirtKinds.Instance, vm.Metadata.Name, template["spec"]!.ToJsonString(), Fails ? """{"phase":"Failed"}""" : """{"phase":"Scheduling"}""");
+        RawObject vmi = KubeVirtThings.Raw(
+            "kubevirt.io/v1",
+            KubeVirtKinds.Instance,
+            vm.Metadata.Name,
+            template["spec"]!.ToJsonString(),
+            Fails ? """{"phase":"Failed"}""" : """{"phase":"Scheduling"}"""
+        );
         vmi.Metadata.Labels = (template["metadata"]?["labels"] as JsonObject)?.ToDictionary(l => l.Key, l => l.Value!.ToString());
-        vmi.Metadata.OwnerReferences = [new V1OwnerReference { ApiVersion = "kubevirt.io/v1", Kind = KubeVirtKinds.Machine, Name = vm.Metadata.Name, Uid = vm.Metadata.Uid, Controller = true }];
+        vmi.Metadata.OwnerReferences =
+        [
+            new V1OwnerReference
+            {
+                ApiVersion = "kubevirt.io/v1",
+                Kind = KubeVirtKinds.Machine,
+                Name = vm.Metadata.Name,
+                Uid = vm.Metadata.Uid,
+                Controller = true,
+            },
+        ];
         vmi = await _world.Api.Create(KubeVirtKinds.RawInstances, vmi, default);
         await _world.AddPod(Launcher(vmi, LauncherOf(vmi), Node));
     }
 
     /// <summary>A launcher pod of an instance.</summary>
     internal static V1Pod Launcher(RawObject vmi, string name, string node) => Things.VmPod(name, node, p =>
-    {
-        p.Metadata.Annotations = null;
-        p.Metadata.Labels = new Dictionary<string, string> { [LauncherPod.Label] = LauncherPod.LabelValue, [LauncherPod.InstanceLabel] = vmi.Metadata.Uid };
-        p.Spec.Containers[0].Name = p.Status.ContainerStatuses[0].Name = LauncherPod.Container;
-    });
+        {
+            p.Metadata.Annotations = null;
+            p.Metadata.Labels = new Dictionary<string, string>
+            {
+                [LauncherPod.Label] = LauncherPod.LabelValue,
+                [LauncherPod.InstanceLabel] = vmi.Metadata.Uid,
+            };
+            p.Spec.Containers[0].Name = p.Status.ContainerStatuses[0].Name = LauncherPod.Container;
+        });
 
-    private static bool IsHalted(RawObject vm) => vm.Spec!["runStrategy"]?.ToString() == "Halted" || vm.Spec["running"]?.ToString() == "false";
+    private static bool IsHalted(RawObject vm) =>
+        vm.Spec!["runStrategy"]?.ToString() == "Halted" || vm.Spec["running"]?.ToString() == "false";
 
     internal static string LauncherOf(RawObject vmi) => $"virt-launcher-{vmi.Metadata.Name}";
 }

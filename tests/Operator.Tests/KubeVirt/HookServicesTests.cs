@@ -31,7 +31,9 @@ public sealed class HookServicesTests
     [InlineData("""{"metadata": {"annotations": {"ANNOTATION": "<domain/>"}}}""", "no XML")]
     public async Task What_cannot_be_read_is_the_callers_fault(string vmi, string domain)
     {
-        RpcException e = await Assert.ThrowsAsync<RpcException>(() => AskAsync(domain, vmi.Replace("ANNOTATION", Crds.V1Alpha1.Names.CapturedDomainAnnotation, StringComparison.Ordinal)));
+        RpcException e = await Assert.ThrowsAsync<RpcException>(() =>
+            AskAsync(domain, vmi.Replace("ANNOTATION", Crds.V1Alpha1.Names.CapturedDomainAnnotation, StringComparison.Ordinal))
+        );
         Assert.Equal(StatusCode.InvalidArgument, e.StatusCode);
         Assert.Contains("cannot be read", e.Status.Detail, StringComparison.Ordinal);
     }

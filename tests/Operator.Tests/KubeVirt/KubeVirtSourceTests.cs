@@ -30,10 +30,22 @@ public sealed class KubeVirtSourceTests
 
     [Theory]
     [InlineData("""{"status":{"phase":"Scheduling"}}""", "SourceNotRunning", "does not run yet (Scheduling)")]
-    [InlineData("""{"status":{"phase":"Failed"}}""", "SourceNotRunning", "VirtualMachine db does not run (Running): start it (virtctl start db), or delete this snapshot")]
+    [InlineData(
+        """{"status":{"phase":"Failed"}}""",
+        "SourceNotRunning",
+        "VirtualMachine db does not run (Running): start it (virtctl start db), or delete this snapshot"
+    )]
     [InlineData("""{"status":{"migrationState":{"targetNode":"node-2"}}}""", "Migrating", "is being migrated to node node-2")]
-    [InlineData("""{"status":{"conditions":[{"type":"Paused","status":"True","reason":"PausedByUser"}]}}""", "Paused", "is paused (PausedByUser): let it run (virtctl unpause vmi db), or have it captured as it is with spec.capture.whenPaused Capture")]
-    [InlineData("""{"status":{"volumeStatus":[{"name":"dump","memoryDumpVolume":{"startTimestamp":"2026-01-01T00:00:00Z"}}]}}""", "MemoryDump", "is being dumped to volume dump")]
+    [InlineData(
+        """{"status":{"conditions":[{"type":"Paused","status":"True","reason":"PausedByUser"}]}}""",
+        "Paused",
+        "is paused (PausedByUser): let it run (virtctl unpause vmi db), or have it captured as it is with spec.capture.whenPaused Capture"
+    )]
+    [InlineData(
+        """{"status":{"volumeStatus":[{"name":"dump","memoryDumpVolume":{"startTimestamp":"2026-01-01T00:00:00Z"}}]}}""",
+        "MemoryDump",
+        "is being dumped to volume dump"
+    )]
     public async Task What_passes_is_waited_for(string change, string reason, string message)
     {
         await using World world = await WithVm();
@@ -53,22 +65,57 @@ public sealed class KubeVirtSourceTests
     public async Task Memory_that_could_be_plugged_and_was_not_is_no_hindrance()
     {
         await using World world = await WithVm();
-        await ChangeInstance(world, """{"spec":{"domain":{"memory":{"guest":"2Gi","maxGuest":"8Gi"}}},"status":{"memory":{"guestAtBoot":"2Gi","guestCurrent":"2048Mi","guestRequested":"2Gi"}}}""");
+        await ChangeInstance(
+            world,
+            """{"spec":{"domain":{"memory":{"guest":"2Gi","maxGuest":"8Gi"}}},"status":{"memory":{"guestAtBoot":"2Gi","guestCurrent":"2048Mi","guestRequested":"2Gi"}}}"""
+        );
         await world.Add(Snapshot("a", change: Things.WithTemplate));
 
         await world.UntilPhase("a", SnapshotPhase.Ready);
     }
 
     [Theory]
-    [InlineData("""{"spec":{"domain":{"devices":{"gpus":[{"name":"gpu1","deviceName":"nvidia.com/A10"}]}}}}""", "DeviceUnsupported", "gpu gpu1 is passed through by VFIO")]
-    [InlineData("""{"spec":{"domain":{"devices":{"hostDevices":[{"name":"qat","deviceName":"intel.com/qat"}]}}}}""", "DeviceUnsupported", "host device qat")]
-    [InlineData("""{"spec":{"domain":{"devices":{"interfaces":[{"name":"fast","sriov":{}}]}}}}""", "DeviceUnsupported", "interface fast is SR-IOV's")]
-    [InlineData("""{"spec":{"domain":{"devices":{"interfaces":[{"name":"fast","binding":{"name":"my-vhostuser"}}]}}}}""", "DeviceUnsupported", "interface fast is vhost-user's")]
-    [InlineData("""{"spec":{"domain":{"devices":{"interfaces":[{"name":"fast","passtBinding":{}}]}}}}""", "DeviceUnsupported", "interface fast is vhost-user's")]
-    [InlineData("""{"spec":{"domain":{"devices":{"filesystems":[{"name":"share","virtiofs":{}}]}}}}""", "DeviceUnsupported", "filesystem share is virtiofs'")]
+    [InlineData(
+        """{"spec":{"domain":{"devices":{"gpus":[{"name":"gpu1","deviceName":"nvidia.com/A10"}]}}}}""",
+        "DeviceUnsupported",
+        "gpu gpu1 is passed through by VFIO"
+    )]
+    [InlineData(
+        """{"spec":{"domain":{"devices":{"hostDevices":[{"name":"qat","deviceName":"intel.com/qat"}]}}}}""",
+        "DeviceUnsupported",
+        "host device qat"
+    )]
+    [InlineData(
+        """{"spec":{"domain":{"devices":{"interfaces":[{"name":"fast","sriov":{}}]}}}}""",
+        "DeviceUnsupported",
+        "interface fast is SR-IOV's"
+    )]
+    [InlineData(
+        """{"spec":{"domain":{"devices":{"interfaces":[{"name":"fast","binding":{"name":"my-vhostuser"}}]}}}}""",
+        "DeviceUnsupported",
+        "interface fast is vhost-user's"
+    )]
+    [InlineData(
+        """{"spec":{"domain":{"devices":{"interfaces":[{"name":"fast","passtBinding":{}}]}}}}""",
+        "DeviceUnsupported",
+        "interface fast is vhost-user's"
+    )]
+    [InlineData(
+        """{"spec":{"domain":{"devices":{"filesystems":[{"name":"share","virtiofs":{}}]}}}}""",
+        "DeviceUnsupported",
+        "filesystem share is virtiofs'"
+    )]
     [InlineData("""{"spec":{"domain":{"launchSecurity":{"sev":{}}}}}""", "DeviceUnsupported", "launchSecurity")]
-    [InlineData("""{"status":{"memory":{"guestAtBoot":"2Gi","guestCurrent":"2Gi","guestRequested":"3Gi"}}}""", "DeviceUnsupported", "memory was plugged into it since it began with 2Gi")]
-    [InlineData("""{"spec":{"domain":{"devices":{"disks":[{"name":"shared","shareable":true}]}}}}""", "DiskShared", "disk shared of VirtualMachineInstance db is shareable")]
+    [InlineData(
+        """{"status":{"memory":{"guestAtBoot":"2Gi","guestCurrent":"2Gi","guestRequested":"3Gi"}}}""",
+        "DeviceUnsupported",
+        "memory was plugged into it since it began with 2Gi"
+    )]
+    [InlineData(
+        """{"spec":{"domain":{"devices":{"disks":[{"name":"shared","shareable":true}]}}}}""",
+        "DiskShared",
+        "disk shared of VirtualMachineInstance db is shareable"
+    )]
     public async Task What_makes_a_true_capture_impossible_is_refused_before_anything_is_made(string change, string reason, string message)
     {
         await using World world = await WithVm();
@@ -77,7 +124,11 @@ public sealed class KubeVirtSourceTests
         await world.UntilPhase("a", SnapshotPhase.Failed);
         Assert.StartsWith($"False {reason}: ", world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
         Assert.Contains(message, world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
-        Assert.Contains(reason == "DiskShared" ? "spec.capture.disks" : "then create another snapshot", world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
+        Assert.Contains(
+            reason == "DiskShared" ? "spec.capture.disks" : "then create another snapshot",
+            world.Condition("a", ConditionTypes.Ready),
+            StringComparison.Ordinal
+        );
         Assert.Null(world.Claim("a"));
         Assert.Equal(0, world.TasksEver(TaskAction.Capture));
     }
@@ -91,7 +142,10 @@ public sealed class KubeVirtSourceTests
     {
         await using World world = await WithVm();
         await ChangeInstance(world, """{"spec":{"domain":{"devices":{"disks":[{"name":"root"},{"name":"shared","shareable":true}]}}}}""");
-        await world.Add(Snapshot("a", change: s => s.Capture = new CaptureSpec { Disks = new DiskSelection { Select = select, Names = name is null ? null : [name] } }));
+        await world.Add(Snapshot("a", change: s => s.Capture = new CaptureSpec
+                {
+                    Disks = new DiskSelection { Select = select, Names = name is null ? null : [name] },
+                }));
         await world.UntilPhase("a", taken ? SnapshotPhase.Ready : SnapshotPhase.Failed);
     }
 
@@ -111,11 +165,17 @@ public sealed class KubeVirtSourceTests
         await world.AddClaim(Things.ClaimNamed(Things.Claim));
         await world.Add(Snapshot("a"));
         await world.Step();
-        Assert.Equal("False SourceNotFound: there is no VirtualMachine db in namespace prod: create it, or delete this snapshot", world.Condition("a", ConditionTypes.Ready));
+        Assert.Equal(
+            "False SourceNotFound: there is no VirtualMachine db in namespace prod: create it, or delete this snapshot",
+            world.Condition("a", ConditionTypes.Ready)
+        );
 
         RawObject vm = await AddMachine(world, """{"printableStatus":"Stopped"}""");
         await world.Steps(6);
-        Assert.Equal("False SourceNotRunning: VirtualMachine db does not run (Stopped): start it (virtctl start db), or delete this snapshot", world.Condition("a", ConditionTypes.Ready));
+        Assert.Equal(
+            "False SourceNotRunning: VirtualMachine db does not run (Stopped): start it (virtctl start db), or delete this snapshot",
+            world.Condition("a", ConditionTypes.Ready)
+        );
 
         await AddInstance(world, vm);
         await AddLauncher(world, Launcher, Things.Node);
@@ -128,7 +188,11 @@ public sealed class KubeVirtSourceTests
         await using World world = await WithVm(owned: false);
         await world.Add(Snapshot("a"));
         await world.Step();
-        Assert.StartsWith("False SourceNotRunning: VirtualMachineInstance db is not of VirtualMachine db", world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
+        Assert.StartsWith(
+            "False SourceNotRunning: VirtualMachineInstance db is not of VirtualMachine db",
+            world.Condition("a", ConditionTypes.Ready),
+            StringComparison.Ordinal
+        );
         await world.Add(Snapshot("b", KubeVirtKinds.Instance));
         await world.UntilPhase("b", SnapshotPhase.Ready);
     }
@@ -147,7 +211,11 @@ public sealed class KubeVirtSourceTests
         await world.Add(Snapshot("a", kind));
 
         await world.UntilPhase("a", SnapshotPhase.Failed);
-        Assert.Equal($"False KubeVirtNotInstalled: this cluster does not serve kubevirt.io/v1, so that there is no {kind} db: install KubeVirt, or name a Pod as the source of another snapshot", world.Condition("a", ConditionTypes.Ready));
+        Assert.Equal(
+            $"False KubeVirtNotInstalled: this cluster does not serve kubevirt.io/v1, so that there is no {kind} db: install "
+                + "KubeVirt, or name a Pod as the source of another snapshot",
+            world.Condition("a", ConditionTypes.Ready)
+        );
         Assert.Contains(world.Requests, r => r.Plural == plural);
     }
 

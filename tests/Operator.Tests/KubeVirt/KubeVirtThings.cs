@@ -10,13 +10,16 @@ namespace Bgsnap.Operator.Tests.KubeVirt;
 /// <summary>A VirtualMachine as KubeVirt keeps it: with its instance, its launcher pod and its claims.</summary>
 internal static class KubeVirtThings
 {
-    internal const string Vm = "db", Launcher = "virt-launcher-db-x2x4v", Uuid = "5d307ca9-b3ef-428c-8861-06e72d69f223";
+    internal const string Vm = "db",
+        Launcher = "virt-launcher-db-x2x4v",
+        Uuid = "5d307ca9-b3ef-428c-8861-06e72d69f223";
 
-    internal static VMBackgroundSnapshot Snapshot(string name, string kind = KubeVirtKinds.Machine, Action<SnapshotSpec>? change = null) => Things.Snapshot(name, Vm, s =>
-    {
-        (s.Source.ApiGroup, s.Source.Kind) = (KubeVirtKinds.Group, kind);
-        change?.Invoke(s);
-    });
+    internal static VMBackgroundSnapshot Snapshot(string name, string kind = KubeVirtKinds.Machine, Action<SnapshotSpec>? change = null) =>
+        Things.Snapshot(name, Vm, s =>
+        {
+            (s.Source.ApiGroup, s.Source.Kind) = (KubeVirtKinds.Group, kind);
+            change?.Invoke(s);
+        });
 
     /// <summary>A world with a VM that runs on a node, and the claim for snapshots.</summary>
     internal static async Task<World> WithVm(bool owned = true)
@@ -29,17 +32,36 @@ internal static class KubeVirtThings
         return world;
     }
 
-    internal static Task<RawObject> AddMachine(World world, string status, string spec = """{"runStrategy":"Always","template":{"spec":{"domain":{}}}}""") => world.Api.Create(
-        KubeVirtKinds.Machines, Raw("kubevirt.io/v1", KubeVirtKinds.Machine, Vm, spec, status), default);
+    internal static Task<RawObject> AddMachine(
+        World world,
+        string status,
+        string spec = """{"runStrategy":"Always","template":{"spec":{"domain":{}}}}"""
+    ) => world.Api.Create(KubeVirtKinds.Machines, Raw("kubevirt.io/v1", KubeVirtKinds.Machine, Vm, spec, status), default);
 
     internal static async Task AddInstance(World world, RawObject? owner)
     {
-        RawObject vmi = Raw("kubevirt.io/v1", KubeVirtKinds.Instance, Vm, $$$"""
+        RawObject vmi = Raw(
+            "kubevirt.io/v1",
+            KubeVirtKinds.Instance,
+            Vm,
+            $$$"""
             {"domain":{"firmware":{"uuid":"{{{Uuid}}}"},"memory":{"guest":"4Gi"},"devices":{"disks":[{"name":"root","disk":{"bus":"virtio"}},{"name":"shared","shareable":false}],"interfaces":[{"name":"default","masquerade":{}}]}},
              "volumes":[{"name":"root","dataVolume":{"name":"db-root"}},{"name":"hot","persistentVolumeClaim":{"claimName":"db-hot","hotpluggable":true}},{"name":"base","containerDisk":{"image":"cirros"}}]}
-            """, """{"phase":"Running"}""");
+            """,
+            """{"phase":"Running"}"""
+        );
         if (owner is not null)
-            vmi.Metadata.OwnerReferences = [new V1OwnerReference { ApiVersion = "kubevirt.io/v1", Kind = KubeVirtKinds.Machine, Name = Vm, Uid = owner.Metadata.Uid, Controller = true }];
+            vmi.Metadata.OwnerReferences =
+            [
+                new V1OwnerReference
+                {
+                    ApiVersion = "kubevirt.io/v1",
+                    Kind = KubeVirtKinds.Machine,
+                    Name = Vm,
+                    Uid = owner.Metadata.Uid,
+                    Controller = true,
+                },
+            ];
         await world.Api.Create(KubeVirtKinds.RawInstances, vmi, default);
     }
 
@@ -49,7 +71,10 @@ internal static class KubeVirtThings
         V1Pod pod = FakeKubeVirt.Launcher(world.All(KubeVirtKinds.RawInstances).Single(), name, node);
         pod.Spec.Containers[0].Resources = null;
         await world.AddPod(pod);
-        await ChangeInstance(world, $$$"""{"status":{"nodeName":"{{{node}}}","activePods":{"{{{world.Pod(name)!.Metadata.Uid}}}":"{{{node}}}"} } }""");
+        await ChangeInstance(
+            world,
+            $$$"""{"status":{"nodeName":"{{{node}}}","activePods":{"{{{world.Pod(name)!.Metadata.Uid}}}":"{{{node}}}"} } }"""
+        );
     }
 
     /// <summary>KubeVirt, or a user, changes the instance.</summary>
@@ -63,12 +88,20 @@ internal static class KubeVirtThings
         return world.All(Resources.Tasks).Single();
     }
 
-    internal static RawObject Raw(string version, string kind, string name, string spec, string? status = null, string? ns = World.Namespace) => new()
-    {
-        ApiVersion = version,
-        Kind = kind,
-        Metadata = new V1ObjectMeta { Name = name, NamespaceProperty = ns },
-        Spec = (JsonObject)JsonNode.Parse(spec)!,
-        Status = status is null ? null : (JsonObject)JsonNode.Parse(status)!,
-    };
+    internal static RawObject Raw(
+        string version,
+        string kind,
+        string name,
+        string spec,
+        string? status = null,
+        string? ns = World.Namespace
+    ) =>
+        new()
+        {
+            ApiVersion = version,
+            Kind = kind,
+            Metadata = new V1ObjectMeta { Name = name, NamespaceProperty = ns },
+            Spec = (JsonObject)JsonNode.Parse(spec)!,
+            Status = status is null ? null : (JsonObject)JsonNode.Parse(status)!,
+        };
 }

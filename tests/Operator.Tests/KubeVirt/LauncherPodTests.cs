@@ -42,11 +42,26 @@ public sealed class LauncherPodTests
     [Theory]
     [InlineData("\"phase\":\"Running\"", "\"phase\":\"Succeeded\"", "SourceEnded", "start the virtual machine")]
     [InlineData("\"uid\":\"vmi\"", "\"uid\":\"vmi\",\"deletionTimestamp\":\"2026-01-01T00:00:00Z\"", "SourceEnded", "is being deleted")]
-    [InlineData("\"devices\":{", "\"devices\":{\"gpus\":[{\"name\":\"gpu1\",\"deviceName\":\"nvidia.com/A10\"}],", "DeviceUnsupported", "gpu gpu1")]
-    [InlineData("\"devices\":{", "\"devices\":{\"hostDevices\":[{\"name\":\"qat\",\"deviceName\":\"intel.com/qat\"}],", "DeviceUnsupported", "host device qat")]
+    [InlineData(
+        "\"devices\":{",
+        "\"devices\":{\"gpus\":[{\"name\":\"gpu1\",\"deviceName\":\"nvidia.com/A10\"}],",
+        "DeviceUnsupported",
+        "gpu gpu1"
+    )]
+    [InlineData(
+        "\"devices\":{",
+        "\"devices\":{\"hostDevices\":[{\"name\":\"qat\",\"deviceName\":\"intel.com/qat\"}],",
+        "DeviceUnsupported",
+        "host device qat"
+    )]
     [InlineData("\"masquerade\":{}", "\"sriov\":{}", "DeviceUnsupported", "interface default is SR-IOV's")]
     [InlineData("\"masquerade\":{}", "\"binding\":{\"name\":\"vhostuser\"}", "DeviceUnsupported", "interface default is vhost-user's")]
-    [InlineData("\"devices\":{", "\"devices\":{\"filesystems\":[{\"name\":\"share\",\"virtiofs\":{}}],", "DeviceUnsupported", "filesystem share is virtiofs'")]
+    [InlineData(
+        "\"devices\":{",
+        "\"devices\":{\"filesystems\":[{\"name\":\"share\",\"virtiofs\":{}}],",
+        "DeviceUnsupported",
+        "filesystem share is virtiofs'"
+    )]
     public void It_is_refused(string what, string becomes, string reason, string message)
     {
         Hopeless e = Assert.Throws<Hopeless>(() => LauncherPod.Of(Read(Change(what, becomes)), [Pod("p1", "a")]));
@@ -76,10 +91,28 @@ public sealed class LauncherPodTests
 
     private static VirtualMachineInstance Read(string json) => JsonSerializer.Deserialize<VirtualMachineInstance>(json, Web)!;
 
-    private static PodSummary Pod(string uid, string node, string label = "virt-launcher", bool runs = true) => new()
-    {
-        Metadata = new() { Name = $"virt-launcher-db-{uid}", Uid = uid, Labels = new Dictionary<string, string> { ["kubevirt.io"] = label, ["vm.kubevirt.io/name"] = "db" } },
-        Spec = new() { NodeName = node },
-        Status = new() { Phase = "Running", ContainerStatuses = [new() { Name = "compute", ContainerID = "containerd://1", State = new() { Running = runs ? new() : null } }] },
-    };
+    private static PodSummary Pod(string uid, string node, string label = "virt-launcher", bool runs = true) =>
+        new()
+        {
+            Metadata = new()
+            {
+                Name = $"virt-launcher-db-{uid}",
+                Uid = uid,
+                Labels = new Dictionary<string, string> { ["kubevirt.io"] = label, ["vm.kubevirt.io/name"] = "db" },
+            },
+            Spec = new() { NodeName = node },
+            Status = new()
+            {
+                Phase = "Running",
+                ContainerStatuses =
+                [
+                    new()
+                    {
+                        Name = "compute",
+                        ContainerID = "containerd://1",
+                        State = new() { Running = runs ? new() : null },
+                    },
+                ],
+            },
+        };
 }

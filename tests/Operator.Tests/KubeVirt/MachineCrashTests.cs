@@ -7,7 +7,9 @@ using static Bgsnap.Operator.Tests.KubeVirt.MachineRestoreThings;
 
 namespace Bgsnap.Operator.Tests.KubeVirt;
 
-/// <summary>Something goes wrong with one request of a restore into KubeVirt, each request in turn. It must come out as if nothing had.</summary>
+/// <summary>
+/// Something goes wrong with one request of a restore into KubeVirt, each request in turn. It must come out as if nothing had.
+/// </summary>
 public sealed class MachineCrashTests(ITestOutputHelper output)
 {
     public static TheoryData<string> Faults => Snapshots.CrashTests.Faults;
@@ -22,22 +24,26 @@ public sealed class MachineCrashTests(ITestOutputHelper output)
 
     [Theory]
     [MemberData(nameof(Faults))]
-    public async Task A_restore_under_way_that_is_deleted_leaves_nothing_whichever_request_fails(string name) => await EachRequest(name, Deleted, 8);
+    public async Task A_restore_under_way_that_is_deleted_leaves_nothing_whichever_request_fails(string name) =>
+        await EachRequest(name, Deleted, 8);
 
     [Theory]
     [MemberData(nameof(Faults))]
-    public async Task A_VM_that_is_put_back_runs_as_captured_whichever_request_fails(string name) => await EachRequest(name, (fault, what) => PutBack(fault, what, comesToRun: true), 25);
+    public async Task A_VM_that_is_put_back_runs_as_captured_whichever_request_fails(string name) =>
+        await EachRequest(name, (fault, what) => PutBack(fault, what, comesToRun: true), 25);
 
     [Theory]
     [MemberData(nameof(Faults))]
-    public async Task A_VM_that_cannot_be_put_back_is_what_it_was_whichever_request_fails(string name) => await EachRequest(name, (fault, what) => PutBack(fault, what, comesToRun: false), 25);
+    public async Task A_VM_that_cannot_be_put_back_is_what_it_was_whichever_request_fails(string name) =>
+        await EachRequest(name, (fault, what) => PutBack(fault, what, comesToRun: false), 25);
 
     private static async Task<int> PutBack(Func<int, Request, Fault> fault, string what, bool comesToRun)
     {
         await using World world = await WithKept();
         _ = new FakeKubeVirt(world);
         RawObject before = await PutBackThings.Existing(world);
-        if (!comesToRun) world.Agents.RestoreFails = ("TargetDiffers", "the target is not the machine that was captured");
+        if (!comesToRun)
+            world.Agents.RestoreFails = ("TargetDiffers", "the target is not the machine that was captured");
         world.Requests.Clear();
         world.Fault = fault;
         await world.Add(Restore("r", t => t.WhenExists = ExistingMachine.StopAndPutBack));
@@ -47,8 +53,14 @@ public sealed class MachineCrashTests(ITestOutputHelper output)
         await world.Operator.Orphans.Sweep(default);
         await world.Steps(5);
         // Somebody's VM is not kept stopped until the API server takes what it has refused once.
-        bool refused = world.RestoreCondition("r").StartsWith("False RefusedByApiServer: VirtualMachine again is not let become the captured one", StringComparison.Ordinal);
-        if (!refused) Assert.True(world.RestoreCondition("r").StartsWith(comesToRun ? "True GuestRuns" : "False TargetDiffers", StringComparison.Ordinal), $"with {what}: {world.RestoreCondition("r")}");
+        bool refused = world
+            .RestoreCondition("r")
+            .StartsWith("False RefusedByApiServer: VirtualMachine again is not let become the captured one", StringComparison.Ordinal);
+        if (!refused)
+            Assert.True(
+                world.RestoreCondition("r").StartsWith(comesToRun ? "True GuestRuns" : "False TargetDiffers", StringComparison.Ordinal),
+                $"with {what}: {world.RestoreCondition("r")}"
+            );
         if (!comesToRun || refused)
         {
             PutBackThings.AssertAsBefore(world, before, $"with {what}");
@@ -56,7 +68,10 @@ public sealed class MachineCrashTests(ITestOutputHelper output)
             return requests;
         }
         RawObject vm = Assert.Single(world.All(KubeVirtKinds.Machines));
-        Assert.True(vm.Spec!["runStrategy"]!.ToString() == "RerunOnFailure" && vm.Metadata.Annotations is null or { Count: 0 }, $"with {what}: {vm.Spec["runStrategy"]}");
+        Assert.True(
+            vm.Spec!["runStrategy"]!.ToString() == "RerunOnFailure" && vm.Metadata.Annotations is null or { Count: 0 },
+            $"with {what}: {vm.Spec["runStrategy"]}"
+        );
         Assert.DoesNotContain("bgsnap.io/", vm.Spec["template"]!.ToJsonString(), StringComparison.Ordinal);
         Assert.True(world.TasksEver(TaskAction.RestoreDisks) == 1 && world.TasksEver(TaskAction.Restore) == 1, $"with {what}: tasks");
         return requests;
@@ -66,7 +81,8 @@ public sealed class MachineCrashTests(ITestOutputHelper output)
     {
         Fault fault = Enum.Parse<Fault>(name);
         int requests = await life((_, _) => Fault.None, "no fault");
-        for (int i = 1; i <= requests; i++) await life((n, _) => n == i ? fault : Fault.None, $"request {i}");
+        for (int i = 1; i <= requests; i++)
+            await life((n, _) => n == i ? fault : Fault.None, $"request {i}");
         output.WriteLine($"{requests} requests, each with {fault}");
         Assert.InRange(requests, least, 200);
     }
@@ -105,7 +121,10 @@ public sealed class MachineCrashTests(ITestOutputHelper output)
         world.Fault = (_, _) => Fault.None;
         await world.Operator.Orphans.Sweep(default);
         await world.Steps(5);
-        Assert.True(world.RestoreCondition("r").StartsWith("False TargetDiffers", StringComparison.Ordinal), $"with {what}: {world.RestoreCondition("r")}");
+        Assert.True(
+            world.RestoreCondition("r").StartsWith("False TargetDiffers", StringComparison.Ordinal),
+            $"with {what}: {world.RestoreCondition("r")}"
+        );
         AssertNothingLeft(world);
         return requests;
     }
@@ -129,5 +148,7 @@ public sealed class MachineCrashTests(ITestOutputHelper output)
     }
 
     private static bool Ended(World world) =>
-        RestorePhase.IsTerminal(world.Restore("r").Status?.Phase) && world.Restore("r").Metadata.Finalizers is null or { Count: 0 } && world.All(Resources.Tasks).Count == 0;
+        RestorePhase.IsTerminal(world.Restore("r").Status?.Phase)
+        && world.Restore("r").Metadata.Finalizers is null or { Count: 0 }
+        && world.All(Resources.Tasks).Count == 0;
 }

@@ -14,18 +14,43 @@ public sealed class MachineObjectsTests
     {
         await using World world = await With(
             """{"instancetype":{"kind":"VirtualMachineInstancetype","name":"small","revisionName":"db-small-1"},"preference":{"name":"linux"},"template":{"spec":{"hostname":"db"}}}""",
-            """{"preferenceRef":{"name":"linux","controllerRevisionRef":{"name":"db-linux-2"}}}""");
-        foreach ((string name, string kind) in new[] { ("db-small-1", "VirtualMachineInstancetype"), ("db-linux-2", "VirtualMachineClusterPreference") })
+            """{"preferenceRef":{"name":"linux","controllerRevisionRef":{"name":"db-linux-2"}}}"""
+        );
+        foreach (
+            (string name, string kind) in new[]
+            {
+                ("db-small-1", "VirtualMachineInstancetype"),
+                ("db-linux-2", "VirtualMachineClusterPreference"),
+            }
+        )
         {
             RawObject revision = Raw("apps/v1", "ControllerRevision", name, "{}");
-            (revision.Spec, revision.Revision, revision.Data) = (null, 1, new JsonObject { ["kind"] = kind, ["spec"] = new JsonObject { ["cpu"] = new JsonObject { ["guest"] = 2 } } });
+            (revision.Spec, revision.Revision, revision.Data) = (
+                null,
+                1,
+                new JsonObject
+                {
+                    ["kind"] = kind,
+                    ["spec"] = new JsonObject { ["cpu"] = new JsonObject { ["guest"] = 2 } },
+                }
+            );
             await world.Api.Create(KubeVirtKinds.Revisions, revision, default);
         }
 
         JsonArray items = await Kept(world);
 
-        Assert.Equal(["VirtualMachine db", "VirtualMachineInstance db", "ControllerRevision db-small-1", "ControllerRevision db-linux-2"], items.Select(i => $"{i!["kind"]} {i["metadata"]!["name"]}"));
-        Assert.Equal(("kubevirt.io/v1", "db", "small"), ((string?)items[0]!["apiVersion"], (string?)items[0]!["spec"]!["template"]!["spec"]!["hostname"], (string?)items[0]!["spec"]!["instancetype"]!["name"]));
+        Assert.Equal(
+            ["VirtualMachine db", "VirtualMachineInstance db", "ControllerRevision db-small-1", "ControllerRevision db-linux-2"],
+            items.Select(i => $"{i!["kind"]} {i["metadata"]!["name"]}")
+        );
+        Assert.Equal(
+            ("kubevirt.io/v1", "db", "small"),
+            (
+                (string?)items[0]!["apiVersion"],
+                (string?)items[0]!["spec"]!["template"]!["spec"]!["hostname"],
+                (string?)items[0]!["spec"]!["instancetype"]!["name"]
+            )
+        );
         Assert.Equal("4Gi", (string?)items[1]!["spec"]!["domain"]!["memory"]!["guest"]);
         Assert.Equal((2, 1), ((int)items[3]!["data"]!["spec"]!["cpu"]!["guest"]!, (int)items[3]!["revision"]!));
         Assert.All(items, i => Assert.Null(i!["status"]));
@@ -35,9 +60,19 @@ public sealed class MachineObjectsTests
 
     [Theory]
     [InlineData("""{"instancetype":{"name":"small"}}""", "virtualmachineclusterinstancetypes", "VirtualMachineClusterInstancetype", null)]
-    [InlineData("""{"instancetype":{"kind":"virtualmachineinstancetypes","name":"small"}}""", "virtualmachineinstancetypes", "VirtualMachineInstancetype", World.Namespace)]
+    [InlineData(
+        """{"instancetype":{"kind":"virtualmachineinstancetypes","name":"small"}}""",
+        "virtualmachineinstancetypes",
+        "VirtualMachineInstancetype",
+        World.Namespace
+    )]
     [InlineData("""{"preference":{"name":"small"}}""", "virtualmachineclusterpreferences", "VirtualMachineClusterPreference", null)]
-    [InlineData("""{"preference":{"kind":"VirtualMachinePreference","name":"small"}}""", "virtualmachinepreferences", "VirtualMachinePreference", World.Namespace)]
+    [InlineData(
+        """{"preference":{"kind":"VirtualMachinePreference","name":"small"}}""",
+        "virtualmachinepreferences",
+        "VirtualMachinePreference",
+        World.Namespace
+    )]
     public async Task What_has_no_revision_is_kept_as_the_object_itself(string spec, string plural, string kind, string? ns)
     {
         await using World world = await With(spec, "{}");
@@ -65,10 +100,21 @@ public sealed class MachineObjectsTests
     [Fact]
     public async Task What_is_too_large_fails_the_snapshot()
     {
-        await using World world = await With("""{"template":{"spec":{"volumes":[{"name":"init","cloudInitNoCloud":{"userData":"x"}}]}}}""".Replace("\"x\"", $"\"{new string('x', 600_000)}\"", StringComparison.Ordinal), "{}");
+        await using World world = await With(
+            """{"template":{"spec":{"volumes":[{"name":"init","cloudInitNoCloud":{"userData":"x"}}]}}}""".Replace(
+                "\"x\"",
+                $"\"{new string('x', 600_000)}\"",
+                StringComparison.Ordinal
+            ),
+            "{}"
+        );
         await world.Add(Snapshot("a"));
         await world.UntilPhase("a", SnapshotPhase.Failed);
-        Assert.StartsWith("False SourceTooLarge: VirtualMachine db and what belongs to it have ", world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
+        Assert.StartsWith(
+            "False SourceTooLarge: VirtualMachine db and what belongs to it have ",
+            world.Condition("a", ConditionTypes.Ready),
+            StringComparison.Ordinal
+        );
     }
 
     private static async Task<World> With(string spec, string status)
@@ -76,7 +122,14 @@ public sealed class MachineObjectsTests
         World world = new();
         await world.AddClaim(Things.ClaimNamed(Things.Claim));
         RawObject vm = await AddMachine(world, status, spec);
-        await world.Api.MergePatch(KubeVirtKinds.Machines, World.Namespace, Vm, null, (JsonObject)JsonNode.Parse("""{"metadata":{"managedFields":[{"manager":"kubectl","operation":"Update"}]}}""")!, default);
+        await world.Api.MergePatch(
+            KubeVirtKinds.Machines,
+            World.Namespace,
+            Vm,
+            null,
+            (JsonObject)JsonNode.Parse("""{"metadata":{"managedFields":[{"manager":"kubectl","operation":"Update"}]}}""")!,
+            default
+        );
         await AddInstance(world, vm);
         await AddLauncher(world, Launcher, Things.Node);
         return world;

@@ -17,29 +17,72 @@ public sealed class MachineRestoreTests
     {
         await using World world = await WithKept();
         FakeKubeVirt kubeVirt = new(world);
-        await world.Add(Restore("r", t => t.Claims = [new KubeVirtClaim { Volume = "hot", Name = "hot-again", VolumeMode = "Block", StorageClassName = "fast" }]));
+        await world.Add(Restore("r", t => t.Claims = [
+                    new KubeVirtClaim
+                    {
+                        Volume = "hot",
+                        Name = "hot-again",
+                        VolumeMode = "Block",
+                        StorageClassName = "fast",
+                    },
+                ]));
         await world.Until(() => world.TasksEver(TaskAction.RestoreDisks) == 1, "disks are ordered");
         Assert.Empty(world.All(KubeVirtKinds.Machines)); // no QEMU sees a disk that is half written
-        Assert.Equal([("ua-root", "/disks/root/disk.img", "raw"), ("ua-hot", "/disks/hot", "raw")],
-            world.All(Resources.Tasks).Single(t => t.Spec.Action == TaskAction.RestoreDisks).Spec.Disks!.Select(d => (d.Name, d.Path, d.Driver)));
-        Assert.Equal([("again-root", ""), ("hot-again", "Block")], world.All(CoreResources.Claims).Where(c => c.Metadata.Name != Things.Claim).Select(c => (c.Metadata.Name, c.Spec.VolumeMode ?? "")));
+        Assert.Equal(
+            [("ua-root", "/disks/root/disk.img", "raw"), ("ua-hot", "/disks/hot", "raw")],
+            world
+                .All(Resources.Tasks)
+                .Single(t => t.Spec.Action == TaskAction.RestoreDisks)
+                .Spec.Disks!.Select(d => (d.Name, d.Path, d.Driver))
+        );
+        Assert.Equal(
+            [("again-root", ""), ("hot-again", "Block")],
+            world
+                .All(CoreResources.Claims)
+                .Where(c => c.Metadata.Name != Things.Claim)
+                .Select(c => (c.Metadata.Name, c.Spec.VolumeMode ?? ""))
+        );
 
         await world.Until(() => world.TasksEver(TaskAction.Restore) == 1, "the restore is ordered");
         JsonObject template = kubeVirt.Started.Single();
         JsonNode annotations = template["metadata"]!["annotations"]!;
         Assert.Equal(Kept.DomainXml, annotations[Names.CapturedDomainAnnotation]!.ToString());
-        Assert.Equal("""[{"image":"theirs"},{"image":"bgsnap/operator:test","imagePullPolicy":"IfNotPresent","args":["kubevirt-hook"]}]""", annotations[MachinePlan.HooksAnnotation]!.ToString());
-        JsonNode spec = template["spec"]!, domain = spec["domain"]!;
-        Assert.Equal(("pc-q35-rhel9.6.0", KubeVirtThings.Uuid, Mac), (domain["machine"]!["type"]!.ToString(), domain["firmware"]!["uuid"]!.ToString(), domain["devices"]!["interfaces"]![0]!["macAddress"]!.ToString()));
+        Assert.Equal(
+            """[{"image":"theirs"},{"image":"bgsnap/operator:test","imagePullPolicy":"IfNotPresent","args":["kubevirt-hook"]}]""",
+            annotations[MachinePlan.HooksAnnotation]!.ToString()
+        );
+        JsonNode spec = template["spec"]!,
+            domain = spec["domain"]!;
+        Assert.Equal(
+            ("pc-q35-rhel9.6.0", KubeVirtThings.Uuid, Mac),
+            (
+                domain["machine"]!["type"]!.ToString(),
+                domain["firmware"]!["uuid"]!.ToString(),
+                domain["devices"]!["interfaces"]![0]!["macAddress"]!.ToString()
+            )
+        );
         Assert.Equal(
             """[{"name":"root","persistentVolumeClaim":{"claimName":"again-root"}},{"name":"hot","persistentVolumeClaim":{"claimName":"hot-again"}},{"name":"init","cloudInitNoCloud":{"userData":"#"}},{"name":"iso","persistentVolumeClaim":{"claimName":"iso"}}]""",
-            spec["volumes"]!.ToJsonString());
+            spec["volumes"]!.ToJsonString()
+        );
         SnapshotTask task = world.All(Resources.Tasks).Single(t => t.Spec.Action == TaskAction.Restore);
-        Assert.Equal(("virt-launcher-again", "compute", "prod_again", KubeVirtThings.Uuid, "None", FakeKubeVirt.Node),
-            (task.Spec.Target!.PodName, task.Spec.Target.Container, task.Spec.Target.LibvirtDomain, task.Spec.Target.Uuid, task.Spec.Restore!.Disks, task.Spec.NodeName));
+        Assert.Equal(
+            ("virt-launcher-again", "compute", "prod_again", KubeVirtThings.Uuid, "None", FakeKubeVirt.Node),
+            (
+                task.Spec.Target!.PodName,
+                task.Spec.Target.Container,
+                task.Spec.Target.LibvirtDomain,
+                task.Spec.Target.Uuid,
+                task.Spec.Restore!.Disks,
+                task.Spec.NodeName
+            )
+        );
         // Another start of it is one from its disks.
         RawObject vm = world.All(KubeVirtKinds.Machines).Single();
-        Assert.Equal("""{"hooks.kubevirt.io/hookSidecars":"[{\u0022image\u0022:\u0022theirs\u0022}]"}""", vm.Spec!["template"]!["metadata"]!["annotations"]!.ToJsonString());
+        Assert.Equal(
+            """{"hooks.kubevirt.io/hookSidecars":"[{\u0022image\u0022:\u0022theirs\u0022}]"}""",
+            vm.Spec!["template"]!["metadata"]!["annotations"]!.ToJsonString()
+        );
         Assert.Equal("Once", vm.Spec["runStrategy"]!.ToString());
 
         await world.Until(() => world.Restore("r").Status?.Phase == RestorePhase.Ready, "Ready");
@@ -50,7 +93,11 @@ public sealed class MachineRestoreTests
         Assert.Equal(new Dictionary<string, string> { ["note"] = "kept" }, vm.Metadata.Annotations);
         Assert.Equal("db", vm.Metadata.Labels["app"]);
         Assert.DoesNotContain("kubevirt.io/size", vm.Metadata.Labels.Keys);
-        Assert.StartsWith("True GuestRuns: the guest of snapshot s runs in pod virt-launcher-again", world.RestoreCondition("r"), StringComparison.Ordinal);
+        Assert.StartsWith(
+            "True GuestRuns: the guest of snapshot s runs in pod virt-launcher-again",
+            world.RestoreCondition("r"),
+            StringComparison.Ordinal
+        );
         Assert.Empty(world.All(Resources.Tasks));
         Assert.Empty(world.Carriers);
 
@@ -84,7 +131,11 @@ public sealed class MachineRestoreTests
         await Original(world);
         await world.Add(Restore("r"));
         await world.Until(() => world.RestoreCondition("r").Contains("MacInUse", StringComparison.Ordinal), "it waits");
-        Assert.Contains("VirtualMachineInstance db runs with the MAC address " + Mac, world.RestoreCondition("r"), StringComparison.Ordinal);
+        Assert.Contains(
+            "VirtualMachineInstance db runs with the MAC address " + Mac,
+            world.RestoreCondition("r"),
+            StringComparison.Ordinal
+        );
         Assert.Equal([Things.Claim], world.All(CoreResources.Claims).Select(c => c.Metadata.Name));
 
         await world.Api.Delete(KubeVirtKinds.Machines, World.Namespace, "db", null, null, default);
@@ -115,7 +166,11 @@ public sealed class MachineRestoreTests
         await world.Until(() => world.Restore("r").Status?.Phase == RestorePhase.Failed, "Failed");
         await world.Steps(5);
 
-        Assert.StartsWith("False TargetDiffers: pod virt-launcher-again: the target is not", world.RestoreCondition("r"), StringComparison.Ordinal);
+        Assert.StartsWith(
+            "False TargetDiffers: pod virt-launcher-again: the target is not",
+            world.RestoreCondition("r"),
+            StringComparison.Ordinal
+        );
         AssertNothingLeft(world);
     }
 
@@ -129,7 +184,11 @@ public sealed class MachineRestoreTests
         await world.UntilRestore("r", RestorePhase.Failed);
         await world.Steps(5);
 
-        Assert.StartsWith("False VirtualMachineEnded: VirtualMachineInstance again, which was made for this restore, has ended (Failed)", world.RestoreCondition("r"), StringComparison.Ordinal);
+        Assert.StartsWith(
+            "False VirtualMachineEnded: VirtualMachineInstance again, which was made for this restore, has ended (Failed)",
+            world.RestoreCondition("r"),
+            StringComparison.Ordinal
+        );
         Assert.Single(kubeVirt.Started);
         AssertNothingLeft(world);
     }
@@ -140,7 +199,10 @@ public sealed class MachineRestoreTests
         await using World world = await WithKept();
         FakeKubeVirt kubeVirt = new(world) { Refuses = "quota exceeded" };
         await world.Add(Restore("r"));
-        await world.Until(() => world.RestoreCondition("r").Contains("VirtualMachineNotStarting", StringComparison.Ordinal), "KubeVirt's words are told");
+        await world.Until(
+            () => world.RestoreCondition("r").Contains("VirtualMachineNotStarting", StringComparison.Ordinal),
+            "KubeVirt's words are told"
+        );
         Assert.Contains("quota exceeded", world.RestoreCondition("r"), StringComparison.Ordinal);
 
         await world.Api.Delete(KubeVirtKinds.Machines, World.Namespace, Name, null, null, default);
@@ -177,13 +239,27 @@ public sealed class MachineRestoreTests
     [InlineData("HostDisk")]
     public async Task What_cannot_be_is_refused_before_anything_is_made(string reason)
     {
-        await using World world = await WithKept(reason == "NoHookImage" ? null : "bgsnap/operator:test", reason == "DiskNotCaptured" ? ["ua-root"] : ["ua-root", "ua-hot", "ua-init"]);
+        await using World world = await WithKept(
+            reason == "NoHookImage" ? null : "bgsnap/operator:test",
+            reason == "DiskNotCaptured" ? ["ua-root"] : ["ua-root", "ua-hot", "ua-init"]
+        );
         _ = new FakeKubeVirt(world) { Slow = true };
         if (reason == "VirtualMachineExists")
-            await world.Api.Create(KubeVirtKinds.Machines, KubeVirtThings.Raw("kubevirt.io/v1", KubeVirtKinds.Machine, Name, """{"runStrategy":"Halted"}"""), default);
-        if (reason == "HostDisk") world.Agents.Machine!.Objects = Kept.Objects!.Replace("\"persistentVolumeClaim\":{\"claimName\":\"iso\"}", "\"hostDisk\":{\"path\":\"/etc/shadow\"}", StringComparison.Ordinal);
-        if (reason == "SnapshotCorrupt") world.Agents.Machine!.Objects = """{"items":[]}""";
-        if (reason == "NotOfKubeVirt") world.Agents.DescribeFails = (reason, "it is not of a KubeVirt VM");
+            await world.Api.Create(
+                KubeVirtKinds.Machines,
+                KubeVirtThings.Raw("kubevirt.io/v1", KubeVirtKinds.Machine, Name, """{"runStrategy":"Halted"}"""),
+                default
+            );
+        if (reason == "HostDisk")
+            world.Agents.Machine!.Objects = Kept.Objects!.Replace(
+                "\"persistentVolumeClaim\":{\"claimName\":\"iso\"}",
+                "\"hostDisk\":{\"path\":\"/etc/shadow\"}",
+                StringComparison.Ordinal
+            );
+        if (reason == "SnapshotCorrupt")
+            world.Agents.Machine!.Objects = """{"items":[]}""";
+        if (reason == "NotOfKubeVirt")
+            world.Agents.DescribeFails = (reason, "it is not of a KubeVirt VM");
         await world.Add(Restore("r", t => t.Claims = reason == "NoSuchVolume" ? [new KubeVirtClaim { Volume = "data" }] : null));
 
         await world.Until(() => world.Restore("r").Status?.Phase == RestorePhase.Failed, "Failed");
@@ -196,8 +272,19 @@ public sealed class MachineRestoreTests
     // The captured one runs on, with its address.
     private static async Task Original(World world)
     {
-        RawObject vm = await KubeVirtThings.AddMachine(world, """{"printableStatus":"Running"}""", """{"runStrategy":"Manual","template":{"spec":{"domain":{}}}}""");
+        RawObject vm = await KubeVirtThings.AddMachine(
+            world,
+            """{"printableStatus":"Running"}""",
+            """{"runStrategy":"Manual","template":{"spec":{"domain":{}}}}"""
+        );
         await KubeVirtThings.AddInstance(world, vm);
-        await KubeVirtThings.ChangeInstance(world, """{"status":{"interfaces":[{"name":"default","mac":"MAC"}]}}""".Replace("MAC", Mac.ToUpperInvariant(), StringComparison.Ordinal));
+        await KubeVirtThings.ChangeInstance(
+            world,
+            """{"status":{"interfaces":[{"name":"default","mac":"MAC"}]}}""".Replace(
+                "MAC",
+                Mac.ToUpperInvariant(),
+                StringComparison.Ordinal
+            )
+        );
     }
 }

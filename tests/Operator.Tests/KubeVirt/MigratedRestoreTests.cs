@@ -32,7 +32,10 @@ public sealed class MigratedRestoreTests
         await world.Steps(5);
 
         Assert.StartsWith("True AllRamArrived: ", world.RestoreCondition("r", ConditionTypes.Resident), StringComparison.Ordinal);
-        Assert.Equal("True GuestRuns: the guest of snapshot s runs in pod virt-launcher-again-to on node node-8", world.RestoreCondition("r"));
+        Assert.Equal(
+            "True GuestRuns: the guest of snapshot s runs in pod virt-launcher-again-to on node node-8",
+            world.RestoreCondition("r")
+        );
         Assert.NotNull(world.Pod("virt-launcher-again-to"));
         Assert.Empty(world.All(Resources.Tasks));
         Assert.Empty(world.Carriers);
@@ -69,9 +72,19 @@ public sealed class MigratedRestoreTests
         RawObject vmi = world.Instance();
         await world.AddPod(FakeKubeVirt.Launcher(vmi, "virt-launcher-again-to", "node-8"));
         string uid = world.Pod("virt-launcher-again-to")!.Metadata.Uid;
-        await world.Api.MergePatch(KubeVirtKinds.RawInstances, World.Namespace, Name, null,
-            (JsonObject)JsonNode.Parse($$$"""{"status":{"phase":"Running","nodeName":"node-8","migrationState":{{{state}}},"activePods":{"{{{uid}}}":"node-8"} } }""")!, default);
+        await world.Api.MergePatch(
+            KubeVirtKinds.RawInstances,
+            World.Namespace,
+            Name,
+            null,
+            (JsonObject)
+                JsonNode.Parse(
+                    $$$"""{"status":{"phase":"Running","nodeName":"node-8","migrationState":{{{state}}},"activePods":{"{{{uid}}}":"node-8"} } }"""
+                )!,
+            default
+        );
     }
 
-    private static Task EndSource(World world) => world.Api.Delete(CoreResources.Pods, World.Namespace, "virt-launcher-again", null, 0, default);
+    private static Task EndSource(World world) =>
+        world.Api.Delete(CoreResources.Pods, World.Namespace, "virt-launcher-again", null, 0, default);
 }

@@ -35,7 +35,10 @@ public sealed class PutBackTests
         Assert.Equal(("RerunOnFailure", null), (after.Spec!["runStrategy"]!.ToString(), after.Spec["running"]));
         Assert.False(after.Spec.ContainsKey("dataVolumeTemplates"));
         string id = world.Restore("r").Metadata.Uid[..8];
-        Assert.Equal($"{Name}-root-{id}", after.Spec["template"]!["spec"]!["volumes"]![0]!["persistentVolumeClaim"]!["claimName"]!.ToString());
+        Assert.Equal(
+            $"{Name}-root-{id}",
+            after.Spec["template"]!["spec"]!["volumes"]![0]!["persistentVolumeClaim"]!["claimName"]!.ToString()
+        );
         // What its user has made of it otherwise stays, and nothing of ours.
         Assert.Equal("yes", after.Metadata.Labels["mine"]);
         Assert.Empty(after.Metadata.Annotations ?? new Dictionary<string, string>());
@@ -53,7 +56,10 @@ public sealed class PutBackTests
         await Existing(world);
         await world.Add(Restore("r", t => t.WhenExists = ExistingMachine.PutBack));
 
-        await world.Until(() => world.RestoreCondition("r").Contains("VirtualMachineRunning", StringComparison.Ordinal), "it is waited for");
+        await world.Until(
+            () => world.RestoreCondition("r").Contains("VirtualMachineRunning", StringComparison.Ordinal),
+            "it is waited for"
+        );
         Assert.Contains($"virtctl stop {Name}", world.RestoreCondition("r"), StringComparison.Ordinal);
         await world.Steps(20);
         Assert.Equal("Always", Assert.Single(world.All(KubeVirtKinds.Machines)).Spec!["runStrategy"]!.ToString());
@@ -70,7 +76,14 @@ public sealed class PutBackTests
         _ = new FakeKubeVirt(world);
         await Existing(world, """{"runStrategy":"Always"}""");
         await world.ChangeMachine("""{"spec":{"runStrategy":"Manual"}}""");
-        await world.Api.MergePatch(KubeVirtKinds.RawInstances, World.Namespace, Name, null, (JsonObject)JsonNode.Parse("""{"status":{"phase":"Succeeded"}}""")!, default);
+        await world.Api.MergePatch(
+            KubeVirtKinds.RawInstances,
+            World.Namespace,
+            Name,
+            null,
+            (JsonObject)JsonNode.Parse("""{"status":{"phase":"Succeeded"}}""")!,
+            default
+        );
 
         await world.Add(Restore("r", t => t.WhenExists = ExistingMachine.PutBack));
         await world.Until(() => world.Restore("r").Status?.Phase == RestorePhase.Ready, "Ready");
@@ -84,11 +97,13 @@ public sealed class PutBackTests
     {
         await using World world = await WithKept();
         FakeKubeVirt kubeVirt = new(world);
-        if (why == "TargetDiffers") world.Agents.RestoreFails = (why, "the target is not the machine that was captured: no device ua-root");
+        if (why == "TargetDiffers")
+            world.Agents.RestoreFails = (why, "the target is not the machine that was captured: no device ua-root");
         RawObject before = await Existing(world);
         await world.Add(Restore("r", t => t.WhenExists = ExistingMachine.StopAndPutBack));
         await world.Until(() => world.RestoreCondition("r").Contains("VirtualMachineStopping", StringComparison.Ordinal), "it is stopped");
-        if (why == "SidecarsNotEnabled") kubeVirt.Refuses = "sidecar feature gate is not enabled in kubevirt-config, invalid entry";
+        if (why == "SidecarsNotEnabled")
+            kubeVirt.Refuses = "sidecar feature gate is not enabled in kubevirt-config, invalid entry";
         if (why == "Deleted")
         {
             await world.Until(() => world.All(Resources.Tasks).Any(t => t.Spec.Action == TaskAction.Restore), "the restore is ordered");
@@ -122,7 +137,10 @@ public sealed class PutBackTests
         await world.Until(() => world.RestoreCondition("r").Contains("VirtualMachineStopping", StringComparison.Ordinal), "it is stopped");
         kubeVirt.Slow = true;
         await world.Add(Restore("late", t => t.WhenExists = ExistingMachine.StopAndPutBack));
-        await world.Until(() => world.RestoreCondition("late").Contains("VirtualMachineInUse", StringComparison.Ordinal), "the other waits");
+        await world.Until(
+            () => world.RestoreCondition("late").Contains("VirtualMachineInUse", StringComparison.Ordinal),
+            "the other waits"
+        );
         Assert.Contains("another restore, r", world.RestoreCondition("late"), StringComparison.Ordinal);
 
         kubeVirt.Slow = false;
@@ -140,7 +158,10 @@ public sealed class PutBackTests
         await world.Add(Restore("r", t => t.WhenExists = ExistingMachine.StopAndPutBack));
         await world.Until(() => world.RestoreCondition("r").Contains("VirtualMachineStopping", StringComparison.Ordinal), "it is stopped");
         kubeVirt.Slow = true;
-        await world.Until(() => world.All(KubeVirtKinds.Machines).Single().Metadata.Labels.ContainsKey(Names.RestoreLabel), "it is the captured one");
+        await world.Until(
+            () => world.All(KubeVirtKinds.Machines).Single().Metadata.Labels.ContainsKey(Names.RestoreLabel),
+            "it is the captured one"
+        );
         // By a KubeVirt that had an older copy of the VM.
         await kubeVirt.Run(vm);
         await world.Steps(10);
@@ -176,17 +197,34 @@ public sealed class PutBackTests
         V1PersistentVolumeClaim had = Things.ClaimNamed("db-hot");
         (had.Spec.StorageClassName, had.Spec.AccessModes, had.Spec.VolumeMode) = ("replicated", ["ReadWriteMany"], "Block");
         await world.AddClaim(had);
-        await world.Add(Restore("r", t => (t.WhenExists, t.Claims) = (ExistingMachine.StopAndPutBack, [new KubeVirtClaim { Volume = "root", StorageClassName = "fast" }])));
+        await world.Add(
+            Restore("r", t =>
+                (t.WhenExists, t.Claims) = (
+                    ExistingMachine.StopAndPutBack,
+                    [new KubeVirtClaim { Volume = "root", StorageClassName = "fast" }]
+                )
+            )
+        );
         string id = world.Restore("r").Metadata.Uid[..8];
         await world.Until(() => world.Claim($"{Name}-hot-{id}") is not null, "its claims are made");
         // Its old claim goes meanwhile: the new one is what it was made as.
         await world.Api.Delete(CoreResources.Claims, World.Namespace, "db-hot", null, null, default);
         await world.Until(() => world.All(Resources.Tasks).Any(t => t.Spec.Action == TaskAction.RestoreDisks), "disks are ordered");
-        Assert.Equal("/disks/hot", world.All(Resources.Tasks).Single(t => t.Spec.Action == TaskAction.RestoreDisks).Spec.Disks!.Single(d => d.Name == "ua-hot").Path);
+        Assert.Equal(
+            "/disks/hot",
+            world
+                .All(Resources.Tasks)
+                .Single(t => t.Spec.Action == TaskAction.RestoreDisks)
+                .Spec.Disks!.Single(d => d.Name == "ua-hot")
+                .Path
+        );
         await world.Until(() => world.Restore("r").Status?.Phase == RestorePhase.Ready, "Ready");
 
         V1PersistentVolumeClaim hot = world.All(CoreResources.Claims).Single(c => c.Metadata.Name == $"{Name}-hot-{id}");
-        Assert.Equal(("replicated", "ReadWriteMany", "Block"), (hot.Spec.StorageClassName, hot.Spec.AccessModes.Single(), hot.Spec.VolumeMode));
+        Assert.Equal(
+            ("replicated", "ReadWriteMany", "Block"),
+            (hot.Spec.StorageClassName, hot.Spec.AccessModes.Single(), hot.Spec.VolumeMode)
+        );
         V1PersistentVolumeClaim root = world.All(CoreResources.Claims).Single(c => c.Metadata.Name == $"{Name}-root-{id}");
         Assert.Equal(("fast", "ReadWriteOnce", null), (root.Spec.StorageClassName, root.Spec.AccessModes.Single(), root.Spec.VolumeMode));
     }

@@ -19,7 +19,9 @@ internal static class PutBackThings
         RawObject vm = KubeVirtThings.Raw("kubevirt.io/v1", KubeVirtKinds.Machine, Name, how);
         vm.Metadata.Labels = new Dictionary<string, string> { ["mine"] = "yes" };
         vm.Spec!["dataVolumeTemplates"] = new JsonArray(new JsonObject { ["metadata"] = new JsonObject { ["name"] = "db-root" } });
-        vm.Spec["template"] = JsonNode.Parse("""{"spec":{"domain":{"cpu":{"cores":2}},"volumes":[{"name":"root","dataVolume":{"name":"db-root"}}]}}""");
+        vm.Spec["template"] = JsonNode.Parse(
+            """{"spec":{"domain":{"cpu":{"cores":2}},"volumes":[{"name":"root","dataVolume":{"name":"db-root"}}]}}"""
+        );
         vm = await world.Api.Create(KubeVirtKinds.Machines, vm, default);
         await world.Until(() => world.All(KubeVirtKinds.RawInstances).Count == 1, "it runs");
         return vm;

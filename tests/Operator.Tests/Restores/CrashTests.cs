@@ -6,7 +6,9 @@ using static Bgsnap.Operator.Tests.Restores.RestoreThings;
 
 namespace Bgsnap.Operator.Tests.Restores;
 
-/// <summary>Something goes wrong with one request of a restore's whole life, each request in turn. It must come out as if nothing had.</summary>
+/// <summary>
+/// Something goes wrong with one request of a restore's whole life, each request in turn. It must come out as if nothing had.
+/// </summary>
 public sealed class CrashTests(ITestOutputHelper output)
 {
     public static TheoryData<string> Faults => Snapshots.CrashTests.Faults;
@@ -21,12 +23,14 @@ public sealed class CrashTests(ITestOutputHelper output)
 
     [Theory]
     [MemberData(nameof(Faults))]
-    public async Task A_restore_under_way_that_is_deleted_leaves_nothing_whichever_request_fails(string name) => await EachRequest(name, Deleted, 8);
+    public async Task A_restore_under_way_that_is_deleted_leaves_nothing_whichever_request_fails(string name) =>
+        await EachRequest(name, Deleted, 8);
 
     // The agent is done, and before anybody notes it the restore is deleted: the guest runs and is left alone.
     [Theory]
     [MemberData(nameof(Faults))]
-    public async Task A_guest_that_runs_is_left_alone_whichever_request_fails(string name) => await EachRequest(name, DeletedWhileItRuns, 3);
+    public async Task A_guest_that_runs_is_left_alone_whichever_request_fails(string name) =>
+        await EachRequest(name, DeletedWhileItRuns, 3);
 
     [Theory]
     [InlineData(7)]
@@ -42,7 +46,8 @@ public sealed class CrashTests(ITestOutputHelper output)
     {
         Fault fault = Enum.Parse<Fault>(name);
         int requests = await life((_, _) => Fault.None, "no fault", 300);
-        for (int i = 1; i <= requests; i++) await life((n, _) => n == i ? fault : Fault.None, $"request {i}", 300);
+        for (int i = 1; i <= requests; i++)
+            await life((n, _) => n == i ? fault : Fault.None, $"request {i}", 300);
         output.WriteLine($"{requests} requests, each with {fault}");
         Assert.InRange(requests, least, 150);
     }
@@ -52,7 +57,14 @@ public sealed class CrashTests(ITestOutputHelper output)
         await using World world = await WithSnapshot();
         world.Fault = fault;
         await world.Add(IntoTemplate("r"));
-        await world.Until(() => RestorePhase.IsTerminal(world.Restore("r").Status?.Phase) && world.Restore("r").Metadata.Finalizers is null or { Count: 0 } && world.All(Resources.Tasks).Count == 0, $"with {what}: Ready", most);
+        await world.Until(
+            () =>
+                RestorePhase.IsTerminal(world.Restore("r").Status?.Phase)
+                && world.Restore("r").Metadata.Finalizers is null or { Count: 0 }
+                && world.All(Resources.Tasks).Count == 0,
+            $"with {what}: Ready",
+            most
+        );
         int requests = world.Requests.Count;
         world.Fault = (_, _) => Fault.None;
         await world.Steps(5);
@@ -76,7 +88,12 @@ public sealed class CrashTests(ITestOutputHelper output)
         world.Agents.RestoreFails = ("MachineMismatch", "the snapshot is of pc-i440fx-7.2 and the pod runs pc-q35-7.2");
         world.Fault = fault;
         await world.Add(IntoTemplate("r"));
-        await world.Until(() => RestorePhase.IsTerminal(world.Restore("r").Status?.Phase) && world.Restore("r").Metadata.Finalizers is null or { Count: 0 }, $"with {what}: Failed", most);
+        await world.Until(
+            () =>
+                RestorePhase.IsTerminal(world.Restore("r").Status?.Phase) && world.Restore("r").Metadata.Finalizers is null or { Count: 0 },
+            $"with {what}: Failed",
+            most
+        );
         int requests = world.Requests.Count;
         world.Fault = (_, _) => Fault.None;
         await world.Operator.Orphans.Sweep(default);
@@ -111,7 +128,8 @@ public sealed class CrashTests(ITestOutputHelper output)
         await world.Add(IntoTemplate("r"));
         await world.Until(() => world.TasksEver(TaskAction.Restore) == 1, "memory is being restored");
         await world.Operator.DisposeAsync();
-        for (int i = 0; i < 5; i++) await world.Agents.Tick();
+        for (int i = 0; i < 5; i++)
+            await world.Agents.Tick();
         Assert.Single(world.Agents.Running);
         await world.DeleteRestore("r");
         world.Requests.Clear();

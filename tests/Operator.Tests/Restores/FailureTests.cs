@@ -13,35 +13,67 @@ public sealed class FailureTests
     private static void Set(VirtualMachineTemplate t, string json, bool container = false)
     {
         JsonObject spec = container ? (JsonObject)t.Pod.Spec["containers"]![0]! : t.Pod.Spec;
-        foreach ((string name, JsonNode? value) in (JsonObject)JsonNode.Parse(json)!) spec[name] = value?.DeepClone();
+        foreach ((string name, JsonNode? value) in (JsonObject)JsonNode.Parse(json)!)
+            spec[name] = value?.DeepClone();
     }
 
     /// <summary>What is asked for, the reason, and a part of what is said.</summary>
-    public static TheoryData<string, bool, string, string> RefusedPods => new()
-    {
-        { """{"hostNetwork":true}""", false, "TemplateRefused", "spec.hostNetwork is set: take it out, or start the pod yourself and name it in spec.target.pod" },
-        { """{"hostPID":true}""", false, "TemplateRefused", "spec.hostPID is set" },
-        { """{"hostIPC":true}""", false, "TemplateRefused", "spec.hostIPC is set" },
-        { """{"nodeName":"node-1"}""", false, "TemplateRefused", "spec.nodeName is set" },
-        { """{"volumes":[{"name":"root","hostPath":{"path":"/"}}]}""", false, "TemplateRefused", "volume root is a hostPath" },
-        { """{"securityContext":{"sysctls":[{"name":"kernel.msgmax","value":"1"}]}}""", false, "TemplateRefused", "sysctls" },
-        { """{"securityContext":{"seccompProfile":{"type":"Unconfined"}}}""", false, "TemplateRefused", "Unconfined" },
-        { """{"initContainers":[{"name":"i","image":"i","securityContext":{"privileged":true}}]}""", false, "TemplateRefused", "container i is privileged" },
-        { """{"securityContext":{"privileged":true}}""", true, "TemplateRefused", "container qemu is privileged" },
-        { """{"securityContext":{"capabilities":{"add":["SYS_ADMIN"]}}}""", true, "TemplateRefused", "container qemu adds capability SYS_ADMIN" },
-        { """{"securityContext":{"procMount":"Unmasked"}}""", true, "TemplateRefused", "procMount Unmasked" },
-        { """{"ports":[{"containerPort":80,"hostPort":80}]}""", true, "TemplateRefused", "hostPort" },
-        { """{"ephemeralContainers":[{"name":"e","image":"i"}]}""", false, "TemplateRefused", "ephemeralContainers" },
-        { """{"containers":[]}""", false, "TemplateInvalid", "spec.containers is empty" },
-        { """{"containers":5}""", false, "TemplateInvalid", "spec.containers is not of the type" },
-        { """{"hostnetwork":true}""", false, "TemplateInvalid", "spec.hostnetwork is no field of a pod that this version of bgsnap knows" },
-        { """{"privilege":true}""", true, "TemplateInvalid", "spec.containers[0].privilege is no field" },
-        { """{"containers":[{"name":"a","image":"i"},{"name":"b","image":"i"}]}""", false, "TemplateInvalid", "there are 2 containers: name the one with QEMU in annotation bgsnap.io/container" },
-    };
+    public static TheoryData<string, bool, string, string> RefusedPods =>
+        new()
+        {
+            {
+                """{"hostNetwork":true}""",
+                false,
+                "TemplateRefused",
+                "spec.hostNetwork is set: take it out, or start the pod yourself and name it in spec.target.pod"
+            },
+            { """{"hostPID":true}""", false, "TemplateRefused", "spec.hostPID is set" },
+            { """{"hostIPC":true}""", false, "TemplateRefused", "spec.hostIPC is set" },
+            { """{"nodeName":"node-1"}""", false, "TemplateRefused", "spec.nodeName is set" },
+            { """{"volumes":[{"name":"root","hostPath":{"path":"/"}}]}""", false, "TemplateRefused", "volume root is a hostPath" },
+            { """{"securityContext":{"sysctls":[{"name":"kernel.msgmax","value":"1"}]}}""", false, "TemplateRefused", "sysctls" },
+            { """{"securityContext":{"seccompProfile":{"type":"Unconfined"}}}""", false, "TemplateRefused", "Unconfined" },
+            {
+                """{"initContainers":[{"name":"i","image":"i","securityContext":{"privileged":true}}]}""",
+                false,
+                "TemplateRefused",
+                "container i is privileged"
+            },
+            { """{"securityContext":{"privileged":true}}""", true, "TemplateRefused", "container qemu is privileged" },
+            {
+                """{"securityContext":{"capabilities":{"add":["SYS_ADMIN"]}}}""",
+                true,
+                "TemplateRefused",
+                "container qemu adds capability SYS_ADMIN"
+            },
+            { """{"securityContext":{"procMount":"Unmasked"}}""", true, "TemplateRefused", "procMount Unmasked" },
+            { """{"ports":[{"containerPort":80,"hostPort":80}]}""", true, "TemplateRefused", "hostPort" },
+            { """{"ephemeralContainers":[{"name":"e","image":"i"}]}""", false, "TemplateRefused", "ephemeralContainers" },
+            { """{"containers":[]}""", false, "TemplateInvalid", "spec.containers is empty" },
+            { """{"containers":5}""", false, "TemplateInvalid", "spec.containers is not of the type" },
+            {
+                """{"hostnetwork":true}""",
+                false,
+                "TemplateInvalid",
+                "spec.hostnetwork is no field of a pod that this version of bgsnap knows"
+            },
+            { """{"privilege":true}""", true, "TemplateInvalid", "spec.containers[0].privilege is no field" },
+            {
+                """{"containers":[{"name":"a","image":"i"},{"name":"b","image":"i"}]}""",
+                false,
+                "TemplateInvalid",
+                "there are 2 containers: name the one with QEMU in annotation bgsnap.io/container"
+            },
+        };
 
     [Theory]
     [MemberData(nameof(RefusedPods))]
-    public async Task A_pod_that_asks_for_more_than_its_author_may_have_is_not_made(string asked, bool container, string reason, string part)
+    public async Task A_pod_that_asks_for_more_than_its_author_may_have_is_not_made(
+        string asked,
+        bool container,
+        string reason,
+        string part
+    )
     {
         await using World world = await WithSnapshot();
         await world.Add(IntoTemplate("r", t => Set(t, asked, container)));
@@ -53,9 +85,17 @@ public sealed class FailureTests
     [Theory]
     [InlineData("no claim for vdb", "DiskWithoutClaim", "disk vdb of snapshot s has no claim: add one to spec.target.template.claims")]
     [InlineData("a claim for cd0", "NoSuchDisk", "snapshot s holds no disk cd0 (it was not captured: read-only); it holds vda, vdb")]
-    [InlineData("too small", "ClaimTooSmall", "claim b-r of 1023Mi is too small for disk vdb, which has 1Gi (1073741824 bytes): raise its size")]
+    [InlineData(
+        "too small",
+        "ClaimTooSmall",
+        "claim b-r of 1023Mi is too small for disk vdb, which has 1Gi (1073741824 bytes): raise its size"
+    )]
     [InlineData("not in the pod", "ClaimNotInPod", "no volume of the template's pod is claim other, which is for disk vda: add one")]
-    [InlineData("elsewhere", "PathNotOnClaim", "container qemu of the template does not have claim a-r at /disks/c/disk.img, where disk vda is")]
+    [InlineData(
+        "elsewhere",
+        "PathNotOnClaim",
+        "container qemu of the template does not have claim a-r at /disks/c/disk.img, where disk vda is"
+    )]
     [InlineData("upwards", "PathUnknown", "disk vda: '/disks/a/../x' is no absolute path")]
     [InlineData("over the snapshots", "PathTaken", "claim a-r is mounted at /snapshots, and /snapshots is needed")]
     [InlineData("over everything", "PathTaken", "claim a-r is mounted at /, and /snapshots is needed")]
@@ -65,26 +105,53 @@ public sealed class FailureTests
     {
         await using World world = await WithSnapshot();
         List<DiskStatus> disks = world.Snapshot("s").Status!.Disks!;
-        disks.Add(new DiskStatus { Name = "cd0", Note = "read-only", StoredBytes = 0, Method = "None", Driver = "raw" });
-        if (what == "a path that nobody knows") disks[0].Path = null;
-        if (what == "another format") disks[0].Driver = "vmdk";
+        disks.Add(
+            new DiskStatus
+            {
+                Name = "cd0",
+                Note = "read-only",
+                StoredBytes = 0,
+                Method = "None",
+                Driver = "raw",
+            }
+        );
+        if (what == "a path that nobody knows")
+            disks[0].Path = null;
+        if (what == "another format")
+            disks[0].Driver = "vmdk";
         await SetStatus(world, s => s.Disks = disks);
         await world.Add(IntoTemplate("r", t =>
-        {
-            JsonNode mount = t.Pod.Spec["containers"]![0]!["volumeMounts"]![0]!;
-            List<RestoreClaim> claims = t.Claims!;
-            switch (what)
             {
-                case "no claim for vdb": claims.RemoveAt(1); break;
-                case "a claim for cd0": claims.Add(new RestoreClaim { Disk = "cd0", Name = "c-r" }); break;
-                case "too small": claims[1].Size = "1023Mi"; break;
-                case "not in the pod": claims[0].Name = "other"; break;
-                case "elsewhere": claims[0].Path = "/disks/c/disk.img"; break;
-                case "upwards": claims[0].Path = "/disks/a/../x"; break;
-                case "over the snapshots": (mount["mountPath"], claims[0].Path) = ("/snapshots", "/snapshots/disk.img"); break;
-                case "over everything": mount["mountPath"] = "/"; break;
-            }
-        }));
+                JsonNode mount = t.Pod.Spec["containers"]![0]!["volumeMounts"]![0]!;
+                List<RestoreClaim> claims = t.Claims!;
+                switch (what)
+                {
+                    case "no claim for vdb":
+                        claims.RemoveAt(1);
+                        break;
+                    case "a claim for cd0":
+                        claims.Add(new RestoreClaim { Disk = "cd0", Name = "c-r" });
+                        break;
+                    case "too small":
+                        claims[1].Size = "1023Mi";
+                        break;
+                    case "not in the pod":
+                        claims[0].Name = "other";
+                        break;
+                    case "elsewhere":
+                        claims[0].Path = "/disks/c/disk.img";
+                        break;
+                    case "upwards":
+                        claims[0].Path = "/disks/a/../x";
+                        break;
+                    case "over the snapshots":
+                        (mount["mountPath"], claims[0].Path) = ("/snapshots", "/snapshots/disk.img");
+                        break;
+                    case "over everything":
+                        mount["mountPath"] = "/";
+                        break;
+                }
+            }));
         await AssertFails(world, reason, part);
         Assert.DoesNotContain(world.Requests, r => r.Verb == "create" && r.Plural is "persistentvolumeclaims" or "pods" or "snapshottasks");
     }
@@ -116,12 +183,12 @@ public sealed class FailureTests
     {
         await using World world = await WithSnapshot();
         await world.Add(IntoTemplate("r", t => t.Pod.Metadata.Labels = new Dictionary<string, string>
-        {
-            [Names.ManagedByLabel] = Names.ManagedBy,
-            [Names.SnapshotLabel] = "other",
-            [Names.RestoreLabel] = "other",
-            ["app"] = "db",
-        }));
+                {
+                    [Names.ManagedByLabel] = Names.ManagedBy,
+                    [Names.SnapshotLabel] = "other",
+                    [Names.RestoreLabel] = "other",
+                    ["app"] = "db",
+                }));
         await world.UntilRestore("r", RestorePhase.Ready);
         await world.Operator.Settle();
         Assert.Equal(0, await world.Operator.Orphans.Sweep(default));
@@ -134,9 +201,11 @@ public sealed class FailureTests
     public async Task A_snapshot_that_never_will_be_Ready_is_refused(string what, string reason, string part)
     {
         await using World world = await WithSnapshot();
-        if (what == "Failed") await SetStatus(world, s => s.Phase = SnapshotPhase.Failed);
+        if (what == "Failed")
+            await SetStatus(world, s => s.Phase = SnapshotPhase.Failed);
         world.Agents.Dead = true; // the deletion goes on
-        if (what == "deleted") await world.Delete("s");
+        if (what == "deleted")
+            await world.Delete("s");
         await world.Step();
         await world.Add(IntoTemplate("r"));
         await AssertFails(world, reason, part);
@@ -171,16 +240,29 @@ public sealed class FailureTests
     public async Task What_cannot_start_says_why_gives_its_place_away_and_fails_at_the_deadline(string what, string reason, string part)
     {
         await using World world = await WithSnapshot();
-        if (what == "writer") world.Node.Unschedulable = "no node";
-        if (what == "vm") world.Node.VmUnschedulable = "no node";
-        if (what == "vm image") world.Node.VmStuck = ("ErrImagePull", "qemu:1 not found");
+        if (what == "writer")
+            world.Node.Unschedulable = "no node";
+        if (what == "vm")
+            world.Node.VmUnschedulable = "no node";
+        if (what == "vm image")
+            world.Node.VmStuck = ("ErrImagePull", "qemu:1 not found");
         VMBackgroundRestore r = IntoTemplate("r");
         r.Spec.Deadline = "2m";
         await world.Add(r);
         await world.Until(() => world.RestoreCondition("r").Contains(part, StringComparison.Ordinal), part, 60);
         Assert.StartsWith($"False {reason}: ", world.RestoreCondition("r"), StringComparison.Ordinal);
-        Assert.Equal((0, 0), (world.Operator.RestoreQueue.Enter(FakeNode.AnyNode, new("prod", "x"), DateTime.UtcNow), world.Operator.RestoreQueue.Enter(FakeNode.AnyNode, new("prod", "y"), DateTime.UtcNow)));
-        await AssertFails(world, "DeadlineExceeded", "the guest did not run within 00:02:00 of the restore's creation; it last waited because: ");
+        Assert.Equal(
+            (0, 0),
+            (
+                world.Operator.RestoreQueue.Enter(FakeNode.AnyNode, new("prod", "x"), DateTime.UtcNow),
+                world.Operator.RestoreQueue.Enter(FakeNode.AnyNode, new("prod", "y"), DateTime.UtcNow)
+            )
+        );
+        await AssertFails(
+            world,
+            "DeadlineExceeded",
+            "the guest did not run within 00:02:00 of the restore's creation; it last waited because: "
+        );
     }
 
     [Theory]
@@ -209,7 +291,8 @@ public sealed class FailureTests
         await world.Add(IntoTemplate("r"));
         await world.Until(() => world.Restore("r").Status?.PodUID is not null, "the VM is made");
         await world.Api.Delete(Resources.Pods, World.Namespace, "vm-r", null, 0, default);
-        if (replaced) await world.AddPod(Things.VmPod("vm-r"));
+        if (replaced)
+            await world.AddPod(Things.VmPod("vm-r"));
         await AssertFails(world, replaced ? "PodExists" : "PodGone", "pod vm-r");
         Assert.Equal(replaced, world.Pod("vm-r") is not null);
     }
@@ -236,7 +319,11 @@ public sealed class FailureTests
         world.Agents.Dead = true;
         await world.Add(IntoPod("r"));
         await world.Steps(50);
-        Assert.StartsWith("False AgentSilent: no agent on node node-1 has taken the task", world.RestoreCondition("r"), StringComparison.Ordinal);
+        Assert.StartsWith(
+            "False AgentSilent: no agent on node node-1 has taken the task",
+            world.RestoreCondition("r"),
+            StringComparison.Ordinal
+        );
     }
 
     private static async Task AssertFails(World world, string reason, string part)

@@ -28,11 +28,16 @@ public sealed class RemovalTests
             await world.UntilRestore("z", RestorePhase.WritingDisks);
         }
         VMBackgroundRestore r = IntoTemplate("r");
-        if (phase == RestorePhase.Pending) r.Spec.SnapshotName = "missing";
-        if (phase == RestorePhase.Preparing) world.Node.Stuck = ("ContainerCreating", "");
-        if (phase == RestorePhase.WritingDisks) world.Agents.Slow = true;
-        if (phase == RestorePhase.Starting) world.Node.VmStuck = ("ContainerCreating", "");
-        if (phase == RestorePhase.Failed) world.Agents.RestoreFails = ("MachineMismatch", "");
+        if (phase == RestorePhase.Pending)
+            r.Spec.SnapshotName = "missing";
+        if (phase == RestorePhase.Preparing)
+            world.Node.Stuck = ("ContainerCreating", "");
+        if (phase == RestorePhase.WritingDisks)
+            world.Agents.Slow = true;
+        if (phase == RestorePhase.Starting)
+            world.Node.VmStuck = ("ContainerCreating", "");
+        if (phase == RestorePhase.Failed)
+            world.Agents.RestoreFails = ("MachineMismatch", "");
         await world.Add(r);
         await world.UntilRestore("r", phase);
         world.Agents.Slow |= phase == RestorePhase.Restoring;
@@ -82,7 +87,9 @@ public sealed class RemovalTests
         await world.Delete("s");
         await world.Steps(20);
         Assert.Equal(
-            "False InUseByRestore: VMBackgroundRestore r reads it: the snapshot goes when that has ended, or when you delete that", world.Condition("s", ConditionTypes.Ready));
+            "False InUseByRestore: VMBackgroundRestore r reads it: the snapshot goes when that has ended, or when you delete that",
+            world.Condition("s", ConditionTypes.Ready)
+        );
         Assert.Single(world.Agents.Directories);
         Assert.Equal(1, world.Events("s").Count(e => e == "Warning InUseByRestore"));
         // Nobody else may begin.
@@ -91,13 +98,17 @@ public sealed class RemovalTests
         Assert.StartsWith("False SnapshotDeleted", world.RestoreCondition("late"), StringComparison.Ordinal);
 
         world.Agents.Slow = false;
-        if (what == "fails") world.Agents.RestoreFails = ("MachineMismatch", "");
-        if (what == "is deleted") await world.DeleteRestore("r");
-        else await world.UntilRestore("r", what == "ends" ? RestorePhase.Ready : RestorePhase.Failed);
+        if (what == "fails")
+            world.Agents.RestoreFails = ("MachineMismatch", "");
+        if (what == "is deleted")
+            await world.DeleteRestore("r");
+        else
+            await world.UntilRestore("r", what == "ends" ? RestorePhase.Ready : RestorePhase.Failed);
         DateTimeOffset ended = world.Clock.GetUtcNow();
         await world.Until(() => world.Find("s") is null, "the snapshot is gone", 60);
         Assert.Empty(world.Agents.Directories);
-        if (what != "is deleted") Assert.InRange(world.Clock.GetUtcNow() - ended, TimeSpan.Zero, TimeSpan.FromSeconds(12)); // told, not asked every now and then
+        if (what != "is deleted")
+            Assert.InRange(world.Clock.GetUtcNow() - ended, TimeSpan.Zero, TimeSpan.FromSeconds(12)); // told, not asked every now and then
         Assert.Equal(what == "ends", world.Pod("vm-r") is not null);
     }
 
@@ -109,7 +120,8 @@ public sealed class RemovalTests
         world.Fault = (_, r) =>
         {
             // Deleted between the look at the copy and the note.
-            if (r is { Verb: "patch", Plural: "vmbackgroundrestores", Subresource: null }) world.Delete("s").Wait();
+            if (r is { Verb: "patch", Plural: "vmbackgroundrestores", Subresource: null })
+                world.Delete("s").Wait();
             return Fault.None;
         };
         world.Agents.Dead = true;
@@ -142,7 +154,11 @@ public sealed class RemovalTests
         await world.Add(IntoTemplate("r"));
         await world.UntilRestore("r", RestorePhase.Ready);
         await world.Steps(3);
-        PodSummary left = new() { Metadata = Bgsnap.Operator.Restores.RestoreNaming.Made(world.Restore("r"), "r-left"), Spec = new PodSpecSummary { NodeName = "node-9" } };
+        PodSummary left = new()
+        {
+            Metadata = Bgsnap.Operator.Restores.RestoreNaming.Made(world.Restore("r"), "r-left"),
+            Spec = new PodSpecSummary { NodeName = "node-9" },
+        };
         await world.Api.Create(Resources.Pods, left, default);
         await world.Operator.Settle();
         Assert.Equal(1, await world.Operator.Orphans.Sweep(default));

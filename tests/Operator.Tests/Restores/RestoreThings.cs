@@ -40,20 +40,44 @@ internal static class RestoreThings
     }
 
     internal static DiskStatus Disk(string name, string path, string driver = "raw", long size = 1L << 30) =>
-        new() { Name = name, Path = path, Driver = driver, VirtualSize = size, StoredBytes = size / 2, Method = "CopyBeforeWrite" };
+        new()
+        {
+            Name = name,
+            Path = path,
+            Driver = driver,
+            VirtualSize = size,
+            StoredBytes = size / 2,
+            Method = "CopyBeforeWrite",
+        };
 
-    internal static VMBackgroundRestore IntoPod(string name, string pod = Vm) => new()
-    {
-        Metadata = new V1ObjectMeta { Name = name, NamespaceProperty = World.Namespace },
-        Spec = new RestoreSpec { SnapshotName = "s", Target = new RestoreTarget { Pod = new PodReference { Name = pod } } },
-    };
+    internal static VMBackgroundRestore IntoPod(string name, string pod = Vm) =>
+        new()
+        {
+            Metadata = new V1ObjectMeta { Name = name, NamespaceProperty = World.Namespace },
+            Spec = new RestoreSpec
+            {
+                SnapshotName = "s",
+                Target = new RestoreTarget { Pod = new PodReference { Name = pod } },
+            },
+        };
 
     /// <summary>A restore into new claims and a new pod; the names end in the restore's name.</summary>
     internal static VMBackgroundRestore IntoTemplate(string name, Action<VirtualMachineTemplate>? change = null)
     {
         VirtualMachineTemplate template = new()
         {
-            Claims = [new RestoreClaim { Disk = "vda", Name = "a-" + name }, new RestoreClaim { Disk = "vdb", Name = "b-" + name, Size = "3Gi", StorageClassName = "fast", AccessModes = ["ReadWriteMany"] }],
+            Claims =
+            [
+                new RestoreClaim { Disk = "vda", Name = "a-" + name },
+                new RestoreClaim
+                {
+                    Disk = "vdb",
+                    Name = "b-" + name,
+                    Size = "3Gi",
+                    StorageClassName = "fast",
+                    AccessModes = ["ReadWriteMany"],
+                },
+            ],
             Pod = new PodTemplate
             {
                 Metadata = new PodTemplateMetadata
@@ -69,26 +93,35 @@ internal static class RestoreThings
         return new VMBackgroundRestore
         {
             Metadata = new V1ObjectMeta { Name = name, NamespaceProperty = World.Namespace },
-            Spec = new RestoreSpec { SnapshotName = "s", Target = new RestoreTarget { Template = template } },
+            Spec = new RestoreSpec
+            {
+                SnapshotName = "s",
+                Target = new RestoreTarget { Template = template },
+            },
         };
     }
 
-    internal static JsonObject Spec(string name) => (JsonObject)JsonNode.Parse($$$"""
-        {
-          "nodeSelector": {"vms": "yes"},
-          "tolerations": [{"key": "vms", "operator": "Exists"}],
-          "containers": [{
-            "name": "qemu", "image": "qemu:1", "args": ["-incoming", "defer"],
-            "resources": {"requests": {"cpu": "1500m"}, "limits": {"memory": "2Gi", "example.org/kvm": "1"}},
-            "volumeMounts": [{"name": "a", "mountPath": "/disks/a"}, {"name": "b", "mountPath": "/disks/b", "subPath": "vm"}]
-          }],
-          "volumes": [
-            {"name": "a", "persistentVolumeClaim": {"claimName": "a-{{{name}}}"}},
-            {"name": "b", "persistentVolumeClaim": {"claimName": "b-{{{name}}}"}},
-            {"name": "run", "emptyDir": {"medium": "Memory"}}
-          ]
-        }
-        """)!;
+    internal static JsonObject Spec(string name) =>
+        (JsonObject)
+            JsonNode.Parse(
+                $$$"""
+                {
+                  "nodeSelector": {"vms": "yes"},
+                  "tolerations": [{"key": "vms", "operator": "Exists"}],
+                  "containers": [{
+                    "name": "qemu", "image": "qemu:1", "args": ["-incoming", "defer"],
+                    "resources": {"requests": {"cpu": "1500m"}, "limits": {"memory": "2Gi", "example.org/kvm": "1"}},
+                    "volumeMounts": [{"name": "a", "mountPath": "/disks/a"}, {"name": "b", "mountPath": "/disks/b", "subPath": "vm"}]
+                  }],
+                  "volumes": [
+                    {"name": "a", "persistentVolumeClaim": {"claimName": "a-{{{name}}}"}},
+                    {"name": "b", "persistentVolumeClaim": {"claimName": "b-{{{name}}}"}},
+                    {"name": "run", "emptyDir": {"medium": "Memory"}}
+                  ]
+                }
+                """
+            )!;
 
-    internal static int PodsEver(World world, string name) => world.Api.History.Count(c => c.Plural == "pods" && c.Type == "ADDED" && c.Object["metadata"]!["name"]!.GetValue<string>() == name);
+    internal static int PodsEver(World world, string name) =>
+        world.Api.History.Count(c => c.Plural == "pods" && c.Type == "ADDED" && c.Object["metadata"]!["name"]!.GetValue<string>() == name);
 }

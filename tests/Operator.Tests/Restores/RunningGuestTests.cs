@@ -86,15 +86,24 @@ public sealed class RunningGuestTests
     {
         await using World world = await Running();
         world.Agents.RestoreFails = ("CarrierEnded", "pod r-carrier has ended");
-        if (deleted) await world.DeleteRestore("r");
+        if (deleted)
+            await world.DeleteRestore("r");
         world.Agents.Slow = false;
-        await world.Until(() => world.RestoreCondition("r", ConditionTypes.Resident).StartsWith("False CarrierEnded: pod r-carrier has ended; the guest waits", StringComparison.Ordinal), "it is told");
+        await world.Until(
+            () =>
+                world
+                    .RestoreCondition("r", ConditionTypes.Resident)
+                    .StartsWith("False CarrierEnded: pod r-carrier has ended; the guest waits", StringComparison.Ordinal),
+            "it is told"
+        );
         Assert.Contains("Warning CarrierEnded", world.Events("r"));
         Assert.StartsWith("True GuestRuns: ", world.RestoreCondition("r"), StringComparison.Ordinal);
 
         world.Agents.RestoreFails = null;
-        if (deleted) await world.Until(() => world.FindRestore("r") is null, "the restore is gone", 120);
-        else await world.UntilRestore("r", RestorePhase.Ready);
+        if (deleted)
+            await world.Until(() => world.FindRestore("r") is null, "the restore is gone", 120);
+        else
+            await world.UntilRestore("r", RestorePhase.Ready);
 
         Assert.True(world.TasksEver(TaskAction.Restore) >= 2, "ordered anew");
         Assert.Equal(1, world.TasksEver(TaskAction.RestoreDisks));
@@ -107,12 +116,20 @@ public sealed class RunningGuestTests
     {
         await using World world = await Running();
         world.Agents.Starved = ("SnapshotUnreadable", "memory: Input/output error; the guest waits");
-        await world.Until(() => world.RestoreCondition("r", ConditionTypes.Resident) == "False SnapshotUnreadable: memory: Input/output error; the guest waits", "it is told");
+        await world.Until(
+            () =>
+                world.RestoreCondition("r", ConditionTypes.Resident)
+                == "False SnapshotUnreadable: memory: Input/output error; the guest waits",
+            "it is told"
+        );
         Assert.Contains("Warning SnapshotUnreadable", world.Events("r"));
         Assert.Equal(RestorePhase.Running, world.Restore("r").Status!.Phase);
 
         world.Agents.Starved = null;
-        await world.Until(() => world.RestoreCondition("r", ConditionTypes.Resident).StartsWith("False RamArrives", StringComparison.Ordinal), "it goes on");
+        await world.Until(
+            () => world.RestoreCondition("r", ConditionTypes.Resident).StartsWith("False RamArrives", StringComparison.Ordinal),
+            "it goes on"
+        );
         world.Agents.Slow = false;
         await world.UntilRestore("r", RestorePhase.Ready);
     }

@@ -19,8 +19,14 @@ public sealed class SuccessTests
         await world.Until(() => world.All(Resources.Tasks).Count == 1, "the task is there");
         SnapshotTask task = world.All(Resources.Tasks).Single();
         string uid = world.Restore("r").Metadata.Uid[..8];
-        Assert.Equal((TaskAction.Restore, "node-2", world.Snapshot("s").Status!.Directory, $"r-{uid}"), (task.Spec.Action, task.Spec.NodeName, task.Spec.Directory, task.Metadata.Name));
-        Assert.Equal((Vm, world.Pod(Vm)!.Metadata.Uid, "qemu", "/run/qmp.sock"), (task.Spec.Target!.PodName, task.Spec.Target.PodUID, task.Spec.Target.Container, task.Spec.Target.QmpSocket));
+        Assert.Equal(
+            (TaskAction.Restore, "node-2", world.Snapshot("s").Status!.Directory, $"r-{uid}"),
+            (task.Spec.Action, task.Spec.NodeName, task.Spec.Directory, task.Metadata.Name)
+        );
+        Assert.Equal(
+            (Vm, world.Pod(Vm)!.Metadata.Uid, "qemu", "/run/qmp.sock"),
+            (task.Spec.Target!.PodName, task.Spec.Target.PodUID, task.Spec.Target.Container, task.Spec.Target.QmpSocket)
+        );
         Assert.Equal("All", task.Spec.Restore!.Disks);
         V1Pod carrier = world.Pod($"r-{uid}-carrier")!;
         Assert.Equal((carrier.Metadata.Uid, "carrier"), (task.Spec.Carrier.PodUID, task.Spec.Carrier.Container));
@@ -56,7 +62,8 @@ public sealed class SuccessTests
         await world.UntilRestore("r", RestorePhase.Ready);
         await world.Steps(2);
 
-        string message = $"the guest of snapshot s runs in pod {Vm} on node node-2, but its file systems are frozen: send guest-fsfreeze-thaw";
+        string message =
+            $"the guest of snapshot s runs in pod {Vm} on node node-2, but its file systems are frozen: send guest-fsfreeze-thaw";
         Assert.Equal($"True GuestFrozen: {message}", world.RestoreCondition("r"));
         Assert.Equal("Warning GuestFrozen", world.Events("r").Last());
         Assert.Empty(world.Problems);
@@ -70,7 +77,10 @@ public sealed class SuccessTests
         await world.Until(() => world.TasksEver(TaskAction.RestoreDisks) == 1, "the disks' task is there");
         SnapshotTask task = world.All(Resources.Tasks).Single();
         Assert.Equal((TaskAction.RestoreDisks, FakeNode.AnyNode), (task.Spec.Action, task.Spec.NodeName));
-        Assert.Equal([("vda", "/disks/a/disk.img", "raw"), ("vdb", "/disks/b/disk.qcow2", "qcow2")], task.Spec.Disks!.Select(d => (d.Name, d.Path, d.Driver)));
+        Assert.Equal(
+            [("vda", "/disks/a/disk.img", "raw"), ("vdb", "/disks/b/disk.qcow2", "qcow2")],
+            task.Spec.Disks!.Select(d => (d.Name, d.Path, d.Driver))
+        );
         Assert.Null(world.Pod("vm-r")); // no QEMU sees a disk that is half written
         AssertStandsIn(world.Pod(task.Spec.Carrier.PodName)!);
 
@@ -80,19 +90,45 @@ public sealed class SuccessTests
         V1Pod vm = world.Pod("vm-r")!;
         Assert.Equal([vm.Metadata.Uid], world.Agents.Running);
         Assert.Null(vm.Metadata.OwnerReferences);
-        Assert.Equal(("db", world.Restore("r").Metadata.Uid, "kept"), (vm.Metadata.Labels["app"], vm.Metadata.Labels[Names.RestoreLabel], vm.Metadata.Annotations["note"]));
-        Assert.Equal(("Never", "-incoming", "Memory"), (vm.Spec.RestartPolicy, vm.Spec.Containers[0].Args[0], vm.Spec.Volumes[2].EmptyDir.Medium));
-        Assert.Equal(FakeNode.AnyNode, vm.Spec.Affinity.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution.Single().Preference.MatchFields.Single().Values.Single());
-        V1PersistentVolumeClaim a = world.Claim("a-r")!, b = world.Claim("b-r")!;
-        Assert.Equal(("1140Mi", "ReadWriteOnce"), (a.Spec.Resources.Requests["storage"].ToString(), a.Spec.AccessModes.Single())); // 1Gi, 5 %, 64Mi
-        Assert.Equal(("3Gi", "fast", "ReadWriteMany"), (b.Spec.Resources.Requests["storage"].ToString(), b.Spec.StorageClassName, b.Spec.AccessModes.Single()));
+        Assert.Equal(
+            ("db", world.Restore("r").Metadata.Uid, "kept"),
+            (vm.Metadata.Labels["app"], vm.Metadata.Labels[Names.RestoreLabel], vm.Metadata.Annotations["note"])
+        );
+        Assert.Equal(
+            ("Never", "-incoming", "Memory"),
+            (vm.Spec.RestartPolicy, vm.Spec.Containers[0].Args[0], vm.Spec.Volumes[2].EmptyDir.Medium)
+        );
+        Assert.Equal(
+            FakeNode.AnyNode,
+            vm.Spec.Affinity.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution.Single()
+                .Preference.MatchFields.Single()
+                .Values.Single()
+        );
+        V1PersistentVolumeClaim a = world.Claim("a-r")!,
+            b = world.Claim("b-r")!;
+        // 1Gi, 5 %, 64Mi
+        Assert.Equal(("1140Mi", "ReadWriteOnce"), (a.Spec.Resources.Requests["storage"].ToString(), a.Spec.AccessModes.Single()));
+        Assert.Equal(
+            ("3Gi", "fast", "ReadWriteMany"),
+            (b.Spec.Resources.Requests["storage"].ToString(), b.Spec.StorageClassName, b.Spec.AccessModes.Single())
+        );
         Assert.All(new[] { a, b }, c => Assert.Null(c.Metadata.OwnerReferences));
         RestoreStatus s = world.Restore("r").Status!;
         Assert.Equal([("vda", "a-r", "1140Mi"), ("vdb", "b-r", "3Gi")], s.Claims!.Select(c => (c.Disk, c.Name, c.Size)));
         Assert.Equal("True Written: the disks of snapshot s are on a-r, b-r", world.RestoreCondition("r", ConditionTypes.DisksRestored));
         Assert.Equal(
-            ["Normal SnapshotFound", "Normal CarrierStarting", "Normal DisksOrdered", "Normal DisksRestored", "Normal PodStarting", "Normal CarrierStarting", "Normal RestoreOrdered", "Normal RestoreReady"],
-            world.Events("r"));
+            [
+                "Normal SnapshotFound",
+                "Normal CarrierStarting",
+                "Normal DisksOrdered",
+                "Normal DisksRestored",
+                "Normal PodStarting",
+                "Normal CarrierStarting",
+                "Normal RestoreOrdered",
+                "Normal RestoreReady",
+            ],
+            world.Events("r")
+        );
         Assert.Empty(world.All(Resources.Tasks));
         Assert.Empty(world.Carriers);
         Assert.Empty(world.Problems);
@@ -112,8 +148,23 @@ public sealed class SuccessTests
         V1Container c = writer.Spec.Containers.Single();
         Assert.Equal(
             [(Things.Claim, "/snapshots", true, null), ("a-r", "/disks/a", false, null), ("b-r", "/disks/b", false, "vm")],
-            c.VolumeMounts.Select(m => (writer.Spec.Volumes.Single(v => v.Name == m.Name).PersistentVolumeClaim.ClaimName, m.MountPath, m.ReadOnlyProperty == true, (string?)m.SubPath)));
-        Assert.Equal(("1501m", (2L << 30) + (16 << 20), "1"), (c.Resources.Requests["cpu"].ToString(), (long)c.Resources.Requests["memory"].ToDecimal(), c.Resources.Limits["example.org/kvm"].ToString()));
+            c.VolumeMounts.Select(m =>
+                (
+                    writer.Spec.Volumes.Single(v => v.Name == m.Name).PersistentVolumeClaim.ClaimName,
+                    m.MountPath,
+                    m.ReadOnlyProperty == true,
+                    (string?)m.SubPath
+                )
+            )
+        );
+        Assert.Equal(
+            ("1501m", (2L << 30) + (16 << 20), "1"),
+            (
+                c.Resources.Requests["cpu"].ToString(),
+                (long)c.Resources.Requests["memory"].ToDecimal(),
+                c.Resources.Limits["example.org/kvm"].ToString()
+            )
+        );
         Assert.Equal(c.Resources.Requests["memory"].ToDecimal(), c.Resources.Limits["memory"].ToDecimal());
         Assert.Equal(("yes", "vms"), (writer.Spec.NodeSelector["vms"], writer.Spec.Tolerations.Single().Key));
         Assert.True(writer.Spec.SecurityContext.RunAsNonRoot);
@@ -151,15 +202,28 @@ public sealed class SuccessTests
     {
         await using World world = await WithSnapshot(null, Disk("vda", "/dev/disk-a"));
         await world.Add(IntoTemplate("r", t =>
-        {
-            t.Claims = [new RestoreClaim { Disk = "vda", Name = "a-r", Path = "/dev/disk-b" }];
-            t.Pod.Spec["containers"]![0]!["volumeDevices"] = System.Text.Json.Nodes.JsonNode.Parse("""[{"name":"a","devicePath":"/dev/disk-b"}]""");
-        }));
+            {
+                t.Claims =
+                [
+                    new RestoreClaim
+                    {
+                        Disk = "vda",
+                        Name = "a-r",
+                        Path = "/dev/disk-b",
+                    },
+                ];
+                t.Pod.Spec["containers"]![0]!["volumeDevices"] = System.Text.Json.Nodes.JsonNode.Parse(
+                    """[{"name":"a","devicePath":"/dev/disk-b"}]"""
+                );
+            }));
         await world.Until(() => world.TasksEver(TaskAction.RestoreDisks) == 1, "the disks' task is there");
         V1Pod writer = world.Pod(world.All(Resources.Tasks).Single().Spec.Carrier.PodName)!;
         Assert.Equal("/dev/disk-b", writer.Spec.Containers[0].VolumeDevices.Single().DevicePath);
         await world.UntilRestore("r", RestorePhase.Ready);
-        Assert.Equal(("Block", "1Gi"), (world.Claim("a-r")!.Spec.VolumeMode, world.Claim("a-r")!.Spec.Resources.Requests["storage"].ToString()));
+        Assert.Equal(
+            ("Block", "1Gi"),
+            (world.Claim("a-r")!.Spec.VolumeMode, world.Claim("a-r")!.Spec.Resources.Requests["storage"].ToString())
+        );
         Assert.Equal(["/dev/disk-b"], world.Agents.Written);
     }
 
@@ -170,20 +234,31 @@ public sealed class SuccessTests
         world.Agents.Slow = true;
         await world.Add(IntoTemplate("r"));
         await world.Until(() => world.Restore("r").Status?.Progress?.Text == "disks 50%", "half of the disks is done");
-        Assert.Equal((RestorePhase.WritingDisks, 1L << 29), (world.Restore("r").Status!.Phase, world.Restore("r").Status!.Progress!.BytesPerSecond));
+        Assert.Equal(
+            (RestorePhase.WritingDisks, 1L << 29),
+            (world.Restore("r").Status!.Phase, world.Restore("r").Status!.Progress!.BytesPerSecond)
+        );
         world.Agents.Slow = false;
         await world.Until(() => world.Restore("r").Status?.Phase == RestorePhase.Restoring, "memory is next");
         world.Agents.Slow = true;
         await world.Until(() => world.Restore("r").Status?.Progress?.Text == "memory 50%", "half of the memory is done");
-        Assert.StartsWith("False Restoring: the agent on node node-9 restores memory", world.RestoreCondition("r"), StringComparison.Ordinal);
+        Assert.StartsWith(
+            "False Restoring: the agent on node node-9 restores memory",
+            world.RestoreCondition("r"),
+            StringComparison.Ordinal
+        );
     }
 
     [Fact]
     public async Task Five_of_one_snapshot_side_by_side_two_at_a_time_on_a_node()
     {
         await using World world = await WithSnapshot();
-        for (int i = 0; i < 5; i++) await world.Add(IntoTemplate("r" + i));
-        await world.Until(() => Enumerable.Range(0, 5).All(i => world.Restore("r" + i).Status?.Phase == RestorePhase.Ready), "all are Ready");
+        for (int i = 0; i < 5; i++)
+            await world.Add(IntoTemplate("r" + i));
+        await world.Until(
+            () => Enumerable.Range(0, 5).All(i => world.Restore("r" + i).Status?.Phase == RestorePhase.Ready),
+            "all are Ready"
+        );
         Assert.Equal(5, world.Agents.Running.Distinct().Count());
         Assert.Equal(10, world.Agents.Written.Count);
         Assert.Equal(2, world.Agents.MostRestores);
@@ -198,7 +273,10 @@ public sealed class SuccessTests
         await world.AddPod(Things.VmPod(Vm));
         await world.Add(IntoPod("r"));
         await world.Steps(2);
-        Assert.Equal("False SnapshotNotFound: there is no snapshot s in namespace prod: create it, or delete this restore", world.RestoreCondition("r"));
+        Assert.Equal(
+            "False SnapshotNotFound: there is no snapshot s in namespace prod: create it, or delete this restore",
+            world.RestoreCondition("r")
+        );
         world.Agents.Slow = true;
         await world.Add(Things.Snapshot("s"));
         await world.UntilPhase("s", SnapshotPhase.Capturing);

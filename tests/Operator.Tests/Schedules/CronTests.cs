@@ -56,7 +56,8 @@ public sealed class CronTests
         CronSchedule cron = CronSchedule.Parse("*/30 * * * *", "Europe/Berlin");
         VMBackgroundSnapshotSchedule schedule = new() { Metadata = new V1ObjectMeta { Name = "s" } };
         List<string> names = [];
-        for (DateTimeOffset? t = At("2026-10-24T23:59Z"); names.Count < 6; names.Add(SnapshotOf.NameFor(schedule, t!.Value))) t = cron.Next(t!.Value);
+        for (DateTimeOffset? t = At("2026-10-24T23:59Z"); names.Count < 6; names.Add(SnapshotOf.NameFor(schedule, t!.Value)))
+            t = cron.Next(t!.Value);
         Assert.Equal(["s-202610250000", "s-202610250030", "s-202610250100", "s-202610250130", "s-202610250200", "s-202610250230"], names);
     }
 
@@ -85,7 +86,12 @@ public sealed class CronTests
     public void What_is_due_and_whether_too_late(string? deadline, string now, string? due, int missed, bool late)
     {
         ScheduleStatus status = new() { EffectiveSince = new DateTime(2026, 1, 1, 5, 0, 0, DateTimeKind.Utc) };
-        SchedulePlan plan = SchedulePlan.Of(CronSchedule.Parse("0 3 * * *", null), new ScheduleSpec { StartingDeadline = deadline }, status, At(now));
+        SchedulePlan plan = SchedulePlan.Of(
+            CronSchedule.Parse("0 3 * * *", null),
+            new ScheduleSpec { StartingDeadline = deadline },
+            status,
+            At(now)
+        );
         Assert.Equal((due is null ? (DateTimeOffset?)null : At(due), missed, late), (plan.Due, plan.Missed, plan.TooLate));
     }
 
@@ -105,5 +111,6 @@ public sealed class CronTests
         Assert.Equal(expected, plan.Due is null ? 0 : plan.Missed + 1);
     }
 
-    private static DateTimeOffset At(string time) => DateTimeOffset.Parse(time, CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal);
+    private static DateTimeOffset At(string time) =>
+        DateTimeOffset.Parse(time, CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal);
 }

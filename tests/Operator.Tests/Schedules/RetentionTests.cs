@@ -4,7 +4,9 @@ using k8s.Models;
 
 namespace Bgsnap.Operator.Tests.Schedules;
 
-/// <summary>Which snapshots go. Each is written as its phase (R, F, C for capturing, D for Ready and being deleted) and its age in hours.</summary>
+/// <summary>
+/// Which snapshots go. Each is written as its phase (R, F, C for capturing, D for Ready and being deleted) and its age in hours.
+/// </summary>
 public sealed class RetentionTests
 {
     private static readonly DateTimeOffset Now = new(2026, 1, 10, 0, 0, 0, TimeSpan.Zero);
@@ -40,10 +42,21 @@ public sealed class RetentionTests
     public void What_goes(int? count, string? maxAge, int? failed, string all, string expected)
     {
         List<VMBackgroundSnapshot> snapshots = [.. all.Split(' ').Select(Snapshot)];
-        ScheduleRetention? retention = count is null && maxAge is null && failed is null ? null : new() { Count = count, MaxAge = maxAge, FailedCount = failed };
+        ScheduleRetention? retention =
+            count is null && maxAge is null && failed is null
+                ? null
+                : new()
+                {
+                    Count = count,
+                    MaxAge = maxAge,
+                    FailedCount = failed,
+                };
         // The order in which they are listed means nothing.
         foreach (IEnumerable<VMBackgroundSnapshot> order in new[] { snapshots, snapshots.AsEnumerable().Reverse() })
-            Assert.Equal(expected, string.Join(' ', Retention.Of(retention, order, s => s.Metadata.Name[0] == 'U', Now).Select(e => e.Snapshot.Metadata.Name)));
+            Assert.Equal(
+                expected,
+                string.Join(' ', Retention.Of(retention, order, s => s.Metadata.Name[0] == 'U', Now).Select(e => e.Snapshot.Metadata.Name))
+            );
     }
 
     [Theory]
@@ -52,7 +65,10 @@ public sealed class RetentionTests
     [InlineData("F1 C2", "24h", null)]
     [InlineData("R1", null, null)]
     public void When_the_next_becomes_too_old(string all, string? maxAge, int? hours) =>
-        Assert.Equal(hours is { } h ? Now.AddHours(h) : (DateTimeOffset?)null, Retention.NextExpiry(new ScheduleRetention { MaxAge = maxAge }, all.Split(' ').Select(Snapshot), Now));
+        Assert.Equal(
+            hours is { } h ? Now.AddHours(h) : (DateTimeOffset?)null,
+            Retention.NextExpiry(new ScheduleRetention { MaxAge = maxAge }, all.Split(' ').Select(Snapshot), Now)
+        );
 
     private static VMBackgroundSnapshot Snapshot(string text)
     {
@@ -60,8 +76,21 @@ public sealed class RetentionTests
         bool ready = text[0] is 'R' or 'D' or 'U';
         return new VMBackgroundSnapshot
         {
-            Metadata = new V1ObjectMeta { Name = text, Uid = text, CreationTimestamp = at.AddMinutes(-1), DeletionTimestamp = text[0] == 'D' ? Now.UtcDateTime : null },
-            Status = new SnapshotStatus { Phase = ready ? SnapshotPhase.Ready : text[0] == 'F' ? SnapshotPhase.Failed : SnapshotPhase.Capturing, PointInTime = ready ? at : null },
+            Metadata = new V1ObjectMeta
+            {
+                Name = text,
+                Uid = text,
+                CreationTimestamp = at.AddMinutes(-1),
+                DeletionTimestamp = text[0] == 'D' ? Now.UtcDateTime : null,
+            },
+            Status = new SnapshotStatus
+            {
+                Phase =
+                    ready ? SnapshotPhase.Ready
+                    : text[0] == 'F' ? SnapshotPhase.Failed
+                    : SnapshotPhase.Capturing,
+                PointInTime = ready ? at : null,
+            },
         };
     }
 }

@@ -4,11 +4,21 @@ using Xunit.Abstractions;
 
 namespace Bgsnap.Operator.Tests.Schedules;
 
-/// <summary>Something goes wrong with one request about a schedule, each in turn. Each time it is due it gets one snapshot all the same.</summary>
+/// <summary>
+/// Something goes wrong with one request about a schedule, each in turn. Each time it is due it gets one snapshot all the same.
+/// </summary>
 public sealed class ScheduleCrashTests(ITestOutputHelper output)
 {
     public static TheoryData<string> Faults =>
-        [nameof(Fault.CrashBefore), nameof(Fault.CrashAfter), nameof(Fault.Unreachable), nameof(Fault.AnswerLost), nameof(Fault.Conflict), nameof(Fault.ServerError), nameof(Fault.Refused)];
+        [
+            nameof(Fault.CrashBefore),
+            nameof(Fault.CrashAfter),
+            nameof(Fault.Unreachable),
+            nameof(Fault.AnswerLost),
+            nameof(Fault.Conflict),
+            nameof(Fault.ServerError),
+            nameof(Fault.Refused),
+        ];
 
     [Theory]
     [MemberData(nameof(Faults))]
@@ -16,7 +26,8 @@ public sealed class ScheduleCrashTests(ITestOutputHelper output)
     {
         Fault fault = Enum.Parse<Fault>(name);
         int requests = await ThreeTimes(_ => Fault.None, "no fault");
-        for (int i = 1; i <= requests; i++) await ThreeTimes(n => n == i ? fault : Fault.None, $"request {i}");
+        for (int i = 1; i <= requests; i++)
+            await ThreeTimes(n => n == i ? fault : Fault.None, $"request {i}");
         output.WriteLine($"{requests} requests, each with {fault}");
         Assert.InRange(requests, 8, 40);
     }
@@ -40,11 +51,17 @@ public sealed class ScheduleCrashTests(ITestOutputHelper output)
         Assert.Equal(["nightly-202601020600"], world.Snapshots());
         Assert.Single(world.Agents.Directories);
         ScheduleStatus status = world.Schedule().Status!;
-        Assert.True(status is { LastSnapshotName: "nightly-202601020600", LastSkippedTime: null, Active: 0, Ready: 1, Phase: SchedulePhase.Scheduled }, $"with {what}: {status.LastSnapshotName} {status.LastSkippedTime} {status.Active} {status.Ready} {status.Phase}");
+        Assert.True(
+            status
+                is { LastSnapshotName: "nightly-202601020600", LastSkippedTime: null, Active: 0, Ready: 1, Phase: SchedulePhase.Scheduled },
+            $"with {what}: {status.LastSnapshotName} {status.LastSkippedTime} {status.Active} {status.Ready} {status.Phase}"
+        );
         Assert.StartsWith("True Scheduled", world.ScheduleCondition(), StringComparison.Ordinal);
         return requests;
     }
 
     private static bool IsOfSchedule(Request r) =>
-        r.Plural == "vmbackgroundsnapshotschedules" || r is { Plural: "vmbackgroundsnapshots", Verb: "create" or "delete" } || r is { Plural: "events", Name: "SnapshotCreated" or "SnapshotDeleted" };
+        r.Plural == "vmbackgroundsnapshotschedules"
+        || r is { Plural: "vmbackgroundsnapshots", Verb: "create" or "delete" }
+        || r is { Plural: "events", Name: "SnapshotCreated" or "SnapshotDeleted" };
 }

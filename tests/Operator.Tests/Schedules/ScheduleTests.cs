@@ -9,7 +9,9 @@ namespace Bgsnap.Operator.Tests.Schedules;
 /// <summary>A schedule in a cluster. The clock begins at 03:04:05 on 2026-01-02.</summary>
 public sealed class ScheduleTests
 {
-    private const string First = "nightly-202601020305", Second = "nightly-202601020306", Third = "nightly-202601020307";
+    private const string First = "nightly-202601020305",
+        Second = "nightly-202601020306",
+        Third = "nightly-202601020307";
 
     [Fact]
     public async Task A_snapshot_is_made_when_it_is_due_and_looks_as_the_template_says()
@@ -25,11 +27,20 @@ public sealed class ScheduleTests
         await world.Step();
         VMBackgroundSnapshot made = world.Snapshot(First);
         Assert.Equal(("db", "nightly"), (made.Metadata.Labels["app"], made.Metadata.Labels[Names.ScheduleLabel]));
-        Assert.Equal(("by the clock", "2026-01-02T03:05:00Z"), (made.Metadata.Annotations["note"], made.Metadata.Annotations[Names.ScheduledAtAnnotation]));
+        Assert.Equal(
+            ("by the clock", "2026-01-02T03:05:00Z"),
+            (made.Metadata.Annotations["note"], made.Metadata.Annotations[Names.ScheduledAtAnnotation])
+        );
         Assert.Null(made.Metadata.OwnerReferences);
-        Assert.Equal(("db", "snapshots", "Lz4"), (made.Spec.Source.Name, made.Spec.Target.PersistentVolumeClaim!.ClaimName, made.Spec.Capture!.Compression));
+        Assert.Equal(
+            ("db", "snapshots", "Lz4"),
+            (made.Spec.Source.Name, made.Spec.Target.PersistentVolumeClaim!.ClaimName, made.Spec.Capture!.Compression)
+        );
         ScheduleStatus status = world.Schedule().Status!;
-        Assert.Equal((new DateTime(2026, 1, 2, 3, 5, 0, DateTimeKind.Utc), First, new DateTime(2026, 1, 2, 3, 10, 0, DateTimeKind.Utc)), (status.LastScheduleTime, status.LastSnapshotName, status.NextScheduleTime));
+        Assert.Equal(
+            (new DateTime(2026, 1, 2, 3, 5, 0, DateTimeKind.Utc), First, new DateTime(2026, 1, 2, 3, 10, 0, DateTimeKind.Utc)),
+            (status.LastScheduleTime, status.LastSnapshotName, status.NextScheduleTime)
+        );
         Assert.Equal((SchedulePhase.Scheduled, 1L), (status.Phase, status.ObservedGeneration));
         Assert.Equal(["Normal SnapshotCreated"], world.Events("nightly"));
         await world.UntilPhase(First, SnapshotPhase.Ready);
@@ -77,7 +88,11 @@ public sealed class ScheduleTests
         await world.Steps(1);
         Assert.Equal([Third], world.SnapshotsEver());
         Assert.Contains("Warning MissedRuns", world.Events("nightly"));
-        Assert.StartsWith("2 before that of 2026-01-02 03:07Z were due while no operator ran", world.EventObjects("nightly").Single(e => e.Reason == "MissedRuns").Message, StringComparison.Ordinal);
+        Assert.StartsWith(
+            "2 before that of 2026-01-02 03:07Z were due while no operator ran",
+            world.EventObjects("nightly").Single(e => e.Reason == "MissedRuns").Message,
+            StringComparison.Ordinal
+        );
     }
 
     [Fact]
@@ -107,7 +122,10 @@ public sealed class ScheduleTests
         Assert.Equal([First], world.SnapshotsEver());
         Assert.Equal(1, world.Schedule().Status!.Active);
         Assert.Equal(["Normal SnapshotCreated", "Warning StillUnderWay"], world.Events("nightly"));
-        Assert.Equal($"the snapshot of 2026-01-02 03:06Z is left out: {First} is still Capturing, and spec.concurrencyPolicy is Forbid", world.EventObjects("nightly").Last().Message);
+        Assert.Equal(
+            $"the snapshot of 2026-01-02 03:06Z is left out: {First} is still Capturing, and spec.concurrencyPolicy is Forbid",
+            world.EventObjects("nightly").Last().Message
+        );
         world.Agents.Slow = false;
         await world.Steps(40);
         Assert.Equal([First], world.SnapshotsEver());
@@ -235,7 +253,14 @@ public sealed class ScheduleTests
         await using World world = await Things.WithVm();
         await world.Add(ScheduleThings.Schedule("* * * * *", s => s.Retention = new ScheduleRetention { Count = 1 }));
         await world.UntilPhase(First, SnapshotPhase.Ready);
-        await world.Api.MergePatch(Resources.Snapshots, World.Namespace, First, null, new JsonObject { ["metadata"] = new JsonObject { ["labels"] = new JsonObject { [Names.ScheduleLabel] = null } } }, default);
+        await world.Api.MergePatch(
+            Resources.Snapshots,
+            World.Namespace,
+            First,
+            null,
+            new JsonObject { ["metadata"] = new JsonObject { ["labels"] = new JsonObject { [Names.ScheduleLabel] = null } } },
+            default
+        );
         await world.Steps(150);
         Assert.Equal(3, world.SnapshotsEver().Count());
         Assert.Equal([First, Third], world.Snapshots());
@@ -293,7 +318,14 @@ public sealed class ScheduleTests
         await using World world = await Things.WithVm();
         await world.Add(ScheduleThings.Schedule("* * * * *", s => s.Retention = new ScheduleRetention { Count = 1 }));
         await world.UntilPhase(First, SnapshotPhase.Ready);
-        await world.Api.MergePatch(Resources.Snapshots, World.Namespace, First, null, new JsonObject { ["metadata"] = new JsonObject { ["finalizers"] = new JsonArray(Names.Finalizer, "example.org/backup") } }, default);
+        await world.Api.MergePatch(
+            Resources.Snapshots,
+            World.Namespace,
+            First,
+            null,
+            new JsonObject { ["metadata"] = new JsonObject { ["finalizers"] = new JsonArray(Names.Finalizer, "example.org/backup") } },
+            default
+        );
         await world.Steps(130);
         Assert.Null(world.Snapshot(First).Metadata.DeletionTimestamp);
     }

@@ -19,7 +19,11 @@ internal static class ScheduleThings
                 ConcurrencyPolicy = ScheduleConcurrency.Forbid,
                 Template = new SnapshotTemplate
                 {
-                    Metadata = new SnapshotTemplateMetadata { Labels = new() { ["app"] = "db", [Names.ScheduleLabel] = "mine" }, Annotations = new() { ["note"] = "by the clock" } },
+                    Metadata = new SnapshotTemplateMetadata
+                    {
+                        Labels = new() { ["app"] = "db", [Names.ScheduleLabel] = "mine" },
+                        Annotations = new() { ["note"] = "by the clock" },
+                    },
                     Spec = Things.Snapshot("any").Spec,
                 },
             },
@@ -28,27 +32,43 @@ internal static class ScheduleThings
         return schedule;
     }
 
-    internal static Task Add(this World world, VMBackgroundSnapshotSchedule schedule) => world.Api.Create(Resources.Schedules, schedule, default);
+    internal static Task Add(this World world, VMBackgroundSnapshotSchedule schedule) =>
+        world.Api.Create(Resources.Schedules, schedule, default);
 
-    internal static VMBackgroundSnapshotSchedule Schedule(this World world, string name = "nightly") => world.All(Resources.Schedules).Single(s => s.Metadata.Name == name);
+    internal static VMBackgroundSnapshotSchedule Schedule(this World world, string name = "nightly") =>
+        world.All(Resources.Schedules).Single(s => s.Metadata.Name == name);
 
     internal static string ScheduleCondition(this World world, string name = "nightly", string type = ConditionTypes.Ready) =>
         world.Schedule(name).Status?.Conditions?.SingleOrDefault(c => c.Type == type) is { } c ? $"{c.Status} {c.Reason}: {c.Message}" : "";
 
-    internal static IEnumerable<string> Snapshots(this World world) => world.All(Resources.Snapshots).Select(s => s.Metadata.Name).Order(StringComparer.Ordinal);
+    internal static IEnumerable<string> Snapshots(this World world) =>
+        world.All(Resources.Snapshots).Select(s => s.Metadata.Name).Order(StringComparer.Ordinal);
 
     /// <summary>Names of all snapshots that were ever made.</summary>
     internal static IEnumerable<string> SnapshotsEver(this World world) =>
-        world.Api.History.Where(c => c.Plural == "vmbackgroundsnapshots" && c.Type == "ADDED").Select(c => c.Object["metadata"]!["name"]!.GetValue<string>());
+        world
+            .Api.History.Where(c => c.Plural == "vmbackgroundsnapshots" && c.Type == "ADDED")
+            .Select(c => c.Object["metadata"]!["name"]!.GetValue<string>());
 
     /// <summary>Changes a schedule as a user would.</summary>
     internal static Task Change(this World world, System.Text.Json.Nodes.JsonObject spec) =>
-        world.Api.MergePatch(Resources.Schedules, World.Namespace, "nightly", null, new System.Text.Json.Nodes.JsonObject { ["spec"] = spec }, default);
+        world.Api.MergePatch(
+            Resources.Schedules,
+            World.Namespace,
+            "nightly",
+            null,
+            new System.Text.Json.Nodes.JsonObject { ["spec"] = spec },
+            default
+        );
 
     /// <summary>The clock goes to this time of the day, without anybody looking meanwhile.</summary>
     internal static void ClockTo(this World world, string time)
     {
-        DateTimeOffset to = DateTimeOffset.Parse(time, System.Globalization.CultureInfo.InvariantCulture, System.Globalization.DateTimeStyles.AssumeUniversal);
+        DateTimeOffset to = DateTimeOffset.Parse(
+            time,
+            System.Globalization.CultureInfo.InvariantCulture,
+            System.Globalization.DateTimeStyles.AssumeUniversal
+        );
         Assert.True(to >= world.Clock.GetUtcNow(), $"{to} is past");
         world.Clock.Advance(to - world.Clock.GetUtcNow());
     }

@@ -15,8 +15,10 @@ public sealed class CarrierTests
         await world.Steps(3);
         Assert.Equal(SnapshotPhase.Preparing, world.Snapshot("a").Status!.Phase);
         Assert.Equal(
-            "False CarrierUnschedulable: pod a-00000003-carrier, which brings claim snapshots on node node-1, cannot be scheduled: 0/1 nodes are available: 1 node(s) had volume node affinity conflict.",
-            world.Condition("a", ConditionTypes.Ready));
+            "False CarrierUnschedulable: pod a-00000003-carrier, which brings claim snapshots on node node-1, cannot be "
+                + "scheduled: 0/1 nodes are available: 1 node(s) had volume node affinity conflict.",
+            world.Condition("a", ConditionTypes.Ready)
+        );
         Assert.Equal(["Normal CarrierStarting", "Normal CarrierUnschedulable"], world.Events("a"));
         Assert.Equal(0, world.Operator.Queue.Enter("node-1", new("prod", "other"), DateTime.UtcNow));
         world.Operator.Queue.Leave(new("prod", "other"));
@@ -40,7 +42,9 @@ public sealed class CarrierTests
         List<string> events = [.. world.Events("a"), .. world.Events("b")];
         await world.Steps(120);
         Assert.Equal(events, world.Events("a").Concat(world.Events("b")));
-        Assert.All((string[])["a", "b"], s => Assert.StartsWith("False CarrierUnschedulable", world.Condition(s, ConditionTypes.Ready), StringComparison.Ordinal));
+        Assert.All((string[])["a", "b"], s =>
+            Assert.StartsWith("False CarrierUnschedulable", world.Condition(s, ConditionTypes.Ready), StringComparison.Ordinal)
+        );
 
         // Can they be scheduled, they stand in the queue as all others, and no two are at work at once.
         world.Node.Unschedulable = null;
@@ -59,7 +63,11 @@ public sealed class CarrierTests
         world.Node.Stuck = ("ErrImagePull", "bgsnap/agent:test: not found");
         await world.Add(Things.Snapshot("a"));
         await world.Steps(4);
-        Assert.Equal("False CarrierNotStarting: pod a-00000003-carrier, which brings claim snapshots on node node-1, does not start: ErrImagePull: bgsnap/agent:test: not found", world.Condition("a", ConditionTypes.Ready));
+        Assert.Equal(
+            "False CarrierNotStarting: pod a-00000003-carrier, which brings claim snapshots on node node-1, does not start: "
+                + "ErrImagePull: bgsnap/agent:test: not found",
+            world.Condition("a", ConditionTypes.Ready)
+        );
         world.Node.Stuck = null;
         await world.UntilPhase("a", SnapshotPhase.Ready);
     }
@@ -72,12 +80,21 @@ public sealed class CarrierTests
         await world.Add(Things.Snapshot("a"));
         await world.Steps(4);
         Assert.Equal(
-            "False CarrierEnded: pod a-00000003-carrier, which brings claim snapshots on node node-1, has ended and is made again: The node was low on resource: memory.",
-            world.Condition("a", ConditionTypes.Ready));
+            "False CarrierEnded: pod a-00000003-carrier, which brings claim snapshots on node node-1, has ended and is made "
+                + "again: The node was low on resource: memory.",
+            world.Condition("a", ConditionTypes.Ready)
+        );
         DateTimeOffset begin = world.Clock.GetUtcNow();
         await world.UntilPhase("a", SnapshotPhase.Ready);
         Assert.InRange(world.Clock.GetUtcNow() - begin, TimeSpan.FromSeconds(25), TimeSpan.FromSeconds(60));
-        Assert.Equal(3, world.Api.History.Count(c => c.Plural == "pods" && c.Type == "ADDED" && c.Object["metadata"]!["name"]!.GetValue<string>().EndsWith("carrier", StringComparison.Ordinal)));
+        Assert.Equal(
+            3,
+            world.Api.History.Count(c =>
+                c.Plural == "pods"
+                && c.Type == "ADDED"
+                && c.Object["metadata"]!["name"]!.GetValue<string>().EndsWith("carrier", StringComparison.Ordinal)
+            )
+        );
     }
 
     [Fact]

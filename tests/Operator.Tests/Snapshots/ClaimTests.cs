@@ -16,7 +16,10 @@ public sealed class ClaimTests
         await world.AddPod(Things.VmPod());
         await world.Add(Things.Snapshot("a"));
         await world.Steps(10);
-        Assert.Equal("False ClaimNotFound: there is no claim snapshots in namespace prod: create it, or delete this snapshot", world.Condition("a", ConditionTypes.Ready));
+        Assert.Equal(
+            "False ClaimNotFound: there is no claim snapshots in namespace prod: create it, or delete this snapshot",
+            world.Condition("a", ConditionTypes.Ready)
+        );
         Assert.Equal(SnapshotPhase.Pending, world.Snapshot("a").Status!.Phase);
         Assert.Equal(["Warning ClaimNotFound"], world.Events("a"));
         await world.AddClaim(Things.ClaimNamed(Things.Claim));
@@ -38,7 +41,20 @@ public sealed class ClaimTests
     public async Task A_claim_that_is_being_deleted_fails_the_snapshot()
     {
         await using World world = await Things.WithVm();
-        await world.Api.MergePatch(CoreResources.Claims, World.Namespace, Things.Claim, null, new() { ["metadata"] = new System.Text.Json.Nodes.JsonObject { ["finalizers"] = new System.Text.Json.Nodes.JsonArray("kubernetes.io/pvc-protection") } }, default);
+        await world.Api.MergePatch(
+            CoreResources.Claims,
+            World.Namespace,
+            Things.Claim,
+            null,
+            new()
+            {
+                ["metadata"] = new System.Text.Json.Nodes.JsonObject
+                {
+                    ["finalizers"] = new System.Text.Json.Nodes.JsonArray("kubernetes.io/pvc-protection"),
+                },
+            },
+            default
+        );
         await world.Api.Delete(CoreResources.Claims, World.Namespace, Things.Claim, null, null, default);
         await world.Add(Things.Snapshot("a"));
         await world.UntilPhase("a", SnapshotPhase.Failed, 3);
@@ -62,11 +78,11 @@ public sealed class ClaimTests
     {
         await using World world = await Things.WithVm();
         await world.Add(Things.Snapshot("a", change: s =>
-        {
-            Things.WithTemplate(s);
-            s.DeletionPolicy = policy;
-            (s.Target.ClaimTemplate!.StorageClassName, s.Target.ClaimTemplate.AccessModes) = ("fast", ["ReadWriteMany"]);
-        }));
+            {
+                Things.WithTemplate(s);
+                s.DeletionPolicy = policy;
+                (s.Target.ClaimTemplate!.StorageClassName, s.Target.ClaimTemplate.AccessModes) = ("fast", ["ReadWriteMany"]);
+            }));
         await world.UntilPhase("a", SnapshotPhase.Ready);
         V1PersistentVolumeClaim claim = world.All(CoreResources.Claims).Single(c => c.Metadata.Name == "a");
         Assert.Equal(("fast", "ReadWriteMany"), (claim.Spec.StorageClassName, Assert.Single(claim.Spec.AccessModes)));
@@ -85,14 +101,33 @@ public sealed class ClaimTests
         await using World world = new();
         await world.AddClaim(Things.ClaimNamed("disk", "5Gi"));
         await world.AddClaim(Things.ClaimNamed("data", "1Gi"));
-        await world.AddPod(Things.VmPod(change: p => p.Spec.Volumes =
-        [
-            new V1Volume { Name = "a", PersistentVolumeClaim = new V1PersistentVolumeClaimVolumeSource { ClaimName = "disk" } },
-            new V1Volume { Name = "b", PersistentVolumeClaim = new V1PersistentVolumeClaimVolumeSource { ClaimName = "data" } },
-            new V1Volume { Name = "again", PersistentVolumeClaim = new V1PersistentVolumeClaimVolumeSource { ClaimName = "disk" } },
-            new V1Volume { Name = "gone", PersistentVolumeClaim = new V1PersistentVolumeClaimVolumeSource { ClaimName = "gone" } },
-            new V1Volume { Name = "none", EmptyDir = new V1EmptyDirVolumeSource() },
-        ]));
+        await world.AddPod(
+            Things.VmPod(change: p =>
+                p.Spec.Volumes = [
+                    new V1Volume
+                    {
+                        Name = "a",
+                        PersistentVolumeClaim = new V1PersistentVolumeClaimVolumeSource { ClaimName = "disk" },
+                    },
+                    new V1Volume
+                    {
+                        Name = "b",
+                        PersistentVolumeClaim = new V1PersistentVolumeClaimVolumeSource { ClaimName = "data" },
+                    },
+                    new V1Volume
+                    {
+                        Name = "again",
+                        PersistentVolumeClaim = new V1PersistentVolumeClaimVolumeSource { ClaimName = "disk" },
+                    },
+                    new V1Volume
+                    {
+                        Name = "gone",
+                        PersistentVolumeClaim = new V1PersistentVolumeClaimVolumeSource { ClaimName = "gone" },
+                    },
+                    new V1Volume { Name = "none", EmptyDir = new V1EmptyDirVolumeSource() },
+                ]
+            )
+        );
         await world.Add(Things.Snapshot("a", change: Things.WithTemplate));
         await world.UntilPhase("a", SnapshotPhase.Ready);
         V1PersistentVolumeClaim claim = world.All(CoreResources.Claims).Single(c => c.Metadata.Name == "a");
@@ -106,9 +141,14 @@ public sealed class ClaimTests
     public async Task A_given_size_is_taken()
     {
         await using World world = await Things.WithVm();
-        await world.Add(Things.Snapshot("a", change: s => s.Target = new SnapshotTarget { ClaimTemplate = new ClaimTemplate { Size = "3Gi" } }));
+        await world.Add(
+            Things.Snapshot("a", change: s => s.Target = new SnapshotTarget { ClaimTemplate = new ClaimTemplate { Size = "3Gi" } })
+        );
         await world.UntilPhase("a", SnapshotPhase.Ready);
-        Assert.Equal("3Gi", world.All(CoreResources.Claims).Single(c => c.Metadata.Name == "a").Spec.Resources.Requests["storage"].ToString());
+        Assert.Equal(
+            "3Gi",
+            world.All(CoreResources.Claims).Single(c => c.Metadata.Name == "a").Spec.Resources.Requests["storage"].ToString()
+        );
     }
 
     [Fact]
@@ -118,7 +158,10 @@ public sealed class ClaimTests
         await world.AddPod(Things.VmPod(change: p => p.Spec.Containers[0].Resources = null));
         await world.Add(Things.Snapshot("a", change: Things.WithTemplate));
         await world.UntilPhase("a", SnapshotPhase.Failed, 3);
-        Assert.Equal("False SizeUnknown: container qemu of pod db has no memory limit to size the claim by: set spec.target.claimTemplate.size", world.Condition("a", ConditionTypes.Ready));
+        Assert.Equal(
+            "False SizeUnknown: container qemu of pod db has no memory limit to size the claim by: set spec.target.claimTemplate.size",
+            world.Condition("a", ConditionTypes.Ready)
+        );
     }
 
     [Fact]
@@ -128,7 +171,11 @@ public sealed class ClaimTests
         await world.AddClaim(Things.ClaimNamed("a"));
         await world.Add(Things.Snapshot("a", change: Things.WithTemplate));
         await world.UntilPhase("a", SnapshotPhase.Failed, 3);
-        Assert.StartsWith("False ClaimExists: claim a exists and was not made for this snapshot: give the snapshot another name", world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
+        Assert.StartsWith(
+            "False ClaimExists: claim a exists and was not made for this snapshot: give the snapshot another name",
+            world.Condition("a", ConditionTypes.Ready),
+            StringComparison.Ordinal
+        );
         await world.Delete("a");
         await world.Until(() => world.Find("a") is null, "the snapshot is gone");
         Assert.Contains(world.All(CoreResources.Claims), c => c.Metadata.Name == "a");
@@ -147,8 +194,17 @@ public sealed class ClaimTests
             Limits = limit is null ? null : new() { ["memory"] = limit },
             Requests = request is null ? null : new() { ["memory"] = request },
         };
-        PodSummary pod = new() { Spec = new PodSpecSummary { Containers = [new ContainerSummary { Name = "other" }, new ContainerSummary { Name = "qemu", Resources = resources }] } };
+        PodSummary pod = new()
+        {
+            Spec = new PodSpecSummary
+            {
+                Containers = [new ContainerSummary { Name = "other" }, new ContainerSummary { Name = "qemu", Resources = resources }],
+            },
+        };
         Assert.Equal(size, ClaimOf.Size(ClaimOf.MemoryOf(pod, "qemu"), disks));
-        Assert.True(new ResourceQuantity(size).ToDecimal() >= new ResourceQuantity(limit ?? request!).ToDecimal() + disks.Sum(d => new ResourceQuantity(d).ToDecimal()));
+        Assert.True(
+            new ResourceQuantity(size).ToDecimal()
+                >= new ResourceQuantity(limit ?? request!).ToDecimal() + disks.Sum(d => new ResourceQuantity(d).ToDecimal())
+        );
     }
 }

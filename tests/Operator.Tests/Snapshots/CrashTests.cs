@@ -10,7 +10,15 @@ namespace Bgsnap.Operator.Tests.Snapshots;
 public sealed class CrashTests(ITestOutputHelper output)
 {
     public static TheoryData<string> Faults =>
-        [nameof(Fault.CrashBefore), nameof(Fault.CrashAfter), nameof(Fault.Unreachable), nameof(Fault.AnswerLost), nameof(Fault.Conflict), nameof(Fault.ServerError), nameof(Fault.Refused)];
+        [
+            nameof(Fault.CrashBefore),
+            nameof(Fault.CrashAfter),
+            nameof(Fault.Unreachable),
+            nameof(Fault.AnswerLost),
+            nameof(Fault.Conflict),
+            nameof(Fault.ServerError),
+            nameof(Fault.Refused),
+        ];
 
     [Theory]
     [MemberData(nameof(Faults))]
@@ -18,7 +26,8 @@ public sealed class CrashTests(ITestOutputHelper output)
     {
         Fault fault = Enum.Parse<Fault>(name);
         int requests = await ToReady((_, _) => Fault.None);
-        for (int i = 1; i <= requests; i++) await ToReady((n, _) => n == i ? fault : Fault.None, $"request {i}");
+        for (int i = 1; i <= requests; i++)
+            await ToReady((n, _) => n == i ? fault : Fault.None, $"request {i}");
         output.WriteLine($"{requests} requests, each with {fault}");
         Assert.InRange(requests, 15, 100);
     }
@@ -29,7 +38,8 @@ public sealed class CrashTests(ITestOutputHelper output)
     {
         Fault fault = Enum.Parse<Fault>(name);
         int requests = await ToGone((_, _) => Fault.None);
-        for (int i = 1; i <= requests; i++) await ToGone((n, _) => n == i ? fault : Fault.None, $"request {i}");
+        for (int i = 1; i <= requests; i++)
+            await ToGone((n, _) => n == i ? fault : Fault.None, $"request {i}");
         output.WriteLine($"{requests} requests, each with {fault}");
         Assert.InRange(requests, 8, 100);
     }
@@ -40,7 +50,8 @@ public sealed class CrashTests(ITestOutputHelper output)
     {
         Fault fault = Enum.Parse<Fault>(name);
         int requests = await Cancelled((_, _) => Fault.None);
-        for (int i = 1; i <= requests; i++) await Cancelled((n, _) => n == i ? fault : Fault.None, $"request {i}");
+        for (int i = 1; i <= requests; i++)
+            await Cancelled((n, _) => n == i ? fault : Fault.None, $"request {i}");
         Assert.InRange(requests, 4, 100);
     }
 
@@ -61,7 +72,14 @@ public sealed class CrashTests(ITestOutputHelper output)
         await world.AddPod(Things.VmPod("web"));
         world.Fault = fault;
         await world.Add(Things.Snapshot("a", change: Things.WithTemplate));
-        await world.Until(() => world.Find("a")!.Status?.Phase is SnapshotPhase.Ready or SnapshotPhase.Failed && world.All(Resources.Tasks).Count == 0 && world.Carriers.Count == 0, $"with {what}: Ready", most);
+        await world.Until(
+            () =>
+                world.Find("a")!.Status?.Phase is SnapshotPhase.Ready or SnapshotPhase.Failed
+                && world.All(Resources.Tasks).Count == 0
+                && world.Carriers.Count == 0,
+            $"with {what}: Ready",
+            most
+        );
         int requests = world.Requests.Count;
         world.Fault = (_, _) => Fault.None;
         await world.Steps(5);

@@ -15,7 +15,10 @@ public sealed class FailureTests
         await world.Add(Things.Snapshot("a"));
         await world.UntilPhase("a", SnapshotPhase.Failed);
         await world.Steps(2);
-        Assert.Equal("False DiskFull: no space left on claim snapshots: enlarge it, then create another snapshot", world.Condition("a", ConditionTypes.Ready));
+        Assert.Equal(
+            "False DiskFull: no space left on claim snapshots: enlarge it, then create another snapshot",
+            world.Condition("a", ConditionTypes.Ready)
+        );
         Assert.StartsWith("True DiskFull: no space", world.Condition("a", ConditionTypes.Stalled), StringComparison.Ordinal);
         Assert.Equal("False DiskFull: ", world.Condition("a", ConditionTypes.Reconciling));
         Assert.Equal("Warning SnapshotFailed", world.Events("a").Last());
@@ -57,7 +60,11 @@ public sealed class FailureTests
         await world.Steps(20);
         Assert.Equal("False CaptureOrdered: the agent on node node-1 was told", world.Condition("a", ConditionTypes.Ready));
         await world.Steps(30);
-        Assert.StartsWith("False AgentSilent: no agent on node node-1 has taken the task: see whether", world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
+        Assert.StartsWith(
+            "False AgentSilent: no agent on node node-1 has taken the task: see whether",
+            world.Condition("a", ConditionTypes.Ready),
+            StringComparison.Ordinal
+        );
         Assert.Equal(SnapshotPhase.Capturing, world.Snapshot("a").Status!.Phase);
         Assert.Contains("Normal AgentSilent", world.Events("a"));
         world.Agents.Dead = false;
@@ -74,8 +81,10 @@ public sealed class FailureTests
         Assert.Equal(SnapshotPhase.Preparing, world.Snapshot("a").Status!.Phase);
         await world.Steps(3);
         Assert.Equal(
-            "False DeadlineExceeded: it was not Ready within 00:01:00 of its creation; it last waited because: pod a-00000003-carrier, which brings claim snapshots on node node-1, cannot be scheduled: 0/1 nodes are available",
-            world.Condition("a", ConditionTypes.Ready));
+            "False DeadlineExceeded: it was not Ready within 00:01:00 of its creation; it last waited because: pod "
+                + "a-00000003-carrier, which brings claim snapshots on node node-1, cannot be scheduled: 0/1 nodes are available",
+            world.Condition("a", ConditionTypes.Ready)
+        );
         await world.Steps(2);
         Assert.Empty(world.Carriers);
         Assert.Equal(0, world.TasksEver(TaskAction.Capture));
@@ -92,7 +101,11 @@ public sealed class FailureTests
         Assert.Equal(SnapshotPhase.Pending, world.Snapshot("a").Status!.Phase);
         world.Clock.Advance(TimeSpan.FromMinutes(1));
         await world.UntilPhase("a", SnapshotPhase.Failed, 10);
-        Assert.Contains("within 01:00:00 of its creation; it last waited because: there is no pod db", world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
+        Assert.Contains(
+            "within 01:00:00 of its creation; it last waited because: there is no pod db",
+            world.Condition("a", ConditionTypes.Ready),
+            StringComparison.Ordinal
+        );
     }
 
     [Fact]
@@ -104,7 +117,11 @@ public sealed class FailureTests
         await world.Steps(29);
         Assert.Equal(SnapshotPhase.Capturing, world.Snapshot("a").Status!.Phase);
         await world.UntilPhase("a", SnapshotPhase.Failed, 5);
-        Assert.Equal("False DeadlineExceeded: it was not Ready within 00:00:30 of its creation and was given up: cancelled; the guest runs on and nothing was kept", world.Condition("a", ConditionTypes.Ready));
+        Assert.Equal(
+            "False DeadlineExceeded: it was not Ready within 00:00:30 of its creation and was given up: cancelled; the guest runs "
+                + "on and nothing was kept",
+            world.Condition("a", ConditionTypes.Ready)
+        );
         Assert.Null(world.Snapshot("a").Status!.Directory);
         await world.Steps(2);
         Assert.Empty(world.All(Resources.Tasks));
@@ -123,7 +140,11 @@ public sealed class FailureTests
         Assert.Equal(SnapshotPhase.Capturing, world.Snapshot("a").Status!.Phase);
         Assert.True(world.All(Resources.Tasks).Single().Spec.Cancel);
         await world.UntilPhase("a", SnapshotPhase.Failed, 70);
-        Assert.Contains("the agent on node node-1 did not answer when it was to give up", world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
+        Assert.Contains(
+            "the agent on node node-1 did not answer when it was to give up",
+            world.Condition("a", ConditionTypes.Ready),
+            StringComparison.Ordinal
+        );
         Assert.Equal("a-00000003", world.Snapshot("a").Status!.Directory); // something of it may be there
         await world.Steps(3);
         Assert.Empty(world.All(Resources.Tasks));

@@ -26,7 +26,8 @@ public sealed class OrphanTests
     public async Task What_is_left_of_one_that_has_ended_goes(string phase)
     {
         await using World world = await Things.WithVm();
-        if (phase == SnapshotPhase.Failed) world.Agents.CaptureFails = ("DiskFull", "");
+        if (phase == SnapshotPhase.Failed)
+            world.Agents.CaptureFails = ("DiskFull", "");
         await world.Add(Things.Snapshot("a"));
         await world.UntilPhase("a", phase);
         await world.Steps(3);
@@ -53,16 +54,28 @@ public sealed class OrphanTests
         gone.Metadata.Uid = "99999999-1111-4222-8333-444455556666";
         await Leave(world, gone);
         await world.Api.Delete(Resources.Pods, World.Namespace, "gone-99999999-carrier", null, 30, default);
-        await world.AddPod(Things.VmPod("other", change: p => p.Metadata.Labels = new Dictionary<string, string> { [Names.ManagedByLabel] = Names.ManagedBy }));
+        await world.AddPod(
+            Things.VmPod("other", change: p =>
+                p.Metadata.Labels = new Dictionary<string, string> { [Names.ManagedByLabel] = Names.ManagedBy }
+            )
+        );
         await world.Operator.Settle();
         Assert.Equal(1, await world.Operator.Orphans.Sweep(default)); // the task
     }
 
     private static async Task Leave(World world, VMBackgroundSnapshot snapshot)
     {
-        PodSummary carrier = new() { Metadata = Naming.Made(snapshot, Naming.Carrier(snapshot, TaskAction.Capture)), Spec = new PodSpecSummary { NodeName = "node-1" } };
+        PodSummary carrier = new()
+        {
+            Metadata = Naming.Made(snapshot, Naming.Carrier(snapshot, TaskAction.Capture)),
+            Spec = new PodSpecSummary { NodeName = "node-1" },
+        };
         await world.Api.Create(Resources.Pods, carrier, default);
-        await world.Api.Create(Resources.Tasks, TaskOf.Capture(snapshot, new SourceVm("db", "uid", "node-1", "qemu", "/run/qmp.sock", null), carrier), default);
+        await world.Api.Create(
+            Resources.Tasks,
+            TaskOf.Capture(snapshot, new SourceVm("db", "uid", "node-1", "qemu", "/run/qmp.sock", null), carrier),
+            default
+        );
         await world.Operator.Settle();
     }
 }

@@ -20,7 +20,8 @@ public sealed class QueueTests
         foreach (string name in names)
         {
             await world.Add(Things.Snapshot(name));
-            if (name == "j") await world.Reconcile(); // who comes first while nobody else is there begins
+            if (name == "j")
+                await world.Reconcile(); // who comes first while nobody else is there begins
             world.Clock.Advance(TimeSpan.FromSeconds(1));
         }
         await world.Reconcile();
@@ -29,7 +30,10 @@ public sealed class QueueTests
         Assert.StartsWith("False Queued: number ", world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
         await world.Restart(); // and a new leader keeps the order
         await world.Reconcile();
-        Assert.Equal("False Queued: number 1 in the queue of node node-1, which captures 1 at a time", world.Condition("i", ConditionTypes.Ready));
+        Assert.Equal(
+            "False Queued: number 1 in the queue of node node-1, which captures 1 at a time",
+            world.Condition("i", ConditionTypes.Ready)
+        );
         Assert.Equal(SnapshotPhase.Queued, world.Snapshot("a").Status!.Phase);
         await world.Until(() => names.All(n => world.Snapshot(n).Status?.Phase == SnapshotPhase.Ready), "all are Ready");
         Assert.Equal(1, world.Agents.MostAtOnce);
@@ -45,7 +49,8 @@ public sealed class QueueTests
     {
         OperatorOptions options = new() { AgentImage = "x", MaxConcurrentCaptures = most };
         await using World world = await Things.WithVm(options);
-        for (int i = 0; i < 10; i++) await world.Add(Things.Snapshot("s" + i));
+        for (int i = 0; i < 10; i++)
+            await world.Add(Things.Snapshot("s" + i));
         await world.Until(() => world.All(Resources.Snapshots).All(s => s.Status?.Phase == SnapshotPhase.Ready), "all are Ready");
         Assert.Equal(most, world.Agents.MostAtOnce);
     }
@@ -69,17 +74,23 @@ public sealed class QueueTests
     {
         await using World world = await Things.WithVm();
         await world.AddPod(Things.VmPod("web"));
-        if (what == "fails") world.Agents.CaptureFails = ("DiskFull", "no space left on claim");
-        if (what != "fails") world.Node.Stuck = ("ContainerCreating", "");
+        if (what == "fails")
+            world.Agents.CaptureFails = ("DiskFull", "no space left on claim");
+        if (what != "fails")
+            world.Node.Stuck = ("ContainerCreating", "");
         await world.Add(Things.Snapshot("a"));
         await world.Reconcile();
         await world.Add(Things.Snapshot("b", "web"));
         await world.Steps(3);
-        if (what == "fails") await world.UntilPhase("a", SnapshotPhase.Failed);
-        else Assert.Equal(SnapshotPhase.Queued, world.Snapshot("b").Status!.Phase);
+        if (what == "fails")
+            await world.UntilPhase("a", SnapshotPhase.Failed);
+        else
+            Assert.Equal(SnapshotPhase.Queued, world.Snapshot("b").Status!.Phase);
         (world.Node.Stuck, world.Agents.CaptureFails) = (null, null);
-        if (what == "is deleted") await world.Delete("a");
-        if (what == "loses its VM") await world.Api.Delete(Resources.Pods, World.Namespace, Things.Vm, null, 0, default);
+        if (what == "is deleted")
+            await world.Delete("a");
+        if (what == "loses its VM")
+            await world.Api.Delete(Resources.Pods, World.Namespace, Things.Vm, null, 0, default);
         await world.UntilPhase("b", SnapshotPhase.Ready);
     }
 
@@ -94,7 +105,14 @@ public sealed class QueueTests
         await world.Reconcile();
         await world.Add(Things.Snapshot("b", "web"));
         await world.Steps(2);
-        await world.Api.MergePatch(Resources.Pods, World.Namespace, Things.Vm, "status", new() { ["status"] = new System.Text.Json.Nodes.JsonObject { ["containerStatuses"] = null } }, default);
+        await world.Api.MergePatch(
+            Resources.Pods,
+            World.Namespace,
+            Things.Vm,
+            "status",
+            new() { ["status"] = new System.Text.Json.Nodes.JsonObject { ["containerStatuses"] = null } },
+            default
+        );
         world.Node.Stuck = null;
         await world.UntilPhase("b", SnapshotPhase.Ready, 60);
         Assert.StartsWith("False SourceNotRunning", world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);

@@ -15,9 +15,21 @@ public sealed class RemovalTests
         get
         {
             TheoryData<string, string> all = [];
-            foreach (string phase in new[] { BeforeAnything, SnapshotPhase.Pending, SnapshotPhase.Queued, SnapshotPhase.Preparing, SnapshotPhase.Capturing, "Capturing half", SnapshotPhase.Ready, SnapshotPhase.Failed })
-                foreach (string policy in new[] { "Delete", "Retain" })
-                    all.Add(phase, policy);
+            foreach (
+                string phase in new[]
+                {
+                    BeforeAnything,
+                    SnapshotPhase.Pending,
+                    SnapshotPhase.Queued,
+                    SnapshotPhase.Preparing,
+                    SnapshotPhase.Capturing,
+                    "Capturing half",
+                    SnapshotPhase.Ready,
+                    SnapshotPhase.Failed,
+                }
+            )
+            foreach (string policy in new[] { "Delete", "Retain" })
+                all.Add(phase, policy);
             return all;
         }
     }
@@ -52,14 +64,21 @@ public sealed class RemovalTests
             await world.UntilPhase("z", SnapshotPhase.Capturing);
         }
         VMBackgroundSnapshot a = Things.Snapshot("a", change: s => s.DeletionPolicy = policy);
-        if (phase == SnapshotPhase.Pending) a.Spec.Target.PersistentVolumeClaim!.ClaimName = "missing";
-        if (phase == SnapshotPhase.Preparing) world.Node.Stuck = ("ContainerCreating", "");
-        if (phase == SnapshotPhase.Failed) world.Agents.CaptureFails = ("DiskFull", "no space left");
-        if (phase == "Capturing half") world.Agents.Slow = true;
+        if (phase == SnapshotPhase.Pending)
+            a.Spec.Target.PersistentVolumeClaim!.ClaimName = "missing";
+        if (phase == SnapshotPhase.Preparing)
+            world.Node.Stuck = ("ContainerCreating", "");
+        if (phase == SnapshotPhase.Failed)
+            world.Agents.CaptureFails = ("DiskFull", "no space left");
+        if (phase == "Capturing half")
+            world.Agents.Slow = true;
         await world.Add(a);
-        if (phase == BeforeAnything) return;
-        if (phase == "Capturing half") await world.Until(() => world.Snapshot("a").Status?.Progress?.Percent == 50, "half is done");
-        else await world.UntilPhase("a", phase);
+        if (phase == BeforeAnything)
+            return;
+        if (phase == "Capturing half")
+            await world.Until(() => world.Snapshot("a").Status?.Progress?.Percent == 50, "half is done");
+        else
+            await world.UntilPhase("a", phase);
         world.Agents.CaptureFails = null;
     }
 
@@ -113,7 +132,9 @@ public sealed class RemovalTests
         Assert.Equal((directory + "-delete", directory + "-cleaner"), (task.Metadata.Name, task.Spec.Carrier.PodName));
         Assert.Null(task.Spec.Source);
         Assert.Equal(SnapshotPhase.Deleting, world.Snapshot("a").Status!.Phase);
-        Assert.Null(world.All(CoreResources.Pods).Single(p => p.Metadata.Name.EndsWith("-cleaner", StringComparison.Ordinal)).Spec.Affinity);
+        Assert.Null(
+            world.All(CoreResources.Pods).Single(p => p.Metadata.Name.EndsWith("-cleaner", StringComparison.Ordinal)).Spec.Affinity
+        );
         world.Agents.Dead = false;
         await world.Until(() => world.Find("a") is null, "the snapshot is gone");
         Assert.Empty(world.Agents.Directories);
@@ -130,9 +151,11 @@ public sealed class RemovalTests
         Assert.InRange(world.TasksEver(TaskAction.Delete), 2, 3);
         Assert.Equal(SnapshotPhase.Deleting, world.Snapshot("a").Status!.Phase);
         Assert.Equal(
-            "False DeleteFailed: the files in a-00000003 on claim snapshots could not be removed: lost+found: something in it could not be removed"
-            + " (should that be lost for good: kubectl -n prod annotate vmbgs a bgsnap.io/abandon-files=true leaves the files behind)",
-            world.Condition("a", ConditionTypes.Ready));
+            "False DeleteFailed: the files in a-00000003 on claim snapshots could not be removed: lost+found: something in it "
+                + "could not be removed"
+                + " (should that be lost for good: kubectl -n prod annotate vmbgs a bgsnap.io/abandon-files=true leaves the files behind)",
+            world.Condition("a", ConditionTypes.Ready)
+        );
         world.Agents.DeleteFails = null;
         await world.Until(() => world.Find("a") is null, "the snapshot is gone", 90);
         Assert.InRange(world.EventObjects("a").Count(e => e.Reason == "DeleteFailed"), 1, 3);
@@ -148,13 +171,24 @@ public sealed class RemovalTests
         await Reach(world, SnapshotPhase.Ready, "Delete");
         world.Agents.DeleteFails = ("DeleteFailed", "lost+found: something in it could not be removed");
         await world.Delete("a");
-        await world.Until(() => world.Condition("a", ConditionTypes.Ready).Contains("annotate vmbgs a bgsnap.io/abandon-files=true", StringComparison.Ordinal), "the way out is named");
+        await world.Until(
+            () =>
+                world
+                    .Condition("a", ConditionTypes.Ready)
+                    .Contains("annotate vmbgs a bgsnap.io/abandon-files=true", StringComparison.Ordinal),
+            "the way out is named"
+        );
         await world.Annotate("a", Names.AbandonFilesAnnotation, value);
         await world.Steps(5);
         Assert.Equal(goes, world.Find("a") is null);
         Assert.Equal(goes, world.Events("a").Contains("Warning FilesAbandoned"));
-        if (!goes) return;
-        Assert.Contains("directory a-00000003 on claim snapshots was given up", world.EventObjects("a").Single(e => e.Reason == "FilesAbandoned").Message, StringComparison.Ordinal);
+        if (!goes)
+            return;
+        Assert.Contains(
+            "directory a-00000003 on claim snapshots was given up",
+            world.EventObjects("a").Single(e => e.Reason == "FilesAbandoned").Message,
+            StringComparison.Ordinal
+        );
         Assert.Empty(world.All(Resources.Tasks));
         Assert.Empty(world.Carriers);
         Assert.Single(world.Agents.Directories);
@@ -199,7 +233,11 @@ public sealed class RemovalTests
         world.Node.Unschedulable = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.";
         await world.Delete("a");
         await world.Steps(30);
-        Assert.StartsWith("False CarrierUnschedulable: pod a-00000003-cleaner, which brings claim snapshots, cannot be scheduled: 0/1", world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
+        Assert.StartsWith(
+            "False CarrierUnschedulable: pod a-00000003-cleaner, which brings claim snapshots, cannot be scheduled: 0/1",
+            world.Condition("a", ConditionTypes.Ready),
+            StringComparison.Ordinal
+        );
         await world.Api.Delete(CoreResources.Claims, World.Namespace, Things.Claim, null, null, default);
         await world.Until(() => world.Find("a") is null, "without its claim it goes", 30);
     }
@@ -211,11 +249,15 @@ public sealed class RemovalTests
     public async Task Files_that_nobody_had_noted_yet_are_removed_too(bool answerLost)
     {
         await using World world = await Things.WithVm();
-        world.Fault = (_, r) => r is not { Verb: "create", Plural: "snapshottasks" } ? Fault.None : answerLost ? Fault.AnswerLost : Fault.CrashAfter;
+        world.Fault = (_, r) =>
+            r is not { Verb: "create", Plural: "snapshottasks" } ? Fault.None
+            : answerLost ? Fault.AnswerLost
+            : Fault.CrashAfter;
         await world.Add(Things.Snapshot("a"));
         await world.Until(() => world.TasksEver(TaskAction.Capture) == 1, "the task is there");
         await world.Operator.DisposeAsync();
-        for (int i = 0; i < 5; i++) await world.Agents.Tick();
+        for (int i = 0; i < 5; i++)
+            await world.Agents.Tick();
         Assert.Single(world.Agents.Directories);
         await world.Delete("a");
         world.Fault = (_, _) => Fault.None;

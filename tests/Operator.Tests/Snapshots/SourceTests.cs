@@ -13,23 +13,99 @@ public sealed class SourceTests
         public override string ToString() => Name;
     }
 
-    private const string Failed = SnapshotPhase.Failed, Pending = SnapshotPhase.Pending;
+    private const string Failed = SnapshotPhase.Failed,
+        Pending = SnapshotPhase.Pending;
 
     public static TheoryData<Case> Cases =>
-    [
-        new("no annotation", p => p.Metadata.Annotations.Clear(), Failed, "NotAVirtualMachine", "has no annotation bgsnap.io/qmp-socket: set it to"),
-        new("no annotations at all", p => p.Metadata.Annotations = null, Failed, "NotAVirtualMachine", "has no annotation bgsnap.io/qmp-socket"),
-        new("empty socket", p => p.Metadata.Annotations[Names.QmpSocketAnnotation] = "", Failed, "NotAVirtualMachine", "has no annotation bgsnap.io/qmp-socket"),
-        new("relative socket", p => p.Metadata.Annotations[Names.QmpSocketAnnotation] = "run/qmp", Failed, "NotAVirtualMachine", "must be an absolute path in the container, not 'run/qmp'"),
-        new("relative socket of the guest agent", p => p.Metadata.Annotations[Names.GuestAgentSocketAnnotation] = "qga.sock", Failed, "NotAVirtualMachine", "annotation bgsnap.io/guest-agent-socket must be an absolute path in the container, not 'qga.sock'; without a guest agent leave it out"),
-        new("several containers", p => p.Spec.Containers.Add(new V1Container { Name = "sidecar" }), Failed, "NotAVirtualMachine", "has 2 containers: name the one with QEMU in its annotation bgsnap.io/container"),
-        new("a container that is not there", p => p.Metadata.Annotations[Names.ContainerAnnotation] = "vm", Failed, "NotAVirtualMachine", "has no container vm"),
-        new("ended well", p => p.Status.Phase = "Succeeded", Failed, "SourceEnded", "pod db has ended (Succeeded): start the virtual machine"),
-        new("ended badly", p => p.Status.Phase = "Failed", Failed, "SourceEnded", "pod db has ended (Failed)"),
-        new("not bound to a node", p => (p.Spec.NodeName, p.Status) = (null, new V1PodStatus { Phase = "Pending" }), Pending, "SourceNotRunning", "container qemu of pod db does not run yet"),
-        new("container not begun", p => p.Status.ContainerStatuses[0].State = new V1ContainerState { Waiting = new V1ContainerStateWaiting { Reason = "ContainerCreating" } }, Pending, "SourceNotRunning", "container qemu of pod db does not run yet"),
-        new("container between two runs", p => p.Status.ContainerStatuses[0].State = new V1ContainerState { Terminated = new V1ContainerStateTerminated { ExitCode = 1 } }, Pending, "SourceNotRunning", "does not run yet"),
-    ];
+        [
+            new(
+                "no annotation",
+                p => p.Metadata.Annotations.Clear(),
+                Failed,
+                "NotAVirtualMachine",
+                "has no annotation bgsnap.io/qmp-socket: set it to"
+            ),
+            new(
+                "no annotations at all",
+                p => p.Metadata.Annotations = null,
+                Failed,
+                "NotAVirtualMachine",
+                "has no annotation bgsnap.io/qmp-socket"
+            ),
+            new(
+                "empty socket",
+                p => p.Metadata.Annotations[Names.QmpSocketAnnotation] = "",
+                Failed,
+                "NotAVirtualMachine",
+                "has no annotation bgsnap.io/qmp-socket"
+            ),
+            new(
+                "relative socket",
+                p => p.Metadata.Annotations[Names.QmpSocketAnnotation] = "run/qmp",
+                Failed,
+                "NotAVirtualMachine",
+                "must be an absolute path in the container, not 'run/qmp'"
+            ),
+            new(
+                "relative socket of the guest agent",
+                p => p.Metadata.Annotations[Names.GuestAgentSocketAnnotation] = "qga.sock",
+                Failed,
+                "NotAVirtualMachine",
+                "annotation bgsnap.io/guest-agent-socket must be an absolute path in the container, not 'qga.sock'; without a "
+                    + "guest agent leave it out"
+            ),
+            new(
+                "several containers",
+                p => p.Spec.Containers.Add(new V1Container { Name = "sidecar" }),
+                Failed,
+                "NotAVirtualMachine",
+                "has 2 containers: name the one with QEMU in its annotation bgsnap.io/container"
+            ),
+            new(
+                "a container that is not there",
+                p => p.Metadata.Annotations[Names.ContainerAnnotation] = "vm",
+                Failed,
+                "NotAVirtualMachine",
+                "has no container vm"
+            ),
+            new(
+                "ended well",
+                p => p.Status.Phase = "Succeeded",
+                Failed,
+                "SourceEnded",
+                "pod db has ended (Succeeded): start the virtual machine"
+            ),
+            new("ended badly", p => p.Status.Phase = "Failed", Failed, "SourceEnded", "pod db has ended (Failed)"),
+            new(
+                "not bound to a node",
+                p => (p.Spec.NodeName, p.Status) = (null, new V1PodStatus { Phase = "Pending" }),
+                Pending,
+                "SourceNotRunning",
+                "container qemu of pod db does not run yet"
+            ),
+            new(
+                "container not begun",
+                p =>
+                    p.Status.ContainerStatuses[0].State = new V1ContainerState
+                    {
+                        Waiting = new V1ContainerStateWaiting { Reason = "ContainerCreating" },
+                    },
+                Pending,
+                "SourceNotRunning",
+                "container qemu of pod db does not run yet"
+            ),
+            new(
+                "container between two runs",
+                p =>
+                    p.Status.ContainerStatuses[0].State = new V1ContainerState
+                    {
+                        Terminated = new V1ContainerStateTerminated { ExitCode = 1 },
+                    },
+                Pending,
+                "SourceNotRunning",
+                "does not run yet"
+            ),
+        ];
 
     [Theory]
     [MemberData(nameof(Cases))]
@@ -60,7 +136,10 @@ public sealed class SourceTests
         await world.AddClaim(Things.ClaimNamed(Things.Claim));
         await world.Add(Things.Snapshot("a"));
         await world.Steps(60);
-        Assert.Equal("False SourceNotFound: there is no pod db in namespace prod: create it, or delete this snapshot", world.Condition("a", ConditionTypes.Ready));
+        Assert.Equal(
+            "False SourceNotFound: there is no pod db in namespace prod: create it, or delete this snapshot",
+            world.Condition("a", ConditionTypes.Ready)
+        );
         Assert.Equal(["Warning SourceNotFound"], world.Events("a"));
         Assert.Equal(3, world.Requests.Count(r => r.IsWrite)); // finalizer, status, event
         await world.AddPod(Things.VmPod());
@@ -72,11 +151,13 @@ public sealed class SourceTests
     {
         await using World world = new();
         await world.AddClaim(Things.ClaimNamed(Things.Claim));
-        await world.AddPod(Things.VmPod(change: p =>
-        {
-            p.Spec.Containers.Insert(0, new V1Container { Name = "sidecar" });
-            p.Metadata.Annotations[Names.ContainerAnnotation] = "qemu";
-        }));
+        await world.AddPod(
+            Things.VmPod(change: p =>
+            {
+                p.Spec.Containers.Insert(0, new V1Container { Name = "sidecar" });
+                p.Metadata.Annotations[Names.ContainerAnnotation] = "qemu";
+            })
+        );
         world.Agents.Dead = true;
         await world.Add(Things.Snapshot("a"));
         await world.Until(() => world.All(Resources.Tasks).Count == 1, "the task is there");
@@ -89,7 +170,10 @@ public sealed class SourceTests
         await using World world = await Things.WithVm();
         world.Node.Stuck = ("ImagePullBackOff", "no such image");
         await world.Add(Things.Snapshot("a"));
-        await world.Until(() => world.Condition("a", ConditionTypes.Ready).StartsWith("False CarrierNotStarting", StringComparison.Ordinal), "the carrier is stuck");
+        await world.Until(
+            () => world.Condition("a", ConditionTypes.Ready).StartsWith("False CarrierNotStarting", StringComparison.Ordinal),
+            "the carrier is stuck"
+        );
         await world.Api.Delete(Resources.Pods, World.Namespace, Things.Vm, null, 0, default);
         await world.UntilPhase("a", SnapshotPhase.Failed);
         Assert.Equal("False SourceEnded: pod db is gone: create another snapshot", world.Condition("a", ConditionTypes.Ready));
@@ -103,12 +187,18 @@ public sealed class SourceTests
         await using World world = await Things.WithVm();
         world.Node.Stuck = ("ImagePullBackOff", "no such image");
         await world.Add(Things.Snapshot("a"));
-        await world.Until(() => world.Condition("a", ConditionTypes.Ready).StartsWith("False CarrierNotStarting", StringComparison.Ordinal), "the carrier is stuck");
+        await world.Until(
+            () => world.Condition("a", ConditionTypes.Ready).StartsWith("False CarrierNotStarting", StringComparison.Ordinal),
+            "the carrier is stuck"
+        );
         await world.Api.Delete(Resources.Pods, World.Namespace, Things.Vm, null, 0, default);
         await world.AddPod(Things.VmPod(node: "node-2"));
         world.Node.Stuck = null;
         await world.UntilPhase("a", SnapshotPhase.Failed);
-        Assert.Equal("False SourceEnded: pod db is gone, another of that name has taken its place: create another snapshot", world.Condition("a", ConditionTypes.Ready));
+        Assert.Equal(
+            "False SourceEnded: pod db is gone, another of that name has taken its place: create another snapshot",
+            world.Condition("a", ConditionTypes.Ready)
+        );
         Assert.Equal(0, world.TasksEver(TaskAction.Capture));
     }
 

@@ -21,11 +21,15 @@ public sealed class SuccessTests(ITestOutputHelper output)
         {
             await world.Step();
             string phase = world.Snapshot("a").Status!.Phase!;
-            if (phases.LastOrDefault() != phase) phases.Add(phase);
+            if (phases.LastOrDefault() != phase)
+                phases.Add(phase);
         }
         Assert.Equal([SnapshotPhase.Preparing, SnapshotPhase.Capturing, SnapshotPhase.Ready], phases);
         Assert.Equal(["Normal CarrierStarting", "Normal CaptureOrdered", "Normal PointInTime", "Normal SnapshotReady"], world.Events("a"));
-        Assert.Equal(["claim snapshots is being brought to node node-1", "the agent on node node-1 was told"], world.EventObjects("a").Take(2).Select(e => e.Message));
+        Assert.Equal(
+            ["claim snapshots is being brought to node node-1", "the agent on node node-1 was told"],
+            world.EventObjects("a").Take(2).Select(e => e.Message)
+        );
         Assert.Equal("written to a-00000003 on claim snapshots: downtime 1.23ms, 1.2Gi", world.EventObjects("a").Last().Message);
         Assert.Empty(world.Problems);
     }
@@ -48,14 +52,23 @@ public sealed class SuccessTests(ITestOutputHelper output)
         Assert.Equal(("Agent", "asked for", "sha256:abcd"), (s.Engine, s.EngineReason, s.ManifestChecksum));
         Assert.Equal(["Online", "GuestAgent"], s.Indications);
         Assert.Equal("CopyBeforeWrite", s.DiskMethod);
-        Assert.Equal([("vda", 8L << 30, 1L << 28, "CopyBeforeWrite", null, "/disks/0/disk.img"), ("cd0", 1L << 20, 0L, "None", "read-only", "/iso/cloud-init.iso")],
-            s.Disks!.Select(d => (d.Name, d.VirtualSize!.Value, d.StoredBytes!.Value, d.Method, d.Note, d.Path)));
+        Assert.Equal(
+            [
+                ("vda", 8L << 30, 1L << 28, "CopyBeforeWrite", null, "/disks/0/disk.img"),
+                ("cd0", 1L << 20, 0L, "None", "read-only", "/iso/cloud-init.iso"),
+            ],
+            s.Disks!.Select(d => (d.Name, d.VirtualSize!.Value, d.StoredBytes!.Value, d.Method, d.Note, d.Path))
+        );
         Assert.InRange(s.PointInTime!.Value, a.Metadata.CreationTimestamp!.Value, s.CompletionTime!.Value);
         Assert.Equal(123, s.PointInTime.Value.Millisecond);
         Assert.Equal("True SnapshotReady: written to a-00000003 on claim snapshots", world.Condition("a", ConditionTypes.Ready));
         Assert.Equal("False SnapshotReady: ", world.Condition("a", ConditionTypes.Reconciling));
         Assert.Equal("False SnapshotReady: ", world.Condition("a", ConditionTypes.Stalled));
-        Assert.StartsWith("True Fixed: the snapshot shows the guest at 2026-01-02T03:04:", world.Condition("a", ConditionTypes.PointInTime), StringComparison.Ordinal);
+        Assert.StartsWith(
+            "True Fixed: the snapshot shows the guest at 2026-01-02T03:04:",
+            world.Condition("a", ConditionTypes.PointInTime),
+            StringComparison.Ordinal
+        );
         Assert.All(s.Conditions!, c => Assert.Equal(1, c.ObservedGeneration));
     }
 
@@ -84,7 +97,8 @@ public sealed class SuccessTests(ITestOutputHelper output)
         await world.Steps(3);
         List<Request> writes = [.. world.Requests.Where(r => r.IsWrite)];
         output.WriteLine($"{writes.Count} writes, {world.Requests.Count - writes.Count} reads:");
-        foreach (Request r in world.Requests) output.WriteLine("  " + r);
+        foreach (Request r in world.Requests)
+            output.WriteLine("  " + r);
         Assert.InRange(writes.Count, 1, MostWrites);
     }
 
@@ -100,7 +114,10 @@ public sealed class SuccessTests(ITestOutputHelper output)
         List<Request> writes = [.. world.Requests.Where(r => r.IsWrite && (r.Name.StartsWith('b') || r.Plural == "events"))];
         int events = world.Events("b").Count();
         int count = writes.Count(r => r.Plural != "events") + events;
-        output.WriteLine($"{count} writes: {string.Join(", ", writes.Where(r => r.Plural != "events"))}, {events} events: {string.Join(", ", world.Events("b"))}");
+        output.WriteLine(
+            $"{count} writes: {string.Join(", ", writes.Where(r => r.Plural != "events"))}, {events} events: "
+                + $"{string.Join(", ", world.Events("b"))}"
+        );
         Assert.InRange(count, 1, MostWrites + 1); // three more than the simplest one: the claim, and a status and an event of the queue
     }
 
@@ -115,7 +132,14 @@ public sealed class SuccessTests(ITestOutputHelper output)
         int before = world.Requests.Count(r => r.IsWrite);
         for (int percent = 51; percent <= 90; percent++)
         {
-            await world.Api.MergePatch(Resources.Tasks, World.Namespace, task.Metadata.Name, "status", new() { ["status"] = new System.Text.Json.Nodes.JsonObject { ["percent"] = percent } }, default);
+            await world.Api.MergePatch(
+                Resources.Tasks,
+                World.Namespace,
+                task.Metadata.Name,
+                "status",
+                new() { ["status"] = new System.Text.Json.Nodes.JsonObject { ["percent"] = percent } },
+                default
+            );
             await world.Step();
         }
         Assert.InRange(world.Requests.Count(r => r.IsWrite) - before, 19, 23);
@@ -141,10 +165,19 @@ public sealed class SuccessTests(ITestOutputHelper output)
         Assert.True(container.SecurityContext.ReadOnlyRootFilesystem);
         Assert.Equal(["ALL"], container.SecurityContext.Capabilities.Drop);
         Assert.Equal("RuntimeDefault", pod.Spec.SecurityContext.SeccompProfile.Type);
-        V1NodeSelectorRequirement where = pod.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms.Single().MatchFields.Single();
+        V1NodeSelectorRequirement where = pod
+            .Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms.Single()
+            .MatchFields.Single();
         Assert.Equal(("metadata.name", "In", "node-1"), (where.Key, where.OperatorProperty, where.Values.Single()));
         Assert.Equal("Exists", Assert.Single(pod.Spec.Tolerations).OperatorProperty);
-        Assert.Equal(("1m", "16Mi", "64Mi"), (container.Resources.Requests["cpu"].ToString(), container.Resources.Requests["memory"].ToString(), container.Resources.Limits["memory"].ToString()));
+        Assert.Equal(
+            ("1m", "16Mi", "64Mi"),
+            (
+                container.Resources.Requests["cpu"].ToString(),
+                container.Resources.Requests["memory"].ToString(),
+                container.Resources.Limits["memory"].ToString()
+            )
+        );
         AssertBelongsTo(world.Snapshot("a"), pod.Metadata);
     }
 
@@ -153,7 +186,12 @@ public sealed class SuccessTests(ITestOutputHelper output)
     {
         await using World world = await Things.WithVm();
         world.Agents.Dead = true;
-        CaptureSpec capture = new() { Engine = "Qemu", Compression = "Zstd", MaxDowntime = "250ms" };
+        CaptureSpec capture = new()
+        {
+            Engine = "Qemu",
+            Compression = "Zstd",
+            MaxDowntime = "250ms",
+        };
         await world.Add(Things.Snapshot("a", change: s => s.Capture = capture));
         await world.Until(() => world.All(Resources.Tasks).Count == 1, "the task is there");
         SnapshotTask task = world.All(Resources.Tasks).Single();
@@ -161,8 +199,14 @@ public sealed class SuccessTests(ITestOutputHelper output)
         Assert.Equal(("a-00000003", "a-00000003"), (task.Metadata.Name, spec.Directory));
         Assert.Equal((TaskAction.Capture, "node-1", "node-1"), (spec.Action, spec.NodeName, task.Metadata.Labels[Names.NodeLabel]));
         PodSummary carrier = world.Carriers.Single();
-        Assert.Equal((carrier.Metadata.Name, carrier.Metadata.Uid, "carrier"), (spec.Carrier.PodName, spec.Carrier.PodUID, spec.Carrier.Container));
-        Assert.Equal(("db", world.Snapshot("a").Status!.PodUID, "qemu", "/run/qmp.sock", "db"), (spec.Source!.PodName, spec.Source.PodUID, spec.Source.Container, spec.Source.QmpSocket, spec.Source.Name));
+        Assert.Equal(
+            (carrier.Metadata.Name, carrier.Metadata.Uid, "carrier"),
+            (spec.Carrier.PodName, spec.Carrier.PodUID, spec.Carrier.Container)
+        );
+        Assert.Equal(
+            ("db", world.Snapshot("a").Status!.PodUID, "qemu", "/run/qmp.sock", "db"),
+            (spec.Source!.PodName, spec.Source.PodUID, spec.Source.Container, spec.Source.QmpSocket, spec.Source.Name)
+        );
         Assert.Equal(("Qemu", "Zstd", "250ms"), (spec.Capture!.Engine, spec.Capture.Compression, spec.Capture.MaxDowntime));
         Assert.Null(spec.Cancel);
         Assert.Null(spec.Source.GuestAgentSocket);
@@ -213,7 +257,10 @@ public sealed class SuccessTests(ITestOutputHelper output)
     private static void AssertBelongsTo(VMBackgroundSnapshot snapshot, V1ObjectMeta made)
     {
         V1OwnerReference owner = Assert.Single(made.OwnerReferences);
-        Assert.Equal((snapshot.Metadata.Uid, snapshot.Metadata.Name, "VMBackgroundSnapshot", "bgsnap.io/v1alpha1"), (owner.Uid, owner.Name, owner.Kind, owner.ApiVersion));
+        Assert.Equal(
+            (snapshot.Metadata.Uid, snapshot.Metadata.Name, "VMBackgroundSnapshot", "bgsnap.io/v1alpha1"),
+            (owner.Uid, owner.Name, owner.Kind, owner.ApiVersion)
+        );
         Assert.Equal(snapshot.Metadata.Uid, made.Labels[Names.SnapshotLabel]);
         Assert.Equal(Names.ManagedBy, made.Labels[Names.ManagedByLabel]);
         Assert.Equal(World.Namespace, made.NamespaceProperty);

@@ -21,7 +21,8 @@ public sealed class TextTests
     [InlineData("1d", 77)]
     [InlineData("10", 77)]
     [InlineData("-1h", 77)]
-    public void Deadlines_are_read(string? text, double seconds) => Assert.Equal(seconds, Durations.Parse(text, TimeSpan.FromSeconds(77)).TotalSeconds);
+    public void Deadlines_are_read(string? text, double seconds) =>
+        Assert.Equal(seconds, Durations.Parse(text, TimeSpan.FromSeconds(77)).TotalSeconds);
 
     [Theory]
     [InlineData(0, "0ms")]
@@ -76,15 +77,20 @@ public sealed class TextTests
     [Fact]
     public void A_patch_holds_what_differs_and_nothing_else()
     {
-        SnapshotStatus before = Full(), after = StatusPatch.Copy(before);
+        SnapshotStatus before = Full(),
+            after = StatusPatch.Copy(before);
         (after.Phase, after.Directory, after.Progress!.Percent, after.Downtime) = ("Ready", null, 50, "1ms");
-        Assert.Equal("""{"phase":"Ready","directory":null,"progress":{"percent":50},"downtime":"1ms"}""", Sorted(StatusPatch.Between(before, after)!, "phase", "directory", "progress", "downtime"));
+        Assert.Equal(
+            """{"phase":"Ready","directory":null,"progress":{"percent":50},"downtime":"1ms"}""",
+            Sorted(StatusPatch.Between(before, after)!, "phase", "directory", "progress", "downtime")
+        );
     }
 
     [Fact]
     public void Conditions_are_replaced_together()
     {
-        SnapshotStatus before = Full(), after = StatusPatch.Copy(before);
+        SnapshotStatus before = Full(),
+            after = StatusPatch.Copy(before);
         Conditions.Set(after, "Stalled", true, "Why", "text", 1, Now);
         JsonObject patch = StatusPatch.Between(before, after)!;
         Assert.Equal(["conditions"], patch.Select(p => p.Key));
@@ -94,7 +100,8 @@ public sealed class TextTests
     [Fact]
     public void A_copy_is_its_own()
     {
-        SnapshotStatus before = Full(), copy = StatusPatch.Copy(before);
+        SnapshotStatus before = Full(),
+            copy = StatusPatch.Copy(before);
         Conditions.Set(copy, "Ready", true, "Other", "", 1, Now);
         Assert.Equal("Why", Conditions.Get(before, "Ready")!.Reason);
     }
@@ -113,15 +120,31 @@ public sealed class TextTests
         SnapshotStatus status = new();
         VMBackgroundSnapshot snapshot = new();
         StatusFold.Progress(snapshot, status, new SnapshotTaskStatus { Percent = 10, PointInTime = Now.UtcDateTime }, Now);
-        StatusFold.Progress(snapshot, status, new SnapshotTaskStatus { Percent = 20, PointInTime = Now.UtcDateTime.AddSeconds(1) }, Now.AddSeconds(5));
+        StatusFold.Progress(
+            snapshot,
+            status,
+            new SnapshotTaskStatus { Percent = 20, PointInTime = Now.UtcDateTime.AddSeconds(1) },
+            Now.AddSeconds(5)
+        );
         Assert.Equal(Now.UtcDateTime, status.PointInTime);
-        Assert.Equal("the snapshot shows the guest at 2026-01-02T03:04:05.678Z", Conditions.Get(status, ConditionTypes.PointInTime)!.Message);
+        Assert.Equal(
+            "the snapshot shows the guest at 2026-01-02T03:04:05.678Z",
+            Conditions.Get(status, ConditionTypes.PointInTime)!.Message
+        );
     }
 
     [Fact]
     public void Names_are_of_this_snapshot_and_short_enough()
     {
-        VMBackgroundSnapshot snapshot = new() { Metadata = new V1ObjectMeta { Name = new string('a', 63), NamespaceProperty = "ns", Uid = "0a1b2c3d-4e5f-6789-abcd-ef0123456789" } };
+        VMBackgroundSnapshot snapshot = new()
+        {
+            Metadata = new V1ObjectMeta
+            {
+                Name = new string('a', 63),
+                NamespaceProperty = "ns",
+                Uid = "0a1b2c3d-4e5f-6789-abcd-ef0123456789",
+            },
+        };
         Assert.EndsWith("a-0a1b2c3d", Naming.Directory(snapshot), StringComparison.Ordinal);
         Assert.Matches("^[a-z0-9][a-z0-9.-]{0,79}$", Naming.Directory(snapshot));
         foreach (string action in new[] { TaskAction.Capture, TaskAction.Delete })
@@ -129,22 +152,46 @@ public sealed class TextTests
             Assert.Matches("^[a-z0-9][a-z0-9.-]{0,252}$", Naming.Carrier(snapshot, action));
             Assert.Matches("^[a-z0-9][a-z0-9.-]{0,252}$", Naming.Task(snapshot, action));
         }
-        Assert.Equal(4, new[] { TaskAction.Capture, TaskAction.Delete }.SelectMany(a => new[] { Naming.Carrier(snapshot, a), Naming.Task(snapshot, a) }).Distinct().Count());
+        Assert.Equal(
+            4,
+            new[] { TaskAction.Capture, TaskAction.Delete }
+                .SelectMany(a => new[] { Naming.Carrier(snapshot, a), Naming.Task(snapshot, a) })
+                .Distinct()
+                .Count()
+        );
     }
 
-    private static SnapshotStatus Full() => new()
-    {
-        Phase = "Capturing",
-        Directory = "a-1234",
-        PointInTime = Now.UtcDateTime,
-        Progress = new CaptureProgressStatus { Percent = 40, Text = "40%", Bytes = 7 },
-        Conditions = [new V1Condition { Type = "Ready", Status = "False", Reason = "Why", Message = "text", LastTransitionTime = Now.UtcDateTime, ObservedGeneration = 1 }],
-    };
+    private static SnapshotStatus Full() =>
+        new()
+        {
+            Phase = "Capturing",
+            Directory = "a-1234",
+            PointInTime = Now.UtcDateTime,
+            Progress = new CaptureProgressStatus
+            {
+                Percent = 40,
+                Text = "40%",
+                Bytes = 7,
+            },
+            Conditions =
+            [
+                new V1Condition
+                {
+                    Type = "Ready",
+                    Status = "False",
+                    Reason = "Why",
+                    Message = "text",
+                    LastTransitionTime = Now.UtcDateTime,
+                    ObservedGeneration = 1,
+                },
+            ],
+        };
 
     private static string Sorted(JsonObject patch, params string[] order)
     {
         JsonObject sorted = [];
-        foreach (string key in order.Concat(patch.Select(p => p.Key).Except(order)).Where(patch.ContainsKey).ToList()) sorted[key] = patch[key]?.DeepClone();
+        foreach (string key in order.Concat(patch.Select(p => p.Key).Except(order)).Where(patch.ContainsKey).ToList())
+            sorted[key] = patch[key]?.DeepClone();
         return sorted.ToJsonString();
     }
 }

@@ -10,7 +10,14 @@ public sealed class PodClaimsTests
     {
         Spec = new PodSpecSummary
         {
-            Volumes = [Claim("root", "db-root"), Claim("more", "db-more"), Claim("raw", "db-raw"), Claim("unused", "db-unused"), new VolumeSummary { Name = "scratch" }],
+            Volumes =
+            [
+                Claim("root", "db-root"),
+                Claim("more", "db-more"),
+                Claim("raw", "db-raw"),
+                Claim("unused", "db-unused"),
+                new VolumeSummary { Name = "scratch" },
+            ],
             Containers =
             [
                 new ContainerSummary
@@ -42,7 +49,12 @@ public sealed class PodClaimsTests
     [Fact]
     public void A_pod_without_any() => Assert.Empty(PodClaims.Of(new PodSummary(), "qemu").All);
 
-    private static VolumeSummary Claim(string name, string claim) => new() { Name = name, PersistentVolumeClaim = new ClaimVolume { ClaimName = claim } };
+    private static VolumeSummary Claim(string name, string claim) =>
+        new()
+        {
+            Name = name,
+            PersistentVolumeClaim = new ClaimVolume { ClaimName = claim },
+        };
 
     private static VolumeMountSummary Mount(string name, string path) => new() { Name = name, MountPath = path };
 }

@@ -5,11 +5,20 @@ using Xunit.Abstractions;
 
 namespace Bgsnap.Operator.Tests.VolumeSnapshots;
 
-/// <summary>Something goes wrong with one request of a whole life, each in turn. No guest is held for longer than it may be, nothing is left over.</summary>
+/// <summary>
+/// Something goes wrong with one request of a whole life, each in turn. No guest is held for longer than it may be, nothing is left over.
+/// </summary>
 public sealed class VolumeSnapshotCrashTests(ITestOutputHelper output)
 {
     public static TheoryData<string> Faults =>
-        [nameof(Fault.CrashBefore), nameof(Fault.CrashAfter), nameof(Fault.Unreachable), nameof(Fault.AnswerLost), nameof(Fault.Conflict), nameof(Fault.ServerError)];
+        [
+            nameof(Fault.CrashBefore),
+            nameof(Fault.CrashAfter),
+            nameof(Fault.Unreachable),
+            nameof(Fault.AnswerLost),
+            nameof(Fault.Conflict),
+            nameof(Fault.ServerError),
+        ];
 
     [Theory]
     [MemberData(nameof(Faults))]
@@ -17,7 +26,8 @@ public sealed class VolumeSnapshotCrashTests(ITestOutputHelper output)
     {
         Fault fault = Enum.Parse<Fault>(name);
         int requests = await ToReady((_, _) => Fault.None, "no fault");
-        for (int i = 1; i <= requests; i++) await ToReady((n, _) => n == i ? fault : Fault.None, $"request {i}");
+        for (int i = 1; i <= requests; i++)
+            await ToReady((n, _) => n == i ? fault : Fault.None, $"request {i}");
         output.WriteLine($"{requests} requests, each with {fault}");
         Assert.InRange(requests, 25, 120);
     }
@@ -28,7 +38,8 @@ public sealed class VolumeSnapshotCrashTests(ITestOutputHelper output)
     {
         Fault fault = Enum.Parse<Fault>(name);
         int requests = await ToFailed((_, _) => Fault.None, "no fault");
-        for (int i = 1; i <= requests; i++) await ToFailed((n, _) => n == i ? fault : Fault.None, $"request {i}");
+        for (int i = 1; i <= requests; i++)
+            await ToFailed((n, _) => n == i ? fault : Fault.None, $"request {i}");
         output.WriteLine($"{requests} requests, each with {fault}");
         Assert.InRange(requests, 25, 120);
     }
@@ -38,11 +49,20 @@ public sealed class VolumeSnapshotCrashTests(ITestOutputHelper output)
         await using World world = await VolumeSnapshotThings.World();
         world.Fault = fault;
         await world.Add(VolumeSnapshotThings.Snapshot());
-        await world.Until(() => SnapshotPhase.IsTerminal(world.Find("a")!.Status?.Phase) && world.All(Resources.Tasks).Count == 0 && world.Carriers.Count == 0, $"with {what}: Ready");
+        await world.Until(
+            () =>
+                SnapshotPhase.IsTerminal(world.Find("a")!.Status?.Phase)
+                && world.All(Resources.Tasks).Count == 0
+                && world.Carriers.Count == 0,
+            $"with {what}: Ready"
+        );
         int requests = world.Requests.Count;
         Assert.True(world.Snapshot("a").Status!.Phase == SnapshotPhase.Ready, $"with {what}: {world.Condition("a", ConditionTypes.Ready)}");
         Assert.Equal(["a-00000006-db-data", "a-00000006-db-root"], world.Storage.Ever);
-        Assert.Equal(["a-00000006-db-data", "a-00000006-db-root"], world.Agents.Released.Values.Single().Values.Order(StringComparer.Ordinal));
+        Assert.Equal(
+            ["a-00000006-db-data", "a-00000006-db-root"],
+            world.Agents.Released.Values.Single().Values.Order(StringComparer.Ordinal)
+        );
         Assert.Single(world.Agents.Begun);
         Assert.InRange(world.Agents.Held.Values.Single(), 0, 5);
         return requests;
@@ -54,9 +74,24 @@ public sealed class VolumeSnapshotCrashTests(ITestOutputHelper output)
         world.Storage.MoodOf["db-root"] = StorageMood.Fails;
         world.Fault = fault;
         await world.Add(VolumeSnapshotThings.Snapshot());
-        await world.Until(() => SnapshotPhase.IsTerminal(world.Find("a")!.Status?.Phase) && world.All(Resources.Tasks).Count == 0 && world.Carriers.Count == 0 && world.Storage.All.Count == 0, $"with {what}: Failed");
+        await world.Until(
+            () =>
+                SnapshotPhase.IsTerminal(world.Find("a")!.Status?.Phase)
+                && world.All(Resources.Tasks).Count == 0
+                && world.Carriers.Count == 0
+                && world.Storage.All.Count == 0,
+            $"with {what}: Failed"
+        );
         int requests = world.Requests.Count;
-        Assert.True(world.Condition("a", ConditionTypes.Ready).StartsWith("False VolumeSnapshotFailed: the storage could not make VolumeSnapshot a-00000006-db-root", StringComparison.Ordinal), $"with {what}: {world.Condition("a", ConditionTypes.Ready)}");
+        Assert.True(
+            world
+                .Condition("a", ConditionTypes.Ready)
+                .StartsWith(
+                    "False VolumeSnapshotFailed: the storage could not make VolumeSnapshot a-00000006-db-root",
+                    StringComparison.Ordinal
+                ),
+            $"with {what}: {world.Condition("a", ConditionTypes.Ready)}"
+        );
         Assert.Empty(world.Agents.Released);
         Assert.InRange(world.Agents.Held.Values.Single(), 0, 5);
         return requests;

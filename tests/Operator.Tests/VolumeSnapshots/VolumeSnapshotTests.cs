@@ -17,13 +17,20 @@ public sealed class VolumeSnapshotTests
         await world.Until(() => world.Agents.Held.Count == 1, "the guest is held");
         await world.Reconcile();
         string directory = world.Snapshot("a").Status!.Directory!;
-        Assert.Equal([$"{directory}-db-data", $"{directory}-db-root"], world.Storage.All.Select(v => v.Metadata.Name).Order(StringComparer.Ordinal));
+        Assert.Equal(
+            [$"{directory}-db-data", $"{directory}-db-root"],
+            world.Storage.All.Select(v => v.Metadata.Name).Order(StringComparer.Ordinal)
+        );
         VolumeSnapshot root = world.Storage.All.Single(v => v.Metadata.Name == $"{directory}-db-root");
         Assert.Equal(("db-root", null), (root.Spec.Source.PersistentVolumeClaimName, root.Spec.VolumeSnapshotClassName));
         V1OwnerReference owner = Assert.Single(root.Metadata.OwnerReferences);
         Assert.Equal((world.Snapshot("a").Metadata.Uid, "VMBackgroundSnapshot"), (owner.Uid, owner.Kind));
         Assert.Equal(world.Snapshot("a").Metadata.Uid, root.Metadata.Labels[Names.SnapshotLabel]);
-        Assert.StartsWith("False GuestHeld: the guest is stopped while the storage makes VolumeSnapshots", world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
+        Assert.StartsWith(
+            "False GuestHeld: the guest is stopped while the storage makes VolumeSnapshots",
+            world.Condition("a", ConditionTypes.Ready),
+            StringComparison.Ordinal
+        );
 
         await world.Until(() => world.Agents.Released.Count == 1, "the guest is released", 10);
         IReadOnlyDictionary<string, string> names = world.Agents.Released.Values.Single();
@@ -85,20 +92,42 @@ public sealed class VolumeSnapshotTests
 
     [Fact]
     public async Task Without_the_API_the_guest_is_not_touched() =>
-        await Refused(w => { w.Api.NotServed.UnionWith(["volumesnapshots", "volumesnapshotclasses"]); return Task.CompletedTask; }, null,
-            "False VolumeSnapshotsNotServed: this cluster does not serve snapshot.storage.k8s.io/v1: install the CRDs and the controller of kubernetes-csi/external-snapshotter, or take another spec.capture.diskMethod");
+        await Refused(
+            w =>
+            {
+                w.Api.NotServed.UnionWith(["volumesnapshots", "volumesnapshotclasses"]);
+                return Task.CompletedTask;
+            },
+            null,
+            "False VolumeSnapshotsNotServed: this cluster does not serve snapshot.storage.k8s.io/v1: install the CRDs and the "
+                + "controller of kubernetes-csi/external-snapshotter, or take another spec.capture.diskMethod"
+        );
 
     [Fact]
     public async Task Without_the_class_the_guest_is_not_touched() =>
-        await Refused(w => w.Storage.AddClass(), "gold", "False VolumeSnapshotClassNotFound: there is no VolumeSnapshotClass gold: name one of those that kubectl get volumesnapshotclasses lists");
+        await Refused(
+            w => w.Storage.AddClass(),
+            "gold",
+            "False VolumeSnapshotClassNotFound: there is no VolumeSnapshotClass gold: name one of those that kubectl get "
+                + "volumesnapshotclasses lists"
+        );
 
     [Fact]
     public async Task Without_a_default_class_the_guest_is_not_touched() =>
-        await Refused(w => w.Storage.AddClass(isDefault: false), null, "False NoDefaultVolumeSnapshotClass: no VolumeSnapshotClass is the cluster's default");
+        await Refused(
+            w => w.Storage.AddClass(isDefault: false),
+            null,
+            "False NoDefaultVolumeSnapshotClass: no VolumeSnapshotClass is the cluster's default"
+        );
 
     [Fact]
     public async Task With_a_class_of_another_driver_the_guest_is_not_touched() =>
-        await Refused(w => w.Storage.AddClass(driver: "nfs.example.org"), null, "False VolumeSnapshotClassOfOtherDriver: claim db-root is of CSI driver csi.example.org, and VolumeSnapshotClass fast is of nfs.example.org: name");
+        await Refused(
+            w => w.Storage.AddClass(driver: "nfs.example.org"),
+            null,
+            "False VolumeSnapshotClassOfOtherDriver: claim db-root is of CSI driver csi.example.org, and VolumeSnapshotClass fast "
+                + "is of nfs.example.org: name"
+        );
 
     [Fact]
     public async Task A_VM_without_claims_is_refused()
@@ -107,7 +136,11 @@ public sealed class VolumeSnapshotTests
         await world.Storage.AddClass();
         await world.Add(VolumeSnapshotThings.Snapshot());
         await world.UntilPhase("a", SnapshotPhase.Failed);
-        Assert.StartsWith("False NoClaims: container qemu of pod db has no volume that is a claim", world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
+        Assert.StartsWith(
+            "False NoClaims: container qemu of pod db has no volume that is a claim",
+            world.Condition("a", ConditionTypes.Ready),
+            StringComparison.Ordinal
+        );
     }
 
     // --- seen when the guest is held: it goes on at once ---
@@ -118,7 +151,11 @@ public sealed class VolumeSnapshotTests
         await using World world = await VolumeSnapshotThings.World();
         world.Storage.MoodOf["db-data"] = StorageMood.Fails;
         await world.Add(VolumeSnapshotThings.Snapshot());
-        await Freed(world, "False VolumeSnapshotFailed: the storage could not make VolumeSnapshot a-00000006-db-data of claim db-data: rpc error: code = ResourceExhausted desc = no snapshots left. Nothing was kept; see the CSI driver's log");
+        await Freed(
+            world,
+            "False VolumeSnapshotFailed: the storage could not make VolumeSnapshot a-00000006-db-data of claim db-data: rpc "
+                + "error: code = ResourceExhausted desc = no snapshots left. Nothing was kept; see the CSI driver's log"
+        );
     }
 
     [Fact]
@@ -136,7 +173,10 @@ public sealed class VolumeSnapshotTests
         await using World world = await VolumeSnapshotThings.World();
         world.Agents.HeldDisks = [new DiskStatus { Name = "vdc", Path = "/iso/scratch.img" }];
         await world.Add(VolumeSnapshotThings.Snapshot());
-        await Freed(world, "False DiskNotOnClaim: disk vdc (/iso/scratch.img) is on no claim of pod db: name the others in spec.capture.disks");
+        await Freed(
+            world,
+            "False DiskNotOnClaim: disk vdc (/iso/scratch.img) is on no claim of pod db: name the others in spec.capture.disks"
+        );
     }
 
     [Fact]
@@ -157,8 +197,11 @@ public sealed class VolumeSnapshotTests
         await world.UntilPhase("a", SnapshotPhase.Failed, 30);
         Assert.Equal(4, world.Agents.Held.Values.Single());
         Assert.Equal(
-            "False DowntimeExceeded: the guest would have been stopped for longer than 4s; it runs on and nothing was kept; the storage had not cut VolumeSnapshot a-00000006-db-data of claim db-data: give it longer by spec.capture.maxDowntime, or take another spec.capture.diskMethod",
-            world.Condition("a", ConditionTypes.Ready));
+            "False DowntimeExceeded: the guest would have been stopped for longer than 4s; it runs on and nothing was kept; the "
+                + "storage had not cut VolumeSnapshot a-00000006-db-data of claim db-data: give it longer by spec.capture.maxDowntime, "
+                + "or take another spec.capture.diskMethod",
+            world.Condition("a", ConditionTypes.Ready)
+        );
         await world.Steps(3);
         Assert.Empty(world.Storage.All);
         Assert.Null(world.Snapshot("a").Status!.Directory);
@@ -170,7 +213,8 @@ public sealed class VolumeSnapshotTests
         await using World world = await VolumeSnapshotThings.World();
         await world.Add(VolumeSnapshotThings.Snapshot(c => c.MaxDowntime = "5s"));
         await world.Until(() => world.Agents.Held.Count == 1, "the guest is held");
-        for (int i = 0; i < 10; i++) await world.Agents.Tick();
+        for (int i = 0; i < 10; i++)
+            await world.Agents.Tick();
         Assert.Equal(5, world.Agents.Held.Values.Single());
         await world.Restart();
         await world.UntilPhase("a", SnapshotPhase.Failed, 10);
@@ -188,12 +232,21 @@ public sealed class VolumeSnapshotTests
         await world.AddPod(Things.VmPod("web"));
         world.Storage.MoodOf["db-root"] = StorageMood.NeverDone;
         await world.Add(VolumeSnapshotThings.Snapshot(c => c.Deadline = "2m"));
-        const string Waits = "False WaitingForVolumeSnapshots: the guest runs on; the storage is not done with VolumeSnapshot a-00000007-db-root of claim db-root yet";
-        await world.Until(() => world.Condition("a", ConditionTypes.Ready).StartsWith(Waits, StringComparison.Ordinal), "it waits for the storage");
+        const string Waits =
+            "False WaitingForVolumeSnapshots: the guest runs on; the storage is not done with VolumeSnapshot a-00000007-db-root "
+            + "of claim db-root yet";
+        await world.Until(
+            () => world.Condition("a", ConditionTypes.Ready).StartsWith(Waits, StringComparison.Ordinal),
+            "it waits for the storage"
+        );
         await world.Add(Things.Snapshot("b", "web"));
         await world.UntilPhase("b", SnapshotPhase.Ready, 30);
         await world.UntilPhase("a", SnapshotPhase.Failed, 130);
-        Assert.StartsWith("False DeadlineExceeded: it was not Ready within 00:02:00 of its creation: the guest runs on; the storage is not done with", world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
+        Assert.StartsWith(
+            "False DeadlineExceeded: it was not Ready within 00:02:00 of its creation: the guest runs on; the storage is not done with",
+            world.Condition("a", ConditionTypes.Ready),
+            StringComparison.Ordinal
+        );
         await world.Steps(3);
         Assert.Empty(world.Storage.All);
         Assert.NotNull(world.Snapshot("a").Status!.Directory); // its RAM is there until it is deleted
@@ -208,10 +261,17 @@ public sealed class VolumeSnapshotTests
         await using World world = await VolumeSnapshotThings.World();
         world.Storage.Mood = StorageMood.NeverDone;
         await world.Add(VolumeSnapshotThings.Snapshot());
-        await world.Until(() => world.Condition("a", ConditionTypes.Ready).StartsWith("False WaitingForVolumeSnapshots", StringComparison.Ordinal), "it waits for the storage");
+        await world.Until(
+            () => world.Condition("a", ConditionTypes.Ready).StartsWith("False WaitingForVolumeSnapshots", StringComparison.Ordinal),
+            "it waits for the storage"
+        );
         await world.Api.Delete(VolumeSnapshotKinds.Snapshots, World.Namespace, "a-00000006-db-root", null, null, default);
         await world.UntilPhase("a", SnapshotPhase.Failed, 30);
-        Assert.StartsWith("False VolumeSnapshotLost: VolumeSnapshot a-00000006-db-root is gone", world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
+        Assert.StartsWith(
+            "False VolumeSnapshotLost: VolumeSnapshot a-00000006-db-root is gone",
+            world.Condition("a", ConditionTypes.Ready),
+            StringComparison.Ordinal
+        );
     }
 
     [Fact]

@@ -15,13 +15,20 @@ internal static class VolumeSnapshotThings
         V1PersistentVolumeClaim root = Things.ClaimNamed("db-root");
         root.Metadata.Annotations = new Dictionary<string, string> { ["volume.kubernetes.io/storage-provisioner"] = FakeStorage.Driver };
         await world.AddClaim(root);
-        await world.AddPod(Things.VmPod(change: p =>
-        {
-            p.Spec.Volumes = [Volume("root"), Volume("data"), new V1Volume { Name = "iso", EmptyDir = new V1EmptyDirVolumeSource() }];
-            p.Spec.Containers[0].VolumeMounts = [new V1VolumeMount { Name = "root", MountPath = "/disks/root" }, new V1VolumeMount { Name = "iso", MountPath = "/iso" }];
-            p.Spec.Containers[0].VolumeDevices = [new V1VolumeDevice { Name = "data", DevicePath = "/dev/data" }];
-        }));
-        if (withClass) await world.Storage.AddClass();
+        await world.AddPod(
+            Things.VmPod(change: p =>
+            {
+                p.Spec.Volumes = [Volume("root"), Volume("data"), new V1Volume { Name = "iso", EmptyDir = new V1EmptyDirVolumeSource() }];
+                p.Spec.Containers[0].VolumeMounts =
+                [
+                    new V1VolumeMount { Name = "root", MountPath = "/disks/root" },
+                    new V1VolumeMount { Name = "iso", MountPath = "/iso" },
+                ];
+                p.Spec.Containers[0].VolumeDevices = [new V1VolumeDevice { Name = "data", DevicePath = "/dev/data" }];
+            })
+        );
+        if (withClass)
+            await world.Storage.AddClass();
         return world;
     }
 
@@ -32,5 +39,10 @@ internal static class VolumeSnapshotThings
         return Things.Snapshot("a", change: s => (s.Capture, s.DeletionPolicy) = (capture, policy));
     }
 
-    private static V1Volume Volume(string name) => new() { Name = name, PersistentVolumeClaim = new V1PersistentVolumeClaimVolumeSource { ClaimName = "db-" + name } };
+    private static V1Volume Volume(string name) =>
+        new()
+        {
+            Name = name,
+            PersistentVolumeClaim = new V1PersistentVolumeClaimVolumeSource { ClaimName = "db-" + name },
+        };
 }

@@ -8,13 +8,18 @@ internal static class Bitmaps
     private const int Granularity = 65536;
 
     /// <summary>Has QEMU note what is written to an image from now on.</summary>
-    internal static void Track(IQmpMonitor qmp, int disk, string image) => qmp.Execute("block-dirty-bitmap-add", QmpJson.Object(
-        ("node", image), ("name", AgentNames.Changed(disk)), ("granularity", Granularity), ("persistent", false))).Dispose();
+    internal static void Track(IQmpMonitor qmp, int disk, string image) =>
+        qmp.Execute(
+                "block-dirty-bitmap-add",
+                QmpJson.Object(("node", image), ("name", AgentNames.Changed(disk)), ("granularity", Granularity), ("persistent", false))
+            )
+            .Dispose();
 
     /// <summary>Ends that. Writes of which QEMU has not noted yet that they are done are done then.</summary>
     internal static void StopTracking(IQmpMonitor qmp, int disk, string image)
     {
-        // QEMU drains what is below a node before it reopens it (bdrv_subtree_drained_begin(), until 8.0): here with the options that it has.
+        // QEMU drains what is below a node before it reopens it (bdrv_subtree_drained_begin(), until 8.0): here with the options that it
+        // has.
         qmp.Execute("blockdev-reopen", DiskNodes.Lead((disk, AgentNames.Filter(disk)))).Dispose();
         qmp.Execute("block-dirty-bitmap-disable", QmpJson.Object(("node", image), ("name", AgentNames.Changed(disk)))).Dispose();
     }
@@ -27,8 +32,13 @@ internal static class Bitmaps
         {
             foreach (string name in NamesOf(node).Where(AgentNames.IsOurs))
             {
-                undo.Try(() => qmp.Execute("block-dirty-bitmap-remove", QmpJson.Object(
-                    ("node", node.GetProperty("node-name").GetString()), ("name", name))).Dispose());
+                undo.Try(() =>
+                    qmp.Execute(
+                            "block-dirty-bitmap-remove",
+                            QmpJson.Object(("node", node.GetProperty("node-name").GetString()), ("name", name))
+                        )
+                        .Dispose()
+                );
             }
         }
     }
@@ -39,8 +49,10 @@ internal static class Bitmaps
     {
         List<string> actions = [];
         using QmpAnswer nodes = qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", true)));
-        HashSet<string> there = [.. nodes.Return.EnumerateArray()
-            .Where(n => n.GetProperty("node-name").GetString() == to).SelectMany(NamesOf)];
+        HashSet<string> there =
+        [
+            .. nodes.Return.EnumerateArray().Where(n => n.GetProperty("node-name").GetString() == to).SelectMany(NamesOf),
+        ];
         foreach (QmpValue node in nodes.Return.EnumerateArray())
         {
             if (node.GetProperty("node-name").GetString() != from || !node.TryGetProperty("dirty-bitmaps", out QmpValue bitmaps))
@@ -61,9 +73,10 @@ internal static class Bitmaps
             qmp.Execute("transaction", QmpJson.Object(("actions", new QmpJson.Raw($"[{string.Join(',', actions)}]")))).Dispose();
     }
 
-    private static IEnumerable<string> NamesOf(QmpValue node) => node.TryGetProperty("dirty-bitmaps", out QmpValue bitmaps)
-        ? bitmaps.EnumerateArray().Select(b => b.TryGetProperty("name", out QmpValue n) ? n.GetString() : null).OfType<string>()
-        : [];
+    private static IEnumerable<string> NamesOf(QmpValue node) =>
+        node.TryGetProperty("dirty-bitmaps", out QmpValue bitmaps)
+            ? bitmaps.EnumerateArray().Select(b => b.TryGetProperty("name", out QmpValue n) ? n.GetString() : null).OfType<string>()
+            : [];
 
     private static string Action(string type, params (string, object)[] data) =>
         QmpJson.Object(("type", type), ("data", new QmpJson.Raw(QmpJson.Object(data))));

@@ -18,8 +18,11 @@ internal static class BlockJobs
         if (Foreign(qmp) is [var job, ..])
         {
             string disk = DiskOf(NodeGraph.Read(qmp), job.Id, disks.Select(d => (d.Name, d.NodeName)));
-            throw new CaptureRefusedException(Reason,
-                $"QEMU is at work on {disk} of this VM (job {job.Id}, {job.Type}): try again when that has ended, or capture with --disks none");
+            throw new CaptureRefusedException(
+                Reason,
+                $"QEMU is at work on {disk} of this VM (job {job.Id}, {job.Type}): try again when that has ended, or capture with "
+                    + "--disks none"
+            );
         }
     }
 
@@ -30,8 +33,11 @@ internal static class BlockJobs
         List<(string, string)> found = [];
         foreach (QmpValue job in jobs.Return.EnumerateArray())
         {
-            (string id, string type, string status) =
-                (job.GetProperty("id").GetString(), job.GetProperty("type").GetString(), job.GetProperty("status").GetString());
+            (string id, string type, string status) = (
+                job.GetProperty("id").GetString(),
+                job.GetProperty("type").GetString(),
+                job.GetProperty("status").GetString()
+            );
             // A new image that is being made (blockdev-create) is no disk of the machine yet; "concluded" has ended and waits to be
             // dismissed.
             if (!AgentNames.IsOurs(id) && type is not "create" && status is not ("concluded" or "null" or "undefined"))
@@ -41,9 +47,13 @@ internal static class BlockJobs
     }
 
     /// <summary>A job of somebody else's has begun during a capture.</summary>
-    internal static CaptureFailedException Began((string Id, string Type) job, string disk) => new(Reason,
-        $"somebody else began work on {disk} during the capture (job {job.Id}, {job.Type}): the capture was given up, the job and the guest run on. "
-        + "Try again when it has ended");
+    internal static CaptureFailedException Began((string Id, string Type) job, string disk) =>
+        new(
+            Reason,
+            $"somebody else began work on {disk} during the capture (job {job.Id}, {job.Type}): the capture was given up, the job "
+                + "and the guest run on. "
+                + "Try again when it has ended"
+        );
 
     /// <summary>Which disk a job works on, in words.</summary>
     internal static string DiskOf(NodeGraph graph, string job, IEnumerable<(string Name, string Node)> disks)

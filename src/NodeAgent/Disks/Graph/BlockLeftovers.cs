@@ -4,8 +4,8 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
 /// <summary>
-/// Puts a block graph in order after an agent that died: exports, filters, overlays and scratch nodes whose names are ours. A leftover job would make a
-/// later live migration fail.
+/// Puts a block graph in order after an agent that died: exports, filters, overlays and scratch nodes whose names are ours. A leftover job
+/// would make a later live migration fail.
 /// </summary>
 internal static class BlockLeftovers
 {
@@ -37,11 +37,16 @@ internal static class BlockLeftovers
         if (undo.Problem is null)
             return removed + nodes.Except(ReadNodes(qmp)).Count();
         throw BlockJobs.Foreign(qmp) is [var job, ..]
-            ? new CaptureFailedException(BlockJobs.Reason,
-                $"what an earlier capture left in QEMU's block graph cannot be removed as long as job {job.Id} ({job.Type}) works there: {undo.Problem}; "
-                + "try again when it has ended")
-            : new CaptureFailedException("LeftoversRemain",
-                $"what an earlier agent left in QEMU's block graph could not be removed: {undo.Problem}");
+            ? new CaptureFailedException(
+                BlockJobs.Reason,
+                $"what an earlier capture left in QEMU's block graph cannot be removed as long as job {job.Id} ({job.Type}) works "
+                    + $"there: {undo.Problem}; "
+                    + "try again when it has ended"
+            )
+            : new CaptureFailedException(
+                "LeftoversRemain",
+                $"what an earlier agent left in QEMU's block graph could not be removed: {undo.Problem}"
+            );
 
         void Delete(Func<string, bool> kind)
         {

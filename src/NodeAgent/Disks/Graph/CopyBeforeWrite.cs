@@ -4,24 +4,29 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
 /// <summary>
-/// Disks by QEMU's <c>copy-before-write</c> filter: what the guest is about to overwrite is copied to the scratch first, and <c>snapshot-access</c>
+/// Disks by QEMU's <c>copy-before-write</c> filter: what the guest is about to overwrite is copied to the scratch first, and
+/// <c>snapshot-access</c>
 /// shows the disk as it was when the filter was put in. How it all hangs together: <see cref="DiskNodes"/>.
 /// </summary>
 /// <remarks>
-/// With <c>on-cbw-error=break-snapshot</c> and <c>cbw-timeout</c> a scratch that is full, broken or slow costs the snapshot, never a write of the
-/// guest. QEMU's blockdev-backup puts in the same filter with the opposite rule, so it is not used. QEMU 7.1 or later.
+/// With <c>on-cbw-error=break-snapshot</c> and <c>cbw-timeout</c> a scratch that is full, broken or slow costs the snapshot, never a write
+/// of the guest. QEMU's blockdev-backup puts in the same filter with the opposite rule, so it is not used. QEMU 7.1 or later.
 /// </remarks>
-internal sealed class CopyBeforeWrite(IQmpMonitor qmp, IReadOnlyList<CapturedDisk> disks, string directory, IReadOnlyList<long> shares) : IDiskMethod
+internal sealed class CopyBeforeWrite(IQmpMonitor qmp, IReadOnlyList<CapturedDisk> disks, string directory, IReadOnlyList<long> shares)
+    : IDiskMethod
 {
     /// <summary>The first QEMU that has all of it.</summary>
     internal static readonly Version FirstQemu = new(7, 1, 0);
+
     /// <summary>
-    /// The first whose <c>snapshot-access</c> is right for reads of more than one cluster: until then hbitmap_status() calls a run of saved clusters unsaved when an
-    /// unsaved one follows it, and the disk as it is now is read for it (QEMU a4d5224c2c, "hbitmap: fix hbitmap_status() return value for first dirty bit case").
+    /// The first whose <c>snapshot-access</c> is right for reads of more than one cluster: until then hbitmap_status() calls a run of saved
+    /// clusters unsaved when an unsaved one follows it, and the disk as it is now is read for it (QEMU a4d5224c2c, "hbitmap: fix
+    /// hbitmap_status() return value for first dirty bit case").
     /// </summary>
     private static readonly Version ReadsRuns = new(8, 0, 0);
     private const int TimeoutSeconds = 5;
     private readonly List<Scratch> _scratch = [];
+
     /// <inheritdoc/>
     public string Name => "copy-before-write";
 
@@ -39,10 +44,19 @@ internal sealed class CopyBeforeWrite(IQmpMonitor qmp, IReadOnlyList<CapturedDis
             ScratchNote note = new(d.Number, image);
             _scratch.Add(new Scratch(qmp, AgentNames.Scratch(d.Number), note, directory, d.Disk.VirtualSize, share, bounded: true));
             DiskNodes.Add(qmp, d.Number, image);
-            qmp.Execute("blockdev-add", QmpJson.Object(
-                ("driver", "copy-before-write"), ("node-name", AgentNames.Filter(d.Number)),
-                ("file", image), ("target", AgentNames.Scratch(d.Number)),
-                ("on-cbw-error", "break-snapshot"), ("cbw-timeout", TimeoutSeconds), ("discard", "unmap"))).Dispose();
+            qmp.Execute(
+                    "blockdev-add",
+                    QmpJson.Object(
+                        ("driver", "copy-before-write"),
+                        ("node-name", AgentNames.Filter(d.Number)),
+                        ("file", image),
+                        ("target", AgentNames.Scratch(d.Number)),
+                        ("on-cbw-error", "break-snapshot"),
+                        ("cbw-timeout", TimeoutSeconds),
+                        ("discard", "unmap")
+                    )
+                )
+                .Dispose();
         }
         MustBeUntouched(NodeGraph.Read(qmp), VmDisk.ReadAll(qmp));
         foreach (CapturedDisk d in disks)
@@ -58,8 +72,11 @@ internal sealed class CopyBeforeWrite(IQmpMonitor qmp, IReadOnlyList<CapturedDis
         foreach (CapturedDisk d in disks)
         {
             string image = d.Disk.NodeName;
-            if (!now.Contains(d.Disk with { IsEncrypted = false })
-                || graph.FileOf(AgentNames.Switch(d.Number)) != image || graph.FileOf(AgentNames.Filter(d.Number)) != image)
+            if (
+                !now.Contains(d.Disk with { IsEncrypted = false })
+                || graph.FileOf(AgentNames.Switch(d.Number)) != image
+                || graph.FileOf(AgentNames.Filter(d.Number)) != image
+            )
                 throw DiskWatch.Changed(d.Disk.Name, "it is not what it was when the capture began");
         }
     }
@@ -72,15 +89,28 @@ internal sealed class CopyBeforeWrite(IQmpMonitor qmp, IReadOnlyList<CapturedDis
     public (string Node, bool CanTrim) Expose(CapturedDisk disk)
     {
         string node = AgentNames.Access(disk.Number);
-        qmp.Execute("blockdev-add", QmpJson.Object(("driver", "snapshot-access"), ("node-name", node), ("file", AgentNames.Filter(disk.Number)), ("discard", "unmap"))).Dispose();
+        qmp.Execute(
+                "blockdev-add",
+                QmpJson.Object(
+                    ("driver", "snapshot-access"),
+                    ("node-name", node),
+                    ("file", AgentNames.Filter(disk.Number)),
+                    ("discard", "unmap")
+                )
+            )
+            .Dispose();
         return (node, true);
     }
 
     /// <inheritdoc/>
     public string? WhatChanged(CapturedDisk disk, NodeGraph graph)
     {
-        (string top, string leads, string filter, string image) =
-            (AgentNames.Disk(disk.Number), AgentNames.Switch(disk.Number), AgentNames.Filter(disk.Number), disk.Disk.NodeName);
+        (string top, string leads, string filter, string image) = (
+            AgentNames.Disk(disk.Number),
+            AgentNames.Switch(disk.Number),
+            AgentNames.Filter(disk.Number),
+            disk.Disk.NodeName
+        );
         return graph.UsersOf(top).FirstOrDefault(u => !AgentNames.IsOurs(u)) is { } user ? $"node {user} was put above it"
             : !graph.IsRoot(top) ? "no device uses it any more, or it got another image"
             : graph.FileOf(top) != leads || graph.FileOf(leads) != filter ? "the capture's filter was taken out"
@@ -105,8 +135,16 @@ internal sealed class CopyBeforeWrite(IQmpMonitor qmp, IReadOnlyList<CapturedDis
     }
 
     /// <summary>The scratch of a disk is used up.</summary>
-    internal static CaptureFailedException Full(string disk, long length) => new("ScratchFull", string.Create(CultureInfo.InvariantCulture,
-        $"disk {disk}: the guest overwrote more than the scratch of {length >> 20} MiB holds before it was copied; the guest was not held up, no snapshot was kept. Raise --scratch-limit (agent.scratch in the chart), or capture when the guest writes less"));
+    internal static CaptureFailedException Full(string disk, long length) =>
+        new(
+            "ScratchFull",
+            string.Create(
+                CultureInfo.InvariantCulture,
+                $"disk {disk}: the guest overwrote more than the scratch of {length >> 20} MiB holds before it was copied; the "
+                    + $"guest was not held up, no snapshot was kept. Raise --scratch-limit (agent.scratch in the chart), or capture when "
+                    + $"the guest writes less"
+            )
+        );
 
     /// <inheritdoc/>
     public string? TakeDown()

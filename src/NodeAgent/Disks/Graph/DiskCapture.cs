@@ -43,11 +43,18 @@ internal sealed class DiskCapture : IDisposable
     private int _running;
     private bool _takenDown;
 
-    private DiskCapture(IQmpMonitor qmp, CheckedProcess qemu, IReadOnlyList<(VmDisk, string?)> disks, IReadOnlyList<CapturedDisk> copied, IDiskMethod? method, CaptureProgress progress) =>
-        (_qmp, _qemu, _disks, _copied, _method, _progress) = (qmp, qemu, disks, copied, method, progress);
+    private DiskCapture(
+        IQmpMonitor qmp,
+        CheckedProcess qemu,
+        IReadOnlyList<(VmDisk, string?)> disks,
+        IReadOnlyList<CapturedDisk> copied,
+        IDiskMethod? method,
+        CaptureProgress progress
+    ) => (_qmp, _qemu, _disks, _copied, _method, _progress) = (qmp, qemu, disks, copied, method, progress);
 
     /// <summary>Chooses disks and method and prepares QEMU; the guest runs on.</summary>
-    /// <exception cref="CaptureRefusedException">A disk asked for is not there, a job or an export of somebody else is, or there is no room for scratch.</exception>
+    /// <exception cref="CaptureRefusedException">A disk asked for is not there, a job or an export of somebody else is, or there is no room
+    /// for scratch.</exception>
     internal static DiskCapture Prepare(CaptureOptions options, IQmpMonitor qmp, CheckedProcess qemu, CaptureProgress progress)
     {
         IReadOnlyList<(VmDisk Disk, string? NotCopied)> disks = options.Disks.Of(VmDisk.WithEncryption(qmp, VmDisk.ReadAll(qmp)));
@@ -145,22 +152,29 @@ internal sealed class DiskCapture : IDisposable
         _threads.Add(AgentThread.Start("scratch", WatchScratch, Fail));
         for (int i = _running; i > 0; i--)
         {
-            _threads.Add(AgentThread.Start("disk", () =>
-            {
-                try
-                {
-                    while (work.TryDequeue(out CopyWork? next))
-                        Copy(directory, limit, next);
-                }
-                catch (Exception e)
-                {
-                    Fail(e); // before it counts as ended
-                }
-                finally
-                {
-                    Interlocked.Decrement(ref _running);
-                }
-            }, Fail, stackBytes: 512 * 1024));
+            _threads.Add(
+                AgentThread.Start(
+                    "disk",
+                    () =>
+                    {
+                        try
+                        {
+                            while (work.TryDequeue(out CopyWork? next))
+                                Copy(directory, limit, next);
+                        }
+                        catch (Exception e)
+                        {
+                            Fail(e); // before it counts as ended
+                        }
+                        finally
+                        {
+                            Interlocked.Decrement(ref _running);
+                        }
+                    },
+                    Fail,
+                    stackBytes: 512 * 1024
+                )
+            );
         }
     }
 
@@ -201,9 +215,15 @@ internal sealed class DiskCapture : IDisposable
         if (Failure is { } failure)
             throw failure;
         if (left is not null)
-            throw new CaptureFailedException("BlockGraphNotRestored", $"QEMU's block graph could not be put back as it was: {left}. The next capture of this VM tries again");
-        return new DiskRecords(DiskRecords.Of(_disks, _copied, _results, _method?.Name, volumeSnapshots, _qemu), DiskRecords.FilesOf(_copied, _results),
-            volumeSnapshots is not null ? DiskMethods.VolumeSnapshot : _method?.Name);
+            throw new CaptureFailedException(
+                "BlockGraphNotRestored",
+                $"QEMU's block graph could not be put back as it was: {left}. The next capture of this VM tries again"
+            );
+        return new DiskRecords(
+            DiskRecords.Of(_disks, _copied, _results, _method?.Name, volumeSnapshots, _qemu),
+            DiskRecords.FilesOf(_copied, _results),
+            volumeSnapshots is not null ? DiskMethods.VolumeSnapshot : _method?.Name
+        );
     }
 
     private void LookOnceMore()
@@ -239,18 +259,19 @@ internal sealed class DiskCapture : IDisposable
         CapturedDisk disk = work.Disk;
         string name = ManifestDisk.FileOf(disk.Disk.Name);
         using SafeFileHandle file = directory.CreateFile(name);
-        DiskCopyHooks Hooks(HoleMap? holes) => new()
-        {
-            Holes = holes,
-            Total = bytes => _progress.AddDiskTotal(bytes),
-            Copied = bytes =>
+        DiskCopyHooks Hooks(HoleMap? holes) =>
+            new()
             {
-                _progress.AddDiskCopied(bytes);
-                limit.Spend(bytes, _cancel.Token);
-            },
-            Trim = work.CanTrim,
-            SingleClusters = _method!.ReadSingleClusters,
-        };
+                Holes = holes,
+                Total = bytes => _progress.AddDiskTotal(bytes),
+                Copied = bytes =>
+                {
+                    _progress.AddDiskCopied(bytes);
+                    limit.Spend(bytes, _cancel.Token);
+                },
+                Trim = work.CanTrim,
+                SingleClusters = _method!.ReadSingleClusters,
+            };
         try
         {
             HoleMap? holes = MapOf(disk, work.Guard);
@@ -259,7 +280,12 @@ internal sealed class DiskCapture : IDisposable
         }
         catch (NbdException e)
         {
-            throw _method!.WhyUnreadable() ?? new CaptureFailedException("DiskReadFailed", $"disk {disk.Disk.Name} could not be read as it was: {e.Message}; no snapshot was kept", e);
+            throw _method!.WhyUnreadable()
+                ?? new CaptureFailedException(
+                    "DiskReadFailed",
+                    $"disk {disk.Disk.Name} could not be read as it was: {e.Message}; no snapshot was kept",
+                    e
+                );
         }
     }
 
@@ -271,11 +297,14 @@ internal sealed class DiskCapture : IDisposable
         return HoleMap.Read(NbdClient.Negotiate(guard[0], AgentNames.Guard(disk.Number), _cancel.Token), () =>
         {
             (string bitmap, string image, UnixSocket? socket) = (AgentNames.Changed(disk.Number), disk.Disk.NodeName, null);
-            _requests.Run(() =>
-            {
-                Bitmaps.StopTracking(_qmp, disk.Number, image);
-                socket = _nbd.ExportBitmap(bitmap, image, bitmap);
-            }, _cancel.Token);
+            _requests.Run(
+                () =>
+                {
+                    Bitmaps.StopTracking(_qmp, disk.Number, image);
+                    socket = _nbd.ExportBitmap(bitmap, image, bitmap);
+                },
+                _cancel.Token
+            );
             _nbd.Connect([socket!]);
             return NbdClient.NegotiateBitmap(socket!, bitmap, bitmap, _cancel.Token);
         });

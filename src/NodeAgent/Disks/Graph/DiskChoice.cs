@@ -13,17 +13,23 @@ internal static class DiskChoice
     {
         if (options.DiskMethod == DiskMethod.Overlay)
             return new Overlay(qmp, copied, options.ScratchDirectory, shares);
-        string? cannotFilter = qmp.QemuVersion < CopyBeforeWrite.FirstQemu
-            ? $"QEMU {qmp.QemuVersion} has no copy-before-write filter that spares the guest (7.1 has)"
+        string? cannotFilter =
+            qmp.QemuVersion < CopyBeforeWrite.FirstQemu
+                ? $"QEMU {qmp.QemuVersion} has no copy-before-write filter that spares the guest (7.1 has)"
             : IoThreads.FilterAborts(qmp) is { } device
-            ? $"device {device} has an iothread, and QEMU {qmp.QemuVersion} may abort when a filter is put above its disk (9.0 does not)"
+                ? $"device {device} has an iothread, and QEMU {qmp.QemuVersion} may abort when a filter is put above its disk (9.0 "
+                    + "does not)"
             : null;
         if (cannotFilter is null)
             return new CopyBeforeWrite(qmp, copied, options.ScratchDirectory, shares);
-        throw new CaptureRefusedException("QemuTooOld",
-            $"the disks cannot be captured beside the running guest: {cannotFilter}. Use a newer QEMU, remove the iothread if there is one, "
-            + "cut the disks by VolumeSnapshots, capture with --disks none, or ask for --disk-method overlay: then what the guest writes during "
-            + "the capture, flushed or not, is lost when QEMU ends before it is merged back");
+        throw new CaptureRefusedException(
+            "QemuTooOld",
+            $"the disks cannot be captured beside the running guest: {cannotFilter}. Use a newer QEMU, remove the iothread if "
+                + "there is one, "
+                + "cut the disks by VolumeSnapshots, capture with --disks none, or ask for --disk-method overlay: then what the "
+                + "guest writes during "
+                + "the capture, flushed or not, is lost when QEMU ends before it is merged back"
+        );
     }
 
     /// <summary>What is read through QEMU is what the guest sees.</summary>
@@ -31,9 +37,11 @@ internal static class DiskChoice
     {
         if (disks.FirstOrDefault(d => d.Disk.IsEncrypted) is { Disk.Name: var name })
         {
-            throw new CaptureRefusedException("DiskEncrypted",
+            throw new CaptureRefusedException(
+                "DiskEncrypted",
                 $"disk {name} is encrypted, and its content would be stored decrypted: leave it out, or allow that with --decrypt-disks "
-                + "(spec.capture.encryptedDisks: StoreDecrypted)");
+                    + "(spec.capture.encryptedDisks: StoreDecrypted)"
+            );
         }
     }
 
@@ -49,9 +57,12 @@ internal static class DiskChoice
             if (writable.FirstOrDefault(o => o.Name != disk.Name && IsOne(o, disk)) is not { } other)
                 continue;
             string image = other.NodeName == disk.NodeName ? $"node {disk.NodeName}" : disk.Filename;
-            throw new CaptureRefusedException("DiskShared",
-                $"disks {disk.Name} and {other.Name} are one image ({image}): what the guest writes through one would not be kept for the other; "
-                + "remove one of them from the VM, or capture with --disks none");
+            throw new CaptureRefusedException(
+                "DiskShared",
+                $"disks {disk.Name} and {other.Name} are one image ({image}): what the guest writes through one would not be kept "
+                    + "for the other; "
+                    + "remove one of them from the VM, or capture with --disks none"
+            );
         }
     }
 

@@ -150,8 +150,8 @@ internal static class DiskNodes
     }
 
     /// <summary>
-    /// Takes a step, and tells what QEMU has against it. Past the filter of a backup that has just been put above the image it lets nobody write: the
-    /// next look finds it.
+    /// Takes a step, and tells what QEMU has against it. Past the filter of a backup that has just been put above the image it lets nobody
+    /// write: the next look finds it.
     /// </summary>
     private static QmpException? Refusal(Action step)
     {
@@ -172,8 +172,8 @@ internal static class DiskNodes
             qmp.Execute("blockdev-del", QmpJson.Object(("node-name", node))).Dispose();
     }
 
-    private static string Throttle(string node, string group, string file) => QmpJson.Object(
-        ("driver", "throttle"), ("node-name", node), ("throttle-group", group), ("discard", "unmap"), ("file", file));
+    private static string Throttle(string node, string group, string file) =>
+        QmpJson.Object(("driver", "throttle"), ("node-name", node), ("throttle-group", group), ("discard", "unmap"), ("file", file));
 
     /// <summary>Takes a step, once more when the owner of the monitor went away in the middle: it may have been taken or not.</summary>
     private static void Again(Action step)

@@ -13,8 +13,13 @@ internal sealed record DiskRecords(IReadOnlyList<ManifestDisk> Disks, IReadOnlyL
 {
     /// <summary>A record for every disk, copied or not.</summary>
     internal static IReadOnlyList<ManifestDisk> Of(
-        IReadOnlyList<(VmDisk Disk, string? NotCopied)> disks, IReadOnlyList<CapturedDisk> copied, IReadOnlyDictionary<int, DiskCopyResult> results,
-        string? method, IReadOnlyDictionary<string, string>? volumeSnapshots, ProcessEntry qemu)
+        IReadOnlyList<(VmDisk Disk, string? NotCopied)> disks,
+        IReadOnlyList<CapturedDisk> copied,
+        IReadOnlyDictionary<int, DiskCopyResult> results,
+        string? method,
+        IReadOnlyDictionary<string, string>? volumeSnapshots,
+        ProcessEntry qemu
+    )
     {
         List<ManifestDisk> records = [];
         foreach ((VmDisk disk, string? notCopied) in disks)
@@ -35,14 +40,23 @@ internal sealed record DiskRecords(IReadOnlyList<ManifestDisk> Disks, IReadOnlyL
                 DiskCopyResult result = results[c.Number];
                 record = record with
                 {
-                    File = ManifestDisk.FileOf(disk.Name), Format = DiskFormats.Qcow2, DataBytes = result.DataBytes, StoredBytes = result.StoredBytes,
-                    Method = method!, Decrypted = disk.IsEncrypted,
+                    File = ManifestDisk.FileOf(disk.Name),
+                    Format = DiskFormats.Qcow2,
+                    DataBytes = result.DataBytes,
+                    StoredBytes = result.StoredBytes,
+                    Method = method!,
+                    Decrypted = disk.IsEncrypted,
                 };
             }
             else if (notCopied is null && volumeSnapshots is not null)
             {
                 string? name = volumeSnapshots.GetValueOrDefault(disk.Name);
-                record = record with { Method = name is null ? DiskMethods.None : DiskMethods.VolumeSnapshot, VolumeSnapshot = name, Note = name is null ? "no VolumeSnapshot was made of it" : null };
+                record = record with
+                {
+                    Method = name is null ? DiskMethods.None : DiskMethods.VolumeSnapshot,
+                    VolumeSnapshot = name,
+                    Note = name is null ? "no VolumeSnapshot was made of it" : null,
+                };
             }
             records.Add(record);
         }
@@ -50,13 +64,26 @@ internal sealed record DiskRecords(IReadOnlyList<ManifestDisk> Disks, IReadOnlyL
     }
 
     /// <summary>The files that were hashed while they were written.</summary>
-    internal static IReadOnlyList<ManifestFile> FilesOf(IReadOnlyList<CapturedDisk> copied, IReadOnlyDictionary<int, DiskCopyResult> results) =>
-        [.. copied.Select(c => new ManifestFile(ManifestDisk.FileOf(c.Disk.Name), results[c.Number].StoredBytes, results[c.Number].Checksum))];
+    internal static IReadOnlyList<ManifestFile> FilesOf(
+        IReadOnlyList<CapturedDisk> copied,
+        IReadOnlyDictionary<int, DiskCopyResult> results
+    ) =>
+        [
+            .. copied.Select(c => new ManifestFile(
+                ManifestDisk.FileOf(c.Disk.Name),
+                results[c.Number].StoredBytes,
+                results[c.Number].Checksum
+            )),
+        ];
 
     /// <summary>The image as QEMU sees it, with its owner, so that a restore can make one that QEMU may open.</summary>
     private static ManifestImage? ImageOf(VmDisk disk, ProcessEntry qemu)
     {
-        if (disk.Filename.Length == 0 || disk.Filename.StartsWith("json:", StringComparison.Ordinal) || disk.Filename.Contains("://", StringComparison.Ordinal))
+        if (
+            disk.Filename.Length == 0
+            || disk.Filename.StartsWith("json:", StringComparison.Ordinal)
+            || disk.Filename.Contains("://", StringComparison.Ordinal)
+        )
             return null;
         // A protocol on its own is a raw image.
         ManifestImage image = new() { Driver = disk.Driver is "file" or "host_device" ? "raw" : disk.Driver, Filename = disk.Filename };
@@ -66,7 +93,13 @@ internal sealed record DiskRecords(IReadOnlyList<ManifestDisk> Disks, IReadOnlyL
             using SafeFileHandle root = OpenIn.RootOf(qemu);
             using SafeFileHandle file = OpenIn.Open(root, path, directory: false);
             FileSyscalls.FileStatus status = FileSyscalls.Status(file, path);
-            return image with { Filename = path, Uid = status.Uid, Gid = status.Gid, Mode = "0" + Convert.ToString(status.Mode & 0xfff, 8) };
+            return image with
+            {
+                Filename = path,
+                Uid = status.Uid,
+                Gid = status.Gid,
+                Mode = "0" + Convert.ToString(status.Mode & 0xfff, 8),
+            };
         }
         catch (Exception e) when (e is LinuxException or IOException or UnauthorizedAccessException)
         {

@@ -5,37 +5,51 @@ namespace Bgsnap.NodeAgent.Disks.Graph;
 /// <summary>Which disks a capture is asked to copy: <c>all</c>, <c>none</c>, or names.</summary>
 internal sealed class DiskSelection
 {
-    internal static readonly DiskSelection All = new(null), None = new([]);
+    internal static readonly DiskSelection All = new(null),
+        None = new([]);
     private readonly IReadOnlyList<string>? _names;
 
     private DiskSelection(IReadOnlyList<string>? names) => _names = names;
 
     /// <summary>Reads <c>all</c>, <c>none</c> or <c>NAME,…</c>.</summary>
-    internal static DiskSelection Parse(string text) => text switch
-    {
-        "all" => All,
-        "none" => None,
-        _ => new DiskSelection(text.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)),
-    };
+    internal static DiskSelection Parse(string text) =>
+        text switch
+        {
+            "all" => All,
+            "none" => None,
+            _ => new DiskSelection(text.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)),
+        };
 
     /// <summary>Splits the machine's drives into those to copy and those only to be recorded, with the reason.</summary>
-    /// <exception cref="CaptureRefusedException">A name is no drive of this machine, or one whose medium the guest cannot write to.</exception>
+    /// <exception cref="CaptureRefusedException">A name is no drive of this machine, or one whose medium the guest cannot write
+    /// to.</exception>
     internal IReadOnlyList<(VmDisk Disk, string? NotCopied)> Of(IReadOnlyList<VmDisk> disks)
     {
         foreach (string name in _names ?? [])
         {
             VmDisk? disk = disks.FirstOrDefault(d => d.Name == name);
             if (disk is null)
-                throw new CaptureRefusedException("DiskNotFound", $"the machine has no disk {name}; it has {(disks.Count == 0 ? "none" : string.Join(", ", disks.Select(d => d.Name)))}");
+                throw new CaptureRefusedException(
+                    "DiskNotFound",
+                    $"the machine has no disk {name}; it has {(disks.Count == 0 ? "none" : string.Join(", ", disks.Select(d => d.Name)))}"
+                );
             if (Fixed(disk) is { } why)
-                throw new CaptureRefusedException("DiskNotFound", string.Create(CultureInfo.InvariantCulture, $"disk {name} cannot be captured: {why}; leave it out"));
+                throw new CaptureRefusedException(
+                    "DiskNotFound",
+                    string.Create(CultureInfo.InvariantCulture, $"disk {name} cannot be captured: {why}; leave it out")
+                );
         }
         return [.. disks.Select(d => (d, Fixed(d) ?? (_names is null || _names.Contains(d.Name) ? null : "excluded")))];
     }
 
     private static string? Fixed(VmDisk disk) =>
-        disk.IsReadOnly ? disk.IsRemovable ? "read-only medium" : "read-only"
-        : disk.Device is null ? "no device uses it"
-        : disk.VirtualSize == 0 ? "empty"
-        : null;
+        disk.IsReadOnly
+            ? disk.IsRemovable
+                ? "read-only medium"
+                : "read-only"
+            : disk.Device is null
+                ? "no device uses it"
+                : disk.VirtualSize == 0
+                    ? "empty"
+                    : null;
 }

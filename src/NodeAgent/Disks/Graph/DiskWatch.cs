@@ -37,7 +37,9 @@ internal sealed class DiskWatch(IQmpMonitor qmp, IReadOnlyList<CapturedDisk> dis
     }
 
     /// <summary>A disk that is not what it was.</summary>
-    internal static CaptureFailedException Changed(string disk, string how) => new("MachineChanged",
-        $"disk {disk} was changed during the capture: {how}. The change and the guest are not touched, no snapshot was kept; try again");
-
+    internal static CaptureFailedException Changed(string disk, string how) =>
+        new(
+            "MachineChanged",
+            $"disk {disk} was changed during the capture: {how}. The change and the guest are not touched, no snapshot was kept; try again"
+        );
 }

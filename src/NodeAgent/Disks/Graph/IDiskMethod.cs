@@ -8,7 +8,8 @@ namespace Bgsnap.NodeAgent.Disks.Graph;
 internal sealed record CapturedDisk(int Number, VmDisk Disk);
 
 /// <summary>
-/// A way to keep disks as they were at one instant while their guest writes on. Its calls come from the thread that owns the monitor, in this order:
+/// A way to keep disks as they were at one instant while their guest writes on. Its calls come from the thread that owns the monitor, in
+/// this order:
 /// <see cref="Prepare"/>, <see cref="AddCut"/> while the guest is stopped, <see cref="Expose"/>, copying, <see cref="TakeDown"/>.
 /// </summary>
 internal interface IDiskMethod

@@ -9,10 +9,10 @@ namespace Bgsnap.NodeAgent.Disks.Graph;
 /// QEMU's NBD server on a socket of ours, and the connections to it. The server starts while the guest runs, before the point in time.
 /// </summary>
 /// <remarks>
-/// Of every connection QEMU gets a duplicate, so that our death closes none: a QEMU 7.2 whose export lives in an iothread aborts when a client goes away
-/// (assertion in nbd_blockdev_client_closed()), and its guest with it. They end by block-export-del, from QEMU's main thread.
-/// Whoever copies connects when it begins: a connection must not stay in its handshake, which QEMU limits to 10 s from 9.1 on, and in which
-/// nbd-server-stop would wait for ever, for an event that nobody looks for meanwhile.
+/// Of every connection QEMU gets a duplicate, so that our death closes none: a QEMU 7.2 whose export lives in an iothread aborts when a
+/// client goes away (assertion in nbd_blockdev_client_closed()), and its guest with it. They end by block-export-del, from QEMU's main
+/// thread. Whoever copies connects when it begins: a connection must not stay in its handshake, which QEMU limits to 10 s from 9.1 on, and
+/// in which nbd-server-stop would wait for ever, for an event that nobody looks for meanwhile.
 /// </remarks>
 internal sealed class NbdExports : IDisposable
 {
@@ -37,7 +37,11 @@ internal sealed class NbdExports : IDisposable
         _path = Path.Join(directory, _folder, NbdListener.FileName);
         try
         {
-            FileSyscalls.MakeDirectory(_directory, _folder, 0x1c0 /* 0700 */);
+            FileSyscalls.MakeDirectory(
+                _directory,
+                _folder,
+                0x1c0 /* 0700 */
+            );
             _listener = UnixSocket.Listen(_path, 64);
         }
         catch
@@ -72,7 +76,11 @@ internal sealed class NbdExports : IDisposable
             {
                 _ = QemuMark.Take(qmp, AgentNames.NbdListener);
                 _ = QemuMark.Take(qmp, AgentNames.NbdServer);
-                throw new CaptureRefusedException("NbdServerBusy", $"QEMU cannot serve its disks to the agent: {e.Message}; another backup or migration of this VM uses its NBD server: try again when that has ended");
+                throw new CaptureRefusedException(
+                    "NbdServerBusy",
+                    $"QEMU cannot serve its disks to the agent: {e.Message}; another backup or migration of this VM uses its NBD "
+                        + "server: try again when that has ended"
+                );
             }
             nbd._serverRuns = true;
             TestHooks.After("nbd-serves");
@@ -89,7 +97,11 @@ internal sealed class NbdExports : IDisposable
     /// <returns>Sockets for <see cref="Connect"/>; they stay this object's.</returns>
     internal IReadOnlyList<UnixSocket> Export(string id, string node, bool writable, int connections)
     {
-        _qmp.Execute("block-export-add", QmpJson.Object(("type", "nbd"), ("id", id), ("name", id), ("node-name", node), ("writable", writable))).Dispose();
+        _qmp.Execute(
+                "block-export-add",
+                QmpJson.Object(("type", "nbd"), ("id", id), ("name", id), ("node-name", node), ("writable", writable))
+            )
+            .Dispose();
         _exports.Add(id);
         return Sockets(connections);
     }
@@ -116,8 +128,11 @@ internal sealed class NbdExports : IDisposable
     internal void Guard(int disk, string node)
     {
         string id = AgentNames.Guard(disk);
-        _qmp.Execute("block-export-add", QmpJson.Object(
-            ("type", "nbd"), ("id", id), ("name", id), ("node-name", node), ("writable", false))).Dispose();
+        _qmp.Execute(
+                "block-export-add",
+                QmpJson.Object(("type", "nbd"), ("id", id), ("name", id), ("node-name", node), ("writable", false))
+            )
+            .Dispose();
         _exports.Add(id);
     }
 
@@ -125,8 +140,18 @@ internal sealed class NbdExports : IDisposable
     /// <returns>One socket for <see cref="Connect"/>.</returns>
     internal UnixSocket ExportBitmap(string id, string node, string bitmap)
     {
-        _qmp.Execute("block-export-add", QmpJson.Object(
-            ("type", "nbd"), ("id", id), ("name", id), ("node-name", node), ("writable", false), ("bitmaps", new QmpJson.Raw($"[\"{bitmap}\"]")))).Dispose();
+        _qmp.Execute(
+                "block-export-add",
+                QmpJson.Object(
+                    ("type", "nbd"),
+                    ("id", id),
+                    ("name", id),
+                    ("node-name", node),
+                    ("writable", false),
+                    ("bitmaps", new QmpJson.Raw($"[\"{bitmap}\"]"))
+                )
+            )
+            .Dispose();
         _exports.Add(id);
         return Sockets(1)[0];
     }
@@ -148,7 +173,10 @@ internal sealed class NbdExports : IDisposable
     internal void TakeDown(Undo undo)
     {
         foreach (string id in _exports.ToArray())
-            undo.Try(() => _qmp.Execute("block-export-del", QmpJson.Object(("id", id), ("mode", "hard"))).Dispose(), () => _exports.Remove(id));
+            undo.Try(
+                () => _qmp.Execute("block-export-del", QmpJson.Object(("id", id), ("mode", "hard"))).Dispose(),
+                () => _exports.Remove(id)
+            );
         // Not before: a client that closes in front of its export is what QEMU 7.2 dies of.
         if (!undo.Try(() => WaitUntilGone(_qmp)))
             return;
@@ -158,9 +186,7 @@ internal sealed class NbdExports : IDisposable
         undo.Try(() => LetMainLoopTurn(_qmp));
         if (_serverRuns)
             undo.Try(() => StopServer(_qmp), () => _serverRuns = false);
-        for (; _kept > 0 && undo.Try(() => QemuMark.Take(_qmp, AgentNames.Connection(_kept - 1))); _kept--)
-        {
-        }
+        for (; _kept > 0 && undo.Try(() => QemuMark.Take(_qmp, AgentNames.Connection(_kept - 1))); _kept--) { }
         if (!_serverRuns)
             undo.Try(() => QemuMark.Take(_qmp, AgentNames.NbdServer));
     }

@@ -30,7 +30,10 @@ internal static class NbdListener
         {
             foreach (string link in process.Descriptors())
             {
-                if (new FileInfo(link).LinkTarget?.StartsWith("socket:", StringComparison.Ordinal) == true && IsOurs(process.Descriptor, link))
+                if (
+                    new FileInfo(link).LinkTarget?.StartsWith("socket:", StringComparison.Ordinal) == true
+                    && IsOurs(process.Descriptor, link)
+                )
                     return true;
             }
             return false;

@@ -10,9 +10,7 @@ internal sealed class NodeGraph
     private readonly Dictionary<ulong, (string Kind, string Name)> _things = [];
     private readonly List<(ulong Parent, ulong Child, string Role)> _edges = [];
 
-    private NodeGraph()
-    {
-    }
+    private NodeGraph() { }
 
     /// <summary>Reads it.</summary>
     internal static NodeGraph Read(IQmpMonitor qmp)
@@ -44,8 +42,12 @@ internal sealed class NodeGraph
 
     /// <summary>Block nodes and jobs that use a node; devices and exports are not among them.</summary>
     internal IReadOnlyList<string> UsersOf(string node) =>
-        [.. _edges.Where(e => IsNode(e.Child, node) && _things[e.Parent].Kind != BlockBackend)
-            .Select(e => _things[e.Parent].Name).Distinct()];
+        [
+            .. _edges
+                .Where(e => IsNode(e.Child, node) && _things[e.Parent].Kind != BlockBackend)
+                .Select(e => _things[e.Parent].Name)
+                .Distinct(),
+        ];
 
     /// <summary>Whether a device, an export or a job's own access has a node for its root.</summary>
     internal bool IsRoot(string node) => _edges.Any(e => IsNode(e.Child, node) && _things[e.Parent].Kind == BlockBackend);
@@ -68,7 +70,8 @@ internal sealed class NodeGraph
         return false;
     }
 
-    private const string BlockDriver = "block-driver", BlockBackend = "block-backend";
+    private const string BlockDriver = "block-driver",
+        BlockBackend = "block-backend";
 
     private bool IsNode(ulong id, string name) => _things.TryGetValue(id, out var t) && t.Kind == BlockDriver && t.Name == name;
 }

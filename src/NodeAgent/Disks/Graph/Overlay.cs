@@ -3,15 +3,16 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
 /// <summary>
-/// Disks by overlays, as in the KVM Forum 2018 talk: at the point in time the guest gets a new, empty image on top and writes there, the old one
-/// stands still and is copied, then the overlay is committed back into it. Only for those who ask for it.
+/// Disks by overlays, as in the KVM Forum 2018 talk: at the point in time the guest gets a new, empty image on top and writes there, the
+/// old one stands still and is copied, then the overlay is committed back into it. Only for those who ask for it.
 /// </summary>
 /// <remarks>
 /// While it lasts the guest's newest data lie in the scratch, and a QEMU that ends takes them along, flushed or not. It is therefore
 /// watched rather than bounded: before the limit is reached the capture is given up and the overlay committed. Should the agent die, QEMU
 /// keeps the file open, and the next agent commits it.
 /// </remarks>
-internal sealed class Overlay(IQmpMonitor qmp, IReadOnlyList<CapturedDisk> disks, string directory, IReadOnlyList<long> shares) : IDiskMethod
+internal sealed class Overlay(IQmpMonitor qmp, IReadOnlyList<CapturedDisk> disks, string directory, IReadOnlyList<long> shares)
+    : IDiskMethod
 {
     private static readonly TimeSpan CommitLimit = TimeSpan.FromHours(2);
     private readonly List<Scratch> _scratch = [];
@@ -93,8 +94,17 @@ internal sealed class Overlay(IQmpMonitor qmp, IReadOnlyList<CapturedDisk> disks
         string job = AgentNames.Commit(number);
         if (StateOf(qmp, job) is null)
         {
-            qmp.Execute("block-commit", QmpJson.Object(("job-id", job), ("device", AgentNames.Overlay(number)), ("base-node", below),
-                ("auto-dismiss", true), ("auto-finalize", true))).Dispose();
+            qmp.Execute(
+                    "block-commit",
+                    QmpJson.Object(
+                        ("job-id", job),
+                        ("device", AgentNames.Overlay(number)),
+                        ("base-node", below),
+                        ("auto-dismiss", true),
+                        ("auto-finalize", true)
+                    )
+                )
+                .Dispose();
         }
         bool completing = false;
         for (long end = Environment.TickCount64 + (long)CommitLimit.TotalMilliseconds; StateOf(qmp, job) is { } state; Thread.Sleep(5))
@@ -116,7 +126,9 @@ internal sealed class Overlay(IQmpMonitor qmp, IReadOnlyList<CapturedDisk> disks
         // Without the cut the overlay has no image below it.
         using QmpAnswer nodes = qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", true)));
         using QmpAnswer drives = qmp.Execute("query-block");
-        return drives.Return.EnumerateArray().Any(d => d.TryGetProperty("inserted", out QmpValue i) && i.GetProperty("node-name").GetString() == overlay)
+        return drives
+                .Return.EnumerateArray()
+                .Any(d => d.TryGetProperty("inserted", out QmpValue i) && i.GetProperty("node-name").GetString() == overlay)
             && nodes.Return.EnumerateArray().Any(n => n.GetProperty("node-name").GetString() == below);
     }
 

@@ -47,11 +47,23 @@ internal sealed class Scratch : IDisposable
             // Flushes of the guest are for its disk; what lies here is worth nothing after a crash.
             QmpJson.Raw noFlush = new(QmpJson.Object(("no-flush", true)));
             string file = QmpJson.Object(
-                ("driver", "file"), ("filename", NameOf(_fdset, bounded)), ("locking", "off"), ("discard", "unmap"), ("cache", noFlush));
+                ("driver", "file"),
+                ("filename", NameOf(_fdset, bounded)),
+                ("locking", "off"),
+                ("discard", "unmap"),
+                ("cache", noFlush)
+            );
             // raw with a fixed size: what qcow2 would put behind its end fails.
             if (bounded)
                 file = QmpJson.Object(("driver", "raw"), ("size", length), ("discard", "unmap"), ("file", new QmpJson.Raw(file)));
-            List<(string, object)> options = [("driver", "qcow2"), ("node-name", node), ("discard", "unmap"), ("cache", noFlush), ("file", new QmpJson.Raw(file))];
+            List<(string, object)> options =
+            [
+                ("driver", "qcow2"),
+                ("node-name", node),
+                ("discard", "unmap"),
+                ("cache", noFlush),
+                ("file", new QmpJson.Raw(file)),
+            ];
             qmp.Execute("blockdev-add", QmpJson.Object([.. options])).Dispose();
             _nodeThere = true;
         }

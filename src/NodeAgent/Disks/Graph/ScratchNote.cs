@@ -5,7 +5,8 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
 /// <summary>
-/// What lies in QEMU as the name of a scratch's descriptor set: which disk it belongs to. Should we die, the next agent learns from it what to put back.
+/// What lies in QEMU as the name of a scratch's descriptor set: which disk it belongs to. Should we die, the next agent learns from it what
+/// to put back.
 /// </summary>
 /// <param name="Disk">Number of the disk; see <see cref="AgentNames"/>.</param>
 /// <param name="Below">The disk's own node.</param>
@@ -26,8 +27,13 @@ internal sealed record ScratchNote(int Disk, string Below)
         List<ScratchNote> notes = [];
         foreach (QmpValue fd in sets.Return.EnumerateArray().SelectMany(s => s.GetProperty("fds").EnumerateArray()))
         {
-            if (fd.TryGetProperty("opaque", out QmpValue o) && o.GetString() is { } text && text.StartsWith(Prefix, StringComparison.Ordinal)
-                && text[Prefix.Length..].Split(' ', 2) is [var number, var below] && int.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out int disk))
+            if (
+                fd.TryGetProperty("opaque", out QmpValue o)
+                && o.GetString() is { } text
+                && text.StartsWith(Prefix, StringComparison.Ordinal)
+                && text[Prefix.Length..].Split(' ', 2) is [var number, var below]
+                && int.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out int disk)
+            )
                 notes.Add(new ScratchNote(disk, below));
         }
         return notes;

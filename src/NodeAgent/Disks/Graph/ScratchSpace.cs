@@ -11,6 +11,7 @@ internal static class ScratchSpace
 {
     /// <summary>Used when no limit is given, bytes.</summary>
     internal const long DefaultLimit = 10L << 30;
+
     /// <summary>Below that a disk's scratch is of no use, bytes.</summary>
     internal const long Smallest = 4L << 20;
     private const long Slack = 2L << 20;
@@ -45,12 +46,19 @@ internal static class ScratchSpace
         }
         catch (Exception e) when (e is IOException or ArgumentException or UnauthorizedAccessException)
         {
-            throw new CaptureRefusedException("ScratchUnusable", $"scratch directory {directory}: {e.Message}; name another with --scratch");
+            throw new CaptureRefusedException(
+                "ScratchUnusable",
+                $"scratch directory {directory}: {e.Message}; name another with --scratch"
+            );
         }
         long most = Math.Min(limit, free / 10 * 9);
         return most >= disks * Smallest
             ? most
-            : throw new CaptureRefusedException("ScratchTooSmall", $"scratch for {disks} disk(s) needs at least {(disks * Smallest) >> 20} MiB, {directory} allows {most >> 20} MiB: free space there, raise --scratch-limit, or name another directory with --scratch");
+            : throw new CaptureRefusedException(
+                "ScratchTooSmall",
+                $"scratch for {disks} disk(s) needs at least {(disks * Smallest) >> 20} MiB, {directory} allows {most >> 20} MiB: "
+                    + "free space there, raise --scratch-limit, or name another directory with --scratch"
+            );
     }
 
     /// <summary>Makes a file without a name, readable and writable, that is gone with its last descriptor.</summary>
@@ -59,11 +67,21 @@ internal static class ScratchSpace
     {
         try
         {
-            return FileSyscalls.OpenAt(null, directory, FileSyscalls.O_RDWR | FileSyscalls.O_TMPFILE, 0x180 /* 0600 */, $"an unnamed file in {directory}");
+            return FileSyscalls.OpenAt(
+                null,
+                directory,
+                FileSyscalls.O_RDWR | FileSyscalls.O_TMPFILE,
+                0x180 /* 0600 */
+                ,
+                $"an unnamed file in {directory}"
+            );
         }
         catch (LinuxException e)
         {
-            throw new CaptureRefusedException("ScratchUnusable", $"scratch directory {directory}: {e.Message}; name another with --scratch (ext4, xfs, btrfs and tmpfs do)");
+            throw new CaptureRefusedException(
+                "ScratchUnusable",
+                $"scratch directory {directory}: {e.Message}; name another with --scratch (ext4, xfs, btrfs and tmpfs do)"
+            );
         }
     }
 }

@@ -11,7 +11,16 @@ namespace Bgsnap.NodeAgent.Disks.Graph;
 /// <param name="VirtualSize">Bytes that the guest sees.</param>
 /// <param name="Driver">Format of the image: <c>raw</c>, <c>qcow2</c>, or a protocol's driver such as <c>file</c>, which is raw.</param>
 /// <param name="Filename">The image, as QEMU names it in its own mount namespace.</param>
-internal sealed record VmDisk(string Name, string? Device, string NodeName, bool IsReadOnly, bool IsRemovable, long VirtualSize, string Driver, string Filename)
+internal sealed record VmDisk(
+    string Name,
+    string? Device,
+    string NodeName,
+    bool IsReadOnly,
+    bool IsRemovable,
+    long VirtualSize,
+    string Driver,
+    string Filename
+)
 {
     /// <summary>The guest sees something else than the image holds: a part of it is encrypted.</summary>
     internal bool IsEncrypted { get; init; }
@@ -27,8 +36,18 @@ internal sealed record VmDisk(string Name, string? Device, string NodeName, bool
         {
             if (!entry.TryGetProperty("inserted", out QmpValue medium) || !medium.TryGetProperty("node-name", out QmpValue node))
                 continue;
-            disks.Add(new VmDisk(name, DeviceOf(entry), node.GetString(), medium.GetProperty("ro").GetBoolean(), entry.GetProperty("removable").GetBoolean(),
-                medium.GetProperty("image").GetProperty("virtual-size").GetInt64(), medium.GetProperty("drv").GetString(), medium.GetProperty("file").GetString()));
+            disks.Add(
+                new VmDisk(
+                    name,
+                    DeviceOf(entry),
+                    node.GetString(),
+                    medium.GetProperty("ro").GetBoolean(),
+                    entry.GetProperty("removable").GetBoolean(),
+                    medium.GetProperty("image").GetProperty("virtual-size").GetInt64(),
+                    medium.GetProperty("drv").GetString(),
+                    medium.GetProperty("file").GetString()
+                )
+            );
         }
         return disks;
     }
@@ -37,9 +56,13 @@ internal sealed record VmDisk(string Name, string? Device, string NodeName, bool
     internal static IReadOnlyList<VmDisk> WithEncryption(IQmpMonitor qmp, IReadOnlyList<VmDisk> disks)
     {
         using QmpAnswer answer = qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", true)));
-        string[] encrypted = [.. answer.Return.EnumerateArray()
-            .Where(n => n.GetProperty("encrypted").GetBoolean() || n.GetProperty("drv").GetString() == "luks")
-            .Select(n => n.GetProperty("node-name").GetString())];
+        string[] encrypted =
+        [
+            .. answer
+                .Return.EnumerateArray()
+                .Where(n => n.GetProperty("encrypted").GetBoolean() || n.GetProperty("drv").GetString() == "luks")
+                .Select(n => n.GetProperty("node-name").GetString()),
+        ];
         if (encrypted.Length == 0)
             return disks;
         NodeGraph graph = NodeGraph.Read(qmp);
@@ -48,5 +71,9 @@ internal sealed record VmDisk(string Name, string? Device, string NodeName, bool
 
     /// <summary>query-block gives a path in QOM, or the bare id of a device that has one.</summary>
     private static string? DeviceOf(QmpValue entry) =>
-        entry.TryGetProperty("qdev", out QmpValue q) && q.GetString() is { Length: > 0 } qdev ? qdev[0] == '/' ? qdev : Peripheral + qdev : null;
+        entry.TryGetProperty("qdev", out QmpValue q) && q.GetString() is { Length: > 0 } qdev
+            ? qdev[0] == '/'
+                ? qdev
+                : Peripheral + qdev
+            : null;
 }

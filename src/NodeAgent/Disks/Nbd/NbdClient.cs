@@ -22,7 +22,9 @@ internal sealed unsafe class NbdClient
     /// <summary>Most bytes of one read.</summary>
     public const int MaxRead = 128 << 10;
 
-    /// <summary>Longest run of which all extents are asked at once: at 512 bytes, the smallest there are, they fit a reply of 128 KiB.</summary>
+    /// <summary>
+    /// Longest run of which all extents are asked at once: at 512 bytes, the smallest there are, they fit a reply of 128 KiB.
+    /// </summary>
     public const uint MaxDetail = 8 << 20;
 
     private const int MaxExtents = (int)(MaxDetail / 512);
@@ -36,7 +38,8 @@ internal sealed unsafe class NbdClient
     private ulong _cookie;
     private NbdCommand _command;
     private long _offset;
-    private uint _length, _received;
+    private uint _length,
+        _received;
     private byte* _into;
     private List<NbdExtent>? _extents;
 
@@ -60,9 +63,16 @@ internal sealed unsafe class NbdClient
     /// <param name="singleClusters">See <see cref="SingleClusters"/>.</param>
     /// <exception cref="NbdException">It has no such export, is too old, silent, or no NBD server.</exception>
     /// <exception cref="OperationCanceledException">It was cancelled.</exception>
-    public static NbdClient Negotiate(UnixSocket socket, string export, CancellationToken cancel, TimeSpan? patience = null, bool singleClusters = false)
+    public static NbdClient Negotiate(
+        UnixSocket socket,
+        string export,
+        CancellationToken cancel,
+        TimeSpan? patience = null,
+        bool singleClusters = false
+    )
     {
-        if (Encoding.UTF8.GetByteCount(export) > MaxString) throw new ArgumentException("the export's name is too long", nameof(export));
+        if (Encoding.UTF8.GetByteCount(export) > MaxString)
+            throw new ArgumentException("the export's name is too long", nameof(export));
         NbdSocket checkedSocket = new(socket, export, patience ?? DefaultPatience, cancel);
         return new NbdClient(checkedSocket, new NbdHandshake(checkedSocket, export).Run()) { SingleClusters = singleClusters };
     }
@@ -73,13 +83,14 @@ internal sealed unsafe class NbdClient
     {
         NbdSocket checkedSocket = new(socket, export, DefaultPatience, cancel);
         NbdExport agreed = new NbdHandshake(checkedSocket, export, DirtyBitmap + bitmap).Run();
-        return agreed.AllocationContext is not null ? new NbdClient(checkedSocket, agreed) { _state = NBD_STATE_DIRTY }
+        return agreed.AllocationContext is not null
+            ? new NbdClient(checkedSocket, agreed) { _state = NBD_STATE_DIRTY }
             : throw checkedSocket.Error($"the server does not tell of bitmap {bitmap}");
     }
 
     /// <summary>
-    /// Ask for no more than one cluster at a time, and never what is allocated: what a copy-before-write filter of QEMU before 8.0 says of a run that begins
-    /// with clusters it has saved and goes on with others is not what was saved, but what the guest wrote since.
+    /// Ask for no more than one cluster at a time, and never what is allocated: what a copy-before-write filter of QEMU before 8.0 says of
+    /// a run that begins with clusters it has saved and goes on with others is not what was saved, but what the guest wrote since.
     /// </summary>
     public bool SingleClusters { get; init; }
 
@@ -112,7 +123,8 @@ internal sealed unsafe class NbdClient
         _extents = extents;
         Do(NbdCommand.BlockStatus, NBD_CMD_FLAG_REQ_ONE, offset, (uint)Math.Min(MaxOverview, Export.Size - offset));
         // Long extents are told one by one, and short ones many at a time.
-        if (extents[0].Length >= MaxDetail || extents[0].Length == Export.Size - offset) return;
+        if (extents[0].Length >= MaxDetail || extents[0].Length == Export.Size - offset)
+            return;
         extents.Clear();
         Do(NbdCommand.BlockStatus, 0, offset, (uint)Math.Min(MaxDetail, Export.Size - offset));
     }
@@ -121,7 +133,8 @@ internal sealed unsafe class NbdClient
     /// <exception cref="NbdException">The server broke the protocol, fell silent, or is gone.</exception>
     public void Trim(long offset, uint length)
     {
-        if (CanTrim) Do(NbdCommand.Trim, 0, offset, length);
+        if (CanTrim)
+            Do(NbdCommand.Trim, 0, offset, length);
     }
 
     /// <summary>A server's words without what could disturb a terminal or a log.</summary>
@@ -142,9 +155,7 @@ internal sealed unsafe class NbdClient
         BinaryPrimitives.WriteInt64BigEndian(r[16..], offset);
         BinaryPrimitives.WriteUInt32BigEndian(r[24..], length);
         _socket.Send(r);
-        while (!Reply())
-        {
-        }
+        while (!Reply()) { }
     }
 
     /// <summary>Takes one chunk of the reply, or a reply without chunks. True: it was the last.</summary>
@@ -164,7 +175,8 @@ internal sealed unsafe class NbdClient
     {
         Span<byte> head = _small.AsSpan(0, 16);
         _socket.Receive(head);
-        ushort flags = BinaryPrimitives.ReadUInt16BigEndian(head), type = BinaryPrimitives.ReadUInt16BigEndian(head[2..]);
+        ushort flags = BinaryPrimitives.ReadUInt16BigEndian(head),
+            type = BinaryPrimitives.ReadUInt16BigEndian(head[2..]);
         CheckCookie(BinaryPrimitives.ReadUInt64BigEndian(head[4..]));
         uint length = BinaryPrimitives.ReadUInt32BigEndian(head[12..]);
         bool done = (flags & NBD_REPLY_FLAG_DONE) != 0;
@@ -223,12 +235,15 @@ internal sealed unsafe class NbdClient
 
     private void Status(uint length)
     {
-        if (length < 12 || length % 8 != 4 || (length - 4) / 8 > MaxExtents) throw Nonsense($"a block status of {length} bytes");
+        if (length < 12 || length % 8 != 4 || (length - 4) / 8 > MaxExtents)
+            throw Nonsense($"a block status of {length} bytes");
         Span<byte> context = stackalloc byte[4];
         _socket.Receive(context);
-        if (BinaryPrimitives.ReadUInt32BigEndian(context) != Export.AllocationContext) throw Nonsense("a block status that was not asked for");
-        long at = _offset, end = _offset + _length;
-        for (uint left = length - 4; left > 0;)
+        if (BinaryPrimitives.ReadUInt32BigEndian(context) != Export.AllocationContext)
+            throw Nonsense("a block status that was not asked for");
+        long at = _offset,
+            end = _offset + _length;
+        for (uint left = length - 4; left > 0; )
         {
             Span<byte> part = _small.AsSpan(0, (int)Math.Min(left, 4096));
             _socket.Receive(part);
@@ -237,7 +252,8 @@ internal sealed unsafe class NbdClient
             {
                 uint bytes = BinaryPrimitives.ReadUInt32BigEndian(part);
                 // Only the last may lead past the end of what was asked.
-                if (bytes == 0 || at >= end) throw Nonsense("a block status with an empty extent, or one past the end");
+                if (bytes == 0 || at >= end)
+                    throw Nonsense("a block status with an empty extent, or one past the end");
                 Append(_extents!, at, Math.Min(bytes, end - at), (BinaryPrimitives.ReadUInt32BigEndian(part[4..]) & _state) != 0);
                 at += bytes;
             }
@@ -255,11 +271,13 @@ internal sealed unsafe class NbdClient
 
     private void Error(uint length)
     {
-        if (length < 6 || length > _small.Length) throw Nonsense($"an error of {length} bytes");
+        if (length < 6 || length > _small.Length)
+            throw Nonsense($"an error of {length} bytes");
         Span<byte> body = _small.AsSpan(0, (int)length);
         _socket.Receive(body);
         int words = BinaryPrimitives.ReadUInt16BigEndian(body[4..]);
-        if (words > length - 6) throw Nonsense("an error whose text is longer than itself");
+        if (words > length - 6)
+            throw Nonsense("an error whose text is longer than itself");
         Failed(BinaryPrimitives.ReadUInt32BigEndian(body), Readable(body.Slice(6, words)));
     }
 
@@ -270,8 +288,10 @@ internal sealed unsafe class NbdClient
         _socket.Receive(rest);
         CheckCookie(BinaryPrimitives.ReadUInt64BigEndian(rest[4..]));
         uint error = BinaryPrimitives.ReadUInt32BigEndian(rest);
-        if (error != 0) Failed(error, "");
-        else if (_command != NbdCommand.Trim) throw Nonsense($"a simple reply to {_command}");
+        if (error != 0)
+            Failed(error, "");
+        else if (_command != NbdCommand.Trim)
+            throw Nonsense($"a simple reply to {_command}");
         return true;
     }
 
@@ -279,16 +299,21 @@ internal sealed unsafe class NbdClient
     {
         if (_command != NbdCommand.Trim)
         {
-            throw _socket.Error($"{_command} of {_length} bytes at offset {_offset} failed: "
-                + $"{new LinuxException(words.Length > 0 ? words : "the server says", (int)error).Message}", (int)error);
+            throw _socket.Error(
+                $"{_command} of {_length} bytes at offset {_offset} failed: "
+                    + $"{new LinuxException(words.Length > 0 ? words : "the server says", (int)error).Message}",
+                (int)error
+            );
         }
         CanTrim = false;
-        if (++_received > 1) throw Nonsense("one error after another for one request");
+        if (++_received > 1)
+            throw Nonsense("one error after another for one request");
     }
 
     private void CheckCookie(ulong cookie)
     {
-        if (cookie != _cookie) throw Nonsense($"a reply to request {cookie} while {_cookie} is under way");
+        if (cookie != _cookie)
+            throw Nonsense($"a reply to request {cookie} while {_cookie} is under way");
     }
 
     private NbdException Nonsense(string what) => _socket.Error($"the server breaks the protocol: {what}");

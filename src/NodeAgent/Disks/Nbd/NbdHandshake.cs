@@ -29,7 +29,8 @@ internal sealed class NbdHandshake(NbdSocket socket, string export, string conte
         if (BinaryPrimitives.ReadUInt64BigEndian(hello) != NBDMAGIC || BinaryPrimitives.ReadUInt64BigEndian(hello[8..]) != IHAVEOPT)
             throw socket.Error("the server does not speak NBD in the new style");
         ushort flags = BinaryPrimitives.ReadUInt16BigEndian(hello[16..]);
-        if ((flags & NBD_FLAG_FIXED_NEWSTYLE) == 0) throw socket.Error("the server does not speak fixed new-style NBD");
+        if ((flags & NBD_FLAG_FIXED_NEWSTYLE) == 0)
+            throw socket.Error("the server does not speak fixed new-style NBD");
         Span<byte> answer = stackalloc byte[4];
         BinaryPrimitives.WriteUInt32BigEndian(answer, (uint)(flags & (NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES)));
         socket.Send(answer);
@@ -41,8 +42,12 @@ internal sealed class NbdHandshake(NbdSocket socket, string export, string conte
         byte[] query = [.. Counted(export), 0, 0, 0, 1, .. Counted(context)];
         string? refusal = Ask(NBD_OPT_SET_META_CONTEXT, query, (type, reply) =>
         {
-            if (type != NBD_REP_META_CONTEXT || reply.Length < 4 || id is not null
-                || !reply.AsSpan(4).SequenceEqual(Encoding.UTF8.GetBytes(context)))
+            if (
+                type != NBD_REP_META_CONTEXT
+                || reply.Length < 4
+                || id is not null
+                || !reply.AsSpan(4).SequenceEqual(Encoding.UTF8.GetBytes(context))
+            )
                 throw Nonsense("an answer to SET_META_CONTEXT");
             id = BinaryPrimitives.ReadUInt32BigEndian(reply);
         });
@@ -53,10 +58,12 @@ internal sealed class NbdHandshake(NbdSocket socket, string export, string conte
     {
         ulong? size = null;
         ushort flags = 0;
-        uint minimum = 1, maximum = DefaultMaximumBlock;
+        uint minimum = 1,
+            maximum = DefaultMaximumBlock;
         string? refusal = Ask(NBD_OPT_GO, [.. Counted(export), 0, 1, 0, (byte)NBD_INFO_BLOCK_SIZE], (type, reply) =>
         {
-            if (type != NBD_REP_INFO || reply.Length < 2) throw Nonsense("an answer to GO");
+            if (type != NBD_REP_INFO || reply.Length < 2)
+                throw Nonsense("an answer to GO");
             switch (BinaryPrimitives.ReadUInt16BigEndian(reply))
             {
                 case NBD_INFO_EXPORT when reply.Length == 12:
@@ -73,9 +80,12 @@ internal sealed class NbdHandshake(NbdSocket socket, string export, string conte
                     break;
             }
         });
-        if (refusal is not null) throw socket.Error($"the server refuses the export: {refusal}");
-        if (size is not { } bytes) throw Nonsense("no size of the export");
-        if (bytes > long.MaxValue) throw Nonsense($"a size of {bytes} bytes");
+        if (refusal is not null)
+            throw socket.Error($"the server refuses the export: {refusal}");
+        if (size is not { } bytes)
+            throw Nonsense("no size of the export");
+        if (bytes > long.MaxValue)
+            throw Nonsense($"a size of {bytes} bytes");
         if (!BitOperations.IsPow2(minimum) || minimum > LargestMinimumBlock || maximum < LargestMinimumBlock || bytes % minimum != 0)
             throw Nonsense($"blocks of {minimum} to {maximum} bytes in an export of {bytes}");
         bool trim = (flags & (NBD_FLAG_HAS_FLAGS | NBD_FLAG_READ_ONLY | NBD_FLAG_SEND_TRIM)) == (NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_TRIM);
@@ -96,13 +106,20 @@ internal sealed class NbdHandshake(NbdSocket socket, string export, string conte
         for (int n = 0; n < 32; n++)
         {
             byte[] head = Receive(20);
-            if (BinaryPrimitives.ReadUInt64BigEndian(head) != OptionReplyMagic || BinaryPrimitives.ReadUInt32BigEndian(head.AsSpan(8)) != option)
+            if (
+                BinaryPrimitives.ReadUInt64BigEndian(head) != OptionReplyMagic
+                || BinaryPrimitives.ReadUInt32BigEndian(head.AsSpan(8)) != option
+            )
                 throw Nonsense("a reply to an option that was not asked");
-            uint type = BinaryPrimitives.ReadUInt32BigEndian(head.AsSpan(12)), length = BinaryPrimitives.ReadUInt32BigEndian(head.AsSpan(16));
-            if (length > MaxOptionReply) throw Nonsense($"a reply of {length} bytes to an option");
+            uint type = BinaryPrimitives.ReadUInt32BigEndian(head.AsSpan(12)),
+                length = BinaryPrimitives.ReadUInt32BigEndian(head.AsSpan(16));
+            if (length > MaxOptionReply)
+                throw Nonsense($"a reply of {length} bytes to an option");
             byte[] body = Receive((int)length);
-            if ((type & NBD_REP_FLAG_ERROR) != 0) return Words(type, body);
-            if (type == NBD_REP_ACK) return length == 0 ? null : throw Nonsense("an acknowledgement with data");
+            if ((type & NBD_REP_FLAG_ERROR) != 0)
+                return Words(type, body);
+            if (type == NBD_REP_ACK)
+                return length == 0 ? null : throw Nonsense("an acknowledgement with data");
             reply(type, body);
         }
         throw Nonsense("no end of replies to an option");
@@ -111,7 +128,9 @@ internal sealed class NbdHandshake(NbdSocket socket, string export, string conte
     private static string Words(uint type, byte[] body)
     {
         string words = NbdClient.Readable(body);
-        return words.Length > 0 ? words : type == NBD_REP_ERR_UNKNOWN ? "there is no such export" : $"error {type & ~NBD_REP_FLAG_ERROR}";
+        return words.Length > 0 ? words
+            : type == NBD_REP_ERR_UNKNOWN ? "there is no such export"
+            : $"error {type & ~NBD_REP_FLAG_ERROR}";
     }
 
     private byte[] Receive(int length)

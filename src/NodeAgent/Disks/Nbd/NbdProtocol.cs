@@ -15,21 +15,40 @@ namespace Bgsnap.NodeAgent.Disks.Nbd;
 /// <summary>Numbers of the protocol, under its names.</summary>
 internal static class NbdProtocol
 {
-    public const ulong NBDMAGIC = 0x4e42444d41474943, IHAVEOPT = 0x49484156454f5054, OptionReplyMagic = 0x0003e889045565a9;
-    public const uint RequestMagic = 0x25609513, SimpleReplyMagic = 0x67446698, StructuredReplyMagic = 0x668e33ef;
+    public const ulong NBDMAGIC = 0x4e42444d41474943,
+        IHAVEOPT = 0x49484156454f5054,
+        OptionReplyMagic = 0x0003e889045565a9;
+    public const uint RequestMagic = 0x25609513,
+        SimpleReplyMagic = 0x67446698,
+        StructuredReplyMagic = 0x668e33ef;
 
-    public const ushort NBD_FLAG_FIXED_NEWSTYLE = 1, NBD_FLAG_NO_ZEROES = 2;
-    public const uint NBD_OPT_GO = 7, NBD_OPT_STRUCTURED_REPLY = 8, NBD_OPT_SET_META_CONTEXT = 10;
-    public const uint NBD_REP_ACK = 1, NBD_REP_INFO = 3, NBD_REP_META_CONTEXT = 4, NBD_REP_FLAG_ERROR = 1u << 31;
+    public const ushort NBD_FLAG_FIXED_NEWSTYLE = 1,
+        NBD_FLAG_NO_ZEROES = 2;
+    public const uint NBD_OPT_GO = 7,
+        NBD_OPT_STRUCTURED_REPLY = 8,
+        NBD_OPT_SET_META_CONTEXT = 10;
+    public const uint NBD_REP_ACK = 1,
+        NBD_REP_INFO = 3,
+        NBD_REP_META_CONTEXT = 4,
+        NBD_REP_FLAG_ERROR = 1u << 31;
     public const uint NBD_REP_ERR_UNKNOWN = NBD_REP_FLAG_ERROR + 6;
-    public const ushort NBD_INFO_EXPORT = 0, NBD_INFO_BLOCK_SIZE = 3;
-    public const ushort NBD_FLAG_HAS_FLAGS = 1, NBD_FLAG_READ_ONLY = 2, NBD_FLAG_SEND_TRIM = 1 << 5, NBD_FLAG_SEND_DF = 1 << 7;
-    public const ushort NBD_CMD_FLAG_DF = 1 << 2, NBD_CMD_FLAG_REQ_ONE = 1 << 3;
+    public const ushort NBD_INFO_EXPORT = 0,
+        NBD_INFO_BLOCK_SIZE = 3;
+    public const ushort NBD_FLAG_HAS_FLAGS = 1,
+        NBD_FLAG_READ_ONLY = 2,
+        NBD_FLAG_SEND_TRIM = 1 << 5,
+        NBD_FLAG_SEND_DF = 1 << 7;
+    public const ushort NBD_CMD_FLAG_DF = 1 << 2,
+        NBD_CMD_FLAG_REQ_ONE = 1 << 3;
 
     public const ushort NBD_REPLY_FLAG_DONE = 1;
-    public const ushort NBD_REPLY_TYPE_NONE = 0, NBD_REPLY_TYPE_OFFSET_DATA = 1, NBD_REPLY_TYPE_OFFSET_HOLE = 2,
-        NBD_REPLY_TYPE_BLOCK_STATUS = 5, NBD_REPLY_TYPE_FLAG_ERROR = 1 << 15;
-    public const uint NBD_STATE_ZERO = 2, NBD_STATE_DIRTY = 1;
+    public const ushort NBD_REPLY_TYPE_NONE = 0,
+        NBD_REPLY_TYPE_OFFSET_DATA = 1,
+        NBD_REPLY_TYPE_OFFSET_HOLE = 2,
+        NBD_REPLY_TYPE_BLOCK_STATUS = 5,
+        NBD_REPLY_TYPE_FLAG_ERROR = 1 << 15;
+    public const uint NBD_STATE_ZERO = 2,
+        NBD_STATE_DIRTY = 1;
 
     public const string BaseAllocation = "base:allocation";
 

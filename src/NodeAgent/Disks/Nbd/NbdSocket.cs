@@ -10,7 +10,8 @@ namespace Bgsnap.NodeAgent.Disks.Nbd;
 /// <param name="cancel">Ends every waiting within a tenth of a second.</param>
 internal sealed unsafe class NbdSocket(UnixSocket socket, string export, TimeSpan patience, CancellationToken cancel)
 {
-    private const int SliceMilliseconds = 100, ETIMEDOUT = 110;
+    private const int SliceMilliseconds = 100,
+        ETIMEDOUT = 110;
 
     /// <summary>Sends all of it. Requests are so small and so few at a time that they always fit the kernel's buffer: a server
     /// that does not read makes us wait for its answer only, which has its limit.</summary>
@@ -36,14 +37,18 @@ internal sealed unsafe class NbdSocket(UnixSocket socket, string export, TimeSpa
         {
             cancel.ThrowIfCancellationRequested();
             int n = TryReceive(into);
-            if (n == 0) throw Cut(null);
-            if (n > 0) into = into[n..];
-            else WaitReadable(began);
+            if (n == 0)
+                throw Cut(null);
+            if (n > 0)
+                into = into[n..];
+            else
+                WaitReadable(began);
         }
     }
 
     /// <summary>The exception for something that the server did.</summary>
-    public NbdException Error(string what, int errno = Errno.EIO, Exception? inner = null) => new($"NBD export {export}: {what}", errno, inner);
+    public NbdException Error(string what, int errno = Errno.EIO, Exception? inner = null) =>
+        new($"NBD export {export}: {what}", errno, inner);
 
     private int TryReceive(Span<byte> into)
     {
@@ -59,7 +64,8 @@ internal sealed unsafe class NbdSocket(UnixSocket socket, string export, TimeSpa
 
     private void WaitReadable(long began)
     {
-        if (Environment.TickCount64 - began >= patience.TotalMilliseconds) throw Silent();
+        if (Environment.TickCount64 - began >= patience.TotalMilliseconds)
+            throw Silent();
         PollFd wait = new() { Fd = socket.FileDescriptor, Events = Libc.POLLIN };
         // SAFETY: one pollfd on the stack. Whatever poll says, the next receive and the clock decide.
         _ = Libc.Poll(&wait, 1, (int)Math.Min(SliceMilliseconds, patience.TotalMilliseconds));

@@ -21,7 +21,8 @@ internal static unsafe class Qcow2Check
     {
         Qcow2Header header = reader.Header;
         long clusters = (reader.FileSize + header.ClusterSize - 1) >> header.ClusterBits;
-        if (clusters > MaxClusters) throw reader.Wrong(0, $"a file of {clusters} clusters is not checked");
+        if (clusters > MaxClusters)
+            throw reader.Wrong(0, $"a file of {clusters} clusters is not checked");
         nuint bytes = (nuint)((clusters + 7) / 8);
         // Untouched parts cost nothing: memory follows what the tables really refer to.
         byte* used = NativeMemoryMap.Allocate(bytes);
@@ -45,18 +46,24 @@ internal static unsafe class Qcow2Check
             for (int i = 0; i < header.L1Needed; i++)
             {
                 long table = reader.L2Offset(i);
-                if (table == 0) continue;
-                if (!reader.IsL2Copied(i)) throw reader.Wrong(header.L1Offset + (i * 8L), "an L2 table is not marked as used once");
+                if (table == 0)
+                    continue;
+                if (!reader.IsL2Copied(i))
+                    throw reader.Wrong(header.L1Offset + (i * 8L), "an L2 table is not marked as used once");
                 Use(table, header.ClusterSize, header.L1Offset + (i * 8L));
                 long end = Math.Min((i + 1) * header.L2Span, header.VirtualSize);
                 for (long at = i * header.L2Span; at < end; at += header.ClusterSize)
                 {
                     ulong entry = reader.Entry(at);
-                    long host = (long)(entry & OffsetMask), where = table + ((at - (i * header.L2Span) >> header.ClusterBits) * 8);
-                    if (host == 0) continue;
-                    if ((entry & Copied) == 0) throw reader.Wrong(where, "a cluster is not marked as used once");
+                    long host = (long)(entry & OffsetMask),
+                        where = table + ((at - (i * header.L2Span) >> header.ClusterBits) * 8);
+                    if (host == 0)
+                        continue;
+                    if ((entry & Copied) == 0)
+                        throw reader.Wrong(where, "a cluster is not marked as used once");
                     Use(host, 1, where);
-                    if ((entry & Zero) == 0) data += header.ClusterSize;
+                    if ((entry & Zero) == 0)
+                        data += header.ClusterSize;
                 }
             }
             return data;
@@ -69,7 +76,8 @@ internal static unsafe class Qcow2Check
             reader.ReadTable(table, header.RefcountTableOffset);
             for (int i = 0; i < table.Length; i++)
             {
-                if (table[i] == 0) continue;
+                if (table[i] == 0)
+                    continue;
                 long at = header.RefcountTableOffset + (i * 8L);
                 if ((table[i] & ~OffsetMask) != 0 || !reader.IsCluster((long)table[i], header.ClusterSize))
                     throw reader.Wrong(at, $"a refcount block cannot be at offset {table[i]}");
@@ -78,10 +86,14 @@ internal static unsafe class Qcow2Check
             ushort[] counts = new ushort[perBlock];
             for (int i = 0; i < Math.Max(table.Length, (clusters + perBlock - 1) / perBlock); i++)
             {
-                long block = i < table.Length ? (long)table[i] : 0, first = (long)i * perBlock;
-                if (block == 0 && first >= clusters) continue;
-                if (block == 0) Array.Clear(counts);
-                else reader.ReadTable(counts, block);
+                long block = i < table.Length ? (long)table[i] : 0,
+                    first = (long)i * perBlock;
+                if (block == 0 && first >= clusters)
+                    continue;
+                if (block == 0)
+                    Array.Clear(counts);
+                else
+                    reader.ReadTable(counts, block);
                 for (int j = 0; j < perBlock; j++)
                 {
                     int expected = first + j < clusters && IsUsed(first + j) ? 1 : 0;
@@ -98,7 +110,8 @@ internal static unsafe class Qcow2Check
         {
             for (long c = offset >> header.ClusterBits; c <= (offset + length - 1) >> header.ClusterBits; c++)
             {
-                if (IsUsed(c)) throw reader.Wrong(where, $"cluster {c}, at offset {c << header.ClusterBits}, is used twice");
+                if (IsUsed(c))
+                    throw reader.Wrong(where, $"cluster {c}, at offset {c << header.ClusterBits}, is used twice");
                 used[c >> 3] |= (byte)(1 << (int)(c & 7));
             }
         }

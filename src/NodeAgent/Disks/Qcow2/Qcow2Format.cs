@@ -21,8 +21,10 @@ namespace Bgsnap.NodeAgent.Disks.Qcow2;
 internal static class Qcow2Format
 {
     public const uint Magic = 0x514649fb;
-    public const int HeaderLength = 104, Version2HeaderLength = 72;
-    public const int ClusterBits = 16, ClusterSize = 1 << ClusterBits;
+    public const int HeaderLength = 104,
+        Version2HeaderLength = 72;
+    public const int ClusterBits = 16,
+        ClusterSize = 1 << ClusterBits;
     public const int EntriesPerL2 = ClusterSize / 8;
 
     /// <summary>Bytes of the disk that one L2 table describes.</summary>

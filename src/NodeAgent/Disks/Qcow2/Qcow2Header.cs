@@ -37,29 +37,48 @@ internal sealed record Qcow2Header
     {
         Span<byte> h = stackalloc byte[HeaderLength];
         h.Clear();
-        if (size < Version2HeaderLength) throw Wrong(0, "the file is too short for a qcow2 header");
+        if (size < Version2HeaderLength)
+            throw Wrong(0, "the file is too short for a qcow2 header");
         HostileFile.ReadExactly(file, h[..(int)Math.Min(size, HeaderLength)], 0, display);
-        if (BinaryPrimitives.ReadUInt32BigEndian(h) != Magic) throw Wrong(0, "no qcow2 file");
+        if (BinaryPrimitives.ReadUInt32BigEndian(h) != Magic)
+            throw Wrong(0, "no qcow2 file");
         uint version = BinaryPrimitives.ReadUInt32BigEndian(h[4..]);
-        if (version is not (2 or 3)) throw Wrong(4, $"qcow2 version {version} is not known");
-        if (version == 2) h[Version2HeaderLength..].Clear();
-        else if (size < HeaderLength) throw Wrong(size, "the file is too short for a qcow2 header");
-        if (BinaryPrimitives.ReadUInt64BigEndian(h[8..]) != 0) throw Wrong(8, "the disk has a backing file");
+        if (version is not (2 or 3))
+            throw Wrong(4, $"qcow2 version {version} is not known");
+        if (version == 2)
+            h[Version2HeaderLength..].Clear();
+        else if (size < HeaderLength)
+            throw Wrong(size, "the file is too short for a qcow2 header");
+        if (BinaryPrimitives.ReadUInt64BigEndian(h[8..]) != 0)
+            throw Wrong(8, "the disk has a backing file");
         uint bits = BinaryPrimitives.ReadUInt32BigEndian(h[20..]);
-        if (bits is < 9 or > 21) throw Wrong(20, $"clusters of 2^{bits} bytes are not allowed");
+        if (bits is < 9 or > 21)
+            throw Wrong(20, $"clusters of 2^{bits} bytes are not allowed");
         ulong virtualSize = BinaryPrimitives.ReadUInt64BigEndian(h[24..]);
-        if (virtualSize > (ulong)MaxVirtualSize || virtualSize % SectorSize != 0) throw Wrong(24, $"a disk of {virtualSize} bytes is not allowed");
-        if (BinaryPrimitives.ReadUInt32BigEndian(h[32..]) != 0) throw Wrong(32, "the disk is encrypted");
-        if (BinaryPrimitives.ReadUInt32BigEndian(h[60..]) != 0) throw Wrong(60, "the disk has internal snapshots");
+        if (virtualSize > (ulong)MaxVirtualSize || virtualSize % SectorSize != 0)
+            throw Wrong(24, $"a disk of {virtualSize} bytes is not allowed");
+        if (BinaryPrimitives.ReadUInt32BigEndian(h[32..]) != 0)
+            throw Wrong(32, "the disk is encrypted");
+        if (BinaryPrimitives.ReadUInt32BigEndian(h[60..]) != 0)
+            throw Wrong(60, "the disk has internal snapshots");
         if (BinaryPrimitives.ReadUInt64BigEndian(h[72..]) is var features && features != 0)
-            throw Wrong(72, $"the disk has incompatible features ({features:x}): it was not closed, is damaged, or is of a kind that snapshots do not hold");
+            throw Wrong(
+                72,
+                $"the disk has incompatible features ({features:x}): it was not closed, is damaged, or is of a kind that snapshots "
+                    + "do not hold"
+            );
         if (version == 3 && BinaryPrimitives.ReadUInt32BigEndian(h[96..]) is var order && order != 4)
             throw Wrong(96, $"refcounts of 2^{order} bits are not what snapshots have");
-        if (version == 3 && BinaryPrimitives.ReadUInt32BigEndian(h[100..]) is var length && (length < HeaderLength || length > 1u << (int)bits || length % 8 != 0))
+        if (
+            version == 3
+            && BinaryPrimitives.ReadUInt32BigEndian(h[100..]) is var length
+            && (length < HeaderLength || length > 1u << (int)bits || length % 8 != 0)
+        )
             throw Wrong(100, $"a header of {length} bytes is not allowed");
 
         ulong tableBytes = (ulong)BinaryPrimitives.ReadUInt32BigEndian(h[56..]) << (int)bits;
-        if (tableBytes is 0 or > MaxRefcountTable) throw Wrong(56, $"a refcount table of {tableBytes} bytes is not allowed");
+        if (tableBytes is 0 or > MaxRefcountTable)
+            throw Wrong(56, $"a refcount table of {tableBytes} bytes is not allowed");
         Qcow2Header header = new()
         {
             Version = (int)version,
@@ -73,8 +92,10 @@ internal sealed record Qcow2Header
         // The largest disk with the smallest clusters would need 16 GiB of L1 table; QEMU stops at 32 MiB, and so do we.
         if (header.L1Entries > (32 << 20) / 8 || (header.VirtualSize + header.L2Span - 1) / header.L2Span > header.L1Entries)
             throw Wrong(36, $"an L1 table of {header.L1Entries} entries does not fit a disk of {virtualSize} bytes");
-        if (header.L1Offset > size - (header.L1Entries * 8L)) throw Wrong(40, "the L1 table leads past the end of the file");
-        if (header.RefcountTableOffset > size - header.RefcountTableBytes) throw Wrong(48, "the refcount table leads past the end of the file");
+        if (header.L1Offset > size - (header.L1Entries * 8L))
+            throw Wrong(40, "the L1 table leads past the end of the file");
+        if (header.RefcountTableOffset > size - header.RefcountTableBytes)
+            throw Wrong(48, "the refcount table leads past the end of the file");
         return header;
 
         long Offset(ReadOnlySpan<byte> bytes, int at)

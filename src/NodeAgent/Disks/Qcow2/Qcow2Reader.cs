@@ -60,8 +60,10 @@ internal sealed class Qcow2Reader
             // Clusters that stand one behind another, as they do in a file of ours, are read in one go.
             while (length < into.Length && host >= 0 && HostOffset(offset + length) == host + length)
                 length += (int)Math.Min(Header.ClusterSize, into.Length - length);
-            if (host < 0) into[..length].Clear();
-            else HostileFile.ReadExactly(_file, into[..length], host, _display);
+            if (host < 0)
+                into[..length].Clear();
+            else
+                HostileFile.ReadExactly(_file, into[..length], host, _display);
             offset += length;
             into = into[length..];
         }
@@ -73,7 +75,7 @@ internal sealed class Qcow2Reader
     public IEnumerable<DiskExtent> Extents()
     {
         DiskExtent current = default;
-        for (long at = 0; at < VirtualSize;)
+        for (long at = 0; at < VirtualSize; )
         {
             DiskExtent next = Piece(at);
             at += next.Length;
@@ -84,7 +86,8 @@ internal sealed class Qcow2Reader
             }
             current = current.Length == 0 ? next : current with { Length = current.Length + next.Length };
         }
-        if (current.Length > 0) yield return current;
+        if (current.Length > 0)
+            yield return current;
     }
 
     /// <summary>Where the L2 table of an L1 entry stands; 0: there is none.</summary>
@@ -93,10 +96,14 @@ internal sealed class Qcow2Reader
     {
         ulong entry = _l1[index];
         long at = Header.L1Offset + (index * 8L);
-        if ((entry & ~(OffsetMask | Copied)) != 0) throw new SnapshotCorruptException(_display, at, $"L1 entry {entry:x16} has bits that must be zero");
-        if (entry == 0) return 0;
+        if ((entry & ~(OffsetMask | Copied)) != 0)
+            throw new SnapshotCorruptException(_display, at, $"L1 entry {entry:x16} has bits that must be zero");
+        if (entry == 0)
+            return 0;
         long offset = (long)(entry & OffsetMask);
-        return IsCluster(offset, Header.ClusterSize) ? offset : throw new SnapshotCorruptException(_display, at, $"an L2 table cannot be at offset {offset}");
+        return IsCluster(offset, Header.ClusterSize)
+            ? offset
+            : throw new SnapshotCorruptException(_display, at, $"an L2 table cannot be at offset {offset}");
     }
 
     /// <summary>Whether the L1 entry says that the refcount of its table is one.</summary>
@@ -107,15 +114,21 @@ internal sealed class Qcow2Reader
     {
         int index = (int)(offset / Header.L2Span);
         LoadL2(index);
-        if (!_l2Exists) return 0;
+        if (!_l2Exists)
+            return 0;
         int number = (int)(offset % Header.L2Span >> Header.ClusterBits);
         ulong entry = _l2[number];
-        if (entry == 0) return 0;
+        if (entry == 0)
+            return 0;
         ulong allowed = OffsetMask | Copied | (Header.Version >= 3 ? Zero : 0);
-        long at = L2Offset(index) + (number * 8L), host = (long)(entry & OffsetMask);
-        if ((entry & Compressed) != 0) throw new SnapshotCorruptException(_display, at, "the disk has compressed clusters");
-        if ((entry & ~allowed) != 0) throw new SnapshotCorruptException(_display, at, $"L2 entry {entry:x16} has bits that must be zero");
-        if (host == 0 && (entry & Zero) != 0) return entry;
+        long at = L2Offset(index) + (number * 8L),
+            host = (long)(entry & OffsetMask);
+        if ((entry & Compressed) != 0)
+            throw new SnapshotCorruptException(_display, at, "the disk has compressed clusters");
+        if ((entry & ~allowed) != 0)
+            throw new SnapshotCorruptException(_display, at, $"L2 entry {entry:x16} has bits that must be zero");
+        if (host == 0 && (entry & Zero) != 0)
+            return entry;
         // The last cluster of a file may be cut where the disk ends.
         long needed = Math.Min(Header.ClusterSize, VirtualSize - (offset & ~(Header.ClusterSize - 1L)));
         return IsCluster(host, needed) ? entry : throw new SnapshotCorruptException(_display, at, $"a cluster cannot be at offset {host}");
@@ -156,11 +169,13 @@ internal sealed class Qcow2Reader
 
     private void LoadL2(int index)
     {
-        if (index == _l2Index) return;
+        if (index == _l2Index)
+            return;
         _l2Index = -1;
         long offset = L2Offset(index);
         _l2Exists = offset != 0;
-        if (_l2Exists) ReadTable(_l2, offset);
+        if (_l2Exists)
+            ReadTable(_l2, offset);
         _l2Index = index;
     }
 }

@@ -18,13 +18,13 @@ internal sealed unsafe class Qcow2Writer : IDisposable
     private readonly string _display;
     private readonly long _l1Entries;
     private readonly nuint _l1Bytes;
-    private byte* _cluster;   // 64 KiB for what is made cluster by cluster: a padded tail, refcounts, the header
+    private byte* _cluster; // 64 KiB for what is made cluster by cluster: a padded tail, refcounts, the header
     private byte* _l2;
     private byte* _l1;
-    private long _span = -1;  // the L2 table in memory
+    private long _span = -1; // the L2 table in memory
     private bool _spanHasData;
     private long _end = ClusterSize;
-    private long _written;    // the disk is described up to here
+    private long _written; // the disk is described up to here
     private bool _finished;
 
     /// <summary>Begins a file.</summary>
@@ -69,7 +69,8 @@ internal sealed unsafe class Qcow2Writer : IDisposable
     public void Write(long offset, byte* data, int length)
     {
         ObjectDisposedException.ThrowIf(_l1 is null, this);
-        if (_finished || offset < _written || offset % ClusterSize != 0) throw new ArgumentException($"{offset} does not come next", nameof(offset));
+        if (_finished || offset < _written || offset % ClusterSize != 0)
+            throw new ArgumentException($"{offset} does not come next", nameof(offset));
         if (length < 0 || offset > VirtualSize - length || (length % ClusterSize != 0 && offset + length != VirtualSize))
             throw new ArgumentException($"{length} bytes are no clusters of the disk", nameof(length));
         _written = RoundUp(offset + length);
@@ -77,20 +78,26 @@ internal sealed unsafe class Qcow2Writer : IDisposable
         {
             EnterSpan(offset / L2Span);
             // What is neither zero nor interrupted by the end of the L2 table goes out in one piece.
-            int room = (int)Math.Min(length, ((_span + 1) * L2Span) - offset), run = 0;
-            while (run + ClusterSize <= room && !IsZero(data + run)) run += ClusterSize;
-            if (run > 0) Store(offset, data, run);
-            else run = ClusterSize;
+            int room = (int)Math.Min(length, ((_span + 1) * L2Span) - offset),
+                run = 0;
+            while (run + ClusterSize <= room && !IsZero(data + run))
+                run += ClusterSize;
+            if (run > 0)
+                Store(offset, data, run);
+            else
+                run = ClusterSize;
             offset += run;
             data += run;
             length -= run;
         }
-        if (length == 0) return;
+        if (length == 0)
+            return;
         EnterSpan(offset / L2Span);
         // SAFETY: length < ClusterSize, the size of the buffer.
         Unsafe.CopyBlockUnaligned(_cluster, data, (uint)length);
         new Span<byte>(_cluster + length, ClusterSize - length).Clear();
-        if (!IsZero(_cluster)) Store(offset, _cluster, ClusterSize);
+        if (!IsZero(_cluster))
+            Store(offset, _cluster, ClusterSize);
     }
 
     /// <summary>Writes the tables and, last, the header. What must be durable is the caller's to sync.</summary>
@@ -99,7 +106,8 @@ internal sealed unsafe class Qcow2Writer : IDisposable
     public long Finish()
     {
         ObjectDisposedException.ThrowIf(_l1 is null, this);
-        if (_finished) throw new InvalidOperationException("finished before");
+        if (_finished)
+            throw new InvalidOperationException("finished before");
         _finished = true;
         FlushL2();
         long l1 = Append(_l1, (long)_l1Bytes);
@@ -111,7 +119,8 @@ internal sealed unsafe class Qcow2Writer : IDisposable
     /// <summary>Frees the memory. The file is the caller's.</summary>
     public void Dispose()
     {
-        if (_l1 is null) return;
+        if (_l1 is null)
+            return;
         NativeMemoryMap.Free(_cluster, ClusterSize);
         NativeMemoryMap.Free(_l2, ClusterSize);
         NativeMemoryMap.Free(_l1, Math.Max(_l1Bytes, ClusterSize));
@@ -124,19 +133,22 @@ internal sealed unsafe class Qcow2Writer : IDisposable
         DataBytes += length;
         _spanHasData = true;
         int entry = (int)(offset % L2Span / ClusterSize);
-        for (int done = 0; done < length; done += ClusterSize, entry++) Put(_l2, entry, (ulong)(at + done) | Copied);
+        for (int done = 0; done < length; done += ClusterSize, entry++)
+            Put(_l2, entry, (ulong)(at + done) | Copied);
     }
 
     private void EnterSpan(long span)
     {
-        if (span == _span) return;
+        if (span == _span)
+            return;
         FlushL2();
         _span = span;
     }
 
     private void FlushL2()
     {
-        if (!_spanHasData) return;
+        if (!_spanHasData)
+            return;
         Put(_l1, _span, (ulong)Append(_l2, ClusterSize) | Copied);
         new Span<byte>(_l2, ClusterSize).Clear();
         _spanHasData = false;
@@ -145,12 +157,17 @@ internal sealed unsafe class Qcow2Writer : IDisposable
     /// <summary>Every cluster of the file is used once, those of the refcounts as well.</summary>
     private (long Offset, long Clusters) WriteRefcounts()
     {
-        long used = _end / ClusterSize, blocks = 0, tableClusters = 0, total;
+        long used = _end / ClusterSize,
+            blocks = 0,
+            tableClusters = 0,
+            total;
         while (true)
         {
             total = used + blocks + tableClusters;
-            long needed = (total + RefcountsPerBlock - 1) / RefcountsPerBlock, neededTable = (needed + EntriesPerL2 - 1) / EntriesPerL2;
-            if (needed == blocks && neededTable == tableClusters) break;
+            long needed = (total + RefcountsPerBlock - 1) / RefcountsPerBlock,
+                neededTable = (needed + EntriesPerL2 - 1) / EntriesPerL2;
+            if (needed == blocks && neededTable == tableClusters)
+                break;
             (blocks, tableClusters) = (needed, neededTable);
         }
         long first = _end;
@@ -158,14 +175,16 @@ internal sealed unsafe class Qcow2Writer : IDisposable
         counts.Fill(BinaryPrimitives.ReverseEndianness((ushort)1));
         for (long block = 0; block < blocks; block++)
         {
-            if (block == blocks - 1) counts[(int)(total - (block * RefcountsPerBlock))..].Clear();
+            if (block == blocks - 1)
+                counts[(int)(total - (block * RefcountsPerBlock))..].Clear();
             _ = Append(_cluster, ClusterSize);
         }
         long table = _end;
-        for (long block = 0; block < blocks;)
+        for (long block = 0; block < blocks; )
         {
             new Span<byte>(_cluster, ClusterSize).Clear();
-            for (int entry = 0; entry < EntriesPerL2 && block < blocks; entry++, block++) Put(_cluster, entry, (ulong)(first + (block * ClusterSize)));
+            for (int entry = 0; entry < EntriesPerL2 && block < blocks; entry++, block++)
+                Put(_cluster, entry, (ulong)(first + (block * ClusterSize)));
             _ = Append(_cluster, ClusterSize);
         }
         return (table, tableClusters);
@@ -183,7 +202,7 @@ internal sealed unsafe class Qcow2Writer : IDisposable
         BinaryPrimitives.WriteInt64BigEndian(h[40..], l1);
         BinaryPrimitives.WriteInt64BigEndian(h[48..], table);
         BinaryPrimitives.WriteUInt32BigEndian(h[56..], (uint)tableClusters);
-        BinaryPrimitives.WriteUInt32BigEndian(h[96..], 4);  // refcounts of 2⁴ bits
+        BinaryPrimitives.WriteUInt32BigEndian(h[96..], 4); // refcounts of 2⁴ bits
         BinaryPrimitives.WriteUInt32BigEndian(h[100..], HeaderLength);
         FileSyscalls.WriteAll(_file, _cluster, ClusterSize, 0, _display);
     }
@@ -199,7 +218,8 @@ internal sealed unsafe class Qcow2Writer : IDisposable
     private static bool IsZero(byte* cluster)
     {
         for (int page = 0; page < ClusterSize; page += SnapshotFormat.PageSize)
-            if (!ZeroPages.IsZero(cluster + page)) return false;
+            if (!ZeroPages.IsZero(cluster + page))
+                return false;
         return true;
     }
 

@@ -5,8 +5,8 @@ using Bgsnap.NodeAgent.Vm;
 namespace Bgsnap.NodeAgent.Restore.Instant;
 
 /// <summary>
-/// Gives a guest whose memory came in small pages its huge pages back, when all of it is there: at a limited rate, since the guest waits for what is
-/// being copied together.
+/// Gives a guest whose memory came in small pages its huge pages back, when all of it is there: at a limited rate, since the guest waits
+/// for what is being copied together.
 /// </summary>
 /// <remarks>Only stretches that are data from end to end: the kernel would fill holes, and what is zero shall cost nothing.</remarks>
 internal static class Collapse
@@ -24,7 +24,11 @@ internal static class Collapse
         BandwidthLimit limit = new(BytesPerSecond);
         foreach (LazyBlock block in memory.Ram.Blocks.Where(b => memory.KindOf(b) == RamKind.Anonymous))
         {
-            for (ulong at = (block.Start + HugePages.Size - 1) & ~(HugePages.Size - 1); at + HugePages.Size <= block.End; at += HugePages.Size)
+            for (
+                ulong at = (block.Start + HugePages.Size - 1) & ~(HugePages.Size - 1);
+                at + HugePages.Size <= block.End;
+                at += HugePages.Size
+            )
             {
                 if (cancel.IsCancellationRequested || failed == FailuresInARow)
                     return made;

@@ -1,12 +1,13 @@
 namespace Bgsnap.NodeAgent.Restore.Instant;
 
 /// <summary>
-/// Keeps copying and the reading of events apart: what the guest has thrown away must be noted before anybody looks whether it may be filled.
+/// Keeps copying and the reading of events apart: what the guest has thrown away must be noted before anybody looks whether it may be
+/// filled.
 /// </summary>
 /// <remarks>
 /// The kernel lets the guest's discard go on as soon as its event has been read. A copy that had looked at the notes before would put
-/// back what was thrown away. So copiers look and copy within their half of the gate, which they enter without waiting for each other, and the
-/// reader reads and notes while none is inside.
+/// back what was thrown away. So copiers look and copy within their half of the gate, which they enter without waiting for each other, and
+/// the reader reads and notes while none is inside.
 /// </remarks>
 internal sealed class CopyGate(int copiers)
 {

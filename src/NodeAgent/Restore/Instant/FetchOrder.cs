@@ -1,8 +1,8 @@
 namespace Bgsnap.NodeAgent.Restore.Instant;
 
 /// <summary>
-/// In what order units are brought in that nobody waits for: what an earlier start of the guest touched, then what lies behind the last fault,
-/// then everything else from the beginning.
+/// In what order units are brought in that nobody waits for: what an earlier start of the guest touched, then what lies behind the last
+/// fault, then everything else from the beginning.
 /// </summary>
 internal sealed class FetchOrder(LazyRam ram, IReadOnlyList<long> recorded, StartRecorder recorder)
 {

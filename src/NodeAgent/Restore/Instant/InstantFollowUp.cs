@@ -3,7 +3,10 @@ using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Restore.Instant;
 
-/// <summary>What happens to memory from its emptying until all of it is there: the same whether the guest is just being started, or has been waiting since one of us died.</summary>
+/// <summary>
+/// What happens to memory from its emptying until all of it is there: the same whether the guest is just being started, or has been waiting
+/// since one of us died.
+/// </summary>
 internal sealed class InstantFollowUp : IDisposable
 {
     private readonly LazyMemory _memory;
@@ -20,7 +23,17 @@ internal sealed class InstantFollowUp : IDisposable
         // A guest that stays paused touches nothing: its first start is still to come.
         _record = options.RecordedStart && recorded.Count == 0 && !snapshot.Manifest.Capture.Paused;
         progress.RecordedUnits = recorded.Count;
-        _server = new LazyServer(memory.Uffd, memory.Process, memory.Ram, snapshot.Log, progress, options.BytesPerSecond, recorded, _recorder, snapshot.Reopen);
+        _server = new LazyServer(
+            memory.Uffd,
+            memory.Process,
+            memory.Ram,
+            snapshot.Log,
+            progress,
+            options.BytesPerSecond,
+            recorded,
+            _recorder,
+            snapshot.Reopen
+        );
     }
 
     /// <summary>Begins to serve faults; a recorded start is brought in at once.</summary>
@@ -61,7 +74,12 @@ internal sealed class InstantFollowUp : IDisposable
         finally
         {
             LatencyHistogram latency = _server.Latency;
-            _progress.FaultTimes = new FaultTimes(latency.Count, latency.Percentile(0.5) / 1000, latency.Percentile(0.99) / 1000, latency.Maximum / 1000);
+            _progress.FaultTimes = new FaultTimes(
+                latency.Count,
+                latency.Percentile(0.5) / 1000,
+                latency.Percentile(0.99) / 1000,
+                latency.Maximum / 1000
+            );
         }
         _progress.Resident();
         if (_record)

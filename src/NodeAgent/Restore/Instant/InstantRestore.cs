@@ -25,7 +25,8 @@ namespace Bgsnap.NodeAgent.Restore.Instant;
 /// </remarks>
 internal sealed class InstantRestore(RestoreOptions options) : IMemoryRestore
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60), Glance = TimeSpan.FromMilliseconds(500);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60),
+        Glance = TimeSpan.FromMilliseconds(500);
 
     /// <inheritdoc/>
     public string Method => "instant";
@@ -53,15 +54,27 @@ internal sealed class InstantRestore(RestoreOptions options) : IMemoryRestore
     }
 
     /// <summary>Has QEMU load what is not large RAM, and waits until the guest runs.</summary>
-    internal static void Load(RestoreTarget target, SnapshotStream snapshot, LazyMemory memory, InstantFollowUp follow, EmptyRam? empty, CancellationToken cancel)
+    internal static void Load(
+        RestoreTarget target,
+        SnapshotStream snapshot,
+        LazyMemory memory,
+        InstantFollowUp follow,
+        EmptyRam? empty,
+        CancellationToken cancel
+    )
     {
         HashSet<int> lazy = [.. memory.Ram.Blocks.Select(b => b.LogIndex)];
-        Exception? broken = StreamRestore.Send(target.Qmp, snapshot, new MigrationStreamWriterOptions
-        {
-            SendPagesOf = i => !lazy.Contains(i),
-            IsZeroInTarget = empty is null ? null : empty.IsZero,
-            ReaderThreads = 1,
-        }, cancel);
+        Exception? broken = StreamRestore.Send(
+            target.Qmp,
+            snapshot,
+            new MigrationStreamWriterOptions
+            {
+                SendPagesOf = i => !lazy.Contains(i),
+                IsZeroInTarget = empty is null ? null : empty.IsZero,
+                ReaderThreads = 1,
+            },
+            cancel
+        );
         TestHooks.After("sent");
         if (broken is OperationCanceledException or Store.SnapshotCorruptException)
             throw broken;
@@ -80,7 +93,10 @@ internal sealed class InstantRestore(RestoreOptions options) : IMemoryRestore
                 if (RestoreTarget.HasAll(target.RunState(Glance)))
                     return;
                 if (target.Incoming() is { Status: "failed" } failed)
-                    throw new RestoreFailedException("QemuRefusedSnapshot", $"QEMU refused the snapshot: {failed.Error ?? "no reason given"}");
+                    throw new RestoreFailedException(
+                        "QemuRefusedSnapshot",
+                        $"QEMU refused the snapshot: {failed.Error ?? "no reason given"}"
+                    );
             }
             catch (QmpException e) when (e.TimedOut)
             {
@@ -89,9 +105,18 @@ internal sealed class InstantRestore(RestoreOptions options) : IMemoryRestore
             catch (Exception e) when (e is QmpException or RestoreFailedException { Reason: "QemuGone" })
             {
                 // Its end is seen first by its monitor or by its process's descriptor.
-                throw new RestoreFailedException("QemuRefusedSnapshot", $"QEMU ended while it loaded the snapshot; its standard error says why (devices that differ from the captured machine, mostly): {broken?.Message ?? e.Message}", e);
+                throw new RestoreFailedException(
+                    "QemuRefusedSnapshot",
+                    "QEMU ended while it loaded the snapshot; its standard error says why (devices that differ from the captured "
+                        + $"machine, mostly): {broken?.Message ?? e.Message}",
+                    e
+                );
             }
         }
-        throw new RestoreFailedException("QemuStuck", $"QEMU did not run the guest within {Patience.TotalSeconds:0} s after all was sent{(broken is null ? "" : $": {broken.Message}")}");
+        throw new RestoreFailedException(
+            "QemuStuck",
+            $"QEMU did not run the guest within {Patience.TotalSeconds:0} s after all was "
+                + $"sent{(broken is null ? "" : $": {broken.Message}")}"
+        );
     }
 }

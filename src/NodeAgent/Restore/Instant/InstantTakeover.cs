@@ -13,7 +13,13 @@ internal static class InstantTakeover
     /// <summary>Takes over, where there is something to be taken over; null: there is not.</summary>
     /// <exception cref="RestoreRefusedException">Another process of ours works there, or restored something else.</exception>
     /// <exception cref="RestoreFailedException">QEMU's guest never ran and cannot any more, or QEMU has ended.</exception>
-    internal static RestoreSummary? TryRun(TargetDoor door, RestoreOptions options, SnapshotStream snapshot, RestoreProgress progress, CancellationToken cancel)
+    internal static RestoreSummary? TryRun(
+        TargetDoor door,
+        RestoreOptions options,
+        SnapshotStream snapshot,
+        RestoreProgress progress,
+        CancellationToken cancel
+    )
     {
         long began = Stopwatch.GetTimestamp();
         if (door.Process is not { } process || KeptDescriptors.Find(process) is not { } kept)
@@ -37,7 +43,13 @@ internal static class InstantTakeover
         (progress.Method, progress.GuestRuns) = ("instant", true);
         follow.GuestRuns();
         // The one before may have died before it thawed the guest; thawing one that is not frozen does nothing.
-        string? frozen = FrozenGuest.Thaw(snapshot.Manifest, GuestAgentAddress.Of(options.GuestAgentSocket, target.Qmp), target.RunState(), SureThaw.Patience, out int thawed);
+        string? frozen = FrozenGuest.Thaw(
+            snapshot.Manifest,
+            GuestAgentAddress.Of(options.GuestAgentSocket, target.Qmp),
+            target.RunState(),
+            SureThaw.Patience,
+            out int thawed
+        );
         follow.UntilResident(cancel);
         if (options.HugePages)
             follow.MakeHugePages(cancel);
@@ -45,7 +57,9 @@ internal static class InstantTakeover
         return Summarize(target, snapshot, progress, running, all, thawed, frozen);
     }
 
-    /// <summary>What there is to say when the process before us died after its last step: nothing of it is left in QEMU, whose guest runs.</summary>
+    /// <summary>
+    /// What there is to say when the process before us died after its last step: nothing of it is left in QEMU, whose guest runs.
+    /// </summary>
     /// <returns>Null: it had not come so far.</returns>
     internal static RestoreSummary? TryConclude(TargetDoor door, RestoreOptions options, SnapshotStream snapshot, RestoreProgress progress)
     {
@@ -61,7 +75,14 @@ internal static class InstantTakeover
     }
 
     private static RestoreSummary Summarize(
-        RestoreTarget target, SnapshotStream snapshot, RestoreProgress progress, TimeSpan running, TimeSpan all, int thawed, string? frozen)
+        RestoreTarget target,
+        SnapshotStream snapshot,
+        RestoreProgress progress,
+        TimeSpan running,
+        TimeSpan all,
+        int thawed,
+        string? frozen
+    )
     {
         string state = target.StateAfterwards();
         progress.Phase = "Done";
@@ -84,7 +105,13 @@ internal static class InstantTakeover
     }
 
     /// <summary>The one before us died before the guest ran.</summary>
-    private static void FinishLoading(RestoreTarget target, SnapshotStream snapshot, LazyMemory memory, InstantFollowUp follow, CancellationToken cancel)
+    private static void FinishLoading(
+        RestoreTarget target,
+        SnapshotStream snapshot,
+        LazyMemory memory,
+        InstantFollowUp follow,
+        CancellationToken cancel
+    )
     {
         switch (target.Incoming().Status)
         {

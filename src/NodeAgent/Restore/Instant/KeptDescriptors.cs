@@ -7,15 +7,17 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Restore.Instant;
 
 /// <summary>
-/// What QEMU holds for us while its memory follows its guest: the userfaultfd, so that our death makes the guest wait rather than read zeroes,
-/// and the map of what is there, so that another process of ours can go on.
+/// What QEMU holds for us while its memory follows its guest: the userfaultfd, so that our death makes the guest wait rather than read
+/// zeroes, and the map of what is there, so that another process of ours can go on.
 /// </summary>
 /// <param name="Uffd">Number of the userfaultfd in QEMU.</param>
 /// <param name="State">Number of the memfd in QEMU; -1: there is none.</param>
 internal sealed record KeptDescriptors(int Uffd, int State)
 {
-    private const long SysClose = 3, SysMemfdCreate = 319;
-    private const ulong MfdCloexec = 1, MfdAllowSealing = 2;
+    private const long SysClose = 3,
+        SysMemfdCreate = 319;
+    private const ulong MfdCloexec = 1,
+        MfdAllowSealing = 2;
     private static ReadOnlySpan<byte> Name => "bgsnap-instant\0"u8;
     private const string StateLink = "/memfd:bgsnap-instant (deleted)";
 
@@ -32,28 +34,39 @@ internal sealed record KeptDescriptors(int Uffd, int State)
     /// <param name="uffd">Our copy of the userfaultfd, enabled.</param>
     /// <param name="state">Our copy of the memfd, empty.</param>
     /// <exception cref="EngineUnavailableException">This machine or this QEMU does not allow it.</exception>
-    internal static KeptDescriptors Make(IQmpMonitor qmp, CheckedProcess process, Action<RemoteThread> whileHeld, out Userfaultfd uffd, out SafeFileHandle state)
+    internal static KeptDescriptors Make(
+        IQmpMonitor qmp,
+        CheckedProcess process,
+        Action<RemoteThread> whileHeld,
+        out Userfaultfd uffd,
+        out SafeFileHandle state
+    )
     {
         int memory = -1;
         SafeFileHandle? taken = null;
-        Userfaultfd made = UserfaultfdSource.ObtainAndLeave(qmp, process, thread =>
-        {
-            long theirs = thread.Call(SysMemfdCreate, thread.Put(Name), MfdCloexec | MfdAllowSealing);
-            if (theirs < 0)
-                throw new EngineUnavailableException(new LinuxException("make a memfd in QEMU", (int)-theirs).Message);
-            memory = (int)theirs;
-            try
+        Userfaultfd made = UserfaultfdSource.ObtainAndLeave(
+            qmp,
+            process,
+            thread =>
             {
-                taken = process.Descriptor.GetDescriptor(memory);
-                whileHeld(thread);
-            }
-            catch
-            {
-                thread.Call(SysClose, (ulong)theirs);
-                taken?.Dispose();
-                throw;
-            }
-        }, out int theirUffd);
+                long theirs = thread.Call(SysMemfdCreate, thread.Put(Name), MfdCloexec | MfdAllowSealing);
+                if (theirs < 0)
+                    throw new EngineUnavailableException(new LinuxException("make a memfd in QEMU", (int)-theirs).Message);
+                memory = (int)theirs;
+                try
+                {
+                    taken = process.Descriptor.GetDescriptor(memory);
+                    whileHeld(thread);
+                }
+                catch
+                {
+                    thread.Call(SysClose, (ulong)theirs);
+                    taken?.Dispose();
+                    throw;
+                }
+            },
+            out int theirUffd
+        );
         TestHooks.After("held");
         KeptDescriptors kept = new(theirUffd, memory);
         if (made.TryEnable(Features))
@@ -64,7 +77,9 @@ internal sealed record KeptDescriptors(int Uffd, int State)
         kept.Close(process);
         made.Dispose();
         taken!.Dispose();
-        throw new EngineUnavailableException("the kernel lacks the events of userfaultfd that tell of discarded memory (Linux 4.11 and later have them)");
+        throw new EngineUnavailableException(
+            "the kernel lacks the events of userfaultfd that tell of discarded memory (Linux 4.11 and later have them)"
+        );
     }
 
     /// <summary>Looks for what another process of ours has left in a QEMU; null: nothing that could be gone on with.</summary>
@@ -84,7 +99,8 @@ internal sealed record KeptDescriptors(int Uffd, int State)
 
     private static (List<int> Uffds, List<int> States) Ours(ProcessEntry process, bool fresh)
     {
-        List<int> uffds = [], states = [];
+        List<int> uffds = [],
+            states = [];
         try
         {
             foreach (string link in process.Descriptors())
@@ -110,8 +126,8 @@ internal sealed record KeptDescriptors(int Uffd, int State)
     /// <exception cref="LinuxException">QEMU cannot be held at the moment.</exception>
     internal void Close(CheckedProcess process) => Close(process, State >= 0 ? [Uffd, State] : [Uffd]);
 
-    private static void Close(CheckedProcess process, IReadOnlyList<int> descriptors)
-        => RemoteThread.Hold(process, SyscallGadget.Find(process), thread =>
+    private static void Close(CheckedProcess process, IReadOnlyList<int> descriptors) =>
+        RemoteThread.Hold(process, SyscallGadget.Find(process), thread =>
         {
             foreach (int fd in descriptors)
                 thread.Call(SysClose, (ulong)fd);
@@ -121,6 +137,10 @@ internal sealed record KeptDescriptors(int Uffd, int State)
     {
         // "API:\taa:features:known", features in hexadecimal.
         string? api = File.ReadLines(process.At($"fdinfo/{fd}")).FirstOrDefault(l => l.StartsWith("API:", StringComparison.Ordinal));
-        return api?.Split(':') is [_, _, { } features, _] && ulong.TryParse(features, NumberStyles.HexNumber, CultureInfo.InvariantCulture, out ulong bits) ? bits & ~Enabled : null;
+        return
+            api?.Split(':') is [_, _, { } features, _]
+            && ulong.TryParse(features, NumberStyles.HexNumber, CultureInfo.InvariantCulture, out ulong bits)
+            ? bits & ~Enabled
+            : null;
     }
 }

@@ -18,7 +18,10 @@ internal sealed record LazyBlock(int LogIndex, string Name, ulong Start, ulong L
     /// <summary>Bytes of a unit; the last one may be short.</summary>
     internal int UnitSize { get; } = Math.Max(PageSize, SnapshotFormat.GranuleSize);
 
-    internal long Units { get; } = (long)((Length + (ulong)Math.Max(PageSize, SnapshotFormat.GranuleSize) - 1) / (ulong)Math.Max(PageSize, SnapshotFormat.GranuleSize));
+    internal long Units { get; } =
+        (long)(
+            (Length + (ulong)Math.Max(PageSize, SnapshotFormat.GranuleSize) - 1) / (ulong)Math.Max(PageSize, SnapshotFormat.GranuleSize)
+        );
 
     internal ulong End => Start + Length;
 

@@ -7,12 +7,16 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Restore.Instant;
 
-/// <summary>The memory of a QEMU that follows its guest: empty and registered, with its map. Made in a QEMU that waits, or taken over from one of us that died.</summary>
+/// <summary>
+/// The memory of a QEMU that follows its guest: empty and registered, with its map. Made in a QEMU that waits, or taken over from one of us
+/// that died.
+/// </summary>
 internal sealed class LazyMemory : IDisposable
 {
     /// <summary>Smaller blocks (firmware, tables) come with the stream, in a millisecond.</summary>
     private const ulong SmallestBlock = 16 << 20;
-    private const int CloseTries = 20, CloseMilliseconds = 50;
+    private const int CloseTries = 20,
+        CloseMilliseconds = 50;
 
     private readonly KeptDescriptors _kept;
 
@@ -28,7 +32,8 @@ internal sealed class LazyMemory : IDisposable
     internal LazyRam Ram { get; }
 
     /// <summary>The blocks that can follow the guest.</summary>
-    /// <exception cref="EngineUnavailableException">A large one cannot, or the machine has something that memory must be there for.</exception>
+    /// <exception cref="EngineUnavailableException">A large one cannot, or the machine has something that memory must be there
+    /// for.</exception>
     internal static IReadOnlyList<RamBlock> Choose(RestoreTarget target, IReadOnlyList<RamBlockLayout> wanted)
     {
         try
@@ -41,7 +46,10 @@ internal sealed class LazyMemory : IDisposable
                 if (layout.UsedLength < SmallestBlock || !there.TryGetValue(layout.Name, out RamBlock? block))
                     continue;
                 if (RamEmptying.AdviceFor(block.Kind) is null)
-                    throw new EngineUnavailableException($"RAM block {block.Name} is a private mapping of a file ({block.Kind}), which cannot be emptied; give QEMU anonymous memory, or memory-backend-memfd with share=on");
+                    throw new EngineUnavailableException(
+                        $"RAM block {block.Name} is a private mapping of a file ({block.Kind}), which cannot be emptied; give QEMU "
+                            + "anonymous memory, or memory-backend-memfd with share=on"
+                    );
                 if (block.UsedLength == layout.UsedLength)
                     large.Add(block);
             }
@@ -50,7 +58,10 @@ internal sealed class LazyMemory : IDisposable
             SharedRam.Refuse(target.Process.Held, large);
             HeldDevices.Refuse(target.Process.Held);
             if (large.FirstOrDefault(b => LockedMemory.IsLocked(target.Process.Held, b.Mapping)) is { } locked)
-                throw new EngineUnavailableException($"RAM block {locked.Name} is locked in memory (-overcommit mem-lock=on, realtime, or locked memoryBacking of libvirt), and cannot be emptied; use another way, or start QEMU without it");
+                throw new EngineUnavailableException(
+                    $"RAM block {locked.Name} is locked in memory (-overcommit mem-lock=on, realtime, or locked memoryBacking of "
+                        + "libvirt), and cannot be emptied; use another way, or start QEMU without it"
+                );
             return large;
         }
         catch (CaptureRefusedException e)
@@ -64,7 +75,8 @@ internal sealed class LazyMemory : IDisposable
     }
 
     /// <summary>Empties the blocks of a QEMU that waits, and has their faults come to us.</summary>
-    /// <exception cref="EngineUnavailableException">It is not possible here; QEMU waits as before, nothing of ours is left in it.</exception>
+    /// <exception cref="EngineUnavailableException">It is not possible here; QEMU waits as before, nothing of ours is left in
+    /// it.</exception>
     internal static LazyMemory Take(IQmpMonitor qmp, CheckedProcess process, IReadOnlyList<RamBlock> blocks, PageLogReader log)
     {
         Userfaultfd? uffd = null;
@@ -113,10 +125,14 @@ internal sealed class LazyMemory : IDisposable
             {
                 shared?.Dispose();
                 kept.Close(process);
-                    return null;
+                return null;
             }
             if (LazyRam.SnapshotOf(shared) != log.Header.Id)
-                throw new RestoreRefusedException("TargetNotWaiting", $"snapshot {LazyRam.SnapshotOf(shared)} is being restored into this QEMU, not {log.Header.Id}: go on with that one, or start QEMU anew");
+                throw new RestoreRefusedException(
+                    "TargetNotWaiting",
+                    $"snapshot {LazyRam.SnapshotOf(shared)} is being restored into this QEMU, not {log.Header.Id}: go on with that "
+                        + "one, or start QEMU anew"
+                );
             uffd = new Userfaultfd(process.Descriptor.GetDescriptor(kept.Uffd));
             return new LazyMemory(process, kept, uffd, LazyRam.Open(shared, log));
         }
@@ -125,7 +141,10 @@ internal sealed class LazyMemory : IDisposable
             uffd?.Dispose();
             shared?.Dispose();
             if (e is LinuxException { Errno: Errno.EBUSY })
-                throw new RestoreRefusedException("AlreadyRestoring", $"another bgsnap-agent is restoring into this QEMU (process {process.Pid}) at this moment");
+                throw new RestoreRefusedException(
+                    "AlreadyRestoring",
+                    $"another bgsnap-agent is restoring into this QEMU (process {process.Pid}) at this moment"
+                );
             throw;
         }
     }
@@ -138,9 +157,10 @@ internal sealed class LazyMemory : IDisposable
     }
 
     /// <summary>What a block's memory is to the kernel: anonymous, or something else.</summary>
-    internal RamKind KindOf(LazyBlock block) => MemoryMapping.Read(_process).LastOrDefault(m => m.Start <= block.Start && m.End > block.Start) is { Inode: 0, IsShared: false }
-        ? RamKind.Anonymous
-        : RamKind.SharedMemory;
+    internal RamKind KindOf(LazyBlock block) =>
+        MemoryMapping.Read(_process).LastOrDefault(m => m.Start <= block.Start && m.End > block.Start) is { Inode: 0, IsShared: false }
+            ? RamKind.Anonymous
+            : RamKind.SharedMemory;
 
     /// <summary>Gives QEMU its memory back for good, once all data is there: what was zero stays missing, and reads as zero.</summary>
     /// <returns>Why something of ours is left in QEMU, harmless as it is; null: nothing is.</returns>

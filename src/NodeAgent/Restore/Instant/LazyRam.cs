@@ -7,8 +7,8 @@ namespace Bgsnap.NodeAgent.Restore.Instant;
 /// The map of RAM that follows a guest: which units are there, which are still to come, and which pages the guest has thrown away.
 /// </summary>
 /// <remarks>
-/// It lives in a memfd that QEMU holds too (<see cref="SharedState"/>): when we are killed, the next one finds there what we had done. Layout,
-/// little-endian:
+/// It lives in a memfd that QEMU holds too (<see cref="SharedState"/>): when we are killed, the next one finds there what we had done.
+/// Layout, little-endian:
 /// <code>
 ///   0      "BGSNLAZY" written last, u32 version, u32 blocks, snapshot id (16), u64 units
 ///   64     blocks × { u64 address, u64 length, u32 page size, u32 index in the page log, u64 0 }
@@ -21,19 +21,28 @@ internal sealed unsafe class LazyRam : IDisposable
 {
     /// <summary>Its data is to be brought in.</summary>
     internal const byte Missing = 0;
+
     /// <summary>Somebody brings it in.</summary>
     internal const byte Claimed = 1;
+
     /// <summary>It is there.</summary>
     internal const byte Done = 2;
+
     /// <summary>All zero in the snapshot: brought in only when it is touched.</summary>
     internal const byte Zero = 3;
+
     /// <summary>All zero, in a stretch so long that it is not even registered: the kernel itself gives zeroes.</summary>
     internal const byte Absent = 4;
+
     /// <summary>It could not be read; tried again later. Who touches it waits.</summary>
     internal const byte Bad = 5;
 
-    private const int HeaderSize = 64, EntrySize = 32, Version = 2, InboxSize = 4096;
+    private const int HeaderSize = 64,
+        EntrySize = 32,
+        Version = 2,
+        InboxSize = 4096;
     private const ulong LongZeroes = 64 << 20;
+
     /// <summary>Messages that <see cref="Inbox"/> has room for.</summary>
     internal const int InboxCapacity = 64;
     private static ReadOnlySpan<byte> Magic => "BGSNLAZY"u8;
@@ -105,7 +114,8 @@ internal sealed unsafe class LazyRam : IDisposable
     }
 
     /// <summary>Whether somebody has published a map here.</summary>
-    internal static bool IsPublished(SharedState shared) => shared.Length >= HeaderSize && new ReadOnlySpan<byte>(shared.Bytes, 8).SequenceEqual(Magic);
+    internal static bool IsPublished(SharedState shared) =>
+        shared.Length >= HeaderSize && new ReadOnlySpan<byte>(shared.Bytes, 8).SequenceEqual(Magic);
 
     /// <summary>The snapshot that a published map is of.</summary>
     internal static Guid SnapshotOf(SharedState shared) => new(new ReadOnlySpan<byte>(shared.Bytes + 16, 16));
@@ -124,20 +134,34 @@ internal sealed unsafe class LazyRam : IDisposable
         {
             ulong* e = (ulong*)(p + HeaderSize + i * EntrySize);
             (ulong start, ulong length, uint page, uint index) = (e[0], e[1], (uint)e[2], (uint)(e[2] >> 32));
-            if (index >= log.Blocks.Count || log.Blocks[(int)index].UsedLength != length || length == 0 || page is not (4096 or 2 << 20) || start % page != 0 || start + length < start)
+            if (
+                index >= log.Blocks.Count
+                || log.Blocks[(int)index].UsedLength != length
+                || length == 0
+                || page is not (4096 or 2 << 20)
+                || start % page != 0
+                || start + length < start
+            )
                 throw Foreign();
             blocks[i] = new LazyBlock((int)index, log.Blocks[(int)index].Name, start, length, (int)page, units);
             units += blocks[i].Units;
         }
-        return *(long*)(p + 32) == units && SizeOf(blocks.Length, units) == shared.Length ? new LazyRam(shared, blocks, log).WithInboxNoted() : throw Foreign();
+        return *(long*)(p + 32) == units && SizeOf(blocks.Length, units) == shared.Length
+            ? new LazyRam(shared, blocks, log).WithInboxNoted()
+            : throw Foreign();
 
-        static RestoreRefusedException Foreign() => new("TargetNotWaiting", "the restore that was begun in this QEMU is of another version of the agent: go on with that version, or start QEMU anew");
+        static RestoreRefusedException Foreign() =>
+            new(
+                "TargetNotWaiting",
+                "the restore that was begun in this QEMU is of another version of the agent: go on with that version, or start QEMU anew"
+            );
     }
 
     internal byte State(long unit) => Volatile.Read(ref _states[unit]);
 
     /// <summary>Takes a unit that is missing; only one taker wins.</summary>
-    internal bool TryClaim(long unit) => State(unit) == Missing && Interlocked.CompareExchange(ref _states[unit], Claimed, Missing) == Missing;
+    internal bool TryClaim(long unit) =>
+        State(unit) == Missing && Interlocked.CompareExchange(ref _states[unit], Claimed, Missing) == Missing;
 
     internal void MarkDone(LazyBlock block, long unit)
     {
@@ -156,7 +180,9 @@ internal sealed unsafe class LazyRam : IDisposable
             _ = Interlocked.CompareExchange(ref _states[u], Missing, Bad);
     }
 
-    /// <summary>Pages of a unit that are not the snapshot's any more: they were thrown away, and are zero until the guest writes them.</summary>
+    /// <summary>
+    /// Pages of a unit that are not the snapshot's any more: they were thrown away, and are zero until the guest writes them.
+    /// </summary>
     internal ushort Removed(long unit) => Volatile.Read(ref _removed[unit]);
 
     /// <summary>Notes that the guest has thrown away a range.</summary>
@@ -164,7 +190,8 @@ internal sealed unsafe class LazyRam : IDisposable
     {
         foreach (LazyBlock b in _byAddress)
         {
-            ulong from = Math.Max(start, b.Start), to = Math.Min(end, b.End);
+            ulong from = Math.Max(start, b.Start),
+                to = Math.Min(end, b.End);
             for (ulong at = from; at < to; at += (ulong)b.PageSize)
             {
                 long unit = b.UnitOf(at);
@@ -185,7 +212,8 @@ internal sealed unsafe class LazyRam : IDisposable
         return this;
     }
 
-    internal static ushort PageBit(LazyBlock b, long unit, ulong address) => (ushort)(1 << (int)((address - b.UnitStart(unit)) / (ulong)b.PageSize));
+    internal static ushort PageBit(LazyBlock b, long unit, ulong address) =>
+        (ushort)(1 << (int)((address - b.UnitStart(unit)) / (ulong)b.PageSize));
 
     /// <summary>The block that holds an address of QEMU, or null.</summary>
     internal LazyBlock? Find(ulong address)

@@ -37,7 +37,17 @@ internal sealed class LazyServer : IDisposable
     private volatile string? _reopenProblem;
     private volatile bool _fetching;
 
-    internal LazyServer(Userfaultfd uffd, PidFd process, LazyRam ram, PageLogReader log, RestoreProgress progress, long bytesPerSecond, IReadOnlyList<long> recorded, StartRecorder recorder, Action reopen)
+    internal LazyServer(
+        Userfaultfd uffd,
+        PidFd process,
+        LazyRam ram,
+        PageLogReader log,
+        RestoreProgress progress,
+        long bytesPerSecond,
+        IReadOnlyList<long> recorded,
+        StartRecorder recorder,
+        Action reopen
+    )
     {
         (_uffd, _ram, _progress, _recorder, _reopen) = (uffd, ram, progress, recorder, reopen);
         _bandwidth = new BandwidthLimit(bytesPerSecond);
@@ -83,7 +93,9 @@ internal sealed class LazyServer : IDisposable
     internal void ThrowIfFailed()
     {
         if (_failure is { } e)
-            throw e is RestoreFailedException or OperationCanceledException ? e : new RestoreFailedException("RestoreServerFailed", e.Message, e);
+            throw e is RestoreFailedException or OperationCanceledException
+                ? e
+                : new RestoreFailedException("RestoreServerFailed", e.Message, e);
     }
 
     /// <summary>Waits until all data is there.</summary>
@@ -91,7 +103,7 @@ internal sealed class LazyServer : IDisposable
     /// <exception cref="OperationCanceledException">Cancelled; whoever touches what is not there waits.</exception>
     internal void WaitUntilResident(CancellationToken cancel)
     {
-        for (long retried = Stopwatch.GetTimestamp(); _ram.PendingUnits > 0;)
+        for (long retried = Stopwatch.GetTimestamp(); _ram.PendingUnits > 0; )
         {
             ThrowIfFailed();
             cancel.ThrowIfCancellationRequested();
@@ -170,8 +182,8 @@ internal sealed class LazyServer : IDisposable
                     filler.FillZero(block, unit);
                     break;
                 case LazyRam.Done:
-                    // It came between the fault and its message; then who waited is woken. Or it was thrown away without an event (hugetlbfs): what is
-                    // missing where all was brought in is zero.
+                    // It came between the fault and its message; then who waited is woken. Or it was thrown away without an event
+                    // (hugetlbfs): what is missing where all was brought in is zero.
                     filler.FillRemoved(block, page);
                     break;
                 case LazyRam.Bad:
@@ -200,7 +212,9 @@ internal sealed class LazyServer : IDisposable
         if (problem is not null)
         {
             _problem = problem;
-            _progress.Problem = $"the guest waits as soon as it touches what cannot be read: {problem}{_reopenProblem}. Tried again every {RetryBad.TotalMilliseconds:0} ms";
+            _progress.Problem =
+                $"the guest waits as soon as it touches what cannot be read: {problem}{_reopenProblem}. Tried again every "
+                + $"{RetryBad.TotalMilliseconds:0} ms";
         }
         else
         {
@@ -215,7 +229,9 @@ internal sealed class LazyServer : IDisposable
     {
         if (_ended.IsCancellationRequested)
             return;
-        _failure ??= e is LinuxException { Errno: Errno.ESRCH } ? new RestoreFailedException("QemuGone", "QEMU ended before all of its memory was there", e) : e;
+        _failure ??= e is LinuxException { Errno: Errno.ESRCH }
+            ? new RestoreFailedException("QemuGone", "QEMU ended before all of its memory was there", e)
+            : e;
         _wake.Set();
     }
 

@@ -7,7 +7,8 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Restore.Instant;
 
 /// <summary>
-/// What a guest touched when it was last started from a snapshot, in a small file in the snapshot's directory: brought in first the next time.
+/// What a guest touched when it was last started from a snapshot, in a small file in the snapshot's directory: brought in first the next
+/// time.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -21,7 +22,10 @@ internal static class RecordedStart
 {
     internal const string FileName = SnapshotFormat.StartOrderFileName;
     private const string PartialName = SnapshotFormat.StartOrderPartialName;
-    private const int HeaderSize = 32, Version = 1, GranuleBits = 40, LargestFile = 1 << 20;
+    private const int HeaderSize = 32,
+        Version = 1,
+        GranuleBits = 40,
+        LargestFile = 1 << 20;
     private static ReadOnlySpan<byte> Magic => "BGSNSTRT"u8;
 
     /// <summary>The recorded units, in order; none where there is no sound record.</summary>
@@ -49,7 +53,14 @@ internal static class RecordedStart
             using SafeFileHandle folder = SnapshotFiles.OpenDirectory(null, directory);
             _ = FileSyscalls.TryUnlink(folder, PartialName, 0);
             // Made anew, never through a link: the volume is somebody else's.
-            using (SafeFileHandle file = FileSyscalls.OpenAt(folder, PartialName, FileSyscalls.O_RDWR | FileSyscalls.O_CREAT | FileSyscalls.O_EXCL | FileSyscalls.O_NOFOLLOW, 0x180 /* 0600 */))
+            using (
+                SafeFileHandle file = FileSyscalls.OpenAt(
+                    folder,
+                    PartialName,
+                    FileSyscalls.O_RDWR | FileSyscalls.O_CREAT | FileSyscalls.O_EXCL | FileSyscalls.O_NOFOLLOW,
+                    0x180 /* 0600 */
+                )
+            )
                 RandomAccess.Write(file, Format(log.Header.Id, ram, units), 0);
             _ = FileSyscalls.TryUnlink(folder, FileName, 0);
             FileSyscalls.RenameNoReplaceIn(folder, PartialName, FileName);
@@ -73,18 +84,27 @@ internal static class RecordedStart
         BinaryPrimitives.WriteInt32LittleEndian(bytes.AsSpan(12), granules.Count);
         _ = id.TryWriteBytes(bytes.AsSpan(16));
         for (int i = 0; i < granules.Count; i++)
-            BinaryPrimitives.WriteUInt64LittleEndian(bytes.AsSpan(HeaderSize + i * sizeof(ulong)), (ulong)granules[i].Block << GranuleBits | (ulong)granules[i].Granule);
-        BinaryPrimitives.WriteUInt64LittleEndian(bytes.AsSpan(bytes.Length - sizeof(ulong)), XxHash3.HashToUInt64(bytes.AsSpan(0, bytes.Length - sizeof(ulong))));
+            BinaryPrimitives.WriteUInt64LittleEndian(
+                bytes.AsSpan(HeaderSize + i * sizeof(ulong)),
+                (ulong)granules[i].Block << GranuleBits | (ulong)granules[i].Granule
+            );
+        BinaryPrimitives.WriteUInt64LittleEndian(
+            bytes.AsSpan(bytes.Length - sizeof(ulong)),
+            XxHash3.HashToUInt64(bytes.AsSpan(0, bytes.Length - sizeof(ulong)))
+        );
         return bytes;
     }
 
     /// <summary>The units of a record; what no block has is left out.</summary>
     internal static IReadOnlyList<long> Parse(ReadOnlySpan<byte> bytes, Guid id, IReadOnlyList<LazyBlock> blocks)
     {
-        if (bytes.Length < HeaderSize + sizeof(ulong) || !bytes.StartsWith(Magic)
+        if (
+            bytes.Length < HeaderSize + sizeof(ulong)
+            || !bytes.StartsWith(Magic)
             || BinaryPrimitives.ReadInt32LittleEndian(bytes[8..]) != Version
             || new Guid(bytes.Slice(16, 16)) != id
-            || BinaryPrimitives.ReadUInt64LittleEndian(bytes[^sizeof(ulong)..]) != XxHash3.HashToUInt64(bytes[..^sizeof(ulong)]))
+            || BinaryPrimitives.ReadUInt64LittleEndian(bytes[^sizeof(ulong)..]) != XxHash3.HashToUInt64(bytes[..^sizeof(ulong)])
+        )
             return [];
         int count = BinaryPrimitives.ReadInt32LittleEndian(bytes[12..]);
         if (count != (bytes.Length - HeaderSize - sizeof(ulong)) / sizeof(ulong))
@@ -94,7 +114,10 @@ internal static class RecordedStart
         {
             ulong entry = BinaryPrimitives.ReadUInt64LittleEndian(bytes[(HeaderSize + i * sizeof(ulong))..]);
             (ulong block, ulong granule) = (entry >> GranuleBits, entry & ((1UL << GranuleBits) - 1));
-            if (blocks.FirstOrDefault(b => (ulong)b.LogIndex == block) is { } b && granule < (b.Length + SnapshotFormat.GranuleSize - 1) / SnapshotFormat.GranuleSize)
+            if (
+                blocks.FirstOrDefault(b => (ulong)b.LogIndex == block) is { } b
+                && granule < (b.Length + SnapshotFormat.GranuleSize - 1) / SnapshotFormat.GranuleSize
+            )
                 units.Add(b.UnitOf(b.Start + granule * SnapshotFormat.GranuleSize));
         }
         return units;

@@ -57,12 +57,14 @@ internal sealed unsafe class UnitFiller(Userfaultfd uffd, LazyRam ram, PageLogRe
     private void Copy(LazyBlock block, long unit, byte* source)
     {
         ulong start = block.UnitStart(unit);
-        int length = block.UnitLength(unit), size = block.PageSize;
+        int length = block.UnitLength(unit),
+            size = block.PageSize;
         bool skipped = false;
-        for (int at = 0; at < length;)
+        for (int at = 0; at < length; )
         {
             gate.Enter(copier);
-            int from = at, to;
+            int from = at,
+                to;
             try
             {
                 int removed = ram.Removed(unit);

@@ -4,13 +4,13 @@ using System.Xml.Linq;
 namespace Bgsnap.Operator.KubeVirt.Hook;
 
 /// <summary>
-/// Makes of the domain that KubeVirt is about to start one that waits for a snapshot, and the same machine as the captured one: its machine type, its CPU,
-/// and every device at its address.
+/// Makes of the domain that KubeVirt is about to start one that waits for a snapshot, and the same machine as the captured one: its machine
+/// type, its CPU, and every device at its address.
 /// </summary>
 /// <remarks>
-/// libvirt gives addresses in the order in which devices stand in the XML, and KubeVirt's order changes between its versions; a guest that finds its disk
-/// behind another bridge than a moment ago loses it. What the machines have not in common is left as KubeVirt wants it: the agent compares both when QEMU
-/// waits, and refuses with the list of differences.
+/// libvirt gives addresses in the order in which devices stand in the XML, and KubeVirt's order changes between its versions; a guest that
+/// finds its disk behind another bridge than a moment ago loses it. What the machines have not in common is left as KubeVirt wants it: the
+/// agent compares both when QEMU waits, and refuses with the list of differences.
 /// </remarks>
 internal static class DomainHook
 {
@@ -25,7 +25,8 @@ internal static class DomainHook
     /// <exception cref="XmlException">One of them is not XML.</exception>
     public static string Apply(string domainXml, string capturedXml)
     {
-        XElement domain = XElement.Parse(domainXml), captured = XElement.Parse(capturedXml);
+        XElement domain = XElement.Parse(domainXml),
+            captured = XElement.Parse(capturedXml);
         PinMachine(domain, captured);
         if (domain.Element("devices") is { } devices && captured.Element("devices") is { } before)
         {
@@ -41,30 +42,48 @@ internal static class DomainHook
         if (captured.Element("os")?.Element("type")?.Attribute("machine") is { } machine)
             domain.Element("os")?.Element("type")?.SetAttributeValue("machine", machine.Value);
         // host-model and host-passthrough would be what this node has, the guest knows what that node had.
-        if (captured.Element("cpu") is not { } cpu) return;
+        if (captured.Element("cpu") is not { } cpu)
+            return;
         domain.Element("cpu")?.Remove();
         XElement copy = new(cpu);
-        if (domain.Element("os") is { } os) os.AddAfterSelf(copy);
-        else domain.Add(copy);
+        if (domain.Element("os") is { } os)
+            os.AddAfterSelf(copy);
+        else
+            domain.Add(copy);
     }
 
     // Bridges and buses first: they are what addresses name. Those that libvirt had added by itself are in the captured XML too.
     private static void PinControllers(XElement devices, XElement before)
     {
         XElement[] controllers = [.. before.Elements("controller")];
-        if (controllers.Length == 0) return;
-        XElement[] replaced = [.. devices.Elements("controller").Where(c => Array.Exists(controllers, b => b.Attribute("type")?.Value == c.Attribute("type")?.Value))];
+        if (controllers.Length == 0)
+            return;
+        XElement[] replaced =
+        [
+            .. devices
+                .Elements("controller")
+                .Where(c => Array.Exists(controllers, b => b.Attribute("type")?.Value == c.Attribute("type")?.Value)),
+        ];
         devices.Add(controllers.Select(c => new XElement(c)));
-        foreach (XElement c in replaced) c.Remove();
+        foreach (XElement c in replaced)
+            c.Remove();
     }
 
     private static void PinAddresses(XElement devices, XElement before)
     {
-        Dictionary<(string, string), Queue<XElement>> captured = before.Elements().Where(IsPlaced)
-            .GroupBy(Identity).ToDictionary(g => g.Key, g => new Queue<XElement>(g));
+        Dictionary<(string, string), Queue<XElement>> captured = before
+            .Elements()
+            .Where(IsPlaced)
+            .GroupBy(Identity)
+            .ToDictionary(g => g.Key, g => new Queue<XElement>(g));
         foreach (XElement device in devices.Elements().Where(IsPlaced))
         {
-            if (!captured.TryGetValue(Identity(device), out Queue<XElement>? same) || !same.TryDequeue(out XElement? was) || was.Element("address") is not { } address) continue;
+            if (
+                !captured.TryGetValue(Identity(device), out Queue<XElement>? same)
+                || !same.TryDequeue(out XElement? was)
+                || was.Element("address") is not { } address
+            )
+                continue;
             device.Element("address")?.Remove();
             device.Add(new XElement(address));
         }
@@ -76,9 +95,14 @@ internal static class DomainHook
     private static (string Kind, string Name) Identity(XElement device)
     {
         string kind = device.Name.LocalName;
-        if (device.Element("alias")?.Attribute("name")?.Value is { } alias && alias.StartsWith("ua-", StringComparison.Ordinal)) return (kind, alias);
-        if (kind == "channel" && device.Element("target")?.Attribute("name")?.Value is { } channel) return (kind, channel);
-        return (kind, device.Attribute("model")?.Value ?? device.Element("model")?.Attribute("type")?.Value ?? device.Attribute("type")?.Value ?? "");
+        if (device.Element("alias")?.Attribute("name")?.Value is { } alias && alias.StartsWith("ua-", StringComparison.Ordinal))
+            return (kind, alias);
+        if (kind == "channel" && device.Element("target")?.Attribute("name")?.Value is { } channel)
+            return (kind, channel);
+        return (
+            kind,
+            device.Attribute("model")?.Value ?? device.Element("model")?.Attribute("type")?.Value ?? device.Attribute("type")?.Value ?? ""
+        );
     }
 
     private static void Wait(XElement domain)

@@ -10,8 +10,9 @@ using Microsoft.Extensions.Logging;
 namespace Bgsnap.Operator.KubeVirt.Hook;
 
 /// <summary>
-/// <c>bgsnap-operator kubevirt-hook</c>: the sidecar of a VM that is restored (KubeVirt's annotation <c>hooks.kubevirt.io/hookSidecars</c>). It listens on a
-/// socket in a directory that it shares with virt-launcher, and needs nothing else: no network, no API server.
+/// <c>bgsnap-operator kubevirt-hook</c>: the sidecar of a VM that is restored (KubeVirt's annotation
+/// <c>hooks.kubevirt.io/hookSidecars</c>). It listens on a socket in a directory that it shares with virt-launcher, and needs nothing else:
+/// no network, no API server.
 /// </summary>
 internal static partial class HookCommand
 {
@@ -20,19 +21,34 @@ internal static partial class HookCommand
 
     internal static Command Create()
     {
-        Option<string> directory = new("--directory") { HelpName = "DIR", Description = "Directory of the socket", DefaultValueFactory = _ => SharedDirectory };
-        Command command = new("kubevirt-hook", "Serve as the hook sidecar of a KubeVirt VM that is being restored: its domain is made to wait for the snapshot.") { directory };
-        command.SetAction(async (parsed, stop) =>
+        Option<string> directory = new("--directory")
         {
-            string folder = parsed.GetValue(directory)!;
-            if (!Directory.Exists(folder))
+            HelpName = "DIR",
+            Description = "Directory of the socket",
+            DefaultValueFactory = _ => SharedDirectory,
+        };
+        Command command = new(
+            "kubevirt-hook",
+            "Serve as the hook sidecar of a KubeVirt VM that is being restored: its domain is made to wait for the snapshot."
+        )
+        {
+            directory,
+        };
+        command.SetAction(
+            async (parsed, stop) =>
             {
-                await Console.Error.WriteLineAsync($"error: there is no directory {folder}: run this as a sidecar of KubeVirt's virt-launcher").ConfigureAwait(false);
-                return 1;
+                string folder = parsed.GetValue(directory)!;
+                if (!Directory.Exists(folder))
+                {
+                    await Console
+                        .Error.WriteLineAsync($"error: there is no directory {folder}: run this as a sidecar of KubeVirt's virt-launcher")
+                        .ConfigureAwait(false);
+                    return 1;
+                }
+                await Serve(Path.Join(folder, "bgsnap.sock"), stop).ConfigureAwait(false);
+                return 0;
             }
-            await Serve(Path.Join(folder, "bgsnap.sock"), stop).ConfigureAwait(false);
-            return 0;
-        });
+        );
         return command;
     }
 

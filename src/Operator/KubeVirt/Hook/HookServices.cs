@@ -33,12 +33,15 @@ internal sealed class CallbacksService : Callbacks.CallbacksBase
         try
         {
             string domain = request.DomainXML.ToStringUtf8();
-            if (CapturedDomain(request.Vmi) is { } captured) domain = DomainHook.Apply(domain, captured);
+            if (CapturedDomain(request.Vmi) is { } captured)
+                domain = DomainHook.Apply(domain, captured);
             return Task.FromResult(new OnDefineDomainResult { DomainXML = ByteString.CopyFromUtf8(domain) });
         }
         catch (Exception e) when (e is XmlException or JsonException)
         {
-            throw new RpcException(new Status(StatusCode.InvalidArgument, $"the domain or the VirtualMachineInstance cannot be read: {e.Message}"));
+            throw new RpcException(
+                new Status(StatusCode.InvalidArgument, $"the domain or the VirtualMachineInstance cannot be read: {e.Message}")
+            );
         }
     }
 
@@ -49,16 +52,19 @@ internal sealed class CallbacksService : Callbacks.CallbacksBase
         foreach (string name in (ReadOnlySpan<string>)["metadata", "annotations", Names.CapturedDomainAnnotation])
         {
             found = Member(found.Value, name);
-            if (found is null) return null;
+            if (found is null)
+                return null;
         }
-        return found is { ValueKind: JsonValueKind.String } text ? Text(text)
+        return found is { ValueKind: JsonValueKind.String } text
+            ? Text(text)
             : throw new JsonException($"the annotation {Names.CapturedDomainAnnotation} is no text");
     }
 
     /// <summary>A member of an object; null: it has none, or it is null.</summary>
     private static JsonElement? Member(JsonElement json, string name) =>
         json.ValueKind != JsonValueKind.Object ? throw new JsonException($"there is no object to look for {name} in")
-        : json.TryGetProperty(name, out JsonElement member) && member.ValueKind != JsonValueKind.Null ? member : null;
+        : json.TryGetProperty(name, out JsonElement member) && member.ValueKind != JsonValueKind.Null ? member
+        : null;
 
     private static string Text(JsonElement json)
     {

@@ -42,10 +42,13 @@ internal sealed record KeptMachine(JsonObject? Vm, JsonObject Vmi, string Domain
         JsonObject[] wanted = [.. (Vmi["spec"]?["domain"]?["devices"]?["interfaces"] as JsonArray ?? []).OfType<JsonObject>()];
         for (int i = 0; i < wanted.Length; i++)
         {
-            if (wanted[i]["name"]?.ToString() is not { } name) continue;
+            if (wanted[i]["name"]?.ToString() is not { } name)
+                continue;
             // By KubeVirt's alias, else by their order.
-            XElement? device = Array.Find(there, d => d.Element("alias")?.Attribute("name")?.Value == "ua-" + name) ?? there.ElementAtOrDefault(i);
-            if (device?.Element("mac")?.Attribute("address")?.Value is { } mac) found[name] = mac;
+            XElement? device = Array.Find(there, d => d.Element("alias")?.Attribute("name")?.Value == "ua-" + name)
+                ?? there.ElementAtOrDefault(i);
+            if (device?.Element("mac")?.Attribute("address")?.Value is { } mac)
+                found[name] = mac;
         }
         return found;
     }
@@ -61,5 +64,6 @@ internal sealed record KeptMachine(JsonObject? Vm, JsonObject Vmi, string Domain
 
     private static bool Is(JsonObject item, string kind) => item["kind"]?.ToString() == kind;
 
-    private static Hopeless Damaged(string why) => new("SnapshotCorrupt", $"what the snapshot keeps of its virtual machine cannot be read: {why}");
+    private static Hopeless Damaged(string why) =>
+        new("SnapshotCorrupt", $"what the snapshot keeps of its virtual machine cannot be read: {why}");
 }

@@ -16,7 +16,9 @@ internal sealed record MachinePlan(TemplatePlan Disks, RawObject Vm, IReadOnlyCo
     /// <summary>KubeVirt's annotation that names hook sidecars.</summary>
     public const string HooksAnnotation = "hooks.kubevirt.io/hookSidecars";
 
-    /// <summary>The runStrategy of a VM whose guest has not run yet: what fails is not started anew, from disks that belong to a memory.</summary>
+    /// <summary>
+    /// The runStrategy of a VM whose guest has not run yet: what fails is not started anew, from disks that belong to a memory.
+    /// </summary>
     public const string WhileRestored = "Once";
 
     /// <summary>Annotations and labels by which KubeVirt, kubectl and we note what is of the old object alone.</summary>
@@ -29,10 +31,20 @@ internal sealed record MachinePlan(TemplatePlan Disks, RawObject Vm, IReadOnlyCo
     /// <param name="models">By volume: a claim that the new one is to be like.</param>
     /// <param name="options">The hook's image.</param>
     /// <exception cref="Hopeless">It cannot be restored into KubeVirt.</exception>
-    public static MachinePlan Of(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, KeptMachine kept, IReadOnlyDictionary<string, V1PersistentVolumeClaim> models, OperatorOptions options)
+    public static MachinePlan Of(
+        VMBackgroundRestore restore,
+        VMBackgroundSnapshot snapshot,
+        KeptMachine kept,
+        IReadOnlyDictionary<string, V1PersistentVolumeClaim> models,
+        OperatorOptions options
+    )
     {
         if (options.HookImage is not { } image)
-            throw new Hopeless("NoHookImage", "the operator was started without --hook-image, so that no VM can be restored into KubeVirt: upgrade the chart, or restore into a pod");
+            throw new Hopeless(
+                "NoHookImage",
+                "the operator was started without --hook-image, so that no VM can be restored into KubeVirt: upgrade the chart, "
+                    + "or restore into a pod"
+            );
         KubeVirtTarget target = restore.Spec.Target.VirtualMachine!;
         // The instance's: it has all that instance type, preference and defaults came to, and volumes that were plugged later.
         JsonObject spec = kept.Vmi["spec"]?.DeepClone() as JsonObject ?? [];
@@ -40,13 +52,18 @@ internal sealed record MachinePlan(TemplatePlan Disks, RawObject Vm, IReadOnlyCo
         bool keep = target.MacAddresses != MacAddressPolicy.Regenerate;
         IReadOnlyDictionary<string, string> macs = kept.MacAddresses();
         GiveIdentity(spec, kept, keep, macs);
-        return new MachinePlan(new TemplatePlan(StandIn(spec), disks), Build(restore, kept, spec, image, options.PullPolicy), keep ? [.. macs.Values.Select(m => m.ToLowerInvariant())] : []);
+        return new MachinePlan(
+            new TemplatePlan(StandIn(spec), disks),
+            Build(restore, kept, spec, image, options.PullPolicy),
+            keep ? [.. macs.Values.Select(m => m.ToLowerInvariant())] : []
+        );
     }
 
     private static void GiveIdentity(JsonObject spec, KeptMachine kept, bool keep, IReadOnlyDictionary<string, string> macs)
     {
         JsonObject domain = Child(spec, "domain");
-        if (kept.MachineType is { } type) Child(domain, "machine")["type"] = type;
+        if (kept.MachineType is { } type)
+            Child(domain, "machine")["type"] = type;
         JsonObject firmware = Child(domain, "firmware");
         if (!keep)
         {
@@ -55,31 +72,45 @@ internal sealed record MachinePlan(TemplatePlan Disks, RawObject Vm, IReadOnlyCo
         }
         foreach (JsonObject i in (domain["devices"]?["interfaces"] as JsonArray ?? []).OfType<JsonObject>())
         {
-            if (keep && macs.TryGetValue(i["name"]?.ToString() ?? "", out string? mac)) i["macAddress"] = mac;
-            else if (!keep) i.Remove("macAddress");
+            if (keep && macs.TryGetValue(i["name"]?.ToString() ?? "", out string? mac))
+                i["macAddress"] = mac;
+            else if (!keep)
+                i.Remove("macAddress");
         }
     }
 
     private static RawObject Build(VMBackgroundRestore restore, KeptMachine kept, JsonObject spec, string image, string pullPolicy)
     {
         JsonNode? source = kept.Vm?["spec"]?["template"] ?? kept.Vmi;
-        JsonObject labels = Kept(source["metadata"]?["labels"]), annotations = Kept(source["metadata"]?["annotations"]);
+        JsonObject labels = Kept(source["metadata"]?["labels"]),
+            annotations = Kept(source["metadata"]?["annotations"]);
         labels[Names.RestoreLabel] = restore.Metadata.Uid;
         annotations[Names.CapturedDomainAnnotation] = kept.DomainXml;
         annotations[HooksAnnotation] = Hooks(source["metadata"]?["annotations"]?[HooksAnnotation]?.ToString(), image, pullPolicy);
         JsonNode? vm = kept.Vm?["metadata"];
-        Dictionary<string, string> ours = Texts(Kept(vm?["labels"])), notes = Texts(Kept(vm?["annotations"]));
+        Dictionary<string, string> ours = Texts(Kept(vm?["labels"])),
+            notes = Texts(Kept(vm?["annotations"]));
         ours[Names.RestoreLabel] = restore.Metadata.Uid;
         notes[Names.RunStrategyAnnotation] = Strategy(kept.Vm?["spec"]);
         return new RawObject
         {
             ApiVersion = KubeVirtKinds.Group + "/v1",
             Kind = KubeVirtKinds.Machine,
-            Metadata = new V1ObjectMeta { Name = restore.Spec.Target.VirtualMachine!.Name, NamespaceProperty = restore.Metadata.NamespaceProperty, Labels = ours, Annotations = notes },
+            Metadata = new V1ObjectMeta
+            {
+                Name = restore.Spec.Target.VirtualMachine!.Name,
+                NamespaceProperty = restore.Metadata.NamespaceProperty,
+                Labels = ours,
+                Annotations = notes,
+            },
             Spec = new JsonObject
             {
                 ["runStrategy"] = WhileRestored,
-                ["template"] = new JsonObject { ["metadata"] = new JsonObject { ["labels"] = labels, ["annotations"] = annotations }, ["spec"] = spec },
+                ["template"] = new JsonObject
+                {
+                    ["metadata"] = new JsonObject { ["labels"] = labels, ["annotations"] = annotations },
+                    ["spec"] = spec,
+                },
             },
         };
     }
@@ -88,21 +119,30 @@ internal sealed record MachinePlan(TemplatePlan Disks, RawObject Vm, IReadOnlyCo
     private static string Hooks(string? own, string image, string pullPolicy)
     {
         JsonArray list = own is null ? [] : JsonNode.Parse(own) as JsonArray ?? [];
-        list.Add(new JsonObject { ["image"] = image, ["imagePullPolicy"] = pullPolicy, ["args"] = new JsonArray("kubevirt-hook") });
+        list.Add(
+            new JsonObject
+            {
+                ["image"] = image,
+                ["imagePullPolicy"] = pullPolicy,
+                ["args"] = new JsonArray("kubevirt-hook"),
+            }
+        );
         return list.ToJsonString();
     }
 
     // It ran when it was captured: a strategy that would stop it is none that it goes on with.
-    private static string Strategy(JsonNode? vm) => vm?["runStrategy"]?.ToString() switch
-    {
-        "Always" or "RerunOnFailure" or "Once" or "Manual" => vm["runStrategy"]!.ToString(),
-        _ => vm?["running"]?.ToString() == "true" ? "Always" : "Manual",
-    };
+    private static string Strategy(JsonNode? vm) =>
+        vm?["runStrategy"]?.ToString() switch
+        {
+            "Always" or "RerunOnFailure" or "Once" or "Manual" => vm["runStrategy"]!.ToString(),
+            _ => vm?["running"]?.ToString() == "true" ? "Always" : "Manual",
+        };
 
     // Nodes that the VM may run on, and its memory: a claim that is bound where it is first used is bound where the VM fits.
     private static V1PodSpec StandIn(JsonObject spec)
     {
-        string? memory = spec["domain"]?["memory"]?["guest"]?.ToString() ?? spec["domain"]?["resources"]?["requests"]?["memory"]?.ToString();
+        string? memory = spec["domain"]?["memory"]?["guest"]?.ToString()
+            ?? spec["domain"]?["resources"]?["requests"]?["memory"]?.ToString();
         return new V1PodSpec
         {
             NodeSelector = spec["nodeSelector"] is JsonObject nodes ? Texts(nodes) : null,
@@ -111,7 +151,9 @@ internal sealed record MachinePlan(TemplatePlan Disks, RawObject Vm, IReadOnlyCo
                 new V1Container
                 {
                     Name = LauncherPod.Container,
-                    Resources = memory is null ? null : new V1ResourceRequirements { Requests = new Dictionary<string, ResourceQuantity> { ["memory"] = new(memory) } },
+                    Resources = memory is null
+                        ? null
+                        : new V1ResourceRequirements { Requests = new Dictionary<string, ResourceQuantity> { ["memory"] = new(memory) } },
                 },
             ],
         };
@@ -121,15 +163,18 @@ internal sealed record MachinePlan(TemplatePlan Disks, RawObject Vm, IReadOnlyCo
     {
         JsonObject kept = [];
         foreach ((string key, JsonNode? value) in map as JsonObject ?? [])
-            if (!Array.Exists(Foreign, f => key.StartsWith(f, StringComparison.Ordinal))) kept[key] = value?.DeepClone();
+            if (!Array.Exists(Foreign, f => key.StartsWith(f, StringComparison.Ordinal)))
+                kept[key] = value?.DeepClone();
         return kept;
     }
 
-    private static Dictionary<string, string> Texts(JsonObject map) => map.ToDictionary(p => p.Key, p => Convert.ToString(p.Value, CultureInfo.InvariantCulture) ?? "");
+    private static Dictionary<string, string> Texts(JsonObject map) =>
+        map.ToDictionary(p => p.Key, p => Convert.ToString(p.Value, CultureInfo.InvariantCulture) ?? "");
 
     private static JsonObject Child(JsonObject parent, string name)
     {
-        if (parent[name] is JsonObject there) return there;
+        if (parent[name] is JsonObject there)
+            return there;
         JsonObject made = [];
         parent[name] = made;
         return made;

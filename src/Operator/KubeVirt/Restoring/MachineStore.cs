@@ -20,11 +20,17 @@ internal sealed class MachineStore(IApiClient api)
     {
         try
         {
-            return await _objects.GetOrNull(KubeVirtKinds.Machines, restore.Metadata.NamespaceProperty, restore.Spec.Target.VirtualMachine!.Name, stop).ConfigureAwait(false);
+            return await _objects
+                .GetOrNull(KubeVirtKinds.Machines, restore.Metadata.NamespaceProperty, restore.Spec.Target.VirtualMachine!.Name, stop)
+                .ConfigureAwait(false);
         }
         catch (ApiException e) when (e is { Code: 404, IsNotFound: false })
         {
-            throw new Hopeless("KubeVirtNotInstalled", $"this cluster does not serve {KubeVirtKinds.Group}/v1: install KubeVirt, or restore into a pod (spec.target.pod or template)");
+            throw new Hopeless(
+                "KubeVirtNotInstalled",
+                $"this cluster does not serve {KubeVirtKinds.Group}/v1: install KubeVirt, or restore into a pod (spec.target.pod "
+                    + "or template)"
+            );
         }
     }
 
@@ -67,17 +73,26 @@ internal sealed class MachineStore(IApiClient api)
     public static bool IsSidecarsOff(string message) => message.Contains("sidecar feature gate", StringComparison.OrdinalIgnoreCase);
 
     /// <summary>
-    /// Claims that the new ones are to be like, by volume: once made it is the new one itself, else what the captured VM had, where that is still there.
+    /// Claims that the new ones are to be like, by volume: once made it is the new one itself, else what the captured VM had, where that is
+    /// still there.
     /// </summary>
-    public async Task<IReadOnlyDictionary<string, V1PersistentVolumeClaim>> Models(VMBackgroundRestore restore, KeptMachine kept, CancellationToken stop)
+    public async Task<IReadOnlyDictionary<string, V1PersistentVolumeClaim>> Models(
+        VMBackgroundRestore restore,
+        KeptMachine kept,
+        CancellationToken stop
+    )
     {
         string ns = restore.Metadata.NamespaceProperty;
         Dictionary<string, V1PersistentVolumeClaim> models = [];
         foreach ((string volume, string claim) in kept.Claims())
         {
-            V1PersistentVolumeClaim? made = await _objects.GetOrNull(CoreResources.Claims, ns, MachineVolumes.ClaimOf(restore, volume), stop).ConfigureAwait(false);
-            if (made is null || !RestoreNaming.IsOf(restore, made.Metadata)) made = await _objects.GetOrNull(CoreResources.Claims, ns, claim, stop).ConfigureAwait(false);
-            if (made is not null) models[volume] = made;
+            V1PersistentVolumeClaim? made = await _objects
+                .GetOrNull(CoreResources.Claims, ns, MachineVolumes.ClaimOf(restore, volume), stop)
+                .ConfigureAwait(false);
+            if (made is null || !RestoreNaming.IsOf(restore, made.Metadata))
+                made = await _objects.GetOrNull(CoreResources.Claims, ns, claim, stop).ConfigureAwait(false);
+            if (made is not null)
+                models[volume] = made;
         }
         return models;
     }
@@ -93,59 +108,91 @@ internal sealed class MachineStore(IApiClient api)
     public async Task<PodSummary?> FindMigrated(VMBackgroundRestore restore, string? from, CancellationToken stop)
     {
         VirtualMachineInstance? vmi = await FindInstance(restore, stop).ConfigureAwait(false);
-        if (vmi?.Status is not { Phase: "Running", MigrationState.Completed: true, NodeName: { Length: > 0 } node } || !RestoreNaming.IsOf(restore, vmi.Metadata)) return null;
-        return (await Launchers(vmi, stop).ConfigureAwait(false)).FirstOrDefault(p => p.Metadata.Uid != from && p.Spec?.NodeName == node && vmi.Status.ActivePods?.ContainsKey(p.Metadata.Uid) == true);
+        if (
+            vmi?.Status is not { Phase: "Running", MigrationState.Completed: true, NodeName: { Length: > 0 } node }
+            || !RestoreNaming.IsOf(restore, vmi.Metadata)
+        )
+            return null;
+        return (await Launchers(vmi, stop).ConfigureAwait(false)).FirstOrDefault(p =>
+            p.Metadata.Uid != from && p.Spec?.NodeName == node && vmi.Status.ActivePods?.ContainsKey(p.Metadata.Uid) == true
+        );
     }
 
     /// <summary>The pod of an instance, or null.</summary>
-    public async Task<PodSummary?> FindLauncher(VirtualMachineInstance vmi, CancellationToken stop) => (await Launchers(vmi, stop).ConfigureAwait(false)).FirstOrDefault();
+    public async Task<PodSummary?> FindLauncher(VirtualMachineInstance vmi, CancellationToken stop) =>
+        (await Launchers(vmi, stop).ConfigureAwait(false)).FirstOrDefault();
 
     private async Task<IEnumerable<PodSummary>> Launchers(VirtualMachineInstance vmi, CancellationToken stop) =>
-        (await api.List(Resources.Pods, vmi.Metadata.NamespaceProperty, $"{LauncherPod.InstanceLabel}={vmi.Metadata.Uid}", stop).ConfigureAwait(false))
-            .Items.Where(p => p.Metadata.DeletionTimestamp is null && p.Status?.Phase is not ("Succeeded" or "Failed"));
+        (
+            await api.List(Resources.Pods, vmi.Metadata.NamespaceProperty, $"{LauncherPod.InstanceLabel}={vmi.Metadata.Uid}", stop)
+                .ConfigureAwait(false)
+        ).Items.Where(p => p.Metadata.DeletionTimestamp is null && p.Status?.Phase is not ("Succeeded" or "Failed"));
 
     /// <summary>
-    /// Takes the hook out of the VM's template once its instance has it: another start of this VM is one from its disks, and waits for nothing.
+    /// Takes the hook out of the VM's template once its instance has it: another start of this VM is one from its disks, and waits for
+    /// nothing.
     /// </summary>
     public async Task RemoveHook(RawObject vm, CancellationToken stop)
     {
         JsonObject? annotations = vm.Spec?["template"]?["metadata"]?["annotations"] as JsonObject;
-        if (annotations?.ContainsKey(Names.CapturedDomainAnnotation) != true) return;
+        if (annotations?.ContainsKey(Names.CapturedDomainAnnotation) != true)
+            return;
         JsonArray hooks = annotations[MachinePlan.HooksAnnotation]?.ToString() is { } text ? JsonNode.Parse(text) as JsonArray ?? [] : [];
-        if (hooks.Count > 0) hooks.RemoveAt(hooks.Count - 1);
-        await Patch(vm, new JsonObject
-        {
-            ["spec"] = new JsonObject
-            {
-                ["template"] = new JsonObject
+        if (hooks.Count > 0)
+            hooks.RemoveAt(hooks.Count - 1);
+        await Patch(
+                vm,
+                new JsonObject
                 {
-                    ["metadata"] = new JsonObject
+                    ["spec"] = new JsonObject
                     {
-                        ["annotations"] = new JsonObject
+                        ["template"] = new JsonObject
                         {
-                            [Names.CapturedDomainAnnotation] = null,
-                            [MachinePlan.HooksAnnotation] = hooks.Count > 0 ? hooks.ToJsonString() : null,
+                            ["metadata"] = new JsonObject
+                            {
+                                ["annotations"] = new JsonObject
+                                {
+                                    [Names.CapturedDomainAnnotation] = null,
+                                    [MachinePlan.HooksAnnotation] = hooks.Count > 0 ? hooks.ToJsonString() : null,
+                                },
+                                ["labels"] = new JsonObject { [Names.RestoreLabel] = null },
+                            },
                         },
-                        ["labels"] = new JsonObject { [Names.RestoreLabel] = null },
                     },
                 },
-            },
-        }, stop).ConfigureAwait(false);
+                stop
+            )
+            .ConfigureAwait(false);
     }
 
     /// <summary>Gives the VM the runStrategy that it had when it was captured. Doing it again does nothing.</summary>
     public async Task Settle(VMBackgroundRestore restore, CancellationToken stop)
     {
         RawObject? vm = await Find(restore, stop).ConfigureAwait(false);
-        if (vm is null || !RestoreNaming.IsOf(restore, vm.Metadata) || vm.Metadata.Annotations?.TryGetValue(Names.RunStrategyAnnotation, out string? strategy) != true) return;
-        await Patch(vm, new JsonObject
-        {
-            ["metadata"] = new JsonObject { ["annotations"] = new JsonObject { [Names.RunStrategyAnnotation] = null, [Names.BeforeAnnotation] = null } },
-            ["spec"] = new JsonObject { ["runStrategy"] = strategy },
-        }, stop).ConfigureAwait(false);
+        if (
+            vm is null
+            || !RestoreNaming.IsOf(restore, vm.Metadata)
+            || vm.Metadata.Annotations?.TryGetValue(Names.RunStrategyAnnotation, out string? strategy) != true
+        )
+            return;
+        await Patch(
+                vm,
+                new JsonObject
+                {
+                    ["metadata"] = new JsonObject
+                    {
+                        ["annotations"] = new JsonObject { [Names.RunStrategyAnnotation] = null, [Names.BeforeAnnotation] = null },
+                    },
+                    ["spec"] = new JsonObject { ["runStrategy"] = strategy },
+                },
+                stop
+            )
+            .ConfigureAwait(false);
     }
 
-    /// <summary>Removes the VM, if it was made for this restore; KubeVirt ends its instance. One that was to be put back becomes what it was.</summary>
+    /// <summary>
+    /// Removes the VM, if it was made for this restore; KubeVirt ends its instance. One that was to be put back becomes what it was.
+    /// </summary>
     /// <returns>Whether that is done.</returns>
     public async Task<bool> Discard(VMBackgroundRestore restore, CancellationToken stop)
     {
@@ -158,11 +205,18 @@ internal sealed class MachineStore(IApiClient api)
         {
             return true;
         }
-        if (vm is null) return true;
+        if (vm is null)
+            return true;
         if (PutBack.Before(vm, restore) is not null)
-            return await _putBack.Undo(vm, restore, await FindInstance(restore, stop).ConfigureAwait(false) is not null, stop).ConfigureAwait(false);
+            return await _putBack
+                .Undo(vm, restore, await FindInstance(restore, stop).ConfigureAwait(false) is not null, stop)
+                .ConfigureAwait(false);
         // One that has its own runStrategy is its user's.
-        if (vm.Metadata.DeletionTimestamp is null && RestoreNaming.IsOf(restore, vm.Metadata) && vm.Metadata.Annotations?.ContainsKey(Names.RunStrategyAnnotation) == true)
+        if (
+            vm.Metadata.DeletionTimestamp is null
+            && RestoreNaming.IsOf(restore, vm.Metadata)
+            && vm.Metadata.Annotations?.ContainsKey(Names.RunStrategyAnnotation) == true
+        )
             await _objects.DeleteIfThere(KubeVirtKinds.Machines, vm, null, stop).ConfigureAwait(false);
         return true;
     }
@@ -171,25 +225,43 @@ internal sealed class MachineStore(IApiClient api)
     /// <exception cref="Waiting">One does.</exception>
     public async Task ThrowIfMacInUse(VMBackgroundRestore restore, IReadOnlyCollection<string> addresses, CancellationToken stop)
     {
-        if (addresses.Count == 0) return;
-        ResourceList<RawObject> running = await api.List(KubeVirtKinds.RawInstances, restore.Metadata.NamespaceProperty, null, stop).ConfigureAwait(false);
+        if (addresses.Count == 0)
+            return;
+        ResourceList<RawObject> running = await api.List(KubeVirtKinds.RawInstances, restore.Metadata.NamespaceProperty, null, stop)
+            .ConfigureAwait(false);
         // That of the VM that is put back ends before its successor runs.
         string? own = PutBack.IsWanted(restore) ? restore.Spec.Target.VirtualMachine!.Name : null;
-        foreach (RawObject vmi in running.Items.Where(v => v.Metadata.Name != own && v.Status?["phase"]?.ToString() is not ("Succeeded" or "Failed")))
+        foreach (
+            RawObject vmi in running.Items.Where(v =>
+                v.Metadata.Name != own && v.Status?["phase"]?.ToString() is not ("Succeeded" or "Failed")
+            )
+        )
         {
             if (MacsOf(vmi).FirstOrDefault(addresses.Contains) is { } mac)
-                throw new Waiting("MacInUse", $"VirtualMachineInstance {vmi.Metadata.Name} runs with the MAC address {mac} of the captured one: stop it, or give the restored VM others with spec.target.virtualMachine.macAddresses Regenerate in another restore") { Again = TimeSpan.FromSeconds(15) };
+                throw new Waiting(
+                    "MacInUse",
+                    $"VirtualMachineInstance {vmi.Metadata.Name} runs with the MAC address {mac} of the captured one: stop it, or "
+                        + "give the restored VM others with spec.target.virtualMachine.macAddresses Regenerate in another restore"
+                )
+                {
+                    Again = TimeSpan.FromSeconds(15),
+                };
         }
     }
 
     /// <summary>What KubeVirt says keeps a VM from starting; null: nothing.</summary>
-    public static string? Failure(RawObject vm) => (vm.Status?["conditions"] as JsonArray)?.OfType<JsonObject>()
-        .FirstOrDefault(c => c["type"]?.ToString() == "Failure" && c["status"]?.ToString() == "True")?["message"]?.ToString();
+    public static string? Failure(RawObject vm) =>
+        (vm.Status?["conditions"] as JsonArray)
+            ?.OfType<JsonObject>()
+            .FirstOrDefault(c => c["type"]?.ToString() == "Failure" && c["status"]?.ToString() == "True")
+            ?["message"]?.ToString();
 
     private static IEnumerable<string> MacsOf(RawObject vmi) =>
         new[] { vmi.Status?["interfaces"] as JsonArray, vmi.Spec?["domain"]?["devices"]?["interfaces"] as JsonArray }
-            .SelectMany(list => list ?? []).OfType<JsonObject>()
-            .Select(i => (i["mac"] ?? i["macAddress"])?.ToString().ToLowerInvariant()).OfType<string>();
+            .SelectMany(list => list ?? [])
+            .OfType<JsonObject>()
+            .Select(i => (i["mac"] ?? i["macAddress"])?.ToString().ToLowerInvariant())
+            .OfType<string>();
 
     private Task<RawObject> Patch(RawObject vm, JsonObject patch, CancellationToken stop) =>
         api.MergePatch(KubeVirtKinds.Machines, vm.Metadata.NamespaceProperty, vm.Metadata.Name, null, patch, stop);

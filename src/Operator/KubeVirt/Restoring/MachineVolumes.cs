@@ -11,7 +11,16 @@ internal static class MachineVolumes
 {
     /// <summary>Volumes that KubeVirt fills from the VM's spec or from other objects: what they held is held by those.</summary>
     private static readonly string[] Generated =
-        ["cloudInitNoCloud", "cloudInitConfigDrive", "sysprep", "configMap", "secret", "downwardAPI", "downwardMetrics", "serviceAccount"];
+    [
+        "cloudInitNoCloud",
+        "cloudInitConfigDrive",
+        "sysprep",
+        "configMap",
+        "secret",
+        "downwardAPI",
+        "downwardMetrics",
+        "serviceAccount",
+    ];
 
     /// <summary>Plans the claims, and gives each volume of the spec its own.</summary>
     /// <param name="restore">The restore.</param>
@@ -19,13 +28,22 @@ internal static class MachineVolumes
     /// <param name="spec">Spec of the instance; its volumes are changed.</param>
     /// <param name="models">By volume: a claim that the new one is to be like, where its spec does not say.</param>
     /// <exception cref="Hopeless">A disk of the VM is not in the snapshot, or one of the snapshot is not the VM's.</exception>
-    public static IReadOnlyList<PlannedDisk> Plan(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, JsonObject spec, IReadOnlyDictionary<string, V1PersistentVolumeClaim> models)
+    public static IReadOnlyList<PlannedDisk> Plan(
+        VMBackgroundRestore restore,
+        VMBackgroundSnapshot snapshot,
+        JsonObject spec,
+        IReadOnlyDictionary<string, V1PersistentVolumeClaim> models
+    )
     {
         KubeVirtTarget target = restore.Spec.Target.VirtualMachine!;
         List<DiskStatus> disks = [.. (snapshot.Status?.Disks ?? []).Where(d => d.StoredBytes > 0)];
         JsonObject[] volumes = [.. (spec["volumes"] as JsonArray ?? []).OfType<JsonObject>()];
         if ((target.Claims ?? []).Find(c => !Array.Exists(volumes, v => Name(v) == c.Volume)) is { } extra)
-            throw Misfit("NoSuchVolume", $"the virtual machine of snapshot {snapshot.Metadata.Name} has no volume {extra.Volume}; it has {string.Join(", ", volumes.Select(Name))}: correct spec.target.virtualMachine.claims");
+            throw Misfit(
+                "NoSuchVolume",
+                $"the virtual machine of snapshot {snapshot.Metadata.Name} has no volume {extra.Volume}; it has "
+                    + $"{string.Join(", ", volumes.Select(Name))}: correct spec.target.virtualMachine.claims"
+            );
         List<PlannedDisk> planned = [];
         foreach (JsonObject volume in volumes.Where(v => !Array.Exists(Generated, v.ContainsKey)))
         {
@@ -38,16 +56,28 @@ internal static class MachineVolumes
             else if (volume.ContainsKey("hostDisk"))
             {
                 // The VM is made with the operator's rights: what lies on a node is not for whoever may make a restore.
-                throw Misfit("HostDisk", $"volume {name} of the virtual machine is a file of a node (hostDisk): restore it into a pod of your own (spec.target.pod)");
+                throw Misfit(
+                    "HostDisk",
+                    $"volume {name} of the virtual machine is a file of a node (hostDisk): restore it into a pod of your own "
+                        + "(spec.target.pod)"
+                );
             }
             else if (IsWritten(spec, name) && KeepsData(volume))
             {
                 string note = snapshot.Status?.Disks?.Find(d => d.Name == Alias(name))?.Note is { } why ? $" ({why})" : "";
-                throw Misfit("DiskNotCaptured", $"disk {name} of the virtual machine is not in snapshot {snapshot.Metadata.Name}{note}, so that memory and disks would not agree: restore a snapshot with all disks");
+                throw Misfit(
+                    "DiskNotCaptured",
+                    $"disk {name} of the virtual machine is not in snapshot {snapshot.Metadata.Name}{note}, so that memory and "
+                        + "disks would not agree: restore a snapshot with all disks"
+                );
             }
         }
         if (disks.Find(d => !planned.Exists(p => p.Disk == d) && !Array.Exists(volumes, v => Alias(Name(v)) == d.Name)) is { } foreign)
-            throw Misfit("NoSuchVolume", $"disk {foreign.Name} of snapshot {snapshot.Metadata.Name} belongs to no volume of its virtual machine: restore it into a pod (spec.target.template)");
+            throw Misfit(
+                "NoSuchVolume",
+                $"disk {foreign.Name} of snapshot {snapshot.Metadata.Name} belongs to no volume of its virtual machine: restore it "
+                    + "into a pod (spec.target.template)"
+            );
         return planned;
     }
 
@@ -56,14 +86,16 @@ internal static class MachineVolumes
     {
         KubeVirtTarget target = restore.Spec.Target.VirtualMachine!;
         // A VM that is put back keeps the claims that it has, and those have the plain name.
-        return Asked(target, volume)?.Name ?? (PutBack.IsWanted(restore) ? $"{target.Name}-{volume}-{Naming.Short(restore)}" : $"{target.Name}-{volume}");
+        return Asked(target, volume)?.Name
+            ?? (PutBack.IsWanted(restore) ? $"{target.Name}-{volume}-{Naming.Short(restore)}" : $"{target.Name}-{volume}");
     }
 
     private static PlannedDisk Planned(VMBackgroundRestore restore, string volume, DiskStatus disk, V1PersistentVolumeClaim? like)
     {
         KubeVirtClaim? asked = Asked(restore.Spec.Target.VirtualMachine!, volume);
         // What one class can do, another may not.
-        V1PersistentVolumeClaimSpec? model = asked?.StorageClassName is { } named && named != like?.Spec.StorageClassName ? null : like?.Spec;
+        V1PersistentVolumeClaimSpec? model =
+            asked?.StorageClassName is { } named && named != like?.Spec.StorageClassName ? null : like?.Spec;
         RestoreClaim claim = new()
         {
             Disk = disk.Name!,
@@ -90,8 +122,10 @@ internal static class MachineVolumes
 
     // A CD-ROM is only read, and may be shared; a LUN is a device of the host.
     private static bool IsWritten(JsonObject spec, string volume) =>
-        (spec["domain"]?["devices"]?["disks"] as JsonArray)?.OfType<JsonObject>().FirstOrDefault(d => d["name"]?.ToString() == volume) is { } device
-        && !device.ContainsKey("cdrom") && device["disk"]?["readonly"]?.ToString() != "true";
+        (spec["domain"]?["devices"]?["disks"] as JsonArray)?.OfType<JsonObject>().FirstOrDefault(d => d["name"]?.ToString() == volume)
+            is { } device
+        && !device.ContainsKey("cdrom")
+        && device["disk"]?["readonly"]?.ToString() != "true";
 
     private static bool KeepsData(JsonObject volume) => !volume.ContainsKey("memoryDump");
 

@@ -9,8 +9,8 @@ using Bgsnap.Operator.Snapshots;
 namespace Bgsnap.Operator.KubeVirt.Restoring;
 
 /// <summary>
-/// A VM that is there becomes the captured one, and again what it was should its guest not come to run. What it was is kept on itself, written in the same
-/// request as the first change to it, so that no crash and no deleted restore can lose it.
+/// A VM that is there becomes the captured one, and again what it was should its guest not come to run. What it was is kept on itself,
+/// written in the same request as the first change to it, so that no crash and no deleted restore can lose it.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -28,22 +28,34 @@ internal sealed class PutBack(IApiClient api)
     private static readonly string[] Starting = ["Always", "RerunOnFailure", "Once"];
 
     /// <summary>Whether a VM that is there is to be put back.</summary>
-    public static bool IsWanted(VMBackgroundRestore restore) => restore.Spec.Target.VirtualMachine?.WhenExists is ExistingMachine.PutBack or ExistingMachine.StopAndPutBack;
+    public static bool IsWanted(VMBackgroundRestore restore) =>
+        restore.Spec.Target.VirtualMachine?.WhenExists is ExistingMachine.PutBack or ExistingMachine.StopAndPutBack;
 
-    /// <summary>The spec that the VM had before this restore changed it; null: it did not, or has given it back, or its guest runs.</summary>
-    public static JsonObject? Before(RawObject vm, VMBackgroundRestore restore) => Kept(vm) is { } kept && kept["restore"]?.ToString() == restore.Metadata.Uid ? kept["spec"] as JsonObject : null;
+    /// <summary>
+    /// The spec that the VM had before this restore changed it; null: it did not, or has given it back, or its guest runs.
+    /// </summary>
+    public static JsonObject? Before(RawObject vm, VMBackgroundRestore restore) =>
+        Kept(vm) is { } kept && kept["restore"]?.ToString() == restore.Metadata.Uid ? kept["spec"] as JsonObject : null;
 
     /// <summary>Throws while another restore has changed the VM.</summary>
     /// <exception cref="Waiting">One has.</exception>
     public static void ThrowIfOthers(RawObject vm, VMBackgroundRestore restore)
     {
         if (Kept(vm) is { } kept && kept["restore"]?.ToString() != restore.Metadata.Uid)
-            throw new Waiting("VirtualMachineInUse", $"VirtualMachine {vm.Metadata.Name} is being put back by another restore, {kept["name"]}") { Again = TimeSpan.FromSeconds(5) };
+            throw new Waiting(
+                "VirtualMachineInUse",
+                $"VirtualMachine {vm.Metadata.Name} is being put back by another restore, {kept["name"]}"
+            )
+            {
+                Again = TimeSpan.FromSeconds(5),
+            };
     }
 
     /// <summary>Whether KubeVirt runs the VM, or is about to.</summary>
     public static bool Runs(RawObject vm, VirtualMachineInstance? vmi) =>
-        vmi is null ? vm.Spec?["running"]?.ToString() == "true" || Starting.Contains(vm.Spec?["runStrategy"]?.ToString()) : vmi.Status?.Phase is not ("Succeeded" or "Failed");
+        vmi is null
+            ? vm.Spec?["running"]?.ToString() == "true" || Starting.Contains(vm.Spec?["runStrategy"]?.ToString())
+            : vmi.Status?.Phase is not ("Succeeded" or "Failed");
 
     /// <summary>Stops the VM. Doing it again does nothing.</summary>
     public Task<RawObject> Stop(RawObject vm, VMBackgroundRestore restore, CancellationToken stop)
@@ -61,7 +73,13 @@ internal sealed class PutBack(IApiClient api)
     {
         JsonObject annotations = Noted(vm, restore);
         annotations[Names.RunStrategyAnnotation] = captured.Metadata.Annotations[Names.RunStrategyAnnotation];
-        return Patch(vm, new JsonObject { [Names.RestoreLabel] = restore.Metadata.Uid }, annotations, MergePatches.Difference(vm.Spec ?? [], captured.Spec!), stop);
+        return Patch(
+            vm,
+            new JsonObject { [Names.RestoreLabel] = restore.Metadata.Uid },
+            annotations,
+            MergePatches.Difference(vm.Spec ?? [], captured.Spec!),
+            stop
+        );
     }
 
     /// <summary>Makes the VM again what it was.</summary>
@@ -75,7 +93,8 @@ internal sealed class PutBack(IApiClient api)
         // An instance of ours waits for a memory that does not come: the VM does not get its own strategy with it.
         if (RestoreNaming.IsOf(restore, vm.Metadata) && instanceIsThere)
         {
-            if (Halted(vm) is { Count: > 0 } halted) await Patch(vm, [], [], halted, stop).ConfigureAwait(false);
+            if (Halted(vm) is { Count: > 0 } halted)
+                await Patch(vm, [], [], halted, stop).ConfigureAwait(false);
             return false;
         }
         JsonObject labels = RestoreNaming.IsOf(restore, vm.Metadata) ? new JsonObject { [Names.RestoreLabel] = null } : [];
@@ -87,22 +106,34 @@ internal sealed class PutBack(IApiClient api)
     private static JsonObject Halted(RawObject vm)
     {
         // The older of two fields; KubeVirt takes only one of them.
-        if (vm.Spec?.ContainsKey("running") == true) return vm.Spec["running"]?.ToString() == "false" ? [] : new JsonObject { ["running"] = false };
+        if (vm.Spec?.ContainsKey("running") == true)
+            return vm.Spec["running"]?.ToString() == "false" ? [] : new JsonObject { ["running"] = false };
         return vm.Spec?["runStrategy"]?.ToString() == "Halted" ? [] : new JsonObject { ["runStrategy"] = "Halted" };
     }
 
     private static JsonObject Noted(RawObject vm, VMBackgroundRestore restore)
     {
-        if (Before(vm, restore) is not null) return [];
-        string kept = new JsonObject { ["restore"] = restore.Metadata.Uid, ["name"] = restore.Metadata.Name, ["spec"] = vm.Spec?.DeepClone() }.ToJsonString();
+        if (Before(vm, restore) is not null)
+            return [];
+        string kept = new JsonObject
+        {
+            ["restore"] = restore.Metadata.Uid,
+            ["name"] = restore.Metadata.Name,
+            ["spec"] = vm.Spec?.DeepClone(),
+        }.ToJsonString();
         if (Encoding.UTF8.GetByteCount(kept) > LargestSpec)
-            throw new Hopeless("VirtualMachineTooLarge", $"the spec of VirtualMachine {vm.Metadata.Name} is larger than {LargestSpec / 1024} KiB, so that it cannot be kept on it while it is put back: move its userData to a Secret, or delete the VM, then create another restore");
+            throw new Hopeless(
+                "VirtualMachineTooLarge",
+                $"the spec of VirtualMachine {vm.Metadata.Name} is larger than {LargestSpec / 1024} KiB, so that it cannot be kept "
+                    + "on it while it is put back: move its userData to a Secret, or delete the VM, then create another restore"
+            );
         return new JsonObject { [Names.BeforeAnnotation] = kept };
     }
 
     private static JsonObject? Kept(RawObject vm)
     {
-        if (vm.Metadata.Annotations?.TryGetValue(Names.BeforeAnnotation, out string? text) != true) return null;
+        if (vm.Metadata.Annotations?.TryGetValue(Names.BeforeAnnotation, out string? text) != true)
+            return null;
         try
         {
             return JsonNode.Parse(text!) as JsonObject;
@@ -114,12 +145,22 @@ internal sealed class PutBack(IApiClient api)
         }
     }
 
-    private Task<RawObject> Patch(RawObject vm, JsonObject labels, JsonObject annotations, JsonObject spec, CancellationToken stop) => api.MergePatch(
-        KubeVirtKinds.Machines, vm.Metadata.NamespaceProperty, vm.Metadata.Name, null,
-        new JsonObject
-        {
-            ["metadata"] = new JsonObject { ["resourceVersion"] = vm.Metadata.ResourceVersion, ["labels"] = labels, ["annotations"] = annotations },
-            ["spec"] = spec,
-        },
-        stop);
+    private Task<RawObject> Patch(RawObject vm, JsonObject labels, JsonObject annotations, JsonObject spec, CancellationToken stop) =>
+        api.MergePatch(
+            KubeVirtKinds.Machines,
+            vm.Metadata.NamespaceProperty,
+            vm.Metadata.Name,
+            null,
+            new JsonObject
+            {
+                ["metadata"] = new JsonObject
+                {
+                    ["resourceVersion"] = vm.Metadata.ResourceVersion,
+                    ["labels"] = labels,
+                    ["annotations"] = annotations,
+                },
+                ["spec"] = spec,
+            },
+            stop
+        );
 }

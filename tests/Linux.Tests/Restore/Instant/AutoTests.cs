@@ -55,7 +55,12 @@ public class AutoTests
         await InstantMachines.AssertAllOfItIsRightAsync(target);
     }
 
-    private static async Task<(string? Method, string? Reason)> RestoreAsync(VirtualMachineOptions machine, LoopVolume volume, IReadOnlyList<string> starter, byte[] truth)
+    private static async Task<(string? Method, string? Reason)> RestoreAsync(
+        VirtualMachineOptions machine,
+        LoopVolume volume,
+        IReadOnlyList<string> starter,
+        byte[] truth
+    )
     {
         await using var target = await VirtualMachine.StartAsync(machine with { Incoming = "defer", Paused = true });
         volume.DropCache();
@@ -68,14 +73,19 @@ public class AutoTests
 
     private static async Task<RestoreOutcome> OfAsync(IReadOnlyList<string> starter, string snapshot, VirtualMachine target)
     {
-        await using var agent = await AgentProcess.StartByAsync(starter, null, ["restore", snapshot, "--qmp", target.QmpSocket, "--mode=auto", "--json"]);
+        await using var agent = await AgentProcess.StartByAsync(
+            starter,
+            null,
+            ["restore", snapshot, "--qmp", target.QmpSocket, "--mode=auto", "--json"]
+        );
         return RestoreOutcome.Parse(await agent.WaitAsync(Patience));
     }
 
     /// <summary>Noise in 16 places, so that wherever a volume is tried there is something to read.</summary>
     private static void FillAllOver(GuestMemory memory)
     {
-        const int Places = 16, Length = 256 << 10;
+        const int Places = 16,
+            Length = 256 << 10;
         var noise = new byte[Length];
         var random = new Random(3);
         for (var i = 0; i < Places; i++)

@@ -11,13 +11,15 @@ using AgentLibc = Bgsnap.NodeAgent.Linux.Libc;
 namespace Bgsnap.Linux.Tests.Restore.Instant;
 
 /// <summary>
-/// What is thrown away while memory follows is zero from then on, whether it had come already or not. Memory of our own stands in for QEMU's; it is read and
-/// discarded by system calls only, since a thread of .NET that waits in a fault would hold up the collector.
+/// What is thrown away while memory follows is zero from then on, whether it had come already or not. Memory of our own stands in for
+/// QEMU's; it is read and discarded by system calls only, since a thread of .NET that waits in a fault would hold up the collector.
 /// </summary>
 public class DiscardedPagesTests
 {
-    private const int Page = 4096, MadvDontneed = 4;
-    private const long SysMemfdCreate = 319, AllowSealing = 2;
+    private const int Page = 4096,
+        MadvDontneed = 4;
+    private const long SysMemfdCreate = 319,
+        AllowSealing = 2;
 
     [SkippableFact]
     public async Task A_page_that_was_thrown_away_does_not_come_back()
@@ -34,7 +36,9 @@ public class DiscardedPagesTests
         CheckInbox(log);
     }
 
-    /// <summary>The kernel lets a discard go on as soon as it was read; who dies then has noted nothing, and yet the next one knows.</summary>
+    /// <summary>
+    /// The kernel lets a discard go on as soon as it was read; who dies then has noted nothing, and yet the next one knows.
+    /// </summary>
     private static unsafe void CheckInbox(PageLogReader log)
     {
         int index = Enumerable.Range(0, log.Blocks.Count).MaxBy(i => log.Blocks[i].UsedLength);
@@ -88,7 +92,8 @@ public class DiscardedPagesTests
         using (LazyServer server = new(uffd, self, ram, log, new RestoreProgress(), 0, [], new StartRecorder(), () => { }))
         {
             server.Start();
-            byte* came = memory + (17 << 20), toCome = memory + (16 << 20);
+            byte* came = memory + (17 << 20),
+                toCome = memory + (16 << 20);
             Assert.Equal(256 % 251 + 1, Read(came)); // all of its 64 KiB is there now
             Discard(came + 3 * Page, 2 * Page);
             Discard(toCome + 3 * Page, 2 * Page);

@@ -2,19 +2,26 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Restore.Instant;
 
-/// <summary>What a guest gives back to its host while its memory follows is zero from then on, also where it had not come yet, and the guest lives.</summary>
+/// <summary>
+/// What a guest gives back to its host while its memory follows is zero from then on, also where it had not come yet, and the guest lives.
+/// </summary>
 public class GivenBackMemoryTests
 {
-    private const int SpareMiB = 48, PagesOfMiB = 256;
+    private const int SpareMiB = 48,
+        PagesOfMiB = 256;
     private const string Slowly = "--bandwidth-limit=8Mi";
 
-    /// <summary>The guest frees memory of its own accord, and its kernel reports that to QEMU. With shared memory such a machine cannot be captured.</summary>
+    /// <summary>
+    /// The guest frees memory of its own accord, and its kernel reports that to QEMU. With shared memory such a machine cannot be captured.
+    /// </summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System)]
     [InlineData(QemuVersion.Unpacked10)]
     public async Task Free_pages_may_be_reported_meanwhile(QemuVersion version)
     {
-        await using var pair = await InstantPair.MakeAsync(InstantMachines.Ballooning(version, RamKind.Anonymous, SpareMiB, "free-page-reporting=on"));
+        await using var pair = await InstantPair.MakeAsync(
+            InstantMachines.Ballooning(version, RamKind.Anonymous, SpareMiB, "free-page-reporting=on")
+        );
         await using var agent = await pair.RunAsync(Slowly);
 
         await pair.Target.MoveSpareAsync("given");
@@ -33,7 +40,9 @@ public class GivenBackMemoryTests
     public async Task A_balloon_may_take_memory_meanwhile(QemuVersion version, RamKind ram)
     {
         const int LeftMiB = 170; // less than what was never used is left
-        await using var pair = await InstantPair.MakeAsync(InstantMachines.Ballooning(version, ram, SpareMiB), source => source.MoveSpareAsync("given"));
+        await using var pair = await InstantPair.MakeAsync(InstantMachines.Ballooning(version, ram, SpareMiB), source =>
+            source.MoveSpareAsync("given")
+        );
         await using var agent = await pair.RunAsync(Slowly);
 
         await InstantMachines.InflateAsync(pair.Target, LeftMiB);
@@ -63,7 +72,9 @@ public class GivenBackMemoryTests
         using (var memory = await target.OpenMemoryAsync())
         {
             var page = new byte[4096];
-            var back = data.Count(d => memory.Read((long)d.Key - memory.HostAddress, page) == page.Length && page.AsSpan().SequenceEqual(d.Value));
+            var back = data.Count(d =>
+                memory.Read((long)d.Key - memory.HostAddress, page) == page.Length && page.AsSpan().SequenceEqual(d.Value)
+            );
             Assert.True(back == 0, $"{back} of {data.Count} pages that were thrown away hold what the snapshot has there");
         }
 

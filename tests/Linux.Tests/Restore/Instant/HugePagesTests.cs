@@ -6,13 +6,18 @@ namespace Bgsnap.Linux.Tests.Restore.Instant;
 /// <summary>Memory that came in small pages is made of huge ones again, where it is data from end to end, and nowhere else.</summary>
 public class HugePagesTests
 {
-    private const long Huge = 2 << 20, From = 64 << 20, Length = 64 << 20;
+    private const long Huge = 2 << 20,
+        From = 64 << 20,
+        Length = 64 << 20;
     private const int Page = 4096;
 
     [SkippableFact]
     public async Task Huge_pages_are_given_back()
     {
-        Skip.If(File.ReadAllText("/sys/kernel/mm/transparent_hugepage/enabled").Contains("[never]", StringComparison.Ordinal), "this machine gives nobody huge pages");
+        Skip.If(
+            File.ReadAllText("/sys/kernel/mm/transparent_hugepage/enabled").Contains("[never]", StringComparison.Ordinal),
+            "this machine gives nobody huge pages"
+        );
         var machine = InstantMachines.Bare(QemuVersion.Unpacked10, RamKind.Anonymous);
         await using var source = await Requirements.StartAsync(machine);
         await source.StopVcpusAsync();
@@ -51,7 +56,9 @@ public class HugePagesTests
     /// <summary>Bytes of a range that lie in huge pages, by the kernel's own flags of each page (proc_kpageflags).</summary>
     private static long HugeBytes(int pid, long start, long length)
     {
-        const int CompoundHead = 15, CompoundTail = 16, TransparentHuge = 22;
+        const int CompoundHead = 15,
+            CompoundTail = 16,
+            TransparentHuge = 22;
         using var pagemap = File.OpenHandle($"/proc/{pid}/pagemap");
         using var flags = File.OpenHandle("/proc/kpageflags");
         var numbers = new byte[length / Page * sizeof(ulong)];

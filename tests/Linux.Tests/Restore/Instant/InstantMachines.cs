@@ -7,17 +7,25 @@ namespace Bgsnap.Linux.Tests.Restore.Instant;
 /// <summary>Machines for restores whose memory follows the guest, and what they must be like afterwards.</summary>
 internal static class InstantMachines
 {
-    private const int Writers = 3, WriterMiB = 24, PagesOfMiB = 256;
+    private const int Writers = 3,
+        WriterMiB = 24,
+        PagesOfMiB = 256;
 
     /// <summary>A guest that checks its own memory, all of it data; enough of it that the restore takes its time.</summary>
-    public static VirtualMachineOptions Checking(QemuVersion version, string machine, RamKind ram) => new()
-    {
-        Version = version,
-        Machine = machine,
-        Ram = ram,
-        MemoryMiB = 256,
-        Guest = new LinuxGuest { Writers = Writers, MiB = WriterMiB, Fill = "random" },
-    };
+    public static VirtualMachineOptions Checking(QemuVersion version, string machine, RamKind ram) =>
+        new()
+        {
+            Version = version,
+            Machine = machine,
+            Ram = ram,
+            MemoryMiB = 256,
+            Guest = new LinuxGuest
+            {
+                Writers = Writers,
+                MiB = WriterMiB,
+                Fill = "random",
+            },
+        };
 
     /// <summary>The same with a balloon, which its guest obeys, and memory that the guest gives back when it is told to.</summary>
     public static VirtualMachineOptions Ballooning(QemuVersion version, RamKind ram, int spareMiB = 0, string? property = null)
@@ -26,7 +34,12 @@ internal static class InstantMachines
         return options with
         {
             // A kernel that clears what it allocates would touch each page before the balloon has it thrown away.
-            Guest = (LinuxGuest)options.Guest with { Balloon = true, SpareMiB = spareMiB, Append = "init_on_alloc=0" },
+            Guest = (LinuxGuest)options.Guest with
+            {
+                Balloon = true,
+                SpareMiB = spareMiB,
+                Append = "init_on_alloc=0",
+            },
             ExtraArguments = ["-device", $"virtio-balloon-pci,id=balloon{(property is null ? "" : $",{property}")}"],
         };
     }
@@ -45,7 +58,15 @@ internal static class InstantMachines
     }
 
     /// <summary>A machine whose memory only its firmware and <see cref="WriteWithHolesAsync"/> have written.</summary>
-    public static VirtualMachineOptions Bare(QemuVersion version, RamKind ram) => new() { Version = version, Ram = ram, Machine = "q35", MemoryMiB = 256, Guest = new FirmwareGuest() };
+    public static VirtualMachineOptions Bare(QemuVersion version, RamKind ram) =>
+        new()
+        {
+            Version = version,
+            Ram = ram,
+            Machine = "q35",
+            MemoryMiB = 256,
+            Guest = new FirmwareGuest(),
+        };
 
     /// <summary>Stops a bare machine and writes single pages, and stretches with holes, at both ends of granules and huge pages.</summary>
     public static async Task WriteWithHolesAsync(VirtualMachine source)
@@ -67,11 +88,16 @@ internal static class InstantMachines
     }
 
     /// <summary>Begins to restore instantly.</summary>
-    public static Task<AgentProcess> StartAsync(string snapshot, VirtualMachine target, params IEnumerable<string> options) => StartAsync(null, snapshot, target, options);
+    public static Task<AgentProcess> StartAsync(string snapshot, VirtualMachine target, params IEnumerable<string> options) =>
+        StartAsync(null, snapshot, target, options);
 
     /// <inheritdoc cref="StartAsync(string, VirtualMachine, IEnumerable{string})"/>
-    public static Task<AgentProcess> StartAsync(IReadOnlyDictionary<string, string>? environment, string snapshot, VirtualMachine target, params IEnumerable<string> options) =>
-        AgentProcess.StartAsync(environment, ["restore", snapshot, "--qmp", target.QmpSocket, "--mode=instant", "--json", .. options]);
+    public static Task<AgentProcess> StartAsync(
+        IReadOnlyDictionary<string, string>? environment,
+        string snapshot,
+        VirtualMachine target,
+        params IEnumerable<string> options
+    ) => AgentProcess.StartAsync(environment, ["restore", snapshot, "--qmp", target.QmpSocket, "--mode=instant", "--json", .. options]);
 
     /// <summary>Begins to restore instantly, and waits until the guest runs.</summary>
     public static async Task<AgentProcess> RunAsync(string snapshot, VirtualMachine target, params IEnumerable<string> options)
@@ -105,16 +131,21 @@ internal static class InstantMachines
     {
         Assert.Empty(Left(target));
         // VmFlags: um, a range whose missing pages a userfaultfd is told of.
-        Assert.DoesNotContain(File.ReadLines($"/proc/{target.Pid}/smaps"), l => l.StartsWith("VmFlags:", StringComparison.Ordinal) && l.Contains(" um", StringComparison.Ordinal));
+        Assert.DoesNotContain(File.ReadLines($"/proc/{target.Pid}/smaps"), l =>
+            l.StartsWith("VmFlags:", StringComparison.Ordinal) && l.Contains(" um", StringComparison.Ordinal)
+        );
     }
 
     /// <summary>Descriptors of the restore that QEMU holds.</summary>
     public static IEnumerable<string> Left(VirtualMachine target) =>
-        Directory.EnumerateFiles($"/proc/{target.Pid}/fd").Select(f => new FileInfo(f).LinkTarget ?? "")
+        Directory
+            .EnumerateFiles($"/proc/{target.Pid}/fd")
+            .Select(f => new FileInfo(f).LinkTarget ?? "")
             .Where(l => l.Contains("userfaultfd]", StringComparison.Ordinal) || l.Contains("bgsnap-instant", StringComparison.Ordinal));
 
     /// <summary>The guest of <see cref="Checking"/> has checked every page that it had filled, and found all of them right.</summary>
-    public static Task AssertAllOfItIsRightAsync(VirtualMachine target) => AssertAllOfItIsRightAsync(target, Writers * WriterMiB * PagesOfMiB);
+    public static Task AssertAllOfItIsRightAsync(VirtualMachine target) =>
+        AssertAllOfItIsRightAsync(target, Writers * WriterMiB * PagesOfMiB);
 
     /// <summary>The guest has checked every page that it had filled, and found all of them right.</summary>
     public static async Task AssertAllOfItIsRightAsync(VirtualMachine target, int pages)

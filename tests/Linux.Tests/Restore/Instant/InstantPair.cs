@@ -5,12 +5,16 @@ namespace Bgsnap.Linux.Tests.Restore.Instant;
 /// <summary>A guest that was captured and stopped, and a QEMU that waits for its snapshot.</summary>
 internal sealed class InstantPair : IAsyncDisposable
 {
-    /// <summary>A bandwidth at which a guest of <see cref="InstantMachines.Checking"/> has its memory after a quarter of a minute: time enough for whatever befalls it meanwhile.</summary>
+    /// <summary>
+    /// A bandwidth at which a guest of <see cref="InstantMachines.Checking"/> has its memory after a quarter of a minute: time enough for
+    /// whatever befalls it meanwhile.
+    /// </summary>
     public const string Slowly = "--bandwidth-limit=5Mi";
 
     public static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
 
-    private InstantPair(VirtualMachine source, string snapshot, VirtualMachine target) => (Source, Snapshot, Target) = (source, snapshot, target);
+    private InstantPair(VirtualMachine source, string snapshot, VirtualMachine target) =>
+        (Source, Snapshot, Target) = (source, snapshot, target);
 
     public VirtualMachine Source { get; }
 

@@ -26,7 +26,9 @@ public class InstantRestoreTests
         Assert.True(InstantMachines.InstantOf(outcome).GetProperty("faults").GetInt64() > 10, outcome.ToString());
         var run = outcome.Last.GetProperty("timeToRunMicroseconds").GetInt64();
         Assert.True(run < outcome.Last.GetProperty("totalMicroseconds").GetInt64(), outcome.ToString());
-        Assert.Contains(outcome.Progress, p => p.GetProperty("phase").GetString() == "Running" && p.GetProperty("percent").GetDouble() < 100);
+        Assert.Contains(outcome.Progress, p =>
+            p.GetProperty("phase").GetString() == "Running" && p.GetProperty("percent").GetDouble() < 100
+        );
         // It had gone on before all was there: it reported in the time.
         Assert.True((target.LatestReport?.Tick ?? 0) > 0, $"{outcome}\n{target.Describe()}");
         InstantMachines.AssertNothingIsLeft(target);
@@ -63,7 +65,13 @@ public class InstantRestoreTests
     [InlineData(RamKind.Memfd)]
     public async Task Under_KVM_a_bare_metal_guest_finds_every_page(RamKind ram)
     {
-        var options = new VirtualMachineOptions { Accelerator = Accelerator.Kvm, Ram = ram, MemoryMiB = 256, Guest = new BootSectorGuest() };
+        var options = new VirtualMachineOptions
+        {
+            Accelerator = Accelerator.Kvm,
+            Ram = ram,
+            MemoryMiB = 256,
+            Guest = new BootSectorGuest(),
+        };
         await using var source = await Requirements.StartAsync(options);
         await source.WaitForTickAsync(2);
         var snapshot = await InstantMachines.SnapshotAsync(source);

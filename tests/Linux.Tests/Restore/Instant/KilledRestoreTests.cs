@@ -7,7 +7,9 @@ namespace Bgsnap.Linux.Tests.Restore.Instant;
 /// <summary>Whenever the restoring process is killed, the guest waits at the worst, and the next one goes on.</summary>
 public class KilledRestoreTests
 {
-    private const int Kills = 10, Seed = 20261128, RemoveEvent = 0x15;
+    private const int Kills = 10,
+        Seed = 20261128,
+        RemoveEvent = 0x15;
 
     [SkippableTheory]
     [InlineData(QemuVersion.System, RamKind.Anonymous)]
@@ -25,7 +27,12 @@ public class KilledRestoreTests
     [SkippableFact]
     public async Task Guests_under_KVM_outlive_ten_kills_at_random_moments()
     {
-        var options = new VirtualMachineOptions { Accelerator = Accelerator.Kvm, MemoryMiB = 256, Guest = new BootSectorGuest() };
+        var options = new VirtualMachineOptions
+        {
+            Accelerator = Accelerator.Kvm,
+            MemoryMiB = 256,
+            Guest = new BootSectorGuest(),
+        };
         await using var source = await Requirements.StartAsync(options);
         await source.WaitForTickAsync(2);
         var snapshot = await InstantMachines.SnapshotAsync(source);
@@ -175,9 +182,16 @@ public class KilledRestoreTests
             foreach (var task in Directory.EnumerateDirectories($"/proc/{agent}/task"))
             {
                 var children = await File.ReadAllTextAsync(Path.Combine(task, "children"));
-                foreach (var child in children.Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(c => int.Parse(c, CultureInfo.InvariantCulture)))
+                foreach (
+                    var child in children
+                        .Split(' ', StringSplitOptions.RemoveEmptyEntries)
+                        .Select(c => int.Parse(c, CultureInfo.InvariantCulture))
+                )
                 {
-                    if (child != last && (await File.ReadAllTextAsync($"/proc/{child}/cmdline")).Contains("--worker", StringComparison.Ordinal))
+                    if (
+                        child != last
+                        && (await File.ReadAllTextAsync($"/proc/{child}/cmdline")).Contains("--worker", StringComparison.Ordinal)
+                    )
                         return child;
                 }
             }
@@ -190,6 +204,10 @@ public class KilledRestoreTests
     private static Task<AgentProcess> StartAsync(string snapshot, VirtualMachine target, params IEnumerable<string> options) =>
         InstantMachines.StartAsync(snapshot, target, ["--worker", .. options]);
 
-    private static Task<AgentProcess> StartAsync(IReadOnlyDictionary<string, string> environment, string snapshot, VirtualMachine target, params IEnumerable<string> options) =>
-        InstantMachines.StartAsync(environment, snapshot, target, ["--worker", .. options]);
+    private static Task<AgentProcess> StartAsync(
+        IReadOnlyDictionary<string, string> environment,
+        string snapshot,
+        VirtualMachine target,
+        params IEnumerable<string> options
+    ) => InstantMachines.StartAsync(environment, snapshot, target, ["--worker", .. options]);
 }

@@ -3,7 +3,9 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Restore.Instant;
 
-/// <summary>The volume that a guest's memory still lies on is unmounted, fails, or dies: the guest waits for it, and never reads anything else.</summary>
+/// <summary>
+/// The volume that a guest's memory still lies on is unmounted, fails, or dies: the guest waits for it, and never reads anything else.
+/// </summary>
 public class LostVolumeTests
 {
     [SkippableTheory]
@@ -23,8 +25,8 @@ public class LostVolumeTests
     }
 
     /// <summary>
-    /// Nobody may have a file of the dead file system open, else it is the one that is mounted again. A snapshot that is put in its place meanwhile
-    /// is of no use.
+    /// Nobody may have a file of the dead file system open, else it is the one that is mounted again. A snapshot that is put in its place
+    /// meanwhile is of no use.
     /// </summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System, RamKind.Anonymous)]
@@ -79,7 +81,9 @@ public class LostVolumeTests
         await pair.AssertEndsWellAsync(agent);
     }
 
-    /// <summary>Who comes after one that died finds no volume, says so, and changes nothing; with the volume back the next goes on.</summary>
+    /// <summary>
+    /// Who comes after one that died finds no volume, says so, and changes nothing; with the volume back the next goes on.
+    /// </summary>
     [SkippableFact]
     public async Task Without_the_volume_nobody_goes_on_and_with_it_the_next_one_does()
     {

@@ -5,12 +5,18 @@ namespace Bgsnap.Linux.Tests.Restore.Instant;
 /// <summary>Many machines of one snapshot, all at the same moment.</summary>
 public class ManyRestoresTests
 {
-    private const int Machines = 10, MiB = 32, Pages = MiB * 256;
+    private const int Machines = 10,
+        MiB = 32,
+        Pages = MiB * 256;
 
     [SkippableFact]
     public async Task Ten_machines_come_from_one_snapshot_that_is_read_once()
     {
-        var options = new VirtualMachineOptions { MemoryMiB = 128, Guest = new LinuxGuest { MiB = MiB, Fill = "random" } };
+        var options = new VirtualMachineOptions
+        {
+            MemoryMiB = 128,
+            Guest = new LinuxGuest { MiB = MiB, Fill = "random" },
+        };
         await using var source = await Requirements.StartAsync(options);
         await using var volume = await LoopVolume.OfAsync(await InstantMachines.SnapshotAsync(source), source.Folder);
         List<VirtualMachine> targets = [];

@@ -4,10 +4,17 @@ using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.Linux.Tests.Restore.Instant;
 
-/// <summary>The map of what is there that QEMU holds while its memory follows its guest, read from outside: its layout is LazyRam's.</summary>
+/// <summary>
+/// The map of what is there that QEMU holds while its memory follows its guest, read from outside: its layout is LazyRam's.
+/// </summary>
 internal sealed class RestoreMap
 {
-    private const int HeaderSize = 64, EntrySize = 32, Page = 4096, PagesOfUnit = 16, InboxSize = 4096, MessageSize = 32;
+    private const int HeaderSize = 64,
+        EntrySize = 32,
+        Page = 4096,
+        PagesOfUnit = 16,
+        InboxSize = 4096,
+        MessageSize = 32;
     private readonly byte[] _bytes;
 
     private RestoreMap(byte[] bytes) => _bytes = bytes;
@@ -15,7 +22,9 @@ internal sealed class RestoreMap
     /// <summary>The map as it is at this moment.</summary>
     public static RestoreMap Of(VirtualMachine target)
     {
-        var map = Directory.EnumerateFiles($"/proc/{target.Pid}/fd").Single(f => new FileInfo(f).LinkTarget!.Contains("bgsnap-instant", StringComparison.Ordinal));
+        var map = Directory
+            .EnumerateFiles($"/proc/{target.Pid}/fd")
+            .Single(f => new FileInfo(f).LinkTarget!.Contains("bgsnap-instant", StringComparison.Ordinal));
         // .NET's own way of opening would wait for the lock of whoever restores.
         using var file = FileSyscalls.OpenAt(null, map, FileSyscalls.O_RDONLY);
         var bytes = new byte[RandomAccess.GetLength(file)];
@@ -31,12 +40,14 @@ internal sealed class RestoreMap
     public IReadOnlyList<(int Block, long Page, ulong Address)> Removed()
     {
         List<(int, long, ulong)> removed = [];
-        int blocks = BitConverter.ToInt32(_bytes, 12), states = Align(HeaderSize + blocks * EntrySize);
+        int blocks = BitConverter.ToInt32(_bytes, 12),
+            states = Align(HeaderSize + blocks * EntrySize);
         var at = states + Align(BitConverter.ToInt32(_bytes, 32));
         for (var i = 0; i < blocks; i++)
         {
             var entry = HeaderSize + i * EntrySize;
-            ulong start = BitConverter.ToUInt64(_bytes, entry), length = BitConverter.ToUInt64(_bytes, entry + 8);
+            ulong start = BitConverter.ToUInt64(_bytes, entry),
+                length = BitConverter.ToUInt64(_bytes, entry + 8);
             Assert.Equal(Page, BitConverter.ToInt32(_bytes, entry + 16));
             for (ulong page = 0; page < length / Page; page++)
             {
@@ -51,7 +62,10 @@ internal sealed class RestoreMap
     }
 
     /// <summary>Of pages that were thrown away, those that hold something in the snapshot.</summary>
-    public static unsafe IReadOnlyDictionary<ulong, byte[]> WithData(IReadOnlyList<(int Block, long Page, ulong Address)> removed, string snapshot)
+    public static unsafe IReadOnlyDictionary<ulong, byte[]> WithData(
+        IReadOnlyList<(int Block, long Page, ulong Address)> removed,
+        string snapshot
+    )
     {
         using var log = PageLogReader.Open(Path.Combine(snapshot, "memory"));
         using GranuleDecoder decoder = new();

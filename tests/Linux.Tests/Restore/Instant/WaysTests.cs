@@ -45,11 +45,24 @@ public class WaysTests
 
         await using (var target = await VirtualMachine.StartAsync(options with { Incoming = "defer" }))
         {
-            await using var agent = await AgentProcess.StartAsync(Agent.Hook("deny:ptrace"), "restore", snapshot, "--qmp", target.QmpSocket, "--mode=auto", "--json", "--worker");
+            await using var agent = await AgentProcess.StartAsync(
+                Agent.Hook("deny:ptrace"),
+                "restore",
+                snapshot,
+                "--qmp",
+                target.QmpSocket,
+                "--mode=auto",
+                "--json",
+                "--worker"
+            );
             var outcome = RestoreOutcome.Parse(await agent.WaitAsync(TimeSpan.FromSeconds(60)));
             Assert.True(outcome.Process.ExitCode == 0, $"{outcome}\n{target.Describe()}");
             Assert.Equal("eager", outcome.Last.GetProperty("method").GetString());
-            Assert.Contains("not instant: ptrace is denied", outcome.Last.GetProperty("methodReason").GetString(), StringComparison.Ordinal);
+            Assert.Contains(
+                "not instant: ptrace is denied",
+                outcome.Last.GetProperty("methodReason").GetString(),
+                StringComparison.Ordinal
+            );
             await InstantMachines.AssertAllOfItIsRightAsync(target);
         }
     }
@@ -88,7 +101,13 @@ public class WaysTests
         var options = InstantMachines.Checking(QemuVersion.System, "pc", RamKind.Anonymous);
         await using var source = await Requirements.StartAsync(options);
         var snapshot = await InstantMachines.SnapshotAsync(source);
-        await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer", ExtraArguments = ["-overcommit", "mem-lock=on"] });
+        await using var target = await VirtualMachine.StartAsync(
+            options with
+            {
+                Incoming = "defer",
+                ExtraArguments = ["-overcommit", "mem-lock=on"],
+            }
+        );
 
         var outcome = await RestoreOutcome.OfAsync(snapshot, target, "--mode=instant");
 
