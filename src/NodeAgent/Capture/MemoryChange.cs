@@ -22,9 +22,11 @@ internal static class MemoryChange
     {
         if (error is not (LinuxException or EngineUnavailableException or CaptureRefusedException))
             return null;
-        if (process.Descriptor.HasEnded())
+        IReadOnlyList<MemoryMapping>? maps = TryRead(process);
+        // A process that ends gives up its memory first; for a moment it is still there, without any.
+        if (process.Descriptor.HasEnded() || maps is { Count: 0 })
             return new CaptureFailedException("QemuGone", $"QEMU ended during the capture ({error.Message})", error);
-        return FirstGone(process, blocks) is { } gone
+        return maps is not null && FirstGone(maps, blocks) is { } gone
             ? new CaptureFailedException(
                 "RamUnmapped",
                 $"QEMU unmapped RAM block {gone.Name} during the capture (memory or a device was unplugged?); try again",
@@ -33,11 +35,11 @@ internal static class MemoryChange
             : null;
     }
 
-    private static RamBlock? FirstGone(CheckedProcess process, IReadOnlyList<RamBlock> blocks)
+    private static IReadOnlyList<MemoryMapping>? TryRead(CheckedProcess process)
     {
         try
         {
-            return blocks.Count == 0 ? null : FirstGone(MemoryMapping.Read(process), blocks);
+            return MemoryMapping.Read(process);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
