@@ -20,7 +20,7 @@ namespace Bgsnap.NodeAgent.Capture;
 ///   copy        sweep and fault path, each granule: claim, copy, unprotect
 ///   file        encode, write, index, manifest, rename
 /// </code>
-/// Whatever goes wrong: the userfaultfd is closed first, which sets the guest free.
+/// If anything goes wrong, the agent closes the userfaultfd first, which frees the guest.
 /// </remarks>
 internal static class AgentEngine
 {
@@ -73,7 +73,7 @@ internal static class AgentEngine
         Threads writers = new();
         LatencyHistogram latency = new();
         bool copied = false;
-        // Taken down after the window has let the guest go.
+        // Disposed after the window, which resumes the guest first.
         using DiskCapture disks = DiskCapture.Prepare(options, qmp, qemu.Held, progress);
         bool cutLate = TestHooks.Is("skip", "disk-cut");
         using StopWindow window = new(
@@ -90,7 +90,7 @@ internal static class AgentEngine
         progress.Phase = "Protecting";
         using GuestWatch watch = GuestWatch.Begin(options.MaxDowntime);
         Userfaultfd uffd = UserfaultfdSource.Obtain(qmp, qemu.Held);
-        // Not by way of this thread: it may be waiting for an answer of QEMU's, which may be waiting for a page.
+        // Does not go through this thread, which may be waiting for an answer from QEMU, which may be waiting for a page.
         void FreeGuest()
         {
             uffd.Dispose();
@@ -111,8 +111,8 @@ internal static class AgentEngine
             latency = faults.Latency;
             BandwidthLimit limit = new(options.BandwidthLimit);
 
-            // Every thread that a page may wait for runs before the first page can: from here to the file nothing needs an answer from
-            // QEMU.
+            // Every thread that a page may wait for starts before the first page is protected: from here to the file, no step needs an
+            // answer from QEMU.
             SweepGate begin = new();
             for (int i = 0; i < FileWriters; i++)
             {
@@ -133,10 +133,10 @@ internal static class AgentEngine
             quiesce.Freeze();
             time.Mark("quiesced");
 
-            // One that failed or was cancelled meanwhile has nobody left to serve a page: the guest is not even stopped for it.
+            // If the pipeline failed or was cancelled meanwhile, no thread serves pages any more: do not even stop the guest.
             pipeline.ThrowIfFailed();
             progress.Phase = "Stopped";
-            // Of a guest that is to stay stopped, or was, the window has no longest time.
+            // The downtime is not limited if the guest is paused already or is to stay stopped.
             GuestWatch.Heartbeat? stopped =
                 options.After != AfterCapture.Stop && qmp.IsRunning() ? watch.AddWindow(options.MaxDowntime) : null;
             window.Run(
@@ -153,7 +153,8 @@ internal static class AgentEngine
                         memory.RefuseBlindKernel(ram);
                         TruthDump.Write(ram, reader);
                     });
-                    // From here on faults are served again: a device of QEMU that writes to RAM while it is saved waits for nobody but us.
+                    // From here on the fault thread serves pages again: a QEMU device that writes to RAM while it is saved waits only for
+                    // us.
                     window.NoteProtected();
                     begin.Protected();
                     if (options.DiskMethod == DiskMethod.VolumeSnapshot)
@@ -176,7 +177,7 @@ internal static class AgentEngine
             if (cutLate)
                 disks.CutLate();
             progress.TotalBytes = ram.ProtectedBytes;
-            // A guest that was paused tells no time of its own: then it is when its memory was protected.
+            // A guest that was paused has no stop event: its point in time is when the agent protected its memory.
             progress.PointInTime = Clock.FromMicroseconds(
                 window.StoppedAt != 0 ? window.StoppedAt : Clock.NowMicroseconds() - (time.NowMicroseconds - time.Microseconds("protected"))
             );
@@ -184,8 +185,8 @@ internal static class AgentEngine
 
             writers.Add(pipeline.Start("stage", () => pipeline.Stage.Grow(pipeline)));
             TestHooks.After("disks-begin");
-            // RAM is being copied: now there is time to look whether the machine is the one that was looked at, and for what QEMU has to do
-            // for the disks.
+            // RAM is being copied, so there is time now to check that the machine has not changed, and to do what takes QEMU long for the
+            // disks.
             disks.LookAtOthers();
             facts.Below = disks.Below;
             facts.Compare(all: true);
@@ -198,15 +199,14 @@ internal static class AgentEngine
             }
             time.Mark("unprotected");
             TestHooks.After("unprotected");
-            // What failed meanwhile may have been the volume, and a thread that writes to it hangs: only a copy without failure waits for
-            // that.
+            // The failure may be the volume's, and a thread that writes to it hangs: wait for the threads only if the copy did not fail.
             if (!pipeline.IsCancelled)
             {
-                // While discards are still listened to: QEMU has announced each that it had begun when it answered.
+                // Ask QEMU while the agent still reads discards: when QEMU answers, it has announced every discard it had begun.
                 long heardBy = BalloonWatch.End(qmp, balloon, blocks, pipeline);
                 faults.Stop();
                 threads.Join();
-                // Nothing is protected any more: from here on the guest depends on nobody.
+                // No page is protected any more: from here on the guest does not depend on the agent.
                 progress.Phase = "Writing";
                 protection.Unregister();
                 uffd.Dispose();
@@ -227,21 +227,20 @@ internal static class AgentEngine
         }
         catch (ObjectDisposedException) when (pipeline.Failure is not null)
         {
-            // What failed has closed the userfaultfd under us; it is thrown below.
+            // The failure closed the userfaultfd under this thread; it is thrown below.
         }
         finally
         {
-            // First of all the guest: with the last reference gone the kernel lifts every protection and wakes every waiter.
+            // Free the guest first: when the last reference is closed, the kernel lifts every protection and wakes every waiter.
             uffd.Dispose();
-            // It depends on nobody any more, and whatever of libvirt's or a volume's is still waited for may take its time.
+            // The guest no longer depends on the agent, so waiting for libvirt or a volume may take its time.
             if (progress.Phase != "Writing")
                 progress.Phase = "CleaningUp";
             watch.Dispose();
             pipeline.Cancel();
             if (!copied)
             {
-                // What is still to be waited for may hang with the volume: the guest does not wait for that, and the parent learns the
-                // reason.
+                // What follows may hang with the volume: the window resumes the guest first, and the parent learns the reason.
                 progress.Failing = pipeline.Failure;
                 window.Dispose();
             }
@@ -347,7 +346,7 @@ internal static class AgentEngine
     {
         try
         {
-            // As a restore will read it: what that cannot read is no snapshot.
+            // Parse it as a restore will: a state that a restore cannot read is no snapshot.
             _ = DeviceStateFile.Parse(state);
         }
         catch (MigrationStreamException e)

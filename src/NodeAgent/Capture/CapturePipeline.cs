@@ -4,8 +4,8 @@ using Bgsnap.NodeAgent.Store;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// What flows between the threads of a capture: free buffers → copied → encoded → file → free again; and the one place
-/// where a failure ends it.
+/// What flows between the threads of a capture: free buffers → copied → encoded → file → free again; and the one place where a failure ends
+/// the capture.
 /// </summary>
 internal sealed class CapturePipeline : IDisposable
 {
@@ -17,7 +17,7 @@ internal sealed class CapturePipeline : IDisposable
 
     internal CapturePipeline(long stageBytes, PageCompression compression, int workers)
     {
-        // Output buffers of the compressors are part of what was allowed.
+        // The compressors' output buffers count towards the memory limit.
         int outputs = compression == PageCompression.None ? 0 : workers * 2;
         Stage = new Stage(stageBytes - (long)outputs * Capture.Stage.BufferSize, ReadyStage);
         Outputs = outputs == 0 ? null : new Stage((long)outputs * Capture.Stage.BufferSize, granulesPerRun: Encoder.CompressedRun);
@@ -28,40 +28,40 @@ internal sealed class CapturePipeline : IDisposable
 
     internal Stage Stage { get; }
 
-    /// <summary>Buffers that compressed runs are built in; null when nothing is compressed.</summary>
+    /// <summary>Buffers in which compressed runs are built; null when nothing is compressed.</summary>
     internal Stage? Outputs { get; }
 
-    /// <summary>Copied and released, not encoded yet.</summary>
+    /// <summary>Copied and released, but not encoded yet.</summary>
     internal BufferQueue Copied { get; }
 
-    /// <summary>Ready to be written, of <see cref="Stage"/>.</summary>
+    /// <summary>Buffers of <see cref="Stage"/> that are ready to be written.</summary>
     internal BufferQueue Encoded { get; }
 
-    /// <summary>Ready to be written, of <see cref="Outputs"/>.</summary>
+    /// <summary>Buffers of <see cref="Outputs"/> that are ready to be written.</summary>
     internal BufferQueue EncodedOutputs { get; }
 
     internal bool IsCancelled => _cancelled;
 
-    /// <summary>The first failure, null while all is well.</summary>
+    /// <summary>The first failure, or null.</summary>
     internal Exception? Failure => Volatile.Read(ref _failure);
 
     internal void HandToFile(Stage stage, int buffer) => (stage == Stage ? Encoded : EncodedOutputs).Add(buffer);
 
-    /// <summary>Sets the guest free; called by the thread that fails, whatever the others wait for. It must not throw.</summary>
+    /// <summary>Frees the guest. The thread that fails calls it, whatever the others wait for. It must not throw.</summary>
     internal Action? Free { get; private set; }
 
-    /// <summary>Ends the capture and sets the guest free; the first reason counts.</summary>
+    /// <summary>Ends the capture and frees the guest; the first reason counts.</summary>
     internal void Fail(Exception reason)
     {
         Interlocked.CompareExchange(ref _failure, reason, null);
-        // Before Free is read: whoever sets that looks at this afterwards.
+        // Set before Free is read: the thread that sets Free checks this afterwards.
         _cancelled = true;
         Fence();
         Free?.Invoke();
         Cancel();
     }
 
-    /// <summary>Says how the guest is set free; at once, if the capture has failed already.</summary>
+    /// <summary>Sets how the guest is freed, and frees it at once if the capture has already failed.</summary>
     internal void FreeBy(Action free)
     {
         Free = free;
@@ -70,10 +70,10 @@ internal sealed class CapturePipeline : IDisposable
             free();
     }
 
-    // Whoever fails and whoever sets Free: at least one of them sees what the other wrote.
+    // One thread fails, another sets Free: at least one of them sees what the other wrote.
     private void Fence() => _ = Interlocked.Increment(ref _fences);
 
-    /// <summary>Throws the first failure, as it is to be reported; does nothing while all is well.</summary>
+    /// <summary>Throws the first failure in the form in which it is reported; does nothing if there was no failure.</summary>
     internal void ThrowIfFailed()
     {
         if (Failure is { } failure)
@@ -93,12 +93,12 @@ internal sealed class CapturePipeline : IDisposable
     }
 
     /// <summary>
-    /// What the threads have allocated on the managed heap, known when they have ended. None of them should: a collection would stop them
-    /// all.
+    /// What the threads have allocated on the managed heap, known once they have ended. None of them should allocate: a garbage collection
+    /// would stop them all.
     /// </summary>
     internal long HotPathAllocatedBytes => Volatile.Read(ref _allocated);
 
-    /// <summary>A thread of the capture: its failure is the capture's.</summary>
+    /// <summary>Starts a thread of the capture. If it fails, the capture fails.</summary>
     internal Thread Start(string name, Action body, int priority = 0) =>
         Linux.AgentThread.Start(
             name,

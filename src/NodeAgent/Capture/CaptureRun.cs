@@ -6,7 +6,7 @@ using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>A capture from beginning to end: find QEMU, refuse what cannot be true, choose the engine, run it.</summary>
+/// <summary>A capture from beginning to end: finds QEMU, refuses what cannot work, chooses the engine and runs it.</summary>
 internal static class CaptureRun
 {
     private const int Attempts = 4;
@@ -15,10 +15,10 @@ internal static class CaptureRun
     private static readonly TimeSpan ClaimPatience = TimeSpan.FromSeconds(30);
 
     /// <summary>Takes a snapshot.</summary>
-    /// <exception cref="CaptureRefusedException">Nothing was begun.</exception>
-    /// <exception cref="CaptureFailedException">It was given up and nothing is left; <see cref="CaptureProgress.GuestAfterwards"/> says how
-    /// the guest is.</exception>
-    /// <exception cref="EngineUnavailableException">The engine asked for does not work here.</exception>
+    /// <exception cref="CaptureRefusedException">The capture was not started.</exception>
+    /// <exception cref="CaptureFailedException">The capture was given up and left nothing behind; <see
+    /// cref="CaptureProgress.GuestAfterwards"/> says what state the guest is in.</exception>
+    /// <exception cref="EngineUnavailableException">The requested engine does not work here.</exception>
     internal static CaptureSummary Take(CaptureOptions options, CaptureProgress progress, HoldGate hold, CancellationToken cancel)
     {
         using IQmpMonitor qmp = options.Monitor.Open();
@@ -36,7 +36,7 @@ internal static class CaptureRun
             }
             catch (Exception e) when (attempt < Attempts && IsDisturbed(e, qmp) && !cancel.IsCancellationRequested)
             {
-                // Everything of it has been thrown away; what could not be is swept up by the next.
+                // This attempt has discarded everything it made; the next one sweeps up what it could not discard.
                 progress.BeginAgain();
             }
             catch (Exception e) when (e is not CaptureRefusedException)
@@ -48,7 +48,7 @@ internal static class CaptureRun
     }
 
     /// <summary>
-    /// Where libvirt owns the monitor others resume the guest as they see fit, and libvirt itself is restarted: no fault of the VM's.
+    /// Where libvirt owns the monitor, other clients may resume the guest, and libvirt itself may be restarted. Neither is the VM's fault.
     /// </summary>
     private static bool IsDisturbed(Exception e, IQmpMonitor qmp) =>
         !qmp.TakesWholeBatches
@@ -79,10 +79,10 @@ internal static class CaptureRun
                 "GuestFrozen",
                 $"a capture that died froze the guest's file systems, and they cannot be thawed: {frozen}"
             );
-        // Before the preflight: what is plugged in after it has looked is seen as a change.
+        // Before the preflight: a device that is plugged in after the preflight then counts as a change.
         MachineFacts facts = new(qmp, qemu.Held);
         facts.Establish(MachineFacts.Since.BeforePreflight);
-        // As of the facts: should a device come or go from here on, nothing is kept.
+        // Read after the facts: if a device comes or goes from here on, the capture is discarded.
         qemu.Devices = DeviceTree.Devices(qmp);
         bool reportsFreePages = Preflight.Check(qmp);
         ReadOnlyRam.Refuse(qmp);
@@ -127,7 +127,8 @@ internal static class CaptureRun
     }
 
     /// <summary>
-    /// Of two engines that both cannot, the reason of the first is mostly the one that can be helped; null: the message says it already.
+    /// If neither engine works, the first engine's reason is usually the one the operator can fix. Returns null if the message already has
+    /// it.
     /// </summary>
     internal static Exception? WithBothReasons(Exception e, string reason)
     {

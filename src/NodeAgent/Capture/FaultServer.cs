@@ -3,21 +3,18 @@ using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>
-/// The thread the guest depends on: reads faults and serves each as fast as can be.
-/// </summary>
+/// <summary>The thread that the guest depends on: reads page faults and serves each as fast as possible.</summary>
 /// <remarks>
-/// Before the point in time a fault only unprotects and notes the place (pre-protection); after it, the place is copied first.
-/// While nothing else is to be had it still has buffers of its own; past <see cref="StallLimit"/> without one, the
-/// capture is given up and the guest set free. It waits for no other thread but for such a buffer: not for the sweep, and not for the
-/// bandwidth limit.
+/// Before the point in time a fault only unprotects the page and records it (pre-protection); afterwards the page is copied first.
+/// When the stage has no free buffers, the fault path still has its reserved ones. If it gets no buffer within <see cref="StallLimit"/>,
+/// the agent gives up the capture and frees the guest. The thread waits only for such a buffer: never for the sweep or the bandwidth limit.
 /// </remarks>
 internal sealed unsafe class FaultServer
 {
-    /// <summary>The longest a guest write may wait for the file before the capture is given up.</summary>
+    /// <summary>The longest time a guest write may wait for the file before the agent gives up the capture.</summary>
     internal static readonly TimeSpan StallLimit = TimeSpan.FromSeconds(2);
 
-    // Before the watch would end the process: this way it is known why.
+    // Earlier than the watch, which would kill the process: this way the reason is known.
     private static readonly TimeSpan SoonerThanWatch = TimeSpan.FromMilliseconds(200);
 
     private const int Batch = 64;
@@ -72,15 +69,14 @@ internal sealed unsafe class FaultServer
         _readAhead = ReadAhead;
     }
 
-    /// <summary>Service times: from reading a fault to its release, in nanoseconds.</summary>
+    /// <summary>Service times, from reading a fault to releasing its page, in nanoseconds.</summary>
     internal LatencyHistogram Latency { get; } = new();
 
     /// <summary>
-    /// Runs <paramref name="body"/> while no fault is being read or served, then serves every fault as one after the point in time. The
-    /// body has to be short: QEMU itself may wait for a fault meanwhile.
+    /// Runs <paramref name="body"/> while no fault is being read or served, and treats every later fault as one after the point in time.
+    /// The body must be short: QEMU itself may be waiting for a fault meanwhile.
     /// </summary>
-    /// <param name="body">Protects memory. Between its attempts it calls what it is given, which reads events in the place of the
-    /// thread.</param>
+    /// <param name="body">Protects memory. Between attempts it calls its argument, which reads events in place of the fault thread.</param>
     internal void OpenWindow(Action<Action> body)
     {
         using (_gate.Enter())
@@ -90,7 +86,7 @@ internal sealed unsafe class FaultServer
         }
     }
 
-    /// <summary>Ends the thread after what it has in hand.</summary>
+    /// <summary>Ends the thread after its current batch.</summary>
     internal void Stop() => _stop = true;
 
     internal void Run()
@@ -110,12 +106,12 @@ internal sealed unsafe class FaultServer
     private void ServeBatch()
     {
         UffdMessage* messages = stackalloc UffdMessage[Batch];
-        // Read under the gate: a discard that was read before the window opens is then also noted before it opens.
+        // Read under the gate, so that a discard that was read before the window opens is also recorded before it opens.
         using (_gate.Enter())
         {
             int count = _memory.ReadEvents(messages, Batch);
             long read = Stopwatch.GetTimestamp();
-            // QEMU continues a discard as soon as we have read it: we judge it before any fault takes time.
+            // QEMU continues a discard as soon as we have read the event: judge it before serving faults takes time.
             for (int i = 0; i < count; i++)
                 Look(messages[i]);
             for (int i = 0; i < count; i++)
@@ -130,7 +126,7 @@ internal sealed unsafe class FaultServer
                     _progress.AddFault();
                 }
             }
-            // Serving may add to what was read ahead.
+            // Serving may append to the events that were read ahead.
             for (int i = 0; i < _laterCount; i++)
                 Serve(_later[i]);
             _laterCount = 0;
@@ -138,14 +134,15 @@ internal sealed unsafe class FaultServer
     }
 
     /// <summary>
-    /// While the kernel refuses to unprotect because an event waits for us: reads it now; faults are served after what is in hand.
+    /// Called while the kernel refuses to unprotect because an event is pending: reads that event now. Faults are served after the current
+    /// batch.
     /// </summary>
     private void ReadAhead()
     {
         _alive.Touch();
         fixed (UffdMessage* later = _later)
         {
-            // A fault is kept, anything else is dealt with at once. As many faults can wait as QEMU has threads.
+            // Keeps faults and handles everything else at once. There can be as many waiting faults as QEMU has threads.
             int count = _memory.ReadEvents(later + _laterCount, LaterCapacity - _laterCount);
             for (int i = _laterCount, end = _laterCount + count; i < end; i++)
             {
@@ -157,7 +154,7 @@ internal sealed unsafe class FaultServer
         }
     }
 
-    /// <summary>Takes note of a change of the address space.</summary>
+    /// <summary>Handles a change of the address space.</summary>
     private void Look(in UffdMessage m)
     {
         switch (m.Event)
@@ -187,7 +184,7 @@ internal sealed unsafe class FaultServer
             Forgive(block, granule);
     }
 
-    /// <summary>Before the point in time: the write may go on, the place is to be protected again.</summary>
+    /// <summary>Before the point in time: lets the write continue and records the granule, which has to be protected again.</summary>
     private void Forgive(GuestRam.Block block, long granule)
     {
         _release.Unprotect(block.GranuleStart(granule), (ulong)block.GranuleLength(granule), _readAhead);
@@ -201,8 +198,8 @@ internal sealed unsafe class FaultServer
         long first = huge ? cluster * GuestRam.GranulesPerCluster : granule;
         if (!_ram.TryClaim(first))
         {
-            // Someone is copying it and will wake the writer; or it was released before this message was read, and then
-            // nobody else would.
+            // Either another thread is copying the granule and will wake the writer, or the granule was released before this message was
+            // read: then only we can wake the writer.
             if (_ram.State(first) == GuestRam.Done)
                 _memory.Wake(block.GranuleStart(granule), (ulong)block.GranuleLength(granule));
             return;

@@ -4,7 +4,8 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// Stops the guest for as long as we live and want it, and gives it back the state that it had: QEMU itself remembers whether it ran.
+/// Keeps the guest stopped while the agent lives and wants it, then gives it back the state that it had: QEMU itself remembers whether it
+/// ran.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -13,9 +14,9 @@ namespace Bgsnap.NodeAgent.Capture;
 ///   …                                         the monitor goes on: disks are cut, devices are saved
 ///   close the read end, or die ─────────────▶ the write fails, the dump with it, vm_start() if it ran                 RESUME
 /// </code>
-/// Nothing of the guest's memory is ever read. While a dump is under way QEMU refuses everybody's <c>stop</c> and <c>cont</c>, and
-/// migrations: the state that it found is the state until the end, of a guest that its user had paused too, and no <c>cont</c> of ours
-/// can undo what a user asked for. Not to be released while QEMU saves its devices: that is to be over before the guest runs.
+/// QEMU never reads the guest's memory for this. While a dump is in progress QEMU refuses <c>stop</c>, <c>cont</c> and migrations from
+/// every client: the state that QEMU found stays until the end, even if the user had paused the guest, and no <c>cont</c> of ours can undo
+/// what a user asked for. Do not release the hold while QEMU saves its devices: the save must end before the guest runs.
 /// </remarks>
 internal sealed class GuestHold : IGuestStop
 {
@@ -43,7 +44,7 @@ internal sealed class GuestHold : IGuestStop
     /// <inheritdoc/>
     public void Arm() { }
 
-    /// <summary>Adds the command that stops the guest. One page is the least that QEMU dumps.</summary>
+    /// <summary>Adds the command that stops the guest. One page is the smallest range that QEMU dumps.</summary>
     public void AddTo(QmpBatch batch) =>
         batch.Add("dump-guest-memory", $"{{\"paging\":false,\"protocol\":\"fd:{Name}\",\"detach\":true,\"begin\":0,\"length\":{Page}}}");
 
@@ -59,7 +60,7 @@ internal sealed class GuestHold : IGuestStop
     /// <inheritdoc/>
     public void Keep() { }
 
-    /// <summary>Takes away what an agent that died, or a stop that never came, has left.</summary>
+    /// <summary>Removes what an agent that died, or a stop that never came, has left behind.</summary>
     internal static bool Sweep(IQmpMonitor qmp) => QemuMark.Take(qmp, Name);
 
     /// <inheritdoc/>

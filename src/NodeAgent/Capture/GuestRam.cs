@@ -5,16 +5,16 @@ using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>What a 2 MiB cluster of guest RAM was when the capture looked at it.</summary>
+/// <summary>What kind of memory a 2 MiB cluster of guest RAM was when the capture looked at it.</summary>
 internal enum ClusterKind : byte
 {
-    /// <summary>Nothing was ever there: zero by definition, never read, never protected.</summary>
+    /// <summary>Never populated: zero by definition, never read, never protected.</summary>
     Absent = 0,
 
-    /// <summary>Made of 4 KiB pages: released 64 KiB at a time when the guest waits.</summary>
+    /// <summary>4 KiB pages: released 64 KiB at a time when the guest waits.</summary>
     Small = 1,
 
-    /// <summary>One huge page: copied and released whole, because releasing a part of it would split it for good.</summary>
+    /// <summary>One huge page: copied and released whole, because releasing a part would split it for good.</summary>
     Huge = 2,
 }
 
@@ -22,9 +22,9 @@ internal enum ClusterKind : byte
 /// The map of a capture: where each granule of guest RAM is, and whether it has been copied yet.
 /// </summary>
 /// <remarks>
-/// A granule is 64 KiB, a cluster is 32 of them (2 MiB, one huge page). Granules are numbered through all blocks, each block beginning
-/// at a multiple of 32, so that a cluster never spans two blocks. One byte a granule is the whole bookkeeping; a
-/// huge cluster keeps its state in its first granule. All memory is native and allocated here.
+/// A granule is 64 KiB; a cluster is 32 granules (2 MiB, one huge page). Granules are numbered across all blocks. Each block begins at a
+/// multiple of 32, so that a cluster never spans two blocks. One byte per granule is the whole bookkeeping; a huge cluster keeps its state
+/// in its first granule. All memory is native and allocated here.
 /// </remarks>
 internal sealed unsafe class GuestRam : IDisposable
 {
@@ -68,10 +68,10 @@ internal sealed unsafe class GuestRam : IDisposable
     }
 
     /// <summary>A RAM block in this map.</summary>
-    /// <param name="Index">Its place in the list of blocks.</param>
+    /// <param name="Index">Its index in the list of blocks.</param>
     /// <param name="Ram">The block.</param>
-    /// <param name="FirstGranule">Number of its first granule here, a multiple of 32.</param>
-    /// <param name="Granules">How many it has; the last one may be short.</param>
+    /// <param name="FirstGranule">Number of its first granule in this map, a multiple of 32.</param>
+    /// <param name="Granules">How many granules it has; the last one may be short.</param>
     /// <param name="FirstStored">Number of its first granule in the page log's index, which has no gaps.</param>
     internal sealed record Block(int Index, RamBlock Ram, long FirstGranule, long Granules, long FirstStored)
     {
@@ -90,13 +90,13 @@ internal sealed unsafe class GuestRam : IDisposable
 
         internal long StoredNumber(long granule) => FirstStored + (granule - FirstGranule);
 
-        /// <summary>Huge pages can only be where block offsets and addresses are aligned alike.</summary>
+        /// <summary>Huge pages are possible only where block offsets and addresses have the same alignment.</summary>
         internal bool IsClusterAligned => Start % ClusterSize == 0;
     }
 
     internal IReadOnlyList<Block> Blocks => _blocks;
 
-    /// <summary>Granule numbers there are, including those that only fill up a block's last cluster.</summary>
+    /// <summary>Number of granules, including those that only pad a block's last cluster.</summary>
     internal long Granules { get; }
 
     internal long Clusters { get; }
@@ -104,7 +104,7 @@ internal sealed unsafe class GuestRam : IDisposable
     /// <summary>Granules not copied yet.</summary>
     internal long PendingGranules => Volatile.Read(ref _pendingGranules);
 
-    /// <summary>Granules that are to be copied, fixed when the window began.</summary>
+    /// <summary>Number of granules to copy, fixed when the window began.</summary>
     internal long GranulesToCopy { get; private set; }
 
     /// <summary>Bytes under protection when the window began.</summary>
@@ -116,7 +116,7 @@ internal sealed unsafe class GuestRam : IDisposable
 
     internal byte State(long granule) => Volatile.Read(ref _states[granule]);
 
-    /// <summary>Takes a granule (of a huge cluster: its first one) for copying; only one taker wins.</summary>
+    /// <summary>Claims a granule for copying (for a huge cluster, its first granule); only one thread succeeds.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal bool TryClaim(long granule) =>
         Volatile.Read(ref _states[granule]) == Pending && Interlocked.CompareExchange(ref _states[granule], Claimed, Pending) == Pending;
@@ -128,10 +128,10 @@ internal sealed unsafe class GuestRam : IDisposable
         Interlocked.Add(ref _pendingGranules, -count);
     }
 
-    /// <summary>Before the point in time: the granule's memory was thrown away, and its protection with it.</summary>
+    /// <summary>Before the point in time: records that the granule's memory was discarded, and its protection with it.</summary>
     internal void MarkDiscarded(long granule) => Volatile.Write(ref _states[granule], Discarded);
 
-    /// <summary>Finds the next granule marked by <see cref="MarkDiscarded"/>, -1 when there is none.</summary>
+    /// <summary>Finds the next granule marked by <see cref="MarkDiscarded"/>; -1 if no granule is marked.</summary>
     internal long NextDiscarded(long from)
     {
         // SAFETY: the states are Granules bytes; the slices below stay inside.
@@ -145,7 +145,7 @@ internal sealed unsafe class GuestRam : IDisposable
         return -1;
     }
 
-    /// <summary>At the point in time: what is absent is done, everything else is pending.</summary>
+    /// <summary>At the point in time: marks absent granules as done and all others as pending.</summary>
     internal void BeginWindow()
     {
         long pending = 0,
@@ -169,7 +169,7 @@ internal sealed unsafe class GuestRam : IDisposable
         Volatile.Write(ref _pendingGranules, pending);
     }
 
-    /// <summary>Something in the cluster has not been claimed yet.</summary>
+    /// <summary>Whether the cluster has a granule that no thread has claimed yet.</summary>
     internal bool HasPending(long cluster)
     {
         byte* first = _states + cluster * GranulesPerCluster;
@@ -181,7 +181,7 @@ internal sealed unsafe class GuestRam : IDisposable
     internal static int GranulesIn(Block b, long cluster) =>
         (int)Math.Min(GranulesPerCluster, b.FirstGranule + b.Granules - cluster * GranulesPerCluster);
 
-    /// <summary>The block that holds an address of QEMU, or null.</summary>
+    /// <summary>The block that contains an address in QEMU, or null.</summary>
     internal Block? Find(ulong address)
     {
         int low = 0,

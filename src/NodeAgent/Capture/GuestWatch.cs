@@ -4,7 +4,7 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// Ends this process when a thread that a vCPU may wait for does not come round: with the process goes the only userfaultfd, and the guest
+/// Kills this process if a thread that a vCPU may wait for makes no progress: the only userfaultfd closes with the process, and the guest
 /// runs.
 /// </summary>
 /// <remarks>
@@ -15,8 +15,8 @@ namespace Bgsnap.NodeAgent.Capture;
 ///   this watch        all of them fresh? then the kernel's timer is set to (oldest heartbeat + limit)
 ///   kernel            the timer runs out: SIGKILL
 /// </code>
-/// The watch can only put death off. If it stands still itself, because everything does (SIGSTOP of us and our parent, a debugger, a frozen
-/// cgroup), nobody sets the timer again.
+/// The watch can only postpone the kill. If the watch itself stands still because everything does (SIGSTOP of the agent and its parent, a
+/// debugger, a frozen cgroup), no thread resets the timer.
 /// </remarks>
 internal sealed class GuestWatch : IDisposable
 {
@@ -24,7 +24,7 @@ internal sealed class GuestWatch : IDisposable
         RoundMilliseconds = 50,
         Priority = 30;
 
-    /// <summary>How long a thread may take where no longest downtime was asked for.</summary>
+    /// <summary>How long a thread may stand still if no longest downtime was requested.</summary>
     internal static readonly TimeSpan Default = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan Longest = TimeSpan.FromSeconds(2),
         AfterDowntime = TimeSpan.FromSeconds(1);
@@ -43,35 +43,35 @@ internal sealed class GuestWatch : IDisposable
         if (timer is null)
             return;
         SetTimer();
-        // A watch that fails sets the timer no more, which then ends the process: the guest is free.
+        // If the watch fails, it no longer resets the timer. The timer then kills the process, and the guest is free.
         _ = AgentThread.Start("guest watch", Run, failed: _ => { });
     }
 
-    /// <summary>Begins. From here on the process dies when it stands still.</summary>
-    /// <param name="maxDowntime">The longest downtime that was asked for; zero: none.</param>
+    /// <summary>Starts the watch. From here on the kernel kills the process if it stands still.</summary>
+    /// <param name="maxDowntime">The requested longest downtime; zero: no limit.</param>
     internal static GuestWatch Begin(TimeSpan maxDowntime) => new(DeathTimer.Create(), LimitFor(maxDowntime));
 
-    /// <summary>One that watches nothing, for tests of single threads.</summary>
+    /// <summary>Creates a watch that watches nothing, for tests of single threads.</summary>
     internal static GuestWatch Nothing() => new(null, Default);
 
     /// <summary>
-    /// How long a thread that a vCPU waits for may stand still: the guest is free within the longest downtime and a second.
+    /// How long a thread that a vCPU waits for may stand still: the guest is free within the longest downtime plus one second.
     /// </summary>
     internal static TimeSpan LimitFor(TimeSpan maxDowntime) =>
         maxDowntime <= TimeSpan.Zero ? Default
         : maxDowntime + AfterDowntime < Longest ? maxDowntime + AfterDowntime
         : Longest;
 
-    /// <summary>A heartbeat for a thread; it is at rest.</summary>
+    /// <summary>Adds a heartbeat for a thread, initially at rest.</summary>
     internal Heartbeat Add() => Add(_limit, forPages: true);
 
     /// <summary>
-    /// The one for the stop window: it may take as long as was asked for, and a second for the way back; null: as long as it likes.
+    /// Adds the heartbeat of the stop window: it may take the requested downtime plus one second to recover; null: no limit.
     /// </summary>
     internal Heartbeat? AddWindow(TimeSpan maxDowntime) =>
         maxDowntime > TimeSpan.Zero ? Add((long)(maxDowntime + AfterDowntime).TotalNanoseconds, forPages: false) : null;
 
-    /// <summary>No page is protected any more: the threads that served them may take their time. The stop window may not.</summary>
+    /// <summary>No page is protected any more: the threads that served pages may take their time. The stop window may not.</summary>
     internal void NothingIsProtected() => _released = true;
 
     private Heartbeat Add(long limit, bool forPages)
@@ -111,7 +111,7 @@ internal sealed class GuestWatch : IDisposable
     // Nanoseconds of CLOCK_MONOTONIC.
     private static long Now() => Stopwatch.GetTimestamp();
 
-    /// <summary>The guest depends on us no more.</summary>
+    /// <summary>Stops the watch, because the guest no longer depends on the agent.</summary>
     public void Dispose()
     {
         lock (_lock)
@@ -122,21 +122,21 @@ internal sealed class GuestWatch : IDisposable
         }
     }
 
-    /// <summary>Sign of life of one thread. Touching it costs a read of the clock.</summary>
+    /// <summary>Heartbeat of one thread. Touching it costs one clock read.</summary>
     internal sealed class Heartbeat(long limit, bool forPages)
     {
         private long _until;
 
-        /// <summary>It is a sign of somebody who serves pages.</summary>
+        /// <summary>Whether this heartbeat belongs to a thread that serves pages.</summary>
         internal bool ForPages => forPages;
 
-        /// <summary>When it is too late, in nanoseconds of CLOCK_MONOTONIC; 0: nobody waits for the thread.</summary>
+        /// <summary>Deadline in nanoseconds of CLOCK_MONOTONIC; 0: no vCPU waits for the thread.</summary>
         internal long Until => Volatile.Read(ref _until);
 
-        /// <summary>The thread is alive, and a vCPU may wait for it from now on.</summary>
+        /// <summary>Records that the thread is alive and that a vCPU may wait for it from now on.</summary>
         internal void Touch() => Volatile.Write(ref _until, Now() + limit);
 
-        /// <summary>Nobody waits for the thread any more.</summary>
+        /// <summary>Records that no vCPU waits for the thread any more.</summary>
         internal void Rest() => Volatile.Write(ref _until, 0);
     }
 }

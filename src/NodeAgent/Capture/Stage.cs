@@ -3,13 +3,13 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// The bounded memory between copying and the file: buffers of 2 MiB, each holding up to 32 granules, all there before the
-/// capture begins.
+/// The bounded memory between copying and the file: buffers of 2 MiB, each holding up to 32 granules, all reserved before the capture
+/// begins.
 /// </summary>
 /// <remarks>
-/// The last few free buffers are kept for the fault path: when the file is slow the sweep waits first, and a waiting guest last.
-/// A part of the memory is there before the capture begins; the rest is brought in by a thread of its own when the file falls behind
-/// (<see cref="Grow"/>), so that a fast file never pays for memory it does not need and no copy waits for the kernel to find a page.
+/// The last few free buffers are kept for the fault path: when the file is slow, the sweep waits first and a waiting guest last.
+/// Part of the memory is populated before the capture begins. A separate thread populates the rest when the file falls behind (<see
+/// cref="Grow"/>), so that a fast file never pays for memory it does not need, and no copy waits for the kernel to find a page.
 /// </remarks>
 internal sealed unsafe class Stage : IDisposable
 {
@@ -26,9 +26,9 @@ internal sealed unsafe class Stage : IDisposable
     private int _freeCount;
     private int _ready;
 
-    /// <param name="bytes">The most it may grow to.</param>
-    /// <param name="readyBytes">What is to be there at once.</param>
-    /// <param name="granulesPerRun">How many granules a run may hold that is built in a buffer; compressed ones take less room.</param>
+    /// <param name="bytes">The largest size it may grow to.</param>
+    /// <param name="readyBytes">How much is populated at once.</param>
+    /// <param name="granulesPerRun">How many granules a run built in a buffer may hold; compressed granules take less room.</param>
     internal Stage(long bytes, long readyBytes = long.MaxValue, int granulesPerRun = GuestRam.GranulesPerCluster)
     {
         int count = (int)Math.Max(MinimumBuffers, bytes / BufferSize);
@@ -47,7 +47,7 @@ internal sealed unsafe class Stage : IDisposable
     }
 
     /// <summary>
-    /// Brings in more memory whenever fewer buffers are free than the sweep likes, until all of it is there. A thread of its own.
+    /// Populates more memory whenever fewer buffers are free than the sweep needs, until all of it is populated. Runs in its own thread.
     /// </summary>
     internal void Grow(CapturePipeline pipeline)
     {
@@ -66,7 +66,7 @@ internal sealed unsafe class Stage : IDisposable
         Return(_ready++);
     }
 
-    /// <summary>A buffer and what it holds: granule i of it begins at i × 64 KiB.</summary>
+    /// <summary>A buffer and what it holds: its granule i begins at i × 64 KiB.</summary>
     internal sealed class Buffer(byte* memory, int granulesPerRun)
     {
         internal readonly byte* Memory = memory;
@@ -74,11 +74,11 @@ internal sealed unsafe class Stage : IDisposable
         internal readonly int[] Lengths = new int[GuestRam.GranulesPerCluster];
         internal int Count;
 
-        /// <summary>The granules of the run that was built in it, once encoded.</summary>
+        /// <summary>The granules of the run built in this buffer, once it is encoded.</summary>
         internal readonly long[] Run = new long[granulesPerRun];
         internal int RunCount;
 
-        /// <summary>Bytes to be written, once encoded.</summary>
+        /// <summary>Bytes to write, once encoded.</summary>
         internal int EncodedLength;
         internal long FileOffset;
 
@@ -102,7 +102,7 @@ internal sealed unsafe class Stage : IDisposable
     internal Buffer this[int index] => _buffers[index];
 
     /// <summary>Takes a free buffer.</summary>
-    /// <param name="forFault">May take the reserved ones.</param>
+    /// <param name="forFault">Whether it may take the reserved buffers.</param>
     /// <returns>Its number, or -1.</returns>
     internal int TryTake(bool forFault)
     {
@@ -123,7 +123,7 @@ internal sealed unsafe class Stage : IDisposable
         _freed.Open();
     }
 
-    /// <summary>Waits until a buffer may have been freed, or the time is over.</summary>
+    /// <summary>Waits until a buffer may have been freed, or until the timeout.</summary>
     internal void WaitFreed(int milliseconds) => _freed.Wait(milliseconds);
 
     /// <inheritdoc/>

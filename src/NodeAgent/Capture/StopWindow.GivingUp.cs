@@ -2,22 +2,23 @@ using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>How a stop window is given up: the guest first.</summary>
+/// <summary>How a stop window gives up: it frees the guest first.</summary>
 internal sealed unsafe partial class StopWindow
 {
-    /// <summary>What QEMU has not begun to do within this time, in milliseconds, has not reached it.</summary>
+    /// <summary>A command that QEMU has not started within this time, in milliseconds, has not reached it.</summary>
     private const int ReachesQemu = 300;
     private const int SaveEnds = 2000,
         BrokenSaveEnds = 500;
 
     /// <summary>
-    /// Gives the guest the state that it had, now. What QEMU writes is taken and thrown away; should that not help, nobody reads any
-    /// more: its write fails, and it goes on to the end of what was sent. A write that fails leaves the file open in QEMU (savevm.c does
-    /// not close it then), so that it is the second choice. Nothing here waits for an answer that somebody else has to hand on.
+    /// Gives the guest the state that it had, now. The agent reads what QEMU writes and discards it. If that does not help, it closes the
+    /// read end: QEMU's write fails, and QEMU continues to the end of what was sent. That is the second choice, because QEMU leaves the
+    /// file open after a failed write (savevm.c does not close it then). Nothing here waits for an answer that another process has to
+    /// deliver.
     /// </summary>
     private void GiveUp()
     {
-        // QEMU may wait for a page whose server has ended with what ended us.
+        // QEMU may wait for a page whose fault thread ended with the same failure.
         Free?.Invoke();
         if (_over)
             return;
@@ -40,12 +41,12 @@ internal sealed unsafe partial class StopWindow
         }
         catch (QmpException)
         {
-            // QEMU is gone, or will be looked after by the next agent, which asks for the same.
+            // QEMU is gone, or the next agent will handle it and ask for the same.
         }
     }
 
     /// <summary>
-    /// Whether the guest ran when our stop came to it. Only <see cref="LastingStop"/> needs to be told: a doubt means that it did.
+    /// Whether the guest ran when our stop reached it. Only <see cref="LastingStop"/> needs to know; if in doubt, the answer is yes.
     /// </summary>
     private bool Ran()
     {
@@ -66,7 +67,7 @@ internal sealed unsafe partial class StopWindow
         }
     }
 
-    /// <summary>Whether QEMU is not saving devices any more, or never was: before that the guest must not run.</summary>
+    /// <summary>Whether QEMU has finished saving devices, or never began: until then the guest must not run.</summary>
     private bool SaveEnded(int milliseconds)
     {
         for (long began = Environment.TickCount64; Environment.TickCount64 - began < milliseconds; Thread.Sleep(1))
@@ -78,7 +79,7 @@ internal sealed unsafe partial class StopWindow
             }
             catch (QmpException)
             {
-                broken = true; // QEMU has ended, or libvirt has: what was not sent never will be
+                broken = true; // QEMU or libvirt has ended: what was not sent never will be
             }
             if (_batch.Answered > _save || (!_qmp.TakesWholeBatches && _batch.Answered < _save))
                 return true;

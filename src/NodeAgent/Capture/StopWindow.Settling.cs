@@ -3,17 +3,17 @@ using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>How a stop window ends well: what the guest was, and that it is the same again.</summary>
+/// <summary>How a stop window ends well: determines the state that the guest had, and checks that it has it again.</summary>
 internal sealed unsafe partial class StopWindow
 {
     private static readonly TimeSpan LateEvents = TimeSpan.FromSeconds(10),
         EventsCome = TimeSpan.FromSeconds(1);
 
-    // More than a clock that is only slowed down loses in a stop window.
+    // A clock that is only slewed loses no more than this in a stop window.
     private static readonly TimeSpan ClockSlack = TimeSpan.FromMicroseconds(50);
     private long _pausedSince;
 
-    /// <summary>Finds out what the guest was, and is: it ran and runs again, or stood still and does.</summary>
+    /// <summary>Waits until it is certain that the guest ran and runs again, or was paused and still is.</summary>
     private void Settle(TimeSpan maximum)
     {
         string status = "";
@@ -49,13 +49,14 @@ internal sealed unsafe partial class StopWindow
     }
 
     /// <summary>
-    /// Our <c>cont</c> may have come upon a guest that its user paused right before our stop: its STOP is older than what we sent.
+    /// Pauses the guest again if its user paused it right before our stop and our <c>cont</c> resumed it: then its STOP is older than our
+    /// commands.
     /// </summary>
     private void GiveBackPause()
     {
         if (_unused is null)
             return;
-        // It suspended itself after the look: `stop` and `cont` gave it that state back, and its snapshot would not say so.
+        // The guest suspended itself after the check: `stop` and `cont` restored that state, but its snapshot would not record it.
         if (_facts.IsSuspended)
         {
             _over = true;
@@ -64,7 +65,7 @@ internal sealed unsafe partial class StopWindow
         if (_events.StoppedAt != 0 || _events.Resumed == 0)
             return;
         _over = true;
-        // Events bear the clock of the host: was that set back in the window, our own STOP looks older than our command.
+        // Events carry the host's clock: if it was set back in the window, our own STOP looks older than our command.
         if (TimeSpan.FromMicroseconds(Clock.NowMicroseconds() - _sentAt) < Stopwatch.GetElapsedTime(_sentTicks) - ClockSlack)
         {
             throw new CaptureFailedException(
@@ -89,7 +90,7 @@ internal sealed unsafe partial class StopWindow
             case "running":
                 return !_stop.Lasts && _events.Resumed != 0;
             case "save-vm":
-                // A guest that ran, and whose dump takes its time to end, is not suspended after it.
+                // A guest that ran, and whose dump is slow to end, is not suspended after it.
                 return StrandedGuest.Free(_qmp) && StrandedGuest.StatusOf(_qmp) == "suspended" ? throw Suspended() : false;
             case "suspended":
                 throw Suspended();

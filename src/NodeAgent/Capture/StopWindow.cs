@@ -7,8 +7,8 @@ using Bgsnap.NodeAgent.Store;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// The stop window: stops the guest, cuts its disks and saves its devices, and while QEMU is held in the middle of that by a full pipe
-/// protects the guest's memory.
+/// The stop window: stops the guest, cuts its disks, has QEMU save its devices, and write-protects the guest's memory while a full pipe
+/// holds QEMU in the middle of that save.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -28,25 +28,26 @@ namespace Bgsnap.NodeAgent.Capture;
 ///   read the pipe ◀──────────────────────────────────────
 ///   with a dump: close its pipe ────────────────────────▶ vm_start()                                     RESUME
 /// </code>
-/// If we die, the read ends close, the writes fail and the guest has the state that it had: QEMU remembers whether the guest ran when it
-/// stopped it (<see cref="IGuestStop"/>). In the one write it has a duplicate of our end of its monitor connection, which therefore does
-/// not close when we die, and works off all that was sent, <c>cont</c> too.
-/// A dump holds a guest that runs only where one write is not to be had: a guest that is reset while QEMU dumps (or saves) makes QEMU abort
-/// ("invalid runstate transition: 'save-vm' -> 'prelaunch'", 7.2 and 10), while a stopped one may be reset. So the run state is asked for
-/// right before the write. A pause of the user's that comes in between is seen by the events, and given back.
-/// QEMU's events prove from when to when it stood still (<see cref="WindowEvents"/>); what we knew of it before proves nothing.
-/// Over a socket of our own all is sent in one write; through libvirt each command is sent when the one before is answered.
+/// If the agent dies, the read ends close, QEMU's writes fail, and the guest returns to the state it had: QEMU remembers whether the guest
+/// ran when it stopped it (<see cref="IGuestStop"/>). With one write, QEMU holds a duplicate of the agent's end of the monitor connection.
+/// The connection therefore stays open if the agent dies, and QEMU executes everything that was sent, <c>cont</c> included.
+/// A dump holds a running guest only where one write is not possible: if a guest is reset while QEMU dumps (or saves), QEMU aborts
+/// ("invalid runstate transition: 'save-vm' -> 'prelaunch'", 7.2 and 10), whereas a stopped guest may be reset. So the agent asks for the
+/// run state right before the write. If a user pauses the guest in between, the events show it, and the agent restores the pause.
+/// QEMU's events prove from when to when the guest stood still (<see cref="WindowEvents"/>); what the agent knew before proves nothing.
+/// Over its own socket the agent sends everything in one write; through libvirt it sends each command after the answer to the one before.
 /// </remarks>
 internal sealed unsafe partial class StopWindow : IDisposable
 {
-    /// <summary>The reason of a window that has to be done again with <c>hold</c>.</summary>
+    /// <summary>The reason of a window that must be repeated with <c>hold</c>.</summary>
     internal const string SmallDeviceState = "DeviceStateSmall";
 
     private const string SaveCommand = "xen-save-devices-state",
         ConnectionName = "agent-bgsnap-connection";
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
-    /// <summary>How long a guest may be stopped where nobody set a limit. Ours take milliseconds: something is wrong then.</summary>
+    /// <summary>How long a guest may be stopped if the operator set no limit. A window takes milliseconds: beyond this something is
+    /// wrong.</summary>
     private static readonly TimeSpan OwnLimit = TimeSpan.FromSeconds(10);
 
     private readonly IQmpMonitor _qmp;
@@ -67,18 +68,18 @@ internal sealed unsafe partial class StopWindow : IDisposable
     private long _sentTicks;
     private bool _over;
 
-    /// <summary>Prepares what will be sent.</summary>
+    /// <summary>Prepares the commands that the window will send.</summary>
     /// <param name="qmp">The monitor.</param>
     /// <param name="process">QEMU's process.</param>
-    /// <param name="facts">Is shown every event of the machine that comes until the window is over.</param>
+    /// <param name="facts">Receives every event of the machine until the window ends.</param>
     /// <param name="cut">Adds the commands that cut the disks; null: no disk is cut.</param>
-    /// <param name="stayStopped">The guest is not resumed at the end: <see cref="Keep"/> says that this is wanted, else disposal resumes
-    /// it.</param>
-    /// <param name="hold">QEMU holds the guest in any case, also where saving the devices holds it.</param>
+    /// <param name="stayStopped">The guest is not resumed at the end: <see cref="Keep"/> confirms that; otherwise disposal resumes the
+    /// guest.</param>
+    /// <param name="hold">QEMU holds the guest in any case, even where saving the devices already holds it.</param>
     internal StopWindow(IQmpMonitor qmp, CheckedProcess process, MachineFacts facts, Action<QmpBatch>? cut, bool stayStopped, bool hold)
     {
         (_qmp, _process, _facts) = (qmp, process, facts);
-        // A hint for limits and for how long to wait for events; what the guest was is found out in the window.
+        // A hint for limits and for how long to wait for events; the window itself finds out what state the guest was in.
         _expectsRunning = qmp.IsRunning();
         _pipe = new DeviceStatePipe(qmp);
         _stop =
@@ -93,7 +94,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
         if (cut is null || stayStopped || hold || !qmp.TakesWholeBatches)
             return;
         _oneWrite = new QmpBatch();
-        // By a name and not in a descriptor set: what is removed from a set QEMU closes only while the guest runs
+        // Passed by name and not in a descriptor set: QEMU closes what is removed from a set only while the guest runs
         // (monitor_fdset_cleanup()).
         string connection = QmpJson.Object(("fdname", ConnectionName));
         _oneWrite.Add("getfd", connection);
@@ -111,34 +112,34 @@ internal sealed unsafe partial class StopWindow : IDisposable
     /// <summary>What QEMU wrote: the content of <c>device-state</c>.</summary>
     internal ReadOnlySpan<byte> DeviceState => _pipe.State;
 
-    /// <summary>The guest stood still before we came.</summary>
+    /// <summary>The guest was paused before the capture.</summary>
     internal bool FoundPaused { get; private set; }
 
-    /// <summary>When the guest was stopped, from QEMU's events, microseconds since 1970; 0 for a guest that was paused.</summary>
+    /// <summary>When QEMU stopped the guest, from its events, microseconds since 1970; 0 for a guest that was paused.</summary>
     internal long StoppedAt => FoundPaused ? 0 : _events.StoppedAt;
 
-    /// <summary>When the guest ran again; 0 for a guest that was paused, or stays stopped.</summary>
+    /// <summary>When the guest ran again; 0 for a guest that was paused or stays stopped.</summary>
     internal long ResumedAt => FoundPaused || _stop.Lasts ? 0 : _events.ResumedAt;
 
-    /// <summary>Where the time of the window went; null for a guest that was paused, or stays stopped.</summary>
+    /// <summary>Where the time of the window went; null for a guest that was paused or stays stopped.</summary>
     internal ManifestStopWindow? Times => _stop.Lasts || FoundPaused ? null : _times.Between(StoppedAt, ResumedAt);
 
-    /// <summary>RAM is protected now.</summary>
+    /// <summary>Records that RAM is protected now.</summary>
     internal void NoteProtected()
     {
         _times.ProtectedAt = Clock.NowMicroseconds();
         _events.Protected(_times.ProtectedAt);
     }
 
-    /// <summary>The storage has cut the disks, for which the guest was held.</summary>
+    /// <summary>Records that the storage has cut the disks, for which the guest was held.</summary>
     internal void NoteHeld() => _times.HeldAt = Clock.NowMicroseconds();
 
-    /// <summary>Stops the guest, runs <paramref name="protect"/> in between, and sees that it has its state again.</summary>
-    /// <param name="maximum">Give up when the window gets longer; zero for no limit of the caller's.</param>
-    /// <param name="protect">Called while nothing writes to guest RAM. What it throws gives up.</param>
-    /// <param name="mark">Notes a moment in the timeline.</param>
-    /// <exception cref="CaptureFailedException">The window got too long, the guest moved in it, or QEMU failed; the guest has its state
-    /// again.</exception>
+    /// <summary>Stops the guest, runs <paramref name="protect"/> meanwhile, and makes sure that the guest has its state again.</summary>
+    /// <param name="maximum">Give up when the window takes longer; zero if the caller sets no limit.</param>
+    /// <param name="protect">Called while nothing writes to guest RAM. If it throws, the window gives up.</param>
+    /// <param name="mark">Records a moment in the timeline.</param>
+    /// <exception cref="CaptureFailedException">The window took too long, the guest changed state in it, or QEMU failed; the guest has its
+    /// state again.</exception>
     internal void Run(TimeSpan maximum, Action protect, Action<string> mark)
     {
         try
@@ -166,7 +167,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
         }
     }
 
-    /// <summary>The guest is to stay stopped: its snapshot is complete.</summary>
+    /// <summary>Lets the guest stay stopped, because its snapshot is complete.</summary>
     internal void Keep() => _stop.Keep();
 
     private void Send(Action<string> mark)
@@ -203,7 +204,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
             _ = Libc.Poll(polls, 2, timeout);
             if ((polls[0].Revents & Libc.POLLIN) != 0)
             {
-                // What was answered before the device state came is known now.
+                // Everything QEMU answered before the device state arrived is known now.
                 NoteEvents();
                 return;
             }
@@ -220,13 +221,13 @@ internal sealed unsafe partial class StopWindow : IDisposable
         }
     }
 
-    /// <summary>An answer before any data: QEMU could not do it, and its guest has its state again already.</summary>
+    /// <summary>Checks for an answer before any data: QEMU could not save, and the guest already has its state again.</summary>
     private void CheckRefusal()
     {
         NoteEvents();
         if (_batch.Answered <= _save)
             return;
-        // The pipe may have become readable while we looked; then all is well.
+        // The pipe may have become readable since the poll; then all is well.
         _pipe.Drain();
         if (_pipe.State.Length > 0)
             return;
@@ -247,18 +248,18 @@ internal sealed unsafe partial class StopWindow : IDisposable
         }
     }
 
-    /// <summary>Memory is protected: the guest must have been still until now, and must not have been for too long.</summary>
+    /// <summary>After memory is protected: checks that the guest has stood still until now, and not for too long.</summary>
     private void CheckStill(TimeSpan maximum)
     {
         NoteEvents();
-        // Nothing but this command held it: it may have run while it was being protected.
+        // Only this command held the guest: it may have run while its memory was being protected.
         if (!_stop.Holds && !_stop.Lasts && _batch.Answered > _save)
             throw RanTooEarly();
         CheckMoved();
         CheckLength(maximum);
     }
 
-    /// <summary>Reads what QEMU writes until its answers are there.</summary>
+    /// <summary>Reads what QEMU writes until QEMU has answered every command.</summary>
     private void Collect(TimeSpan maximum)
     {
         PollFd* polls = stackalloc PollFd[2];
@@ -295,8 +296,8 @@ internal sealed unsafe partial class StopWindow : IDisposable
     }
 
     /// <summary>
-    /// How long the guest has been stopped, at most: since QEMU's STOP, which comes at once over a socket of our own; libvirt hands it on
-    /// when it comes to it, so that there it counts from when the stop was sent.
+    /// How long the guest has been stopped, at most. Over a socket of its own the agent sees QEMU's STOP at once and counts from there;
+    /// libvirt may deliver STOP late, so there it counts from when the agent sent the stop.
     /// </summary>
     private TimeSpan SinceStop()
     {
@@ -371,7 +372,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        // Whatever it waits for, the guest does not.
+        // Whatever disposal waits for, the guest does not wait for it.
         _stop.Dispose();
         _unused?.Dispose();
         _pipe.Dispose();
