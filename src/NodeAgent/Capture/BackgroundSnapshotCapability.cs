@@ -3,9 +3,9 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// QEMU's <c>background-snapshot</c> migration capability, switched on for the time of a capture (qapi/migration.json, since 6.0). While
-/// it is on, a live
-/// migration would be a background snapshot too: a note in QEMU tells the next agent to switch off what a dead one left on.
+/// QEMU's <c>background-snapshot</c> migration capability, switched on for the duration of a capture (qapi/migration.json, since 6.0).
+/// While it is on, a live migration would become a background snapshot too. A note in QEMU therefore tells the next agent to switch off
+/// what a dead agent left on.
 /// </summary>
 internal sealed class BackgroundSnapshotCapability : IDisposable
 {
@@ -20,12 +20,12 @@ internal sealed class BackgroundSnapshotCapability : IDisposable
     private BackgroundSnapshotCapability(IQmpMonitor qmp) => _qmp = qmp;
 
     /// <summary>
-    /// The first release that lets go of guest memory when its background-snapshot fails or is cancelled (ram_write_tracking_stop()).
+    /// The first release that releases guest memory when its background-snapshot fails or is cancelled (ram_write_tracking_stop()).
     /// </summary>
     private static readonly (int Major, int Minor) FirstThatLetsGo = (8, 1);
 
-    /// <exception cref="EngineUnavailableException">QEMU or its machine does not allow it, or it is not safe; the reason is in the
-    /// message.</exception>
+    /// <exception cref="EngineUnavailableException">QEMU or its machine does not support it, or it is not safe; the message says
+    /// why.</exception>
     internal static BackgroundSnapshotCapability Enable(IQmpMonitor qmp)
     {
         RefuseUnsafe(qmp);
@@ -42,14 +42,14 @@ internal sealed class BackgroundSnapshotCapability : IDisposable
         }
     }
 
-    /// <summary>Looks for the note of an agent that has died, and switches off what it left on.</summary>
-    /// <returns>How many things were put in order: 0 or 1.</returns>
-    /// <exception cref="CaptureFailedException">QEMU keeps it on: a migration is still under way.</exception>
+    /// <summary>Looks for the note of an agent that died, and switches off what that agent left on.</summary>
+    /// <returns>How many leftovers were cleaned up: 0 or 1.</returns>
+    /// <exception cref="CaptureFailedException">QEMU keeps it on: a migration is still in progress.</exception>
     internal static int Sweep(IQmpMonitor qmp)
     {
         if (!QemuMark.Take(qmp, Note))
             return 0;
-        // Should we die now, the next one is to find it.
+        // If we die now, the next agent must find the note.
         QemuMark.Put(qmp, Note);
         try
         {
@@ -75,14 +75,13 @@ internal sealed class BackgroundSnapshotCapability : IDisposable
         }
         catch (QmpException)
         {
-            // QEMU is gone, or busy for long with what failed: the note stays, and the next agent switches it off.
+            // QEMU is gone, or is busy for long with what failed: the note stays, and the next agent switches the capability off.
         }
     }
 
     /// <summary>
-    /// An older QEMU keeps the memory write-protected, and the guest hangs for good at its next write, when the snapshot ends early: when
-    /// we are killed, say,
-    /// and nobody is left who could free it.
+    /// Refuses a QEMU that keeps guest memory write-protected when the snapshot ends early. If the agent is killed, for example, the guest
+    /// then hangs for good at its next write, and nothing is left that could free it.
     /// </summary>
     private static void RefuseUnsafe(IQmpMonitor qmp)
     {

@@ -5,20 +5,20 @@ using Bgsnap.NodeAgent.Vm;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// Watches for what would take memory away behind the protection: QEMU punches holes into hugetlbfs with fallocate(2) alone, which no
-/// userfaultfd announces. And for the end of QEMU.
+/// Watches for events that take memory away behind the protection, and for the end of QEMU. QEMU punches holes into hugetlbfs with
+/// fallocate(2) alone, which no userfaultfd announces.
 /// </summary>
 internal static unsafe class BalloonWatch
 {
     /// <summary>
-    /// For so long QEMU may keep a BALLOON_CHANGE back that follows another (monitor/monitor.c), and a little for its way to us.
+    /// How long QEMU may hold back a BALLOON_CHANGE that follows another (monitor/monitor.c), plus a little for delivery.
     /// </summary>
     private const int HeldBackMilliseconds = 1200;
 
-    /// <summary>The guest's memory beside the balloon at the start, in bytes; -1 when there is no balloon.</summary>
+    /// <summary>The guest's memory outside the balloon at the start, in bytes; -1 without a balloon.</summary>
     internal static long Begin(IQmpMonitor qmp) => Actual(qmp);
 
-    /// <summary>Waits a while, and ends the capture when an event says that it cannot be true any more.</summary>
+    /// <summary>Waits a while, and ends the capture if an event shows that it can no longer be correct.</summary>
     internal static void Check(
         IQmpMonitor qmp,
         MigrationWatch migration,
@@ -52,11 +52,11 @@ internal static unsafe class BalloonWatch
     }
 
     /// <summary>
-    /// Asks QEMU once more, when everything has been copied and discards are still listened to. QEMU answers on the thread on which, or
-    /// under the lock under which, it discards: what it had begun before has been announced when the answer is here.
+    /// Asks QEMU once more, after everything has been copied and while the agent still reads discards. QEMU answers on the thread that
+    /// discards, or under the same lock: when the answer arrives, QEMU has announced every discard that it had begun.
     /// </summary>
-    /// <returns>Until when, by <see cref="Environment.TickCount64"/>, an event of a move before now may come:
-    /// <see cref="ListenUntil"/>.</returns>
+    /// <returns>The time, by <see cref="Environment.TickCount64"/>, until which an event of an earlier balloon move may still come: <see
+    /// cref="ListenUntil"/>.</returns>
     internal static long End(IQmpMonitor qmp, long before, IReadOnlyList<RamBlock> blocks, CapturePipeline pipeline)
     {
         if (pipeline.IsCancelled)
@@ -69,7 +69,9 @@ internal static unsafe class BalloonWatch
         return Environment.TickCount64 + HeldBackMilliseconds;
     }
 
-    /// <summary>A balloon that grew and shrank again just before the end shows in an event alone, which QEMU may have kept back.</summary>
+    /// <summary>
+    /// Waits for late events: a balloon that grew and shrank again just before the end shows only in an event, which QEMU may hold back.
+    /// </summary>
     internal static void ListenUntil(
         long end,
         IQmpMonitor qmp,

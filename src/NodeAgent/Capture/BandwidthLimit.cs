@@ -3,7 +3,7 @@ using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>Holds the copying of RAM and disks together to a rate. What a guest waits for is never held back.</summary>
+/// <summary>Limits the combined rate at which RAM and disks are copied. Work that a guest waits for is never delayed.</summary>
 internal sealed class BandwidthLimit(long bytesPerSecond)
 {
     private const int LongestNap = 20;
@@ -11,8 +11,8 @@ internal sealed class BandwidthLimit(long bytesPerSecond)
     private long _freeAt;
 
     /// <summary>
-    /// Accounts for bytes copied and sleeps until they are within the rate, or until a token ends it. With nothing in hand that a guest may
-    /// wait for.
+    /// Accounts for copied bytes and sleeps until they are within the rate, or until the token is cancelled. The caller must hold nothing
+    /// that a guest may wait for.
     /// </summary>
     internal void Spend(long bytes, CancellationToken cancel)
     {
@@ -22,7 +22,7 @@ internal sealed class BandwidthLimit(long bytesPerSecond)
     }
 
     /// <summary>Accounts for bytes copied.</summary>
-    /// <returns>When they are within the rate, for <see cref="MillisecondsUntil"/>.</returns>
+    /// <returns>When the bytes are within the rate, for <see cref="MillisecondsUntil"/>.</returns>
     internal long Account(long bytes)
     {
         if (bytesPerSecond <= 0)
@@ -34,7 +34,7 @@ internal sealed class BandwidthLimit(long bytesPerSecond)
         }
     }
 
-    /// <summary>How long it is until then, rounded up; 0 when it is over.</summary>
+    /// <summary>Milliseconds until that time, rounded up; 0 if it has passed.</summary>
     internal static int MillisecondsUntil(long until)
     {
         if (until == 0)

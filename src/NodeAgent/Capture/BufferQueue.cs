@@ -2,9 +2,9 @@ using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>A queue of buffer numbers between threads, of fixed size, first in first out.</summary>
+/// <summary>A FIFO queue of buffer numbers between threads, of fixed size.</summary>
 /// <remarks>
-/// "Empty" and "closed" are looked at under one lock: a taker that saw the queue empty first and closed later would miss what was added in
+/// "Empty" and "closed" are checked under one lock. A taker that saw the queue empty first and closed later would miss what was added in
 /// between, and the snapshot would read as zeroes there.
 /// </remarks>
 internal sealed class BufferQueue(int capacity)
@@ -20,7 +20,7 @@ internal sealed class BufferQueue(int capacity)
 
     internal bool IsClosed => Volatile.Read(ref _closed);
 
-    /// <summary>No more will come: waiters get what is left, then -1.</summary>
+    /// <summary>Closes the queue: waiters get what is left, then -1.</summary>
     internal void Close()
     {
         using (_lock.Enter())
@@ -32,7 +32,7 @@ internal sealed class BufferQueue(int capacity)
     {
         using (_lock.Enter())
         {
-            // There are as many places as buffers, so the ring cannot be full.
+            // The ring has as many slots as there are buffers, so it cannot be full.
             _ring[(_head + _count) % _ring.Length] = buffer;
             _count++;
         }
@@ -42,7 +42,7 @@ internal sealed class BufferQueue(int capacity)
     /// <returns>A buffer number, or -1 when the queue is empty now.</returns>
     internal int TryTake() => TryTake(out _);
 
-    /// <summary>Waits for the next one.</summary>
+    /// <summary>Waits for the next buffer.</summary>
     /// <returns>A buffer number, or -1 when the queue is closed and empty.</returns>
     internal int Take()
     {
@@ -56,7 +56,7 @@ internal sealed class BufferQueue(int capacity)
         }
     }
 
-    /// <summary>Waits until something has been added or the queue has been closed, or until the time is over.</summary>
+    /// <summary>Waits until a buffer is added, the queue is closed, or the timeout passes.</summary>
     internal void WaitChanged(int milliseconds)
     {
         int sample = _changed.Sample();

@@ -4,13 +4,13 @@ using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>Which way a capture is made.</summary>
+/// <summary>Which engine makes a capture.</summary>
 public enum CaptureEngine
 {
-    /// <summary>The agent's own where the machine allows it, else QEMU's.</summary>
+    /// <summary>The agent's own engine where the machine allows it, otherwise QEMU's.</summary>
     Auto,
 
-    /// <summary>From outside QEMU, by the agent's userfaultfd.</summary>
+    /// <summary>The agent's engine: copies from outside QEMU, through a userfaultfd.</summary>
     Agent,
 
     /// <summary>QEMU's own <c>background-snapshot</c> migration.</summary>
@@ -20,48 +20,49 @@ public enum CaptureEngine
 /// <summary>What the guest does after the point in time.</summary>
 public enum AfterCapture
 {
-    /// <summary>It runs on.</summary>
+    /// <summary>The guest continues to run.</summary>
     Continue,
 
-    /// <summary>It stays stopped when the capture succeeds: the snapshot is its suspended state. When it fails the guest runs on.</summary>
+    /// <summary>
+    /// The guest stays stopped if the capture succeeds: the snapshot is its suspended state. If the capture fails, the guest continues.
+    /// </summary>
     Stop,
 }
 
 /// <summary>How disks are cut at the point in time.</summary>
 public enum DiskMethod
 {
-    /// <summary>The best that this QEMU has.</summary>
+    /// <summary>The best method that this QEMU has.</summary>
     Auto,
 
-    /// <summary>By a filter in QEMU that saves what the guest is about to overwrite.</summary>
+    /// <summary>A filter in QEMU saves what the guest is about to overwrite.</summary>
     CopyBeforeWrite,
 
-    /// <summary>By an overlay that the guest writes to meanwhile.</summary>
+    /// <summary>An overlay takes the guest's writes meanwhile.</summary>
     Overlay,
 
-    /// <summary>By the storage, while the guest is held stopped.</summary>
+    /// <summary>The storage cuts the disks while the guest is held stopped.</summary>
     VolumeSnapshot,
 }
 
-/// <summary>What a capture is asked to do.</summary>
+/// <summary>The options of a capture.</summary>
 public sealed record CaptureOptions
 {
-    /// <summary>The stage when none is asked for, bytes.</summary>
+    /// <summary>Default size of the stage, bytes.</summary>
     public const long DefaultStageBytes = 512L << 20;
 
-    /// <summary>The guest agent's time when none is given.</summary>
+    /// <summary>Default timeout of the guest agent.</summary>
     public static readonly TimeSpan DefaultQuiesceTimeout = TimeSpan.FromSeconds(10);
 
     /// <summary>How QEMU is reached.</summary>
     public required MonitorAddress Monitor { get; init; }
 
-    /// <summary>The directory to be made.</summary>
+    /// <summary>The directory to create.</summary>
     public required string Output { get; init; }
 
     /// <summary>Id of the container that QEMU must run in; null: anywhere.</summary>
     public string? Container { get; init; }
 
-    /// <summary>Which engine.</summary>
     public CaptureEngine Engine { get; init; }
 
     /// <summary>How granules are stored.</summary>
@@ -73,39 +74,39 @@ public sealed record CaptureOptions
     /// <summary>Bytes of buffers between guest and file.</summary>
     public long StageBytes { get; init; } = DefaultStageBytes;
 
-    /// <summary>A longer stop window is given up; zero for no limit.</summary>
+    /// <summary>The capture is given up if the stop window gets longer; zero for no limit.</summary>
     public TimeSpan MaxDowntime { get; init; }
 
-    /// <summary>Unix socket of the guest agent's channel; null: there is none.</summary>
+    /// <summary>Unix socket of the guest agent's channel; null if there is no such socket.</summary>
     public string? GuestAgentSocket { get; init; }
 
     /// <summary>Whether the guest's file systems are frozen around the point in time.</summary>
     public QuiescePolicy Quiesce { get; init; }
 
-    /// <summary>How long the guest agent may take for an answer.</summary>
+    /// <summary>How long the guest agent may take to answer.</summary>
     public TimeSpan QuiesceTimeout { get; init; } = DefaultQuiesceTimeout;
 
     /// <summary>Which disks are captured.</summary>
     internal DiskSelection Disks { get; init; } = DiskSelection.All;
 
-    /// <summary>How they are cut.</summary>
+    /// <summary>How the disks are cut.</summary>
     public DiskMethod DiskMethod { get; init; }
 
-    /// <summary>Capture encrypted disks too, and store them decrypted; else they are refused.</summary>
+    /// <summary>Whether to capture encrypted disks too and store them decrypted; otherwise the agent refuses them.</summary>
     public bool DecryptDisks { get; init; }
 
-    /// <summary>Directory for what the guest overwrites before it was copied.</summary>
+    /// <summary>Directory for data that the guest overwrites before it is copied.</summary>
     public string ScratchDirectory { get; init; } = Path.GetTempPath();
 
-    /// <summary>Bytes that may take for all disks.</summary>
+    /// <summary>Bytes that this data may take for all disks together.</summary>
     public long ScratchLimit { get; init; } = ScratchSpace.DefaultLimit;
 
-    /// <summary>The VM's Kubernetes objects, JSON, to be kept with the snapshot; null: none.</summary>
+    /// <summary>The VM's Kubernetes objects, JSON, to keep with the snapshot; null for no objects.</summary>
     public string? Objects { get; init; }
 
-    /// <summary>QEMU holds the guest in its stop window also where saving its devices would.</summary>
+    /// <summary>Whether QEMU holds the guest in its stop window even where saving its devices would hold it.</summary>
     internal bool HoldGuest { get; init; }
 
-    /// <summary>What the guest does afterwards.</summary>
+    /// <summary>What the guest does after the capture.</summary>
     public AfterCapture After { get; init; }
 }

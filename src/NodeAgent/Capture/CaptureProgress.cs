@@ -2,7 +2,7 @@ using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>Where a capture stands; written by its threads, read by whoever reports. Plain numbers, no locks.</summary>
+/// <summary>The progress of a capture: the capture's threads write it, reporters read it. Plain numbers, no locks.</summary>
 public sealed class CaptureProgress
 {
     private long _copiedBytes;
@@ -13,7 +13,7 @@ public sealed class CaptureProgress
     private volatile Exception? _failing;
     private volatile string _phase = "Preparing";
 
-    /// <summary>What is being done: Preparing, Protecting, Stopped, Holding, Copying, Writing, Done; CleaningUp when it failed.</summary>
+    /// <summary>The current phase: Preparing, Protecting, Stopped, Holding, Copying, Writing, Done; CleaningUp after a failure.</summary>
     public string Phase
     {
         get => _phase;
@@ -24,16 +24,16 @@ public sealed class CaptureProgress
         }
     }
 
-    /// <summary>The guest waits for us in this phase, should we stand still.</summary>
+    /// <summary>Whether the guest has to wait if the agent stands still in this phase.</summary>
     public static bool HoldsGuest(string phase) => phase is "Protecting" or "Stopped" or "Holding" or "Copying";
 
-    /// <summary>Called on the capturing thread when a phase begins, before anything of it is done.</summary>
+    /// <summary>Called on the capturing thread when a phase begins, before any of its work.</summary>
     public Action? PhaseChanged { get; set; }
 
-    /// <summary>What the snapshot in the making is called in its manifest; null: none was begun.</summary>
+    /// <summary>The snapshot's id in its manifest; null if no snapshot was begun.</summary>
     public Guid? Snapshot { get; set; }
 
-    /// <summary>The instant that the snapshot shows, once it is fixed.</summary>
+    /// <summary>The instant that the snapshot shows, once fixed.</summary>
     public DateTimeOffset? PointInTime { get; set; }
 
     /// <summary>Bytes that were under protection when the window began.</summary>
@@ -45,7 +45,7 @@ public sealed class CaptureProgress
     /// <summary>Bytes handed to the file.</summary>
     public long WrittenBytes => Volatile.Read(ref _writtenBytes);
 
-    /// <summary>Bytes of disks that are to be read, as far as known.</summary>
+    /// <summary>Bytes of disks to read, as far as known.</summary>
     public long DiskTotalBytes => Volatile.Read(ref _diskTotalBytes);
 
     /// <summary>Bytes of disks that have been read.</summary>
@@ -54,22 +54,20 @@ public sealed class CaptureProgress
     /// <summary>Guest writes that had to wait.</summary>
     public long Faults => Volatile.Read(ref _faults);
 
-    /// <summary>The disks for whose VolumeSnapshots the guest is held stopped; null: it is not.</summary>
+    /// <summary>The disks for whose VolumeSnapshots the guest is held stopped; null if it is not held.</summary>
     internal IReadOnlyList<ManifestDisk>? HeldDisks { get; set; }
 
-    /// <summary>Why the capture is being given up; null: it is not, or that is not known yet.</summary>
+    /// <summary>Why the capture is being given up; null if it is not, or if the reason is not known yet.</summary>
     internal Exception? Failing
     {
         get => _failing;
         set => _failing = value;
     }
 
-    /// <summary>
-    /// How the guest was when a capture had failed and everything of it was taken back, for people; null: QEMU was not reached.
-    /// </summary>
+    /// <summary>The guest's state after a capture failed and was undone, for the message; null if QEMU was not reached.</summary>
     internal GuestAfterwards? GuestAfterwards { get; set; }
 
-    /// <summary>Nothing of what was done counts.</summary>
+    /// <summary>Resets the counters, because the attempt is repeated from the beginning.</summary>
     internal void BeginAgain()
     {
         (_copiedBytes, _writtenBytes, _faults, _diskTotalBytes, _diskCopiedBytes) = (0, 0, 0, 0, 0);

@@ -1,11 +1,11 @@
 namespace Bgsnap.NodeAgent;
 
-/// <summary>A capture that is not begun, because it could not be true or could harm the guest.</summary>
+/// <summary>A capture that is not started, because it could not be correct or could harm the guest.</summary>
 public sealed class CaptureRefusedException : Exception
 {
     /// <summary>Creates the exception.</summary>
     /// <param name="reason">A CamelCase word for programs, as in metav1.Condition.</param>
-    /// <param name="message">What is in the way and what to do about it.</param>
+    /// <param name="message">What prevents the capture, and what to do about it.</param>
     public CaptureRefusedException(string reason, string message)
         : base(message) => Reason = reason;
 
@@ -13,7 +13,7 @@ public sealed class CaptureRefusedException : Exception
     public string Reason { get; }
 }
 
-/// <summary>A capture that was begun and given up; the guest runs on.</summary>
+/// <summary>A capture that was started and given up; the guest continues to run.</summary>
 public sealed class CaptureFailedException : Exception
 {
     /// <summary>Creates the exception.</summary>

@@ -6,8 +6,8 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// Removes what an agent that was killed may have left in QEMU: descriptor sets with our mark, the userfaultfd device that it was handed, a
-/// userfaultfd that was made there but not fetched yet, and a pipe that QEMU did not close when its write failed.
+/// Removes what a killed agent may have left in QEMU: descriptor sets with our mark, the userfaultfd device that the agent passed to QEMU,
+/// a userfaultfd that was created there but not fetched yet, and a pipe that QEMU did not close when its write failed.
 /// </summary>
 internal static class DescriptorSweep
 {
@@ -22,7 +22,8 @@ internal static class DescriptorSweep
             return removed;
         RemoteThread.Hold(process!, SyscallGadget.Find(process!), thread =>
         {
-            // QEMU may have closed one since, and given its number to something of its own; now that thread stands still.
+            // Check again now that this thread stands still: QEMU may have closed a descriptor since and reused its number for a file of
+            // its own.
             foreach (int fd in orphans.Where(fd => IsOrphan(process!, fd)))
                 thread.Call(SysClose, (ulong)fd);
         });
@@ -64,7 +65,7 @@ internal static class DescriptorSweep
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            // Not ours to look at: then nothing of ours can be in there either.
+            // We may not look at this process, so it cannot contain anything of ours either.
         }
         return found;
     }

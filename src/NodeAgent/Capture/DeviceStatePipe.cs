@@ -6,8 +6,8 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// The pipe into which QEMU writes its device state. As long as it holds one page only, QEMU waits in the middle of its write and its
-/// guest stays stopped; when its read end is closed, the write fails and QEMU goes on.
+/// The pipe into which QEMU writes its device state. While it holds only one page, QEMU waits in the middle of its write and the guest
+/// stays stopped. When the read end is closed, the write fails and QEMU continues.
 /// </summary>
 internal sealed unsafe class DeviceStatePipe : IDisposable
 {
@@ -30,7 +30,7 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
         using SafeFileHandle write = pipe.Write;
         Pipe.Shrink(_read);
         _ = Libc.Fcntl(_read, Libc.F_SETFL, Libc.O_NONBLOCK);
-        // Only those who hold a descriptor of the pipe can name it; QEMU's user may open it again.
+        // Only a process that holds a descriptor of the pipe can name it; QEMU's user may open it again.
         int writeEnd = (int)write.DangerousGetHandle();
         _link = new FileInfo($"/proc/self/fd/{writeEnd}").LinkTarget;
         if (Libc.FChMod(writeEnd, Mode) != 0)
@@ -43,9 +43,7 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
         QemuPath = $"/proc/self/fd/{_descriptor}";
     }
 
-    /// <summary>
-    /// Whether a pipe is one of ours that nobody reads any more: QEMU (savevm.c) does not close it when its write has failed.
-    /// </summary>
+    /// <summary>Whether a pipe is one of ours without a reader: QEMU (savevm.c) does not close it when its write has failed.</summary>
     /// <param name="link">The descriptor in /proc.</param>
     internal static bool IsBroken(string link)
     {
@@ -53,24 +51,24 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
         {
             using (SafeFileHandle pipe = FileSyscalls.OpenAt(null, link, FileSyscalls.O_PATH))
             {
-                // No pipe has these permissions unless it is given them.
+                // A pipe has these permissions only if they were set explicitly.
                 if ((FileSyscalls.Status(pipe, link).Mode & 0xFFF) != Mode)
                     return false;
             }
-            // A pipe without a name opens whether somebody reads it or not; poll(2) tells.
+            // A pipe without a name can be opened whether it has a reader or not; poll(2) shows the difference.
             using SafeFileHandle end = FileSyscalls.OpenAt(null, link, FileSyscalls.O_WRONLY | FileSyscalls.O_NONBLOCK);
             PollFd poll = new() { Fd = (int)end.DangerousGetHandle() };
             return Libc.Poll(&poll, 1, 0) == 1 && (poll.Revents & Libc.POLLERR) != 0;
         }
         catch (LinuxException)
         {
-            return false; // gone, or not ours to look at
+            return false; // gone, or not accessible to us
         }
     }
 
     /// <summary>
-    /// Whether QEMU is in the middle of its write: beside the descriptor that it was given it has one that it opened by
-    /// <see cref="QemuPath"/>, and closes at the end. For when nobody hands on QEMU's answers.
+    /// Whether QEMU is in the middle of its write. Besides the descriptor that it was given, QEMU then has one that it opened through <see
+    /// cref="QemuPath"/> and closes at the end. Used when QEMU's answers cannot reach the agent.
     /// </summary>
     /// <param name="qemu">QEMU.</param>
     internal bool IsBeingWritten(ProcessEntry qemu)
@@ -86,10 +84,10 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
     }
 
     /// <summary>
-    /// Refuses to go on when QEMU's descriptor has another number now: QEMU closes what is in a set when its last monitor leaves, gives the
-    /// number to the next file, and would empty that one and write its devices into it.
+    /// Refuses to continue if QEMU's descriptor has a different number now. QEMU closes the descriptors in a set when its last monitor
+    /// disconnects, and reuses the number for the next file: it would truncate that file and write its devices into it.
     /// </summary>
-    /// <exception cref="CaptureFailedException">QEMU does not have our pipe by that number.</exception>
+    /// <exception cref="CaptureFailedException">The number does not name our pipe in QEMU.</exception>
     internal void MustBeQemus(ProcessEntry qemu)
     {
         string? there;
@@ -99,7 +97,7 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
         }
         catch (UnauthorizedAccessException)
         {
-            return; // not ours to look at
+            return; // not accessible to us
         }
         if (there != _link)
         {
@@ -111,26 +109,26 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
         }
     }
 
-    /// <summary>The write end, as QEMU names it.</summary>
+    /// <summary>The path by which QEMU opens the write end.</summary>
     internal string QemuPath { get; }
 
     /// <summary>The read end, for poll(2).</summary>
     internal int ReadEnd => (int)_read.DangerousGetHandle();
 
-    /// <summary>What has been read: in the end, the content of <c>device-state</c>.</summary>
+    /// <summary>What has been read so far; at the end, the content of <c>device-state</c>.</summary>
     internal ReadOnlySpan<byte> State => _state.AsSpan(0, _length);
 
-    /// <summary>Makes room, so that QEMU's write goes on.</summary>
+    /// <summary>Enlarges the pipe, so that QEMU's write continues.</summary>
     internal void Release()
     {
         if (!_read.IsClosed)
             _ = Pipe.TryEnlarge(_read);
     }
 
-    /// <summary>Ends QEMU's write with an error.</summary>
+    /// <summary>Makes QEMU's write fail.</summary>
     internal void Break() => _read.Dispose();
 
-    /// <summary>Reads what is there and never throws; for a window that has failed already.</summary>
+    /// <summary>Reads the available data and never throws; for a window that has already failed.</summary>
     internal void TryDrain()
     {
         try
@@ -140,11 +138,11 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
         }
         catch (Exception e) when (e is CaptureFailedException or LinuxException)
         {
-            // What it would say is of no matter any more.
+            // The error no longer matters.
         }
     }
 
-    /// <summary>Reads what is there, without waiting.</summary>
+    /// <summary>Reads the available data without waiting.</summary>
     internal void Drain()
     {
         while (true)

@@ -3,19 +3,20 @@ using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>What it means that the guest, through QEMU, throws memory away: before the point in time, and after it.</summary>
+/// <summary>What it means when the guest, through QEMU, discards memory: before the point in time, and after it.</summary>
 /// <remarks>
 /// <code>
 ///   madvise(MADV_DONTNEED) in QEMU:   announced ─▶ we read it ─▶ QEMU goes on ─▶ the page is gone, and its protection with it
 ///   fallocate(PUNCH_HOLE), then it:   the page is gone ─▶ announced ─▶ …
 /// </code>
-/// Private anonymous memory is announced first, and loses its protection with its content: the proof after each copy finds that out, so
-/// that only what nobody has begun to copy ends the capture here. A file loses its content before the announcement, and keeps markers of
-/// protection in its place: there any discard in the window ends the capture, since what was copied before it may have been zeroes already.
+/// Private anonymous memory is announced first and loses its protection together with its content. The proof after each copy detects that,
+/// so here only a discard of memory that no thread has begun to copy ends the capture. A file loses its content before the announcement,
+/// and keeps protection markers in its place. There, any discard in the window ends the capture, because what was copied before the
+/// announcement may already have been zeroes.
 /// </remarks>
 internal sealed class Discards(GuestRam ram, bool protectsHoles)
 {
-    /// <summary>Before the point in time: nothing is lost, but the place has to be protected again in the stop window.</summary>
+    /// <summary>Before the point in time: nothing is lost, but the range must be protected again in the stop window.</summary>
     internal void Before(ulong start, ulong end)
     {
         if (!protectsHoles)
@@ -33,7 +34,8 @@ internal sealed class Discards(GuestRam ram, bool protectsHoles)
     }
 
     /// <summary>After the point in time.</summary>
-    /// <exception cref="CaptureFailedException">Memory is going that has not been copied, or was gone before it was announced.</exception>
+    /// <exception cref="CaptureFailedException">Memory is being discarded that has not been copied, or was gone before the
+    /// announcement.</exception>
     internal void InWindow(ulong start, ulong end)
     {
         for (int i = 0; i < ram.Blocks.Count; i++)

@@ -3,8 +3,7 @@ using Bgsnap.NodeAgent.Store;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// Turns copied buffers into runs of the page log: leaves zero pages out, compresses, notes every granule in the index. One per
-/// thread.
+/// Turns copied buffers into runs of the page log: omits zero pages, compresses, and records every granule in the index. One per thread.
 /// </summary>
 internal sealed unsafe class Encoder : IDisposable
 {
@@ -14,10 +13,10 @@ internal sealed unsafe class Encoder : IDisposable
     private readonly GranuleLedger _ledger;
     private readonly PageLogWriter _log;
 
-    /// <summary>The most granules of a compressed run, which may hold many more than a buffer of raw ones.</summary>
+    /// <summary>The most granules in a compressed run, which may hold many more than a buffer of raw granules.</summary>
     internal const int CompressedRun = 4096;
 
-    // Entries of the run in the making: their offsets are known only when its place in the file is.
+    // Entries of the run being built: their offsets are known only once its place in the file is.
     private readonly GranuleEntry[] _entries;
     private readonly long[] _granules;
     private readonly int[] _positions;
@@ -44,7 +43,7 @@ internal sealed unsafe class Encoder : IDisposable
         _positions = new int[capacity];
     }
 
-    /// <summary>Nothing is compressed: data is packed where it lies.</summary>
+    /// <summary>Nothing is compressed: data is packed in place.</summary>
     internal bool IsCheap { get; }
 
     internal void Encode(int number)
@@ -55,7 +54,7 @@ internal sealed unsafe class Encoder : IDisposable
             EncodeCompressed(number);
     }
 
-    /// <summary>Hands over the run in the making.</summary>
+    /// <summary>Hands over the run being built.</summary>
     internal void Flush()
     {
         if (_output >= 0 && _used > 0 && !_pipeline.IsCancelled)

@@ -2,14 +2,14 @@ using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>How the guest is after a capture that failed: QEMU is asked, nothing is assumed.</summary>
-/// <param name="Words">For the message.</param>
-/// <param name="Asked">QEMU has said it.</param>
+/// <summary>The guest's state after a failed capture, as QEMU reports it; nothing is assumed.</summary>
+/// <param name="Words">The text for the message.</param>
+/// <param name="Asked">Whether QEMU answered.</param>
 internal sealed record GuestAfterwards(string Words, bool Asked)
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
 
-    /// <summary>Asks. It never throws.</summary>
+    /// <summary>Asks QEMU. Never throws.</summary>
     internal static GuestAfterwards Ask(IQmpMonitor qmp)
     {
         try

@@ -2,9 +2,7 @@ using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>
-/// Holds the stop window open until whoever lets the storage make its own snapshots says that they are cut.
-/// </summary>
+/// <summary>Holds the stop window open until the caller that has the storage make its snapshots reports that they are cut.</summary>
 internal sealed class HoldGate
 {
     private const int SliceMilliseconds = 20;
@@ -13,20 +11,20 @@ internal sealed class HoldGate
     /// <summary>VolumeSnapshots by disk, once released.</summary>
     internal IReadOnlyDictionary<string, string>? VolumeSnapshots => _volumeSnapshots;
 
-    /// <summary>The guest may go on.</summary>
+    /// <summary>Ends the hold: the guest may continue.</summary>
     /// <param name="volumeSnapshots">VolumeSnapshots by disk.</param>
     internal void Release(IReadOnlyDictionary<string, string> volumeSnapshots) => _volumeSnapshots = volumeSnapshots;
 
-    /// <summary>Waits, with the guest stopped.</summary>
-    /// <param name="since">When the guest was stopped, as <see cref="Clock"/> tells it; 0: it is not known yet.</param>
-    /// <param name="maximum">Longest time since then; zero for no limit.</param>
-    /// <param name="disks">For whose VolumeSnapshots it waits.</param>
-    /// <param name="progress">Tells what the guest is held for.</param>
-    /// <param name="cancel">Gives up.</param>
-    /// <exception cref="CaptureFailedException">Nobody released it in time.</exception>
+    /// <summary>Waits, while the guest is stopped.</summary>
+    /// <param name="since">When the guest was stopped, by <see cref="Clock"/>; 0 if not known yet.</param>
+    /// <param name="maximum">The longest time since then; zero for no limit.</param>
+    /// <param name="disks">The disks whose VolumeSnapshots it waits for.</param>
+    /// <param name="progress">Receives what the guest is held for.</param>
+    /// <param name="cancel">Ends the wait.</param>
+    /// <exception cref="CaptureFailedException">The gate was not released in time.</exception>
     internal void Wait(long since, TimeSpan maximum, IReadOnlyList<ManifestDisk> disks, CaptureProgress progress, CancellationToken cancel)
     {
-        // QEMU, in the middle of its write, may not have told us yet when it stopped the guest.
+        // QEMU, in the middle of its write, may not have reported yet when it stopped the guest.
         if (since == 0)
             since = Clock.NowMicroseconds();
         progress.HeldDisks = disks;

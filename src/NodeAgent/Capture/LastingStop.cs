@@ -3,8 +3,8 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// QEMU's <c>stop</c>, with a note in QEMU until the snapshot is complete (<see cref="StoppedGuestMark"/>): should we die before, the
-/// next one resumes the guest.
+/// Uses QEMU's <c>stop</c>, and keeps a note in QEMU until the snapshot is complete (<see cref="StoppedGuestMark"/>): if the agent dies
+/// before that, the next agent resumes the guest.
 /// </summary>
 internal sealed class LastingStop(IQmpMonitor qmp) : IGuestStop
 {
@@ -20,7 +20,7 @@ internal sealed class LastingStop(IQmpMonitor qmp) : IGuestStop
     public void Arm()
     {
         _mark = StoppedGuestMark.Set(qmp);
-        // As late as can be: a guest that its user has paused is not to be resumed for our note.
+        // As late as possible: our note must not cause a guest that its user paused to be resumed.
         if (!qmp.IsRunning())
             Settled(ran: false);
     }

@@ -12,7 +12,7 @@ internal sealed class LatencyHistogram
 
     internal long Count => Volatile.Read(ref _count);
 
-    /// <summary>The longest, in nanoseconds.</summary>
+    /// <summary>The longest duration, in nanoseconds.</summary>
     internal long Maximum => Volatile.Read(ref _maximum);
 
     internal void Add(long nanoseconds)
@@ -26,7 +26,7 @@ internal sealed class LatencyHistogram
         Volatile.Write(ref _count, _count + 1);
     }
 
-    /// <summary>Counts in what another has counted, while nobody adds to this one.</summary>
+    /// <summary>Adds another histogram's counts. No other thread may add to this one meanwhile.</summary>
     internal void Add(LatencyHistogram other)
     {
         for (int i = 0; i < _buckets.Length; i++)
@@ -35,7 +35,9 @@ internal sealed class LatencyHistogram
         _count = _buckets.Sum();
     }
 
-    /// <summary>The duration that a share of all stay under, in nanoseconds (upper edge of its bucket); 0 when there are none.</summary>
+    /// <summary>
+    /// The duration that the given share of all durations stay under, in nanoseconds (upper edge of its bucket); 0 without any.
+    /// </summary>
     internal long Percentile(double share)
     {
         long rank = (long)Math.Ceiling(_count * share),

@@ -5,17 +5,17 @@ using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>Everything that an agent which was killed may have left in a QEMU and its guest.</summary>
+/// <summary>Everything that a killed agent may have left in a QEMU and its guest.</summary>
 internal static class Leftovers
 {
     /// <summary>
-    /// Lets a guest run that was stopped by us, thaws what was frozen by us, then puts the block graph and the descriptors in order: the
-    /// guest first.
+    /// Resumes a guest that the agent had stopped, thaws what it had frozen, then cleans up the block graph and the descriptors: the guest
+    /// comes first.
     /// </summary>
     /// <param name="qmp">QEMU.</param>
-    /// <param name="process">Its process; null: it cannot be seen from here.</param>
-    /// <param name="guestAgent">The guest agent's socket; null: it is libvirt's, or none is known, and a freeze stays for the next one who
-    /// knows.</param>
+    /// <param name="process">QEMU's process; null if it cannot be seen from here.</param>
+    /// <param name="guestAgent">The guest agent's socket; null if it is libvirt's or not known. A freeze then stays for the next agent that
+    /// knows the socket.</param>
     /// <exception cref="CaptureFailedException">Something could not be removed.</exception>
     internal static Swept Sweep(IQmpMonitor qmp, CheckedProcess? process, string? guestAgent)
     {
@@ -44,10 +44,10 @@ internal static class Leftovers
 
 /// <summary>What <see cref="Leftovers.Sweep"/> found.</summary>
 /// <param name="Removed">How many things were removed from QEMU.</param>
-/// <param name="Thawed">A freeze of the guest's file systems was ended.</param>
-/// <param name="NotThawed">Why a freeze could not be ended, for people; null: none is left.</param>
+/// <param name="Thawed">Whether a freeze of the guest's file systems was ended.</param>
+/// <param name="NotThawed">Why a freeze could not be ended, as text for the message; null if no freeze is left.</param>
 internal sealed record Swept(int Removed, bool Thawed, string? NotThawed)
 {
-    /// <summary>The guest of a capture that was to leave it stopped, and did not come to its end, was resumed.</summary>
+    /// <summary>Whether it resumed the guest of an unfinished capture that was to leave the guest stopped.</summary>
     internal bool Resumed { get; init; }
 }

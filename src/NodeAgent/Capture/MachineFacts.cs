@@ -5,22 +5,21 @@ using Bgsnap.NodeAgent.Vm;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// What the truth of a snapshot depends on and QEMU does not hold still for us: looked at before the first decision is taken, and again
-/// after the point in time. A difference fails the capture and is named.
+/// Facts that a correct snapshot depends on and that QEMU does not keep constant for the agent. They are read before the first decision and
+/// again after the point in time. A difference fails the capture, and the message names it.
 /// </summary>
 /// <remarks>
-/// Which fact is looked at where is the table below, by which the code runs: a fact that is added to it is looked at in both places, or
-/// <see cref="Compare"/> throws. What is not in it, since it is proved in the stop window itself: the run state (<see
-/// cref="WindowEvents"/>, <see cref="StrandedGuest"/>), and that no migration is under way (a dump that holds the guest cannot begin
-/// beside one; <see cref="MigrationWatch"/>). Events tell what changed and changed back. Both looks are taken while the guest runs:
-/// they cost it nothing.
+/// The table below says which fact is read where, and the code runs by it: a fact that is added to the table is read in both places, or
+/// <see cref="Compare"/> throws. The table omits what the stop window proves itself: the run state (<see cref="WindowEvents"/>, <see
+/// cref="StrandedGuest"/>), and that no migration is in progress (a dump that holds the guest cannot begin beside one; <see
+/// cref="MigrationWatch"/>). Events show what changed and changed back. Both readings happen while the guest runs and cost it nothing.
 /// </remarks>
 internal sealed class MachineFacts(IQmpMonitor qmp, CheckedProcess process)
 {
-    /// <summary>When a fact is looked at first.</summary>
+    /// <summary>When a fact is first read.</summary>
     internal enum Since
     {
-        /// <summary>Before the preflight, which then decides about nothing that could be missed.</summary>
+        /// <summary>Before the preflight, so that no change after the preflight's decisions is missed.</summary>
         BeforePreflight,
 
         /// <summary>When the agent's own engine looks for the guest's memory; QEMU's engine sends its blocks by itself.</summary>
@@ -28,9 +27,9 @@ internal sealed class MachineFacts(IQmpMonitor qmp, CheckedProcess process)
     }
 
     /// <summary>A row of the table.</summary>
-    /// <param name="What">What one of it is called in a message.</param>
-    /// <param name="First">When it is looked at first. The second time is <see cref="Compare"/>, for all of them.</param>
-    /// <param name="Read">Looks: value by name.</param>
+    /// <param name="What">The name of one such item in a message.</param>
+    /// <param name="First">When it is first read. <see cref="Compare"/> reads all facts the second time.</param>
+    /// <param name="Read">Reads the values by name.</param>
     private sealed record Fact(string What, Since First, Func<MachineFacts, IReadOnlyDictionary<string, string>> Read);
 
     private static readonly Fact[] Table =
@@ -43,7 +42,7 @@ internal sealed class MachineFacts(IQmpMonitor qmp, CheckedProcess process)
         new("process with the guest's memory", Since.BeforeMemory, f => MachineState.Sharers(f.Process, f.Blocks)),
     ];
 
-    /// <summary>Events after which a fact is not what it was, even if it looks the same: what happened, for people.</summary>
+    /// <summary>Events after which a fact has changed, even if it looks the same, with the text for the message.</summary>
     private static readonly Dictionary<string, string> Changes = new(StringComparer.Ordinal)
     {
         ["DEVICE_DELETED"] = "{0} was removed",
@@ -56,24 +55,24 @@ internal sealed class MachineFacts(IQmpMonitor qmp, CheckedProcess process)
     private bool _suspended;
     private bool _closed;
 
-    /// <summary>The guest's memory, once it was looked for.</summary>
+    /// <summary>The guest's memory, once the agent has looked for it.</summary>
     internal IReadOnlyList<RamBlock> Blocks { get; private set; } = [];
 
-    /// <summary>Tells what is below a node of ours that a disk shows meanwhile.</summary>
+    /// <summary>Returns the node below one of our nodes that a disk shows meanwhile.</summary>
     internal Func<string, string> Below { get; set; } = node => node;
 
     private IQmpMonitor Qmp => qmp;
 
     private CheckedProcess Process => process;
 
-    /// <summary>Looks for the first time.</summary>
+    /// <summary>Reads the facts for the first time.</summary>
     internal void Establish(Since now)
     {
         foreach (Fact fact in Table.Where(f => f.First == now))
             _known[fact] = fact.Read(this);
     }
 
-    /// <summary>Looks at an event, from the first look until the point in time has passed.</summary>
+    /// <summary>Examines an event, from the first reading until after the point in time.</summary>
     internal void Note(QmpEvent e)
     {
         if (_closed)
@@ -88,12 +87,12 @@ internal sealed class MachineFacts(IQmpMonitor qmp, CheckedProcess process)
             _happened ??= string.Format(System.Globalization.CultureInfo.InvariantCulture, text, subject);
     }
 
-    /// <summary>Whether the guest has suspended itself since the first look, and was not woken up.</summary>
+    /// <summary>Whether the guest has suspended itself since the first reading and was not woken up.</summary>
     internal bool IsSuspended => _suspended;
 
-    /// <summary>Looks again at everything, after the point in time.</summary>
-    /// <param name="all">The agent's engine: with its memory.</param>
-    /// <exception cref="CaptureFailedException">Something is not what it was.</exception>
+    /// <summary>Reads everything again, after the point in time.</summary>
+    /// <param name="all">The agent's engine: includes its memory.</param>
+    /// <exception cref="CaptureFailedException">A fact has changed.</exception>
     internal void Compare(bool all)
     {
         _closed = true;
@@ -110,7 +109,7 @@ internal sealed class MachineFacts(IQmpMonitor qmp, CheckedProcess process)
             }
             catch (CaptureRefusedException e)
             {
-                // It was there before the window, and cannot even be looked at now.
+                // It was there before the window and cannot even be read now.
                 throw Changed($"{fact.What}: {e.Message}");
             }
             if (DifferenceOf(before, now) is { } difference)
@@ -118,7 +117,7 @@ internal sealed class MachineFacts(IQmpMonitor qmp, CheckedProcess process)
         }
     }
 
-    /// <summary>The first difference: what was added, removed or changed; null: none.</summary>
+    /// <summary>The first difference: what was added, removed or changed; null if nothing differs.</summary>
     internal static string? DifferenceOf(IReadOnlyDictionary<string, string> before, IReadOnlyDictionary<string, string> now)
     {
         foreach ((string name, string value) in now)

@@ -7,12 +7,12 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// What a snapshot keeps so that its machine can be made anew: libvirt's description of it, and the Kubernetes objects behind that.
+/// What a snapshot keeps so that its machine can be recreated: libvirt's description of it, and the Kubernetes objects behind that.
 /// </summary>
 internal static class MachineFiles
 {
-    /// <summary>Writes what there is; while the guest runs, before anything of it is held.</summary>
-    /// <exception cref="CaptureRefusedException">libvirt's description is too long to be kept.</exception>
+    /// <summary>Writes the files that apply, while the guest runs and before anything of it is held.</summary>
+    /// <exception cref="CaptureRefusedException">libvirt's description is too long to keep.</exception>
     internal static void Write(SnapshotDirectoryWriter directory, IQmpMonitor qmp, CaptureOptions options)
     {
         if (qmp.DomainXml() is { } xml)
@@ -21,8 +21,8 @@ internal static class MachineFiles
             Write(directory, SnapshotFormat.ObjectsFileName, objects);
     }
 
-    /// <summary>Reads the objects that are to be kept.</summary>
-    /// <exception cref="CaptureRefusedException">They are no JSON, or too long.</exception>
+    /// <summary>Reads the objects to keep.</summary>
+    /// <exception cref="CaptureRefusedException">They are not JSON, or too long.</exception>
     /// <exception cref="IOException">The file cannot be read.</exception>
     internal static string ReadObjects(string path)
     {

@@ -21,8 +21,8 @@ internal static class MachineState
             {
                 string type = child.GetProperty("type").GetString(),
                     name = child.GetProperty("name").GetString();
-                // Whether a balloon reports pages, or who has an iothread, is a property of these that QEMU lets nobody set later.
-                // What else is unattached (memory regions, interrupts) the guest itself moves.
+                // Whether a balloon reports pages, or which device has an iothread, is a property of these objects that QEMU does not allow
+                // to change later. The guest itself moves the other unattached objects (memory regions, interrupts).
                 bool isDevice = folder != "/machine/unattached" || name.StartsWith("device[", StringComparison.Ordinal);
                 if (isDevice && type.StartsWith("child<", StringComparison.Ordinal))
                     devices[$"{folder["/machine/".Length..]}/{name}"] = type;
@@ -31,7 +31,7 @@ internal static class MachineState
         return devices;
     }
 
-    /// <summary>Every drive with a medium: the node that its device reads, what that is, and its size.</summary>
+    /// <summary>Every drive with a medium: the node that its device reads, what that node is, and its size.</summary>
     internal static IReadOnlyDictionary<string, string> Disks(IQmpMonitor qmp, Func<string, string> below)
     {
         Dictionary<string, string> nodes = new(StringComparer.Ordinal);
@@ -54,11 +54,15 @@ internal static class MachineState
         return disks;
     }
 
-    /// <summary>Hardware that reaches guest memory by itself, by what QEMU holds. If there is any, the capture is refused.</summary>
+    /// <summary>
+    /// Hardware that accesses guest memory by itself, according to what QEMU holds. If there is any, the capture is refused.
+    /// </summary>
     internal static IReadOnlyDictionary<string, string> Hardware(ProcessEntry process) =>
         HeldDevices.Of(process) is { } held ? new Dictionary<string, string> { [$"QEMU {held}"] = "" } : [];
 
-    /// <summary>Why QEMU would not migrate the machine. The dump that holds a guest blocks migrations too, and is over by then.</summary>
+    /// <summary>
+    /// Why QEMU would not migrate the machine. The dump that holds a guest blocks migrations too, but has ended at that point.
+    /// </summary>
     internal static IReadOnlyDictionary<string, string> Blockers(IQmpMonitor qmp)
     {
         using QmpAnswer answer = qmp.Execute("query-migrate");
@@ -74,7 +78,7 @@ internal static class MachineState
         return blockers;
     }
 
-    /// <summary>Every RAM block: where it is, its length, and what it is made of.</summary>
+    /// <summary>Every RAM block: its address, its length, and its kind of memory.</summary>
     internal static IReadOnlyDictionary<string, string> Memory(IReadOnlyList<RamBlock> blocks) =>
         blocks.ToDictionary(
             b => b.Name,
@@ -82,14 +86,16 @@ internal static class MachineState
             StringComparer.Ordinal
         );
 
-    /// <summary>Processes that can write to the memory behind QEMU's page tables: the first one refuses the capture.</summary>
+    /// <summary>
+    /// Processes that can write to the memory behind QEMU's page tables: the first such process makes the agent refuse the capture.
+    /// </summary>
     internal static IReadOnlyDictionary<string, string> Sharers(ProcessEntry process, IReadOnlyList<RamBlock> blocks)
     {
         SharedRam.Refuse(process, blocks);
         return new Dictionary<string, string>();
     }
 
-    /// <summary>What an event is about: an id or a path; null: nothing that has a name.</summary>
+    /// <summary>What an event is about: an id or a path; null if the subject has no name.</summary>
     internal static string? SubjectOf(QmpEvent e)
     {
         if (e.Data.Length == 0)

@@ -4,7 +4,7 @@ using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>Puts what a capture knows into the manifest's form.</summary>
+/// <summary>Builds the manifest from what a capture knows.</summary>
 internal static class ManifestOf
 {
     internal static string Version { get; } = $"bgsnap-agent {typeof(ManifestOf).Assembly.GetName().Version?.ToString(3)}";

@@ -3,21 +3,21 @@ using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>What an error of a call on QEMU's memory means when QEMU is not any more what it was when the capture looked at it.</summary>
+/// <summary>What an error of a call on QEMU's memory means if QEMU is no longer what it was when the capture looked at it.</summary>
 /// <remarks>
 /// <code>
 ///   memory was unplugged    userfaultfd EINVAL, ENOENT, ENOMEM · process_vm_readv EFAULT · the memory's file ENOENT
 ///   QEMU has ended          userfaultfd, process_vm_readv, pagemap ESRCH · ptrace EPERM of a zombie · /proc ENOENT
 /// </code>
-/// A kernel that is too old, a missing right and another tracker give the same numbers. So before a capture blames one of these, it looks
-/// at QEMU.
+/// A kernel that is too old, a missing right and another tracker give the same error numbers. So before a capture blames one of these, it
+/// looks at QEMU.
 /// </remarks>
 internal static class MemoryChange
 {
-    /// <summary>What happened to QEMU; null: it is as it was, and the error means what it says.</summary>
+    /// <summary>What happened to QEMU; null if QEMU has not changed and the error means what it says.</summary>
     /// <param name="error">Why the capture ends.</param>
     /// <param name="process">QEMU's process.</param>
-    /// <param name="blocks">Its RAM, as it was found; empty: it was not looked for yet.</param>
+    /// <param name="blocks">QEMU's RAM as it was found; empty if not looked for yet.</param>
     internal static CaptureFailedException? Behind(Exception error, CheckedProcess process, IReadOnlyList<RamBlock> blocks)
     {
         if (error is not (LinuxException or EngineUnavailableException or CaptureRefusedException))
@@ -47,7 +47,7 @@ internal static class MemoryChange
         }
     }
 
-    /// <summary>The first block that is not mapped any more from end to end; null: all are.</summary>
+    /// <summary>The first block that is no longer mapped from end to end; null if all are.</summary>
     internal static RamBlock? FirstGone(IReadOnlyList<MemoryMapping> maps, IReadOnlyList<RamBlock> blocks) =>
         blocks.FirstOrDefault(b => !IsMapped(maps, b));
 

@@ -3,8 +3,8 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// Notices that the guest is being migrated. Who drains a node cannot wait for us, and what a capture has in QEMU can fail a migration at
-/// its end: the capture gives way.
+/// Notices that the guest is being migrated. An operator who drains a node cannot wait for a capture, and what a capture has in QEMU can
+/// fail a migration at its end: the capture gives way.
 /// </summary>
 /// <param name="qmp">QEMU.</param>
 internal sealed class MigrationWatch(IQmpMonitor qmp)
@@ -25,12 +25,12 @@ internal sealed class MigrationWatch(IQmpMonitor qmp)
     ];
     private long _asked = Environment.TickCount64;
 
-    /// <summary>How far a migration is, which <c>query-migrate</c> tells; null: none is under way.</summary>
+    /// <summary>The state of a migration from <c>query-migrate</c>; null if no migration is in progress.</summary>
     internal static string? StatusOf(QmpValue info) =>
         info.TryGetProperty("status", out QmpValue status) && UnderWay.Contains(status.GetString()) ? status.GetString() : null;
 
     /// <summary>Asks QEMU.</summary>
-    /// <exception cref="CaptureFailedException">A migration is under way.</exception>
+    /// <exception cref="CaptureFailedException">A migration is in progress.</exception>
     internal static void Check(IQmpMonitor qmp)
     {
         using QmpAnswer answer = qmp.Execute("query-migrate");
@@ -38,8 +38,8 @@ internal sealed class MigrationWatch(IQmpMonitor qmp)
             throw Began();
     }
 
-    /// <summary>Asks QEMU now and then: it sends its events to libvirt alone, which has asked for them.</summary>
-    /// <exception cref="CaptureFailedException">A migration is under way.</exception>
+    /// <summary>Asks QEMU now and then: QEMU sends its events only to libvirt, which has asked for them.</summary>
+    /// <exception cref="CaptureFailedException">A migration is in progress.</exception>
     internal void Check()
     {
         if (Environment.TickCount64 - _asked < Interval)
@@ -48,8 +48,8 @@ internal sealed class MigrationWatch(IQmpMonitor qmp)
         Check(qmp);
     }
 
-    /// <summary>Looks at an event.</summary>
-    /// <exception cref="CaptureFailedException">It says that a migration is under way.</exception>
+    /// <summary>Examines an event.</summary>
+    /// <exception cref="CaptureFailedException">The event says that a migration is in progress.</exception>
     internal static void Note(QmpEvent e)
     {
         if (e.Name == "MIGRATION" && UnderWay.Any(s => e.Data.Contains($"\"{s}\"", StringComparison.Ordinal)))

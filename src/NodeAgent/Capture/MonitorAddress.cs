@@ -6,27 +6,29 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>By which way a QEMU's monitor is reached.</summary>
+/// <summary>How a QEMU's monitor is reached.</summary>
 public sealed class MonitorAddress
 {
-    /// <summary>A QMP socket of our own.</summary>
+    /// <summary>Path of a QMP socket that the agent has for itself.</summary>
     public string? QmpSocket { get; init; }
 
-    /// <summary>libvirt, by its URI; with <see cref="Domain"/>.</summary>
+    /// <summary>URI of libvirt; used with <see cref="Domain"/>.</summary>
     public string? LibvirtUri { get; init; }
 
     /// <summary>Name or UUID of libvirt's domain.</summary>
     public string? Domain { get; init; }
 
-    /// <summary>QEMU's process; alone, the way is found behind it. 0: whatever the monitor says.</summary>
+    /// <summary>
+    /// QEMU's process. If nothing else is set, the agent derives the monitor from it. 0: the process that the monitor names.
+    /// </summary>
     public int Pid { get; init; }
 
-    /// <summary>The same as an argument of the agent's commands; of the ways that tasks name.</summary>
+    /// <summary>The same address as an argument of the agent's commands, for the kinds of address that tasks use.</summary>
     internal string Argument => QmpSocket is { } socket ? "--qmp=" + socket : "--pid=" + Pid.ToString(CultureInfo.InvariantCulture);
 
-    /// <summary>Connects, to a libvirt that may be on its way up.</summary>
-    /// <param name="patience">How long it may take.</param>
-    /// <exception cref="QmpException">Nobody answers.</exception>
+    /// <summary>Connects, also to a libvirt that is still starting.</summary>
+    /// <param name="patience">How long connecting may take.</param>
+    /// <exception cref="QmpException">Neither QEMU nor libvirt answers.</exception>
     internal IQmpMonitor Open(TimeSpan patience)
     {
         for (long end = Environment.TickCount64 + (long)patience.TotalMilliseconds; ; Thread.Sleep(100))
@@ -37,25 +39,25 @@ public sealed class MonitorAddress
             }
             catch (QmpException) when (QmpSocket is null && Environment.TickCount64 < end)
             {
-                // Not yet.
+                // Not up yet.
             }
         }
     }
 
     /// <summary>Connects.</summary>
-    /// <exception cref="QmpException">Nobody answers.</exception>
-    /// <exception cref="CaptureRefusedException">The process has no monitor that the agent may use, or is another VM's.</exception>
+    /// <exception cref="QmpException">Neither QEMU nor libvirt answers.</exception>
+    /// <exception cref="CaptureRefusedException">The process has no monitor that the agent may use, or belongs to another VM.</exception>
     public IQmpMonitor Open() =>
         QmpSocket is not null ? QmpClient.Connect(QmpSocket)
         : LibvirtUri is not null ? LibvirtMonitor.Open(LibvirtSocket.Parse(LibvirtUri), Domain!, Pid)
         : Behind(Pid);
 
-    /// <summary>The process's own QMP socket, where it has one that is not libvirt's, else libvirt.</summary>
+    /// <summary>The process's own QMP socket, if it has one that is not libvirt's; otherwise libvirt.</summary>
     private static IQmpMonitor Behind(int pid)
     {
         ProcessEntry process = Entry(pid);
         string[] words = LibvirtProcess.CommandLine(process);
-        // It stays open for as long as a libvirt's socket may have to be looked up again.
+        // It stays open as long as libvirt's socket may have to be looked up again.
         if (
             OwnSocket(words) is null
             && LibvirtProcess.UuidOf(words) is { } uuid
@@ -91,7 +93,7 @@ public sealed class MonitorAddress
     private static CaptureRefusedException NotFound(int pid) => new("ProcessNotFound", $"there is no process {pid} here");
 
     /// <summary>
-    /// The path of <c>-qmp unix:PATH,…</c>; libvirt has its monitor by -mon and -chardev, and nobody else may connect to that.
+    /// The path in <c>-qmp unix:PATH,…</c>. libvirt configures its monitor with -mon and -chardev, and no other client may connect to that.
     /// </summary>
     internal static string? OwnSocket(IReadOnlyList<string> words)
     {
@@ -108,7 +110,7 @@ public sealed class MonitorAddress
     {
         try
         {
-            // As the process sees it: it may live in a container.
+            // Resolve the path as the process sees it: it may run in a container.
             using SafeFileHandle root = OpenIn.RootOf(process);
             using SafeFileHandle socket = OpenIn.Open(root, path, directory: false);
             return QmpClient.Connect(OpenIn.PathOf(socket));

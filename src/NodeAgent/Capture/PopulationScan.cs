@@ -3,12 +3,10 @@ using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>
-/// Finds out what each cluster is made of: huge, small, or never touched.
-/// </summary>
+/// <summary>Determines the kind of each cluster: huge, small, or never touched.</summary>
 /// <remarks>
-/// Looked at once while the guest runs, for all of RAM; in the stop window only the clusters that were absent are looked at again,
-/// which walks empty page tables and costs next to nothing, however large the guest.
+/// All of RAM is scanned once while the guest runs. In the stop window only the clusters that were absent are scanned again, which walks
+/// empty page tables and costs next to nothing, however large the guest.
 /// </remarks>
 internal sealed class PopulationScan : IDisposable
 {
@@ -22,8 +20,8 @@ internal sealed class PopulationScan : IDisposable
         (_ram, _reader, _pagemap) = (ram, reader, Pagemap.Open(process));
 
     /// <summary>
-    /// For a kernel that cannot protect what does not exist (before 6.4): pages missing in a cluster of private memory are read once, which
-    /// maps the kernel's zero page there, and that can be protected. File pages need nothing: they are protected by markers.
+    /// For a kernel that cannot protect missing pages (before 6.4): reads each missing page in a cluster of private memory once. The kernel
+    /// maps its zero page there, and that can be protected. File pages need nothing: markers protect them.
     /// </summary>
     internal void FillHoles() => _fillHoles = true;
 
@@ -47,7 +45,7 @@ internal sealed class PopulationScan : IDisposable
         }
     }
 
-    /// <summary>Looks at the absent clusters again; what came to life since is classified and reported.</summary>
+    /// <summary>Scans the absent clusters again; classifies and reports those that have been populated since.</summary>
     /// <param name="appeared">Called with each such cluster.</param>
     internal void Rescan(Action<GuestRam.Block, long> appeared)
     {
@@ -81,8 +79,8 @@ internal sealed class PopulationScan : IDisposable
         for (long c = first; c <= last; c++)
         {
             bool whole = from <= b.ClusterStart(c) && to >= b.ClusterStart(c) + GuestRam.ClusterSize;
-            // A kernel that cannot say what is huge: an aligned, whole cluster of anonymous memory is taken for huge,
-            // which costs a waiting writer a longer copy when it is not, and keeps the huge page when it is.
+            // A kernel that does not show what is huge: treat an aligned, whole cluster of anonymous memory as huge. If it is not, a
+            // waiting writer pays with a longer copy; if it is, the huge page stays whole.
             bool isHuge = (huge || !_pagemap.SeesHugePages && b.Ram.Kind == RamKind.Anonymous) && whole && b.IsClusterAligned;
             bool isNew = _ram.Kind(c) == ClusterKind.Absent;
             _ram.SetKind(c, isHuge ? ClusterKind.Huge : ClusterKind.Small);

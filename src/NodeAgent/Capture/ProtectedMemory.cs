@@ -3,7 +3,7 @@ using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>The memory of a real QEMU, under a userfaultfd.</summary>
+/// <summary>The memory of a real QEMU, protected through a userfaultfd.</summary>
 internal sealed unsafe class ProtectedMemory : IProtectedMemory
 {
     private readonly RamReader _reader;
@@ -34,7 +34,7 @@ internal sealed unsafe class ProtectedMemory : IProtectedMemory
     }
 
     /// <summary>Refuses a kernel that cannot show the protection of huge pages, right after everything was protected.</summary>
-    /// <exception cref="CaptureRefusedException">Nothing copied there could be proved.</exception>
+    /// <exception cref="CaptureRefusedException">No copy of a huge page could be proved.</exception>
     internal void RefuseBlindKernel(GuestRam ram)
     {
         if (!_proves || _pagemap.SeesHugePages)

@@ -2,8 +2,8 @@ using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>Granules that were written while memory was protected ahead of the point in time, to be protected again.</summary>
-/// <remarks>One writer (the fault thread), one taker. When there are more than fit, all of it is protected again.</remarks>
+/// <summary>Granules that the guest wrote while memory was protected ahead of the point in time; they have to be protected again.</summary>
+/// <remarks>One writer (the fault thread), one taker. If there are more notes than fit, all memory is protected again.</remarks>
 internal sealed class ProtectionNotes
 {
     private const int Capacity = 64 * 1024;
@@ -24,8 +24,8 @@ internal sealed class ProtectionNotes
         }
     }
 
-    /// <summary>Takes what has been noted, sorted.</summary>
-    /// <param name="overflow">There was more than fits: protect everything.</param>
+    /// <summary>Takes the recorded granules, sorted.</summary>
+    /// <param name="overflow">There were more than fit: protect everything.</param>
     internal ReadOnlySpan<long> Take(out bool overflow)
     {
         using (_lock.Enter())

@@ -11,11 +11,11 @@ namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
 /// The qemu engine: the workflow of the KVM Forum 2018 talk. QEMU stops itself, saves its devices, protects its memory and sends it page by
-/// page; we read the stream and write the same files as the other engine.
+/// page; the agent reads the stream and writes the same files as the other engine.
 /// </summary>
 /// <remarks>
-/// Pages that the guest wanted come first, so a granule's pages arrive scattered: they are put into place in a sparse, unnamed
-/// file, and packed when the guest has long been free again. If we die, QEMU's migration fails and the guest runs on.
+/// QEMU first sends the pages that the guest waits for, so a granule's pages arrive scattered. The agent puts them into place in a sparse,
+/// unnamed file, and packs that file long after the guest is free again. If the agent dies, QEMU's migration fails and the guest continues.
 /// </remarks>
 internal static class QemuEngine
 {
@@ -58,7 +58,7 @@ internal static class QemuEngine
         List<QmpEvent> events = [];
         string? moved = null;
         quiesce.Freeze();
-        progress.Phase = "Writing"; // the thread that takes QEMU's pages has a watch of its own
+        progress.Phase = "Writing"; // the thread that reads QEMU's pages has its own watch
         try
         {
             foreach (QmpEvent e in qmp.TakeEvents())
@@ -74,12 +74,12 @@ internal static class QemuEngine
                 qmp,
                 () =>
                 {
-                    // QEMU sends the first page when it has its devices: the point in time has passed. It lets the guest run then if it had
-                    // stopped it itself.
+                    // QEMU sends the first page once it has saved its devices: the point in time has passed. If QEMU stopped the guest
+                    // itself, it then resumes it.
                     time.Mark("first-page");
                     if (stoppedByUs is not null)
                     {
-                        // QEMU stops a guest again that somebody resumed after our stop: its disks would be older than its memory.
+                        // If a user resumed the guest after our stop, QEMU stops it again: its disks would be older than its memory.
                         events.AddRange(qmp.TakeEvents());
                         moved = events.Find(e => e.Name is "RESUME" or "RESET" or "SUSPEND")?.Name;
                         stoppedByUs.ResumeGuest();
@@ -166,7 +166,8 @@ internal static class QemuEngine
     }
 
     /// <summary>
-    /// A paused guest gets no STOP and RESUME, by which we know the point in time, and older QEMUs start it at the end of their snapshot.
+    /// A paused guest has no STOP and RESUME events, which give the agent the point in time, and older QEMUs start it at the end of their
+    /// snapshot.
     /// </summary>
     private static void RefusePaused(IQmpMonitor qmp, MachineFacts facts)
     {
@@ -179,8 +180,8 @@ internal static class QemuEngine
         }
     }
 
-    /// <summary>Stops the guest, whose disks are to be cut before QEMU saves its devices.</summary>
-    /// <exception cref="CaptureFailedException">Its user has paused it meanwhile: it stays so.</exception>
+    /// <summary>Stops the guest, because its disks are cut before QEMU saves its devices.</summary>
+    /// <exception cref="CaptureFailedException">Its user has paused it meanwhile: it stays paused.</exception>
     private static StoppedGuestMark Stop(IQmpMonitor qmp, List<QmpEvent> events)
     {
         StoppedGuestMark mark = StoppedGuestMark.Set(qmp);
@@ -234,8 +235,8 @@ internal static class QemuEngine
     }
 
     /// <summary>
-    /// The disks are cut before QEMU saves its devices, in the same stop of the guest, which QEMU finds stopped and, from 8.x on, leaves
-    /// so.
+    /// Cuts the disks before QEMU saves its devices, in the same stop of the guest. QEMU finds the guest stopped and, from 8.x on, leaves
+    /// it stopped.
     /// </summary>
     private static void CutAndMigrate(IQmpMonitor qmp, Action<QmpBatch> cut, string uri)
     {
@@ -253,7 +254,7 @@ internal static class QemuEngine
             throw new CaptureFailedException("StopWindowFailed", $"QEMU could not fix the point in time: {failure.Message}", failure);
     }
 
-    /// <summary>Reads the stream on a thread of its own: QEMU may need a page released before it answers a command.</summary>
+    /// <summary>Reads the stream on its own thread: QEMU may need a page released before it answers a command.</summary>
     private static MigrationStreamContents Receive(
         FileStream stream,
         ScatteredRam sink,
@@ -271,7 +272,7 @@ internal static class QemuEngine
         );
         try
         {
-            // One that was cancelled does not wait for a volume that hangs: the guest may be stopped for this.
+            // A cancelled capture does not wait for a volume that hangs: the guest may be stopped for this.
             while (!firstPage.Wait(50, CancellationToken.None) && !reading.IsCompleted)
                 cancel.ThrowIfCancellationRequested();
             if (!reading.IsFaulted)
@@ -294,7 +295,7 @@ internal static class QemuEngine
         }
     }
 
-    /// <summary>Ends what is under way and sees that the guest runs.</summary>
+    /// <summary>Cancels the migration and makes sure that the guest runs.</summary>
     private static string CancelMigration(IQmpMonitor qmp)
     {
         try
@@ -331,7 +332,7 @@ internal static class QemuEngine
             events.AddRange(qmp.TakeEvents());
             foreach (QmpEvent e in events)
             {
-                // The first of each: a QEMU that resumes what we have resumed already says both again.
+                // Use the first of each: if we have already resumed the guest, QEMU may resume it once more and send both events again.
                 stopped = e.Name == "STOP" && stopped == 0 ? e.Timestamp : stopped;
                 resumed = e.Name == "RESUME" && resumed == 0 ? e.Timestamp : resumed;
             }

@@ -5,10 +5,8 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>
-/// Reads guest RAM from outside: through process_vm_readv(2), or, where the memory is a shared file, through that file.
-/// </summary>
-/// <remarks>Reading through the file needs no page tables of QEMU and never populates a page that does not exist.</remarks>
+/// <summary>Reads guest RAM from outside: with process_vm_readv(2), or, if the memory is a shared file, through that file.</summary>
+/// <remarks>Reading through the file needs none of QEMU's page tables and never populates a missing page.</remarks>
 internal sealed unsafe class RamReader : IDisposable
 {
     private readonly CheckedProcess _process;
@@ -25,7 +23,7 @@ internal sealed unsafe class RamReader : IDisposable
         }
     }
 
-    /// <summary>Reads a stretch of a block; exactly that many bytes or an exception.</summary>
+    /// <summary>Reads a range of a block: exactly that many bytes, or it throws.</summary>
     internal void Read(GuestRam.Block block, ulong address, byte* destination, int length)
     {
         if (_files[block.Index] is not { } file)
@@ -47,7 +45,7 @@ internal sealed unsafe class RamReader : IDisposable
     }
 
     /// <summary>
-    /// Visits the stretches of a shared block's file that hold data (lseek(2), SEEK_DATA and SEEK_HOLE), as addresses of QEMU.
+    /// Visits the ranges of a shared block's file that hold data (lseek(2), SEEK_DATA and SEEK_HOLE), as addresses in QEMU.
     /// </summary>
     internal void VisitData(GuestRam.Block block, ulong start, ulong end, Action<ulong, ulong> visit)
     {

@@ -4,13 +4,12 @@ using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>
-/// Copy, prove, let go: what sweep and fault path both do with what they claimed.
-/// </summary>
+/// <summary>Copy, prove, release: what both the sweep and the fault path do with the granules they claimed.</summary>
 /// <remarks>
-/// The order is the whole point. Not a byte may be written by the guest before the granule is in a buffer; and what is in the buffer counts
-/// only if every page of it is proved to be protected <em>after</em> it was read: protection is never given back in a window, so that a
-/// page that has it then has had it since the point in time. Whatever takes protection away, known to us or not, ends the capture here.
+/// The order is the whole point. The guest may not write a byte before the granule is in a buffer. The buffer's content counts only if
+/// every page of it is proved to be protected <em>after</em> it was read: no page gets its protection back in a window, so a page that is
+/// protected then has been protected since the point in time. Anything that removes protection, known to the agent or not, ends the capture
+/// here.
 /// </remarks>
 internal sealed unsafe class Release(
     CapturePipeline pipeline,
@@ -20,17 +19,17 @@ internal sealed unsafe class Release(
     CaptureProgress progress
 )
 {
-    /// <summary>Longest time for which the kernel may refuse to unprotect because QEMU is discarding memory.</summary>
+    /// <summary>The longest time for which the kernel may refuse to unprotect because QEMU is discarding memory.</summary>
     internal static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
 
     private const int NapMicroseconds = 100;
 
-    /// <summary>Copies granules that lie one behind the other into a buffer and unprotects them in one piece.</summary>
-    /// <param name="block">Their block.</param>
-    /// <param name="granule">The first, claimed by the caller.</param>
-    /// <param name="count">How many.</param>
-    /// <param name="buffer">Has room for them.</param>
-    /// <param name="whileBusy">The caller is the thread that reads events, and does so here. Null: another one does.</param>
+    /// <summary>Copies adjacent granules into a buffer and unprotects them in one call.</summary>
+    /// <param name="block">The block of the granules.</param>
+    /// <param name="granule">The first granule, claimed by the caller.</param>
+    /// <param name="count">The number of granules.</param>
+    /// <param name="buffer">A buffer with room for them.</param>
+    /// <param name="whileBusy">Reads events, if the caller is the thread that reads them. Null: another thread does.</param>
     internal void CopyAndUnprotect(GuestRam.Block block, long granule, int count, Stage.Buffer buffer, Action? whileBusy = null)
     {
         ulong start = block.GranuleStart(granule);
@@ -52,7 +51,8 @@ internal sealed unsafe class Release(
         long began = 0;
         while (!memory.TryUnprotect(start, length))
         {
-            // The refusal ends when the event has been read and QEMU's thread has run again: it needs the processor that we would spin on.
+            // The refusal ends once the event has been read and QEMU's thread has run again. That thread needs the processor on which we
+            // would spin.
             if (pipeline.IsCancelled)
                 throw new OperationCanceledException();
             if (began == 0)

@@ -3,8 +3,9 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// No command of its own: <c>xen-save-devices-state</c> stops a guest that runs and resumes it at its end, even if we die meanwhile
-/// (qmp_xen_save_devices_state() in QEMU's migration/savevm.c). Nobody comes in between, since QEMU's main loop is in that one command.
+/// Adds no command: <c>xen-save-devices-state</c> stops a running guest and resumes it at its end, even if the agent dies meanwhile
+/// (qmp_xen_save_devices_state() in QEMU's migration/savevm.c). No other client can intervene, because QEMU's main loop is in that one
+/// command.
 /// </summary>
 internal sealed class SaveStop : IGuestStop
 {

@@ -5,7 +5,7 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>RAM pages in the order in which QEMU sends them, put into place in a sparse file without a name.</summary>
+/// <summary>Puts RAM pages, in the order in which QEMU sends them, into place in a sparse file without a name.</summary>
 internal sealed unsafe class ScatteredRam : IMigrationStreamSink, IDisposable
 {
     private const int RunBytes = 2 << 20;
@@ -37,7 +37,7 @@ internal sealed unsafe class ScatteredRam : IMigrationStreamSink, IDisposable
             _first[i] = at;
             at += SnapshotFormat.GranuleCount(blocks[i].UsedLength) * SnapshotFormat.GranuleSize;
         }
-        // The guest may be stopped until the first page: a volume that hangs must not keep it.
+        // The guest may be stopped until the first page: a volume that hangs must not keep it stopped.
         _writes.Touch();
         RandomAccess.SetLength(_file, at);
         _writes.Rest();
@@ -47,7 +47,7 @@ internal sealed unsafe class ScatteredRam : IMigrationStreamSink, IDisposable
     public void OnPage(int block, ulong offset, ReadOnlySpan<byte> page)
     {
         Begin();
-        // QEMU does not let a page go before we have taken it, and the ones behind it.
+        // QEMU does not release a page before we have read it and the pages behind it.
         _writes.Touch();
         try
         {
@@ -62,7 +62,7 @@ internal sealed unsafe class ScatteredRam : IMigrationStreamSink, IDisposable
 
     public void OnZeroPage(int block, ulong offset)
     {
-        // The file is a hole there: a background snapshot sends each page once.
+        // The file has a hole there: a background snapshot sends each page once.
         Begin();
         _progress.AddCopied(SnapshotFormat.PageSize);
     }
@@ -76,7 +76,7 @@ internal sealed unsafe class ScatteredRam : IMigrationStreamSink, IDisposable
     }
 
     /// <summary>Writes the page log in granule order.</summary>
-    /// <returns>How many granules there were data of.</returns>
+    /// <returns>The number of granules with data.</returns>
     internal long Pack(
         PageCompression compression,
         IReadOnlyList<RamBlockLayout> blocks,
@@ -142,7 +142,7 @@ internal sealed unsafe class ScatteredRam : IMigrationStreamSink, IDisposable
         }
     }
 
-    /// <summary>The next granule of a block that is not a hole, -1 behind the last.</summary>
+    /// <summary>The next granule of a block that is not a hole; -1 after the last.</summary>
     private long NextData(int block, long granule, ulong usedLength)
     {
         long count = SnapshotFormat.GranuleCount(usedLength);

@@ -3,8 +3,8 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// A note that lies in QEMU itself: this guest was stopped by us and is to run again unless its snapshot gets complete. The process that
-/// cleans up after a dead agent finds it there and resumes the guest.
+/// A note in QEMU itself: the agent stopped this guest, and the guest must run again unless its snapshot is completed. The process that
+/// cleans up after a dead agent finds the note and resumes the guest.
 /// </summary>
 internal sealed class StoppedGuestMark
 {
@@ -14,14 +14,14 @@ internal sealed class StoppedGuestMark
 
     private StoppedGuestMark(IQmpMonitor qmp) => _qmp = qmp;
 
-    /// <summary>Leaves the note; the guest still runs.</summary>
+    /// <summary>Leaves the note while the guest still runs.</summary>
     internal static StoppedGuestMark Set(IQmpMonitor qmp)
     {
         QemuMark.Put(qmp, Name);
         return new StoppedGuestMark(qmp);
     }
 
-    /// <summary>Takes the note away: the guest's state is as it should be.</summary>
+    /// <summary>Removes the note: the guest's state is as it should be.</summary>
     internal void Remove()
     {
         if (_gone)
@@ -30,7 +30,7 @@ internal sealed class StoppedGuestMark
         _ = QemuMark.Take(_qmp, Name);
     }
 
-    /// <summary>Takes the note away when something else has failed: never throws.</summary>
+    /// <summary>Removes the note after another failure; never throws.</summary>
     internal void Forget()
     {
         try
@@ -43,7 +43,7 @@ internal sealed class StoppedGuestMark
         }
     }
 
-    /// <summary>Lets the guest run, unless the note is gone; never throws, since it is called when something else has failed.</summary>
+    /// <summary>Resumes the guest, unless the note is gone. Never throws, because it is called after another failure.</summary>
     internal void ResumeGuest()
     {
         if (_gone)
@@ -55,17 +55,17 @@ internal sealed class StoppedGuestMark
         }
         catch (QmpException)
         {
-            // QEMU is gone, or will be looked after by the next agent, which finds the note.
+            // QEMU is gone, or the next agent finds the note and handles it.
         }
     }
 
-    /// <summary>Looks for the note of an agent that has died, and resumes its guest.</summary>
-    /// <returns>Whether there was one, and the guest was resumed for it.</returns>
+    /// <summary>Looks for the note of an agent that died, and resumes its guest.</summary>
+    /// <returns>Whether there was a note, and the guest was resumed because of it.</returns>
     internal static bool Sweep(IQmpMonitor qmp)
     {
         if (!QemuMark.TakeNote(qmp, Name))
             return false;
-        // Should we die now, the next one is to find it.
+        // If we die now, the next agent must find the note.
         Set(qmp).ResumeGuest();
         return true;
     }

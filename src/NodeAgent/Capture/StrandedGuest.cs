@@ -2,14 +2,12 @@ using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>
-/// A guest in ACPI S3 (<c>suspended</c>) that was stopped for the saving of its devices and not given its state back.
-/// </summary>
+/// <summary>A guest in ACPI S3 (<c>suspended</c>) that was stopped to save its devices and did not get its state back.</summary>
 /// <remarks>
-/// From QEMU 8.2 on vm_stop() stops a suspended guest too, but who saves devices (qmp_xen_save_devices_state()) resumes only one that
-/// ran: it stays in <c>save-vm</c>, and no wakeup reaches it. <c>cont</c> makes it <c>suspended</c> again: vm_prepare_start() knows that
-/// it was. Nothing else of QEMU's is in that state when a monitor answers, but for a dump that is under way or just ending. QEMU 7.2 does
-/// not stop a suspended guest at all.
+/// From QEMU 8.2 on, vm_stop() stops a suspended guest too, but qmp_xen_save_devices_state() resumes only a guest that ran: this one stays
+/// in <c>save-vm</c>, and no wakeup reaches it. <c>cont</c> makes it <c>suspended</c> again: vm_prepare_start() knows that it was. When a
+/// monitor answers, nothing else in QEMU has that state, except a dump that is in progress or just ending. QEMU 7.2 does not stop a
+/// suspended guest at all.
 /// </remarks>
 internal static class StrandedGuest
 {
@@ -17,7 +15,7 @@ internal static class StrandedGuest
     private static readonly TimeSpan DumpEnds = TimeSpan.FromSeconds(1);
 
     /// <summary>Gives a stranded guest its state back.</summary>
-    /// <returns>Whether there was one.</returns>
+    /// <returns>Whether the guest was stranded.</returns>
     /// <exception cref="QmpException">QEMU does not answer.</exception>
     internal static bool Free(IQmpMonitor qmp)
     {
@@ -26,7 +24,7 @@ internal static class StrandedGuest
             if (Environment.TickCount64 < end)
                 continue;
             if (DumpStatusOf(qmp) == "active")
-                return false; // whose it is resumes it
+                return false; // the client that owns it resumes it
             qmp.Execute("cont").Dispose();
             return true;
         }

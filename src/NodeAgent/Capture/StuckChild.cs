@@ -6,12 +6,12 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// Takes from a capturing process that cannot be killed what QEMU and its guest wait for. Such are a process of which one thread sleeps in
-/// a call that no signal ends (a volume that hangs), since what it has open stays open until its last thread is gone, and one in a frozen
-/// cgroup of version 1.
+/// Takes from a capturing process that cannot be killed what QEMU and its guest wait for. There are two kinds: a process in which one
+/// thread sleeps in a call that no signal ends (a volume that hangs), because what it has open stays open until its last thread is gone;
+/// and a process in a frozen cgroup of version 1.
 /// </summary>
 /// <remarks>
-/// Descriptors of another process cannot be closed, but they can be copied (pidfd_getfd(2)), and by the copy
+/// Descriptors of another process cannot be closed, but they can be copied (pidfd_getfd(2)). Through the copy:
 /// <code>
 ///   a userfaultfd   gives every range back, which wakes who waits there, and its events are read
 ///   a socket        is shut down for both: QEMU's monitor is free for others
@@ -23,9 +23,9 @@ internal static unsafe class StuckChild
     private const int Events = 64,
         Piece = 32 * 1024;
 
-    /// <param name="child">The process.</param>
-    /// <param name="qemu">QEMU; null: not known.</param>
-    /// <returns>How many descriptors were dealt with.</returns>
+    /// <param name="child">The capturing process.</param>
+    /// <param name="qemu">QEMU; null if not known.</param>
+    /// <returns>The number of descriptors handled.</returns>
     internal static int TakeAway(CheckedProcess child, ProcessEntry? qemu)
     {
         int done = 0;
@@ -40,7 +40,7 @@ internal static unsafe class StuckChild
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            // It has ended after all.
+            // The process has ended after all.
         }
         return done;
     }
@@ -75,7 +75,7 @@ internal static unsafe class StuckChild
     private static void GiveBack(SafeFileHandle descriptor, ProcessEntry? qemu)
     {
         using Userfaultfd uffd = new(descriptor);
-        // A range at a time: the kernel refuses one that also holds memory which cannot be registered.
+        // One range at a time: the kernel refuses a range that also holds memory which cannot be registered.
         foreach (MemoryMapping m in qemu is null ? [] : MemoryMapping.Read(qemu))
             _ = uffd.TryUnregister(m.Start, m.End - m.Start);
         // SAFETY: on our stack, and no more than fits is read.
@@ -83,7 +83,7 @@ internal static unsafe class StuckChild
         while (uffd.Read(messages, Events) > 0) { }
     }
 
-    /// <summary>On a thread that ends with the pipe's writer, or with us.</summary>
+    /// <summary>Reads on a thread that ends with the pipe's writer, or with this process.</summary>
     private static void ReadToEnd(SafeFileHandle pipe) =>
         AgentThread.Start(
             "drain",
@@ -98,7 +98,7 @@ internal static unsafe class StuckChild
                     {
                         _ = Libc.Poll(&poll, 1, -1);
                         nint got = Libc.Read(pipe, into, Piece);
-                        // Of a write end there is nothing to read.
+                        // A write end cannot be read.
                         if (got == 0 || (got < 0 && Marshal.GetLastPInvokeError() is not (Errno.EAGAIN or Errno.EINTR)))
                             return;
                     }

@@ -1,21 +1,19 @@
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>
-/// Hands out what is still protected, cluster by cluster, to the threads of the background copy.
-/// </summary>
+/// <summary>Hands out the clusters that are still protected, one by one, to the threads of the background copy.</summary>
 /// <remarks>
-/// In order, except that it follows the guest: after a fault it goes on right behind the faulting place. A guest that writes through its
-/// memory then finds the next pages free, and the whole copy speed is the guest's speed.
+/// The sweep goes in order, but it follows the guest: after a fault it continues right behind the faulting cluster. A guest that writes
+/// through its memory then finds the next pages free, and runs at the full copy speed.
 /// </remarks>
 internal sealed class Sweep(GuestRam ram)
 {
     private long _cursor;
     private long _hint = -1;
 
-    /// <summary>The guest waited here: go on behind it.</summary>
+    /// <summary>Continues behind this cluster, where the guest waited.</summary>
     internal void Follow(long cluster) => Volatile.Write(ref _hint, cluster + 1);
 
-    /// <summary>The next cluster in which something may be pending, or -1 when the whole of RAM has been gone through.</summary>
+    /// <summary>The next cluster that may have pending granules; -1 once all of RAM has been visited.</summary>
     internal long Next()
     {
         long hint = Interlocked.Exchange(ref _hint, -1);
@@ -26,7 +24,7 @@ internal sealed class Sweep(GuestRam ram)
             long c = Interlocked.Increment(ref _cursor) - 1;
             if (c >= ram.Clusters)
             {
-                // Another thread may wrap it as well; going over a stretch twice costs only looks.
+                // Another thread may wrap it as well; visiting a range twice only costs the check.
                 Volatile.Write(ref _cursor, 0);
                 continue;
             }

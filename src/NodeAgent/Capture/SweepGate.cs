@@ -4,8 +4,8 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// Lets the threads of the background copy begin when the guest runs again, so that they take no time from its stop; and a moment after its
-/// memory is protected at the latest, since nobody may wait for the file while its writers wait for an answer of QEMU's.
+/// Starts the threads of the background copy when the guest runs again, so that they take no time from its stop. They start at the latest a
+/// moment after its memory is protected, because nothing may wait for the file while its writers wait for an answer from QEMU.
 /// </summary>
 internal sealed class SweepGate
 {
@@ -15,21 +15,21 @@ internal sealed class SweepGate
     private long _protectedAt;
     private volatile bool _open;
 
-    /// <summary>The guest's memory is protected.</summary>
+    /// <summary>Records that the guest's memory is protected.</summary>
     internal void Protected()
     {
         Volatile.Write(ref _protectedAt, Stopwatch.GetTimestamp());
         _changed.Open();
     }
 
-    /// <summary>The guest runs again.</summary>
+    /// <summary>Opens the gate: the guest runs again.</summary>
     internal void Open()
     {
         _open = true;
         _changed.Open();
     }
 
-    /// <summary>Waits for the beginning, or the end of the capture.</summary>
+    /// <summary>Waits for the gate to open, or for the end of the capture.</summary>
     internal void Wait(CapturePipeline pipeline)
     {
         while (!pipeline.IsCancelled)

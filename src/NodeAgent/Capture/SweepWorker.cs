@@ -4,8 +4,8 @@ namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>One thread of the background copy: claims clusters, copies and releases them, and encodes what has been copied.</summary>
 /// <remarks>
-/// It waits with empty hands only: held back by the bandwidth limit, it has neither a claim nor a buffer, and goes on encoding what others
-/// have copied. A guest that waits for a buffer never waits for the limit.
+/// It waits only while it holds nothing: when the bandwidth limit delays it, it has neither a claim nor a buffer, and it continues to
+/// encode what other threads have copied. A guest that waits for a buffer never waits for the limit.
 /// </remarks>
 internal sealed class SweepWorker(
     CapturePipeline pipeline,
@@ -24,8 +24,8 @@ internal sealed class SweepWorker(
     internal void Run()
     {
         begin?.Wait(pipeline);
-        // Uncompressed data is encoded at once, while it is in the cache; compressing comes after copying as long as there
-        // is a free buffer, because a copied page no longer slows the guest.
+        // Uncompressed data is encoded at once, while it is in the cache. Compression comes after copying as long as there is a free
+        // buffer, because a copied page no longer slows the guest.
         while (!pipeline.IsCancelled)
         {
             if (encoder.IsCheap && EncodeOne())
@@ -50,7 +50,7 @@ internal sealed class SweepWorker(
             if (cluster < 0)
             {
                 pipeline.Stage.Return(buffer);
-                // The rest is in other hands; be there when their buffers come.
+                // Other threads have the rest; stay to encode their buffers.
                 if (!EncodeOne())
                     pipeline.Copied.WaitChanged(1);
                 continue;

@@ -1,6 +1,6 @@
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>Threads that are waited for together.</summary>
+/// <summary>A group of threads to join together.</summary>
 internal sealed class Threads
 {
     private readonly List<Thread> _threads = [];

@@ -3,7 +3,7 @@ using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>When each step of a capture was reached. Room for all marks is there from the start.</summary>
+/// <summary>When each step of a capture was reached. Room for all marks is allocated at the start.</summary>
 internal sealed class Timeline
 {
     private const int Capacity = 64;

@@ -4,19 +4,17 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// The userfaultfd device among the descriptors of a QEMU: ours has a flag that QEMU's own, which it opens once and keeps for good, has
-/// not.
+/// Finds the userfaultfd device among QEMU's descriptors: the agent's has a flag that QEMU's own does not have. QEMU opens its own once and
+/// keeps it for good.
 /// </summary>
 internal static class UserfaultfdDevice
 {
-    /// <summary>
-    /// O_NOATIME, which means nothing for the device. It belongs to the open file, so that a duplicate in QEMU has it too.
-    /// </summary>
+    /// <summary>O_NOATIME, which has no effect on the device. It belongs to the open file, so a duplicate in QEMU has it too.</summary>
     internal const int Mark = 0x40000;
 
-    /// <summary>Descriptors of a process that are ours, handed to it.</summary>
-    /// <exception cref="IOException">It has ended.</exception>
-    /// <exception cref="UnauthorizedAccessException">It is not ours to look at.</exception>
+    /// <summary>The agent's descriptors that were passed to a process.</summary>
+    /// <exception cref="IOException">The process has ended.</exception>
+    /// <exception cref="UnauthorizedAccessException">The agent may not look at the process.</exception>
     internal static IReadOnlyList<int> FindIn(ProcessEntry process) =>
         [
             .. process
@@ -27,8 +25,7 @@ internal static class UserfaultfdDevice
         ];
 
     /// <summary>
-    /// Whether a link in /proc/PID/fd leads to the device. In another mount namespace than the one it was opened in the path is cut
-    /// short.
+    /// Whether a link in /proc/PID/fd leads to the device. In a mount namespace other than the one it was opened in, the path is shortened.
     /// </summary>
     internal static bool IsDevice(string? link) => link is not null && link.EndsWith("/userfaultfd", StringComparison.Ordinal);
 

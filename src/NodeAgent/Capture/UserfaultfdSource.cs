@@ -5,9 +5,7 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>
-/// Gets a userfaultfd of QEMU's address space, with ourselves as its only holder.
-/// </summary>
+/// <summary>Obtains a userfaultfd of QEMU's address space that only the agent holds.</summary>
 /// <remarks>
 /// <code>
 ///   agent                                    QEMU (uid 107, sandboxed)
@@ -18,7 +16,7 @@ namespace Bgsnap.NodeAgent.Capture;
 ///   ptrace: close(m)                          the agent's is the only one left
 ///   QMP closefd
 /// </code>
-/// The device needs no privilege of QEMU's and no sysctl. The kernel makes the context for whoever calls the ioctl; that is why
+/// The device needs no privilege in QEMU and no sysctl. The kernel creates the context for the process that calls the ioctl; that is why
 /// the call is made in QEMU.
 /// </remarks>
 internal static class UserfaultfdSource
@@ -27,17 +25,17 @@ internal static class UserfaultfdSource
         SysIoctl = 16,
         SysUserfaultfd = 323;
 
-    // The guest does not run yet; throwing its memory away takes time.
+    // The guest does not run yet; discarding its memory takes time.
     private static readonly TimeSpan WhileEmptied = TimeSpan.FromMinutes(2);
     private const int Flags = Libc.O_CLOEXEC | Libc.O_NONBLOCK;
 
     /// <summary>
-    /// QEMU's name for the device that it is handed. By a name and not in a descriptor set: what is removed from a set QEMU closes only
-    /// while the guest runs (monitor_fdset_cleanup()), and a paused guest's QEMU would keep the device.
+    /// QEMU's name for the device that the agent passes to it. It is passed by name and not in a descriptor set: QEMU closes what is
+    /// removed from a set only while the guest runs (monitor_fdset_cleanup()), so the QEMU of a paused guest would keep the device.
     /// </summary>
     internal const string DeviceName = "agent-bgsnap-userfaultfd";
 
-    /// <summary>Marks what we hand to QEMU, so that leftovers are recognised.</summary>
+    /// <summary>Marks what the agent passes to QEMU, so that leftovers are recognised.</summary>
     internal const string Opaque = "agent-bgsnap";
 
     /// <exception cref="EngineUnavailableException">This machine or this QEMU does not allow it.</exception>
@@ -56,11 +54,13 @@ internal static class UserfaultfdSource
         }
     }
 
-    /// <summary>The same, but QEMU keeps its copy: if we die, whoever waits for a page goes on waiting instead of reading zeroes.</summary>
+    /// <summary>
+    /// The same, but QEMU keeps its copy: if the agent dies, a thread that waits for a page keeps waiting instead of reading zeroes.
+    /// </summary>
     /// <param name="qmp">QEMU's monitor.</param>
     /// <param name="process">Its process.</param>
-    /// <param name="whileHeld">What else is to be done to QEMU in the same hold; a failure closes its copy again.</param>
-    /// <param name="theirs">QEMU's copy, a descriptor of its.</param>
+    /// <param name="whileHeld">What else to do to QEMU in the same hold; a failure closes QEMU's copy again.</param>
+    /// <param name="theirs">QEMU's copy, a descriptor number in QEMU.</param>
     /// <returns>A context on which UFFDIO_API has not been called yet.</returns>
     /// <exception cref="EngineUnavailableException">This machine or this QEMU does not allow it.</exception>
     internal static Userfaultfd ObtainAndLeave(IQmpMonitor qmp, CheckedProcess process, Action<RemoteThread> whileHeld, out int theirs) =>
@@ -189,7 +189,7 @@ internal static class UserfaultfdSource
             UffdFeatures.PagefaultFlagWp | UffdFeatures.EventRemove | UffdFeatures.EventUnmap | UffdFeatures.WpHugetlbfsShmem;
         if (!TestHooks.Is("deny", "wp-unpopulated") && uffd.TryEnable(needed | UffdFeatures.WpUnpopulated))
             return;
-        // Linux 5.19 to 6.3: what does not exist cannot be protected, so it is brought into being (PopulationScan).
+        // Linux 5.19 to 6.3 cannot protect missing pages, so the agent populates them (PopulationScan).
         if (TestHooks.Is("deny", "uffd-features") || !uffd.TryEnable(needed))
             throw new EngineUnavailableException("the kernel lacks UFFD_FEATURE_WP_HUGETLBFS_SHMEM (Linux 5.19 and later have it)");
     }

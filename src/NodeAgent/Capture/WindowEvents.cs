@@ -3,7 +3,7 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
-/// What QEMU's events prove of a stop window: that the guest stood still from before its disks were cut until its memory was protected.
+/// What QEMU's events prove about a stop window: that the guest stood still from before its disks were cut until its memory was protected.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -11,36 +11,36 @@ namespace Bgsnap.NodeAgent.Capture;
 ///   sent ──────────────────────── protected ─────────         it stood still already
 ///   anything else before "protected": it moved, and what was captured is not of one instant
 /// </code>
-/// QEMU stamps its events with the clock that we read, so that it does not matter when they reach us: libvirt hands them on when it comes
-/// to it. What comes after the first RESUME is somebody else's business.
+/// QEMU stamps its events with the clock that the agent reads, so it does not matter when they arrive: libvirt delivers them late. Events
+/// after the first RESUME concern another client.
 /// </remarks>
 internal sealed class WindowEvents
 {
     private long _sentAt = long.MaxValue,
         _protectedAt = long.MaxValue;
 
-    /// <summary>When the guest was stopped, microseconds since 1970; 0: it was not, as far as is known.</summary>
+    /// <summary>When the guest was stopped, microseconds since 1970; 0 if it was not, as far as is known.</summary>
     internal long StoppedAt { get; private set; }
 
-    /// <summary>When the guest ran again; 0: it has not, as far as is known, or did not run before.</summary>
+    /// <summary>When the guest ran again; 0 if it has not, as far as is known, or was paused before.</summary>
     internal long ResumedAt => StoppedAt == 0 ? 0 : Resumed;
 
-    /// <summary>When somebody or something let the guest run after it was protected; 0: nobody has.</summary>
+    /// <summary>When anything resumed the guest after its memory was protected; 0 if nothing has.</summary>
     internal long Resumed { get; private set; }
 
-    /// <summary>The dump that held the guest has ended; what it resumes, it resumes right after.</summary>
+    /// <summary>Whether the dump that held the guest has ended; if it resumes the guest, it does so right after.</summary>
     internal bool HoldEnded { get; private set; }
 
-    /// <summary>What moved the guest between the stop and the protection; null: nothing did.</summary>
+    /// <summary>What changed the guest's run state between the stop and the protection; null if nothing did.</summary>
     internal string? Moved { get; private set; }
 
-    /// <summary>The stop is about to be sent: what happened before does not count.</summary>
+    /// <summary>Called right before the stop is sent: what happened earlier does not count.</summary>
     internal void Begin(long now) => _sentAt = now;
 
-    /// <summary>The guest's memory is protected.</summary>
+    /// <summary>Records that the guest's memory is protected.</summary>
     internal void Protected(long now) => _protectedAt = now;
 
-    /// <summary>Looks at an event.</summary>
+    /// <summary>Examines an event.</summary>
     internal void Note(QmpEvent e)
     {
         if (e.Timestamp < _sentAt)

@@ -3,14 +3,12 @@ using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Capture;
 
-/// <summary>
-/// Brings all of guest RAM under write protection, most of it before the guest stops.
-/// </summary>
+/// <summary>Puts all of guest RAM under write protection, most of it before the guest stops.</summary>
 /// <remarks>
-/// Protecting costs 0.04 ms per GiB of huge pages but 25 ms per GiB of small ones. So small ones are protected while the guest runs; what
-/// it writes meanwhile is released at once and noted, and protected again, in rounds that get shorter, since protecting
-/// is much faster than faulting. The stop window is left with the huge pages, the last few notes and what has just
-/// come to life. Its length does not depend on the size of RAM.
+/// Protecting costs 0.04 ms per GiB of huge pages but 25 ms per GiB of small ones. So the agent protects small pages while the guest runs.
+/// What the guest writes meanwhile is released at once, recorded, and protected again in rounds that get shorter, because protecting is
+/// much faster than faulting. The stop window only has to protect the huge pages, the last few recorded granules and what was just
+/// populated. Its length does not depend on the size of RAM.
 /// </remarks>
 internal sealed class WriteProtection(GuestRam ram, Userfaultfd uffd, PopulationScan scan, ProtectionNotes notes)
 {
@@ -49,7 +47,7 @@ internal sealed class WriteProtection(GuestRam ram, Userfaultfd uffd, Population
         }
     }
 
-    /// <summary>While the guest runs and the fault thread serves.</summary>
+    /// <summary>Protects ahead, while the guest runs and the fault thread serves.</summary>
     internal void ProtectAhead(CapturePipeline pipeline)
     {
         CollectHuge();
@@ -62,8 +60,8 @@ internal sealed class WriteProtection(GuestRam ram, Userfaultfd uffd, Population
             ProtectNoted();
     }
 
-    /// <summary>In the stop window, with no fault in service: nothing writes to RAM now.</summary>
-    /// <param name="whileBusy">Reads events in the place of the fault thread, which waits for us.</param>
+    /// <summary>Protects the rest in the stop window, with no fault in service: nothing writes to RAM now.</summary>
+    /// <param name="whileBusy">Reads events in place of the fault thread, which waits for this one.</param>
     internal void ProtectAtPointInTime(Action whileBusy)
     {
         _whileBusy = whileBusy;
@@ -83,14 +81,14 @@ internal sealed class WriteProtection(GuestRam ram, Userfaultfd uffd, Population
         ram.BeginWindow();
     }
 
-    /// <summary>Takes every protection away; the guest needs nothing from us any more.</summary>
+    /// <summary>Removes every protection; the guest needs nothing from the agent any more.</summary>
     internal void Unregister()
     {
         foreach (GuestRam.Block b in ram.Blocks)
             _ = uffd.TryUnregister(b.Start, b.End - b.Start);
     }
 
-    /// <summary>Protects a range, and waits while QEMU discards memory: the kernel changes no protection before that is over.</summary>
+    /// <summary>Protects a range, and waits while QEMU discards memory: the kernel changes no protection until that has ended.</summary>
     private void Protect(ulong start, ulong length)
     {
         long began = Stopwatch.GetTimestamp();
@@ -129,7 +127,7 @@ internal sealed class WriteProtection(GuestRam ram, Userfaultfd uffd, Population
 
     private void CollectHuge() => ForEachRange(ClusterKind.Huge, (start, length) => _huge.Add((start, length)));
 
-    /// <summary>Visits maximal stretches of clusters of a kind.</summary>
+    /// <summary>Visits the maximal ranges of clusters of one kind.</summary>
     private void ForEachRange(ClusterKind kind, Action<ulong, ulong> visit)
     {
         foreach (GuestRam.Block b in ram.Blocks)
