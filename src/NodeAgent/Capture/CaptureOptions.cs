@@ -63,6 +63,7 @@ public sealed record CaptureOptions
     /// <summary>Id of the container that QEMU must run in; null: anywhere.</summary>
     public string? Container { get; init; }
 
+    /// <summary>The engine to use.</summary>
     public CaptureEngine Engine { get; init; }
 
     /// <summary>How granules are stored.</summary>

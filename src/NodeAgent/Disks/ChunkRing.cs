@@ -3,14 +3,14 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent.Disks;
 
 /// <summary>
-/// Buffers between the readers of a disk and the writer of its file. Readers fill them side by side; the writer gets them in the
-/// order in which they were handed out. Nothing is allocated per chunk.
+/// Buffers between the readers of a disk and the writer of its file. Readers fill them in parallel; the writer gets them in the order in
+/// which they were handed out. Nothing is allocated per chunk.
 /// </summary>
 internal sealed unsafe class ChunkRing : IDisposable
 {
     private const int MaxOutstanding = 32;
 
-    // One more than can be outstanding, so that there is always a place for the sign that nothing follows.
+    // One more than can be outstanding, so that there is always a slot for the end marker.
     private const int Slots = MaxOutstanding + 1;
 
     private readonly Lock _lock = new();
@@ -28,12 +28,12 @@ internal sealed unsafe class ChunkRing : IDisposable
     }
 
     /// <summary>Waits for a free buffer and the next chunk to read into it.</summary>
-    /// <returns>The buffer's number; -1: there are no more chunks.</returns>
-    /// <exception cref="OperationCanceledException">It was cancelled.</exception>
+    /// <returns>The buffer's number; -1 if there are no more chunks.</returns>
+    /// <exception cref="OperationCanceledException">The copy was cancelled.</exception>
     public int Take(ReadPlan plan, Nbd.NbdClient client, bool trim, CancellationToken cancel, out long offset, out int length)
     {
         _free.Wait(cancel);
-        // The lock keeps chunks and buffers in one order, also while the plan asks the server how to go on.
+        // The lock keeps chunks and buffers in the same order, even while the plan asks the server for more extents.
         lock (_lock)
         {
             if (!plan.TryNext(client, trim, out offset, out length))
@@ -47,13 +47,13 @@ internal sealed unsafe class ChunkRing : IDisposable
         }
     }
 
-    /// <summary>Where the bytes of a buffer stand.</summary>
+    /// <summary>Address of a buffer's bytes.</summary>
     public byte* Memory(int number) => _memory + ((long)number * ReadPlan.ChunkSize);
 
-    /// <summary>The buffer is filled.</summary>
+    /// <summary>Marks the buffer as filled.</summary>
     public void Filled(int number) => _ready[number].Release();
 
-    /// <summary>All readers have ended: behind what was handed out nothing follows.</summary>
+    /// <summary>Marks the end: all readers have ended, and nothing follows what was handed out.</summary>
     public void End()
     {
         int number = (int)(_handedOut % Slots);
@@ -62,7 +62,7 @@ internal sealed unsafe class ChunkRing : IDisposable
     }
 
     /// <summary>Waits for the next filled buffer in order.</summary>
-    /// <returns>Its number; -1: that was the last.</returns>
+    /// <returns>Its number; -1 after the last one.</returns>
     public int Next(CancellationToken cancel, out long offset, out int length)
     {
         int number = (int)(_taken % Slots);
@@ -74,7 +74,7 @@ internal sealed unsafe class ChunkRing : IDisposable
         return number;
     }
 
-    /// <summary>The buffer got by <see cref="Next"/> may be filled again.</summary>
+    /// <summary>Frees the buffer returned by <see cref="Next"/> for reuse.</summary>
     public void Release() => _free.Release();
 
     /// <inheritdoc/>

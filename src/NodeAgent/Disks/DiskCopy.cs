@@ -7,21 +7,22 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Disks;
 
-/// <summary>Copies an NBD export into a qcow2 file: one reading thread for each connection, the caller's thread writes.</summary>
+/// <summary>Copies an NBD export into a qcow2 file: one reading thread per connection; the caller's thread writes.</summary>
 internal static unsafe class DiskCopy
 {
     /// <summary>Reads the whole export and makes the file durable.</summary>
-    /// <param name="connections">Connected to the server, nothing sent or received yet. They stay the caller's and are not closed here:
-    /// the export must be gone before they are. One reads one chunk at a time, several read side by side.</param>
+    /// <param name="connections">Connected to the server, nothing sent or received yet. The caller owns them, and they are not closed here:
+    /// the export must be gone before they are. Each reads one chunk at a time; several read in parallel.</param>
     /// <param name="exportName">The export.</param>
     /// <param name="output">An empty file, open for writing.</param>
-    /// <param name="display">Its name for errors.</param>
-    /// <param name="hooks">What to tell and to ask.</param>
-    /// <param name="cancel">Ends it within a tenth of a second.</param>
+    /// <param name="display">Its name in errors.</param>
+    /// <param name="hooks">What to report and to ask.</param>
+    /// <param name="cancel">Ends the copy within a tenth of a second.</param>
     /// <param name="patience">How long the server may take for one answer; default: 30 seconds.</param>
-    /// <exception cref="NbdException">The connection was cut, the server is silent, refuses, fails to read, or talks nonsense.</exception>
-    /// <exception cref="LinuxException">The file cannot be written; ENOSPC says so with the file's name.</exception>
-    /// <exception cref="OperationCanceledException">It was cancelled.</exception>
+    /// <exception cref="NbdException">The connection was cut, or the server is silent, refuses, fails to read, or breaks the
+    /// protocol.</exception>
+    /// <exception cref="LinuxException">The file cannot be written; ENOSPC if there is no space, with the file's name.</exception>
+    /// <exception cref="OperationCanceledException">The copy was cancelled.</exception>
     public static DiskCopyResult Run(
         IReadOnlyList<UnixSocket> connections,
         string exportName,
@@ -71,7 +72,7 @@ internal static unsafe class DiskCopy
         }
         catch (OperationCanceledException) when (failure is not null)
         {
-            // The reader's failure, thrown below, is why.
+            // The reader's failure, thrown below, is the reason.
         }
         finally
         {
@@ -89,7 +90,7 @@ internal static unsafe class DiskCopy
                 for (int n; (n = ring.Take(plan, client, hooks.Trim, stop.Token, out long offset, out int length)) >= 0; ring.Filled(n))
                 {
                     client.Read(offset, length, ring.Memory(n));
-                    // From here on the guest may overwrite it without a copy being made. It is never read again.
+                    // From here on the guest may overwrite it without QEMU saving a copy. It is never read again.
                     long whole = length & ~(Qcow2Format.ClusterSize - 1L);
                     if (hooks.Trim && whole > 0)
                         client.Trim(offset, (uint)whole);
@@ -101,7 +102,7 @@ internal static unsafe class DiskCopy
             }
             catch (OperationCanceledException)
             {
-                // Somebody else failed, or it was cancelled.
+                // Another thread failed, or the copy was cancelled.
             }
             finally
             {
@@ -117,7 +118,7 @@ internal static unsafe class DiskCopy
         }
     }
 
-    // A disk of qcow2 has whole sectors, an export any length.
+    // A qcow2 disk has whole sectors; an export may have any length.
     private static int Padded(byte* data, long offset, int length, long size)
     {
         int padding = offset + length == size ? (int)(-size & (Qcow2Format.SectorSize - 1)) : 0;
@@ -127,13 +128,13 @@ internal static unsafe class DiskCopy
     }
 
     /// <summary>
-    /// A second pass. Hashing while writing would need every byte in the file's order, and the header at its beginning, by way of
-    /// the L1 table it points to, says how much was stored before the tables; that is known only when all of the disk has been
-    /// looked at for zeros. What was just written is mostly still in the page cache, and the guest is free already.
+    /// Hashes the file in a second pass. Hashing while writing would need every byte in file order. But the header at the file's beginning,
+    /// through the L1 table it points to, depends on how much was stored before the tables, and that is known only when the whole disk has
+    /// been searched for zeros. What was just written is mostly still in the page cache, and the guest is already free.
     /// </summary>
     private static string Checksum(SafeFileHandle output, long size, string display, CancellationToken cancel)
     {
-        // The handle may be for writing only.
+        // The handle may be write-only.
         using SafeFileHandle readable = FileSyscalls.OpenAt(
             null,
             $"/proc/self/fd/{output.DangerousGetHandle()}",

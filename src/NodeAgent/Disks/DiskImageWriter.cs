@@ -9,22 +9,24 @@ internal static unsafe class DiskImageWriter
 {
     private const int BufferSize = 1 << 20;
 
-    // Zeroing a large device is cut into calls of this many bytes, so that it can be cancelled.
+    // Zeroing a large device is split into calls of this many bytes, so that it can be cancelled.
     private const long ZeroStep = 1L << 30;
 
-    /// <summary>Makes the target equal to the source and durable. A regular file is cut or extended to the disk's size and made
-    /// sparse; a block device must be large enough, and is zeroed where the disk is zero and behind it. Owner, mode and inode
-    /// stay, so a QEMU that waits with -incoming may have it open.</summary>
+    /// <summary>
+    /// Makes the target equal to the source and durable. A regular file is cut or extended to the disk's size and made sparse. A block
+    /// device must be large enough; it is zeroed where the disk is zero and behind the disk's end. Owner, mode and inode stay, so a QEMU
+    /// that waits with -incoming may have the target open.
+    /// </summary>
     /// <param name="source">The disk.</param>
     /// <param name="target">The image, open for writing.</param>
-    /// <param name="display">Its name for errors.</param>
-    /// <param name="driver">Its format: <c>raw</c> or <c>qcow2</c>. A qcow2 image becomes one of its own, without backing file.</param>
+    /// <param name="display">Its name in errors.</param>
+    /// <param name="driver">Its format: <c>raw</c> or <c>qcow2</c>. A qcow2 image becomes standalone, without a backing file.</param>
     /// <param name="progress">Bytes of data written since the last call. It may sleep.</param>
-    /// <param name="cancel">Ends it; the target is then neither what it was nor what it should be.</param>
-    /// <exception cref="ArgumentException">Another driver, or neither a regular file nor a block device.</exception>
+    /// <param name="cancel">Ends the write; the target then has neither its old nor its new content.</param>
+    /// <exception cref="ArgumentException">Another driver, or a target that is neither a regular file nor a block device.</exception>
     /// <exception cref="Store.SnapshotCorruptException">The source is damaged.</exception>
     /// <exception cref="LinuxException">The target cannot be written, ENOSPC if it is too small.</exception>
-    /// <exception cref="OperationCanceledException">It was cancelled.</exception>
+    /// <exception cref="OperationCanceledException">The write was cancelled.</exception>
     public static void Write(
         Qcow2Reader source,
         SafeFileHandle target,
@@ -52,7 +54,7 @@ internal static unsafe class DiskImageWriter
                 WriteRaw(source, target, display, zeroFrom: size, progress, cancel);
                 break;
             default:
-                // What was there goes at once, and with it the space that the new content may need.
+                // Drop the old content at once, and with it the space that the new content may need.
                 if (status.IsRegular)
                     FileSyscalls.Truncate(target, 0, display);
                 WriteQcow2(source, target, display, progress, cancel);
@@ -62,20 +64,20 @@ internal static unsafe class DiskImageWriter
     }
 
     /// <summary>
-    /// Makes a file one hole of a length, at once, so that its space is there for the new content. It is never shorter meanwhile: were we
-    /// killed then, the next restore would take it for the image of another disk.
+    /// Turns a file into one hole of the given length, at once, so that its space is free for the new content. The file is never shorter
+    /// meanwhile: if we were killed then, the next restore would take it for the image of another disk.
     /// </summary>
     private static void Empty(SafeFileHandle file, long length, string display)
     {
         FileSyscalls.Truncate(file, length, display);
         if (length == 0 || BlockDevice.TryZero(file, 0, length))
             return;
-        // A file system without holes.
+        // The file system does not support holes.
         FileSyscalls.Truncate(file, 0, display);
         FileSyscalls.Truncate(file, length, display);
     }
 
-    // zeroFrom is the length of a device, which may hold anything; a fresh file is zero already.
+    // zeroFrom is the length of a device, which may contain anything; a new file is already zero.
     private static void WriteRaw(
         Qcow2Reader source,
         SafeFileHandle target,
@@ -147,7 +149,7 @@ internal static unsafe class DiskImageWriter
             {
                 if (!extent.IsData)
                     continue;
-                // Whole clusters of the target: a source with smaller ones may begin in the middle, and its neighbours share one.
+                // Write whole clusters of the target: a source with smaller clusters may begin in the middle, and its neighbours share one.
                 long end = Math.Min(
                     (extent.Offset + extent.Length + Qcow2Format.ClusterSize - 1) & ~(Qcow2Format.ClusterSize - 1L),
                     source.VirtualSize

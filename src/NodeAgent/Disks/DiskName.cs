@@ -4,15 +4,15 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Disks;
 
 /// <summary>
-/// How a disk is called in a snapshot, on the command line and in statuses: by what people gave it in QEMU's arguments, so that
-/// source and target of a restore agree although nothing else of them needs to.
+/// The name of a disk in a snapshot, on the command line and in statuses. It derives from what the user wrote in QEMU's arguments, so that
+/// source and target of a restore agree even if nothing else about them does.
 /// </summary>
 internal static class DiskName
 {
     private const int Longest = 128;
     private const string Peripheral = "/machine/peripheral/";
 
-    /// <summary>The drive's id (<c>-drive id=</c>), else its device's id (<c>-device id=</c>), else the node's name.</summary>
+    /// <summary>Returns the drive's id (<c>-drive id=</c>), else its device's id (<c>-device id=</c>), else the node's name.</summary>
     /// <param name="drive">query-block's <c>device</c>; empty with <c>-blockdev</c>.</param>
     /// <param name="qdev">query-block's <c>qdev</c>: an id, or a path in QOM.</param>
     /// <param name="nodeName">Name of the node on top.</param>
@@ -28,8 +28,8 @@ internal static class DiskName
         return clean[0] == '.' ? $"_{clean[1..]}" : clean;
     }
 
-    /// <summary>Names every entry of query-block, in its order; of two that would be called alike the later gets <c>_2</c>.</summary>
-    /// <param name="queryBlock">What query-block returned: an array. The entries live as long as its document.</param>
+    /// <summary>Names every entry of query-block, in its order; if two would get the same name, the later one gets <c>_2</c>.</summary>
+    /// <param name="queryBlock">The array that query-block returned. The entries live as long as its document.</param>
     internal static IReadOnlyList<(string Name, QmpValue Entry)> OfAll(QmpValue queryBlock)
     {
         List<(string, QmpValue)> named = [];
@@ -46,7 +46,7 @@ internal static class DiskName
         return named;
     }
 
-    /// <summary>virtio's backend hangs below the device that has the id; a device without an id has none.</summary>
+    /// <summary>virtio's backend is below the device that has the id; a device without an id has no such name.</summary>
     private static string? IdOf(string? qdev) =>
         qdev switch
         {

@@ -4,12 +4,13 @@ using Bgsnap.NodeAgent.Disks.Qcow2;
 namespace Bgsnap.NodeAgent.Disks;
 
 /// <summary>
-/// Clusters of a disk that were zero at its point in time, for a server that cannot tell: read from the disk as it is now, less all that
-/// was written since before the cut.
+/// The clusters of a disk that were zero at its point in time, for a server that cannot report them: read from the disk as it is now, minus
+/// everything written since before the cut.
 /// </summary>
 /// <remarks>
-/// QEMU marks what is written in a dirty bitmap when the write is done. So the order is: the map of the disk; then a moment in which no
-/// request of the guest's is under way; then the bitmap. What is zero in the map and unmarked in the bitmap was zero all the time.
+/// QEMU marks a write in a dirty bitmap when the write has completed. So the order is: first the map of the disk, then a moment in which no
+/// request of the guest is in progress, then the bitmap. A cluster that is zero in the map and unmarked in the bitmap was zero all the
+/// time.
 /// </remarks>
 internal sealed class HoleMap
 {
@@ -19,10 +20,10 @@ internal sealed class HoleMap
 
     private HoleMap(long size) => (_size, _zero) = (size, new ulong[((size + Cluster - 1) / Cluster + 63) / 64]);
 
-    /// <summary>Reads it.</summary>
-    /// <param name="now">Tells what is zero on the disk as it is now.</param>
+    /// <summary>Reads the map.</summary>
+    /// <param name="now">Reports what is zero on the disk as it is now.</param>
     /// <param name="written">
-    /// Called when that has been read: tells what was written since before the cut, and until the end of every request that was under way
+    /// Called after that has been read: reports what was written from before the cut until the end of every request that was in progress
     /// when it was called.
     /// </param>
     /// <exception cref="NbdException">A server failed.</exception>
@@ -44,7 +45,7 @@ internal sealed class HoleMap
         return map;
     }
 
-    /// <summary>Fills the list with one extent that begins at <paramref name="offset"/>, a multiple of the cluster.</summary>
+    /// <summary>Fills the list with one extent that begins at <paramref name="offset"/>, a multiple of the cluster size.</summary>
     internal void Extent(long offset, List<NbdExtent> extents)
     {
         extents.Clear();
@@ -53,7 +54,7 @@ internal sealed class HoleMap
         bool zero = IsZero(first);
         for (; at < Clusters && IsZero(at) == zero; at++)
         {
-            // 64 alike at once.
+            // Skip 64 equal clusters at once.
             if (at % 64 == 0 && _zero[at / 64] == (zero ? ulong.MaxValue : 0) && at + 64 <= Clusters)
                 at += 63;
         }

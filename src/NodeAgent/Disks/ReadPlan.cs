@@ -3,9 +3,9 @@ using Bgsnap.NodeAgent.Disks.Qcow2;
 
 namespace Bgsnap.NodeAgent.Disks;
 
-/// <summary>Cuts what the server calls data into chunks of whole clusters, in ascending order.</summary>
+/// <summary>Splits what the server reports as data into chunks of whole clusters, in ascending order.</summary>
 /// <param name="size">Bytes of the export.</param>
-/// <param name="holes">What is zero, where the server cannot tell; null: it is asked.</param>
+/// <param name="holes">The zeros, if the server cannot report them; null to ask the server.</param>
 internal sealed class ReadPlan(long size, HoleMap? holes = null)
 {
     /// <summary>Longest chunk.</summary>
@@ -15,8 +15,8 @@ internal sealed class ReadPlan(long size, HoleMap? holes = null)
 
     private readonly List<NbdExtent> _extents = [];
     private int _index;
-    private long _known; // the extents were told up to here
-    private long _cut; // and cut up to here
+    private long _known; // extents are known up to here
+    private long _cut; // and split into chunks up to here
 
     /// <summary>Bytes of the export.</summary>
     public long Size => size;
@@ -31,11 +31,11 @@ internal sealed class ReadPlan(long size, HoleMap? holes = null)
         return total;
     }
 
-    /// <summary>The next chunk; false: that was all.</summary>
-    /// <param name="client">Asked for more extents when those known are used up.</param>
-    /// <param name="trim">Zeros, which nobody will read, are trimmed.</param>
-    /// <param name="offset">Where it begins: a multiple of the cluster.</param>
-    /// <param name="length">Its bytes: a multiple of the cluster except at the disk's end.</param>
+    /// <summary>Gets the next chunk; false after the last one.</summary>
+    /// <param name="client">Asked for more extents when the known ones are used up.</param>
+    /// <param name="trim">Whether to trim zeros, which will not be read.</param>
+    /// <param name="offset">Where it begins: a multiple of the cluster size.</param>
+    /// <param name="length">Its bytes: a multiple of the cluster size except at the disk's end.</param>
     /// <exception cref="NbdException">The server failed.</exception>
     public bool TryNext(NbdClient client, bool trim, out long offset, out int length)
     {
@@ -46,7 +46,7 @@ internal sealed class ReadPlan(long size, HoleMap? holes = null)
                 NbdExtent extent = _extents[_index];
                 if (extent.IsZero)
                     continue;
-                // Whole clusters, since a cluster is stored whole; one that several extents share is read once.
+                // Whole clusters, because a cluster is stored whole; a cluster that several extents share is read once.
                 offset = Math.Max(_cut, extent.Offset & ~(Cluster - 1));
                 long end = Math.Min((extent.Offset + extent.Length + Cluster - 1) & ~(Cluster - 1), size);
                 if (offset >= end)

@@ -3,32 +3,33 @@ using System.Globalization;
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
 /// <summary>
-/// Names of everything we put into QEMU's block layer. They begin with <c>agent-</c>, so that a later agent finds what a dead one left,
-/// and a disk's pieces share its number.
+/// Names of everything the agent adds to QEMU's block layer. They begin with <c>agent-</c>, so that a later agent finds what a dead one
+/// left, and all parts of a disk share its number.
 /// </summary>
 internal static class AgentNames
 {
-    /// <summary>Beginning of all of them.</summary>
+    /// <summary>The common prefix.</summary>
     internal const string Prefix = "agent-";
 
     /// <summary>Descriptor name of the NBD server's listening socket.</summary>
     internal const string NbdListener = "agent-nbd-listener";
 
-    /// <summary>Note in QEMU: its NBD server is ours.</summary>
+    /// <summary>Note in QEMU that its NBD server is ours.</summary>
     internal const string NbdServer = "agent-nbd-server";
 
-    /// <summary>Most connections to the NBD server at a time.</summary>
+    /// <summary>The most connections to the NBD server at a time.</summary>
     internal const int MostConnections = 128;
 
     /// <summary>
-    /// Throttle group of the nodes that are switched in the stop window: the shorter the sooner QEMU has read it. It limits nothing.
+    /// Throttle group of the nodes that are switched in the stop window. The shorter the name, the sooner QEMU has read it. It limits
+    /// nothing.
     /// </summary>
     internal const string SwitchGroup = "agent-switch";
 
     /// <summary>
-    /// Throttle group of the nodes that others see. It limits nothing. QEMU writes the group into the name that such a node has as an
-    /// image's backing file, and qcow2 takes no name of more than 1023 bytes: an external snapshot that would name nodes of ours, with
-    /// which no VM starts, is refused by QEMU itself.
+    /// Throttle group of the nodes that other clients see. It limits nothing. QEMU writes the group into the name that such a node has as
+    /// an image's backing file, and qcow2 accepts no name longer than 1023 bytes. So QEMU itself refuses an external snapshot that would
+    /// name the agent's nodes, with which no VM could start.
     /// </summary>
     internal static readonly string DiskGroup = "agent-a-capture-is-under-way-" + new string('x', 1023);
 
@@ -42,10 +43,10 @@ internal static class AgentNames
         SwitchPrefix = "agent-switch-",
         GuardPrefix = "agent-guard-";
 
-    /// <summary>Descriptor name of the duplicate of a connection.</summary>
+    /// <summary>Descriptor name of a connection's duplicate.</summary>
     internal static string Connection(int number) => "agent-nbd-connection-" + Text(number);
 
-    /// <summary>The node that the device has during a capture, and that others see.</summary>
+    /// <summary>The node that the device uses during a capture, and that other clients see.</summary>
     internal static string Disk(int disk) => DiskPrefix + Text(disk);
 
     /// <summary>The node below it, which leads to the filter or past it.</summary>
@@ -54,7 +55,7 @@ internal static class AgentNames
     /// <summary>Dirty bitmap of what was written since before the cut.</summary>
     internal static string Changed(int disk) => "agent-changed-" + Text(disk);
 
-    /// <summary>The export that keeps the disk's size as it is.</summary>
+    /// <summary>The export that keeps the disk's size fixed.</summary>
     internal static string Guard(int disk) => GuardPrefix + Text(disk);
 
     internal static string Scratch(int disk) => ScratchPrefix + Text(disk);
@@ -83,7 +84,7 @@ internal static class AgentNames
 
     internal static bool IsScratch(string name) => name.StartsWith(ScratchPrefix, StringComparison.Ordinal);
 
-    /// <summary>The number in a name of ours; -1: the name has no number.</summary>
+    /// <summary>The number in one of our names; -1 if the name has no number.</summary>
     internal static int NumberOf(string name) =>
         int.TryParse(name[(name.LastIndexOf('-') + 1)..], NumberStyles.None, CultureInfo.InvariantCulture, out int number) ? number : -1;
 

@@ -2,12 +2,12 @@ using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
-/// <summary>Dirty bitmaps: ours, and those that others made on a node of ours, because it is what they see as the disk.</summary>
+/// <summary>Dirty bitmaps: ours, and those that other clients made on our node, because they see that node as the disk.</summary>
 internal static class Bitmaps
 {
     private const int Granularity = 65536;
 
-    /// <summary>Has QEMU note what is written to an image from now on.</summary>
+    /// <summary>Has QEMU record what is written to an image from now on.</summary>
     internal static void Track(IQmpMonitor qmp, int disk, string image) =>
         qmp.Execute(
                 "block-dirty-bitmap-add",
@@ -15,16 +15,16 @@ internal static class Bitmaps
             )
             .Dispose();
 
-    /// <summary>Ends that. Writes of which QEMU has not noted yet that they are done are done then.</summary>
+    /// <summary>Ends the recording. Writes that QEMU has not yet recorded as complete complete first.</summary>
     internal static void StopTracking(IQmpMonitor qmp, int disk, string image)
     {
-        // QEMU drains what is below a node before it reopens it (bdrv_subtree_drained_begin(), until 8.0): here with the options that it
-        // has.
+        // QEMU drains what is below a node before it reopens the node (bdrv_subtree_drained_begin(), until 8.0): reopen it with its current
+        // options.
         qmp.Execute("blockdev-reopen", DiskNodes.Lead((disk, AgentNames.Filter(disk)))).Dispose();
         qmp.Execute("block-dirty-bitmap-disable", QmpJson.Object(("node", image), ("name", AgentNames.Changed(disk)))).Dispose();
     }
 
-    /// <summary>Removes all of ours; no export may show them any more.</summary>
+    /// <summary>Removes all our bitmaps; no export may show them any more.</summary>
     internal static void RemoveOurs(IQmpMonitor qmp, Undo undo)
     {
         using QmpAnswer nodes = qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", true)));
@@ -44,7 +44,7 @@ internal static class Bitmaps
     }
 
     /// <summary>Copies them to the image below; both record meanwhile, so that nothing is missed.</summary>
-    /// <exception cref="QmpException">QEMU refuses: the node stays, and with it the bitmap.</exception>
+    /// <exception cref="QmpException">QEMU refuses: the node stays, and the bitmap with it.</exception>
     internal static void Move(IQmpMonitor qmp, string from, string to)
     {
         List<string> actions = [];

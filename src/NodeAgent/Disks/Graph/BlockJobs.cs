@@ -3,16 +3,16 @@ using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
-/// <summary>Work of others on the machine's disks.</summary>
+/// <summary>Other clients' jobs on the machine's disks.</summary>
 internal static class BlockJobs
 {
-    /// <summary>Reason of a capture that gives way to one.</summary>
+    /// <summary>Reason of a capture that gives way to a job.</summary>
     internal const string Reason = "BlockJobActive";
 
     /// <summary>
     /// Refuses while a block job runs: both would copy the disk before the guest's writes, each below or above the other.
     /// </summary>
-    /// <exception cref="CaptureRefusedException">One runs.</exception>
+    /// <exception cref="CaptureRefusedException">A block job is running.</exception>
     internal static void RefuseBusy(IQmpMonitor qmp, IReadOnlyList<VmDisk> disks)
     {
         if (Foreign(qmp) is [var job, ..])
@@ -26,7 +26,7 @@ internal static class BlockJobs
         }
     }
 
-    /// <summary>Jobs of others on the block layer that have not ended.</summary>
+    /// <summary>Other clients' block-layer jobs that have not ended.</summary>
     internal static IReadOnlyList<(string Id, string Type)> Foreign(IQmpMonitor qmp)
     {
         using QmpAnswer jobs = qmp.Execute("query-jobs");
@@ -38,15 +38,15 @@ internal static class BlockJobs
                 job.GetProperty("type").GetString(),
                 job.GetProperty("status").GetString()
             );
-            // A new image that is being made (blockdev-create) is no disk of the machine yet; "concluded" has ended and waits to be
-            // dismissed.
+            // A new image that is being created (blockdev-create) is not a disk of the machine yet; a "concluded" job has ended and waits
+            // to be dismissed.
             if (!AgentNames.IsOurs(id) && type is not "create" && status is not ("concluded" or "null" or "undefined"))
                 found.Add((id, type));
         }
         return found;
     }
 
-    /// <summary>A job of somebody else's has begun during a capture.</summary>
+    /// <summary>The failure for another client's job that began during a capture.</summary>
     internal static CaptureFailedException Began((string Id, string Type) job, string disk) =>
         new(
             Reason,
@@ -55,7 +55,7 @@ internal static class BlockJobs
                 + "Try again when it has ended"
         );
 
-    /// <summary>Which disk a job works on, in words.</summary>
+    /// <summary>The disk that a job works on, in words.</summary>
     internal static string DiskOf(NodeGraph graph, string job, IEnumerable<(string Name, string Node)> disks)
     {
         string[] names = [.. disks.Where(d => graph.Reaches(job, d.Node)).Select(d => d.Name)];

@@ -4,23 +4,23 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
 /// <summary>
-/// Puts a block graph in order after an agent that died: exports, filters, overlays and scratch nodes whose names are ours. A leftover job
-/// would make a later live migration fail.
+/// Cleans up a block graph after an agent that died: exports, filters, overlays and scratch nodes with our names. A leftover job would make
+/// a later live migration fail.
 /// </summary>
 internal static class BlockLeftovers
 {
-    /// <summary>Removes all of it. Descriptors are the business of the sweep of descriptors, which comes afterwards.</summary>
+    /// <summary>Removes all of them. The descriptor sweep, which comes afterwards, removes the descriptors.</summary>
     /// <param name="qmp">QEMU.</param>
-    /// <param name="process">Its process.</param>
+    /// <param name="process">QEMU's process.</param>
     /// <returns>How many things were removed.</returns>
-    /// <exception cref="CaptureFailedException">Something could not be removed; named.</exception>
+    /// <exception cref="CaptureFailedException">Something could not be removed; the message names it.</exception>
     internal static int Sweep(IQmpMonitor qmp, CheckedProcess? process)
     {
         HashSet<string> nodes = ReadNodes(qmp);
         bool serves = NbdListener.Serves(qmp, process);
         if (nodes.Count == 0 && !serves)
             return 0;
-        // Should we die now, the next one is to find it.
+        // If we die now, the next agent must find the note.
         if (serves)
             QemuMark.Put(qmp, AgentNames.NbdServer);
         Undo undo = new();
@@ -69,7 +69,7 @@ internal static class BlockLeftovers
         }
         if (!undo.Try(() => NbdExports.WaitUntilGone(qmp)))
             return removed;
-        // With the duplicates the connections of the dead one end, those in a handshake too.
+        // Closing the duplicates ends the dead agent's connections, those in a handshake too.
         for (int i = 0; i < AgentNames.MostConnections; i++)
             undo.Try(() => QemuMark.Take(qmp, AgentNames.Connection(i)));
         undo.Try(() => NbdExports.LetMainLoopTurn(qmp));

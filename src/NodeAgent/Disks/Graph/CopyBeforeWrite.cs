@@ -4,23 +4,22 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
 /// <summary>
-/// Disks by QEMU's <c>copy-before-write</c> filter: what the guest is about to overwrite is copied to the scratch first, and
-/// <c>snapshot-access</c>
-/// shows the disk as it was when the filter was put in. How it all hangs together: <see cref="DiskNodes"/>.
+/// Captures disks with QEMU's <c>copy-before-write</c> filter: QEMU first copies what the guest is about to overwrite to the scratch, and
+/// <c>snapshot-access</c> shows the disk as it was when the filter was inserted. <see cref="DiskNodes"/> shows how the nodes are connected.
 /// </summary>
 /// <remarks>
-/// With <c>on-cbw-error=break-snapshot</c> and <c>cbw-timeout</c> a scratch that is full, broken or slow costs the snapshot, never a write
-/// of the guest. QEMU's blockdev-backup puts in the same filter with the opposite rule, so it is not used. QEMU 7.1 or later.
+/// With <c>on-cbw-error=break-snapshot</c> and <c>cbw-timeout</c>, a scratch that is full, broken or slow costs the snapshot, never a guest
+/// write. QEMU's blockdev-backup inserts the same filter with the opposite policy, so it is not used. QEMU 7.1 or later.
 /// </remarks>
 internal sealed class CopyBeforeWrite(IQmpMonitor qmp, IReadOnlyList<CapturedDisk> disks, string directory, IReadOnlyList<long> shares)
     : IDiskMethod
 {
-    /// <summary>The first QEMU that has all of it.</summary>
+    /// <summary>The first QEMU that has everything this method needs.</summary>
     internal static readonly Version FirstQemu = new(7, 1, 0);
 
     /// <summary>
-    /// The first whose <c>snapshot-access</c> is right for reads of more than one cluster: until then hbitmap_status() calls a run of saved
-    /// clusters unsaved when an unsaved one follows it, and the disk as it is now is read for it (QEMU a4d5224c2c, "hbitmap: fix
+    /// The first QEMU whose <c>snapshot-access</c> reads more than one cluster correctly. Earlier, hbitmap_status() calls a run of saved
+    /// clusters unsaved when an unsaved one follows it, and QEMU reads the disk as it is now instead (QEMU a4d5224c2c, "hbitmap: fix
     /// hbitmap_status() return value for first dirty bit case").
     /// </summary>
     private static readonly Version ReadsRuns = new(8, 0, 0);
@@ -64,8 +63,8 @@ internal sealed class CopyBeforeWrite(IQmpMonitor qmp, IReadOnlyList<CapturedDis
     }
 
     /// <summary>
-    /// From when our nodes were there on, what others put above the image moved them with it; before, it would be passed by when the
-    /// device gets our node.
+    /// Checks that the disks are unchanged since our nodes were added. From then on, what other clients put above the image moved our nodes
+    /// with it; what they added earlier would be bypassed when the device gets our node.
     /// </summary>
     private void MustBeUntouched(NodeGraph graph, IReadOnlyList<VmDisk> now)
     {
@@ -119,13 +118,13 @@ internal sealed class CopyBeforeWrite(IQmpMonitor qmp, IReadOnlyList<CapturedDis
     }
 
     /// <inheritdoc/>
-    // QEMU itself gives the snapshot up rather than hold up the guest.
+    // QEMU itself gives up the snapshot rather than delay the guest.
     public CaptureFailedException? Danger() => null;
 
     /// <inheritdoc/>
     public CaptureFailedException? WhyUnreadable()
     {
-        // qcow2 fails in pieces of a cluster and its tables: full is what has not room for a few more.
+        // qcow2 fails in pieces of a cluster and its tables: a scratch is full if it has no room for a few more.
         for (int i = 0; i < _scratch.Count; i++)
         {
             if (_scratch[i].Used > _scratch[i].Length - (_scratch[i].Length >> 3) - (1 << 20))
@@ -134,7 +133,7 @@ internal sealed class CopyBeforeWrite(IQmpMonitor qmp, IReadOnlyList<CapturedDis
         return null;
     }
 
-    /// <summary>The scratch of a disk is used up.</summary>
+    /// <summary>The failure for a disk whose scratch is used up.</summary>
     internal static CaptureFailedException Full(string disk, long length) =>
         new(
             "ScratchFull",

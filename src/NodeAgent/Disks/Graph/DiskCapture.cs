@@ -10,7 +10,7 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
 /// <summary>
-/// The disks of a capture: cut at the point in time, copied beside RAM, and QEMU's block graph as it was afterwards.
+/// The disks of a capture: cut at the point in time, copied in parallel with RAM; afterwards QEMU's block graph is restored.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -52,9 +52,9 @@ internal sealed class DiskCapture : IDisposable
         CaptureProgress progress
     ) => (_qmp, _qemu, _disks, _copied, _method, _progress) = (qmp, qemu, disks, copied, method, progress);
 
-    /// <summary>Chooses disks and method and prepares QEMU; the guest runs on.</summary>
-    /// <exception cref="CaptureRefusedException">A disk asked for is not there, a job or an export of somebody else is, or there is no room
-    /// for scratch.</exception>
+    /// <summary>Chooses disks and method and prepares QEMU, while the guest continues.</summary>
+    /// <exception cref="CaptureRefusedException">A requested disk does not exist, another client has a job or an export, or there is no
+    /// room for scratch.</exception>
     internal static DiskCapture Prepare(CaptureOptions options, IQmpMonitor qmp, CheckedProcess qemu, CaptureProgress progress)
     {
         IReadOnlyList<(VmDisk Disk, string? NotCopied)> disks = options.Disks.Of(VmDisk.WithEncryption(qmp, VmDisk.ReadAll(qmp)));
@@ -91,7 +91,7 @@ internal sealed class DiskCapture : IDisposable
         }
     }
 
-    /// <summary>Numbers that no node of an earlier capture bears, which others may have kept from being removed.</summary>
+    /// <summary>Numbers that no node of an earlier capture uses. Other clients may have kept such a node from being removed.</summary>
     private static IEnumerable<int> FreeNumbers(IQmpMonitor qmp)
     {
         HashSet<int> taken = [.. NodeGraph.Read(qmp).Nodes.Where(AgentNames.IsOurs).Select(AgentNames.NumberOf)];
@@ -99,28 +99,28 @@ internal sealed class DiskCapture : IDisposable
     }
 
     /// <summary>
-    /// A QEMU that must be read cluster by cluster cannot be asked either what of a snapshot is zero, and an empty disk takes as long as
-    /// a full one. Then it is found out from the image itself; not of so many disks that their connections would not suffice.
+    /// A QEMU that must be read cluster by cluster cannot report the zeros of a snapshot either, so an empty disk would take as long as a
+    /// full one. Then the agent finds the zeros in the image itself, but not for so many disks that there would not be enough connections.
     /// </summary>
     private bool MapsHoles => _method is { ReadSingleClusters: true } && _copied.Count <= MostMapped;
 
-    /// <summary>Adds what fixes the disks' point in time; null: no disk is cut.</summary>
+    /// <summary>Adds the commands that fix the disks' point in time; null if no disk is cut.</summary>
     internal Action<QmpBatch>? Cut => _method is null ? null : _method.AddCut;
 
-    /// <summary>The disks that the storage is to cut while the guest is held.</summary>
+    /// <summary>The disks that the storage cuts while the guest is held.</summary>
     internal IReadOnlyList<ManifestDisk> Held() => [.. DiskRecords.Of(_disks, [], _results, null, null, _qemu).Where(d => d.Note is null)];
 
-    /// <summary>What a device had before it got a node of ours; any other node is itself.</summary>
+    /// <summary>The node a device had before it got one of ours; for any other node, the node itself.</summary>
     internal string Below(string node) =>
         _copied.FirstOrDefault(c => node == AgentNames.Disk(c.Number) || node == AgentNames.Overlay(c.Number))?.Disk.NodeName ?? node;
 
-    /// <summary>Whether every copy has ended, well or not.</summary>
+    /// <summary>Whether every copy has ended, successfully or not.</summary>
     internal bool IsDone => Volatile.Read(ref _running) == 0;
 
-    /// <summary>The first failure of a copy, null while all is well.</summary>
+    /// <summary>The first failure of a copy, or null.</summary>
     internal Exception? Failure => Volatile.Read(ref _failure);
 
-    /// <summary>Cuts the disks now, outside the stop window: only for the test that proves that the place matters.</summary>
+    /// <summary>Cuts the disks now, outside the stop window: only for the test that proves that the moment of the cut matters.</summary>
     internal void CutLate()
     {
         QmpBatch batch = new();
@@ -133,7 +133,7 @@ internal sealed class DiskCapture : IDisposable
         }
     }
 
-    /// <summary>Begins to copy; the guest runs again.</summary>
+    /// <summary>Starts copying; the guest runs again.</summary>
     /// <param name="directory">Where the files go.</param>
     /// <param name="limit">The rate that RAM and disks share.</param>
     internal void Begin(SnapshotDirectoryWriter directory, BandwidthLimit limit)
@@ -178,15 +178,15 @@ internal sealed class DiskCapture : IDisposable
         }
     }
 
-    /// <summary>Looks whether others have begun to work on the disks; called first of all after the cut.</summary>
-    /// <exception cref="CaptureFailedException">They have.</exception>
+    /// <summary>Checks whether other clients have begun to work on the disks; called right after the cut.</summary>
+    /// <exception cref="CaptureFailedException">Another client works on a disk.</exception>
     internal void LookAtOthers() => _watch?.Look();
 
     /// <summary>
-    /// Looks now and then what others do to the disks; called while RAM and disks are copied. What it finds ends the copying at once, and
-    /// with it trimming.
+    /// Checks now and then what other clients do to the disks; called while RAM and disks are copied. If it finds something, it ends the
+    /// copying at once, and trimming with it.
     /// </summary>
-    /// <exception cref="CaptureFailedException">They work on one.</exception>
+    /// <exception cref="CaptureFailedException">Another client works on a disk.</exception>
     internal void Watch()
     {
         try
@@ -201,10 +201,10 @@ internal sealed class DiskCapture : IDisposable
         }
     }
 
-    /// <summary>Waits for the copies and puts the block graph back.</summary>
+    /// <summary>Waits for the copies and restores the block graph.</summary>
     /// <param name="volumeSnapshots">VolumeSnapshots by disk, where the storage made the cut.</param>
-    /// <returns>What the manifest says of the disks.</returns>
-    /// <exception cref="CaptureFailedException">A copy failed, or the graph could not be put back.</exception>
+    /// <returns>The manifest's records of the disks.</returns>
+    /// <exception cref="CaptureFailedException">A copy failed, or the graph could not be restored.</exception>
     internal DiskRecords Finish(IReadOnlyDictionary<string, string>? volumeSnapshots = null)
     {
         foreach (Thread t in _threads)
@@ -310,11 +310,11 @@ internal sealed class DiskCapture : IDisposable
         });
     }
 
-    /// <summary>What a copying thread does next.</summary>
+    /// <summary>The next work of a copying thread.</summary>
     /// <param name="Disk">The disk.</param>
-    /// <param name="Connections">To its export.</param>
-    /// <param name="CanTrim">What has been read can be trimmed.</param>
-    /// <param name="Guard">To the export of the image itself, to find holes; or none.</param>
+    /// <param name="Connections">Connections to its export.</param>
+    /// <param name="CanTrim">Whether what has been read can be trimmed.</param>
+    /// <param name="Guard">Connection to the export of the image itself, to find holes; may be null.</param>
     private sealed record CopyWork(CapturedDisk Disk, IReadOnlyList<UnixSocket> Connections, bool CanTrim, IReadOnlyList<UnixSocket> Guard);
 
     private string? TakeDown()

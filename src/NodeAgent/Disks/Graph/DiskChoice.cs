@@ -4,11 +4,11 @@ using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
-/// <summary>How the disks of a machine are captured, and which cannot be.</summary>
+/// <summary>Chooses how the disks of a machine are captured, and refuses those that cannot be.</summary>
 internal static class DiskChoice
 {
-    /// <summary>The way in which the disks are captured.</summary>
-    /// <exception cref="CaptureRefusedException">This QEMU cannot do it without danger to what the guest writes.</exception>
+    /// <summary>The method by which the disks are captured.</summary>
+    /// <exception cref="CaptureRefusedException">This QEMU cannot do it without risk to the guest's writes.</exception>
     internal static IDiskMethod Method(CaptureOptions options, IQmpMonitor qmp, IReadOnlyList<CapturedDisk> copied, long[] shares)
     {
         if (options.DiskMethod == DiskMethod.Overlay)
@@ -32,7 +32,7 @@ internal static class DiskChoice
         );
     }
 
-    /// <summary>What is read through QEMU is what the guest sees.</summary>
+    /// <summary>Refuses encrypted disks: what is read through QEMU is what the guest sees.</summary>
     internal static void RefuseEncrypted(IReadOnlyList<CapturedDisk> disks)
     {
         if (disks.FirstOrDefault(d => d.Disk.IsEncrypted) is { Disk.Name: var name })
@@ -46,8 +46,8 @@ internal static class DiskChoice
     }
 
     /// <summary>
-    /// Two devices of one image (multipath) would have to be switched as one, and what goes through another node of the same image passes
-    /// our filter by.
+    /// Refuses shared images. Two devices on one image (multipath) would have to be switched as one, and writes through another node of the
+    /// same image bypass the agent's filter.
     /// </summary>
     internal static void RefuseShared(IReadOnlyList<CapturedDisk> copied, IEnumerable<VmDisk> all)
     {

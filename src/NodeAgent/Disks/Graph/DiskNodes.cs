@@ -4,7 +4,7 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
 /// <summary>
-/// How a disk under capture by a filter hangs in QEMU's block graph, and how it is put back, by this agent or by the next one.
+/// How a disk captured with a filter is connected in QEMU's block graph, and how this agent or the next one restores the graph.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -13,16 +13,15 @@ namespace Bgsnap.NodeAgent.Disks.Graph;
 ///   the cut    device ──▶ disk ──▶ switch ──▶ filter ──▶ image
 ///   after it                       access ──▶ filter
 /// </code>
-/// Others see <c>disk</c>: what they put above it (a backup's filter, an overlay) leaves <c>access</c> and <c>filter</c> alone. What they
-/// put above
-/// <c>image</c>, QEMU moves below the switch and the filter alike. So both may come and go at any moment, and what is put back is what is
-/// below the filter then.
+/// Other clients see <c>disk</c>: what they put above it (a backup's filter, an overlay) leaves <c>access</c> and <c>filter</c> alone. What
+/// they put above <c>image</c>, QEMU moves below both the switch and the filter. So both may come and go at any moment, and the device gets
+/// back whatever is below the filter then.
 /// </remarks>
 internal static class DiskNodes
 {
     private const int Attempts = 5;
 
-    /// <summary>The throttle groups that the nodes name; they limit nothing.</summary>
+    /// <summary>Adds the throttle groups that the nodes name; they limit nothing.</summary>
     internal static void AddGroups(IQmpMonitor qmp)
     {
         foreach (string group in (ReadOnlySpan<string>)[AgentNames.SwitchGroup, AgentNames.DiskGroup])
@@ -36,14 +35,14 @@ internal static class DiskNodes
             TryExecute(qmp, "object-del", QmpJson.Object(("id", group)));
     }
 
-    /// <summary>Makes <c>disk</c> and <c>switch</c> above an image. The device does not use them yet.</summary>
+    /// <summary>Creates <c>disk</c> and <c>switch</c> above an image. The device does not use them yet.</summary>
     internal static void Add(IQmpMonitor qmp, int number, string image)
     {
         qmp.Execute("blockdev-add", Throttle(AgentNames.Switch(number), AgentNames.SwitchGroup, image)).Dispose();
         qmp.Execute("blockdev-add", Throttle(AgentNames.Disk(number), AgentNames.DiskGroup, AgentNames.Switch(number))).Dispose();
     }
 
-    /// <summary>Arguments of blockdev-reopen that let these disks' switches lead to other nodes, all at once.</summary>
+    /// <summary>Arguments of blockdev-reopen that point these disks' switches to other nodes, all at once.</summary>
     internal static string Lead(params IEnumerable<(int Number, string To)> switches)
     {
         IEnumerable<string> options = switches.Select(s => Throttle(AgentNames.Switch(s.Number), AgentNames.SwitchGroup, s.To));
@@ -55,12 +54,12 @@ internal static class DiskNodes
         qmp.Execute("qom-set", QmpJson.Object(("path", device), ("property", "drive"), ("value", node))).Dispose();
 
     /// <summary>
-    /// Removes all nodes of a disk but the scratch. What others have put above <c>disk</c> keeps it and <c>switch</c>, which then only
-    /// hand on what they get; a later sweep removes them.
+    /// Removes all nodes of a disk except the scratch. If another client has put something above <c>disk</c>, <c>disk</c> and <c>switch</c>
+    /// stay and only pass on requests; a later sweep removes them.
     /// </summary>
     internal static void Remove(IQmpMonitor qmp, int number, Undo undo)
     {
-        // A filter that somebody reads through lets nobody else write below it (cbw_child_perm()), so that the switch could not lead past
+        // While a filter has a reader, QEMU does not let other nodes write below it (cbw_child_perm()), so the switch could not lead past
         // it.
         undo.Try(() => Delete(qmp, NodeGraph.Read(qmp), AgentNames.Access(number)));
         undo.Try(() => LeadPast(qmp, number));
@@ -68,7 +67,7 @@ internal static class DiskNodes
         undo.Try(() => GiveBack(qmp, number));
     }
 
-    /// <summary>Lets the switch lead past the filter, to what is below that now.</summary>
+    /// <summary>Makes the switch lead past the filter, to what is below the filter now.</summary>
     private static void LeadPast(IQmpMonitor qmp, int number)
     {
         (string leads, string filter) = (AgentNames.Switch(number), AgentNames.Filter(number));
@@ -83,7 +82,8 @@ internal static class DiskNodes
                 EndPassed(qmp, graph, passed);
                 return;
             }
-            // Between the look and the command somebody may have put a node above the image: the switch led past it, and now leads there.
+            // Another client may put a node above the image between our check and the command: the switch led past that node, and now leads
+            // to it.
             if (from != filter)
                 passed = to;
             TestHooks.After("filter-found");
@@ -92,7 +92,7 @@ internal static class DiskNodes
         throw refused ?? new QmpException($"{filter} stays in use: what is below it changes again and again");
     }
 
-    /// <summary>Gives the device what is below our nodes, and removes them, unless somebody else's node or job is above them.</summary>
+    /// <summary>Gives the device what is below our nodes, and removes them, unless another client's node or job is above them.</summary>
     private static void GiveBack(IQmpMonitor qmp, int number)
     {
         (string disk, string leads) = (AgentNames.Disk(number), AgentNames.Switch(number));
@@ -105,7 +105,7 @@ internal static class DiskNodes
             VmDisk? drive = VmDisk.ReadAll(qmp).FirstOrDefault(d => d.NodeName == disk && d.Device is not null);
             if (drive is null || !graph.IsRoot(disk))
             {
-                // In use all the same: QEMU's stream job leaves its access to a node behind when it could not begin.
+                // The node may still be in use: QEMU's stream job leaves its access to a node behind if it could not begin.
                 TryExecute(qmp, "blockdev-del", QmpJson.Object(("node-name", disk)));
                 TryExecute(qmp, "blockdev-del", QmpJson.Object(("node-name", leads)));
                 return;
@@ -122,11 +122,11 @@ internal static class DiskNodes
 
     private static void PlugBack(IQmpMonitor qmp, string device, string disk, string leads, string image)
     {
-        // QEMU aborts when a device is given the node that it has (bdrv_replace_child_noperm()); what libvirt lost in the middle may have
-        // been done.
+        // QEMU aborts when a device is given the node that it already has (bdrv_replace_child_noperm()), and a command that libvirt lost
+        // midway may have been executed.
         if (VmDisk.ReadAll(qmp).Any(d => d.Device == device && d.NodeName == disk))
             Plug(qmp, device, image);
-        // Somebody may have put a node above ours, or above the image, between the look and the command: the guest gets that one.
+        // Another client may put a node above ours, or above the image, between our check and the command: the guest gets that node.
         if (!VmDisk.ReadAll(qmp).Any(d => d.Device == device && d.NodeName == image))
             return;
         NodeGraph graph = NodeGraph.Read(qmp);
@@ -138,7 +138,7 @@ internal static class DiskNodes
     }
 
     /// <summary>
-    /// Ends the jobs whose filter the guest's writes passed by for a moment: better a backup that says that it failed than one that is
+    /// Ends the jobs whose filter the guest's writes bypassed for a moment: a backup that reports a failure is better than one that is
     /// wrong.
     /// </summary>
     private static void EndPassed(IQmpMonitor qmp, NodeGraph graph, string? passed)
@@ -150,8 +150,8 @@ internal static class DiskNodes
     }
 
     /// <summary>
-    /// Takes a step, and tells what QEMU has against it. Past the filter of a backup that has just been put above the image it lets nobody
-    /// write: the next look finds it.
+    /// Takes a step and returns QEMU's refusal, if any. QEMU refuses to let writes go past the filter of a backup that was just put above
+    /// the image: the next attempt finds that filter.
     /// </summary>
     private static QmpException? Refusal(Action step)
     {
@@ -175,7 +175,9 @@ internal static class DiskNodes
     private static string Throttle(string node, string group, string file) =>
         QmpJson.Object(("driver", "throttle"), ("node-name", node), ("throttle-group", group), ("discard", "unmap"), ("file", file));
 
-    /// <summary>Takes a step, once more when the owner of the monitor went away in the middle: it may have been taken or not.</summary>
+    /// <summary>
+    /// Takes a step, and repeats it once if the owner of the monitor went away midway: the step may have been taken or not.
+    /// </summary>
     private static void Again(Action step)
     {
         try
@@ -196,7 +198,7 @@ internal static class DiskNodes
         }
         catch (QmpException e) when (e.ErrorClass is not null)
         {
-            // There already, in use, or gone.
+            // It exists already, is in use, or is gone.
         }
     }
 }

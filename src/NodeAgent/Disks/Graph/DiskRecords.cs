@@ -5,10 +5,10 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
-/// <summary>What the manifest says of the machine's disks.</summary>
+/// <summary>The manifest's records of the machine's disks.</summary>
 /// <param name="Disks">Every disk, copied or not.</param>
-/// <param name="Files">Their files, hashed already.</param>
-/// <param name="Method">How they were cut; null: none was.</param>
+/// <param name="Files">Their files, already hashed.</param>
+/// <param name="Method">How they were cut; null if no disk was cut.</param>
 internal sealed record DiskRecords(IReadOnlyList<ManifestDisk> Disks, IReadOnlyList<ManifestFile> Files, string? Method)
 {
     /// <summary>A record for every disk, copied or not.</summary>
@@ -76,7 +76,7 @@ internal sealed record DiskRecords(IReadOnlyList<ManifestDisk> Disks, IReadOnlyL
             )),
         ];
 
-    /// <summary>The image as QEMU sees it, with its owner, so that a restore can make one that QEMU may open.</summary>
+    /// <summary>The image as QEMU sees it, with its owner, so that a restore can create one that QEMU may open.</summary>
     private static ManifestImage? ImageOf(VmDisk disk, ProcessEntry qemu)
     {
         if (
@@ -85,7 +85,7 @@ internal sealed record DiskRecords(IReadOnlyList<ManifestDisk> Disks, IReadOnlyL
             || disk.Filename.Contains("://", StringComparison.Ordinal)
         )
             return null;
-        // A protocol on its own is a raw image.
+        // A protocol node without a format node is a raw image.
         ManifestImage image = new() { Driver = disk.Driver is "file" or "host_device" ? "raw" : disk.Driver, Filename = disk.Filename };
         try
         {
@@ -103,7 +103,7 @@ internal sealed record DiskRecords(IReadOnlyList<ManifestDisk> Disks, IReadOnlyL
         }
         catch (Exception e) when (e is LinuxException or IOException or UnauthorizedAccessException)
         {
-            // Handed over as a descriptor, or not ours to look at.
+            // Passed to QEMU as a descriptor, or not accessible to us.
             return image;
         }
     }

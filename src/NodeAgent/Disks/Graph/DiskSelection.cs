@@ -2,7 +2,7 @@ using System.Globalization;
 
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
-/// <summary>Which disks a capture is asked to copy: <c>all</c>, <c>none</c>, or names.</summary>
+/// <summary>The disks that a capture is to copy: <c>all</c>, <c>none</c>, or names.</summary>
 internal sealed class DiskSelection
 {
     internal static readonly DiskSelection All = new(null),
@@ -11,7 +11,7 @@ internal sealed class DiskSelection
 
     private DiskSelection(IReadOnlyList<string>? names) => _names = names;
 
-    /// <summary>Reads <c>all</c>, <c>none</c> or <c>NAME,…</c>.</summary>
+    /// <summary>Parses <c>all</c>, <c>none</c> or <c>NAME,…</c>.</summary>
     internal static DiskSelection Parse(string text) =>
         text switch
         {
@@ -20,9 +20,9 @@ internal sealed class DiskSelection
             _ => new DiskSelection(text.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)),
         };
 
-    /// <summary>Splits the machine's drives into those to copy and those only to be recorded, with the reason.</summary>
-    /// <exception cref="CaptureRefusedException">A name is no drive of this machine, or one whose medium the guest cannot write
-    /// to.</exception>
+    /// <summary>Splits the machine's drives into those to copy and those only to record, with the reason.</summary>
+    /// <exception cref="CaptureRefusedException">A name is not a drive of this machine, or names one whose medium the guest cannot
+    /// write.</exception>
     internal IReadOnlyList<(VmDisk Disk, string? NotCopied)> Of(IReadOnlyList<VmDisk> disks)
     {
         foreach (string name in _names ?? [])

@@ -4,17 +4,17 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
 /// <summary>
-/// Looks whether others work on the disks of a capture: right after the cut, while it copies, and before the snapshot is kept. Neither
-/// their work nor ours is harmed by the other (<see cref="DiskNodes"/>); but a snapshot beside which something else went on is not kept,
-/// and the capture leaves the disks to the other.
+/// Checks whether other clients work on the disks of a capture: right after the cut, during the copy, and before the snapshot is kept.
+/// Neither their work nor the capture harms the other (<see cref="DiskNodes"/>). But a snapshot is not kept if something else worked on its
+/// disks meanwhile: the capture leaves the disks to the other client.
 /// </summary>
 internal sealed class DiskWatch(IQmpMonitor qmp, IReadOnlyList<CapturedDisk> disks, IDiskMethod method)
 {
     private const long Interval = 500;
     private long _next;
 
-    /// <summary>Looks, at most twice a second.</summary>
-    /// <exception cref="CaptureFailedException">Somebody works on a disk, or has changed what belongs to it.</exception>
+    /// <summary>Checks, at most twice a second.</summary>
+    /// <exception cref="CaptureFailedException">Another client works on a disk, or has changed what belongs to it.</exception>
     internal void LookNowAndThen()
     {
         if (Environment.TickCount64 < _next)
@@ -36,7 +36,7 @@ internal sealed class DiskWatch(IQmpMonitor qmp, IReadOnlyList<CapturedDisk> dis
         }
     }
 
-    /// <summary>A disk that is not what it was.</summary>
+    /// <summary>The failure for a disk that has changed.</summary>
     internal static CaptureFailedException Changed(string disk, string how) =>
         new(
             "MachineChanged",

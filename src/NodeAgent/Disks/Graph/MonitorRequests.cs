@@ -2,13 +2,13 @@ using System.Collections.Concurrent;
 
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
-/// <summary>What copying threads ask of the thread that owns the monitor.</summary>
+/// <summary>Steps that copying threads request from the thread that owns the monitor.</summary>
 internal sealed class MonitorRequests
 {
     private readonly ConcurrentQueue<(Action Step, TaskCompletionSource Done)> _open = new();
 
-    /// <summary>Waits until the step was run by the other thread.</summary>
-    /// <exception cref="OperationCanceledException">It was cancelled; the step may still be run.</exception>
+    /// <summary>Waits until the other thread has run the step.</summary>
+    /// <exception cref="OperationCanceledException">The wait was cancelled; the step may still run.</exception>
     internal void Run(Action step, CancellationToken cancel)
     {
         TaskCompletionSource done = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -16,7 +16,7 @@ internal sealed class MonitorRequests
         done.Task.Wait(cancel);
     }
 
-    /// <summary>Runs what was asked for, on the thread that owns the monitor. A step that fails is this thread's failure.</summary>
+    /// <summary>Runs the requested steps on the thread that owns the monitor. A step that fails is this thread's failure.</summary>
     internal void Serve()
     {
         while (_open.TryDequeue(out (Action Step, TaskCompletionSource Done) request))

@@ -6,13 +6,13 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
 /// <summary>
-/// QEMU's NBD server on a socket of ours, and the connections to it. The server starts while the guest runs, before the point in time.
+/// QEMU's NBD server on the agent's socket, and the connections to it. The server starts while the guest runs, before the point in time.
 /// </summary>
 /// <remarks>
-/// Of every connection QEMU gets a duplicate, so that our death closes none: a QEMU 7.2 whose export lives in an iothread aborts when a
-/// client goes away (assertion in nbd_blockdev_client_closed()), and its guest with it. They end by block-export-del, from QEMU's main
-/// thread. Whoever copies connects when it begins: a connection must not stay in its handshake, which QEMU limits to 10 s from 9.1 on, and
-/// in which nbd-server-stop would wait for ever, for an event that nobody looks for meanwhile.
+/// QEMU gets a duplicate of every connection, so that the agent's death closes none of them: a QEMU 7.2 whose export is in an iothread
+/// aborts when a client goes away (assertion in nbd_blockdev_client_closed()), and its guest with it. block-export-del ends the connections
+/// from QEMU's main thread. A copying thread connects only when it begins: a connection must not stay in its handshake. QEMU limits the
+/// handshake to 10 s from 9.1 on, and during it nbd-server-stop would wait for ever, for an event that no thread looks for meanwhile.
 /// </remarks>
 internal sealed class NbdExports : IDisposable
 {
@@ -32,7 +32,7 @@ internal sealed class NbdExports : IDisposable
     {
         _qmp = qmp;
         _directory = FileSyscalls.OpenAt(null, directory, FileSyscalls.O_RDONLY | FileSyscalls.O_DIRECTORY);
-        // In a folder of our own: whoever could connect could read the disks.
+        // In a private folder: any process that could connect could read the disks.
         _folder = $".bgsnap-nbd-{Guid.NewGuid():N}";
         _path = Path.Join(directory, _folder, NbdListener.FileName);
         try
@@ -55,14 +55,14 @@ internal sealed class NbdExports : IDisposable
     /// <summary>Starts the server.</summary>
     /// <param name="qmp">The monitor.</param>
     /// <param name="directory">Where the socket may have a name for a moment.</param>
-    /// <exception cref="CaptureRefusedException">QEMU serves NBD already, for somebody else.</exception>
+    /// <exception cref="CaptureRefusedException">QEMU already serves NBD for another client.</exception>
     internal static NbdExports Start(IQmpMonitor qmp, string directory)
     {
         NbdExports nbd = new(qmp, directory);
         try
         {
-            // First the note, by which the next agent knows that the server may be ours, should we die now; whether it is, the listening
-            // socket tells.
+            // Leave the note first: if we die now, it tells the next agent that the server may be ours. The listening socket tells whether
+            // it is.
             QemuMark.Put(qmp, AgentNames.NbdServer);
             TestHooks.After("nbd-noted");
             QemuMark.Keep(qmp, AgentNames.NbdListener, nbd._listener.FileDescriptor);
@@ -94,7 +94,7 @@ internal sealed class NbdExports : IDisposable
     }
 
     /// <summary>Exports a node and prepares connections to it.</summary>
-    /// <returns>Sockets for <see cref="Connect"/>; they stay this object's.</returns>
+    /// <returns>Sockets for <see cref="Connect"/>; this object owns them.</returns>
     internal IReadOnlyList<UnixSocket> Export(string id, string node, bool writable, int connections)
     {
         _qmp.Execute(
@@ -106,7 +106,7 @@ internal sealed class NbdExports : IDisposable
         return Sockets(connections);
     }
 
-    /// <summary>Sockets for <see cref="Connect"/>; they stay this object's.</summary>
+    /// <summary>Sockets for <see cref="Connect"/>; this object owns them.</summary>
     internal IReadOnlyList<UnixSocket> Sockets(int connections)
     {
         List<UnixSocket> made = [];
@@ -122,8 +122,8 @@ internal sealed class NbdExports : IDisposable
     }
 
     /// <summary>
-    /// Exports a disk itself, for nobody to read: as long as the export is there, QEMU lets nobody change the disk's size. A filter has
-    /// the size that the disk had when it was made, and QEMU aborts when the guest writes behind it.
+    /// Exports a disk itself, without a reader: as long as the export exists, QEMU lets no client change the disk's size. A filter has the
+    /// size that the disk had when the filter was made, and QEMU aborts when the guest writes beyond it.
     /// </summary>
     internal void Guard(int disk, string node)
     {
@@ -136,7 +136,7 @@ internal sealed class NbdExports : IDisposable
         _exports.Add(id);
     }
 
-    /// <summary>Exports an image with a dirty bitmap of its, which must not be recording any more.</summary>
+    /// <summary>Exports an image with one of its dirty bitmaps, which must no longer be recording.</summary>
     /// <returns>One socket for <see cref="Connect"/>.</returns>
     internal UnixSocket ExportBitmap(string id, string node, string bitmap)
     {
@@ -156,7 +156,7 @@ internal sealed class NbdExports : IDisposable
         return Sockets(1)[0];
     }
 
-    /// <summary>Connects; called by the thread that copies, which then negotiates.</summary>
+    /// <summary>Connects; called by the copying thread, which then negotiates.</summary>
     internal void Connect(IReadOnlyList<UnixSocket> sockets)
     {
         foreach (UnixSocket s in sockets)
@@ -169,7 +169,9 @@ internal sealed class NbdExports : IDisposable
         _ = FileSyscalls.TryUnlink(_directory, _folder, FileSyscalls.AT_REMOVEDIR);
     }
 
-    /// <summary>Ends exports and server, then the connections. Whoever reads from one gets the end of the stream.</summary>
+    /// <summary>
+    /// Ends the exports and the server, then the connections. A thread that reads from a connection gets the end of the stream.
+    /// </summary>
     internal void TakeDown(Undo undo)
     {
         foreach (string id in _exports.ToArray())
@@ -177,10 +179,10 @@ internal sealed class NbdExports : IDisposable
                 () => _qmp.Execute("block-export-del", QmpJson.Object(("id", id), ("mode", "hard"))).Dispose(),
                 () => _exports.Remove(id)
             );
-        // Not before: a client that closes in front of its export is what QEMU 7.2 dies of.
+        // Not earlier: QEMU 7.2 aborts if a client closes before its export is gone.
         if (!undo.Try(() => WaitUntilGone(_qmp)))
             return;
-        // No export, no client: what is left of them is in its handshake, and ends now.
+        // Without an export there is no client: the remaining connections are in their handshake, and end now.
         foreach (UnixSocket s in _connections)
             s.ShutDown();
         undo.Try(() => LetMainLoopTurn(_qmp));
@@ -191,7 +193,7 @@ internal sealed class NbdExports : IDisposable
             undo.Try(() => QemuMark.Take(_qmp, AgentNames.NbdServer));
     }
 
-    /// <summary>Ends the server; one that somebody else has ended is what was wanted.</summary>
+    /// <summary>Ends the server; if another client has already ended it, that is fine.</summary>
     internal static void StopServer(IQmpMonitor qmp)
     {
         try
@@ -200,11 +202,11 @@ internal sealed class NbdExports : IDisposable
         }
         catch (QmpException e) when (e.ErrorClass is not null)
         {
-            // It does not run.
+            // The server does not run.
         }
     }
 
-    /// <summary>Waits until QEMU has no export of ours any more: only then its nodes can be removed.</summary>
+    /// <summary>Waits until QEMU has none of our exports any more: only then can its nodes be removed.</summary>
     internal static void WaitUntilGone(IQmpMonitor qmp)
     {
         for (long end = Environment.TickCount64 + (long)ExportGone.TotalMilliseconds; ; Thread.Sleep(2))
@@ -217,7 +219,7 @@ internal sealed class NbdExports : IDisposable
         }
     }
 
-    /// <summary>Gives QEMU's main loop the occasion to see what has ended.</summary>
+    /// <summary>Gives QEMU's main loop the chance to notice what has ended.</summary>
     internal static void LetMainLoopTurn(IQmpMonitor qmp)
     {
         for (int i = 0; i < Turns; i++)
@@ -227,7 +229,7 @@ internal sealed class NbdExports : IDisposable
         }
     }
 
-    /// <summary>Closes our ends; <see cref="TakeDown"/> comes first.</summary>
+    /// <summary>Closes the agent's ends; <see cref="TakeDown"/> comes first.</summary>
     public void Dispose()
     {
         if (_directory.IsClosed)

@@ -6,24 +6,24 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
 /// <summary>
-/// Whose NBD server QEMU runs: a note of ours alone does not say it, since somebody else may have started one after an agent of ours
-/// died. Ours listens on a socket that we made.
+/// Determines who owns QEMU's NBD server. Our note alone does not say so, because another client may have started a server after one of our
+/// agents died. Our server listens on a socket that we made.
 /// </summary>
 internal static class NbdListener
 {
-    /// <summary>What our sockets are called in their folder.</summary>
+    /// <summary>File name of our sockets in their folder.</summary>
     internal const string FileName = "bgsnap-nbd.sock";
 
-    /// <summary>Takes the notes of an agent that died before its server ran, and tells whether a server of ours runs.</summary>
+    /// <summary>Removes the notes of an agent that died before its server ran, and returns whether one of our servers runs.</summary>
     internal static bool Serves(IQmpMonitor qmp, CheckedProcess? process)
     {
         bool noted = QemuMark.Take(qmp, AgentNames.NbdServer);
-        // A socket that was handed over and not used yet would look like one that serves.
+        // A socket that was passed to QEMU but not used yet would look like one that serves.
         _ = QemuMark.Take(qmp, AgentNames.NbdListener);
         return (process is null ? null : IsHeldBy(process)) ?? noted;
     }
 
-    /// <summary>Whether a process holds a listening socket of ours; null: its descriptors are not ours to look at.</summary>
+    /// <summary>Whether a process holds one of our listening sockets; null if its descriptors are not accessible to us.</summary>
     private static bool? IsHeldBy(CheckedProcess process)
     {
         try

@@ -3,7 +3,8 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
 /// <summary>
-/// QEMU's block graph at one moment: who uses which node. <c>query-block</c> alone does not say it: it skips the filters of jobs.
+/// QEMU's block graph at one moment, with the users of each node. <c>query-block</c> alone does not show them: it skips the filters of
+/// jobs.
 /// </summary>
 internal sealed class NodeGraph
 {
@@ -12,14 +13,14 @@ internal sealed class NodeGraph
 
     private NodeGraph() { }
 
-    /// <summary>Reads it.</summary>
+    /// <summary>Reads the graph.</summary>
     internal static NodeGraph Read(IQmpMonitor qmp)
     {
         using QmpAnswer answer = qmp.Execute("x-debug-query-block-graph");
         return Of(answer.Return);
     }
 
-    /// <summary>Takes what x-debug-query-block-graph returned.</summary>
+    /// <summary>Parses what x-debug-query-block-graph returned.</summary>
     internal static NodeGraph Of(QmpValue graph)
     {
         NodeGraph made = new();
@@ -30,17 +31,17 @@ internal sealed class NodeGraph
         return made;
     }
 
-    /// <summary>Whether there is a block node of that name.</summary>
+    /// <summary>Whether a block node of that name exists.</summary>
     internal bool Has(string node) => _things.Values.Any(t => t.Kind == BlockDriver && t.Name == node);
 
     /// <summary>Names of all block nodes.</summary>
     internal IEnumerable<string> Nodes => _things.Values.Where(t => t.Kind == BlockDriver).Select(t => t.Name);
 
-    /// <summary>The node that a node has below it as its <c>file</c>; null: there is no such node.</summary>
+    /// <summary>The node below a node as its <c>file</c>; null without such a node.</summary>
     internal string? FileOf(string node) =>
         _edges.Where(e => IsNode(e.Parent, node) && e.Role == "file").Select(e => _things[e.Child].Name).FirstOrDefault();
 
-    /// <summary>Block nodes and jobs that use a node; devices and exports are not among them.</summary>
+    /// <summary>Block nodes and jobs that use a node; devices and exports are not included.</summary>
     internal IReadOnlyList<string> UsersOf(string node) =>
         [
             .. _edges
@@ -49,10 +50,10 @@ internal sealed class NodeGraph
                 .Distinct(),
         ];
 
-    /// <summary>Whether a device, an export or a job's own access has a node for its root.</summary>
+    /// <summary>Whether a device, an export or a job's own access has a node as its root.</summary>
     internal bool IsRoot(string node) => _edges.Any(e => IsNode(e.Child, node) && _things[e.Parent].Kind == BlockBackend);
 
-    /// <summary>Whether a job, or a node, reaches a node by going down.</summary>
+    /// <summary>Whether a path leads down from a job or node to a node.</summary>
     internal bool Reaches(string from, string node)
     {
         HashSet<ulong> seen = [.. _things.Where(t => t.Value.Name == from && t.Value.Kind != BlockBackend).Select(t => t.Key)];

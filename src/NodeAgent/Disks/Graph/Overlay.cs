@@ -3,13 +3,14 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
 /// <summary>
-/// Disks by overlays, as in the KVM Forum 2018 talk: at the point in time the guest gets a new, empty image on top and writes there, the
-/// old one stands still and is copied, then the overlay is committed back into it. Only for those who ask for it.
+/// Captures disks with overlays, as in the KVM Forum 2018 talk. At the point in time the guest gets a new, empty image on top and writes
+/// there. The old image no longer changes and is copied; then the overlay is committed back into it. Used only when the operator asks for
+/// it.
 /// </summary>
 /// <remarks>
-/// While it lasts the guest's newest data lie in the scratch, and a QEMU that ends takes them along, flushed or not. It is therefore
-/// watched rather than bounded: before the limit is reached the capture is given up and the overlay committed. Should the agent die, QEMU
-/// keeps the file open, and the next agent commits it.
+/// Meanwhile the guest's newest data is in the scratch, and is lost if QEMU ends, flushed or not. Therefore the overlay is watched rather
+/// than bounded: before it reaches the limit, the agent gives up the capture and commits the overlay. If the agent dies, QEMU keeps the
+/// file open, and the next agent commits it.
 /// </remarks>
 internal sealed class Overlay(IQmpMonitor qmp, IReadOnlyList<CapturedDisk> disks, string directory, IReadOnlyList<long> shares)
     : IDiskMethod
@@ -68,7 +69,7 @@ internal sealed class Overlay(IQmpMonitor qmp, IReadOnlyList<CapturedDisk> disks
     {
         for (int i = 0; i < _scratch.Count; i++)
         {
-            // Room for what the guest writes until the commit has caught up.
+            // Leave room for what the guest writes until the commit has caught up.
             if (_scratch[i].Used > _scratch[i].Length / 2)
                 return CopyBeforeWrite.Full(disks[i].Disk.Name, _scratch[i].Length / 2);
         }
@@ -86,7 +87,7 @@ internal sealed class Overlay(IQmpMonitor qmp, IReadOnlyList<CapturedDisk> disks
         return undo.Problem;
     }
 
-    /// <summary>Writes an overlay's content into the image below and lets the guest use that again.</summary>
+    /// <summary>Commits an overlay into the image below and lets the guest use that image again.</summary>
     internal static void CommitBack(IQmpMonitor qmp, int number, string below)
     {
         if (!IsInUse(qmp, AgentNames.Overlay(number), below))

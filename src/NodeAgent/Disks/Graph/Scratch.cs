@@ -7,7 +7,7 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
-/// <summary>One disk's scratch: an empty qcow2 in an unnamed file of ours, known to QEMU as a block node.</summary>
+/// <summary>One disk's scratch: an empty qcow2 in an unnamed file of the agent's, known to QEMU as a block node.</summary>
 internal sealed class Scratch : IDisposable
 {
     private readonly IQmpMonitor _qmp;
@@ -17,14 +17,14 @@ internal sealed class Scratch : IDisposable
     private bool _nodeThere;
     private bool _removed;
 
-    /// <summary>Makes the file and the node.</summary>
+    /// <summary>Creates the file and the node.</summary>
     /// <param name="qmp">The monitor.</param>
     /// <param name="node">Name of the node.</param>
-    /// <param name="note">Which disk it is for.</param>
-    /// <param name="directory">Where the file is.</param>
+    /// <param name="note">The disk that it is for.</param>
+    /// <param name="directory">The directory of the file.</param>
     /// <param name="virtualSize">Bytes of the disk.</param>
-    /// <param name="length">Bytes that it may take.</param>
-    /// <param name="bounded">QEMU itself is not to write past <paramref name="length"/>: it gets an error there.</param>
+    /// <param name="length">Bytes that the scratch may take.</param>
+    /// <param name="bounded">Whether QEMU itself must not write past <paramref name="length"/>: it gets an error there.</param>
     internal Scratch(IQmpMonitor qmp, string node, ScratchNote note, string directory, long virtualSize, long length, bool bounded)
     {
         (_qmp, _node, Length) = (qmp, node, length);
@@ -44,7 +44,7 @@ internal sealed class Scratch : IDisposable
         }
         try
         {
-            // Flushes of the guest are for its disk; what lies here is worth nothing after a crash.
+            // The guest's flushes are for its disk; the scratch is worthless after a crash.
             QmpJson.Raw noFlush = new(QmpJson.Object(("no-flush", true)));
             string file = QmpJson.Object(
                 ("driver", "file"),
@@ -53,7 +53,7 @@ internal sealed class Scratch : IDisposable
                 ("discard", "unmap"),
                 ("cache", noFlush)
             );
-            // raw with a fixed size: what qcow2 would put behind its end fails.
+            // raw with a fixed size: what qcow2 would write beyond its end fails.
             if (bounded)
                 file = QmpJson.Object(("driver", "raw"), ("size", length), ("discard", "unmap"), ("file", new QmpJson.Raw(file)));
             List<(string, object)> options =
@@ -75,19 +75,19 @@ internal sealed class Scratch : IDisposable
     }
 
     /// <summary>
-    /// The file as QEMU opens it. Others see an overlay as the disk, and QEMU would write its name into an external snapshot of theirs:
-    /// it is so long that qcow2 refuses it (1023 bytes).
+    /// The file name by which QEMU opens the scratch. Other clients see an overlay as the disk, and QEMU would write its name into their
+    /// external snapshot: the name is so long that qcow2 refuses it (1023 bytes).
     /// </summary>
     private static string NameOf(int fdset, bool bounded) =>
         "/dev/fdset/" + fdset.ToString(bounded ? "D" : "D1023", CultureInfo.InvariantCulture);
 
-    /// <summary>Bytes that it may take.</summary>
+    /// <summary>Bytes that the scratch may take.</summary>
     internal long Length { get; }
 
-    /// <summary>Bytes that it takes on its volume now.</summary>
+    /// <summary>Bytes that the scratch takes on its volume now.</summary>
     internal long Used => FileSyscalls.Status(_file, "scratch").AllocatedBytes;
 
-    /// <summary>Removes the node, then the descriptor. Throws when the node is in use.</summary>
+    /// <summary>Removes the node, then the descriptor. Throws if the node is in use.</summary>
     internal void Remove()
     {
         if (_removed)
@@ -109,7 +109,7 @@ internal sealed class Scratch : IDisposable
         }
         catch (QmpException)
         {
-            // In use, or QEMU is gone: the next agent's sweep removes what is left.
+            // The node is in use, or QEMU is gone: the next agent's sweep removes what is left.
         }
         _file.Dispose();
     }

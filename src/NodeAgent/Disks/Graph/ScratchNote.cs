@@ -5,8 +5,8 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
 /// <summary>
-/// What lies in QEMU as the name of a scratch's descriptor set: which disk it belongs to. Should we die, the next agent learns from it what
-/// to put back.
+/// A note in QEMU, stored as the name of a scratch's descriptor set: which disk the scratch belongs to. If the agent dies, the next agent
+/// learns from it what to restore.
 /// </summary>
 /// <param name="Disk">Number of the disk; see <see cref="AgentNames"/>.</param>
 /// <param name="Below">The disk's own node.</param>
@@ -14,7 +14,7 @@ internal sealed record ScratchNote(int Disk, string Below)
 {
     private const string Prefix = UserfaultfdSource.Opaque + "-scratch ";
 
-    /// <summary>The note as the set's <c>opaque</c>.</summary>
+    /// <summary>The note's text for the set's <c>opaque</c>.</summary>
     internal string Text => string.Create(CultureInfo.InvariantCulture, $"{Prefix}{Disk} {Below}");
 
     /// <summary>Whether a set's <c>opaque</c> is such a note.</summary>

@@ -4,22 +4,22 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
 /// <summary>
-/// Where QEMU keeps what the guest overwrites before it was copied: unnamed files on the host, so that nothing is left of them whoever
-/// dies, each with a length that QEMU itself does not pass.
+/// Where QEMU keeps what the guest overwrites before it is copied: unnamed files on the host, so that nothing remains whichever process
+/// dies. QEMU itself never exceeds the length of a file.
 /// </summary>
 internal static class ScratchSpace
 {
-    /// <summary>Used when no limit is given, bytes.</summary>
+    /// <summary>The default limit, bytes.</summary>
     internal const long DefaultLimit = 10L << 30;
 
-    /// <summary>Below that a disk's scratch is of no use, bytes.</summary>
+    /// <summary>The smallest useful scratch of a disk, bytes.</summary>
     internal const long Smallest = 4L << 20;
     private const long Slack = 2L << 20;
     private const long Cluster = 64 << 10;
 
-    /// <summary>Shares the limit among the disks: none gets more than it can ever use, what it leaves goes to the larger ones.</summary>
+    /// <summary>Divides the limit among the disks: no disk gets more than it can ever use, and the rest goes to the larger ones.</summary>
     /// <param name="virtualSizes">Sizes of the disks, bytes.</param>
-    /// <param name="limit">Bytes for all of them.</param>
+    /// <param name="limit">Bytes for all disks together.</param>
     internal static long[] Share(IReadOnlyList<long> virtualSizes, long limit)
     {
         long[] shares = new long[virtualSizes.Count];
@@ -27,7 +27,7 @@ internal static class ScratchSpace
         int open = shares.Length;
         foreach (int i in Enumerable.Range(0, shares.Length).OrderBy(i => virtualSizes[i]))
         {
-            // qcow2's own tables are 8 bytes and 2 bytes for each cluster.
+            // qcow2's own tables take 8 bytes and 2 bytes for each cluster.
             long most = virtualSizes[i] + virtualSizes[i] / (Cluster / 16) + Slack;
             shares[i] = Math.Min(most, left / open--) / Cluster * Cluster;
             left -= shares[i];
@@ -35,8 +35,8 @@ internal static class ScratchSpace
         return shares;
     }
 
-    /// <summary>The limit, or less where the volume has less: a tenth of what is free there stays free for others.</summary>
-    /// <exception cref="CaptureRefusedException">There is no such directory, or no room.</exception>
+    /// <summary>Returns the limit, or less if the volume has less: a tenth of its free space stays free for others.</summary>
+    /// <exception cref="CaptureRefusedException">The directory does not exist, or has no room.</exception>
     internal static long LimitIn(string directory, long limit, int disks)
     {
         long free;
@@ -61,8 +61,8 @@ internal static class ScratchSpace
             );
     }
 
-    /// <summary>Makes a file without a name, readable and writable, that is gone with its last descriptor.</summary>
-    /// <exception cref="CaptureRefusedException">The directory takes no such file.</exception>
+    /// <summary>Creates a file without a name, readable and writable, that disappears with its last descriptor.</summary>
+    /// <exception cref="CaptureRefusedException">The directory does not support such a file.</exception>
     internal static SafeFileHandle CreateFile(string directory)
     {
         try

@@ -1,14 +1,14 @@
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
-/// <summary>Takes steps back, each even when another failed, and remembers the first that did.</summary>
+/// <summary>Undoes steps, each even if another failed, and remembers the first failure.</summary>
 internal sealed class Undo
 {
-    /// <summary>What went wrong first, or null.</summary>
+    /// <summary>The first failure, or null.</summary>
     internal string? Problem { get; private set; }
 
-    /// <summary>Takes a step back.</summary>
+    /// <summary>Undoes one step.</summary>
     /// <param name="step">The step.</param>
-    /// <param name="done">Called when it worked.</param>
+    /// <param name="done">Called if the step worked.</param>
     /// <returns>Whether it worked.</returns>
     internal bool Try(Action step, Action? done = null)
     {
@@ -20,7 +20,7 @@ internal sealed class Undo
         }
         catch (Exception e)
         {
-            // Whatever it is: the other steps are taken, and what failed before is what is told.
+            // Catch everything: the other steps still run, and the first failure is the one reported.
             Problem ??= e.Message;
             return false;
         }

@@ -2,12 +2,12 @@ using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
-/// <summary>A drive of the machine with a medium in it, as QEMU's query-block and query-named-block-nodes tell it.</summary>
-/// <param name="Name">How the snapshot calls it.</param>
-/// <param name="Device">QOM path of the device that uses it; null: none does.</param>
+/// <summary>A drive of the machine with a medium in it, as QEMU's query-block and query-named-block-nodes describe it.</summary>
+/// <param name="Name">Its name in the snapshot.</param>
+/// <param name="Device">QOM path of the device that uses it; null if no device does.</param>
 /// <param name="NodeName">The block node that the device sees.</param>
-/// <param name="IsReadOnly">The guest cannot write to it.</param>
-/// <param name="IsRemovable">A medium that can be changed: CD-ROM, floppy.</param>
+/// <param name="IsReadOnly">Whether the guest cannot write to it.</param>
+/// <param name="IsRemovable">Whether its medium can be changed: CD-ROM, floppy.</param>
 /// <param name="VirtualSize">Bytes that the guest sees.</param>
 /// <param name="Driver">Format of the image: <c>raw</c>, <c>qcow2</c>, or a protocol's driver such as <c>file</c>, which is raw.</param>
 /// <param name="Filename">The image, as QEMU names it in its own mount namespace.</param>
@@ -22,7 +22,7 @@ internal sealed record VmDisk(
     string Filename
 )
 {
-    /// <summary>The guest sees something else than the image holds: a part of it is encrypted.</summary>
+    /// <summary>Whether the guest sees something other than the image holds, because a part of it is encrypted.</summary>
     internal bool IsEncrypted { get; init; }
 
     private const string Peripheral = "/machine/peripheral/";
@@ -52,7 +52,7 @@ internal sealed record VmDisk(
         return disks;
     }
 
-    /// <summary>Which of these disks are encrypted: by LUKS of their own, or within qcow2, also below a filter.</summary>
+    /// <summary>Determines which of these disks are encrypted: by LUKS itself, or within qcow2, also below a filter.</summary>
     internal static IReadOnlyList<VmDisk> WithEncryption(IQmpMonitor qmp, IReadOnlyList<VmDisk> disks)
     {
         using QmpAnswer answer = qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", true)));
@@ -69,7 +69,7 @@ internal sealed record VmDisk(
         return [.. disks.Select(d => d with { IsEncrypted = encrypted.Any(e => graph.Reaches(d.NodeName, e)) })];
     }
 
-    /// <summary>query-block gives a path in QOM, or the bare id of a device that has one.</summary>
+    /// <summary>query-block returns a QOM path, or the bare id of a device that has one.</summary>
     private static string? DeviceOf(QmpValue entry) =>
         entry.TryGetProperty("qdev", out QmpValue q) && q.GetString() is { Length: > 0 } qdev
             ? qdev[0] == '/'

@@ -8,28 +8,28 @@ using static Bgsnap.NodeAgent.Disks.Nbd.NbdProtocol;
 namespace Bgsnap.NodeAgent.Disks.Nbd;
 
 /// <summary>
-/// One connection to an export, with one request at a time: parallel reading takes several connections. The server is trusted
-/// little: a reply is taken only for the request that is under way, and only bytes that it has asked for. Nothing is
-/// allocated per request.
+/// One connection to an export, with one request at a time: parallel reading needs several connections. The client trusts the server
+/// little: it accepts a reply only for the request in progress, and only the bytes that it asked for. Nothing is allocated per request.
 /// </summary>
 /// <remarks>
-/// Every reply fits into the buffer of a unix socket. While one does not, QEMU waits in the middle of a request until we read
-/// on, and whatever drains the disk meanwhile (stop, reset, block-export-del) waits with it: a stopped agent would hang
-/// the guest. Hence one request, reads of at most <see cref="MaxRead"/> in one chunk, and block status in small portions.
+/// Every reply fits into the buffer of a unix socket. If a reply did not fit, QEMU would wait in the middle of a request until the agent
+/// reads on, and whatever drains the disk meanwhile (stop, reset, block-export-del) would wait with it: a stopped agent would hang the
+/// guest. Hence one request at a time, reads of at most <see cref="MaxRead"/> in one chunk, and block status in small portions.
 /// </remarks>
 internal sealed unsafe class NbdClient
 {
-    /// <summary>Most bytes of one read.</summary>
+    /// <summary>The most bytes of one read.</summary>
     public const int MaxRead = 128 << 10;
 
     /// <summary>
-    /// Longest run of which all extents are asked at once: at 512 bytes, the smallest there are, they fit a reply of 128 KiB.
+    /// The longest run for which all extents are requested at once: at 512 bytes, the smallest possible extent, they fit a reply of 128
+    /// KiB.
     /// </summary>
     public const uint MaxDetail = 8 << 20;
 
     private const int MaxExtents = (int)(MaxDetail / 512);
 
-    // A run of which only the first extent is asked; a multiple of every block size.
+    // A run for which only the first extent is requested; a multiple of every block size.
     private const uint MaxOverview = 1u << 31;
 
     private readonly NbdSocket _socket;
@@ -48,21 +48,21 @@ internal sealed unsafe class NbdClient
     /// <summary>How long a server may take to answer.</summary>
     public static TimeSpan DefaultPatience { get; } = TimeSpan.FromSeconds(30);
 
-    /// <summary>What was agreed on.</summary>
+    /// <summary>The negotiated export.</summary>
     public NbdExport Export { get; }
 
-    /// <summary>The server takes trims. No more once it has refused one: they are only help.</summary>
+    /// <summary>Whether the server accepts trims. False once it has refused one: trims are only an aid.</summary>
     public bool CanTrim { get; private set; }
 
     /// <summary>Opens an export.</summary>
-    /// <param name="socket">Connected, nothing sent or received yet. It stays the caller's, who must not close it before the export is
-    /// gone; nothing is left half sent in it, whatever happens.</param>
+    /// <param name="socket">Connected, nothing sent or received yet. The caller owns it and must not close it before the export is gone; no
+    /// message is ever left half sent in it.</param>
     /// <param name="export">The export's name.</param>
-    /// <param name="cancel">Ends this and every later waiting.</param>
+    /// <param name="cancel">Ends this and every later wait.</param>
     /// <param name="patience">How long the server may take for each answer; default: 30 seconds.</param>
     /// <param name="singleClusters">See <see cref="SingleClusters"/>.</param>
-    /// <exception cref="NbdException">It has no such export, is too old, silent, or no NBD server.</exception>
-    /// <exception cref="OperationCanceledException">It was cancelled.</exception>
+    /// <exception cref="NbdException">The server has no such export, is too old or silent, or is not an NBD server.</exception>
+    /// <exception cref="OperationCanceledException">The negotiation was cancelled.</exception>
     public static NbdClient Negotiate(
         UnixSocket socket,
         string export,
@@ -77,8 +77,8 @@ internal sealed unsafe class NbdClient
         return new NbdClient(checkedSocket, new NbdHandshake(checkedSocket, export).Run()) { SingleClusters = singleClusters };
     }
 
-    /// <summary>Opens an export to ask which parts are marked in a dirty bitmap, instead of which are zero.</summary>
-    /// <exception cref="NbdException">As for <see cref="Negotiate"/>; and the server does not know the bitmap.</exception>
+    /// <summary>Opens an export to ask which parts a dirty bitmap marks, instead of which are zero.</summary>
+    /// <exception cref="NbdException">As for <see cref="Negotiate"/>; also if the server does not know the bitmap.</exception>
     public static NbdClient NegotiateBitmap(UnixSocket socket, string export, string bitmap, CancellationToken cancel)
     {
         NbdSocket checkedSocket = new(socket, export, DefaultPatience, cancel);
@@ -89,16 +89,17 @@ internal sealed unsafe class NbdClient
     }
 
     /// <summary>
-    /// Ask for no more than one cluster at a time, and never what is allocated: what a copy-before-write filter of QEMU before 8.0 says of
-    /// a run that begins with clusters it has saved and goes on with others is not what was saved, but what the guest wrote since.
+    /// Request no more than one cluster at a time, and never what is allocated. A copy-before-write filter of QEMU before 8.0 answers
+    /// wrongly for a run that begins with clusters it has saved and continues with others: not what was saved, but what the guest wrote
+    /// since.
     /// </summary>
     public bool SingleClusters { get; init; }
 
     /// <summary>Reads bytes.</summary>
     /// <param name="offset">Multiple of the minimum block.</param>
-    /// <param name="length">Likewise, 1 to <see cref="MaxRead"/>, not past the export's end.</param>
-    /// <param name="into">Room for them.</param>
-    /// <exception cref="NbdException">The server failed at it, broke the protocol, fell silent, or is gone.</exception>
+    /// <param name="length">Multiple of the minimum block, 1 to <see cref="MaxRead"/>, not past the export's end.</param>
+    /// <param name="into">Room for the bytes.</param>
+    /// <exception cref="NbdException">The server failed to read, broke the protocol, fell silent, or is gone.</exception>
     public void Read(long offset, int length, byte* into)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(length, MaxRead);
@@ -110,7 +111,7 @@ internal sealed unsafe class NbdClient
         }
     }
 
-    /// <summary>Fills the list with the extents from <paramref name="offset"/> on: at least one, and seldom all.</summary>
+    /// <summary>Fills the list with the extents from <paramref name="offset"/> on: at least one, and rarely all.</summary>
     /// <exception cref="NbdException">As for <see cref="Read"/>.</exception>
     public void BlockStatus(long offset, List<NbdExtent> extents)
     {
@@ -122,14 +123,14 @@ internal sealed unsafe class NbdClient
         }
         _extents = extents;
         Do(NbdCommand.BlockStatus, NBD_CMD_FLAG_REQ_ONE, offset, (uint)Math.Min(MaxOverview, Export.Size - offset));
-        // Long extents are told one by one, and short ones many at a time.
+        // Long extents are requested one by one, short ones many at a time.
         if (extents[0].Length >= MaxDetail || extents[0].Length == Export.Size - offset)
             return;
         extents.Clear();
         Do(NbdCommand.BlockStatus, 0, offset, (uint)Math.Min(MaxDetail, Export.Size - offset));
     }
 
-    /// <summary>Says that a run is not needed any more. A refusal only ends trimming.</summary>
+    /// <summary>Reports that a run is no longer needed. A refusal only ends trimming.</summary>
     /// <exception cref="NbdException">The server broke the protocol, fell silent, or is gone.</exception>
     public void Trim(long offset, uint length)
     {
@@ -137,7 +138,7 @@ internal sealed unsafe class NbdClient
             Do(NbdCommand.Trim, 0, offset, length);
     }
 
-    /// <summary>A server's words without what could disturb a terminal or a log.</summary>
+    /// <summary>The server's message without characters that could disturb a terminal or a log.</summary>
     internal static string Readable(ReadOnlySpan<byte> words) =>
         string.Concat(Encoding.UTF8.GetString(words[..Math.Min(words.Length, 300)]).Select(c => char.IsControl(c) ? ' ' : c)).Trim();
 
@@ -158,7 +159,7 @@ internal sealed unsafe class NbdClient
         while (!Reply()) { }
     }
 
-    /// <summary>Takes one chunk of the reply, or a reply without chunks. True: it was the last.</summary>
+    /// <summary>Reads one chunk of the reply, or a reply without chunks. True after the last one.</summary>
     private bool Reply()
     {
         Span<byte> magic = _small.AsSpan(0, 4);
@@ -193,7 +194,7 @@ internal sealed unsafe class NbdClient
             case NBD_REPLY_TYPE_BLOCK_STATUS when _command == NbdCommand.BlockStatus && _received == 0:
                 Status(length);
                 break;
-            // An error need not be the last chunk, but after one of a read or block status nothing else is waited for.
+            // An error need not be the last chunk, but after an error of a read or block status the client waits for nothing else.
             case >= NBD_REPLY_TYPE_FLAG_ERROR:
                 Error(length);
                 break;
@@ -210,7 +211,7 @@ internal sealed unsafe class NbdClient
         Span<byte> offset = stackalloc byte[8];
         _socket.Receive(offset);
         Expect(length, BinaryPrimitives.ReadUInt64BigEndian(offset));
-        // SAFETY: Expect has checked that these bytes lie within the request, for which the caller gave room.
+        // SAFETY: Expect has checked that these bytes lie within the request, for which the caller provided room.
         _socket.Receive(new Span<byte>(_into + _received, (int)length));
         _received += length;
     }
@@ -226,7 +227,7 @@ internal sealed unsafe class NbdClient
         _received += length;
     }
 
-    // The protocol lets a server send the parts in any order; QEMU sends them in theirs, and so no byte can be left out or come twice.
+    // The protocol lets a server send the parts in any order. QEMU sends them in ascending order, so no byte can be left out or come twice.
     private void Expect(uint length, ulong offset)
     {
         if (length == 0 || length > _length - _received || offset != (ulong)_offset + _received)
@@ -251,7 +252,7 @@ internal sealed unsafe class NbdClient
             for (; part.Length > 0; part = part[8..])
             {
                 uint bytes = BinaryPrimitives.ReadUInt32BigEndian(part);
-                // Only the last may lead past the end of what was asked.
+                // Only the last extent may extend past the end of the request.
                 if (bytes == 0 || at >= end)
                     throw Nonsense("a block status with an empty extent, or one past the end");
                 Append(_extents!, at, Math.Min(bytes, end - at), (BinaryPrimitives.ReadUInt32BigEndian(part[4..]) & _state) != 0);
@@ -281,7 +282,7 @@ internal sealed unsafe class NbdClient
         Failed(BinaryPrimitives.ReadUInt32BigEndian(body), Readable(body.Slice(6, words)));
     }
 
-    /// <summary>Servers with structured replies still answer in the old way where there is nothing to return.</summary>
+    /// <summary>Reads an old-style reply: servers with structured replies still use it if there is nothing to return.</summary>
     private bool SimpleReply()
     {
         Span<byte> rest = _small.AsSpan(0, 12);

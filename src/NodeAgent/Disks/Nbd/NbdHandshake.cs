@@ -8,13 +8,13 @@ namespace Bgsnap.NodeAgent.Disks.Nbd;
 /// <summary>Everything up to the transmission phase. It happens once, so it may allocate.</summary>
 /// <param name="socket">The connection.</param>
 /// <param name="export">The export.</param>
-/// <param name="context">What block status is to tell: base:allocation, or a dirty bitmap.</param>
+/// <param name="context">What block status reports: base:allocation, or a dirty bitmap.</param>
 internal sealed class NbdHandshake(NbdSocket socket, string export, string context = NbdProtocol.BaseAllocation)
 {
     private const int LargestMinimumBlock = 65536;
 
-    /// <summary>Agrees on structured replies, block status where the server has it, and the export.</summary>
-    /// <exception cref="NbdException">The server is none, is too old, or has no such export.</exception>
+    /// <summary>Negotiates structured replies, block status if the server has it, and the export.</summary>
+    /// <exception cref="NbdException">The peer is not an NBD server, is too old, or has no such export.</exception>
     public NbdExport Run()
     {
         Greet();
@@ -92,8 +92,8 @@ internal sealed class NbdHandshake(NbdSocket socket, string export, string conte
         return new NbdExport((long)bytes, trim, (flags & NBD_FLAG_SEND_DF) != 0, minimum, maximum, contextId);
     }
 
-    /// <summary>Sends an option and hands on the replies before the last.</summary>
-    /// <returns>Null when it was acknowledged, else the server's words.</returns>
+    /// <summary>Sends an option and passes on the replies before the last.</summary>
+    /// <returns>Null if the server acknowledged it, else the server's message.</returns>
     private string? Ask(uint option, ReadOnlySpan<byte> data, Action<uint, byte[]> reply)
     {
         byte[] message = new byte[16 + data.Length];
@@ -102,7 +102,7 @@ internal sealed class NbdHandshake(NbdSocket socket, string export, string conte
         BinaryPrimitives.WriteUInt32BigEndian(message.AsSpan(12), (uint)data.Length);
         data.CopyTo(message.AsSpan(16));
         socket.Send(message);
-        // A server has a handful of things to say about one option.
+        // A server sends only a handful of replies to one option.
         for (int n = 0; n < 32; n++)
         {
             byte[] head = Receive(20);

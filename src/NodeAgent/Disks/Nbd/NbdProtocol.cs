@@ -12,7 +12,7 @@
 
 namespace Bgsnap.NodeAgent.Disks.Nbd;
 
-/// <summary>Numbers of the protocol, under its names.</summary>
+/// <summary>The protocol's numbers, under its names.</summary>
 internal static class NbdProtocol
 {
     public const ulong NBDMAGIC = 0x4e42444d41474943,
@@ -52,16 +52,16 @@ internal static class NbdProtocol
 
     public const string BaseAllocation = "base:allocation";
 
-    /// <summary>QEMU's context of a dirty bitmap: the name follows.</summary>
+    /// <summary>QEMU's context of a dirty bitmap; the bitmap's name follows.</summary>
     public const string DirtyBitmap = "qemu:dirty-bitmap:";
 
     /// <summary>Longest string that the protocol allows, in bytes.</summary>
     public const int MaxString = 4096;
 
-    /// <summary>Longest reply to an option that is read, in bytes: a string and a few numbers.</summary>
+    /// <summary>The longest option reply that the client reads, in bytes: a string and a few numbers.</summary>
     public const int MaxOptionReply = MaxString + 64;
 
-    /// <summary>What a server that states nothing is known to take in one request, in bytes.</summary>
+    /// <summary>The most bytes per request for a server that states no limit.</summary>
     public const uint DefaultMaximumBlock = 32 << 20;
 }
 
@@ -73,17 +73,17 @@ internal enum NbdCommand : ushort
     BlockStatus = 7,
 }
 
-/// <summary>What the server says of a run of the export.</summary>
+/// <summary>The server's description of a run of the export.</summary>
 /// <param name="Offset">Where it begins, in bytes.</param>
 /// <param name="Length">Its bytes.</param>
-/// <param name="IsZero">It reads as zeros; of a dirty bitmap: it is marked.</param>
+/// <param name="IsZero">Whether it reads as zeros; for a dirty bitmap: whether it is marked.</param>
 internal readonly record struct NbdExtent(long Offset, long Length, bool IsZero);
 
-/// <summary>What was agreed on.</summary>
+/// <summary>The negotiated properties of an export.</summary>
 /// <param name="Size">Bytes of the export.</param>
-/// <param name="CanTrim">The server takes NBD_CMD_TRIM.</param>
-/// <param name="CanReadWhole">The server can be told to answer a read in one chunk.</param>
+/// <param name="CanTrim">Whether the server accepts NBD_CMD_TRIM.</param>
+/// <param name="CanReadWhole">Whether the server can answer a read in one chunk on request.</param>
 /// <param name="MinimumBlock">Offsets and lengths are multiples of it, a power of two up to 64 KiB.</param>
-/// <param name="MaximumBlock">Most bytes that may be read by one request.</param>
-/// <param name="AllocationContext">Id of the context that block status tells; null: the server cannot tell.</param>
+/// <param name="MaximumBlock">The most bytes that one request may read.</param>
+/// <param name="AllocationContext">Id of the context that block status reports; null if the server cannot report it.</param>
 internal sealed record NbdExport(long Size, bool CanTrim, bool CanReadWhole, uint MinimumBlock, uint MaximumBlock, uint? AllocationContext);

@@ -2,19 +2,23 @@ using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Disks.Nbd;
 
-/// <summary>The bytes to and from a server that may cut the connection or fall silent. Every failure names the export. The socket
-/// is the caller's and is never closed here: some QEMUs do not survive that while the export stands.</summary>
+/// <summary>
+/// Exchanges bytes with a server that may cut the connection or fall silent. Every failure names the export. The caller owns the socket,
+/// which is never closed here: some QEMUs do not survive that while the export exists.
+/// </summary>
 /// <param name="socket">Connected.</param>
 /// <param name="export">The export, for errors.</param>
 /// <param name="patience">How long the server may take for each message.</param>
-/// <param name="cancel">Ends every waiting within a tenth of a second.</param>
+/// <param name="cancel">Ends every wait within a tenth of a second.</param>
 internal sealed unsafe class NbdSocket(UnixSocket socket, string export, TimeSpan patience, CancellationToken cancel)
 {
     private const int SliceMilliseconds = 100,
         ETIMEDOUT = 110;
 
-    /// <summary>Sends all of it. Requests are so small and so few at a time that they always fit the kernel's buffer: a server
-    /// that does not read makes us wait for its answer only, which has its limit.</summary>
+    /// <summary>
+    /// Sends all bytes. Requests are so small and so few at a time that they always fit the kernel's buffer: if a server does not read, we
+    /// wait only for its answer, and that wait has a limit.
+    /// </summary>
     public void Send(ReadOnlySpan<byte> bytes)
     {
         cancel.ThrowIfCancellationRequested();
@@ -29,7 +33,7 @@ internal sealed unsafe class NbdSocket(UnixSocket socket, string export, TimeSpa
     }
 
     /// <summary>Fills the span.</summary>
-    /// <exception cref="NbdException">The connection ended, or it took too long.</exception>
+    /// <exception cref="NbdException">The connection ended, or receiving took too long.</exception>
     public void Receive(Span<byte> into)
     {
         long began = Environment.TickCount64;
@@ -46,7 +50,7 @@ internal sealed unsafe class NbdSocket(UnixSocket socket, string export, TimeSpa
         }
     }
 
-    /// <summary>The exception for something that the server did.</summary>
+    /// <summary>Creates the exception for a failure of the server.</summary>
     public NbdException Error(string what, int errno = Errno.EIO, Exception? inner = null) =>
         new($"NBD export {export}: {what}", errno, inner);
 
@@ -67,7 +71,7 @@ internal sealed unsafe class NbdSocket(UnixSocket socket, string export, TimeSpa
         if (Environment.TickCount64 - began >= patience.TotalMilliseconds)
             throw Silent();
         PollFd wait = new() { Fd = socket.FileDescriptor, Events = Libc.POLLIN };
-        // SAFETY: one pollfd on the stack. Whatever poll says, the next receive and the clock decide.
+        // SAFETY: one pollfd on the stack. Whatever poll returns, the next receive and the clock decide.
         _ = Libc.Poll(&wait, 1, (int)Math.Min(SliceMilliseconds, patience.TotalMilliseconds));
     }
 

@@ -5,17 +5,17 @@ using static Bgsnap.NodeAgent.Disks.Qcow2.Qcow2Format;
 namespace Bgsnap.NodeAgent.Disks.Qcow2;
 
 /// <summary>
-/// What qemu-img check looks for: every cluster of the file is used once, is counted once, and says so. A table that points at
-/// itself or at another's cluster is found by that too. It reads the tables, not the data.
+/// Checks what qemu-img check checks: every cluster of the file is used once, is counted once, and is marked so. That also finds a table
+/// that points to itself or to another table's cluster. It reads the tables, not the data.
 /// </summary>
 internal static unsafe class Qcow2Check
 {
-    // One bit for each cluster of the file; 64 TiB of data in the clusters of our own files, and their tables, fit.
+    // One bit for each cluster of the file; 64 TiB of data in clusters of the size we write, and their tables, fit.
     private const long MaxClusters = (1L << 30) + (1L << 26);
 
     /// <summary>Checks a file.</summary>
     /// <returns>Bytes of the clusters that hold data.</returns>
-    /// <exception cref="SnapshotCorruptException">The first thing that is wrong.</exception>
+    /// <exception cref="SnapshotCorruptException">The first error found.</exception>
     /// <exception cref="LinuxException">The file cannot be read.</exception>
     public static long Run(Qcow2Reader reader)
     {
@@ -24,7 +24,7 @@ internal static unsafe class Qcow2Check
         if (clusters > MaxClusters)
             throw reader.Wrong(0, $"a file of {clusters} clusters is not checked");
         nuint bytes = (nuint)((clusters + 7) / 8);
-        // Untouched parts cost nothing: memory follows what the tables really refer to.
+        // Untouched parts cost nothing: memory grows only with what the tables refer to.
         byte* used = NativeMemoryMap.Allocate(bytes);
         try
         {
@@ -105,7 +105,7 @@ internal static unsafe class Qcow2Check
 
         bool IsUsed(long cluster) => (used[cluster >> 3] & 1 << (int)(cluster & 7)) != 0;
 
-        // SAFETY: offset and length were checked against the file's size before, so every cluster has its bit.
+        // SAFETY: offset and length were already checked against the file's size, so every cluster has its bit.
         void Use(long offset, long length, long where)
         {
             for (long c = offset >> header.ClusterBits; c <= (offset + length - 1) >> header.ClusterBits; c++)

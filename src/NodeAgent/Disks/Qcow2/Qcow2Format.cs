@@ -13,7 +13,7 @@
 //            │ refcount table                                    │  where each refcount block stands
 //            └──────────────────────────────────────────────────┘
 //
-// Nothing is ever written twice and nothing is read back, so that a writer needs one L2 table and the L1 table in memory.
+// Nothing is written twice and nothing is read back, so a writer needs only one L2 table and the L1 table in memory.
 
 namespace Bgsnap.NodeAgent.Disks.Qcow2;
 
@@ -39,7 +39,7 @@ internal static class Qcow2Format
     /// <summary>A disk's size is a multiple of this many bytes.</summary>
     public const int SectorSize = 512;
 
-    /// <summary>L1 and L2: the cluster's refcount is one, so that it may be written in place.</summary>
+    /// <summary>L1 and L2: the cluster's refcount is one, so it may be written in place.</summary>
     public const ulong Copied = 1UL << 63;
 
     /// <summary>L2: the cluster is compressed.</summary>

@@ -5,7 +5,7 @@ using static Bgsnap.NodeAgent.Disks.Qcow2.Qcow2Format;
 
 namespace Bgsnap.NodeAgent.Disks.Qcow2;
 
-/// <summary>The header of a qcow2 file, every field of it checked against the file.</summary>
+/// <summary>The header of a qcow2 file, with every field checked against the file.</summary>
 internal sealed record Qcow2Header
 {
     private const int MaxRefcountTable = 8 << 20;
@@ -16,7 +16,7 @@ internal sealed record Qcow2Header
 
     public required long VirtualSize { get; init; }
 
-    /// <summary>Entries that the table has; <see cref="L1Needed"/> of them describe the disk.</summary>
+    /// <summary>Number of entries in the table; <see cref="L1Needed"/> of them describe the disk.</summary>
     public required int L1Entries { get; init; }
 
     public required long L1Offset { get; init; }
@@ -32,7 +32,8 @@ internal sealed record Qcow2Header
 
     public int L1Needed => (int)((VirtualSize + L2Span - 1) / L2Span);
 
-    /// <exception cref="SnapshotCorruptException">It is no header, or says something that a snapshot's disk does not need.</exception>
+    /// <exception cref="SnapshotCorruptException">It is not a valid header, or has a feature that a snapshot's disk does not
+    /// need.</exception>
     public static Qcow2Header Read(SafeFileHandle file, long size, string display)
     {
         Span<byte> h = stackalloc byte[HeaderLength];

@@ -7,9 +7,9 @@ using static Bgsnap.NodeAgent.Disks.Qcow2.Qcow2Format;
 namespace Bgsnap.NodeAgent.Disks.Qcow2;
 
 /// <summary>
-/// Reads a qcow2 file that nobody vouches for. It takes what a snapshot needs and refuses the rest: no backing file, internal
-/// snapshots, encryption, compression, unknown features. One L2 table, at most 2 MiB, and the L1 table, at most as long as
-/// its part of the file and 32 MiB, are in memory. Not for several threads at once.
+/// Reads an untrusted qcow2 file. It accepts what a snapshot needs and refuses the rest: no backing file, internal snapshots, encryption,
+/// compression or unknown features. One L2 table (at most 2 MiB) and the L1 table (at most as long as its part of the file and 32 MiB) are
+/// in memory. Not thread-safe.
 /// </summary>
 internal sealed class Qcow2Reader
 {
@@ -35,18 +35,18 @@ internal sealed class Qcow2Reader
 
     internal long FileSize { get; }
 
-    /// <summary>Checks the header of a file. The handle stays the caller's.</summary>
+    /// <summary>Checks the header of a file. The caller keeps the handle.</summary>
     /// <param name="file">The file, open for reading.</param>
     /// <param name="size">Its bytes.</param>
-    /// <param name="display">Its name for errors.</param>
-    /// <exception cref="SnapshotCorruptException">It is no qcow2 file, or one with a backing file, snapshots, encryption,
-    /// compression, or features that this program does not know.</exception>
-    /// <exception cref="Linux.LinuxException">It cannot be read.</exception>
+    /// <param name="display">Its name in errors.</param>
+    /// <exception cref="SnapshotCorruptException">It is not a qcow2 file, or has a backing file, snapshots, encryption, compression, or
+    /// features that this program does not know.</exception>
+    /// <exception cref="Linux.LinuxException">The file cannot be read.</exception>
     public static Qcow2Reader Open(SafeFileHandle file, long size, string display) =>
         new(file, size, display, Qcow2Header.Read(file, size, display));
 
     /// <summary>Fills the span from <paramref name="offset"/>, zeros included.</summary>
-    /// <exception cref="ArgumentOutOfRangeException">It leads past the disk's end.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">The range extends past the disk's end.</exception>
     /// <exception cref="SnapshotCorruptException">The tables that lead there are wrong.</exception>
     /// <exception cref="Linux.LinuxException">The file cannot be read.</exception>
     public void Read(long offset, Span<byte> into)
@@ -57,7 +57,7 @@ internal sealed class Qcow2Reader
         {
             int length = (int)Math.Min(Header.ClusterSize - (offset & (Header.ClusterSize - 1)), into.Length);
             long host = HostOffset(offset);
-            // Clusters that stand one behind another, as they do in a file of ours, are read in one go.
+            // Adjacent clusters, as in our own files, are read in one go.
             while (length < into.Length && host >= 0 && HostOffset(offset + length) == host + length)
                 length += (int)Math.Min(Header.ClusterSize, into.Length - length);
             if (host < 0)
@@ -69,7 +69,7 @@ internal sealed class Qcow2Reader
         }
     }
 
-    /// <summary>The disk from its beginning to its end, neighbours of a kind joined.</summary>
+    /// <summary>The disk from beginning to end, with adjacent extents of the same kind joined.</summary>
     /// <exception cref="SnapshotCorruptException">The tables are wrong.</exception>
     /// <exception cref="Linux.LinuxException">The file cannot be read.</exception>
     public IEnumerable<DiskExtent> Extents()
@@ -90,8 +90,8 @@ internal sealed class Qcow2Reader
             yield return current;
     }
 
-    /// <summary>Where the L2 table of an L1 entry stands; 0: there is none.</summary>
-    /// <exception cref="SnapshotCorruptException">It cannot stand there.</exception>
+    /// <summary>Offset of the L2 table of an L1 entry; 0 if the entry has no table.</summary>
+    /// <exception cref="SnapshotCorruptException">The table cannot be at that offset.</exception>
     internal long L2Offset(int index)
     {
         ulong entry = _l1[index];
@@ -106,10 +106,10 @@ internal sealed class Qcow2Reader
             : throw new SnapshotCorruptException(_display, at, $"an L2 table cannot be at offset {offset}");
     }
 
-    /// <summary>Whether the L1 entry says that the refcount of its table is one.</summary>
+    /// <summary>Whether the L1 entry claims a refcount of one for its table.</summary>
     internal bool IsL2Copied(int index) => (_l1[index] & Copied) != 0;
 
-    /// <summary>The raw entry for a place of the disk, checked; 0: nothing is stored there.</summary>
+    /// <summary>The raw entry for an offset of the disk, checked; 0 if nothing is stored there.</summary>
     internal ulong Entry(long offset)
     {
         int index = (int)(offset / Header.L2Span);
@@ -129,7 +129,7 @@ internal sealed class Qcow2Reader
             throw new SnapshotCorruptException(_display, at, $"L2 entry {entry:x16} has bits that must be zero");
         if (host == 0 && (entry & Zero) != 0)
             return entry;
-        // The last cluster of a file may be cut where the disk ends.
+        // The last cluster of a file may be cut short where the disk ends.
         long needed = Math.Min(Header.ClusterSize, VirtualSize - (offset & ~(Header.ClusterSize - 1L)));
         return IsCluster(host, needed) ? entry : throw new SnapshotCorruptException(_display, at, $"a cluster cannot be at offset {host}");
     }
@@ -152,14 +152,14 @@ internal sealed class Qcow2Reader
     internal bool IsCluster(long offset, long needed) =>
         offset >= Header.ClusterSize && (offset & (Header.ClusterSize - 1)) == 0 && offset <= FileSize - needed;
 
-    // Where the byte stands in the file; -1: it is zero.
+    // Offset of the byte in the file; -1 if it is zero.
     private long HostOffset(long offset)
     {
         ulong entry = Entry(offset);
         return entry == 0 || (entry & Zero) != 0 ? -1 : (long)(entry & OffsetMask) + (offset & (Header.ClusterSize - 1));
     }
 
-    // One cluster, or the whole span of an L2 table that does not exist.
+    // One cluster, or the whole span of a missing L2 table.
     private DiskExtent Piece(long at)
     {
         LoadL2((int)(at / Header.L2Span));

@@ -8,9 +8,9 @@ using static Bgsnap.NodeAgent.Disks.Qcow2.Qcow2Format;
 namespace Bgsnap.NodeAgent.Disks.Qcow2;
 
 /// <summary>
-/// Writes a qcow2 file from a disk's content in ascending order; the layout is drawn in Qcow2Format.cs. Clusters that are all
-/// zero are not stored, so that the file is as small on file systems without holes. Until <see cref="Finish"/> the file has no
-/// header and is no qcow2 file: half a disk cannot be taken for one. Nothing is allocated per call.
+/// Writes a qcow2 file from a disk's content in ascending order; Qcow2Format.cs draws the layout. Clusters that are all zero are not
+/// stored, so that the file is as small on file systems without holes. Until <see cref="Finish"/> the file has no header and is not a qcow2
+/// file, so half a disk cannot be taken for a whole one. Nothing is allocated per call.
 /// </summary>
 internal sealed unsafe class Qcow2Writer : IDisposable
 {
@@ -18,20 +18,20 @@ internal sealed unsafe class Qcow2Writer : IDisposable
     private readonly string _display;
     private readonly long _l1Entries;
     private readonly nuint _l1Bytes;
-    private byte* _cluster; // 64 KiB for what is made cluster by cluster: a padded tail, refcounts, the header
+    private byte* _cluster; // 64 KiB for what is built cluster by cluster: a padded tail, refcounts, the header
     private byte* _l2;
     private byte* _l1;
     private long _span = -1; // the L2 table in memory
     private bool _spanHasData;
     private long _end = ClusterSize;
-    private long _written; // the disk is described up to here
+    private long _written; // the disk is written up to here
     private bool _finished;
 
     /// <summary>Begins a file.</summary>
-    /// <param name="file">Open for writing; what it holds beyond what is written stays.</param>
-    /// <param name="display">Its name for errors.</param>
+    /// <param name="file">Open for writing; it keeps what it holds beyond what is written.</param>
+    /// <param name="display">Its name in errors.</param>
     /// <param name="virtualSize">The disk's bytes, a multiple of 512 up to 64 TiB.</param>
-    /// <exception cref="ArgumentOutOfRangeException">Another size.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">The size is not valid.</exception>
     public Qcow2Writer(SafeFileHandle file, string display, long virtualSize)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(virtualSize);
@@ -52,7 +52,7 @@ internal sealed unsafe class Qcow2Writer : IDisposable
     /// <summary>Bytes of the clusters stored so far.</summary>
     public long DataBytes { get; private set; }
 
-    /// <summary>Makes an empty disk: header, an L1 table of full size, refcounts; a few clusters.</summary>
+    /// <summary>Writes an empty disk: header, an L1 table of full size, refcounts; a few clusters.</summary>
     /// <exception cref="LinuxException">The file cannot be written.</exception>
     public static void WriteEmpty(SafeFileHandle file, long virtualSize, string display)
     {
@@ -60,11 +60,11 @@ internal sealed unsafe class Qcow2Writer : IDisposable
         _ = writer.Finish();
     }
 
-    /// <summary>Stores a run of the disk. What lies between runs is zero.</summary>
+    /// <summary>Stores a run of the disk. The gaps between runs are zero.</summary>
     /// <param name="offset">Where it begins: a multiple of 64 KiB at or after the end of the last run.</param>
     /// <param name="data">Its bytes.</param>
     /// <param name="length">How many: a multiple of 64 KiB, except for a run that ends with the disk.</param>
-    /// <exception cref="ArgumentException">Another offset or length.</exception>
+    /// <exception cref="ArgumentException">The offset or length is not valid.</exception>
     /// <exception cref="LinuxException">The file cannot be written.</exception>
     public void Write(long offset, byte* data, int length)
     {
@@ -77,7 +77,7 @@ internal sealed unsafe class Qcow2Writer : IDisposable
         while (length >= ClusterSize)
         {
             EnterSpan(offset / L2Span);
-            // What is neither zero nor interrupted by the end of the L2 table goes out in one piece.
+            // Data that is not zero, up to the end of the L2 table's span, goes out in one piece.
             int room = (int)Math.Min(length, ((_span + 1) * L2Span) - offset),
                 run = 0;
             while (run + ClusterSize <= room && !IsZero(data + run))
@@ -100,8 +100,8 @@ internal sealed unsafe class Qcow2Writer : IDisposable
             Store(offset, _cluster, ClusterSize);
     }
 
-    /// <summary>Writes the tables and, last, the header. What must be durable is the caller's to sync.</summary>
-    /// <returns>The file's bytes.</returns>
+    /// <summary>Writes the tables and, last, the header. The caller must sync what has to be durable.</summary>
+    /// <returns>The file's size in bytes.</returns>
     /// <exception cref="LinuxException">The file cannot be written.</exception>
     public long Finish()
     {
@@ -116,7 +116,7 @@ internal sealed unsafe class Qcow2Writer : IDisposable
         return _end;
     }
 
-    /// <summary>Frees the memory. The file is the caller's.</summary>
+    /// <summary>Frees the memory. The caller owns the file.</summary>
     public void Dispose()
     {
         if (_l1 is null)
@@ -154,7 +154,7 @@ internal sealed unsafe class Qcow2Writer : IDisposable
         _spanHasData = false;
     }
 
-    /// <summary>Every cluster of the file is used once, those of the refcounts as well.</summary>
+    /// <summary>Counts every cluster of the file once, those of the refcounts included.</summary>
     private (long Offset, long Clusters) WriteRefcounts()
     {
         long used = _end / ClusterSize,
