@@ -2,7 +2,7 @@ namespace Bgsnap.NodeAgent.Linux;
 
 /// <summary>
 /// Starts threads whose exceptions go to their owner. An exception that leaves the body of a .NET thread ends the process, and with it a
-/// guest's capture or restore; so no other class makes threads (a test reads the compiled program for that).
+/// guest's capture or restore. So no other class creates threads (a test reads the compiled program to check that).
 /// </summary>
 internal static class AgentThread
 {
@@ -12,8 +12,8 @@ internal static class AgentThread
     /// <summary>Starts a background thread.</summary>
     /// <param name="name">Its name, as <c>/proc/PID/task/TID/comm</c> shows it.</param>
     /// <param name="body">What it does.</param>
-    /// <param name="failed">Gets what the body threw, on the thread itself. What this throws in turn is written to standard error and goes
-    /// no further.</param>
+    /// <param name="failed">Receives what the body threw, on the thread itself. If this throws in turn, the exception is written to
+    /// standard error and dropped.</param>
     /// <param name="stackBytes">Size of its stack; 0: the system's default.</param>
     internal static Thread Start(string name, Action body, Action<Exception> failed, int stackBytes = SmallStack)
     {
@@ -22,16 +22,16 @@ internal static class AgentThread
         return thread;
     }
 
-    /// <summary>Calls a body on a thread of the runtime, after a time and then again and again.</summary>
-    /// <param name="name">What it is called in a complaint.</param>
+    /// <summary>Calls a body on a thread of the runtime, after a time and then repeatedly.</summary>
+    /// <param name="name">Its name in error output.</param>
     /// <param name="body">What it does.</param>
-    /// <param name="failed">Gets what the body threw; it is called again all the same.</param>
-    /// <param name="first">When it is called first.</param>
-    /// <param name="then">How long after each call; <see cref="Timeout.InfiniteTimeSpan"/>: once.</param>
+    /// <param name="failed">Receives what the body threw; the body is still called again.</param>
+    /// <param name="first">Time until the first call.</param>
+    /// <param name="then">Time between calls; <see cref="Timeout.InfiniteTimeSpan"/>: call once.</param>
     internal static Timer StartTimer(string name, Action body, Action<Exception> failed, TimeSpan first, TimeSpan then) =>
         new(_ => Run(name, body, failed), null, first, then);
 
-    /// <summary>Runs a body, and hands what it throws to its owner.</summary>
+    /// <summary>Runs a body and passes its exception to its owner.</summary>
     internal static void Run(string name, Action body, Action<Exception> failed)
     {
         try
@@ -59,7 +59,7 @@ internal static class AgentThread
         }
         catch (Exception)
         {
-            // Standard error is closed or full: there is nobody to complain to, and that must not end the process either.
+            // Standard error is closed or full: there is no place to report this, and that must not end the process either.
         }
     }
 }

@@ -3,7 +3,7 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Linux;
 
-/// <summary>What block devices, and holes in files, need: blkdev(4) and fallocate(2).</summary>
+/// <summary>Calls for block devices and for holes in files: blkdev(4) and fallocate(2).</summary>
 internal static unsafe partial class BlockDevice
 {
     private const ulong BLKGETSIZE64 = 0x80081272;
@@ -11,8 +11,8 @@ internal static unsafe partial class BlockDevice
         FALLOC_FL_PUNCH_HOLE = 2,
         FALLOC_FL_ZERO_RANGE = 0x10;
 
-    /// <summary>Bytes of an open block device.</summary>
-    /// <exception cref="LinuxException">ENOTTY: it is none.</exception>
+    /// <summary>Size of an open block device in bytes.</summary>
+    /// <exception cref="LinuxException">ENOTTY: it is not a block device.</exception>
     internal static long Size(SafeFileHandle device, string name)
     {
         ulong size;
@@ -22,8 +22,8 @@ internal static unsafe partial class BlockDevice
             : throw LinuxException.Last($"size of {name}");
     }
 
-    /// <summary>Makes a run read as zeros without sending them, freeing its space where the storage can.</summary>
-    /// <returns>False: file system or device cannot do that; write the zeros.</returns>
+    /// <summary>Makes a range read as zeros without writing them, and frees its space if the storage can.</summary>
+    /// <returns>False if the file system or device cannot do that: write the zeros.</returns>
     internal static bool TryZero(SafeFileHandle file, long offset, long length)
     {
         foreach (int mode in (ReadOnlySpan<int>)[FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE])

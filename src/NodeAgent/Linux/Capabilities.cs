@@ -2,11 +2,13 @@ using System.Runtime.InteropServices;
 
 namespace Bgsnap.NodeAgent.Linux;
 
-/// <summary>Gives up the capabilities that are not needed, for good: capabilities(7).</summary>
+/// <summary>Drops the capabilities that are not needed, for good: capabilities(7).</summary>
 internal static unsafe partial class Capabilities
 {
-    /// <summary>What remains, each with its reason in docs/security.md: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE,
-    /// CAP_SYS_NICE, CAP_CHECKPOINT_RESTORE, CAP_CHOWN.</summary>
+    /// <summary>
+    /// The capabilities that remain; docs/security.md gives the reason for each: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE,
+    /// CAP_SYS_NICE, CAP_CHECKPOINT_RESTORE, CAP_CHOWN.
+    /// </summary>
     internal const ulong Needed = 1UL | (1UL << 1) | (1UL << 2) | (1UL << 19) | (1UL << 23) | (1UL << 40);
 
     private const int PrCapbsetRead = 23,
@@ -19,7 +21,7 @@ internal static unsafe partial class Capabilities
     [LibraryImport("libc", EntryPoint = "execv", SetLastError = true)]
     private static partial int Execv([MarshalAs(UnmanagedType.LPUTF8Str)] string path, byte** arguments);
 
-    /// <summary>Whether this process could still get others.</summary>
+    /// <summary>Whether this process could still get other capabilities.</summary>
     internal static bool HasOthers()
     {
         for (int c = 0; ; c++)
@@ -32,9 +34,9 @@ internal static unsafe partial class Capabilities
         }
     }
 
-    /// <summary>Starts this program anew with the same arguments and only the needed capabilities. Does not return.</summary>
-    /// <remarks>Capabilities belong to threads; only across execve all threads of a process have the same.</remarks>
-    /// <exception cref="LinuxException">They cannot be given up (no CAP_SETPCAP).</exception>
+    /// <summary>Restarts this program with the same arguments and only the needed capabilities. Does not return.</summary>
+    /// <remarks>Capabilities belong to threads; only execve gives all threads of a process the same ones.</remarks>
+    /// <exception cref="LinuxException">The capabilities cannot be dropped (no CAP_SETPCAP).</exception>
     internal static void RestartWithFewer(string[] arguments)
     {
         for (int c = 0; ; c++)
@@ -52,7 +54,7 @@ internal static unsafe partial class Capabilities
         for (int i = 0; i < all.Length; i++)
             list[i] = (byte*)Marshal.StringToCoTaskMemUTF8(all[i]);
         list[all.Length] = null;
-        // SAFETY: a null-terminated list of null-terminated strings, as execv wants it; on success nothing of this process remains.
+        // SAFETY: a null-terminated list of null-terminated strings, as execv requires; on success nothing of this process remains.
         _ = Execv("/proc/self/exe", list);
         throw LinuxException.Last("starting anew with fewer capabilities");
     }

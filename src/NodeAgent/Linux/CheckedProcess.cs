@@ -4,8 +4,8 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Linux;
 
 /// <summary>
-/// A process that something is checked of, and which from then on is reached only by descriptors of its own: its number may go to another
-/// process the moment it ends, a descriptor never does.
+/// A process that is checked once and from then on reached only through its own descriptors: its number may go to another process as soon
+/// as it ends, a descriptor never does.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -21,10 +21,10 @@ internal sealed class CheckedProcess : ProcessEntry
     private CheckedProcess(int pid, PidFd process)
         : base(pid, "/proc") => _process = process;
 
-    /// <summary>Its descriptor.</summary>
+    /// <summary>Its pidfd.</summary>
     internal PidFd Descriptor => _process;
 
-    /// <summary>Takes hold of a process, before anything is checked of it.</summary>
+    /// <summary>Opens a process before anything about it is checked.</summary>
     /// <exception cref="LinuxException">ESRCH: no such process.</exception>
     internal static CheckedProcess Open(int pid)
     {
@@ -44,7 +44,7 @@ internal sealed class CheckedProcess : ProcessEntry
         }
     }
 
-    /// <summary>The same; null: it cannot be seen from here (0), or has ended.</summary>
+    /// <summary>The same; null if the process cannot be seen from here (0) or has ended.</summary>
     internal static CheckedProcess? TryOpen(int pid)
     {
         try
@@ -57,27 +57,28 @@ internal sealed class CheckedProcess : ProcessEntry
         }
     }
 
-    /// <summary>A child of ours, which the runtime waits for when it pleases; null: it has ended.</summary>
+    /// <summary>Opens a child of ours, which the runtime may reap at any time; null if it has ended.</summary>
     internal static CheckedProcess? TryOpen(Process child)
     {
         CheckedProcess? held = TryOpen(child.Id);
         if (held is null || !child.HasExited)
-            return held; // not waited for yet, so that the number was its own when it was taken hold of
+            return held; // not reaped yet, so the number was its own when it was opened
         held.Dispose();
         return null;
     }
 
-    /// <summary>Ends it, if it has not ended.</summary>
+    /// <summary>Sends it a signal, if it has not ended.</summary>
     internal void Signal(int signal) => _process.Signal(signal);
 
     /// <summary>
-    /// After something that knows a process by its number only: what was read then was read from this one, or is thrown away.
+    /// Call this after something that knows a process only by its number: if it does not throw, what was read came from this process;
+    /// otherwise discard it.
     /// </summary>
-    /// <exception cref="LinuxException">ESRCH: it has ended.</exception>
+    /// <exception cref="LinuxException">ESRCH: the process has ended.</exception>
     internal void ThrowIfEnded() => _process.ThrowIfEnded();
 
     /// <summary>Opens its memory.</summary>
-    /// <exception cref="LinuxException">EACCES, EPERM: ptrace is denied; ESRCH, ENOENT: it has ended.</exception>
+    /// <exception cref="LinuxException">EACCES, EPERM: ptrace is denied; ESRCH, ENOENT: the process has ended.</exception>
     internal ForeignMemory OpenMemory()
     {
         SafeFileHandle memory = FileSyscalls.OpenAt(null, At("mem"), FileSyscalls.O_RDWR, 0, $"/proc/{Pid}/mem");

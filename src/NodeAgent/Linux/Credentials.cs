@@ -4,7 +4,8 @@ using System.Runtime.ExceptionServices;
 namespace Bgsnap.NodeAgent.Linux;
 
 /// <summary>
-/// Does something with the file rights of another process: what it could not open, we do not open for it, however mighty we are.
+/// Runs a step with another process's file permissions: the agent does not open for a process what that process could not open, whatever
+/// the agent's own privileges.
 /// </summary>
 /// <param name="User">Its fsuid.</param>
 /// <param name="Group">Its fsgid.</param>
@@ -15,8 +16,8 @@ internal sealed unsafe record Credentials(uint User, uint Group, IReadOnlyList<u
         SysSetfsuid = 122,
         SysSetfsgid = 123;
 
-    /// <summary>Those of a process.</summary>
-    /// <exception cref="IOException">It has ended.</exception>
+    /// <summary>The credentials of a process.</summary>
+    /// <exception cref="IOException">The process has ended.</exception>
     internal static Credentials Of(ProcessEntry process)
     {
         string[] status = File.ReadAllLines(process.At("status"));
@@ -33,7 +34,7 @@ internal sealed unsafe record Credentials(uint User, uint Group, IReadOnlyList<u
     }
 
     /// <summary>
-    /// Runs a step on a thread of its own that has these rights, and no capability to pass over them unless the user is root.
+    /// Runs a step on a separate thread that has these permissions, and no capability to override them unless the user is root.
     /// </summary>
     internal T Run<T>(Func<T> step)
     {
@@ -55,7 +56,7 @@ internal sealed unsafe record Credentials(uint User, uint Group, IReadOnlyList<u
         return result!;
     }
 
-    /// <summary>The bare system calls change the calling thread only; libc's functions would change all of ours.</summary>
+    /// <summary>The raw system calls change only the calling thread; libc's functions would change all threads of the process.</summary>
     private void Take()
     {
         uint[] groups = [.. Groups];
@@ -65,7 +66,7 @@ internal sealed unsafe record Credentials(uint User, uint Group, IReadOnlyList<u
             if (Libc.Syscall(SysSetgroups, groups.Length, (long)list, 0, 0, 0, 0) != 0)
                 throw LinuxException.Last("setgroups");
         }
-        // They return what was before, and say nothing of failure: asked a second time they tell what is.
+        // These calls return the previous value and report no failure: a second call returns the current value.
         _ = Libc.Syscall(SysSetfsgid, Group, 0, 0, 0, 0, 0);
         _ = Libc.Syscall(SysSetfsuid, User, 0, 0, 0, 0, 0);
         if (Libc.Syscall(SysSetfsgid, -1, 0, 0, 0, 0, 0) != Group || Libc.Syscall(SysSetfsuid, -1, 0, 0, 0, 0, 0) != User)

@@ -4,11 +4,11 @@ using System.Runtime.InteropServices;
 namespace Bgsnap.NodeAgent.Linux;
 
 /// <summary>
-/// A timer of the kernel's that kills this process when it runs out: timer_create(2) with SIGKILL. It needs no thread of ours: it also ends
-/// a process that is stopped (SIGSTOP, a debugger), and one in a frozen cgroup of version 2; in a frozen cgroup of version 1 the signal
-/// waits for the thaw.
+/// A kernel timer that kills this process when it expires: timer_create(2) with SIGKILL. It needs no thread of ours. It also kills a
+/// process that is stopped (SIGSTOP, a debugger), and one in a frozen cgroup of version 2; in a frozen cgroup of version 1 the signal waits
+/// for the thaw.
 /// </summary>
-/// <remarks>timer_settime(2) may be called by any thread, and allocates nothing.</remarks>
+/// <remarks>Any thread may call timer_settime(2), which allocates nothing.</remarks>
 internal sealed unsafe class DeathTimer : IDisposable
 {
     private const long SysTimerCreate = 222,
@@ -23,7 +23,7 @@ internal sealed unsafe class DeathTimer : IDisposable
 
     private DeathTimer(int timer) => _timer = timer;
 
-    /// <summary>Makes one that is not armed.</summary>
+    /// <summary>Creates a timer that is not armed.</summary>
     /// <exception cref="LinuxException">The kernel refused.</exception>
     internal static DeathTimer Create()
     {
@@ -34,7 +34,9 @@ internal sealed unsafe class DeathTimer : IDisposable
             : throw LinuxException.Last("timer_create with SIGKILL");
     }
 
-    /// <summary>The process dies at this time of CLOCK_MONOTONIC, in nanoseconds, unless it is set again before; 0: it does not.</summary>
+    /// <summary>
+    /// The kernel kills the process at this time of CLOCK_MONOTONIC, in nanoseconds, unless the timer is set again before; 0 disarms it.
+    /// </summary>
     internal void DieAt(long nanoseconds)
     {
         TimerSpec spec = new() { Seconds = nanoseconds / Second, Nanoseconds = nanoseconds % Second };
@@ -42,7 +44,7 @@ internal sealed unsafe class DeathTimer : IDisposable
             throw LinuxException.Last("timer_settime");
     }
 
-    /// <summary>The process dies when so much time has passed.</summary>
+    /// <summary>The kernel kills the process after this time.</summary>
     internal void DieIn(TimeSpan time) => DieAt(Stopwatch.GetTimestamp() + (long)time.TotalNanoseconds);
 
     /// <inheritdoc/>

@@ -4,8 +4,8 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Linux;
 
 /// <summary>
-/// The file calls that .NET does not offer as they are: O_DIRECT, the *at family with O_NOFOLLOW,
-/// renameat2, flock on a directory. EINTR is retried; every other failure is a <see cref="LinuxException"/>.
+/// The file calls that .NET does not offer directly: O_DIRECT, the *at family with O_NOFOLLOW, renameat2, flock on a directory. EINTR is
+/// retried; every other failure is a <see cref="LinuxException"/>.
 /// </summary>
 internal static unsafe partial class FileSyscalls
 {
@@ -34,11 +34,11 @@ internal static unsafe partial class FileSyscalls
 
     /// <summary>Opens <paramref name="path"/> relative to <paramref name="directory"/> (null: the working directory).
     /// O_CLOEXEC is always added.</summary>
-    /// <param name="directory">Where a relative path begins.</param>
+    /// <param name="directory">Start of a relative path.</param>
     /// <param name="path">The path.</param>
     /// <param name="flags">O_… constants.</param>
-    /// <param name="mode">Permissions of a file that is created.</param>
-    /// <param name="display">The name for the error message; default <paramref name="path"/>.</param>
+    /// <param name="mode">Permissions of a created file.</param>
+    /// <param name="display">The name in the error message; default <paramref name="path"/>.</param>
     public static SafeFileHandle OpenAt(SafeFileHandle? directory, string path, int flags, uint mode = 0, string? display = null)
     {
         int fd;
@@ -49,7 +49,7 @@ internal static unsafe partial class FileSyscalls
         return fd >= 0 ? new SafeFileHandle(fd, ownsHandle: true) : throw LinuxException.Last($"open {display ?? path}");
     }
 
-    /// <summary>Writes all of it at <paramref name="offset"/>. A full volume is reported with the remedy.</summary>
+    /// <summary>Writes all bytes at <paramref name="offset"/>. The error for a full volume includes the remedy.</summary>
     public static void WriteAll(SafeFileHandle file, byte* data, nuint length, long offset, string name)
     {
         while (length > 0)
@@ -105,13 +105,13 @@ internal static unsafe partial class FileSyscalls
         while (r < 0 && Marshal.GetLastPInvokeError() == Errno.EINTR);
         if (r < 0)
         {
-            // Network file systems with delayed allocation tell of a full volume here for the first time.
+            // Network file systems with delayed allocation report a full volume only here.
             int errno = Marshal.GetLastPInvokeError();
             throw errno is Errno.ENOSPC or Errno.EDQUOT ? WriteFailure(name, 0, 0, errno) : new LinuxException($"{name}: fsync", errno);
         }
     }
 
-    /// <summary>Sets the file's length; what is added is a hole.</summary>
+    /// <summary>Sets the file's length; an extension is a hole.</summary>
     public static void Truncate(SafeFileHandle file, long length, string name)
     {
         int r;
@@ -121,7 +121,7 @@ internal static unsafe partial class FileSyscalls
             throw LinuxException.Last($"{name}: ftruncate to {length}");
     }
 
-    /// <summary>Sets permissions, whatever the umask.</summary>
+    /// <summary>Sets permissions, ignoring the umask.</summary>
     public static void SetMode(SafeFileHandle file, uint mode, string name)
     {
         if (fchmod(file, mode) < 0)
@@ -135,26 +135,28 @@ internal static unsafe partial class FileSyscalls
             throw LinuxException.Last($"{name}: fchown to {uid}:{gid}");
     }
 
-    /// <summary>Turns O_DIRECT on or off. False: the file system has no direct I/O.</summary>
+    /// <summary>Turns O_DIRECT on or off. False if the file system has no direct I/O.</summary>
     public static bool TrySetDirect(SafeFileHandle file, bool direct)
     {
         int flags = Libc.Fcntl(file, Libc.F_GETFL, 0);
         return flags >= 0 && Libc.Fcntl(file, Libc.F_SETFL, direct ? flags | O_DIRECT : flags & ~O_DIRECT) == 0;
     }
 
-    /// <summary>Makes a directory; throws EEXIST if the name is taken.</summary>
+    /// <summary>Creates a directory; throws EEXIST if the name is taken.</summary>
     public static void MakeDirectory(SafeFileHandle directory, string name, uint mode)
     {
         if (mkdirat(directory, name, mode) < 0)
             throw LinuxException.Last($"mkdir {name}");
     }
 
-    /// <summary>Removes a name; returns 0 or the error number, since callers go on.</summary>
+    /// <summary>Removes a name; returns 0 or the error number, because callers continue.</summary>
     public static int TryUnlink(SafeFileHandle directory, string name, int flags) =>
         unlinkat(directory, name, flags) == 0 ? 0 : Marshal.GetLastPInvokeError();
 
-    /// <summary>Renames within <paramref name="directory"/>, refusing a taken name with EEXIST where the file system can;
-    /// elsewhere (NFS, some FUSE) a plain rename, which for a directory replaces nothing but an empty directory.</summary>
+    /// <summary>
+    /// Renames within <paramref name="directory"/>. Where the file system supports it, a taken name fails with EEXIST; elsewhere (NFS, some
+    /// FUSE) it is a plain rename, which for a directory replaces nothing but an empty directory.
+    /// </summary>
     public static void RenameNoReplaceIn(SafeFileHandle directory, string from, string to)
     {
         if (renameat2(directory, from, directory, to, RenameNoReplace) == 0)
@@ -171,8 +173,10 @@ internal static unsafe partial class FileSyscalls
         throw new LinuxException($"rename {from} to {to}", errno);
     }
 
-    /// <summary>Takes the exclusive flock without waiting. Returns 0, EAGAIN if somebody else has it, or another error number
-    /// where the file system has no such locks.</summary>
+    /// <summary>
+    /// Takes the exclusive flock without waiting. Returns 0, EAGAIN if another process has it, or another error number if the file system
+    /// has no such locks.
+    /// </summary>
     public static int TryLock(SafeFileHandle file)
     {
         int r;
@@ -188,7 +192,7 @@ internal static unsafe partial class FileSyscalls
         return statx(file, "", AtEmptyPath, StatxBasic | StatxMountId, &status) == 0 ? status : throw LinuxException.Last($"stat {name}");
     }
 
-    /// <summary>Status of a name, links not followed; null if there is none.</summary>
+    /// <summary>Status of a name without following links; null if the name does not exist.</summary>
     public static FileStatus? TryStatus(SafeFileHandle directory, string name)
     {
         FileStatus status;
@@ -197,7 +201,7 @@ internal static unsafe partial class FileSyscalls
         return Marshal.GetLastPInvokeError() == Errno.ENOENT ? null : throw LinuxException.Last($"stat {name}");
     }
 
-    /// <summary>Kernel's struct statx, the fields used here.</summary>
+    /// <summary>The kernel's struct statx, with the fields used here.</summary>
     [StructLayout(LayoutKind.Explicit, Size = 256)]
     public struct FileStatus
     {

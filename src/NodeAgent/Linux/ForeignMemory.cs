@@ -4,10 +4,11 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Linux;
 
 /// <summary>
-/// The memory of one process, by /proc/PID/mem: whatever its number is another's later, this stays the memory that was opened.
+/// The memory of one process, through /proc/PID/mem. It stays the memory that was opened, even if another process later gets the same
+/// number.
 /// </summary>
 /// <remarks>
-/// As fast as process_vm_writev(2), which knows a process by its number only; measured in docs/design/0019-who-waits-for-whom.md.
+/// As fast as process_vm_writev(2), which knows a process only by its number; measured in docs/design/0019-who-waits-for-whom.md.
 /// </remarks>
 internal sealed unsafe partial class ForeignMemory(SafeFileHandle memory, int pid) : IDisposable
 {
@@ -30,7 +31,7 @@ internal sealed unsafe partial class ForeignMemory(SafeFileHandle memory, int pi
         }
     }
 
-    /// <summary>Reads one byte, to see whether that is allowed.</summary>
+    /// <summary>Reads one byte, to check whether reading is allowed.</summary>
     internal bool CanRead(ulong address)
     {
         byte one;

@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace Bgsnap.NodeAgent.Linux;
 
-/// <summary>Lets threads wait until something may have changed: futex(2). Allocates nothing; a wake without a cause is allowed.</summary>
+/// <summary>Lets threads wait until something may have changed: futex(2). Allocates nothing; spurious wakes are allowed.</summary>
 internal sealed unsafe class FutexGate
 {
     private const long SysFutex = 202;
@@ -19,7 +19,7 @@ internal sealed unsafe class FutexGate
         _ = Libc.Syscall(SysFutex, (long)_word, WakePrivate, int.MaxValue, 0, 0, 0);
     }
 
-    /// <summary>The state to pass to <see cref="Wait(int, int)"/>: read it before looking at what is waited for.</summary>
+    /// <summary>The state to pass to <see cref="Wait(int, int)"/>: read it before checking the condition.</summary>
     internal int Sample() => Volatile.Read(ref *_word);
 
     /// <summary>Waits until the gate has been opened after <paramref name="sample"/> was taken.</summary>
@@ -32,6 +32,6 @@ internal sealed unsafe class FutexGate
         GC.KeepAlive(this);
     }
 
-    /// <summary>Waits for the next opening, or until the time is over.</summary>
+    /// <summary>Waits for the next opening, or until the timeout.</summary>
     internal void Wait(int milliseconds) => Wait(Sample(), milliseconds);
 }

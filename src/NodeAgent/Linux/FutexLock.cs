@@ -2,12 +2,10 @@ using System.Runtime.InteropServices;
 
 namespace Bgsnap.NodeAgent.Linux;
 
-/// <summary>
-/// A mutex that allocates nothing, not even when threads meet: futex(2). For a few instructions at a time; not recursive.
-/// </summary>
+/// <summary>A mutex that allocates nothing, even under contention: futex(2). Hold it for a few instructions only; not recursive.</summary>
 /// <remarks>
-/// <see cref="Lock"/> makes its wait event on the managed heap when two threads first meet, in one capture of many, and a collection that
-/// follows would stop every thread that copies.
+/// <see cref="Lock"/> allocates its wait event on the managed heap when two threads first contend, in one capture of many, and a garbage
+/// collection that follows would stop every thread that copies.
 /// </remarks>
 internal sealed unsafe class FutexLock
 {
@@ -39,7 +37,7 @@ internal sealed unsafe class FutexLock
         GC.KeepAlive(this);
     }
 
-    /// <summary>The lock is held; disposal gives it back.</summary>
+    /// <summary>Holds the lock; disposal releases it.</summary>
     internal readonly ref struct Scope(FutexLock held)
     {
         public void Dispose() => held.Exit();

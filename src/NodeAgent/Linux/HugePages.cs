@@ -1,6 +1,6 @@
 namespace Bgsnap.NodeAgent.Linux;
 
-/// <summary>Makes huge pages of small ones in another process: process_madvise(2) with MADV_COLLAPSE (Linux 6.1).</summary>
+/// <summary>Collapses small pages into huge pages in another process: process_madvise(2) with MADV_COLLAPSE (Linux 6.1).</summary>
 internal static unsafe class HugePages
 {
     private const long SysProcessMadvise = 440;
@@ -9,7 +9,7 @@ internal static unsafe class HugePages
     /// <summary>Bytes of a huge page.</summary>
     internal const ulong Size = 2 << 20;
 
-    /// <summary>Whether this machine gives huge pages to those who ask (transparent_hugepage/enabled is not never).</summary>
+    /// <summary>Whether this machine gives huge pages to a process that asks (transparent_hugepage/enabled is not never).</summary>
     internal static bool AreGiven()
     {
         try
@@ -22,11 +22,11 @@ internal static unsafe class HugePages
         }
     }
 
-    /// <summary>Makes one huge page.</summary>
+    /// <summary>Creates one huge page.</summary>
     /// <param name="process">The process.</param>
     /// <param name="start">Its address there, a multiple of <see cref="Size"/>.</param>
-    /// <returns>0, or the error number: EINVAL, no such memory or an older kernel; EAGAIN or ENOMEM, no huge page to be had now;
-    /// EPERM.</returns>
+    /// <returns>0, or the error number: EINVAL if the memory does not exist or the kernel is older; EAGAIN or ENOMEM if no huge page is
+    /// available now; EPERM.</returns>
     internal static int TryMake(PidFd process, ulong start)
     {
         ulong* range = stackalloc ulong[2];

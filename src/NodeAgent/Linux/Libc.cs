@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace Bgsnap.NodeAgent.Linux;
 
-/// <summary>The calls of libc that several files share; families of their own stand in files of their own.</summary>
+/// <summary>The libc calls that several files share; groups of related calls have their own files.</summary>
 internal static unsafe partial class Libc
 {
     [LibraryImport("libc", EntryPoint = "ioctl", SetLastError = true)]

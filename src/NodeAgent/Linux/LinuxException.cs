@@ -2,11 +2,11 @@ using System.Runtime.InteropServices;
 
 namespace Bgsnap.NodeAgent.Linux;
 
-/// <summary>A system call that failed, with what was being done and the kernel's reason.</summary>
+/// <summary>A failed system call, with the operation and the kernel's reason.</summary>
 public sealed class LinuxException : IOException
 {
     /// <summary>Creates the exception for a call that returned <paramref name="errno"/>.</summary>
-    /// <param name="what">What was being done, naming the object, for example <c>open /a/b</c>.</param>
+    /// <param name="what">The operation, naming the object, for example <c>open /a/b</c>.</param>
     /// <param name="errno">The positive error number of errno(3).</param>
     public LinuxException(string what, int errno)
         : base($"{what}: {Marshal.GetPInvokeErrorMessage(errno)} (errno {errno})") => Errno = errno;
@@ -15,7 +15,7 @@ public sealed class LinuxException : IOException
     public int Errno { get; }
 
     /// <summary>The exception for the P/Invoke that has just failed on this thread.</summary>
-    /// <param name="what">What was being done, naming the object.</param>
+    /// <param name="what">The operation, naming the object.</param>
     public static LinuxException Last(string what) => new(what, Marshal.GetLastPInvokeError());
 }
 

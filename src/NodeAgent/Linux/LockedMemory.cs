@@ -1,15 +1,15 @@
 namespace Bgsnap.NodeAgent.Linux;
 
-/// <summary>Whether memory of a process is locked, mlock(2): the kernel refuses to throw it away.</summary>
+/// <summary>Whether memory of a process is locked with mlock(2): the kernel refuses to discard it.</summary>
 internal static class LockedMemory
 {
-    /// <summary>Looks at one mapping.</summary>
+    /// <summary>Checks one mapping.</summary>
     /// <param name="process">The process.</param>
     /// <param name="mapping">The mapping.</param>
-    /// <exception cref="IOException">It has ended.</exception>
+    /// <exception cref="IOException">The process has ended.</exception>
     internal static bool IsLocked(ProcessEntry process, MemoryMapping mapping)
     {
-        // Reading smaps walks the page tables of all of it; this says in no time that nothing is locked.
+        // Reading smaps walks all its page tables; this check is instant if nothing is locked.
         if (
             File.ReadLines(process.At("status"))
                 .Any(l => l.StartsWith("VmLck:", StringComparison.Ordinal) && l.Contains(" 0 kB", StringComparison.Ordinal))

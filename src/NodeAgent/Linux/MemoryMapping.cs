@@ -4,7 +4,7 @@ namespace Bgsnap.NodeAgent.Linux;
 
 /// <summary>One line of /proc/PID/maps; proc_pid_maps(5).</summary>
 /// <param name="Start">First address.</param>
-/// <param name="End">First address behind it.</param>
+/// <param name="End">First address after it.</param>
 /// <param name="Permissions">Four characters, such as <c>rw-p</c>.</param>
 /// <param name="Offset">Offset in the file, bytes.</param>
 /// <param name="Device">Major and minor number, as the kernel prints them.</param>
@@ -15,17 +15,17 @@ public sealed record MemoryMapping(ulong Start, ulong End, string Permissions, u
     /// <summary>Length in bytes.</summary>
     public ulong Length => End - Start;
 
-    /// <summary>Code may run here.</summary>
+    /// <summary>Whether code may run here.</summary>
     public bool IsExecutable => Permissions[2] == 'x';
 
-    /// <summary>Writes go to the file, or to whoever shares the memory.</summary>
+    /// <summary>Whether writes go to the file, or to the processes that share the memory.</summary>
     public bool IsShared => Permissions[3] == 's';
 
-    /// <summary>May be written.</summary>
+    /// <summary>Whether it may be written.</summary>
     public bool IsWritable => Permissions[1] == 'w';
 
     /// <summary>Reads all mappings of a process, in ascending order.</summary>
-    /// <exception cref="IOException">The process is gone or may not be looked at.</exception>
+    /// <exception cref="IOException">The process is gone, or we may not read its entry.</exception>
     internal static IReadOnlyList<MemoryMapping> Read(ProcessEntry process)
     {
         List<MemoryMapping> maps = [];
@@ -37,7 +37,7 @@ public sealed record MemoryMapping(ulong Start, ulong End, string Permissions, u
         return maps;
     }
 
-    /// <summary>Parses one line, null when it is not of the form.</summary>
+    /// <summary>Parses one line; null if it does not have this form.</summary>
     public static MemoryMapping? TryParse(string line)
     {
         string[] parts = line.Split(' ', 6, StringSplitOptions.RemoveEmptyEntries);

@@ -4,19 +4,19 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Linux;
 
 /// <summary>
-/// A file in memory that has a name: whoever looks at the descriptors of a process that holds it can tell it from others (memfd_create(2)).
+/// A memory file with a name, by which it can be recognised among the descriptors of a process that holds it (memfd_create(2)).
 /// </summary>
 internal static unsafe class NamedMemory
 {
     private const long SysMemfdCreate = 319,
         MfdCloexec = 1;
 
-    /// <summary>Makes one, empty.</summary>
+    /// <summary>Creates an empty one.</summary>
     /// <param name="name">At most 249 bytes.</param>
     /// <exception cref="LinuxException">The kernel refused.</exception>
     internal static SafeFileHandle Create(string name)
     {
-        // SAFETY: a name with a final zero, which is only read.
+        // SAFETY: a zero-terminated name, which is only read.
         fixed (byte* text = Encoding.UTF8.GetBytes(name + '\0'))
         {
             long fd = Libc.Syscall(SysMemfdCreate, (long)text, MfdCloexec, 0, 0, 0, 0);
@@ -24,7 +24,7 @@ internal static unsafe class NamedMemory
         }
     }
 
-    /// <summary>Whether a process holds one of this name. One whose descriptors cannot be looked at holds none.</summary>
+    /// <summary>Whether a process holds a memory file of this name. If its descriptors cannot be read, the answer is no.</summary>
     internal static bool IsHeldBy(ProcessEntry process, string name)
     {
         try
@@ -37,7 +37,7 @@ internal static unsafe class NamedMemory
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            // It has ended, or is not ours to look at.
+            // The process has ended, or is not accessible to us.
         }
         return false;
     }

@@ -1,7 +1,7 @@
 namespace Bgsnap.NodeAgent.Linux;
 
 /// <summary>
-/// Sleeps without the runtime's wait objects, some of which are made on the managed heap when a thread first needs them: nanosleep(2).
+/// Sleeps without the runtime's wait objects, some of which are allocated on the managed heap when a thread first needs them: nanosleep(2).
 /// </summary>
 internal static unsafe class Nap
 {

@@ -11,7 +11,7 @@ internal static unsafe class NativeMemoryMap
         return p != Libc.MAP_FAILED ? (byte*)p : throw LinuxException.Last($"allocate {bytes} bytes");
     }
 
-    /// <summary>Address space for memory in huge pages, where the machine gives them; <see cref="Populate"/> brings it in.</summary>
+    /// <summary>Reserves address space for memory in huge pages, if the machine has them; <see cref="Populate"/> populates it.</summary>
     internal static byte* Reserve(nuint bytes)
     {
         byte* p = Allocate(bytes);
@@ -19,7 +19,7 @@ internal static unsafe class NativeMemoryMap
         return p;
     }
 
-    /// <summary>Has the kernel find the pages of a range now.</summary>
+    /// <summary>Has the kernel allocate the pages of a range now.</summary>
     internal static void Populate(byte* start, nuint bytes)
     {
         if (Libc.MAdvise(start, bytes, Libc.MADV_POPULATE_WRITE) != 0)

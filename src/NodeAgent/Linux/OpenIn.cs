@@ -34,8 +34,8 @@ internal static unsafe partial class OpenIn
         nuint size
     );
 
-    /// <summary>The root directory of a process, as it sees it.</summary>
-    /// <exception cref="LinuxException">It has ended, or may not be looked at (CAP_SYS_PTRACE).</exception>
+    /// <summary>The root directory of a process, as the process sees it.</summary>
+    /// <exception cref="LinuxException">The process has ended, or we may not look at it (CAP_SYS_PTRACE).</exception>
     internal static SafeFileHandle RootOf(ProcessEntry process) =>
         FileSyscalls.OpenAt(null, process.At("root"), (int)OPath | FileSyscalls.O_DIRECTORY, 0, $"/proc/{process.Pid}/root");
 
@@ -50,10 +50,10 @@ internal static unsafe partial class OpenIn
     /// <summary>As <see cref="Open(SafeFileHandle, string, bool)"/>, but no component of the path may be a link.</summary>
     internal static SafeFileHandle OpenWithoutLinks(SafeFileHandle root, string path) => Open(root, path, OPath, 0, ResolveNoSymlinks);
 
-    /// <summary>Makes a file, open for reading and writing; null: something has that name.</summary>
+    /// <summary>Creates a file, open for reading and writing; null if the name is taken.</summary>
     /// <param name="root">The root.</param>
     /// <param name="path">Path in it, without any link.</param>
-    /// <param name="mode">Permissions, whatever the umask.</param>
+    /// <param name="mode">Permissions, ignoring the umask.</param>
     internal static SafeFileHandle? TryMake(SafeFileHandle root, string path, uint mode)
     {
         SafeFileHandle file;
@@ -69,9 +69,7 @@ internal static unsafe partial class OpenIn
         return file;
     }
 
-    /// <summary>
-    /// Opens for reading and writing what is open as a path, once its kind is known: opening some devices does something.
-    /// </summary>
+    /// <summary>Reopens an O_PATH handle for reading and writing, once its kind is known: opening some devices has side effects.</summary>
     /// <exception cref="LinuxException">EROFS, EACCES, EBUSY.</exception>
     internal static SafeFileHandle ForWriting(SafeFileHandle handle, string display) =>
         FileSyscalls.OpenAt(null, PathOf(handle), FileSyscalls.O_RDWR, 0, display);
@@ -90,14 +88,14 @@ internal static unsafe partial class OpenIn
             long fd = Openat2(SysOpenat2, root, path, &how, (nuint)sizeof(OpenHow));
             if (fd >= 0)
                 return new SafeFileHandle((nint)fd, ownsHandle: true);
-            // EAGAIN: something was renamed meanwhile, and the kernel could not tell whether the root was left.
+            // EAGAIN: a name on the path was renamed meanwhile, and the kernel could not tell whether the path left the root.
             if (Marshal.GetLastPInvokeError() is not (EAGAIN or EINTR) || attempt == 100)
                 throw LinuxException.Last($"open {path}");
         }
     }
 
     /// <summary>
-    /// A path by which any process of ours reaches what is open here, as long as it is open; null for what was not opened.
+    /// A path by which any process of ours reaches what is open here, as long as it is open; null if <paramref name="handle"/> is null.
     /// </summary>
     [return: NotNullIfNotNull(nameof(handle))]
     internal static string? PathOf(SafeFileHandle? handle) =>

@@ -3,17 +3,17 @@ namespace Bgsnap.NodeAgent.Linux;
 /// <summary>What a page that should be write-protected turned out to be.</summary>
 internal enum LostPage
 {
-    /// <summary>There is no page, or the kernel's zero page: its content was thrown away.</summary>
+    /// <summary>There is no page, or the kernel's zero page: its content was discarded.</summary>
     Discarded,
 
     /// <summary>The page is there and can be written.</summary>
     Writable,
 }
 
-/// <summary>The proof that pages are write-protected by a userfaultfd, in constant memory and without allocating.</summary>
+/// <summary>Proves that pages are write-protected by a userfaultfd, in constant memory and without allocating.</summary>
 /// <remarks>
-/// A page counts when it is present, swapped out, or a marker of a page that does not exist, and its write-protect bit is set. A page table
-/// entry that was emptied has no such bit, whatever is mapped there later. Any number of threads may ask at once.
+/// A page counts if it is present, swapped out, or a marker for a missing page, and its write-protect bit is set. A page table entry that
+/// was emptied has no such bit, whatever is mapped there later. Any number of threads may ask at once.
 /// </remarks>
 internal sealed unsafe partial class Pagemap
 {
@@ -22,11 +22,11 @@ internal sealed unsafe partial class Pagemap
     private const ulong EntryWriteProtected = 1UL << 57;
 
     /// <summary>Finds the first page of a range that is not proved to be write-protected.</summary>
-    /// <returns>Its address, or <paramref name="end"/> when every page is protected.</returns>
+    /// <returns>Its address, or <paramref name="end"/> if every page is protected.</returns>
     internal ulong FirstUnprotected(ulong start, ulong end) =>
         SeesHugePages ? FirstUnprotectedByScan(start, end) : FirstUnprotectedByEntries(start, end);
 
-    /// <summary>What has become of a page of which <see cref="FirstUnprotected"/> said that it is not protected.</summary>
+    /// <summary>What happened to a page that <see cref="FirstUnprotected"/> found unprotected.</summary>
     internal LostPage Lost(ulong address)
     {
         if (!SeesHugePages)
@@ -52,7 +52,7 @@ internal sealed unsafe partial class Pagemap
     /// <inheritdoc cref="FirstUnprotected"/>
     internal ulong FirstUnprotectedByScan(ulong start, ulong end)
     {
-        // One region of "exists and not written" has to begin at the start and go on to the end.
+        // One region of "exists and not written" must begin at the start and extend to the end.
         PageRegion found;
         PmScanArgument a = new()
         {

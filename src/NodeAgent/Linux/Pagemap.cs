@@ -3,7 +3,7 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Linux;
 
-/// <summary>Which pages of another process exist: PAGEMAP_SCAN (Linux 6.7), or its plain pagemap before that.</summary>
+/// <summary>Shows which pages of another process exist: PAGEMAP_SCAN (Linux 6.7), or the plain pagemap before that.</summary>
 /// <remarks>Documentation/admin-guide/mm/pagemap.rst.</remarks>
 internal sealed unsafe partial class Pagemap : IDisposable
 {
@@ -34,7 +34,7 @@ internal sealed unsafe partial class Pagemap : IDisposable
         SeesHugePages = Libc.Ioctl((int)handle.DangerousGetHandle(), PAGEMAP_SCAN, &probe) >= 0 && !TestHooks.Is("deny", "pagemap-scan");
     }
 
-    /// <summary>The kernel tells huge pages from small ones.</summary>
+    /// <summary>Whether the kernel distinguishes huge pages from small ones.</summary>
     internal bool SeesHugePages { get; }
 
     internal static Pagemap Open(ProcessEntry process)
@@ -45,10 +45,10 @@ internal sealed unsafe partial class Pagemap : IDisposable
             : throw LinuxException.Last($"open /proc/{process.Pid}/pagemap");
     }
 
-    /// <summary>Visits every stretch of existing (present or swapped) pages in a range.</summary>
+    /// <summary>Visits every run of existing (present or swapped) pages in a range.</summary>
     /// <param name="start">First address.</param>
-    /// <param name="end">Address behind the last.</param>
-    /// <param name="visit">Called with start, end and whether the stretch is mapped by huge pages.</param>
+    /// <param name="end">Address after the last.</param>
+    /// <param name="visit">Called with start, end and whether the run is mapped by huge pages.</param>
     internal void Scan(ulong start, ulong end, Action<ulong, ulong, bool> visit)
     {
         if (SeesHugePages)

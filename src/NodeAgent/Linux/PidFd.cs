@@ -14,7 +14,7 @@ internal sealed class PidFd : IDisposable
 
     private PidFd(SafeFileHandle handle, int pid) => (_handle, _pid) = (handle, pid);
 
-    /// <summary>For poll(2): readable when the process has ended; and for process_madvise(2).</summary>
+    /// <summary>For poll(2), where it is readable once the process has ended, and for process_madvise(2).</summary>
     internal int FileDescriptor => (int)_handle.DangerousGetHandle();
 
     /// <exception cref="LinuxException">ESRCH: no such process.</exception>
@@ -25,26 +25,26 @@ internal sealed class PidFd : IDisposable
     }
 
     /// <summary>A copy of one of the process's descriptors in this process: pidfd_getfd(2).</summary>
-    /// <exception cref="LinuxException">EBADF: it has no such descriptor; EPERM: ptrace is denied.</exception>
+    /// <exception cref="LinuxException">EBADF: the process has no such descriptor; EPERM: ptrace is denied.</exception>
     internal SafeFileHandle GetDescriptor(int target)
     {
         long fd = Libc.Syscall(SysPidfdGetfd, _handle.DangerousGetHandle(), target, 0, 0, 0, 0);
         return fd >= 0 ? new SafeFileHandle((nint)fd, true) : throw LinuxException.Last($"pidfd_getfd {target}");
     }
 
-    /// <summary>Sends a signal, if it has not ended: pidfd_send_signal(2).</summary>
+    /// <summary>Sends a signal if the process has not ended: pidfd_send_signal(2).</summary>
     internal void Signal(int signal)
     {
         bool held = false;
         try
         {
-            // Disposed of at the same moment its number may be another descriptor's.
+            // If the handle is disposed at the same moment, its number may belong to another descriptor.
             _handle.DangerousAddRef(ref held);
             _ = Libc.Syscall(SysPidfdSendSignal, _handle.DangerousGetHandle(), signal, 0, 0, 0, 0);
         }
         catch (ObjectDisposedException)
         {
-            // Its owner has waited for its end.
+            // Its owner has already waited for its end.
         }
         finally
         {
@@ -53,7 +53,7 @@ internal sealed class PidFd : IDisposable
         }
     }
 
-    /// <summary>Whether it has ended.</summary>
+    /// <summary>Whether the process has ended.</summary>
     internal unsafe bool HasEnded()
     {
         PollFd poll = new() { Fd = FileDescriptor, Events = Libc.POLLIN };
@@ -61,8 +61,11 @@ internal sealed class PidFd : IDisposable
         return Libc.Poll(&poll, 1, 0) == 1;
     }
 
-    /// <summary>Before and after something that knows the process by its number only: not ended in between, it was this one.</summary>
-    /// <exception cref="LinuxException">ESRCH: it has ended.</exception>
+    /// <summary>
+    /// Call this before and after something that knows the process only by its number: if the process has not ended in between, the number
+    /// was its own.
+    /// </summary>
+    /// <exception cref="LinuxException">ESRCH: the process has ended.</exception>
     internal void ThrowIfEnded()
     {
         if (HasEnded())

@@ -2,20 +2,20 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Linux;
 
-/// <summary>A pipe, one end of which QEMU is given: pipe(7).</summary>
+/// <summary>A pipe whose one end is passed to QEMU: pipe(7).</summary>
 internal sealed unsafe class Pipe : IDisposable
 {
     private const int LargeBytes = 1 << 20;
 
     private Pipe(SafeFileHandle read, SafeFileHandle write) => (Read, Write) = (read, write);
 
-    /// <summary>The end that is read.</summary>
+    /// <summary>The read end.</summary>
     internal SafeFileHandle Read { get; }
 
-    /// <summary>The end that is written.</summary>
+    /// <summary>The write end.</summary>
     internal SafeFileHandle Write { get; }
 
-    /// <summary>A pipe of the kernel's usual size, closed on exec.</summary>
+    /// <summary>Creates a pipe of the kernel's default size, closed on exec.</summary>
     internal static Pipe Create()
     {
         int* fds = stackalloc int[2];
@@ -24,11 +24,11 @@ internal sealed unsafe class Pipe : IDisposable
             : throw LinuxException.Last("pipe");
     }
 
-    /// <summary>Makes a pipe hold a megabyte instead of 64 KiB: fewer switches between writer and reader.</summary>
-    /// <returns>False: not allowed, or not a pipe. It works as it is.</returns>
+    /// <summary>Enlarges a pipe from 64 KiB to a megabyte: fewer switches between writer and reader.</summary>
+    /// <returns>False if that is not allowed, or if it is not a pipe. It works as it is.</returns>
     internal static bool TryEnlarge(SafeFileHandle end) => Libc.Fcntl(end, Libc.F_SETPIPE_SZ, LargeBytes) >= 0;
 
-    /// <summary>Makes a pipe hold no more than one page.</summary>
+    /// <summary>Shrinks a pipe to one page.</summary>
     internal static void Shrink(SafeFileHandle end)
     {
         if (Libc.Fcntl(end, Libc.F_SETPIPE_SZ, Environment.SystemPageSize) < 0)

@@ -2,11 +2,11 @@ using System.Runtime.InteropServices;
 
 namespace Bgsnap.NodeAgent.Linux;
 
-/// <summary>Reading and writing another process's memory: process_vm_readv(2), process_vm_writev(2).</summary>
+/// <summary>Reads and writes another process's memory: process_vm_readv(2), process_vm_writev(2).</summary>
 /// <remarks>
-/// They know a process by its number only. What was read counts only when the process is found alive afterwards, since then the number was
-/// its own; a poll(2) of its
-/// pidfd costs 0.2 µs. Reading by /proc/PID/mem needs no such look, but was a fifth slower in pieces of 64 KiB.
+/// They know a process only by its number. What was read counts only if the process is still alive afterwards, because then the number was
+/// its own; a poll(2) of its pidfd costs 0.2 µs. Reading through /proc/PID/mem needs no such check, but was a fifth slower in pieces of 64
+/// KiB.
 /// </remarks>
 internal static unsafe partial class ProcessMemory
 {
@@ -40,8 +40,8 @@ internal static unsafe partial class ProcessMemory
         process.ThrowIfEnded();
     }
 
-    /// <summary>Reads as much as there is, for looking around.</summary>
-    /// <returns>Bytes read, 0 when the address cannot be read or the process is gone.</returns>
+    /// <summary>Reads as many bytes as are readable, for probing.</summary>
+    /// <returns>Bytes read; 0 if the address cannot be read or the process is gone.</returns>
     internal static int TryRead(CheckedProcess process, ulong address, Span<byte> destination)
     {
         fixed (byte* d = destination)
@@ -54,7 +54,7 @@ internal static unsafe partial class ProcessMemory
     }
 
     /// <summary>
-    /// Writes exactly <paramref name="length"/> bytes, into a process of which a thread is held: its number is its own meanwhile.
+    /// Writes exactly <paramref name="length"/> bytes into a process of which we hold a thread: its number is its own meanwhile.
     /// </summary>
     /// <exception cref="LinuxException">EFAULT: not mapped or not writable; ESRCH: the process is gone.</exception>
     internal static void WriteHeld(CheckedProcess process, ulong address, byte* source, int length)

@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace Bgsnap.NodeAgent.Linux;
 
-/// <summary>ptrace(2), the few requests that one stop of one thread needs. All calls of one stop must come from one OS thread.</summary>
+/// <summary>The few requests of ptrace(2) that one stop of one thread needs. All calls of one stop must come from one OS thread.</summary>
 internal static unsafe partial class Ptrace
 {
     private const long SysPtrace = 101;
@@ -23,7 +23,7 @@ internal static unsafe partial class Ptrace
     internal const int EventStop = 128;
 
     /// <summary>
-    /// What a stop at a system call's entry or exit reports instead of SIGTRAP, so that it is no signal that could be delivered.
+    /// What a stop at a system call's entry or exit reports instead of SIGTRAP, so that it cannot be taken for a signal to deliver.
     /// </summary>
     internal const int SystemCallStop = SIGTRAP | 0x80;
     private const int TRACESYSGOOD = 1;
@@ -57,7 +57,7 @@ internal static unsafe partial class Ptrace
     internal static void SetSignalMask(int tid, ulong mask) => Do(SETSIGMASK, tid, (void*)sizeof(ulong), &mask, "PTRACE_SETSIGMASK");
 
     /// <summary>The extended state (x87, SSE, AVX…) in the standard form of XSAVE.</summary>
-    /// <returns>How many bytes of <paramref name="buffer"/> were filled.</returns>
+    /// <returns>The number of bytes of <paramref name="buffer"/> that were filled.</returns>
     internal static int GetExtendedState(int tid, byte* buffer, int capacity)
     {
         nint* iovec = stackalloc nint[2];

@@ -5,13 +5,13 @@ namespace Bgsnap.NodeAgent.Linux;
 /// (the verbs of CRIU's compel). x86-64 only.
 /// </summary>
 /// <remarks>
-/// Held for 70 to 400 µs. The thread heals itself if we die in between (<see cref="SignalFrame"/>): at every
-/// moment either its registers are its own, or the next thing it does after at most one call is rt_sigreturn(2).
+/// The thread is held for 70 to 400 µs. It recovers by itself if we die meanwhile (<see cref="SignalFrame"/>): at every moment either its
+/// registers are its own, or the next thing it does after at most one call is rt_sigreturn(2).
 /// It is never single-stepped: the kernel delivers the SIGTRAP of a step to a thread whose tracer has died, and that kills it.
 /// </remarks>
 internal sealed unsafe class RemoteThread
 {
-    /// <summary>How long a thread may be held before this process dies of it: a guest whose QEMU is held stands still.</summary>
+    /// <summary>How long a thread may be held before the kernel kills this process: a guest whose QEMU is held stands still.</summary>
     internal static readonly TimeSpan DefaultLimit = TimeSpan.FromSeconds(2);
 
     private const int MaximumFrame = 20 * 1024;
@@ -29,14 +29,14 @@ internal sealed unsafe class RemoteThread
     private RemoteThread(CheckedProcess process, SyscallGadget gadget) => (_process, _tid, _gadget) = (process, process.Pid, gadget);
 
     /// <summary>
-    /// Stops a process's main thread, which sleeps in ppoll(2) nearly always in a QEMU, runs <paramref name="body"/> and lets it go on, all
-    /// on one OS thread.
+    /// Stops a process's main thread, which in a QEMU nearly always sleeps in ppoll(2), runs <paramref name="body"/> and resumes the
+    /// thread, all on one OS thread.
     /// </summary>
-    /// <param name="process">The process, taken hold of before it was checked and the gadget found: another one with its number is left
+    /// <param name="process">The process, opened before it was checked and the gadget found: another process with the same number is left
     /// alone.</param>
     /// <param name="gadget">Where to make calls, from <see cref="SyscallGadget.Find"/>.</param>
-    /// <param name="body">What to do with it; exceptions pass through after the thread has been cured.</param>
-    /// <param name="limit">How long that may take, should we be stopped in it; null: <see cref="DefaultLimit"/>.</param>
+    /// <param name="body">What to do with the thread; exceptions pass through after the thread has been cured.</param>
+    /// <param name="limit">How long that may take if we are stopped meanwhile; null: <see cref="DefaultLimit"/>.</param>
     /// <exception cref="LinuxException">EPERM: ptrace is denied; ESRCH: the thread is gone.</exception>
     internal static void Hold(CheckedProcess process, SyscallGadget gadget, Action<RemoteThread> body, TimeSpan? limit = null)
     {
@@ -48,7 +48,7 @@ internal sealed unsafe class RemoteThread
         try
         {
             thread.Stop();
-            // A thread that we trace keeps its number.
+            // A thread keeps its number while we trace it.
             process.ThrowIfEnded();
             thread.Prepare();
             body(thread);
@@ -74,7 +74,7 @@ internal sealed unsafe class RemoteThread
         Ptrace.SetRegisters(_tid, r);
         if (!_injecting)
         {
-            // Only now, when rt_sigreturn(2) lies ahead and would undo it, may the mask change.
+            // Change the mask only now: rt_sigreturn(2), which undoes the change, is certain to run.
             _injecting = true;
             Ptrace.SetSignalMask(_tid, AllSignals);
         }
@@ -85,7 +85,7 @@ internal sealed unsafe class RemoteThread
     }
 
     /// <summary>
-    /// Puts bytes where the thread's calls can read them, until the next ones: below the frame, where nothing of the thread lives.
+    /// Puts bytes where the thread's calls can read them, until the next ones: below the frame, where the thread keeps nothing.
     /// </summary>
     /// <returns>Their address in the target.</returns>
     /// <exception cref="LinuxException">EFAULT: its stack ends there.</exception>
@@ -139,8 +139,8 @@ internal sealed unsafe class RemoteThread
         byte* image = stackalloc byte[MaximumFrame];
         int length = Ptrace.GetExtendedState(_tid, xstate, MaximumFrame);
         (ulong address, int size) = SignalFrame.Build(_true, _signalMask, xstate, length, _gadget.Restorer, image, MaximumFrame);
-        // SAFETY of the target: below the red zone nothing of a stopped thread is alive; a fault (no stack there) fails
-        // this write before any register has changed.
+        // SAFETY of the target: below the red zone a stopped thread keeps nothing; a fault (no stack there) fails this write before any
+        // register has changed.
         ProcessMemory.WriteHeld(_process, address, image, size);
         _frame = address;
     }
@@ -154,7 +154,7 @@ internal sealed unsafe class RemoteThread
                 if (_atSystemCall)
                     LeaveSystemCall();
                 Ptrace.SetSignalMask(_tid, _signalMask);
-                // With the true registers, orig_rax included, the kernel restarts the interrupted call by itself.
+                // With the true registers, orig_rax included, the kernel itself restarts the interrupted call.
                 Ptrace.SetRegisters(_tid, _true);
             }
             Ptrace.Detach(_tid);
@@ -166,8 +166,8 @@ internal sealed unsafe class RemoteThread
     }
 
     /// <summary>
-    /// From a stop at a system call to one where signals are handled, without an instruction of the thread in between: only on its way
-    /// out of there does the kernel restart the call that was interrupted at first.
+    /// Moves from a system-call stop to a stop where signals are handled, without the thread executing an instruction: the kernel restarts
+    /// the originally interrupted call only when the thread leaves such a stop.
     /// </summary>
     private void LeaveSystemCall()
     {

@@ -2,7 +2,9 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Linux;
 
-/// <summary>A memfd of fixed length that outlives us in another process, mapped here: memfd_create(2), flock(2), F_ADD_SEALS.</summary>
+/// <summary>
+/// A memfd of fixed length that outlives us in another process and is mapped here: memfd_create(2), flock(2), F_ADD_SEALS.
+/// </summary>
 internal sealed unsafe class SharedState : IDisposable
 {
     private const int F_ADD_SEALS = 1033,
@@ -22,13 +24,13 @@ internal sealed unsafe class SharedState : IDisposable
     /// <summary>The mapped bytes, valid until disposed.</summary>
     internal byte* Bytes { get; }
 
-    /// <summary>How many there are.</summary>
+    /// <summary>The number of bytes.</summary>
     internal long Length { get; }
 
-    /// <summary>Gives a new, empty memfd its length for good, and maps it.</summary>
-    /// <param name="memory">The memfd, made with MFD_ALLOW_SEALING.</param>
+    /// <summary>Gives a new, empty memfd its final length and maps it.</summary>
+    /// <param name="memory">The memfd, created with MFD_ALLOW_SEALING.</param>
     /// <param name="length">Bytes, all zero at first.</param>
-    /// <exception cref="LinuxException">EBUSY: another process of ours works with it.</exception>
+    /// <exception cref="LinuxException">EBUSY: another process of ours is using it.</exception>
     internal static SharedState Create(SafeFileHandle memory, long length)
     {
         SafeFileHandle file = OwnDescription(memory);
@@ -46,16 +48,16 @@ internal sealed unsafe class SharedState : IDisposable
         }
     }
 
-    /// <summary>Opens one that another process of ours has left.</summary>
+    /// <summary>Opens a memfd that another process of ours has left.</summary>
     /// <param name="memory">The memfd.</param>
-    /// <returns>Null: it was never given its length.</returns>
-    /// <exception cref="LinuxException">EBUSY: another process of ours works with it.</exception>
+    /// <returns>Null if it never got its length.</returns>
+    /// <exception cref="LinuxException">EBUSY: another process of ours is using it.</exception>
     internal static SharedState? TryOpen(SafeFileHandle memory)
     {
         SafeFileHandle file = OwnDescription(memory);
         try
         {
-            // Its other holder could cut it short under us otherwise, which would end us.
+            // Without the seal its other holder could truncate it while we use it, which would kill us.
             bool whole = (Libc.Fcntl(file, F_GET_SEALS, 0) & SealShrink) != 0;
             long length = RandomAccess.GetLength(file);
             if (whole && length > 0)
@@ -70,7 +72,9 @@ internal sealed unsafe class SharedState : IDisposable
         }
     }
 
-    /// <summary>An open file description of our own, locked: the lock goes when we do, whoever else holds the memfd.</summary>
+    /// <summary>
+    /// A separate, locked open file description: the lock ends with this process, even if another process still holds the memfd.
+    /// </summary>
     private static SafeFileHandle OwnDescription(SafeFileHandle memory)
     {
         SafeFileHandle file = FileSyscalls.OpenAt(null, OpenIn.PathOf(memory), FileSyscalls.O_RDWR);

@@ -13,10 +13,9 @@ namespace Bgsnap.NodeAgent.Linux;
 ///   ...  [magic2] [ xsave area, 64-aligned ] [ucontext][&amp;restorer]      128-byte red zone | stack in use
 ///                                                       └ rsp while we inject
 /// </code>
-/// Every injected call runs at a <c>syscall; ret</c> of the target's own libc with rsp at the slot that holds the address of
-/// its <c>mov $15,%eax; syscall</c>. Whoever dies, whenever: the thread executes at most one harmless call,
-/// returns into rt_sigreturn(2) and is exactly where it was, with its signal mask, its extended state and
-/// the call it was interrupted in restarted.
+/// Every injected call runs at a <c>syscall; ret</c> of the target's own libc, with rsp at the slot that holds the address of its <c>mov
+/// $15,%eax; syscall</c>. Whichever process dies, and whenever: the thread executes at most one harmless call, returns into rt_sigreturn(2)
+/// and is exactly where it was, with its signal mask, its extended state and the interrupted call restarted.
 /// </remarks>
 internal static unsafe class SignalFrame
 {
@@ -30,8 +29,8 @@ internal static unsafe class SignalFrame
         UcSigcontextSs = 2,
         UcStrictRestoreSs = 4;
 
-    // do_sigaltstack() refuses this mode and rt_sigreturn(2) ignores the refusal, so the thread keeps the
-    // alternate stack it has, which nobody outside can read.
+    // do_sigaltstack() refuses this mode and rt_sigreturn(2) ignores the refusal, so the thread keeps its alternate stack, which cannot be
+    // read from outside.
     private const int LeaveAlternateStack = 7;
 
     internal const long ErestartSys = -512,
@@ -47,7 +46,7 @@ internal static unsafe class SignalFrame
     /// <param name="restorer">Address of an rt_sigreturn(2) call in the target.</param>
     /// <param name="image">Where the bytes are built.</param>
     /// <param name="capacity">Room there, in bytes.</param>
-    /// <returns>The address in the target to which the bytes belong (also the rsp to inject with), and how many there are.</returns>
+    /// <returns>The address in the target for the bytes (also the rsp to inject with), and their number.</returns>
     internal static (ulong Address, int Length) Build(
         in UserRegisters registers,
         ulong signalMask,
@@ -113,7 +112,7 @@ internal static unsafe class SignalFrame
     }
 
     /// <summary>
-    /// What rax and rip become when the kernel finishes the interrupted call, as arch_do_signal_or_restart() would do it.
+    /// The values of rax and rip after the kernel finishes the interrupted call, as arch_do_signal_or_restart() would set them.
     /// </summary>
     private static (ulong Rax, ulong Rip) AfterRestart(in UserRegisters r)
     {
@@ -122,13 +121,13 @@ internal static unsafe class SignalFrame
         return (long)r.Rax switch
         {
             ErestartSys or ErestartNoIntr or ErestartNoHand => (r.OrigRax, r.Rip - 2),
-            // The restart block does not survive rt_sigreturn(2); EINTR is what a signal would have given.
+            // The restart block does not survive rt_sigreturn(2); a signal would have returned EINTR.
             ErestartRestartBlock => (unchecked((ulong)-Errno.EINTR), r.Rip),
             _ => (r.Rax, r.Rip),
         };
     }
 
-    /// <summary>Bytes of the XSAVE area that hold state in use, so that unused AMX tiles are not carried along.</summary>
+    /// <summary>Bytes of the XSAVE area with state in use, so that unused AMX tiles are not copied.</summary>
     private static int UsedXstate(byte* xstate, int length)
     {
         if (length < LegacySize)

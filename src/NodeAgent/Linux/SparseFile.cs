@@ -2,14 +2,14 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Linux;
 
-/// <summary>Where a file has data and where it has holes: lseek(2), SEEK_DATA and SEEK_HOLE.</summary>
+/// <summary>Finds data and holes in a file: lseek(2), SEEK_DATA and SEEK_HOLE.</summary>
 internal static class SparseFile
 {
-    /// <summary>Visits the stretches of a range that hold data. A file system that knows no holes calls all of it data.</summary>
-    /// <param name="file">The file; its position is moved.</param>
+    /// <summary>Visits the runs of a range that hold data. A file system without holes reports everything as data.</summary>
+    /// <param name="file">The file; its position changes.</param>
     /// <param name="start">First byte.</param>
-    /// <param name="end">Byte behind the last.</param>
-    /// <param name="visit">Called with first byte and byte behind the last of a stretch.</param>
+    /// <param name="end">Byte after the last.</param>
+    /// <param name="visit">Called with the first byte of a run and the byte after its last.</param>
     internal static void VisitData(SafeFileHandle file, long start, long end, Action<long, long> visit)
     {
         int fd = (int)file.DangerousGetHandle();

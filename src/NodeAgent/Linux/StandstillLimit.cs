@@ -1,9 +1,9 @@
 namespace Bgsnap.NodeAgent.Linux;
 
 /// <summary>
-/// Ends this process when it stands still (SIGSTOP, a debugger, a frozen cgroup) for longer than anybody may want. Its parent does that
-/// much sooner; this is for a process whose parent was killed: it would hold QEMU's monitor, which takes one client, and whatever was asked
-/// of it, for good.
+/// Kills this process if it stands still (SIGSTOP, a debugger, a frozen cgroup) for longer than could be wanted. Its parent kills it much
+/// sooner; this limit is for a process whose parent was killed. Such a process would hold QEMU's monitor, which takes one client, and
+/// whatever it had asked of QEMU, for good.
 /// </summary>
 internal sealed class StandstillLimit : IDisposable
 {
@@ -12,8 +12,8 @@ internal sealed class StandstillLimit : IDisposable
     private readonly DeathTimer _death = DeathTimer.Create();
     private readonly Timer _beat;
 
-    /// <summary>Begins.</summary>
-    /// <exception cref="LinuxException">The kernel gives no timer.</exception>
+    /// <summary>Starts the limit.</summary>
+    /// <exception cref="LinuxException">The kernel refused the timer.</exception>
     internal StandstillLimit()
     {
         _death.DieIn(Limit);

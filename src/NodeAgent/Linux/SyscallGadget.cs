@@ -1,6 +1,6 @@
 namespace Bgsnap.NodeAgent.Linux;
 
-/// <summary>Two places in a process's own code: a <c>syscall; ret</c>, and the <c>rt_sigreturn</c> of its libc.</summary>
+/// <summary>Two addresses in a process's own code: a <c>syscall; ret</c>, and the <c>rt_sigreturn</c> of its libc.</summary>
 /// <param name="SyscallReturn">Address of <c>0f 05 c3</c>.</param>
 /// <param name="Restorer">Address of <c>mov $15,%eax; syscall</c> (glibc's and musl's __restore_rt).</param>
 internal sealed record SyscallGadget(ulong SyscallReturn, ulong Restorer)
@@ -10,8 +10,8 @@ internal sealed record SyscallGadget(ulong SyscallReturn, ulong Restorer)
     private static ReadOnlySpan<byte> RestoreShort => [0xb8, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05];
 
     /// <summary>Finds both in the executable mappings of a process, its libc first.</summary>
-    /// <exception cref="NotSupportedException">There are none, or the process has a user shadow stack, which would not let a
-    /// thread return to where it did not come from.</exception>
+    /// <exception cref="NotSupportedException">The code is not there, or the process has a user shadow stack, which does not let a thread
+    /// return to where it did not come from.</exception>
     internal static SyscallGadget Find(CheckedProcess process)
     {
         if (HasShadowStack(process))

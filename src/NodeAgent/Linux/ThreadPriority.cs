@@ -7,8 +7,10 @@ internal static unsafe class ThreadPriority
         SysSetPriority = 141;
     private const int SCHED_FIFO = 1;
 
-    /// <summary>Lets the thread run before ordinary ones (1 to 99, SCHED_FIFO), or after them (-1 to -19, nice values 1 to 19). Without the
-    /// privilege nothing changes: it is a matter of speed, not of truth.</summary>
+    /// <summary>
+    /// Schedules the thread before ordinary ones (1 to 99, SCHED_FIFO), or after them (-1 to -19, nice values 1 to 19). Without the
+    /// privilege nothing changes: it affects speed, not correctness.
+    /// </summary>
     internal static void Raise(int priority)
     {
         if (priority > 0)

@@ -69,7 +69,7 @@ internal sealed unsafe partial class UnixSocket : IDisposable
     internal int FileDescriptor => (int)_handle.DangerousGetHandle();
 
     /// <summary>
-    /// The path that a listening unix socket was bound to, also when nothing is there any more; null: it is not such a socket, or does not
+    /// The path that a listening unix socket was bound to, even if the path no longer exists; null if it is not such a socket or does not
     /// listen.
     /// </summary>
     internal static string? ListensAt(SafeFileHandle socket)
@@ -96,9 +96,9 @@ internal sealed unsafe partial class UnixSocket : IDisposable
 
     /// <summary>Connects to a listening socket by its path.</summary>
     /// <param name="path">Its path.</param>
-    /// <param name="timeout">How long connecting, and later each sending, may block; zero: for ever.</param>
-    /// <exception cref="LinuxException">ENOENT, ECONNREFUSED, EACCES: nobody listens there, or not for us; EAGAIN: the time is
-    /// over.</exception>
+    /// <param name="timeout">How long connecting, and later each send, may block; zero: for ever.</param>
+    /// <exception cref="LinuxException">ENOENT, ECONNREFUSED, EACCES: no process listens there, or we may not connect; EAGAIN:
+    /// timeout.</exception>
     internal static UnixSocket ConnectTo(string path, TimeSpan timeout = default)
     {
         UnixSocket socket = Create();
@@ -116,8 +116,8 @@ internal sealed unsafe partial class UnixSocket : IDisposable
         }
     }
 
-    /// <summary>Makes a socket that others can connect to, at a path that is free.</summary>
-    /// <exception cref="LinuxException">EADDRINUSE: something has that name.</exception>
+    /// <summary>Creates a socket that others can connect to, at a path that is free.</summary>
+    /// <exception cref="LinuxException">EADDRINUSE: the name is taken.</exception>
     internal static UnixSocket Listen(string path, int backlog)
     {
         UnixSocket socket = Create();
@@ -137,7 +137,7 @@ internal sealed unsafe partial class UnixSocket : IDisposable
     internal void Connect(string path) =>
         WithAddress(path, "connect to", FileDescriptor, static (fd, address, length) => Connect(fd, (void*)address, length));
 
-    /// <summary>Ends the conversation for every holder of this socket, duplicates included.</summary>
+    /// <summary>Shuts the connection down for every holder of this socket, duplicates included.</summary>
     internal void ShutDown() => _ = ShutDown(FileDescriptor, SHUT_RDWR);
 
     /// <summary>The same for a descriptor that may be any kind of socket.</summary>
@@ -174,7 +174,7 @@ internal sealed unsafe partial class UnixSocket : IDisposable
         }
     }
 
-    // A listener whose backlog is full lets connect(2) block, by the same limit as send(2): unix(7).
+    // If a listener's backlog is full, connect(2) blocks, with the same time limit as send(2): unix(7).
     private void LimitSending(TimeSpan timeout)
     {
         long* time = stackalloc long[2]
@@ -190,7 +190,7 @@ internal sealed unsafe partial class UnixSocket : IDisposable
     /// <summary>The process that called listen(2) on the other end, as the kernel knows it.</summary>
     internal int PeerPid() => Peer(0);
 
-    /// <summary>The user that it runs as.</summary>
+    /// <summary>The user that this process runs as.</summary>
     internal int PeerUid() => Peer(1);
 
     private int Peer(int field)
@@ -234,8 +234,8 @@ internal sealed unsafe partial class UnixSocket : IDisposable
         }
     }
 
-    /// <summary>Receives what there is, without waiting.</summary>
-    /// <returns>Bytes received; 0 when the other end has closed; -1 when nothing is there yet.</returns>
+    /// <summary>Receives the available bytes without waiting.</summary>
+    /// <returns>Bytes received; 0 if the other end has closed; -1 if nothing has arrived yet.</returns>
     internal int TryReceive(Span<byte> buffer)
     {
         fixed (byte* b = buffer)

@@ -2,15 +2,15 @@ using System.Runtime.InteropServices;
 
 namespace Bgsnap.NodeAgent.Linux;
 
-/// <summary>The half of userfaultfd that fills memory which does not exist yet.</summary>
+/// <summary>The half of userfaultfd that fills missing pages.</summary>
 internal sealed unsafe partial class Userfaultfd
 {
     private const int CopyNumber = 3;
 
-    /// <summary>Registers a range for faults on pages that do not exist.</summary>
+    /// <summary>Registers a range for faults on missing pages.</summary>
     /// <param name="start">First address in the other process, a multiple of its memory's page size.</param>
     /// <param name="length">Length in bytes, a multiple of that page size.</param>
-    /// <exception cref="LinuxException">EBUSY: another context owns a part of the range; EINVAL: the kind of memory has no such
+    /// <exception cref="LinuxException">EBUSY: another context owns a part of the range; EINVAL: this kind of memory has no such
     /// faults.</exception>
     public void RegisterMissing(ulong start, ulong length)
     {
@@ -26,15 +26,15 @@ internal sealed unsafe partial class Userfaultfd
             throw new LinuxException($"UFFDIO_REGISTER {start:x}+{length:x}: this memory cannot be filled", Errno.EINVAL);
     }
 
-    /// <summary>Fills missing pages and wakes whoever waits for them. A page that exists already keeps what it holds.</summary>
+    /// <summary>Fills missing pages and wakes the threads that wait for them. A page that already exists keeps its content.</summary>
     /// <param name="start">First address in the other process.</param>
     /// <param name="source">As many bytes in this one.</param>
     /// <param name="length">Bytes, whole pages.</param>
     /// <param name="pageSize">Page size of that memory.</param>
     /// <returns>
-    /// How many bytes are done, from the start. Less than <paramref name="length"/>: the address space is changing, and goes on
-    /// changing until the thread that reads events has read one (a discard by the balloon). That must be another thread, or this
-    /// one before it tries the rest: what was discarded meanwhile must not be filled.
+    /// The number of bytes done, from the start. If less than <paramref name="length"/>, the address space is changing (a discard by the
+    /// balloon), and keeps changing until the thread that reads events has read one. That must be another thread, or this one before it
+    /// tries the rest: what was discarded meanwhile must not be filled.
     /// </returns>
     /// <exception cref="LinuxException">The range is no longer registered, or the process is gone.</exception>
     public int Copy(ulong start, byte* source, int length, int pageSize)
@@ -52,10 +52,10 @@ internal sealed unsafe partial class Userfaultfd
                 return length;
             int errno = Marshal.GetLastPInvokeError();
             if (copy.Copied > 0)
-                done += (int)copy.Copied; // a part; the next turn learns what stopped it
+                done += (int)copy.Copied; // partial; the next iteration learns why
             else if (errno == Errno.EEXIST)
             {
-                // Somebody was quicker: his page stays, but his wake may have come before the waiter slept.
+                // Another thread was faster: its page stays, but its wake may have come before the waiter slept.
                 Wake(start + (ulong)done, (ulong)pageSize);
                 done += pageSize;
             }

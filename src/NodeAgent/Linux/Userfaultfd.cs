@@ -4,14 +4,13 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Linux;
 
 /// <summary>
-/// A userfaultfd context of another process: write protection of its memory and the faults that follow.
-/// See ioctl_userfaultfd(2) and include/uapi/linux/userfaultfd.h.
+/// A userfaultfd context of another process: write protection of its memory, and the resulting faults. See ioctl_userfaultfd(2) and
+/// include/uapi/linux/userfaultfd.h.
 /// </summary>
 /// <remarks>
-/// While this handle is the only reference, the death of this process frees the other one: the kernel
-/// unregisters every range and wakes every waiter when the last reference goes. It may be closed by any thread at any moment: a call that
-/// is under way ends first, and later ones throw <see cref="ObjectDisposedException"/>; none reaches a descriptor that has got this one's
-/// number.
+/// While this handle is the only reference, the death of this process frees the other one: the kernel unregisters every range and wakes
+/// every waiter when the last reference is closed. Any thread may close it at any moment: a call in progress ends first, and later calls
+/// throw <see cref="ObjectDisposedException"/>. No call reaches a descriptor that has reused this one's number.
 /// </remarks>
 internal sealed unsafe partial class Userfaultfd : IDisposable
 {
@@ -32,7 +31,7 @@ internal sealed unsafe partial class Userfaultfd : IDisposable
     public UffdFeatures Features { get; private set; }
 
     /// <summary>Enables the context with exactly these features; a context can be enabled once.</summary>
-    /// <returns>False when the kernel lacks one of them (EINVAL); fewer may be asked for then.</returns>
+    /// <returns>False if the kernel lacks one of them (EINVAL); the caller may then ask for fewer.</returns>
     public bool TryEnable(UffdFeatures features)
     {
         UffdioApi api = new() { Api = UffdConstants.Api, Features = (ulong)features };
@@ -47,8 +46,8 @@ internal sealed unsafe partial class Userfaultfd : IDisposable
     /// <summary>Registers a range for write-protection faults.</summary>
     /// <param name="start">First address in the other process, a multiple of the page size.</param>
     /// <param name="length">Length in bytes, a multiple of the page size.</param>
-    /// <exception cref="LinuxException">EBUSY: another context owns a part of the range; EINVAL: the kind of memory
-    /// cannot be write-protected; ENOMEM: the process is going away.</exception>
+    /// <exception cref="LinuxException">EBUSY: another context owns a part of the range; EINVAL: this kind of memory cannot be
+    /// write-protected; ENOMEM: the process is exiting.</exception>
     public void RegisterWriteProtect(ulong start, ulong length)
     {
         UffdioRegister register = new()
@@ -59,30 +58,30 @@ internal sealed unsafe partial class Userfaultfd : IDisposable
         };
         if (Libc.Ioctl(_handle, UffdConstants.UFFDIO_REGISTER, &register) != 0)
             throw LinuxException.Last($"UFFDIO_REGISTER {start:x}+{length:x}");
-        // REGISTER is the only truthful answer: WRITEPROTECT on a range that is not ours returns 0.
+        // Only REGISTER answers truthfully: WRITEPROTECT on a range that is not ours returns 0.
         if ((register.Ioctls & (1UL << UffdConstants.WriteProtectNumber)) == 0)
             throw new LinuxException($"UFFDIO_REGISTER {start:x}+{length:x}: no write protection for this memory", Errno.EINVAL);
     }
 
-    /// <summary>Gives a range back; faults in it are woken.</summary>
-    /// <returns>False when the range is no longer ours (unmapped, or the process is gone).</returns>
+    /// <summary>Unregisters a range and wakes the threads that wait in it.</summary>
+    /// <returns>False if the range is no longer ours (unmapped, or the process is gone).</returns>
     public bool TryUnregister(ulong start, ulong length)
     {
         UffdioRange range = new() { Start = start, Length = length };
         if (_handle.IsClosed || Libc.Ioctl(_handle, UffdConstants.UFFDIO_UNREGISTER, &range) != 0)
             return false;
-        // By itself the kernel wakes those who wait for missing pages, not those who wait to write (userfaultfd_unregister()).
+        // The kernel itself wakes only threads that wait for missing pages, not those that wait to write (userfaultfd_unregister()).
         return Libc.Ioctl(_handle, UffdConstants.UFFDIO_WAKE, &range) == 0;
     }
 
     /// <summary>Write-protects a range.</summary>
-    /// <returns>False when the address space is changing (EAGAIN): a REMOVE or UNMAP event has to be read, and the thread that caused it
-    /// has to run again, before any protection can be changed. Nothing says how far it came: try all of it again.</returns>
+    /// <returns>False if the address space is changing (EAGAIN): a REMOVE or UNMAP event must be read, and the thread that caused it must
+    /// run again, before any protection can change. The kernel does not say how far it came: try the whole range again.</returns>
     /// <exception cref="LinuxException">The process is gone.</exception>
     public bool TryProtect(ulong start, ulong length) => TryWriteProtect(start, length, UffdConstants.WriteProtectModeWp);
 
     /// <summary>Lets the guest write to a range again and wakes the threads that wait in it.</summary>
-    /// <returns>As of <see cref="TryProtect"/>.</returns>
+    /// <returns>As for <see cref="TryProtect"/>.</returns>
     /// <exception cref="LinuxException">The process is gone.</exception>
     public bool TryUnprotect(ulong start, ulong length) => TryWriteProtect(start, length, 0);
 
@@ -114,8 +113,8 @@ internal sealed unsafe partial class Userfaultfd : IDisposable
     }
 
     /// <summary>Reads pending messages without waiting.</summary>
-    /// <returns>How many messages were stored, 0 when none is pending.</returns>
-    /// <exception cref="LinuxException">The context is dead, as after the process has ended.</exception>
+    /// <returns>The number of messages stored; 0 if none is pending.</returns>
+    /// <exception cref="LinuxException">The context is dead, for example because the process has ended.</exception>
     public int Read(UffdMessage* messages, int capacity)
     {
         while (true)

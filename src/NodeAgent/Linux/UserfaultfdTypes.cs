@@ -21,7 +21,7 @@ internal enum UffdFeatures : ulong
     /// <summary>Write protection of hugetlbfs and shmem (Linux 5.19).</summary>
     WpHugetlbfsShmem = 1 << 12,
 
-    /// <summary>Pages that do not exist yet can be protected too (Linux 6.4).</summary>
+    /// <summary>Missing pages can be protected too (Linux 6.4).</summary>
     WpUnpopulated = 1 << 13,
 
     /// <summary>The kernel itself resolves faults, for dirty tracking (Linux 6.7).</summary>
@@ -115,7 +115,7 @@ internal struct UffdioRegister
     /// <summary>mode.</summary>
     public ulong Mode;
 
-    /// <summary>ioctls: what may be done with the range.</summary>
+    /// <summary>ioctls: the operations that the range supports.</summary>
     public ulong Ioctls;
 }
 
