@@ -2,10 +2,10 @@ using System.Runtime.InteropServices;
 
 namespace Bgsnap.NodeAgent.Store;
 
-/// <summary>libzstd, the calls used here. Sizes that are errors are told by <see cref="IsError"/>.</summary>
+/// <summary>The libzstd calls used here. <see cref="IsError"/> tells whether a returned size is an error.</summary>
 internal static unsafe partial class Zstd
 {
-    /// <summary>First four bytes of a frame of the present format; older formats and skippable frames have others.</summary>
+    /// <summary>First four bytes of a frame in the current format; older formats and skippable frames have others.</summary>
     public const uint Magic = 0xFD2FB528;
 
     [LibraryImport("libzstd", EntryPoint = "ZSTD_createCCtx")]
@@ -38,7 +38,7 @@ internal static unsafe partial class Zstd
     public static bool IsError(nuint code) => IsErrorCode(code) != 0;
 }
 
-/// <summary>liblz4, the calls used here.</summary>
+/// <summary>The liblz4 calls used here.</summary>
 internal static unsafe partial class Lz4
 {
     [LibraryImport("liblz4", EntryPoint = "LZ4_sizeofState")]

@@ -6,15 +6,14 @@ using System.Runtime.InteropServices;
 namespace Bgsnap.NodeAgent.Store;
 
 /// <summary>
-/// Turns the stored bytes of a granule back into memory, trusting neither entry nor bytes. One per thread; a call
-/// allocates nothing.
+/// Turns the stored bytes of a granule back into memory, trusting neither entry nor bytes. One per thread; a call allocates nothing.
 /// </summary>
 public sealed unsafe class GranuleDecoder : IDisposable
 {
     private nint _zstd;
     private byte* _scratch;
 
-    /// <summary>Makes a decoder.</summary>
+    /// <summary>Creates a decoder.</summary>
     public GranuleDecoder()
     {
         _scratch = (byte*)NativeMemory.AlignedAlloc(SnapshotFormat.GranuleSize, SnapshotFormat.PageSize);
@@ -40,7 +39,7 @@ public sealed unsafe class GranuleDecoder : IDisposable
     /// <param name="stored">The stored bytes, exactly <see cref="GranuleEntry.StoredLength"/> of them.</param>
     /// <param name="granuleLength">Bytes of the granule, a multiple of 4096 up to 65536.</param>
     /// <param name="destination">65536 bytes; all are written, those without a stored page with zeros.</param>
-    /// <exception cref="SnapshotCorruptException">Entry or bytes are wrong; the destination then holds no guest data to use.</exception>
+    /// <exception cref="SnapshotCorruptException">Entry or bytes are wrong; the destination then holds no usable guest data.</exception>
     public void Decode(GranuleEntry e, ReadOnlySpan<byte> stored, int granuleLength, byte* destination)
     {
         if ((uint)granuleLength > SnapshotFormat.GranuleSize || granuleLength % SnapshotFormat.PageSize != 0)
@@ -49,7 +48,7 @@ public sealed unsafe class GranuleDecoder : IDisposable
             throw new SnapshotCorruptException(SnapshotFormat.MemoryFileName, e.Offset, problem);
     }
 
-    /// <summary>As <see cref="Decode"/>, but says what is wrong, or null.</summary>
+    /// <summary>Like <see cref="Decode"/>, but returns what is wrong, or null.</summary>
     internal string? TryDecode(GranuleEntry e, ReadOnlySpan<byte> stored, int granuleLength, byte* destination)
     {
         if (e.Problem(granuleLength, 0, long.MaxValue) is { } problem)
@@ -97,8 +96,8 @@ public sealed unsafe class GranuleDecoder : IDisposable
     private string? ZstdProblem(byte* from, int length, int raw, byte* destination)
     {
         ObjectDisposedException.ThrowIf(_zstd == 0, this);
-        // Exactly one frame of the present format that states its size: keeps the library's decoders of old formats,
-        // skippable frames and trailing bytes out of reach of a hostile file.
+        // Require exactly one frame in the current format that states its size: this keeps a hostile file from reaching the library's
+        // decoders of old formats, skippable frames and trailing bytes.
         if (length < 4 || BinaryPrimitives.ReadUInt32LittleEndian(new ReadOnlySpan<byte>(from, 4)) != Zstd.Magic)
             return "no Zstandard frame";
         if (Zstd.FrameCompressedSize(from, (nuint)length) != (nuint)length)

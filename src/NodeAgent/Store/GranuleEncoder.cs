@@ -14,8 +14,8 @@ public sealed unsafe class GranuleEncoder : IDisposable
     private void* _lz4;
     private nint _zstd;
 
-    /// <summary>Makes an encoder and lets the compressor take the memory it will need.</summary>
-    /// <param name="compression">What to do with the pages.</param>
+    /// <summary>Creates an encoder and has the compressor allocate the memory it will need.</summary>
+    /// <param name="compression">How to compress the pages.</param>
     /// <param name="zstdLevel">Zstandard's level, −7 (fastest) to 19.</param>
     /// <exception cref="ArgumentOutOfRangeException">An unknown compression or level.</exception>
     public GranuleEncoder(PageCompression compression, int zstdLevel = 1)
@@ -38,7 +38,7 @@ public sealed unsafe class GranuleEncoder : IDisposable
             Dispose();
             throw new InsufficientMemoryException("ZSTD_createCCtx");
         }
-        // The first granule of full size makes Zstandard take its work space: not in the middle of a capture.
+        // Zstandard allocates its work space at the first granule of full size: not in the middle of a capture.
         NativeMemory.Clear(_scratch, SnapshotFormat.GranuleSize);
         byte* sink = stackalloc byte[1024];
         _ = Compress(_scratch, SnapshotFormat.GranuleSize, sink, 1024);
@@ -49,7 +49,7 @@ public sealed unsafe class GranuleEncoder : IDisposable
     /// <param name="length">Its bytes, a multiple of 4096 up to 65536.</param>
     /// <param name="destination">Room for 65536 bytes; may be <paramref name="source"/> only without compression.</param>
     /// <returns>The entry with offset 0; all zero if every page is zero, and then nothing is written.</returns>
-    /// <exception cref="ArgumentException">A wrong length, or source and destination are one while compressing.</exception>
+    /// <exception cref="ArgumentException">The length is wrong, or source and destination are the same while compressing.</exception>
     public GranuleEntry Encode(byte* source, int length, byte* destination)
     {
         if ((uint)length > SnapshotFormat.GranuleSize || length % SnapshotFormat.PageSize != 0)
@@ -68,13 +68,13 @@ public sealed unsafe class GranuleEncoder : IDisposable
             throw new ArgumentException("compression is not in place", nameof(destination));
         ObjectDisposedException.ThrowIf(_scratch is null, this);
 
-        // Pages without gaps, the common case, are compressed where they stand.
+        // Adjacent pages, the common case, are compressed in place.
         int first = BitOperations.TrailingZeroCount((uint)bitmap);
         byte* packed = source + (first * SnapshotFormat.PageSize);
         if (!BitOperations.IsPow2(((uint)bitmap >> first) + 1))
             ZeroPages.Pack(source, bitmap, packed = _scratch);
 
-        // Not saving a sixteenth is not worth a decoder's time; a small output limit makes the compressor stop early.
+        // Saving less than a sixteenth is not worth a decoder's time; a small output limit makes the compressor stop early.
         int stored = Compress(packed, raw, destination, raw - (raw / 16));
         if (stored > 0)
             return Seal(destination, bitmap, stored, _compression == PageCompression.Lz4 ? GranuleEncoding.Lz4 : GranuleEncoding.Zstd);
@@ -98,7 +98,7 @@ public sealed unsafe class GranuleEncoder : IDisposable
     private static GranuleEntry Seal(byte* stored, ushort bitmap, int length, GranuleEncoding encoding) =>
         GranuleEntry.Create(0, bitmap, length, encoding, (uint)XxHash3.HashToUInt64(new ReadOnlySpan<byte>(stored, length)));
 
-    // 0: does not fit the limit.
+    // Returns 0 if the output exceeds the limit.
     private int Compress(byte* source, int length, byte* destination, int limit)
     {
         if (_compression == PageCompression.Lz4)

@@ -15,22 +15,22 @@ public readonly record struct GranuleEntry(ulong Lo, ulong Hi)
     private const ulong LengthMask = (1UL << (EncodingShift - LengthShift)) - 1;
     private const ulong EncodingMask = 7;
 
-    /// <summary>Where the stored bytes begin, in bytes from the file's start.</summary>
+    /// <summary>Offset of the stored bytes, from the file's start.</summary>
     public long Offset => (long)(Lo & OffsetMask);
 
-    /// <summary>Bit i: 4 KiB page i of the granule is stored; pages not in it are zero.</summary>
+    /// <summary>Bit i is set if 4 KiB page i of the granule is stored; the other pages are zero.</summary>
     public ushort PageBitmap => (ushort)(Lo >> BitmapShift);
 
     /// <summary>Stored bytes, 0 to 65536 in a sound entry.</summary>
     public int StoredLength => (int)((Hi >> LengthShift) & LengthMask);
 
-    /// <summary>How they are encoded; values above 3 are corrupt.</summary>
+    /// <summary>The encoding of the stored bytes; values above 3 are corrupt.</summary>
     public GranuleEncoding Encoding => (GranuleEncoding)((Hi >> EncodingShift) & EncodingMask);
 
     /// <summary>Low 32 bits of the XXH3-64 of the stored bytes.</summary>
     public uint Checksum => (uint)Hi;
 
-    /// <summary>Nothing is stored.</summary>
+    /// <summary>Whether nothing is stored.</summary>
     public bool IsZero => (Lo | Hi) == 0;
 
     /// <summary>Number of stored pages.</summary>
@@ -51,7 +51,7 @@ public readonly record struct GranuleEntry(ulong Lo, ulong Hi)
         );
     }
 
-    /// <summary>The same entry, its bytes at <paramref name="offset"/>. A zero entry stays all zero.</summary>
+    /// <summary>The same entry with its bytes at <paramref name="offset"/>. A zero entry stays all zero.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The offset has more than 48 bits.</exception>
     public GranuleEntry WithOffset(long offset)
     {
@@ -59,10 +59,10 @@ public readonly record struct GranuleEntry(ulong Lo, ulong Hi)
         return IsZero ? this : this with { Lo = (Lo & ~OffsetMask) | (ulong)offset };
     }
 
-    /// <summary>What makes the entry impossible, or null.</summary>
+    /// <summary>What makes the entry invalid, or null.</summary>
     /// <param name="granuleLength">Bytes of the granule: 65536, or less for the last of a block.</param>
     /// <param name="dataStart">First byte that runs may use.</param>
-    /// <param name="dataEnd">First byte that they may not.</param>
+    /// <param name="dataEnd">First byte after the runs.</param>
     internal string? Problem(int granuleLength, long dataStart, long dataEnd)
     {
         if (IsZero)

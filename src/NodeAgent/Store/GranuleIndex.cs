@@ -3,17 +3,17 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent.Store;
 
 /// <summary>
-/// The entries of every granule of every block, as they stand in the file. Lives in anonymous memory of its own, so parts
-/// of which no granule was stored cost nothing. Distinct granules may be set and read by several threads at once.
+/// The entries of every granule of every block, in the file's layout. The index has its own anonymous memory, so ranges without a stored
+/// granule cost nothing. Several threads may set and read distinct granules at once.
 /// </summary>
 public sealed unsafe class GranuleIndex : IDisposable
 {
     private readonly long[] _first;
     private GranuleEntry* _entries;
 
-    /// <summary>Makes an index in which every granule is zero.</summary>
+    /// <summary>Creates an index in which every granule is zero.</summary>
     /// <exception cref="ArgumentException">The blocks break the format's limits.</exception>
-    /// <exception cref="LinuxException">No address space.</exception>
+    /// <exception cref="LinuxException">There is no address space.</exception>
     public GranuleIndex(IReadOnlyList<RamBlockLayout> blocks)
     {
         ArgumentNullException.ThrowIfNull(blocks);
@@ -30,10 +30,10 @@ public sealed unsafe class GranuleIndex : IDisposable
         _entries = (GranuleEntry*)NativeMemoryMap.Allocate(MappedLength);
     }
 
-    /// <summary>Granules of all blocks.</summary>
+    /// <summary>Number of granules of all blocks.</summary>
     public long Count { get; }
 
-    /// <summary>Bytes in the file: the entries, padded with zeros to a multiple of 4096.</summary>
+    /// <summary>Bytes in the file: the entries, zero-padded to a multiple of 4096.</summary>
     public long ByteLength { get; }
 
     /// <summary>The bytes as in the file; valid until disposed.</summary>
@@ -54,7 +54,7 @@ public sealed unsafe class GranuleIndex : IDisposable
     public long FirstGranule(int block) => _first[block];
 
     /// <summary>Sets a granule's entry.</summary>
-    /// <exception cref="ArgumentOutOfRangeException">No such granule.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">The granule does not exist.</exception>
     public void Set(long granule, GranuleEntry e)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((ulong)granule, (ulong)Count, nameof(granule));
@@ -63,7 +63,7 @@ public sealed unsafe class GranuleIndex : IDisposable
     }
 
     /// <summary>A granule's entry; all zero until set.</summary>
-    /// <exception cref="ArgumentOutOfRangeException">No such granule.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">The granule does not exist.</exception>
     public GranuleEntry Get(long granule)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((ulong)granule, (ulong)Count, nameof(granule));
@@ -71,8 +71,11 @@ public sealed unsafe class GranuleIndex : IDisposable
         return Live[granule];
     }
 
-    /// <summary>The first granule from one on, below another, whose entry is not all zero; <paramref name="end"/>: there is none.</summary>
-    /// <exception cref="ArgumentOutOfRangeException">No such granules.</exception>
+    /// <summary>
+    /// The first granule between <paramref name="from"/> and <paramref name="end"/> whose entry is not all zero; <paramref name="end"/> if
+    /// there is no such granule.
+    /// </summary>
+    /// <exception cref="ArgumentOutOfRangeException">The granules do not exist.</exception>
     internal long NextSet(long from, long end)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan((ulong)end, (ulong)Count, nameof(end));

@@ -3,15 +3,16 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent.Store;
 
 /// <summary>
-/// What became of each granule on its way from the guest to the file. The proof, at the end, that nothing that was copied was lost.
+/// Records what happened to each granule on its way from the guest to the file. At the end it proves that no copied granule was lost.
 /// </summary>
 /// <remarks>
 /// <code>
 ///   Untouched ──▶ Copied ──▶ Zero                     every page was zero, nothing is stored
 ///                       └──▶ Encoded ──▶ Written      its run is in the file
 /// </code>
-/// A granule never steps twice, and never past a state: a buffer that is lost, or encoded or written twice, is found and named. One byte a
-/// granule, in memory of its own. Distinct granules may step on several threads at once; each hand-over between threads orders its steps.
+/// A granule never takes a step twice and never skips a state: a buffer that is lost, or encoded or written twice, is detected and named.
+/// The ledger uses one byte per granule, in its own memory. Several threads may step distinct granules at once; each hand-over between
+/// threads orders the steps of its granules.
 /// </remarks>
 public sealed unsafe class GranuleLedger : IDisposable
 {
@@ -24,9 +25,9 @@ public sealed unsafe class GranuleLedger : IDisposable
     private readonly nuint _bytes;
     private byte* _states;
 
-    /// <summary>Makes a ledger in which every granule is untouched.</summary>
-    /// <param name="count">Granules of all blocks.</param>
-    /// <exception cref="LinuxException">No address space.</exception>
+    /// <summary>Creates a ledger in which every granule is untouched.</summary>
+    /// <param name="count">Number of granules of all blocks.</param>
+    /// <exception cref="LinuxException">There is no address space.</exception>
     public GranuleLedger(long count)
     {
         Count = count;
@@ -34,23 +35,23 @@ public sealed unsafe class GranuleLedger : IDisposable
         _states = NativeMemoryMap.Allocate(_bytes);
     }
 
-    /// <summary>Granules of all blocks.</summary>
+    /// <summary>Number of granules of all blocks.</summary>
     public long Count { get; }
 
-    /// <summary>Granules one behind the other have been copied from the guest.</summary>
+    /// <summary>Records that adjacent granules were copied from the guest.</summary>
     public void NoteCopied(long first, int count)
     {
         for (long g = first; g < first + count; g++)
             Step(g, Untouched, Copied);
     }
 
-    /// <summary>A granule turned out to be all zero: nothing of it is to be stored.</summary>
+    /// <summary>Records that a granule is all zero: nothing of it is stored.</summary>
     public void NoteZero(long granule) => Step(granule, Copied, Zero);
 
-    /// <summary>A granule's bytes are part of a run.</summary>
+    /// <summary>Records that a granule's bytes are part of a run.</summary>
     public void NoteEncoded(long granule) => Step(granule, Copied, Encoded);
 
-    /// <summary>The run that holds these granules is in the file.</summary>
+    /// <summary>Records that the run with these granules is in the file.</summary>
     public void NoteWritten(ReadOnlySpan<long> granules)
     {
         foreach (long g in granules)
@@ -58,11 +59,11 @@ public sealed unsafe class GranuleLedger : IDisposable
     }
 
     /// <summary>
-    /// Proves that every granule that was to be copied came to its end, and that the index has an entry for exactly those that were
+    /// Proves that every granule that was to be copied reached its final state, and that the index has an entry for exactly those that were
     /// written.
     /// </summary>
     /// <param name="index">The index as it is about to be written.</param>
-    /// <param name="copied">How many granules were to be copied.</param>
+    /// <param name="copied">The number of granules that were to be copied.</param>
     /// <returns>What is wrong, or null.</returns>
     public string? Problem(GranuleIndex index, long copied)
     {
@@ -83,7 +84,7 @@ public sealed unsafe class GranuleLedger : IDisposable
         return ended == copied ? null : $"{copied} granules were to be copied, {ended} were";
     }
 
-    /// <summary>Frees the memory. No other thread may still use it.</summary>
+    /// <summary>Frees the memory. No other thread may still use the ledger.</summary>
     public void Dispose()
     {
         if (_states is null)

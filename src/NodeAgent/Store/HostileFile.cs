@@ -3,7 +3,7 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Store;
 
-/// <summary>Opening and reading files that somebody else may have put there.</summary>
+/// <summary>Opens and reads files that may come from an untrusted source.</summary>
 internal static unsafe class HostileFile
 {
     /// <summary>Opens a regular file for reading: no symbolic link, and no waiting on a FIFO or device.</summary>
@@ -26,7 +26,7 @@ internal static unsafe class HostileFile
         }
     }
 
-    /// <summary>Fills the span from <paramref name="offset"/>; an earlier end of the file is corruption.</summary>
+    /// <summary>Fills the span from <paramref name="offset"/>; a file that ends earlier is corrupt.</summary>
     public static void ReadExactly(SafeFileHandle file, Span<byte> destination, long offset, string display)
     {
         // SAFETY: the span is pinned for the call and no more than its length is read.

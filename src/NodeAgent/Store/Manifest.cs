@@ -2,8 +2,10 @@ using System.Text.Json.Serialization;
 
 namespace Bgsnap.NodeAgent.Store;
 
-/// <summary>The manifest <c>snapshot.json</c>: what was taken, of what, when, and the checksum of every file.
-/// Unknown fields are ignored; missing or mistyped ones are an error.</summary>
+/// <summary>
+/// The manifest <c>snapshot.json</c>: what was captured, from which machine, when, and the checksum of every file. Unknown fields are
+/// ignored; missing or mistyped ones are an error.
+/// </summary>
 public sealed record Manifest
 {
     /// <summary>Always <see cref="SnapshotFormat.ManifestVersion"/>.</summary>
@@ -17,10 +19,10 @@ public sealed record Manifest
     /// <summary>Random id, also in the page log.</summary>
     public required Guid Id { get; init; }
 
-    /// <summary>Name that the user gave.</summary>
+    /// <summary>The name that the user gave.</summary>
     public required string Name { get; init; }
 
-    /// <summary>Program and version that took it.</summary>
+    /// <summary>Program and version that took the snapshot.</summary>
     public required string CreatedBy { get; init; }
 
     /// <summary>The instant that RAM, devices and disks show; RFC 3339 in UTC with microseconds.</summary>
@@ -33,7 +35,7 @@ public sealed record Manifest
     /// <summary>What a restore must start.</summary>
     public required ManifestMachine Machine { get; init; }
 
-    /// <summary>How it was taken and what the guest noticed.</summary>
+    /// <summary>How it was captured and what the guest noticed.</summary>
     public required ManifestCapture Capture { get; init; }
 
     /// <summary>Guest memory.</summary>
@@ -43,7 +45,7 @@ public sealed record Manifest
     [JsonRequired]
     public IReadOnlyList<ManifestDisk> Disks { get; init; } = [];
 
-    /// <summary>Snapshot that this one builds on; null: none.</summary>
+    /// <summary>The snapshot that this one builds on; null if it builds on no other.</summary>
     public string? Parent { get; init; }
 
     /// <summary>Every other file of the directory. Filled in by <see cref="SnapshotDirectoryWriter.Commit"/>.</summary>
@@ -79,43 +81,43 @@ public sealed record ManifestMachine
     /// <summary>QEMU's command line, program first.</summary>
     public required IReadOnlyList<string> Arguments { get; init; }
 
-    /// <summary>Its devices on PCI buses; null: the version that took the snapshot did not keep them.</summary>
+    /// <summary>Its devices on PCI buses; null if the version that took the snapshot did not record them.</summary>
     public IReadOnlyList<ManifestDevice>? Devices { get; init; }
 }
 
 /// <summary>A device on a PCI bus of the captured machine.</summary>
 /// <param name="Path">
-/// Its place, as names of sections begin: domain, bus, and slot and function of each level, such as <c>0000:00:02.0:00.0</c>.
+/// Its place, in the form in which section names begin: domain, bus, and slot and function of each level, such as <c>0000:00:02.0:00.0</c>.
 /// </param>
-/// <param name="Type">QEMU's name of its type, such as <c>virtio-blk-pci</c>.</param>
+/// <param name="Type">QEMU's name for its type, such as <c>virtio-blk-pci</c>.</param>
 public sealed record ManifestDevice(string Path, string Type)
 {
-    /// <summary>Its id; null: it has none.</summary>
+    /// <summary>Its id; null if it has no id.</summary>
     public string? Id { get; init; }
 
-    /// <summary>Vendor and device, such as <c>1af4:1001</c>; null: QEMU did not say.</summary>
+    /// <summary>Vendor and device, such as <c>1af4:1001</c>; null if QEMU did not report them.</summary>
     public string? PciId { get; init; }
 
-    /// <summary>What else shapes its state: vectors, queues, ports; null: nothing that is known.</summary>
+    /// <summary>Other properties that shape its state: vectors, queues, ports; null if no such property is known.</summary>
     public IReadOnlyDictionary<string, string>? Properties { get; init; }
 }
 
-/// <summary>How the snapshot was taken. Times are microseconds, ≥ 0.</summary>
+/// <summary>How the snapshot was captured. Times are microseconds, ≥ 0.</summary>
 public sealed record ManifestCapture
 {
     /// <summary>Engine: <c>agent</c> or <c>qemu</c>.</summary>
     public required string Engine { get; init; }
 
-    /// <summary>Why this engine; null if it was asked for.</summary>
+    /// <summary>Why this engine; null if the user asked for it.</summary>
     public string? EngineReason { get; init; }
 
-    /// <summary>Compression asked for: <c>none</c>, <c>lz4</c> or <c>zstd</c>.</summary>
+    /// <summary>The requested compression: <c>none</c>, <c>lz4</c> or <c>zstd</c>.</summary>
     public required string Compression { get; init; }
 
     /// <summary>How long the vCPUs were stopped.</summary>
     public required long DowntimeMicroseconds { get; init; }
 
-    /// <summary>Where that time went; null where the engine does not show it, or the guest did not run before.</summary>
+    /// <summary>Where that time went; null if the engine does not show it, or the guest was paused before.</summary>
     public ManifestStopWindow? StopWindow { get; init; }
 
     /// <summary>From the point in time until the last page was unprotected.</summary>
@@ -124,25 +126,27 @@ public sealed record ManifestCapture
     /// <summary>From the first step to the last before the manifest was written.</summary>
     public required long TotalMicroseconds { get; init; }
 
-    /// <summary>How quiet the guest was at the point in time: <c>Online</c>, <c>GuestAgent</c>, <c>NoGuestAgent</c> or
-    /// <c>QuiesceFailed</c>; null if nobody tried.</summary>
+    /// <summary>
+    /// How quiet the guest was at the point in time: <c>Online</c>, <c>GuestAgent</c>, <c>NoGuestAgent</c> or <c>QuiesceFailed</c>; null if
+    /// no freeze was requested.
+    /// </summary>
     public string? Quiesce { get; init; }
 
-    /// <summary>The guest did not run when it was captured, and stays so: a restore of it is paused too.</summary>
+    /// <summary>Whether the guest was paused when it was captured, and stays paused: a restore of it is paused too.</summary>
     public bool Paused { get; init; }
 
-    /// <summary>What became of the guest: <c>Continue</c> or <c>Stop</c>.</summary>
-    // A field that the file lacks is set to null by generated code, past the initializer.
+    /// <summary>What the guest did afterwards: <c>Continue</c> or <c>Stop</c>.</summary>
+    // If the file lacks a field, generated code sets it to null, past the initializer.
     public string After
     {
         get;
         init => field = value ?? "Continue";
     } = "Continue";
 
-    /// <summary>How the disks were cut, one of <see cref="DiskMethods"/>; null: no disk was asked for.</summary>
+    /// <summary>How the disks were cut, one of <see cref="DiskMethods"/>; null if no disk was requested.</summary>
     public string? DiskMethod { get; init; }
 
-    /// <summary>Why in this way; null if it was asked for.</summary>
+    /// <summary>Why this method; null if the user asked for it.</summary>
     public string? DiskMethodReason { get; init; }
 
     /// <summary>Guest writes that had to wait for a copy.</summary>
@@ -154,11 +158,11 @@ public sealed record ManifestCapture
 }
 
 /// <summary>The parts of the downtime.</summary>
-/// <param name="StopMicroseconds">Stopping: requests that were under way at the disks are waited for.</param>
+/// <param name="StopMicroseconds">Stopping the guest, including the wait for disk requests in progress.</param>
 /// <param name="DisksMicroseconds">Cutting the disks.</param>
 /// <param name="DevicesMicroseconds">Saving the devices; without disks, stopping too.</param>
 /// <param name="ProtectMicroseconds">Protecting RAM.</param>
-/// <param name="ContMicroseconds">Letting the guest run.</param>
+/// <param name="ContMicroseconds">Resuming the guest.</param>
 public sealed record ManifestStopWindow(
     long StopMicroseconds,
     long DisksMicroseconds,
@@ -170,7 +174,7 @@ public sealed record ManifestStopWindow(
 /// <summary>Faults served in the protection window.</summary>
 public sealed record ManifestFaults
 {
-    /// <summary>How many.</summary>
+    /// <summary>Number of faults.</summary>
     public required long Count { get; init; }
 
     /// <summary>Median service time; null without faults.</summary>
@@ -184,8 +188,8 @@ public sealed record ManifestFaults
 }
 
 /// <summary>One event of the capture.</summary>
-/// <param name="Name">What happened.</param>
-/// <param name="OffsetMicroseconds">When, from the first step.</param>
+/// <param name="Name">The event.</param>
+/// <param name="OffsetMicroseconds">Time since the first step.</param>
 public sealed record ManifestTimelineEntry(string Name, long OffsetMicroseconds);
 
 /// <summary>Guest memory.</summary>
@@ -200,14 +204,14 @@ public sealed record ManifestRam
     /// <summary>Pages that are zero and not stored.</summary>
     public required long ZeroPages { get; init; }
 
-    /// <summary>Bytes that the stored pages take after encoding.</summary>
+    /// <summary>Bytes of the stored pages after encoding.</summary>
     public required long StoredBytes { get; init; }
 
     /// <summary>The blocks, in the order of the page log.</summary>
     public required IReadOnlyList<ManifestRamBlock> Blocks { get; init; }
 
-    /// <summary>The record for what a page log holds.</summary>
-    /// <param name="summary">What its writer said.</param>
+    /// <summary>Creates the record for the content of a page log.</summary>
+    /// <param name="summary">Its writer's summary.</param>
     /// <param name="blocks">Its blocks.</param>
     public static ManifestRam From(PageLogSummary summary, IReadOnlyList<ManifestRamBlock> blocks)
     {
@@ -234,6 +238,6 @@ public sealed record ManifestRamBlock(string Name, ulong UsedLength, uint PageSi
 /// <summary>One file of the snapshot.</summary>
 /// <param name="Name">Path within the directory, <c>/</c> between its at most two parts.</param>
 /// <param name="Size">Its bytes.</param>
-/// <param name="Checksum"><c>sha256:</c> and 64 hex digits over the whole file, or, for the page log, <c>bgsnplog:</c> and 32
-/// hex digits of XXH3-128 over its footer, which vouches for the rest.</param>
+/// <param name="Checksum"><c>sha256:</c> and 64 hex digits over the whole file, or, for the page log, <c>bgsnplog:</c> and 32 hex digits of
+/// XXH3-128 over its footer, which covers the rest.</param>
 public sealed record ManifestFile(string Name, long Size, string Checksum);

@@ -3,17 +3,19 @@ namespace Bgsnap.NodeAgent.Store;
 /// <summary>One disk of the machine, whether its content is in the snapshot or not.</summary>
 public sealed record ManifestDisk
 {
-    /// <summary>Longest <see cref="Name"/>, in characters: with folder and suffix it stays a file name everywhere.</summary>
+    /// <summary>Longest <see cref="Name"/>, in characters: with folder and suffix it is a valid file name everywhere.</summary>
     public const int MaxNameLength = 200;
 
     /// <summary>The disk's name: QEMU's drive id, else its qdev id, else its node name; see <see cref="Disks.DiskName"/>.
     /// No two disks share one.</summary>
     public required string Name { get; init; }
 
-    /// <summary>Its file in the snapshot, such as <c>disks/vda.qcow2</c>; null: recorded only, see <see cref="Note"/>.</summary>
+    /// <summary>
+    /// Its file in the snapshot, such as <c>disks/vda.qcow2</c>; null if the disk is only recorded, see <see cref="Note"/>.
+    /// </summary>
     public string? File { get; init; }
 
-    /// <summary>Format of that file, <c>qcow2</c>; null without one.</summary>
+    /// <summary>Format of that file, <c>qcow2</c>; null without a file.</summary>
     public string? Format { get; init; }
 
     /// <summary>Bytes that the guest sees.</summary>
@@ -26,7 +28,7 @@ public sealed record ManifestDisk
     public long StoredBytes { get; init; }
 
     /// <summary>How it was cut, one of <see cref="DiskMethods"/>.</summary>
-    // A field that the file lacks is set to null by generated code, past the initializer.
+    // If the file lacks a field, generated code sets it to null, past the initializer.
     public string Method
     {
         get;
@@ -36,16 +38,16 @@ public sealed record ManifestDisk
     /// <summary>Why its content is not in the snapshot; null if it is.</summary>
     public string? Note { get; init; }
 
-    /// <summary>Its image was encrypted (LUKS), and its content in the snapshot is not.</summary>
+    /// <summary>Whether its image was encrypted (LUKS) while its content in the snapshot is not.</summary>
     public bool Decrypted { get; init; }
 
-    /// <summary>The VolumeSnapshot that holds its content; null: none.</summary>
+    /// <summary>The VolumeSnapshot that holds its content; null without one.</summary>
     public string? VolumeSnapshot { get; init; }
 
-    /// <summary>The guest cannot write to it.</summary>
+    /// <summary>Whether the guest cannot write to it.</summary>
     public bool ReadOnly { get; init; }
 
-    /// <summary>The guest's drive takes removable media.</summary>
+    /// <summary>Whether the guest's drive takes removable media.</summary>
     public bool Removable { get; init; }
 
     /// <summary>The guest's device, <c>query-block</c>'s <c>qdev</c>; null for a disk without one.</summary>
@@ -54,13 +56,13 @@ public sealed record ManifestDisk
     /// <summary>QEMU's block node that the guest wrote to; null for a drive without a medium.</summary>
     public string? NodeName { get; init; }
 
-    /// <summary>What the node stood on; null if that is no file.</summary>
+    /// <summary>The image below the node; null if that is not a file.</summary>
     public ManifestImage? Image { get; init; }
 
     /// <summary>The file for a disk of this name.</summary>
     public static string FileOf(string name) => $"{SnapshotFormat.DisksFolderName}/{name}.qcow2";
 
-    /// <summary>What no disk may say, or null.</summary>
+    /// <summary>What is invalid in this record, or null.</summary>
     internal string? Problem()
     {
         if (Name.Length is 0 or > MaxNameLength || Name[0] == '.' || !Name.All(IsNameCharacter))
@@ -79,7 +81,7 @@ public sealed record ManifestDisk
     private static bool IsNameCharacter(char c) => char.IsAsciiLetterOrDigit(c) || c is '.' or '_' or '-';
 }
 
-/// <summary>The image behind a disk, as its QEMU had it.</summary>
+/// <summary>The image behind a disk, as QEMU used it.</summary>
 public sealed record ManifestImage
 {
     /// <summary>QEMU's format driver, such as <c>raw</c> or <c>qcow2</c>.</summary>
@@ -94,14 +96,14 @@ public sealed record ManifestImage
     /// <summary>Group, as a number of the initial user namespace.</summary>
     public uint Gid { get; init; }
 
-    /// <summary>Permissions in octal, such as <c>0600</c>; null if they are not known.</summary>
+    /// <summary>Permissions in octal, such as <c>0600</c>; null if unknown.</summary>
     public string? Mode { get; init; }
 }
 
 /// <summary>Formats of disk files in a snapshot.</summary>
 public static class DiskFormats
 {
-    /// <summary>The one there is.</summary>
+    /// <summary>The only format.</summary>
     public const string Qcow2 = "qcow2";
 }
 
@@ -114,9 +116,9 @@ public static class DiskMethods
     /// <summary>The guest wrote to an overlay, which was committed afterwards.</summary>
     public const string Overlay = "overlay";
 
-    /// <summary>The storage did, by CSI VolumeSnapshots.</summary>
+    /// <summary>The storage cut them, with CSI VolumeSnapshots.</summary>
     public const string VolumeSnapshot = "volume-snapshot";
 
-    /// <summary>Not at all.</summary>
+    /// <summary>They were not cut.</summary>
     public const string None = "none";
 }

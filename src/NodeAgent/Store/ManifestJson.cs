@@ -7,8 +7,8 @@ using System.Text.Json.Serialization;
 namespace Bgsnap.NodeAgent.Store;
 
 /// <summary>
-/// Manifest to bytes and back. The document ends with its own checksum, over every byte before the digits; the few bytes
-/// around and after them are compared one by one. So there is no byte that could change unnoticed.
+/// Converts the manifest to bytes and back. The document ends with its own checksum over every byte before the digits; the few bytes around
+/// and after them are compared one by one. So no byte can change unnoticed.
 /// </summary>
 public static class ManifestJson
 {
@@ -23,7 +23,7 @@ public static class ManifestJson
             RespectNullableAnnotations = true,
             RespectRequiredConstructorParameters = true,
             AllowDuplicateProperties = false,
-            // The file is not HTML: arguments stay readable.
+            // The file is not HTML: keep the arguments readable.
             Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
         }
     );
@@ -50,7 +50,7 @@ public static class ManifestJson
 
     /// <summary>Checks and reads the file's bytes.</summary>
     /// <param name="bytes">The whole file.</param>
-    /// <param name="file">Its name for errors.</param>
+    /// <param name="file">Its name in errors.</param>
     /// <exception cref="SnapshotCorruptException">Checksum, form or content are wrong.</exception>
     public static Manifest Read(ReadOnlySpan<byte> bytes, string file)
     {
@@ -86,7 +86,7 @@ public static class ManifestJson
         }
     }
 
-    /// <summary>What a well-formed manifest must not say, or null.</summary>
+    /// <summary>What is invalid in a well-formed manifest, or null.</summary>
     internal static string? Problem(Manifest m)
     {
         if (m.FormatVersion != SnapshotFormat.ManifestVersion)
@@ -113,7 +113,7 @@ public static class ManifestJson
                 return $"{f.Name} is no file of a snapshot";
             if (f.Size < 0 || !names.Add(f.Name))
                 return $"file {f.Name} is listed twice or has a negative size";
-            // Code that adds the sizes up, for a status or a restore, gets a sum.
+            // Keeps the sum in range for code that adds the sizes up, for a status or a restore.
             if (f.Size > long.MaxValue - bytes - SnapshotFormat.MaxManifestSize)
                 return $"file {f.Name}: the sizes of all files together are impossible";
             bytes += f.Size;
@@ -143,7 +143,7 @@ public static class ManifestJson
             }
             if (!files.Add(disk.File))
                 return $"two disks have the file {disk.File}";
-            // What is listed has a name that cannot lead out of the directory.
+            // A listed file has a name that cannot lead out of the directory.
             if (m.Files.FirstOrDefault(f => f.Name == disk.File) is not { } file)
                 return $"{disk.File} of disk {disk.Name} is not listed";
             if (disk.StoredBytes != file.Size)
@@ -152,7 +152,7 @@ public static class ManifestJson
         return null;
     }
 
-    /// <summary>One or two parts, none hidden: such a name cannot lead out of the directory.</summary>
+    /// <summary>Whether a name has one or two parts, none of them hidden: such a name cannot lead out of the directory.</summary>
     internal static bool IsFileName(string name)
     {
         string[] parts = name.Split('/');

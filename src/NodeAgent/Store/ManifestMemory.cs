@@ -1,6 +1,6 @@
 namespace Bgsnap.NodeAgent.Store;
 
-/// <summary>Whether manifest and page log tell the same story. Checked on commit, on open and by verify.</summary>
+/// <summary>Whether manifest and page log agree. Checked on commit, on open and by verify.</summary>
 internal static class ManifestMemory
 {
     public static string? Problem(Manifest manifest, PageLogHeader header, PageLogFooter footer)

@@ -7,11 +7,11 @@ namespace Bgsnap.NodeAgent.Store;
 /// <param name="IndexOffset">First byte of the index, a multiple of 4096.</param>
 /// <param name="IndexLength">Its bytes with padding, a multiple of 4096.</param>
 /// <param name="IndexChecksum">XXH3-64 of those bytes.</param>
-/// <param name="HeaderChecksum">The header's checksum again.</param>
-/// <param name="Id">The snapshot's id again.</param>
-/// <param name="StoredGranules">Granules of which something is stored.</param>
-/// <param name="StoredPages">Pages stored.</param>
-/// <param name="ZeroPages">Pages not stored.</param>
+/// <param name="HeaderChecksum">Copy of the header's checksum.</param>
+/// <param name="Id">Copy of the snapshot's id.</param>
+/// <param name="StoredGranules">Number of granules with stored pages.</param>
+/// <param name="StoredPages">Number of stored pages.</param>
+/// <param name="ZeroPages">Number of pages not stored.</param>
 /// <param name="StoredBytes">Sum of all stored lengths.</param>
 public sealed record PageLogFooter(
     long IndexOffset,
@@ -33,7 +33,7 @@ public sealed record PageLogFooter(
 
     private static ReadOnlySpan<byte> Magic => "BGSNPEND"u8;
 
-    /// <summary>The form of a footer's checksum in the manifest: it vouches for every byte of the page log.</summary>
+    /// <summary>The form of a footer's checksum in the manifest: it covers every byte of the page log.</summary>
     internal static string ManifestChecksum(ReadOnlySpan<byte> page)
     {
         UInt128 hash = XxHash128.HashToUInt128(page);
@@ -57,8 +57,8 @@ public sealed record PageLogFooter(
         BinaryPrimitives.WriteUInt64LittleEndian(page[ChecksumOffset..], XxHash3.HashToUInt64(page[..ChecksumOffset]));
     }
 
-    /// <summary>Checks and reads the footer that stands at <paramref name="offset"/>, on its own.</summary>
-    /// <exception cref="SnapshotCorruptException">It is damaged, or no footer of this version.</exception>
+    /// <summary>Checks and reads the footer at <paramref name="offset"/> by itself.</summary>
+    /// <exception cref="SnapshotCorruptException">It is damaged, or is not a footer of this version.</exception>
     internal static PageLogFooter Read(ReadOnlySpan<byte> page, string file, long offset)
     {
         if (!page.StartsWith(Magic))
@@ -87,7 +87,7 @@ public sealed record PageLogFooter(
         );
     }
 
-    /// <summary>Checks the footer against header and file size; afterwards offset and length may be used.</summary>
+    /// <summary>Checks the footer against header and file size; after that, offset and length are safe to use.</summary>
     /// <exception cref="SnapshotCorruptException">They do not belong together.</exception>
     internal void CheckAgainst(PageLogHeader header, string file, long fileSize)
     {
@@ -99,7 +99,7 @@ public sealed record PageLogFooter(
         long expected = SnapshotFormat.Align(header.TotalGranules * SnapshotFormat.EntrySize);
         if (IndexLength != expected)
             throw new SnapshotCorruptException(file, at + 24, $"index length {IndexLength} is not {expected}");
-        // Written as a comparison with the one possible value: nothing is added to a number from the file.
+        // Compare with the only possible value, so that nothing is added to a number from the file.
         if (IndexOffset != at - IndexLength || IndexOffset < header.Length)
             throw new SnapshotCorruptException(
                 file,

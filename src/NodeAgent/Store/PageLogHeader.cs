@@ -4,9 +4,9 @@ using System.Text;
 
 namespace Bgsnap.NodeAgent.Store;
 
-/// <summary>The header of a page log: what it holds, not where (that is in the index, written last).</summary>
+/// <summary>The header of a page log: what it holds, but not where (the index, written last, says that).</summary>
 /// <param name="Id">Snapshot id, also in footer and manifest.</param>
-/// <param name="Compression">What the writer was asked for; each granule says how it is really stored.</param>
+/// <param name="Compression">The compression requested from the writer; each granule records how it is really stored.</param>
 /// <param name="Blocks">RAM blocks, in the order of the index.</param>
 /// <param name="Length">Bytes of the header, a multiple of 4096; the first run begins here.</param>
 /// <param name="Checksum">XXH3-64 of the header before its last 8 bytes.</param>
@@ -18,7 +18,7 @@ public sealed record PageLogHeader(Guid Id, PageCompression Compression, IReadOn
 
     private static ReadOnlySpan<byte> Magic => "BGSNPLOG"u8;
 
-    /// <summary>Granules of all blocks.</summary>
+    /// <summary>Number of granules of all blocks.</summary>
     public long TotalGranules => RamBlockLayout.TotalGranules(Blocks);
 
     /// <summary>The header's bytes for these blocks.</summary>
@@ -52,8 +52,8 @@ public sealed record PageLogHeader(Guid Id, PageCompression Compression, IReadOn
         return bytes;
     }
 
-    /// <summary>Checks the first 4096 bytes of the file and returns the header's length, so that it can be read whole.</summary>
-    /// <exception cref="SnapshotCorruptException">Not a page log of this version.</exception>
+    /// <summary>Checks the first 4096 bytes of the file and returns the header's length, so that the whole header can be read.</summary>
+    /// <exception cref="SnapshotCorruptException">It is not a page log of this version.</exception>
     internal static int ReadLength(ReadOnlySpan<byte> start, string file, long fileSize)
     {
         if (!start.StartsWith(Magic))
@@ -105,7 +105,7 @@ public sealed record PageLogHeader(Guid Id, PageCompression Compression, IReadOn
 
     private static List<RamBlockLayout> ReadTable(ReadOnlySpan<byte> bytes, int count, string file)
     {
-        // The list grows with the table that is really there, not with the count that is claimed.
+        // The list grows with the table that is really there, not with the claimed count.
         var blocks = new List<RamBlockLayout>();
         int at = TableOffset;
         for (int i = 0; i < count; i++)

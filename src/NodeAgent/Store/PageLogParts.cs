@@ -4,8 +4,9 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Store;
 
-/// <summary>Reads the parts of a page log one by one; shared by the reader, which stops at the first problem, and the
-/// verifier, which goes on.</summary>
+/// <summary>
+/// Reads the parts of a page log one by one; shared by the reader, which stops at the first problem, and the verifier, which continues.
+/// </summary>
 internal static unsafe class PageLogParts
 {
     private const int Chunk = 1 << 20;
@@ -34,9 +35,9 @@ internal static unsafe class PageLogParts
 
     /// <summary>Reads the index. Header and footer must have been checked against each other and the file's size.</summary>
     /// <param name="file">The page log.</param>
-    /// <param name="display">Its name for errors.</param>
-    /// <param name="header">Says how many granules.</param>
-    /// <param name="footer">Says where and which checksum.</param>
+    /// <param name="display">Its name in errors.</param>
+    /// <param name="header">Contains the number of granules.</param>
+    /// <param name="footer">Contains the index's offset and checksum.</param>
     /// <param name="problem">What is wrong with the index as a whole, or null.</param>
     public static GranuleIndex ReadIndex(
         SafeFileHandle file,
@@ -73,7 +74,7 @@ internal static unsafe class PageLogParts
         }
     }
 
-    /// <summary>Reads and decodes a granule; says what is wrong, or null. The entry must have been checked.</summary>
+    /// <summary>Reads and decodes a granule; returns what is wrong, or null. The entry must already have been checked.</summary>
     public static string? ReadGranule(
         SafeFileHandle file,
         string display,
@@ -83,7 +84,7 @@ internal static unsafe class PageLogParts
         GranuleDecoder decoder
     )
     {
-        // Raw pages go straight to their place; nothing else can be read into it.
+        // Raw pages are read straight into their place; no other encoding can be.
         byte* stored = e.Encoding == GranuleEncoding.Raw ? destination : decoder.Scratch;
         nuint n = e.IsZero ? 0 : FileSyscalls.ReadAll(file, stored, (nuint)e.StoredLength, e.Offset, display);
         // SAFETY: a checked entry stores at most 65536 bytes, the size of both buffers.
@@ -92,13 +93,13 @@ internal static unsafe class PageLogParts
             : decoder.TryDecode(e, new ReadOnlySpan<byte>(stored, e.StoredLength), granuleLength, destination);
     }
 
-    // Only pages with entries are touched: a sparse index stays sparse in memory.
+    // Touch only pages with entries: a sparse index stays sparse in memory.
     private static void CopyNonZero(ReadOnlySpan<byte> part, byte* destination)
     {
         for (int at = 0; at < part.Length; at += SnapshotFormat.Alignment)
         {
             ReadOnlySpan<byte> page = part.Slice(at, SnapshotFormat.Alignment);
-            // SAFETY: the index has as many bytes as the parts together, both multiples of 4096.
+            // SAFETY: the index has as many bytes as the parts together; both are multiples of 4096.
             if (page.ContainsAnyExcept((byte)0))
                 page.CopyTo(new Span<byte>(destination + at, SnapshotFormat.Alignment));
         }

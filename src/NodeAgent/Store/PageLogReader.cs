@@ -3,7 +3,7 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Store;
 
-/// <summary>What a page log must be, where the caller knows it from elsewhere (the manifest).</summary>
+/// <summary>What a page log must be, if the caller knows it from elsewhere (the manifest).</summary>
 /// <param name="Id">Snapshot id; null: any.</param>
 /// <param name="Size">Bytes of the file; null: any.</param>
 /// <param name="Checksum">Checksum of the footer, as in the manifest; null: any.</param>
@@ -39,8 +39,8 @@ public sealed unsafe class PageLogReader : IDisposable
 
     /// <summary>Opens and checks a page log.</summary>
     /// <param name="path">The file; a symbolic link is refused.</param>
-    /// <param name="expect">What it must be; null: anything sound.</param>
-    /// <exception cref="SnapshotCorruptException">It is damaged, cut off, no page log, or not the expected one.</exception>
+    /// <param name="expect">What it must be; null: any sound page log.</param>
+    /// <exception cref="SnapshotCorruptException">It is damaged or cut short, is not a page log, or is not the expected one.</exception>
     /// <exception cref="LinuxException">It cannot be opened or read.</exception>
     public static PageLogReader Open(string path, PageLogExpectation? expect = null) => OpenIn(null, path, path, expect);
 
@@ -80,15 +80,15 @@ public sealed unsafe class PageLogReader : IDisposable
         }
     }
 
-    /// <summary>Granules of a block.</summary>
+    /// <summary>Number of granules of a block.</summary>
     public long GranuleCount(int block) => SnapshotFormat.GranuleCount(Blocks[block].UsedLength);
 
     /// <summary>Bytes of a granule: 65536, or less for the last of a block.</summary>
     public int GranuleLength(int block, long granuleInBlock) => SnapshotFormat.GranuleLength(Blocks[block].UsedLength, granuleInBlock);
 
     /// <summary>The checked entry of a granule.</summary>
-    /// <exception cref="ArgumentOutOfRangeException">No such granule.</exception>
-    /// <exception cref="SnapshotCorruptException">The entry is impossible.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">The granule does not exist.</exception>
+    /// <exception cref="SnapshotCorruptException">The entry is invalid.</exception>
     public GranuleEntry Entry(int block, long granuleInBlock)
     {
         ulong used = Blocks[block].UsedLength;
@@ -108,8 +108,8 @@ public sealed unsafe class PageLogReader : IDisposable
     public ushort PageBitmap(int block, long granuleInBlock) => Entry(block, granuleInBlock).PageBitmap;
 
     /// <summary>
-    /// The first granule from one on of which something may be stored; the block's number of granules: all of the rest are zero. Quick,
-    /// however long that is.
+    /// The first granule, from the given one on, that may have stored pages; the block's number of granules if all the rest are zero. Fast,
+    /// however long that range is.
     /// </summary>
     internal long NextStored(int block, long granuleInBlock)
     {
@@ -121,8 +121,8 @@ public sealed unsafe class PageLogReader : IDisposable
     /// <param name="block">The block, in index order.</param>
     /// <param name="granuleInBlock">The granule, from 0.</param>
     /// <param name="destination">65536 bytes; all are written, zeros beyond the block's end.</param>
-    /// <param name="decoder">One per thread.</param>
-    /// <exception cref="ArgumentOutOfRangeException">No such granule.</exception>
+    /// <param name="decoder">A decoder that only this thread uses.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The granule does not exist.</exception>
     /// <exception cref="SnapshotCorruptException">Entry or stored bytes are damaged.</exception>
     /// <exception cref="LinuxException">The read failed.</exception>
     public void ReadGranule(int block, long granuleInBlock, byte* destination, GranuleDecoder decoder)
@@ -153,12 +153,14 @@ public sealed unsafe class PageLogReader : IDisposable
             }
             catch (ObjectDisposedException)
             {
-                // Exchanged under our hands.
+                // Another thread has exchanged the file meanwhile.
             }
         }
     }
 
-    /// <summary>From now on reads the file that another reader has open, and leaves it its own; false: that is not this page log.</summary>
+    /// <summary>
+    /// Takes over the file that another reader has open and gives it this reader's own; false if that is not the same page log.
+    /// </summary>
     internal bool TryExchangeFile(PageLogReader other)
     {
         if (other.Header.Id != Header.Id || other.Checksum != Checksum)
@@ -169,8 +171,8 @@ public sealed unsafe class PageLogReader : IDisposable
     }
 
     /// <summary>
-    /// Closes the file when it could not be read: a volume that is dead and unmounted goes, and can be mounted anew, only when nobody has a
-    /// file of it open.
+    /// Closes the file if it could not be read: a dead, unmounted volume disappears, and can be mounted again, only when no process has a
+    /// file on it open.
     /// </summary>
     internal void CloseIfFailed()
     {

@@ -4,8 +4,8 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Store;
 
 /// <summary>
-/// Verifies a page log: its parts, that they tile the file without gap or overlap, and the content of every granule. Goes
-/// in the order of the file, so the disk is read once from front to back.
+/// Verifies a page log: its parts, that they tile the file without gap or overlap, and the content of every granule. It follows the order
+/// of the file, so the disk is read once from front to back.
 /// </summary>
 internal sealed unsafe class PageLogVerifier
 {
@@ -35,7 +35,7 @@ internal sealed unsafe class PageLogVerifier
 
         footer.CheckAgainst(header, Name, size);
         using GranuleIndex index = PageLogParts.ReadIndex(file, Name, header, footer, out string? problem);
-        // With a damaged index its entries are still followed: they tell which granules are hurt.
+        // Even if the index is damaged, follow its entries: they show which granules are affected.
         if (problem is not null)
             report.Add(Name, footer.IndexOffset, problem);
         report.BytesRead += header.Length + footer.IndexLength + PageLogFooter.Size;
@@ -88,7 +88,7 @@ internal sealed unsafe class PageLogVerifier
         }
     }
 
-    // Entries that can be followed, and the sums over all. Grows with entries that are really in the file.
+    // The valid entries, and the sums over all of them. Grows only with entries that are really in the file.
     private List<Stored> CollectStored()
     {
         var stored = new List<Stored>();
@@ -122,7 +122,7 @@ internal sealed unsafe class PageLogVerifier
         return stored;
     }
 
-    /// <summary>The next thing must begin where the last one ended, or at the next multiple of 4096 with zeros up to it.</summary>
+    /// <summary>Checks that the next part begins where the last one ended, or at the next multiple of 4096 with zeros up to it.</summary>
     private long CheckPlace(long position, long next, byte[] padding)
     {
         long aligned = SnapshotFormat.Align(position);

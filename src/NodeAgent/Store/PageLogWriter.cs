@@ -5,12 +5,12 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Store;
 
-/// <summary>What was written.</summary>
+/// <summary>The summary of a written page log.</summary>
 /// <param name="FileSize">Bytes of the file.</param>
-/// <param name="Granules">Granules of all blocks.</param>
-/// <param name="StoredGranules">Granules of which something is stored.</param>
-/// <param name="StoredPages">Pages stored.</param>
-/// <param name="ZeroPages">Pages not stored.</param>
+/// <param name="Granules">Number of granules of all blocks.</param>
+/// <param name="StoredGranules">Number of granules with stored pages.</param>
+/// <param name="StoredPages">Number of stored pages.</param>
+/// <param name="ZeroPages">Number of pages not stored.</param>
 /// <param name="StoredBytes">Sum of all stored lengths.</param>
 /// <param name="Checksum">For the manifest: <c>bgsnplog:</c> and 32 hex digits.</param>
 public sealed record PageLogSummary(
@@ -24,8 +24,8 @@ public sealed record PageLogSummary(
 );
 
 /// <summary>
-/// Writes the file <c>memory</c>: header at once, runs in any order from any thread, index and footer at the end.
-/// A failed write ends it: <see cref="Finish"/> then refuses, so a log with a gap is never called complete.
+/// Writes the file <c>memory</c>: the header at once, runs in any order from any thread, index and footer at the end. After a failed write
+/// <see cref="Finish"/> refuses, so a log with a gap is never called complete.
 /// </summary>
 public sealed unsafe class PageLogWriter : IDisposable
 {
@@ -48,7 +48,7 @@ public sealed unsafe class PageLogWriter : IDisposable
         byte[] header = PageLogHeader.Write(id, compression, blocks);
         _headerLength = header.Length;
         _headerChecksum = XxHash3.HashToUInt64(header.AsSpan(0, header.Length - 8));
-        // Set on the open file rather than at open: with O_CREAT a refused O_DIRECT would leave the new file behind.
+        // Set on the open file rather than at open: a refused O_DIRECT with O_CREAT would leave the new file behind.
         _direct = FileSyscalls.TrySetDirect(file, direct: true);
         byte* aligned = (byte*)NativeMemory.AlignedAlloc((nuint)header.Length, SnapshotFormat.Alignment);
         try
@@ -63,7 +63,7 @@ public sealed unsafe class PageLogWriter : IDisposable
         _next = header.Length;
     }
 
-    /// <summary>The file is written with O_DIRECT, past the page cache; else the file system does not take it.</summary>
+    /// <summary>Whether the file is written with O_DIRECT, past the page cache; false if the file system does not support it.</summary>
     public bool Direct => _direct;
 
     /// <summary>Creates the file (mode 0600; it must not exist) and writes the header.</summary>
@@ -106,7 +106,7 @@ public sealed unsafe class PageLogWriter : IDisposable
         }
     }
 
-    /// <summary>Takes the place of a new run. Thread-safe. The run must be filled up to less than 4096 bytes before its end.</summary>
+    /// <summary>Reserves the place of a new run. Thread-safe. The run must be filled to within 4096 bytes of its end.</summary>
     /// <param name="length">Bytes, a positive multiple of 4096.</param>
     /// <returns>Its offset in the file, for the entries and <see cref="WriteRun"/>.</returns>
     public long Reserve(int length)
@@ -117,11 +117,11 @@ public sealed unsafe class PageLogWriter : IDisposable
         return Interlocked.Add(ref _next, length) - length;
     }
 
-    /// <summary>Writes all of a reserved run. Thread-safe for distinct runs; each is written once.</summary>
-    /// <param name="data">At a 4096-byte boundary; stored bytes one granule after another, zeros up to the end.</param>
+    /// <summary>Writes a whole reserved run. Thread-safe for distinct runs; each is written once.</summary>
+    /// <param name="data">At a 4096-byte boundary; stored bytes, one granule after another, then zeros up to the end.</param>
     /// <param name="length">The reserved length.</param>
-    /// <param name="offset">What <see cref="Reserve"/> returned.</param>
-    /// <exception cref="LinuxException">The write failed; a full volume says so.</exception>
+    /// <param name="offset">The offset that <see cref="Reserve"/> returned.</param>
+    /// <exception cref="LinuxException">The write failed; the message says so if the volume is full.</exception>
     public void WriteRun(byte* data, int length, long offset)
     {
         if (length <= 0 || length % SnapshotFormat.Alignment != 0)
@@ -134,12 +134,12 @@ public sealed unsafe class PageLogWriter : IDisposable
         Interlocked.Add(ref _written, length);
     }
 
-    /// <summary>Writes index and footer and makes the file durable. All runs must be written and all entries set.</summary>
+    /// <summary>Writes index and footer and makes the file durable. All runs must have been written and all entries set.</summary>
     /// <param name="index">Where each granule is.</param>
-    /// <param name="ledger">What became of each granule.</param>
-    /// <param name="copied">How many granules were to be copied.</param>
-    /// <exception cref="InvalidOperationException">A write failed before, a granule that was copied is not in the file, a reserved run was
-    /// not written, or an entry points outside the runs.</exception>
+    /// <param name="ledger">What happened to each granule.</param>
+    /// <param name="copied">The number of granules that were to be copied.</param>
+    /// <exception cref="InvalidOperationException">An earlier write failed, a copied granule is not in the file, a reserved run was not
+    /// written, or an entry points outside the runs.</exception>
     /// <exception cref="LinuxException">A write or fsync failed.</exception>
     public PageLogSummary Finish(GranuleIndex index, GranuleLedger ledger, long copied)
     {
@@ -156,7 +156,7 @@ public sealed unsafe class PageLogWriter : IDisposable
         _finished = true;
 
         PageLogFooter footer = Count(index);
-        // Each run may end in less than 4096 bytes of padding: more or less than that is data lost or used twice.
+        // Each run may end with less than 4096 bytes of padding: any other difference means that data was lost or used twice.
         if (footer.StoredBytes > _written || _written - footer.StoredBytes > _runs * (SnapshotFormat.Alignment - 1L))
             throw new InvalidOperationException($"{_path}: {_runs} runs of {_written} bytes do not hold {footer.StoredBytes} stored bytes");
         WriteIndex(index, footer.IndexOffset);
@@ -183,7 +183,7 @@ public sealed unsafe class PageLogWriter : IDisposable
         }
     }
 
-    /// <summary>Closes the file. Without <see cref="Finish"/> it stays incomplete.</summary>
+    /// <summary>Closes the file. Without <see cref="Finish"/> the file stays incomplete.</summary>
     public void Dispose() => _file.Dispose();
 
     private PageLogFooter Count(GranuleIndex index)
@@ -250,7 +250,7 @@ public sealed unsafe class PageLogWriter : IDisposable
         }
         catch (LinuxException e) when (e.Errno == Errno.EINVAL && _direct)
         {
-            // Some file systems take the flag and not the write (larger alignment, a remainder after a short write).
+            // Some file systems accept the flag but not the write (larger alignment, a remainder after a short write).
             _direct = false;
             _ = FileSyscalls.TrySetDirect(_file, direct: false);
             Write(data, length, offset);

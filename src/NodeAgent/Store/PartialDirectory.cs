@@ -5,18 +5,18 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Store;
 
 /// <summary>
-/// Hidden directories in which snapshots grow, named <c>.&lt;name&gt;.partial-&lt;boot&gt;-&lt;random&gt;</c>. Their owner holds
-/// an flock on the directory itself, which the kernel drops with the process.
+/// Hidden directories in which snapshots are built, named <c>.&lt;name&gt;.partial-&lt;boot&gt;-&lt;random&gt;</c>. The owner holds an
+/// flock on the directory itself, which the kernel drops with the process.
 /// </summary>
 /// <remarks>
-/// On a network file system that lock may be known to this node only, hence the first 8 digits of the kernel's boot id in
-/// the name: a directory of this boot is judged by its lock, one of another boot (another node, or this one before a
-/// restart), or where there are no such locks, only after an hour in which none of its files changed. Taking one from a living owner even
-/// so would make its capture fail, never succeed with less: its commit finds the files gone.
+/// On a network file system only this node may know that lock, so the name contains the first 8 digits of the kernel's boot id. A sweep
+/// judges a directory of this boot by its lock. A directory of another boot (another node, or this one before a restart), or on a file
+/// system without such locks, counts as a leftover only after an hour in which none of its files changed. If a sweep still took one from a
+/// living owner, the owner's capture would fail, never succeed with missing files: its commit finds the files gone.
 /// </remarks>
 internal static partial class PartialDirectory
 {
-    /// <summary>Bytes that the hidden name is longer than the final one.</summary>
+    /// <summary>How many bytes the hidden name is longer than the final one.</summary>
     public const int NameOverhead = 1 + 9 + 8 + 1 + 16;
 
     private static readonly TimeSpan Silence = TimeSpan.FromHours(1);
@@ -24,13 +24,13 @@ internal static partial class PartialDirectory
     [GeneratedRegex(@"^\..+\.partial-(?<boot>[0-9a-f]{8})-[0-9a-f]{16}$", RegexOptions.CultureInvariant | RegexOptions.Singleline)]
     private static partial Regex Pattern { get; }
 
-    /// <summary>Makes and locks a new one.</summary>
-    /// <param name="parent">Where.</param>
+    /// <summary>Creates and locks a new one.</summary>
+    /// <param name="parent">The directory to create it in.</param>
     /// <param name="name">The final name.</param>
     /// <param name="boot">This boot's digits, see <see cref="BootDigits"/>.</param>
     public static (SafeFileHandle Handle, string Name) Create(SafeFileHandle parent, string name, string boot)
     {
-        // Between mkdir and lock a sweep by another process may take it for a leftover: it has locked or removed it, and we try another.
+        // Between mkdir and lock another process's sweep may take it for a leftover and lock or remove it. Then try another name.
         for (int attempt = 0; ; attempt++)
         {
             string partial = $".{name}.partial-{boot}-{NewDigits()}";
@@ -43,7 +43,7 @@ internal static partial class PartialDirectory
             try
             {
                 handle = SnapshotFiles.OpenDirectory(parent, partial);
-                // Any other error: the file system has no such locks, and nobody sweeps by them.
+                // Any other error: the file system has no such locks, so no sweep relies on them.
                 bool swept = FileSyscalls.TryLock(handle) == Errno.EAGAIN;
                 if (
                     !swept
@@ -64,7 +64,7 @@ internal static partial class PartialDirectory
         }
     }
 
-    /// <summary>Removes the leftovers whose owner is gone; what cannot be removed is left for the next time.</summary>
+    /// <summary>Removes the leftovers whose owner is gone; what cannot be removed stays for the next sweep.</summary>
     /// <returns>Names removed.</returns>
     public static List<string> Sweep(SafeFileHandle parent, string boot, DateTimeOffset now)
     {
@@ -90,13 +90,13 @@ internal static partial class PartialDirectory
             }
             catch (LinuxException)
             {
-                // Taken by another sweep, or not ours to read.
+                // Another sweep has it, or we may not read it.
             }
         }
         return removed;
     }
 
-    /// <summary>Removes a directory of at most two levels, following nothing. False: something stayed.</summary>
+    /// <summary>Removes a directory of at most two levels without following links. False if something is left.</summary>
     public static bool Remove(SafeFileHandle parent, string name) => Remove(parent, name, depth: 2);
 
     /// <summary>The first 8 hex digits of the kernel's boot id: the same for all processes of a node until it restarts.</summary>

@@ -9,10 +9,10 @@ namespace Bgsnap.NodeAgent.Store;
 /// <param name="HostPageSize">Bytes of a host page under it: 4096, or a huge page's size; a power of two.</param>
 public sealed record RamBlockLayout(string Name, ulong UsedLength, uint HostPageSize)
 {
-    // Throws on what is not UTF-16: such a name cannot have come from QEMU.
+    // Throws on invalid UTF-16: such a name cannot have come from QEMU.
     internal static readonly UTF8Encoding StrictUtf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
-    /// <summary>What keeps these blocks from being one machine's RAM, or null. The same rules bind writer and reader.</summary>
+    /// <summary>Why these blocks cannot be one machine's RAM, or null. The same rules apply to writer and reader.</summary>
     internal static string? Problem(IReadOnlyList<RamBlockLayout> blocks)
     {
         if (blocks.Count > SnapshotFormat.MaxBlocks)
@@ -27,7 +27,7 @@ public sealed record RamBlockLayout(string Name, ulong UsedLength, uint HostPage
                 return $"block {block.Name} appears twice";
             if (block.UsedLength % SnapshotFormat.PageSize != 0)
                 return $"block {block.Name}: used length {block.UsedLength} is no multiple of {SnapshotFormat.PageSize}";
-            // Each is checked before it is added, so the sum cannot wrap.
+            // Each length is checked before it is added, so the sum cannot wrap.
             if (block.UsedLength > SnapshotFormat.MaxTotalRam || (total += block.UsedLength) > SnapshotFormat.MaxTotalRam)
                 return $"block {block.Name}: total length is above {SnapshotFormat.MaxTotalRam} bytes";
             if (block.HostPageSize < SnapshotFormat.PageSize || !BitOperations.IsPow2(block.HostPageSize))
@@ -36,7 +36,7 @@ public sealed record RamBlockLayout(string Name, ulong UsedLength, uint HostPage
         return null;
     }
 
-    /// <summary>Granules of all blocks; call only after <see cref="Problem"/> said null.</summary>
+    /// <summary>Number of granules of all blocks; call only after <see cref="Problem"/> returned null.</summary>
     internal static long TotalGranules(IReadOnlyList<RamBlockLayout> blocks)
     {
         long total = 0;

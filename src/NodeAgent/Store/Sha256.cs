@@ -4,7 +4,7 @@ using System.Numerics;
 namespace Bgsnap.NodeAgent.Store;
 
 /// <summary>
-/// SHA-256 (FIPS 180-4) without the framework's, which loads OpenSSL: the agent needs nothing but libc. For small files;
+/// SHA-256 (FIPS 180-4) without the framework's implementation, which loads OpenSSL: the agent needs nothing but libc. For small files;
 /// about 300 MB/s.
 /// </summary>
 internal sealed class Sha256
@@ -114,7 +114,7 @@ internal sealed class Sha256
         _restLength = bytes.Length;
     }
 
-    /// <summary>The digest as 64 lower-case hex digits. The object is used up.</summary>
+    /// <summary>Returns the digest as 64 lower-case hex digits. The object cannot be used afterwards.</summary>
     public string FinishHex()
     {
         ulong bits = _length * 8;

@@ -2,7 +2,7 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Store;
 
-/// <summary>A finished snapshot, opened for reading. Nothing in it is trusted before its check.</summary>
+/// <summary>A finished snapshot, opened for reading. Nothing in it is trusted before it is checked.</summary>
 public sealed class SnapshotDirectory : IDisposable
 {
     private readonly SafeFileHandle _directory;
@@ -16,12 +16,12 @@ public sealed class SnapshotDirectory : IDisposable
     /// <summary>The checked manifest.</summary>
     public Manifest Manifest { get; }
 
-    /// <summary>The file with the device state. Its content is checked by <see cref="ReadDeviceState"/> only.</summary>
+    /// <summary>Path of the device state. Only <see cref="ReadDeviceState"/> checks its content.</summary>
     public string DeviceStatePath => Display(SnapshotFormat.DeviceStateFileName);
 
     /// <summary>Opens a snapshot and reads its manifest.</summary>
-    /// <exception cref="SnapshotCorruptException">The manifest is damaged or not understood.</exception>
-    /// <exception cref="Linux.LinuxException">No such directory, or no access.</exception>
+    /// <exception cref="SnapshotCorruptException">The manifest is damaged or of an unknown form.</exception>
+    /// <exception cref="Linux.LinuxException">The directory does not exist, or is not accessible.</exception>
     public static SnapshotDirectory Open(string dir)
     {
         ArgumentException.ThrowIfNullOrEmpty(dir);
@@ -39,8 +39,8 @@ public sealed class SnapshotDirectory : IDisposable
         }
     }
 
-    /// <summary>Opens the page log and checks that it is the one that the manifest describes.</summary>
-    /// <exception cref="SnapshotCorruptException">It is damaged or another one.</exception>
+    /// <summary>Opens the page log and checks that the manifest describes it.</summary>
+    /// <exception cref="SnapshotCorruptException">It is damaged, or not the one in the manifest.</exception>
     /// <exception cref="Linux.LinuxException">It cannot be read.</exception>
     public PageLogReader OpenMemory()
     {
@@ -63,18 +63,20 @@ public sealed class SnapshotDirectory : IDisposable
     /// <exception cref="Linux.LinuxException">It cannot be read.</exception>
     public byte[] ReadDeviceState() => ReadChecked(SnapshotFormat.DeviceStateFileName, SnapshotFormat.MaxDeviceStateSize);
 
-    /// <summary>libvirt's description of the machine, checked against the manifest; null: the machine was not libvirt's.</summary>
+    /// <summary>libvirt's description of the machine, checked against the manifest; null if libvirt did not manage the machine.</summary>
     /// <exception cref="SnapshotCorruptException">It is damaged or too long.</exception>
     /// <exception cref="Linux.LinuxException">It cannot be read.</exception>
     public byte[]? ReadDomainXml() => ReadMachineFile(SnapshotFormat.DomainXmlFileName);
 
-    /// <summary>The Kubernetes objects that the machine was made of, JSON, checked against the manifest; null: none were given.</summary>
+    /// <summary>
+    /// The Kubernetes objects from which the machine was created, JSON, checked against the manifest; null if no objects were given.
+    /// </summary>
     /// <exception cref="SnapshotCorruptException">They are damaged or too long.</exception>
     /// <exception cref="Linux.LinuxException">They cannot be read.</exception>
     public byte[]? ReadObjects() => ReadMachineFile(SnapshotFormat.ObjectsFileName);
 
     /// <summary>Opens a file that the manifest lists, such as a disk's. Its content is not checked yet.</summary>
-    /// <exception cref="SnapshotCorruptException">It is not listed, or has another length than the manifest says.</exception>
+    /// <exception cref="SnapshotCorruptException">It is not listed, or its length differs from the manifest.</exception>
     /// <exception cref="Linux.LinuxException">It cannot be opened.</exception>
     internal SafeFileHandle OpenListed(string name, out ManifestFile listed, out string display)
     {
@@ -91,7 +93,7 @@ public sealed class SnapshotDirectory : IDisposable
         );
     }
 
-    /// <summary>Closes the directory; readers that were opened stay usable.</summary>
+    /// <summary>Closes the directory; readers already opened stay usable.</summary>
     public void Dispose() => _directory.Dispose();
 
     private byte[]? ReadMachineFile(string name) =>

@@ -4,10 +4,9 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Store;
 
 /// <summary>
-/// A snapshot directory in the making. Everything is written in a hidden sibling of the final directory;
-/// <see cref="Commit"/> makes all of it durable and gives it its name in one step. Before that nothing exists, after it
-/// everything does. Disposing without commit removes it, and what a killed process leaves the next <see cref="Begin"/>
-/// in the same place removes.
+/// A snapshot directory being written. Everything is written to a hidden sibling of the final directory; <see cref="Commit"/> makes all of
+/// it durable and gives it its final name in one step. Before that step nothing exists, after it everything does. Disposing without a
+/// commit removes it; the next <see cref="Begin"/> in the same place removes what a killed process left.
 /// </summary>
 public sealed unsafe class SnapshotDirectoryWriter : IDisposable
 {
@@ -48,10 +47,10 @@ public sealed unsafe class SnapshotDirectoryWriter : IDisposable
     /// <summary>Names of the leftovers of dead captures that <see cref="Begin"/> removed.</summary>
     public IReadOnlyList<string> SweptLeftovers { get; private init; } = [];
 
-    /// <summary>Starts a snapshot. Its parent must exist; the path to it may lead through links, all below it may not.</summary>
-    /// <param name="outputDir">The directory to make.</param>
-    /// <exception cref="ArgumentException">No name, a hidden one, or one above 220 bytes.</exception>
-    /// <exception cref="LinuxException">EEXIST: something has that name, nothing was written; others: no access.</exception>
+    /// <summary>Starts a snapshot. Its parent must exist; the path to the parent may contain links, everything below it may not.</summary>
+    /// <param name="outputDir">The directory to create.</param>
+    /// <exception cref="ArgumentException">The name is missing, hidden, or longer than 220 bytes.</exception>
+    /// <exception cref="LinuxException">EEXIST: the name is taken, nothing was written; others: no access.</exception>
     public static SnapshotDirectoryWriter Begin(string outputDir)
     {
         ArgumentException.ThrowIfNullOrEmpty(outputDir);
@@ -81,8 +80,8 @@ public sealed unsafe class SnapshotDirectoryWriter : IDisposable
         }
     }
 
-    /// <summary>Removes what dead captures left in a directory, as <see cref="Begin"/> does. Living ones are spared.</summary>
-    /// <param name="parentDir">The directory in which snapshots are made.</param>
+    /// <summary>Removes what dead captures left in a directory, as <see cref="Begin"/> does. Running captures are not touched.</summary>
+    /// <param name="parentDir">The directory in which snapshots are created.</param>
     /// <returns>Names removed.</returns>
     /// <exception cref="LinuxException">The directory cannot be opened.</exception>
     public static IReadOnlyList<string> SweepLeftovers(string parentDir)
@@ -96,18 +95,20 @@ public sealed unsafe class SnapshotDirectoryWriter : IDisposable
     public PageLogWriter CreateMemory(IReadOnlyList<RamBlockLayout> blocks, PageCompression compression, Guid id) =>
         PageLogWriter.CreateIn(_directory, SnapshotFormat.MemoryFileName, Display(SnapshotFormat.MemoryFileName), blocks, compression, id);
 
-    /// <summary>Creates a file (mode 0600) and returns it write-only, as QEMU wants it in an fdset. QEMU may write through
-    /// its own copy of the descriptor; all writing must be over before <see cref="Commit"/>.</summary>
-    /// <param name="name"><c>device-state</c>, or <c>disks/…</c>, whose folder is made when needed.</param>
-    /// <exception cref="ArgumentException">Not a name for a file of a snapshot.</exception>
-    /// <exception cref="LinuxException">It exists, or cannot be made.</exception>
+    /// <summary>
+    /// Creates a file (mode 0600) and returns it write-only, as QEMU needs it in an fdset. QEMU may write through its own copy of the
+    /// descriptor; all writing must end before <see cref="Commit"/>.
+    /// </summary>
+    /// <param name="name"><c>device-state</c>, or <c>disks/…</c>, whose folder is created when needed.</param>
+    /// <exception cref="ArgumentException">It is not a valid name for a file of a snapshot.</exception>
+    /// <exception cref="LinuxException">It exists, or cannot be created.</exception>
     public SafeFileHandle CreateFile(string name)
     {
         ArgumentNullException.ThrowIfNull(name);
         if (!ManifestJson.IsFileName(name))
             throw new ArgumentException($"{name} is no file of a snapshot", nameof(name));
         int slash = name.IndexOf('/', StringComparison.Ordinal);
-        // Two disks begin at the same moment.
+        // Two disks may begin at the same moment.
         lock (_folderLock)
         {
             if (slash > 0 && FileSyscalls.TryStatus(_directory, name[..slash]) is null)
@@ -116,13 +117,14 @@ public sealed unsafe class SnapshotDirectoryWriter : IDisposable
         return SnapshotFiles.Within(_directory, name, (d, n) => Create(d, n, Display(name)));
     }
 
-    /// <summary>Checks that manifest and page log fit, makes everything durable and names it.</summary>
-    /// <param name="manifest">Its <see cref="Manifest.Files"/> may be empty: files that are not listed are, with their
-    /// checksum; an entry that is (a large disk already hashed) is taken over, its size checked.</param>
+    /// <summary>Checks that manifest and page log agree, makes everything durable and gives it its name.</summary>
+    /// <param name="manifest">Its <see cref="Manifest.Files"/> may be empty: files that it does not list are added with their checksum. A
+    /// listed entry (a large disk already hashed) is kept, and its size is checked.</param>
     /// <returns>The manifest as written.</returns>
-    /// <exception cref="InvalidOperationException">Committed before, or a file is missing or of the wrong size.</exception>
-    /// <exception cref="SnapshotCorruptException">The page log does not read back, or is not what the manifest says.</exception>
-    /// <exception cref="LinuxException">EEXIST: the final name was taken meanwhile; others: I/O. Dispose then removes all.</exception>
+    /// <exception cref="InvalidOperationException">It was committed before, or a file is missing or has the wrong size.</exception>
+    /// <exception cref="SnapshotCorruptException">The page log does not read back, or differs from the manifest.</exception>
+    /// <exception cref="LinuxException">EEXIST: the final name was taken meanwhile; others: I/O. Dispose then removes
+    /// everything.</exception>
     public Manifest Commit(Manifest manifest)
     {
         ArgumentNullException.ThrowIfNull(manifest);
@@ -148,7 +150,7 @@ public sealed unsafe class SnapshotDirectoryWriter : IDisposable
         }
         catch
         {
-            // The name might not survive a crash: then it must not be there now either.
+            // The name might not survive a crash, so it must not exist now either.
             TryTakeBack();
             throw;
         }
@@ -156,14 +158,14 @@ public sealed unsafe class SnapshotDirectoryWriter : IDisposable
         return manifest;
     }
 
-    /// <summary>Without a commit: removes what was written. Never throws for that; the next capture sweeps the rest.</summary>
+    /// <summary>Without a commit: removes what was written. Never throws for that; the next capture sweeps what is left.</summary>
     public void Dispose()
     {
         if (_directory.IsClosed)
             return;
         if (!_committed)
             _ = PartialDirectory.Remove(_parent, _partialName);
-        // Last, since it drops the lock.
+        // Last, because it drops the lock.
         _directory.Dispose();
         _parent.Dispose();
     }
@@ -176,7 +178,7 @@ public sealed unsafe class SnapshotDirectoryWriter : IDisposable
         }
         catch (LinuxException)
         {
-            // The first error is the one to tell; what stands there is complete, only perhaps not durable.
+            // Report the first error; what is there is complete, but perhaps not durable.
         }
     }
 
@@ -192,7 +194,7 @@ public sealed unsafe class SnapshotDirectoryWriter : IDisposable
         foreach (string name in files)
         {
             using SafeFileHandle file = SnapshotFiles.OpenRead(_directory, name, Display(name), out long size);
-            // Before it is hashed, so that what cannot be stored is not called written.
+            // Sync before hashing, so that data that cannot be stored is not reported as written.
             FileSyscalls.Sync(file, Display(name));
             if (name == SnapshotFormat.MemoryFileName)
             {

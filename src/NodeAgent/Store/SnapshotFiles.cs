@@ -3,24 +3,24 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Store;
 
-/// <summary>The files of a snapshot directory, reached beneath its descriptor and never through a link.</summary>
+/// <summary>The files of a snapshot directory, accessed below its descriptor and never through a link.</summary>
 internal static class SnapshotFiles
 {
     private const int DirectoryFlags = FileSyscalls.O_RDONLY | FileSyscalls.O_DIRECTORY;
 
-    /// <summary>Opens a directory; in <paramref name="parent"/>, without following a link.</summary>
+    /// <summary>Opens a directory; with <paramref name="parent"/>, inside it and without following a link.</summary>
     public static SafeFileHandle OpenDirectory(SafeFileHandle? parent, string name, string? display = null) =>
         FileSyscalls.OpenAt(parent, name, parent is null ? DirectoryFlags : DirectoryFlags | FileSyscalls.O_NOFOLLOW, 0, display);
 
     /// <summary>Names in an open directory, hidden ones too.</summary>
     public static List<string> Names(SafeFileHandle directory)
     {
-        // The descriptor's own entry in /proc: the path of the directory may have changed since it was opened.
+        // Use the descriptor's own entry in /proc: the path of the directory may have changed since it was opened.
         string path = $"/proc/self/fd/{directory.DangerousGetHandle()}/";
         return [.. Directory.EnumerateFileSystemEntries(path).Select(p => Path.GetFileName(p)!).Order(StringComparer.Ordinal)];
     }
 
-    /// <summary>Every regular file as <c>name</c> or <c>folder/name</c>; anything else is handed to <paramref name="odd"/>.</summary>
+    /// <summary>Every regular file as <c>name</c> or <c>folder/name</c>; anything else goes to <paramref name="odd"/>.</summary>
     public static List<string> List(SafeFileHandle directory, Action<string> odd)
     {
         var files = new List<string>();
@@ -52,7 +52,7 @@ internal static class SnapshotFiles
         return files;
     }
 
-    /// <summary>Runs <paramref name="use"/> with the directory that holds <paramref name="file"/> and its last part.</summary>
+    /// <summary>Runs <paramref name="use"/> with the directory that holds <paramref name="file"/>, and the last part of its name.</summary>
     public static T Within<T>(SafeFileHandle directory, string file, Func<SafeFileHandle, string, T> use)
     {
         int slash = file.IndexOf('/', StringComparison.Ordinal);
@@ -70,7 +70,7 @@ internal static class SnapshotFiles
         return handle;
     }
 
-    /// <summary>SHA-256 of a whole file in the manifest's form, read in constant memory.</summary>
+    /// <summary>SHA-256 of a whole file in the manifest's form, computed in constant memory.</summary>
     public static string Checksum(SafeFileHandle file, long size, string display, Action<long>? progress = null)
     {
         var hash = new Sha256();
@@ -85,7 +85,7 @@ internal static class SnapshotFiles
         return $"sha256:{hash.FinishHex()}";
     }
 
-    /// <summary>Reads a file of at most <paramref name="limit"/> bytes whole.</summary>
+    /// <summary>Reads a whole file of at most <paramref name="limit"/> bytes.</summary>
     public static byte[] ReadSmall(SafeFileHandle directory, string file, string display, long limit)
     {
         using SafeFileHandle handle = OpenRead(directory, file, display, out long size);

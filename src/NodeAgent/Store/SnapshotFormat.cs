@@ -65,22 +65,22 @@ public static class SnapshotFormat
     /// <summary>File name of libvirt's description of the machine.</summary>
     public const string DomainXmlFileName = "domain.xml";
 
-    /// <summary>File name of the Kubernetes objects that the machine was made of.</summary>
+    /// <summary>File name of the Kubernetes objects from which the machine was created.</summary>
     public const string ObjectsFileName = "kubernetes.json";
 
     /// <summary>Folder of the disks' files.</summary>
     public const string DisksFolderName = "disks";
 
-    /// <summary>A hint for restores, written by one of them, which no checksum of the snapshot covers (docs/design/0014).</summary>
+    /// <summary>A hint for restores, written by a restore, which no checksum of the snapshot covers (docs/design/0014).</summary>
     public const string StartOrderFileName = "start-order";
 
-    /// <summary>The same while it is being written.</summary>
+    /// <summary>Its name while it is being written.</summary>
     public const string StartOrderPartialName = ".start-order.partial";
 
-    /// <summary>Largest manifest that is read, in bytes.</summary>
+    /// <summary>Largest manifest that is accepted, in bytes.</summary>
     public const long MaxManifestSize = 16L << 20;
 
-    /// <summary>Largest device state that is read, in bytes.</summary>
+    /// <summary>Largest device state that is accepted, in bytes.</summary>
     public const long MaxDeviceStateSize = 1L << 30;
 
     /// <summary>Largest of either description of the machine, in bytes.</summary>
@@ -98,13 +98,13 @@ public static class SnapshotFormat
     /// <summary>Longest header, in bytes: 4096 blocks with the longest names.</summary>
     public const int MaxHeaderSize = 2 << 20;
 
-    /// <summary>File offsets have 48 bits.</summary>
+    /// <summary>Largest file offset: offsets have 48 bits.</summary>
     public const long MaxOffset = (1L << 48) - 1;
 
     /// <summary>Rounds up to the next multiple of <see cref="Alignment"/>. Values within 4 KiB of the type's end overflow.</summary>
     public static long Align(long value) => (value + (Alignment - 1)) & ~(Alignment - 1L);
 
-    /// <summary>Granules of a block with <paramref name="usedLength"/> bytes; the last may be short.</summary>
+    /// <summary>Number of granules of a block with <paramref name="usedLength"/> bytes; the last may be short.</summary>
     public static long GranuleCount(ulong usedLength) => (long)((usedLength / GranuleSize) + (usedLength % GranuleSize == 0 ? 0UL : 1UL));
 
     /// <summary>Bytes of one granule: 65536, or less (a multiple of 4096) for the last of a block.</summary>

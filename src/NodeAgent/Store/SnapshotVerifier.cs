@@ -7,9 +7,9 @@ namespace Bgsnap.NodeAgent.Store;
 /// <summary>Reads every byte of a snapshot, checks every checksum and structure, and decodes every granule.</summary>
 public static class SnapshotVerifier
 {
-    /// <summary>Verifies a snapshot. Whatever the files hold, or fail to, comes back in the report.</summary>
+    /// <summary>Verifies a snapshot. The report lists every problem of the files' content.</summary>
     /// <param name="dir">The snapshot's directory.</param>
-    /// <param name="progress">Told now and then.</param>
+    /// <param name="progress">Receives progress now and then.</param>
     public static VerifyReport Verify(string dir, IProgress<VerifyProgress>? progress = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(dir);
@@ -19,7 +19,7 @@ public static class SnapshotVerifier
             using SafeFileHandle directory = SnapshotFiles.OpenDirectory(null, dir);
             Guard(report, SnapshotFormat.ManifestFileName, () => ReadManifest(directory, report));
             Guard(report, "", () => CheckNames(directory, report));
-            // Without a manifest the page log still proves itself; the other files have nothing to be compared with.
+            // Without a manifest the page log can still be verified; the other files have nothing to be compared with.
             Guard(report, SnapshotFormat.MemoryFileName, () => PageLogVerifier.Verify(directory, report, progress));
             foreach (ManifestFile file in report.Manifest?.Files ?? [])
             {
@@ -30,7 +30,7 @@ public static class SnapshotVerifier
         return report;
     }
 
-    /// <summary>Runs a step; what it throws for bad content becomes a problem of <paramref name="file"/>.</summary>
+    /// <summary>Runs a step; an exception for bad content becomes a problem of <paramref name="file"/>.</summary>
     internal static void Guard(VerifyReport report, string file, Action step)
     {
         try
@@ -58,8 +58,9 @@ public static class SnapshotVerifier
                 report.Add(Name, 0, $"{needed} is not listed");
     }
 
-    // A file that no checksum covers is not part of the snapshot and no command reads it: file managers and backups leave such (.DS_Store).
-    // It is named, so that it does not pass as if it were; but for the hint that a restore leaves, which nobody takes for data.
+    // A file that no checksum covers is not part of the snapshot, and no command reads it: file managers and backups leave such files
+    // (.DS_Store). The report names it, so that it does not pass for a part. The exception is the hint that a restore leaves, which is not
+    // taken for data.
     private static void CheckNames(SafeFileHandle directory, VerifyReport report)
     {
         if (report.Manifest is null)

@@ -10,28 +10,28 @@ public sealed record VerifyProblem(string File, long Offset, string Message)
     public override string ToString() => $"{File}: at byte {Offset}: {Message}";
 }
 
-/// <summary>How far a verification is.</summary>
+/// <summary>Progress of a verification.</summary>
 /// <param name="File">The file being read.</param>
-/// <param name="DoneBytes">Bytes of it that were read.</param>
-/// <param name="TotalBytes">Its bytes.</param>
+/// <param name="DoneBytes">Bytes of it read so far.</param>
+/// <param name="TotalBytes">Its size in bytes.</param>
 public readonly record struct VerifyProgress(string File, long DoneBytes, long TotalBytes);
 
-/// <summary>What a verification found.</summary>
+/// <summary>The result of a verification.</summary>
 public sealed class VerifyReport
 {
-    /// <summary>Problems beyond this many are counted, not kept.</summary>
+    /// <summary>Problems beyond this number are counted but not kept.</summary>
     public const int MaxProblems = 1000;
 
     private readonly List<VerifyProblem> _problems = [];
     private readonly List<string> _foreign = [];
 
-    /// <summary>What is wrong, in the order found; the first <see cref="MaxProblems"/>.</summary>
+    /// <summary>The problems, in the order found; the first <see cref="MaxProblems"/>.</summary>
     public IReadOnlyList<VerifyProblem> Problems => _problems;
 
     /// <summary>All problems, kept or not.</summary>
     public long ProblemCount { get; private set; }
 
-    /// <summary>Every byte of every file is as it was written.</summary>
+    /// <summary>Whether every byte of every file is as it was written.</summary>
     public bool IsSound => ProblemCount == 0;
 
     /// <summary>Files in the directory that are not part of the snapshot; the first <see cref="MaxProblems"/>.</summary>
@@ -40,7 +40,7 @@ public sealed class VerifyReport
     /// <summary>The manifest, if it could be read.</summary>
     public Manifest? Manifest { get; internal set; }
 
-    /// <summary>Stored granules that were decoded and found right.</summary>
+    /// <summary>Number of stored granules that were decoded and found correct.</summary>
     public long GoodGranules { get; internal set; }
 
     /// <summary>Disk files whose structure was checked to its end.</summary>

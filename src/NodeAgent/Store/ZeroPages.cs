@@ -4,7 +4,7 @@ using System.Runtime.Intrinsics;
 
 namespace Bgsnap.NodeAgent.Store;
 
-/// <summary>Finds the pages that hold anything, and packs and spreads them.</summary>
+/// <summary>Finds the pages that are not zero, and packs and spreads them.</summary>
 internal static unsafe class ZeroPages
 {
     private const int PageSize = SnapshotFormat.PageSize;
@@ -35,7 +35,7 @@ internal static unsafe class ZeroPages
     /// <summary>Copies the pages of the bitmap one after another. <paramref name="destination"/> may be the source itself.</summary>
     public static void Pack(byte* source, ushort bitmap, byte* destination)
     {
-        // Ascending, so a page never lands on one that is still to be read: its place is at or before its own.
+        // Ascending, so a page never overwrites one that is still to be read: its destination is at or before its source.
         for (uint rest = bitmap; rest != 0; rest &= rest - 1, destination += PageSize)
         {
             byte* from = source + (BitOperations.TrailingZeroCount(rest) * PageSize);
@@ -48,7 +48,7 @@ internal static unsafe class ZeroPages
     /// their places and zeroes all others.</summary>
     public static void Spread(byte* granule, ushort bitmap)
     {
-        // Descending, for the mirror of the reason above.
+        // Descending, for the mirrored reason.
         int packed = BitOperations.PopCount((uint)bitmap) - 1;
         for (int page = SnapshotFormat.PagesPerGranule - 1; page >= 0; page--)
         {

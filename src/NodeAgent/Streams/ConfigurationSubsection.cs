@@ -3,7 +3,7 @@ using System.Text;
 
 namespace Bgsnap.NodeAgent.Streams;
 
-/// <summary>Reads what may follow the machine type in the configuration section.</summary>
+/// <summary>Reads the subsections that may follow the machine type in the configuration section.</summary>
 /// <remarks>
 /// <code>
 ///   05  u8 length, name  be32 version
@@ -16,8 +16,8 @@ namespace Bgsnap.NodeAgent.Streams;
 internal static class ConfigurationSubsection
 {
     /// <summary>Reads one subsection.</summary>
-    /// <returns>Bytes read; 0 if it is not whole yet.</returns>
-    /// <exception cref="MigrationStreamException">It says that RAM comes in a form that we do not read.</exception>
+    /// <returns>Bytes read; 0 if it is not complete yet.</returns>
+    /// <exception cref="MigrationStreamException">RAM comes in a form that we do not read.</exception>
     public static int Parse(ReadOnlySpan<byte> input, long position)
     {
         if (input.Length < 2 || input.Length < 2 + input[1] + 4)
@@ -56,7 +56,7 @@ internal static class ConfigurationSubsection
             return 4;
         if (fields.Length < 5 || fields.Length < 5 + fields[4])
             return 0;
-        // QEMU lists only those that change what is in the stream, such as x-ignore-shared and mapped-ram.
+        // QEMU lists only capabilities that change what is in the stream, such as x-ignore-shared and mapped-ram.
         ReadOnlySpan<byte> name = fields.Slice(5, fields[4]);
         string shown = MigrationFormat.IsName(name) ? Encoding.ASCII.GetString(name) : Convert.ToHexString(name);
         throw new MigrationStreamException($"The migration capability '{shown}' must be off.", position);

@@ -9,14 +9,14 @@ namespace Bgsnap.NodeAgent.Streams;
 /// Writes to a descriptor: a file, a pipe, a unix socket. The descriptor stays open.
 /// </summary>
 /// <remarks>
-/// A pipe or socket is made non-blocking meanwhile, so that a QEMU that has stopped reading cannot keep us from seeing
-/// a cancellation. The flag belongs to the open file and not to our descriptor; it is put back at the end.
+/// A pipe or socket is made non-blocking meanwhile, so that we notice a cancellation even if QEMU has stopped reading. The flag belongs to
+/// the open file, not to our descriptor; it is restored at the end.
 /// </remarks>
 internal sealed unsafe class DescriptorOutput : StreamOutput
 {
     private const int PollMilliseconds = 200;
 
-    // One write of a regular file should not keep a cancellation waiting for long either.
+    // One write to a regular file must not delay a cancellation for long either.
     private const int LargestWrite = 4 << 20;
 
     private readonly SafeFileHandle _handle;

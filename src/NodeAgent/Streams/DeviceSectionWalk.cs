@@ -8,10 +8,10 @@ namespace Bgsnap.NodeAgent.Streams;
 /// <code>
 ///   04 id(4) len(1) name instance(4) version(4)   payload …   7e id(4)   04 id(4) …   7e id(4)   00
 /// </code>
-/// A payload does not tell its length: QEMU knows it from the device's code. But it ends with a footer that repeats
-/// the section's id, and is followed by another header or by the end. So a section ends at the first footer of its id
-/// with a plausible header (or the very end) behind it: a run of at least 19 bytes that a payload would have to hold by
-/// chance. When QEMU's description of the stream is at hand the next header must also be the described one.
+/// A payload does not state its length: QEMU knows it from the device's code. But it ends with a footer that repeats the section's id, and
+/// another header or the end follows. So a section ends at the first footer of its id that is followed by a plausible header (or the very
+/// end): at least 19 bytes that a payload would have to contain by chance. If QEMU's description of the stream is available, the next
+/// header must also be the described one.
 /// </remarks>
 internal static class DeviceSectionWalk
 {
@@ -20,7 +20,7 @@ internal static class DeviceSectionWalk
     /// <summary>Walks over all sections.</summary>
     /// <param name="file">The device-state file, from its magic to its final <c>00</c>.</param>
     /// <param name="description">QEMU's description, if there is one.</param>
-    /// <param name="origin">Byte of the stream at which the file's first byte would lie, for errors.</param>
+    /// <param name="origin">Offset in the stream of the file's first byte, for errors.</param>
     /// <exception cref="MigrationStreamException">The sections do not fill the file exactly.</exception>
     public static List<DeviceSection> Walk(ReadOnlySpan<byte> file, VmDescription? description, long origin)
     {

@@ -26,22 +26,22 @@ public sealed class DeviceStateFile
     /// <summary>The sections in the order of the file.</summary>
     public IReadOnlyList<DeviceSection> Sections { get; }
 
-    /// <summary>Largest section id; ids need not rise.</summary>
+    /// <summary>Largest section id; ids need not be ascending.</summary>
     public uint LargestSectionId { get; }
 
-    /// <summary>What a migration stream carries of it: the sections and the final <c>00</c>.</summary>
+    /// <summary>The part that a migration stream carries: the sections and the final <c>00</c>.</summary>
     public ReadOnlyMemory<byte> StreamPart => Bytes[MigrationFormat.FileHeaderLength..];
 
     /// <summary>Checks a file and finds its sections.</summary>
     /// <param name="bytes">The file; kept, not copied.</param>
-    /// <param name="description">QEMU's description of the sections, checked against them, if there is one.</param>
-    /// <exception cref="MigrationStreamException">It is not a whole device-state file.</exception>
+    /// <param name="description">QEMU's description of the sections, if there is one; the sections are checked against it.</param>
+    /// <exception cref="MigrationStreamException">It is not a complete device-state file.</exception>
     public static DeviceStateFile Parse(ReadOnlyMemory<byte> bytes, VmDescription? description = null) => Parse(bytes, description, 0);
 
     /// <inheritdoc cref="Parse(ReadOnlyMemory{byte}, VmDescription?)"/>
     /// <param name="bytes">The file; kept, not copied.</param>
-    /// <param name="description">QEMU's description of the sections, checked against them, if there is one.</param>
-    /// <param name="origin">Byte of the stream at which the file's first byte would lie, for errors.</param>
+    /// <param name="description">QEMU's description of the sections, if there is one; the sections are checked against it.</param>
+    /// <param name="origin">Offset in the stream of the file's first byte, for errors.</param>
     internal static DeviceStateFile Parse(ReadOnlyMemory<byte> bytes, VmDescription? description, long origin)
     {
         ReadOnlySpan<byte> file = bytes.Span;
@@ -68,7 +68,7 @@ public sealed class DeviceStateFile
         return new DeviceStateFile(bytes, DeviceSectionWalk.Walk(file, description, origin));
     }
 
-    /// <summary>Writes the eight bytes that a device-state file begins with.</summary>
+    /// <summary>Writes the first eight bytes of a device-state file.</summary>
     internal static void WriteHeader(Span<byte> destination)
     {
         BinaryPrimitives.WriteUInt32BigEndian(destination, MigrationFormat.Magic);

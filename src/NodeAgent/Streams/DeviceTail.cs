@@ -2,16 +2,14 @@ using System.Buffers.Binary;
 
 namespace Bgsnap.NodeAgent.Streams;
 
-/// <summary>
-/// Gathers what follows RAM, and takes it apart when the stream has ended.
-/// </summary>
+/// <summary>Collects what follows RAM, and splits it when the stream has ended.</summary>
 /// <remarks>
 /// <code>
 ///   04 …devices… 00  [ 06 be32 length, JSON ]
 /// </code>
-/// Sections do not tell their length, so only the end of the stream shows where the devices end: it is either the
-/// <c>00</c> itself, or JSON whose length, counted back from the end, is preceded by <c>00 06</c>.
-/// JSON is text and has no byte below 0x20, and its length's first byte is below 5, so there is one place to look.
+/// Sections do not state their length, so only the end of the stream shows where the devices end: it is either the <c>00</c> itself, or
+/// JSON whose length, counted back from the end, is preceded by <c>00 06</c>. JSON is text and has no byte below 0x20, and the first byte
+/// of its length is below 5, so there is only one place to look.
 /// </remarks>
 internal sealed class DeviceTail
 {
@@ -22,11 +20,11 @@ internal sealed class DeviceTail
     private int _length;
     private long _origin;
 
-    /// <summary>True from the first byte of the devices on.</summary>
+    /// <summary>Whether the first byte of the devices has been reached.</summary>
     public bool Started { get; private set; }
 
-    /// <summary>Begins the tail.</summary>
-    /// <param name="position">Byte of the stream at which it begins.</param>
+    /// <summary>Starts the tail.</summary>
+    /// <param name="position">Offset in the stream at which it begins.</param>
     public void Start(long position)
     {
         Started = true;
@@ -54,7 +52,7 @@ internal sealed class DeviceTail
         return input.Length;
     }
 
-    /// <summary>Takes the tail apart.</summary>
+    /// <summary>Splits the tail.</summary>
     public (DeviceStateFile DeviceState, VmDescription? Description) Complete()
     {
         ReadOnlySpan<byte> all = _bytes.AsSpan(0, _length);
@@ -66,7 +64,7 @@ internal sealed class DeviceTail
             description = VmDescription.Parse(all[json..], _origin + json);
             devicesEnd = head;
         }
-        // A copy of the right size: the snapshot keeps the device state, not the description behind it.
+        // Copy to the right size: the snapshot keeps the device state, not the description behind it.
         byte[] file = all[..devicesEnd].ToArray();
         return (DeviceStateFile.Parse(file, description, _origin), description);
     }
@@ -76,7 +74,7 @@ internal sealed class DeviceTail
         head = -1;
         if (all[^1] != (byte)'}')
             return false;
-        // The last byte that is no text belongs to the length: its first byte at the latest, its last at the most.
+        // The last byte that is not text belongs to the length: between its first byte and its last.
         int noText = all.LastIndexOfAnyExceptInRange((byte)0x20, (byte)0xff);
         for (int candidate = Math.Max(noText - 4, MigrationFormat.FileHeaderLength); candidate <= noText; candidate++)
         {

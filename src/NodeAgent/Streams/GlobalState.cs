@@ -3,7 +3,7 @@ using System.Text;
 
 namespace Bgsnap.NodeAgent.Streams;
 
-/// <summary>The section by which a stream tells QEMU whether the guest runs once everything is loaded.</summary>
+/// <summary>The section that tells QEMU whether the guest runs once everything is loaded.</summary>
 /// <remarks>
 /// <code>
 ///   04 id(4) 0b "globalstate" 0(4) 1(4)
@@ -12,9 +12,9 @@ namespace Bgsnap.NodeAgent.Streams;
 ///       68 bytes, other fields (before 8.2: the rest of the name)
 ///   7e id(4)
 /// </code>
-/// What QEMU wrote there is not what the guest did: <c>xen-save-devices-state</c> always writes <c>running</c>, and a background-snapshot
-/// writes <c>paused</c> of a guest that was stopped for a moment to cut its disks. With <c>-global migration.store-global-state=off</c> it
-/// writes no such section of a guest that runs or is paused, and reads one all the same. Source: QEMU's <c>migration/global_state.c</c>.
+/// QEMU's value is not what the guest did: <c>xen-save-devices-state</c> always writes <c>running</c>, and a background-snapshot writes
+/// <c>paused</c> for a guest that was stopped for a moment to cut its disks. With <c>-global migration.store-global-state=off</c> QEMU
+/// writes no such section for a guest that runs or is paused, but still reads one. Source: QEMU's <c>migration/global_state.c</c>.
 /// </remarks>
 internal static class GlobalState
 {
@@ -24,11 +24,11 @@ internal static class GlobalState
     private const int NameLength = 32,
         PayloadLength = sizeof(uint) + 100;
 
-    // Nobody else has it, and nothing refers to a section that is whole by its number.
+    // No other section has it, and nothing refers by number to a section that is complete.
     private const uint NewId = MigrationStreamWriter.RamSectionId + 1;
 
-    /// <summary>A device state that leaves its guest running or paused.</summary>
-    /// <param name="devices">The device state as QEMU wrote it; stays as it is.</param>
+    /// <summary>Returns a device state that leaves its guest running or paused.</summary>
+    /// <param name="devices">The device state as QEMU wrote it; it is not changed.</param>
     /// <param name="paused">Whether the guest is to be paused.</param>
     internal static DeviceStateFile With(DeviceStateFile devices, bool paused)
     {
@@ -36,7 +36,7 @@ internal static class GlobalState
         {
             if (section.Name != SectionName)
                 continue;
-            // Another length is of a QEMU that we do not know: it keeps its own word.
+            // A different length comes from a QEMU that we do not know: keep its value.
             return section.PayloadLength == PayloadLength ? Changed(devices, section, paused) : devices;
         }
         return paused ? Added(devices) : devices;

@@ -1,6 +1,6 @@
 namespace Bgsnap.NodeAgent.Streams;
 
-/// <summary>RAM that a stream is written from: a snapshot's page log, or memory in a test.</summary>
+/// <summary>RAM from which a stream is written: a snapshot's page log, or memory in a test.</summary>
 public interface IRamSource
 {
     /// <summary>
@@ -9,7 +9,7 @@ public interface IRamSource
     /// </summary>
     IReadOnlyList<(string Name, ulong UsedLength)> Blocks { get; }
 
-    /// <summary>Makes a reader for one thread; several may read at once.</summary>
+    /// <summary>Creates a reader for one thread; several readers may read at once.</summary>
     IGranuleReader CreateReader();
 }
 
@@ -20,9 +20,9 @@ public unsafe interface IGranuleReader : IDisposable
     /// <param name="block">Index into <see cref="IRamSource.Blocks"/>.</param>
     /// <param name="granule">Offset in the block divided by 65536.</param>
     /// <param name="destination">
-    /// Room for 65536 bytes. Pages that are zero, and what lies beyond the block's used length, are not looked at.
+    /// Room for 65536 bytes. The caller does not read zero pages or what lies beyond the block's used length.
     /// </param>
-    /// <returns>Bit n is set when page n of the granule is not all zero.</returns>
-    /// <exception cref="IOException">The granule cannot be read, or is not what was written.</exception>
+    /// <returns>Bit n is set if page n of the granule is not all zero.</returns>
+    /// <exception cref="IOException">The granule cannot be read, or differs from what was written.</exception>
     ushort Read(int block, long granule, byte* destination);
 }

@@ -1,8 +1,8 @@
 namespace Bgsnap.NodeAgent.Streams;
 
 /// <summary>
-/// Numbers of QEMU's migration stream, version 3, as in <c>migration/savevm.h</c>, <c>migration/savevm.c</c>
-/// and <c>migration/ram.c</c>; and the limits that we put on what a stream may claim.
+/// Numbers of QEMU's migration stream, version 3, as in <c>migration/savevm.h</c>, <c>migration/savevm.c</c> and <c>migration/ram.c</c>;
+/// and our limits on what a stream may claim.
 /// </summary>
 /// <remarks>
 /// All integers of the stream are big-endian. <c>docs/qemu-streams.md</c> draws the whole.
@@ -30,9 +30,7 @@ internal static class MigrationFormat
     public const byte Command = 0x08;
     public const byte SectionFooter = 0x7e;
 
-    /// <summary>
-    /// QEMU 10 sends this command before the devices; it asks nothing of who reads only RAM and devices.
-    /// </summary>
+    /// <summary>QEMU 10 sends this command before the devices; a reader of only RAM and devices need not act on it.</summary>
     public const ushort CommandSwitchoverStart = 11;
 
     // Low twelve bits of a page record's first word (ram.c, RAM_SAVE_FLAG_*).
@@ -67,10 +65,10 @@ internal static class MigrationFormat
     /// <summary>Longest section, block or machine name: one length byte.</summary>
     public const int MaxNameLength = 255;
 
-    /// <summary>More RAM blocks than any machine has (a big one has some hundreds).</summary>
+    /// <summary>More RAM blocks than any machine has (a big one has a few hundred).</summary>
     public const int MaxBlocks = 4096;
 
-    /// <summary>Largest RAM of all blocks, bytes: x86's 52 physical address bits.</summary>
+    /// <summary>Largest total RAM of all blocks, bytes: x86's 52 physical address bits.</summary>
     public const ulong MaxRamBytes = 1UL << 52;
 
     /// <summary>Largest device state, bytes.</summary>
@@ -82,7 +80,7 @@ internal static class MigrationFormat
     /// <summary>More device sections than any machine has.</summary>
     public const int MaxSections = 65536;
 
-    /// <summary>True for a name that QEMU could have given: 1 to 255 printable ASCII characters.</summary>
+    /// <summary>Whether QEMU could have given this name: 1 to 255 printable ASCII characters.</summary>
     public static bool IsName(ReadOnlySpan<byte> name) =>
         name.Length is > 0 and <= MaxNameLength && !name.ContainsAnyExceptInRange((byte)0x20, (byte)0x7e);
 

@@ -3,23 +3,23 @@ using System.Diagnostics;
 namespace Bgsnap.NodeAgent.Streams;
 
 /// <summary>
-/// Reads the migration stream of a stock QEMU as it arrives: of a <c>background-snapshot</c>, of a plain
-/// <c>migrate</c>, or of our own <see cref="MigrationStreamWriter"/>.
+/// Reads the migration stream of a stock QEMU as it arrives: of a <c>background-snapshot</c>, of a plain <c>migrate</c>, or of our own <see
+/// cref="MigrationStreamWriter"/>.
 /// </summary>
 /// <remarks>
 /// <code>
 ///   file header ─▶ configuration ─▶ START ram: block list ─▶ PART/END ram: pages … ─▶ devices ─▶ end
 /// </code>
-/// <para>The input is pushed in pieces of any size. Each is read in units (a header, a page record); a unit that ends
-/// beyond the piece is carried over, so a page costs a copy only where two pieces meet.</para>
+/// <para>The input is pushed in pieces of any size. Each piece is read in units (a header, a page record). A unit that ends beyond the
+/// piece is carried over, so a page is copied only where two pieces meet.</para>
 /// <para>A background snapshot has no END section for RAM: its devices follow the last PART, because QEMU saved them
 /// into a buffer before the first page and sends that buffer last.</para>
-/// <para>The input is hostile: every length has a cap and is checked before it is used. After an exception the parser
-/// is of no use.</para>
+/// <para>The input is hostile: every length has a cap and is checked before it is used. After an exception the parser cannot be used any
+/// more.</para>
 /// </remarks>
 public sealed class MigrationStreamParser
 {
-    // Longest unit: a page record that names its block. Twice that, so that topping up always completes a unit.
+    // The longest unit is a page record that names its block. Twice that, so that topping up always completes a unit.
     private const int LargestUnit = MigrationFormat.PageWordLength + 1 + MigrationFormat.MaxNameLength + MigrationFormat.PageSize;
 
     private readonly StreamHeadParser _head;
@@ -29,8 +29,8 @@ public sealed class MigrationStreamParser
     private int _carryLength;
     private long _position;
 
-    /// <summary>Makes a parser.</summary>
-    /// <param name="sink">Takes the pages.</param>
+    /// <summary>Creates a parser.</summary>
+    /// <param name="sink">Receives the pages.</param>
     public MigrationStreamParser(IMigrationStreamSink sink)
     {
         ArgumentNullException.ThrowIfNull(sink);
@@ -38,16 +38,16 @@ public sealed class MigrationStreamParser
         _head = new StreamHeadParser(sink, _pages);
     }
 
-    /// <summary>Bytes of the stream that were understood so far.</summary>
+    /// <summary>Bytes of the stream that were parsed so far.</summary>
     public long Position => _position;
 
     /// <summary>Reads a stream to its end.</summary>
     /// <param name="stream">A file, pipe or socket; left open.</param>
-    /// <param name="sink">Takes the pages.</param>
+    /// <param name="sink">Receives the pages.</param>
     /// <param name="cancellationToken">
-    /// Looked at between two reads; to end a read that waits for QEMU, close the stream.
+    /// Checked between two reads; to end a read that waits for QEMU, close the stream.
     /// </param>
-    /// <exception cref="MigrationStreamException">The stream is damaged, cut short or of a kind we do not read.</exception>
+    /// <exception cref="MigrationStreamException">The stream is damaged, cut short or of a kind that we do not read.</exception>
     public static MigrationStreamContents Parse(Stream stream, IMigrationStreamSink sink, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(stream);
@@ -63,8 +63,8 @@ public sealed class MigrationStreamParser
         }
     }
 
-    /// <summary>Takes the next bytes of the stream.</summary>
-    /// <exception cref="MigrationStreamException">The stream is damaged or of a kind we do not read.</exception>
+    /// <summary>Parses the next bytes of the stream.</summary>
+    /// <exception cref="MigrationStreamException">The stream is damaged or of a kind that we do not read.</exception>
     public void Feed(ReadOnlySpan<byte> input)
     {
         if (_carryLength > 0)
@@ -76,8 +76,8 @@ public sealed class MigrationStreamParser
         _carryLength += rest.Length;
     }
 
-    /// <summary>Says that the stream has ended, and gives what it held.</summary>
-    /// <exception cref="MigrationStreamException">It ended too early, or its device state is damaged.</exception>
+    /// <summary>Ends the stream and returns its contents.</summary>
+    /// <exception cref="MigrationStreamException">The stream ended too early, or its device state is damaged.</exception>
     public MigrationStreamContents Complete()
     {
         if (!_tail.Started)
@@ -104,12 +104,12 @@ public sealed class MigrationStreamParser
         int used = ParseUnits(_carry.AsSpan(0, before + added));
         if (used == 0)
         {
-            // Not enough yet; there is room for a whole unit, so all of the input went into the carry.
+            // The unit is still incomplete; there is room for a whole unit, so all of the input went into the carry.
             Debug.Assert(added == input.Length, "a unit is longer than the longest");
             _carryLength = before + added;
             return [];
         }
-        // What was carried was an incomplete unit, so whatever completed it came from the input.
+        // The carry held an incomplete unit, so the bytes that completed it came from the input.
         Debug.Assert(used > before, "a unit was carried although it was complete");
         _carryLength = 0;
         return input[(used - before)..];

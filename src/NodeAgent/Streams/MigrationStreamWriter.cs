@@ -4,36 +4,36 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Streams;
 
-/// <summary>How far the RAM of a stream has been sent.</summary>
+/// <summary>How much of a stream's RAM has been sent.</summary>
 /// <param name="SentBytes">Bytes of guest RAM, zero pages included.</param>
-/// <param name="TotalBytes">Bytes of guest RAM that will be sent.</param>
+/// <param name="TotalBytes">Bytes of guest RAM to send.</param>
 public readonly record struct RamProgress(ulong SentBytes, ulong TotalBytes);
 
-/// <summary>Choices for a <see cref="MigrationStreamWriter"/>.</summary>
+/// <summary>Options of a <see cref="MigrationStreamWriter"/>.</summary>
 public sealed record MigrationStreamWriterOptions
 {
     /// <summary>Threads that read RAM ahead of the writer.</summary>
     public int ReaderThreads { get; init; } = Math.Min(4, Environment.ProcessorCount);
 
     /// <summary>
-    /// Which blocks' pages are sent, by index; null for all. The block list names every block in any case: QEMU wants
-    /// the list whole, and an instant restore brings the pages of the big blocks by another way.
+    /// The blocks whose pages are sent, by index; null for all. The block list names every block in any case: QEMU needs the complete list,
+    /// and an instant restore delivers the pages of the big blocks another way.
     /// </summary>
     public Func<int, bool>? SendPagesOf { get; init; }
 
     /// <summary>
-    /// True for a granule (block index, offset divided by 65536) that is known to be zero in the QEMU that will load the
-    /// stream; its zero pages are then left out. Null, the default, sends them all. Called on the reader threads.
+    /// Returns true for a granule (block index, offset divided by 65536) that is known to be zero in the QEMU that will load the stream;
+    /// its zero pages are then left out. Null, the default, sends them all. Called on the reader threads.
     /// </summary>
     /// <remarks>
-    /// Worth having for shared memory only: QEMU looks at a page before it zeroes it, and a look at a hole of a memfd
-    /// allocates the page (4 GiB of zeroes: 9 s and 4 GiB of memory; anonymous: 0.16 s and nothing). Whoever asks the
-    /// target's memory for its holes, after the target was set up with <c>-incoming defer</c>, may say so; a guess may
-    /// not, because ROMs, kernels and loaded files are in RAM before the stream is.
+    /// This pays only for shared memory: QEMU reads a page before it zeroes it, and reading a hole of a memfd allocates the page (4 GiB of
+    /// zeroes: 9 s and 4 GiB of memory; anonymous: 0.16 s and nothing). A caller that has read the holes of the target's memory, after the
+    /// target was set up with <c>-incoming defer</c>, may use it. A guess is not allowed, because ROMs, kernels and loaded files are in RAM
+    /// before the stream is.
     /// </remarks>
     public Func<int, long, bool>? IsZeroInTarget { get; init; }
 
-    /// <summary>Told on the writing thread after each chunk of at most 512 KiB of RAM.</summary>
+    /// <summary>Called on the writing thread after each chunk of at most 512 KiB of RAM.</summary>
     public Action<RamProgress>? Progress { get; init; }
 }
 
@@ -54,9 +54,9 @@ public sealed record MigrationStreamWriterOptions
 public sealed class MigrationStreamWriter
 {
     /// <summary>
-    /// Id of the RAM section. QEMU numbers the handlers of a machine from 0 upwards as they are registered, so a
-    /// machine would need a billion of them to collide. Not 0: QEMU looks END sections up by the id that their START
-    /// gave, and every handler that had no START has 0.
+    /// Id of the RAM section. QEMU numbers the handlers of a machine from 0 upwards as they are registered, so a machine would need a
+    /// billion handlers to collide. It is not 0, because QEMU looks END sections up by the id of their START, and every handler without a
+    /// START has 0.
     /// </summary>
     public const uint RamSectionId = 0x4247_534e;
 
@@ -69,10 +69,10 @@ public sealed class MigrationStreamWriter
 
     /// <summary>Prepares a stream.</summary>
     /// <param name="machineType">Versioned machine type without <c>-machine</c>, such as <c>pc-q35-7.2</c>.</param>
-    /// <param name="ram">RAM; must stay until the write has returned.</param>
+    /// <param name="ram">RAM; must stay valid until the write has returned.</param>
     /// <param name="deviceState">Device state of the same point in time.</param>
     /// <param name="options">Null for the defaults.</param>
-    /// <exception cref="ArgumentException">A name or length cannot be in a stream.</exception>
+    /// <exception cref="ArgumentException">A stream cannot carry such a name or length.</exception>
     public MigrationStreamWriter(
         string machineType,
         IRamSource ram,
@@ -98,9 +98,9 @@ public sealed class MigrationStreamWriter
 
     /// <summary>Writes the stream to a file, pipe or unix socket, which stays open and is not synced.</summary>
     /// <returns>Bytes written.</returns>
-    /// <exception cref="MigrationStreamException">The destination takes no more; the message says why.</exception>
+    /// <exception cref="MigrationStreamException">The destination accepts no more data; the message says why.</exception>
     /// <exception cref="IOException">RAM could not be read.</exception>
-    /// <exception cref="OperationCanceledException">Cancelled; the destination has part of the stream.</exception>
+    /// <exception cref="OperationCanceledException">The write was cancelled; the destination has part of the stream.</exception>
     public long Write(SafeFileHandle output, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(output);
@@ -163,7 +163,7 @@ public sealed class MigrationStreamWriter
         }
     }
 
-    /// <summary>Everything before the first page.</summary>
+    /// <summary>Builds everything before the first page.</summary>
     private byte[] BuildHead()
     {
         using var memory = new MemoryStream();

@@ -10,9 +10,9 @@ namespace Bgsnap.NodeAgent.Streams;
 /// <code>
 ///   be64 offset | flags   [u8 length, name: unless flag 0x20, same block as the record before]   4096 bytes, or 00
 /// </code>
-/// Zero pages are sent too. RAM of a fresh QEMU is zero only where nothing was loaded: ROMs, kernels and what
-/// <c>-device loader</c> put into RAM at reset are there before the stream is, and a page that is left out keeps them.
-/// A zero page costs 9 bytes, and QEMU writes nothing where memory is zero already.
+/// Zero pages are sent too. RAM of a new QEMU is zero only where nothing was loaded: ROMs, kernels and what <c>-device loader</c> put into
+/// RAM at reset are there before the stream is, and would stay in a page that is left out. A zero page costs 9 bytes, and QEMU writes
+/// nothing where memory is already zero.
 /// </remarks>
 internal sealed unsafe class RamChunkBuilder
 {
@@ -24,7 +24,7 @@ internal sealed unsafe class RamChunkBuilder
     private readonly Func<int, long, bool>? _isZeroInTarget;
 
     /// <param name="blocks">The blocks of the stream.</param>
-    /// <param name="reader">Where granules come from.</param>
+    /// <param name="reader">Source of the granules.</param>
     /// <param name="staging">65536 bytes for this thread.</param>
     /// <param name="isZeroInTarget">See <see cref="MigrationStreamWriterOptions.IsZeroInTarget"/>.</param>
     public RamChunkBuilder(
@@ -40,7 +40,7 @@ internal sealed unsafe class RamChunkBuilder
         _staging = staging;
     }
 
-    /// <summary>Bytes that a chunk of so many granules can take.</summary>
+    /// <summary>The most bytes that a chunk of this many granules can take.</summary>
     public static int Capacity(int granules) =>
         1 + MigrationFormat.MaxNameLength + granules * MigrationFormat.PagesPerGranule * PageRecordLength;
 
@@ -70,7 +70,7 @@ internal sealed unsafe class RamChunkBuilder
                 to += MigrationFormat.PageWordLength;
                 if (flags == 0)
                 {
-                    // Each chunk names its block again, so that a chunk does not depend on the one before it.
+                    // Each chunk names its block again, so that no chunk depends on the one before it.
                     *to++ = (byte)name.Length;
                     to += Encoding.ASCII.GetBytes(name, new Span<byte>(to, name.Length));
                     flags = MigrationFormat.FlagContinue;

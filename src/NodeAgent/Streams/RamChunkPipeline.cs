@@ -4,9 +4,7 @@ using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Streams;
 
-/// <summary>
-/// Threads that read RAM ahead of the one that writes it, in bounded memory and in order.
-/// </summary>
+/// <summary>Threads that read RAM ahead of the writing thread, in bounded memory and in order.</summary>
 /// <remarks>
 /// <code>
 ///   ticket:      0   1   2   3   4   5  …        slot = ticket mod slots
@@ -14,8 +12,8 @@ namespace Bgsnap.NodeAgent.Streams;
 ///   reader B        [1]     [3] [4]
 ///   writer       0 → 1 → 2 → …                   a slot is claimed again when its ticket was written
 /// </code>
-/// Tickets are handed out in order and each owns its slot when it is, so the ticket that the writer waits for is
-/// always in somebody's hands: readers can wait for the writer, but never for each other.
+/// Tickets are handed out in order, and a ticket owns its slot from then on. So a reader always holds the ticket that the writer waits for:
+/// readers can wait for the writer, but never for each other.
 /// </remarks>
 internal sealed unsafe class RamChunkPipeline : IDisposable
 {
@@ -56,7 +54,7 @@ internal sealed unsafe class RamChunkPipeline : IDisposable
     /// <param name="records">The page records; valid until <see cref="Release"/>.</param>
     /// <param name="ramBytes">Bytes of guest RAM that they cover.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
-    /// <returns>False when all RAM was taken.</returns>
+    /// <returns>False after all RAM was taken.</returns>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
     /// <exception cref="IOException">A reader could not read.</exception>
     public bool TryTake(out ReadOnlySpan<byte> records, out ulong ramBytes, CancellationToken cancellationToken)
@@ -74,7 +72,7 @@ internal sealed unsafe class RamChunkPipeline : IDisposable
                     ramBytes = 0;
                     return false;
                 }
-                // A token cannot pulse us without taking the lock in its callback; looking twice a second is enough.
+                // A token cannot pulse this monitor without taking the lock in its callback; checking twice a second is enough.
                 Monitor.Wait(_gate, 500);
             }
             records = new ReadOnlySpan<byte>(SlotMemory(slot), _slots[slot].Length);
@@ -83,7 +81,7 @@ internal sealed unsafe class RamChunkPipeline : IDisposable
         }
     }
 
-    /// <summary>Gives the chunk that was taken last back to the readers.</summary>
+    /// <summary>Returns the chunk taken last to the readers.</summary>
     public void Release()
     {
         lock (_gate)
@@ -94,7 +92,7 @@ internal sealed unsafe class RamChunkPipeline : IDisposable
         }
     }
 
-    /// <summary>Stops and joins the readers; waits for a read that is under way.</summary>
+    /// <summary>Stops and joins the readers; waits for a read in progress.</summary>
     public void Dispose()
     {
         lock (_gate)
@@ -114,7 +112,7 @@ internal sealed unsafe class RamChunkPipeline : IDisposable
         byte* staging = null;
         try
         {
-            // SAFETY: used by this thread only and freed when it ends.
+            // SAFETY: used only by this thread and freed when it ends.
             staging = (byte*)NativeMemory.AlignedAlloc(MigrationFormat.GranuleSize, MigrationFormat.PageSize);
             using IGranuleReader reader = _ram.CreateReader();
             var builder = new RamChunkBuilder(_ram.Blocks, reader, staging, _isZeroInTarget);
@@ -130,7 +128,7 @@ internal sealed unsafe class RamChunkPipeline : IDisposable
         }
     }
 
-    /// <summary>Whatever a reader meets is thrown again on the writer's thread.</summary>
+    /// <summary>Stores a reader's exception, to be rethrown on the writer's thread.</summary>
     private void Fail(Exception e)
     {
         lock (_gate)

@@ -3,7 +3,7 @@ namespace Bgsnap.NodeAgent.Streams;
 /// <summary>A run of granules of one block that is read and sent at once.</summary>
 /// <param name="Block">Index of the block.</param>
 /// <param name="FirstGranule">First granule, in units of 65536 bytes.</param>
-/// <param name="Granules">How many.</param>
+/// <param name="Granules">Number of granules.</param>
 /// <param name="Bytes">Bytes of guest RAM in them.</param>
 internal readonly record struct RamChunkPlan(int Block, long FirstGranule, int Granules, ulong Bytes)
 {

@@ -13,13 +13,13 @@ internal sealed class RamPageParser(IMigrationStreamSink sink)
     private ulong[] _usedLengths = [];
     private int _block = -1;
 
-    /// <summary>True between the head of a section and its end mark.</summary>
+    /// <summary>Whether the parser is between the head of a section and its end mark.</summary>
     public bool Active { get; private set; }
 
-    /// <summary>Pages with content so far.</summary>
+    /// <summary>Number of pages with content so far.</summary>
     public long Pages { get; private set; }
 
-    /// <summary>Zero pages so far.</summary>
+    /// <summary>Number of zero pages so far.</summary>
     public long ZeroPages { get; private set; }
 
     /// <summary>Sets the blocks that records may name.</summary>
@@ -29,13 +29,13 @@ internal sealed class RamPageParser(IMigrationStreamSink sink)
         _usedLengths = [.. blocks.Select(b => b.UsedLength)];
     }
 
-    /// <summary>Begins a section.</summary>
+    /// <summary>Starts a section.</summary>
     public void Begin() => Active = true;
 
-    /// <summary>Reads all whole records.</summary>
-    /// <param name="input">What follows in the stream.</param>
-    /// <param name="position">Byte of the stream at which the input begins.</param>
-    /// <returns>Bytes read; <see cref="Active"/> is false when the end mark was among them.</returns>
+    /// <summary>Reads all complete records.</summary>
+    /// <param name="input">The next bytes of the stream.</param>
+    /// <param name="position">Offset in the stream at which the input begins.</param>
+    /// <returns>Bytes read; <see cref="Active"/> is false if the end mark was among them.</returns>
     public int Parse(ReadOnlySpan<byte> input, long position)
     {
         int at = 0;
@@ -96,7 +96,7 @@ internal sealed class RamPageParser(IMigrationStreamSink sink)
         if (input.Length - at < 1 || input.Length - at < 1 + input[at])
             return false;
         ReadOnlySpan<byte> name = input.Slice(at + 1, input[at]);
-        // QEMU sends blocks in their order: the one it names is mostly the last one or the next.
+        // QEMU sends blocks in their order: the block it names is mostly the last one or the next.
         for (int i = 0; i < _names.Length; i++)
         {
             int candidate = (Math.Max(_block, 0) + i) % _names.Length;
@@ -113,7 +113,7 @@ internal sealed class RamPageParser(IMigrationStreamSink sink)
 
     private static MigrationStreamException UnknownFlags(ulong flags, long position)
     {
-        // migration/ram.c, RAM_SAVE_FLAG_*: what a capability that we did not ask for would send.
+        // migration/ram.c, RAM_SAVE_FLAG_*: what a capability that we did not request would send.
         string reason = (flags & ~MigrationFormat.FlagContinue) switch
         {
             0x40 => "was compressed with the xbzrle capability",

@@ -4,8 +4,7 @@ using System.Text;
 namespace Bgsnap.NodeAgent.Streams;
 
 /// <summary>
-/// Reads everything of a stream that is neither pages nor devices: header, configuration, section heads and footers,
-/// the block list.
+/// Reads everything in a stream except pages and devices: header, configuration, section heads and footers, the block list.
 /// </summary>
 internal sealed class StreamHeadParser(IMigrationStreamSink sink, RamPageParser pages)
 {
@@ -32,16 +31,16 @@ internal sealed class StreamHeadParser(IMigrationStreamSink sink, RamPageParser 
     private bool _lastSectionIsEnd;
     private long _position;
 
-    /// <summary>Machine type; empty until it came.</summary>
+    /// <summary>Machine type; empty until it has been read.</summary>
     public string MachineType { get; private set; } = "";
 
     /// <summary>The blocks announced so far.</summary>
     public IReadOnlyList<StreamRamBlock> Blocks => _blocks;
 
-    /// <summary>True when the next byte belongs to the first device section.</summary>
+    /// <summary>Whether the next byte belongs to the first device section.</summary>
     public bool DevicesReached { get; private set; }
 
-    /// <summary>Where the stream is, to say where it was cut.</summary>
+    /// <summary>The part of the stream that has been reached, to say where it was cut.</summary>
     public string Where =>
         _state switch
         {
@@ -54,9 +53,9 @@ internal sealed class StreamHeadParser(IMigrationStreamSink sink, RamPageParser 
         };
 
     /// <summary>Reads one unit.</summary>
-    /// <param name="input">What follows in the stream.</param>
-    /// <param name="position">Byte of the stream at which the input begins.</param>
-    /// <returns>Bytes read; 0 if the unit is not whole yet, or if <see cref="DevicesReached"/>.</returns>
+    /// <param name="input">The next bytes of the stream.</param>
+    /// <param name="position">Offset in the stream at which the input begins.</param>
+    /// <returns>Bytes read; 0 if the unit is not complete yet, or if <see cref="DevicesReached"/>.</returns>
     public int ParseUnit(ReadOnlySpan<byte> input, long position)
     {
         _position = position;
@@ -202,7 +201,7 @@ internal sealed class StreamHeadParser(IMigrationStreamSink sink, RamPageParser 
     {
         if (input.Length < 8)
             return 0;
-        // A capability such as x-ignore-shared or postcopy puts more into the list; the size of RAM then does not fit.
+        // A capability such as x-ignore-shared or postcopy adds to the list; then the size of RAM does not match.
         if (BinaryPrimitives.ReadUInt64BigEndian(input) != MigrationFormat.FlagEos)
             throw Error("The list of RAM blocks does not end where its sizes say.");
         pages.SetBlocks(_blocks);

@@ -1,20 +1,20 @@
 namespace Bgsnap.NodeAgent.Streams;
 
-/// <summary>Where a stream is written to: gathers small pieces, passes large ones on as they are.</summary>
+/// <summary>The destination of a stream: gathers small pieces and passes large ones on unchanged.</summary>
 internal abstract class StreamOutput : IDisposable
 {
-    // Chunks of zero pages are a kilobyte each; without gathering, an empty guest would cost a system call for each.
+    // A chunk of zero pages is about a kilobyte; without gathering, an empty guest would cost a system call for each chunk.
     private readonly byte[] _gathered = new byte[64 * 1024];
     private int _gatheredLength;
 
     /// <summary>Bytes written so far, gathered ones included.</summary>
     public long Position { get; private set; }
 
-    /// <summary>Bytes that have left for the destination.</summary>
+    /// <summary>Bytes already sent to the destination.</summary>
     protected long SentBytes => Position - _gatheredLength;
 
     /// <summary>Writes all of the data.</summary>
-    /// <exception cref="MigrationStreamException">The destination takes no more.</exception>
+    /// <exception cref="MigrationStreamException">The destination accepts no more data.</exception>
     public void Write(ReadOnlySpan<byte> data)
     {
         bool large = data.Length > _gathered.Length / 2;
@@ -32,7 +32,7 @@ internal abstract class StreamOutput : IDisposable
         Position += data.Length;
     }
 
-    /// <summary>Sends what was gathered.</summary>
+    /// <summary>Sends the gathered bytes.</summary>
     public void Flush()
     {
         WriteThrough(_gathered.AsSpan(0, _gatheredLength));

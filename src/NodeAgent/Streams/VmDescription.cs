@@ -4,12 +4,12 @@ namespace Bgsnap.NodeAgent.Streams;
 
 /// <summary>One device of a <see cref="VmDescription"/>.</summary>
 /// <param name="Name">Name of its section.</param>
-/// <param name="InstanceId">Which of the sections of that name.</param>
+/// <param name="InstanceId">Distinguishes sections of that name.</param>
 public readonly record struct DescribedDevice(string Name, uint InstanceId);
 
 /// <summary>
-/// The JSON that QEMU puts behind a stream unless the machine has <c>suppress-vmdesc=on</c>: what the device sections
-/// are, in their order. We keep only what names a section; the layout of its fields is QEMU's own affair.
+/// The JSON that QEMU appends to a stream unless the machine has <c>suppress-vmdesc=on</c>: it lists the device sections in order. We keep
+/// only what names a section; the layout of its fields concerns only QEMU.
 /// </summary>
 public sealed class VmDescription
 {
@@ -20,12 +20,12 @@ public sealed class VmDescription
 
     /// <summary>Reads the description.</summary>
     /// <param name="json">The JSON text, UTF-8.</param>
-    /// <param name="offset">Where it lies in the stream, for errors.</param>
-    /// <returns>Null for <c>{}</c>, which is what <see cref="MigrationStreamWriter"/> puts there.</returns>
+    /// <param name="offset">Its offset in the stream, for errors.</param>
+    /// <returns>Null for <c>{}</c>, which <see cref="MigrationStreamWriter"/> writes there.</returns>
     /// <exception cref="MigrationStreamException">It is not JSON, or does not describe devices.</exception>
     public static VmDescription? Parse(ReadOnlySpan<byte> json, long offset)
     {
-        // Fields of nested structures nest too; 64, the default, would be near what big devices have.
+        // Fields of nested structures nest too; the default of 64 would be close to what big devices have.
         var reader = new Utf8JsonReader(json, new JsonReaderOptions { MaxDepth = 512 });
         try
         {
