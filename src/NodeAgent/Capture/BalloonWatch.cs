@@ -55,8 +55,8 @@ internal static unsafe class BalloonWatch
     /// Asks QEMU once more, after everything has been copied and while the agent still reads discards. QEMU answers on the thread that
     /// discards, or under the same lock: when the answer arrives, QEMU has announced every discard that it had begun.
     /// </summary>
-    /// <returns>The time, by <see cref="Environment.TickCount64"/>, until which an event of an earlier balloon move may still come: <see
-    /// cref="ListenUntil"/>.</returns>
+    /// <returns>The time, by <see cref="Environment.TickCount64"/>, until which an event of an earlier balloon move may still come:
+    /// <see cref="ListenUntil"/>.</returns>
     internal static long End(IQmpMonitor qmp, long before, IReadOnlyList<RamBlock> blocks, CapturePipeline pipeline)
     {
         if (pipeline.IsCancelled)

@@ -16,8 +16,8 @@ internal static class CaptureRun
 
     /// <summary>Takes a snapshot.</summary>
     /// <exception cref="CaptureRefusedException">The capture was not started.</exception>
-    /// <exception cref="CaptureFailedException">The capture was given up and left nothing behind; <see
-    /// cref="CaptureProgress.GuestAfterwards"/> says what state the guest is in.</exception>
+    /// <exception cref="CaptureFailedException">The capture was given up and left nothing behind;
+    /// <see cref="CaptureProgress.GuestAfterwards"/> says what state the guest is in.</exception>
     /// <exception cref="EngineUnavailableException">The requested engine does not work here.</exception>
     internal static CaptureSummary Take(CaptureOptions options, CaptureProgress progress, HoldGate hold, CancellationToken cancel)
     {

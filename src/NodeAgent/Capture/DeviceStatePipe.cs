@@ -67,8 +67,8 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
     }
 
     /// <summary>
-    /// Whether QEMU is in the middle of its write. Besides the descriptor that it was given, QEMU then has one that it opened through <see
-    /// cref="QemuPath"/> and closes at the end. Used when QEMU's answers cannot reach the agent.
+    /// Whether QEMU is in the middle of its write. Besides the descriptor that it was given, QEMU then has one that it opened through
+    /// <see cref="QemuPath"/> and closes at the end. Used when QEMU's answers cannot reach the agent.
     /// </summary>
     /// <param name="qemu">QEMU.</param>
     internal bool IsBeingWritten(ProcessEntry qemu)

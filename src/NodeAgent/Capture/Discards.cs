@@ -6,7 +6,7 @@ namespace Bgsnap.NodeAgent.Capture;
 /// <summary>What it means when the guest, through QEMU, discards memory: before the point in time, and after it.</summary>
 /// <remarks>
 /// <code>
-///   madvise(MADV_DONTNEED) in QEMU:   announced ─▶ we read it ─▶ QEMU goes on ─▶ the page is gone, and its protection with it
+///   madvise(MADV_DONTNEED) in QEMU:   announced ─▶ we read it ─▶ QEMU continues ─▶ the page is gone, and its protection with it
 ///   fallocate(PUNCH_HOLE), then it:   the page is gone ─▶ announced ─▶ …
 /// </code>
 /// Private anonymous memory is announced first and loses its protection together with its content. The proof after each copy detects that,

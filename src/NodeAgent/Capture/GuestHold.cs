@@ -11,7 +11,7 @@ namespace Bgsnap.NodeAgent.Capture;
 /// <code>
 ///   getfd (a full pipe)                        the guest runs, or does not
 ///   dump-guest-memory {detach, that pipe} ──▶ vm_stop() if it runs; QEMU's dump thread blocks in its first write      STOP
-///   …                                         the monitor goes on: disks are cut, devices are saved
+///   …                                         the monitor keeps working: disks are cut, devices are saved
 ///   close the read end, or die ─────────────▶ the write fails, the dump with it, vm_start() if it ran                 RESUME
 /// </code>
 /// QEMU never reads the guest's memory for this. While a dump is in progress QEMU refuses <c>stop</c>, <c>cont</c> and migrations from

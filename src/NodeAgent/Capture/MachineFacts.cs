@@ -10,9 +10,9 @@ namespace Bgsnap.NodeAgent.Capture;
 /// </summary>
 /// <remarks>
 /// The table below says which fact is read where, and the code runs by it: a fact that is added to the table is read in both places, or
-/// <see cref="Compare"/> throws. The table omits what the stop window proves itself: the run state (<see cref="WindowEvents"/>, <see
-/// cref="StrandedGuest"/>), and that no migration is in progress (a dump that holds the guest cannot begin beside one; <see
-/// cref="MigrationWatch"/>). Events show what changed and changed back. Both readings happen while the guest runs and cost it nothing.
+/// <see cref="Compare"/> throws. The table omits what the stop window proves itself: the run state (<see cref="WindowEvents"/>,
+/// <see cref="StrandedGuest"/>), and that no migration is in progress (a dump that holds the guest cannot begin beside one;
+/// <see cref="MigrationWatch"/>). Events show what changed and changed back. Both readings happen while the guest runs and cost it nothing.
 /// </remarks>
 internal sealed class MachineFacts(IQmpMonitor qmp, CheckedProcess process)
 {

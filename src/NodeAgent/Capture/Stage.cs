@@ -8,8 +8,8 @@ namespace Bgsnap.NodeAgent.Capture;
 /// </summary>
 /// <remarks>
 /// The last few free buffers are kept for the fault path: when the file is slow, the sweep waits first and a waiting guest last.
-/// Part of the memory is populated before the capture begins. A separate thread populates the rest when the file falls behind (<see
-/// cref="Grow"/>), so that a fast file never pays for memory it does not need, and no copy waits for the kernel to find a page.
+/// Part of the memory is populated before the capture begins. A separate thread populates the rest when the file falls behind
+/// (<see cref="Grow"/>), so that a fast file never pays for memory it does not need, and no copy waits for the kernel to find a page.
 /// </remarks>
 internal sealed unsafe class Stage : IDisposable
 {

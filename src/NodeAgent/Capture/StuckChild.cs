@@ -13,9 +13,9 @@ namespace Bgsnap.NodeAgent.Capture;
 /// <remarks>
 /// Descriptors of another process cannot be closed, but they can be copied (pidfd_getfd(2)). Through the copy:
 /// <code>
-///   a userfaultfd   gives every range back, which wakes who waits there, and its events are read
+///   a userfaultfd   is unregistered from every range, which wakes the threads that wait there; its events are read
 ///   a socket        is shut down for both: QEMU's monitor is free for others
-///   a pipe          is read to its end: QEMU's write goes on
+///   a pipe          is read to its end: QEMU's write continues
 /// </code>
 /// </remarks>
 internal static unsafe class StuckChild

@@ -3,8 +3,8 @@ using System.Diagnostics;
 namespace Bgsnap.NodeAgent.Streams;
 
 /// <summary>
-/// Reads the migration stream of a stock QEMU as it arrives: of a <c>background-snapshot</c>, of a plain <c>migrate</c>, or of our own <see
-/// cref="MigrationStreamWriter"/>.
+/// Reads the migration stream of a stock QEMU as it arrives: of a <c>background-snapshot</c>, of a plain <c>migrate</c>, or of our own
+/// <see cref="MigrationStreamWriter"/>.
 /// </summary>
 /// <remarks>
 /// <code>

@@ -9,8 +9,8 @@ internal sealed record CapturedDisk(int Number, VmDisk Disk);
 
 /// <summary>
 /// A method that keeps disks as they were at one instant while their guest continues to write. The thread that owns the monitor calls it in
-/// this order: <see cref="Prepare"/>, <see cref="AddCut"/> while the guest is stopped, <see cref="Expose"/>, copying, <see
-/// cref="TakeDown"/>.
+/// this order: <see cref="Prepare"/>, <see cref="AddCut"/> while the guest is stopped, <see cref="Expose"/>, copying,
+/// <see cref="TakeDown"/>.
 /// </summary>
 internal interface IDiskMethod
 {
