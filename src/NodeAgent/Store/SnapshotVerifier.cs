@@ -7,7 +7,7 @@ namespace Bgsnap.NodeAgent.Store;
 /// <summary>Reads every byte of a snapshot, checks every checksum and structure, and decodes every granule.</summary>
 public static class SnapshotVerifier
 {
-    /// <summary>Verifies a snapshot. The report lists every problem of the files' content.</summary>
+    /// <summary>Verifies a snapshot. Problems of the files' content are listed in the report, not thrown.</summary>
     /// <param name="dir">The snapshot's directory.</param>
     /// <param name="progress">Receives progress now and then.</param>
     public static VerifyReport Verify(string dir, IProgress<VerifyProgress>? progress = null)

@@ -15,7 +15,7 @@ internal static class Bitmaps
             )
             .Dispose();
 
-    /// <summary>Ends the recording. Writes that QEMU has not yet recorded as complete complete first.</summary>
+    /// <summary>Ends the recording, after every write whose completion QEMU has not recorded yet.</summary>
     internal static void StopTracking(IQmpMonitor qmp, int disk, string image)
     {
         // QEMU drains what is below a node before it reopens the node (bdrv_subtree_drained_begin(), until 8.0): reopen it with its current
