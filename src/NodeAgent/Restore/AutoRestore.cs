@@ -7,11 +7,11 @@ using Bgsnap.NodeAgent.Store;
 namespace Bgsnap.NodeAgent.Restore;
 
 /// <summary>
-/// Takes the best way that works: instant, where the snapshot's volume is quick enough to follow a guest; else eager; else the stream.
+/// Chooses the best method that works: instant if the snapshot's volume is fast enough to serve a guest's faults, else eager, else stream.
 /// </summary>
 internal sealed class AutoRestore(RestoreOptions options) : IMemoryRestore
 {
-    /// <summary>A guest that waits longer for 64 KiB, time and again, is better started late than slow.</summary>
+    /// <summary>If 64 KiB regularly take longer than this, a guest that starts late is better off than one that runs slowly.</summary>
     internal static readonly TimeSpan SlowestRead = TimeSpan.FromMilliseconds(10);
     private const int Reads = 16;
     private static readonly TimeSpan LongestProbe = TimeSpan.FromMilliseconds(300);
@@ -55,7 +55,7 @@ internal sealed class AutoRestore(RestoreOptions options) : IMemoryRestore
 
     private static string Format(TimeSpan time) => Cli.Quantity.FormatTime((long)time.TotalMicroseconds);
 
-    /// <summary>How long a read of a granule takes, in the middle of a few that lie far apart; as the guest's faults will.</summary>
+    /// <summary>Median time to read a granule, over a few granules that lie far apart, as the guest's faults will.</summary>
     internal static unsafe TimeSpan MedianRead(PageLogReader log)
     {
         int block = Enumerable.Range(0, log.Blocks.Count).MaxBy(i => log.Blocks[i].UsedLength);

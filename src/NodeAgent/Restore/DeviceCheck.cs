@@ -2,25 +2,24 @@ using Bgsnap.NodeAgent.Streams;
 
 namespace Bgsnap.NodeAgent.Restore;
 
-/// <summary>Compares the devices of a device state with those of the QEMU that is to load it.</summary>
+/// <summary>Compares the devices in a device state with the devices of the QEMU that will load it.</summary>
 /// <remarks>
-/// QEMU itself refuses a section that it has no device for, when RAM is loaded already, and says nothing of a device that gets no
-/// section: that one would stand there fresh from reset, with a guest that knows nothing of it.
+/// QEMU refuses a section that it has no device for, but only after it has loaded RAM. It does not report a device that gets no section:
+/// that device would be fresh from reset, and the guest would know nothing of it.
 /// </remarks>
 internal static class DeviceCheck
 {
-    /// <summary>The section that each vCPU has one of.</summary>
+    /// <summary>The section that exists once for each vCPU.</summary>
     internal const string Cpu = "cpu_common";
 
-    /// <summary>Each vCPU has one of these: another number of vCPUs is one difference, not three.</summary>
+    /// <summary>Each vCPU has one of each of these, so a different number of vCPUs counts as one difference, not as three.</summary>
     private static readonly string[] OfEachCpu = [Cpu, "cpu", "apic"];
 
     /// <summary>Every difference, in words.</summary>
-    /// <param name="snapshot">The sections that will be loaded.</param>
-    /// <param name="target">The sections that the target would write of itself.</param>
-    /// <param name="sameRelease">
-    /// Both are of one release of QEMU. A newer one has sections that older ones did not write, for parts of the machine that
-    /// always were there; what hangs at a bus (its section's name is a path) is compared in any case.
+    /// <param name="snapshot">The sections that QEMU will load.</param>
+    /// <param name="target">The sections that the target itself would write.</param>
+    /// <param name="sameRelease"> Both are of the same QEMU release. A newer release writes sections that older ones did not write, for
+    /// parts of the machine that always existed; devices on a bus (whose section name is a path) are compared in any case.
     /// </param>
     internal static IEnumerable<string> Differences(
         IReadOnlyList<DeviceSection> snapshot,
@@ -53,14 +52,14 @@ internal static class DeviceCheck
         }
     }
 
-    /// <summary>Says that the number of vCPUs differs.</summary>
+    /// <summary>Describes a different number of vCPUs.</summary>
     internal static string CpuDifference(int have, int want) => $"{have} vCPU{(have == 1 ? "" : "s")} instead of {want}";
 
     private static string Count(int have, string name, int want) => $"{have} device{(have == 1 ? "" : "s")} {name} instead of {want}";
 
     private static Dictionary<string, (int Count, uint Version)> ByName(IReadOnlyList<DeviceSection> sections) =>
         sections
-            // Written only in some states of the guest, and nobody's device.
+            // QEMU writes it only in some states of the guest, and it belongs to no device.
             .Where(s => s.Name != GlobalState.SectionName)
             .GroupBy(s => s.Name)
             .ToDictionary(g => g.Key, g => (g.Count(), g.Max(s => s.Version)));

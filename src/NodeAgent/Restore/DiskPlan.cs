@@ -5,7 +5,7 @@ using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Restore;
 
-/// <summary>Which disk of the snapshot goes into which image of the target. Everything is looked at before anything is written.</summary>
+/// <summary>Maps each disk of the snapshot to an image of the target. Everything is checked before anything is written.</summary>
 internal sealed class DiskPlan : IDisposable
 {
     private readonly List<(SnapshotDisk Disk, TargetImage Image)> _pairs = [];
@@ -13,10 +13,10 @@ internal sealed class DiskPlan : IDisposable
 
     private DiskPlan() { }
 
-    /// <summary>No disk is written.</summary>
+    /// <summary>A plan that writes no disk.</summary>
     internal static DiskPlan Nothing => new();
 
-    /// <summary>What does not fit, in words.</summary>
+    /// <summary>The differences that rule out this target, in words.</summary>
     internal IReadOnlyList<string> Differences => _differences;
 
     /// <summary>Bytes that <see cref="Check"/> reads.</summary>
@@ -28,7 +28,7 @@ internal sealed class DiskPlan : IDisposable
     /// <summary>The disks that are written.</summary>
     internal IReadOnlyList<string> Names => [.. _pairs.Select(p => p.Disk.Disk.Name)];
 
-    /// <summary>What the images of the target lose besides the content that is replaced, in words.</summary>
+    /// <summary>What the target's images lose besides the content that is replaced, in words.</summary>
     internal IReadOnlyList<string> Dropped =>
         [
             .. _pairs
@@ -36,7 +36,7 @@ internal sealed class DiskPlan : IDisposable
                 .Select(p => $"disk {p.Disk.Disk.Name}: its image in the target lost {p.Image.Loses}"),
         ];
 
-    /// <summary>Finds and opens the image of each disk that the snapshot has.</summary>
+    /// <summary>Finds and opens the target's image for each disk in the snapshot.</summary>
     internal static DiskPlan Of(RestoreTarget target, SnapshotStream snapshot)
     {
         DiskPlan plan = new();
@@ -54,7 +54,7 @@ internal sealed class DiskPlan : IDisposable
         }
     }
 
-    /// <summary>Reads every disk's file to its end: nothing is written when one is damaged.</summary>
+    /// <summary>Reads every disk file to its end, so that nothing is written if one is damaged.</summary>
     internal void Check(RestoreProgress progress, CancellationToken cancel)
     {
         if (_pairs.Count == 0)
@@ -65,10 +65,10 @@ internal sealed class DiskPlan : IDisposable
     }
 
     /// <summary>
-    /// Writes every disk, as long as the QEMU that waits for them lives: where it has ended, another one may have been given the images.
+    /// Writes every disk while the waiting QEMU lives. Once it has ended, another QEMU may use the images.
     /// </summary>
     /// <param name="qemu">The QEMU.</param>
-    /// <param name="progress">Is told of every piece.</param>
+    /// <param name="progress">Receives every piece that was written.</param>
     /// <param name="cancel">Ends it.</param>
     /// <exception cref="RestoreFailedException">An image cannot be written, or QEMU has ended.</exception>
     internal void Write(CheckedProcess qemu, RestoreProgress progress, CancellationToken cancel)

@@ -8,11 +8,12 @@ using Bgsnap.NodeAgent.Vm;
 namespace Bgsnap.NodeAgent.Restore;
 
 /// <summary>
-/// Writes RAM into a QEMU that waits, by several threads and in pieces of 2 MiB, which become huge pages where QEMU's memory may have them;
-/// then has it load its devices. The guest runs when all is there.
+/// Writes RAM into a waiting QEMU with several threads, in pieces of 2 MiB, which become huge pages where QEMU's memory may have them. Then
+/// QEMU loads its devices. The guest runs when everything is loaded.
 /// </summary>
 /// <remarks>
-/// QEMU's own loading is one thread and goes page by page. Needs the right to write its memory (/proc/PID/mem), no userfaultfd.
+/// QEMU's own loader is one thread and works page by page. This method needs the right to write QEMU's memory (/proc/PID/mem), but no
+/// userfaultfd.
 /// </remarks>
 internal sealed class EagerRestore : IMemoryRestore
 {
@@ -24,7 +25,7 @@ internal sealed class EagerRestore : IMemoryRestore
     public string Method => "eager";
 
     /// <inheritdoc/>
-    /// <exception cref="EngineUnavailableException">QEMU's memory cannot be written; it waits as before.</exception>
+    /// <exception cref="EngineUnavailableException">The agent cannot write QEMU's memory; QEMU still waits.</exception>
     public void Run(RestoreTarget target, SnapshotStream snapshot, RestoreProgress progress, Action guestRuns, CancellationToken cancel)
     {
         using ForeignMemory memory = OpenMemory(target);
@@ -140,14 +141,14 @@ internal sealed class EagerRestore : IMemoryRestore
         }
     }
 
-    /// <summary>One thread's 2 MiB.</summary>
+    /// <summary>A thread's buffer of 2 MiB.</summary>
     private sealed unsafe class Piece(ForeignMemory memory, PageLogReader log, int index, RamBlock block, EmptyRam empty) : IDisposable
     {
         private readonly byte* _bytes = (byte*)NativeMemory.AlignedAlloc(PieceBytes, 4096);
         private readonly GranuleDecoder _decoder = new();
 
-        /// <summary>Writes up to 32 granules, in runs; what is zero on both sides is left alone.</summary>
-        /// <returns>Bytes that are done.</returns>
+        /// <summary>Writes up to 32 granules, in runs; skips what is zero on both sides.</summary>
+        /// <returns>Bytes done.</returns>
         internal long Write(long first)
         {
             long end = Math.Min(first + GranulesPerPiece, log.GranuleCount(index));
@@ -163,7 +164,7 @@ internal sealed class EagerRestore : IMemoryRestore
                 }
                 else
                 {
-                    // Of a granule without data it writes zeroes.
+                    // For a granule without data this writes zeroes.
                     log.ReadGranule(index, g, _bytes + run, _decoder);
                     run += length;
                 }

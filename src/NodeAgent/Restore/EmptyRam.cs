@@ -7,14 +7,14 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Restore;
 
 /// <summary>
-/// Which granules of a waiting QEMU's RAM do not exist yet, and so are zero: zero pages need not be sent there.
+/// Finds the granules of a waiting QEMU's RAM that have no page yet and so read as zero: zero pages need not be sent there.
 /// </summary>
 /// <remarks>
-/// Only what the kernel says counts. RAM of a fresh QEMU is not simply zero: ROMs, kernels and whatever <c>-device loader</c>
-/// brings lie there before the stream does. But a page that does not exist reads as zero, for anonymous memory (no entry in the page
-/// tables, nothing swapped) and for a shared memfd (a hole of its file); and in a QEMU that waits with <c>-incoming defer</c> no vCPU
-/// runs that could change it. Memory of any other kind is taken for existing, and so is all of it when it cannot be looked at.
-/// Of a zero page that is sent, QEMU looks first whether it is zero already, and a look at a hole of a memfd allocates it.
+/// Only what the kernel reports counts. RAM of a fresh QEMU is not simply zero: ROMs, kernels and whatever <c>-device loader</c> loads are
+/// there before the stream arrives. But a page that does not exist reads as zero: in anonymous memory (no entry in the page tables, nothing
+/// swapped) and in a shared memfd (a hole in its file). In a QEMU that waits with <c>-incoming defer</c> no vCPU runs that could change it.
+/// Memory of any other kind counts as existing, and so does all memory that the agent cannot inspect. When a zero page is sent, QEMU first
+/// checks whether its page is zero already, and reading a hole of a memfd allocates it.
 /// </remarks>
 internal sealed class EmptyRam
 {
@@ -22,7 +22,7 @@ internal sealed class EmptyRam
 
     private EmptyRam(int blocks) => _exists = new BitArray?[blocks];
 
-    /// <summary>Looks at the memory of a QEMU that waits.</summary>
+    /// <summary>Inspects the memory of a waiting QEMU.</summary>
     /// <param name="target">The QEMU.</param>
     /// <param name="blocks">The stream's blocks.</param>
     internal static EmptyRam Of(RestoreTarget target, IReadOnlyList<(string Name, ulong UsedLength)> blocks)
@@ -47,7 +47,7 @@ internal sealed class EmptyRam
         }
         catch (Exception e) when (e is CaptureRefusedException or IOException or UnauthorizedAccessException)
         {
-            // A block that cannot be found, or no right to look: what was not looked at gets every page.
+            // The block cannot be found, or we may not inspect it: every page is sent.
         }
         return empty;
     }
@@ -57,7 +57,7 @@ internal sealed class EmptyRam
 
     private static BitArray? Existing(RamBlock block, Pagemap pagemap, CheckedProcess process, ulong looked, ulong length)
     {
-        // Longer than the target's block is now: the rest will be made when the stream is loaded, and is sent whole.
+        // Beyond the block's present length in the target: QEMU creates that part when it loads the stream, and it is sent in full.
         BitArray exists = new(checked((int)((length + MigrationFormat.GranuleSize - 1) / MigrationFormat.GranuleSize)));
         if (looked < length)
             Mark(exists, looked, length);

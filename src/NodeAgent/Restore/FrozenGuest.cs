@@ -4,22 +4,24 @@ using Bgsnap.NodeAgent.Store;
 namespace Bgsnap.NodeAgent.Restore;
 
 /// <summary>
-/// A guest that was captured quiesced wakes up as it was: its file systems frozen, its programs waiting as soon as they write. Whoever
-/// restores it has to thaw it.
+/// A guest that was captured quiesced resumes with its file systems still frozen; its programs block as soon as they write. The restore has
+/// to thaw it.
 /// </summary>
 internal static class FrozenGuest
 {
-    /// <summary>Thaws a guest that runs, if its snapshot may be of a frozen one.</summary>
+    /// <summary>Thaws a running guest if its snapshot may be of a frozen one.</summary>
     /// <param name="manifest">The snapshot.</param>
-    /// <param name="address">Where the guest agent is; null: nobody said.</param>
-    /// <param name="guestState">State of the guest, as QEMU calls it.</param>
-    /// <param name="patience">How long to try; a guest that wakes up takes its time.</param>
-    /// <param name="thawed">How many file systems were thawed.</param>
-    /// <returns>Why its file systems may still be frozen and what helps, for people; null: nothing was frozen, or it is thawed.</returns>
+    /// <param name="address">The guest agent's address; null: not given.</param>
+    /// <param name="guestState">The guest's state in QEMU's words.</param>
+    /// <param name="patience">How long to try; a guest takes a while to respond after a restore.</param>
+    /// <param name="thawed">Number of file systems that were thawed.</param>
+    /// <returns>
+    /// A message: why file systems may still be frozen, and the remedy. Null: nothing was frozen, or the guest is thawed.
+    /// </returns>
     internal static string? Thaw(Manifest manifest, GuestAgentAddress? address, string guestState, TimeSpan patience, out int thawed)
     {
         thawed = 0;
-        // A guest agent that did not answer in time may have frozen all the same.
+        // A guest agent that did not answer in time may still have frozen the guest.
         if (manifest.Capture.Quiesce is not (nameof(QuiesceOutcome.GuestAgent) or nameof(QuiesceOutcome.QuiesceFailed)))
             return null;
         bool surely = manifest.Capture.Quiesce == nameof(QuiesceOutcome.GuestAgent);

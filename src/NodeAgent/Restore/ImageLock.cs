@@ -4,8 +4,8 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Restore;
 
 /// <summary>
-/// QEMU's own lock of a writer on an image (block/file-posix.c), for as long as we write: no QEMU can be started with that image. One that
-/// waits for a migration holds none, and takes its own when it has loaded the snapshot, so this must be given up before.
+/// Holds QEMU's own writer lock on an image (block/file-posix.c) while the agent writes it: no QEMU can start with that image. A QEMU that
+/// waits for a migration holds no lock. It takes its own when it has loaded the snapshot, so the agent must release this one before.
 /// </summary>
 internal sealed class ImageLock : IDisposable
 {
@@ -13,7 +13,7 @@ internal sealed class ImageLock : IDisposable
 
     private ImageLock(SafeFileHandle file) => _file = file;
 
-    /// <summary>Takes it; on a file system without locks nobody holds any.</summary>
+    /// <summary>Takes the lock; on a file system without locks nobody holds any.</summary>
     internal static ImageLock Take(SafeFileHandle file)
     {
         ImageUse.Lock(file, locked: true);

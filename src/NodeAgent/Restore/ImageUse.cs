@@ -4,11 +4,11 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Restore;
 
-/// <summary>Who has an image open, and who writes to it.</summary>
+/// <summary>Which processes have an image open, and whether a QEMU writes to it.</summary>
 internal static unsafe partial class ImageUse
 {
-    // QEMU's block/file-posix.c: one byte for each permission that is used, from 100 on, and one for each that is not shared, from 200 on.
-    // A writer holds a read lock on the second of both.
+    // QEMU's block/file-posix.c: bytes from 100 on stand for the permissions that are in use, one byte each; bytes from 200 on stand for
+    // those that are not shared. A writer holds a read lock on the second byte of both.
     private const long WriteByte = 101,
         NoOtherWriterByte = 201;
     private const int F_OFD_GETLK = 36,
@@ -17,7 +17,7 @@ internal static unsafe partial class ImageUse
         WriteLock = 1,
         Unlocked = 2;
 
-    /// <summary>Whether a process has this very file, or this very block device, open.</summary>
+    /// <summary>Whether a process has exactly this file or block device open.</summary>
     internal static bool IsOpenIn(ProcessEntry process, in FileSyscalls.FileStatus wanted)
     {
         const int oPath = 0x200000;
@@ -43,7 +43,7 @@ internal static unsafe partial class ImageUse
         return false;
     }
 
-    /// <summary>Whether a QEMU holds the lock of one that writes. A QEMU that waits for a migration does not yet.</summary>
+    /// <summary>Whether a QEMU holds the writer lock. A QEMU that waits for a migration does not hold it yet.</summary>
     internal static bool IsBeingWritten(SafeFileHandle file)
     {
         FileLock wanted = new()
@@ -52,11 +52,11 @@ internal static unsafe partial class ImageUse
             Start = WriteByte,
             Length = 1,
         };
-        // No answer (a file system without locks): nobody can hold one there either.
+        // No answer (a file system without locks): nobody can hold a lock there.
         return FcntlLock(file, F_OFD_GETLK, &wanted) == 0 && wanted.Type != Unlocked;
     }
 
-    /// <summary>Takes, or gives up, the locks of a QEMU that writes. They belong to the open file, and go with it.</summary>
+    /// <summary>Takes or releases the locks of a QEMU that writes. They belong to the open file and end with it.</summary>
     internal static void Lock(SafeFileHandle file, bool locked)
     {
         foreach (long at in (ReadOnlySpan<long>)[WriteByte, NoOtherWriterByte])

@@ -4,10 +4,10 @@ using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.NodeAgent.Restore;
 
-/// <summary>Whether a QEMU that waits is the machine that was captured: its type, its RAM, its devices.</summary>
+/// <summary>Checks that a waiting QEMU is the machine that was captured: its type, its RAM, its devices.</summary>
 internal static class MachineCheck
 {
-    /// <summary>Every difference, in words; empty: it fits.</summary>
+    /// <summary>Every difference, in words; empty: the machine fits.</summary>
     internal static List<string> Differences(RestoreTarget target, SnapshotStream snapshot)
     {
         List<string> found = [];
@@ -17,7 +17,7 @@ internal static class MachineCheck
         if (IsOlder(target.Process.QemuVersion, machine.QemuVersion))
             found.Add($"QEMU {target.Process.QemuVersion} is older than {machine.QemuVersion}, which wrote the device state");
         found.AddRange(Ram(RamBlockTable.Parse(target.Qmp.ExecuteHuman("info ramblock")), snapshot.Blocks));
-        // Of two different machines every device differs; the type says it all.
+        // Between two different machines every device differs, so the type is enough.
         if (target.Process.MachineType == machine.Type)
         {
             string tree = DeviceTree.Read(target.Qmp);
@@ -34,7 +34,9 @@ internal static class MachineCheck
         return found;
     }
 
-    /// <summary>An older release may not know what a newer one wrote; updates of one release (7.2.19, 7.2.22) read each other's.</summary>
+    /// <summary>
+    /// An older release may not know what a newer one wrote; updates within a release (7.2.19, 7.2.22) read each other's state.
+    /// </summary>
     internal static bool IsOlder(string target, string source) => Release(target) is { } t && Release(source) is { } s && t < s;
 
     private static bool SameRelease(string a, string b) => Release(a) is { } first && first == Release(b);
@@ -48,7 +50,7 @@ internal static class MachineCheck
         {
             if (!blocks.TryGetValue(b.Name, out RamBlockLine? line))
                 yield return $"no RAM block {b.Name} ({b.UsedLength >> 10} KiB)";
-            // A resizable block (tables, ROMs) has more reserved than used, and takes the stream's length within that.
+            // A resizable block (tables, ROMs) reserves more than it uses, and takes the stream's length within that.
             else if (b.UsedLength > line.MaxLength || line.UsedLength == line.MaxLength && b.UsedLength != line.UsedLength)
                 yield return $"RAM block {b.Name} has {line.UsedLength >> 10} KiB instead of {b.UsedLength >> 10}";
         }

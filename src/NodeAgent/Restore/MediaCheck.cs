@@ -6,14 +6,14 @@ using Bgsnap.NodeAgent.Store;
 namespace Bgsnap.NodeAgent.Restore;
 
 /// <summary>
-/// Whether the target's drives for removable media have one where the captured machine had: its guest may have files open on it.
+/// Checks that the target's removable drives hold a medium where the captured machine's did: the guest may have files open on it.
 /// </summary>
 internal static class MediaCheck
 {
     /// <summary>Every drive without its medium, in words.</summary>
     internal static IEnumerable<string> Differences(IQmpMonitor qmp, Manifest manifest)
     {
-        // Of a medium that was written, the content is in the snapshot, and a target without it is refused with the disks.
+        // The snapshot has the content of a medium that was written; the disk check refuses a target without such a medium.
         ManifestDisk[] media = [.. manifest.Disks.Where(d => d is { Removable: true, File: null, NodeName: not null })];
         if (media.Length == 0)
             return [];
@@ -21,7 +21,7 @@ internal static class MediaCheck
         return [.. Missing(media, answer.Return)];
     }
 
-    /// <summary>The media of a snapshot that query-block's answer of the target lacks.</summary>
+    /// <summary>The snapshot's media that the target's query-block answer lacks.</summary>
     internal static IEnumerable<string> Missing(IReadOnlyList<ManifestDisk> media, QmpValue queryBlock)
     {
         IReadOnlyList<(string Name, QmpValue Entry)> there = DiskName.OfAll(queryBlock);
@@ -31,7 +31,7 @@ internal static class MediaCheck
         foreach (ManifestDisk disk in media)
         {
             QmpValue entry = there.FirstOrDefault(t => t.Name == disk.Name).Entry;
-            // One without an id is called by its node, which is another in each QEMU.
+            // A drive without an id is named by its node, which differs in each QEMU.
             if (entry.ValueKind == JsonValueKind.Undefined ? unnamed-- > 0 : HasMedium(entry))
                 continue;
             yield return $"drive {disk.Name} has no medium; the captured machine had "

@@ -4,8 +4,8 @@ using Bgsnap.NodeAgent.Streams;
 namespace Bgsnap.NodeAgent.Restore;
 
 /// <summary>
-/// Compares what no guest can change in the configuration spaces of two device states: QEMU refuses a PCI device where any of it differs,
-/// in the middle of the load.
+/// Compares the parts of the configuration spaces of two device states that no guest can change: if any of them differs, QEMU refuses the
+/// PCI device in the middle of the load.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -16,8 +16,8 @@ namespace Bgsnap.NodeAgent.Restore;
 ///       09 virtio   length(1) kind(1) … where the registers are; kind 5 is a window that the guest moves
 ///       11 MSI-X    control(2): how many vectors; table(4) pending(4)
 /// </code>
-/// Source: <c>get_pci_config_device()</c> in QEMU's <c>hw/pci/pci.c</c>, which compares by masks; these are the parts that every guest
-/// finds read-only.
+/// Source: <c>get_pci_config_device()</c> in QEMU's <c>hw/pci/pci.c</c>, which compares by masks; these are the parts that are read-only
+/// for every guest.
 /// </remarks>
 internal static class PciConfigCheck
 {
@@ -33,9 +33,9 @@ internal static class PciConfigCheck
         Window = 5;
 
     /// <summary>Every difference, in words.</summary>
-    /// <param name="snapshot">The device state that will be loaded.</param>
-    /// <param name="target">The one that the target would write of itself.</param>
-    /// <param name="named">Places of which a difference is known already.</param>
+    /// <param name="snapshot">The device state that QEMU will load.</param>
+    /// <param name="target">The device state that the target itself would write.</param>
+    /// <param name="named">Places with a difference that is known already.</param>
     internal static IEnumerable<string> Differences(DeviceStateFile snapshot, DeviceStateFile target, IReadOnlyCollection<string> named)
     {
         Dictionary<(string, uint), DeviceSection> there = target
@@ -51,7 +51,7 @@ internal static class PciConfigCheck
         }
     }
 
-    /// <summary>The configuration space that a section begins with; empty: it begins with none.</summary>
+    /// <summary>The configuration space at the start of a section; empty: the section does not begin with one.</summary>
     private static ReadOnlySpan<byte> ConfigOf(DeviceStateFile file, in DeviceSection section)
     {
         if (!section.Name.StartsWith("0000:", StringComparison.Ordinal) || section.PayloadLength < sizeof(uint) + Size)
@@ -62,7 +62,7 @@ internal static class PciConfigCheck
 
     private static string? Difference(ReadOnlySpan<byte> captured, ReadOnlySpan<byte> target)
     {
-        // What is of one vendor on both sides is no chance, but a PCI device.
+        // The same vendor on both sides is no coincidence: it is a PCI device.
         if (captured.IsEmpty || target.IsEmpty || Word(captured, 0) != Word(target, 0) || Word(target, 0) is 0 or 0xffff)
             return null;
         if (Word(captured, 2) != Word(target, 2))
@@ -77,7 +77,7 @@ internal static class PciConfigCheck
             : Capabilities(captured, target, before);
     }
 
-    /// <summary>Where the first capability is; 0: there is none.</summary>
+    /// <summary>Offset of the first capability; 0: no capability list.</summary>
     private static int ListOf(ReadOnlySpan<byte> config) => (Word(config, 6) & HasList) == 0 ? 0 : config[List];
 
     private static string? Capabilities(ReadOnlySpan<byte> captured, ReadOnlySpan<byte> target, int at)

@@ -4,8 +4,8 @@ using Bgsnap.NodeAgent.Vm;
 namespace Bgsnap.NodeAgent.Restore;
 
 /// <summary>
-/// Throws away what is in the RAM of a QEMU that waits, by calls made in QEMU itself: pages that were preallocated, or that the
-/// firmware's loading touched, must not stand in for those of the snapshot.
+/// Discards the content of a waiting QEMU's RAM, by system calls made in QEMU itself: pages that were preallocated, or touched when
+/// firmware was loaded, must not stand in for those of the snapshot.
 /// </summary>
 internal static class RamEmptying
 {
@@ -13,10 +13,10 @@ internal static class RamEmptying
     private const ulong MADV_DONTNEED = 4,
         MADV_REMOVE = 9;
 
-    /// <summary>The advice that makes every page of a block missing, or null when there is none for its kind.</summary>
+    /// <summary>The advice that makes every page of a block missing; null: no advice does for its kind.</summary>
     /// <remarks>
-    /// Of a shared file the pages themselves must go: MADV_DONTNEED would only forget that they are mapped. A private mapping of
-    /// a file reads as the file where it is empty, not as missing, so it cannot be emptied at all.
+    /// For a shared file the pages themselves must go: MADV_DONTNEED would only drop their mapping. A private mapping of a file reads as
+    /// the file where it is empty, not as missing, so it cannot be emptied at all.
     /// </remarks>
     internal static ulong? AdviceFor(RamKind kind) =>
         kind switch
@@ -26,7 +26,7 @@ internal static class RamEmptying
             _ => null,
         };
 
-    /// <summary>Empties blocks, while QEMU's thread is held. No vCPU may have run and no userfaultfd be registered there yet.</summary>
+    /// <summary>Empties blocks while QEMU's thread is held. No vCPU may have run, and no userfaultfd may be registered there yet.</summary>
     /// <param name="thread">A thread of QEMU, stopped.</param>
     /// <param name="blocks">The blocks; each has an <see cref="AdviceFor">advice</see>.</param>
     /// <exception cref="LinuxException">The kernel refused: locked memory (<c>-overcommit mem-lock=on</c>), or a sealed memfd.</exception>

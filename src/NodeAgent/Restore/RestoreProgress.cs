@@ -1,6 +1,6 @@
 namespace Bgsnap.NodeAgent.Restore;
 
-/// <summary>How far a restore is; written by the one that works, read by the one that reports.</summary>
+/// <summary>How far a restore is; written by the thread that works, read by the one that reports.</summary>
 internal sealed class RestoreProgress
 {
     private long _done;
@@ -10,9 +10,8 @@ internal sealed class RestoreProgress
     private volatile string? _problem;
 
     /// <summary>
-    /// <c>Starting</c>, <c>Checking</c> (the disks' files), <c>Disks</c>, <c>Memory</c>, <c>Running</c> (the guest runs, its memory
-    /// follows),
-    /// <c>HugePages</c>, <c>Done</c>.
+    /// <c>Starting</c>, <c>Checking</c> (the disks' files), <c>Disks</c>, <c>Memory</c>, <c>Running</c> (the guest runs while its memory is
+    /// loaded), <c>HugePages</c>, <c>Done</c>.
     /// </summary>
     internal string Phase
     {
@@ -33,7 +32,7 @@ internal sealed class RestoreProgress
     /// <summary>How often a thread of QEMU had to wait for memory.</summary>
     internal long Faults => Volatile.Read(ref _faults);
 
-    /// <summary>What keeps memory from coming, while the guest runs and may wait for it; null: nothing.</summary>
+    /// <summary>What keeps memory from being loaded while the guest runs and may wait for it; null: nothing.</summary>
     internal string? Problem
     {
         get => _problem;
@@ -41,53 +40,53 @@ internal sealed class RestoreProgress
     }
 
     /// <summary>
-    /// From the begin of the restore until the guest ran, in microseconds; 0: it does not run yet, or another process saw it begin.
+    /// From the start of the restore until the guest ran, in microseconds; 0: it does not run yet, or another process saw it start.
     /// </summary>
     internal long TimeToRunMicroseconds { get; set; }
 
     /// <summary>
-    /// When QEMU was about to be handed the stream, as <see cref="System.Diagnostics.Stopwatch.GetTimestamp"/>; null: not yet, or by
-    /// another process.
+    /// When the agent was about to hand QEMU the stream, as <see cref="System.Diagnostics.Stopwatch.GetTimestamp"/>; null: not yet, or
+    /// another process did.
     /// </summary>
     internal long? SentAt { get; private set; }
 
-    /// <summary>QEMU is handed the stream now.</summary>
+    /// <summary>The agent hands QEMU the stream now.</summary>
     internal void Sends() => SentAt = System.Diagnostics.Stopwatch.GetTimestamp();
 
-    /// <summary>The way that was taken, once the guest runs; null: not yet.</summary>
+    /// <summary>The method that was used, once the guest runs; null: not yet.</summary>
     internal string? Method { get; set; }
 
-    /// <summary>The guest has begun to run: there is no way back.</summary>
+    /// <summary>The guest has started to run: there is no way back.</summary>
     internal bool GuestRuns { get; set; }
 
-    /// <summary>It was begun by another process, which died.</summary>
+    /// <summary>Another process began the restore and died.</summary>
     internal bool TakenOver { get; set; }
 
-    /// <summary>Units brought in first because the guest touched them when it was last started.</summary>
+    /// <summary>Units loaded first because the guest touched them when it was last started.</summary>
     internal int RecordedUnits { get; set; }
 
-    /// <summary>How long faults took, at the end; null where none are served.</summary>
+    /// <summary>How long faults took, set at the end; null: this method serves no faults.</summary>
     internal FaultTimes? FaultTimes { get; set; }
 
     /// <summary>What is left in QEMU, in words; null: nothing.</summary>
     internal string? Left { get; set; }
 
-    /// <summary>Why this way was taken, where it was chosen for the user; null: they named it.</summary>
+    /// <summary>Why the agent chose this method; null: the user named it.</summary>
     internal string? MethodReason { get; set; }
 
-    /// <summary>Bytes that were made huge pages afterwards.</summary>
+    /// <summary>Bytes that were turned into huge pages afterwards.</summary>
     internal long HugeBytes { get; set; }
 
     /// <summary>
-    /// When all of memory was there, as <see cref="System.Diagnostics.Stopwatch.GetTimestamp"/>; null: not yet, or not told apart from the
-    /// end.
+    /// When all of memory was loaded, as <see cref="System.Diagnostics.Stopwatch.GetTimestamp"/>; null: not yet, or this method does not
+    /// tell it from the end.
     /// </summary>
     internal long? ResidentAt { get; private set; }
 
-    /// <summary>All of memory is there now.</summary>
+    /// <summary>All of memory is loaded now.</summary>
     internal void Resident() => ResidentAt = System.Diagnostics.Stopwatch.GetTimestamp();
 
-    /// <summary>Takes the place of another process's progress.</summary>
+    /// <summary>Copies another process's progress.</summary>
     internal void Set(string phase, long done, long total, long faults, string? problem)
     {
         Phase = phase;
@@ -100,12 +99,12 @@ internal sealed class RestoreProgress
     /// <summary>One more fault was served.</summary>
     internal void AddFault() => Interlocked.Increment(ref _faults);
 
-    /// <summary>That much more is done.</summary>
+    /// <summary>So many more bytes are done.</summary>
     internal void Add(long bytes) => Interlocked.Add(ref _done, bytes);
 }
 
-/// <summary>How long threads of QEMU waited, from learning of each to its page's being there.</summary>
-/// <param name="Count">How many there were.</param>
+/// <summary>How long threads of QEMU waited, from reading a fault until its page was loaded.</summary>
+/// <param name="Count">Number of faults.</param>
 /// <param name="P50Microseconds">Half took less.</param>
 /// <param name="P99Microseconds">99 of 100 took less.</param>
 /// <param name="MaxMicroseconds">The longest.</param>

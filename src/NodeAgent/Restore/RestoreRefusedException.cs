@@ -1,15 +1,15 @@
 namespace Bgsnap.NodeAgent.Restore;
 
-/// <summary>A restore that is not begun, because the target is not one that this snapshot fits. Nothing was written.</summary>
+/// <summary>The agent did not begin the restore, because the snapshot does not fit the target. Nothing was written.</summary>
 public sealed class RestoreRefusedException(string reason, string message) : Exception(message)
 {
-    /// <summary>A CamelCase word for programs.</summary>
+    /// <summary>A CamelCase reason for programs.</summary>
     public string Reason { get; } = reason;
 }
 
-/// <summary>A restore that was begun and given up; the message says whether the target's guest runs.</summary>
+/// <summary>The restore began and failed; the message says whether the target's guest runs.</summary>
 public sealed class RestoreFailedException(string reason, string message, Exception? inner = null) : Exception(message, inner)
 {
-    /// <summary>A CamelCase word for programs.</summary>
+    /// <summary>A CamelCase reason for programs.</summary>
     public string Reason { get; } = reason;
 }

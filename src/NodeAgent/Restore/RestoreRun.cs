@@ -10,25 +10,26 @@ using Bgsnap.NodeAgent.Vm;
 namespace Bgsnap.NodeAgent.Restore;
 
 /// <summary>
-/// A restore from beginning to end: look at everything first, then disks, then RAM and devices; the guest runs last, and is thawed if it
-/// was captured frozen.
+/// A restore from beginning to end: check everything first, then write the disks, then RAM and devices. The guest runs last, and is thawed
+/// if it was captured frozen.
 /// </summary>
 internal static class RestoreRun
 {
     private const string NotRunning = "The target's guest does not run; start QEMU anew to try again";
 
-    // One that was killed may take a moment to be gone.
+    // A killed process may take a moment to be gone.
     private static readonly TimeSpan ClaimPatience = TimeSpan.FromSeconds(2);
     private const string Waiting =
         "The guest runs, and waits as soon as it touches memory that is not there yet: run the same command again to go on";
 
     /// <summary>Restores a snapshot into a QEMU that waits with <c>-incoming defer</c>.</summary>
-    /// <param name="options">What and where.</param>
-    /// <param name="memory">How RAM and devices get there.</param>
+    /// <param name="options">What to restore, and where.</param>
+    /// <param name="memory">The method that loads RAM and devices.</param>
     /// <param name="progress">Kept up to date.</param>
-    /// <param name="cancel">Ends it in good order, as long as the guest does not run.</param>
-    /// <exception cref="RestoreRefusedException">The target does not fit, each difference is named. Nothing was written.</exception>
-    /// <exception cref="RestoreFailedException">It was begun and given up; the guest has not run.</exception>
+    /// <param name="cancel">Ends the restore in good order, as long as the guest does not run.</param>
+    /// <exception cref="RestoreRefusedException">The target does not fit; the message names each difference. Nothing was
+    /// written.</exception>
+    /// <exception cref="RestoreFailedException">The restore began and failed; the guest has not run.</exception>
     /// <exception cref="SnapshotCorruptException">The snapshot is damaged; the guest has not run.</exception>
     internal static RestoreSummary Run(RestoreOptions options, IMemoryRestore memory, RestoreProgress progress, CancellationToken cancel)
     {
@@ -38,7 +39,7 @@ internal static class RestoreRun
         using QemuClaim? claim = Claim(door.Process, cancel);
         try
         {
-            // Before anything is asked of a QEMU that may be waiting for its memory.
+            // This comes first: that QEMU may be waiting for its memory and answer nothing.
             if (InstantTakeover.TryRun(door, options, snapshot, progress, cancel) is { } takenOver)
                 return takenOver;
             if (options.GuestRan && InstantTakeover.TryConclude(door, options, snapshot, progress) is { } concluded)
@@ -63,7 +64,7 @@ internal static class RestoreRun
         try
         {
             disks.Check(progress, cancel);
-            // Checking takes its time, and libvirt lets anybody start the guest meanwhile.
+            // The checks take a while, and libvirt lets anybody start the guest meanwhile.
             target.MustStillWait();
             disks.Write(target.Process.Held, progress, cancel);
             TestHooks.After("disks-written");
@@ -137,7 +138,7 @@ internal static class RestoreRun
         }
     }
 
-    /// <summary>What a failure means for the guest; null: it says so itself.</summary>
+    /// <summary>What a failure means for the guest; null: the exception already says it.</summary>
     private static RestoreFailedException? InWords(Exception e, RestoreProgress progress, CheckedProcess? process)
     {
         string guest = progress.GuestRuns ? Waiting : NotRunning;
@@ -146,7 +147,7 @@ internal static class RestoreRun
             OperationCanceledException => new RestoreFailedException("Cancelled", $"cancelled. {guest}", e),
             RestoreFailedException { Reason: "QemuGone" } => null,
             RestoreFailedException f => new RestoreFailedException(f.Reason, $"{f.Message}. {guest}", e),
-            // Of a process that has ended the kernel says that there is none, that its memory is not mapped, or that we may not look at it.
+            // For an ended process the kernel says that it does not exist, that its memory is not mapped, or that we may not inspect it.
             LinuxException or EngineUnavailableException when process is not null && RestoreTarget.HasEnded(process, TimeSpan.Zero) =>
                 new RestoreFailedException("QemuGone", $"QEMU ended during the restore ({e.Message})", e),
             LinuxException => new RestoreFailedException("SystemCallFailed", $"{e.Message}. {guest}", e),

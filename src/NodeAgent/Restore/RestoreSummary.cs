@@ -1,21 +1,21 @@
 namespace Bgsnap.NodeAgent.Restore;
 
-/// <summary>What a finished restore came to. Times are microseconds from its first step.</summary>
+/// <summary>The result of a finished restore. Times are microseconds from its first step.</summary>
 internal sealed record RestoreSummary
 {
     /// <summary>Name of the snapshot.</summary>
     public required string Snapshot { get; init; }
 
-    /// <summary>How RAM was brought in: <c>instant</c>, <c>eager</c>, <c>stream</c>.</summary>
+    /// <summary>The method that loaded RAM: <c>instant</c>, <c>eager</c>, <c>stream</c>.</summary>
     public required string Method { get; init; }
 
-    /// <summary>Why that way, where it was chosen for the user; null: they named it.</summary>
+    /// <summary>Why the agent chose that method; null: the user named it.</summary>
     public string? MethodReason { get; init; }
 
-    /// <summary>Until the guest ran (or, one that is paused, could).</summary>
+    /// <summary>Until the guest ran (or could, if it is paused).</summary>
     public required long TimeToRunMicroseconds { get; init; }
 
-    /// <summary>Until everything was there.</summary>
+    /// <summary>Until everything was loaded.</summary>
     public required long TotalMicroseconds { get; init; }
 
     /// <summary>Of that, for checking and writing disks.</summary>
@@ -25,12 +25,12 @@ internal sealed record RestoreSummary
     public required long MemoryMicroseconds { get; init; }
 
     /// <summary>
-    /// From handing QEMU the stream until the guest ran: its devices with <c>instant</c> and <c>eager</c>, with <c>stream</c> all of its
-    /// RAM too; 0: another process handed it.
+    /// From handing QEMU the stream until the guest ran: <c>instant</c> and <c>eager</c> load only devices in that time, <c>stream</c> also
+    /// loads all of RAM; 0: another process handed it over.
     /// </summary>
     public long LoadMicroseconds { get; init; }
 
-    /// <summary>Bytes of RAM of the guest.</summary>
+    /// <summary>Bytes of the guest's RAM.</summary>
     public required long RamBytes { get; init; }
 
     /// <summary>Bytes of data written to disks.</summary>
@@ -39,30 +39,30 @@ internal sealed record RestoreSummary
     /// <summary>The disks that were written.</summary>
     public required IReadOnlyList<string> Disks { get; init; }
 
-    /// <summary>What else their images lost, in words; empty: nothing.</summary>
+    /// <summary>What else the images lost, in words; empty: nothing.</summary>
     public IReadOnlyList<string> Dropped { get; init; } = [];
 
-    /// <summary>How many of the guest's file systems, captured frozen, were thawed.</summary>
+    /// <summary>Number of the guest's file systems that were captured frozen and thawed.</summary>
     public required int Thawed { get; init; }
 
-    /// <summary>Why the guest's file systems are still frozen, and what helps; null: they are not.</summary>
+    /// <summary>Why the guest's file systems are still frozen, and the remedy; null: they are not.</summary>
     public required string? StillFrozen { get; init; }
 
     /// <summary>
-    /// State of the guest now, as QEMU calls it: <c>running</c>, or <c>paused</c> where it was captured paused or QEMU was started with
-    /// <c>-S</c>; <c>ended</c> where it was migrated away or shut down once all its RAM was there.
+    /// The guest's state now, in QEMU's words: <c>running</c>, or <c>paused</c> if it was captured paused or QEMU was started with
+    /// <c>-S</c>; <c>ended</c> if it was migrated away or shut down once all its RAM was loaded.
     /// </summary>
     public required string GuestState { get; init; }
 
-    /// <summary>How memory followed the guest; null: it was there before the guest ran.</summary>
+    /// <summary>How memory was loaded while the guest ran; null: it was loaded before the guest ran.</summary>
     public InstantSummary? Instant { get; init; }
 }
 
-/// <summary>How memory followed a guest.</summary>
-/// <param name="TakenOver">Another process had begun it and died.</param>
+/// <summary>How memory was loaded while the guest ran.</summary>
+/// <param name="TakenOver">Another process began the restore and died.</param>
 /// <param name="Faults">Threads of QEMU that waited for memory, and how long.</param>
-/// <param name="RecordedUnits">Pieces of 64 KiB brought in first because the guest touched them when it was last started.</param>
-/// <param name="HugeBytes">Bytes that were made huge pages again when all was there.</param>
+/// <param name="RecordedUnits">Pieces of 64 KiB loaded first because the guest touched them when it was last started.</param>
+/// <param name="HugeBytes">Bytes that were turned into huge pages again when everything was loaded.</param>
 /// <param name="Left">What is left in QEMU, in words; null: nothing.</param>
 internal sealed record InstantSummary(bool TakenOver, FaultTimes Faults, int RecordedUnits, long HugeBytes, string? Left)
 {

@@ -18,13 +18,13 @@ internal sealed class RestoreTarget : IDisposable
     /// <summary>Its monitor.</summary>
     internal IQmpMonitor Qmp { get; }
 
-    /// <summary>Who it is.</summary>
+    /// <summary>Its process.</summary>
     internal QemuProcess Process { get; }
 
-    /// <summary>Begins to talk, and refuses whoever does not wait for a snapshot.</summary>
+    /// <summary>Connects, and refuses a QEMU that does not wait for a snapshot.</summary>
     /// <param name="door">The way to it.</param>
     /// <param name="container">The container that it must run in; null: anywhere.</param>
-    /// <param name="mustWait">False: it may run already.</param>
+    /// <param name="mustWait">False: the guest may run already.</param>
     internal static RestoreTarget Connect(TargetDoor door, string? container, bool mustWait = true)
     {
         IQmpMonitor qmp = door.Open();
@@ -50,15 +50,15 @@ internal sealed class RestoreTarget : IDisposable
         }
     }
 
-    /// <summary>Its RAM blocks, looked at anew each time.</summary>
-    /// <exception cref="CaptureRefusedException">One cannot be placed.</exception>
+    /// <summary>Its RAM blocks, read again on each call.</summary>
+    /// <exception cref="CaptureRefusedException">A block cannot be located.</exception>
     internal IReadOnlyList<RamBlock> RamBlocks() => RamBlockTable.Read(Qmp, Process.Held, ref _blocks);
 
     /// <summary>Whether a guest in this state has loaded its snapshot.</summary>
     internal static bool HasAll(string state) => state is "running" or "paused" or "suspended";
 
-    /// <summary>State of the guest, as query-status calls it.</summary>
-    /// <param name="patience">How long QEMU may take to answer; null: as for any command.</param>
+    /// <summary>State of the guest in query-status's words.</summary>
+    /// <param name="patience">How long QEMU may take to answer; null: as long as for any command.</param>
     internal string RunState(TimeSpan? patience = null)
     {
         using QmpAnswer answer = Qmp.Execute("query-status", timeout: patience);
@@ -66,8 +66,8 @@ internal sealed class RestoreTarget : IDisposable
     }
 
     /// <summary>
-    /// The same of a guest that has all its RAM and needs us no more: <c>ended</c> if it was migrated away or shut down meanwhile,
-    /// <c>unknown</c> if QEMU cannot be asked.
+    /// The state of a guest that has all its RAM and no longer needs the agent: <c>ended</c> if it was migrated away or shut down
+    /// meanwhile, <c>unknown</c> if QEMU does not answer.
     /// </summary>
     internal string StateAfterwards()
     {
@@ -81,7 +81,7 @@ internal sealed class RestoreTarget : IDisposable
         }
     }
 
-    /// <summary>Whether a process has ended, or does so within a moment.</summary>
+    /// <summary>Whether a process has ended, or ends within a moment.</summary>
     /// <param name="process">The process.</param>
     /// <param name="moment">How long that is.</param>
     internal static bool HasEnded(CheckedProcess process, TimeSpan moment)
@@ -95,7 +95,7 @@ internal sealed class RestoreTarget : IDisposable
         }
     }
 
-    /// <summary>State of the incoming migration, and why it failed; null while there is none.</summary>
+    /// <summary>State of the incoming migration, and why it failed; null: no migration has begun.</summary>
     internal (string? Status, string? Error) Incoming()
     {
         using QmpAnswer answer = Qmp.Execute("query-migrate");
@@ -104,9 +104,9 @@ internal sealed class RestoreTarget : IDisposable
     }
 
     /// <summary>
-    /// The same again, when something has taken its time: nothing more is written into a QEMU that somebody else has started.
+    /// Checks again after something that took long, so that nothing is written into a QEMU that somebody else has started.
     /// </summary>
-    /// <exception cref="RestoreFailedException">It does not wait any more.</exception>
+    /// <exception cref="RestoreFailedException">QEMU no longer waits.</exception>
     internal void MustStillWait()
     {
         try
@@ -127,7 +127,7 @@ internal sealed class RestoreTarget : IDisposable
                 "TargetNotWaiting",
                 $"the target's state is '{state}': start QEMU with -incoming defer (and the same machine and devices)"
             );
-        // QEMU says nothing of what it expects until that comes; its command line does.
+        // QEMU does not report what it expects until the migration arrives; its command line does.
         if (IncomingArgument(Process.Arguments) is { } from && from != "defer")
             throw new RestoreRefusedException(
                 "TargetNotWaiting",
@@ -142,7 +142,7 @@ internal sealed class RestoreTarget : IDisposable
             );
     }
 
-    /// <summary>What <c>-incoming</c> was given; null: nothing.</summary>
+    /// <summary>The argument of <c>-incoming</c>; null: not given.</summary>
     internal static string? IncomingArgument(IReadOnlyList<string> arguments)
     {
         for (int i = arguments.Count - 2; i >= 0; i--)

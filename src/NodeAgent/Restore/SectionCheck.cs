@@ -3,13 +3,13 @@ using Bgsnap.NodeAgent.Streams;
 
 namespace Bgsnap.NodeAgent.Restore;
 
-/// <summary>Compares the sections of a device state with the device tree of a QEMU that cannot be asked for sections of its own.</summary>
+/// <summary>Compares the sections of a device state with the device tree of a QEMU that cannot save sections of its own.</summary>
 internal static class SectionCheck
 {
     private static readonly string[] WithoutState = ["edu", "pci-testdev"];
 
     /// <summary>Every difference between the sections of a snapshot and a target's tree, in words.</summary>
-    /// <param name="snapshot">The sections that will be loaded.</param>
+    /// <param name="snapshot">The sections that QEMU will load.</param>
     /// <param name="target">The target's devices.</param>
     /// <param name="cpus">The target's number of vCPUs.</param>
     internal static IEnumerable<string> Differences(IReadOnlyList<DeviceSection> snapshot, IReadOnlyList<ManifestDevice> target, int cpus)
@@ -18,7 +18,7 @@ internal static class SectionCheck
         if (wanted != cpus)
             yield return DeviceCheck.CpuDifference(cpus, wanted);
         Dictionary<string, string> there = target.DistinctBy(d => d.Path).ToDictionary(d => d.Path, d => d.Type);
-        // The device itself comes first; what hangs at it, such as a SCSI disk, has more parts.
+        // The device itself comes first; a device on its bus, such as a SCSI disk, has more parts in its path.
         Dictionary<string, string> sections = snapshot
             .Select(s => s.Name.Split('/', 2))
             .Where(n => n.Length == 2 && n[0].StartsWith("0000:", StringComparison.Ordinal))
@@ -42,7 +42,7 @@ internal static class SectionCheck
         [.. snapshot.Where(s => s.Name.StartsWith(path + "/virtio-", StringComparison.Ordinal)).Select(s => s.Name[(path.Length + 1)..])];
 
     /// <remarks>
-    /// virtio-blk-pci has a section virtio-blk, virtio-serial-pci one that is called virtio-console, keyboard and tablet virtio-input.
+    /// virtio-blk-pci has a section virtio-blk, virtio-serial-pci has virtio-console, keyboard and tablet have virtio-input.
     /// </remarks>
     private static bool IsAnotherVirtio(string type, IReadOnlyList<string> sections)
     {

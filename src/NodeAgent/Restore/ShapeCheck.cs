@@ -3,33 +3,33 @@ using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Restore;
 
-/// <summary>What differs at a place of the machine.</summary>
-/// <param name="Path">The place, as names of sections begin.</param>
-/// <param name="Words">The difference, for people.</param>
+/// <summary>A difference at one place of the machine.</summary>
+/// <param name="Path">The place, as section names begin.</param>
+/// <param name="Words">The difference, in words for messages.</param>
 internal readonly record struct DeviceDifference(string Path, string Words);
 
 /// <summary>
-/// Compares the PCI devices that a snapshot keeps of its machine with the target's, where both have one at a place: QEMU refuses the state
-/// of a device of another shape in the middle of the load, when the target cannot be used any more.
+/// Compares the PCI devices that a snapshot records of its machine with the target's, where both have one at the same place. QEMU refuses
+/// the state of a device of another shape in the middle of the load, when the target can no longer be used.
 /// </summary>
 /// <remarks>
-/// Tried: each of these differences ends the load. Types are not compared, since each release renames some: the PCI id is what a guest
-/// sees, and QEMU checks it. Of queues fewer are refused, which the load itself lets pass while its guest waits for the missing ones; more
-/// do no harm. What only one side knows says nothing.
+/// Tried: each of these differences ends the load. Types are not compared, because each release renames some; the PCI id is what a guest
+/// sees, and QEMU checks it. A target with fewer queues is refused: the load itself accepts it, but the guest then waits for the missing
+/// queues. More queues do no harm. A property that only one side knows is ignored.
 /// </remarks>
 internal static class ShapeCheck
 {
     private static readonly string[] Queues = ["num-queues", "num_queues"];
 
     /// <summary>Every difference, in words.</summary>
-    /// <param name="captured">The captured machine's devices; null: the snapshot is of a version that did not keep them.</param>
-    /// <param name="target">The target's.</param>
+    /// <param name="captured">The captured machine's devices; null: the snapshot's version did not record them.</param>
+    /// <param name="target">The target's devices.</param>
     internal static IEnumerable<DeviceDifference> Differences(IReadOnlyList<ManifestDevice>? captured, IReadOnlyList<ManifestDevice> target)
     {
         Dictionary<string, ManifestDevice> there = ByPath(target);
         foreach (ManifestDevice device in ByPath(captured ?? []).Values)
         {
-            // One that is missing is named by its section.
+            // The section comparison names a device that is missing.
             if (!there.TryGetValue(device.Path, out ManifestDevice? other))
                 continue;
             if (device.PciId is { } id && other.PciId is { } otherId && id != otherId)
@@ -46,7 +46,7 @@ internal static class ShapeCheck
         }
     }
 
-    /// <remarks>A place that two devices seem to have says nothing of either.</remarks>
+    /// <remarks>If two devices seem to have the same place, the place tells nothing about either.</remarks>
     private static Dictionary<string, ManifestDevice> ByPath(IReadOnlyList<ManifestDevice> devices) =>
         devices.GroupBy(d => d.Path).Where(g => g.Count() == 1).ToDictionary(g => g.Key, g => g.Single());
 

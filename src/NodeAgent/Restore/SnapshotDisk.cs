@@ -10,16 +10,16 @@ internal sealed class SnapshotDisk(SnapshotDirectory snapshot, ManifestDisk disk
 {
     private readonly string _file = disk.File ?? throw new ArgumentException($"disk {disk.Name} has no file", nameof(disk));
 
-    /// <summary>What the manifest says of it.</summary>
+    /// <summary>The disk's entry in the manifest.</summary>
     internal ManifestDisk Disk => disk;
 
     /// <summary>Bytes that <see cref="Check"/> reads.</summary>
     internal long FileBytes => snapshot.Manifest.Files.FirstOrDefault(f => f.Name == _file)?.Size ?? 0;
 
-    /// <summary>Reads all of it and compares its checksum: a target is not overwritten with what is damaged.</summary>
-    /// <param name="progress">Told how many bytes more were read.</param>
+    /// <summary>Reads the whole file and compares its checksum, so that damaged data never overwrites a target.</summary>
+    /// <param name="progress">Receives how many more bytes were read.</param>
     /// <param name="cancel">Ends it.</param>
-    /// <exception cref="SnapshotCorruptException">It is not what was written.</exception>
+    /// <exception cref="SnapshotCorruptException">The file is not what was written.</exception>
     internal void Check(Action<long> progress, CancellationToken cancel)
     {
         using SafeFileHandle file = snapshot.OpenListed(_file, out ManifestFile listed, out string display);
@@ -40,12 +40,12 @@ internal sealed class SnapshotDisk(SnapshotDirectory snapshot, ManifestDisk disk
             );
     }
 
-    /// <summary>Writes it into an image in place, durably.</summary>
+    /// <summary>Writes the disk into an image in place, durably.</summary>
     /// <param name="image">The image, open for reading and writing.</param>
     /// <param name="name">Its name for errors.</param>
     /// <param name="driver">Its format, raw or qcow2.</param>
-    /// <param name="progress">Told how many bytes more were written.</param>
-    /// <param name="cancel">Ends it; the image is then neither.</param>
+    /// <param name="progress">Receives how many more bytes were written.</param>
+    /// <param name="cancel">Ends it; the image then has neither its old nor its new content.</param>
     internal void Write(SafeFileHandle image, string name, string driver, Action<long> progress, CancellationToken cancel)
     {
         using SafeFileHandle file = snapshot.OpenListed(_file, out ManifestFile listed, out string display);

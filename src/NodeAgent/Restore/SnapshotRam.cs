@@ -17,7 +17,7 @@ internal sealed class SnapshotRam(PageLogReader log) : IRamSource
         public ushort Read(int block, long granule, byte* destination)
         {
             ushort pages = log.PageBitmap(block, granule);
-            // A granule of zeroes is known by its index entry: nothing is read, and 64 KiB need no clearing.
+            // The index tells that a granule is zero: nothing is read, and 64 KiB need no clearing.
             if (pages != 0)
                 log.ReadGranule(block, granule, destination, _decoder);
             return pages;

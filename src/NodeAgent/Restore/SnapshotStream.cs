@@ -17,7 +17,7 @@ internal sealed class SnapshotStream : IDisposable
         _log = snapshot.OpenMemory();
         try
         {
-            // The manifest says how the guest was; what QEMU wrote depends on who had stopped it, and why.
+            // The manifest says whether the guest was paused; what QEMU wrote depends on who had stopped it, and why.
             _devices = GlobalState.With(DeviceStateFile.Parse(snapshot.ReadDeviceState()), snapshot.Manifest.Capture.Paused);
         }
         catch
@@ -31,7 +31,7 @@ internal sealed class SnapshotStream : IDisposable
 
     internal SnapshotDirectory Directory => _snapshot;
 
-    /// <summary>The memory, for whoever brings it in another way.</summary>
+    /// <summary>The memory, for a method that loads it without the stream.</summary>
     internal PageLogReader Log => _log;
 
     internal IReadOnlyList<RamBlockLayout> Blocks => _log.Blocks;
@@ -57,10 +57,10 @@ internal sealed class SnapshotStream : IDisposable
     }
 
     /// <summary>
-    /// Opens the same snapshot anew by its path: what is open could be of a volume that failed for good, and was mounted again since.
+    /// Reopens the same snapshot by its path: the open files could be on a volume that failed for good and has since been mounted again.
     /// </summary>
-    /// <exception cref="SnapshotCorruptException">Another snapshot lies there, or a damaged one.</exception>
-    /// <exception cref="IOException">None can be read there.</exception>
+    /// <exception cref="SnapshotCorruptException">The path leads to another snapshot, or a damaged one.</exception>
+    /// <exception cref="IOException">The path leads to no readable snapshot.</exception>
     internal void Reopen()
     {
         SnapshotDirectory? again = null;
@@ -74,7 +74,7 @@ internal sealed class SnapshotStream : IDisposable
         }
         catch
         {
-            // A path through another process's descriptors ends with that process, and holds the volume as we do.
+            // A path through another process's descriptors ends with that process, and pins the volume just as our own descriptors do.
             if (!_snapshot.Path.StartsWith("/proc/", StringComparison.Ordinal))
             {
                 _log.CloseIfFailed();
@@ -88,7 +88,9 @@ internal sealed class SnapshotStream : IDisposable
         }
     }
 
-    /// <summary>Writes the stream. Damage found on the way ends it before the device state, so that no guest ever runs on it.</summary>
+    /// <summary>
+    /// Writes the stream. Damage found on the way ends it before the device state, so that no guest ever runs on damaged memory.
+    /// </summary>
     internal long Write(SafeFileHandle output, Action<RamProgress>? progress, CancellationToken cancel) =>
         Write(output, new MigrationStreamWriterOptions { Progress = progress }, cancel);
 

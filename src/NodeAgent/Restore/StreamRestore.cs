@@ -6,7 +6,7 @@ using Bgsnap.NodeAgent.Streams;
 namespace Bgsnap.NodeAgent.Restore;
 
 /// <summary>
-/// Restores by handing QEMU a migration stream through a pipe; works with every QEMU. The guest runs when all of it was loaded.
+/// Restores by handing QEMU a migration stream through a pipe; works with every QEMU. The guest runs when QEMU has loaded all of it.
 /// </summary>
 internal sealed class StreamRestore : IMemoryRestore
 {
@@ -14,7 +14,7 @@ internal sealed class StreamRestore : IMemoryRestore
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60),
         EndPatience = TimeSpan.FromSeconds(10);
 
-    // With it QEMU says why it refused, instead of ending with a word on its standard error.
+    // With exit-on-error off, QEMU reports why it refused, instead of ending with a message on its standard error.
     private static readonly Version KnowsExitOnError = new(9, 1);
 
     /// <inheritdoc/>
@@ -44,10 +44,10 @@ internal sealed class StreamRestore : IMemoryRestore
         guestRuns();
     }
 
-    /// <summary>Waits until the guest runs, or throws what kept it from that.</summary>
+    /// <summary>Waits until the guest runs, or throws the reason why it cannot.</summary>
     internal static void WaitUntilRunningOrThrow(RestoreTarget target, Exception? broken)
     {
-        // QEMU's own word comes first, unless it is our data that is bad.
+        // QEMU's own message comes first, unless our data is damaged.
         if (broken is SnapshotCorruptException or LinuxException or OperationCanceledException)
         {
             WaitUntilGivenUp(target);
@@ -57,7 +57,7 @@ internal sealed class StreamRestore : IMemoryRestore
     }
 
     /// <summary>Hands QEMU the stream through a pipe.</summary>
-    /// <returns>What broke it off; null: all was sent.</returns>
+    /// <returns>The exception that broke it off; null: all was sent.</returns>
     internal static Exception? Send(
         IQmpMonitor qmp,
         SnapshotStream snapshot,
@@ -68,7 +68,7 @@ internal sealed class StreamRestore : IMemoryRestore
         using Pipe pipe = Pipe.Create();
         _ = Pipe.TryEnlarge(pipe.Write);
         qmp.Execute("getfd", QmpJson.Object(("fdname", DescriptorName)), (int)pipe.Read.DangerousGetHandle()).Dispose();
-        // Only QEMU holds it now: its end is the pipe's end.
+        // Only QEMU holds the read end now, so the pipe closes when QEMU ends.
         pipe.Read.Dispose();
         string uri = $"fd:{DescriptorName}";
         qmp.Execute(
@@ -94,7 +94,7 @@ internal sealed class StreamRestore : IMemoryRestore
         {
             for (long end = Environment.TickCount64 + (long)Patience.TotalMilliseconds; Environment.TickCount64 < end; Thread.Sleep(1))
             {
-                // Its main loop may be away for long: it opens disks anew on storage that is slow.
+                // QEMU's main loop may block for long while it reopens disks on slow storage.
                 if (RestoreTarget.HasAll(target.RunState(Patience)))
                     return;
                 if (target.Incoming() is { Status: "failed" } failed)
@@ -125,7 +125,7 @@ internal sealed class StreamRestore : IMemoryRestore
     }
 
     /// <summary>
-    /// A stream that breaks off ends QEMU, or leaves it in a state in which it runs nothing; that is seen before it is said.
+    /// A stream that breaks off ends QEMU, or leaves it in a state in which it runs nothing. Waits for that before the failure is reported.
     /// </summary>
     private static void WaitUntilGivenUp(RestoreTarget target)
     {
@@ -139,7 +139,7 @@ internal sealed class StreamRestore : IMemoryRestore
         }
         catch (QmpException)
         {
-            // It has ended.
+            // QEMU has ended.
         }
     }
 }

@@ -2,13 +2,13 @@ using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Restore;
 
-/// <summary>Migration capabilities with which a QEMU reads another stream than the plain one that a restore sends.</summary>
+/// <summary>Migration capabilities with which a QEMU expects another stream than the plain one that a restore sends.</summary>
 internal static class TargetCapabilities
 {
     private static readonly string[] OtherStreams = ["multifd", "mapped-ram", "x-ignore-shared", "x-colo", "postcopy-preempt"];
 
-    /// <summary>Refuses a target that would not understand the stream, while its memory is as it was.</summary>
-    /// <exception cref="RestoreRefusedException">One of them is on.</exception>
+    /// <summary>Refuses a target that would not understand the stream, before its memory is changed.</summary>
+    /// <exception cref="RestoreRefusedException">One of these capabilities is on.</exception>
     internal static void Refuse(IQmpMonitor qmp)
     {
         using QmpAnswer answer = qmp.Execute("query-migrate-capabilities");

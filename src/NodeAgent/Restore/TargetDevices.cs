@@ -10,15 +10,15 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Restore;
 
 /// <summary>
-/// Compares the devices of a QEMU that waits with a snapshot's: by the sections of its own device state, where it can save that without
-/// harm, else by its device tree.
+/// Compares the devices of a waiting QEMU with a snapshot's: by the sections of QEMU's own device state if QEMU can save that without harm,
+/// else by its device tree.
 /// </summary>
 /// <remarks>
 /// <c>xen-save-devices-state</c> works in the state <c>inmigrate</c> too: no vCPU runs that could be stopped or resumed, and disks, which
-/// are not active yet, stay as they are. But two kinds of device do not survive it in a machine that never ran. One that cannot be migrated
-/// has no fields to save, and QEMU crashes over it (nvme). One whose state is with a back end asks for it, and a back end that was not
-/// started gives no answer that QEMU understands: with an emulated TPM its monitor is dead from then on. So what is asked first costs
-/// nothing: the list of blockers, and the trees.
+/// are not active yet, stay as they are. But two kinds of device do not survive it in a machine that never ran. A device that cannot be
+/// migrated has no fields to save, and QEMU crashes over it (nvme). A device whose state is in a back end asks that back end, and one that
+/// was not started gives no answer that QEMU understands: with an emulated TPM, QEMU's monitor is dead from then on. So the agent first
+/// asks for what costs nothing: the list of blockers, and the trees.
 /// </remarks>
 internal static class TargetDevices
 {
@@ -28,9 +28,9 @@ internal static class TargetDevices
     /// <summary>Every difference, in words; empty: the devices are the same.</summary>
     /// <param name="qmp">The target's monitor.</param>
     /// <param name="tree">Its device tree.</param>
-    /// <param name="snapshot">The device state that will be loaded.</param>
-    /// <param name="sameRelease">Both are of one release of QEMU.</param>
-    /// <param name="named">Places of which a difference is known already.</param>
+    /// <param name="snapshot">The device state that QEMU will load.</param>
+    /// <param name="sameRelease">Both are of the same QEMU release.</param>
+    /// <param name="named">Places with a difference that is known already.</param>
     internal static IReadOnlyList<string> Differences(
         IQmpMonitor qmp,
         string tree,
@@ -97,7 +97,7 @@ internal static class TargetDevices
         return objects.Return.EnumerateArray().Any(o => o.GetProperty("type").GetString() == "child<dbus-vmstate>");
     }
 
-    /// <summary>What it would write of itself; null when it cannot: QEMU itself will judge.</summary>
+    /// <summary>The device state that QEMU would write itself; null if it cannot: then QEMU judges the snapshot when it loads it.</summary>
     private static DeviceStateFile? OwnState(IQmpMonitor qmp)
     {
         using SafeFileHandle memory = NamedMemory.Create("bgsnap-target-devices");
@@ -119,7 +119,7 @@ internal static class TargetDevices
 
     private static void Save(IQmpMonitor qmp, SafeFileHandle memory)
     {
-        // QEMU takes from a set of descriptors the one that was opened for exactly what it wants: writing only.
+        // From a set of descriptors QEMU takes the one that was opened in exactly the mode it wants: write-only.
         using SafeFileHandle write = FileSyscalls.OpenAt(null, OpenIn.PathOf(memory), FileSyscalls.O_WRONLY);
         using var added = qmp.Execute("add-fd", QmpJson.Object(("opaque", UserfaultfdSource.Opaque)), (int)write.DangerousGetHandle());
         int set = added.Return.GetProperty("fdset-id").GetInt32();

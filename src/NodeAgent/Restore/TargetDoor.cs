@@ -5,12 +5,12 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Restore;
 
 /// <summary>
-/// The way to the monitor of the QEMU that is to take a snapshot. Who it is is known before a word is said: it may be waiting for its
-/// memory, and answer nobody.
+/// The way to the monitor of the QEMU that receives a snapshot. The agent knows QEMU's process before it sends a command, because QEMU may
+/// be waiting for its memory and answer nobody.
 /// </summary>
 internal sealed class TargetDoor : IDisposable
 {
-    // libvirt owns the monitor as soon as it has begun to start the domain, and answers when it has ended that.
+    // libvirt owns the monitor as soon as it begins to start the domain, and answers once it has finished that.
     private static readonly TimeSpan StartPatience = TimeSpan.FromSeconds(60);
 
     private readonly MonitorAddress _address;
@@ -22,9 +22,9 @@ internal sealed class TargetDoor : IDisposable
     /// <summary>QEMU's process; null: it is not visible from here, or has ended.</summary>
     internal CheckedProcess? Process { get; private init; }
 
-    /// <summary>Stands before it.</summary>
-    /// <param name="address">By which way.</param>
-    /// <exception cref="QmpException">Nobody listens there.</exception>
+    /// <summary>Finds the QEMU behind an address, without a command to it.</summary>
+    /// <param name="address">The monitor's address.</param>
+    /// <exception cref="QmpException">Nothing listens there.</exception>
     internal static TargetDoor At(MonitorAddress address)
     {
         if (address.QmpSocket is { } path)
@@ -34,13 +34,13 @@ internal sealed class TargetDoor : IDisposable
         }
         if (address.Pid != 0)
             return new TargetDoor(address) { Process = CheckedProcess.TryOpen(address.Pid) };
-        // By the name of a domain alone only libvirt can tell who it is, and asks QEMU for that.
+        // For a domain name alone, only libvirt knows the process, and libvirt asks QEMU for it.
         IQmpMonitor open = address.Open(StartPatience);
         return new TargetDoor(address) { _open = open, Process = CheckedProcess.TryOpen(open.PeerPid) };
     }
 
-    /// <summary>Goes in, once.</summary>
-    /// <returns>The monitor, the caller's from now on.</returns>
+    /// <summary>Opens the monitor; may be called once.</summary>
+    /// <returns>The monitor, which the caller owns from now on.</returns>
     internal IQmpMonitor Open()
     {
         if (_open is { } open)

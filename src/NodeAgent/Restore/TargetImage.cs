@@ -6,21 +6,21 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Restore;
 
-/// <summary>The image behind a disk of a QEMU that waits, opened so that it can be written in place.</summary>
+/// <summary>The image behind a disk of a waiting QEMU, opened so that the agent can write it in place.</summary>
 /// <param name="File">Open for reading and writing.</param>
-/// <param name="Path">Its path, as QEMU says it.</param>
+/// <param name="Path">Its path, as QEMU reports it.</param>
 /// <param name="Driver">Its format: raw or qcow2.</param>
 internal sealed record TargetImage(SafeFileHandle File, string Path, string Driver) : IDisposable
 {
     /// <summary>
-    /// Opens the image of a disk. Its path comes from QEMU, whose word is not enough: it is followed in the root that QEMU sees, and
-    /// what is found there must be what QEMU itself has open.
+    /// Opens the image of a disk. Its path comes from QEMU, which the agent does not trust: the agent follows the path in the root that
+    /// QEMU sees, and what it finds there must be what QEMU itself has open.
     /// </summary>
     /// <param name="disk">The disk of the snapshot.</param>
     /// <param name="entry">The entry of query-block.</param>
     /// <param name="nodes">The nodes of that QEMU.</param>
     /// <param name="qemu">QEMU's process.</param>
-    /// <exception cref="MismatchException">Why it cannot take the disk.</exception>
+    /// <exception cref="MismatchException">Why the image cannot take the disk.</exception>
     internal static TargetImage Open(ManifestDisk disk, QmpValue entry, TargetNodes nodes, ProcessEntry qemu)
     {
         if (!entry.TryGetProperty("inserted", out QmpValue inserted))
@@ -31,7 +31,7 @@ internal sealed record TargetImage(SafeFileHandle File, string Path, string Driv
         if (inserted.GetProperty("ro").GetBoolean())
             throw new MismatchException("is read-only in the target");
         string driver = inserted.GetProperty("drv").GetString();
-        // What we wrote past QEMU would not be encrypted, and would destroy the header with the keys.
+        // What the agent writes past QEMU would not be encrypted, and would destroy the header with the keys.
         if (driver == "luks" || inserted.GetProperty("encrypted").GetBoolean())
             throw new MismatchException(
                 "is encrypted (LUKS) in the target, and a restore cannot encrypt: give QEMU an image that is not, or "
@@ -67,7 +67,7 @@ internal sealed record TargetImage(SafeFileHandle File, string Path, string Driv
     }
 
     /// <summary>
-    /// What goes with the old content of a qcow2 image: bitmaps, which would be wrong now, and internal snapshots, in words; null: nothing.
+    /// What goes with the old content of a qcow2 image, in words: bitmaps, which would be wrong now, and internal snapshots; null: nothing.
     /// </summary>
     internal string? Loses { get; private init; }
 
@@ -135,7 +135,9 @@ internal sealed record TargetImage(SafeFileHandle File, string Path, string Driv
             throw new MismatchException($"is another file at {path} than the one that QEMU has open");
     }
 
-    /// <summary>With QEMU's own rights: it may hold open for reading, and call a disk, what it could never write.</summary>
+    /// <summary>
+    /// Opens with QEMU's own rights: QEMU may hold a file open for reading, and call it a disk, that it could never write.
+    /// </summary>
     private static SafeFileHandle ForWriting(SafeFileHandle there, string path, ProcessEntry qemu)
     {
         try
@@ -154,7 +156,7 @@ internal sealed record TargetImage(SafeFileHandle File, string Path, string Driv
         if (ImageUse.IsBeingWritten(File))
             throw new MismatchException($"is written by another process, a running QEMU by its lock ({Path})");
         long size = IsRaw && status.IsRegular ? (status.Size + 511) & ~511L : virtualSize;
-        // A volume comes in units of its storage; a disk that ends before it is no harm.
+        // A volume's size is a multiple of its storage's unit; a disk that ends before the volume does is harmless.
         bool fits = IsRaw && status.IsBlockDevice ? size >= disk.VirtualSize : size == disk.VirtualSize;
         if (!fits)
             throw new MismatchException($"has {size} bytes in the target ({Path}) instead of {disk.VirtualSize}");
@@ -166,5 +168,5 @@ internal sealed record TargetImage(SafeFileHandle File, string Path, string Driv
     public void Dispose() => File.Dispose();
 }
 
-/// <summary>Why a disk of the target cannot take one of the snapshot; a part of a sentence that begins with the disk.</summary>
+/// <summary>Why a disk of the target cannot take one of the snapshot; the message continues a sentence that begins with the disk.</summary>
 internal sealed class MismatchException(string message) : Exception(message);

@@ -5,10 +5,10 @@ using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Restore;
 
-/// <summary>The drives of a QEMU that waits, and the nodes of their images.</summary>
+/// <summary>The drives of a waiting QEMU, and the nodes of their images.</summary>
 internal sealed class TargetNodes : IDisposable
 {
-    /// <summary>Filters that change nothing of what the image holds. libvirt puts throttle between a device and its disk.</summary>
+    /// <summary>Filters that do not change the image's content. libvirt puts throttle between a device and its disk.</summary>
     private static readonly string[] PassedThrough = ["throttle", "copy-on-read"];
 
     private readonly QmpAnswer _drives;
@@ -21,14 +21,14 @@ internal sealed class TargetNodes : IDisposable
         Drives = DiskName.OfAll(drives.Return);
     }
 
-    /// <summary>Entries of query-block, by the disk's name; they live as long as this.</summary>
+    /// <summary>Entries of query-block, by disk name; valid until this is disposed.</summary>
     internal IReadOnlyList<(string Name, QmpValue Entry)> Drives { get; }
 
     /// <summary>Asks QEMU.</summary>
     internal static TargetNodes Read(IQmpMonitor qmp) =>
         new(qmp.Execute("query-block"), qmp.Execute("query-named-block-nodes", QmpJson.Object(("flat", false))), NodeGraph.Read(qmp));
 
-    /// <summary>What a drive's <c>inserted</c> says of the image itself, below filters.</summary>
+    /// <summary>What a drive's <c>inserted</c> says about the image itself, below filters.</summary>
     internal QmpValue ImageOf(QmpValue inserted)
     {
         QmpValue node = inserted;

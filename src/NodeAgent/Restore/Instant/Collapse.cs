@@ -5,13 +5,13 @@ using Bgsnap.NodeAgent.Vm;
 namespace Bgsnap.NodeAgent.Restore.Instant;
 
 /// <summary>
-/// Gives a guest whose memory came in small pages its huge pages back, when all of it is there: at a limited rate, since the guest waits
-/// for what is being copied together.
+/// Turns the small pages of a restored guest into huge pages once all memory is loaded. The rate is limited, because the guest waits for
+/// the pages that the kernel is copying together.
 /// </summary>
-/// <remarks>Only stretches that are data from end to end: the kernel would fill holes, and what is zero shall cost nothing.</remarks>
+/// <remarks>Only stretches that are data from end to end: the kernel would fill holes, and zero pages must cost nothing.</remarks>
 internal static class Collapse
 {
-    // Copying together takes a processor some 3.7 s per GiB; so this is about half of one.
+    // The kernel takes some 3.7 s of processor time per GiB to copy pages together, so this is about half a processor.
     private const long BytesPerSecond = 128 << 20;
     private const int FailuresInARow = 16;
 

@@ -1,13 +1,13 @@
 namespace Bgsnap.NodeAgent.Restore.Instant;
 
 /// <summary>
-/// Keeps copying and the reading of events apart: what the guest has thrown away must be noted before anybody looks whether it may be
-/// filled.
+/// Keeps copying apart from reading events: a page that the guest has discarded must be noted before any copier checks whether it may fill
+/// it.
 /// </summary>
 /// <remarks>
-/// The kernel lets the guest's discard go on as soon as its event has been read. A copy that had looked at the notes before would put
-/// back what was thrown away. So copiers look and copy within their half of the gate, which they enter without waiting for each other, and
-/// the reader reads and notes while none is inside.
+/// The kernel lets the guest's discard continue as soon as its event has been read. A copier that had checked the notes before would put
+/// the discarded page back. So copiers check and copy inside their half of the gate, which they enter without waiting for each other, and
+/// the reader reads and notes while no copier is inside.
 /// </remarks>
 internal sealed class CopyGate(int copiers)
 {
@@ -15,8 +15,8 @@ internal sealed class CopyGate(int copiers)
     private readonly int[] _copying = new int[(copiers + 1) * Line];
     private int _reading;
 
-    /// <summary>Enters to copy; waits while events are being read.</summary>
-    /// <param name="copier">From 0; one thread's own.</param>
+    /// <summary>Enters the gate to copy; waits while events are being read.</summary>
+    /// <param name="copier">The copier's number, from 0; each thread has its own.</param>
     internal void Enter(int copier)
     {
         ref int inside = ref _copying[(copier + 1) * Line];
@@ -34,7 +34,7 @@ internal sealed class CopyGate(int copiers)
 
     internal void Leave(int copier) => Volatile.Write(ref _copying[(copier + 1) * Line], 0);
 
-    /// <summary>Waits until no copier is inside, and keeps them out. One thread only.</summary>
+    /// <summary>Waits until no copier is inside, and keeps them out. Only one thread may call this.</summary>
     internal void Close()
     {
         _ = Interlocked.Exchange(ref _reading, 1);

@@ -4,8 +4,8 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent.Restore.Instant;
 
 /// <summary>
-/// The thread that reads what the kernel says of QEMU's memory: faults go to those who serve them, discards are noted.
-/// It does nothing that could wait for a copy but for what is in hand: while an event is unread, no copy works.
+/// The thread that reads the kernel's events on QEMU's memory: it queues faults for the threads that serve them, and notes discards. It
+/// waits for nothing but copies in progress: no copier works while an event is unread.
 /// </summary>
 internal sealed unsafe class EventReader(Userfaultfd uffd, PidFd process, LazyRam ram, CopyGate gate, FaultQueue queue)
 {
@@ -64,7 +64,7 @@ internal sealed unsafe class EventReader(Userfaultfd uffd, PidFd process, LazyRa
 
     private void Hand(Fault fault)
     {
-        // Fewer threads wait than there is room for; a full queue means that they ask again and again.
+        // Fewer threads wait than the queue has room for; a full queue means that they fault again and again.
         while (!queue.TryAdd(fault) && !_stop)
             Thread.Sleep(0);
     }

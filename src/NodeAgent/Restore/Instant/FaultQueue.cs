@@ -3,11 +3,13 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent.Restore.Instant;
 
 /// <summary>A thread of QEMU that waits for a page.</summary>
-/// <param name="Address">Where.</param>
-/// <param name="ReadAt">When we learned of it, in ticks of the stopwatch.</param>
+/// <param name="Address">Address of the page.</param>
+/// <param name="ReadAt">When the agent read the fault, in ticks of the stopwatch.</param>
 internal readonly record struct Fault(ulong Address, long ReadAt);
 
-/// <summary>Faults between the thread that reads them and those that serve them. Allocates nothing after its making.</summary>
+/// <summary>
+/// Queue of faults between the thread that reads them and the threads that serve them. Allocates nothing once constructed.
+/// </summary>
 internal sealed class FaultQueue
 {
     private const int Capacity = 4096;
@@ -17,10 +19,10 @@ internal sealed class FaultQueue
     private long _head;
     private long _tail;
 
-    /// <summary>Whether somebody waits.</summary>
+    /// <summary>Whether no fault waits.</summary>
     internal bool IsEmpty => Volatile.Read(ref _head) == Volatile.Read(ref _tail);
 
-    /// <summary>Adds a fault; false: there is no room, the servers have to be waited for.</summary>
+    /// <summary>Adds a fault; false: the queue is full, and the caller has to wait for the servers.</summary>
     internal bool TryAdd(Fault fault)
     {
         lock (_lock)

@@ -1,8 +1,8 @@
 namespace Bgsnap.NodeAgent.Restore.Instant;
 
 /// <summary>
-/// In what order units are brought in that nobody waits for: what an earlier start of the guest touched, then what lies behind the last
-/// fault, then everything else from the beginning.
+/// The order in which to load units that no thread waits for: first what an earlier start of the guest touched, then what lies behind the
+/// last fault, then everything else from the beginning.
 /// </summary>
 internal sealed class FetchOrder(LazyRam ram, IReadOnlyList<long> recorded, StartRecorder recorder)
 {
@@ -13,14 +13,14 @@ internal sealed class FetchOrder(LazyRam ram, IReadOnlyList<long> recorded, Star
     private long _nearEnd;
     private long _sweep;
 
-    /// <summary>Somebody waited for this unit; the next ones are likely to be touched soon.</summary>
+    /// <summary>A thread waited for this unit; the guest is likely to touch the next ones soon.</summary>
     internal void Follow(long unit)
     {
         lock (_lock)
             (_near, _nearEnd) = (unit + 1, Math.Min(unit + 1 + Behind, ram.Units));
     }
 
-    /// <summary>Claims the next unit; -1: none is missing.</summary>
+    /// <summary>Claims the next missing unit; -1: no unit is missing.</summary>
     internal long Claim()
     {
         lock (_lock)
@@ -34,7 +34,7 @@ internal sealed class FetchOrder(LazyRam ram, IReadOnlyList<long> recorded, Star
             {
                 if (!ram.TryClaim(_near++))
                     continue;
-                recorder.Touch(_near - 1); // else nobody would learn of it: the guest finds it there
+                recorder.Touch(_near - 1); // the guest finds it there and never faults, so nothing else would record it
                 return _near - 1;
             }
             while (_sweep < ram.Units)
@@ -46,7 +46,7 @@ internal sealed class FetchOrder(LazyRam ram, IReadOnlyList<long> recorded, Star
         }
     }
 
-    /// <summary>Begins again: something has become missing anew.</summary>
+    /// <summary>Starts over: units have become missing again.</summary>
     internal void Restart()
     {
         lock (_lock)

@@ -4,8 +4,8 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent.Restore.Instant;
 
 /// <summary>
-/// What happens to memory from its emptying until all of it is there: the same whether the guest is just being started, or has been waiting
-/// since one of us died.
+/// Serves a QEMU's memory from the moment it is emptied until all of it is loaded. This is the same for a guest that is just starting and
+/// for one that has been waiting since an earlier agent process died.
 /// </summary>
 internal sealed class InstantFollowUp : IDisposable
 {
@@ -20,7 +20,7 @@ internal sealed class InstantFollowUp : IDisposable
     {
         (_memory, _snapshot, _progress) = (memory, snapshot, progress);
         IReadOnlyList<long> recorded = options.RecordedStart ? RecordedStart.Read(snapshot.Directory.Path, snapshot.Log, memory.Ram) : [];
-        // A guest that stays paused touches nothing: its first start is still to come.
+        // A guest that stays paused touches nothing, so its first start is still to come.
         _record = options.RecordedStart && recorded.Count == 0 && !snapshot.Manifest.Capture.Paused;
         progress.RecordedUnits = recorded.Count;
         _server = new LazyServer(
@@ -36,17 +36,17 @@ internal sealed class InstantFollowUp : IDisposable
         );
     }
 
-    /// <summary>Begins to serve faults; a recorded start is brought in at once.</summary>
+    /// <summary>Starts to serve faults, and loads a recorded start at once.</summary>
     internal void Serve()
     {
-        // Of what is not to be brought in, all is there.
+        // Everything that need not be loaded counts as done.
         _progress.Add((long)_snapshot.Manifest.Ram.TotalBytes - _memory.Ram.PendingBytes);
         _server.Start();
         if (_progress.RecordedUnits > 0)
             _server.StartFetching();
     }
 
-    /// <summary>Throws when what QEMU needs to run its guest cannot come.</summary>
+    /// <summary>Throws if memory that QEMU needs to run its guest cannot be loaded.</summary>
     internal void ThrowIfStuck()
     {
         _server.ThrowIfFailed();
@@ -54,14 +54,14 @@ internal sealed class InstantFollowUp : IDisposable
             throw new RestoreFailedException("SnapshotUnreadable", $"{problem}. QEMU waits for it and has to be killed");
     }
 
-    /// <summary>The guest runs: everything else is brought in from now on.</summary>
+    /// <summary>The guest runs: from now on everything else is loaded too.</summary>
     internal void GuestRuns()
     {
         _recorder.GuestRuns();
         _server.StartFetching();
     }
 
-    /// <summary>Waits until all is there, and leaves QEMU without anything of ours.</summary>
+    /// <summary>Waits until all memory is loaded, and removes everything of ours from QEMU.</summary>
     internal void UntilResident(CancellationToken cancel)
     {
         _progress.Phase = "Running";
@@ -86,7 +86,7 @@ internal sealed class InstantFollowUp : IDisposable
             _ = RecordedStart.TryWrite(_snapshot.Directory.Path, _snapshot.Log, _memory.Ram, _recorder.Order);
     }
 
-    /// <summary>Gives the guest huge pages, where it had been given small ones by us.</summary>
+    /// <summary>Gives the guest huge pages where the restore gave it small ones.</summary>
     internal void MakeHugePages(CancellationToken cancel)
     {
         if (!HugePages.AreGiven())

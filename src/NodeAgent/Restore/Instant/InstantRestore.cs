@@ -6,7 +6,7 @@ using Bgsnap.NodeAgent.Vm;
 namespace Bgsnap.NodeAgent.Restore.Instant;
 
 /// <summary>
-/// Lets the guest run first and brings in its memory when it is touched, and meanwhile.
+/// Starts the guest first, and loads its memory both on demand and in the background.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -35,11 +35,11 @@ internal sealed class InstantRestore(RestoreOptions options) : IMemoryRestore
     public void Check(RestoreTarget target, SnapshotStream snapshot) => _ = LazyMemory.Choose(target, snapshot.Blocks);
 
     /// <inheritdoc/>
-    /// <exception cref="EngineUnavailableException">It is not possible here; QEMU waits as before.</exception>
+    /// <exception cref="EngineUnavailableException">The method is not possible here; QEMU still waits.</exception>
     public void Run(RestoreTarget target, SnapshotStream snapshot, RestoreProgress progress, Action guestRuns, CancellationToken cancel)
     {
         IReadOnlyList<RamBlock> blocks = LazyMemory.Choose(target, snapshot.Blocks);
-        // Looked at before the memory is ours to give: afterwards a look would wait for us.
+        // Read before the memory is registered: afterwards such a read would wait for ourselves.
         EmptyRam empty = EmptyRam.Of(target, snapshot.StreamBlocks);
         using LazyMemory memory = LazyMemory.Take(target.Qmp, target.Process.Held, blocks, snapshot.Log);
         using InstantFollowUp follow = new(memory, snapshot, progress, options);
@@ -53,7 +53,7 @@ internal sealed class InstantRestore(RestoreOptions options) : IMemoryRestore
             follow.MakeHugePages(cancel);
     }
 
-    /// <summary>Has QEMU load what is not large RAM, and waits until the guest runs.</summary>
+    /// <summary>Makes QEMU load everything but the large RAM blocks, and waits until the guest runs.</summary>
     internal static void Load(
         RestoreTarget target,
         SnapshotStream snapshot,
@@ -81,8 +81,8 @@ internal sealed class InstantRestore(RestoreOptions options) : IMemoryRestore
         WaitUntilRunning(target, follow, broken);
     }
 
-    /// <summary>Waits until QEMU, which has all of the stream, runs the guest.</summary>
-    /// <exception cref="RestoreFailedException">It refused, or cannot get a page that it needs for that.</exception>
+    /// <summary>Waits until QEMU, which has received the whole stream, runs the guest.</summary>
+    /// <exception cref="RestoreFailedException">QEMU refused the stream, or cannot get a page that it needs to run the guest.</exception>
     internal static void WaitUntilRunning(RestoreTarget target, InstantFollowUp follow, Exception? broken)
     {
         for (long end = Environment.TickCount64 + (long)Patience.TotalMilliseconds; Environment.TickCount64 < end; Thread.Sleep(1))
@@ -100,11 +100,11 @@ internal sealed class InstantRestore(RestoreOptions options) : IMemoryRestore
             }
             catch (QmpException e) when (e.TimedOut)
             {
-                // It waits for a page, perhaps; whether that comes is known above.
+                // QEMU may be waiting for a page; the check above throws if that page cannot come.
             }
             catch (Exception e) when (e is QmpException or RestoreFailedException { Reason: "QemuGone" })
             {
-                // Its end is seen first by its monitor or by its process's descriptor.
+                // Either its monitor or its process's descriptor shows first that QEMU has ended.
                 throw new RestoreFailedException(
                     "QemuRefusedSnapshot",
                     "QEMU ended while it loaded the snapshot; its standard error says why (devices that differ from the captured "

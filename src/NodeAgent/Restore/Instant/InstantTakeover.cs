@@ -5,14 +5,14 @@ using Bgsnap.NodeAgent.Vm;
 namespace Bgsnap.NodeAgent.Restore.Instant;
 
 /// <summary>
-/// Goes on with an instant restore whose process died: the guest waits for pages since, and QEMU itself perhaps, so that
-/// nothing may be asked of it before its faults are served.
+/// Continues an instant restore whose process died. The guest has been waiting for pages since, and perhaps QEMU itself, so nothing may be
+/// asked of QEMU before its faults are served.
 /// </summary>
 internal static class InstantTakeover
 {
-    /// <summary>Takes over, where there is something to be taken over; null: there is not.</summary>
-    /// <exception cref="RestoreRefusedException">Another process of ours works there, or restored something else.</exception>
-    /// <exception cref="RestoreFailedException">QEMU's guest never ran and cannot any more, or QEMU has ended.</exception>
+    /// <summary>Takes over an unfinished restore; null: there is nothing to take over.</summary>
+    /// <exception cref="RestoreRefusedException">Another agent process works there, or restored something else.</exception>
+    /// <exception cref="RestoreFailedException">QEMU's guest never ran and can no longer run, or QEMU has ended.</exception>
     internal static RestoreSummary? TryRun(
         TargetDoor door,
         RestoreOptions options,
@@ -42,7 +42,7 @@ internal static class InstantTakeover
         TimeSpan running = Stopwatch.GetElapsedTime(began);
         (progress.Method, progress.GuestRuns) = ("instant", true);
         follow.GuestRuns();
-        // The one before may have died before it thawed the guest; thawing one that is not frozen does nothing.
+        // The earlier process may have died before it thawed the guest. Thawing a guest that is not frozen does nothing.
         string? frozen = FrozenGuest.Thaw(
             snapshot.Manifest,
             GuestAgentAddress.Of(options.GuestAgentSocket, target.Qmp),
@@ -58,9 +58,9 @@ internal static class InstantTakeover
     }
 
     /// <summary>
-    /// What there is to say when the process before us died after its last step: nothing of it is left in QEMU, whose guest runs.
+    /// The result if the earlier process died after its last step: nothing of ours is left in QEMU, and the guest runs.
     /// </summary>
-    /// <returns>Null: it had not come so far.</returns>
+    /// <returns>Null: it had not got that far.</returns>
     internal static RestoreSummary? TryConclude(TargetDoor door, RestoreOptions options, SnapshotStream snapshot, RestoreProgress progress)
     {
         using RestoreTarget target = RestoreTarget.Connect(door, options.Container, mustWait: false);
@@ -104,7 +104,7 @@ internal static class InstantTakeover
         };
     }
 
-    /// <summary>The one before us died before the guest ran.</summary>
+    /// <summary>The earlier process died before the guest ran.</summary>
     private static void FinishLoading(
         RestoreTarget target,
         SnapshotStream snapshot,

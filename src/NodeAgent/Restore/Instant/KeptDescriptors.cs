@@ -7,11 +7,11 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Restore.Instant;
 
 /// <summary>
-/// What QEMU holds for us while its memory follows its guest: the userfaultfd, so that our death makes the guest wait rather than read
-/// zeroes, and the map of what is there, so that another process of ours can go on.
+/// What QEMU holds for the agent while memory is loaded into a running guest: the userfaultfd, so that the guest waits instead of reading
+/// zeroes if the agent dies, and the map of what is loaded, so that another agent process can continue.
 /// </summary>
 /// <param name="Uffd">Number of the userfaultfd in QEMU.</param>
-/// <param name="State">Number of the memfd in QEMU; -1: there is none.</param>
+/// <param name="State">Number of the memfd in QEMU; -1: QEMU holds no memfd.</param>
 internal sealed record KeptDescriptors(int Uffd, int State)
 {
     private const long SysClose = 3,
@@ -21,16 +21,16 @@ internal sealed record KeptDescriptors(int Uffd, int State)
     private static ReadOnlySpan<byte> Name => "bgsnap-instant\0"u8;
     private const string StateLink = "/memfd:bgsnap-instant (deleted)";
 
-    /// <summary>UFFD_FEATURE_INITIALIZED: the kernel's own note that UFFDIO_API has been called.</summary>
+    /// <summary>UFFD_FEATURE_INITIALIZED: the kernel's mark that UFFDIO_API has been called.</summary>
     private const ulong Enabled = 1UL << 31;
 
-    /// <summary>The events that a restore lives on; also how its context is told from those of captures and of QEMU itself.</summary>
+    /// <summary>The events that a restore needs. They also tell its context from those of captures and of QEMU itself.</summary>
     internal const UffdFeatures Features = UffdFeatures.EventRemove | UffdFeatures.EventUnmap;
 
-    /// <summary>Makes both in QEMU, in one hold, and does what else has to be done there.</summary>
+    /// <summary>Creates both in QEMU during one hold, and runs <paramref name="whileHeld"/> in it.</summary>
     /// <param name="qmp">Its monitor.</param>
     /// <param name="process">Its process.</param>
-    /// <param name="whileHeld">What else; a failure leaves nothing behind.</param>
+    /// <param name="whileHeld">What else to do during the hold; a failure leaves nothing behind.</param>
     /// <param name="uffd">Our copy of the userfaultfd, enabled.</param>
     /// <param name="state">Our copy of the memfd, empty.</param>
     /// <exception cref="EngineUnavailableException">This machine or this QEMU does not allow it.</exception>
@@ -82,14 +82,14 @@ internal sealed record KeptDescriptors(int Uffd, int State)
         );
     }
 
-    /// <summary>Looks for what another process of ours has left in a QEMU; null: nothing that could be gone on with.</summary>
+    /// <summary>Finds what another agent process left in a QEMU; null: nothing that a restore could continue with.</summary>
     internal static KeptDescriptors? Find(ProcessEntry process)
     {
         (List<int> uffds, List<int> states) = Ours(process, fresh: false);
         return uffds.Count > 0 ? new KeptDescriptors(uffds[0], states.Count > 0 ? states[0] : -1) : null;
     }
 
-    /// <summary>Closes in a QEMU that waits whatever one of us left that died before there was anything to go on with.</summary>
+    /// <summary>Closes what an agent process left in a waiting QEMU when it died before there was anything to continue.</summary>
     internal static void Sweep(CheckedProcess process)
     {
         (List<int> uffds, List<int> states) = Ours(process, fresh: true);
@@ -117,12 +117,12 @@ internal sealed record KeptDescriptors(int Uffd, int State)
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            // It has ended, or is not ours to look at.
+            // The process has ended, or we may not inspect it.
         }
         return (uffds, states);
     }
 
-    /// <summary>Closes both in QEMU: for the guest nothing of ours is there any more.</summary>
+    /// <summary>Closes both in QEMU, so that the guest has nothing of ours left.</summary>
     /// <exception cref="LinuxException">QEMU cannot be held at the moment.</exception>
     internal void Close(CheckedProcess process) => Close(process, State >= 0 ? [Uffd, State] : [Uffd]);
 

@@ -3,7 +3,7 @@ using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Restore.Instant;
 
-/// <summary>A RAM block whose memory follows the guest.</summary>
+/// <summary>A RAM block that is loaded while the guest runs.</summary>
 /// <param name="LogIndex">Its index in the page log.</param>
 /// <param name="Name">QEMU's name of it.</param>
 /// <param name="Start">Its first address in QEMU.</param>
@@ -11,7 +11,7 @@ namespace Bgsnap.NodeAgent.Restore.Instant;
 /// <param name="PageSize">Bytes of a page of its memory, at most 2 MiB.</param>
 /// <param name="FirstUnit">Number of its first unit.</param>
 /// <remarks>
-/// A unit is what is brought in at once: a granule of 64 KiB, or a huge page of hugetlbfs, which the kernel fills whole or not at all.
+/// A unit is what is loaded at once: a granule of 64 KiB, or a huge page of hugetlbfs, which the kernel fills as a whole or not at all.
 /// </remarks>
 internal sealed record LazyBlock(int LogIndex, string Name, ulong Start, ulong Length, int PageSize, long FirstUnit)
 {

@@ -8,8 +8,8 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Restore.Instant;
 
 /// <summary>
-/// The memory of a QEMU that follows its guest: empty and registered, with its map. Made in a QEMU that waits, or taken over from one of us
-/// that died.
+/// The memory of a QEMU that is loaded while its guest runs: empty and registered, with a map of what is loaded. Created in a waiting QEMU,
+/// or taken over from an agent process that died.
 /// </summary>
 internal sealed class LazyMemory : IDisposable
 {
@@ -31,9 +31,9 @@ internal sealed class LazyMemory : IDisposable
 
     internal LazyRam Ram { get; }
 
-    /// <summary>The blocks that can follow the guest.</summary>
-    /// <exception cref="EngineUnavailableException">A large one cannot, or the machine has something that memory must be there
-    /// for.</exception>
+    /// <summary>The blocks that can be loaded while the guest runs.</summary>
+    /// <exception cref="EngineUnavailableException">A large block cannot, or a device of the machine needs its memory to be
+    /// present.</exception>
     internal static IReadOnlyList<RamBlock> Choose(RestoreTarget target, IReadOnlyList<RamBlockLayout> wanted)
     {
         try
@@ -74,8 +74,8 @@ internal sealed class LazyMemory : IDisposable
         }
     }
 
-    /// <summary>Empties the blocks of a QEMU that waits, and has their faults come to us.</summary>
-    /// <exception cref="EngineUnavailableException">It is not possible here; QEMU waits as before, nothing of ours is left in
+    /// <summary>Empties the blocks of a waiting QEMU, and registers them so that their faults come to the agent.</summary>
+    /// <exception cref="EngineUnavailableException">It is not possible here; QEMU still waits, and nothing of ours is left in
     /// it.</exception>
     internal static LazyMemory Take(IQmpMonitor qmp, CheckedProcess process, IReadOnlyList<RamBlock> blocks, PageLogReader log)
     {
@@ -108,8 +108,8 @@ internal sealed class LazyMemory : IDisposable
         }
     }
 
-    /// <summary>Takes over what another process of ours has left; null: it had not begun yet, and what it left was removed.</summary>
-    /// <exception cref="RestoreRefusedException">It is at work still, or was restoring something else.</exception>
+    /// <summary>Takes over what another agent process left; null: that process had not begun yet, and its remains were removed.</summary>
+    /// <exception cref="RestoreRefusedException">That process is still at work, or was restoring something else.</exception>
     internal static LazyMemory? TakeOver(CheckedProcess process, KeptDescriptors kept, PageLogReader log)
     {
         SharedState? shared = null;
@@ -149,21 +149,21 @@ internal sealed class LazyMemory : IDisposable
         }
     }
 
-    /// <summary>Wakes everybody who waits: what the one before us had read, it took with it.</summary>
+    /// <summary>Wakes all waiting threads: the faults that the earlier process had read died with it.</summary>
     internal void WakeAll()
     {
         foreach ((ulong start, ulong end) in Ram.Registered)
             Uffd.Wake(start, end - start);
     }
 
-    /// <summary>What a block's memory is to the kernel: anonymous, or something else.</summary>
+    /// <summary>The kind of a block's memory in the kernel: anonymous, or something else.</summary>
     internal RamKind KindOf(LazyBlock block) =>
         MemoryMapping.Read(_process).LastOrDefault(m => m.Start <= block.Start && m.End > block.Start) is { Inode: 0, IsShared: false }
             ? RamKind.Anonymous
             : RamKind.SharedMemory;
 
-    /// <summary>Gives QEMU its memory back for good, once all data is there: what was zero stays missing, and reads as zero.</summary>
-    /// <returns>Why something of ours is left in QEMU, harmless as it is; null: nothing is.</returns>
+    /// <summary>Gives QEMU its memory back for good once all data is loaded: zero pages stay missing, and read as zero.</summary>
+    /// <returns>Why something of ours, harmless, is left in QEMU; null: nothing is left.</returns>
     internal string? Release()
     {
         foreach ((ulong start, ulong end) in Ram.Registered)
@@ -177,7 +177,7 @@ internal sealed class LazyMemory : IDisposable
             }
             catch (Exception e) when (e is LinuxException or IOException or NotSupportedException or UnauthorizedAccessException)
             {
-                // Somebody traces it at the moment, or it has ended.
+                // Another process traces QEMU at the moment, or QEMU has ended.
                 if (tries == CloseTries)
                     return $"a userfaultfd that serves nothing any more is left in QEMU: {e.Message}";
                 Thread.Sleep(CloseMilliseconds);
@@ -199,7 +199,7 @@ internal sealed class LazyMemory : IDisposable
         return [.. lazy];
     }
 
-    /// <summary>Lets go of it. Unless it was released, whoever touches what is missing waits for the next of us.</summary>
+    /// <summary>Lets go of it. Unless it was released, a thread that touches missing memory waits for the next agent process.</summary>
     public void Dispose()
     {
         Uffd.Dispose();

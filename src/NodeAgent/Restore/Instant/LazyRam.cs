@@ -4,10 +4,11 @@ using Bgsnap.NodeAgent.Store;
 namespace Bgsnap.NodeAgent.Restore.Instant;
 
 /// <summary>
-/// The map of RAM that follows a guest: which units are there, which are still to come, and which pages the guest has thrown away.
+/// The map of RAM that is loaded while the guest runs: which units are loaded, which are still to come, and which pages the guest has
+/// discarded.
 /// </summary>
 /// <remarks>
-/// It lives in a memfd that QEMU holds too (<see cref="SharedState"/>): when we are killed, the next one finds there what we had done.
+/// It lives in a memfd that QEMU holds too (<see cref="SharedState"/>): if the agent is killed, the next process finds there what was done.
 /// Layout, little-endian:
 /// <code>
 ///   0      "BGSNLAZY" written last, u32 version, u32 blocks, snapshot id (16), u64 units
@@ -15,26 +16,26 @@ namespace Bgsnap.NodeAgent.Restore.Instant;
 ///   4096n  one byte a unit: its state;   then, 4096-aligned, two bytes a unit: bit i: page i is not the snapshot's any more
 ///   4096m  messages of the userfaultfd, 32 bytes each: read, and perhaps not noted yet
 /// </code>
-/// Every number is checked when it is read back: QEMU could have written there.
+/// Every number is checked when it is read back, because QEMU could have written there.
 /// </remarks>
 internal sealed unsafe class LazyRam : IDisposable
 {
-    /// <summary>Its data is to be brought in.</summary>
+    /// <summary>Its data has to be loaded.</summary>
     internal const byte Missing = 0;
 
-    /// <summary>Somebody brings it in.</summary>
+    /// <summary>A thread is loading it.</summary>
     internal const byte Claimed = 1;
 
-    /// <summary>It is there.</summary>
+    /// <summary>It is loaded.</summary>
     internal const byte Done = 2;
 
-    /// <summary>All zero in the snapshot: brought in only when it is touched.</summary>
+    /// <summary>All zero in the snapshot: loaded only when the guest touches it.</summary>
     internal const byte Zero = 3;
 
-    /// <summary>All zero, in a stretch so long that it is not even registered: the kernel itself gives zeroes.</summary>
+    /// <summary>All zero, in a stretch so long that it is not even registered: the kernel itself supplies zeroes.</summary>
     internal const byte Absent = 4;
 
-    /// <summary>It could not be read; tried again later. Who touches it waits.</summary>
+    /// <summary>It could not be read; the agent tries again later. A thread that touches it waits.</summary>
     internal const byte Bad = 5;
 
     private const int HeaderSize = 64,
@@ -71,26 +72,28 @@ internal sealed unsafe class LazyRam : IDisposable
     /// <summary>Units of all blocks.</summary>
     internal long Units { get; }
 
-    /// <summary>Units whose data is not there yet, bad ones included.</summary>
+    /// <summary>Units whose data is not loaded yet, including bad ones.</summary>
     internal long PendingUnits => Volatile.Read(ref _pendingUnits);
 
-    /// <summary>Bytes of those.</summary>
+    /// <summary>Bytes of those units.</summary>
     internal long PendingBytes => Volatile.Read(ref _pendingBytes);
 
-    /// <summary>Stretches that are registered, as addresses.</summary>
+    /// <summary>Registered stretches, as addresses.</summary>
     internal IReadOnlyList<(ulong Start, ulong End)> Registered { get; private set; } = [];
 
-    /// <summary>Bytes of state for such blocks.</summary>
+    /// <summary>Bytes of state for that many blocks and units.</summary>
     internal static long SizeOf(int blocks, long units) => InboxAt(blocks, units) + InboxSize;
 
-    /// <summary>Where messages are read to: when we die before they are noted, the next one finds them.</summary>
-    /// <remarks>The kernel lets a discard go on before it copies its message here, and is not kept from that by our being killed.</remarks>
+    /// <summary>The buffer that receives messages: if the agent dies before they are noted, the next process finds them.</summary>
+    /// <remarks>
+    /// The kernel lets a discard continue before it copies its message here, and killing the agent does not prevent that.
+    /// </remarks>
     internal UffdMessage* Inbox => (UffdMessage*)(_shared.Bytes + InboxAt(_blocks.Length, Units));
 
-    /// <summary>All that was read is noted.</summary>
+    /// <summary>Everything that was read is noted.</summary>
     internal void EmptyInbox() => new Span<byte>(Inbox, InboxSize).Clear();
 
-    /// <summary>A map in which everything is still to come. It is not valid for anybody else until <see cref="Publish"/>.</summary>
+    /// <summary>A map in which everything is still to be loaded. It is not valid for other processes until <see cref="Publish"/>.</summary>
     internal static LazyRam Create(SharedState shared, LazyBlock[] blocks, PageLogReader log)
     {
         byte* p = shared.Bytes;
@@ -106,22 +109,22 @@ internal sealed unsafe class LazyRam : IDisposable
         return new LazyRam(shared, blocks, log);
     }
 
-    /// <summary>Says that memory is registered and empty: from now on the map is what a next process goes by.</summary>
+    /// <summary>Declares memory registered and empty: from now on the next process relies on this map.</summary>
     internal void Publish()
     {
         Thread.MemoryBarrier();
         Magic.CopyTo(new Span<byte>(_shared.Bytes, 8));
     }
 
-    /// <summary>Whether somebody has published a map here.</summary>
+    /// <summary>Whether a process has published a map here.</summary>
     internal static bool IsPublished(SharedState shared) =>
         shared.Length >= HeaderSize && new ReadOnlySpan<byte>(shared.Bytes, 8).SequenceEqual(Magic);
 
-    /// <summary>The snapshot that a published map is of.</summary>
+    /// <summary>The snapshot that a published map belongs to.</summary>
     internal static Guid SnapshotOf(SharedState shared) => new(new ReadOnlySpan<byte>(shared.Bytes + 16, 16));
 
-    /// <summary>The map that a process which died has left.</summary>
-    /// <exception cref="RestoreRefusedException">It is not one of this snapshot.</exception>
+    /// <summary>The map that a dead process left.</summary>
+    /// <exception cref="RestoreRefusedException">The map is not of this snapshot.</exception>
     internal static LazyRam Open(SharedState shared, PageLogReader log)
     {
         byte* p = shared.Bytes;
@@ -159,7 +162,7 @@ internal sealed unsafe class LazyRam : IDisposable
 
     internal byte State(long unit) => Volatile.Read(ref _states[unit]);
 
-    /// <summary>Takes a unit that is missing; only one taker wins.</summary>
+    /// <summary>Claims a missing unit; only one claimant wins.</summary>
     internal bool TryClaim(long unit) =>
         State(unit) == Missing && Interlocked.CompareExchange(ref _states[unit], Claimed, Missing) == Missing;
 
@@ -170,10 +173,10 @@ internal sealed unsafe class LazyRam : IDisposable
         Interlocked.Decrement(ref _pendingUnits);
     }
 
-    /// <summary>A claimed unit could not be read: who touches it waits until it can.</summary>
+    /// <summary>A claimed unit could not be read: a thread that touches it waits until it can be.</summary>
     internal void MarkBad(long unit) => Volatile.Write(ref _states[unit], Bad);
 
-    /// <summary>Lets every bad unit be tried again.</summary>
+    /// <summary>Marks every bad unit as missing, so that it is tried again.</summary>
     internal void ForgiveBad()
     {
         for (long u = 0; u < Units; u++)
@@ -181,11 +184,11 @@ internal sealed unsafe class LazyRam : IDisposable
     }
 
     /// <summary>
-    /// Pages of a unit that are not the snapshot's any more: they were thrown away, and are zero until the guest writes them.
+    /// Pages of a unit that are no longer the snapshot's: the guest discarded them, and they are zero until it writes them.
     /// </summary>
     internal ushort Removed(long unit) => Volatile.Read(ref _removed[unit]);
 
-    /// <summary>Notes that the guest has thrown away a range.</summary>
+    /// <summary>Notes that the guest has discarded a range.</summary>
     internal void MarkRemoved(ulong start, ulong end)
     {
         foreach (LazyBlock b in _byAddress)
@@ -234,7 +237,9 @@ internal sealed unsafe class LazyRam : IDisposable
         return _blocks[i];
     }
 
-    /// <summary>What is zero by the index, and in stretches of what length; what a dead process had in hand is missing again.</summary>
+    /// <summary>
+    /// Marks which units are zero by the index, and in stretches of what length; units that a dead process was loading are missing again.
+    /// </summary>
     private void Classify(PageLogReader log)
     {
         List<(ulong, ulong)> registered = [];
@@ -247,7 +252,7 @@ internal sealed unsafe class LazyRam : IDisposable
                 bool end = u == b.FirstUnit + b.Units;
                 if (!end)
                 {
-                    // RAM that was never touched is most of a large guest's, and costs nothing here.
+                    // Most of a large guest's RAM was never touched, and costs nothing here.
                     long data = b.FirstUnit + log.NextStored(b.LogIndex, b.FirstGranule(u)) / (b.UnitSize / SnapshotFormat.GranuleSize);
                     if (data > u)
                     {

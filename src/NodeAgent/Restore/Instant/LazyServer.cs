@@ -6,12 +6,12 @@ using Bgsnap.NodeAgent.Store;
 namespace Bgsnap.NodeAgent.Restore.Instant;
 
 /// <summary>
-/// Brings in the memory of a QEMU whose guest runs, or is about to: one thread reads events, some serve faults, some bring in the rest
-/// meanwhile, serving faults first.
+/// Loads the memory of a QEMU whose guest runs, or is about to run: one thread reads events, some threads serve faults, and some load the
+/// rest, but serve faults first.
 /// </summary>
 internal sealed class LazyServer : IDisposable
 {
-    // Faults wait for storage mostly, so several of them are served at once whatever the number of processors.
+    // Faults mostly wait for storage, so several are served at once, whatever the number of processors.
     private const int FaultThreads = 4;
     private static readonly TimeSpan RetryBad = TimeSpan.FromMilliseconds(500);
 
@@ -59,10 +59,10 @@ internal sealed class LazyServer : IDisposable
         _reader = new EventReader(uffd, process, ram, gate, _queue);
     }
 
-    /// <summary>Why a thread of QEMU waits for what cannot be read; null: none does.</summary>
+    /// <summary>Why a thread of QEMU waits for memory that cannot be read; null: no thread does.</summary>
     internal string? Stuck => _stuck;
 
-    /// <summary>Times from learning of a fault until its page was there, in nanoseconds.</summary>
+    /// <summary>Times from reading a fault until its page was loaded, in nanoseconds.</summary>
     internal LatencyHistogram Latency
     {
         get
@@ -74,7 +74,7 @@ internal sealed class LazyServer : IDisposable
         }
     }
 
-    /// <summary>Begins to serve faults.</summary>
+    /// <summary>Starts to serve faults.</summary>
     internal void Start()
     {
         _readerThread = AgentThread.Start("events", _reader.Run, Failed);
@@ -86,10 +86,10 @@ internal sealed class LazyServer : IDisposable
         }
     }
 
-    /// <summary>Begins to bring in what nobody waits for.</summary>
+    /// <summary>Starts to load what no thread waits for.</summary>
     internal void StartFetching() => _fetching = true;
 
-    /// <summary>Throws what has ended a thread; the guest may be waiting since.</summary>
+    /// <summary>Throws the exception that ended a thread; the guest may have been waiting since.</summary>
     internal void ThrowIfFailed()
     {
         if (_failure is { } e)
@@ -98,9 +98,9 @@ internal sealed class LazyServer : IDisposable
                 : new RestoreFailedException("RestoreServerFailed", e.Message, e);
     }
 
-    /// <summary>Waits until all data is there.</summary>
+    /// <summary>Waits until all data is loaded.</summary>
     /// <exception cref="RestoreFailedException">QEMU has ended, or a call failed.</exception>
-    /// <exception cref="OperationCanceledException">Cancelled; whoever touches what is not there waits.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled; a thread that touches missing memory waits.</exception>
     internal void WaitUntilResident(CancellationToken cancel)
     {
         for (long retried = Stopwatch.GetTimestamp(); _ram.PendingUnits > 0; )
@@ -136,7 +136,7 @@ internal sealed class LazyServer : IDisposable
             _reopenProblem = $"; opened anew: {e.Message}";
         }
         _ram.ForgiveBad();
-        // Whoever waits comes before what is brought in of our own accord, at whatever rate that is allowed.
+        // Faults come before background loading, whatever its rate limit.
         while (_starved.TryTake(out Fault fault) && _queue.TryAdd(fault))
             ;
         _order.Restart();
@@ -158,7 +158,7 @@ internal sealed class LazyServer : IDisposable
     private void Serve(int me, Fault fault)
     {
         if (_ram.Find(fault.Address) is not { } block)
-            return; // of no block of ours: nothing that we registered
+            return; // in no block of ours, so we did not register it
         UnitFiller filler = _fillers[me];
         long unit = block.UnitOf(fault.Address);
         ulong page = fault.Address / (ulong)block.PageSize * (ulong)block.PageSize;
@@ -182,8 +182,8 @@ internal sealed class LazyServer : IDisposable
                     filler.FillZero(block, unit);
                     break;
                 case LazyRam.Done:
-                    // It came between the fault and its message; then who waited is woken. Or it was thrown away without an event
-                    // (hugetlbfs): what is missing where all was brought in is zero.
+                    // The page was loaded between the fault and its message; its waiting thread was woken then. Or it was discarded without
+                    // an event (hugetlbfs): if a page is missing where everything was loaded, it is zero.
                     filler.FillRemoved(block, page);
                     break;
                 case LazyRam.Bad:
@@ -224,7 +224,9 @@ internal sealed class LazyServer : IDisposable
             _wake.Set();
     }
 
-    /// <summary>A thread has ended. On the way out that matters no more: QEMU, which all of them need, has mostly ended before.</summary>
+    /// <summary>
+    /// A thread has ended. On the way out this no longer matters: usually QEMU, which every thread needs, has ended before.
+    /// </summary>
     private void Failed(Exception e)
     {
         if (_ended.IsCancellationRequested)
@@ -235,7 +237,7 @@ internal sealed class LazyServer : IDisposable
         _wake.Set();
     }
 
-    /// <summary>Ends all threads. Whoever touches what is missing, and still registered, waits from now on.</summary>
+    /// <summary>Ends all threads. From now on a thread of QEMU that touches missing, still registered memory waits.</summary>
     public void Dispose()
     {
         _ended.Cancel();

@@ -7,8 +7,8 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Restore.Instant;
 
 /// <summary>
-/// What a guest touched when it was last started from a snapshot, in a small file in the snapshot's directory: brought in first the next
-/// time.
+/// A small file in the snapshot's directory that lists what a guest touched when it was last started from the snapshot. The next start
+/// loads that first.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -16,7 +16,7 @@ namespace Bgsnap.NodeAgent.Restore.Instant;
 ///   32  count × u64: index of the block in the page log in the upper 24 bits, granule in the lower 40
 ///       XXH3-64 of all before it
 /// </code>
-/// Little-endian. Only a hint: one that is damaged, or of another snapshot, is taken for none.
+/// Little-endian. Only a hint: a damaged record, or one of another snapshot, is ignored.
 /// </remarks>
 internal static class RecordedStart
 {
@@ -28,7 +28,7 @@ internal static class RecordedStart
         LargestFile = 1 << 20;
     private static ReadOnlySpan<byte> Magic => "BGSNSTRT"u8;
 
-    /// <summary>The recorded units, in order; none where there is no sound record.</summary>
+    /// <summary>The recorded units, in order; empty without a sound record.</summary>
     internal static IReadOnlyList<long> Read(string directory, PageLogReader log, LazyRam ram)
     {
         try
@@ -43,7 +43,7 @@ internal static class RecordedStart
         }
     }
 
-    /// <summary>Writes the record, where that is possible; where it is not, the next start goes without.</summary>
+    /// <summary>Writes the record if possible; if not, the next start has no record.</summary>
     internal static bool TryWrite(string directory, PageLogReader log, LazyRam ram, IReadOnlyList<long> units)
     {
         if (units.Count == 0)
@@ -52,7 +52,7 @@ internal static class RecordedStart
         {
             using SafeFileHandle folder = SnapshotFiles.OpenDirectory(null, directory);
             _ = FileSyscalls.TryUnlink(folder, PartialName, 0);
-            // Made anew, never through a link: the volume is somebody else's.
+            // Always a new file, never through a link: the volume belongs to somebody else.
             using (
                 SafeFileHandle file = FileSyscalls.OpenAt(
                     folder,
@@ -95,7 +95,7 @@ internal static class RecordedStart
         return bytes;
     }
 
-    /// <summary>The units of a record; what no block has is left out.</summary>
+    /// <summary>The units of a record; units outside all blocks are left out.</summary>
     internal static IReadOnlyList<long> Parse(ReadOnlySpan<byte> bytes, Guid id, IReadOnlyList<LazyBlock> blocks)
     {
         if (

@@ -2,7 +2,7 @@ using System.Diagnostics;
 
 namespace Bgsnap.NodeAgent.Restore.Instant;
 
-/// <summary>Notes which units a guest touches first, in that order, and those behind them. Allocates nothing while it does.</summary>
+/// <summary>Records which units a guest touches first, in that order, and the units behind them. Allocates nothing while it does.</summary>
 internal sealed class StartRecorder
 {
     private const int Capacity = 32 * 1024; // 2 GiB of units
@@ -11,7 +11,7 @@ internal sealed class StartRecorder
     private long _count;
     private long _until = long.MaxValue;
 
-    /// <summary>The guest runs now: its start is the next seconds, and what its devices' loading has touched.</summary>
+    /// <summary>The guest runs now: its start is the next seconds, plus what QEMU touched when it loaded the devices.</summary>
     internal void GuestRuns() => _until = Stopwatch.GetTimestamp() + (long)(Span.TotalSeconds * Stopwatch.Frequency);
 
     internal void Touch(long unit)
@@ -23,6 +23,6 @@ internal sealed class StartRecorder
             _units[at] = unit;
     }
 
-    /// <summary>What was touched, each once, in the order of the first touch.</summary>
+    /// <summary>The units that were touched, each once, in the order of the first touch.</summary>
     internal IReadOnlyList<long> Order => [.. _units.Take((int)Math.Min(_count, Capacity)).Distinct()];
 }

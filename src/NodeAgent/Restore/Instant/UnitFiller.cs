@@ -3,12 +3,12 @@ using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Restore.Instant;
 
-/// <summary>Brings units into QEMU's memory; one for each thread, with its own buffer. Never looks into QEMU's memory itself.</summary>
+/// <summary>Copies units into QEMU's memory; one for each thread, with its own buffer. Never reads QEMU's memory.</summary>
 /// <param name="uffd">The context.</param>
 /// <param name="ram">The map.</param>
 /// <param name="log">The snapshot's memory.</param>
-/// <param name="gate">Between copies and events.</param>
-/// <param name="copier">This one's number at the gate.</param>
+/// <param name="gate">The gate between copies and events.</param>
+/// <param name="copier">This filler's number at the gate.</param>
 internal sealed unsafe class UnitFiller(Userfaultfd uffd, LazyRam ram, PageLogReader log, CopyGate gate, int copier) : IDisposable
 {
     private const int LargestUnit = 2 << 20;
@@ -16,8 +16,8 @@ internal sealed unsafe class UnitFiller(Userfaultfd uffd, LazyRam ram, PageLogRe
     private byte* _buffer = NativeMemoryMap.Allocate(LargestUnit);
     private byte* _zeroes = NativeMemoryMap.Allocate(LargestUnit);
 
-    /// <summary>Brings in a unit that was claimed.</summary>
-    /// <returns>Null; or why it cannot be read. Then nothing was brought in, and it is marked bad.</returns>
+    /// <summary>Loads a claimed unit.</summary>
+    /// <returns>Null; or why the unit cannot be read. Then nothing was loaded, and the unit is marked bad.</returns>
     /// <exception cref="LinuxException">QEMU is gone.</exception>
     internal string? Fill(LazyBlock block, long unit)
     {
@@ -28,7 +28,7 @@ internal sealed unsafe class UnitFiller(Userfaultfd uffd, LazyRam ram, PageLogRe
         catch (Exception e) when (e is SnapshotCorruptException or IOException)
         {
             ram.MarkBad(unit);
-            // Whoever waits for it asks again, and is kept for when it can be read.
+            // A waiting thread faults again, and that fault is kept until the unit can be read.
             uffd.Wake(block.UnitStart(unit), (ulong)block.UnitLength(unit));
             return e.Message;
         }
@@ -37,10 +37,10 @@ internal sealed unsafe class UnitFiller(Userfaultfd uffd, LazyRam ram, PageLogRe
         return null;
     }
 
-    /// <summary>Brings in zeroes where the snapshot has nothing else.</summary>
+    /// <summary>Fills a unit with zeroes where the snapshot has nothing else.</summary>
     internal void FillZero(LazyBlock block, long unit) => Copy(block, unit, _zeroes);
 
-    /// <summary>Brings in one page of zeroes where the guest has thrown away what was there.</summary>
+    /// <summary>Fills one page with zeroes where the guest has discarded it.</summary>
     internal void FillRemoved(LazyBlock block, ulong page)
     {
         while (CopyInGate(page, _zeroes, block.PageSize, block.PageSize) == 0)
@@ -83,7 +83,7 @@ internal sealed unsafe class UnitFiller(Userfaultfd uffd, LazyRam ram, PageLogRe
             if (at < to)
                 Thread.Sleep(0); // an event waits to be read
         }
-        // Whoever waited for a page that was thrown away meanwhile asks again, and is told then.
+        // A thread that waited for a page that was discarded meanwhile faults again, and that fault is served then.
         if (skipped || ram.Removed(unit) != 0)
             uffd.Wake(start, (ulong)length);
     }
