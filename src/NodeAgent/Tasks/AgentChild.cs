@@ -7,9 +7,9 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent.Tasks;
 
 /// <summary>
-/// Runs a command of this program with <c>--json</c> in a process of its own: whatever happens to it, the agent lives. Its managed memory
-/// has a limit, and when the node has too little it is ended before the agent is: no tenant's QEMU or files, which it reads, can end
-/// another's capture.
+/// Runs a command of this program with <c>--json</c> in a process of its own, so that the agent survives whatever happens to it. The
+/// process's managed memory is limited, and if the node runs out of memory the kernel ends it before the agent. So no tenant's QEMU or
+/// files, which the process reads, can end another tenant's capture.
 /// </summary>
 internal static class AgentChild
 {
@@ -17,18 +17,18 @@ internal static class AgentChild
         SIGKILL = 9;
     private const int MostComplaints = 16 * 1024;
 
-    // A process that cannot be ended keeps the standard error of the command that started it.
+    // A process that cannot be ended keeps open the standard error of the command that started it.
     private static readonly TimeSpan Complaints = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan CancelLimit = TimeSpan.FromSeconds(20);
 
-    /// <summary>Runs it to its end.</summary>
+    /// <summary>Runs the command to its end.</summary>
     /// <param name="arguments">Its command line.</param>
-    /// <param name="death">What its death without a word means, for the message.</param>
-    /// <param name="take">Called for each line but errors, with its type. The element lives as long as the call.</param>
-    /// <param name="cancel">Asks it to end in good order (SIGTERM); one that does not is killed.</param>
-    /// <param name="word">A line for its standard input, once there is one; null: it is told nothing.</param>
+    /// <param name="death">What it means if the process dies without a message; goes into the error message.</param>
+    /// <param name="take">Called with each line except errors, and its type. The element is valid during the call.</param>
+    /// <param name="cancel">Asks it to end in good order (SIGTERM); if it does not, it is killed.</param>
+    /// <param name="word">A line for its standard input, once available; null: nothing is written there.</param>
     /// <param name="program">The program; null: this one.</param>
-    /// <param name="silence">It speaks at least that often, or is ended with all that it started; null: it may be silent.</param>
+    /// <param name="silence">Longest time between two lines; past it the process and all that it started are ended. Null: no limit.</param>
     /// <exception cref="TaskFailure">It failed: its own reason, or AgentDied.</exception>
     internal static async Task Run(
         IEnumerable<string> arguments,
@@ -76,7 +76,7 @@ internal static class AgentChild
             }
             catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException)
             {
-                // Cut off by its death; what it died of is told below.
+                // The line was cut off by the process's death, which is reported below.
             }
         }
         await child.WaitForExitAsync(CancellationToken.None).ConfigureAwait(false);
@@ -113,11 +113,11 @@ internal static class AgentChild
         }
         catch (Exception e) when (e is IOException or InvalidOperationException or OperationCanceledException)
         {
-            // It has ended, or is to end: then the word is not needed.
+            // The process has ended or is about to: it no longer needs the line.
         }
     }
 
-    // SIGTERM ends it in good order. One that does not end is killed, which frees the guest too.
+    // SIGTERM ends it in good order. If it does not end, it is killed, which frees the guest too.
     private static void End(CheckedProcess? child)
     {
         child?.Signal(SIGTERM);
@@ -130,7 +130,7 @@ internal static class AgentChild
         child?.Signal(SIGKILL);
     }
 
-    /// <summary>Ends a child that is silent for too long: stopped, frozen or starved.</summary>
+    /// <summary>Ends a child that is silent for too long because it is stopped, frozen or starved.</summary>
     private sealed class Watchdog : IDisposable
     {
         private readonly Timer? _timer;
@@ -153,12 +153,12 @@ internal static class AgentChild
             try
             {
                 _killed = true;
-                // With the process that captures: one that is stopped keeps QEMU's monitor to itself.
+                // Together with the process that captures: while that one is stopped, it keeps QEMU's monitor to itself.
                 child.Kill(entireProcessTree: true);
             }
             catch (Exception e) when (e is InvalidOperationException or AggregateException or System.ComponentModel.Win32Exception)
             {
-                // It has ended already.
+                // The process has ended already.
             }
         }
 

@@ -3,7 +3,7 @@ using Prometheus;
 
 namespace Bgsnap.NodeAgent.Tasks;
 
-/// <summary>What the agent tells Prometheus.</summary>
+/// <summary>The agent's Prometheus metrics.</summary>
 internal static class AgentMetrics
 {
     private static readonly Counter Captures = Metrics.CreateCounter(
@@ -75,10 +75,10 @@ internal static class AgentMetrics
         "kind"
     );
 
-    /// <summary>A capture begins; disposed when it ends.</summary>
+    /// <summary>Counts a capture as running until the result is disposed.</summary>
     internal static IDisposable Begin() => Running.TrackInProgress();
 
-    /// <summary>A task ended.</summary>
+    /// <summary>Counts a task that ended.</summary>
     internal static void Ended(SnapshotTask task, SnapshotTaskStatus end)
     {
         bool good = end.Phase == TaskPhase.Succeeded;
@@ -107,7 +107,7 @@ internal static class AgentMetrics
             Throughput.Observe(ram / (time / 1e6));
     }
 
-    /// <summary>That much was brought back.</summary>
+    /// <summary>Adds the bytes that a restore loaded.</summary>
     internal static void Restored(long ramBytes, long diskBytes)
     {
         RestoredBytes.WithLabels("memory").Inc(ramBytes);

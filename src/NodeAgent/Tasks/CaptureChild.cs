@@ -4,20 +4,20 @@ using Bgsnap.NodeAgent.Cli;
 namespace Bgsnap.NodeAgent.Tasks;
 
 /// <summary>
-/// Runs <c>capture --json</c> in a process of its own, whose death sets the guest free.
+/// Runs <c>capture --json</c> in a process of its own; if that process dies, the guest is freed.
 /// </summary>
 internal static class CaptureChild
 {
-    // It speaks ten times a second, and once a second while it looks after a guest.
+    // It writes ten lines a second, and one a second while it cleans up after a dead capture.
     private static readonly TimeSpan Silence = TimeSpan.FromSeconds(30);
 
     /// <summary>Captures, and returns the last line.</summary>
-    /// <param name="order">What, where to and how.</param>
+    /// <param name="order">What to capture, where to, and how.</param>
     /// <param name="progress">Called for each line of progress.</param>
     /// <param name="cancel">Ends the capture in good order; the guest is freed.</param>
-    /// <param name="word">What releases a guest that is held for VolumeSnapshots.</param>
+    /// <param name="word">The line that releases a guest that is held for VolumeSnapshots.</param>
     /// <param name="program">The program; null: this one.</param>
-    /// <exception cref="TaskFailure">It failed.</exception>
+    /// <exception cref="TaskFailure">The capture failed.</exception>
     internal static async Task<SummaryLine> Run(
         CaptureOrder order,
         Action<ProgressLine> progress,

@@ -5,19 +5,19 @@ using k8s.Models;
 
 namespace Bgsnap.NodeAgent.Tasks;
 
-/// <summary>What is to be captured, where to and how, and how the capturing process is told.</summary>
+/// <summary>What to capture, where to and how, and the capturing process's command line for it.</summary>
 internal sealed record CaptureOrder
 {
-    /// <summary>QEMU's socket, as a path that the child can open, or its process, behind which libvirt is.</summary>
+    /// <summary>QEMU's socket, as a path that the child can open, or QEMU's process if libvirt owns the monitor.</summary>
     internal required MonitorAddress Monitor { get; init; }
 
     /// <summary>The container that QEMU must run in.</summary>
     internal required string ContainerId { get; init; }
 
-    /// <summary>The directory to make.</summary>
+    /// <summary>The directory to create.</summary>
     internal required string Output { get; init; }
 
-    /// <summary>How; null: defaults.</summary>
+    /// <summary>How to capture; null: defaults.</summary>
     internal CaptureSpec? How { get; init; }
 
     /// <summary>The guest agent's socket, as a path that the child can open, or null.</summary>
@@ -26,10 +26,10 @@ internal sealed record CaptureOrder
     /// <summary>A file with the VM's Kubernetes objects, as a path that the child can open, or null.</summary>
     internal string? Objects { get; init; }
 
-    /// <summary>Where what the guest overwrites is kept.</summary>
+    /// <summary>Where to keep the disk content that the guest overwrites.</summary>
     internal Scratch? Scratch { get; init; }
 
-    /// <summary>The command line of the capture. What is the command's own default is not spelt out.</summary>
+    /// <summary>The command line of the capture. Options whose value is the command's own default are left out.</summary>
     internal IEnumerable<string> Arguments()
     {
         yield return "capture";
@@ -39,7 +39,7 @@ internal sealed record CaptureOrder
         yield return "--output=" + Output;
         yield return "--engine=" + (How?.Engine ?? "Auto").ToLowerInvariant();
         yield return "--compression=" + (How?.Compression ?? "None").ToLowerInvariant();
-        // The storage takes its VolumeSnapshots while the guest waits.
+        // The storage takes its VolumeSnapshots while the guest is stopped.
         yield return "--max-downtime=" + (How?.MaxDowntime ?? (How?.DiskMethod == DiskCaptureMethod.VolumeSnapshot ? "10s" : "1s"));
         if (How?.BandwidthLimit is { } limit)
             yield return "--bandwidth-limit=" + Bytes(limit).ToString(CultureInfo.InvariantCulture);

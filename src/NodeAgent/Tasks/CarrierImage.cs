@@ -4,11 +4,11 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tasks;
 
-/// <summary>Opens, or makes, the image that a disk is written to, in a container that mounts its claim.</summary>
+/// <summary>Opens or creates the image that a disk is written to, in a container that mounts its claim.</summary>
 /// <remarks>
-/// What lies on a claim was put there by whoever had it before. A link there may lead to another claim of the same carrier, never out of
-/// it; the image itself may be no link. A device node on a claim is a way to any disk of the host: only those count that the container
-/// runtime made, which are on the container's own mounts.
+/// An earlier owner of the claim put there what lies on it. A link there may lead to another claim of the same carrier, never out of the
+/// carrier; the image itself may not be a link. A device node on a claim is a way to any disk of the host, so only device nodes that the
+/// container runtime created count, which are on the container's own mounts.
 /// </remarks>
 internal static class CarrierImage
 {
@@ -16,8 +16,8 @@ internal static class CarrierImage
 
     /// <param name="root">The container's root.</param>
     /// <param name="path">Absolute path in it.</param>
-    /// <param name="before">Who owned the image that was captured, for one that is made; null: nobody knows.</param>
-    /// <returns>Open for reading and writing.</returns>
+    /// <param name="before">Owner and mode of the captured image, for a new file; null: not known.</param>
+    /// <returns>The image, open for reading and writing.</returns>
     /// <exception cref="TaskFailure">There can be no image at that path.</exception>
     /// <exception cref="LinuxException">It cannot be opened.</exception>
     internal static SafeFileHandle Open(SafeFileHandle root, string path, ManifestImage? before)
@@ -61,7 +61,7 @@ internal static class CarrierImage
         return device.MountId == FileSyscalls.Status(devices, "/dev").MountId;
     }
 
-    // Mode before owner: a file that is another's could not be changed any more. Bits beyond rwx are nobody's to restore.
+    // Mode before owner: once the file has another owner, its mode could no longer be changed. Mode bits beyond rwx are not restored.
     private static SafeFileHandle GiveTo(SafeFileHandle image, string path, ManifestImage? before)
     {
         try

@@ -6,11 +6,11 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tasks;
 
-/// <summary>Reads what a finished snapshot measured out of its manifest, for the task's status.</summary>
+/// <summary>Reads the results of a finished snapshot from its manifest, for the task's status.</summary>
 internal static class FinishedSnapshot
 {
-    /// <summary>Reads a snapshot's manifest, or null when there is no snapshot of that name.</summary>
-    /// <exception cref="SnapshotCorruptException">There is one, and it is damaged.</exception>
+    /// <summary>Reads a snapshot's manifest; null: no snapshot has that name.</summary>
+    /// <exception cref="SnapshotCorruptException">The snapshot is damaged.</exception>
     internal static SnapshotTaskStatus? Read(SafeFileHandle claim, string directory)
     {
         string path = Path.Join(OpenIn.PathOf(claim), directory);
@@ -52,13 +52,13 @@ internal static class FinishedSnapshot
         };
     }
 
-    // As KubeVirt has it: Online says that the machine ran, the other how quiet it was.
+    // As in KubeVirt: Online says that the machine ran, the other indication says how consistent it was.
     internal static List<string> Indications(ManifestCapture capture) =>
         capture.Paused ? [SnapshotIndication.Online, SnapshotIndication.Paused]
         : capture.Quiesce is not { } quiesce || quiesce == SnapshotIndication.Online ? [SnapshotIndication.Online]
         : [SnapshotIndication.Online, quiesce];
 
-    /// <summary>Disks as a task's status tells of them.</summary>
+    /// <summary>The disks in the form of a task's status.</summary>
     internal static List<DiskStatus> DisksOf(IEnumerable<ManifestDisk> disks) => [.. disks.Select(DiskOf)];
 
     private static DiskStatus DiskOf(ManifestDisk disk) =>

@@ -3,19 +3,19 @@ using Bgsnap.NodeAgent.Cli;
 
 namespace Bgsnap.NodeAgent.Tasks;
 
-/// <summary>Runs <c>free --json</c> in a process of its own: it speaks with a tenant's QEMU and guest.</summary>
+/// <summary>Runs <c>free --json</c> in a process of its own, because that command talks to a tenant's QEMU and guest.</summary>
 internal static class FreeChild
 {
-    // Longer than a guest agent is waited for.
+    // Longer than the command waits for a guest agent.
     private static readonly TimeSpan Limit = TimeSpan.FromMinutes(3);
 
-    /// <summary>Frees the guest of what captures that died have left.</summary>
+    /// <summary>Removes from a guest what captures that died have left.</summary>
     /// <param name="monitor">The way to QEMU's monitor, and the container that QEMU must run in.</param>
     /// <param name="guestAgent">The guest agent's socket, as a path that the child can open; null: the VM has no guest agent.</param>
     /// <param name="cancel">Ends it.</param>
     /// <param name="program">The program; null: this one.</param>
-    /// <returns>How the guest is.</returns>
-    /// <exception cref="TaskFailure">QEMU could not be asked, or the guest is not thawed.</exception>
+    /// <returns>The guest's state.</returns>
+    /// <exception cref="TaskFailure">QEMU did not answer, or the guest is not thawed.</exception>
     internal static async Task<FreedLine> Run(TaskMonitor monitor, string? guestAgent, CancellationToken cancel, string? program = null)
     {
         FreedLine? freed = null;

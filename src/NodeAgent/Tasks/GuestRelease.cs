@@ -7,8 +7,8 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Tasks;
 
 /// <summary>
-/// Frees the guest of a capture that died: resumes it if we had stopped it, thaws its file systems if we had frozen them, takes out of QEMU
-/// what was left.
+/// Frees the guest of a capture that died: resumes it if the capture had stopped it, thaws its file systems if the capture had frozen them,
+/// and removes the capture's leftovers from QEMU.
 /// </summary>
 /// <param name="places">Opens what tasks name.</param>
 /// <param name="program">The program that does it; null: this one.</param>
@@ -18,12 +18,12 @@ internal sealed class GuestRelease(TaskPlaces places, string? program = null, Ti
     private static readonly TimeSpan First = TimeSpan.FromMilliseconds(200),
         Longest = TimeSpan.FromSeconds(10);
 
-    /// <summary>Tries until QEMU has said how the guest is, or there is no QEMU any more.</summary>
+    /// <summary>Tries until QEMU has reported the guest's state, or QEMU has ended.</summary>
     /// <param name="ns">Namespace of the VM's pod.</param>
     /// <param name="vm">The VM.</param>
-    /// <param name="told">Called with what is in the way, before each pause.</param>
-    /// <param name="stop">This program ends; the next one begins again.</param>
-    /// <returns>How the guest is, for people, and whether it was resumed because a capture had left it stopped.</returns>
+    /// <param name="told">Called with the obstacle before each pause.</param>
+    /// <param name="stop">This program ends; the next one starts over.</param>
+    /// <returns>The guest's state in words for a message, and whether it was resumed because a capture had left it stopped.</returns>
     internal async Task<(string Words, bool Resumed)> Run(string ns, VirtualMachineTarget vm, Action<string> told, CancellationToken stop)
     {
         for (int failures = 0; ; failures++)

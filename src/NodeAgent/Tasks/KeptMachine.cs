@@ -7,12 +7,13 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Tasks;
 
 /// <summary>
-/// What is done for a task Describe: who restores a KubeVirt VM cannot read the claim, and needs what is kept there of it.
+/// Executes a Describe task: the controller that restores a KubeVirt VM cannot read the claim, but needs the VM's objects and domain XML
+/// from the snapshot.
 /// </summary>
 internal static class KeptMachine
 {
-    /// <summary>Reads it.</summary>
-    /// <exception cref="TaskFailure">The snapshot keeps none, or cannot be read.</exception>
+    /// <summary>Reads the VM's objects and domain XML from the snapshot.</summary>
+    /// <exception cref="TaskFailure">The snapshot has none, or cannot be read.</exception>
     internal static SnapshotTaskStatus Describe(SafeFileHandle claim, string directory)
     {
         using SafeFileHandle place = RestoreWork.OpenSnapshot(claim, directory);

@@ -9,15 +9,15 @@ using Microsoft.Extensions.Logging;
 
 namespace Bgsnap.NodeAgent.Tasks;
 
-/// <summary>The agent of one node: takes that node's tasks.</summary>
+/// <summary>The agent of one node: executes that node's tasks.</summary>
 internal sealed class NodeService(IApiClient api, string node, Scratch scratch, Health health, ILoggerFactory logs) : BackgroundService
 {
     private const int Workers = 4;
 
-    /// <summary>Runs it until the program is asked to end.</summary>
+    /// <summary>Runs the agent until the program is asked to end.</summary>
     /// <param name="node">This node's name.</param>
     /// <param name="serving">Its probes, metrics and log.</param>
-    /// <param name="scratch">What each capture may keep on the node's disk.</param>
+    /// <param name="scratch">The space that each capture may use on the node's disk.</param>
     /// <param name="stop">Asks it to end.</param>
     internal static async Task<int> Run(string node, Serving serving, Scratch scratch, CancellationToken stop)
     {
@@ -53,7 +53,7 @@ internal sealed class NodeService(IApiClient api, string node, Scratch scratch, 
             log.LogWarning("when the container's memory is used up, the kernel ends all captures of this node together: {Why}", why);
         Informer<SnapshotTask> tasks = new(api, Resources.Tasks, null, $"{Names.NodeLabel}={Names.NodeLabelValue(node)}", log);
         using WorkQueue queue = new();
-        // Another run of this agent has another id: what says Running under that one has died with it.
+        // Each run of this agent has another id: a task that is Running under another id died with that run.
         TaskReconciler reconciler = new(
             tasks,
             new TaskWork(new TaskPlaces(api, node), scratch),
@@ -69,7 +69,7 @@ internal sealed class NodeService(IApiClient api, string node, Scratch scratch, 
         await Task.WhenAny(tasks.Synced, watching).ConfigureAwait(false);
         health.NotReady = null;
         await Task.WhenAll(watching, working).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        // The guests first: every capture under way is given up in good order, and said so.
+        // The guests first: give up every running capture in good order, and report it.
         await reconciler.Drain().ConfigureAwait(false);
     }
 }

@@ -5,7 +5,8 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Tasks;
 
 /// <summary>
-/// A text for the capturing process: too long for a command line, and nobody else's to read, in a file that has no name any more.
+/// Passes a text to the capturing process in a file that no longer has a name: the text is too long for a command line, and nobody else may
+/// read it.
 /// </summary>
 internal static class PassedText
 {
@@ -13,9 +14,9 @@ internal static class PassedText
         0x180 /* 0600 */
     ;
 
-    /// <summary>Writes it.</summary>
+    /// <summary>Writes the text to such a file.</summary>
     /// <param name="text">The text.</param>
-    /// <param name="directory">Where there is room; null: where temporary files are.</param>
+    /// <param name="directory">A directory with room for it; null: the directory of temporary files.</param>
     internal static SafeFileHandle Open(string text, string? directory)
     {
         string path = Path.Join(directory ?? Path.GetTempPath(), $".agent-passed-{Guid.NewGuid():N}");

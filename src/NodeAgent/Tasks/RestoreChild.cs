@@ -4,21 +4,21 @@ using Bgsnap.NodeAgent.Cli;
 
 namespace Bgsnap.NodeAgent.Tasks;
 
-/// <summary>Runs <c>restore --json</c> in a process of its own, whose death leaves a guest that does not run.</summary>
+/// <summary>Runs <c>restore --json</c> in a process of its own; if that process dies, the guest does not run.</summary>
 internal static class RestoreChild
 {
-    // Longer than a guest agent is waited for.
+    // Longer than the command waits for a guest agent.
     private static readonly TimeSpan AskLimit = TimeSpan.FromMinutes(3);
 
-    /// <summary>Restores, and returns the last line. What another such process began in that QEMU, it goes on with.</summary>
+    /// <summary>Restores, and returns the last line. Continues what another such process began in that QEMU.</summary>
     /// <param name="monitor">The way to QEMU's monitor, and the container that QEMU must run in.</param>
     /// <param name="snapshot">The snapshot's directory, as a path that the child can open.</param>
-    /// <param name="guestAgent">The guest agent's socket, as a path that the child can open; null: there is none.</param>
-    /// <param name="how">What is restored, and how memory gets there.</param>
+    /// <param name="guestAgent">The guest agent's socket, as a path that the child can open; null: the VM has no guest agent.</param>
+    /// <param name="how">What to restore, and how to load memory.</param>
     /// <param name="progress">Called for each line of progress.</param>
     /// <param name="cancel">Ends it in good order; the guest does not run.</param>
     /// <param name="program">The program; null: this one.</param>
-    /// <exception cref="TaskFailure">It failed.</exception>
+    /// <exception cref="TaskFailure">The restore failed.</exception>
     internal static async Task<RestoreSummaryLine> Run(
         TaskMonitor monitor,
         string snapshot,
@@ -48,13 +48,13 @@ internal static class RestoreChild
         return summary ?? throw new TaskFailure("InternalError", "the restore ended without a summary");
     }
 
-    /// <summary>Asks how the guest of a restore is whose agent died, and thaws one that was captured frozen.</summary>
+    /// <summary>Gets the guest's state after the agent of its restore died, and thaws a guest that was captured frozen.</summary>
     /// <param name="monitor">The way to QEMU's monitor, and the container that QEMU must run in.</param>
     /// <param name="snapshot">The snapshot's directory, as a path that the child can open.</param>
-    /// <param name="guestAgent">The guest agent's socket, as a path that the child can open; null: there is none.</param>
+    /// <param name="guestAgent">The guest agent's socket, as a path that the child can open; null: the VM has no guest agent.</param>
     /// <param name="cancel">Ends it.</param>
     /// <param name="program">The program; null: this one.</param>
-    /// <exception cref="TaskFailure">QEMU could not be asked.</exception>
+    /// <exception cref="TaskFailure">QEMU did not answer.</exception>
     internal static async Task<RestoredLine> Ask(
         TaskMonitor monitor,
         string snapshot,

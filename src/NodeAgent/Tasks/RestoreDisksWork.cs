@@ -7,13 +7,13 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Tasks;
 
 /// <summary>
-/// What is done for a task RestoreDisks: disks of a snapshot are written to claims that the carrier mounts, before any QEMU has them.
-/// Doing it again, after a restart in the middle, ends the same.
+/// Executes a RestoreDisks task: writes disks of a snapshot to claims that the carrier mounts, before any QEMU uses them. After a restart
+/// in the middle, doing it again has the same result.
 /// </summary>
 internal sealed class RestoreDisksWork(TaskPlaces places)
 {
     /// <summary>Writes the disks.</summary>
-    /// <exception cref="TaskFailure">It could not be done.</exception>
+    /// <exception cref="TaskFailure">A disk could not be written.</exception>
     internal async Task<SnapshotTaskStatus> Do(SnapshotTask task, TaskProgress progress, CancellationToken cancel)
     {
         string ns = task.Metadata.NamespaceProperty;
@@ -22,7 +22,7 @@ internal sealed class RestoreDisksWork(TaskPlaces places)
         using (SafeFileHandle claim = await places.OpenClaim(ns, task.Spec.Carrier, cancel).ConfigureAwait(false))
         using (SafeFileHandle place = RestoreWork.OpenSnapshot(claim, task.Spec.Directory))
         {
-            // Hours of reads and writes that wait for volumes: not on a thread of the pool.
+            // Reads and writes may wait for volumes for hours, so they do not run on a pool thread.
             return await Task
                 .Factory.StartNew(
                     () => Write(root, OpenIn.PathOf(place), task, progress, cancel),
@@ -51,7 +51,7 @@ internal sealed class RestoreDisksWork(TaskPlaces places)
             ];
             long total = orders.Sum(o => o.Disk.FileBytes + o.Disk.Disk.DataBytes),
                 done = 0;
-            // Damage is found before anything is written.
+            // Check all disks for damage before writing any.
             foreach ((SnapshotDisk disk, _) in orders)
                 disk.Check(Add, cancel);
             foreach ((SnapshotDisk disk, TaskDisk order) in orders)

@@ -6,24 +6,23 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tasks;
 
-/// <summary>What is done for a task Restore: a snapshot is loaded into the QEMU that waits in the target's pod.</summary>
+/// <summary>Executes a Restore task: loads a snapshot into the QEMU that waits in the target's pod.</summary>
 /// <param name="places">Opens what tasks name.</param>
 /// <param name="program">The program that restores; null: this one.</param>
 internal sealed class RestoreWork(TaskPlaces places, string? program = null)
 {
-    // QEMU makes its socket before it allocates memory or looks at its disks; before libvirt starts QEMU, KubeVirt has much to do.
+    // QEMU creates its socket before it allocates memory or opens its disks; KubeVirt does a lot before libvirt starts QEMU.
     private static readonly TimeSpan SocketPatience = TimeSpan.FromSeconds(30),
         DomainPatience = TimeSpan.FromMinutes(2);
     private const string NoQemuYet = "QemuNotFound";
     private const string Paused =
         "it is paused, as it was captured (or as its QEMU was started, with -S): " + "resume it with QMP cont or virsh resume";
 
-    // Longer than storage that fails over is away. Whoever comes next brings the claim to the node anew, where a mount may be dead for
-    // ever.
+    // Longer than storage takes to fail over. The next attempt remounts the claim on the node, because a dead mount may never recover.
     private static readonly TimeSpan UnreadablePatience = TimeSpan.FromMinutes(2);
 
     /// <summary>Restores.</summary>
-    /// <exception cref="TaskFailure">It could not be done; the target's guest does not run.</exception>
+    /// <exception cref="TaskFailure">The restore failed; the target's guest does not run.</exception>
     internal async Task<SnapshotTaskStatus> Do(SnapshotTask task, TaskProgress progress, CancellationToken cancel)
     {
         string ns = task.Metadata.NamespaceProperty;
@@ -53,7 +52,7 @@ internal sealed class RestoreWork(TaskPlaces places, string? program = null)
             bool sawItBegin = end.Instant?.TakenOver != true;
             status.Result = new CaptureResult
             {
-                // Who went on with a dead one's work can tell neither.
+                // A process that took over from a dead one knows neither time.
                 TimeToRunMicroseconds = sawItBegin ? end.TimeToRunMicroseconds : null,
                 TotalMicroseconds = sawItBegin ? end.TotalMicroseconds : null,
                 RamBytes = end.RamBytes,
@@ -68,7 +67,7 @@ internal sealed class RestoreWork(TaskPlaces places, string? program = null)
         }
     }
 
-    /// <summary>Gives up what cannot read the snapshot for long; the guest waits, and the next task takes over.</summary>
+    /// <summary>Gives up if the snapshot stays unreadable for long; the guest waits, and the next task takes over.</summary>
     private static async Task<RestoreSummaryLine> WhileReadable(
         TaskProgress progress,
         Func<Action<RestoreProgressLine>, CancellationToken, Task<RestoreSummaryLine>> work,
@@ -106,9 +105,9 @@ internal sealed class RestoreWork(TaskPlaces places, string? program = null)
 
     private static void Tell(TaskProgress progress, RestoreProgressLine p)
     {
-        // Of RAM that has all arrived only the pages are still being made large.
+        // In this phase all RAM is loaded, and the kernel is only making its pages huge.
         progress.Set(p.Phase == "HugePages" ? 100 : p.Percent, p.CopiedBytes);
-        // Of the other modes a guest that runs has all of it.
+        // In the other modes a running guest has all its RAM.
         if (!p.GuestRuns || p.Method != "instant")
             return;
         CaptureResult measured = new()
@@ -124,10 +123,10 @@ internal sealed class RestoreWork(TaskPlaces places, string? program = null)
     private static string ModeOf(string method) => char.ToUpperInvariant(method[0]) + method[1..];
 
     /// <summary>
-    /// Ends a task whose agent died in the middle. A guest that waits for its memory gets it; one that runs and waits for nothing has all
-    /// it needs.
+    /// Finishes a task whose agent died in the middle. A guest that waits for its memory gets it; a guest that runs and waits for nothing
+    /// has everything it needs.
     /// </summary>
-    /// <remarks>QEMU is asked nothing before that: it may be the one who waits.</remarks>
+    /// <remarks>QEMU must not be asked anything before that, because QEMU itself may be waiting.</remarks>
     internal async Task<SnapshotTaskStatus> Recover(SnapshotTask task, TaskProgress progress, CancellationToken cancel)
     {
         if (task.Spec.Restore?.Mode is not (Crds.V1Alpha1.RestoreMode.Stream or Crds.V1Alpha1.RestoreMode.Eager))
@@ -138,7 +137,7 @@ internal sealed class RestoreWork(TaskPlaces places, string? program = null)
             }
             catch (TaskFailure e) when (e.Reason == "TargetNotWaiting")
             {
-                // Nothing was begun that can be gone on with.
+                // No restore was begun that could be continued.
             }
         }
         string ns = task.Metadata.NamespaceProperty;
@@ -151,7 +150,7 @@ internal sealed class RestoreWork(TaskPlaces places, string? program = null)
             string state;
             try
             {
-                // The dead one may have died before it thawed the guest; thawing one that is not frozen does nothing.
+                // The dead process may have died before it thawed the guest. Thawing a guest that is not frozen does nothing.
                 RestoredLine found = await RestoreChild
                     .Ask(monitor, OpenIn.PathOf(directory), OpenIn.PathOf(guestAgent), cancel, program)
                     .ConfigureAwait(false);
@@ -171,7 +170,8 @@ internal sealed class RestoreWork(TaskPlaces places, string? program = null)
         }
     }
 
-    // A guest that has all it needs is a success, even if its file systems are still frozen, or it is paused; then the status says so.
+    // If the guest has everything it needs, the restore succeeded, even if the guest's file systems are still frozen or it is paused; the
+    // status says so.
     internal static SnapshotTaskStatus Succeeded(string? frozen, string state)
     {
         (string? reason, string? message) =
@@ -187,7 +187,7 @@ internal sealed class RestoreWork(TaskPlaces places, string? program = null)
         };
     }
 
-    // A container that runs since a moment ago may have its QEMU in the next.
+    // A container that has just started may not have its QEMU yet.
     private async Task<TaskMonitor> AwaitMonitor(string ns, VirtualMachineTarget vm, CancellationToken cancel)
     {
         long begin = Stopwatch.GetTimestamp();
@@ -205,7 +205,7 @@ internal sealed class RestoreWork(TaskPlaces places, string? program = null)
         }
     }
 
-    /// <summary>Opens a snapshot's directory on a claim; a link on the claim leads nowhere outside it.</summary>
+    /// <summary>Opens a snapshot's directory on a claim; links on the claim cannot lead outside it.</summary>
     internal static SafeFileHandle OpenSnapshot(SafeFileHandle claim, string directory)
     {
         try

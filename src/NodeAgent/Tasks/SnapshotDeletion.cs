@@ -7,15 +7,15 @@ namespace Bgsnap.NodeAgent.Tasks;
 /// <summary>Removes a snapshot from its claim.</summary>
 internal static class SnapshotDeletion
 {
-    /// <summary>Removes the directory; its absence is fine. Nothing outside it is touched, links are not followed.</summary>
-    /// <exception cref="LinuxException">Something of it stayed.</exception>
+    /// <summary>Removes the directory; its absence is fine. Does not touch anything outside it, and follows no links.</summary>
+    /// <exception cref="LinuxException">Part of it could not be removed.</exception>
     internal static void Delete(SafeFileHandle claim, string directory)
     {
         using SafeFileHandle parent = SnapshotFiles.OpenDirectory(null, OpenIn.PathOf(claim));
         _ = PartialDirectory.Sweep(parent, PartialDirectory.BootDigits(), DateTimeOffset.UtcNow);
         if (FileSyscalls.TryStatus(parent, directory) is null)
             return;
-        // The manifest goes first: what is left of a removal that is cut short cannot be taken for a snapshot.
+        // The manifest goes first, so that the rest of an interrupted removal does not look like a snapshot.
         using (SafeFileHandle inner = SnapshotFiles.OpenDirectory(parent, directory))
             _ = FileSyscalls.TryUnlink(inner, SnapshotFormat.ManifestFileName, 0);
         if (!PartialDirectory.Remove(parent, directory))

@@ -1,11 +1,11 @@
 namespace Bgsnap.NodeAgent.Tasks;
 
-/// <summary>A task that cannot be done, with the word and the sentence for its status.</summary>
+/// <summary>A task failed; carries the reason and the message for its status.</summary>
 internal sealed class TaskFailure(string reason, string message, bool needsCare = false) : Exception(message)
 {
-    /// <summary>One word.</summary>
+    /// <summary>The reason, one word.</summary>
     internal string Reason => reason;
 
-    /// <summary>The guest may still be stopped or frozen by us: it is to be looked after before this is said.</summary>
+    /// <summary>We may have left the guest stopped or frozen: it has to be freed before the failure is reported.</summary>
     internal bool NeedsCare => needsCare;
 }

@@ -8,14 +8,14 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Tasks;
 
 /// <summary>
-/// Turns the names in a task into open places on this node. Tasks name pods and containers; what those are is asked of the API server
-/// and checked against the cgroup of the process that is used, so that no task reaches another pod's files.
+/// Opens the places on this node that a task names. Tasks name pods and containers. The agent asks the API server what those are and checks
+/// the answer against the cgroup of the process that it uses, so that no task reaches another pod's files.
 /// </summary>
 internal sealed class TaskPlaces(IApiClient api, string node, string proc = ContainerProcesses.Proc)
 {
     /// <summary>Opens the root of a container.</summary>
     /// <returns>The root, and the container's id.</returns>
-    /// <exception cref="TaskFailure">The pod is not this one, not here, or does not run.</exception>
+    /// <exception cref="TaskFailure">The pod has another uid, is on another node, or does not run.</exception>
     internal async Task<(SafeFileHandle Root, string ContainerId)> OpenContainer(
         string ns,
         PodTarget target,
@@ -32,7 +32,7 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
             }
             catch (LinuxException)
             {
-                // It has ended; try the next.
+                // The process has ended; try the next one.
             }
         }
         throw new TaskFailure(
@@ -42,7 +42,7 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
         );
     }
 
-    /// <summary>The id of a container that runs here.</summary>
+    /// <summary>The id of a container that runs on this node.</summary>
     private async Task<string> RunningContainer(string ns, PodTarget target, string reason, CancellationToken stop)
     {
         PodSummary pod;
@@ -64,11 +64,11 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
 
     /// <summary>Finds the way to a VM's monitor.</summary>
     /// <param name="ns">Namespace of the pod.</param>
-    /// <param name="vm">The pod, and how its QEMU is reached.</param>
+    /// <param name="vm">The pod, and how to reach its QEMU.</param>
     /// <param name="stop">Ends the wait.</param>
-    /// <param name="reason">The word for a pod that is not there.</param>
-    /// <param name="noQemu">The word for a pod without that QEMU.</param>
-    /// <exception cref="TaskFailure">It is not there.</exception>
+    /// <param name="reason">The failure's reason if the pod is not there.</param>
+    /// <param name="noQemu">The failure's reason if the pod does not have that QEMU.</param>
+    /// <exception cref="TaskFailure">The pod or its QEMU is not there.</exception>
     internal async Task<TaskMonitor> OpenMonitor(
         string ns,
         VirtualMachineTarget vm,
@@ -126,9 +126,9 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
     /// <summary>Opens QEMU's socket.</summary>
     /// <param name="ns">Namespace of the pod.</param>
     /// <param name="vm">The pod and its socket.</param>
-    /// <param name="reason">The word for a pod that is not there.</param>
+    /// <param name="reason">The failure's reason if the pod is not there.</param>
     /// <param name="stop">Ends the wait.</param>
-    /// <returns>The socket as a path, and the id of its container.</returns>
+    /// <returns>The open socket, and the id of its container.</returns>
     internal async Task<(SafeFileHandle Socket, string ContainerId)> OpenSocket(
         string ns,
         VirtualMachineTarget vm,
@@ -158,9 +158,9 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
     }
 
     /// <summary>
-    /// Opens the guest agent's socket, or returns null: the VM has none, or it is not there and need not be, or it is libvirt's.
+    /// Opens the guest agent's socket. Null: the VM has no guest agent, its socket is missing and not required, or libvirt owns it.
     /// </summary>
-    /// <exception cref="TaskFailure">It is required.</exception>
+    /// <exception cref="TaskFailure">The socket is missing but required.</exception>
     internal async Task<SafeFileHandle?> OpenGuestAgent(string ns, VirtualMachineTarget vm, bool required, CancellationToken stop)
     {
         if (vm.GuestAgentSocket is not { } path)

@@ -3,7 +3,7 @@ using Bgsnap.Crds.V1Alpha1;
 
 namespace Bgsnap.NodeAgent.Tasks;
 
-/// <summary>Tells of a task once a second: what was heard last counts.</summary>
+/// <summary>Reports a task's progress once a second; each report has the latest values.</summary>
 internal sealed class TaskProgress : IAsyncDisposable
 {
     private static readonly TimeSpan Every = TimeSpan.FromSeconds(1);
@@ -21,33 +21,33 @@ internal sealed class TaskProgress : IAsyncDisposable
 
     private sealed record State(double Percent, long Bytes, DateTime? PointInTime);
 
-    /// <param name="status">The task's status while it goes on; changed and handed to <paramref name="report"/>.</param>
-    /// <param name="report">Writes it.</param>
+    /// <param name="status">The task's status while it runs; changed and passed to <paramref name="report"/>.</param>
+    /// <param name="report">Writes the status.</param>
     internal TaskProgress(SnapshotTaskStatus status, Func<SnapshotTaskStatus, Task> report)
     {
         (_status, _report) = (status, report);
         _telling = Tell();
     }
 
-    /// <summary>What is done; cheap, from any thread.</summary>
+    /// <summary>Sets the progress; cheap, callable from any thread.</summary>
     internal void Set(double percent, long bytes, DateTime? pointInTime = null) =>
         Volatile.Write(ref _latest, new State(percent, bytes, pointInTime));
 
-    /// <summary>The guest is held stopped until the operator releases it; told at once.</summary>
-    /// <param name="disks">Its disks, for whom it waits; null: it is not held any more.</param>
+    /// <summary>The guest is held stopped until the operator releases it; reported at once.</summary>
+    /// <param name="disks">The disks that the operator has to snapshot; null: the guest is no longer held.</param>
     internal void Hold(IReadOnlyList<DiskStatus>? disks)
     {
-        // Each line of progress brings the list anew: what is told at once is that the hold begins, or ends.
+        // Every line of progress carries the list; only the beginning and the end of the hold are reported at once.
         bool wasHeld = Interlocked.Exchange(ref _held, disks) is not null;
         if (wasHeld != disks is not null)
             _atOnce.Release();
     }
 
     /// <summary>
-    /// The guest of a restore runs while its memory arrives; that it does is told at once, and so is what keeps memory from coming.
+    /// The guest of a restore runs while its memory is loaded. That it runs is reported at once, and so is a problem that blocks loading.
     /// </summary>
-    /// <param name="measured">So far.</param>
-    /// <param name="problem">Why no memory comes; null: it does.</param>
+    /// <param name="measured">The results so far.</param>
+    /// <param name="problem">Why no memory is being loaded; null: it is.</param>
     internal void GuestRuns(CaptureResult measured, string? problem)
     {
         Run? before = Interlocked.Exchange(ref _runs, new Run(measured, problem));
@@ -65,7 +65,7 @@ internal sealed class TaskProgress : IAsyncDisposable
             if (Volatile.Read(ref _latest) is not { } now)
                 continue;
             IReadOnlyList<DiskStatus>? held = Volatile.Read(ref _held);
-            // What is left out of a merge patch stays as it was: the end of a hold has to be said.
+            // A field that a merge patch omits keeps its value, so the end of a hold must be written explicitly.
             if (held is not null)
                 (_status.Holding, _status.Result) = (true, new CaptureResult { Disks = [.. held] });
             else if (_status.Holding == true)
@@ -73,7 +73,7 @@ internal sealed class TaskProgress : IAsyncDisposable
             if (Volatile.Read(ref _runs) is { } runs)
             {
                 (_status.GuestRuns, _status.Result) = (true, runs.Measured);
-                // As above: an empty word takes one back.
+                // For the same reason an empty string clears the problem.
                 if (runs.Problem is { } problem)
                     (_status.Reason, _status.Message) = ("SnapshotUnreadable", problem);
                 else if (_status.Reason is not null)
@@ -88,7 +88,7 @@ internal sealed class TaskProgress : IAsyncDisposable
         }
     }
 
-    /// <summary>Ends the telling; nothing is written afterwards.</summary>
+    /// <summary>Ends the reports; nothing is written afterwards.</summary>
     public async ValueTask DisposeAsync()
     {
         await _ended.CancelAsync().ConfigureAwait(false);

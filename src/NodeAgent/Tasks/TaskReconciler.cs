@@ -7,8 +7,8 @@ using Microsoft.Extensions.Logging;
 namespace Bgsnap.NodeAgent.Tasks;
 
 /// <summary>
-/// Does the tasks of this node. Looking at a task starts its work or cancels it; the work itself goes on beside and writes the task's
-/// status, so that one slow volume holds up nobody else.
+/// Executes the tasks of this node. Reconciling a task only starts or cancels its work. The work runs in parallel and writes the task's
+/// status, so one slow volume holds up no other task.
 /// </summary>
 internal sealed class TaskReconciler(
     Informer<SnapshotTask> tasks,
@@ -21,7 +21,7 @@ internal sealed class TaskReconciler(
 {
     private readonly ConcurrentDictionary<ObjectKey, Job> _jobs = new();
 
-    /// <summary>Tasks under way.</summary>
+    /// <summary>Number of running tasks.</summary>
     internal int Running => _jobs.Count;
 
     /// <inheritdoc/>
@@ -36,13 +36,13 @@ internal sealed class TaskReconciler(
                 job.Release(task.Spec.VolumeSnapshots);
             return Task.FromResult<TimeSpan?>(null);
         }
-        // The label got it here; the spec decides.
+        // The label selects the task for this node's informer; the spec decides.
         if (task is not null && task.Spec.NodeName == node && !TaskPhase.IsTerminal(task.Status?.Phase))
             Start(key, task, stop);
         return Task.FromResult<TimeSpan?>(null);
     }
 
-    /// <summary>Cancels everything and waits until it has ended and been told.</summary>
+    /// <summary>Cancels all tasks and waits until each has ended and reported its end.</summary>
     internal async Task Drain()
     {
         foreach (Job job in _jobs.Values)
@@ -99,8 +99,8 @@ internal sealed class TaskReconciler(
         catch (Exception e) when (e is OperationCanceledException or TaskFailure { Reason: "Cancelled" })
         {
             bool leaving = stop.IsCancellationRequested;
-            // It ends the same when it is done again, or gone on with: the next run of the agent finds it Running and does so.
-            // And a guest that could not be freed yet is its business first of all.
+            // The next run of the agent finds this task Running and repeats or continues it, with the same result. If a guest could not be
+            // freed yet, the next run frees it first.
             if (
                 leaving
                 && (
@@ -135,7 +135,7 @@ internal sealed class TaskReconciler(
             end.Message
         );
         AgentMetrics.Ended(task, end);
-        // An end is told for as long as it takes; of an agent that ends itself, for another 10 s.
+        // Reports the end for as long as that takes; if the agent is stopping, for another 10 s.
         using CancellationTokenSource last = new();
         using CancellationTokenRegistration later = stop.Register(() => last.CancelAfter(TimeSpan.FromSeconds(10)));
         await reports.Insist(task, end, last.Token).ConfigureAwait(false);
@@ -151,7 +151,7 @@ internal sealed class TaskReconciler(
 
     private static DateTime Now() => DateTimeOffset.FromUnixTimeSeconds(DateTimeOffset.UtcNow.ToUnixTimeSeconds()).UtcDateTime;
 
-    // Never disposed: a token source without timer or registration holds nothing, and somebody may still cancel it.
+    // Never disposed: a token source without timer or registration holds no resources, and may still be cancelled later.
     [System.Diagnostics.CodeAnalysis.SuppressMessage(
         "Design",
         "CA1001:Types that own disposable fields should be disposable",

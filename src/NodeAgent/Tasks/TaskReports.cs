@@ -7,7 +7,9 @@ using Microsoft.Extensions.Logging;
 
 namespace Bgsnap.NodeAgent.Tasks;
 
-/// <summary>Writes a task's status. Progress may get lost; a beginning and an end are told until somebody hears them.</summary>
+/// <summary>
+/// Writes a task's status. A report of progress may get lost; the start and the end are written until the API server has them.
+/// </summary>
 internal sealed class TaskReports(IApiClient api, ILogger log)
 {
     private static readonly TimeSpan First = TimeSpan.FromMilliseconds(500),
@@ -15,8 +17,8 @@ internal sealed class TaskReports(IApiClient api, ILogger log)
         GoneAfter = TimeSpan.FromSeconds(5);
 
     /// <summary>
-    /// Writes it, again and again while the API server cannot be reached. A server that has just started may not know its own kinds for a
-    /// moment, so that only a task which is missing for a while is taken for gone.
+    /// Writes the status, and retries while the API server cannot be reached. A server that has just started may not know its own kinds for
+    /// a moment, so a task counts as gone only after it has been missing for a while.
     /// </summary>
     /// <returns>False: the task is gone.</returns>
     /// <exception cref="OperationCanceledException">The program ends.</exception>
@@ -48,7 +50,7 @@ internal sealed class TaskReports(IApiClient api, ILogger log)
         }
     }
 
-    /// <summary>Writes it once; progress that is not heard is no loss. Whether the task is gone, the watch tells.</summary>
+    /// <summary>Writes the status once; losing a report of progress is harmless. The watch reports whether the task is gone.</summary>
     internal async Task Try(SnapshotTask task, SnapshotTaskStatus status, CancellationToken stop)
     {
         try
@@ -76,7 +78,7 @@ internal sealed class TaskReports(IApiClient api, ILogger log)
         }
         catch (ApiException e) when (e.IsNotFound || e.Code is 409 or 422)
         {
-            // 409 and 422: another task of that name, or one whose uid is not ours.
+            // 409 and 422: another task of that name, or one with another uid.
             return false;
         }
     }

@@ -2,7 +2,7 @@ using Bgsnap.Crds.V1Alpha1;
 
 namespace Bgsnap.NodeAgent.Tasks;
 
-/// <summary>What a task that was given up leaves behind, for its message.</summary>
+/// <summary>Texts that say what a cancelled task leaves behind, for its message.</summary>
 internal static class TaskTexts
 {
     internal static string After(string action) =>

@@ -5,20 +5,20 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tasks;
 
-/// <summary>What is done for a task.</summary>
+/// <summary>Executes a task.</summary>
 /// <param name="places">Opens what tasks name.</param>
-/// <param name="scratch">Space for what guests overwrite.</param>
+/// <param name="scratch">Space for disk content that guests overwrite.</param>
 /// <param name="program">The program that captures; null: this one.</param>
 internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? program = null)
 {
-    /// <summary>Does a task from the beginning.</summary>
+    /// <summary>Executes a task from the beginning.</summary>
     /// <param name="task">The task.</param>
-    /// <param name="running">Its status while it goes on; changed and handed to <paramref name="report"/>.</param>
-    /// <param name="report">Tells of progress.</param>
-    /// <param name="released">The word that lets a held guest go on, once the operator gives it.</param>
-    /// <param name="cancel">Gives it up.</param>
-    /// <param name="stop">This program ends: what a guest still needs is left to the next one.</param>
-    /// <exception cref="TaskFailure">It could not be done.</exception>
+    /// <param name="running">Its status while it runs; changed and passed to <paramref name="report"/>.</param>
+    /// <param name="report">Writes the status.</param>
+    /// <param name="released">The line that resumes a held guest, available once the operator releases it.</param>
+    /// <param name="cancel">Cancels the task.</param>
+    /// <param name="stop">This program ends; the next one does what a guest still needs.</param>
+    /// <exception cref="TaskFailure">The task failed.</exception>
     internal async Task<SnapshotTaskStatus> Do(
         SnapshotTask task,
         SnapshotTaskStatus running,
@@ -84,7 +84,7 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
             }
             catch (TaskFailure e) when (e.NeedsCare)
             {
-                // Neither a cancelled task nor a lost claim keeps us from it.
+                // Free the guest even if the task was cancelled or the claim is lost.
                 throw new TaskFailure(
                     e.Reason,
                     $"{e.Message}; {(await Release(task, vm, running, report, stop).ConfigureAwait(false)).Words}"
@@ -98,9 +98,11 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
             );
     }
 
-    /// <summary>Ends a task whose agent died in the middle: what it finished counts, what it began is removed or done again.</summary>
+    /// <summary>
+    /// Finishes a task whose agent died in the middle: a finished snapshot counts, unfinished work is removed or repeated.
+    /// </summary>
     /// <remarks>
-    /// The guest comes first, before the claim or anything else that may be gone or slow; and it is tried until QEMU has been asked.
+    /// The guest comes first, before the claim or anything else that may be gone or slow. Freeing it is retried until QEMU has answered.
     /// </remarks>
     internal async Task<SnapshotTaskStatus> Recover(
         SnapshotTask task,
@@ -129,7 +131,8 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
                 return Delete(claim, task.Spec.Directory);
             if (Read(claim, task.Spec.Directory) is { } finished)
             {
-                // It died between the snapshot's last step and the guest's: that runs on, and the snapshot is not what it is to go on from.
+                // The agent died after the snapshot's last step but before the guest was stopped for good. The guest runs on, so this
+                // snapshot is not the state to continue from.
                 if (resumed)
                     throw new TaskFailure(
                         "AgentRestarted",
