@@ -3,13 +3,13 @@ using System.Text;
 namespace Bgsnap.NodeAgent.Cli;
 
 /// <summary>
-/// Reads lines of a process that may have been taken over by a hostile machine: a line that is too long is left out, and costs no memory.
+/// Reads lines from a process that a hostile machine may have taken over: a line that is too long is skipped, and costs no memory.
 /// </summary>
-/// <param name="stream">What it says.</param>
+/// <param name="stream">The process's output.</param>
 /// <param name="most">Longest line, bytes.</param>
 internal sealed class BoundedLines(Stream stream, int most = BoundedLines.Most)
 {
-    /// <summary>Longer than any line that we say.</summary>
+    /// <summary>Longer than any line that our processes write.</summary>
     internal const int Most = 4 << 20;
     private const int Piece = 16 * 1024;
     private readonly byte[] _buffer = new byte[Piece];
@@ -19,7 +19,7 @@ internal sealed class BoundedLines(Stream stream, int most = BoundedLines.Most)
     /// <summary>The next line; null: there are no more.</summary>
     internal string? Next() => Take(read: () => new ValueTask<int>(stream.Read(_buffer))).AsTask().GetAwaiter().GetResult();
 
-    /// <summary>The same without a thread that waits.</summary>
+    /// <summary>As <c>Next</c>, but asynchronous.</summary>
     internal Task<string?> NextAsync() => Take(() => stream.ReadAsync(_buffer)).AsTask();
 
     private async ValueTask<string?> Take(Func<ValueTask<int>> read)
@@ -52,9 +52,9 @@ internal sealed class BoundedLines(Stream stream, int most = BoundedLines.Most)
 
     private static string Text(MemoryStream line) => Encoding.UTF8.GetString(line.GetBuffer(), 0, (int)line.Length).TrimEnd('\r');
 
-    /// <summary>Reads to the end, and keeps what came last.</summary>
-    /// <param name="stream">What it says.</param>
-    /// <param name="most">Most bytes that are kept.</param>
+    /// <summary>Reads to the end, and keeps the last bytes.</summary>
+    /// <param name="stream">The process's output.</param>
+    /// <param name="most">Most bytes to keep.</param>
     internal static async Task<string> Tail(Stream stream, int most)
     {
         byte[] kept = new byte[most],

@@ -216,7 +216,7 @@ internal static class CaptureCommand
         return 0;
     }
 
-    /// <summary>The path of a QMP socket, also in QEMU's own words (<c>unix:PATH,server=on</c>).</summary>
+    /// <summary>The path of a QMP socket; also accepts QEMU's own form (<c>unix:PATH,server=on</c>).</summary>
     internal static Option<string> QmpSocket(string description)
     {
         const string unix = "unix:";
@@ -229,7 +229,7 @@ internal static class CaptureCommand
                     ? text[unix.Length..].Split(',')[0]
                     : r.Tokens[0].Value,
         };
-        // Not in the parser: the command's own checks read the value, and one that could not be parsed throws there.
+        // Not in the parser: the command's own checks read the value, and reading a value that failed to parse throws there.
         option.Validators.Add(r =>
         {
             if (

@@ -11,22 +11,22 @@ using Bgsnap.NodeAgent.Vm;
 namespace Bgsnap.NodeAgent.Cli;
 
 /// <summary>
-/// Runs a capture in a child process and watches over it: a child that falls silent is killed, since a stopped agent hangs the
-/// guest while a dead one sets it free. The child does the same to itself (<see cref="GuestWatch"/>), should we be stopped with it.
+/// Runs a capture in a child process and watches it. A silent child is killed, because a stopped agent hangs the guest while a dead one
+/// frees it. The child does the same to itself (<see cref="GuestWatch"/>), in case the supervisor is stopped together with it.
 /// </summary>
 internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<string> arguments, bool json)
 {
-    // While the guest waits for the child it must be heard often; else a busy machine may take its time.
+    // While the guest waits for the child, the child must report often; otherwise a busy machine may take its time.
     private static readonly TimeSpan SilenceHoldingGuest = TimeSpan.FromMilliseconds(1200);
     private static readonly TimeSpan Silence = TimeSpan.FromSeconds(5);
 
-    // libvirt may have died with the child.
+    // libvirt may have died together with the child.
     private static readonly TimeSpan RecoveryPatience = TimeSpan.FromSeconds(10);
 
-    // QEMU may be busy with what the child had begun.
+    // QEMU may be busy with a command of the child.
     private const int RecoveryTries = 3;
 
-    // A killed process is gone within milliseconds, unless a thread of it sleeps in the kernel or its cgroup is frozen.
+    // A killed process is gone within milliseconds, unless one of its threads sleeps in the kernel or its cgroup is frozen.
     private static readonly TimeSpan Dying = TimeSpan.FromMilliseconds(500);
     private static readonly TimeSpan ClaimPatience = TimeSpan.FromSeconds(2);
     private const int SIGKILL = 9;
@@ -61,13 +61,13 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         using EndSignals signals = new(() => Cancel(child));
         using CheckedProcess? held = CheckedProcess.TryOpen(child);
         ChildLimits.EndedFirst(held);
-        // Without a watchdog nobody would free the guest from a child that hangs.
+        // Without a watchdog nothing would free the guest from a child that hangs.
         _ = AgentThread.Start("watchdog", () => Watch(held), failed: _ => held?.Signal(SIGKILL));
 
         if (options.DiskMethod == DiskMethod.VolumeSnapshot)
             _ = AgentThread.Start("words", () => Forward(child), failed: _ => Cancel(child));
-        // Nobody who reads what we say may hold up that we hear the child.
-        // What a child that is not heard has done is not known: it is ended, which frees the guest.
+        // A slow reader of our output must not keep us from reading the child's output. If that reading fails, we no longer know what the
+        // child does, so we end it, which frees the guest.
         Thread listener = AgentThread.Start("child", () => Listen(child), failed: _ => held?.Signal(SIGKILL));
         bool stuck = false;
         while (!listener.Join(50) && !stuck)
@@ -77,7 +77,8 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         else
             child.WaitForExit();
         _ended = true;
-        // It says so when everything is done: however it ended afterwards, its snapshot is there, and a guest that was to stay stopped is.
+        // The child writes its summary when everything is done. However it ended afterwards, its snapshot exists, and a guest that should
+        // stay stopped is stopped.
         bool succeeded = !stuck && _summary is not null;
         if (!succeeded)
         {
@@ -90,7 +91,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
             );
             _error ??= Recover(stuck ? null : child.ExitCode);
         }
-        // The guest is looked after: now there is time for a reader who does not read.
+        // The guest is safe: now a slow reader may take its time.
         if (_terminal)
             _outbox.Say("\n");
         _ = _outbox.Flush(Timeout.InfiniteTimeSpan);
@@ -118,7 +119,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
             }
             catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException)
             {
-                // Cut off by its death.
+                // The line was cut off by the child's death.
             }
         }
     }
@@ -147,7 +148,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         }
     }
 
-    /// <summary>It was killed and does not go: what the guest waits for is taken from it.</summary>
+    /// <summary>The child was killed but does not go away: takes from it what the guest waits for.</summary>
     private void TakeFrom(CheckedProcess? child)
     {
         int qemu = options.Monitor.Pid;
@@ -155,7 +156,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         {
             if (qemu == 0 && options.Monitor.QmpSocket is { } path)
             {
-                // Who listens there is known without a word: the child may hold the only conversation.
+                // The peer is known without sending anything; the child may hold QEMU's only monitor connection.
                 using UnixSocket socket = QmpClient.Reach(path);
                 qemu = socket.PeerPid();
             }
@@ -167,7 +168,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         }
         catch (Exception e) when (e is QmpException or LinuxException or CaptureRefusedException)
         {
-            // Then nobody waits for a page of it, or its process is not to be known.
+            // Either nobody waits for a page of QEMU, or its process cannot be found.
         }
         using CheckedProcess? process = CheckedProcess.TryOpen(qemu);
         if (child is not null)
@@ -184,11 +185,11 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         }
         catch (Exception e) when (e is IOException or InvalidOperationException)
         {
-            // It has ended already.
+            // The child has ended already.
         }
     }
 
-    /// <summary>Hands on what comes on our standard input; its end gives up.</summary>
+    /// <summary>Forwards our standard input to the child; its end cancels the capture.</summary>
     private static void Forward(Process child)
     {
         try
@@ -202,7 +203,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         }
         catch (Exception e) when (e is IOException or InvalidOperationException or ObjectDisposedException)
         {
-            // It has ended already.
+            // The child has ended already.
         }
     }
 
@@ -220,7 +221,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         }
     }
 
-    /// <summary>The child died without a word: clean up behind it.</summary>
+    /// <summary>The child died without a message: cleans up after it.</summary>
     private ErrorLine Recover(int? exitCode)
     {
         string what = _killedForSilence
@@ -234,7 +235,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         bool needsCare = true;
         for (int tries = 1; needsCare && tries <= RecoveryTries; tries++)
             (left, needsCare) = LookAfterGuest(childIsGone: exitCode is not null);
-        // A volume that hangs would hang us too.
+        // A volume that hangs would hang the supervisor too.
         bool kept = exitCode is not null && SweepOutput();
         if (kept)
             return new ErrorLine(
@@ -260,7 +261,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         {
             using IQmpMonitor qmp = options.Monitor.Open(RecoveryPatience);
             using CheckedProcess? process = QemuProcess.Hold(qmp, options.Monitor.Pid);
-            // A child that does not go keeps its claim, and what it left must go all the same.
+            // A child that does not go away keeps its claim, and its leftovers must be removed all the same.
             using QemuClaim? claim = process is null || !childIsGone ? null : QemuClaim.Take(process, ClaimPatience, "QemuBusy");
             Swept swept = Leftovers.Sweep(qmp, process, options.GuestAgentSocket);
             _resumed |= swept.Resumed;
@@ -287,13 +288,13 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         }
     }
 
-    /// <returns>Whether the child had finished a snapshot after which its guest was to stay stopped, and does.</returns>
+    /// <returns>Whether the child had finished a snapshot that leaves the guest stopped, and the guest is still stopped.</returns>
     private bool SweepOutput()
     {
         try
         {
-            // It may have died between giving the snapshot its name and telling us: what is called failed must not stay, or the next try
-            // with that name is refused.
+            // The child may have died after it gave the snapshot its name but before it reported success. A capture that is reported as
+            // failed must leave no snapshot, or the next try with that name is refused.
             if (!_outputWasThere && IsChilds(options.Output))
             {
                 if (options.After == AfterCapture.Stop && !_resumed)
@@ -306,12 +307,14 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         }
         catch (Exception e) when (e is LinuxException or IOException or UnauthorizedAccessException)
         {
-            // The next capture there sweeps again, or says that the name is taken.
+            // The next capture there sweeps again, or reports that the name is taken.
         }
         return false;
     }
 
-    /// <summary>Another capture with the same output may have finished meanwhile: its snapshot is not ours to remove.</summary>
+    /// <summary>
+    /// Whether the snapshot is the child's: another capture with the same output may have finished meanwhile, and must not be removed.
+    /// </summary>
     private bool IsChilds(string output)
     {
         try

@@ -5,32 +5,32 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent.Cli;
 
 /// <summary>
-/// The process that captures. It speaks JSON lines to its parent, ten a second, and gives up when its parent is gone (its standard input
-/// ends). A parent that does not listen holds up nothing.
+/// The process that captures. It writes JSON lines to its parent, ten a second, and gives up when its parent is gone (its standard input
+/// ends). A parent that does not read holds up nothing.
 /// </summary>
 internal static class CaptureWorker
 {
     private const int ReportMilliseconds = 100;
 
-    // Giving up takes no longer unless a thread hangs with the volume: then our parent is to end us.
+    // Giving up takes longer only if a thread hangs with the volume: then the parent has to end this process.
     private static readonly TimeSpan GivingUp = TimeSpan.FromSeconds(5);
 
-    // A parent that is stopped may go on; until then only this process waits.
+    // A stopped parent may continue later; until then only this process waits.
     private static readonly TimeSpan LastWords = TimeSpan.FromMinutes(1),
         FirstWord = TimeSpan.FromMilliseconds(50);
 
-    /// <param name="options">What is asked for.</param>
-    /// <param name="objects">A file to be kept with the snapshot; null: none.</param>
+    /// <param name="options">The options of the capture.</param>
+    /// <param name="objects">A file to keep with the snapshot; null: none.</param>
     internal static int Run(CaptureOptions options, string? objects)
     {
         using StandstillLimit limit = new();
         using CancellationTokenSource cancel = new();
-        // Ctrl-C goes to all of a terminal's group: we end in good order, as our parent asks us to.
+        // A terminal sends Ctrl-C to its whole process group; this process ends in good order, when the parent asks it to.
         using EndSignals signals = new(() => { });
         HoldGate hold = new();
         Listen(hold, cancel);
         CaptureProgress progress = new();
-        // The parent must know that the guest depends on us before it does.
+        // The parent must know that the guest depends on this process before it does.
         LineOutbox outbox = new();
         progress.PhaseChanged = () =>
         {
@@ -39,7 +39,7 @@ internal static class CaptureWorker
                 _ = outbox.Flush(FirstWord);
         };
         using CancellationTokenSource done = new();
-        // A parent that cannot hear us kills us; better to give up before.
+        // A parent that hears nothing kills this process; it is better to give up before that.
         Thread reporter = AgentThread.Start("progress", () => Report(progress, outbox, done.Token), failed: _ => cancel.Cancel());
         try
         {
@@ -67,7 +67,7 @@ internal static class CaptureWorker
         }
     }
 
-    /// <summary>Listens to the parent: its end, or its word, gives up or releases.</summary>
+    /// <summary>Listens to the parent: the end of input, or <c>abort</c>, cancels; <c>release</c> releases the guest.</summary>
     private static void Listen(HoldGate hold, CancellationTokenSource cancel) =>
         AgentThread.Start(
             "parent",

@@ -5,21 +5,20 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent.Cli;
 
 /// <summary>
-/// What a process that works on one machine may take. What a hostile QEMU, guest or file can make grow lies on the managed heap, which ends
-/// at
-/// <see cref="ManagedBytes"/>; everything else is sized before it is asked for, by options and by the machine's RAM.
+/// Limits of a process that works on one machine. Whatever a hostile QEMU, guest or file can make grow is on the managed heap, which is
+/// limited to <see cref="ManagedBytes"/>; everything else is sized before it is allocated, by options and by the machine's RAM.
 /// </summary>
 internal static class ChildLimits
 {
     /// <summary>Most bytes of the managed heap.</summary>
     internal const long ManagedBytes = 512L << 20;
-    private const string EndedEarly = "1000"; // the most there is: a pod of the class Burstable begins with up to 999
+    private const string EndedEarly = "1000"; // the highest value there is: a pod of the class Burstable starts with up to 999
 
-    /// <summary>Limits a process that is to be started, and those that it starts.</summary>
+    /// <summary>Limits a process before it is started, and the processes that it starts.</summary>
     internal static void Set(ProcessStartInfo start) =>
         start.Environment["DOTNET_GCHeapHardLimit"] = ManagedBytes.ToString("X", CultureInfo.InvariantCulture);
 
-    /// <summary>When there is too little memory, the kernel is to end this process before others, the node's agent above all.</summary>
+    /// <summary>Makes the kernel end this process before others when memory runs out, above all before the node's agent.</summary>
     internal static void EndedFirst(CheckedProcess? child)
     {
         try
@@ -29,7 +28,7 @@ internal static class ChildLimits
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            // It has ended, or is not ours to rate: it works all the same.
+            // The process has ended, or we may not change its score: it works without that.
         }
     }
 }

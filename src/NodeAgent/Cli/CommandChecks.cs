@@ -4,13 +4,13 @@ using System.CommandLine.Parsing;
 
 namespace Bgsnap.NodeAgent.Cli;
 
-/// <summary>Checks that need more than one option, and what a person sees when one fails.</summary>
+/// <summary>Checks that need more than one option, and the error output when one fails.</summary>
 internal static class CommandChecks
 {
     /// <summary>Adds a check that may read every option.</summary>
     /// <remarks>
-    /// Such a check also runs when an option has no value, or two: reading it throws then, and the parser itself reports which option it
-    /// was.
+    /// Such a check also runs when an option has no value, or two: reading it then throws, and the parser itself reports which option is
+    /// wrong.
     /// </remarks>
     internal static void Check(this Command command, Action<CommandResult> check) =>
         command.Validators.Add(result =>
@@ -23,7 +23,8 @@ internal static class CommandChecks
         });
 
     /// <summary>
-    /// Runs what was asked for; a usage error goes to standard error, with where to read on, and not the whole help to standard output.
+    /// Runs the command. A usage error goes to standard error with a pointer to the help, and does not print the whole help to standard
+    /// output.
     /// </summary>
     internal static async Task<int> RunAsync(ParseResult parsed)
     {

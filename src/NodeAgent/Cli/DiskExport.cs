@@ -6,17 +6,17 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Cli;
 
-/// <summary><c>export --disk</c>: a disk of a snapshot as an image of its own.</summary>
+/// <summary><c>export --disk</c>: writes a disk of a snapshot to an image file.</summary>
 internal static class DiskExport
 {
     /// <summary>Checks the disk and writes it.</summary>
     /// <param name="dir">The snapshot.</param>
     /// <param name="name">The disk.</param>
-    /// <param name="output">The image to make.</param>
+    /// <param name="output">The image to create.</param>
     /// <param name="format">raw or qcow2.</param>
-    /// <param name="progress">Told of both passes as one.</param>
-    /// <param name="cancel">Ends it; nothing is left.</param>
-    /// <exception cref="ArgumentException">There is no such disk, or its content is not in the snapshot.</exception>
+    /// <param name="progress">Receives both passes as one.</param>
+    /// <param name="cancel">Ends it; nothing is left behind.</param>
+    /// <exception cref="ArgumentException">No such disk exists, or its content is not in the snapshot.</exception>
     /// <exception cref="SnapshotCorruptException">The disk is damaged. Nothing was written.</exception>
     internal static void Run(string dir, string name, string output, string format, Action<RamProgress> progress, CancellationToken cancel)
     {
@@ -27,7 +27,7 @@ internal static class DiskExport
         using SafeFileHandle file = snapshot.OpenListed(disk.File!, out ManifestFile listed, out string display);
         long total = listed.Size + disk.DataBytes,
             done = 0;
-        // First all of it is read: what is damaged is not handed on, not even in part.
+        // Read all of it first, so that no part of a damaged disk is written.
         string checksum = SnapshotFiles.Checksum(file, listed.Size, display, read => Report(read - done));
         if (checksum != listed.Checksum)
             throw new SnapshotCorruptException(display, 0, $"the file's checksum is {checksum}, the manifest says {listed.Checksum}");

@@ -2,7 +2,7 @@ using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Cli;
 
-/// <summary>The disks of a snapshot, for a reader.</summary>
+/// <summary>The disks of a snapshot as a table.</summary>
 internal static class DiskTable
 {
     /// <summary>A header and one row for each disk, columns aligned.</summary>
@@ -28,7 +28,7 @@ internal static class DiskTable
         return rows.Select(row => string.Join("  ", row.Select((text, column) => text.PadRight(widths[column]))).TrimEnd());
     }
 
-    /// <summary>Where a disk's content is.</summary>
+    /// <summary>Where the content of a disk is.</summary>
     internal static string Where(ManifestDisk disk) =>
         disk switch
         {

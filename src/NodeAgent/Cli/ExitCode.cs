@@ -6,16 +6,16 @@ internal static class ExitCode
     /// <summary>Done.</summary>
     internal const int Success = 0;
 
-    /// <summary>Begun and given up; nothing is left, the guest runs.</summary>
+    /// <summary>The command began and failed; nothing is left behind, and the guest runs.</summary>
     internal const int Failed = 1;
 
     /// <summary>The command line is wrong.</summary>
     internal const int Usage = 2;
 
-    /// <summary>Not begun: this guest, this output or this restore is refused, with the reason.</summary>
+    /// <summary>The command refused this guest, output or restore, gave the reason, and changed nothing.</summary>
     internal const int Refused = 3;
 
-    /// <summary>The engine asked for does not work on this machine.</summary>
+    /// <summary>The requested engine does not work on this machine.</summary>
     internal const int EngineUnavailable = 4;
 
     /// <summary>The snapshot is damaged.</summary>

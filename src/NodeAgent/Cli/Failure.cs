@@ -8,7 +8,7 @@ using Bgsnap.NodeAgent.Streams;
 
 namespace Bgsnap.NodeAgent.Cli;
 
-/// <summary>Turns an exception into what a person and a script need: a reason, a sentence, an exit code.</summary>
+/// <summary>Turns an exception into a reason, a message and an exit code, for people and for scripts.</summary>
 internal static class Failure
 {
     internal static ErrorLine Describe(Exception e) =>
@@ -47,7 +47,7 @@ internal static class Failure
             _ => new("error", "InternalError", $"{e.GetType().Name}: {e.Message}", ExitCode.Failed),
         };
 
-    /// <summary>Writes it to stderr, or as a JSON line to stdout, and returns the exit code.</summary>
+    /// <summary>Writes the failure to stderr, or as a JSON line to stdout, and returns the exit code.</summary>
     internal static int Report(Exception e, bool json) => Report(Describe(e), json);
 
     internal static int Report(ErrorLine error, bool json)

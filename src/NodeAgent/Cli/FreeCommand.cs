@@ -7,7 +7,7 @@ using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.NodeAgent.Cli;
 
-/// <summary><c>bgsnap-agent free</c>: what the node's agent does for a guest whose capture died, in a process of its own.</summary>
+/// <summary><c>bgsnap-agent free</c>: frees a guest whose capture died. The node's agent runs it in a process of its own.</summary>
 internal static class FreeCommand
 {
     internal static Command Create()
@@ -91,7 +91,7 @@ internal static class FreeCommand
         }
     }
 
-    /// <summary>A socket that nobody listens on has outlived its QEMU.</summary>
+    /// <summary>Throws if nobody listens on the socket: it has outlived its QEMU.</summary>
     private static void SeeWhetherThere(string path)
     {
         try
@@ -104,7 +104,7 @@ internal static class FreeCommand
         }
         catch (LinuxException)
         {
-            // Somebody is there.
+            // Somebody listens.
         }
     }
 

@@ -1,9 +1,9 @@
 namespace Bgsnap.NodeAgent.Cli;
 
 /// <summary>
-/// Says lines by a thread of its own: a reader that does not read, and a pipe that is full, hold up nobody else.
+/// Writes lines on a thread of its own, so that a reader that does not read, or a full pipe, holds up nothing else.
 /// </summary>
-/// <remarks>Of lines that only tell how far it is the latest counts: it takes the place of one that could not be said yet.</remarks>
+/// <remarks>Of progress lines only the latest counts: it replaces one that could not be written yet.</remarks>
 internal sealed class LineOutbox
 {
     private readonly object _lock = new();
@@ -14,10 +14,10 @@ internal sealed class LineOutbox
     internal LineOutbox()
         : this(Console.Out.WriteLine) { }
 
-    /// <param name="write">Writes one line; what it throws is taken for a reader that is gone.</param>
+    /// <param name="write">Writes one line; an exception means that the reader is gone.</param>
     internal LineOutbox(Action<string> write) => Linux.AgentThread.Start("lines", () => Run(write), failed: _ => { });
 
-    /// <summary>How far it is. Never waits.</summary>
+    /// <summary>Offers a progress line. Never waits.</summary>
     internal void Offer(string line)
     {
         lock (_lock)
@@ -27,7 +27,7 @@ internal sealed class LineOutbox
         }
     }
 
-    /// <summary>A line that must not be lost, behind the latest progress. There are few of them.</summary>
+    /// <summary>Queues a line that must not be lost, behind the latest progress line. There are few of them.</summary>
     internal void Say(string line)
     {
         lock (_lock)
@@ -40,7 +40,7 @@ internal sealed class LineOutbox
         }
     }
 
-    /// <summary>Waits until everything has been said.</summary>
+    /// <summary>Waits until every line has been written.</summary>
     /// <param name="patience">How long; <see cref="Timeout.InfiniteTimeSpan"/>: for ever.</param>
     /// <returns>False: nobody reads.</returns>
     internal bool Flush(TimeSpan patience)
@@ -68,7 +68,7 @@ internal sealed class LineOutbox
             }
             catch (Exception)
             {
-                // Nobody is there to hear it; who waits for the end of it must not wait for ever.
+                // The reader is gone; Flush must not wait for ever.
             }
         }
     }

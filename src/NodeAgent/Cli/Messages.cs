@@ -5,7 +5,7 @@ using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Cli;
 
-/// <summary>A line of <c>capture --json</c> while it goes on; also the heartbeat between the capturing process and its parent.</summary>
+/// <summary>A progress line of <c>capture --json</c>; also the heartbeat from the capturing process to its parent.</summary>
 internal sealed record ProgressLine(
     string Type,
     string Phase,
@@ -24,10 +24,10 @@ internal sealed record ProgressLine(
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] Guid? Snapshot = null
 );
 
-/// <summary>The last line of <c>capture --json</c> when it succeeded.</summary>
+/// <summary>The last line of a successful <c>capture --json</c>.</summary>
 internal sealed record SummaryLine(string Type, CaptureSummary Summary);
 
-/// <summary>A line of <c>restore --json</c> while it goes on.</summary>
+/// <summary>A progress line of <c>restore --json</c>.</summary>
 internal sealed record RestoreProgressLine(
     string Type,
     string Phase,
@@ -64,7 +64,7 @@ internal sealed record RestoreSummaryLine(
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] IReadOnlyList<string>? Dropped = null
 );
 
-/// <summary>How memory followed a guest that ran already.</summary>
+/// <summary>How memory was loaded while the guest already ran.</summary>
 internal sealed record InstantLine(
     bool TakenOver,
     long Faults,
@@ -78,10 +78,10 @@ internal sealed record InstantLine(
 
 /// <summary>The line of <c>free --json</c>.</summary>
 /// <param name="Type">summary.</param>
-/// <param name="Guest">How the guest is, as QEMU says.</param>
+/// <param name="Guest">The guest's state in QEMU's words.</param>
 /// <param name="Removed">How many leftovers were removed from QEMU.</param>
-/// <param name="Thawed">A freeze of ours was ended.</param>
-/// <param name="NotThawed">Why one could not be ended; null: none is left.</param>
+/// <param name="Thawed">The guest was thawed after a freeze of ours.</param>
+/// <param name="NotThawed">Why the guest could not be thawed; null: no freeze of ours is left.</param>
 /// <param name="Resumed">The guest was resumed, because a capture that died had left it stopped.</param>
 internal sealed record FreedLine(
     string Type,
@@ -94,17 +94,16 @@ internal sealed record FreedLine(
 
 /// <summary>The line of <c>restored --json</c>.</summary>
 /// <param name="Type">summary.</param>
-/// <param name="GuestState">State of the guest, as QEMU calls it.</param>
+/// <param name="GuestState">The guest's state in QEMU's words.</param>
 /// <param name="StillFrozen">Why its file systems are frozen; null: they are not.</param>
 internal sealed record RestoredLine(string Type, string GuestState, string? StillFrozen = null);
 
-/// <summary>The last line with <c>--json</c> when a command failed.</summary>
+/// <summary>The last line of a failed command with <c>--json</c>.</summary>
 /// <param name="Type">error.</param>
 /// <param name="Reason">One word.</param>
-/// <param name="Message">For people.</param>
-/// <param name="ExitCode">Of the command.</param>
-/// <param name="NeedsCare">The guest may still be stopped or frozen by us: QEMU could not be asked, or the guest could not be
-/// thawed.</param>
+/// <param name="Message">A sentence for people.</param>
+/// <param name="ExitCode">The command's exit code.</param>
+/// <param name="NeedsCare">We may have left the guest stopped or frozen: QEMU did not answer, or the guest could not be thawed.</param>
 internal sealed record ErrorLine(
     string Type,
     string Reason,

@@ -47,7 +47,7 @@ internal static class NodeCommand
                         .ConfigureAwait(false);
                     return ExitCode.Usage;
                 }
-                // Privileged pods have every capability; what is not needed is given up before anything else.
+                // Privileged pods have every capability; before anything else the agent drops those it does not need.
                 if (Capabilities.HasOthers())
                     Capabilities.RestartWithFewer(arguments);
                 Scratch place = Scratch.Shared(

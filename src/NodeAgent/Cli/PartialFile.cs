@@ -3,14 +3,18 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Cli;
 
-/// <summary>A file that has another name, <c>FILE.partial</c>, until it is whole, so that nobody takes half of it for all.</summary>
+/// <summary>
+/// A file that is named <c>FILE.partial</c> until it is complete, so that nobody takes a partial file for a complete one.
+/// </summary>
 internal static class PartialFile
 {
-    /// <summary>Makes a file, mode 0600 since guests keep secrets, durable and under its name. One that is there is replaced.</summary>
+    /// <summary>
+    /// Creates a file durably, with mode 0600 because guests keep secrets, and gives it its name at the end. Replaces an existing file.
+    /// </summary>
     /// <param name="path">The file.</param>
-    /// <param name="write">Writes it.</param>
-    /// <exception cref="ArgumentException">The name belongs to something that is no regular file.</exception>
-    /// <exception cref="LinuxException">EEXIST: the partial file is there already; others: I/O.</exception>
+    /// <param name="write">Writes the content.</param>
+    /// <exception cref="ArgumentException">The name belongs to something other than a regular file.</exception>
+    /// <exception cref="LinuxException">EEXIST: the partial file exists already; others: I/O.</exception>
     internal static void Write(string path, Action<SafeFileHandle> write)
     {
         RefuseOthers(path);
@@ -45,7 +49,7 @@ internal static class PartialFile
         }
     }
 
-    // A rename would put the file in the place of the device, not into it.
+    // A rename would replace the device with the file, not write into it.
     private static void RefuseOthers(string path)
     {
         string full = Path.GetFullPath(path);

@@ -2,7 +2,7 @@ using System.Globalization;
 
 namespace Bgsnap.NodeAgent.Cli;
 
-/// <summary>Progress on a terminal as one line that is overwritten.</summary>
+/// <summary>Shows progress on a terminal as one line that is overwritten.</summary>
 internal static class ProgressBar
 {
     private const int Width = 30;

@@ -29,7 +29,7 @@ internal static class Quantity
         ("h", 3600e6),
     ];
 
-    /// <summary>Bytes from a Kubernetes-like quantity; a trailing <c>B</c> or <c>/s</c> is taken too. Null when it is none.</summary>
+    /// <summary>Bytes from a Kubernetes-like quantity; a trailing <c>B</c> or <c>/s</c> is accepted too. Null: not a quantity.</summary>
     internal static long? ParseSize(string text)
     {
         string t = text.Trim();
@@ -40,11 +40,11 @@ internal static class Quantity
         return Parse(t, Sizes) is { } bytes && bytes is >= 0 and < 9e18 ? (long)bytes : null;
     }
 
-    /// <summary>A time with its unit; null when it is none.</summary>
+    /// <summary>A time with its unit; null: not a time.</summary>
     internal static TimeSpan? ParseTime(string text) =>
         Parse(text.Trim(), Times) is { } us && us is >= 0 and < 1e15 ? TimeSpan.FromMicroseconds(us) : null;
 
-    /// <summary>Bytes for a reader.</summary>
+    /// <summary>Formats bytes for a person.</summary>
     internal static string FormatSize(double bytes)
     {
         string[] units = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -54,7 +54,7 @@ internal static class Quantity
         return string.Create(CultureInfo.InvariantCulture, $"{bytes:0.##} {units[u]}");
     }
 
-    /// <summary>Microseconds for a reader.</summary>
+    /// <summary>Formats microseconds for a person.</summary>
     internal static string FormatTime(long microseconds) =>
         microseconds switch
         {

@@ -140,7 +140,7 @@ internal static class RestoreCommand
 
     private static int Run(RestoreOptions options, bool json, bool worker, string[] arguments)
     {
-        // A guest that waits for us must not depend on one process: another one watches it and goes on when it dies.
+        // A guest whose memory we load must not depend on one process: a supervisor watches the worker and starts another one when it dies.
         if (!worker && options.Mode is (RestoreMode.Auto or RestoreMode.Instant))
             return new RestoreSupervisor(arguments, json).Run();
         using StandstillLimit? limit = worker ? new() : null;

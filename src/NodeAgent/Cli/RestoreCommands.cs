@@ -93,7 +93,7 @@ internal static class RestoreCommands
         }
     }
 
-    /// <summary>One line on a terminal, nothing elsewhere.</summary>
+    /// <summary>Shows one line on a terminal, and nothing elsewhere.</summary>
     private sealed class Progress : IDisposable
     {
         private readonly long _began = Stopwatch.GetTimestamp();

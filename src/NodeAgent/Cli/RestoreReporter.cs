@@ -5,7 +5,7 @@ using Bgsnap.NodeAgent.Restore;
 namespace Bgsnap.NodeAgent.Cli;
 
 /// <summary>
-/// Tells of a restore while it goes on: one line that is overwritten on a terminal, JSON lines when asked for, else nothing.
+/// Reports the progress of a restore: on a terminal one line that is overwritten, JSON lines if requested, else nothing.
 /// </summary>
 internal sealed class RestoreReporter : IDisposable
 {
@@ -23,16 +23,16 @@ internal sealed class RestoreReporter : IDisposable
         _progress = progress;
         _json = json;
         _terminal = !json && !Console.IsErrorRedirected;
-        // Nobody may be listening any more; the restore goes on.
+        // If nobody reads any more, the restore continues.
         _thread = Linux.AgentThread.Start("progress", Report, failed: _ => { });
     }
 
-    /// <summary>A line for how far it is.</summary>
+    /// <summary>The current progress as a line.</summary>
     internal static RestoreProgressLine Line(RestoreProgress progress, double bytesPerSecond)
     {
         long done = progress.DoneBytes,
             total = progress.TotalBytes;
-        // What the manifest says of a disk is an estimate of what is written: 100 is kept for the end.
+        // The manifest only estimates how much of a disk is written, so 100 is reserved for the end.
         double percent =
             progress.Phase == "Done" ? 100
             : total > 0 ? Math.Min(99.9, 100.0 * done / total)
@@ -53,7 +53,7 @@ internal sealed class RestoreReporter : IDisposable
         );
     }
 
-    /// <summary>The end of a restore that went well, as a line.</summary>
+    /// <summary>The result of a successful restore as a line.</summary>
     internal static RestoreSummaryLine LineOf(RestoreSummary s) =>
         new(
             "summary",
@@ -86,7 +86,7 @@ internal sealed class RestoreReporter : IDisposable
             s.Dropped.Count > 0 ? s.Dropped : null
         );
 
-    /// <summary>Says it.</summary>
+    /// <summary>Writes the result.</summary>
     internal static void Summarize(RestoreSummaryLine s, bool json)
     {
         if (json)
@@ -162,7 +162,7 @@ internal sealed class RestoreReporter : IDisposable
         );
     }
 
-    /// <summary>Says the last, and ends.</summary>
+    /// <summary>Reports the last progress, and ends.</summary>
     public void Dispose()
     {
         _ended.Set();

@@ -6,27 +6,27 @@ using Bgsnap.NodeAgent.Restore;
 namespace Bgsnap.NodeAgent.Cli;
 
 /// <summary>
-/// Runs an instant restore in a child process and watches over it. One that dies, or falls silent, makes the guest wait and harms nothing:
-/// another is started, which finds in QEMU what has been done and goes on.
+/// Runs an instant restore in a child process and watches it. If the child dies or falls silent, the guest waits and takes no harm: the
+/// supervisor starts another child, which finds in QEMU what has been done and continues.
 /// </summary>
-/// <remarks>When we are killed ourselves, the child goes on to its end; what it says goes nowhere then.</remarks>
+/// <remarks>If the supervisor itself is killed, the child continues to its end; its output is then lost.</remarks>
 internal sealed class RestoreSupervisor(IReadOnlyList<string> arguments, bool json)
 {
-    /// <summary>Tells a child that the one before it had the guest run.</summary>
+    /// <summary>Tells a child that an earlier child got the guest to run.</summary>
     internal const string GuestRan = "--guest-ran";
 
     private const int SIGKILL = 9,
         SIGTERM = 15;
 
-    // A guest that touches what is missing waits as long; a busy machine may take its time.
+    // A guest that touches missing memory waits this long; a busy machine may take its time.
     private static readonly TimeSpan Silence = TimeSpan.FromSeconds(5);
 
-    /// <summary>Deaths that bring nothing forward before it is given up.</summary>
+    /// <summary>Number of deaths without progress after which the supervisor gives up.</summary>
     private const int MostDeaths = 5;
 
     private readonly RestoreProgress _progress = new();
 
-    // Nobody who reads what we say may hold up that we hear the child, or start another one.
+    // A slow reader of our output must not keep us from reading the child's output, or from starting another child.
     private readonly LineOutbox _outbox = new();
     private volatile CheckedProcess? _child;
     private long _heardAt;
@@ -36,9 +36,9 @@ internal sealed class RestoreSupervisor(IReadOnlyList<string> arguments, bool js
     internal int Run()
     {
         using EndSignals signals = new(Cancel);
-        // One that fails is started again: a child that falls silent must not go unnoticed.
+        // If the watchdog fails, it is started again: a child that falls silent must not go unnoticed.
         _ = AgentThread.Start("watchdog", Watch, failed: _ => Watch());
-        // In JSON the child's own lines are handed on.
+        // With JSON the child's own lines are forwarded.
         RestoreReporter? reporter = json ? null : new(_progress, false);
         RestoreSummaryLine? summary = null;
         ErrorLine? error = null;
@@ -51,7 +51,7 @@ internal sealed class RestoreSupervisor(IReadOnlyList<string> arguments, bool js
                 code = RunChild(ref summary, ref error);
                 if (summary is not null || error is not null)
                     break;
-                // What it has brought in stays; only deaths without progress count.
+                // Memory that the child loaded stays loaded; only deaths without progress count.
                 deaths = _progress.DoneBytes > lastDone ? 1 : deaths + 1;
                 lastDone = _progress.DoneBytes;
                 if (_cancelled || deaths == MostDeaths || _progress.Phase == "HugePages")
@@ -124,7 +124,7 @@ internal sealed class RestoreSupervisor(IReadOnlyList<string> arguments, bool js
         }
         catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException)
         {
-            // Cut off by its death.
+            // The line was cut off by the child's death.
         }
     }
 

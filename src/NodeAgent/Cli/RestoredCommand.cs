@@ -9,8 +9,8 @@ using Bgsnap.NodeAgent.Vm;
 namespace Bgsnap.NodeAgent.Cli;
 
 /// <summary>
-/// <c>bgsnap-agent restored</c>: what the node's agent asks of a QEMU whose restore ended with a dead agent, in a process of its own. It
-/// says how the guest is, and thaws one that was captured frozen.
+/// <c>bgsnap-agent restored</c>: reports the state of a guest whose restore ended with a dead agent, and thaws it if it was captured
+/// frozen. The node's agent runs it in a process of its own.
 /// </summary>
 internal static class RestoredCommand
 {

@@ -4,20 +4,20 @@ using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Cli;
 
-/// <summary><c>inspect</c> and <c>verify</c>: what a snapshot is, and whether it is whole.</summary>
+/// <summary><c>inspect</c> and <c>verify</c>: show a snapshot, and check that it is complete and undamaged.</summary>
 internal static class SnapshotCommands
 {
     internal static Argument<string> Directory() => new("DIR") { Description = "The snapshot's directory" };
 
-    /// <exception cref="DirectoryNotFoundException">There is no such directory.</exception>
+    /// <exception cref="DirectoryNotFoundException">The directory does not exist.</exception>
     internal static string Existing(string dir)
     {
         if (!System.IO.Directory.Exists(dir))
             throw new DirectoryNotFoundException($"there is no snapshot {dir}: no such directory");
-        // Where a volume is not mounted its directory is there, and empty.
+        // If a volume is not mounted, its directory exists but is empty.
         if (!System.IO.Directory.EnumerateFileSystemEntries(dir).Any())
             throw new DirectoryNotFoundException($"there is no snapshot {dir}: the directory is empty; is its volume mounted?");
-        // One of them may be lost from a snapshot, which is then damaged.
+        // A damaged snapshot may lack one of these files.
         string[] files = [SnapshotFormat.ManifestFileName, SnapshotFormat.MemoryFileName, SnapshotFormat.DeviceStateFileName];
         return files.Any(f => File.Exists(System.IO.Path.Join(dir, f)))
             ? dir
@@ -100,7 +100,7 @@ internal static class SnapshotCommands
         return command;
     }
 
-    // As it is, like --json: for a program or a file.
+    // Writes the bytes unchanged, like --json: for a program or a file.
     private static int Print(byte[]? bytes, string otherwise)
     {
         if (bytes is null)
@@ -146,6 +146,6 @@ internal static class SnapshotCommands
 
     private static void Row(string name, string value) => Console.Out.WriteLine(Printable($"{name, -28} {value}"));
 
-    // Whoever wrote the file shall not steer the terminal of who looks at it.
+    // The author of the file must not be able to control the terminal of its reader.
     private static string Printable(string line) => string.Concat(line.Select(c => char.IsControl(c) ? '\ufffd' : c));
 }
