@@ -7,7 +7,7 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Tasks;
 
 /// <summary>
-/// Executes a Describe task: the controller that restores a KubeVirt VM cannot read the claim, but needs the VM's objects and domain XML
+/// Executes a Describe task: the operator, which restores KubeVirt VMs, cannot read the claim, but needs the VM's objects and domain XML
 /// from the snapshot.
 /// </summary>
 internal static class KeptMachine
