@@ -4,13 +4,12 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent;
 
 /// <summary>
-/// Points at which a test lets the agent die or stop. Set by <c>BGSNAP_TEST_HOOK=action:point:count</c>, for example
-/// <c>kill:ptrace:7</c> (SIGKILL to ourselves after the seventh ptrace call); without the variable each point costs one comparison.
-/// <c>kill:point:count:pid</c> kills another process, and <c>wait:point:count:file</c> makes <c>file</c> and waits until it is gone. A
-/// count of 0 means every time. A second hook may follow after a plus sign, for a point that changes behaviour:
-/// <c>wait:discard-announced:1:file+skip:proof</c>.
+/// Points at which a test makes the agent die or stop. Set by <c>BGSNAP_TEST_HOOK=action:point:count</c>, for example <c>kill:ptrace:7</c>
+/// (SIGKILL to ourselves after the seventh ptrace call); without the variable each point costs one comparison. <c>kill:point:count:pid</c>
+/// kills another process, and <c>wait:point:count:file</c> creates <c>file</c> and waits until it is gone. A count of 0 means every time. A
+/// second hook may follow after a plus sign, for a point that changes behaviour: <c>wait:discard-announced:1:file+skip:proof</c>.
 /// </summary>
-/// <remarks>Whoever can set a variable for a process can end it anyway, so this gives nobody a new power.</remarks>
+/// <remarks>A user who can set a variable for a process can end it anyway, so this gives nobody a new power.</remarks>
 internal static class TestHooks
 {
     private const int SIGKILL = 9,
@@ -25,7 +24,7 @@ internal static class TestHooks
 
     static TestHooks()
     {
-        // The parent of a capture watches and cleans up; what a test breaks is the process that captures.
+        // The parent of a capture watches and cleans up; tests break only the process that captures.
         if (!Environment.GetCommandLineArgs().Contains("--worker"))
             return;
         string[]? hooks = Environment.GetEnvironmentVariable("BGSNAP_TEST_HOOK")?.Split('+');
@@ -44,7 +43,7 @@ internal static class TestHooks
     internal static bool Is(string action, string point) =>
         (Action == action && Point == point) || (Second is not null && Second == $"{action}:{point}");
 
-    /// <summary>Marks that a point has been passed.</summary>
+    /// <summary>Reports that a point has been passed.</summary>
     internal static void After(string point)
     {
         if (Point is null || Point != point || (Interlocked.Increment(ref _seen) != Count && Count != EveryTime))

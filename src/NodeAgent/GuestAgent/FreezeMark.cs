@@ -4,8 +4,9 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.GuestAgent;
 
 /// <summary>
-/// Says that a freeze is ours: a named descriptor that QEMU keeps for us while the guest's file systems may be frozen. It is there as long
-/// as QEMU is, whoever of us dies; the next agent on the same socket finds it, thaws the guest and leaves a freeze of somebody else alone.
+/// Marks a freeze as ours: a named descriptor that QEMU keeps for us while the guest's file systems may be frozen. It lives as long as QEMU
+/// does, whichever of our processes dies. The next agent on the same socket finds it and thaws the guest, but leaves another party's freeze
+/// alone.
 /// </summary>
 internal static class FreezeMark
 {

@@ -8,7 +8,7 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.GuestAgent;
 
 /// <summary>
-/// Speaks to <c>qemu-ga</c> in a guest through the unix socket of its virtio-serial channel: docs/interop/qemu-ga in QEMU.
+/// Talks to <c>qemu-ga</c> in a guest through the unix socket of its virtio-serial channel: docs/interop/qemu-ga in QEMU.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -17,7 +17,7 @@ namespace Bgsnap.NodeAgent.GuestAgent;
 ///   (skip everything up to FF) ◀────────────────────── late answers to that one … FF {"return": N}
 ///   {"execute":"guest-fsfreeze-freeze"} ─────────────▶ {"return": number of file systems}
 /// </code>
-/// The guest is not to be trusted: an answer has a longest length, and every wait ends.
+/// The guest is not trusted: an answer has a maximum length, and every wait ends.
 /// </remarks>
 internal sealed unsafe class GuestAgentClient : IGuestAgent
 {
@@ -32,11 +32,11 @@ internal sealed unsafe class GuestAgentClient : IGuestAgent
 
     private GuestAgentClient(UnixSocket socket, string path) => (_socket, _path) = (socket, path);
 
-    /// <summary>Connects, and sees that somebody in the guest answers to what we say now.</summary>
+    /// <summary>Connects, and checks that the guest agent answers to this connection.</summary>
     /// <param name="path">The socket.</param>
     /// <param name="timeout">Limit for both together.</param>
     /// <param name="cancel">Ends the wait.</param>
-    /// <exception cref="GuestAgentException">Nobody listens, somebody else is connected, or nobody in the guest answers.</exception>
+    /// <exception cref="GuestAgentException">Nobody listens, another client is connected, or the guest agent does not answer.</exception>
     internal static GuestAgentClient Connect(string path, TimeSpan timeout, CancellationToken cancel)
     {
         long began = Stopwatch.GetTimestamp();
@@ -94,7 +94,7 @@ internal sealed unsafe class GuestAgentClient : IGuestAgent
         {
             ReadUntil(Delimiter, began, timeout, Command, keep: false, cancel);
             byte[] line = ReadUntil((byte)'\n', began, timeout, Command, keep: true, cancel);
-            // Anything else is an answer to somebody who was here before us.
+            // Anything else is an answer to an earlier client.
             if (
                 TryParse(line) is { ValueKind: JsonValueKind.Object } answer
                 && answer.TryGetProperty("return", out JsonElement value)
@@ -147,12 +147,12 @@ internal sealed unsafe class GuestAgentClient : IGuestAgent
         }
     }
 
-    /// <summary>Takes everything up to and with the byte.</summary>
+    /// <summary>Takes everything up to and including a byte.</summary>
     /// <param name="end">The byte.</param>
     /// <param name="began">When the wait began.</param>
     /// <param name="timeout">How long it may take.</param>
-    /// <param name="command">What is waited for.</param>
-    /// <param name="keep">Return it; else it is garbage of any length.</param>
+    /// <param name="command">The command whose answer is awaited.</param>
+    /// <param name="keep">Return the bytes; if false, they are garbage of any length.</param>
     /// <param name="cancel">Ends the wait.</param>
     private byte[] ReadUntil(byte end, long began, TimeSpan timeout, string command, bool keep, CancellationToken cancel)
     {

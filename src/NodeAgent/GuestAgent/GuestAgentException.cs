@@ -1,11 +1,11 @@
 namespace Bgsnap.NodeAgent.GuestAgent;
 
-/// <summary>A guest agent that cannot be reached, does not answer, or refuses.</summary>
+/// <summary>The guest agent cannot be reached, does not answer, or refuses.</summary>
 internal sealed class GuestAgentException : Exception
 {
     internal GuestAgentException(string message, bool refused = false, Exception? inner = null)
         : base(message, inner) => Refused = refused;
 
-    /// <summary>It answered, with an error: it is there and said no.</summary>
+    /// <summary>The guest agent answered with an error.</summary>
     internal bool Refused { get; }
 }

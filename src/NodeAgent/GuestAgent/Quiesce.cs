@@ -4,7 +4,7 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.GuestAgent;
 
 /// <summary>
-/// Freezes the guest's file systems around the point in time, and sees that they thaw, whatever happens.
+/// Freezes the guest's file systems around the point in time, and makes sure that they are thawed whatever happens.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -13,9 +13,9 @@ namespace Bgsnap.NodeAgent.GuestAgent;
 ///   Thaw      guest-fsfreeze-thaw, on a thread of its own, until it is confirmed      right after it
 ///   Finish    waits for that; was it frozen all the time?              the outcome
 /// </code>
-/// Who thaws when we do not get there: Dispose after an exception; the parent when this process dies (<see cref="SureThaw.Leftover"/>);
-/// when both die, the next agent that looks at this QEMU, by the mark.
-/// Calls come from the capturing thread, which also owns the QMP connection.
+/// If this process does not get to the thaw: Dispose thaws after an exception; the parent thaws when this process dies
+/// (<see cref="SureThaw.Leftover"/>); when both die, the next agent that works on this QEMU finds the mark and thaws. Calls come from the
+/// capturing thread, which also owns the QMP connection.
 /// </remarks>
 internal sealed class Quiesce : IDisposable
 {
@@ -33,20 +33,22 @@ internal sealed class Quiesce : IDisposable
     internal Quiesce(CaptureOptions options, IQmpMonitor qmp, CancellationToken cancel) =>
         (_options, _qmp, _cancel, _address) = (options, qmp, cancel, GuestAgentAddress.Of(options.GuestAgentSocket, qmp));
 
-    /// <summary>What became of it; final after <see cref="Finish"/>.</summary>
+    /// <summary>The outcome; final after <see cref="Finish"/>.</summary>
     internal QuiesceOutcome Outcome { get; private set; }
 
-    /// <summary>Why it is not <see cref="QuiesceOutcome.GuestAgent"/>, for people; null when it is or was not asked for.</summary>
+    /// <summary>
+    /// Why the outcome is not <see cref="QuiesceOutcome.GuestAgent"/>, in words; null: it is, or quiescing was not requested.
+    /// </summary>
     internal string? Detail { get; private set; }
 
     private bool Required => _options.Quiesce == QuiescePolicy.Required;
 
-    /// <summary>Looks for a guest agent that answers.</summary>
-    /// <param name="running">The guest runs; else no agent can answer.</param>
-    /// <exception cref="CaptureRefusedException">Quiescing is required and will not be possible.</exception>
+    /// <summary>Checks for a guest agent that answers.</summary>
+    /// <param name="running">The guest runs; otherwise no agent can answer.</param>
+    /// <exception cref="CaptureRefusedException">Quiescing is required but will not be possible.</exception>
     internal void Prepare(bool running)
     {
-        // A machine that stays stopped would wake up frozen, and its memory is all there: there is nothing to make consistent.
+        // A machine that stays stopped would resume frozen. All its memory is captured, so there is nothing to make consistent.
         if (_options.Quiesce == QuiescePolicy.Never || _options.After == AfterCapture.Stop)
             return;
         try
@@ -76,12 +78,12 @@ internal sealed class Quiesce : IDisposable
         }
     }
 
-    /// <summary>Freezes. From here on the guest's programs wait when they write.</summary>
-    /// <exception cref="CaptureFailedException">Quiescing is required and was not possible; whatever was frozen is thawed
+    /// <summary>Freezes the guest. From here on the guest's programs block when they write.</summary>
+    /// <exception cref="CaptureFailedException">Quiescing is required but was not possible; whatever was frozen is thawed
     /// again.</exception>
     internal void Freeze()
     {
-        // Frozen already when the engine before this one had to give up.
+        // The guest is frozen already if an earlier engine had to give up.
         if (_client is null || _marked)
             return;
         FreezeMark.Put(_qmp);
@@ -94,16 +96,15 @@ internal sealed class Quiesce : IDisposable
         }
         catch (GuestAgentException e)
         {
-            // It may freeze later, when it gets to it: the thaw is queued behind the freeze. On a connection of its own, where the late
-            // answer to the freeze is not
-            // taken for that to the thaw.
+            // The guest agent may still freeze later: the thaw is queued behind the freeze. It uses a connection of its own, on which the
+            // late answer to the freeze cannot be mistaken for the answer to the thaw.
             LetGo();
             Thaw();
             NotQuiesced(QuiesceOutcome.QuiesceFailed, e.Message, begun: true);
         }
     }
 
-    /// <summary>Thaws, beside whatever else is done: returns at once. Does nothing when nothing was frozen.</summary>
+    /// <summary>Starts to thaw in parallel, and returns at once. Does nothing if nothing was frozen.</summary>
     internal void Thaw()
     {
         if (!_marked || _thawing is not null)
@@ -118,7 +119,7 @@ internal sealed class Quiesce : IDisposable
 
     /// <summary>Waits until the guest is thawed.</summary>
     /// <returns>Whether its file systems were frozen at the point in time.</returns>
-    /// <exception cref="CaptureFailedException">Quiescing is required, and the freeze had ended before its time, or the thaw was not
+    /// <exception cref="CaptureFailedException">Quiescing is required, but the freeze ended too early or the thaw was not
     /// confirmed.</exception>
     internal QuiesceOutcome Finish()
     {
@@ -152,7 +153,7 @@ internal sealed class Quiesce : IDisposable
         }
         catch (QmpException)
         {
-            // QEMU is gone, and the mark with it.
+            // QEMU is gone, and so is the mark.
         }
     }
 

@@ -1,30 +1,30 @@
 namespace Bgsnap.NodeAgent.GuestAgent;
 
-/// <summary>Whether the guest's file systems are frozen around the point in time.</summary>
+/// <summary>Whether to freeze the guest's file systems around the point in time.</summary>
 public enum QuiescePolicy
 {
-    /// <summary>Frozen where a guest agent answers; else the capture goes on without.</summary>
+    /// <summary>Freeze if a guest agent answers; otherwise capture without a freeze.</summary>
     IfAvailable,
 
-    /// <summary>No capture without a freeze.</summary>
+    /// <summary>Do not capture without a freeze.</summary>
     Required,
 
-    /// <summary>The guest agent is not asked.</summary>
+    /// <summary>Do not use the guest agent.</summary>
     Never,
 }
 
-/// <summary>What became of it; the words are those of KubeVirt's snapshot indications.</summary>
+/// <summary>The outcome of quiescing; the names are those of KubeVirt's snapshot indications.</summary>
 public enum QuiesceOutcome
 {
-    /// <summary>The guest ran and was not asked to freeze.</summary>
+    /// <summary>The guest ran, and no freeze was requested.</summary>
     Online,
 
     /// <summary>The guest agent had frozen the file systems at the point in time.</summary>
     GuestAgent,
 
-    /// <summary>No guest agent was named, or none answered.</summary>
+    /// <summary>No guest agent was given, or it did not answer.</summary>
     NoGuestAgent,
 
-    /// <summary>The guest agent answered, but the file systems were not surely frozen at the point in time.</summary>
+    /// <summary>The guest agent answered, but the file systems may not have been frozen at the point in time.</summary>
     QuiesceFailed,
 }

@@ -4,20 +4,20 @@ using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.GuestAgent;
 
-/// <summary>Thaws a guest, again and again until its agent says that it is thawed.</summary>
+/// <summary>Thaws a guest, with retries until its agent confirms that it is thawed.</summary>
 internal static class SureThaw
 {
-    /// <summary>How long it is tried. A guest agent that is alive answers long before.</summary>
+    /// <summary>How long to retry. A guest agent that is alive answers long before that.</summary>
     internal static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
     private static readonly TimeSpan OneTry = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(200);
 
-    /// <summary>Thaws.</summary>
-    /// <param name="address">Where the guest agent is.</param>
-    /// <param name="client">A connection to begin with; null: make one. It is disposed of when it fails.</param>
+    /// <summary>Thaws the guest.</summary>
+    /// <param name="address">The guest agent's address.</param>
+    /// <param name="client">A connection for the first try; null: open one. It is disposed of when it fails.</param>
     /// <param name="patience">How long to try.</param>
-    /// <returns>How many file systems were frozen until now; 0 when somebody else had thawed them.</returns>
-    /// <exception cref="GuestAgentException">Nobody confirmed it in that time.</exception>
+    /// <returns>Number of file systems that were frozen until now; 0: another party had thawed them.</returns>
+    /// <exception cref="GuestAgentException">The guest agent did not confirm the thaw in that time.</exception>
     internal static int Run(GuestAgentAddress address, IGuestAgent? client, TimeSpan patience)
     {
         long began = Stopwatch.GetTimestamp();
@@ -46,11 +46,11 @@ internal static class SureThaw
         }
     }
 
-    /// <summary>Thaws what a capture that died had frozen: nothing is done without our mark in QEMU.</summary>
+    /// <summary>Thaws what a capture that died had frozen; does nothing without our mark in QEMU.</summary>
     /// <param name="qmp">QEMU.</param>
-    /// <param name="address">Where the guest agent is.</param>
-    /// <returns>True when a freeze of ours was ended.</returns>
-    /// <exception cref="GuestAgentException">It could not be; the mark stays for the next one.</exception>
+    /// <param name="address">The guest agent's address.</param>
+    /// <returns>True: a freeze of ours was ended.</returns>
+    /// <exception cref="GuestAgentException">The guest could not be thawed; the mark stays for the next agent.</exception>
     internal static bool Leftover(IQmpMonitor qmp, GuestAgentAddress address)
     {
         if (!FreezeMark.Take(qmp))

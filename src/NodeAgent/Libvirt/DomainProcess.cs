@@ -1,14 +1,14 @@
 namespace Bgsnap.NodeAgent.Libvirt;
 
 /// <summary>
-/// Whether a process is the QEMU of a domain, by what libvirt puts on its command line. libvirt itself proves it later:
-/// <see cref="LibvirtProcess"/>.
+/// Tells whether a process is the QEMU of a domain, by what libvirt puts on its command line. <see cref="LibvirtProcess"/> later proves it
+/// through libvirt itself.
 /// </summary>
 internal static class DomainProcess
 {
-    /// <summary>Whether the domain's name, and its UUID if that is known, are there.</summary>
+    /// <summary>Whether the command line names the domain and, if given, its UUID.</summary>
     /// <param name="words">The process's command line.</param>
-    /// <param name="name">The domain's name, without a comma, which QEMU would have doubled.</param>
+    /// <param name="name">The domain's name; it has no comma, which QEMU's command line would double.</param>
     /// <param name="uuid">Its UUID; null: any.</param>
     internal static bool IsOf(string[] words, string name, string? uuid)
     {

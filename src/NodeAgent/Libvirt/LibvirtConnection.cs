@@ -3,11 +3,11 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent.Libvirt;
 
 /// <summary>
-/// A domain of a libvirt, found and listened to; when libvirtd or virtqemud is restarted, the connection to it is made anew.
+/// A connection to a libvirt domain and its events; it can reconnect when libvirtd or virtqemud restarts.
 /// </summary>
 internal sealed class LibvirtConnection : IDisposable
 {
-    // remote_protocol.x and qemu_protocol.x: these numbers never change, old clients speak to new servers.
+    // remote_protocol.x and qemu_protocol.x: these numbers never change, because old clients talk to new servers.
     private const uint AuthList = 66,
         ConnectOpen = 1,
         ConnectClose = 2,
@@ -20,15 +20,15 @@ internal sealed class LibvirtConnection : IDisposable
 
     private LibvirtConnection(LibvirtSocket socket, LibvirtRpc rpc, LibvirtDomain domain) => (_socket, Rpc, Domain) = (socket, rpc, domain);
 
-    /// <summary>The conversation.</summary>
+    /// <summary>The RPC connection.</summary>
     internal LibvirtRpc Rpc { get; private set; }
 
     /// <summary>The domain.</summary>
     internal LibvirtDomain Domain { get; private set; }
 
     /// <summary>Connects, and looks the domain up by its name or UUID.</summary>
-    /// <exception cref="LinuxException">No libvirt listens there, or not for us.</exception>
-    /// <exception cref="LibvirtException">It has no such domain that runs.</exception>
+    /// <exception cref="LinuxException">No libvirt listens there, or we may not connect.</exception>
+    /// <exception cref="LibvirtException">It has no such running domain.</exception>
     internal static LibvirtConnection Open(LibvirtSocket socket, string domain)
     {
         (LibvirtRpc rpc, LibvirtDomain found) = Open(socket, rpc =>
@@ -37,7 +37,7 @@ internal sealed class LibvirtConnection : IDisposable
         return new LibvirtConnection(socket, rpc, found);
     }
 
-    /// <summary>Connects anew, however often that fails, within a time.</summary>
+    /// <summary>Reconnects, with retries within a time limit.</summary>
     /// <exception cref="LibvirtException">The domain has ended, or libvirt does not come back.</exception>
     internal void Reopen(TimeSpan patience)
     {
@@ -54,7 +54,7 @@ internal sealed class LibvirtConnection : IDisposable
             catch (Exception e)
                 when (e is LinuxException or LibvirtException { Code: not LibvirtException.NoDomain } && Environment.TickCount64 < end)
             {
-                // It is on its way.
+                // libvirt is still starting.
             }
             catch (LinuxException e)
             {
@@ -68,7 +68,7 @@ internal sealed class LibvirtConnection : IDisposable
         LibvirtRpc rpc = socket.Connect();
         try
         {
-            // Root needs no other authentication, but libvirt marks that only when it is asked.
+            // Root needs no other authentication, but libvirt only notes that when the client asks for the methods.
             XdrReader methods = new(Run(rpc, LibvirtRpc.Remote, AuthList, new XdrWriter()));
             if (methods.Number() > 0 && methods.Number() != 0)
                 throw new LibvirtException("libvirt wants a password or polkit's consent: run as root or as the user whose libvirt it is");
@@ -104,7 +104,7 @@ internal sealed class LibvirtConnection : IDisposable
     private static byte[] Run(LibvirtRpc rpc, uint program, uint procedure, XdrWriter arguments) =>
         rpc.Run(program, procedure, arguments, -1, CallLimit);
 
-    /// <summary>Says farewell: libvirt calls what just ends an error in its log.</summary>
+    /// <summary>Closes the connection in good order: libvirt logs an error for a connection that just ends.</summary>
     public void Dispose()
     {
         try
@@ -113,7 +113,7 @@ internal sealed class LibvirtConnection : IDisposable
         }
         catch (Exception e) when (e is LibvirtException or Qmp.QmpException)
         {
-            // It is gone already, or says too much.
+            // The connection is gone already, or libvirt sends too much.
         }
         Rpc.Dispose();
     }

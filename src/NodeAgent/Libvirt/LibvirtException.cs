@@ -1,13 +1,13 @@
 namespace Bgsnap.NodeAgent.Libvirt;
 
-/// <summary>libvirt refused a call, or the conversation with it broke.</summary>
+/// <summary>libvirt refused a call, or the connection to it broke.</summary>
 /// <param name="message">What happened.</param>
-/// <param name="code">libvirt's virErrorNumber; 0 when the conversation broke.</param>
+/// <param name="code">libvirt's virErrorNumber; 0: the connection broke.</param>
 internal sealed class LibvirtException(string message, int code = 0) : Exception(message)
 {
     /// <summary>VIR_ERR_NO_DOMAIN.</summary>
     internal const int NoDomain = 42;
 
-    /// <summary>libvirt's virErrorNumber; 0 when the conversation broke.</summary>
+    /// <summary>libvirt's virErrorNumber; 0: the connection broke.</summary>
     internal int Code => code;
 }

@@ -6,12 +6,12 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent.Libvirt;
 
 /// <summary>
-/// A guest's agent through libvirt, which owns the channel: virDomainQemuAgentCommand, on a connection of its own, since a guest is thawed
-/// beside whatever else is done. libvirt itself makes the agent forget half a command of a predecessor.
+/// The guest agent through libvirt, which owns its channel: virDomainQemuAgentCommand, on a connection of its own, because a guest is
+/// thawed in parallel with other work. libvirt itself makes the guest agent discard a predecessor's partial command.
 /// </summary>
 internal sealed class LibvirtGuestAgent : IGuestAgent
 {
-    // qemu_protocol.x; libvirt's virErrorNumber for an error that is the guest's own.
+    // qemu_protocol.x; libvirt's virErrorNumber for an error that the guest itself reports.
     private const uint AgentCommand = 3;
     private const int InternalError = 1;
     private static readonly TimeSpan Margin = TimeSpan.FromSeconds(5);
@@ -19,8 +19,8 @@ internal sealed class LibvirtGuestAgent : IGuestAgent
 
     private LibvirtGuestAgent(LibvirtConnection connection) => _connection = connection;
 
-    /// <summary>Connects, and sees that somebody in the guest answers.</summary>
-    /// <exception cref="GuestAgentException">libvirt is not there, or nobody answers.</exception>
+    /// <summary>Connects, and checks that the guest agent answers.</summary>
+    /// <exception cref="GuestAgentException">libvirt is not there, or the guest agent does not answer.</exception>
     internal static LibvirtGuestAgent Connect(LibvirtMonitor monitor, TimeSpan timeout)
     {
         LibvirtGuestAgent agent;
@@ -61,7 +61,7 @@ internal sealed class LibvirtGuestAgent : IGuestAgent
     {
         try
         {
-            // Whole seconds; 0 and less mean something else to libvirt.
+            // Whole seconds; for libvirt, 0 and negative values have another meaning.
             uint seconds = (uint)Math.Max(1, Math.Ceiling(timeout.TotalSeconds));
             XdrWriter call = _connection.Domain.Write(new XdrWriter()).Text($"{{\"execute\":\"{command}\"}}").Number(seconds).Number(0);
             XdrReader reader = new(_connection.Rpc.Run(LibvirtRpc.Qemu, AgentCommand, call, -1, timeout + Margin));

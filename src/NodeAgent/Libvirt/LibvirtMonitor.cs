@@ -6,13 +6,13 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Libvirt;
 
 /// <summary>
-/// The monitor of a libvirt domain, through libvirt, which owns it: each command is a call of virDomainQemuMonitorCommand, but for the
-/// stop, which is libvirt's own.
+/// The monitor of a libvirt domain, through libvirt, which owns it: each command is a call of virDomainQemuMonitorCommand, except stop,
+/// which is libvirt's own call.
 /// </summary>
 /// <remarks>
-/// libvirt works off one command of a domain after the other, and knows nothing of batches. When it is restarted, QEMU runs on: what can be
-/// said twice is said again, what cannot be ends in <see cref="QmpException.Interrupted"/>. virDomainResume is not used: it waits for the
-/// end of a migration, and QEMU's cont does not.
+/// libvirt executes the commands of a domain one after the other, and knows nothing of batches. QEMU runs on when libvirt restarts: the
+/// agent repeats commands that can be repeated, and the others end in <see cref="QmpException.Interrupted"/>. virDomainResume is not used,
+/// because it waits for the end of a migration, while QEMU's cont does not.
 /// </remarks>
 internal sealed class LibvirtMonitor : IQmpMonitor
 {
@@ -27,10 +27,12 @@ internal sealed class LibvirtMonitor : IQmpMonitor
     private const int Attempts = 5;
     private static readonly TimeSpan Restart = TimeSpan.FromSeconds(30);
 
-    // Longer than libvirt itself waits for another's work on the domain, to hear its reason.
+    // Longer than libvirt waits for another job on the domain, so that the agent receives its reason.
     private static readonly TimeSpan Shortest = TimeSpan.FromSeconds(35);
 
-    /// <summary>Give the same however often they are said; of the ones that take away, only the first finds anything.</summary>
+    /// <summary>
+    /// Commands that give the same result however often they run; of those that remove something, only the first finds anything.
+    /// </summary>
     private static readonly string[] Repeatable = ["query-", "qom-get", "qom-list", "human-monitor-command", "getfd"],
         TakingAway = ["closefd", "remove-fd", "blockdev-del", "block-export-del", "nbd-server-stop"];
 
@@ -44,7 +46,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
     /// <summary>Connects to a domain's monitor.</summary>
     /// <param name="socket">Where libvirt listens.</param>
     /// <param name="domain">The domain's name or UUID.</param>
-    /// <param name="pid">QEMU's process, 0 to look for it.</param>
+    /// <param name="pid">QEMU's process; 0: search for it.</param>
     /// <exception cref="QmpException">libvirt cannot be reached, or has no such domain.</exception>
     /// <exception cref="CaptureRefusedException">The process is not that domain's.</exception>
     internal static LibvirtMonitor Open(LibvirtSocket socket, string domain, int pid)
@@ -73,7 +75,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
     }
 
     /// <summary>A second connection to the same domain, for another thread.</summary>
-    /// <exception cref="LinuxException">No libvirt listens there now.</exception>
+    /// <exception cref="LinuxException">No libvirt listens there at the moment.</exception>
     /// <exception cref="LibvirtException">The domain has ended.</exception>
     internal LibvirtConnection ConnectAgain() => LibvirtConnection.Open(_socket, _connection.Domain.Uuid.ToString());
 
@@ -166,7 +168,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
     /// <inheritdoc/>
     public void Resume()
     {
-        // A guest that was suspended is suspended again, which is not running.
+        // A guest that was suspended returns to suspended, not to running.
         for (int attempt = 0; attempt <= Attempts && !this.IsRunning(); attempt++)
         {
             try
@@ -175,7 +177,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
             }
             catch (QmpException e) when (e.Interrupted && attempt < Attempts)
             {
-                // Whether QEMU has heard it shows.
+                // The check of the loop shows whether QEMU received the command.
             }
         }
     }
@@ -212,7 +214,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
         }
         catch (LibvirtException)
         {
-            // Not yet connected anew: the guest may be stopped, and is to be set free first.
+            // Do not reconnect yet: the guest may be stopped, and has to be resumed first.
             _batchLost = true;
             throw Interrupted(name);
         }
@@ -224,7 +226,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
                 _ => "",
             }
         );
-        // The ones after a command that failed are run all the same, as over a socket.
+        // The commands after one that failed are executed all the same, as over a socket.
         if (batch.Answered + 1 < batch.Count)
             Begin(batch, 1);
         return failure is null ? answer : throw failure;
@@ -263,7 +265,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
 
     private (uint Procedure, XdrWriter Call) Command(string command, string arguments, int descriptor)
     {
-        // Without an id: libvirt gives its own.
+        // Without an id: libvirt adds its own.
         string json = Encoding.UTF8.GetString(QmpClient.PrepareWithoutId(command, arguments));
         return (descriptor < 0 ? MonitorCommand : MonitorCommandWithFiles, _connection.Domain.Write(new XdrWriter()).Text(json).Number(0));
     }

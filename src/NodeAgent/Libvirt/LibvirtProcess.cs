@@ -5,21 +5,21 @@ using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Libvirt;
 
-/// <summary>Finds the process of a domain, which libvirt does not tell, and proves that it is the one.</summary>
+/// <summary>Finds a domain's process, which libvirt does not report, and proves that it is the right one.</summary>
 internal static class LibvirtProcess
 {
     private const string ProofName = "agent-bgsnap-proof";
 
-    /// <summary>QEMU's process.</summary>
+    /// <summary>Finds QEMU's process.</summary>
     /// <param name="monitor">Its monitor.</param>
     /// <param name="uuid">The domain's UUID.</param>
-    /// <param name="pid">The process that it is said to be, 0 to look for it.</param>
+    /// <param name="pid">The process that the caller names; 0: search for it.</param>
     /// <returns>Its number; 0: it is not visible from here.</returns>
-    /// <exception cref="CaptureRefusedException">The process that was named is another.</exception>
+    /// <exception cref="CaptureRefusedException">The named process is not the domain's.</exception>
     internal static int Find(IQmpMonitor monitor, Guid uuid, int pid)
     {
-        // Two QEMUs may have one UUID: those of a migration within the node, or of two tenants. What one of them is given shows which it
-        // is.
+        // Two QEMUs may have the same UUID: during a migration within the node, or in two tenants. A descriptor given to one of them shows
+        // which process it is.
         using Pipe proof = Pipe.Create();
         string link = new FileInfo($"/proc/self/fd/{proof.Read.DangerousGetHandle()}").LinkTarget!;
         QemuMark.Keep(monitor, ProofName, (int)proof.Read.DangerousGetHandle());
@@ -47,7 +47,7 @@ internal static class LibvirtProcess
         return at >= 0 && at + 1 < words.Length && Guid.TryParse(words[at + 1], out Guid uuid) ? uuid : null;
     }
 
-    /// <summary>A process's command line; nothing when it has ended.</summary>
+    /// <summary>A process's command line; empty: the process has ended.</summary>
     internal static string[] CommandLine(ProcessEntry process)
     {
         try

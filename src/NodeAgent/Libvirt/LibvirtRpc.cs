@@ -6,7 +6,7 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Libvirt;
 
 /// <summary>
-/// A conversation with libvirtd or virtqemud over its unix socket; docs/design/0013-libvirt.md says why it is ours.
+/// A connection to libvirtd or virtqemud over its unix socket; docs/design/0013-libvirt.md says why we have a client of our own.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -15,15 +15,15 @@ namespace Bgsnap.NodeAgent.Libvirt;
 ///   be32  number of descriptors, in messages with descriptors only
 ///   …     arguments, result or error, in XDR
 /// </code>
-/// The descriptors follow the message, each with one byte of its own. Answers bear the serial of their call and may come in any order;
-/// events come whenever they like.
+/// The descriptors follow the message, each with one byte of its own. Answers carry the serial of their call and may come in any order;
+/// events may come at any time.
 /// </remarks>
 internal sealed unsafe class LibvirtRpc : IDisposable
 {
     /// <summary>libvirt's general API (remote_protocol.x).</summary>
     internal const uint Remote = 0x20008086;
 
-    /// <summary>What it offers for QEMU only (qemu_protocol.x).</summary>
+    /// <summary>The API that libvirt offers for QEMU only (qemu_protocol.x).</summary>
     internal const uint Qemu = 0x20008087;
 
     private const uint Call = 0,
@@ -45,18 +45,18 @@ internal sealed unsafe class LibvirtRpc : IDisposable
         _end;
     private uint _serial;
 
-    // To the call begun last; who begins another has given it up.
+    // The answer to the latest call; a caller that begins another call has given up the one before.
     private byte[]? _answer;
 
     private LibvirtRpc(UnixSocket socket) => _socket = socket;
 
     /// <summary>Connects.</summary>
-    /// <exception cref="LinuxException">Nobody listens there, or not for us.</exception>
+    /// <exception cref="LinuxException">Nobody listens there, or we may not connect.</exception>
     internal static LibvirtRpc Connect(string path) => new(UnixSocket.ConnectTo(path, SendLimit));
 
     internal int FileDescriptor => _socket.FileDescriptor;
 
-    /// <summary>libvirt is root's, and serves <c>qemu:///system</c>.</summary>
+    /// <summary>libvirt runs as root, and serves <c>qemu:///system</c>.</summary>
     internal bool IsRoots => _socket.PeerUid() == 0;
 
     /// <summary>Events of the domain's monitor that have arrived.</summary>
@@ -118,7 +118,7 @@ internal sealed unsafe class LibvirtRpc : IDisposable
         return true;
     }
 
-    /// <summary>Calls and waits.</summary>
+    /// <summary>Sends a call and waits for its answer.</summary>
     internal byte[] Run(uint program, uint procedure, XdrWriter arguments, int descriptor, TimeSpan timeout)
     {
         uint serial = Begin(program, procedure, arguments, descriptor);
@@ -138,7 +138,7 @@ internal sealed unsafe class LibvirtRpc : IDisposable
     /// <exception cref="LibvirtException">libvirt is gone.</exception>
     internal void Receive()
     {
-        // What comes faster than it can be read is left for the next time.
+        // What arrives faster than it can be read is left for the next call.
         for (int n = 0; n < MostReads; n++)
         {
             while (TryTakeMessage()) { }

@@ -4,31 +4,31 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Libvirt;
 
 /// <summary>Where a libvirt listens.</summary>
-/// <param name="root">The process in whose root the path is; null: in ours.</param>
-/// <param name="paths">The socket; the first of them that is there.</param>
-/// <param name="driver">The driver to open, such as <c>qemu:///session</c>; null: what this libvirt has.</param>
+/// <param name="root">The process in whose root the paths are; null: our own root.</param>
+/// <param name="paths">Candidates for the socket; the first that exists counts.</param>
+/// <param name="driver">The driver to open, such as <c>qemu:///session</c>; null: the driver that this libvirt has.</param>
 internal sealed class LibvirtSocket(ProcessEntry? root, string[] paths, string? driver)
 {
-    /// <summary>The process in whose root the path is; null: in ours.</summary>
+    /// <summary>The process in whose root the paths are; null: our own root.</summary>
     internal ProcessEntry? Root => root;
 
-    /// <summary>The socket; the first of them that is there.</summary>
+    /// <summary>Candidates for the socket; the first that exists counts.</summary>
     internal IReadOnlyList<string> Paths => paths;
 
-    /// <summary>The driver to open; null: what this libvirt has.</summary>
+    /// <summary>The driver to open; null: the driver that this libvirt has.</summary>
     internal string? Driver => driver;
 
-    /// <summary>virtqemud, which KubeVirt has, before the older daemon of all drivers.</summary>
+    /// <summary>virtqemud, which KubeVirt uses, before the older daemon for all drivers.</summary>
     private static readonly string[] Names = ["virtqemud-sock", "libvirt-sock"];
 
-    // Monitors and guest agents share it, and may have to connect again at any time: its handle is closed with the last of them.
+    // Monitors and guest agents share it, and may have to reconnect at any time, so its handle is closed with the last of them.
     /// <summary>
     /// The libvirt in the container of a process; a launcher's <c>/var/run</c> is an absolute link, so it is looked up in that root.
     /// </summary>
     internal static LibvirtSocket Behind(ProcessEntry process) => new(process, In("/run/libvirt"), null);
 
-    /// <summary>Reads <c>qemu:///session</c>, <c>qemu:///system</c> and both with <c>qemu+unix:</c> and <c>?socket=PATH</c>.</summary>
-    /// <exception cref="ArgumentException">It is something else.</exception>
+    /// <summary>Parses <c>qemu:///session</c>, <c>qemu:///system</c> and both with <c>qemu+unix:</c> and <c>?socket=PATH</c>.</summary>
+    /// <exception cref="ArgumentException">The URI is something else.</exception>
     internal static LibvirtSocket Parse(string uri)
     {
         string[] parts = uri.Split('?', 2);
@@ -58,8 +58,8 @@ internal sealed class LibvirtSocket(ProcessEntry? root, string[] paths, string? 
             : throw new ArgumentException($"--libvirt '{uri}': only ?socket=PATH may follow");
     }
 
-    /// <summary>Connects to the first that is there.</summary>
-    /// <exception cref="LinuxException">None is, or nobody listens.</exception>
+    /// <summary>Connects to the first socket that exists.</summary>
+    /// <exception cref="LinuxException">No socket exists, or nobody listens.</exception>
     internal LibvirtRpc Connect()
     {
         for (int i = 0; ; i++)
@@ -70,12 +70,12 @@ internal sealed class LibvirtSocket(ProcessEntry? root, string[] paths, string? 
             }
             catch (LinuxException e) when (e.Errno is Errno.ENOENT && i + 1 < paths.Length)
             {
-                // The next one.
+                // Try the next one.
             }
         }
     }
 
-    // A daemon that starts anew makes its socket anew: looked up each time.
+    // A daemon that restarts creates a new socket, so the path is resolved on each call.
     private LibvirtRpc Connect(string path)
     {
         if (root is null)

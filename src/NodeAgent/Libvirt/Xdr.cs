@@ -3,7 +3,7 @@ using System.Text;
 
 namespace Bgsnap.NodeAgent.Libvirt;
 
-/// <summary>Writes what libvirt's calls are made of: XDR, RFC 4506. Everything is a multiple of four bytes.</summary>
+/// <summary>Writes the arguments of libvirt's calls in XDR, RFC 4506. Everything is a multiple of four bytes.</summary>
 internal sealed class XdrWriter
 {
     private byte[] _buffer = new byte[256];
@@ -11,7 +11,7 @@ internal sealed class XdrWriter
     /// <summary>Bytes written.</summary>
     internal int Length { get; private set; }
 
-    /// <summary>What has been written.</summary>
+    /// <summary>The bytes written so far.</summary>
     internal Span<byte> Written => _buffer.AsSpan(0, Length);
 
     internal XdrWriter Number(uint value)
@@ -48,7 +48,7 @@ internal sealed class XdrWriter
     }
 }
 
-/// <summary>Reads the same. The other side is a VM's container: every length is checked.</summary>
+/// <summary>Reads XDR. The other side is a VM's container, so every length is checked.</summary>
 internal ref struct XdrReader(ReadOnlySpan<byte> data)
 {
     private ReadOnlySpan<byte> _data = data;

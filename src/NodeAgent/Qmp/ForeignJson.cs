@@ -5,13 +5,13 @@ namespace Bgsnap.NodeAgent.Qmp;
 
 /// <summary>Reads JSON that another party wrote.</summary>
 /// <remarks>
-/// The runtime's reader takes text that it cannot give: what is not UTF-8, and half a surrogate pair (<c>"\ud800"</c>). <c>GetString</c>,
-/// and looking for a member, would throw InvalidOperationException later, far from where anybody expects bad input.
+/// The runtime's reader accepts text that it cannot return: bytes that are not UTF-8, and half a surrogate pair (<c>"\ud800"</c>).
+/// <c>GetString</c>, or looking up a member, would throw InvalidOperationException later, far from where the code expects bad input.
 /// </remarks>
 internal static class ForeignJson
 {
-    /// <summary>Parses a document in which every text can be read.</summary>
-    /// <exception cref="JsonException">It is not JSON, or holds a string that is not valid Unicode.</exception>
+    /// <summary>Parses a document, and checks that every string in it can be read.</summary>
+    /// <exception cref="JsonException">The text is not JSON, or holds a string that is not valid Unicode.</exception>
     internal static JsonDocument Parse(byte[] utf8)
     {
         if (!Utf8.IsValid(utf8))

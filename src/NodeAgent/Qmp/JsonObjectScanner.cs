@@ -1,8 +1,8 @@
 namespace Bgsnap.NodeAgent.Qmp;
 
 /// <summary>
-/// Finds where JSON objects end in a stream of bytes that comes in pieces, however they are laid out: with <c>pretty=on</c> QEMU's monitor
-/// writes one message over many lines. Each byte is looked at once.
+/// Finds where JSON objects end in a stream of bytes that arrives in pieces, whatever their layout: with <c>pretty=on</c> QEMU's monitor
+/// spreads one message over many lines. Examines each byte once.
 /// </summary>
 internal sealed class JsonObjectScanner
 {
@@ -10,14 +10,14 @@ internal sealed class JsonObjectScanner
     private bool _inString;
     private bool _escaped;
 
-    /// <summary>An object has begun and not ended.</summary>
+    /// <summary>An object has begun but not ended.</summary>
     internal bool IsInside => _depth > 0;
 
-    /// <summary>Looks at the next bytes of the stream.</summary>
+    /// <summary>Examines the next bytes of the stream.</summary>
     /// <param name="next">The bytes that follow those of the last call.</param>
-    /// <param name="length">How many were looked at: up to the object's end, or all.</param>
+    /// <param name="length">How many bytes were examined: up to the object's end, or all.</param>
     /// <returns>Whether an object ends at <paramref name="length"/>.</returns>
-    /// <exception cref="FormatException">Something other than an object stands between two objects.</exception>
+    /// <exception cref="FormatException">There is something other than an object between two objects.</exception>
     internal bool TryFindEnd(ReadOnlySpan<byte> next, out int length)
     {
         for (length = 0; length < next.Length; )

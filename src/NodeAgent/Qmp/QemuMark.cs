@@ -4,9 +4,9 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Qmp;
 
 /// <summary>
-/// Named descriptors that QEMU's monitor keeps for us (<c>getfd</c>): as notes to whoever looks after a dead agent, and to keep something
-/// open that our death would close. They stay until they are taken away or QEMU ends; a descriptor set (<c>add-fd</c>) does not, as QEMU
-/// before 9.1 closes what is in one and not in use when its last monitor disconnects (monitor_fdsets_cleanup()).
+/// Named descriptors that QEMU's monitor keeps for us (<c>getfd</c>): as notes for the process that cleans up after a dead agent, and to
+/// keep something open that our death would close. They stay until they are removed or QEMU ends. A descriptor set (<c>add-fd</c>) does
+/// not: QEMU before 9.1 closes the unused descriptors of a set when its last monitor disconnects (monitor_fdsets_cleanup()).
 /// </summary>
 internal static class QemuMark
 {
@@ -21,9 +21,10 @@ internal static class QemuMark
     internal static void Keep(IQmpMonitor qmp, string name, int descriptor) =>
         qmp.Execute("getfd", QmpJson.Object(("fdname", name)), descriptor).Dispose();
 
-    /// <summary>Takes a note away.</summary>
-    /// <returns>Whether it was there: also where a libvirt died over the question, and its answer is only that the note is there no
-    /// more.</returns>
+    /// <summary>Removes a note.</summary>
+    /// <returns>
+    /// Whether the note is known to have been there. If libvirt died during the request, its later answer says only that the note is gone.
+    /// </returns>
     internal static bool TakeNote(IQmpMonitor qmp, string name)
     {
         bool sure = qmp.TakesWholeBatches || IsHeldBy(qmp.PeerPid, name);
@@ -36,7 +37,7 @@ internal static class QemuMark
         return process is not null && NamedMemory.IsHeldBy(process, name);
     }
 
-    /// <summary>Takes it away.</summary>
+    /// <summary>Removes a note or a kept descriptor.</summary>
     /// <returns>Whether it was there, or may have been: see <see cref="TakeNote"/>.</returns>
     internal static bool Take(IQmpMonitor qmp, string name)
     {

@@ -3,7 +3,8 @@ using System.Text.Json;
 namespace Bgsnap.NodeAgent.Qmp;
 
 /// <summary>
-/// QEMU's answer to one command. What it is not shaped like is a <see cref="QmpException"/> that names the command and what was missing.
+/// QEMU's answer to one command. If it does not have the expected form, reading it throws a <see cref="QmpException"/> that names the
+/// command and what is missing.
 /// </summary>
 public sealed class QmpAnswer : IDisposable
 {
@@ -12,8 +13,8 @@ public sealed class QmpAnswer : IDisposable
 
     internal QmpAnswer(JsonDocument message, string command) => (_message, _command) = (message, command);
 
-    /// <summary>What the command gave.</summary>
-    /// <exception cref="QmpException">The answer has none.</exception>
+    /// <summary>The command's return value.</summary>
+    /// <exception cref="QmpException">The answer has no return value.</exception>
     public QmpValue Return => new QmpValue(_message.RootElement, _command, "answer").GetProperty("return");
 
     /// <inheritdoc/>

@@ -1,37 +1,37 @@
 namespace Bgsnap.NodeAgent.Qmp;
 
 /// <summary>
-/// Commands that are answered one after the other, and over a socket of our own sent in one write: QEMU works off what its monitor has
-/// received in order, so that nothing of ours has to happen between two of them.
+/// Commands that are answered one after the other. Over a socket of our own they are sent in one write: QEMU executes in order what its
+/// monitor has received, so that we need not act between two of them.
 /// </summary>
 public sealed class QmpBatch
 {
     private readonly List<Command> _commands = [];
     private int _answered;
 
-    /// <summary>How many commands have been added.</summary>
+    /// <summary>Number of commands that have been added.</summary>
     public int Count => _commands.Count;
 
-    /// <summary>Commands that QEMU has answered.</summary>
+    /// <summary>Number of commands that QEMU has answered.</summary>
     public int Answered => _answered;
 
     /// <summary>Whether every command has its answer.</summary>
     public bool IsDone => _answered == _commands.Count;
 
-    /// <summary>The first command that failed; the ones after it have been run all the same.</summary>
+    /// <summary>The error of the first command that failed; QEMU still executes those after it.</summary>
     public QmpException? Failure { get; private set; }
 
     /// <summary>
-    /// Adds a command, with an id of ours: if we die, its answer goes to the next client, which must not take it for its own.
+    /// Adds a command with an id of ours: if we die, its answer goes to the next client, which must not take it for an answer of its own.
     /// </summary>
     public void Add(string command, string arguments = "") =>
         _commands.Add(new Command(command, arguments, QmpClient.Prepare(command, arguments)));
 
-    /// <summary>The first command that has no answer yet, or one further on.</summary>
+    /// <summary>The first unanswered command, or one further on.</summary>
     internal (string Name, string Arguments) Unanswered(int further = 0) =>
         (_commands[_answered + further].Name, _commands[_answered + further].Arguments);
 
-    /// <summary>All commands as they go over a socket.</summary>
+    /// <summary>All commands as bytes for a socket.</summary>
     internal byte[] Bytes => [.. _commands.SelectMany(c => c.Bytes)];
 
     private sealed class Command(string name, string arguments, byte[] bytes)
@@ -41,9 +41,9 @@ public sealed class QmpBatch
         internal byte[] Bytes => bytes;
     }
 
-    /// <summary>Sends all of it.</summary>
+    /// <summary>Sends the batch.</summary>
     /// <param name="qmp">The monitor.</param>
-    /// <param name="descriptor">A descriptor that travels with the first command, or -1.</param>
+    /// <param name="descriptor">A descriptor to send along with the first command, or -1.</param>
     public void Send(IQmpMonitor qmp, int descriptor = -1)
     {
         ArgumentNullException.ThrowIfNull(qmp);

@@ -12,15 +12,15 @@ namespace Bgsnap.NodeAgent.Qmp;
 /// <remarks>Belongs to one thread. Reads never block longer than asked, so that a hung QEMU cannot hang us.</remarks>
 public sealed unsafe class QmpClient : IQmpMonitor
 {
-    /// <summary>How long a command may take unless the caller says otherwise.</summary>
+    /// <summary>How long a command may take unless the caller sets another limit.</summary>
     public static readonly TimeSpan DefaultTimeout = TimeSpan.FromSeconds(20);
 
     private static readonly TimeSpan SendLimit = TimeSpan.FromSeconds(10);
 
-    // The longest that any QEMU says is some hundred KiB.
+    // The longest message of any QEMU is some hundred KiB.
     private const int MaximumMessage = 16 << 20;
 
-    // Short: QEMU's monitor reads byte by byte, and what it reads in a stop window costs the guest microseconds.
+    // Short: QEMU's monitor reads byte by byte, and the guest pays microseconds for what it reads in a stop window.
     private static readonly string OwnId = "bgsnap-" + Guid.NewGuid().ToString("N")[..12];
     private static long _lastId;
     private readonly UnixSocket _socket;
@@ -36,17 +36,17 @@ public sealed unsafe class QmpClient : IQmpMonitor
 
     /// <summary>Connects and leaves the negotiation mode.</summary>
     /// <param name="path">Path of the unix socket.</param>
-    /// <exception cref="QmpException">Nobody listens there, or whoever listens does not speak QMP, or serves another client at the
+    /// <exception cref="QmpException">Nobody listens there, or the listener does not speak QMP or serves another client at the
     /// moment.</exception>
     public static QmpClient Connect(string path) => Negotiate(Reach(path), path);
 
-    /// <summary>Connects without a word: who listens there is known then, whether it can answer or not.</summary>
+    /// <summary>Connects without sending anything: the peer's process is known then, whether it can answer or not.</summary>
     /// <exception cref="QmpException">Nobody listens there.</exception>
     internal static UnixSocket Reach(string path)
     {
         try
         {
-            // A QEMU that takes no connection, or reads nothing, must not hold us.
+            // A QEMU that accepts no connection, or reads nothing, must not block us.
             return UnixSocket.ConnectTo(path, SendLimit);
         }
         catch (LinuxException e)
@@ -55,7 +55,7 @@ public sealed unsafe class QmpClient : IQmpMonitor
         }
     }
 
-    /// <summary>Leaves the negotiation mode of a connection, which belongs to the client from now on.</summary>
+    /// <summary>Leaves the negotiation mode of a connection, which the client owns from now on.</summary>
     /// <inheritdoc cref="Connect(string)"/>
     internal static QmpClient Negotiate(UnixSocket socket, string path)
     {
@@ -93,7 +93,7 @@ public sealed unsafe class QmpClient : IQmpMonitor
     /// <inheritdoc/>
     public QmpAnswer Execute(string command, string arguments = "", int descriptor = -1, TimeSpan? timeout = null)
     {
-        // A number of its own: the answer to a command that was given up on may still come.
+        // An id for each command: the answer to a command that timed out may still arrive.
         string id = NextId();
         SendPrepared(Prepare(command, arguments, id), descriptor);
         long deadline = Deadline(timeout ?? DefaultTimeout);
@@ -131,7 +131,7 @@ public sealed unsafe class QmpClient : IQmpMonitor
     public void Send(string command, string arguments = "", int descriptor = -1) => SendPrepared(Prepare(command, arguments), descriptor);
 
     /// <summary>The bytes of a command, for <see cref="SendPrepared"/> when every microsecond counts.</summary>
-    /// <remarks>With an id of this process's own: the answer to a command of a client that died goes to whoever connects next.</remarks>
+    /// <remarks>With an id of this process: the answer to a command of a client that died goes to the next client.</remarks>
     public static byte[] Prepare(string command, string arguments = "") => Prepare(command, arguments, NextId());
 
     private static byte[] Prepare(string command, string arguments, string id) =>
@@ -146,7 +146,7 @@ public sealed unsafe class QmpClient : IQmpMonitor
     private static bool IsAnswerTo(JsonDocument message, string id) =>
         !message.RootElement.TryGetProperty("id", out JsonElement given) || given.ValueEquals(id);
 
-    /// <summary>The same without an id, as short as it can be.</summary>
+    /// <summary>The bytes of a command without an id, as short as possible.</summary>
     public static byte[] PrepareWithoutId(string command, string arguments = "") =>
         Encoding.UTF8.GetBytes(
             arguments.Length == 0 ? $"{{\"execute\":\"{command}\"}}\n" : $"{{\"execute\":\"{command}\",\"arguments\":{arguments}}}\n"
@@ -165,8 +165,8 @@ public sealed unsafe class QmpClient : IQmpMonitor
         }
     }
 
-    /// <summary>Takes what has arrived without waiting.</summary>
-    /// <returns>The answer to the command sent last, or null when it is not there yet.</returns>
+    /// <summary>Takes what has arrived, without waiting.</summary>
+    /// <returns>The answer to the last command sent; null: it has not arrived yet.</returns>
     /// <exception cref="QmpException">The command failed, or QEMU is gone.</exception>
     public QmpAnswer? TryReadAnswer(string command)
     {
@@ -189,7 +189,7 @@ public sealed unsafe class QmpClient : IQmpMonitor
     /// <inheritdoc/>
     public IReadOnlyList<QmpEvent> TakeEvents(bool read = true)
     {
-        // What comes faster than it can be read is left for the next time.
+        // What arrives faster than it can be read is left for the next call.
         for (int n = 0; read && n < QmpEventQueue.MostEvents; n++)
         {
             if (TryParse(out JsonDocument? message))
@@ -204,8 +204,8 @@ public sealed unsafe class QmpClient : IQmpMonitor
         return _events.TakeAll();
     }
 
-    /// <summary>Waits for an event by name; other events stay to be taken.</summary>
-    /// <returns>The event, or null when the time is over.</returns>
+    /// <summary>Waits for an event by name; other events stay in the queue.</summary>
+    /// <returns>The event; null: it did not come in time.</returns>
     public QmpEvent? WaitForEvent(string name, TimeSpan timeout)
     {
         long deadline = Deadline(timeout);
@@ -265,7 +265,7 @@ public sealed unsafe class QmpClient : IQmpMonitor
         {
             if (TryParse(out JsonDocument? message))
                 return message!;
-            // Who says other things without an end does not answer either; what is here when the time is over is looked at.
+            // A peer that sends other messages without end does not answer either. What has arrived when the time is over is still read.
             if (late)
                 throw NoAnswer(command);
             late = Stopwatch.GetTimestamp() > deadline;
@@ -297,7 +297,7 @@ public sealed unsafe class QmpClient : IQmpMonitor
         return false;
     }
 
-    /// <summary>Takes one message out of the buffer, as a copy: the document outlives the buffer's content.</summary>
+    /// <summary>Takes one message out of the buffer as a copy, because the document outlives the buffer's content.</summary>
     private bool TryTakeObject(out byte[] text)
     {
         text = [];
@@ -326,7 +326,7 @@ public sealed unsafe class QmpClient : IQmpMonitor
 
     private QmpException NotQmp() => new($"{_path} does not speak QMP: it sent what is not JSON");
 
-    /// <summary>An answer to a command that another client sent before it went away.</summary>
+    /// <summary>Whether this answers a command that another client sent before it disconnected.</summary>
     private static bool IsForAnother(JsonDocument message) =>
         message.RootElement.ValueKind == JsonValueKind.Object
         && message.RootElement.TryGetProperty("id", out JsonElement id)
@@ -383,7 +383,7 @@ public sealed unsafe class QmpClient : IQmpMonitor
         return true;
     }
 
-    /// <summary>Throws what an answer says went wrong.</summary>
+    /// <summary>Throws the error that an answer reports.</summary>
     internal static QmpAnswer Checked(JsonDocument message, string command)
     {
         if (!message.RootElement.TryGetProperty("error", out JsonElement error))

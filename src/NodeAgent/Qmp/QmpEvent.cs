@@ -6,11 +6,11 @@ namespace Bgsnap.NodeAgent.Qmp;
 /// <summary>An event of QEMU with QEMU's own time stamp.</summary>
 /// <param name="Name">Such as <c>STOP</c>, <c>RESUME</c>, <c>BALLOON_CHANGE</c>.</param>
 /// <param name="Timestamp">The host's wall clock when it happened, in microseconds since 1970.</param>
-/// <param name="Data">The JSON of its data, empty when it has none.</param>
+/// <param name="Data">The JSON of its data; empty: no data.</param>
 public sealed record QmpEvent(string Name, long Timestamp, string Data)
 {
-    /// <summary>Its data, to be taken apart.</summary>
-    /// <exception cref="QmpException">libvirt handed on what is no JSON.</exception>
+    /// <summary>The parsed data.</summary>
+    /// <exception cref="QmpException">libvirt passed on data that is not JSON.</exception>
     internal QmpValue Value
     {
         get

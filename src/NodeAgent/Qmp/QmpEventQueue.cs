@@ -1,23 +1,23 @@
 namespace Bgsnap.NodeAgent.Qmp;
 
 /// <summary>
-/// Events that have come and were not looked at yet. QEMU belongs to a tenant, so what it can make grow has an end: past that the
-/// conversation is broken off. None is thrown away in silence, since a STOP that is lost would make a snapshot lie.
+/// Events that have arrived but were not taken yet. QEMU belongs to a tenant, so the queue has a limit; past it the agent breaks off the
+/// connection. It drops no event silently, because a lost STOP would make a snapshot wrong.
 /// </summary>
 internal sealed class QmpEventQueue
 {
-    /// <summary>Most events at once. A machine that is well sends some in a second.</summary>
+    /// <summary>Most events at once. A healthy machine sends a few a second.</summary>
     internal const int MostEvents = 20_000;
 
-    /// <summary>Most characters of them.</summary>
+    /// <summary>Most characters of all events.</summary>
     internal const int MostCharacters = 8 << 20;
     private readonly Queue<QmpEvent> _events = new();
     private long _characters;
 
-    /// <summary>Keeps one.</summary>
+    /// <summary>Adds an event.</summary>
     /// <param name="e">The event.</param>
-    /// <param name="from">Who sent it, for the error.</param>
-    /// <exception cref="QmpException">There are too many.</exception>
+    /// <param name="from">The sender, for the error message.</param>
+    /// <exception cref="QmpException">There are too many events.</exception>
     internal void Add(QmpEvent e, string from)
     {
         _characters += e.Name.Length + e.Data.Length;
@@ -41,6 +41,6 @@ internal sealed class QmpEventQueue
         return taken;
     }
 
-    /// <summary>The first of a name; it stays.</summary>
+    /// <summary>The first event of that name; it stays in the queue.</summary>
     internal QmpEvent? Find(string name) => _events.FirstOrDefault(e => e.Name == name);
 }

@@ -8,7 +8,7 @@ namespace Bgsnap.NodeAgent.Qmp;
 public static class QmpJson
 {
     /// <summary>
-    /// An object of these members; values are strings, booleans or whole numbers, or text that is JSON already (<see cref="Raw"/>).
+    /// An object with these members; values are strings, booleans, whole numbers, or text that is already JSON (<see cref="Raw"/>).
     /// </summary>
     public static string Object(params ReadOnlySpan<(string Name, object Value)> members)
     {
@@ -31,6 +31,6 @@ public static class QmpJson
         return json.Append('}').ToString();
     }
 
-    /// <summary>Text that is JSON already.</summary>
+    /// <summary>Text that is already JSON.</summary>
     public sealed record Raw(string Json);
 }

@@ -3,13 +3,12 @@ using System.Text.Json;
 namespace Bgsnap.NodeAgent.Qmp;
 
 /// <summary>
-/// One message of a monitor, in the form that docs/interop/qmp-spec gives it: code that takes an event or an error apart need not check
-/// again.
+/// One message of a monitor, checked to have the form of docs/interop/qmp-spec: code that reads an event or an error need not check again.
 /// </summary>
 internal static class QmpMessage
 {
     /// <summary>Parses a message.</summary>
-    /// <exception cref="JsonException">It is not JSON, or is no message of QMP.</exception>
+    /// <exception cref="JsonException">The text is not JSON, or not a QMP message.</exception>
     internal static JsonDocument Parse(byte[] utf8)
     {
         JsonDocument document = ForeignJson.Parse(utf8);

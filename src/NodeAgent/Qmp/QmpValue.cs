@@ -3,9 +3,9 @@ using System.Text.Json;
 namespace Bgsnap.NodeAgent.Qmp;
 
 /// <summary>
-/// A piece of what QEMU answered or reported. A QEMU belongs to a tenant and may say anything: every reading here either gives what was
-/// asked for or throws a
-/// <see cref="QmpException"/> with the command and the member, so that no code that takes an answer apart can fail in another way.
+/// A piece of what QEMU answered or reported. A QEMU belongs to a tenant and may send anything: every read here either returns the
+/// requested value or throws a <see cref="QmpException"/> with the command and the member, so that code that reads an answer can fail in no
+/// other way.
 /// </summary>
 public readonly struct QmpValue
 {
@@ -16,15 +16,15 @@ public readonly struct QmpValue
 
     internal QmpValue(JsonElement json, string command, string name) => (_json, _command, _name) = (json, command, name);
 
-    /// <summary>What kind of value it is; Undefined: no value at all.</summary>
+    /// <summary>The kind of value; Undefined: no value at all.</summary>
     public JsonValueKind ValueKind => _json.ValueKind;
 
-    /// <summary>A member that has to be there.</summary>
-    /// <exception cref="QmpException">It is not there, or this is no object.</exception>
+    /// <summary>A required member.</summary>
+    /// <exception cref="QmpException">The member is missing, or this is not an object.</exception>
     public QmpValue GetProperty(string name) => TryGetProperty(name, out QmpValue value) ? value : throw Odd($"has no \"{name}\"");
 
-    /// <summary>A member that may be there; null counts as not there.</summary>
-    /// <exception cref="QmpException">This is no object.</exception>
+    /// <summary>An optional member; null counts as missing.</summary>
+    /// <exception cref="QmpException">This is not an object.</exception>
     public bool TryGetProperty(string name, out QmpValue value)
     {
         bool there = Expect(JsonValueKind.Object).TryGetProperty(name, out JsonElement member) && member.ValueKind != JsonValueKind.Null;
@@ -32,7 +32,7 @@ public readonly struct QmpValue
         return there;
     }
 
-    /// <summary>A text.</summary>
+    /// <summary>A string.</summary>
     /// <exception cref="QmpException">It is something else.</exception>
     public string GetString() => Expect(JsonValueKind.String).GetString()!;
 
@@ -64,18 +64,18 @@ public readonly struct QmpValue
         return major >= 0 && minor >= 0 && micro >= 0 ? new Version(major, minor, micro) : throw Odd("is no version");
     }
 
-    /// <summary>How many elements it has.</summary>
-    /// <exception cref="QmpException">This is no list.</exception>
+    /// <summary>Number of elements.</summary>
+    /// <exception cref="QmpException">This is not a list.</exception>
     public int GetArrayLength() => Expect(JsonValueKind.Array).GetArrayLength();
 
-    /// <summary>Its elements.</summary>
-    /// <exception cref="QmpException">This is no list.</exception>
+    /// <summary>The elements.</summary>
+    /// <exception cref="QmpException">This is not a list.</exception>
     public IEnumerable<QmpValue> EnumerateArray() => Elements(Expect(JsonValueKind.Array), _command, _name);
 
-    /// <summary>The same value, which outlives the answer that it came with.</summary>
+    /// <summary>A copy of the value that outlives its answer.</summary>
     public QmpValue Clone() => new(_json.Clone(), _command, _name);
 
-    /// <summary>Its JSON.</summary>
+    /// <summary>The value's JSON.</summary>
     public override string ToString() => ValueKind == JsonValueKind.Undefined ? "" : _json.GetRawText();
 
     private static IEnumerable<QmpValue> Elements(JsonElement list, string command, string name)
