@@ -3,18 +3,18 @@ using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Vm;
 
-/// <summary>Which processes run in a container, by the cgroup that the container runtime gave it.</summary>
+/// <summary>Finds the processes of a container by the cgroup that the container runtime gave it.</summary>
 /// <remarks>
-/// With the cgroupfs driver the path ends in <c>pod&lt;uid&gt;/&lt;id&gt;</c>, with systemd's in
-/// <c>…-pod&lt;uid&gt;.slice/cri-containerd-&lt;id&gt;.scope</c>, the uid's dashes as underscores. The id has 64 hexadecimal digits
-/// and is found as a whole part between such separators.
+/// With the cgroupfs driver the path ends in <c>pod&lt;uid&gt;/&lt;id&gt;</c>, with the systemd driver in
+/// <c>…-pod&lt;uid&gt;.slice/cri-containerd-&lt;id&gt;.scope</c>, where the uid has underscores instead of dashes. The id has 64
+/// hexadecimal digits and is matched as a whole part between such separators.
 /// </remarks>
 internal static class ContainerProcesses
 {
-    /// <summary>Where processes are seen; tests have their own.</summary>
+    /// <summary>The proc file system; tests use their own.</summary>
     internal const string Proc = "/proc";
 
-    /// <summary>Whether a process runs in a container, and, if asked, in a pod.</summary>
+    /// <summary>Whether a process runs in a container and, if given, in a pod.</summary>
     internal static bool IsIn(ProcessEntry process, string containerId, string? podUid = null)
     {
         try
@@ -27,7 +27,7 @@ internal static class ContainerProcesses
         }
     }
 
-    /// <summary>All processes of a container that are alive, each open until the next is asked for.</summary>
+    /// <summary>All live processes of a container; each is open until the next one is enumerated.</summary>
     internal static IEnumerable<ProcessEntry> Of(string containerId, string podUid, string proc = Proc)
     {
         foreach (string path in Directory.EnumerateDirectories(proc))

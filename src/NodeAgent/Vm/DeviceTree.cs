@@ -4,12 +4,12 @@ using Bgsnap.NodeAgent.Store;
 namespace Bgsnap.NodeAgent.Vm;
 
 /// <summary>
-/// Which PCI devices a QEMU has, by its <c>info qtree</c>: QEMU only reads its own tables for that, and asks no back end. It says less than
-/// the sections of a device state, but of a machine that never ran it can be asked without harm, and a snapshot can keep it.
+/// Finds a QEMU's PCI devices in its <c>info qtree</c>, for which QEMU only reads its own tables and asks no back end. It has less detail
+/// than the sections of a device state, but the agent can ask for it without harm in a machine that never ran, and a snapshot can keep it.
 /// </summary>
 /// <remarks>
 /// On the pc and q35 machines of QEMU 7.2 and 10.0, of about 40 device types all but <c>edu</c> and <c>pci-testdev</c> have a section that
-/// begins with the path that is made here.
+/// begins with the path that is built here.
 /// </remarks>
 internal static class DeviceTree
 {
@@ -17,7 +17,7 @@ internal static class DeviceTree
         Address = "addr = ",
         PciId = "pci id ";
 
-    // No machine has as many, and what a QEMU prints is not to fill a manifest.
+    // No machine has as many, and a QEMU's output must not fill a manifest.
     private const int MaxDevices = 4096;
 
     /// <summary>
@@ -25,22 +25,22 @@ internal static class DeviceTree
     /// </summary>
     private static readonly string[] Kept = ["vectors", "num-queues", "num_queues", "multifunction", "hotplug"];
 
-    /// <summary>The same of USB controllers, which <c>info qtree</c> leaves out.</summary>
+    /// <summary>The same for USB controllers, whose properties <c>info qtree</c> leaves out.</summary>
     private static readonly string[] UsbPorts = ["p2", "p3", "slots", "intrs"];
 
-    /// <summary>Ports of a virtio-serial device, made from their <c>nr</c>.</summary>
+    /// <summary>Ports of a virtio-serial device, from their <c>nr</c>.</summary>
     private const string SerialPorts = "ports";
 
-    /// <summary>Asks QEMU.</summary>
+    /// <summary>Reads the tree from QEMU.</summary>
     internal static string Read(IQmpMonitor qmp) => qmp.ExecuteHuman("info qtree");
 
-    /// <summary>Asks QEMU for its PCI devices, with what shapes their state.</summary>
+    /// <summary>Reads QEMU's PCI devices, with the properties that shape their state.</summary>
     /// <param name="qmp">Its monitor.</param>
-    /// <param name="tree">Its tree, where that is known; null: it is asked for.</param>
+    /// <param name="tree">Its tree, if known; null: read it from QEMU.</param>
     internal static IReadOnlyList<ManifestDevice> Devices(IQmpMonitor qmp, string? tree = null) =>
         [.. Parse(tree ?? Read(qmp)).Take(MaxDevices).Select(d => IsUsbController(d) ? WithPorts(qmp, d) : d)];
 
-    /// <summary>How many vCPUs there are.</summary>
+    /// <summary>Number of vCPUs.</summary>
     internal static int Cpus(IQmpMonitor qmp)
     {
         using QmpAnswer answer = qmp.Execute("query-cpus-fast");
@@ -51,7 +51,7 @@ internal static class DeviceTree
     internal static IEnumerable<string> Types(string tree) =>
         tree.Split('\n').Select(l => l.Trim()).Where(l => l.StartsWith("dev: ", StringComparison.Ordinal)).Select(TypeOf);
 
-    /// <summary>The devices on PCI buses; not those behind an expander (pxb), whose buses have numbers of their own.</summary>
+    /// <summary>The devices on PCI buses, except those behind an expander (pxb), whose buses have numbers of their own.</summary>
     internal static IReadOnlyList<ManifestDevice> Parse(string tree)
     {
         List<Node> found = [];
@@ -77,7 +77,7 @@ internal static class DeviceTree
         return [.. found.Select(n => n.ToDevice())];
     }
 
-    /// <summary>Notes what shapes the state of the PCI device that a line is about.</summary>
+    /// <summary>Records a property that shapes the state of the PCI device that a line belongs to.</summary>
     private static void Note(Node device, string words)
     {
         if (words.StartsWith("class ", StringComparison.Ordinal) && words.IndexOf(PciId, StringComparison.Ordinal) is > 0 and var at)
@@ -87,7 +87,7 @@ internal static class DeviceTree
         value = value.Split(' ')[0];
         if (device.Type == "virtserialport" || device.Type == "virtconsole")
         {
-            // The bus, the virtio device, the PCI device.
+            // The parents are the bus, the virtio device and the PCI device.
             if (name == "nr" && device.Parent?.Parent?.Parent?.Parent is { Type: not null } serial)
                 serial.Ports.Add(value);
         }
@@ -120,7 +120,7 @@ internal static class DeviceTree
             }
             catch (QmpException e) when (e.ErrorClass is not null)
             {
-                // qemu-xhci has a fixed number of them.
+                // qemu-xhci has a fixed number of ports.
             }
         }
         return controller with { Properties = shape };
@@ -130,7 +130,7 @@ internal static class DeviceTree
 
     private static string? IdOf(string words) => words.Split("id \"", 2) is [_, { Length: > 1 } rest] ? rest[..^1] : null;
 
-    /// <summary>A bus (its type of device is null) or a device on the way down to a line.</summary>
+    /// <summary>A bus (without a device type) or a device on the way down to a line.</summary>
     private sealed class Node(int indent, string? type, string? id, Node? parent)
     {
         internal int Indent => indent;
@@ -149,7 +149,7 @@ internal static class DeviceTree
 
         internal ManifestDevice ToDevice()
         {
-            // In whatever order QEMU lists them; a device without ports is another than one with some.
+            // Sorted, whatever order QEMU lists them in; a device without ports differs from one with ports.
             if (type!.StartsWith("virtio-serial", StringComparison.Ordinal))
                 Shape[SerialPorts] = Ports.Count == 0 ? "none" : string.Join(',', Ports.Order(StringComparer.Ordinal));
             return new ManifestDevice(Path!, type)

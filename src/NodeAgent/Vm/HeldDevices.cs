@@ -4,12 +4,13 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent.Vm;
 
 /// <summary>
-/// Hardware that reaches guest memory past QEMU's page tables, found by what QEMU holds: not every way to it is a device of its own kind in
-/// the machine (<c>-netdev vhost-vdpa</c> stands behind a plain virtio-net-pci, <c>nvme://</c> and libblkio behind a disk).
+/// Detects hardware that reaches guest memory past QEMU's page tables, by the descriptors and memory that QEMU holds: not every such path
+/// shows as a device of its own kind in the machine (<c>-netdev vhost-vdpa</c> is behind a plain virtio-net-pci, <c>nvme://</c> and
+/// libblkio are behind a disk).
 /// </summary>
 internal static class HeldDevices
 {
-    /// <summary>Less than this is no guest memory, but a ring or a buffer of QEMU's own.</summary>
+    /// <summary>Less than this is not guest memory, but a ring or a buffer of QEMU itself.</summary>
     private const long MostPinnedKiB = 16 * 1024;
 
     private static readonly (string Prefix, string What)[] Paths =
@@ -24,9 +25,9 @@ internal static class HeldDevices
         ("anon_inode:[infinibandevent", "RDMA"),
     ];
 
-    /// <summary>Refuses a QEMU that has such a device. Cheap enough to be asked again after the stop window.</summary>
+    /// <summary>Refuses a QEMU that holds such a device. Cheap enough to repeat after the stop window.</summary>
     /// <param name="process">QEMU's process.</param>
-    /// <exception cref="CaptureRefusedException">It has one.</exception>
+    /// <exception cref="CaptureRefusedException">QEMU holds such a device.</exception>
     internal static void Refuse(ProcessEntry process)
     {
         if (Of(process) is { } found)
@@ -37,7 +38,7 @@ internal static class HeldDevices
             );
     }
 
-    /// <summary>What a process holds, as a part of a sentence; null: nothing.</summary>
+    /// <summary>What a process holds, as part of a sentence; null: nothing.</summary>
     /// <param name="process">QEMU's process.</param>
     internal static string? Of(ProcessEntry process) => Descriptor(process) ?? Pinned(process);
 
@@ -56,13 +57,13 @@ internal static class HeldDevices
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            // It has ended, or it is not ours to look at: then the agent engine is not to be had either.
+            // The process has ended, or we may not inspect it: then the agent engine is not available either.
         }
         return null;
     }
 
     /// <summary>
-    /// Memory that the kernel pinned for long, for hardware: vDPA, iommufd, RDMA and registered buffers count there, whatever their
+    /// Memory that the kernel pinned long-term for hardware: vDPA, iommufd, RDMA and registered buffers count there, whatever their
     /// descriptors are called.
     /// </summary>
     private static string? Pinned(ProcessEntry process)
@@ -87,7 +88,7 @@ internal static class HeldDevices
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            // It has ended.
+            // The process has ended.
         }
         return null;
     }

@@ -4,18 +4,19 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Vm;
 
 /// <summary>
-/// Devices that a thread of their own serves, and what QEMUs do to them that a capture must not provoke; docs/design/0010-iothreads.md.
+/// Devices with an iothread, and what some QEMU versions do to them that a capture must not provoke; docs/design/0010-iothreads.md.
 /// </summary>
 internal static class IoThreads
 {
     /// <summary>
-    /// Until here an iothread's block nodes are under a lock, which blockdev-add of a filter unlocks without having it: QEMU aborts.
+    /// Before this version an iothread's block nodes are under a lock, and blockdev-add of a filter unlocks it without holding it: QEMU
+    /// aborts.
     /// </summary>
     private static readonly Version WithoutContextLock = new(9, 0);
 
     private const string Anonymous = "/machine/peripheral-anon";
 
-    /// <summary>Devices with an iothread, by id; one without an id by its type and place.</summary>
+    /// <summary>Devices with an iothread, by id; a device without an id by its type and place.</summary>
     internal static IReadOnlyList<string> DevicesOf(IQmpMonitor qmp)
     {
         using (QmpAnswer threads = qmp.Execute("query-iothreads"))
@@ -38,11 +39,11 @@ internal static class IoThreads
         return devices;
     }
 
-    /// <summary>Whether putting a filter above a disk can end this QEMU; the device that it would happen to, else null.</summary>
+    /// <summary>The device for which putting a filter above a disk can abort this QEMU; null: none of them can.</summary>
     internal static string? FilterAborts(IQmpMonitor qmp) =>
         qmp.QemuVersion < WithoutContextLock && DevicesOf(qmp) is [string device, ..] ? device : null;
 
-    /// <summary>Refuses a machine whose disks may never answer again once it was stopped.</summary>
+    /// <summary>Refuses a machine whose disks may never answer again after a stop.</summary>
     /// <exception cref="CaptureRefusedException">A device with an iothread, without KVM, in a QEMU that loses the interrupt.</exception>
     internal static void RefuseLostInterrupts(IQmpMonitor qmp)
     {
@@ -66,7 +67,7 @@ internal static class IoThreads
         using QmpAnswer properties = qmp.Execute("qom-list", QmpJson.Object(("path", device)));
         foreach (QmpValue p in properties.Return.EnumerateArray())
         {
-            // One thread, or from QEMU 9 on one for each queue.
+            // One iothread, or since QEMU 9 one for each queue.
             string name = p.GetProperty("name").GetString();
             if (name is not ("iothread" or "iothread-vq-mapping"))
                 continue;

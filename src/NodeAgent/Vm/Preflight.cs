@@ -4,7 +4,7 @@ using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Vm;
 
-/// <summary>Refuses, with the reason, a machine that cannot be captured truly (DESIGN section 9).</summary>
+/// <summary>Refuses, with the reason, a machine that cannot be captured correctly (DESIGN section 9).</summary>
 internal static class Preflight
 {
     private static readonly (string Prefix, string Why)[] Refused =
@@ -15,11 +15,12 @@ internal static class Preflight
         ("vhost-vdpa", "its DMA writes to guest memory past any write protection"),
     ];
 
-    /// <summary>Where QOM has the machine's devices: with an id, without one, and those that come with the machine.</summary>
+    /// <summary>The QOM folders of the machine's devices: with an id, without an id, and those that come with the machine.</summary>
     internal static readonly string[] DeviceFolders = ["/machine/peripheral", "/machine/peripheral-anon", "/machine/unattached"];
 
-    /// <returns>True when a balloon hands back free pages at any moment: harmless for anonymous memory, where each discard is
-    /// announced.</returns>
+    /// <returns>
+    /// True: a balloon may return free pages at any moment. That is harmless for anonymous memory, where the kernel announces each discard.
+    /// </returns>
     internal static bool Check(IQmpMonitor qmp)
     {
         CheckStatus(qmp);
@@ -29,7 +30,7 @@ internal static class Preflight
     }
 
     /// <summary>Refuses devices that reach guest memory past QEMU's page tables.</summary>
-    /// <returns>True when a balloon hands back free pages.</returns>
+    /// <returns>True: a balloon returns free pages.</returns>
     internal static bool RefuseDevices(IQmpMonitor qmp)
     {
         bool reports = false;

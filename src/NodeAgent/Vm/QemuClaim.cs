@@ -8,13 +8,13 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Vm;
 
 /// <summary>
-/// One process of ours at a time works on a QEMU: another one would take its nodes, notes and descriptors for what a dead one left, and
-/// remove them under it. QEMU's own socket takes one client; libvirt hands on the commands of any number.
+/// Ensures that only one of our processes at a time works on a QEMU. A second one would take the first one's nodes, notes and descriptors
+/// for leftovers of a dead process and remove them. QEMU's own socket accepts one client, but libvirt passes on the commands of any number.
 /// </summary>
 /// <remarks>
-/// The claim is a name in the abstract socket space of QEMU's own network namespace, made of what QEMU's process is called in its own PID
-/// namespace and when it was started. So it is one name for an agent in its pod and a command on the host, and the kernel gives it up with
-/// the process that holds it, however that ends.
+/// The claim is a name in the abstract socket space of QEMU's own network namespace, built from QEMU's process number in its own PID
+/// namespace and its start time. So an agent in its pod and a command on the host use the same name, and the kernel releases it with the
+/// process that holds it, however that process ends.
 /// </remarks>
 internal sealed partial class QemuClaim : IDisposable
 {
@@ -26,10 +26,10 @@ internal sealed partial class QemuClaim : IDisposable
 
     /// <summary>Waits for the claim.</summary>
     /// <param name="qemu">QEMU's process.</param>
-    /// <param name="patience">How long another of ours may take to end.</param>
-    /// <param name="reason">What the refusal is called.</param>
+    /// <param name="patience">How long to wait for another of our processes to end.</param>
+    /// <param name="reason">The reason of the refusal.</param>
     /// <param name="cancel">Ends the wait.</param>
-    /// <exception cref="CaptureRefusedException">Another one works on it.</exception>
+    /// <exception cref="CaptureRefusedException">Another of our processes works on it.</exception>
     internal static QemuClaim Take(CheckedProcess qemu, TimeSpan patience, string reason, CancellationToken cancel = default) =>
         TryTake(qemu, patience, cancel)
         ?? throw new CaptureRefusedException(
@@ -37,7 +37,7 @@ internal sealed partial class QemuClaim : IDisposable
             $"another bgsnap process captures, restores or frees the VM of QEMU {qemu.Pid}; try again when it has ended"
         );
 
-    /// <summary>The same; null: another one works on it.</summary>
+    /// <summary>Waits for the claim; null: another of our processes works on it.</summary>
     internal static QemuClaim? TryTake(CheckedProcess qemu, TimeSpan patience, CancellationToken cancel = default)
     {
         string name = NameOf(qemu);
@@ -57,7 +57,7 @@ internal sealed partial class QemuClaim : IDisposable
         {
             string pids = File.ReadLines(qemu.At("status")).First(l => l.StartsWith("NSpid:", StringComparison.Ordinal));
             string stat = File.ReadAllText(qemu.At("stat"));
-            // The 22nd field, counted from behind the name, which may hold anything.
+            // The 22nd field, counted from the end of the name, which may hold any character.
             string started = stat[(stat.LastIndexOf(')') + 2)..].Split(' ')[19];
             return string.Create(CultureInfo.InvariantCulture, $"\0bgsnap-{pids.Split('\t', ' ')[^1]}-{started}");
         }
@@ -67,7 +67,9 @@ internal sealed partial class QemuClaim : IDisposable
         }
     }
 
-    /// <summary>Binds the name on a thread of its own, whose network namespace may become another; null: it is taken.</summary>
+    /// <summary>
+    /// Binds the name on a thread of its own, because that thread may change its network namespace; null: the name is taken.
+    /// </summary>
     private static Socket? Bind(CheckedProcess qemu, string name)
     {
         Socket? bound = null;
@@ -101,7 +103,7 @@ internal sealed partial class QemuClaim : IDisposable
         if (new FileInfo(qemu.At(network)).LinkTarget == new FileInfo($"/proc/thread-self/{network}").LinkTarget)
             return;
         using SafeFileHandle there = FileSyscalls.OpenAt(null, qemu.At(network), FileSyscalls.O_RDONLY);
-        // Who may not go there claims among those who are here.
+        // Without the right to enter, the claim is made in our own network namespace.
         _ = SetNamespace(there, CloneNewNet);
     }
 

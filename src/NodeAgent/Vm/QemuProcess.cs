@@ -5,9 +5,9 @@ using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Vm;
 
-/// <summary>A running QEMU: its process and who it says it is.</summary>
+/// <summary>A running QEMU: its process and what it reports about itself.</summary>
 /// <param name="Pid">Process id, in our pid namespace.</param>
-/// <param name="Name">The VM's name (<c>-name guest=</c>), empty when it has none.</param>
+/// <param name="Name">The VM's name (<c>-name guest=</c>); empty: it has none.</param>
 /// <param name="Uuid">The VM's UUID.</param>
 /// <param name="MachineType">Versioned machine type, such as <c>pc-i440fx-7.2</c>.</param>
 /// <param name="QemuVersion">Such as <c>7.2.22</c>.</param>
@@ -22,11 +22,11 @@ internal sealed record QemuProcess(
 ) : IDisposable
 {
     /// <summary>
-    /// The same process, held since before it was checked: all that is read there, written or called goes by this, never by its number.
+    /// The same process, held since before it was checked: every read, write and call uses this handle, never the process number.
     /// </summary>
     internal required CheckedProcess Held { get; init; }
 
-    /// <summary>Its devices on PCI buses, to be kept with a snapshot; null: nobody asked for them.</summary>
+    /// <summary>Its devices on PCI buses, to be kept with a snapshot; null: not read.</summary>
     internal IReadOnlyList<ManifestDevice>? Devices { get; set; }
 
     /// <summary>Identifies the QEMU behind a QMP connection.</summary>
@@ -59,14 +59,14 @@ internal sealed record QemuProcess(
     }
 
     /// <summary>
-    /// Takes hold of the QEMU behind a connection, of which nothing is asked; null: it is not visible here, or has ended.
+    /// Takes hold of the process behind a connection without asking QEMU anything; null: it is not visible here, or has ended.
     /// </summary>
-    /// <remarks>What QEMU answers after this proves that it lives, and the number was its own.</remarks>
+    /// <remarks>An answer from QEMU after this proves that it lives and that the number was its own.</remarks>
     internal static CheckedProcess? Hold(IQmpMonitor qmp, int pid) => CheckedProcess.TryOpen(pid != 0 ? pid : qmp.PeerPid);
 
     private static CaptureRefusedException Missing(int pid) => new("ProcessNotFound", $"there is no process {pid} here");
 
-    // QEMU answers only after it was taken hold of: it lives, and the number was its own.
+    // QEMU answers after we took hold of it, so it lives and the number was its own.
     private static QemuProcess Identify(IQmpMonitor qmp, CheckedProcess held)
     {
         string[] arguments = Encoding.UTF8.GetString(File.ReadAllBytes(held.At("cmdline"))).TrimEnd('\0').Split('\0');

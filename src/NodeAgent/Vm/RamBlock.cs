@@ -3,7 +3,7 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Vm;
 
-/// <summary>What a RAM block's memory is to the kernel, which decides how it is read and in what units it is released.</summary>
+/// <summary>The kind of a RAM block's memory in the kernel, which decides how we read it and in what units we release it.</summary>
 public enum RamKind
 {
     /// <summary>Private anonymous memory, with or without transparent huge pages.</summary>
@@ -18,7 +18,7 @@ public enum RamKind
     /// <summary>A private mapping of a tmpfs file or memfd.</summary>
     PrivateMemory,
 
-    /// <summary>A private mapping of hugetlbfs, as <c>memory-backend-file,mem-path=/dev/hugepages</c> makes it.</summary>
+    /// <summary>A private mapping of hugetlbfs, as from <c>memory-backend-file,mem-path=/dev/hugepages</c>.</summary>
     PrivateHugetlb,
 }
 
@@ -26,12 +26,12 @@ public enum RamKind
 /// <param name="Name">QEMU's id of the block, such as <c>pc.ram</c>.</param>
 /// <param name="PageSize">Page size of its memory on the host, bytes.</param>
 /// <param name="Offset">Its ram_addr_t, bytes.</param>
-/// <param name="UsedLength">Bytes in use, what a migration carries.</param>
+/// <param name="UsedLength">Bytes in use, which a migration transfers.</param>
 /// <param name="MaxLength">Bytes reserved.</param>
-/// <param name="HostAddress">Address in QEMU, 0 where QEMU is older than 8.0 and does not say.</param>
+/// <param name="HostAddress">Address in QEMU; 0: QEMU is older than 8.0 and does not report it.</param>
 public sealed record RamBlockLine(string Name, uint PageSize, ulong Offset, ulong UsedLength, ulong MaxLength, ulong HostAddress)
 {
-    /// <summary>Where in QEMU's memory the block's own record was found, 0 where QEMU itself said the address.</summary>
+    /// <summary>Where the block's own record was found in QEMU's memory; 0: QEMU itself reported the address.</summary>
     internal ulong FoundAt { get; init; }
 }
 
@@ -44,17 +44,17 @@ public sealed record RamBlockLine(string Name, uint PageSize, ulong Offset, ulon
 /// <param name="Mapping">The mapping that holds it.</param>
 public sealed record RamBlock(string Name, ulong HostAddress, ulong UsedLength, uint PageSize, RamKind Kind, MemoryMapping Mapping)
 {
-    /// <summary>The memory belongs to hugetlbfs.</summary>
+    /// <summary>Whether the memory belongs to hugetlbfs.</summary>
     public bool IsHugetlb => Kind is RamKind.SharedHugetlb or RamKind.PrivateHugetlb;
 
-    /// <summary>The memory is read through its file, which never populates a page.</summary>
+    /// <summary>Whether we read the memory through its file, which never populates a page.</summary>
     public bool IsReadThroughFile => Kind is RamKind.SharedMemory or RamKind.SharedHugetlb;
 
     /// <summary>Offset of the block's first byte in its file.</summary>
     public ulong FileOffset => Mapping.Offset + (HostAddress - Mapping.Start);
 
     /// <summary>Opens the file behind shared memory, for reading.</summary>
-    /// <exception cref="LinuxException">It may not be opened (CAP_CHECKPOINT_RESTORE), or the process has ended.</exception>
+    /// <exception cref="LinuxException">We may not open it (CAP_CHECKPOINT_RESTORE), or the process has ended.</exception>
     internal SafeFileHandle OpenFile(ProcessEntry process)
     {
         string link = $"map_files/{Mapping.Start:x}-{Mapping.End:x}";

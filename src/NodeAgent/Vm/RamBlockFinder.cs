@@ -9,13 +9,13 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Vm;
 
 /// <summary>
-/// Host addresses of RAM blocks for a QEMU before 8.0, whose <c>info ramblock</c> does not print them.
+/// Finds the host addresses of RAM blocks in a QEMU before 8.0, whose <c>info ramblock</c> does not print them.
 /// </summary>
 /// <remarks>
-/// QEMU keeps each block in a <c>struct RAMBlock</c> (include/exec/ramblock.h) on its heap: … host, colo_cache, offset,
-/// used_length, max_length, …, idstr. The three numbers and the name are known from <c>info ramblock</c>; a place
-/// where all four stand in this order, found exactly once, is that struct, and the pointer before them is the
-/// address. Sizes of mappings alone are ambiguous, and a wrong guess restores without any error.
+/// QEMU keeps each block in a <c>struct RAMBlock</c> (include/exec/ramblock.h) on its heap: … host, colo_cache, offset, used_length,
+/// max_length, …, idstr. The three numbers and the name are known from <c>info ramblock</c>. A place where all four appear in this order,
+/// found exactly once, is that struct, and the pointer before them is the address. Sizes of mappings alone are ambiguous, and a wrong guess
+/// restores without any error.
 /// </remarks>
 internal static partial class RamBlockFinder
 {
@@ -23,7 +23,7 @@ internal static partial class RamBlockFinder
     private const int NumbersLength = 24;
     private const int NameWithin = 64;
 
-    // Small enough to stay in a processor's own cache while every block is looked for in it.
+    // Small enough to stay in a processor's own cache while it is searched for every block.
     private const int Chunk = 256 << 10;
     private const int Overlap = 512;
 
@@ -34,7 +34,7 @@ internal static partial class RamBlockFinder
         IReadOnlyList<RamBlockLine> lines
     )
     {
-        // Guest RAM is not searched: what a guest writes there must not be taken for QEMU's own data.
+        // Guest RAM is not searched: data that a guest writes there must not be mistaken for QEMU's own.
         HashSet<ulong> ramSizes = [.. lines.Select(l => l.MaxLength)];
         IEnumerable<MemoryMapping> heaps = maps.Where(m =>
                 m is { Inode: 0, IsWritable: true, IsShared: false, IsExecutable: false }
@@ -56,7 +56,7 @@ internal static partial class RamBlockFinder
             Dictionary<ulong, ulong> hosts = found[line.Name];
             if (hosts.Count != 1)
             {
-                // In a QEMU that ends nothing is found, and it does not answer: that is what is wrong then.
+                // A QEMU that is ending has no such struct and does not answer: then this query throws the real reason.
                 qmp.Execute("query-status").Dispose();
                 throw new CaptureRefusedException(
                     "RamBlocksUnknown",
@@ -71,7 +71,7 @@ internal static partial class RamBlockFinder
         return placed;
     }
 
-    /// <summary>Whether a block that was found stands where it stood, with the same numbers and the same address.</summary>
+    /// <summary>Whether a block's record is still at the same place, with the same numbers and the same address.</summary>
     internal static bool StandsAsFound(CheckedProcess process, RamBlockLine line)
     {
         Span<byte> there = stackalloc byte[HostBeforeOffset + NumbersLength],
@@ -131,7 +131,7 @@ internal static partial class RamBlockFinder
         }
     }
 
-    /// <summary>QEMU's own answer for guest physical address 0 must agree with what was found.</summary>
+    /// <summary>Checks that QEMU's own answer for guest physical address 0 agrees with the search.</summary>
     private static void CrossCheck(IQmpMonitor qmp, IReadOnlyList<RamBlockLine> placed)
     {
         Match m = Gpa2Hva().Match(qmp.ExecuteHuman("gpa2hva 0"));

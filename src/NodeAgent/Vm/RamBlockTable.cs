@@ -13,9 +13,9 @@ public static partial class RamBlockTable
         LongestLine = 1024,
         Tries = 3;
 
-    /// <summary>Asks QEMU for its blocks and looks each of them up in the process.</summary>
-    /// <exception cref="CaptureRefusedException">A block cannot be placed beyond doubt, or its memory is of a kind that
-    /// cannot be captured.</exception>
+    /// <summary>Reads QEMU's blocks and locates each of them in the process.</summary>
+    /// <exception cref="CaptureRefusedException">A block cannot be located beyond doubt, or its memory is of a kind that cannot be
+    /// captured.</exception>
     internal static IReadOnlyList<RamBlock> Read(IQmpMonitor qmp, CheckedProcess process)
     {
         List<RamBlockLine> known = [];
@@ -23,11 +23,11 @@ public static partial class RamBlockTable
     }
 
     /// <summary>
-    /// Likewise, for whoever looks again and again: what was found need not be searched for anew while it stands where it stood.
+    /// The same for repeated calls: blocks found before are not searched for again while their records are still at the same place.
     /// </summary>
     /// <param name="qmp">Its monitor.</param>
     /// <param name="process">Its process.</param>
-    /// <param name="known">What the last look found.</param>
+    /// <param name="known">The result of the last call.</param>
     internal static IReadOnlyList<RamBlock> Read(IQmpMonitor qmp, CheckedProcess process, ref List<RamBlockLine> known)
     {
         string table = qmp.ExecuteHuman("info ramblock");
@@ -39,7 +39,7 @@ public static partial class RamBlockTable
             }
             catch (CaptureRefusedException e) when (e.Reason == "RamBlocksUnknown" && tries < Tries && IsAnother(qmp, ref table))
             {
-                // Memory was plugged in or out between the table and the look at the process.
+                // Memory was plugged in or out between reading the table and inspecting the process.
             }
         }
     }
@@ -74,7 +74,7 @@ public static partial class RamBlockTable
         List<RamBlockLine> blocks = [];
         foreach (string line in text.Split('\n', StringSplitOptions.RemoveEmptyEntries).Skip(1))
         {
-            // A line that is much longer than any of QEMU's is not even looked at: the pattern's work grows with its square.
+            // A line much longer than any of QEMU's is not matched at all, because the pattern's cost grows with the square of the length.
             Match m = line.Length <= LongestLine ? Row().Match(line.Trim()) : Match.Empty;
             if (!m.Success)
                 throw new CaptureRefusedException(

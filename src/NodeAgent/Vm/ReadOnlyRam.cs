@@ -4,8 +4,8 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.Vm;
 
 /// <summary>
-/// Memory that is mapped read-only into QEMU, such as a read-only NVDIMM. QEMU lists it with its other RAM and sends it in a migration, and
-/// a QEMU that is to load it there ends with SIGSEGV.
+/// Memory that is mapped read-only into QEMU, such as a read-only NVDIMM. QEMU lists it with its other RAM and sends it in a migration, but
+/// the QEMU that loads it there ends with SIGSEGV.
 /// </summary>
 internal static class ReadOnlyRam
 {
@@ -23,7 +23,7 @@ internal static class ReadOnlyRam
         return found;
     }
 
-    /// <summary>Refuses a machine that no restore could bring back.</summary>
+    /// <summary>Refuses a machine that could not be restored.</summary>
     /// <exception cref="CaptureRefusedException">It has such memory.</exception>
     internal static void Refuse(IQmpMonitor qmp)
     {
@@ -36,7 +36,7 @@ internal static class ReadOnlyRam
     }
 
     /// <summary>
-    /// From QEMU 8.2 on <c>rom</c> decides, and a file that is opened read-only can be the start of private, writable memory.
+    /// Since QEMU 8.2 <c>rom</c> decides, and a file that is opened read-only can be the basis of private, writable memory.
     /// </summary>
     private static bool IsReadOnly(IQmpMonitor qmp, string path)
     {

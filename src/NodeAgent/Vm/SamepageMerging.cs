@@ -3,27 +3,27 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.NodeAgent.Vm;
 
 /// <summary>
-/// Refuses memory in which the kernel merges equal pages (KSM) now: ksmd replaces a page table entry without keeping its userfaultfd
-/// write-protect bit (replace_page() of mm/ksm.c), so that later writes are announced to nobody. That holds for QEMU's own
-/// background-snapshot as well.
+/// Refuses memory in which the kernel is merging equal pages (KSM): ksmd replaces a page table entry without keeping its userfaultfd
+/// write-protect bit (replace_page() of mm/ksm.c), so that the kernel no longer announces later writes. QEMU's own background-snapshot is
+/// affected as well.
 /// </summary>
 /// <remarks>
-/// The other way, to take the memory out of merging for the time of the capture (MADV_UNMERGEABLE inside QEMU), gives every merged page a
-/// copy of its own at once, and a node that lives on merged memory has no room for that. Pages that were merged before ksmd was stopped can
-/// be protected as any other.
+/// The alternative, to take the memory out of merging during the capture (MADV_UNMERGEABLE inside QEMU), gives every merged page a copy of
+/// its own at once, and a node that depends on merged memory has no room for that. Pages that were merged before ksmd was stopped can be
+/// protected like any other.
 /// </remarks>
 internal static class SamepageMerging
 {
-    /// <summary>What can be done about it.</summary>
+    /// <summary>The remedy, for messages.</summary>
     internal const string Remedy =
         "start the VM with -machine mem-merge=off (libvirt: <memoryBacking><nosharepages/>), "
         + "or stop ksmd on this node with `echo 0 > /sys/kernel/mm/ksm/run`, which keeps what is merged already";
 
-    /// <summary>ksmd looks for equal pages now.</summary>
+    /// <summary>Whether ksmd is looking for equal pages.</summary>
     internal static bool IsRunning => Read("run") == "1";
 
-    /// <summary>Refuses a process in which pages may be merged while it is captured.</summary>
-    /// <exception cref="CaptureRefusedException">ksmd is running and a mapping takes part.</exception>
+    /// <summary>Refuses a process whose pages may be merged during the capture.</summary>
+    /// <exception cref="CaptureRefusedException">ksmd is running, and one of the process's mappings takes part.</exception>
     internal static void Refuse(ProcessEntry process)
     {
         if (IsRunning && MergeableBytes(process.At("smaps")) is > 0 and long bytes)
@@ -34,11 +34,11 @@ internal static class SamepageMerging
             );
     }
 
-    /// <summary>How far ksmd has come, for <see cref="CheckSince"/>.</summary>
+    /// <summary>How far ksmd has got, for <see cref="CheckSince"/>.</summary>
     internal static string Position => $"{Read("full_scans")}/{Read("pages_scanned")}";
 
     /// <summary>
-    /// For a capture that cannot prove its copies, QEMU's own: fails it when ksmd has worked meanwhile and a mapping takes part.
+    /// For an engine that cannot prove its copies (QEMU's own): fails the capture if ksmd has worked meanwhile and a mapping takes part.
     /// </summary>
     /// <exception cref="CaptureFailedException">Protection may have been lost.</exception>
     internal static void CheckSince(string position, ProcessEntry process)
@@ -50,7 +50,7 @@ internal static class SamepageMerging
             );
     }
 
-    /// <summary>Bytes of the mappings that take part: their flags hold <c>mg</c>.</summary>
+    /// <summary>Bytes of the mappings that take part in merging: their flags contain <c>mg</c>.</summary>
     internal static long MergeableBytes(string smaps)
     {
         long size = 0,
@@ -75,7 +75,7 @@ internal static class SamepageMerging
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            // A kernel without KSM, or one that does not count this.
+            // A kernel without KSM, or one that does not report this count.
             return "";
         }
     }

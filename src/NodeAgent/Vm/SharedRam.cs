@@ -3,11 +3,11 @@ using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Vm;
 
-/// <summary>Refuses memory that another process can write behind QEMU's page tables, where no protection of ours is seen.</summary>
+/// <summary>Refuses memory that another process can write behind QEMU's page tables, where our write protection does not see it.</summary>
 internal static class SharedRam
 {
-    /// <exception cref="CaptureRefusedException">Another process maps it too, or it is a file on a disk, which the kernel protects in no
-    /// way.</exception>
+    /// <exception cref="CaptureRefusedException">Another process maps it too, or it is a file on a disk, which the kernel cannot
+    /// write-protect.</exception>
     internal static void Refuse(ProcessEntry process, IReadOnlyList<RamBlock> blocks)
     {
         RefuseDiskFiles(process, blocks);
@@ -34,7 +34,7 @@ internal static class SharedRam
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
-                // It has ended meanwhile, or it is not ours to look at.
+                // The process has ended meanwhile, or we may not inspect it.
             }
         }
     }
@@ -53,7 +53,7 @@ internal static class SharedRam
         }
     }
 
-    /// <summary>Kind of the file system that a file lies on; null: it cannot be looked at.</summary>
+    /// <summary>Kind of the file system that a file is on; null: it cannot be inspected.</summary>
     private static string? FileSystemOf(string path)
     {
         try
