@@ -8,12 +8,12 @@ using k8s.Models;
 
 namespace Bgsnap.Crds.Client;
 
-/// <summary>The few verbs that controllers need, over an HTTP client that knows the server and who we are.</summary>
+/// <summary>The verbs that controllers need, over an HTTP client that knows the server and our credentials.</summary>
 /// <remarks>
-/// Paths and verbs: Kubernetes API conventions. Errors: <see cref="ApiException"/>, or <see cref="HttpRequestException"/> when there is no
-/// server.
+/// Paths and verbs: Kubernetes API conventions. Errors: <see cref="ApiException"/>, or <see cref="HttpRequestException"/> if the server
+/// cannot be reached.
 /// </remarks>
-/// <param name="http">Its base address is the server; it has no timeout of its own, which would end watches.</param>
+/// <param name="http">Its base address is the server; it has no timeout of its own, because that would end watches.</param>
 /// <param name="requestTimeout">Longest time for one request; null: 30 s.</param>
 public sealed class ApiClient(HttpClient http, TimeSpan? requestTimeout = null) : IApiClient
 {
@@ -24,7 +24,7 @@ public sealed class ApiClient(HttpClient http, TimeSpan? requestTimeout = null) 
         "code"
     );
 
-    // As kubectl does: a list of any length takes little memory of the server at a time.
+    // As in kubectl: a list of any length takes little of the server's memory at a time.
     private const int Page = 500;
     private readonly TimeSpan _requestTimeout = requestTimeout ?? TimeSpan.FromSeconds(30);
 
@@ -52,7 +52,8 @@ public sealed class ApiClient(HttpClient http, TimeSpan? requestTimeout = null) 
             }
             catch (ApiException e) when (e.Code == 410 && query is not null)
             {
-                // What was read belongs to a state that the server no longer has. All of it at once, which cannot grow too old.
+                // The pages read so far belong to a state that the server no longer has. Read everything in one request, which cannot
+                // become too old.
                 (all, query) = (new(), null);
             }
         }
@@ -130,7 +131,7 @@ public sealed class ApiClient(HttpClient http, TimeSpan? requestTimeout = null) 
             labels,
             $"watch=true&allowWatchBookmarks=true&resourceVersion={resourceVersion}&timeoutSeconds={(int)longest.TotalSeconds}"
         );
-        // The server ends a watch at timeoutSeconds; one that is silent for longer is a connection that died without a word.
+        // The server ends a watch at timeoutSeconds; one that stays silent for longer is a connection that died unnoticed.
         using var silence = CancellationTokenSource.CreateLinkedTokenSource(stop);
         silence.CancelAfter(longest + _requestTimeout);
         using HttpRequestMessage request = new(HttpMethod.Get, new Uri(type.Path(ns) + query, UriKind.Relative));

@@ -5,18 +5,18 @@ using k8s.Models;
 
 namespace Bgsnap.Crds.Client;
 
-/// <summary>The verbs of <see cref="ApiClient"/>; tests script their own.</summary>
+/// <summary>The verbs of <see cref="ApiClient"/>, so that tests can script them.</summary>
 public interface IApiClient
 {
     /// <summary>Reads one object.</summary>
     Task<T> Get<T>(ResourceType<T> type, string ns, string name, CancellationToken stop)
         where T : class, IKubernetesObject<V1ObjectMeta>;
 
-    /// <summary>Reads all objects of a namespace, or of all (null), that match a label selector, page by page.</summary>
+    /// <summary>Reads all objects of a namespace (null: of all namespaces) that match a label selector, page by page.</summary>
     Task<ResourceList<T>> List<T>(ResourceType<T> type, string? ns, string? labels, CancellationToken stop)
         where T : class, IKubernetesObject<V1ObjectMeta>;
 
-    /// <summary>Makes an object.</summary>
+    /// <summary>Creates an object.</summary>
     Task<T> Create<T>(ResourceType<T> type, T item, CancellationToken stop)
         where T : class, IKubernetesObject<V1ObjectMeta>;
 
@@ -24,14 +24,14 @@ public interface IApiClient
     Task<T> MergePatch<T>(ResourceType<T> type, string ns, string name, string? subresource, JsonObject patch, CancellationToken stop)
         where T : class, IKubernetesObject<V1ObjectMeta>;
 
-    /// <summary>Deletes an object, if its uid is this one.</summary>
+    /// <summary>Deletes an object if it has this uid; null: any.</summary>
     Task Delete<T>(ResourceType<T> type, string ns, string name, string? uid, int? graceSeconds, CancellationToken stop)
         where T : class, IKubernetesObject<V1ObjectMeta>;
 
-    /// <summary>Posts anything, such as a TokenReview.</summary>
+    /// <summary>Posts any request, such as a TokenReview.</summary>
     Task<TAnswer> Post<TAnswer>(string path, JsonNode body, JsonTypeInfo<TAnswer> answer, CancellationToken stop);
 
-    /// <summary>Watches from a resource version on; ends when the server ends it.</summary>
+    /// <summary>Watches from a resource version on, until the server ends the watch.</summary>
     IAsyncEnumerable<WatchEvent<T>> Watch<T>(
         ResourceType<T> type,
         string? ns,

@@ -4,13 +4,13 @@ using System.Security.Cryptography.X509Certificates;
 
 namespace Bgsnap.Crds.Client;
 
-/// <summary>The connection of a pod to its API server, by the files and variables that every pod has.</summary>
+/// <summary>A pod's connection to its API server, from the files and variables that every pod has.</summary>
 public static class InCluster
 {
     private const string Mount = "/var/run/secrets/kubernetes.io/serviceaccount";
 
     /// <summary>Connects with the pod's service account.</summary>
-    /// <exception cref="InvalidOperationException">This is no pod, or its token is not mounted.</exception>
+    /// <exception cref="InvalidOperationException">This process is not in a pod, or the pod's token is not mounted.</exception>
     public static ApiClient Connect() =>
         Connect(
             Environment.GetEnvironmentVariable("KUBERNETES_SERVICE_HOST"),
@@ -45,7 +45,7 @@ public static class InCluster
         );
     }
 
-    /// <summary>Adds the token, read anew every minute: the kubelet renews it.</summary>
+    /// <summary>Adds the token, and reads it again every minute because the kubelet renews it.</summary>
     private sealed class Token(HttpMessageHandler inner, string file, TimeProvider clock) : DelegatingHandler(inner)
     {
         private static readonly TimeSpan Renewal = TimeSpan.FromMinutes(1);

@@ -4,12 +4,12 @@ using k8s.Models;
 
 namespace Bgsnap.Crds.Client;
 
-/// <summary>A kind of object and how its JSON is read.</summary>
+/// <summary>A kind of object, and how to read its JSON.</summary>
 /// <param name="Group">API group; empty: core.</param>
 /// <param name="Version">API version.</param>
 /// <param name="Plural">Plural name, as in paths.</param>
-/// <param name="Json">One object.</param>
-/// <param name="ListJson">A list of them.</param>
+/// <param name="Json">JSON type of one object.</param>
+/// <param name="ListJson">JSON type of a list.</param>
 public sealed record ResourceType<T>(
     string Group,
     string Version,
@@ -19,7 +19,7 @@ public sealed record ResourceType<T>(
 )
     where T : class, IKubernetesObject<V1ObjectMeta>
 {
-    /// <summary>Path of a collection or an object; a null namespace: all of them.</summary>
+    /// <summary>Path of a collection or an object; a null namespace means all namespaces.</summary>
     internal string Path(string? ns, string? name = null, string? subresource = null)
     {
         string path = Group.Length == 0 ? $"api/{Version}" : $"apis/{Group}/{Version}";
@@ -32,43 +32,43 @@ public sealed record ResourceType<T>(
     }
 }
 
-/// <summary>A list as the API server sends it.</summary>
+/// <summary>A list in the form that the API server sends.</summary>
 public sealed class ResourceList<T>
 {
-    /// <summary>Where a watch goes on.</summary>
+    /// <summary>The list's metadata; a watch continues from its resource version.</summary>
     public V1ListMeta Metadata { get; set; } = new();
 
     /// <summary>The objects.</summary>
     public List<T> Items { get; set; } = [];
 }
 
-/// <summary>An API server's answer that is not an object.</summary>
+/// <summary>An API server's answer if it is not an object.</summary>
 public sealed class ApiStatus
 {
     /// <summary>HTTP status.</summary>
     public int? Code { get; set; }
 
-    /// <summary>One word: AlreadyExists, Conflict, Invalid…</summary>
+    /// <summary>The reason in one word: AlreadyExists, Conflict, Invalid…</summary>
     public string? Reason { get; set; }
 
-    /// <summary>In words.</summary>
+    /// <summary>The message.</summary>
     public string? Message { get; set; }
 
-    /// <summary>More about it.</summary>
+    /// <summary>Details of the refusal.</summary>
     public ApiStatusDetails? Details { get; set; }
 }
 
-/// <summary>More about a refusal.</summary>
+/// <summary>Details of a refusal.</summary>
 public sealed class ApiStatusDetails
 {
-    /// <summary>What led to it.</summary>
+    /// <summary>The causes of the refusal.</summary>
     public List<ApiStatusCause>? Causes { get; set; }
 }
 
-/// <summary>What led to a refusal.</summary>
+/// <summary>A cause of a refusal.</summary>
 public sealed class ApiStatusCause
 {
-    /// <summary>One word, such as NamespaceTerminating.</summary>
+    /// <summary>The reason in one word, such as NamespaceTerminating.</summary>
     public string? Reason { get; set; }
 }
 
@@ -78,21 +78,24 @@ public sealed class ApiException(int code, string reason, string message, string
     /// <summary>HTTP status.</summary>
     public int Code => code;
 
-    /// <summary>One word: AlreadyExists, Conflict, Invalid…</summary>
+    /// <summary>The reason in one word: AlreadyExists, Conflict, Invalid…</summary>
     public string Reason => reason;
 
-    /// <summary>No such object. A 404 without the word is no such path: the kind is not served, or a proxy stands between.</summary>
+    /// <summary>
+    /// The object does not exist. A 404 without that reason means that the path does not exist: the kind is not served, or a proxy
+    /// answered.
+    /// </summary>
     public bool IsNotFound => code == 404 && reason == "NotFound";
 
-    /// <summary>It is there already.</summary>
+    /// <summary>The object exists already.</summary>
     public bool IsAlreadyExists => code == 409 && reason == "AlreadyExists";
 
-    /// <summary>It was changed by another, or its uid is another.</summary>
+    /// <summary>Another client changed the object, or it has another uid.</summary>
     public bool IsConflict => code == 409 && reason != "AlreadyExists";
 
-    /// <summary>The namespace is being deleted: nothing can be made in it any more.</summary>
+    /// <summary>The namespace is being deleted: nothing can be created in it any more.</summary>
     public bool IsNamespaceTerminating => code == 403 && cause == "NamespaceTerminating";
 
-    /// <summary>Asking again unchanged cannot help.</summary>
+    /// <summary>Repeating the same request cannot help.</summary>
     public bool IsInvalid => code is 400 or 403 or 422;
 }

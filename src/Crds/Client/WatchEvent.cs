@@ -5,12 +5,12 @@ namespace Bgsnap.Crds.Client;
 
 /// <summary>One line of a watch.</summary>
 /// <param name="Type">ADDED, MODIFIED, DELETED or BOOKMARK.</param>
-/// <param name="Item">The object; of a bookmark only the resource version counts.</param>
+/// <param name="Item">The object; in a bookmark only the resource version is valid.</param>
 public readonly record struct WatchEvent<T>(string Type, T Item)
 {
-    /// <summary>Reads a line.</summary>
-    /// <exception cref="ApiException">The line is an ERROR: 410 when the resource version is too old.</exception>
-    /// <exception cref="HttpRequestException">The line is no event: it was cut off.</exception>
+    /// <summary>Parses a line.</summary>
+    /// <exception cref="ApiException">The line is an ERROR: 410 if the resource version is too old.</exception>
+    /// <exception cref="HttpRequestException">The line is not an event: it was cut off.</exception>
     public static WatchEvent<T> Read(string line, JsonTypeInfo<T> json)
     {
         try

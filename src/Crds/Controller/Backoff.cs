@@ -1,10 +1,11 @@
 namespace Bgsnap.Crds.Controller;
 
-/// <summary>Waiting times that double.</summary>
+/// <summary>Pauses that double.</summary>
 public static class Backoff
 {
     /// <summary>
-    /// The pause after so many failures before: first, doubled each time, at most the longest, less up to a fifth by chance.
+    /// The pause after this number of earlier failures: the first pause, doubled each time, at most the longest, minus a random part of up
+    /// to a fifth.
     /// </summary>
     public static TimeSpan Of(int failuresBefore, TimeSpan first, TimeSpan longest)
     {

@@ -9,9 +9,9 @@ using Microsoft.Extensions.Logging;
 namespace Bgsnap.Crds.Controller;
 
 /// <summary>
-/// Keeps a local copy of all objects of a kind by list and watch, and tells of every change. It survives whatever ends a watch:
-/// idle closes, resets, a server that restarts, a resource version that is too old (410). Deletions that happened while nobody
-/// watched are found by comparing lists.
+/// Keeps a local copy of all objects of a kind by list and watch, and reports every change. It survives whatever ends a watch: idle closes,
+/// resets, a server restart, a resource version that is too old (410). It finds deletions that happened between two watches by comparing
+/// lists.
 /// </summary>
 public sealed class Informer<T>(IApiClient api, ResourceType<T> type, string? ns, string? labels, ILogger log, TimeProvider? clock = null)
     where T : class, IKubernetesObject<V1ObjectMeta>
@@ -23,7 +23,7 @@ public sealed class Informer<T>(IApiClient api, ResourceType<T> type, string? ns
     private readonly TimeProvider _clock = clock ?? TimeProvider.System;
     private Action<ObjectKey, T?, T?>? _changed;
 
-    /// <summary>Called with the key, the object before and the object after; null: it is not there. Must not block.</summary>
+    /// <summary>Called with the key, the object before and the object after; null: it does not exist. Must not block.</summary>
     public event Action<ObjectKey, T?, T?>? Changed
     {
         add => _changed += value;
@@ -31,17 +31,18 @@ public sealed class Informer<T>(IApiClient api, ResourceType<T> type, string? ns
     }
 
     /// <summary>
-    /// Called with what a write of our own answered, of which <see cref="Changed"/> does not tell: whoever wrote it knows. Must not block.
+    /// Called with the answer to a write of our own, which <see cref="Changed"/> does not report because the writer knows it. Must not
+    /// block.
     /// </summary>
     public event Action<ObjectKey, T>? Learned;
 
-    /// <summary>Ends when the first list is in.</summary>
+    /// <summary>Completes when the first list has been read.</summary>
     public Task Synced => _synced.Task;
 
     /// <summary>The local copy of all objects.</summary>
     public IEnumerable<T> Items => _items.Values;
 
-    /// <summary>The local copy of one, or null.</summary>
+    /// <summary>The local copy of one object, or null.</summary>
     public T? Find(ObjectKey key) => _items.GetValueOrDefault(key);
 
     /// <summary>Lists and watches until stopped.</summary>
@@ -60,7 +61,7 @@ public sealed class Informer<T>(IApiClient api, ResourceType<T> type, string? ns
                     resumeAt = e.Item.Metadata.ResourceVersion ?? resumeAt;
                     Apply(e);
                 }
-                // The server ended it: the usual end. A server that ends every watch at once is not asked without pause.
+                // The server ended the watch, as it normally does. The pause is for a server that ends every watch at once.
                 await Task.Delay(TimeSpan.FromMilliseconds(200), _clock, stop).ConfigureAwait(false);
             }
             catch (Exception) when (stop.IsCancellationRequested)
@@ -71,14 +72,14 @@ public sealed class Informer<T>(IApiClient api, ResourceType<T> type, string? ns
             {
                 log.LogDebug("{Plural}: the resource version is too old, listing again", type.Plural);
                 resumeAt = null;
-                // At once; but a server that says so again and again is not asked without pause.
+                // List again at once, but pause if the server answers this again and again.
                 if (failures++ > 0)
                     await Task.Delay(Backoff.Of(failures, TimeSpan.FromMilliseconds(250), LongestPause), _clock, stop)
                         .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             }
             catch (Exception e) when (IsConnectionTrouble(e))
             {
-                // After a refusal (a restarted server may not know the version any more) list again; after a reset go on.
+                // After a refusal (a restarted server may no longer know the version) list again; after a reset continue the watch.
                 if (e is ApiException)
                     resumeAt = null;
                 TimeSpan pause = Backoff.Of(failures++, TimeSpan.FromMilliseconds(250), LongestPause);
@@ -88,10 +89,10 @@ public sealed class Informer<T>(IApiClient api, ResourceType<T> type, string? ns
         }
     }
 
-    /// <summary>Keeps what a write answered, so that a reader need not wait for the watch to bring it.</summary>
+    /// <summary>Stores the answer to a write, so that a reader need not wait for the watch to deliver it.</summary>
     public void Learn(T item)
     {
-        // The last finalizer of a deleted object was removed: it is gone, and the watch may have said so already.
+        // The last finalizer of a deleted object was removed: the object is gone, and the watch may have reported that already.
         if (item.Metadata is { DeletionTimestamp: not null, Finalizers: null or { Count: 0 } })
             return;
         ObjectKey key = ObjectKey.Of(item);
@@ -131,7 +132,7 @@ public sealed class Informer<T>(IApiClient api, ResourceType<T> type, string? ns
     {
         if (e.Type == "DELETED")
             Remove(ObjectKey.Of(e.Item));
-        // What the watch tells late, after a write of ours has answered, is no news.
+        // If the watch delivers a version older than the answer to our own write, nothing has changed.
         else if (e.Type is "ADDED" or "MODIFIED" && (Find(ObjectKey.Of(e.Item)) is not { } known || !IsNewer(known, e.Item)))
             Set(e.Item);
     }
@@ -141,7 +142,7 @@ public sealed class Informer<T>(IApiClient api, ResourceType<T> type, string? ns
         ObjectKey key = ObjectKey.Of(item);
         T? before = Find(key);
         _items[key] = item;
-        // A duplicate (the server may send one) is no change.
+        // A duplicate (the server may send one) is not a change.
         if (before?.Metadata.ResourceVersion != item.Metadata.ResourceVersion || before is null)
             _changed?.Invoke(key, before, item);
     }
@@ -152,7 +153,7 @@ public sealed class Informer<T>(IApiClient api, ResourceType<T> type, string? ns
             _changed?.Invoke(key, before, null);
     }
 
-    // Resource versions are opaque, but comparing those of one kind as numbers is what every API server allows (KEP-5504).
+    // Resource versions are opaque, but every API server allows comparing those of one kind as numbers (KEP-5504).
     private static bool IsNewer(T a, T b) =>
         ulong.TryParse(a.Metadata.ResourceVersion, out ulong x) && ulong.TryParse(b.Metadata.ResourceVersion, out ulong y) && x > y;
 }

@@ -5,15 +5,15 @@ using Microsoft.Extensions.Logging;
 
 namespace Bgsnap.Crds.Controller;
 
-/// <summary>Lets one of several replicas work, by a Lease (coordination.k8s.io/v1).</summary>
+/// <summary>Lets one of several replicas work, chosen by a Lease (coordination.k8s.io/v1).</summary>
 /// <remarks>
-/// Times as in client-go: a leader that is killed is succeeded after at most the lease's 15 s and a retry. A leader that can no longer
-/// renew ends; work that goes on for a moment is harmless, since every write carries the resource version it is based on.
+/// Times as in client-go: when a leader is killed, another replica succeeds it after at most the lease's 15 s and a retry. A leader that
+/// can no longer renew ends; work that continues for a moment is harmless, because every write carries the resource version it is based on.
 /// </remarks>
 public sealed class LeaderGate(IKubernetes kubernetes, string ns, string name, string identity, ILogger log)
 {
     /// <summary>Runs the work while this replica leads.</summary>
-    /// <returns>True: it led and lost the lease, the program should end. False: it was stopped.</returns>
+    /// <returns>True: it led and lost the lease, so the program should end. False: it was stopped.</returns>
     public async Task<bool> Run(Func<CancellationToken, Task> work, CancellationToken stop)
     {
         LeaseLock lease = new(kubernetes, ns, name, identity);
@@ -51,7 +51,7 @@ public sealed class LeaderGate(IKubernetes kubernetes, string ns, string name, s
         return false;
     }
 
-    // A successor need not wait for the lease to run out when this replica ends in good order.
+    // When this replica ends in good order, a successor need not wait for the lease to expire.
     private async Task Release(LeaseLock lease)
     {
         try

@@ -4,10 +4,10 @@ using Microsoft.Extensions.Logging;
 
 namespace Bgsnap.Crds.Controller;
 
-/// <summary>Workers that take keys from a queue and reconcile them; a key that fails is tried again after a pause.</summary>
+/// <summary>Workers that take keys from a queue and reconcile them; a key that fails is retried after a pause.</summary>
 public sealed class ReconcileLoop(string name, WorkQueue queue, IReconciler reconciler, int workers, ILogger log)
 {
-    /// <summary>Runs until stopped; ends when every worker has finished what it had in hand.</summary>
+    /// <summary>Runs until stopped; completes when every worker has finished its current key.</summary>
     public Task Run(CancellationToken stop) => Task.WhenAll(Enumerable.Range(0, workers).Select(_ => Work(stop)));
 
     private async Task Work(CancellationToken stop)
@@ -39,7 +39,7 @@ public sealed class ReconcileLoop(string name, WorkQueue queue, IReconciler reco
             }
             catch (ApiException e) when (e.IsConflict)
             {
-                // Our copy was old. The newer one is on its way.
+                // Our copy was old; the watch will deliver the newer one.
                 result = "conflict";
                 queue.AddAfterFailure(key);
             }

@@ -2,7 +2,7 @@ using Prometheus;
 
 namespace Bgsnap.Crds.Controller;
 
-/// <summary>What the runtime tells Prometheus of itself.</summary>
+/// <summary>The runtime's Prometheus metrics.</summary>
 internal static class RuntimeMetrics
 {
     internal static readonly Gauge Depth = Metrics.CreateGauge(

@@ -1,8 +1,8 @@
 namespace Bgsnap.Crds.Controller;
 
 /// <summary>
-/// Keys to be looked at. A key is in it at most once, is never handed to two workers at a time, and is handed out again when it was
-/// added while a worker had it. Failures wait longer each time, each key for itself.
+/// A queue of keys to reconcile. A key is in it at most once, is never handed to two workers at a time, and is handed out again if it was
+/// added while a worker had it. Each key waits longer with each of its own failures.
 /// </summary>
 public sealed class WorkQueue(TimeProvider? clock = null) : IDisposable
 {
@@ -18,7 +18,7 @@ public sealed class WorkQueue(TimeProvider? clock = null) : IDisposable
     private readonly Dictionary<ObjectKey, long> _due = [];
     private readonly SemaphoreSlim _signal = new(0);
 
-    /// <summary>Keys that could be handed out now.</summary>
+    /// <summary>Number of keys that could be handed out now.</summary>
     public int Depth
     {
         get
@@ -40,7 +40,7 @@ public sealed class WorkQueue(TimeProvider? clock = null) : IDisposable
         }
     }
 
-    /// <summary>Adds a key after a while. Of several times for one key the earliest counts.</summary>
+    /// <summary>Adds a key after a delay. If a key is added several times, the earliest time counts.</summary>
     public void AddAfter(ObjectKey key, TimeSpan delay)
     {
         if (delay <= TimeSpan.Zero)
@@ -51,7 +51,7 @@ public sealed class WorkQueue(TimeProvider? clock = null) : IDisposable
         lock (_gate)
         {
             long due = (_clock.GetUtcNow() + delay).UtcTicks;
-            // Did each call count, every look at a key would begin another series of later looks.
+            // If each call counted, every look at a key would start another series of later looks.
             if (_due.TryGetValue(key, out long earlier) && earlier <= due)
                 return;
             _due[key] = due;
@@ -72,14 +72,14 @@ public sealed class WorkQueue(TimeProvider? clock = null) : IDisposable
         return pause;
     }
 
-    /// <summary>Forgets the failures of a key.</summary>
+    /// <summary>Resets the failure count of a key.</summary>
     public void Forget(ObjectKey key)
     {
         lock (_gate)
             _failures.Remove(key);
     }
 
-    /// <summary>Waits for a key and takes it; <see cref="Done"/> must follow.</summary>
+    /// <summary>Waits for a key and takes it; the caller must then call <see cref="Done"/>.</summary>
     public async Task<ObjectKey> Take(CancellationToken stop)
     {
         while (true)
@@ -92,7 +92,7 @@ public sealed class WorkQueue(TimeProvider? clock = null) : IDisposable
                 {
                     _waiting.Remove(key);
                     _taken.Add(key);
-                    // This worker no longer watches queue and clock: another, idle one must.
+                    // This worker no longer watches the queue and the clock: another, idle worker must.
                     if (_ready.Count + _delayed.Count > 0)
                         Wake();
                     return key;
@@ -117,7 +117,7 @@ public sealed class WorkQueue(TimeProvider? clock = null) : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _signal.Dispose();
 
-    /// <summary>Gives a taken key back.</summary>
+    /// <summary>Returns a key that was taken.</summary>
     public void Done(ObjectKey key)
     {
         lock (_gate)
@@ -130,8 +130,8 @@ public sealed class WorkQueue(TimeProvider? clock = null) : IDisposable
         }
     }
 
-    // One signal at most: who takes a key wakes the next worker. A signal for each key would be left over whenever a busy worker
-    // takes a key without waiting, and idle workers would spin through the rest.
+    // At most one signal: a worker that takes a key wakes the next worker. With a signal for each key, signals would be left over whenever
+    // a busy worker takes a key without waiting, and idle workers would spin through them.
     private void Wake()
     {
         if (_signal.CurrentCount == 0)

@@ -7,11 +7,11 @@ public sealed class CelAttribute(string rule, string message) : Attribute
     /// <summary>The rule; <c>self</c> is the value.</summary>
     public string Rule => rule;
 
-    /// <summary>What the API server answers when it does not hold.</summary>
+    /// <summary>The API server's error message if the rule does not hold.</summary>
     public string Message => message;
 }
 
-/// <summary>A column of <c>kubectl get</c>; they stand in the order of the attributes.</summary>
+/// <summary>A column of <c>kubectl get</c>; columns appear in the order of the attributes.</summary>
 [AttributeUsage(AttributeTargets.Class, AllowMultiple = true)]
 public sealed class PrinterColumnAttribute(string name, string type, string jsonPath, int priority = 0) : Attribute
 {
@@ -21,7 +21,7 @@ public sealed class PrinterColumnAttribute(string name, string type, string json
     /// <summary>OpenAPI type.</summary>
     public string Type => type;
 
-    /// <summary>Where the value is.</summary>
+    /// <summary>JSON path of the value.</summary>
     public string JsonPath => jsonPath;
 
     /// <summary>0: always shown; more: with <c>-o wide</c>.</summary>
@@ -39,7 +39,7 @@ public sealed class ResourceNamesAttribute(string singular, string shortName) : 
     public string ShortName => shortName;
 }
 
-/// <summary>What the items of a list may be.</summary>
+/// <summary>The values that the items of a list may have.</summary>
 [AttributeUsage(AttributeTargets.Property)]
 public sealed class AllowedItemsAttribute(params string[] values) : Attribute
 {
@@ -47,15 +47,15 @@ public sealed class AllowedItemsAttribute(params string[] values) : Attribute
     public IReadOnlyList<string> Values => values;
 }
 
-/// <summary>How many items a list may have.</summary>
+/// <summary>Maximum number of items in a list.</summary>
 [AttributeUsage(AttributeTargets.Property)]
 public sealed class MaxItemsAttribute(int count) : Attribute
 {
-    /// <summary>At most so many.</summary>
+    /// <summary>Maximum number of items.</summary>
     public int Count => count;
 }
 
-/// <summary>A list whose items are told apart by one field (x-kubernetes-list-type: map).</summary>
+/// <summary>A list whose items are identified by one field (x-kubernetes-list-type: map).</summary>
 [AttributeUsage(AttributeTargets.Property)]
 public sealed class ListMapKeyAttribute(string key) : Attribute
 {
@@ -63,28 +63,28 @@ public sealed class ListMapKeyAttribute(string key) : Attribute
     public string Key => key;
 }
 
-/// <summary>How long the items of a list of strings may be.</summary>
+/// <summary>Length limits for the items of a list of strings.</summary>
 [AttributeUsage(AttributeTargets.Property)]
 public sealed class ItemLengthAttribute(int least, int most) : Attribute
 {
-    /// <summary>At least so many characters.</summary>
+    /// <summary>Minimum number of characters.</summary>
     public int Least => least;
 
-    /// <summary>At most so many characters.</summary>
+    /// <summary>Maximum number of characters.</summary>
     public int Most => most;
 }
 
-/// <summary>A list in which nothing stands twice (x-kubernetes-list-type: set).</summary>
+/// <summary>A list without duplicates (x-kubernetes-list-type: set).</summary>
 [AttributeUsage(AttributeTargets.Property)]
 public sealed class ListSetAttribute : Attribute;
 
-/// <summary>How many entries a map of strings may have, and how long they may be.</summary>
+/// <summary>Limits for the number and length of entries in a map of strings.</summary>
 [AttributeUsage(AttributeTargets.Property)]
 public sealed class MapLimitsAttribute(int count, int length) : Attribute
 {
-    /// <summary>At most so many entries.</summary>
+    /// <summary>Maximum number of entries.</summary>
     public int Count => count;
 
-    /// <summary>At most so many characters in a value.</summary>
+    /// <summary>Maximum number of characters in a value.</summary>
     public int Length => length;
 }

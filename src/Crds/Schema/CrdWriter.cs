@@ -7,7 +7,7 @@ using k8s.Models;
 
 namespace Bgsnap.Crds.Schema;
 
-/// <summary>Makes a CustomResourceDefinition (apiextensions.k8s.io/v1) from a C# type and its attributes.</summary>
+/// <summary>Writes a CustomResourceDefinition (apiextensions.k8s.io/v1) from a C# type and its attributes.</summary>
 public static class CrdWriter
 {
     /// <summary>The definition of a kind.</summary>

@@ -9,7 +9,7 @@ using k8s.Models;
 namespace Bgsnap.Crds.Schema;
 
 /// <summary>
-/// The structural schema of a C# type: .NET's own JSON schema, with what Kubernetes wants changed and what the attributes say added.
+/// The structural schema of a C# type: .NET's own JSON schema, adapted to what Kubernetes requires, plus what the attributes specify.
 /// </summary>
 internal static class OpenApiSchema
 {
@@ -26,7 +26,7 @@ internal static class OpenApiSchema
             schema = Condition();
         else if (type == typeof(V1ObjectMeta))
             schema = new JsonObject { ["type"] = "object" };
-        // What another kind defines is kept as it is.
+        // Another kind's object is kept unchanged.
         else if (type == typeof(JsonObject))
             schema = new JsonObject { ["type"] = "object", ["x-kubernetes-preserve-unknown-fields"] = true };
         else
@@ -44,7 +44,7 @@ internal static class OpenApiSchema
         return InOrder(schema);
     }
 
-    // ["string", "null"] is no structural schema: a field that may be left out is simply not required.
+    // ["string", "null"] is not allowed in a structural schema: an optional field is simply not required.
     private static void WithoutNull(JsonObject schema)
     {
         if (schema["type"] is JsonArray types)
@@ -169,7 +169,7 @@ internal static class OpenApiSchema
             },
         };
 
-    // What a reader looks for first comes first; the properties keep the order of the C# type.
+    // What readers look for first comes first; the properties keep the order of the C# type.
     private static readonly string[] Order = ["type", "format", "description", "default", "enum", "required", "properties", "items"];
 
     private static JsonObject InOrder(JsonObject schema)
