@@ -23,7 +23,8 @@ internal static class QemuMark
 
     /// <summary>Removes a note.</summary>
     /// <returns>
-    /// Whether the note is known to have been there. If libvirt died during the request, its later answer says only that the note is gone.
+    /// Whether the note was there. This holds even if libvirt died during the request, when its later answer says only that the note is
+    /// gone.
     /// </returns>
     internal static bool TakeNote(IQmpMonitor qmp, string name)
     {
