@@ -8,7 +8,7 @@ using Microsoft.Extensions.Logging;
 
 namespace Bgsnap.Operator;
 
-/// <summary>The controller of restores: what leads to a look at one, and the workers that look.</summary>
+/// <summary>The controller of restores: the events that trigger a reconcile, and the workers that reconcile.</summary>
 internal sealed class RestoreController : IDisposable
 {
     private readonly SharedInformers _shared;
@@ -16,7 +16,7 @@ internal sealed class RestoreController : IDisposable
     private readonly NodeQueue _queue;
     private readonly ReconcileLoop _loop;
 
-    /// <summary>Wires it; nothing runs yet.</summary>
+    /// <summary>Connects its parts; <see cref="Run"/> starts them.</summary>
     public RestoreController(
         IApiClient api,
         SharedInformers shared,
@@ -41,20 +41,20 @@ internal sealed class RestoreController : IDisposable
         return _loop.Run(stop);
     }
 
-    /// <summary>Tells Prometheus how many there are.</summary>
+    /// <summary>Sets the gauges of restores.</summary>
     public void Measure() => RestoreMetrics.Measure([.. _shared.Restores.Items]);
 
     /// <inheritdoc/>
     public void Dispose() => _work.Dispose();
 
-    /// <summary>What leads to a look at a restore.</summary>
+    /// <summary>Subscribes to every change that calls for a reconcile of a restore.</summary>
     internal static void Watch(SharedInformers shared, Action<ObjectKey> look)
     {
         shared.Restores.Changed += (key, _, _) => look(key);
         shared.OnOwned(VMBackgroundRestore.KubeKind, look);
         shared.Snapshots.Changed += (key, _, _) => OfSnapshot(key);
         shared.Snapshots.Learned += (key, _) => OfSnapshot(key);
-        // The VM's pod is not owned by its restore, which it outlives: the label tells whose it is.
+        // The restore does not own the VM's pod, which outlives it; the pod's label holds the restore's uid.
         shared.Restored.Changed += (_, before, after) =>
         {
             if ((after ?? before)!.Metadata.Labels?.TryGetValue(Names.RestoreLabel, out string? uid) == true)
@@ -72,7 +72,7 @@ internal sealed class RestoreController : IDisposable
     }
 
     /// <summary>
-    /// Whoever was at work when this leader began keeps its place, and whoever waited its turn, before anyone else is let in.
+    /// Fills the queue of a new leader: first the restores under way, then those that waited, oldest first. New ones come after them.
     /// </summary>
     internal static void ResumeQueue(NodeQueue queue, IEnumerable<SnapshotTask> tasks, IEnumerable<VMBackgroundRestore> restores)
     {

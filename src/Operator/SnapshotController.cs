@@ -7,7 +7,7 @@ using Microsoft.Extensions.Logging;
 
 namespace Bgsnap.Operator;
 
-/// <summary>The controller of snapshots: what leads to a look at one, and the workers that look.</summary>
+/// <summary>The controller of snapshots: the events that trigger a reconcile, and the workers that reconcile.</summary>
 internal sealed class SnapshotController : IDisposable
 {
     private readonly SharedInformers _shared;
@@ -16,7 +16,7 @@ internal sealed class SnapshotController : IDisposable
     private readonly ReconcileLoop _loop;
     private readonly HashSet<string> _nodes = [];
 
-    /// <summary>Wires it; nothing runs yet.</summary>
+    /// <summary>Connects its parts; <see cref="Run"/> starts them.</summary>
     public SnapshotController(
         IApiClient api,
         SharedInformers shared,
@@ -43,7 +43,7 @@ internal sealed class SnapshotController : IDisposable
         return _loop.Run(stop);
     }
 
-    /// <summary>Tells Prometheus how many there are.</summary>
+    /// <summary>Sets the gauges of snapshots by phase, and of those that wait by node.</summary>
     public void Measure()
     {
         string[] phases =
@@ -68,7 +68,7 @@ internal sealed class SnapshotController : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _work.Dispose();
 
-    /// <summary>What leads to a look at a snapshot.</summary>
+    /// <summary>Subscribes to every change that calls for a reconcile of a snapshot.</summary>
     internal static void Watch(SharedInformers shared, Action<ObjectKey> look)
     {
         shared.Snapshots.Changed += (key, _, _) => look(key);
@@ -91,7 +91,8 @@ internal sealed class SnapshotController : IDisposable
     }
 
     /// <summary>
-    /// Whoever was at work when this leader began keeps its place, and whoever waited its turn, before anyone else is let in.
+    /// Fills the queue of a new leader: first the captures under way, then the snapshots that waited, oldest first. New ones come after
+    /// them.
     /// </summary>
     internal static void ResumeQueue(NodeQueue queue, IEnumerable<SnapshotTask> tasks, IEnumerable<VMBackgroundSnapshot> snapshots)
     {

@@ -6,7 +6,7 @@ using k8s.Models;
 
 namespace Bgsnap.Operator.Restores;
 
-/// <summary>Makes the claims of a VM's disks and has them filled, before any QEMU has them.</summary>
+/// <summary>Creates the claims of a VM's disks and has an agent fill them, before any QEMU opens them.</summary>
 internal sealed class DiskSteps(
     RestoreStore store,
     RestoreNotes notes,
@@ -16,11 +16,11 @@ internal sealed class DiskSteps(
     TimeProvider clock
 )
 {
-    /// <summary>Makes the claims that are not there yet.</summary>
-    /// <exception cref="Hopeless">One of that name is somebody else's, or would not hold its disk.</exception>
+    /// <summary>Creates the claims that do not exist yet.</summary>
+    /// <exception cref="Hopeless">A claim of that name was not made for this restore, or would not hold its disk.</exception>
     public async Task MakeClaims(VMBackgroundRestore restore, RestoreStatus status, TemplatePlan plan, CancellationToken stop)
     {
-        // All are looked at before any is made.
+        // Check all claims before creating any.
         List<(PlannedDisk Disk, V1PersistentVolumeClaim Wanted, V1PersistentVolumeClaim? There)> claims = [];
         foreach (PlannedDisk disk in plan.Disks)
         {
@@ -30,7 +30,7 @@ internal sealed class DiskSteps(
                 RestoredClaims.Check(restore, there);
             claims.Add((disk, wanted, there));
         }
-        // Noted before they are made: what a restore is deleted for is found by it.
+        // Recorded before we create them: when the restore is deleted, the record tells which claims to remove.
         if (claims.Count > 0)
             status.Claims =
             [
@@ -59,9 +59,9 @@ internal sealed class DiskSteps(
     }
 
     /// <summary>
-    /// Has an agent write the disks. Once noted as written they are not written again, since a QEMU may have them by then.
+    /// Has an agent write the disks. Once the status says that they are written, they are never written again: a QEMU may use them by then.
     /// </summary>
-    /// <exception cref="Waiting">It goes on.</exception>
+    /// <exception cref="Waiting">The agent has not finished.</exception>
     public async Task Write(
         ObjectKey key,
         VMBackgroundRestore restore,
@@ -90,7 +90,7 @@ internal sealed class DiskSteps(
             await RestoreCarrier.Running(store, queue, key, writer, claims, null, clock, stop).ConfigureAwait(false);
             string node = status.NodeName = writer.Spec!.NodeName!;
             RestoreCarrier.Place(queue, options, key, restore, node);
-            // Noted before it is ordered; see SnapshotReconciler.
+            // Saved before the task is created; see SnapshotReconciler.
             RestoreState.Going(restore, status, RestorePhase.WritingDisks, "DisksOrdered", RestoreFollow.Told(node), clock.GetUtcNow());
             await notes.Save(restore, status, stop).ConfigureAwait(false);
             await store.MakeTask(RestoreTasks.Disks(restore, snapshot, plan, writer), stop).ConfigureAwait(false);

@@ -8,8 +8,8 @@ using Bgsnap.Operator.Snapshots;
 namespace Bgsnap.Operator.Restores;
 
 /// <summary>
-/// Makes a KubeVirt VM, in steps: what the snapshot keeps of the one that was captured, claims, their content, the VirtualMachine; KubeVirt
-/// makes the instance and its pod, in which our hook sidecar has QEMU wait for the snapshot.
+/// Creates a KubeVirt VM in steps: reads what the snapshot stores of the captured VM, then creates the claims, their content and the
+/// VirtualMachine. KubeVirt creates the instance and its pod, in which our hook sidecar makes QEMU wait for the snapshot.
 /// </summary>
 internal sealed class MachineSteps(
     RestoreStore store,
@@ -22,9 +22,9 @@ internal sealed class MachineSteps(
     TimeProvider clock
 )
 {
-    /// <summary>The VM, once its launcher runs.</summary>
-    /// <exception cref="Waiting">A step goes on.</exception>
-    /// <exception cref="Hopeless">It cannot be made.</exception>
+    /// <summary>Returns the VM once its launcher runs.</summary>
+    /// <exception cref="Waiting">A step is not finished.</exception>
+    /// <exception cref="Hopeless">The VM cannot be created.</exception>
     public async Task<SourceVm> MakeVm(
         ObjectKey key,
         VMBackgroundRestore restore,
@@ -49,7 +49,7 @@ internal sealed class MachineSteps(
             );
         if (vm is null || !isOurs)
         {
-            // a. What the VM is made of. Nothing is made for a restore that cannot succeed.
+            // a. Plan the VM. We create nothing for a restore that cannot succeed.
             KeptMachine kept = KeptMachine.Read(await Describe(key, restore, status, snapshot, stop).ConfigureAwait(false));
             MachinePlan plan = MachinePlan.Of(
                 restore,
@@ -60,11 +60,11 @@ internal sealed class MachineSteps(
             );
             await machines.ThrowIfMacInUse(restore, plan.MacAddresses, stop).ConfigureAwait(false);
 
-            // b. Claims and their content.
+            // b. Create and fill the claims.
             await disks.MakeClaims(restore, status, plan.Disks, stop).ConfigureAwait(false);
             await disks.Write(key, restore, status, snapshot, plan.Disks, stop).ConfigureAwait(false);
 
-            // c. The VM gets the helpers' place.
+            // c. Remove our helper pods, so that the VM can use their claims and resources.
             if (
                 !await store.RemoveCarrier(restore, TaskAction.RestoreDisks, stop).ConfigureAwait(false)
                 | !await store.RemoveCarrier(restore, TaskAction.Describe, stop).ConfigureAwait(false)
@@ -76,7 +76,7 @@ internal sealed class MachineSteps(
         }
         status.VirtualMachineUID ??= vm.Metadata.Uid;
 
-        // d. Its instance and launcher.
+        // d. Wait for the instance and its launcher.
         VirtualMachineInstance vmi = await FindInstance(restore, vm, stop).ConfigureAwait(false);
         await machines.RemoveHook(vm, stop).ConfigureAwait(false);
         PodSummary pod = await machines.FindLauncher(vmi, stop).ConfigureAwait(false)
@@ -86,7 +86,7 @@ internal sealed class MachineSteps(
         return LauncherPod.WaitingFor(vmi, pod).ToSource();
     }
 
-    /// <summary>The guest runs: the VM is its user's from here on, with the runStrategy that it had.</summary>
+    /// <summary>Call this once the guest runs: the VM gets its own runStrategy back and belongs to the user.</summary>
     public Task Settle(VMBackgroundRestore restore, CancellationToken stop) => machines.Settle(restore, stop);
 
     private async Task<MachineDescription> Describe(
@@ -170,7 +170,7 @@ internal sealed class MachineSteps(
             {
                 Again = TimeSpan.FromSeconds(5),
             };
-        // An instance that has ended by itself is in the way too, and goes when its VM is halted.
+        // An instance that has ended by itself is in the way too; KubeVirt removes it once the VM is halted.
         if (runs || vmi is not null)
         {
             string stopping = $"VirtualMachine {name} is stopped, to become the captured one";
@@ -189,7 +189,7 @@ internal sealed class MachineSteps(
         return await machines.TakeOver(restore, vm, captured, stop).ConfigureAwait(false);
     }
 
-    // Before it is done: should our copy of the restore be old, the note is refused and nothing is done.
+    // Save the status before acting: if our copy is stale, the API server rejects the patch and we do nothing.
     private async Task Note(VMBackgroundRestore restore, RestoreStatus status, string reason, string message, CancellationToken stop)
     {
         RestoreState.Going(restore, status, RestorePhase.Starting, reason, message, clock.GetUtcNow());
@@ -200,7 +200,7 @@ internal sealed class MachineSteps(
     {
         string name = vm.Metadata.Name;
         VirtualMachineInstance? vmi = await machines.FindInstance(restore, stop).ConfigureAwait(false);
-        // One without our label was made before the VM became the captured one, and ends.
+        // An instance without our label was created before we changed the VM, and is ending.
         if (
             vmi is null
             || !RestoreNaming.IsOf(restore, vmi.Metadata)
@@ -227,7 +227,7 @@ internal sealed class MachineSteps(
         return vmi;
     }
 
-    /// <summary>KubeVirt takes no hook sidecars.</summary>
+    /// <summary>The feature gate Sidecar is off; the restore waits for it.</summary>
     internal static Waiting SidecarsOff(string why)
     {
         string message =
@@ -236,14 +236,14 @@ internal sealed class MachineSteps(
         return new Waiting("SidecarsNotEnabled", message) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(30) };
     }
 
-    /// <summary>The same where it is not waited for: nobody's own VM is kept stopped until it does.</summary>
+    /// <summary>The feature gate Sidecar is off, and the restore fails: we must not keep an existing VM stopped while we wait.</summary>
     internal static Hopeless SidecarsOffForGood(string why)
     {
         Waiting off = SidecarsOff(why);
         return new Hopeless(off.Reason, off.Message + ", then create another restore");
     }
 
-    // KubeVirt's objects are not watched, as it need not be there.
+    // We poll KubeVirt's objects instead of watching them, because KubeVirt may not be installed.
     private static Waiting Starting(string message) =>
         new("VirtualMachineStarting", message) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(2) };
 }

@@ -3,21 +3,19 @@ using k8s.Models;
 
 namespace Bgsnap.Operator.Snapshots;
 
-/// <summary>
-/// The pod that brings a claim to a node: it mounts it and sleeps. It has no rights whatever; the agent reaches the claim through it.
-/// </summary>
+/// <summary>The pod that mounts a claim on a node and sleeps. It has no rights at all; the agent reaches the claim through it.</summary>
 internal static class CarrierPod
 {
     /// <summary>Builds the pod.</summary>
-    /// <param name="snapshot">For which snapshot.</param>
-    /// <param name="action">For capturing, or for deleting the files.</param>
+    /// <param name="snapshot">The snapshot that the pod serves.</param>
+    /// <param name="action">Whether the pod serves the capture or the deletion of the files; see <see cref="TaskAction"/>.</param>
     /// <param name="claim">The claim.</param>
-    /// <param name="node">The node, or null: where the scheduler likes.</param>
-    /// <param name="options">Image.</param>
+    /// <param name="node">The node; null: any node, as the scheduler chooses.</param>
+    /// <param name="options">The carrier's image and pull policy.</param>
     public static V1Pod Build(VMBackgroundSnapshot snapshot, string action, string claim, string? node, OperatorOptions options)
     {
         V1Pod pod = Build(Naming.Made(snapshot, Naming.Carrier(snapshot, action), Labels), options);
-        // The scheduler places it, so that a claim that waits for its first consumer gets its volume there.
+        // The scheduler places the pod, so that a WaitForFirstConsumer claim gets its volume on that node.
         if (node is not null)
             pod.Spec.Affinity = OnNode(node);
         Mount(pod, claim, Names.CarrierMountPath, readOnly: null);
@@ -26,7 +24,7 @@ internal static class CarrierPod
 
     /// <summary>A carrier without any claim yet; see <see cref="Mount"/>.</summary>
     /// <param name="metadata">Name, owner and labels, <see cref="Labels"/> among them.</param>
-    /// <param name="options">Image.</param>
+    /// <param name="options">The carrier's image and pull policy.</param>
     public static V1Pod Build(V1ObjectMeta metadata, OperatorOptions options) =>
         new()
         {
@@ -46,7 +44,7 @@ internal static class CarrierPod
                     RunAsGroup = 65532,
                     SeccompProfile = new V1SeccompProfile { Type = "RuntimeDefault" },
                 },
-                // The VM runs there, so the claim must get there: also on a node that is cordoned, drained or under pressure.
+                // The VM runs on this node, so the claim must be mounted there even when the node is cordoned, drained or under pressure.
                 Tolerations = [new V1Toleration { OperatorProperty = "Exists" }],
                 Containers =
                 [
@@ -74,12 +72,12 @@ internal static class CarrierPod
             },
         };
 
-    /// <summary>Lets a carrier mount a claim.</summary>
+    /// <summary>Adds a mount of a claim to a carrier.</summary>
     /// <param name="pod">The carrier.</param>
     /// <param name="claim">The claim.</param>
-    /// <param name="path">Where to.</param>
-    /// <param name="readOnly">True: only to be read.</param>
-    /// <param name="subPath">A directory of the claim; null: all of it.</param>
+    /// <param name="path">The path in the container.</param>
+    /// <param name="readOnly">True: the mount is read-only.</param>
+    /// <param name="subPath">A directory of the claim; null: the whole claim.</param>
     public static void Mount(V1Pod pod, string claim, string path, bool? readOnly, string? subPath = null) =>
         pod
             .Spec.Containers[0]
@@ -93,7 +91,7 @@ internal static class CarrierPod
                 }
             );
 
-    /// <summary>Gives a carrier a claim of mode Block as a device.</summary>
+    /// <summary>Adds a claim of volumeMode Block to a carrier, as a device.</summary>
     public static void Attach(V1Pod pod, string claim, string path) =>
         (pod.Spec.Containers[0].VolumeDevices ??= []).Add(new V1VolumeDevice { Name = Volume(pod, claim), DevicePath = path });
 
@@ -113,7 +111,7 @@ internal static class CarrierPod
         return name;
     }
 
-    /// <summary>On this node and no other.</summary>
+    /// <summary>An affinity that binds a pod to one node.</summary>
     public static V1Affinity OnNode(string node) =>
         new()
         {

@@ -10,13 +10,13 @@ internal sealed class CarrierPods(IApiClient api, Informer<PodSummary> carriers)
 {
     private readonly Objects _objects = new(api);
 
-    /// <summary>The carrier pod, made when it is not there.</summary>
+    /// <summary>Returns the carrier pod; creates it if it does not exist.</summary>
     /// <param name="key">Namespace and name.</param>
-    /// <param name="build">Builds it.</param>
-    /// <param name="claim">What it brings, for people.</param>
-    /// <param name="node">Where to, for people; null: anywhere.</param>
+    /// <param name="build">Builds the pod.</param>
+    /// <param name="claim">The claims that the pod mounts, for messages.</param>
+    /// <param name="node">The node, for messages; null: any node.</param>
     /// <param name="stop">The program ends.</param>
-    /// <exception cref="Waiting">An earlier one is still ending.</exception>
+    /// <exception cref="Waiting">An earlier pod of that name is still terminating.</exception>
     public async Task<PodSummary> FindOrMake(ObjectKey key, Func<V1Pod> build, string claim, string? node, CancellationToken stop)
     {
         PodSummary? known = carriers.Find(key);
@@ -28,10 +28,10 @@ internal sealed class CarrierPods(IApiClient api, Informer<PodSummary> carriers)
         }
         catch (ApiException e) when (e.IsAlreadyExists)
         {
-            // Made before a crash, or our copy is behind.
+            // We created it before a crash, or our copy is stale.
         }
         PodSummary made = await api.Get(Resources.Pods, key.Namespace, key.Name, stop).ConfigureAwait(false);
-        // One that is going away cannot hold the claim for long; when it is gone another is made.
+        // A terminating pod will soon release the claim; once it is gone, the next reconcile creates another.
         if (made.Metadata.DeletionTimestamp is not null)
             throw CarrierState.Wait(
                 CarrierState.Starting,
@@ -43,7 +43,8 @@ internal sealed class CarrierPods(IApiClient api, Informer<PodSummary> carriers)
     }
 
     /// <summary>
-    /// Removes a carrier that has ended, so that another is made; not at once after its creation, lest that go on without pause.
+    /// Removes a carrier that has ended, so that another is created. A carrier younger than 15 s stays for now: otherwise creation and
+    /// removal would follow each other without pause.
     /// </summary>
     public async Task RemoveEnded(PodSummary carrier, DateTimeOffset now, CancellationToken stop)
     {
@@ -51,8 +52,8 @@ internal sealed class CarrierPods(IApiClient api, Informer<PodSummary> carriers)
             await _objects.DeleteIfThere(Resources.Pods, carrier, null, stop).ConfigureAwait(false);
     }
 
-    /// <summary>Removes a carrier; its absence is fine.</summary>
-    /// <returns>Whether it was not there any more.</returns>
+    /// <summary>Removes a carrier, if it exists.</summary>
+    /// <returns>Whether the carrier is gone.</returns>
     public async Task<bool> Remove(ObjectKey key, CancellationToken stop)
     {
         if (carriers.Find(key) is not { } carrier)

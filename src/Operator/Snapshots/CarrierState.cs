@@ -6,14 +6,14 @@ namespace Bgsnap.Operator.Snapshots;
 /// <summary>Says what a carrier pod waits for.</summary>
 internal static class CarrierState
 {
-    /// <summary>Reason while all goes well.</summary>
+    /// <summary>Reason while the carrier starts normally.</summary>
     public const string Starting = "CarrierStarting";
 
-    /// <summary>Reason of a pod that has ended and does not come back: evicted, or refused by the kubelet.</summary>
+    /// <summary>Reason of a pod that has ended and will not restart: evicted, or rejected by the kubelet.</summary>
     public const string Ended = "CarrierEnded";
 
     /// <summary>Returns when the pod runs.</summary>
-    /// <exception cref="Waiting">It does not run yet, and why.</exception>
+    /// <exception cref="Waiting">The pod does not run yet; the message says why.</exception>
     public static void ThrowUnlessRunning(PodSummary carrier, string claim, string? node)
     {
         if (Hindrance(carrier, claim, node) is { } wait)
@@ -47,7 +47,7 @@ internal static class CarrierState
         return Wait(Starting, $"claim {claim} is being brought{(node is null ? " to a node" : " to node " + node)}");
     }
 
-    /// <summary>It has to be waited for; the watch tells of changes, the time only guards against a missed one.</summary>
+    /// <summary>Builds the exception. The watch reports changes; the 15 s only guard against a missed event.</summary>
     public static Waiting Wait(string reason, string message) =>
         new(reason, message) { Phase = SnapshotPhase.Preparing, Again = TimeSpan.FromSeconds(15) };
 }

@@ -4,13 +4,13 @@ using k8s.Models;
 
 namespace Bgsnap.Operator.Snapshots;
 
-/// <summary>The claim that is made from a snapshot's template.</summary>
+/// <summary>Builds the claim that a snapshot's claimTemplate describes.</summary>
 internal static class ClaimOf
 {
     private const decimal Mi = 1024 * 1024,
         Gi = 1024 * Mi;
 
-    /// <summary>Builds the claim. With deletionPolicy Delete it goes with the snapshot, with Retain it stays.</summary>
+    /// <summary>Builds the claim. With deletionPolicy Delete the snapshot owns it; with Retain it has no owner and stays.</summary>
     public static V1PersistentVolumeClaim Build(VMBackgroundSnapshot snapshot, string size)
     {
         ClaimTemplate template = snapshot.Spec.Target.ClaimTemplate!;
@@ -34,7 +34,7 @@ internal static class ClaimOf
         };
     }
 
-    /// <summary>Memory of a VM that nothing says more of than its container's limit, or request.</summary>
+    /// <summary>The VM's memory, estimated by its container's memory limit, or else its request.</summary>
     /// <exception cref="Hopeless">The container has neither.</exception>
     public static string MemoryOf(PodSummary pod, string container)
     {

@@ -3,7 +3,7 @@ using k8s.Models;
 
 namespace Bgsnap.Operator.Snapshots;
 
-/// <summary>Sets conditions as metav1.Condition wants it: the time changes with the status only.</summary>
+/// <summary>Sets conditions as metav1.Condition requires: lastTransitionTime changes only when the status does.</summary>
 internal static class Conditions
 {
     /// <summary>Sets one condition.</summary>
@@ -38,6 +38,8 @@ internal static class Conditions
     /// <summary>Reads one condition.</summary>
     public static V1Condition? Get(IConditionedStatus? status, string type) => status?.Conditions?.FirstOrDefault(c => c.Type == type);
 
-    /// <summary>Kubernetes keeps whole seconds in metav1.Time; what is read back must equal what was written.</summary>
+    /// <summary>
+    /// Truncates to whole seconds: metav1.Time stores no fraction, and the value we read back must equal the one we wrote.
+    /// </summary>
     public static DateTime WholeSecond(DateTimeOffset time) => DateTimeOffset.FromUnixTimeSeconds(time.ToUnixTimeSeconds()).UtcDateTime;
 }

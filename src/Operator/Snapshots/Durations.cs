@@ -3,7 +3,7 @@ using System.Text.RegularExpressions;
 
 namespace Bgsnap.Operator.Snapshots;
 
-/// <summary>Times and sizes as the objects write them.</summary>
+/// <summary>Durations and sizes in the notation of our API objects.</summary>
 internal static partial class Durations
 {
     /// <summary>Reads <c>1h30m</c>, <c>90s</c>; the API server has checked the form.</summary>
@@ -14,7 +14,7 @@ internal static partial class Durations
         return new TimeSpan(Number(m.Groups["h"]), Number(m.Groups["m"]), Number(m.Groups["s"]));
     }
 
-    /// <summary>Writes microseconds as <c>850µs</c> would be: <c>0.85ms</c>, <c>12ms</c>, <c>3.4s</c>.</summary>
+    /// <summary>Formats microseconds in ms or s: <c>0.85ms</c>, <c>12ms</c>, <c>3.4s</c>.</summary>
     public static string Text(long microseconds) =>
         microseconds switch
         {

@@ -2,10 +2,12 @@ using Bgsnap.Crds.V1Alpha1;
 
 namespace Bgsnap.Operator.Snapshots;
 
-/// <summary>The three conditions by which tools see how an object of any kind fares (kstatus), set together with its phase.</summary>
+/// <summary>
+/// Sets an object's phase together with the three conditions that generic tools read (kstatus): Ready, Reconciling, Stalled.
+/// </summary>
 internal static class KStatus
 {
-    /// <summary>It goes on, or waits for something that may still come.</summary>
+    /// <summary>The object makes progress, or waits for something that may still appear.</summary>
     public static void Going(
         IConditionedStatus status,
         long? generation,
@@ -15,7 +17,7 @@ internal static class KStatus
         DateTimeOffset now
     ) => Set(status, generation, phase, reason, now, (false, message), (true, message), (false, ""));
 
-    /// <summary>It was given up for good.</summary>
+    /// <summary>The object has failed for good.</summary>
     public static void Failed(
         IConditionedStatus status,
         long? generation,
@@ -25,7 +27,7 @@ internal static class KStatus
         DateTimeOffset now
     ) => Set(status, generation, phase, reason, now, (false, message), (false, ""), (true, message));
 
-    /// <summary>It is what was asked for.</summary>
+    /// <summary>The object has reached the state that its spec asks for.</summary>
     public static void Ready(
         IConditionedStatus status,
         long? generation,

@@ -4,31 +4,33 @@ using k8s.Models;
 
 namespace Bgsnap.Operator.Snapshots;
 
-/// <summary>Names and marks of what is made for a snapshot.</summary>
+/// <summary>Names, labels and owners of the objects that we create for a snapshot.</summary>
 internal static class Naming
 {
-    /// <summary>First 8 digits of the uid.</summary>
+    /// <summary>The first 8 hexadecimal digits of the object's uid.</summary>
     public static string Short(IKubernetesObject<V1ObjectMeta> item) => item.Metadata.Uid.Replace("-", "", StringComparison.Ordinal)[..8];
 
-    /// <summary>The directory on the claim, and the task's name.</summary>
+    /// <summary>The snapshot's directory on the claim; also the name of its capture task.</summary>
     public static string Directory(VMBackgroundSnapshot snapshot) => $"{snapshot.Metadata.Name}-{Short(snapshot)}";
 
-    /// <summary>The pod that mounts the claim, for capturing or for deleting.</summary>
+    /// <summary>Name of the pod that mounts the claim, for a capture or a deletion.</summary>
     public static string Carrier(VMBackgroundSnapshot snapshot, string action) =>
         $"{Directory(snapshot)}-{(action == TaskAction.Capture ? "carrier" : "cleaner")}";
 
-    /// <summary>The task.</summary>
+    /// <summary>Name of the task.</summary>
     public static string Task(VMBackgroundSnapshot snapshot, string action) =>
         action == TaskAction.Capture ? Directory(snapshot) : $"{Directory(snapshot)}-delete";
 
-    /// <summary>The claim that is made from a template.</summary>
+    /// <summary>Name of the claim that a claimTemplate describes.</summary>
     public static string Claim(VMBackgroundSnapshot snapshot) => snapshot.Metadata.Name;
 
-    /// <summary>Metadata of something made for a snapshot: it goes with it.</summary>
+    /// <summary>Metadata of an object that the snapshot owns: it is deleted with the snapshot.</summary>
     public static V1ObjectMeta Made(VMBackgroundSnapshot snapshot, string name, params (string Key, string Value)[] labels) =>
         Made(snapshot, Names.SnapshotLabel, name, labels);
 
-    /// <summary>Metadata of something made for an object of ours, which the label names: it goes with it.</summary>
+    /// <summary>
+    /// Metadata of an object that another object of ours owns. The label <paramref name="ownerLabel"/> holds the owner's uid.
+    /// </summary>
     public static V1ObjectMeta Made(
         IKubernetesObject<V1ObjectMeta> owner,
         string ownerLabel,

@@ -3,8 +3,8 @@ using Bgsnap.Crds.Controller;
 namespace Bgsnap.Operator.Snapshots;
 
 /// <summary>
-/// Which snapshots may be at work on a node at once. Oldest first; whoever waits is called when a place is free. The leader keeps it in
-/// memory and fills it from the snapshots' phases when it starts.
+/// Limits how many snapshots or restores work on a node at once. The oldest goes first; when a place becomes free, the queue calls the next
+/// one. The leader keeps the queue in memory and rebuilds it from tasks and phases when it starts.
 /// </summary>
 internal sealed class NodeQueue(int perNode, Action<ObjectKey> call)
 {
@@ -12,11 +12,11 @@ internal sealed class NodeQueue(int perNode, Action<ObjectKey> call)
     private readonly Dictionary<string, Node> _nodes = [];
     private readonly Dictionary<ObjectKey, string> _nodeOf = [];
 
-    /// <summary>Takes a place, or stands in the queue.</summary>
+    /// <summary>Takes a place on a node, or a position in its queue.</summary>
     /// <param name="node">The node.</param>
-    /// <param name="key">Who asks.</param>
-    /// <param name="created">The older is served first.</param>
-    /// <returns>0: it has a place. Else its number in the queue, 1 for the next.</returns>
+    /// <param name="key">The object that asks.</param>
+    /// <param name="created">Its creation time; the oldest goes first.</param>
+    /// <returns>0: it has a place. Otherwise its position in the queue, from 1.</returns>
     public int Enter(string node, ObjectKey key, DateTime created)
     {
         LeaveOther(node, key);
@@ -36,7 +36,7 @@ internal sealed class NodeQueue(int perNode, Action<ObjectKey> call)
         }
     }
 
-    /// <summary>Takes a place without asking: it is at work already, as a leader finds when it starts.</summary>
+    /// <summary>Takes a place regardless of the limit: a new leader finds that the object is already at work.</summary>
     public void Resume(string node, ObjectKey key)
     {
         LeaveOther(node, key);
@@ -49,7 +49,7 @@ internal sealed class NodeQueue(int perNode, Action<ObjectKey> call)
         }
     }
 
-    /// <summary>Gives the place back, or leaves the queue.</summary>
+    /// <summary>Frees the object's place, or removes it from the queue.</summary>
     public void Leave(ObjectKey key)
     {
         List<ObjectKey> next;
@@ -59,7 +59,7 @@ internal sealed class NodeQueue(int perNode, Action<ObjectKey> call)
             call(k);
     }
 
-    /// <summary>How many wait, by node.</summary>
+    /// <summary>The number of waiting objects by node.</summary>
     public IReadOnlyDictionary<string, int> WaitingByNode()
     {
         lock (_gate)

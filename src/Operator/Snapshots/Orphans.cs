@@ -7,16 +7,17 @@ using Microsoft.Extensions.Logging;
 namespace Bgsnap.Operator.Snapshots;
 
 /// <summary>
-/// Removes tasks and carriers whose snapshot or restore is gone or does not need them. Owner references do the same by the garbage
-/// collector; this catches what a crash left of one that still exists. The VM that a restore made is none of them: it is nobody's.
+/// Removes tasks and carriers whose snapshot or restore is gone or no longer needs them. The garbage collector removes those whose owner is
+/// gone; this sweep also finds what a crash left behind for an owner that still exists. It never touches the VM of a restore: that VM has
+/// no owner.
 /// </summary>
 internal sealed class Orphans(IApiClient api, SharedInformers shared, ILogger<Orphans> log)
 {
-    /// <summary>Looks through all of them once.</summary>
-    /// <returns>How many were removed.</returns>
+    /// <summary>Sweeps once.</summary>
+    /// <returns>The number of objects removed.</returns>
     public async Task<int> Sweep(CancellationToken stop)
     {
-        // Taken before those who need them are counted, so that what is made meanwhile is not taken for an orphan.
+        // Copied before the owners are listed, so that a task or carrier created meanwhile does not look like an orphan.
         List<SnapshotTask> tasks = [.. shared.Tasks.Items];
         List<PodSummary> carriers = [.. shared.Carriers.Items];
         HashSet<string> needy =

@@ -11,8 +11,8 @@ using Microsoft.Extensions.Logging;
 namespace Bgsnap.Operator.Snapshots;
 
 /// <summary>
-/// Brings a snapshot to Ready, in steps: each looks what is there, does the next thing that is missing, and leaves the rest to the next
-/// call. After a crash at any step the same calls find what was made and go on.
+/// Brings a snapshot to Ready in steps. Each call looks at what exists, takes the next missing step, and leaves the rest to the next call.
+/// After a crash at any step, the next call finds what exists and continues.
 /// </summary>
 internal sealed class SnapshotReconciler(
     SnapshotStore store,
@@ -26,7 +26,7 @@ internal sealed class SnapshotReconciler(
 {
     private static readonly TimeSpan DefaultDeadline = TimeSpan.FromHours(1);
 
-    // Agents report every second; a status is for people and other controllers, who need it less often.
+    // Agents report every second; users and other controllers need the status less often.
     private static readonly TimeSpan ProgressEvery = TimeSpan.FromSeconds(2);
     private readonly ConcurrentDictionary<ObjectKey, DateTimeOffset> _written = new();
     private readonly HeldCapture _held = new(store, options, clock);
@@ -58,7 +58,7 @@ internal sealed class SnapshotReconciler(
         }
         catch (Waiting wait)
         {
-            // Who waits for something that may never come does not keep others of the node waiting.
+            // A snapshot that may wait forever must not hold a node slot.
             if (wait.Phase == SnapshotPhase.Pending)
                 queue.Leave(key);
             SnapshotState.Going(snapshot, status, wait.Phase, wait.Reason, wait.Message, clock.GetUtcNow());
@@ -71,7 +71,7 @@ internal sealed class SnapshotReconciler(
         }
         catch (ApiException e) when (e.IsInvalid)
         {
-            // The API server will say the same next time: quota, admission policy, missing rights.
+            // The API server would reject it again: a quota, an admission policy or missing rights. Requeue with backoff.
             queue.Leave(key);
             SnapshotState.Going(snapshot, status, SnapshotPhase.Pending, "RefusedByApiServer", e.Message, clock.GetUtcNow());
             await Save(key, snapshot, status, stop).ConfigureAwait(false);
@@ -83,15 +83,15 @@ internal sealed class SnapshotReconciler(
 
     private async Task<TimeSpan?> Advance(ObjectKey key, VMBackgroundSnapshot snapshot, SnapshotStatus status, CancellationToken stop)
     {
-        // 1. From here on nothing of it is forgotten, should it be deleted.
+        // 1. Finalizer: from here on a deleted snapshot stays until we have cleaned up.
         if (snapshot.Metadata.Finalizers?.Contains(Names.Finalizer) != true)
             await store.AddFinalizer(snapshot, stop).ConfigureAwait(false);
 
-        // 2. A task that is there decides: it is under way, or has ended.
+        // 2. If a task exists, follow it: it is under way, or has ended.
         SnapshotTask? task = await store.FindTask(snapshot, TaskAction.Capture, stop).ConfigureAwait(false);
         if (task is not null)
         {
-            // A capture that has ended needs its place no more, though the storage may still be at work.
+            // A capture that has ended needs no slot, even if the storage still uploads.
             if (TaskPhase.IsTerminal(task.Status?.Phase))
                 queue.Leave(key);
             else
@@ -105,22 +105,22 @@ internal sealed class SnapshotReconciler(
                     + $"{Conditions.Get(status, ConditionTypes.Ready)?.Message ?? "it had not been begun"}"
             );
 
-        // 3. The VM, where it runs now.
+        // 3. Find the VM and the node it runs on now.
         SourceVm vm = await FindSource(snapshot, stop).ConfigureAwait(false);
-        // It may have migrated while the claim was on its way: a carrier on the node that it left helps nobody.
+        // The VM may have migrated while the claim was being mounted; a carrier on its former node is useless.
         if (snapshot.Status?.NodeName is { } before && before != vm.NodeName)
             await store.RemoveCarrier(snapshot, TaskAction.Capture, stop).ConfigureAwait(false);
         (status.NodeName, status.PodName, status.PodUID) = (vm.NodeName, vm.PodName, vm.PodUID);
 
-        // Whether the storage could take its part is seen before anything is touched.
+        // Check that the storage can make VolumeSnapshots before we touch anything.
         if (VolumeCuts.AreWanted(snapshot))
             await store.Cuts.Check(snapshot, vm, stop).ConfigureAwait(false);
 
-        // 4. The claim.
+        // 4. Find or create the claim.
         status.ClaimName = await FindOrMakeClaim(snapshot, vm, stop).ConfigureAwait(false);
 
-        // 5. A place on the node. Who has a carrier that does not come up needs none: in the queue it would only be called in vain, and
-        // two of them would drive each other out of their place for as long as both wait.
+        // 5. Take a slot on the node. A snapshot whose carrier does not start must not take one: the queue would call it in vain, and two
+        // such snapshots would keep taking the slot from each other for as long as both wait.
         if (store.FindCarrier(snapshot, TaskAction.Capture) is { } early)
             await ThrowIfInTrouble(key, early, status.ClaimName, vm.NodeName, stop).ConfigureAwait(false);
         int place = queue.Enter(vm.NodeName, key, snapshot.Metadata.CreationTimestamp ?? DateTime.MinValue);
@@ -134,15 +134,16 @@ internal sealed class SnapshotReconciler(
                 Again = TimeSpan.FromMinutes(2),
             };
 
-        // 6. The claim on that node.
+        // 6. Mount the claim on that node.
         PodSummary carrier = await store
             .FindOrMakeCarrier(snapshot, TaskAction.Capture, status.ClaimName, vm.NodeName, stop)
             .ConfigureAwait(false);
         await ThrowIfInTrouble(key, carrier, status.ClaimName, vm.NodeName, stop).ConfigureAwait(false);
         CarrierState.ThrowUnlessRunning(carrier, status.ClaimName, vm.NodeName);
 
-        // 7. The order to the agent, with what the VM is made of. It is noted first: should our copy be old, since another leads by now,
-        // the note is refused and nothing is ordered; and once there may be files it is known where.
+        // 7. Create the agent's task, with the VM's Kubernetes objects. First save the status: if our copy is stale because another replica
+        // leads, the API server rejects the patch and no task is created. The status also records the directory before any file can exist
+        // in it.
         string? objects = KubeVirtSource.Is(snapshot) ? await store.MachineObjects.Read(snapshot, stop).ConfigureAwait(false) : null;
         status.Directory = Naming.Directory(snapshot);
         SnapshotState.Going(snapshot, status, SnapshotPhase.Capturing, "CaptureOrdered", Told(vm.NodeName), clock.GetUtcNow());
@@ -151,7 +152,7 @@ internal sealed class SnapshotReconciler(
         return Earliest(options.AgentSilence, Left(snapshot));
     }
 
-    // A claim that cannot come must not keep others of this node waiting.
+    // A claim that cannot be mounted must not block other snapshots of this node.
     private async Task ThrowIfInTrouble(ObjectKey key, PodSummary carrier, string claim, string node, CancellationToken stop)
     {
         if (CarrierState.Hindrance(carrier, claim, node) is not { } wait || wait.Reason == CarrierState.Starting)
@@ -182,7 +183,7 @@ internal sealed class SnapshotReconciler(
                 StatusFold.Result(snapshot, status, report, now);
                 return null;
             case TaskPhase.Failed:
-                // An agent that ended in good order left no file behind.
+                // An agent that reported its failure itself has removed its files.
                 if (report.Reason != AgentLost)
                     status.Directory = null;
                 if (Left(snapshot) <= TimeSpan.Zero && report.Reason == "Cancelled")
@@ -234,19 +235,19 @@ internal sealed class SnapshotReconciler(
 
     private const string AtWork = "Capturing";
 
-    /// <summary>Reason of a task whose agent died in the middle.</summary>
+    /// <summary>Reason of a task whose agent died while working on it.</summary>
     internal const string AgentLost = "AgentRestarted";
 
     private async Task<SourceVm> FindSource(VMBackgroundSnapshot snapshot, CancellationToken stop)
     {
-        // KubeVirt's name stands for the machine, whichever pod it runs in.
+        // For KubeVirt the name identifies the VM, not the pod it runs in.
         if (KubeVirtSource.Is(snapshot))
             return await store.KubeVirt.Find(snapshot, stop).ConfigureAwait(false);
         string name = snapshot.Spec.Source.Name;
         PodSummary? pod = await store.FindPod(snapshot.Metadata.NamespaceProperty, name, stop).ConfigureAwait(false);
         if (pod is not null && (snapshot.Status?.PodUID is not { } uid || uid == pod.Metadata.Uid))
             return SourceVm.Of(pod);
-        // It was there and is gone: another pod of that name is another machine.
+        // The pod is gone: another pod of that name is another VM.
         if (snapshot.Status?.PodUID is not null)
             throw new Hopeless(
                 "SourceEnded",
@@ -314,7 +315,8 @@ internal sealed class SnapshotReconciler(
             await store.Cuts.Remove(snapshot, stop).ConfigureAwait(false);
     }
 
-    // One event for each change of reason, and one for the point in time; that the agent began is told by that.
+    // One event for each change of reason, and one for the point in time. That second one also shows that the agent has started, so phase
+    // Capturing gets no event of its own.
     private async Task Tell(VMBackgroundSnapshot snapshot, SnapshotStatus? old, SnapshotStatus status, CancellationToken stop)
     {
         if (status.PointInTime is not null && old?.PointInTime is null)

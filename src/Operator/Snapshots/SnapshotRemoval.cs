@@ -9,7 +9,7 @@ using Microsoft.Extensions.Logging;
 namespace Bgsnap.Operator.Snapshots;
 
 /// <summary>
-/// Takes a deleted snapshot down: a capture under way is given up, the files go as the deletion policy says, then the object.
+/// Removes a deleted snapshot: cancels a capture under way, removes the files if deletionPolicy says so, then releases the object.
 /// </summary>
 internal sealed class SnapshotRemoval(
     SnapshotStore store,
@@ -24,7 +24,7 @@ internal sealed class SnapshotRemoval(
     private static readonly TimeSpan RetryAfter = TimeSpan.FromMinutes(1);
     private readonly ConcurrentDictionary<ObjectKey, DateTimeOffset> _cancelled = new();
 
-    /// <summary>The next step.</summary>
+    /// <summary>Takes the next step of the removal.</summary>
     public async Task<TimeSpan?> Remove(ObjectKey key, VMBackgroundSnapshot snapshot, CancellationToken stop)
     {
         if (snapshot.Metadata.Finalizers?.Contains(Names.Finalizer) != true)
@@ -33,7 +33,7 @@ internal sealed class SnapshotRemoval(
             return null;
         }
 
-        // 1. Who restores it reads its files.
+        // 1. A restore under way still reads the files.
         if (await store.FindRestoreOf(snapshot, stop).ConfigureAwait(false) is { } restore)
         {
             await Say(
@@ -46,7 +46,7 @@ internal sealed class SnapshotRemoval(
             return Soon;
         }
 
-        // 2. A capture under way ends first: the guest is freed before anything else.
+        // 2. Cancel a capture under way: the guest must be free before anything else happens.
         SnapshotTask? capture = await store.FindTask(snapshot, TaskAction.Capture, stop).ConfigureAwait(false);
         if (capture is not null && !TaskPhase.IsTerminal(capture.Status?.Phase))
         {
@@ -59,7 +59,7 @@ internal sealed class SnapshotRemoval(
                     .ConfigureAwait(false);
                 return options.CancelPatience;
             }
-            // Counted from when the agent was told, not from the deletion: nobody may have led in between.
+            // Counted from the cancellation that this leader saw, not from the deletion: there may have been no leader in between.
             TimeSpan waited = clock.GetUtcNow() - _cancelled.GetOrAdd(key, clock.GetUtcNow());
             if (waited < options.CancelPatience)
                 return options.CancelPatience - waited;
@@ -76,11 +76,11 @@ internal sealed class SnapshotRemoval(
         _cancelled.TryRemove(key, out _);
         bool mayHaveFiles = MayHaveFiles(snapshot, capture);
         await store.RemoveHelpers(snapshot, TaskAction.Capture, stop).ConfigureAwait(false);
-        // Those of a snapshot that became Ready go by their owner, or stay with deletionPolicy Retain.
+        // The VolumeSnapshots of a Ready snapshot are removed by the garbage collector, or stay with deletionPolicy Retain.
         if (VolumeCuts.AreWanted(snapshot) && snapshot.Status?.ManifestChecksum is null)
             await store.Cuts.Remove(snapshot, stop).ConfigureAwait(false);
 
-        // 3. The files. A claim that was made for the snapshot goes as a whole, by its owner reference.
+        // 3. Remove the files. If we created the claim for this snapshot, the garbage collector removes the whole claim.
         if (mayHaveFiles && snapshot.Spec.DeletionPolicy != "Retain" && snapshot.Spec.Target.ClaimTemplate is null)
         {
             try
@@ -92,8 +92,8 @@ internal sealed class SnapshotRemoval(
             }
             catch (ApiException e) when (e.IsNamespaceTerminating)
             {
-                // The claim goes with the namespace, and no pod can be made any more to reach it: holding on to the snapshot would
-                // only hold up the namespace for ever.
+                // The claim is deleted with the namespace, and no pod can be created there to reach it. Keeping our finalizer would only
+                // block the namespace forever.
                 log.LogWarning(
                     "{Namespace}/{Name}: its namespace is being deleted; the files in {Directory} go or stay with the claim's volume",
                     key.Namespace,
@@ -103,8 +103,8 @@ internal sealed class SnapshotRemoval(
             }
         }
 
-        // 4. The object, and only then what shows that its files are gone: were that removed first, a crash in between would have them
-        // removed once more. What a crash leaves here goes with its owner.
+        // 4. Release the object, and only then remove the task that proves that the files are gone: in the other order, a crash in between
+        // would make us remove the files twice. The garbage collector removes what a crash leaves here.
         await store.RemoveFinalizer(snapshot, stop).ConfigureAwait(false);
         await store.RemoveHelpers(snapshot, TaskAction.Delete, stop).ConfigureAwait(false);
         return null;
@@ -115,7 +115,7 @@ internal sealed class SnapshotRemoval(
     private static bool IsAbandoned(VMBackgroundSnapshot snapshot) =>
         snapshot.Metadata.Annotations?.TryGetValue(Names.AbandonFilesAnnotation, out string? value) == true && value == "true";
 
-    // The user's word that nobody waits for the files any more. They may be there or not: what is told is where to look.
+    // The user declares by annotation that the files may stay. They may or may not exist; the event says where to look.
     private async Task Abandon(VMBackgroundSnapshot snapshot, CancellationToken stop)
     {
         SnapshotTask? task = await store.FindTask(snapshot, TaskAction.Delete, stop).ConfigureAwait(false);
@@ -154,7 +154,7 @@ internal sealed class SnapshotRemoval(
                     stop
                 )
                 .ConfigureAwait(false);
-            // The failed task stays for as long as nothing is tried: its removal would be a change, and lead here at once.
+            // The failed task stays until the next attempt: its removal would be a change that triggers a reconcile at once.
             DateTimeOffset now = clock.GetUtcNow();
             TimeSpan left = (task.Status.CompletionTime ?? now.UtcDateTime) + RetryAfter - now;
             if (left > TimeSpan.Zero)
@@ -196,7 +196,7 @@ internal sealed class SnapshotRemoval(
             await events.Warning(snapshot, reason, message, stop).ConfigureAwait(false);
     }
 
-    // A capture that its agent gave up in good order left nothing.
+    // An agent that reported the capture's failure itself left no files.
     private static bool MayHaveFiles(VMBackgroundSnapshot snapshot, SnapshotTask? capture) =>
         snapshot.Status is { Directory: not null, ClaimName: not null }
         && !(capture?.Status is { Phase: TaskPhase.Failed, Reason: not SnapshotReconciler.AgentLost });

@@ -2,10 +2,10 @@ using Bgsnap.Crds.V1Alpha1;
 
 namespace Bgsnap.Operator.Snapshots;
 
-/// <summary>The three things a snapshot's status can say, each with all its conditions.</summary>
+/// <summary>The states of a snapshot, each with all its conditions.</summary>
 internal static class SnapshotState
 {
-    /// <summary>It goes on, or waits for something that may still come.</summary>
+    /// <summary>The snapshot makes progress, or waits for something that may still appear.</summary>
     public static void Going(
         VMBackgroundSnapshot snapshot,
         SnapshotStatus status,
@@ -15,14 +15,14 @@ internal static class SnapshotState
         DateTimeOffset now
     ) => KStatus.Going(status, snapshot.Metadata.Generation, phase, reason, message, now);
 
-    /// <summary>It was given up. The guest runs on.</summary>
+    /// <summary>The snapshot has failed. The guest runs on.</summary>
     public static void Failed(VMBackgroundSnapshot snapshot, SnapshotStatus status, string reason, string message, DateTimeOffset now)
     {
         status.CompletionTime = Conditions.WholeSecond(now);
         KStatus.Failed(status, snapshot.Metadata.Generation, SnapshotPhase.Failed, reason, message, now);
     }
 
-    /// <summary>It is whole and on its claim.</summary>
+    /// <summary>The snapshot is complete on its claim.</summary>
     public static void Ready(VMBackgroundSnapshot snapshot, SnapshotStatus status, DateTimeOffset now)
     {
         status.CompletionTime = Conditions.WholeSecond(now);
@@ -36,7 +36,7 @@ internal static class SnapshotState
         );
     }
 
-    /// <summary>The instant that it shows is fixed.</summary>
+    /// <summary>The instant that the snapshot shows is known.</summary>
     public static void PointInTime(VMBackgroundSnapshot snapshot, SnapshotStatus status, DateTime instant, DateTimeOffset now)
     {
         status.PointInTime = instant;

@@ -11,8 +11,8 @@ using k8s.Models;
 namespace Bgsnap.Operator.Snapshots;
 
 /// <summary>
-/// The objects that a snapshot is about. Reads come from the informers' copies where a stale one does no harm; whatever is about to be
-/// made is made by a name that can exist only once, so that a stale copy leads to AlreadyExists and not to two of it.
+/// Reads and writes the Kubernetes objects of a snapshot. Reads use the informers' copies where a stale copy does no harm. Every object we
+/// create has a name that can exist only once, so a stale copy leads to AlreadyExists and never to a duplicate.
 /// </summary>
 internal sealed class SnapshotStore(
     IApiClient api,
@@ -25,13 +25,13 @@ internal sealed class SnapshotStore(
     private readonly Objects _objects = new(api);
     private readonly CarrierPods _pods = new(api, carriers);
 
-    /// <summary>Its disks' VolumeSnapshots, with diskMethod VolumeSnapshot.</summary>
+    /// <summary>The VolumeSnapshots of the disks, for diskMethod VolumeSnapshot.</summary>
     public VolumeCuts Cuts { get; } = new(api);
 
-    /// <summary>VMs of KubeVirt.</summary>
+    /// <summary>Finds KubeVirt VMs.</summary>
     public KubeVirtSource KubeVirt { get; } = new(api);
 
-    /// <summary>Their objects.</summary>
+    /// <summary>Reads the Kubernetes objects of KubeVirt VMs.</summary>
     public MachineObjects MachineObjects { get; } = new(api);
 
     /// <summary>The snapshot, or null.</summary>
@@ -41,16 +41,16 @@ internal sealed class SnapshotStore(
     public Task AddFinalizer(VMBackgroundSnapshot snapshot, CancellationToken stop) =>
         _objects.AddFinalizer(Resources.Snapshots, snapshots, snapshot, Names.Finalizer, stop);
 
-    /// <summary>Removes our finalizer; the object goes.</summary>
+    /// <summary>Removes our finalizer; the API server then deletes the object.</summary>
     public Task RemoveFinalizer(VMBackgroundSnapshot snapshot, CancellationToken stop) =>
         _objects.RemoveFinalizer(Resources.Snapshots, snapshots, snapshot, Names.Finalizer, stop);
 
-    /// <summary>Changes the status, based on the version we have seen.</summary>
+    /// <summary>Patches the status; fails if the object has changed since we read it.</summary>
     public async Task PatchStatus(VMBackgroundSnapshot snapshot, JsonObject status, CancellationToken stop) =>
         snapshot.Status = (await _objects.PatchStatus(Resources.Snapshots, snapshots, snapshot, status, stop).ConfigureAwait(false)).Status;
 
     /// <summary>
-    /// A restore of this snapshot that has begun and not ended, or null. Asked of the API server: a copy might be older than the snapshot's
+    /// A restore of this snapshot that is under way, or null. Asks the API server: an informer's copy might predate the snapshot's
     /// deletion.
     /// </summary>
     public async Task<VMBackgroundRestore?> FindRestoreOf(VMBackgroundSnapshot snapshot, CancellationToken stop) =>
@@ -58,11 +58,11 @@ internal sealed class SnapshotStore(
             r => r.Status?.SnapshotUID == snapshot.Metadata.Uid && !RestorePhase.IsTerminal(r.Status.Phase)
         );
 
-    /// <summary>The snapshot's task of one kind, or null.</summary>
+    /// <summary>The snapshot's task for one action, or null.</summary>
     public async Task<SnapshotTask?> FindTask(VMBackgroundSnapshot snapshot, string action, CancellationToken stop)
     {
         SnapshotTask? task = tasks.Find(new ObjectKey(snapshot.Metadata.NamespaceProperty, Naming.Task(snapshot, action)));
-        // Once a task may have been made, its absence from our copy is not believed.
+        // A task may exist although our copy does not show it: ask the API server.
         if (task is null && snapshot.Status?.Directory is not null)
             task = await _objects
                 .GetOrNull(Resources.Tasks, snapshot.Metadata.NamespaceProperty, Naming.Task(snapshot, action), stop)
@@ -70,7 +70,7 @@ internal sealed class SnapshotStore(
         return task;
     }
 
-    /// <summary>Makes a task, or finds it made.</summary>
+    /// <summary>Creates a task, or returns the existing one.</summary>
     public async Task<SnapshotTask> MakeTask(VMBackgroundSnapshot snapshot, SnapshotTask task, CancellationToken stop)
     {
         SnapshotTask made = await _objects.CreateOrGet(Resources.Tasks, task, stop).ConfigureAwait(false);
@@ -78,7 +78,7 @@ internal sealed class SnapshotStore(
         return made;
     }
 
-    /// <summary>Tells the agent to give up.</summary>
+    /// <summary>Asks the agent to cancel the task.</summary>
     public async Task Cancel(SnapshotTask task, CancellationToken stop) =>
         tasks.Learn(
             await api.MergePatch(
@@ -92,7 +92,7 @@ internal sealed class SnapshotStore(
                 .ConfigureAwait(false)
         );
 
-    /// <summary>Tells the agent that the guest may go on.</summary>
+    /// <summary>Asks the agent to resume the guest.</summary>
     public async Task Release(SnapshotTask task, IReadOnlyDictionary<string, string> volumeSnapshots, CancellationToken stop)
     {
         JsonObject names = [];
@@ -108,14 +108,14 @@ internal sealed class SnapshotStore(
         );
     }
 
-    /// <summary>The carrier pod as far as it is known, or null; one that is going away is none.</summary>
+    /// <summary>The carrier pod as our copy has it, or null; a terminating pod does not count.</summary>
     public PodSummary? FindCarrier(VMBackgroundSnapshot snapshot, string action) =>
         carriers.Find(new ObjectKey(snapshot.Metadata.NamespaceProperty, Naming.Carrier(snapshot, action)))
             is { Metadata.DeletionTimestamp: null } known
             ? known
             : null;
 
-    /// <summary>The carrier pod, made when it is not there.</summary>
+    /// <summary>Returns the carrier pod; creates it if it does not exist.</summary>
     public Task<PodSummary> FindOrMakeCarrier(
         VMBackgroundSnapshot snapshot,
         string action,
@@ -131,10 +131,10 @@ internal sealed class SnapshotStore(
             stop
         );
 
-    /// <summary>Removes a carrier that has ended, so that another is made.</summary>
+    /// <summary>Removes a carrier that has ended, so that another is created.</summary>
     public Task RemoveEnded(PodSummary carrier, DateTimeOffset now, CancellationToken stop) => _pods.RemoveEnded(carrier, now, stop);
 
-    /// <summary>Removes a task and its carrier; their absence is fine.</summary>
+    /// <summary>Removes a task and its carrier, if they exist.</summary>
     public async Task RemoveHelpers(VMBackgroundSnapshot snapshot, string action, CancellationToken stop)
     {
         string ns = snapshot.Metadata.NamespaceProperty;
@@ -143,7 +143,7 @@ internal sealed class SnapshotStore(
         await RemoveCarrier(snapshot, action, stop).ConfigureAwait(false);
     }
 
-    /// <summary>Removes a carrier; its absence is fine.</summary>
+    /// <summary>Removes a carrier, if it exists.</summary>
     public Task RemoveCarrier(VMBackgroundSnapshot snapshot, string action, CancellationToken stop) =>
         _pods.Remove(new ObjectKey(snapshot.Metadata.NamespaceProperty, Naming.Carrier(snapshot, action)), stop);
 
@@ -154,16 +154,16 @@ internal sealed class SnapshotStore(
     public Task<V1PersistentVolumeClaim?> FindClaim(string ns, string name, CancellationToken stop) =>
         _objects.GetOrNull(CoreResources.Claims, ns, name, stop);
 
-    /// <summary>Makes a claim, or finds it made.</summary>
+    /// <summary>Creates a claim, or returns the existing one.</summary>
     public Task<V1PersistentVolumeClaim> MakeClaim(V1PersistentVolumeClaim claim, CancellationToken stop) =>
         _objects.CreateOrGet(CoreResources.Claims, claim, stop);
 
-    /// <summary>The size of a claim for a VM; see <see cref="ClaimOf.Size"/>.</summary>
+    /// <summary>The size of a claim that can hold a snapshot of the VM; see <see cref="ClaimOf.Size"/>.</summary>
     public async Task<string> SizeFor(VMBackgroundSnapshot snapshot, SourceVm vm, CancellationToken stop)
     {
         string ns = snapshot.Metadata.NamespaceProperty;
         PodSummary pod = await api.Get(Resources.Pods, ns, vm.PodName, stop).ConfigureAwait(false);
-        // Of a KubeVirt VM other pods than its own hold the hotplugged volumes.
+        // For a KubeVirt VM, the hotplugged volumes are attached to other pods than the launcher.
         IEnumerable<string> claims = vm.Launcher?.Claims.Values
             ?? (pod.Spec?.Volumes ?? []).Select(v => v.PersistentVolumeClaim?.ClaimName).OfType<string>();
         List<string> disks = [];

@@ -4,8 +4,8 @@ using Bgsnap.Operator.KubeVirt;
 
 namespace Bgsnap.Operator.Snapshots;
 
-/// <summary>The VM that a source names.</summary>
-/// <param name="PodName">Pod.</param>
+/// <summary>The VM that a snapshot's source names.</summary>
+/// <param name="PodName">The VM's pod.</param>
 /// <param name="PodUID">Its uid.</param>
 /// <param name="NodeName">Its node.</param>
 /// <param name="Container">Container with QEMU.</param>
@@ -20,12 +20,12 @@ internal sealed record SourceVm(
     string? GuestAgentSocket
 )
 {
-    /// <summary>Of a KubeVirt VM: what is known of it.</summary>
+    /// <summary>The launcher pod of a KubeVirt VM; null: not a KubeVirt VM.</summary>
     public LauncherPod? Launcher { get; init; }
 
-    /// <summary>The same for an agent: where it is, and how its QEMU is reached.</summary>
-    /// <param name="name">What the VM is called.</param>
-    /// <param name="objects">The VM's Kubernetes objects, for a capture to keep; null: none.</param>
+    /// <summary>Describes the VM to an agent: where it runs, and how to reach its QEMU.</summary>
+    /// <param name="name">The VM's name.</param>
+    /// <param name="objects">The VM's Kubernetes objects, for a capture to store; null: none.</param>
     public VirtualMachineTarget ToTarget(string name, string? objects = null) =>
         new()
         {
@@ -42,9 +42,9 @@ internal sealed record SourceVm(
 
     /// <summary>Reads a pod as a VM.</summary>
     /// <param name="pod">The pod.</param>
-    /// <param name="again">What its owner is to make again, once the pod is right.</param>
-    /// <exception cref="Waiting">It may become one: it does not run yet.</exception>
-    /// <exception cref="Hopeless">It is none.</exception>
+    /// <param name="again">What the user has to create once the pod is fixed, for messages.</param>
+    /// <exception cref="Waiting">The pod does not run yet.</exception>
+    /// <exception cref="Hopeless">The pod is not a VM that can be captured.</exception>
     public static SourceVm Of(PodSummary pod, string again = "another snapshot")
     {
         string name = pod.Metadata.Name;
@@ -98,22 +98,22 @@ internal sealed record SourceVm(
     }
 }
 
-/// <summary>Something is missing that may still come; the snapshot waits until its deadline.</summary>
+/// <summary>Something is missing that may still appear; the snapshot or restore waits until its deadline.</summary>
 internal sealed class Waiting(string reason, string message) : Exception(message)
 {
-    /// <summary>One word.</summary>
+    /// <summary>The condition's reason, in CamelCase.</summary>
     public string Reason => reason;
 
-    /// <summary>Phase meanwhile.</summary>
+    /// <summary>The phase while waiting.</summary>
     public string Phase { get; init; } = SnapshotPhase.Pending;
 
-    /// <summary>When to look again.</summary>
+    /// <summary>The time until the next reconcile.</summary>
     public TimeSpan Again { get; init; } = TimeSpan.FromSeconds(5);
 }
 
-/// <summary>It cannot become Ready whatever comes.</summary>
+/// <summary>The snapshot or restore can never become Ready.</summary>
 internal sealed class Hopeless(string reason, string message) : Exception(message)
 {
-    /// <summary>One word.</summary>
+    /// <summary>The condition's reason, in CamelCase.</summary>
     public string Reason => reason;
 }

@@ -2,10 +2,10 @@ using Bgsnap.Crds.V1Alpha1;
 
 namespace Bgsnap.Operator.Snapshots;
 
-/// <summary>Carries what the agent reports on a task over to the snapshot's status. Pure.</summary>
+/// <summary>Copies what the agent reports on a task to the snapshot's status. Pure.</summary>
 internal static class StatusFold
 {
-    /// <summary>Progress of a task that goes on.</summary>
+    /// <summary>Copies the progress of a running task.</summary>
     public static void Progress(VMBackgroundSnapshot snapshot, SnapshotStatus status, SnapshotTaskStatus task, DateTimeOffset now)
     {
         int percent = task.Percent ?? 0;
@@ -20,7 +20,7 @@ internal static class StatusFold
             SnapshotState.PointInTime(snapshot, status, instant, now);
     }
 
-    /// <summary>What a task that succeeded measured.</summary>
+    /// <summary>Copies the measurements of a task that succeeded.</summary>
     public static void Result(VMBackgroundSnapshot snapshot, SnapshotStatus status, SnapshotTaskStatus task, DateTimeOffset now)
     {
         if (task.PointInTime is { } instant)

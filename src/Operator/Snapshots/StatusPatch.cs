@@ -10,18 +10,18 @@ namespace Bgsnap.Operator.Snapshots;
 /// <summary>The difference between two statuses as a merge patch (RFC 7386).</summary>
 internal static class StatusPatch
 {
-    /// <summary>A copy to change.</summary>
+    /// <summary>A deep copy that the caller may change.</summary>
     public static SnapshotStatus Copy(SnapshotStatus? status) => Copy(status, BgsnapJson.Default.SnapshotStatus);
 
-    /// <summary>A copy to change, of any kind's status.</summary>
+    /// <summary>A deep copy of any kind's status that the caller may change.</summary>
     public static T Copy<T>(T? status, JsonTypeInfo<T> json)
         where T : class, new() => status is null ? new T() : JsonSerializer.Deserialize(JsonSerializer.Serialize(status, json), json)!;
 
-    /// <summary>The patch, or null when nothing differs.</summary>
+    /// <summary>The merge patch, or null if nothing differs.</summary>
     public static JsonObject? Between(SnapshotStatus? before, SnapshotStatus after) =>
         Between(before, after, BgsnapJson.Default.SnapshotStatus);
 
-    /// <summary>The patch, or null when nothing differs, of any kind's status.</summary>
+    /// <summary>The merge patch between two statuses of any kind, or null if nothing differs.</summary>
     public static JsonObject? Between<T>(T? before, T after, JsonTypeInfo<T> json)
         where T : class, new()
     {

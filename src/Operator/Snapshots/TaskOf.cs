@@ -3,14 +3,14 @@ using Bgsnap.Crds.V1Alpha1;
 
 namespace Bgsnap.Operator.Snapshots;
 
-/// <summary>Builds the orders to an agent.</summary>
+/// <summary>Builds a snapshot's tasks for the agent.</summary>
 internal static class TaskOf
 {
-    /// <summary>Capture the VM.</summary>
-    /// <param name="snapshot">For which snapshot.</param>
+    /// <summary>The task to capture the VM.</summary>
+    /// <param name="snapshot">The snapshot.</param>
     /// <param name="vm">The VM.</param>
-    /// <param name="carrier">The pod that brought the claim.</param>
-    /// <param name="objects">The VM's own objects, to be kept; null: none.</param>
+    /// <param name="carrier">The pod that mounts the claim.</param>
+    /// <param name="objects">The VM's Kubernetes objects, to be stored; null: none.</param>
     public static SnapshotTask Capture(VMBackgroundSnapshot snapshot, SourceVm vm, PodSummary carrier, string? objects = null) =>
         new()
         {
@@ -30,7 +30,7 @@ internal static class TaskOf
             },
         };
 
-    /// <summary>Remove the files.</summary>
+    /// <summary>The task to remove the files.</summary>
     public static SnapshotTask Delete(VMBackgroundSnapshot snapshot, PodSummary carrier)
     {
         string node = carrier.Spec!.NodeName!;
