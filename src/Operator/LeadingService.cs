@@ -8,7 +8,7 @@ using Microsoft.Extensions.Logging;
 
 namespace Bgsnap.Operator;
 
-/// <summary>Runs the controllers while this replica leads: the informers that they share, then each of them.</summary>
+/// <summary>Runs the shared informers and the controllers while this replica leads.</summary>
 internal sealed class LeadingService(
     IApiClient api,
     Lazy<LeaderGate>? gate,
@@ -26,7 +26,7 @@ internal sealed class LeadingService(
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
         await Task.Yield();
-        // A replica that waits for the lease is ready to take over.
+        // A replica that waits for the lease counts as ready: it can take over.
         health.NotReady = null;
         if (gate is null)
         {

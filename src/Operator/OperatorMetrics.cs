@@ -4,7 +4,7 @@ using Prometheus;
 
 namespace Bgsnap.Operator;
 
-/// <summary>What the operator tells Prometheus of snapshots.</summary>
+/// <summary>The operator's Prometheus metrics of snapshots.</summary>
 internal static class OperatorMetrics
 {
     private static readonly Counter Total = Metrics.CreateCounter(
@@ -30,7 +30,7 @@ internal static class OperatorMetrics
     /// <summary>Snapshots by phase.</summary>
     public static readonly Gauge Phases = Metrics.CreateGauge("bgsnap_snapshots", "Snapshots by phase.", "phase");
 
-    /// <summary>A snapshot became Ready or Failed.</summary>
+    /// <summary>Counts a snapshot that became Ready or Failed.</summary>
     public static void Ended(VMBackgroundSnapshot snapshot, SnapshotStatus status, DateTimeOffset now)
     {
         bool ready = status.Phase == SnapshotPhase.Ready;

@@ -1,15 +1,15 @@
 namespace Bgsnap.Operator;
 
-/// <summary>How the operator runs.</summary>
+/// <summary>The operator's options.</summary>
 internal sealed record OperatorOptions
 {
-    /// <summary>Image of carrier pods; the agent's.</summary>
+    /// <summary>Image of carrier pods: the agent's image.</summary>
     public required string AgentImage { get; init; }
 
     /// <summary>Pull policy of carrier pods.</summary>
     public string PullPolicy { get; init; } = "IfNotPresent";
 
-    /// <summary>Image of the hook sidecar of KubeVirt VMs that are restored; null: none is restored into KubeVirt.</summary>
+    /// <summary>Image of the hook sidecar of KubeVirt VMs that are restored; null: the operator cannot restore into KubeVirt.</summary>
     public string? HookImage { get; init; }
 
     /// <summary>Captures at once on one node, at least 1.</summary>
@@ -24,10 +24,10 @@ internal sealed record OperatorOptions
     /// <summary>Namespace of the lease; null: no election, this is the only replica.</summary>
     public string? LeaderElectionNamespace { get; init; }
 
-    /// <summary>Kubeconfig; null: in the cluster, or the usual places.</summary>
+    /// <summary>Kubeconfig file; null: the in-cluster configuration, or the default kubeconfig.</summary>
     public string? Kubeconfig { get; init; }
 
-    /// <summary>Time after which a task that no agent took is mentioned.</summary>
+    /// <summary>Time after which the status reports that no agent has taken a task.</summary>
     public TimeSpan AgentSilence { get; init; } = TimeSpan.FromSeconds(30);
 
     /// <summary>Time that an agent has to end a cancelled task.</summary>

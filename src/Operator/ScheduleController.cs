@@ -7,7 +7,7 @@ using Microsoft.Extensions.Logging;
 
 namespace Bgsnap.Operator;
 
-/// <summary>The controller of schedules: what leads to a look at one, and the worker that looks.</summary>
+/// <summary>The controller of schedules: the events that trigger a reconcile, and the workers that reconcile.</summary>
 internal sealed class ScheduleController : IDisposable
 {
     private const int Workers = 2;
@@ -15,7 +15,7 @@ internal sealed class ScheduleController : IDisposable
     private readonly WorkQueue _work;
     private readonly ReconcileLoop _loop;
 
-    /// <summary>Wires it; nothing runs yet.</summary>
+    /// <summary>Connects its parts; <see cref="Run"/> starts them.</summary>
     public ScheduleController(IApiClient api, SharedInformers shared, EventRecorder events, TimeProvider clock, ILoggerFactory logs)
     {
         _shared = shared;
@@ -28,7 +28,7 @@ internal sealed class ScheduleController : IDisposable
     /// <summary>Works until stopped.</summary>
     public Task Run(CancellationToken stop) => _loop.Run(stop);
 
-    /// <summary>Tells Prometheus how many there are.</summary>
+    /// <summary>Sets the gauge of schedules by phase.</summary>
     public void Measure()
     {
         ILookup<string, VMBackgroundSnapshotSchedule> byPhase = _shared.Schedules.Items.ToLookup(s =>
@@ -41,11 +41,11 @@ internal sealed class ScheduleController : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _work.Dispose();
 
-    /// <summary>What leads to a look at a schedule.</summary>
+    /// <summary>Subscribes to every change that calls for a reconcile of a schedule.</summary>
     internal static void Watch(SharedInformers shared, Action<ObjectKey> look)
     {
         shared.Schedules.Changed += (key, _, _) => look(key);
-        // Of a snapshot only what is counted, and what retention goes by.
+        // Of a snapshot's changes, only those that affect the counts and the retention matter.
         shared.Snapshots.Changed += (key, before, after) =>
         {
             if (
@@ -61,7 +61,7 @@ internal sealed class ScheduleController : IDisposable
             if (after is not null && SnapshotOf.ScheduleOf(after) is { } of)
                 look(new ObjectKey(key.Namespace, of));
         };
-        // That it ended is written by this operator, of whose writes the above does not tell.
+        // The snapshot's end is written by this operator itself, and Changed does not report our own writes.
         shared.Snapshots.Learned += (key, after) =>
         {
             if (SnapshotPhase.IsTerminal(after.Status?.Phase) && SnapshotOf.ScheduleOf(after) is { } of)

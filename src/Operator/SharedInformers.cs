@@ -25,20 +25,20 @@ internal sealed class SharedInformers(IApiClient api, ILogger log, TimeProvider 
     /// <summary>Carrier pods.</summary>
     public Informer<PodSummary> Carriers { get; } = new(api, Resources.Pods, null, $"{Names.ManagedByLabel}={Names.ManagedBy}", log, clock);
 
-    /// <summary>Pods that were made for restores: carriers and VMs.</summary>
+    /// <summary>Pods that were created for restores: carriers and VMs.</summary>
     public Informer<PodSummary> Restored { get; } = new(api, Resources.Pods, null, Names.RestoreLabel, log, clock);
 
-    /// <summary>How many watches there are.</summary>
+    /// <summary>The number of watches.</summary>
     public const int Count = 6;
 
-    /// <summary>Ends when every first list is in.</summary>
+    /// <summary>Completes when every informer has its first list.</summary>
     public Task Synced => Task.WhenAll(Snapshots.Synced, Restores.Synced, Schedules.Synced, Tasks.Synced, Carriers.Synced, Restored.Synced);
 
     /// <summary>Lists and watches until stopped.</summary>
     public Task Run(CancellationToken stop) =>
         Task.WhenAll(Snapshots.Run(stop), Restores.Run(stop), Schedules.Run(stop), Tasks.Run(stop), Carriers.Run(stop), Restored.Run(stop));
 
-    /// <summary>Calls with the owner of whatever changes among tasks and pods, if it is of this kind.</summary>
+    /// <summary>Calls back with the owner of each task or carrier that changes, if the owner is of this kind.</summary>
     public void OnOwned(string kind, Action<ObjectKey> call)
     {
         Tasks.Changed += (_, before, after) => Tell((after ?? before)!);

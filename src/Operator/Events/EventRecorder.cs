@@ -6,14 +6,14 @@ using Microsoft.Extensions.Logging;
 
 namespace Bgsnap.Operator.Events;
 
-/// <summary>Writes events (core/v1) on our objects. An event that cannot be written is logged and nothing else.</summary>
+/// <summary>Writes events (core/v1) on our objects. An event that cannot be written is only logged.</summary>
 internal sealed class EventRecorder(IApiClient api, TimeProvider clock, ILogger<EventRecorder> log)
 {
-    /// <summary>What happened as it should.</summary>
+    /// <summary>Reports normal progress.</summary>
     public Task Normal(IKubernetesObject<V1ObjectMeta> about, string reason, string message, CancellationToken stop) =>
         Write(about, "Normal", reason, message, stop);
 
-    /// <summary>What somebody should look at.</summary>
+    /// <summary>Reports something that a user should look at.</summary>
     public Task Warning(IKubernetesObject<V1ObjectMeta> about, string reason, string message, CancellationToken stop) =>
         Write(about, "Warning", reason, message, stop);
 

@@ -7,7 +7,9 @@ namespace Bgsnap.Operator.Kube;
 /// <summary>The connection to the API server.</summary>
 internal static class Cluster
 {
-    /// <summary>Reads the configuration: a kubeconfig file, else in-cluster, else the usual places.</summary>
+    /// <summary>
+    /// Reads the configuration: the given kubeconfig file, or else the in-cluster configuration, or else the default kubeconfig.
+    /// </summary>
     public static Kubernetes Connect(string? kubeconfig)
     {
         KubernetesClientConfiguration config = kubeconfig is not null
@@ -30,7 +32,8 @@ internal static class Cluster
         kubernetes.BaseUri.AbsoluteUri.EndsWith('/') ? kubernetes.BaseUri : new Uri(kubernetes.BaseUri.AbsoluteUri + "/");
 
     /// <summary>
-    /// Adds the credentials to each request, since a service account's token is renewed, and passes it to the library's client.
+    /// Adds the credentials to each request, because a service account's token is renewed, and passes the request to the library's HTTP
+    /// client.
     /// </summary>
     private sealed class Authenticated(HttpClient inner, ServiceClientCredentials? credentials) : HttpMessageHandler
     {

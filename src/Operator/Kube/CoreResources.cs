@@ -7,7 +7,7 @@ using k8s.Models;
 
 namespace Bgsnap.Operator.Kube;
 
-/// <summary>Kinds of Kubernetes itself that the operator writes, with the client library's types.</summary>
+/// <summary>The core Kubernetes kinds that the operator writes, with the client library's types.</summary>
 internal static class CoreResources
 {
     private static readonly JsonSerializerOptions Json = new()
@@ -26,10 +26,10 @@ internal static class CoreResources
     /// <summary>Events.</summary>
     public static ResourceType<Corev1Event> Events { get; } = Core<Corev1Event>("events");
 
-    /// <summary>What a pod is to be.</summary>
+    /// <summary>The spec of a pod.</summary>
     public static JsonTypeInfo<V1PodSpec> PodSpec { get; } = (JsonTypeInfo<V1PodSpec>)Json.GetTypeInfo(typeof(V1PodSpec));
 
-    /// <summary>Another kind of the core group.</summary>
+    /// <summary>A kind of the core group.</summary>
     public static ResourceType<T> Core<T>(string plural)
         where T : class, IKubernetesObject<V1ObjectMeta> => Of<T>("", "v1", plural);
 

@@ -5,9 +5,9 @@ namespace Bgsnap.Operator.Kube;
 /// <summary>Merge patches (RFC 7386).</summary>
 internal static class MergePatches
 {
-    /// <summary>The patch that makes one object another; empty when nothing differs.</summary>
-    /// <param name="old">What is there.</param>
-    /// <param name="next">What is to be there.</param>
+    /// <summary>The patch that turns one object into another; empty when nothing differs.</summary>
+    /// <param name="old">The object as it is.</param>
+    /// <param name="next">The object as it should be.</param>
     public static JsonObject Difference(JsonObject old, JsonObject next)
     {
         JsonObject patch = [];

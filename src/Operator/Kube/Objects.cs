@@ -6,7 +6,7 @@ using k8s.Models;
 
 namespace Bgsnap.Operator.Kube;
 
-/// <summary>What is done in the same way with objects of every kind. Whatever is to be there or gone may be so already.</summary>
+/// <summary>Operations on objects of every kind. They are idempotent: the object may already exist or be gone.</summary>
 internal sealed class Objects(IApiClient api)
 {
     /// <summary>An object, or null.</summary>
@@ -23,7 +23,7 @@ internal sealed class Objects(IApiClient api)
         }
     }
 
-    /// <summary>Makes an object, or finds it made.</summary>
+    /// <summary>Creates an object, or returns the existing one of that name.</summary>
     public async Task<T> CreateOrGet<T>(ResourceType<T> type, T item, CancellationToken stop)
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
@@ -37,7 +37,7 @@ internal sealed class Objects(IApiClient api)
         }
     }
 
-    /// <summary>Deletes this very object; another of that name is left alone.</summary>
+    /// <summary>Deletes exactly this object; another one of the same name stays.</summary>
     public async Task DeleteIfThere<T>(ResourceType<T> type, T item, int? grace, CancellationToken stop)
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
@@ -48,23 +48,23 @@ internal sealed class Objects(IApiClient api)
         }
         catch (ApiException e) when (e.IsNotFound)
         {
-            // Gone.
+            // Already gone.
         }
         catch (ApiException e) when (e.IsConflict)
         {
-            // Another of that name is none of ours; but this very one is still to go.
+            // Another object of that name does not concern us; but if this very object still exists, the caller must retry.
             T? there = await GetOrNull(type, item.Metadata.NamespaceProperty, item.Metadata.Name, stop).ConfigureAwait(false);
             if (there?.Metadata.Uid == item.Metadata.Uid)
                 throw;
         }
     }
 
-    /// <summary>Adds a finalizer, based on the version we have seen.</summary>
+    /// <summary>Adds a finalizer; fails if the object has changed since we read it.</summary>
     public Task AddFinalizer<T>(ResourceType<T> type, Informer<T> copies, T item, string finalizer, CancellationToken stop)
         where T : class, IKubernetesObject<V1ObjectMeta> =>
         PatchFinalizers(type, copies, item, [.. item.Metadata.Finalizers ?? [], finalizer], stop);
 
-    /// <summary>Removes a finalizer; a deleted object goes with its last.</summary>
+    /// <summary>Removes a finalizer; the API server removes a deleted object once its last finalizer is gone.</summary>
     public async Task RemoveFinalizer<T>(ResourceType<T> type, Informer<T> copies, T item, string finalizer, CancellationToken stop)
         where T : class, IKubernetesObject<V1ObjectMeta>
     {
@@ -75,11 +75,11 @@ internal sealed class Objects(IApiClient api)
         }
         catch (ApiException e) when (e.IsNotFound)
         {
-            // It is gone already.
+            // Already gone.
         }
     }
 
-    /// <summary>Changes the status, based on the version we have seen.</summary>
+    /// <summary>Patches the status; fails if the object has changed since we read it.</summary>
     /// <returns>The object afterwards.</returns>
     public async Task<T> PatchStatus<T>(ResourceType<T> type, Informer<T> copies, T item, JsonObject status, CancellationToken stop)
         where T : class, IKubernetesObject<V1ObjectMeta>

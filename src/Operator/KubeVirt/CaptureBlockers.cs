@@ -5,8 +5,8 @@ using k8s.Models;
 namespace Bgsnap.Operator.KubeVirt;
 
 /// <summary>
-/// What in an instance's spec makes a true capture impossible. The agent looks for the same in QEMU itself; here it is told before a claim
-/// is made or a pod started, in the words of the VM's spec.
+/// What in an instance's spec makes a correct capture impossible. The agent checks the same in QEMU itself; this check reports it before a
+/// claim or pod is created, in the terms of the VM's spec.
 /// </summary>
 internal static class CaptureBlockers
 {
@@ -14,8 +14,8 @@ internal static class CaptureBlockers
         Other = "another process that writes to the guest's memory";
     private static readonly string[] SharingPlugins = ["vhostuser", "passt", "vdpa"];
 
-    /// <summary>Refuses an instance with such a device.</summary>
-    /// <exception cref="Hopeless">It has one.</exception>
+    /// <summary>Refuses an instance that cannot be captured.</summary>
+    /// <exception cref="Hopeless">The instance has such a device or disk.</exception>
     public static void Refuse(VirtualMachineInstance vmi, CaptureSpec? how)
     {
         VmiDomain domain = vmi.Spec.Domain;
@@ -57,7 +57,7 @@ internal static class CaptureBlockers
             : null;
     }
 
-    // KubeVirt makes the device when memory is first plugged: maxGuest alone, which many VMs have by default, is no hindrance.
+    // KubeVirt adds the virtio-mem device when memory is first plugged: maxGuest alone, which many VMs have by default, does no harm.
     private static bool IsPlugged(VmiMemory memory) =>
         memory.GuestAtBoot is { } first
         && new[] { memory.GuestCurrent, memory.GuestRequested }.Any(m =>
@@ -76,6 +76,6 @@ internal static class CaptureBlockers
             _ => true,
         };
 
-    // The id that KubeVirt has libvirt give a disk's device: by it the agent knows the disk.
+    // The alias that KubeVirt gives a disk's device in libvirt; the agent identifies the disk by it.
     private static string Alias(string disk) => "ua-" + disk;
 }

@@ -8,8 +8,8 @@ using k8s.Models;
 namespace Bgsnap.Operator.KubeVirt;
 
 /// <summary>
-/// The kinds of KubeVirt that are read. None is watched: they are asked for only where a source names them, so that KubeVirt need not be
-/// there.
+/// The kinds of KubeVirt that the operator uses. It watches none of them and asks for them only where a spec names them, so KubeVirt need
+/// not be installed.
 /// </summary>
 internal static class KubeVirtKinds
 {
@@ -20,21 +20,21 @@ internal static class KubeVirtKinds
     public const string Machine = "VirtualMachine",
         Instance = "VirtualMachineInstance";
 
-    /// <summary>VirtualMachines, as they are.</summary>
+    /// <summary>VirtualMachines, unparsed.</summary>
     public static ResourceType<RawObject> Machines { get; } = CoreResources.Of<RawObject>(Group, "v1", "virtualmachines");
 
-    /// <summary>VirtualMachineInstances, as far as the operator understands them.</summary>
+    /// <summary>VirtualMachineInstances, with the fields that the operator understands.</summary>
     public static ResourceType<VirtualMachineInstance> Instances { get; } =
         CoreResources.Of<VirtualMachineInstance>(Group, "v1", "virtualmachineinstances");
 
-    /// <summary>VirtualMachineInstances, as they are.</summary>
+    /// <summary>VirtualMachineInstances, unparsed.</summary>
     public static ResourceType<RawObject> RawInstances { get; } = CoreResources.Of<RawObject>(Group, "v1", "virtualmachineinstances");
 
-    /// <summary>ControllerRevisions, in which KubeVirt keeps the instance type and preference that a VM was made with.</summary>
+    /// <summary>ControllerRevisions, in which KubeVirt stores the instance type and preference that a VM was created with.</summary>
     public static ResourceType<RawObject> Revisions { get; } = CoreResources.Of<RawObject>("apps", "v1", "controllerrevisions");
 
-    /// <summary>A kind of instance types or preferences, by the word in a VM's spec; null: none of them.</summary>
-    /// <param name="kind">Such as VirtualMachineClusterInstancetype; KubeVirt takes it in lower case and in the plural too.</param>
+    /// <summary>The kind of an instance type or preference that a VM's spec names; null: no such kind.</summary>
+    /// <param name="kind">Such as VirtualMachineClusterInstancetype; KubeVirt also accepts lower case and the plural.</param>
     public static (ResourceType<RawObject> Type, bool Clustered)? Template(string kind)
     {
         string plural = kind.ToLowerInvariant().TrimEnd('s') + "s";
@@ -52,7 +52,7 @@ internal static class KubeVirtKinds
     }
 }
 
-/// <summary>An object that is kept as it is.</summary>
+/// <summary>An object whose spec and status stay unparsed.</summary>
 internal sealed class RawObject : IKubernetesObject<V1ObjectMeta>
 {
     /// <inheritdoc/>
@@ -64,15 +64,15 @@ internal sealed class RawObject : IKubernetesObject<V1ObjectMeta>
     /// <inheritdoc/>
     public V1ObjectMeta Metadata { get; set; } = new();
 
-    /// <summary>What it is to be.</summary>
+    /// <summary>The desired state.</summary>
     public JsonObject? Spec { get; set; }
 
-    /// <summary>What it is.</summary>
+    /// <summary>The observed state.</summary>
     public JsonObject? Status { get; set; }
 
-    /// <summary>Of a ControllerRevision: the object that it keeps.</summary>
+    /// <summary>For a ControllerRevision: the object that it stores.</summary>
     public JsonObject? Data { get; set; }
 
-    /// <summary>Of a ControllerRevision: its number.</summary>
+    /// <summary>For a ControllerRevision: its number.</summary>
     public long? Revision { get; set; }
 }

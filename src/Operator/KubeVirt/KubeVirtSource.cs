@@ -6,18 +6,18 @@ using Bgsnap.Operator.Snapshots;
 namespace Bgsnap.Operator.KubeVirt;
 
 /// <summary>
-/// Finds the VM of a source that is KubeVirt's: VirtualMachine, its VirtualMachineInstance, the launcher pod that this runs in now.
+/// Finds the VM of a KubeVirt source: the VirtualMachine, its VirtualMachineInstance, and the launcher pod that it runs in now.
 /// </summary>
 internal sealed class KubeVirtSource(IApiClient api)
 {
     private readonly Objects _objects = new(api);
 
-    /// <summary>Whether a snapshot's source is KubeVirt's.</summary>
+    /// <summary>Whether a snapshot's source is a KubeVirt VM.</summary>
     public static bool Is(VMBackgroundSnapshot snapshot) => snapshot.Spec.Source.ApiGroup == KubeVirtKinds.Group;
 
-    /// <summary>The VM, where it runs now.</summary>
-    /// <exception cref="Waiting">It may come to run where it can be captured.</exception>
-    /// <exception cref="Hopeless">It cannot be captured as it is, or there is no KubeVirt.</exception>
+    /// <summary>Returns the VM and where it runs now.</summary>
+    /// <exception cref="Waiting">The VM cannot be captured now, but may be later.</exception>
+    /// <exception cref="Hopeless">The VM cannot be captured as it is, or KubeVirt is not installed.</exception>
     public async Task<SourceVm> Find(VMBackgroundSnapshot snapshot, CancellationToken stop)
     {
         VirtualMachineInstance vmi = await FindInstance(snapshot, stop).ConfigureAwait(false);
@@ -48,7 +48,7 @@ internal sealed class KubeVirtSource(IApiClient api)
                 return vmi ?? throw NotFound(kind, name, ns);
             if (vm.Metadata.DeletionTimestamp is not null)
                 throw new Hopeless("SourceEnded", $"VirtualMachine {name} is being deleted");
-            // A VM that ends is started again as its runStrategy says, with a new instance of the same name.
+            // KubeVirt may restart a VM that has ended, as its runStrategy says, with a new instance of the same name.
             if (vmi is null || vmi.Metadata.DeletionTimestamp is not null || vmi.Status?.Phase is "Succeeded" or "Failed")
                 throw new Waiting(
                     "SourceNotRunning",

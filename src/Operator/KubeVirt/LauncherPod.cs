@@ -4,15 +4,15 @@ using Bgsnap.Operator.Snapshots;
 
 namespace Bgsnap.Operator.KubeVirt;
 
-/// <summary>The pod that a VirtualMachineInstance runs in now, and what is known of its machine.</summary>
+/// <summary>The launcher pod that a VirtualMachineInstance runs in now, and what is known of its machine.</summary>
 /// <param name="PodName">The launcher pod.</param>
 /// <param name="PodUID">Its uid.</param>
 /// <param name="NodeName">Its node.</param>
-/// <param name="Domain">Name of libvirt's domain in it.</param>
-/// <param name="Uuid">Its UUID; null: the instance does not say.</param>
-/// <param name="Memory">Memory of the guest, a quantity; null: the instance does not say.</param>
-/// <param name="Claims">Claims by the name of their volume.</param>
-/// <param name="OtherBytes">Bytes of the disks that are on no claim.</param>
+/// <param name="Domain">Name of the libvirt domain in it.</param>
+/// <param name="Uuid">The domain's UUID; null: the instance does not say.</param>
+/// <param name="Memory">The guest's memory, as a Kubernetes quantity; null: the instance does not say.</param>
+/// <param name="Claims">Claim names by volume name.</param>
+/// <param name="OtherBytes">Total bytes of the disks that are not on a claim.</param>
 internal sealed record LauncherPod(
     string PodName,
     string PodUID,
@@ -27,19 +27,19 @@ internal sealed record LauncherPod(
     /// <summary>The container with libvirt and QEMU.</summary>
     public const string Container = "compute";
 
-    /// <summary>Label of all launcher pods, and its value.</summary>
+    /// <summary>The label of all launcher pods, and its value.</summary>
     public const string Label = "kubevirt.io",
         LabelValue = "virt-launcher";
 
-    /// <summary>Label of an instance's launcher pods; the value is its uid.</summary>
+    /// <summary>The label of an instance's launcher pods; its value is the instance's uid.</summary>
     public const string InstanceLabel = "kubevirt.io/created-by";
 
-    /// <summary>Reads an instance and the launcher pods of its namespace.</summary>
+    /// <summary>Finds the pod that the instance runs in.</summary>
     /// <param name="vmi">The instance.</param>
-    /// <param name="pods">The pods.</param>
+    /// <param name="pods">The launcher pods of its namespace.</param>
     /// <param name="how">What the snapshot asks for.</param>
-    /// <exception cref="Waiting">It may come to run where it can be captured.</exception>
-    /// <exception cref="Hopeless">It cannot be captured as it is.</exception>
+    /// <exception cref="Waiting">The VM cannot be captured now, but may be later.</exception>
+    /// <exception cref="Hopeless">The VM cannot be captured as it is.</exception>
     public static LauncherPod Of(VirtualMachineInstance vmi, IEnumerable<PodSummary> pods, CaptureSpec? how = null)
     {
         string name = vmi.Metadata.Name;
@@ -68,7 +68,7 @@ internal sealed record LauncherPod(
         );
     }
 
-    /// <summary>A launcher whose QEMU is to wait for a snapshot: of its instance no more is known yet than what it is called.</summary>
+    /// <summary>A launcher whose QEMU will wait for a snapshot: so far only the names of its domain are known.</summary>
     public static LauncherPod WaitingFor(VirtualMachineInstance vmi, PodSummary pod) =>
         new(
             pod.Metadata.Name,
@@ -81,10 +81,10 @@ internal sealed record LauncherPod(
             0
         );
 
-    /// <summary>The same in the words of a source.</summary>
+    /// <summary>Converts it to a snapshot's source.</summary>
     public SourceVm ToSource() => new(PodName, PodUID, NodeName, Container, null, null) { Launcher = this };
 
-    // KubeVirt names every domain so.
+    // KubeVirt's naming scheme of domains.
     private static string DomainOf(VirtualMachineInstance vmi) => $"{vmi.Metadata.NamespaceProperty}_{vmi.Metadata.Name}";
 
     private static void RefuseEnded(VirtualMachineInstance vmi, string name)
@@ -100,7 +100,7 @@ internal sealed record LauncherPod(
 
     private static void WaitWhileBusy(VirtualMachineInstanceStatus status, string name, CaptureSpec? how)
     {
-        // Passthrough to QEMU works while it migrates too: nobody but us would refuse.
+        // libvirt's QEMU passthrough also works during a migration, so nothing but this check would refuse the capture.
         if (status.MigrationState is { Completed: not true, Failed: not true } migration)
             throw new Waiting(
                 "Migrating",
@@ -132,7 +132,7 @@ internal sealed record LauncherPod(
         && pod.Metadata.DeletionTimestamp is null
         && pod.RunningContainerId(Container) is not null;
 
-    // Hotplugged volumes stand among the others.
+    // The spec lists hotplugged volumes along with the others.
     private static Dictionary<string, string> ClaimsOf(VirtualMachineInstance vmi)
     {
         Dictionary<string, string> claims = [];

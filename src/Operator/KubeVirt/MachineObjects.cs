@@ -9,15 +9,15 @@ using k8s.Models;
 namespace Bgsnap.Operator.KubeVirt;
 
 /// <summary>
-/// The objects that a VM is made of, kept with its snapshot so that it can be made anew: VirtualMachine, VirtualMachineInstance, and the
-/// instance type and preference that it was made with.
+/// The objects that define a VM, stored with its snapshot so that a restore can recreate the VM: VirtualMachine, VirtualMachineInstance,
+/// and the instance type and preference that it was created with.
 /// </summary>
 internal sealed class MachineObjects(IApiClient api)
 {
     private readonly Objects _objects = new(api);
 
-    /// <summary>A v1 List as JSON text.</summary>
-    /// <exception cref="Hopeless">They are too large to be kept.</exception>
+    /// <summary>Reads them and returns a v1 List as JSON text.</summary>
+    /// <exception cref="Hopeless">They are too large to be stored.</exception>
     public async Task<string> Read(VMBackgroundSnapshot snapshot, CancellationToken stop)
     {
         string ns = snapshot.Metadata.NamespaceProperty,
@@ -51,8 +51,8 @@ internal sealed class MachineObjects(IApiClient api)
             );
     }
 
-    // KubeVirt copies what a VM was made with to a ControllerRevision, lest a later change change the VM. One that is gone is no hindrance:
-    // the instance's spec has what came of it.
+    // KubeVirt copies the instance type and preference of a VM to a ControllerRevision, so that later changes to them do not affect the VM.
+    // A missing one does no harm: the instance's spec holds the result.
     private async Task<RawObject?> Template(RawObject? vm, string field, string kindOtherwise, CancellationToken stop)
     {
         if (vm?.Spec?[field] is not JsonObject matcher || Text(matcher["name"]) is not { } name)
@@ -68,7 +68,7 @@ internal sealed class MachineObjects(IApiClient api)
     private static string? Text(JsonNode? node) =>
         node is JsonValue value && value.TryGetValue(out string? text) && text.Length > 0 ? text : null;
 
-    // What says who wrote which field is of no use to anybody later, and is as large as the rest.
+    // managedFields are of no use later, and are as large as the rest.
     private static JsonNode Kept(RawObject item)
     {
         item.Metadata.ManagedFields = null;

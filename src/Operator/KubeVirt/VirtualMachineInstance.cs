@@ -15,24 +15,24 @@ public sealed class VirtualMachineInstance : IKubernetesObject<V1ObjectMeta>
     /// <inheritdoc/>
     public V1ObjectMeta Metadata { get; set; } = new();
 
-    /// <summary>What it is to be.</summary>
+    /// <summary>The desired state.</summary>
     public VirtualMachineInstanceSpec Spec { get; set; } = new();
 
-    /// <summary>What it is.</summary>
+    /// <summary>The observed state.</summary>
     public VirtualMachineInstanceStatus? Status { get; set; }
 }
 
-/// <summary>Part of its spec.</summary>
+/// <summary>The part of its spec that we read.</summary>
 public sealed class VirtualMachineInstanceSpec
 {
-    /// <summary>The machine.</summary>
+    /// <summary>The virtual machine.</summary>
     public VmiDomain Domain { get; set; } = new();
 
-    /// <summary>What its disks are made of.</summary>
+    /// <summary>The volumes of its disks.</summary>
     public List<VmiVolume>? Volumes { get; set; }
 }
 
-/// <summary>The machine.</summary>
+/// <summary>The virtual machine.</summary>
 public sealed class VmiDomain
 {
     /// <summary>Its devices.</summary>
@@ -44,43 +44,43 @@ public sealed class VmiDomain
     /// <summary>Its firmware.</summary>
     public VmiFirmware? Firmware { get; set; }
 
-    /// <summary>Set: its memory is encrypted (SEV, SNP, TDX), or its firmware is IBM's secure one.</summary>
+    /// <summary>Set: its memory is encrypted (SEV, SNP, TDX), or it uses IBM Secure Execution.</summary>
     public VmiEmpty? LaunchSecurity { get; set; }
 }
 
 /// <summary>The memory.</summary>
 public sealed class VmiMemory
 {
-    /// <summary>As the guest sees it, a quantity.</summary>
+    /// <summary>The memory that the guest sees, as a quantity.</summary>
     public string? Guest { get; set; }
 
-    /// <summary>In the status: the same now, with what was plugged since its start.</summary>
+    /// <summary>In the status: the current memory, including what was plugged since the start.</summary>
     public string? GuestCurrent { get; set; }
 
-    /// <summary>In the status: what it began with.</summary>
+    /// <summary>In the status: the memory at boot.</summary>
     public string? GuestAtBoot { get; set; }
 
-    /// <summary>In the status: what it is to get.</summary>
+    /// <summary>In the status: the requested memory.</summary>
     public string? GuestRequested { get; set; }
 }
 
 /// <summary>The firmware.</summary>
 public sealed class VmiFirmware
 {
-    /// <summary>UUID of the machine, libvirt's domain's too.</summary>
+    /// <summary>UUID of the machine and of the libvirt domain.</summary>
     public string? Uuid { get; set; }
 }
 
 /// <summary>Devices that matter to a capture.</summary>
 public sealed class VmiDevices
 {
-    /// <summary>Passed through by VFIO.</summary>
+    /// <summary>Devices passed through by VFIO.</summary>
     public List<VmiNamed>? Gpus { get; set; }
 
-    /// <summary>Passed through by VFIO.</summary>
+    /// <summary>Devices passed through by VFIO.</summary>
     public List<VmiNamed>? HostDevices { get; set; }
 
-    /// <summary>Folders of the host.</summary>
+    /// <summary>Directories of the host.</summary>
     public List<VmiFilesystem>? Filesystems { get; set; }
 
     /// <summary>Network interfaces.</summary>
@@ -93,7 +93,7 @@ public sealed class VmiDevices
 /// <summary>A disk.</summary>
 public sealed class VmiDisk
 {
-    /// <summary>The name, its volume's too.</summary>
+    /// <summary>Name of the disk and of its volume.</summary>
     public string Name { get; set; } = "";
 
     /// <summary>Other VMs may write to it.</summary>
@@ -110,7 +110,7 @@ public sealed class VmiNamed
     public string Name { get; set; } = "";
 }
 
-/// <summary>A folder of the host.</summary>
+/// <summary>A directory of the host.</summary>
 public sealed class VmiFilesystem
 {
     /// <summary>The name.</summary>
@@ -132,14 +132,14 @@ public sealed class VmiInterface
     /// <summary>Set: connected by passt.</summary>
     public VmiEmpty? PasstBinding { get; set; }
 
-    /// <summary>The plugin that connects it, if one does.</summary>
+    /// <summary>The network binding plugin that connects it, or null.</summary>
     public VmiNamed? Binding { get; set; }
 }
 
-/// <summary>An object that says something by being there.</summary>
+/// <summary>An object whose presence alone is the information.</summary>
 public sealed class VmiEmpty;
 
-/// <summary>What a disk is made of.</summary>
+/// <summary>The volume of a disk.</summary>
 public sealed class VmiVolume
 {
     /// <summary>The name.</summary>
@@ -148,30 +148,30 @@ public sealed class VmiVolume
     /// <summary>A claim.</summary>
     public V1PersistentVolumeClaimVolumeSource? PersistentVolumeClaim { get; set; }
 
-    /// <summary>A DataVolume; its claim has its name.</summary>
+    /// <summary>A DataVolume; its claim has the same name.</summary>
     public VmiNamed? DataVolume { get; set; }
 
-    /// <summary>A claim that is only read; what is written is lost with the pod.</summary>
+    /// <summary>A read-only claim; what the guest writes is lost with the pod.</summary>
     public VmiEphemeral? Ephemeral { get; set; }
 }
 
-/// <summary>A claim that is only read.</summary>
+/// <summary>A read-only claim.</summary>
 public sealed class VmiEphemeral
 {
     /// <summary>The claim.</summary>
     public V1PersistentVolumeClaimVolumeSource? PersistentVolumeClaim { get; set; }
 }
 
-/// <summary>Part of its status.</summary>
+/// <summary>The part of its status that we read.</summary>
 public sealed class VirtualMachineInstanceStatus
 {
     /// <summary>Pending, Scheduling, Scheduled, Running, Succeeded, Failed or Unknown.</summary>
     public string? Phase { get; set; }
 
-    /// <summary>Where it runs.</summary>
+    /// <summary>The node that it runs on.</summary>
     public string? NodeName { get; set; }
 
-    /// <summary>Uids of its launcher pods with their nodes; during a migration there are two.</summary>
+    /// <summary>Uids of its launcher pods and their nodes; during a migration there are two.</summary>
     public Dictionary<string, string>? ActivePods { get; set; }
 
     /// <summary>The migration under way, or the last one.</summary>
@@ -180,10 +180,10 @@ public sealed class VirtualMachineInstanceStatus
     /// <summary>Conditions, Paused among them.</summary>
     public List<VmiCondition>? Conditions { get; set; }
 
-    /// <summary>Memory with what was plugged.</summary>
+    /// <summary>The memory, including what was plugged.</summary>
     public VmiMemory? Memory { get; set; }
 
-    /// <summary>How its volumes are, hotplugged ones too.</summary>
+    /// <summary>The status of its volumes, including hotplugged ones.</summary>
     public List<VmiVolumeStatus>? VolumeStatus { get; set; }
 }
 
@@ -196,23 +196,23 @@ public sealed class VmiCondition
     /// <summary>True, False or Unknown.</summary>
     public string? Status { get; set; }
 
-    /// <summary>In one word, such as PausedByUser.</summary>
+    /// <summary>The reason, such as PausedByUser.</summary>
     public string? Reason { get; set; }
 
-    /// <summary>In words.</summary>
+    /// <summary>The message.</summary>
     public string? Message { get; set; }
 }
 
-/// <summary>How a volume is.</summary>
+/// <summary>The status of a volume.</summary>
 public sealed class VmiVolumeStatus
 {
     /// <summary>The name.</summary>
     public string Name { get; set; } = "";
 
-    /// <summary>Bytes, of what is on no claim.</summary>
+    /// <summary>Size in bytes of a volume that is not on a claim.</summary>
     public long? Size { get; set; }
 
-    /// <summary>A dump of the memory to it.</summary>
+    /// <summary>The memory dump that is written to it.</summary>
     public VmiMemoryDump? MemoryDumpVolume { get; set; }
 }
 
@@ -229,12 +229,12 @@ public sealed class VmiMemoryDump
 /// <summary>A migration.</summary>
 public sealed class VmiMigrationState
 {
-    /// <summary>It succeeded.</summary>
+    /// <summary>It has succeeded.</summary>
     public bool? Completed { get; set; }
 
-    /// <summary>It failed.</summary>
+    /// <summary>It has failed.</summary>
     public bool? Failed { get; set; }
 
-    /// <summary>Where to.</summary>
+    /// <summary>The target node.</summary>
     public string? TargetNode { get; set; }
 }

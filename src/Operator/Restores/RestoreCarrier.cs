@@ -5,11 +5,11 @@ using Bgsnap.Operator.Snapshots;
 
 namespace Bgsnap.Operator.Restores;
 
-/// <summary>What both orders to an agent need first: a carrier that runs, and a place on its node.</summary>
+/// <summary>What both tasks for an agent need first: a carrier that runs, and a slot on its node.</summary>
 internal static class RestoreCarrier
 {
     /// <summary>Returns when the carrier runs.</summary>
-    /// <exception cref="Waiting">It does not run yet, and why.</exception>
+    /// <exception cref="Waiting">The pod does not run yet; the message says why.</exception>
     public static async Task Running(
         RestoreStore store,
         NodeQueue queue,
@@ -27,7 +27,7 @@ internal static class RestoreCarrier
         }
         catch (Waiting wait) when (wait.Reason != CarrierState.Starting)
         {
-            // Claims that cannot come must not keep others of this node waiting.
+            // Claims that cannot be mounted must not block other restores of this node.
             queue.Leave(key);
             if (wait.Reason == CarrierState.Ended)
                 await store.RemoveEnded(carrier, clock.GetUtcNow(), stop).ConfigureAwait(false);
@@ -35,8 +35,8 @@ internal static class RestoreCarrier
         }
     }
 
-    /// <summary>Returns when the restore has a place on the node.</summary>
-    /// <exception cref="Waiting">It stands in the queue.</exception>
+    /// <summary>Returns when the restore has a slot on the node.</summary>
+    /// <exception cref="Waiting">The restore is queued.</exception>
     public static void Place(NodeQueue queue, OperatorOptions options, ObjectKey key, VMBackgroundRestore restore, string node)
     {
         int place = queue.Enter(node, key, restore.Metadata.CreationTimestamp ?? DateTime.MinValue);

@@ -3,7 +3,7 @@ using Bgsnap.Operator.Snapshots;
 
 namespace Bgsnap.Operator.Restores;
 
-/// <summary>Follows an agent's task, of either kind, until it has ended, and gives it up at the restore's deadline.</summary>
+/// <summary>Follows an agent's task of any kind until it ends, and cancels it at the restore's deadline.</summary>
 internal sealed class RestoreFollow(RestoreStore store, RestoreNotes notes, OperatorOptions options, TimeProvider clock)
 {
     private static readonly TimeSpan DefaultDeadline = TimeSpan.FromHours(1);
@@ -15,20 +15,20 @@ internal sealed class RestoreFollow(RestoreStore store, RestoreNotes notes, Oper
     public TimeSpan Left(VMBackgroundRestore restore) =>
         (restore.Metadata.CreationTimestamp ?? clock.GetUtcNow().UtcDateTime) + Deadline(restore) - clock.GetUtcNow();
 
-    /// <summary>What is said of a task that was given.</summary>
+    /// <summary>The message while a task waits for its agent.</summary>
     public static string Told(string node) => $"the agent on node {node} was told";
 
-    /// <summary>Looks at a task.</summary>
-    /// <param name="restore">For which restore.</param>
-    /// <param name="status">Gets the progress.</param>
+    /// <summary>Evaluates the task's status.</summary>
+    /// <param name="restore">The restore.</param>
+    /// <param name="status">Receives the progress.</param>
     /// <param name="task">The task.</param>
-    /// <param name="phase">Phase while it goes on.</param>
-    /// <param name="ordered">Reason until an agent has taken it.</param>
-    /// <param name="what">What it moves: disks, memory.</param>
+    /// <param name="phase">The restore's phase while the task runs.</param>
+    /// <param name="ordered">The condition's reason until an agent has taken the task.</param>
+    /// <param name="what">What the task restores, for messages: disks, memory.</param>
     /// <param name="stop">The program ends.</param>
-    /// <returns>What it reported when it succeeded.</returns>
-    /// <exception cref="Waiting">It goes on.</exception>
-    /// <exception cref="Hopeless">It failed.</exception>
+    /// <returns>The report of a task that succeeded.</returns>
+    /// <exception cref="Waiting">The task has not ended.</exception>
+    /// <exception cref="Hopeless">The task has failed.</exception>
     public async Task<SnapshotTaskStatus> Succeeded(
         VMBackgroundRestore restore,
         RestoreStatus status,

@@ -4,7 +4,7 @@ using Prometheus;
 
 namespace Bgsnap.Operator.Restores;
 
-/// <summary>What the operator tells Prometheus of restores.</summary>
+/// <summary>The operator's Prometheus metrics of restores.</summary>
 internal static class RestoreMetrics
 {
     private static readonly Counter Total = Metrics.CreateCounter(
@@ -34,7 +34,7 @@ internal static class RestoreMetrics
         "Restores whose guest runs and waits, since its RAM does not arrive: the snapshot's volume, its carrier pod or the agent is away."
     );
 
-    /// <summary>The phases, and the guests that wait for their RAM.</summary>
+    /// <summary>Sets the gauges: restores by phase, and guests that wait for RAM.</summary>
     public static void Measure(IReadOnlyCollection<VMBackgroundRestore> restores)
     {
         ILookup<string, VMBackgroundRestore> byPhase = restores.ToLookup(r => r.Status?.Phase ?? RestorePhase.Pending);
@@ -47,7 +47,8 @@ internal static class RestoreMetrics
     }
 
     /// <summary>
-    /// A status was saved: when the guest runs, when all of its RAM is there, and when the restore failed, that is counted once.
+    /// Called after each save of a status. Counts once each that the guest runs, that all of its RAM has arrived, and that the restore
+    /// failed.
     /// </summary>
     public static void Changed(VMBackgroundRestore restore, RestoreStatus? before, RestoreStatus status, DateTimeOffset now)
     {

@@ -4,10 +4,12 @@ using k8s.Models;
 
 namespace Bgsnap.Operator.Restores;
 
-/// <summary>Names and marks of what is made for a restore. Each name can exist once only, so that nothing is made twice.</summary>
+/// <summary>
+/// Names and labels of the objects that we create for a restore. Each name can exist only once, so nothing is created twice.
+/// </summary>
 internal static class RestoreNaming
 {
-    /// <summary>The task.</summary>
+    /// <summary>Name of the task for one action.</summary>
     public static string Task(VMBackgroundRestore restore, string action) =>
         action switch
         {
@@ -16,21 +18,21 @@ internal static class RestoreNaming
             _ => $"{Base(restore)}-disks",
         };
 
-    /// <summary>The pod that brings the snapshot's claim, and for the disks the claims that they are written to.</summary>
+    /// <summary>Name of the pod that mounts the snapshot's claim; for the disks it also mounts the claims to write.</summary>
     public static string Carrier(VMBackgroundRestore restore, string action) =>
         $"{Base(restore)}-{action switch { TaskAction.Restore => "carrier", TaskAction.Describe => "reader", _ => "writer" }}";
 
-    /// <summary>The VM's pod; of a KubeVirt VM the launcher, once it is known.</summary>
+    /// <summary>Name of the VM's pod; for a KubeVirt VM the launcher pod, once it is known.</summary>
     public static string Pod(VMBackgroundRestore restore) =>
         restore.Spec.Target.VirtualMachine is { } vm
             ? restore.Status?.PodName ?? vm.Name
             : restore.Spec.Target.Pod?.Name ?? restore.Spec.Target.Template?.Pod.Metadata.Name ?? restore.Metadata.Name;
 
-    /// <summary>Metadata of a helper: it goes with the restore.</summary>
+    /// <summary>Metadata of a helper, which the restore owns: it is deleted with the restore.</summary>
     public static V1ObjectMeta Made(VMBackgroundRestore restore, string name, params (string Key, string Value)[] labels) =>
         Naming.Made(restore, Names.RestoreLabel, name, labels);
 
-    /// <summary>Whether something was made for this restore.</summary>
+    /// <summary>Whether an object was created for this restore.</summary>
     public static bool IsOf(VMBackgroundRestore restore, V1ObjectMeta made) =>
         made.Labels?.TryGetValue(Names.RestoreLabel, out string? uid) == true && uid == restore.Metadata.Uid;
 

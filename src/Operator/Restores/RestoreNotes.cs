@@ -10,24 +10,24 @@ using Microsoft.Extensions.Logging;
 
 namespace Bgsnap.Operator.Restores;
 
-/// <summary>Writes a restore's status down and tells of its changes: events, log, metrics.</summary>
+/// <summary>Saves a restore's status and reports its changes: events, log, metrics.</summary>
 internal sealed class RestoreNotes(RestoreStore store, EventRecorder events, TimeProvider clock, ILogger<RestoreNotes> log)
 {
-    /// <summary>Reason while an agent works: progress is no event.</summary>
+    /// <summary>Reason while an agent works; progress produces no events.</summary>
     public const string AtWork = "Restoring";
 
-    // Agents report every second; a status is for people and other controllers, who need it less often.
+    // Agents report every second; users and other controllers need the status less often.
     private static readonly TimeSpan ProgressEvery = TimeSpan.FromSeconds(2);
     private readonly ConcurrentDictionary<ObjectKey, DateTimeOffset> _written = new();
 
-    /// <summary>How long progress need not be written yet.</summary>
+    /// <summary>The time until progress should be saved again.</summary>
     public TimeSpan UntilProgress(VMBackgroundRestore restore) =>
         _written.TryGetValue(ObjectKey.Of(restore), out DateTimeOffset at) ? at + ProgressEvery - clock.GetUtcNow() : TimeSpan.Zero;
 
     /// <summary>Forgets a restore that is gone.</summary>
     public void Forget(ObjectKey key) => _written.TryRemove(key, out _);
 
-    /// <summary>Saves the status, if anything in it is new, based on the version we have seen.</summary>
+    /// <summary>Saves the status if it differs; fails if the object has changed since we read it.</summary>
     public async Task Save(VMBackgroundRestore restore, RestoreStatus status, CancellationToken stop)
     {
         RestoreStatus? before = restore.Status;
@@ -42,7 +42,7 @@ internal sealed class RestoreNotes(RestoreStore store, EventRecorder events, Tim
             Forget(ObjectKey.Of(restore));
     }
 
-    // That RAM arrives goes without saying; that it does not, or has, is told.
+    // RAM that arrives is the normal case and gets no event; RAM that has stopped arriving, arrives again, or has all arrived does.
     private async Task TellOfRam(VMBackgroundRestore restore, V1Condition? before, V1Condition? after, CancellationToken stop)
     {
         if (after is null || (before?.Status == after.Status && before.Reason == after.Reason))

@@ -5,15 +5,12 @@ using k8s.Models;
 
 namespace Bgsnap.Operator.Restores;
 
-/// <summary>
-/// Builds a restore's pods: the one that writes the disks' claims, the one that brings the snapshot to the VM, and the VM's.
-/// </summary>
+/// <summary>Builds a restore's pods: the writer of the disks' claims, the carrier of the snapshot's claim, and the VM's pod.</summary>
 internal static class RestorePods
 {
     /// <summary>
-    /// The pod that has the snapshot's claim and every claim that is written, each where the VM will have it. It stands in for the VM:
-    /// it asks for the same resources and nodes, so that claims which are bound to where they were first used are bound where the VM
-    /// fits.
+    /// The pod that mounts the snapshot's claim and every claim to write, each at the path where the VM will have it. It stands in for the
+    /// VM: it requests the same resources and nodes, so that a WaitForFirstConsumer claim is bound where the VM fits.
     /// </summary>
     public static V1Pod Writer(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, TemplatePlan plan, OperatorOptions options)
     {
@@ -22,7 +19,7 @@ internal static class RestorePods
             options
         );
         CarrierPod.Mount(pod, snapshot.Status!.ClaimName!, Names.CarrierMountPath, readOnly: true);
-        // Those made from VolumeSnapshots too, so that all are bound to one node.
+        // Mount the claims made from VolumeSnapshots too, so that all are bound to one node.
         foreach (PlannedDisk disk in plan.Disks)
         {
             if (disk.Mount is { } mount)
@@ -38,13 +35,13 @@ internal static class RestorePods
     }
 
     /// <summary>
-    /// The pod that brings the snapshot's claim to a node, for its RAM to be loaded or what it keeps of its VM to be read.
+    /// The pod that mounts the snapshot's claim on a node, so that an agent can load the RAM or read the stored description of the VM.
     /// </summary>
-    /// <param name="restore">For which restore.</param>
-    /// <param name="snapshot">Its snapshot.</param>
-    /// <param name="action">For which of its tasks.</param>
-    /// <param name="node">The VM's node; null: any.</param>
-    /// <param name="options">Image.</param>
+    /// <param name="restore">The restore.</param>
+    /// <param name="snapshot">The restore's snapshot.</param>
+    /// <param name="action">The action of the task that needs the pod.</param>
+    /// <param name="node">The VM's node; null: any node.</param>
+    /// <param name="options">The carrier's image and pull policy.</param>
     public static V1Pod Carrier(
         VMBackgroundRestore restore,
         VMBackgroundSnapshot snapshot,
@@ -60,14 +57,17 @@ internal static class RestorePods
         return pod;
     }
 
-    /// <summary>The VM's pod. It has no owner: it outlives the restore.</summary>
-    /// <param name="restore">For which restore.</param>
-    /// <param name="plan">Its spec.</param>
-    /// <param name="node">Where its claims were written; it may go elsewhere if they can follow. Null: nowhere yet.</param>
+    /// <summary>The VM's pod. It has no owner, because it outlives the restore.</summary>
+    /// <param name="restore">The restore.</param>
+    /// <param name="plan">The plan with the pod's spec.</param>
+    /// <param name="node">
+    /// The node where the claims were written, which the scheduler should prefer; it may choose another if the claims can follow. Null: no
+    /// claims were written.
+    /// </param>
     public static V1Pod Vm(VMBackgroundRestore restore, TemplatePlan plan, string? node)
     {
         PodTemplateMetadata template = restore.Spec.Target.Template!.Pod.Metadata;
-        // Labels of ours that the template took over from another pod would make it look like a helper.
+        // Labels of ours that the template copied from another pod would make this pod look like a helper.
         Dictionary<string, string> labels = (template.Labels ?? [])
             .Where(l =>
                 !l.Key.StartsWith(Names.Group + "/", StringComparison.Ordinal)
@@ -76,7 +76,7 @@ internal static class RestorePods
             .ToDictionary(l => l.Key, l => l.Value);
         labels[Names.RestoreLabel] = restore.Metadata.Uid;
         V1PodSpec spec = plan.Spec;
-        // A QEMU that is started again with -incoming waits for ever, since nothing comes a second time.
+        // A QEMU that restarts with -incoming waits forever: nothing is sent to it a second time.
         spec.RestartPolicy ??= "Never";
         if (node is not null)
             Prefer(spec, node);
@@ -95,7 +95,7 @@ internal static class RestorePods
         };
     }
 
-    // The volumes are there already; elsewhere they would have to be detached first.
+    // The volumes are attached to this node; on another one they would have to be detached first.
     private static void Prefer(V1PodSpec spec, string node)
     {
         V1NodeAffinity nodes = (spec.Affinity ??= new V1Affinity()).NodeAffinity ??= new V1NodeAffinity();
@@ -121,7 +121,7 @@ internal static class RestorePods
         ];
     }
 
-    // What the VM's containers ask for together, and no less than the carrier needs itself.
+    // The sum of what the VM's containers request, and at least what the carrier needs itself.
     private static void Reserve(V1ResourceRequirements mine, V1PodSpec vm)
     {
         foreach (V1ResourceRequirements r in vm.Containers.Select(c => c.Resources).OfType<V1ResourceRequirements>())
@@ -132,7 +132,7 @@ internal static class RestorePods
                 ResourceQuantity asked = r.Requests?.TryGetValue(name, out ResourceQuantity? request) == true ? request! : r.Limits![name];
                 decimal sum = asked.ToDecimal() + (mine.Requests.TryGetValue(name, out ResourceQuantity? before) ? before!.ToDecimal() : 0);
                 mine.Requests[name] = Quantity(name, sum);
-                // Huge pages and devices are given as they are limited.
+                // Kubernetes requires limits equal to requests for huge pages and devices.
                 if (name.Contains('/', StringComparison.Ordinal) || name.StartsWith("hugepages-", StringComparison.Ordinal))
                     mine.Limits[name] = mine.Requests[name];
             }

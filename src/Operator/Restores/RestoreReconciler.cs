@@ -9,8 +9,8 @@ using Microsoft.Extensions.Logging;
 namespace Bgsnap.Operator.Restores;
 
 /// <summary>
-/// Brings a restore to Ready, in steps: each looks what is there, does the next thing that is missing, and leaves the rest to the next
-/// call. After a crash at any step the same calls find what was made and go on.
+/// Brings a restore to Ready in steps. Each call looks at what exists, takes the next missing step, and leaves the rest to the next call.
+/// After a crash at any step, the next call finds what exists and continues.
 /// </summary>
 internal sealed class RestoreReconciler(
     RestoreStore store,
@@ -25,7 +25,7 @@ internal sealed class RestoreReconciler(
     TimeProvider clock
 ) : IReconciler
 {
-    /// <summary>One with all its parts.</summary>
+    /// <summary>Builds the reconciler and its parts.</summary>
     public static RestoreReconciler Wire(
         IApiClient api,
         SharedInformers shared,
@@ -79,7 +79,7 @@ internal sealed class RestoreReconciler(
         }
         catch (Waiting wait)
         {
-            // Who waits for something that may never come does not keep others of the node waiting.
+            // A restore that may wait forever must not hold a node slot.
             if (wait.Phase == RestorePhase.Pending)
                 queue.Leave(key);
             RestoreState.Going(restore, status, wait.Phase, wait.Reason, wait.Message, clock.GetUtcNow());
@@ -91,7 +91,7 @@ internal sealed class RestoreReconciler(
         }
         catch (ApiException e) when (e.IsInvalid)
         {
-            // The API server will say the same next time: quota, admission policy, missing rights, a pod that is no pod.
+            // The API server would reject it again: a quota, an admission policy, missing rights or an invalid pod. Requeue with backoff.
             queue.Leave(key);
             RestoreState.Going(restore, status, RestorePhase.Pending, "RefusedByApiServer", e.Message, clock.GetUtcNow());
             await notes.Save(restore, status, stop).ConfigureAwait(false);
@@ -103,11 +103,11 @@ internal sealed class RestoreReconciler(
 
     private async Task<TimeSpan?> Advance(ObjectKey key, VMBackgroundRestore restore, RestoreStatus status, CancellationToken stop)
     {
-        // 1. From here on nothing of it is forgotten, should it be deleted.
+        // 1. Finalizer: from here on a deleted restore stays until we have cleaned up.
         if (restore.Metadata.Finalizers?.Contains(Names.RestoreFinalizer) != true)
             await store.AddFinalizer(restore, stop).ConfigureAwait(false);
 
-        // 2. An order to load RAM that is there decides: it is under way, or has ended.
+        // 2. If a task that loads RAM exists, follow it: it is under way, or has ended.
         if (await store.FindTask(restore, TaskAction.Restore, stop).ConfigureAwait(false) is { } task)
         {
             if (
@@ -141,10 +141,10 @@ internal sealed class RestoreReconciler(
                     + $"because: {Conditions.Get(status, ConditionTypes.Ready)?.Message ?? "it had not been begun"}"
             );
 
-        // 3. The snapshot, which cannot be deleted from here on.
+        // 3. Find the snapshot, which cannot be removed from here on.
         VMBackgroundSnapshot snapshot = await FindSnapshot(restore, status, stop).ConfigureAwait(false);
 
-        // 4. A QEMU that waits for it.
+        // 4. Find or create the VM whose QEMU waits for the snapshot.
         SourceVm vm =
             restore.Spec.Target.Template is not null ? await template.MakeVm(key, restore, status, snapshot, stop).ConfigureAwait(false)
             : restore.Spec.Target.VirtualMachine is not null
@@ -152,10 +152,10 @@ internal sealed class RestoreReconciler(
             : await FindVm(restore, status, stop).ConfigureAwait(false);
         (status.NodeName, status.PodName, status.PodUID) = (vm.NodeName, vm.PodName, vm.PodUID);
 
-        // 5. A place on its node.
+        // 5. Take a slot on its node.
         RestoreCarrier.Place(queue, options, key, restore, vm.NodeName);
 
-        // 6. The snapshot's claim on that node.
+        // 6. Mount the snapshot's claim on that node.
         string claim = snapshot.Status!.ClaimName!;
         PodSummary carrier = await store
             .FindOrMakeCarrier(
@@ -169,7 +169,8 @@ internal sealed class RestoreReconciler(
             .ConfigureAwait(false);
         await RestoreCarrier.Running(store, queue, key, carrier, claim, vm.NodeName, clock, stop).ConfigureAwait(false);
 
-        // 7. The order to the agent, noted first: should our copy be old, the note is refused and nothing is ordered.
+        // 7. Create the agent's task, after saving the status: if our copy is stale, the API server rejects the patch and no task is
+        // created.
         RestoreState.Going(restore, status, RestorePhase.Restoring, "RestoreOrdered", RestoreFollow.Told(vm.NodeName), clock.GetUtcNow());
         await notes.Save(restore, status, stop).ConfigureAwait(false);
         await store.MakeTask(RestoreTasks.Memory(restore, snapshot, vm, carrier), stop).ConfigureAwait(false);
@@ -206,7 +207,7 @@ internal sealed class RestoreReconciler(
                 Again = TimeSpan.FromMinutes(1),
             };
 
-        // Noted before its deletion is ruled out: who deletes it after that look finds the note.
+        // Record the snapshot's uid before checking that the snapshot is not being deleted: a deletion after that check finds the record.
         status.SnapshotUID = snapshot.Metadata.Uid;
         RestoreState.Going(
             restore,
@@ -240,7 +241,7 @@ internal sealed class RestoreReconciler(
                 $"there is no pod {name} in namespace {restore.Metadata.NamespaceProperty}: start it with -incoming defer, or "
                     + "delete this restore"
             );
-        // One QEMU takes one snapshot; the older restore has it.
+        // One QEMU takes one snapshot; the older restore gets it.
         if (
             store.UnderWay.Where(r => r.Status?.PodUID == pod.Metadata.Uid && r.Metadata.Uid != restore.Metadata.Uid).MinBy(Age)
                 is { } other

@@ -8,8 +8,8 @@ using Bgsnap.Operator.Snapshots;
 namespace Bgsnap.Operator.Restores;
 
 /// <summary>
-/// What becomes of what a restore made. A guest that runs is left alone, its pod and claims with it; of a restore that failed or was
-/// deleted before, they are removed: nothing runs half.
+/// Cleans up after a restore. A running guest is left alone, with its pod and claims. If the restore failed or was deleted before the guest
+/// ran, the pod and claims are removed, so nothing is left half restored.
 /// </summary>
 internal sealed class RestoreRemoval(
     RestoreStore store,
@@ -23,7 +23,7 @@ internal sealed class RestoreRemoval(
     private static readonly TimeSpan DiscardAgain = TimeSpan.FromSeconds(2);
     private readonly ConcurrentDictionary<ObjectKey, DateTimeOffset> _cancelled = new();
 
-    /// <summary>After a restore has ended: it needs its helpers no more, nor this operator to be deleted.</summary>
+    /// <summary>Cleans up after a restore that has ended: removes its helpers and our finalizer.</summary>
     public async Task<TimeSpan?> TidyUp(ObjectKey key, VMBackgroundRestore restore, CancellationToken stop)
     {
         queue.Leave(key);
@@ -40,7 +40,7 @@ internal sealed class RestoreRemoval(
         return null;
     }
 
-    /// <summary>The next step of a restore that is deleted.</summary>
+    /// <summary>Takes the next step of the removal of a deleted restore.</summary>
     public async Task<TimeSpan?> Remove(ObjectKey key, VMBackgroundRestore restore, CancellationToken stop)
     {
         if (restore.Metadata.Finalizers?.Contains(Names.RestoreFinalizer) != true)
@@ -49,7 +49,7 @@ internal sealed class RestoreRemoval(
             return null;
         }
 
-        // 1. An agent at work ends first.
+        // 1. Cancel the tasks under way.
         SnapshotTask? memory = await store.FindTask(restore, TaskAction.Restore, stop).ConfigureAwait(false);
         SnapshotTask? disks = await store.FindTask(restore, TaskAction.RestoreDisks, stop).ConfigureAwait(false);
         SnapshotTask? machine = restore.Spec.Target.VirtualMachine is null
@@ -68,7 +68,7 @@ internal sealed class RestoreRemoval(
                     .ConfigureAwait(false);
                 return options.CancelPatience;
             }
-            // Counted from when the agent was told, not from the deletion: nobody may have led in between.
+            // Counted from the cancellation that this leader saw, not from the deletion: there may have been no leader in between.
             TimeSpan waited = clock.GetUtcNow() - _cancelled.GetOrAdd(key, clock.GetUtcNow());
             if (waited < options.CancelPatience)
                 return options.CancelPatience - waited;
@@ -84,7 +84,8 @@ internal sealed class RestoreRemoval(
         queue.Leave(key);
         _cancelled.TryRemove(key, out _);
 
-        // 2. What was made, unless a guest runs in it. Noted first: should our copy be old, the note is refused and nothing is removed.
+        // 2. Remove what we created, unless a guest runs in it. Save the status first: if our copy is stale, the API server rejects the
+        // patch and nothing is removed.
         if (
             !RunningGuest.Has(restore.Status, memory)
             && restore.Status?.Phase != RestorePhase.Ready
@@ -98,8 +99,8 @@ internal sealed class RestoreRemoval(
                 return DiscardAgain;
         }
 
-        // 3. The object, and only then what shows whether the guest runs: were the task removed first, a crash in between would have a
-        // running guest removed.
+        // 3. Release the object, and only then remove the task that shows whether the guest runs: in the other order, a crash in between
+        // would make us remove a running guest.
         await store.RemoveFinalizer(restore, stop).ConfigureAwait(false);
         await store.RemoveHelpers(restore, stop).ConfigureAwait(false);
         return null;

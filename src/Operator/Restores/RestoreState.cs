@@ -3,17 +3,18 @@ using Bgsnap.Operator.Snapshots;
 
 namespace Bgsnap.Operator.Restores;
 
-/// <summary>What a restore's status can say, each with all its conditions.</summary>
+/// <summary>The states of a restore, each with all its conditions.</summary>
 internal static class RestoreState
 {
-    /// <summary>Reason of a restore that is Ready and leaves nothing to be done by hand.</summary>
+    /// <summary>Reason of a restore that is Ready and needs no manual step.</summary>
     public const string GuestRuns = "GuestRuns";
 
-    /// <summary>Reason of the condition Resident while RAM arrives.</summary>
+    /// <summary>Reason of condition Resident while RAM arrives.</summary>
     public const string RamArrives = "RamArrives";
 
     /// <summary>
-    /// It goes on, or waits for something that may still come. A guest that runs keeps running: then its RAM waits for that.
+    /// The restore makes progress, or waits for something that may still appear. If the guest already runs, it stays Ready and only
+    /// condition Resident reports the wait.
     /// </summary>
     public static void Going(
         VMBackgroundRestore restore,
@@ -30,7 +31,7 @@ internal static class RestoreState
             KStatus.Going(status, restore.Metadata.Generation, phase, reason, message, now);
     }
 
-    /// <summary>It was given up.</summary>
+    /// <summary>The restore has failed.</summary>
     public static void Failed(VMBackgroundRestore restore, RestoreStatus status, string reason, string message, DateTimeOffset now)
     {
         status.CompletionTime = Conditions.WholeSecond(now);
@@ -57,7 +58,7 @@ internal static class RestoreState
         );
     }
 
-    /// <summary>The guest runs, and its RAM arrives; or does not, for a reason.</summary>
+    /// <summary>The guest runs while its RAM arrives; a reason from the agent says why it does not.</summary>
     public static void Running(VMBackgroundRestore restore, RestoreStatus status, SnapshotTaskStatus task, DateTimeOffset now)
     {
         Runs(restore, status, RestorePhase.Running, task, GuestRuns, null, now);
@@ -84,14 +85,14 @@ internal static class RestoreState
             );
     }
 
-    /// <summary>The guest runs, and none of its RAM arrives.</summary>
+    /// <summary>The guest runs, but its RAM does not arrive.</summary>
     public static void Starved(VMBackgroundRestore restore, RestoreStatus status, string reason, string message, DateTimeOffset now)
     {
         KStatus.Ready(status, restore.Metadata.Generation, RestorePhase.Running, GuestRuns, Where(restore, status), now);
         SetResident(restore, status, false, reason, message, now);
     }
 
-    /// <summary>Whether the guest has run, so that what was made for it is its user's.</summary>
+    /// <summary>Whether the guest has run: from then on what we created belongs to the user.</summary>
     public static bool HasRun(RestoreStatus status) => Conditions.Get(status, ConditionTypes.Resident) is not null;
 
     private static void Runs(
@@ -106,7 +107,7 @@ internal static class RestoreState
     {
         CaptureResult measured = task.Result ?? new CaptureResult();
         status.CompletionTime ??= Conditions.WholeSecond(now);
-        // A task that went on with a dead one's work did not see its begin.
+        // A task that continues the work of a dead one did not see its start.
         status.TimeToRun = measured.TimeToRunMicroseconds is { } us ? status.TimeToRun ?? Durations.Text(us) : status.TimeToRun;
         (status.Mode, status.ModeReason) = (measured.RestoreMode ?? status.Mode, measured.RestoreModeReason ?? status.ModeReason);
         if (measured.Faults is { } count)
@@ -130,7 +131,7 @@ internal static class RestoreState
     private static string Where(VMBackgroundRestore restore, RestoreStatus status) =>
         $"the guest of snapshot {restore.Spec.SnapshotName} runs in pod {status.PodName} on node {status.NodeName}";
 
-    // A merge patch that takes a word back leaves an empty one.
+    // A merge patch that clears a text leaves an empty string.
     private static string? Said(string? text) => text is { Length: > 0 } ? text : null;
 
     private static string? Text(long? microseconds) => microseconds is { } us ? Durations.Text(us) : null;
@@ -144,7 +145,7 @@ internal static class RestoreState
         DateTimeOffset now
     ) => Conditions.Set(status, ConditionTypes.Resident, value, reason, message, restore.Metadata.Generation ?? 0, now);
 
-    /// <summary>The claims hold the disks: they are never written again.</summary>
+    /// <summary>The disks are on their claims and are never written again.</summary>
     public static void DisksRestored(VMBackgroundRestore restore, RestoreStatus status, DateTimeOffset now) =>
         Conditions.Set(
             status,
@@ -156,6 +157,6 @@ internal static class RestoreState
             now
         );
 
-    /// <summary>Whether they do.</summary>
+    /// <summary>Whether the disks are on their claims.</summary>
     public static bool HasDisks(RestoreStatus status) => Conditions.Get(status, ConditionTypes.DisksRestored)?.Status == "True";
 }

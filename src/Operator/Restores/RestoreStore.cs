@@ -9,7 +9,7 @@ using k8s.Models;
 
 namespace Bgsnap.Operator.Restores;
 
-/// <summary>The objects that a restore is about; read and made as <see cref="SnapshotStore"/> does it for snapshots.</summary>
+/// <summary>Reads and writes the Kubernetes objects of a restore, by the rules of <see cref="SnapshotStore"/>.</summary>
 internal sealed class RestoreStore(IApiClient api, SharedInformers shared)
 {
     private readonly Objects _objects = new(api);
@@ -19,18 +19,18 @@ internal sealed class RestoreStore(IApiClient api, SharedInformers shared)
     /// <summary>The restore, or null.</summary>
     public VMBackgroundRestore? Find(ObjectKey key) => shared.Restores.Find(key);
 
-    /// <summary>Restores that have not ended.</summary>
+    /// <summary>The restores under way.</summary>
     public IEnumerable<VMBackgroundRestore> UnderWay => shared.Restores.Items.Where(r => !RestorePhase.IsTerminal(r.Status?.Phase));
 
     /// <summary>Adds our finalizer.</summary>
     public Task AddFinalizer(VMBackgroundRestore restore, CancellationToken stop) =>
         _objects.AddFinalizer(Resources.Restores, shared.Restores, restore, Names.RestoreFinalizer, stop);
 
-    /// <summary>Removes our finalizer; a deleted restore goes.</summary>
+    /// <summary>Removes our finalizer; the API server then removes a deleted restore.</summary>
     public Task RemoveFinalizer(VMBackgroundRestore restore, CancellationToken stop) =>
         _objects.RemoveFinalizer(Resources.Restores, shared.Restores, restore, Names.RestoreFinalizer, stop);
 
-    /// <summary>Changes the status, based on the version we have seen.</summary>
+    /// <summary>Patches the status; fails if the object has changed since we read it.</summary>
     public async Task PatchStatus(VMBackgroundRestore restore, JsonObject status, CancellationToken stop) =>
         restore.Status = (
             await _objects.PatchStatus(Resources.Restores, shared.Restores, restore, status, stop).ConfigureAwait(false)
@@ -40,15 +40,15 @@ internal sealed class RestoreStore(IApiClient api, SharedInformers shared)
     public VMBackgroundSnapshot? FindSnapshot(VMBackgroundRestore restore) =>
         shared.Snapshots.Find(new ObjectKey(restore.Metadata.NamespaceProperty, restore.Spec.SnapshotName));
 
-    /// <summary>The snapshot as it is at this moment, or null.</summary>
+    /// <summary>The snapshot as the API server has it now, or null.</summary>
     public Task<VMBackgroundSnapshot?> ReadSnapshot(VMBackgroundRestore restore, CancellationToken stop) =>
         _objects.GetOrNull(Resources.Snapshots, restore.Metadata.NamespaceProperty, restore.Spec.SnapshotName, stop);
 
-    /// <summary>The restore's task of one kind, or null.</summary>
+    /// <summary>The restore's task for one action, or null.</summary>
     public async Task<SnapshotTask?> FindTask(VMBackgroundRestore restore, string action, CancellationToken stop)
     {
         ObjectKey key = new(restore.Metadata.NamespaceProperty, RestoreNaming.Task(restore, action));
-        // Once a task may have been made, its absence from our copy is not believed.
+        // A task may exist although our copy does not show it: ask the API server.
         return shared.Tasks.Find(key)
             ?? (
                 restore.Status?.NodeName is null
@@ -57,11 +57,11 @@ internal sealed class RestoreStore(IApiClient api, SharedInformers shared)
             );
     }
 
-    /// <summary>Makes a task, or finds it made.</summary>
+    /// <summary>Creates a task, or finds the existing one.</summary>
     public async Task MakeTask(SnapshotTask task, CancellationToken stop) =>
         shared.Tasks.Learn(await _objects.CreateOrGet(Resources.Tasks, task, stop).ConfigureAwait(false));
 
-    /// <summary>Tells the agent to give up.</summary>
+    /// <summary>Asks the agent to cancel the task.</summary>
     public async Task Cancel(SnapshotTask task, CancellationToken stop) =>
         shared.Tasks.Learn(
             await api.MergePatch(
@@ -75,7 +75,7 @@ internal sealed class RestoreStore(IApiClient api, SharedInformers shared)
                 .ConfigureAwait(false)
         );
 
-    /// <summary>A carrier pod, made when it is not there.</summary>
+    /// <summary>Returns a carrier pod; creates it if it does not exist.</summary>
     public Task<PodSummary> FindOrMakeCarrier(
         VMBackgroundRestore restore,
         string action,
@@ -92,7 +92,7 @@ internal sealed class RestoreStore(IApiClient api, SharedInformers shared)
             stop
         );
 
-    /// <summary>Removes a carrier that has ended, so that another is made.</summary>
+    /// <summary>Removes a carrier that has ended, so that another is created.</summary>
     public Task RemoveEnded(PodSummary carrier, DateTimeOffset now, CancellationToken stop) => _carriers.RemoveEnded(carrier, now, stop);
 
     /// <summary>Removes a carrier.</summary>
@@ -100,7 +100,7 @@ internal sealed class RestoreStore(IApiClient api, SharedInformers shared)
     public Task<bool> RemoveCarrier(VMBackgroundRestore restore, string action, CancellationToken stop) =>
         _carriers.Remove(new ObjectKey(restore.Metadata.NamespaceProperty, RestoreNaming.Carrier(restore, action)), stop);
 
-    /// <summary>Removes tasks and carriers; their absence is fine.</summary>
+    /// <summary>Removes tasks and carriers, if they exist.</summary>
     public async Task RemoveHelpers(VMBackgroundRestore restore, CancellationToken stop)
     {
         foreach (string action in new[] { TaskAction.Describe, TaskAction.RestoreDisks, TaskAction.Restore })
@@ -114,17 +114,17 @@ internal sealed class RestoreStore(IApiClient api, SharedInformers shared)
         }
     }
 
-    /// <summary>The pod that the VM runs in or is to run in, or null.</summary>
+    /// <summary>The pod that the VM runs in or will run in, or null.</summary>
     public Task<PodSummary?> FindPod(VMBackgroundRestore restore, CancellationToken stop) =>
         _objects.GetOrNull(Resources.Pods, restore.Metadata.NamespaceProperty, RestoreNaming.Pod(restore), stop);
 
-    /// <summary>The pod that the restored VM has been migrated to; null: it was not.</summary>
+    /// <summary>The pod that the restored VM has migrated to; null: it has not migrated.</summary>
     public async Task<PodSummary?> FindMigrated(VMBackgroundRestore restore, CancellationToken stop) =>
         restore.Spec.Target.VirtualMachine is null
             ? null
             : await _machines.FindMigrated(restore, restore.Status?.PodUID, stop).ConfigureAwait(false);
 
-    /// <summary>Makes the VM's pod, or finds one of that name.</summary>
+    /// <summary>Creates the VM's pod, or returns the existing pod of that name.</summary>
     public async Task<PodSummary> MakePod(V1Pod pod, CancellationToken stop)
     {
         try
@@ -133,7 +133,7 @@ internal sealed class RestoreStore(IApiClient api, SharedInformers shared)
         }
         catch (ApiException e) when (e.IsAlreadyExists)
         {
-            // Made before a crash, or by another: its label tells.
+            // We created it before a crash, or somebody else did: its label shows which.
         }
         return await api.Get(Resources.Pods, pod.Metadata.NamespaceProperty, pod.Metadata.Name, stop).ConfigureAwait(false);
     }
@@ -142,14 +142,14 @@ internal sealed class RestoreStore(IApiClient api, SharedInformers shared)
     public Task<V1PersistentVolumeClaim?> FindClaim(VMBackgroundRestore restore, string name, CancellationToken stop) =>
         _objects.GetOrNull(CoreResources.Claims, restore.Metadata.NamespaceProperty, name, stop);
 
-    /// <summary>Makes a claim, or finds it made.</summary>
+    /// <summary>Creates a claim, or returns the existing one.</summary>
     public Task<V1PersistentVolumeClaim> MakeClaim(V1PersistentVolumeClaim claim, CancellationToken stop) =>
         _objects.CreateOrGet(CoreResources.Claims, claim, stop);
 
     /// <summary>
-    /// Removes the VM and its claims, if they were made for this restore. A VM that was to be put back becomes what it was.
+    /// Removes the VM and its claims, if they were created for this restore. A VM that was being put back gets its former spec.
     /// </summary>
-    /// <returns>Whether that is done; else it goes on, and is to be asked for again.</returns>
+    /// <returns>True: done. False: in progress; call again.</returns>
     public async Task<bool> Discard(VMBackgroundRestore restore, CancellationToken stop)
     {
         if (restore.Spec.Target.Pod is not null)

@@ -4,10 +4,10 @@ using Bgsnap.Operator.Snapshots;
 
 namespace Bgsnap.Operator.Restores;
 
-/// <summary>Builds a restore's orders to an agent.</summary>
+/// <summary>Builds a restore's tasks for the agent.</summary>
 internal static class RestoreTasks
 {
-    /// <summary>Write the disks to the claims that the carrier has.</summary>
+    /// <summary>The task to write the disks to the claims that the carrier mounts.</summary>
     public static SnapshotTask Disks(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, TemplatePlan plan, PodSummary carrier)
     {
         SnapshotTask task = Build(restore, snapshot, TaskAction.RestoreDisks, carrier.Spec!.NodeName!, carrier);
@@ -25,13 +25,11 @@ internal static class RestoreTasks
         return task;
     }
 
-    /// <summary>Read what the snapshot keeps of a KubeVirt VM.</summary>
+    /// <summary>The task to read the snapshot's description of a KubeVirt VM.</summary>
     public static SnapshotTask Describe(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, PodSummary carrier) =>
         Build(restore, snapshot, TaskAction.Describe, carrier.Spec!.NodeName!, carrier);
 
-    /// <summary>
-    /// Load RAM and device state into the QEMU that waits; and its disks, unless they were written to claims that were made.
-    /// </summary>
+    /// <summary>The task to load RAM and device state into the waiting QEMU; for <c>spec.target.pod</c> also the disks.</summary>
     public static SnapshotTask Memory(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, SourceVm vm, PodSummary carrier)
     {
         SnapshotTask task = Build(restore, snapshot, TaskAction.Restore, vm.NodeName, carrier);

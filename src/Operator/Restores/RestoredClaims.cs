@@ -4,13 +4,13 @@ using k8s.Models;
 
 namespace Bgsnap.Operator.Restores;
 
-/// <summary>The claims that are made for a restore's disks. They are nobody's: the VM that uses them outlives the restore.</summary>
+/// <summary>The claims that we create for a restore's disks. They have no owner: the VM that uses them outlives the restore.</summary>
 internal static class RestoredClaims
 {
     private const decimal Mi = 1024 * 1024;
 
     /// <summary>Builds a claim.</summary>
-    /// <exception cref="Hopeless">It would not hold its disk.</exception>
+    /// <exception cref="Hopeless">The claim would be too small for its disk.</exception>
     public static V1PersistentVolumeClaim Build(VMBackgroundRestore restore, PlannedDisk disk)
     {
         V1ObjectMeta metadata = RestoreNaming.Made(restore, disk.Claim.Name);
@@ -41,8 +41,8 @@ internal static class RestoredClaims
         };
     }
 
-    /// <summary>Size of the claim: as asked for, else the disk's, with room for a file system.</summary>
-    /// <exception cref="Hopeless">What was asked for is less than the disk.</exception>
+    /// <summary>The claim's size: the requested one, or else the disk's size with room for a file system.</summary>
+    /// <exception cref="Hopeless">The requested size is smaller than the disk.</exception>
     public static string Size(PlannedDisk disk)
     {
         decimal bytes = disk.Disk.VirtualSize ?? 0;
@@ -56,13 +56,13 @@ internal static class RestoredClaims
                     + $"{Durations.Size((long)bytes)} ({bytes} bytes): raise its size, or leave it out, then create another restore"
             );
         }
-        // 5 % for what a file system takes and reserves for itself, and a little for small ones.
+        // 5 % for a file system's metadata and reserve, and 64 Mi for small ones.
         if (disk.Mount is not null)
             bytes = (bytes * 1.05m) + (64 * Mi);
         return $"{Math.Ceiling(bytes / Mi):0}Mi";
     }
 
-    /// <summary>Whether a claim that is there can be used.</summary>
+    /// <summary>Checks that an existing claim can be used.</summary>
     /// <exception cref="Hopeless">It cannot.</exception>
     public static void Check(VMBackgroundRestore restore, V1PersistentVolumeClaim claim)
     {

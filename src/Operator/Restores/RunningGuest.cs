@@ -6,9 +6,9 @@ using Bgsnap.Operator.Snapshots;
 namespace Bgsnap.Operator.Restores;
 
 /// <summary>
-/// A guest that runs while its RAM still arrives (mode Instant). From here on nothing of it is given up: not at the deadline, not when the
-/// restore is deleted. Whatever stops its RAM from arriving has the guest wait, and is told; the work is ordered anew until it is done,
-/// or its pod has ended.
+/// A guest that runs while its RAM still arrives (mode Instant). From here on we never give it up: not at the deadline, not when the
+/// restore is deleted. If its RAM stops arriving, the guest waits and the status says why; we create the task again until all RAM has
+/// arrived, or the guest's pod has ended.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -22,15 +22,15 @@ namespace Bgsnap.Operator.Restores;
 /// </remarks>
 internal sealed class RunningGuest(RestoreStore store, RestoreNotes notes, NodeQueue queue, TimeProvider clock)
 {
-    // An agent that is told at once what it has just said it cannot do would say it again.
+    // An agent that gets the task back at once would fail in the same way.
     private static readonly TimeSpan OrderAgain = TimeSpan.FromSeconds(10);
 
-    /// <summary>Whether the guest of this restore has run: by what we noted, or by what the agent reports.</summary>
+    /// <summary>Whether the guest of this restore has run, according to our status or the agent's report.</summary>
     public static bool Has(RestoreStatus? status, SnapshotTask? memory) =>
         (status is not null && RestoreState.HasRun(status)) || memory?.Status?.GuestRuns == true;
 
     /// <summary>
-    /// Whether this restore has to go on though it is deleted: its guest runs, and could only wait for ever without the rest of its RAM.
+    /// Whether this restore must continue although it is deleted: its guest runs, and would wait forever without the rest of its RAM.
     /// </summary>
     public async Task<bool> NeedsRam(VMBackgroundRestore restore, CancellationToken stop)
     {
@@ -40,8 +40,8 @@ internal sealed class RunningGuest(RestoreStore store, RestoreNotes notes, NodeQ
         return Has(restore.Status, memory) && memory?.Status?.Phase != TaskPhase.Succeeded;
     }
 
-    /// <summary>Looks at the task of a guest that runs and has not got all its RAM.</summary>
-    /// <returns>When to look again.</returns>
+    /// <summary>Evaluates the task of a running guest whose RAM has not all arrived.</summary>
+    /// <returns>The time until the next reconcile.</returns>
     /// <exception cref="Hopeless">The guest has ended.</exception>
     public async Task<TimeSpan> Follow(
         ObjectKey key,
@@ -51,14 +51,14 @@ internal sealed class RunningGuest(RestoreStore store, RestoreNotes notes, NodeQ
         CancellationToken stop
     )
     {
-        // Others may begin: this one's guest runs.
+        // Free the slot for other restores: this one's guest runs.
         queue.Leave(key);
         SnapshotTaskStatus report = task.Status ?? new SnapshotTaskStatus();
         bool ended = await HasEnded(restore, status, stop).ConfigureAwait(false);
         if ((ended || report.Phase == TaskPhase.Failed) && await store.FindMigrated(restore, stop).ConfigureAwait(false) is { } elsewhere)
         {
             (status.PodName, status.PodUID, status.NodeName) = (elsewhere.Metadata.Name, elsewhere.Metadata.Uid, elsewhere.Spec!.NodeName);
-            // What the agent says is of the process that has ended.
+            // Drop the agent's reason and message: they are about the process that has ended.
             RestoreState.Ready(restore, status, new SnapshotTaskStatus { Result = report.Result, Bytes = report.Bytes }, clock.GetUtcNow());
             return OrderAgain;
         }

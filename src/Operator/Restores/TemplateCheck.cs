@@ -8,15 +8,15 @@ using k8s.Models;
 namespace Bgsnap.Operator.Restores;
 
 /// <summary>
-/// Reads a template's pod and refuses what its author may not be allowed to make himself: the operator makes the pod with its own
-/// rights. What this version does not know is refused too, since it cannot tell what it would allow.
+/// Reads a template's pod and refuses what its author may not be allowed to create: the operator creates the pod with its own rights. It
+/// also refuses fields that this version does not know, because it cannot tell what they would permit.
 /// </summary>
 internal static class TemplateCheck
 {
     private const string Remedy = "take it out, or start the pod yourself and name it in spec.target.pod";
 
     /// <summary>The pod's spec.</summary>
-    /// <exception cref="Hopeless">It is none, or asks for more than a restore may give.</exception>
+    /// <exception cref="Hopeless">It is not a pod's spec, or it asks for more than a restore may grant.</exception>
     public static V1PodSpec Read(JsonObject spec)
     {
         V1PodSpec read;
@@ -37,7 +37,7 @@ internal static class TemplateCheck
         return read;
     }
 
-    // The first thing that is refused, or null.
+    // The first reason for a refusal, or null.
     private static string? Asked(V1PodSpec spec)
     {
         if (spec.HostNetwork == true)
@@ -78,7 +78,7 @@ internal static class TemplateCheck
         return c.Ports?.Any(p => p.HostPort is > 0) == true ? $"container {c.Name} has a hostPort" : null;
     }
 
-    // What was there before it was read and is not afterwards.
+    // The path of a field that was lost when the spec was read, or null.
     private static string? Unknown(JsonNode? before, JsonNode? after, string path)
     {
         if (before is JsonObject o)
@@ -104,7 +104,7 @@ internal static class TemplateCheck
         return null;
     }
 
-    /// <summary>A refusal that names what is wrong with the template, and the remedy.</summary>
+    /// <summary>A refusal that names what is wrong with the template and how to correct it.</summary>
     public static Hopeless Refuse(string reason, string what, string remedy) =>
         new(reason, $"spec.target.template.pod: {what}: {remedy}, then create another restore");
 }

@@ -4,30 +4,30 @@ using k8s.Models;
 
 namespace Bgsnap.Operator.Restores;
 
-/// <summary>A disk of the snapshot, the claim that gets it, and where the template's container has that claim.</summary>
+/// <summary>A disk of the snapshot, its claim, and where the template's container has that claim.</summary>
 /// <param name="Disk">The disk.</param>
 /// <param name="Claim">The claim.</param>
 /// <param name="Path">Path of its file or device in the container.</param>
-/// <param name="Mount">Where the container mounts the claim; null: it has it as a device, at <paramref name="Path"/>.</param>
+/// <param name="Mount">Where the container mounts the claim; null: the claim is a device at <paramref name="Path"/>.</param>
 internal sealed record PlannedDisk(DiskStatus Disk, RestoreClaim Claim, string Path, V1VolumeMount? Mount)
 {
-    /// <summary>Whether the claim is filled from the snapshot's files; else it is made from a VolumeSnapshot.</summary>
+    /// <summary>Whether an agent fills the claim from the snapshot's files; otherwise it is made from a VolumeSnapshot.</summary>
     public bool IsWritten => Disk.VolumeSnapshotName is null;
 
-    /// <summary>Format that QEMU will open it with.</summary>
+    /// <summary>The format with which QEMU will open it.</summary>
     public string Driver { get; init; } = Disk.Driver ?? "raw";
 }
 
-/// <summary>What a restore with a template comes down to. Pure: the same of the same snapshot and template.</summary>
-/// <param name="Spec">The VM's pod; of a KubeVirt VM what is known of it.</param>
+/// <summary>The plan of a restore with a template. Pure: the same snapshot and template give the same plan.</summary>
+/// <param name="Spec">The spec of the VM's pod; for a KubeVirt VM a stand-in with what is known of it.</param>
 /// <param name="Disks">Each disk with its claim.</param>
 internal sealed record TemplatePlan(V1PodSpec Spec, IReadOnlyList<PlannedDisk> Disks)
 {
-    // What a carrier's own files and mounts are at.
+    // Paths that a carrier uses itself.
     private static readonly string[] Taken = [Names.CarrierMountPath, "/usr/bin", "/proc", "/sys", "/dev"];
 
     /// <summary>Makes the plan.</summary>
-    /// <exception cref="Hopeless">Template and snapshot do not fit, and what would.</exception>
+    /// <exception cref="Hopeless">Template and snapshot do not fit; the message names the remedy.</exception>
     public static TemplatePlan Of(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot)
     {
         VirtualMachineTemplate template = restore.Spec.Target.Template!;

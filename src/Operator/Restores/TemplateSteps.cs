@@ -5,14 +5,12 @@ using Bgsnap.Operator.Snapshots;
 
 namespace Bgsnap.Operator.Restores;
 
-/// <summary>
-/// Makes the VM of a template, in steps: claims, their content, then its pod. QEMU never sees a disk that is half written.
-/// </summary>
+/// <summary>Creates the VM of a template in steps: claims, their content, then its pod. QEMU never sees a half-written disk.</summary>
 internal sealed class TemplateSteps(RestoreStore store, RestoreNotes notes, DiskSteps disks, NodeQueue queue, TimeProvider clock)
 {
-    /// <summary>The VM, once its QEMU waits.</summary>
-    /// <exception cref="Waiting">A step goes on.</exception>
-    /// <exception cref="Hopeless">It cannot be made.</exception>
+    /// <summary>Returns the VM once its QEMU waits.</summary>
+    /// <exception cref="Waiting">A step is not finished.</exception>
+    /// <exception cref="Hopeless">The VM cannot be created.</exception>
     public async Task<SourceVm> MakeVm(
         ObjectKey key,
         VMBackgroundRestore restore,
@@ -21,7 +19,7 @@ internal sealed class TemplateSteps(RestoreStore store, RestoreNotes notes, Disk
         CancellationToken stop
     )
     {
-        // a. What fits what. Nothing is made for a restore that cannot succeed.
+        // a. Match template and snapshot. We create nothing for a restore that cannot succeed.
         TemplatePlan plan = TemplatePlan.Of(restore, snapshot);
         status.PodName = RestoreNaming.Pod(restore);
         PodSummary? pod = await store.FindPod(restore, stop).ConfigureAwait(false);
@@ -36,13 +34,13 @@ internal sealed class TemplateSteps(RestoreStore store, RestoreNotes notes, Disk
 
         if (pod is null)
         {
-            // b. The claims.
+            // b. Create the claims.
             await disks.MakeClaims(restore, status, plan, stop).ConfigureAwait(false);
 
-            // c. Their content.
+            // c. Fill them.
             await disks.Write(key, restore, status, snapshot, plan, stop).ConfigureAwait(false);
 
-            // d. The VM gets the writer's place.
+            // d. Remove the writer, so that the VM can use its claims and resources.
             if (!await store.RemoveCarrier(restore, TaskAction.RestoreDisks, stop).ConfigureAwait(false))
                 throw Starting("PodStarting", $"pod {status.PodName} is started once the pod that wrote its disks has ended");
             RestoreState.Going(
@@ -61,7 +59,7 @@ internal sealed class TemplateSteps(RestoreStore store, RestoreNotes notes, Disk
                 throw Starting("PodStarting", $"pod {status.PodName} is in the way");
         }
 
-        // e. Its QEMU.
+        // e. Wait for its QEMU.
         status.PodUID ??= pod.Metadata.Uid;
         if (status.PodUID != pod.Metadata.Uid)
             throw new Hopeless(
@@ -78,7 +76,7 @@ internal sealed class TemplateSteps(RestoreStore store, RestoreNotes notes, Disk
         }
     }
 
-    /// <summary>Why a VM's pod does not run. One that cannot come must not keep other restores of its node waiting.</summary>
+    /// <summary>Why a VM's pod does not run. A pod that cannot start must not block other restores of its node.</summary>
     internal static Waiting WhyNotRunning(NodeQueue queue, ObjectKey key, PodSummary pod)
     {
         PodConditionSummary? scheduled = pod.Status?.Conditions?.FirstOrDefault(c => c.Type == "PodScheduled");

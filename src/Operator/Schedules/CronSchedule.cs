@@ -11,13 +11,13 @@ internal sealed class CronSchedule
     private CronSchedule(CronExpression expression, TimeZoneInfo zone, string text) =>
         (_expression, _zone, Text) = (expression, zone, text);
 
-    /// <summary>Expression and zone as one line: what is compared to see that either changed.</summary>
+    /// <summary>Expression and zone as one line; compared to detect a change of either.</summary>
     public string Text { get; }
 
-    /// <summary>Reads both.</summary>
+    /// <summary>Parses expression and zone.</summary>
     /// <param name="expression">Five fields, or a macro such as <c>@daily</c>.</param>
     /// <param name="zone">IANA name; null: UTC.</param>
-    /// <exception cref="InvalidScheduleException">One of them means nothing.</exception>
+    /// <exception cref="InvalidScheduleException">The expression or the zone is invalid.</exception>
     public static CronSchedule Parse(string expression, string? zone)
     {
         CronExpression parsed;
@@ -36,10 +36,10 @@ internal sealed class CronSchedule
         return new CronSchedule(parsed, ZoneOf(zone), zone is null ? $"{expression.Trim()} UTC" : $"{expression.Trim()} {zone}");
     }
 
-    /// <summary>The first time after this one, or null: never again.</summary>
+    /// <summary>The first time after this one; null: never again.</summary>
     public DateTimeOffset? Next(DateTimeOffset after) => _expression.GetNextOccurrence(after, _zone)?.ToUniversalTime();
 
-    /// <summary>The last time in (after, upTo], and how many there were before it; null: none.</summary>
+    /// <summary>The last time in (after, upTo], and the number of earlier times in it; null: no time.</summary>
     public (DateTimeOffset Latest, int Before)? Latest(DateTimeOffset after, DateTimeOffset upTo)
     {
         (DateTimeOffset Latest, int Before)? found = null;
@@ -67,9 +67,9 @@ internal sealed class CronSchedule
     }
 }
 
-/// <summary>A schedule that means nothing.</summary>
+/// <summary>The schedule's expression or time zone is invalid.</summary>
 internal sealed class InvalidScheduleException(string reason, string message) : Exception(message)
 {
-    /// <summary>One word.</summary>
+    /// <summary>The condition's reason, in CamelCase.</summary>
     public string Reason => reason;
 }

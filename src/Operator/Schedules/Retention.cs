@@ -3,20 +3,20 @@ using Bgsnap.Operator.Snapshots;
 
 namespace Bgsnap.Operator.Schedules;
 
-/// <summary>Which snapshots of a schedule go. Pure.</summary>
+/// <summary>Selects the snapshots of a schedule that retention deletes. Pure.</summary>
 internal static class Retention
 {
-    /// <summary>Failed snapshots that are kept when nothing is said.</summary>
+    /// <summary>The default number of failed snapshots to keep.</summary>
     public const int DefaultFailedCount = 3;
 
-    /// <summary>A snapshot that goes, and why.</summary>
+    /// <summary>A snapshot to delete, and why.</summary>
     public readonly record struct Excess(VMBackgroundSnapshot Snapshot, string Why);
 
-    /// <summary>Those that go, oldest first.</summary>
-    /// <param name="retention">What is kept; null: every Ready one.</param>
-    /// <param name="snapshots">All of the schedule.</param>
-    /// <param name="inUse">Whether somebody needs this one: it stays, whatever its age.</param>
-    /// <param name="now">Now.</param>
+    /// <summary>The snapshots to delete, oldest first.</summary>
+    /// <param name="retention">What to keep; null: every Ready snapshot.</param>
+    /// <param name="snapshots">All snapshots of the schedule.</param>
+    /// <param name="inUse">Whether a snapshot is in use: then it stays, whatever its age.</param>
+    /// <param name="now">The current time.</param>
     public static IReadOnlyList<Excess> Of(
         ScheduleRetention? retention,
         IEnumerable<VMBackgroundSnapshot> snapshots,
@@ -39,14 +39,14 @@ internal static class Retention
         if (retention?.Count is { } count)
             excess.AddRange(ready.Skip(count).Select(s => new Excess(s, $"{count} are kept")));
         DateTime oldest = now.UtcDateTime - MaxAge(retention);
-        // The newest Ready one stays however old it is: there is always one to go back to.
+        // The newest Ready snapshot stays however old it is, so that there is always one to restore.
         excess.AddRange(
             ready.Skip(1).Where(s => Age(s) < oldest).Select(s => new Excess(s, $"those of the last {retention!.MaxAge} are kept"))
         );
         return [.. excess.Where(e => !inUse(e.Snapshot)).DistinctBy(e => e.Snapshot.Metadata.Uid).OrderBy(e => Age(e.Snapshot))];
     }
 
-    /// <summary>When the next one becomes too old, or null.</summary>
+    /// <summary>When the next snapshot becomes too old, or null.</summary>
     public static DateTimeOffset? NextExpiry(ScheduleRetention? retention, IEnumerable<VMBackgroundSnapshot> snapshots, DateTimeOffset now)
     {
         if (retention?.MaxAge is null)
@@ -63,7 +63,7 @@ internal static class Retention
 
     private static TimeSpan MaxAge(ScheduleRetention? retention) => Durations.Parse(retention?.MaxAge, TimeSpan.FromDays(365 * 1000));
 
-    // What it shows is what counts; a failed one shows nothing.
+    // The age counts from the instant that the snapshot shows; a failed one shows none.
     private static DateTime Age(VMBackgroundSnapshot snapshot) =>
         snapshot.Status?.PointInTime ?? snapshot.Metadata.CreationTimestamp ?? DateTime.MinValue;
 }

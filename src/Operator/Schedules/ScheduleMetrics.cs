@@ -3,7 +3,7 @@ using Prometheus;
 
 namespace Bgsnap.Operator.Schedules;
 
-/// <summary>What the operator tells Prometheus of schedules.</summary>
+/// <summary>The operator's Prometheus metrics of schedules.</summary>
 internal static class ScheduleMetrics
 {
     private static readonly Counter Runs = Metrics.CreateCounter(
@@ -25,26 +25,26 @@ internal static class ScheduleMetrics
     /// <summary>Schedules by phase.</summary>
     public static readonly Gauge Phases = Metrics.CreateGauge("bgsnap_schedules", "Schedules by phase.", "phase");
 
-    /// <summary>Results of a due time.</summary>
+    /// <summary>The possible results of a due time.</summary>
     private static readonly string[] Results = ["created", "skipped", "late", "missed", "refused"];
 
-    /// <summary>A due time was dealt with.</summary>
+    /// <summary>Counts the result of a due time.</summary>
     public static void Ran(ObjectKey key, string result, int count = 1)
     {
-        // All of them begin at 0, so that the first increase is seen as one.
+        // Create all series at 0, so that Prometheus sees the first increase as one.
         foreach (string r in Results)
             Runs.WithLabels(key.Namespace, key.Name, r).Inc(0);
         Runs.WithLabels(key.Namespace, key.Name, result).Inc(count);
     }
 
-    /// <summary>A snapshot became Ready then.</summary>
+    /// <summary>Records when a snapshot last became Ready.</summary>
     public static void Succeeded(ObjectKey key, DateTime? time)
     {
         if (time is { } t)
             LastSuccess.WithLabels(key.Namespace, key.Name).Set(new DateTimeOffset(t).ToUnixTimeSeconds());
     }
 
-    /// <summary>The schedule is gone.</summary>
+    /// <summary>Removes the series of a schedule that is gone.</summary>
     public static void Forget(ObjectKey key)
     {
         foreach (string r in Results)

@@ -3,14 +3,14 @@ using Bgsnap.Operator.Snapshots;
 
 namespace Bgsnap.Operator.Schedules;
 
-/// <summary>What a schedule has to do at a moment. Pure.</summary>
-/// <param name="Due">A snapshot is due for this time; null: none is.</param>
-/// <param name="Missed">So many before that were never looked at: the operator was away.</param>
-/// <param name="TooLate">It is later than the starting deadline allows.</param>
-/// <param name="Next">When the next one is due; null: never again.</param>
+/// <summary>What a schedule has to do now. Pure.</summary>
+/// <param name="Due">The time for which a snapshot is due; null: nothing is due.</param>
+/// <param name="Missed">The number of earlier due times that passed while no operator ran.</param>
+/// <param name="TooLate">The due time is further in the past than the starting deadline allows.</param>
+/// <param name="Next">The next due time; null: never again.</param>
 internal sealed record SchedulePlan(DateTimeOffset? Due, int Missed, bool TooLate, DateTimeOffset? Next)
 {
-    /// <summary>Works it out.</summary>
+    /// <summary>Computes the plan.</summary>
     public static SchedulePlan Of(CronSchedule cron, ScheduleSpec spec, ScheduleStatus status, DateTimeOffset now)
     {
         DateTimeOffset? next = cron.Next(now);
@@ -21,7 +21,8 @@ internal sealed record SchedulePlan(DateTimeOffset? Due, int Missed, bool TooLat
     }
 
     /// <summary>
-    /// Brings what is in effect up to date with the spec; nothing before a change, or a suspension's end, is made up for.
+    /// Updates the effective schedule to the spec. Times before a change of the spec, or before the end of a suspension, are not made up
+    /// for.
     /// </summary>
     public static void TakeEffect(CronSchedule cron, VMBackgroundSnapshotSchedule schedule, ScheduleStatus status, DateTimeOffset now)
     {
@@ -33,7 +34,7 @@ internal sealed record SchedulePlan(DateTimeOffset? Due, int Missed, bool TooLat
         status.EffectiveSince = first && schedule.Metadata.CreationTimestamp is { } created ? created : Conditions.WholeSecond(now);
     }
 
-    // Everything up to here has been made or left out.
+    // Every due time up to this one has been handled: made or skipped.
     private static DateTimeOffset HandledUpTo(ScheduleStatus status)
     {
         DateTime latest = status.EffectiveSince ?? DateTime.MinValue;

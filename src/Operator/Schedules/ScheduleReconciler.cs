@@ -9,13 +9,13 @@ using Microsoft.Extensions.Logging;
 namespace Bgsnap.Operator.Schedules;
 
 /// <summary>
-/// Makes the snapshot that is due, and deletes those that are too many. A snapshot's name says for which time it was made, so that after
-/// a crash between making it and noting so the same one is found, and no second made.
+/// Creates the snapshot that is due, and deletes those that retention does not keep. A snapshot's name contains its due time. If the
+/// operator crashes between creating it and saving the status, the next call finds that snapshot and creates no second one.
 /// </summary>
 internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder events, TimeProvider clock, ILogger<ScheduleReconciler> log)
     : IReconciler
 {
-    // A clock that is set, or a machine that slept, must not make a snapshot late by more than this.
+    // A changed clock, or a machine that slept, must not delay a snapshot by more than this.
     private static readonly TimeSpan LookAgain = TimeSpan.FromMinutes(5);
 
     /// <inheritdoc/>
@@ -41,7 +41,7 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
         }
         catch (ApiException e) when (e.IsInvalid)
         {
-            // The API server will say the same next time: quota, admission policy, a namespace that is being deleted.
+            // The API server would reject it again: a quota, an admission policy or a namespace that is being deleted.
             KStatus.Going(
                 status,
                 schedule.Metadata.Generation,
@@ -65,7 +65,7 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
     {
         DateTimeOffset now = clock.GetUtcNow();
 
-        // 1. What it says, and since when.
+        // 1. Parse the schedule, and note since when it applies.
         CronSchedule cron = CronSchedule.Parse(schedule.Spec.Schedule, schedule.Spec.TimeZone);
         SchedulePlan.TakeEffect(cron, schedule, status, now);
         if (schedule.Spec.Suspend == true)
@@ -82,12 +82,12 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
             return;
         }
 
-        // 2. The one that is due.
+        // 2. Create the snapshot that is due.
         SchedulePlan plan = SchedulePlan.Of(cron, schedule.Spec, status, now);
         if (plan.Due is { } due)
             await Make(key, schedule, status, plan, due, stop).ConfigureAwait(false);
 
-        // 3. The one after.
+        // 3. Note the next due time.
         status.NextScheduleTime = plan.Next?.UtcDateTime;
         KStatus.Ready(
             status,
@@ -112,7 +112,7 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
     {
         string name = SnapshotOf.NameFor(schedule, due),
             when = due.UtcDateTime.ToString("yyyy-MM-dd HH:mm'Z'", CultureInfo.InvariantCulture);
-        // Made before a crash, its own maker would else take it for the one under way, or for too late.
+        // We may have created it before a crash: then it must not count as the one still under way, nor as too late.
         bool made = store.FindSnapshot(key.Namespace, name) is { } known && SnapshotOf.IsOf(known, key.Namespace, key.Name);
         if (!made && plan.TooLate)
         {
@@ -184,7 +184,7 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
             .. snapshots.Where(s => s.Status?.Phase == SnapshotPhase.Ready && s.Metadata.DeletionTimestamp is null),
         ];
         (status.Active, status.Ready) = (snapshots.Count(IsUnderWay), ready.Count);
-        // The one that was last may have been deleted since.
+        // The latest Ready snapshot may have been deleted since, so the time never goes back.
         DateTime? latest = ready.Max(s => s.Status!.CompletionTime);
         if (latest is not null && !(status.LastSuccessfulTime >= latest))
             status.LastSuccessfulTime = latest;
@@ -200,7 +200,7 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
             await events.Warning(schedule, bad.Reason, bad.Message, stop).ConfigureAwait(false);
     }
 
-    // Last, since nothing depends on it: whatever a crash leaves is found the next time.
+    // Last, because nothing depends on it: the next call finds what a crash leaves.
     private async Task Tidy(ObjectKey key, VMBackgroundSnapshotSchedule schedule, CancellationToken stop)
     {
         foreach (Retention.Excess excess in Retention.Of(schedule.Spec.Retention, store.SnapshotsOf(key), store.IsInUse, clock.GetUtcNow()))

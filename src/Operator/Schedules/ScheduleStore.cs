@@ -6,7 +6,7 @@ using Bgsnap.Operator.Kube;
 
 namespace Bgsnap.Operator.Schedules;
 
-/// <summary>The objects that a schedule is about.</summary>
+/// <summary>Reads and writes the Kubernetes objects of a schedule.</summary>
 internal sealed class ScheduleStore(IApiClient api, SharedInformers shared)
 {
     private readonly Objects _objects = new(api);
@@ -18,20 +18,21 @@ internal sealed class ScheduleStore(IApiClient api, SharedInformers shared)
     public List<VMBackgroundSnapshot> SnapshotsOf(ObjectKey key) =>
         [.. shared.Snapshots.Items.Where(s => SnapshotOf.IsOf(s, key.Namespace, key.Name))];
 
-    /// <summary>A snapshot by its name as our copy has it, or null.</summary>
+    /// <summary>The snapshot of this name as our copy has it, or null.</summary>
     public VMBackgroundSnapshot? FindSnapshot(string ns, string name) => shared.Snapshots.Find(new ObjectKey(ns, name));
 
     /// <summary>
-    /// Makes a snapshot, or finds what has its name. Our copy learns of it by the watch alone, and so does who is to capture it.
+    /// Creates a snapshot, or returns the existing one of that name. Our copy learns of it only by the watch, and so does the snapshot
+    /// controller.
     /// </summary>
     public Task<VMBackgroundSnapshot> MakeSnapshot(VMBackgroundSnapshot snapshot, CancellationToken stop) =>
         _objects.CreateOrGet(Resources.Snapshots, snapshot, stop);
 
-    /// <summary>Deletes a snapshot; its finalizer sees to the files.</summary>
+    /// <summary>Deletes a snapshot; the snapshot controller then removes its files.</summary>
     public Task Delete(VMBackgroundSnapshot snapshot, CancellationToken stop) =>
         _objects.DeleteIfThere(Resources.Snapshots, snapshot, null, stop);
 
-    /// <summary>Whether a restore reads it, or somebody else holds it by a finalizer.</summary>
+    /// <summary>Whether a restore reads the snapshot, or a finalizer of somebody else holds it.</summary>
     public bool IsInUse(VMBackgroundSnapshot snapshot) =>
         snapshot.Metadata.Finalizers?.Any(f => f != Names.Finalizer) == true
         || shared.Restores.Items.Any(r =>
@@ -40,7 +41,7 @@ internal sealed class ScheduleStore(IApiClient api, SharedInformers shared)
             && !RestorePhase.IsTerminal(r.Status?.Phase)
         );
 
-    /// <summary>Changes the status, based on the version we have seen.</summary>
+    /// <summary>Patches the status; fails if the object has changed since we read it.</summary>
     public async Task PatchStatus(VMBackgroundSnapshotSchedule schedule, JsonObject status, CancellationToken stop) =>
         schedule.Status = (
             await _objects.PatchStatus(Resources.Schedules, shared.Schedules, schedule, status, stop).ConfigureAwait(false)

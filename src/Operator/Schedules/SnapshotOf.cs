@@ -6,17 +6,17 @@ using k8s.Models;
 
 namespace Bgsnap.Operator.Schedules;
 
-/// <summary>The snapshot that a schedule makes for a time it is due.</summary>
+/// <summary>The snapshot that a schedule creates for a due time.</summary>
 internal static class SnapshotOf
 {
     /// <summary>
-    /// Its name: the schedule's and the minute in UTC, so that the same time gives the same name, whoever makes it, and in autumn the
-    /// hour that comes twice gives two.
+    /// The snapshot's name: the schedule's name and the minute in UTC. The same time always gives the same name, whichever replica leads;
+    /// the hour that occurs twice in autumn gives two names.
     /// </summary>
     public static string NameFor(VMBackgroundSnapshotSchedule schedule, DateTimeOffset due) =>
         string.Create(CultureInfo.InvariantCulture, $"{schedule.Metadata.Name}-{due.UtcDateTime:yyyyMMddHHmm}");
 
-    /// <summary>Builds it. It is not owned by the schedule: snapshots stay when that is deleted.</summary>
+    /// <summary>Builds the snapshot. The schedule does not own it: snapshots stay when their schedule is deleted.</summary>
     public static VMBackgroundSnapshot Build(VMBackgroundSnapshotSchedule schedule, DateTimeOffset due)
     {
         SnapshotTemplate template = schedule.Spec.Template;
@@ -41,11 +41,14 @@ internal static class SnapshotOf
         };
     }
 
-    /// <summary>Whether a schedule of this name made it. Whoever removes the label takes it out of the schedule's care.</summary>
+    /// <summary>
+    /// Whether the schedule of this name created the snapshot. A user who removes the label takes the snapshot out of the schedule's
+    /// retention.
+    /// </summary>
     public static bool IsOf(VMBackgroundSnapshot snapshot, string ns, string schedule) =>
         snapshot.Metadata.NamespaceProperty == ns && ScheduleOf(snapshot) == schedule;
 
-    /// <summary>Name of the schedule that made it, or null.</summary>
+    /// <summary>Name of the schedule that created the snapshot, or null.</summary>
     public static string? ScheduleOf(VMBackgroundSnapshot snapshot) =>
         snapshot.Metadata.Annotations?.ContainsKey(Names.ScheduledAtAnnotation) == true
         && snapshot.Metadata.Labels?.TryGetValue(Names.ScheduleLabel, out string? name) == true

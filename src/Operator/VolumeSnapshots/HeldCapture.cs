@@ -4,14 +4,16 @@ using Bgsnap.Operator.Snapshots;
 
 namespace Bgsnap.Operator.VolumeSnapshots;
 
-/// <summary>A capture whose guest waits for the storage: how it goes on, and how it ends.</summary>
+/// <summary>Drives a capture whose guest is stopped while the storage makes its VolumeSnapshots.</summary>
 internal sealed class HeldCapture(SnapshotStore store, OperatorOptions options, TimeProvider clock)
 {
-    // The storage is asked this often while the guest is stopped.
+    // How often we ask the storage while the guest is stopped.
     private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(200);
 
-    /// <summary>The guest is stopped. Whatever goes wrong sets it free first, and is told then.</summary>
-    /// <returns>When to look again.</returns>
+    /// <summary>
+    /// Takes the next step while the guest is stopped. On any error the agent first resumes the guest; the error is reported after that.
+    /// </summary>
+    /// <returns>The time until the next reconcile.</returns>
     public async Task<TimeSpan> Hold(VMBackgroundSnapshot snapshot, SnapshotStatus status, SnapshotTask task, CancellationToken stop)
     {
         (string Reason, string Message) why;
@@ -45,9 +47,9 @@ internal sealed class HeldCapture(SnapshotStore store, OperatorOptions options, 
         return options.CancelPatience;
     }
 
-    /// <summary>Returns when a volume can be made from every VolumeSnapshot.</summary>
-    /// <exception cref="Waiting">Not yet.</exception>
-    /// <exception cref="Hopeless">Not any more.</exception>
+    /// <summary>Returns when the storage can make a volume from every VolumeSnapshot.</summary>
+    /// <exception cref="Waiting">The storage has not finished.</exception>
+    /// <exception cref="Hopeless">A VolumeSnapshot is lost, or the deadline has passed.</exception>
     public async Task WaitForStorage(
         VMBackgroundSnapshot snapshot,
         SnapshotTask task,
@@ -70,8 +72,11 @@ internal sealed class HeldCapture(SnapshotStore store, OperatorOptions options, 
         }
     }
 
-    /// <summary>Cancelled for the storage's sake, the agent can only say that it was cancelled: here is why.</summary>
-    /// <exception cref="Hopeless">The storage's part in the failure; without one it returns.</exception>
+    /// <summary>
+    /// Explains a failed capture by what the storage reported: an agent that we cancelled because of the storage knows only that it was
+    /// cancelled.
+    /// </summary>
+    /// <exception cref="Hopeless">The storage's part in the failure; if it has none, the method returns.</exception>
     public async Task ThrowWhatStorageSaid(VMBackgroundSnapshot snapshot, SnapshotTaskStatus report, CancellationToken stop)
     {
         if (
@@ -80,7 +85,7 @@ internal sealed class HeldCapture(SnapshotStore store, OperatorOptions options, 
             && VolumeCuts.Reasons.Contains(noted.Reason)
         )
             throw new Hopeless(noted.Reason, noted.Message);
-        // A crash between the cancellation and its note: what the storage says is still there.
+        // The operator may have crashed between cancelling and recording why: the VolumeSnapshots still show the error.
         if (report.Reason == "Cancelled" && await store.Cuts.FindFailed(snapshot, stop).ConfigureAwait(false) is { } failure)
             throw failure;
         if (report.Reason == "DowntimeExceeded" && await store.Cuts.Uncut(snapshot, stop).ConfigureAwait(false) is { Length: > 0 } uncut)

@@ -2,7 +2,7 @@ using Bgsnap.Crds.Client;
 
 namespace Bgsnap.Operator.VolumeSnapshots;
 
-/// <summary>Which claim is at which path of a container. Pure.</summary>
+/// <summary>Maps the paths in a container to claims. Pure.</summary>
 internal sealed class PodClaims
 {
     private readonly List<(string Path, string? Claim)> _mounts;
@@ -18,7 +18,7 @@ internal sealed class PodClaims
             .Where(v => v.Name is not null && v.PersistentVolumeClaim is not null)
             .ToDictionary(v => v.Name!, v => v.PersistentVolumeClaim!.ClaimName);
         ContainerSummary? of = pod.Spec?.Containers?.FirstOrDefault(c => c.Name == container);
-        // The deepest mount that a path is below is what it is on, be it a claim or not.
+        // The deepest mount above a path holds it, whether that mount is a claim or not.
         return new PodClaims(
             [
                 .. (of?.VolumeMounts ?? [])

@@ -6,8 +6,8 @@ using Bgsnap.Operator.Snapshots;
 namespace Bgsnap.Operator.VolumeSnapshots;
 
 /// <summary>
-/// The disks' point in time by the storage: while the agent holds the guest stopped, a VolumeSnapshot of each of its claims is made;
-/// when the storage has cut all of them the guest goes on.
+/// Cuts the disks by the storage: while the agent holds the guest stopped, the operator creates a VolumeSnapshot of each of its claims;
+/// when the storage has cut all of them, the agent resumes the guest.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -25,21 +25,21 @@ internal sealed class VolumeCuts(IApiClient api)
     private readonly Objects _objects = new(api);
     private readonly VolumeSnapshotPreflight _preflight = new(api);
 
-    /// <summary>Reason of a VolumeSnapshot that the API server does not take.</summary>
+    /// <summary>Reason of a VolumeSnapshot that the API server rejected.</summary>
     public const string Refused = "VolumeSnapshotRefused";
 
-    /// <summary>Reasons for which a capture is cancelled when it is at its cut.</summary>
+    /// <summary>Reasons for which we cancel a capture whose guest is stopped for the cut.</summary>
     public static IReadOnlyList<string> Reasons { get; } = ["VolumeSnapshotFailed", Refused, "DiskNotOnClaim", "NoDisks"];
 
-    /// <summary>Whether this snapshot's disks are cut in this way.</summary>
+    /// <summary>Whether this snapshot's spec asks for VolumeSnapshots.</summary>
     public static bool AreWanted(VMBackgroundSnapshot snapshot) => snapshot.Spec.Capture?.DiskMethod == DiskCaptureMethod.VolumeSnapshot;
 
     /// <inheritdoc cref="VolumeSnapshotPreflight.Check"/>
     public Task Check(VMBackgroundSnapshot snapshot, SourceVm vm, CancellationToken stop) => _preflight.Check(snapshot, vm, stop);
 
-    /// <summary>Makes what is missing, and looks how far the storage is.</summary>
-    /// <returns>The VolumeSnapshot of each disk when all are cut; null: not yet.</returns>
-    /// <exception cref="Hopeless">They will not be.</exception>
+    /// <summary>Creates the missing VolumeSnapshots and checks whether the storage has cut them.</summary>
+    /// <returns>The VolumeSnapshot of each disk once all are cut; null: not yet.</returns>
+    /// <exception cref="Hopeless">A disk cannot be cut.</exception>
     public async Task<IReadOnlyDictionary<string, string>?> Advance(
         VMBackgroundSnapshot snapshot,
         SnapshotTask task,
@@ -47,7 +47,7 @@ internal sealed class VolumeCuts(IApiClient api)
     )
     {
         Dictionary<string, string> claimOf = await ClaimOfDisk(task, stop).ConfigureAwait(false);
-        // All at once: the guest waits.
+        // In parallel, because the guest waits.
         VolumeSnapshot[] made = await Task.WhenAll(claimOf.Values.Distinct().Select(claim => FindOrMake(snapshot, claim, stop)))
             .ConfigureAwait(false);
         if (made.FirstOrDefault(HasFailed) is { } failed)
@@ -57,17 +57,17 @@ internal sealed class VolumeCuts(IApiClient api)
             : null;
     }
 
-    /// <summary>The first that the storage gave up, or null.</summary>
+    /// <summary>The error of the first VolumeSnapshot that the storage gave up, or null.</summary>
     public async Task<Hopeless?> FindFailed(VMBackgroundSnapshot snapshot, CancellationToken stop) =>
         (await All(snapshot, stop).ConfigureAwait(false)).FirstOrDefault(HasFailed) is { } failed ? Failed(failed) : null;
 
-    /// <summary>Those that are not cut yet, for people.</summary>
+    /// <summary>The VolumeSnapshots that are not cut yet, for messages.</summary>
     public async Task<string> Uncut(VMBackgroundSnapshot snapshot, CancellationToken stop) =>
         string.Join(", ", (await All(snapshot, stop).ConfigureAwait(false)).Where(v => v.Status?.CreationTime is null).Select(Describe));
 
-    /// <summary>Returns when a volume can be made from each.</summary>
-    /// <exception cref="Waiting">Not yet.</exception>
-    /// <exception cref="Hopeless">One is gone, or was given up by the storage.</exception>
+    /// <summary>Returns when the storage can make a volume from each.</summary>
+    /// <exception cref="Waiting">The storage has not finished.</exception>
+    /// <exception cref="Hopeless">A VolumeSnapshot is gone.</exception>
     public async Task ThrowUnlessUsable(VMBackgroundSnapshot snapshot, SnapshotTask task, CancellationToken stop)
     {
         foreach (string name in task.Spec.VolumeSnapshots?.Values.Distinct() ?? [])
@@ -96,7 +96,7 @@ internal sealed class VolumeCuts(IApiClient api)
         }
     }
 
-    /// <summary>Removes all of them.</summary>
+    /// <summary>Removes all VolumeSnapshots of this snapshot.</summary>
     public async Task Remove(VMBackgroundSnapshot snapshot, CancellationToken stop)
     {
         foreach (VolumeSnapshot v in await All(snapshot, stop).ConfigureAwait(false))
@@ -112,7 +112,7 @@ internal sealed class VolumeCuts(IApiClient api)
             vm.Container
         );
         Dictionary<string, string> claimOf = [];
-        // A note says why a disk is not to be captured.
+        // A disk with a note is not captured; the note says why.
         foreach (DiskStatus disk in (task.Status?.Result?.Disks ?? []).Where(d => d.Note is null))
         {
             claimOf[disk.Name ?? ""] = (disk.Path is { } path ? claims.At(path) : null)
@@ -136,7 +136,8 @@ internal sealed class VolumeCuts(IApiClient api)
             .ConfigureAwait(false)
         ?? await _objects.CreateOrGet(VolumeSnapshotKinds.Snapshots, VolumeSnapshotOf.Build(snapshot, claim), stop).ConfigureAwait(false);
 
-    // By their label: the pod, and with it the list of claims, may be gone. Where the kind is not served there are none.
+    // Found by label, because the pod, and with it the list of claims, may be gone. A 404 means that the cluster does not serve the kind,
+    // so there can be no VolumeSnapshots.
     private async Task<IReadOnlyList<VolumeSnapshot>> All(VMBackgroundSnapshot snapshot, CancellationToken stop)
     {
         try

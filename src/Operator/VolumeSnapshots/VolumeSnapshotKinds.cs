@@ -5,14 +5,14 @@ using k8s.Models;
 
 namespace Bgsnap.Operator.VolumeSnapshots;
 
-/// <summary>The kinds of <c>snapshot.storage.k8s.io/v1</c>, as far as we read and write them.</summary>
+/// <summary>The kinds of <c>snapshot.storage.k8s.io/v1</c>, with the fields that we read and write.</summary>
 /// <remarks>Source: kubernetes-csi/external-snapshotter, client/apis/volumesnapshot/v1.</remarks>
 internal static class VolumeSnapshotKinds
 {
     /// <summary>The API group.</summary>
     public const string Group = "snapshot.storage.k8s.io";
 
-    /// <summary>Annotation of a class that is taken when none is named, of its driver.</summary>
+    /// <summary>Annotation of the default class of its driver.</summary>
     public const string DefaultClassAnnotation = "snapshot.storage.kubernetes.io/is-default-class";
 
     /// <summary>VolumeSnapshots.</summary>
@@ -35,51 +35,51 @@ internal sealed class VolumeSnapshot : IKubernetesObject<V1ObjectMeta>
     /// <inheritdoc/>
     public V1ObjectMeta Metadata { get; set; } = new();
 
-    /// <summary>Of what.</summary>
+    /// <summary>The desired state.</summary>
     public VolumeSnapshotSpec Spec { get; set; } = new();
 
-    /// <summary>What has become of it.</summary>
+    /// <summary>The observed state.</summary>
     public VolumeSnapshotStatus? Status { get; set; }
 }
 
-/// <summary>Of what a snapshot is made.</summary>
+/// <summary>The source and class of a VolumeSnapshot.</summary>
 internal sealed class VolumeSnapshotSpec
 {
     /// <summary>Its class; null: the default one.</summary>
     public string? VolumeSnapshotClassName { get; set; }
 
-    /// <summary>The claim.</summary>
+    /// <summary>The claim to snapshot.</summary>
     public VolumeSnapshotSource Source { get; set; } = new();
 }
 
-/// <summary>The claim.</summary>
+/// <summary>The claim to snapshot.</summary>
 internal sealed class VolumeSnapshotSource
 {
-    /// <summary>Its name.</summary>
+    /// <summary>The claim's name.</summary>
     public string? PersistentVolumeClaimName { get; set; }
 }
 
-/// <summary>What has become of a snapshot.</summary>
+/// <summary>The state of a VolumeSnapshot.</summary>
 internal sealed class VolumeSnapshotStatus
 {
-    /// <summary>The instant that it shows; set: the cut is made, and the claim may be written to again.</summary>
+    /// <summary>The instant that it shows. Set: the cut is made, and the guest may write to the claim again.</summary>
     public DateTime? CreationTime { get; set; }
 
-    /// <summary>A volume can be made from it.</summary>
+    /// <summary>Whether the storage can make a volume from it.</summary>
     public bool? ReadyToUse { get; set; }
 
-    /// <summary>What went wrong last; the snapshot controller may try again.</summary>
+    /// <summary>The last error; the snapshot controller may retry.</summary>
     public VolumeSnapshotError? Error { get; set; }
 }
 
-/// <summary>What went wrong.</summary>
+/// <summary>An error.</summary>
 internal sealed class VolumeSnapshotError
 {
-    /// <summary>In words.</summary>
+    /// <summary>The message.</summary>
     public string? Message { get; set; }
 }
 
-/// <summary>How snapshots of a driver are made.</summary>
+/// <summary>The parameters for snapshots of one CSI driver.</summary>
 internal sealed class VolumeSnapshotClass : IKubernetesObject<V1ObjectMeta>
 {
     /// <inheritdoc/>
@@ -94,6 +94,6 @@ internal sealed class VolumeSnapshotClass : IKubernetesObject<V1ObjectMeta>
     /// <summary>The CSI driver.</summary>
     public string Driver { get; set; } = "";
 
-    /// <summary>What becomes of the storage's snapshot when the VolumeSnapshot is deleted: Delete or Retain.</summary>
+    /// <summary>What happens to the storage's snapshot when the VolumeSnapshot is deleted: Delete or Retain.</summary>
     public string DeletionPolicy { get; set; } = "Delete";
 }

@@ -11,7 +11,9 @@ internal static class VolumeSnapshotOf
 {
     private const int LongestName = 253;
 
-    /// <summary>Its name: the directory's and the claim's; where that is too long the claim is a checksum.</summary>
+    /// <summary>
+    /// Its name: the snapshot's directory and the claim's name, or a checksum of the claim's name if that would be too long.
+    /// </summary>
     public static string NameFor(VMBackgroundSnapshot snapshot, string claim)
     {
         string name = $"{Naming.Directory(snapshot)}-{claim}";
@@ -20,7 +22,7 @@ internal static class VolumeSnapshotOf
             : $"{Naming.Directory(snapshot)}-{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(claim)))[..16]}";
     }
 
-    /// <summary>Builds it. With deletionPolicy Delete it goes with the snapshot, with Retain it stays.</summary>
+    /// <summary>Builds it. With deletionPolicy Delete the snapshot owns it; with Retain it has no owner and stays.</summary>
     public static VolumeSnapshot Build(VMBackgroundSnapshot snapshot, string claim)
     {
         V1ObjectMeta metadata = Naming.Made(snapshot, NameFor(snapshot, claim));

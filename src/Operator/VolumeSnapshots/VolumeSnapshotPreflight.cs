@@ -7,7 +7,7 @@ using k8s.Models;
 namespace Bgsnap.Operator.VolumeSnapshots;
 
 /// <summary>
-/// Whether the storage could make VolumeSnapshots of a VM's claims, as far as that can be seen before the guest is stopped.
+/// Checks whether the storage can make VolumeSnapshots of a VM's claims, as far as that is visible before the guest is stopped.
 /// </summary>
 internal sealed class VolumeSnapshotPreflight(IApiClient api)
 {
@@ -18,8 +18,8 @@ internal sealed class VolumeSnapshotPreflight(IApiClient api)
         "volume.beta.kubernetes.io/storage-provisioner",
     ];
 
-    /// <summary>Looks for the API, the class and its driver.</summary>
-    /// <exception cref="Hopeless">It could not, and why; the guest has not been touched.</exception>
+    /// <summary>Checks the API, the class and its driver.</summary>
+    /// <exception cref="Hopeless">The storage cannot; the message says why. The guest has not been touched.</exception>
     public async Task Check(VMBackgroundSnapshot snapshot, SourceVm vm, CancellationToken stop)
     {
         string ns = snapshot.Metadata.NamespaceProperty;
@@ -36,7 +36,7 @@ internal sealed class VolumeSnapshotPreflight(IApiClient api)
         foreach (string name in claims)
         {
             V1PersistentVolumeClaim? claim = await new Objects(api).GetOrNull(CoreResources.Claims, ns, name, stop).ConfigureAwait(false);
-            // A volume that was made by hand does not say whose it is; then the storage itself will say.
+            // A manually created volume does not name its driver; then only the storage itself can tell.
             if (DriverOf(claim) is { } driver && classes.All(c => c.Driver != driver))
                 throw new Hopeless(
                     "VolumeSnapshotClassOfOtherDriver",

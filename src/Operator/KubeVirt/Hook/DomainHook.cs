@@ -4,24 +4,24 @@ using System.Xml.Linq;
 namespace Bgsnap.Operator.KubeVirt.Hook;
 
 /// <summary>
-/// Makes of the domain that KubeVirt is about to start one that waits for a snapshot, and the same machine as the captured one: its machine
-/// type, its CPU, and every device at its address.
+/// Changes the domain that KubeVirt is about to start: its QEMU waits for a snapshot and is the same machine as the captured one, with its
+/// machine type, its CPU, and every device at its address.
 /// </summary>
 /// <remarks>
-/// libvirt gives addresses in the order in which devices stand in the XML, and KubeVirt's order changes between its versions; a guest that
-/// finds its disk behind another bridge than a moment ago loses it. What the machines have not in common is left as KubeVirt wants it: the
-/// agent compares both when QEMU waits, and refuses with the list of differences.
+/// libvirt assigns addresses in the order of the devices in the XML, and KubeVirt changes that order between versions; a guest loses a disk
+/// that suddenly sits behind another bridge. Devices that only one of the two machines has stay as KubeVirt defined them: the agent
+/// compares both machines when QEMU waits, and refuses with the list of differences.
 /// </remarks>
 internal static class DomainHook
 {
     private static readonly XNamespace Qemu = "http://libvirt.org/schemas/domain/qemu/1.0";
 
-    /// <summary>Elements among the devices that have no place on a bus.</summary>
+    /// <summary>Elements under <c>devices</c> that have no place on a bus.</summary>
     private static readonly string[] Unplaced = ["emulator", "graphics", "audio"];
 
-    /// <summary>Applies it.</summary>
-    /// <param name="domainXml">The domain, from KubeVirt.</param>
-    /// <param name="capturedXml">The captured domain, from the snapshot.</param>
+    /// <summary>Applies the captured machine to the domain.</summary>
+    /// <param name="domainXml">The domain that KubeVirt defines.</param>
+    /// <param name="capturedXml">The captured domain, stored in the snapshot.</param>
     /// <exception cref="XmlException">One of them is not XML.</exception>
     public static string Apply(string domainXml, string capturedXml)
     {
@@ -41,7 +41,7 @@ internal static class DomainHook
     {
         if (captured.Element("os")?.Element("type")?.Attribute("machine") is { } machine)
             domain.Element("os")?.Element("type")?.SetAttributeValue("machine", machine.Value);
-        // host-model and host-passthrough would be what this node has, the guest knows what that node had.
+        // host-model and host-passthrough would give this node's CPU, but the guest knows the CPU of the node it was captured on.
         if (captured.Element("cpu") is not { } cpu)
             return;
         domain.Element("cpu")?.Remove();
@@ -52,7 +52,7 @@ internal static class DomainHook
             domain.Add(copy);
     }
 
-    // Bridges and buses first: they are what addresses name. Those that libvirt had added by itself are in the captured XML too.
+    // Bridges and buses first, because addresses refer to them. The captured XML also has the controllers that libvirt added by itself.
     private static void PinControllers(XElement devices, XElement before)
     {
         XElement[] controllers = [.. before.Elements("controller")];
@@ -91,7 +91,7 @@ internal static class DomainHook
 
     private static bool IsPlaced(XElement device) => device.Name.LocalName != "controller" && !Unplaced.Contains(device.Name.LocalName);
 
-    // The alias that KubeVirt gives (ua-<name>) is the best name that a device can have; libvirt's own aliases are numbers in order.
+    // The alias that KubeVirt gives (ua-<name>) identifies a device best; libvirt's own aliases only number the devices in order.
     private static (string Kind, string Name) Identity(XElement device)
     {
         string kind = device.Name.LocalName;
@@ -113,7 +113,7 @@ internal static class DomainHook
             domain.SetAttributeValue(XNamespace.Xmlns + "qemu", Qemu.NamespaceName);
             domain.Add(line = new XElement(Qemu + "commandline"));
         }
-        // libvirt wants arguments before variables.
+        // libvirt requires arguments before environment variables.
         line.AddFirst(Argument("-incoming"), Argument("defer"));
     }
 

@@ -10,9 +10,9 @@ using Microsoft.Extensions.Logging;
 namespace Bgsnap.Operator.KubeVirt.Hook;
 
 /// <summary>
-/// <c>bgsnap-operator kubevirt-hook</c>: the sidecar of a VM that is restored (KubeVirt's annotation
-/// <c>hooks.kubevirt.io/hookSidecars</c>). It listens on a socket in a directory that it shares with virt-launcher, and needs nothing else:
-/// no network, no API server.
+/// <c>bgsnap-operator kubevirt-hook</c>: the sidecar of a VM that is being restored (KubeVirt's annotation
+/// <c>hooks.kubevirt.io/hookSidecars</c>). It listens on a socket in a directory that it shares with virt-launcher, and needs neither a
+/// network nor the API server.
 /// </summary>
 internal static partial class HookCommand
 {
@@ -62,10 +62,11 @@ internal static partial class HookCommand
         await using WebApplication app = builder.Build();
         app.MapGrpcService<InfoService>();
         app.MapGrpcService<CallbacksService>();
-        // virt-launcher waits a second for an answer: what has to be compiled first is compiled now.
+        // virt-launcher waits only one second for an answer: have the JIT compile the code now.
         _ = DomainHook.Apply("<domain><os><type/></os><devices/></domain>", "<domain><os><type machine='q35'/></os><devices/></domain>");
         File.Delete(socket);
-        // It runs as root or as 107, this as whoever its image says; and it calls as soon as the socket is there.
+        // virt-launcher runs as root or as uid 107, and this process as the user of its image: both must be able to use the socket.
+        // virt-launcher calls as soon as the socket exists, so the umask comes first.
         _ = Umask(0);
         await app.StartAsync(stop).ConfigureAwait(false);
         await app.WaitForShutdownAsync(stop).ConfigureAwait(false);

@@ -8,7 +8,7 @@ using Grpc.Core;
 
 namespace Bgsnap.Operator.KubeVirt.Hook;
 
-/// <summary>Says what hooks this sidecar has.</summary>
+/// <summary>Tells KubeVirt which hooks this sidecar has.</summary>
 internal sealed class InfoService : Info.InfoBase
 {
     /// <summary>KubeVirt's name of the hook.</summary>
@@ -24,7 +24,7 @@ internal sealed class InfoService : Info.InfoBase
     }
 }
 
-/// <summary>The hook: called once, before libvirt gets the domain.</summary>
+/// <summary>The hook: KubeVirt calls it once, before it gives the domain to libvirt.</summary>
 internal sealed class CallbacksService : Callbacks.CallbacksBase
 {
     /// <inheritdoc/>
@@ -60,7 +60,7 @@ internal sealed class CallbacksService : Callbacks.CallbacksBase
             : throw new JsonException($"the annotation {Names.CapturedDomainAnnotation} is no text");
     }
 
-    /// <summary>A member of an object; null: it has none, or it is null.</summary>
+    /// <summary>A member of an object; null: it is missing or null.</summary>
     private static JsonElement? Member(JsonElement json, string name) =>
         json.ValueKind != JsonValueKind.Object ? throw new JsonException($"there is no object to look for {name} in")
         : json.TryGetProperty(name, out JsonElement member) && member.ValueKind != JsonValueKind.Null ? member

@@ -7,15 +7,15 @@ using Bgsnap.Operator.Snapshots;
 
 namespace Bgsnap.Operator.KubeVirt.Restoring;
 
-/// <summary>What a snapshot keeps of the KubeVirt VM that was captured.</summary>
-/// <param name="Vm">The VirtualMachine; null: a lone instance was captured.</param>
-/// <param name="Vmi">The VirtualMachineInstance: what KubeVirt had made of VM, instance type, preference and hotplugged volumes.</param>
-/// <param name="DomainXml">libvirt's domain, as text.</param>
-/// <param name="Domain">The same, read.</param>
+/// <summary>What a snapshot stores of the captured KubeVirt VM.</summary>
+/// <param name="Vm">The VirtualMachine; null: the source was an instance without one.</param>
+/// <param name="Vmi">The VirtualMachineInstance: the result of VM, instance type, preference and hotplugged volumes.</param>
+/// <param name="DomainXml">The libvirt domain as XML text.</param>
+/// <param name="Domain">The parsed domain.</param>
 internal sealed record KeptMachine(JsonObject? Vm, JsonObject Vmi, string DomainXml, XElement Domain)
 {
-    /// <summary>Reads it.</summary>
-    /// <exception cref="Hopeless">It is not what a capture writes.</exception>
+    /// <summary>Parses the description.</summary>
+    /// <exception cref="Hopeless">A capture does not write such a description: it is damaged.</exception>
     public static KeptMachine Read(MachineDescription kept)
     {
         try
@@ -31,7 +31,7 @@ internal sealed record KeptMachine(JsonObject? Vm, JsonObject Vmi, string Domain
         }
     }
 
-    /// <summary>The machine type that libvirt had chosen, such as <c>pc-q35-rhel9.6.0</c>; null: it does not say.</summary>
+    /// <summary>The machine type that libvirt had chosen, such as <c>pc-q35-rhel9.6.0</c>; null: the domain does not say.</summary>
     public string? MachineType => Domain.Element("os")?.Element("type")?.Attribute("machine")?.Value;
 
     /// <summary>MAC addresses by the name of the interface.</summary>
@@ -44,7 +44,7 @@ internal sealed record KeptMachine(JsonObject? Vm, JsonObject Vmi, string Domain
         {
             if (wanted[i]["name"]?.ToString() is not { } name)
                 continue;
-            // By KubeVirt's alias, else by their order.
+            // Match by KubeVirt's alias, or else by order.
             XElement? device = Array.Find(there, d => d.Element("alias")?.Attribute("name")?.Value == "ua-" + name)
                 ?? there.ElementAtOrDefault(i);
             if (device?.Element("mac")?.Attribute("address")?.Value is { } mac)
@@ -53,7 +53,7 @@ internal sealed record KeptMachine(JsonObject? Vm, JsonObject Vmi, string Domain
         return found;
     }
 
-    /// <summary>The claims that its volumes were on, by the name of the volume.</summary>
+    /// <summary>The claims of its volumes, with the name of the volume.</summary>
     public IEnumerable<(string Volume, string Claim)> Claims() =>
         from volume in (Vmi["spec"]?["volumes"] as JsonArray ?? []).OfType<JsonObject>()
         let name = volume["name"]?.ToString()

@@ -7,30 +7,31 @@ using k8s.Models;
 
 namespace Bgsnap.Operator.KubeVirt.Restoring;
 
-/// <summary>What a restore into KubeVirt comes down to. Pure: the same of the same snapshot and spec.</summary>
-/// <param name="Disks">Each disk with its claim, and the pod that stands in for the VM's while they are written.</param>
-/// <param name="Vm">The VirtualMachine to make.</param>
-/// <param name="MacAddresses">MAC addresses that it keeps, in lower case.</param>
+/// <summary>The plan of a restore into KubeVirt. Pure: the same snapshot and spec give the same plan.</summary>
+/// <param name="Disks">Each disk with its claim, and the spec of a stand-in pod for the VM's while an agent writes the disks.</param>
+/// <param name="Vm">The VirtualMachine to create.</param>
+/// <param name="MacAddresses">The MAC addresses that the VM keeps, in lower case.</param>
 internal sealed record MachinePlan(TemplatePlan Disks, RawObject Vm, IReadOnlyCollection<string> MacAddresses)
 {
     /// <summary>KubeVirt's annotation that names hook sidecars.</summary>
     public const string HooksAnnotation = "hooks.kubevirt.io/hookSidecars";
 
     /// <summary>
-    /// The runStrategy of a VM whose guest has not run yet: what fails is not started anew, from disks that belong to a memory.
+    /// The runStrategy of a VM whose guest has not run yet: KubeVirt must not restart a failed one, because it would boot from disks that
+    /// belong to the captured memory.
     /// </summary>
     public const string WhileRestored = "Once";
 
-    /// <summary>Annotations and labels by which KubeVirt, kubectl and we note what is of the old object alone.</summary>
+    /// <summary>Prefixes of annotations and labels that KubeVirt, kubectl and bgsnap set for the old object only.</summary>
     private static readonly string[] Foreign = ["kubevirt.io/", "kubectl.kubernetes.io/", "bgsnap.io/", "hooks.kubevirt.io/"];
 
-    /// <summary>Makes the plan.</summary>
+    /// <summary>Computes the plan.</summary>
     /// <param name="restore">The restore.</param>
     /// <param name="snapshot">Its snapshot.</param>
-    /// <param name="kept">What that keeps of the VM.</param>
-    /// <param name="models">By volume: a claim that the new one is to be like.</param>
-    /// <param name="options">The hook's image.</param>
-    /// <exception cref="Hopeless">It cannot be restored into KubeVirt.</exception>
+    /// <param name="kept">What the snapshot stores of the VM.</param>
+    /// <param name="models">By volume: the claim whose properties the new one copies.</param>
+    /// <param name="options">Image and pull policy of the hook sidecar.</param>
+    /// <exception cref="Hopeless">The snapshot cannot be restored into KubeVirt.</exception>
     public static MachinePlan Of(
         VMBackgroundRestore restore,
         VMBackgroundSnapshot snapshot,
@@ -46,7 +47,7 @@ internal sealed record MachinePlan(TemplatePlan Disks, RawObject Vm, IReadOnlyCo
                     + "or restore into a pod"
             );
         KubeVirtTarget target = restore.Spec.Target.VirtualMachine!;
-        // The instance's: it has all that instance type, preference and defaults came to, and volumes that were plugged later.
+        // The instance's spec: it includes the effect of instance type, preference and defaults, and the hotplugged volumes.
         JsonObject spec = kept.Vmi["spec"]?.DeepClone() as JsonObject ?? [];
         IReadOnlyList<PlannedDisk> disks = MachineVolumes.Plan(restore, snapshot, spec, models);
         bool keep = target.MacAddresses != MacAddressPolicy.Regenerate;
@@ -115,7 +116,7 @@ internal sealed record MachinePlan(TemplatePlan Disks, RawObject Vm, IReadOnlyCo
         };
     }
 
-    // The VM's own sidecars first: ours has the last word on the domain.
+    // The VM's own sidecars come first, so that ours has the last word on the domain.
     private static string Hooks(string? own, string image, string pullPolicy)
     {
         JsonArray list = own is null ? [] : JsonNode.Parse(own) as JsonArray ?? [];
@@ -130,7 +131,7 @@ internal sealed record MachinePlan(TemplatePlan Disks, RawObject Vm, IReadOnlyCo
         return list.ToJsonString();
     }
 
-    // It ran when it was captured: a strategy that would stop it is none that it goes on with.
+    // The VM ran when it was captured, so a strategy that would stop it cannot apply.
     private static string Strategy(JsonNode? vm) =>
         vm?["runStrategy"]?.ToString() switch
         {
@@ -138,7 +139,7 @@ internal sealed record MachinePlan(TemplatePlan Disks, RawObject Vm, IReadOnlyCo
             _ => vm?["running"]?.ToString() == "true" ? "Always" : "Manual",
         };
 
-    // Nodes that the VM may run on, and its memory: a claim that is bound where it is first used is bound where the VM fits.
+    // With the VM's node selector and memory, so that a WaitForFirstConsumer claim is bound where the VM fits.
     private static V1PodSpec StandIn(JsonObject spec)
     {
         string? memory = spec["domain"]?["memory"]?["guest"]?.ToString()

@@ -8,14 +8,14 @@ using k8s.Models;
 
 namespace Bgsnap.Operator.KubeVirt.Restoring;
 
-/// <summary>KubeVirt's objects of a restore.</summary>
+/// <summary>Reads and writes the KubeVirt objects of a restore.</summary>
 internal sealed class MachineStore(IApiClient api)
 {
     private readonly Objects _objects = new(api);
     private readonly PutBack _putBack = new(api);
 
     /// <summary>The VM of the target's name, or null.</summary>
-    /// <exception cref="Hopeless">There is no KubeVirt.</exception>
+    /// <exception cref="Hopeless">KubeVirt is not installed.</exception>
     public async Task<RawObject?> Find(VMBackgroundRestore restore, CancellationToken stop)
     {
         try
@@ -34,8 +34,8 @@ internal sealed class MachineStore(IApiClient api)
         }
     }
 
-    /// <summary>Makes the VM, or finds one of that name.</summary>
-    /// <exception cref="Waiting">KubeVirt does not take it as it is configured.</exception>
+    /// <summary>Creates the VM, or returns the existing one of that name.</summary>
+    /// <exception cref="Waiting">KubeVirt's configuration rejects the hook sidecar.</exception>
     public async Task<RawObject> Make(RawObject vm, CancellationToken stop)
     {
         try
@@ -48,11 +48,13 @@ internal sealed class MachineStore(IApiClient api)
         }
     }
 
-    /// <summary>Has KubeVirt end the VM's instance.</summary>
+    /// <summary>Halts the VM, so that KubeVirt ends its instance.</summary>
     public Task Halt(VMBackgroundRestore restore, RawObject vm, CancellationToken stop) => _putBack.Stop(vm, restore, stop);
 
-    /// <summary>Makes a VM that is stopped the captured one.</summary>
-    /// <exception cref="Hopeless">KubeVirt does not take it: a VM of somebody's is not kept stopped until it does.</exception>
+    /// <summary>Replaces the spec of a stopped VM by the captured one.</summary>
+    /// <exception cref="Hopeless">
+    /// The API server rejects the spec. We do not wait: an existing VM must not stay stopped until KubeVirt is configured.
+    /// </exception>
     public async Task<RawObject> TakeOver(VMBackgroundRestore restore, RawObject vm, RawObject captured, CancellationToken stop)
     {
         try
@@ -69,12 +71,12 @@ internal sealed class MachineStore(IApiClient api)
         }
     }
 
-    /// <summary>Whether KubeVirt's words are that it takes no hook sidecars.</summary>
+    /// <summary>Whether KubeVirt's message says that it does not accept hook sidecars.</summary>
     public static bool IsSidecarsOff(string message) => message.Contains("sidecar feature gate", StringComparison.OrdinalIgnoreCase);
 
     /// <summary>
-    /// Claims that the new ones are to be like, by volume: once made it is the new one itself, else what the captured VM had, where that is
-    /// still there.
+    /// The claims whose properties the new ones copy, by volume: the new claim itself once it exists, or else the captured VM's claim if
+    /// that still exists.
     /// </summary>
     public async Task<IReadOnlyDictionary<string, V1PersistentVolumeClaim>> Models(
         VMBackgroundRestore restore,
@@ -101,9 +103,9 @@ internal sealed class MachineStore(IApiClient api)
     public Task<VirtualMachineInstance?> FindInstance(VMBackgroundRestore restore, CancellationToken stop) =>
         _objects.GetOrNull(KubeVirtKinds.Instances, restore.Metadata.NamespaceProperty, restore.Spec.Target.VirtualMachine!.Name, stop);
 
-    /// <summary>The pod that a restored VM has been migrated to; null: it was not.</summary>
+    /// <summary>The pod that a restored VM has migrated to; null: it has not migrated.</summary>
     /// <param name="restore">The restore.</param>
-    /// <param name="from">Uid of the pod that it was restored in.</param>
+    /// <param name="from">Uid of the pod that the VM was restored in.</param>
     /// <param name="stop">The program ends.</param>
     public async Task<PodSummary?> FindMigrated(VMBackgroundRestore restore, string? from, CancellationToken stop)
     {
@@ -129,7 +131,7 @@ internal sealed class MachineStore(IApiClient api)
         ).Items.Where(p => p.Metadata.DeletionTimestamp is null && p.Status?.Phase is not ("Succeeded" or "Failed"));
 
     /// <summary>
-    /// Takes the hook out of the VM's template once its instance has it: another start of this VM is one from its disks, and waits for
+    /// Removes the hook from the VM's template once the instance has it: the next start of this VM boots from its disks and waits for
     /// nothing.
     /// </summary>
     public async Task RemoveHook(RawObject vm, CancellationToken stop)
@@ -165,7 +167,7 @@ internal sealed class MachineStore(IApiClient api)
             .ConfigureAwait(false);
     }
 
-    /// <summary>Gives the VM the runStrategy that it had when it was captured. Doing it again does nothing.</summary>
+    /// <summary>Gives the VM the runStrategy that it had when it was captured. Idempotent.</summary>
     public async Task Settle(VMBackgroundRestore restore, CancellationToken stop)
     {
         RawObject? vm = await Find(restore, stop).ConfigureAwait(false);
@@ -191,9 +193,9 @@ internal sealed class MachineStore(IApiClient api)
     }
 
     /// <summary>
-    /// Removes the VM, if it was made for this restore; KubeVirt ends its instance. One that was to be put back becomes what it was.
+    /// Removes the VM if it was created for this restore; KubeVirt ends its instance. A VM that was being put back gets its former spec.
     /// </summary>
-    /// <returns>Whether that is done.</returns>
+    /// <returns>Whether it is done.</returns>
     public async Task<bool> Discard(VMBackgroundRestore restore, CancellationToken stop)
     {
         RawObject? vm;
@@ -211,7 +213,7 @@ internal sealed class MachineStore(IApiClient api)
             return await _putBack
                 .Undo(vm, restore, await FindInstance(restore, stop).ConfigureAwait(false) is not null, stop)
                 .ConfigureAwait(false);
-        // One that has its own runStrategy is its user's.
+        // A VM that has its own runStrategy back belongs to the user.
         if (
             vm.Metadata.DeletionTimestamp is null
             && RestoreNaming.IsOf(restore, vm.Metadata)
@@ -221,15 +223,18 @@ internal sealed class MachineStore(IApiClient api)
         return true;
     }
 
-    /// <summary>Waits while another VM of the namespace runs with one of these addresses: two would disturb each other's network.</summary>
-    /// <exception cref="Waiting">One does.</exception>
+    /// <summary>
+    /// Throws while another VM of the namespace runs with one of these MAC addresses: two VMs with the same address would disturb each
+    /// other's network.
+    /// </summary>
+    /// <exception cref="Waiting">Another VM uses an address.</exception>
     public async Task ThrowIfMacInUse(VMBackgroundRestore restore, IReadOnlyCollection<string> addresses, CancellationToken stop)
     {
         if (addresses.Count == 0)
             return;
         ResourceList<RawObject> running = await api.List(KubeVirtKinds.RawInstances, restore.Metadata.NamespaceProperty, null, stop)
             .ConfigureAwait(false);
-        // That of the VM that is put back ends before its successor runs.
+        // The instance of the VM that is being put back ends before its successor runs.
         string? own = PutBack.IsWanted(restore) ? restore.Spec.Target.VirtualMachine!.Name : null;
         foreach (
             RawObject vmi in running.Items.Where(v =>
@@ -249,7 +254,7 @@ internal sealed class MachineStore(IApiClient api)
         }
     }
 
-    /// <summary>What KubeVirt says keeps a VM from starting; null: nothing.</summary>
+    /// <summary>KubeVirt's message why a VM does not start, or null.</summary>
     public static string? Failure(RawObject vm) =>
         (vm.Status?["conditions"] as JsonArray)
             ?.OfType<JsonObject>()

@@ -6,10 +6,10 @@ using k8s.Models;
 
 namespace Bgsnap.Operator.KubeVirt.Restoring;
 
-/// <summary>Which volume of a VM gets a claim with a disk of the snapshot, and which is made anew by KubeVirt.</summary>
+/// <summary>Decides which volumes of a VM get a claim with a disk of the snapshot, and which KubeVirt generates again.</summary>
 internal static class MachineVolumes
 {
-    /// <summary>Volumes that KubeVirt fills from the VM's spec or from other objects: what they held is held by those.</summary>
+    /// <summary>Volumes that KubeVirt generates from the VM's spec or from other objects, which still hold the content.</summary>
     private static readonly string[] Generated =
     [
         "cloudInitNoCloud",
@@ -22,12 +22,12 @@ internal static class MachineVolumes
         "serviceAccount",
     ];
 
-    /// <summary>Plans the claims, and gives each volume of the spec its own.</summary>
+    /// <summary>Plans the claims, and replaces each volume's claim in the spec.</summary>
     /// <param name="restore">The restore.</param>
     /// <param name="snapshot">Its snapshot.</param>
-    /// <param name="spec">Spec of the instance; its volumes are changed.</param>
-    /// <param name="models">By volume: a claim that the new one is to be like, where its spec does not say.</param>
-    /// <exception cref="Hopeless">A disk of the VM is not in the snapshot, or one of the snapshot is not the VM's.</exception>
+    /// <param name="spec">Spec of the instance; the method changes its volumes.</param>
+    /// <param name="models">By volume: the claim whose properties the new one copies where the restore's spec does not set them.</param>
+    /// <exception cref="Hopeless">A disk of the VM is not in the snapshot, or a disk of the snapshot belongs to no volume.</exception>
     public static IReadOnlyList<PlannedDisk> Plan(
         VMBackgroundRestore restore,
         VMBackgroundSnapshot snapshot,
@@ -55,7 +55,7 @@ internal static class MachineVolumes
             }
             else if (volume.ContainsKey("hostDisk"))
             {
-                // The VM is made with the operator's rights: what lies on a node is not for whoever may make a restore.
+                // The operator creates the VM with its own rights, and the author of a restore may not be allowed to use files of a node.
                 throw Misfit(
                     "HostDisk",
                     $"volume {name} of the virtual machine is a file of a node (hostDisk): restore it into a pod of your own "
@@ -85,7 +85,7 @@ internal static class MachineVolumes
     public static string ClaimOf(VMBackgroundRestore restore, string volume)
     {
         KubeVirtTarget target = restore.Spec.Target.VirtualMachine!;
-        // A VM that is put back keeps the claims that it has, and those have the plain name.
+        // A VM that is put back keeps its old claims, which may have the plain name.
         return Asked(target, volume)?.Name
             ?? (PutBack.IsWanted(restore) ? $"{target.Name}-{volume}-{Naming.Short(restore)}" : $"{target.Name}-{volume}");
     }
@@ -93,7 +93,7 @@ internal static class MachineVolumes
     private static PlannedDisk Planned(VMBackgroundRestore restore, string volume, DiskStatus disk, V1PersistentVolumeClaim? like)
     {
         KubeVirtClaim? asked = Asked(restore.Spec.Target.VirtualMachine!, volume);
-        // What one class can do, another may not.
+        // Access modes and volumeMode of one storage class may not work with another.
         V1PersistentVolumeClaimSpec? model =
             asked?.StorageClassName is { } named && named != like?.Spec.StorageClassName ? null : like?.Spec;
         RestoreClaim claim = new()
@@ -104,7 +104,7 @@ internal static class MachineVolumes
             AccessModes = asked?.AccessModes ?? model?.AccessModes?.ToList(),
             Size = asked?.Size,
         };
-        // As KubeVirt has claims: one with a file system holds the file disk.img, always raw.
+        // KubeVirt's layout: a claim with a file system holds the file disk.img, always raw.
         string mount = "/disks/" + volume;
         return (asked?.VolumeMode ?? model?.VolumeMode) == "Block"
             ? new PlannedDisk(disk, claim, mount, null) { Driver = "raw" }
@@ -120,7 +120,7 @@ internal static class MachineVolumes
         volume["persistentVolumeClaim"] = new JsonObject { ["claimName"] = claim };
     }
 
-    // A CD-ROM is only read, and may be shared; a LUN is a device of the host.
+    // A CD-ROM is read-only, and may be shared; a LUN is a device of the host.
     private static bool IsWritten(JsonObject spec, string volume) =>
         (spec["domain"]?["devices"]?["disks"] as JsonArray)?.OfType<JsonObject>().FirstOrDefault(d => d["name"]?.ToString() == volume)
             is { } device

@@ -9,8 +9,9 @@ using Bgsnap.Operator.Snapshots;
 namespace Bgsnap.Operator.KubeVirt.Restoring;
 
 /// <summary>
-/// A VM that is there becomes the captured one, and again what it was should its guest not come to run. What it was is kept on itself,
-/// written in the same request as the first change to it, so that no crash and no deleted restore can lose it.
+/// Turns an existing VM into the captured one, and back into what it was if its guest does not come to run. An annotation on the VM stores
+/// its former spec. The request that makes the first change also writes that annotation, so no crash and no deletion of the restore can
+/// lose it.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -21,24 +22,25 @@ namespace Bgsnap.Operator.KubeVirt.Restoring;
 /// </remarks>
 internal sealed class PutBack(IApiClient api)
 {
-    // All annotations of an object together have at most 256 KiB.
+    // Kubernetes limits all annotations of an object together to 256 KiB.
     private const int LargestSpec = 192 * 1024;
 
-    /// <summary>Strategies by which KubeVirt starts an instance where there is none.</summary>
+    /// <summary>Strategies with which KubeVirt starts an instance if none exists.</summary>
     private static readonly string[] Starting = ["Always", "RerunOnFailure", "Once"];
 
-    /// <summary>Whether a VM that is there is to be put back.</summary>
+    /// <summary>Whether the restore may change an existing VM.</summary>
     public static bool IsWanted(VMBackgroundRestore restore) =>
         restore.Spec.Target.VirtualMachine?.WhenExists is ExistingMachine.PutBack or ExistingMachine.StopAndPutBack;
 
     /// <summary>
-    /// The spec that the VM had before this restore changed it; null: it did not, or has given it back, or its guest runs.
+    /// The spec that the VM had before this restore changed it; null: the restore did not change it, has undone the change, or the guest
+    /// runs.
     /// </summary>
     public static JsonObject? Before(RawObject vm, VMBackgroundRestore restore) =>
         Kept(vm) is { } kept && kept["restore"]?.ToString() == restore.Metadata.Uid ? kept["spec"] as JsonObject : null;
 
     /// <summary>Throws while another restore has changed the VM.</summary>
-    /// <exception cref="Waiting">One has.</exception>
+    /// <exception cref="Waiting">Another restore has changed the VM.</exception>
     public static void ThrowIfOthers(RawObject vm, VMBackgroundRestore restore)
     {
         if (Kept(vm) is { } kept && kept["restore"]?.ToString() != restore.Metadata.Uid)
@@ -51,23 +53,23 @@ internal sealed class PutBack(IApiClient api)
             };
     }
 
-    /// <summary>Whether KubeVirt runs the VM, or is about to.</summary>
+    /// <summary>Whether KubeVirt runs the VM or is about to.</summary>
     public static bool Runs(RawObject vm, VirtualMachineInstance? vmi) =>
         vmi is null
             ? vm.Spec?["running"]?.ToString() == "true" || Starting.Contains(vm.Spec?["runStrategy"]?.ToString())
             : vmi.Status?.Phase is not ("Succeeded" or "Failed");
 
-    /// <summary>Stops the VM. Doing it again does nothing.</summary>
+    /// <summary>Stops the VM. Idempotent.</summary>
     public Task<RawObject> Stop(RawObject vm, VMBackgroundRestore restore, CancellationToken stop)
     {
         JsonObject spec = Halted(vm);
         return spec.Count == 0 ? Task.FromResult(vm) : Patch(vm, [], Noted(vm, restore), spec, stop);
     }
 
-    /// <summary>Makes a VM that is stopped the captured one.</summary>
+    /// <summary>Replaces the spec of a stopped VM by the captured one.</summary>
     /// <param name="vm">The VM.</param>
-    /// <param name="restore">For which restore.</param>
-    /// <param name="captured">What it is to be.</param>
+    /// <param name="restore">The restore.</param>
+    /// <param name="captured">The captured VM.</param>
     /// <param name="stop">The program ends.</param>
     public Task<RawObject> TakeOver(RawObject vm, VMBackgroundRestore restore, RawObject captured, CancellationToken stop)
     {
@@ -82,15 +84,15 @@ internal sealed class PutBack(IApiClient api)
         );
     }
 
-    /// <summary>Makes the VM again what it was.</summary>
-    /// <param name="vm">The VM, changed by this restore.</param>
-    /// <param name="restore">The restore, which did not come to a guest that runs.</param>
-    /// <param name="instanceIsThere">Whether it has an instance.</param>
+    /// <summary>Gives the VM its former spec back.</summary>
+    /// <param name="vm">The VM that this restore changed.</param>
+    /// <param name="restore">The restore, whose guest did not come to run.</param>
+    /// <param name="instanceIsThere">Whether the VM has an instance.</param>
     /// <param name="stop">The program ends.</param>
-    /// <returns>Whether it is; else its instance ends first.</returns>
+    /// <returns>True: done. False: the instance must end first; call again.</returns>
     public async Task<bool> Undo(RawObject vm, VMBackgroundRestore restore, bool instanceIsThere, CancellationToken stop)
     {
-        // An instance of ours waits for a memory that does not come: the VM does not get its own strategy with it.
+        // Our instance waits for memory that never arrives. It must end before the VM gets its own runStrategy back.
         if (RestoreNaming.IsOf(restore, vm.Metadata) && instanceIsThere)
         {
             if (Halted(vm) is { Count: > 0 } halted)
@@ -105,7 +107,7 @@ internal sealed class PutBack(IApiClient api)
 
     private static JsonObject Halted(RawObject vm)
     {
-        // The older of two fields; KubeVirt takes only one of them.
+        // running is the older of two fields; KubeVirt accepts only one of them.
         if (vm.Spec?.ContainsKey("running") == true)
             return vm.Spec["running"]?.ToString() == "false" ? [] : new JsonObject { ["running"] = false };
         return vm.Spec?["runStrategy"]?.ToString() == "Halted" ? [] : new JsonObject { ["runStrategy"] = "Halted" };
@@ -140,7 +142,7 @@ internal sealed class PutBack(IApiClient api)
         }
         catch (System.Text.Json.JsonException)
         {
-            // Not ours, or changed by hand: what cannot be read cannot be given back either.
+            // Not ours, or edited by hand: we cannot restore what we cannot read.
             return null;
         }
     }
