@@ -1,2 +1,2 @@
-// Virtual machines share two cores and the kernel's huge pages: one test at a time.
+// The virtual machines share two cores and the kernel's huge pages, so only one test runs at a time.
 [assembly: CollectionBehavior(DisableTestParallelization = true)]

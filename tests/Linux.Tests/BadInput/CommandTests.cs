@@ -5,7 +5,7 @@ using Bgsnap.Linux.Tests.Survival;
 
 namespace Bgsnap.Linux.Tests.BadInput;
 
-/// <summary>What cannot work is refused with its exit code, its reason and one sentence, and the guest runs on.</summary>
+/// <summary>The agent refuses what cannot work with an exit code, a reason and one sentence, and the guest runs on.</summary>
 public sealed class CommandTests : IAsyncLifetime
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(20);
@@ -65,7 +65,7 @@ public sealed class CommandTests : IAsyncLifetime
         await FailsAsync(3, "QemuTooOld", "does not have a command", "--qmp", server.Path, "-o", Output);
     }
 
-    /// <summary>A usage error is one sentence and where to read on; standard output is for what a script reads.</summary>
+    /// <summary>A usage error prints one sentence and a pointer to the help on standard error; standard output is for scripts.</summary>
     [SkippableTheory]
     [InlineData("Required argument missing for option: '--qmp'", "capture --help", "capture", "-o", "x", "--qmp")]
     [InlineData("'--qmp'", "capture --help", "capture", "-o", "x", "--qmp", "a", "--qmp", "b")]
@@ -99,7 +99,7 @@ public sealed class CommandTests : IAsyncLifetime
         Assert.Contains("is no snapshot", result.StandardOutput, StringComparison.Ordinal);
     }
 
-    /// <summary>The guest of such a QEMU is a tenant's; its own capture ends, with a reason and without a stack trace.</summary>
+    /// <summary>A tenant controls such a QEMU. The agent ends only that capture, with a reason and without a stack trace.</summary>
     [SkippableTheory]
     [InlineData("{}")]
     [InlineData("{\"return\":{}}")]
@@ -246,7 +246,7 @@ public sealed class CommandTests : IAsyncLifetime
     private Task FailsAsync(int code, string reason, string sentence, params string[] arguments) =>
         FailsAsync(code, reason, sentence, [], arguments);
 
-    /// <summary>Once for a script, which reads the reason, and once for a person, who reads one sentence.</summary>
+    /// <summary>Runs it once as a script would, which reads the reason, and once as a person would, who reads one sentence.</summary>
     private async Task FailsAsync(int code, string reason, string sentence, string[] wrapper, string[] arguments)
     {
         Requirements.NeedRoot();
@@ -329,7 +329,7 @@ internal sealed class FakeQmp : IDisposable
             }
             catch (Exception e) when (e is IOException or SocketException)
             {
-                // Its client has gone.
+                // The client has disconnected.
             }
         }
     }

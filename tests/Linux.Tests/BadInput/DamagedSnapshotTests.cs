@@ -6,7 +6,9 @@ using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.Linux.Tests.BadInput;
 
-/// <summary>No damage to a real snapshot goes unseen, and no guest ever runs on a damaged one or on a machine it does not fit.</summary>
+/// <summary>
+/// The agent detects every damage to a real snapshot. No guest ever runs on a damaged snapshot, or on a machine that does not fit it.
+/// </summary>
 public sealed class DamagedSnapshotTests : IAsyncLifetime
 {
     private const int Flips = 500;
@@ -173,7 +175,7 @@ public sealed class DamagedSnapshotTests : IAsyncLifetime
         Assert.Equal(state, await target.Qmp.RunStateAsync());
     }
 
-    /// <summary>Spread over the file; of the page log, also header, index and footer for certain.</summary>
+    /// <summary>Places spread over the file; for the page log also header, index and footer.</summary>
     private static IEnumerable<int> Places(Random random, string name, int length)
     {
         var count = name == "memory" ? Flips - 200 : 100;

@@ -5,7 +5,7 @@ using Bgsnap.Linux.Tests.Survival;
 
 namespace Bgsnap.Linux.Tests.BadInput;
 
-/// <summary>A QEMU that talks without an end ends its own capture, with a reason, and takes no memory.</summary>
+/// <summary>If a QEMU sends without end, the agent ends its capture with a reason, and its memory does not grow.</summary>
 public class FloodTests
 {
     private const string Greeting =
@@ -62,7 +62,7 @@ public class FloodTests
             }
             catch (Exception e) when (e is SocketException or OperationCanceledException or ObjectDisposedException)
             {
-                // The client went away, as it should.
+                // The client disconnected, as it should.
             }
         }
     }

@@ -3,7 +3,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Capture;
 
-/// <summary>The numbers of a capture that tests look at, read from the documented output rather than by the agent's own types.</summary>
+/// <summary>The numbers of a capture that tests check, read from the documented output instead of the agent's own types.</summary>
 public sealed record CaptureNumbers(
     string Output,
     DateTimeOffset PointInTime,
@@ -19,13 +19,13 @@ public sealed record CaptureNumbers(
 /// <summary>Why there is no snapshot.</summary>
 public sealed record CaptureError(string Reason, string Message, int ExitCode);
 
-/// <summary>What a run of <c>bgsnap-agent capture --json</c> came to: one of the two, by its last line.</summary>
+/// <summary>The result of a run of <c>bgsnap-agent capture --json</c>: numbers or an error, from its last line.</summary>
 public sealed record CaptureOutcome(AgentResult Process, CaptureNumbers? Summary, CaptureError? Error);
 
 /// <summary>The agent's commands, as tests use them.</summary>
 public static class Agent
 {
-    /// <summary>Slow enough that a guest which writes at full speed overtakes the sweep.</summary>
+    /// <summary>Slow enough that a guest that writes at full speed overtakes the sweep.</summary>
     public const string Slowly = "--bandwidth-limit=100Mi";
 
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
@@ -68,7 +68,7 @@ public static class Agent
         };
     }
 
-    /// <summary>A snapshot as a file that stock QEMU loads.</summary>
+    /// <summary>Exports a snapshot to a file that a stock QEMU can load.</summary>
     public static async Task<string> ExportAsync(string snapshot)
     {
         var file = snapshot + ".stream";

@@ -2,12 +2,11 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Capture;
 
-/// <summary>A capture leaves guest and process as they were.</summary>
+/// <summary>A capture leaves the guest and the QEMU process as they were.</summary>
 public class GuestStateTests
 {
     /// <remarks>
-    /// No --pid is needed: SO_PEERCRED names the peer as our own pid namespace sees it, and a QEMU in a namespace below ours is visible in
-    /// ours.
+    /// No --pid is needed: SO_PEERCRED gives the peer's pid in our own pid namespace, and ours can see a QEMU in a namespace below it.
     /// </remarks>
     [SkippableTheory]
     [InlineData(QemuVersion.System, "pc", RamKind.Anonymous)]
@@ -48,8 +47,8 @@ public class GuestStateTests
     }
 
     /// <remarks>
-    /// QEMU 7.2 closes descriptors that were removed by remove-fd only while the guest runs (monitor_fdset_cleanup() asks
-    /// runstate_is_running()): there they stay as long as the pause.
+    /// QEMU 7.2 closes descriptors that remove-fd removed only while the guest runs (monitor_fdset_cleanup() asks runstate_is_running()):
+    /// during a pause they stay.
     /// </remarks>
     [SkippableTheory]
     [InlineData(QemuVersion.System, RamKind.Memfd)]
@@ -73,7 +72,7 @@ public class GuestStateTests
         else
             Assert.Empty(left);
         Assert.DoesNotContain(vm.Qmp.Events, e => e.Name == "RESUME");
-        // The truth by QEMU itself, which shares no code with the agent.
+        // The reference comes from QEMU itself, which shares no code with the agent.
         Assert.Equal("", SnapshotImage.DifferencesFromMemory(summary.Output, await vm.DumpMemoryAsync()));
 
         await using var restored = await VirtualMachine.StartAsync(options with { Incoming = "defer" });
@@ -88,7 +87,7 @@ public class GuestStateTests
         await Machines.AssertLivesAsync(vm);
         using (await HarnessQmp.ConnectAsync(vm.QmpSocket, CancellationToken.None))
         {
-            // Closing it makes QEMU look through its descriptors.
+            // Closing the connection makes QEMU clean up its descriptors.
         }
         Assert.Empty(await (before with { RunState = "running" }).DifferencesAfterwardsAsync(vm));
     }
@@ -162,7 +161,7 @@ public class GuestStateTests
         Assert.Equal("agent", (await Agent.CaptureAsync(vm, "allowed")).Engine);
     }
 
-    /// <summary>QEMU's engine is no way out there: it leaves the guest hanging when its snapshot ends early.</summary>
+    /// <summary>QEMU's own engine is no alternative there: it leaves the guest hanging when its snapshot ends early.</summary>
     [SkippableFact]
     public async Task Where_ptrace_is_denied_auto_refuses_a_QEMU_before_8_1()
     {
@@ -179,7 +178,7 @@ public class GuestStateTests
         await Machines.AssertLivesAsync(vm);
     }
 
-    /// <summary>By its number QEMU would empty, and write its devices into, whatever it has opened since.</summary>
+    /// <summary>By that number QEMU would truncate, and write its devices into, whatever it has opened since.</summary>
     [SkippableFact]
     public async Task A_pipe_that_QEMU_has_closed_meanwhile_is_not_written_to()
     {
@@ -200,6 +199,6 @@ public class GuestStateTests
         await Machines.AssertLivesAsync(vm);
     }
 
-    /// <summary>Neither a snapshot nor the hidden directory of one in the making.</summary>
+    /// <summary>Neither a snapshot exists nor the hidden directory of an unfinished one.</summary>
     private static void AssertNoOutput(VirtualMachine vm) => Assert.Empty(Directory.GetDirectories(vm.Folder));
 }

@@ -2,10 +2,12 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Capture;
 
-/// <summary>Captures that wait at a point of TestHooks while a test does something to the machine.</summary>
+/// <summary>Captures that wait at a point of TestHooks while a test changes the machine.</summary>
 internal static class HeldCapturePoint
 {
-    /// <summary>Starts a capture, does <paramref name="meanwhile"/> when it has come to the point, and lets it go on.</summary>
+    /// <summary>
+    /// Starts a capture, runs <paramref name="meanwhile"/> when the capture has reached the point, then lets the capture continue.
+    /// </summary>
     public static async Task<CaptureOutcome> CaptureAsync(
         VirtualMachine vm,
         string point,

@@ -3,7 +3,9 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Capture;
 
-/// <summary>The machine becomes another one between the first look at it and its point in time: no snapshot of half of it.</summary>
+/// <summary>
+/// The machine changes between the agent's first look and the point in time: the agent keeps no snapshot that mixes both machines.
+/// </summary>
 public class MachineChangeTests
 {
     [SkippableTheory]
@@ -42,13 +44,13 @@ public class MachineChangeTests
         await Machines.AssertLivesAsync(vm);
     }
 
-    /// <summary>The kernel refuses to register what is not mapped any more by the same number as what it cannot protect.</summary>
+    /// <summary>For unmapped memory the kernel returns the same errno as for memory that it cannot protect.</summary>
     [SkippableTheory]
     [InlineData("auto")]
     [InlineData("agent")]
     public async Task Memory_that_is_unplugged_while_the_capture_prepares_is_named_and_the_kernel_is_not_blamed(string engine)
     {
-        // A slot of PCI Express that the guest never gave power lets go at once. The device's ROM is a RAM block of its own.
+        // A PCI Express slot that the guest has never powered releases its device at once. The device's ROM is a RAM block of its own.
         await using var vm = await Requirements.StartAsync(
             Machines.Counting(QemuVersion.Unpacked10, "q35", RamKind.Anonymous) with
             {
@@ -79,19 +81,19 @@ public class MachineChangeTests
             {
                 await vm.Qmp.ExecuteAsync("device_del", new JsonObject { ["id"] = "card" });
                 await vm.Qmp.WaitForEventAsync("DEVICE_DELETED", TimeSpan.FromSeconds(10));
-                // QEMU gives the memory back when nobody looks at it any more, which is a little later.
+                // QEMU frees the memory when its last reference is gone, a little later.
                 await Task.Delay(500);
             },
             $"--engine={engine}"
         );
 
-        // Should the memory be there still when it is registered, the device is missed after the point in time.
+        // If the memory still exists when the agent registers it, the agent notices the missing device after the point in time.
         var reason = outcome.Error?.Reason;
         Assert.True(outcome.Process.ExitCode == 1 && reason is "RamUnmapped" or "MachineChanged", outcome.Process.ToString());
         Assert.Equal(0, (await Agent.TryCaptureAsync(vm, "next", null)).Process.ExitCode);
     }
 
-    /// <summary>It is back under the same name when the capture looks again.</summary>
+    /// <summary>The device is back under the same name when the agent looks again.</summary>
     [SkippableFact]
     public async Task A_device_that_goes_and_comes_back_before_the_window_fails_the_capture_and_is_named()
     {
@@ -109,8 +111,8 @@ public class MachineChangeTests
     }
 
     /// <summary>
-    /// Devices as before the reset and memory as after it would be no machine at all. And QEMU aborts when a guest is reset while a dump
-    /// holds it.
+    /// Devices from before the reset with memory from after it would make no valid machine. Also, QEMU aborts if a guest is reset while a
+    /// dump is active.
     /// </summary>
     [SkippableTheory]
     [InlineData("stop-sent", true)]
@@ -126,7 +128,7 @@ public class MachineChangeTests
             point,
             async () =>
             {
-                // QEMU may come to it only when the window is over.
+                // QEMU may handle the request only after the window.
                 reset = vm.Qmp.ExecuteAsync("system_reset");
                 await Task.Delay(50);
             },
@@ -142,7 +144,7 @@ public class MachineChangeTests
         Assert.Equal("running", await vm.Qmp.RunStateAsync());
     }
 
-    /// <summary>What is plugged in after the point in time is not in the snapshot, and in nobody's way.</summary>
+    /// <summary>A device plugged in after the point in time is not in the snapshot and does no harm.</summary>
     [SkippableFact]
     public async Task What_is_added_after_the_window_harms_neither_guest_nor_snapshot()
     {

@@ -2,7 +2,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Capture;
 
-/// <summary>The machines that captures are tried on.</summary>
+/// <summary>The machines that the capture tests use.</summary>
 internal static class Machines
 {
     public static VirtualMachineOptions Counting(QemuVersion version, string machine, RamKind ram, int cpus = 1) =>
@@ -21,11 +21,11 @@ internal static class Machines
             },
         };
 
-    /// <summary>Every writer has gone round once, so that its pages hold two numbers wherever it is.</summary>
+    /// <summary>Waits until every writer has completed one pass, so that its pages hold two different numbers at any moment.</summary>
     public static Task<GuestReport> WarmUpAsync(VirtualMachine vm) =>
         vm.WaitForReportAsync(r => r.Writes > 4 * 24 * 256 * 3, "the guest's first rounds");
 
-    /// <summary>The guest goes on and finds nothing wrong in its memory.</summary>
+    /// <summary>Asserts that the guest runs on and finds no error in its memory.</summary>
     public static async Task AssertLivesAsync(VirtualMachine vm, int ticks = 3)
     {
         var report = await vm.WaitForMoreTicksAsync(ticks);

@@ -2,7 +2,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Capture;
 
-/// <summary>A snapshot shows one instant, whatever the guest wrote while it was taken.</summary>
+/// <summary>A snapshot shows one instant, whatever the guest wrote during the capture.</summary>
 public class OneCutTests
 {
     [SkippableTheory]
@@ -79,7 +79,7 @@ public class OneCutTests
         await Machines.AssertLivesAsync(vm, ticks: 2);
     }
 
-    /// <summary>Without this one the others prove nothing.</summary>
+    /// <summary>The negative control: without it, the other tests prove nothing.</summary>
     [SkippableTheory]
     [InlineData(RamKind.Anonymous)]
     [InlineData(RamKind.Memfd)]

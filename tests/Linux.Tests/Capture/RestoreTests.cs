@@ -3,7 +3,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Capture;
 
-/// <summary>What was captured runs again, from where it was, and finds its memory whole.</summary>
+/// <summary>A restored guest continues where it was captured and finds its memory intact.</summary>
 public class RestoreTests
 {
     private const int Ticks = 4;
@@ -46,7 +46,7 @@ public class RestoreTests
         var verdict = SnapshotImage.Judge(snapshot.Output);
         Assert.True(verdict.IsOneCut, verdict.ToString());
         await Machines.AssertLivesAsync(source);
-        // Leaves the processors to those that come, and keeps what it printed.
+        // Frees the host's cores for the restored machines, and keeps the source's output.
         await source.StopVcpusAsync();
         return snapshot;
     }
@@ -66,8 +66,8 @@ public class RestoreTests
     }
 
     /// <summary>
-    /// Its first whole line follows, to the write, on one that the source printed; that one was the source's last before the
-    /// point in time, or the one that it was in the middle of.
+    /// The restored guest's first whole line continues, write for write, a line that the source printed: the source's last line before the
+    /// point in time, or the one that it was printing then.
     /// </summary>
     private static async Task AssertGoesOnAsync(VirtualMachine source, CaptureNumbers snapshot, VirtualMachine restored)
     {

@@ -5,16 +5,19 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.Capture;
 
 /// <summary>
-/// The guest's user pauses, resumes or suspends it while a capture is under way: it ends in the state that its user asked for, or that it
-/// had.
+/// The user pauses, resumes or suspends the guest during a capture: the guest ends in the state that the user asked for, or in its former
+/// state.
 /// </summary>
 public class RunStateTests
 {
-    /// <summary>Seconds before the stop is sent, and right before.</summary>
+    /// <summary>Hook points: seconds before the agent sends the stop, and right before.</summary>
     private const string Gap = "protected-ahead",
         Last = "armed";
 
-    /// <summary>The look at its state is over then: our <c>cont</c> comes upon it, which is noticed and given back.</summary>
+    /// <summary>
+    /// The agent has already checked the state: its <c>cont</c> then resumes a paused guest. The agent notices that and pauses the guest
+    /// again.
+    /// </summary>
     [SkippableFact]
     public async Task A_guest_that_is_paused_between_the_last_look_and_the_stop_is_paused_again_and_nothing_is_kept()
     {
@@ -75,7 +78,7 @@ public class RunStateTests
     }
 
     /// <remarks>
-    /// With disks, a pause that the user asks for inside the window is undone by our <c>cont</c>: docs/design/0017 says why that remains.
+    /// With disks, our <c>cont</c> undoes a pause that the user asks for inside the window: docs/design/0017 says why that remains.
     /// </remarks>
     [SkippableTheory]
     [InlineData("released", "stop", true)]
@@ -93,7 +96,7 @@ public class RunStateTests
             point,
             async () =>
             {
-                // QEMU may come to it only when the window is over.
+                // QEMU may handle the request only after the window.
                 asked = TryAsync(vm, command);
                 await Task.Delay(50);
             },
@@ -110,7 +113,7 @@ public class RunStateTests
         await DiskMachines.WritesOnAsync(vm, "the capture");
     }
 
-    /// <summary>A capture that was to stop the guest for good, and fails, gives it back the state that it had.</summary>
+    /// <summary>A capture that should stop the guest for good, but fails, restores the guest's former state.</summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System, true)]
     [InlineData(QemuVersion.Unpacked10, true)]
@@ -217,7 +220,7 @@ public class RunStateTests
         return vm;
     }
 
-    /// <summary>Does what a guest does to fall into ACPI S3.</summary>
+    /// <summary>Does what a guest does to enter ACPI S3.</summary>
     private static async Task SuspendAsync(VirtualMachine vm)
     {
         for (var i = 0; i < 100; i++, await Task.Delay(100))

@@ -3,7 +3,7 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.Capture;
 
 /// <summary>
-/// A machine whose device state is smaller than a page: QEMU has written all of it, and goes on, before anybody has read a byte.
+/// A machine whose device state is smaller than a page: QEMU has written all of it, and continues, before the agent has read a byte.
 /// </summary>
 public class SmallDeviceStateTests
 {
@@ -24,7 +24,7 @@ public class SmallDeviceStateTests
         var reached = Path.Combine(vm.Folder, "reached");
         List<string> states = [];
 
-        // Of several windows the last one is the snapshot's.
+        // If the capture needs several windows, the snapshot is that of the last one.
         var capturing = Agent.TryCaptureAsync(vm, "snapshot", Agent.Hook($"wait:stopped:0:{reached}"), "--engine=agent");
         for (; !capturing.IsCompleted; await Task.Delay(5))
         {

@@ -17,7 +17,7 @@ internal sealed unsafe class SnapshotImage : IDisposable
 
     public IReadOnlyList<RamBlockLayout> Blocks => _log.Blocks;
 
-    /// <summary>The block that guest physical address 0 lies in: the only one of that size.</summary>
+    /// <summary>The block that contains guest physical address 0: the only one of that size.</summary>
     public int Main => Blocks.Index().MaxBy(b => b.Item.UsedLength).Index;
 
     public static SnapshotImage Open(string path)
@@ -37,7 +37,7 @@ internal sealed unsafe class SnapshotImage : IDisposable
     /// <summary>A byte of the main block.</summary>
     public byte ByteAt(long offset) => Read(Main, offset / Granule)[offset % Granule];
 
-    /// <summary>Whether a counting Linux guest's memory is of one instant.</summary>
+    /// <summary>Judges whether the memory of a counting Linux guest is of one instant.</summary>
     public static CutVerdict Judge(string path)
     {
         using SnapshotImage image = Open(path);
@@ -50,14 +50,14 @@ internal sealed unsafe class SnapshotImage : IDisposable
         return scanner.Judge();
     }
 
-    /// <summary>What a guest with disks knew of them.</summary>
+    /// <summary>The record that a guest with disks kept of them in its memory.</summary>
     public static DiskRecord FindDiskRecord(string path)
     {
         using SnapshotImage image = Open(path);
         return DiskRecord.Find(image.Granules(image.Main).Select(g => (ReadOnlyMemory<byte>)g));
     }
 
-    /// <summary>The same for the boot sector's memory.</summary>
+    /// <summary>Judges whether the memory of the boot sector guest is of one instant.</summary>
     public static CutVerdict JudgeBootSector(string path)
     {
         using SnapshotImage image = Open(path);
@@ -69,7 +69,7 @@ internal sealed unsafe class SnapshotImage : IDisposable
         });
     }
 
-    /// <summary>Pages that are not what was dumped in the stop window; "" when all of all blocks are.</summary>
+    /// <summary>The pages that differ from the dump of the stop window; "" if all pages of all blocks agree.</summary>
     public static string DifferencesFromDump(string path, string dump)
     {
         using SnapshotImage image = Open(path);
@@ -87,8 +87,8 @@ internal sealed unsafe class SnapshotImage : IDisposable
     }
 
     /// <summary>
-    /// The same for the guest's main memory and a file that QEMU itself wrote (pmemsave); without the legacy hole, which shows other
-    /// memory.
+    /// Compares the guest's main memory with a file that QEMU itself wrote (pmemsave), except the legacy hole, where other memory is
+    /// visible.
     /// </summary>
     public static string DifferencesFromMemory(string path, string file)
     {

@@ -3,7 +3,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Capture;
 
-/// <summary>Where the downtime went, as summary and inspect tell it. Through libvirt: LibvirtCaptureTests.</summary>
+/// <summary>Summary and inspect report how the downtime is made up. For libvirt see LibvirtCaptureTests.</summary>
 public class StopWindowTests
 {
     [SkippableTheory]
@@ -43,7 +43,9 @@ public class StopWindowTests
         Assert.Equal((0, null, true), (snapshot.DowntimeMicroseconds, snapshot.StopWindow, snapshot.Paused));
     }
 
-    /// <summary>The parts are there and their sum is the downtime; of a machine whose disks are cut each has taken its time.</summary>
+    /// <summary>
+    /// All parts are present and their sum is the downtime; if the machine's disks are cut, each disk has taken some time.
+    /// </summary>
     internal static void AssertWhole(CaptureNumbers snapshot, bool disks)
     {
         var parts = snapshot.StopWindow ?? throw new InvalidDataException($"{snapshot}");

@@ -2,7 +2,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Capture;
 
-/// <summary>Every page of every block is what it was in the stop window.</summary>
+/// <summary>Every page of every block equals the page in the stop window.</summary>
 public class TruthTests
 {
     [SkippableTheory]
@@ -14,7 +14,7 @@ public class TruthTests
     [InlineData(QemuVersion.Unpacked10, "q35", RamKind.Hugetlbfs)]
     public async Task A_snapshot_equals_the_memory_of_the_stop_window(QemuVersion version, string machine, RamKind ram)
     {
-        // A display adapter: its memory and ROMs are the small blocks that are easily mixed up.
+        // A display adapter, because its memory and ROMs are small blocks that are easily mixed up.
         var options = Machines.Counting(version, machine, ram, cpus: 2) with { MemoryMiB = 192, ExtraArguments = ["-device", "VGA"] };
         await using var vm = await Requirements.StartAsync(options);
         await Machines.WarmUpAsync(vm);
@@ -30,7 +30,7 @@ public class TruthTests
         await Machines.AssertLivesAsync(vm);
     }
 
-    /// <summary>A folder in memory: the dump makes the stop window longer, which the agent's watchdog lets last only so long.</summary>
+    /// <summary>A folder in memory: the dump makes the stop window longer, and the agent's watchdog limits the window.</summary>
     private sealed class MemoryFolder : IDisposable
     {
         public string Path { get; } =

@@ -6,8 +6,8 @@ using Bgsnap.Linux.Tests.Survival;
 namespace Bgsnap.Linux.Tests.Disks;
 
 /// <summary>
-/// Other programs work on the disks while a capture copies them. Their work ends right, the VM can start again, the next capture works,
-/// and a snapshot that they touched is not kept. docs/design/0020-disks-beside-others.md
+/// Other programs work on the disks while the agent copies them. Their work succeeds, the VM can start again, the next capture works, and
+/// the agent keeps no snapshot that they touched. docs/design/0020-disks-beside-others.md
 /// </summary>
 public class BesideOthersTests
 {
@@ -16,7 +16,7 @@ public class BesideOthersTests
     private const string Job = "theirs";
 
     /// <summary>
-    /// By the name of the drive, which is ours to give meanwhile, and by that of the node, which lies below all that is ours.
+    /// Once by the drive's name, which our nodes take over during a capture, and once by the node's name, which lies below all our nodes.
     /// </summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System, false)]
@@ -39,7 +39,7 @@ public class BesideOthersTests
         await UnharmedAsync(vm, graph, "somebody else's backup");
     }
 
-    /// <summary>A backup that begins between our preparations and the cut, and one that begins in the window's place.</summary>
+    /// <summary>One backup begins between our preparations and the cut, and one inside the window.</summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System, "protected-ahead")]
     [InlineData(QemuVersion.Unpacked10, "protected-ahead")]
@@ -64,7 +64,7 @@ public class BesideOthersTests
         await UnharmedAsync(vm, graph, $"a backup that began at {point}");
     }
 
-    /// <summary>Within the fraction of a millisecond between our look at the graph and our command.</summary>
+    /// <summary>The backup begins in the fraction of a millisecond between our look at the graph and our command.</summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System, "filter-found", true)]
     [InlineData(QemuVersion.Unpacked10, "filter-found", true)]
@@ -90,8 +90,8 @@ public class BesideOthersTests
     }
 
     /// <summary>
-    /// QEMU itself writes the name of the image below into the new one: it must be one with which the VM starts again, or nothing may be
-    /// made.
+    /// QEMU writes the backing file's name into the new image itself: the VM must be able to start with that name, or the operation must
+    /// fail.
     /// </summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System)]
@@ -113,7 +113,9 @@ public class BesideOthersTests
         await UnharmedAsync(vm, graph, "a refused external snapshot");
     }
 
-    /// <summary>An image that somebody has made before: by the drive's name it goes above all that is ours, by the node's below.</summary>
+    /// <summary>
+    /// The new image exists already: by the drive's name QEMU inserts it above all our nodes, by the node's name below them.
+    /// </summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System, false)]
     [InlineData(QemuVersion.System, true)]
@@ -143,13 +145,13 @@ public class BesideOthersTests
         var nodes = (await vm.Qmp.ExecuteAsync("query-named-block-nodes")).GetRawText();
         Assert.DoesNotContain("agent-filter", nodes, StringComparison.Ordinal);
         await vm.KillAsync();
-        // With the chain that QEMU has written the VM starts: every image of it opens.
+        // The VM starts with the chain that QEMU has written: every image of it opens.
         await Tool.RunAsync("qemu-img", "convert", "-O", "raw", overlay, Path.Combine(vm.Folder, "whole.raw"));
     }
 
     /// <summary>
-    /// A filter has the length of its disk when it was made: QEMU aborts when the guest writes behind it. So QEMU refuses to change the
-    /// size meanwhile.
+    /// A filter has the length that its disk had when the filter was created, and QEMU aborts when the guest writes beyond it. So QEMU must
+    /// refuse to change the size meanwhile.
     /// </summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System, "protected-ahead")]
@@ -203,7 +205,7 @@ public class BesideOthersTests
             .GetProperty("node-name")
             .GetString()!;
 
-    /// <summary>Begins a slow backup. The guest stands meanwhile, so that what the backup has to show can be read from the image.</summary>
+    /// <summary>Begins a slow backup. The guest is stopped meanwhile, so that the image shows what the backup must contain.</summary>
     private static async Task BackUpAsync(VirtualMachine vm, string device)
     {
         await vm.StopVcpusAsync();
@@ -255,7 +257,7 @@ public class BesideOthersTests
         return family;
     }
 
-    /// <summary>A capture that waits at a point of its hooks.</summary>
+    /// <summary>Starts a capture that waits at a hook point.</summary>
     private static async Task<WaitingCapture> WaitingAsync(VirtualMachine vm, string point)
     {
         var sign = Path.Combine(vm.Folder, "waits");
@@ -279,7 +281,7 @@ public class BesideOthersTests
         public ValueTask DisposeAsync() => Capture.DisposeAsync();
     }
 
-    /// <summary>The guest writes on, a further capture is right, and QEMU's block layer is what it was.</summary>
+    /// <summary>Asserts that the guest writes on, that another capture is correct, and that QEMU's block layer is as before.</summary>
     private static async Task UnharmedAsync(VirtualMachine vm, BlockGraph graph, string after)
     {
         await DiskMachines.WritesOnAsync(vm, after);

@@ -5,8 +5,8 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.Disks;
 
 /// <summary>
-/// All that QEMU tells of its block layer, and what <see cref="ProcessFingerprint"/> sees: descriptors, threads, fdsets, jobs, exports. A
-/// capture, however it ends, leaves just this.
+/// All that QEMU reports of its block layer, and what <see cref="ProcessFingerprint"/> sees: descriptors, threads, fdsets, jobs, exports.
+/// However a capture ends, it must leave exactly this.
 /// </summary>
 internal sealed record BlockGraph(ProcessFingerprint Process, string Blocks)
 {
@@ -20,7 +20,7 @@ internal sealed record BlockGraph(ProcessFingerprint Process, string Blocks)
         "query-jobs",
     ];
 
-    /// <summary>What changes because the guest writes.</summary>
+    /// <summary>Fields that change because the guest writes.</summary>
     private static readonly HashSet<string> Passing = ["actual-size", "dirty-flag", "io-status"];
 
     public static async Task<BlockGraph> TakeAsync(VirtualMachine vm)
@@ -29,7 +29,7 @@ internal sealed record BlockGraph(ProcessFingerprint Process, string Blocks)
         return new BlockGraph(await ProcessFingerprint.TakeAsync(vm), blocks);
     }
 
-    /// <summary>What QEMU tells of its block layer, jobs and descriptor sets, whoever owns its monitor.</summary>
+    /// <summary>QEMU's report of its block layer, jobs and descriptor sets, through any kind of monitor.</summary>
     /// <param name="ask">Runs a command without arguments.</param>
     public static async Task<string> BlocksAsync(Func<string, Task<JsonElement>> ask)
     {
@@ -39,9 +39,9 @@ internal sealed record BlockGraph(ProcessFingerprint Process, string Blocks)
         return all.ToJsonString();
     }
 
-    /// <summary>The graph becomes what it was, in this time.</summary>
+    /// <summary>Waits until the graph is as before, and fails after the timeout.</summary>
     /// <param name="vm">The machine.</param>
-    /// <param name="after">After what, for a message.</param>
+    /// <param name="after">What happened before, for messages.</param>
     /// <param name="patience">How long that may take.</param>
     /// <param name="byQemu">The capture was made by QEMU's own engine, which (since 8.0, util/userfaultfd.c) opens the device once and
     /// keeps it for good.</param>

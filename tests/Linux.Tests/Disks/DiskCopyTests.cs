@@ -8,7 +8,7 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.Linux.Tests.Disks;
 
-/// <summary>Copies of what QEMU's own server exports.</summary>
+/// <summary>The agent copies what QEMU's own NBD server exports.</summary>
 public sealed class DiskCopyTests : IAsyncLifetime, IAsyncDisposable
 {
     private readonly DiskTools _tools = new();
@@ -32,7 +32,7 @@ public sealed class DiskCopyTests : IAsyncLifetime, IAsyncDisposable
         var result = Copy(sockets, _tools["copy"], new DiskCopyHooks { Total = bytes => total = bytes, Copied = bytes => copied += bytes });
         await _tools.SameAsync("raw", "raw", "copy");
         Assert.Equal(total, copied);
-        // Holes were not read, and what was stored is less than the disk.
+        // The agent did not read the holes, and stored less than the size of the disk.
         Assert.InRange(copied, result.DataBytes, 60 << 20);
         Assert.Equal($"sha256:{Convert.ToHexStringLower(SHA256.HashData(await File.ReadAllBytesAsync(_tools["copy"])))}", result.Checksum);
     }
@@ -132,7 +132,7 @@ public sealed class DiskCopyTests : IAsyncLifetime, IAsyncDisposable
         }
     }
 
-    /// <summary>A raw image with holes, data, and zeros that were written.</summary>
+    /// <summary>A raw image with holes, data, and written zeros.</summary>
     private async Task MakeSparseAsync(string name, long size, int seed)
     {
         var random = new Random(seed);

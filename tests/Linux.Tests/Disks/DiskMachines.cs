@@ -4,7 +4,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Disks;
 
-/// <summary>Machines whose guest writes to disks, and what is asked of every capture of them.</summary>
+/// <summary>Machines whose guest writes to disks, and the checks of each capture of them.</summary>
 internal static class DiskMachines
 {
     /// <summary>The guest writes to all of these disks in turn, as fast as it can, and to a little memory besides.</summary>
@@ -24,7 +24,7 @@ internal static class DiskMachines
             StartTimeout = TimeSpan.FromSeconds(120),
         };
 
-    /// <summary>Captures with all disks. Disks and memory must be of one instant, and the guest goes on.</summary>
+    /// <summary>Captures with all disks. Disks and memory must be of one instant, and the guest must run on.</summary>
     public static async Task<DiskVerdict> CaptureAgreesAsync(VirtualMachine vm, string name, params IEnumerable<string> options)
     {
         var snapshot = await Agent.CaptureAsync(vm, name, ["--disks=all", .. options]);
@@ -35,7 +35,7 @@ internal static class DiskMachines
         return verdict;
     }
 
-    /// <summary>The guest writes on to its disks, finds on them what it wrote, and runs.</summary>
+    /// <summary>Asserts that the guest writes on to its disks, finds on them what it wrote, and runs.</summary>
     public static async Task WritesOnAsync(VirtualMachine vm, string after, TimeSpan? patience = null)
     {
         var (disk, began) = (vm.LatestReport?.Disk ?? 0, Stopwatch.GetTimestamp());

@@ -3,7 +3,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Disks;
 
-/// <summary>A machine whose guest writes files to an ext4 that the test made, if wanted with qemu-ga in it.</summary>
+/// <summary>A machine whose guest writes files to an ext4 that the test created, on request with qemu-ga in the guest.</summary>
 internal static class Ext4Machine
 {
     private const int MiB = 48;
@@ -29,7 +29,7 @@ internal static class Ext4Machine
         return image;
     }
 
-    /// <summary>The machine, with a copy of this image for a disk.</summary>
+    /// <summary>The machine, with a copy of this image as its disk.</summary>
     public static VirtualMachineOptions Options(QemuVersion version, DiskFormat format, string image, bool agent) =>
         DiskMachines.Writing(
             version,
@@ -54,7 +54,7 @@ internal static class Ext4Machine
         };
 
     /// <summary>
-    /// What is wrong with a captured disk, were it started without memory: the journal is replayed, and each file must be there.
+    /// What would be wrong with a captured disk if it were started without memory: fsck replays the journal, and each file must exist.
     /// </summary>
     public static async Task<IReadOnlyList<string>> JudgeAsync(string snapshot)
     {

@@ -3,9 +3,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Disks;
 
-/// <summary>
-/// A file system in the middle of its work: its disk alone survives as after a power cut, and with its memory it simply goes on.
-/// </summary>
+/// <summary>A busy file system: the captured disk alone is as after a power cut, and with its memory the guest continues.</summary>
 public sealed class Ext4Tests : IDisposable
 {
     private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("bgsnap-ext4-");
@@ -42,7 +40,7 @@ public sealed class Ext4Tests : IDisposable
             await source.WaitForReportAsync(r => r.Disk > 64, "files in all places");
             snapshot = await Agent.CaptureAsync(source, "snapshot");
             memory = SnapshotImage.FindDiskRecord(snapshot.Output);
-            // It writes on: what is restored must be the captured disk, not this one.
+            // The source writes on, so that the test notices if the restored machine gets the source's disk instead of the captured one.
             await source.WaitForReportAsync(r => r.Disk > memory.Acknowledged + 40, "more files");
             SnapshotDisks.CopyTo(snapshot.Output, Kept);
         }
@@ -62,7 +60,7 @@ public sealed class Ext4Tests : IDisposable
         Assert.InRange(first.Disk, memory.Acknowledged, memory.Acknowledged + 40);
     }
 
-    /// <summary>The judge must be able to fail: a disk of another moment than memory is found by the restored guest itself.</summary>
+    /// <summary>The check must be able to fail: the restored guest itself finds a disk that is of another moment than memory.</summary>
     [SkippableFact]
     public async Task A_restored_machine_with_a_disk_of_another_moment_finds_it_out()
     {

@@ -6,8 +6,8 @@ using Bgsnap.Linux.Tests.Survival;
 namespace Bgsnap.Linux.Tests.Disks;
 
 /// <summary>
-/// Whatever goes wrong while disks are copied: the guest writes on and finds nothing wrong, the block graph is what it was, no snapshot is
-/// there, and the message says what to do.
+/// Whatever fails while disks are copied: the guest writes on and finds no error, the block graph is as before, no snapshot exists, and the
+/// message names the remedy.
 /// </summary>
 public class FailureTests
 {
@@ -34,7 +34,9 @@ public class FailureTests
         await UnharmedAsync(vm, graph, "a full scratch");
     }
 
-    /// <summary>QEMU 10 aborts when a device is given the node that it has: nothing may be put back that was never changed.</summary>
+    /// <summary>
+    /// QEMU 10 aborts when a device gets the node that it already has: the agent must not put back what it never changed.
+    /// </summary>
     [SkippableTheory]
     [MemberData(nameof(Versions))]
     public async Task A_capture_that_ends_before_its_disks_are_cut_leaves_them_alone(QemuVersion version)
@@ -58,7 +60,7 @@ public class FailureTests
         await Tool.RunAsync("mount", "-t", "tmpfs", "-o", "size=20M", "bgsnap-test", target);
         try
         {
-            // Memory goes there too and takes what it takes: the disk alone is larger than the volume.
+            // Memory goes to the same volume, whatever its size: the disk alone is larger than the volume.
             var outcome = await Agent.TryCaptureAsync(vm, "small/s", null, "--engine=agent", "--compression=zstd");
 
             Assert.True(outcome.Error is { Reason: "TargetFull" }, outcome.Process.ToString());
@@ -117,7 +119,7 @@ public class FailureTests
         await family.WaitAsync(Patience);
         await DiskMachines.WritesOnAsync(vm, "the kill");
 
-        // Its parent cleans up; when that is dead too, the next one on this QEMU does.
+        // The parent cleans up; if it is dead too, the next capture of this QEMU does.
         if (both)
         {
             var next = await Agent.CaptureAsync(vm, "outputs/next");
@@ -173,7 +175,7 @@ public class FailureTests
         await UnharmedAsync(vm, graph, "SIGTERM", byQemu: engine == "qemu");
     }
 
-    /// <summary>With two disks; full ones take some seconds to copy at the rate that these tests use.</summary>
+    /// <summary>A machine with two disks; full ones take some seconds to copy at the rate of these tests.</summary>
     private static async Task<VirtualMachine> StartAsync(QemuVersion version, bool full = true)
     {
         var vm = await Requirements.StartAsync(
@@ -192,7 +194,7 @@ public class FailureTests
         return vm;
     }
 
-    /// <summary>A capture whose disks are being copied.</summary>
+    /// <summary>Starts a capture and waits until it copies disks.</summary>
     private static async Task<CaptureFamily> CopyingAsync(VirtualMachine vm, params IEnumerable<string> more)
     {
         var family = await CaptureFamily.StartAsync(

@@ -8,7 +8,7 @@ using Bgsnap.NodeAgent.Tests.Disks;
 
 namespace Bgsnap.Linux.Tests.Disks;
 
-/// <summary>The export that a capture copies, of a QEMU whose disk is overwritten meanwhile.</summary>
+/// <summary>The export that a capture copies, while the disk is overwritten.</summary>
 public sealed class FleecingTests : IAsyncLifetime, IAsyncDisposable
 {
     private const string Export = "agent-disk0";
@@ -36,7 +36,7 @@ public sealed class FleecingTests : IAsyncLifetime, IAsyncDisposable
             Trim = trim,
             Copied = bytes =>
             {
-                // From the first chunk on; while it is being overwritten the copy goes on slowly enough to meet the writes.
+                // From the first chunk on; the copy is slow enough to meet the writes.
                 overwriting ??= OverwriteAsync();
                 if (!overwriting.IsCompleted)
                     Thread.Sleep(5);
@@ -50,7 +50,7 @@ public sealed class FleecingTests : IAsyncLifetime, IAsyncDisposable
 
         if (trim)
         {
-            // It has gone from the server's snapshot: whoever reads it again is refused, and told so.
+            // The chunk is gone from the server's snapshot: the server refuses a second read with an error.
             var client = NbdClient.Negotiate(_tools.Connect(_tools["nbd.sock"], 1)[0], Export, default);
             var e = Assert.Throws<NbdException>(() => ReadOne(client));
             Assert.Contains("Read of 65536 bytes at offset 0 failed", e.Message, StringComparison.Ordinal);
@@ -60,7 +60,7 @@ public sealed class FleecingTests : IAsyncLifetime, IAsyncDisposable
         using (qmp.Execute("block-export-del", QmpJson.Object(("id", "export"), ("mode", "hard")))) { }
 
         await _tools.SameAsync("before.raw", "raw", "copy");
-        // The guest's writes were not held up by ours.
+        // Our copy did not delay the guest's writes.
         Assert.Contains(
             "identical",
             (

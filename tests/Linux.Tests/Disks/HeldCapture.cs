@@ -3,7 +3,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Disks;
 
-/// <summary>A capture whose guest is held stopped until the storage has cut its disks, and the way to tell it so.</summary>
+/// <summary>A capture that holds its guest stopped until the storage has cut the disks, and the channel to tell it so.</summary>
 internal sealed class HeldCapture : IAsyncDisposable
 {
     private readonly GuardedProcess _process;
@@ -15,7 +15,7 @@ internal sealed class HeldCapture : IAsyncDisposable
 
     public string Output => _process.StandardOutput;
 
-    /// <summary>Begins it.</summary>
+    /// <summary>Starts the capture.</summary>
     public static async Task<HeldCapture> StartAsync(VirtualMachine vm, string name, params IEnumerable<string> options)
     {
         var fifo = Path.Combine(vm.Folder, name + ".words");
@@ -36,11 +36,11 @@ internal sealed class HeldCapture : IAsyncDisposable
             "--disk-method=volume-snapshot",
             .. options,
         ]);
-        // Whoever opens one end waits for the other.
+        // Opening one end of a FIFO blocks until the other end is open.
         return new HeldCapture(process, new FileStream(fifo, FileMode.Open, FileAccess.Write, FileShare.ReadWrite, bufferSize: 0));
     }
 
-    /// <summary>Waits until the guest is held, and returns the line that says so.</summary>
+    /// <summary>Waits until the guest is held, and returns the line that reports it.</summary>
     public async Task<string> HeldAsync()
     {
         for (var i = 0; i < 3000; i++)
@@ -55,19 +55,19 @@ internal sealed class HeldCapture : IAsyncDisposable
         throw new TimeoutException($"The guest was not held.\n{Output}\n{_process.StandardError}");
     }
 
-    /// <summary>Says something to it.</summary>
+    /// <summary>Writes a line to its standard input.</summary>
     public async Task SayAsync(string line)
     {
         await _words.WriteAsync(System.Text.Encoding.UTF8.GetBytes(line + "\n"));
         await _words.FlushAsync();
     }
 
-    /// <summary>Its standard input ends, as it does when its parent dies.</summary>
+    /// <summary>Closes its standard input, as happens when its parent dies.</summary>
     public void Hush() => _words.Dispose();
 
     public void Signal(int signal) => _process.Signal(signal);
 
-    /// <summary>Waits for its end.</summary>
+    /// <summary>Waits until it exits.</summary>
     public async Task<(int Code, string Last)> EndAsync()
     {
         var code = await _process.Exit.WaitAsync(TimeSpan.FromSeconds(60));

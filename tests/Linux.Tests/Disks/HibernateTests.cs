@@ -4,7 +4,8 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.Disks;
 
 /// <summary>
-/// <c>--after stop</c>: the snapshot is the guest's suspended state, so that nothing is lost when QEMU is ended; unless the capture fails.
+/// <c>--after stop</c>: the snapshot is the guest's suspended state, so nothing is lost when QEMU is ended afterwards, unless the capture
+/// fails.
 /// </summary>
 public sealed class HibernateTests : IDisposable
 {
@@ -27,7 +28,7 @@ public sealed class HibernateTests : IDisposable
         Assert.Equal(silent, vm.Serial.Reports.Count);
         var verdict = await SnapshotDisks.JudgeAsync(snapshot.Output);
         Assert.True(verdict.Agrees, verdict.ToString());
-        // The disk itself still is what was captured.
+        // The disk itself still equals the captured one.
         var captured = await SnapshotDisks.ToRawAsync(snapshot.Output, SnapshotDisks.Of(snapshot.Output)[0]);
         Assert.Equal(await File.ReadAllBytesAsync(vm.ImageOf("vda")), await File.ReadAllBytesAsync(captured));
 
@@ -66,7 +67,7 @@ public sealed class HibernateTests : IDisposable
         );
         await Agent.RestoreAsync(kept, woken);
 
-        // Once around all slots: each was read back and checked.
+        // One pass over all slots: the guest has read and checked each of them.
         var report = await woken.WaitForReportAsync(r => r.Disk > last + 140, "all slots checked");
         Assert.Equal(0, report.Corrupt);
     }

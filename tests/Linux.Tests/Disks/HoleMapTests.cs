@@ -6,7 +6,7 @@ using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.Linux.Tests.Disks;
 
-/// <summary>Which clusters were zero at the cut, of a QEMU that cannot be asked for its snapshot's holes.</summary>
+/// <summary>The map of clusters that were zero at the cut, for a QEMU that cannot report its snapshot's holes.</summary>
 public sealed class HoleMapTests : IAsyncLifetime, IAsyncDisposable
 {
     private const string Bitmap = "since-the-cut";
@@ -50,13 +50,13 @@ public sealed class HoleMapTests : IAsyncLifetime, IAsyncDisposable
             $"driver=qcow2,node-name=disk,discard=unmap,file.driver=file,file.filename={_tools["disk"]}",
         ]);
         using var qmp = Serve();
-        // Data that is gone before the map is read.
+        // Data that is discarded before the agent reads the map.
         await GuestAsync("write -z 64k 64k");
         var now = NbdClient.Negotiate(_tools.Connect(_tools["nbd.sock"], 1)[0], "image", default);
 
         var map = HoleMap.Read(now, () =>
         {
-            // A hole that is written, and data that are zeroed, after it was read.
+            // After the agent has read the map: a hole is written, and data are zeroed.
             GuestAsync("write -P 2 640k 4k", "write -z 192k 64k").GetAwaiter().GetResult();
             Do(qmp, "block-dirty-bitmap-disable", ("node", "disk"), ("name", Bitmap));
             Do(
@@ -81,7 +81,7 @@ public sealed class HoleMapTests : IAsyncLifetime, IAsyncDisposable
                 data.AddRange(Enumerable.Range((int)(at / Cluster), (int)(extent[0].Length / Cluster)).Select(c => (long)c));
         }
 
-        // 0 to 4 and 50 held data; 10 was written.
+        // Clusters 0 to 4 and 50 held data; cluster 10 was written.
         Assert.Equal([0, 1, 2, 3, 4, 10, 50], data);
     }
 

@@ -3,7 +3,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Disks;
 
-/// <summary>Disks are captured as they were at RAM's point in time, to the last acknowledged write.</summary>
+/// <summary>The captured disks are those of RAM's point in time, to the last acknowledged write.</summary>
 public class InstantTests
 {
     private const int InARow = 50;
@@ -42,7 +42,7 @@ public class InstantTests
         }
     }
 
-    /// <summary>Without this one the others prove nothing.</summary>
+    /// <summary>The negative control: without it, the other tests prove nothing.</summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System)]
     [InlineData(QemuVersion.Unpacked10)]
@@ -52,7 +52,7 @@ public class InstantTests
             DiskMachines.Writing(version, new TestDisk { Name = "vda" }, new TestDisk { Name = "vdb" })
         );
         List<DiskVerdict> verdicts = [];
-        // Once it may be lucky: no write between the two moments.
+        // A single try may be lucky, without a write between the two moments.
         for (var i = 0; i < 5 && verdicts.TrueForAll(v => v.Agrees); i++)
         {
             var snapshot = await Agent.CaptureAsync(vm, $"late{i}", Agent.Hook("skip:disk-cut"), "--engine=agent");
@@ -115,7 +115,7 @@ public class InstantTests
         var graph = await BlockGraph.TakeAsync(vm);
         for (var i = 0; i < 3; i++)
         {
-            // The guest calls the scsi disk sda, and so it comes first there.
+            // The guest names the scsi disk sda, so it comes first there.
             var snapshot = await Agent.CaptureAsync(vm, $"capture{i}", $"--engine={engine}", $"--disk-method={method}");
             var disks = SnapshotDisks.Of(snapshot.Output);
             Assert.All(disks, d => Assert.Equal(method == "auto" ? "copy-before-write" : method, d.Method));

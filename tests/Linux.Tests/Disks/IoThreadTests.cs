@@ -5,8 +5,9 @@ using Xunit.Abstractions;
 namespace Bgsnap.Linux.Tests.Disks;
 
 /// <summary>
-/// Disks with an iothread, under TCG. QEMU 7.2 aborts when a filter is put above such a disk; QEMU 10 may lose the last interrupt before a
-/// stop, and the disk never answers again. Neither is our doing, and a capture provokes neither. docs/design/0010-iothreads.md
+/// Disks with an iothread, under TCG. QEMU 7.2 aborts when a filter is inserted above such a disk; QEMU 10 may lose the last interrupt
+/// before a stop, and the disk never answers again. Both are bugs of QEMU, and a capture must provoke neither.
+/// docs/design/0010-iothreads.md
 /// </summary>
 public class IoThreadTests(ITestOutputHelper output)
 {
@@ -25,7 +26,7 @@ public class IoThreadTests(ITestOutputHelper output)
 
         foreach (var method in (string[])["auto", "copy-before-write"])
         {
-            // With an overlay flushed writes of the guest would lie in memory of the capture only: nobody gets that unasked.
+            // With an overlay, the guest's flushed writes would exist only in the capture's memory: the agent uses one only on request.
             var refused = await Agent.TryCaptureAsync(vm, "refused", null, $"--disk-method={method}");
             Assert.Equal(("QemuTooOld", 3), (refused.Error?.Reason, refused.Error?.ExitCode));
             Assert.All(["iothread", "--disk-method overlay"], word =>
@@ -46,7 +47,7 @@ public class IoThreadTests(ITestOutputHelper output)
         await graph.AssertIsBackAsync(vm, "all of them");
     }
 
-    /// <summary>When this is always skipped because nothing hangs any more, the refusal can go.</summary>
+    /// <summary>Once this test is always skipped because nothing hangs any more, the refusal can go.</summary>
     [SkippableTheory]
     [InlineData(DiskBus.VirtioBlk)]
     [InlineData(DiskBus.VirtioScsi)]
@@ -59,10 +60,10 @@ public class IoThreadTests(ITestOutputHelper output)
         Assert.Equal(("IoThreadUnsafe", 3), (refused.Error?.Reason, refused.Error?.ExitCode));
         Assert.Contains(bus == DiskBus.VirtioBlk ? "vda" : "scsi0", refused.Error!.Message, StringComparison.Ordinal);
         await DiskMachines.WritesOnAsync(vm, "the refusal");
-        // Without us.
+        // Without the agent.
         var cycles = await CyclesUntilHungAsync(vm, ManyCycles);
         output.WriteLine($"{bus}: hung after {cycles} cycles of stop and cont");
-        // It is a race of QEMU's: a machine that wins it 300 times proves nothing, and breaks nothing either.
+        // It is a race in QEMU: a machine that survives 300 cycles proves nothing, and is no failure either.
         Skip.If(cycles == ManyCycles, $"{bus} did not hang in {cycles} cycles of stop and cont: is QEMU repaired?");
     }
 
@@ -85,10 +86,10 @@ public class IoThreadTests(ITestOutputHelper output)
             }
         );
 
-    /// <summary>Cycles after which the guest still wrote.</summary>
+    /// <summary>The number of cycles after which the guest still wrote.</summary>
     private static async Task<int> CyclesUntilHungAsync(VirtualMachine vm, int most)
     {
-        // Not always at the same moment of the guest's next request.
+        // Vary the moment within the guest's requests.
         var random = new Random(1);
         for (var cycle = 0; cycle < most; cycle++)
         {

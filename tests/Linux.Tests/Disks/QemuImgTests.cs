@@ -7,7 +7,7 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.Linux.Tests.Disks;
 
-/// <summary>Our qcow2 files are QEMU's, and QEMU's are ours.</summary>
+/// <summary>QEMU reads our qcow2 files, and we read QEMU's.</summary>
 public sealed class QemuImgTests : IAsyncLifetime, IAsyncDisposable
 {
     private readonly DiskTools _tools = new();

@@ -88,7 +88,7 @@ public sealed class QuiesceTests : IDisposable
         await family.FindWorkerAsync();
         if (parentToo)
         {
-            // Frozen, and nobody of us left to thaw it.
+            // The file system is frozen, and no process of ours is left to thaw it.
             await FrozenAsync(vm);
             family.Signal(Libc.SigKill);
             family.SignalWorker(Libc.SigKill);
@@ -107,7 +107,7 @@ public sealed class QuiesceTests : IDisposable
         await graph.AssertIsBackAsync(vm, hook);
     }
 
-    /// <summary>The freeze is in the captured memory: whoever wakes the guest up has to end it.</summary>
+    /// <summary>The freeze is part of the captured memory: the restore that wakes the guest up has to end it.</summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System)]
     [InlineData(QemuVersion.Unpacked10)]
@@ -161,7 +161,7 @@ public sealed class QuiesceTests : IDisposable
         await DiskMachines.WritesOnAsync(vm, "the thaw");
     }
 
-    /// <summary>A channel at whose other end nobody listens: QEMU takes the connection and nothing ever comes.</summary>
+    /// <summary>A channel without a listener in the guest: QEMU accepts the connection and no answer ever comes.</summary>
     [SkippableFact]
     public async Task An_agent_that_never_answers_costs_its_time_and_nothing_else()
     {
@@ -205,7 +205,7 @@ public sealed class QuiesceTests : IDisposable
 
     private static async Task FrozenAsync(VirtualMachine vm)
     {
-        // The capture holds the channel: that it is frozen shows in the guest's silence.
+        // The capture holds the channel, so the test detects the freeze by the guest's silence.
         for (var still = 0; still < 5; )
         {
             var before = vm.LatestReport!;
@@ -221,7 +221,7 @@ public sealed class QuiesceTests : IDisposable
             .GetProperty("quiesce")
             .GetString();
 
-    /// <summary>By a client that shares nothing with the agent's.</summary>
+    /// <summary>Asks with a client that shares no code with the agent's.</summary>
     private static async Task<string> GuestAgentSaysAsync(VirtualMachine vm, string command)
     {
         using Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { ReceiveTimeout = 5000 };

@@ -7,7 +7,7 @@ using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.Linux.Tests.Disks;
 
-/// <summary>Disks that cannot be captured as they are: refused before the guest is touched.</summary>
+/// <summary>The agent refuses disks that it cannot capture as they are, before it touches the guest.</summary>
 public class RefusedDiskTests
 {
     [SkippableTheory]
@@ -22,7 +22,7 @@ public class RefusedDiskTests
                 [
                     "-blockdev",
                     "driver=null-co,node-name=shared,size=1048576",
-                    // The firmware would switch a write cache off when it finds the disks, between our two looks.
+                    // Otherwise the firmware might switch a write cache off when it finds the disks, between our two looks.
                     "-device",
                     "virtio-blk-pci,drive=shared,id=path1,share-rw=on,write-cache=off",
                     "-device",
@@ -80,7 +80,7 @@ public class RefusedDiskTests
         Assert.Contains("stored decrypted", shown.StandardOutput, StringComparison.Ordinal);
     }
 
-    /// <summary>A note of an agent that died says that the server may be ours; somebody else has started one since.</summary>
+    /// <summary>A dead agent's note says that the NBD server may be ours, but somebody else has started one since.</summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System)]
     [InlineData(QemuVersion.Unpacked10)]
@@ -104,7 +104,7 @@ public class RefusedDiskTests
         var refused = await Agent.TryCaptureAsync(vm, "s", null);
 
         Assert.Equal(("NbdServerBusy", 3), (refused.Error?.Reason, refused.Error?.ExitCode));
-        // It runs: else this fails.
+        // The server runs; otherwise this command fails.
         await vm.Qmp.ExecuteAsync("nbd-server-stop");
         await DiskMachines.CaptureAgreesAsync(vm, "next");
     }

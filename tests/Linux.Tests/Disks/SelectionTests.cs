@@ -3,7 +3,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Disks;
 
-/// <summary>Which disks are copied, and that those which are not are recorded.</summary>
+/// <summary>The selection of disks to copy; the manifest records the disks that are not copied.</summary>
 public class SelectionTests
 {
     private static readonly TestDisk[] Disks =

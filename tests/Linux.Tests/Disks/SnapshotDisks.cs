@@ -4,7 +4,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Disks;
 
-/// <summary>A disk as the manifest tells of it; the documented names, not the agent's types.</summary>
+/// <summary>A disk as the manifest describes it, by the documented names instead of the agent's types.</summary>
 internal sealed record SnapshotDisk(
     string Name,
     string? File,
@@ -20,7 +20,7 @@ internal sealed record SnapshotDisk(
     string NodeName
 );
 
-/// <summary>The disks of a finished snapshot. They are read by qemu-img, which knows nothing of us.</summary>
+/// <summary>The disks of a finished snapshot, read by qemu-img, which knows nothing of bgsnap.</summary>
 internal static class SnapshotDisks
 {
     public static IReadOnlyList<SnapshotDisk> Of(string snapshot)
@@ -41,7 +41,7 @@ internal static class SnapshotDisks
         return raw;
     }
 
-    /// <summary>Copies a snapshot to where its machine's end does not remove it.</summary>
+    /// <summary>Copies a snapshot out of its machine's folder, which is removed with the machine.</summary>
     public static void CopyTo(string snapshot, string to)
     {
         foreach (var file in Directory.EnumerateFiles(snapshot, "*", SearchOption.AllDirectories))
@@ -53,8 +53,8 @@ internal static class SnapshotDisks
     }
 
     /// <summary>
-    /// Whether RAM and disks of a snapshot are of one instant; the guest runs in mode disk and its disks are in the order of its names for
-    /// them.
+    /// Judges whether RAM and disks of a snapshot are of one instant. The guest runs in mode disk, and its disks are in the order of the
+    /// guest's names for them.
     /// </summary>
     public static async Task<DiskVerdict> JudgeAsync(string snapshot)
     {

@@ -3,10 +3,10 @@ using Bgsnap.Linux.Tests.Restore;
 
 namespace Bgsnap.Linux.Tests.Disks;
 
-/// <summary>What lies between a target's device and its image, and what the image holds besides the disk.</summary>
+/// <summary>The nodes between a target's device and its image, and what the image contains besides the disk.</summary>
 public class TargetNodesTests
 {
-    /// <summary>libvirt puts a throttle filter between a device and its disk; the identical machine has to be a target.</summary>
+    /// <summary>libvirt puts a throttle filter between a device and its disk; the identical machine must be accepted as a target.</summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System)]
     [InlineData(QemuVersion.Unpacked10)]

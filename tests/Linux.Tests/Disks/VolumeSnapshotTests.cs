@@ -6,8 +6,8 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.Disks;
 
 /// <summary>
-/// <c>--disk-method volume-snapshot</c>: the guest is held while somebody else, here <c>cp</c>, cuts its disks; and never for longer than
-/// it may be.
+/// <c>--disk-method volume-snapshot</c>: the agent holds the guest while another program, here <c>cp</c>, cuts its disks, and never for
+/// longer than the limit.
 /// </summary>
 public class VolumeSnapshotTests
 {
@@ -37,13 +37,13 @@ public class VolumeSnapshotTests
         }
     }
 
-    /// <summary>Without this one the other proves nothing.</summary>
+    /// <summary>The negative control: without it, the other test proves nothing.</summary>
     [SkippableFact]
     public async Task What_it_copies_afterwards_is_not()
     {
         await using var vm = await Requirements.StartAsync(DiskMachines.Writing(QemuVersion.System, Disks));
         List<DiskVerdict> verdicts = [];
-        // Once it may be lucky: no write between the two moments.
+        // A single try may be lucky, without a write between the two moments.
         for (var i = 0; i < 5 && verdicts.TrueForAll(v => v.Agrees); i++)
             verdicts.Add(await TakeAsync(vm, $"late{i}", late: true));
         Assert.Contains(verdicts, v => !v.Agrees);
@@ -118,7 +118,7 @@ public class VolumeSnapshotTests
             Assert.NotEqual(0, code);
             Assert.Equal(reason, JsonDocument.Parse(last).RootElement.GetProperty("reason").GetString());
             Assert.InRange(Stopwatch.GetElapsedTime(began).TotalSeconds, 0, 5);
-            // A line each tenth of a second: it was held for as long as it may be, and was not given up at once.
+            // The guest prints a line every 100 ms: the agent held it up to the limit, and did not give up at once.
             Assert.True(
                 how != "too slow" || capture.Output.Split('\n').Count(l => l.Contains("\"Holding\"", StringComparison.Ordinal)) >= 8,
                 capture.Output
@@ -129,7 +129,7 @@ public class VolumeSnapshotTests
         }
     }
 
-    /// <summary>The whole family dies at once, as when its container is killed.</summary>
+    /// <summary>All of the agent's processes die at once, as when their container is killed.</summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System)]
     [InlineData(QemuVersion.Unpacked10)]
@@ -148,7 +148,7 @@ public class VolumeSnapshotTests
         Libc.Kill(int.Parse(worker!, System.Globalization.CultureInfo.InvariantCulture), Libc.SigKill);
 
         await DiskMachines.WritesOnAsync(vm, "a kill");
-        // And the next one finds nothing in its way.
+        // And nothing hinders the next capture.
         Assert.True((await TakeAsync(vm, "next", late: false)).Agrees);
     }
 
@@ -158,7 +158,7 @@ public class VolumeSnapshotTests
         await capture.HeldAsync();
         if (!late)
         {
-            // It stands still for as long as the storage takes.
+            // The guest stands still for as long as the storage takes.
             var silent = vm.Serial.Reports.Count;
             await Task.Delay(500);
             Assert.Equal(silent, vm.Serial.Reports.Count);

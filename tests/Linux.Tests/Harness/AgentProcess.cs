@@ -2,7 +2,7 @@ using System.Diagnostics;
 
 namespace Bgsnap.Linux.Tests.Harness;
 
-/// <summary>What a run of the agent came to.</summary>
+/// <summary>The result of a run of the agent.</summary>
 public sealed record AgentResult(int ExitCode, string StandardOutput, string StandardError, TimeSpan Took)
 {
     public override string ToString() =>
@@ -25,7 +25,7 @@ public sealed class AgentProcess : IAsyncDisposable
 
     public string StandardError => _process.StandardError;
 
-    /// <summary>Runs the agent to its end. One that takes longer than the timeout is killed, and the test fails with its output.</summary>
+    /// <summary>Runs the agent until it exits. After the timeout the harness kills it, and the test fails with its output.</summary>
     public static async Task<AgentResult> RunAsync(TimeSpan timeout, params IEnumerable<string> arguments)
     {
         await using var agent = await StartAsync(arguments).ConfigureAwait(false);
@@ -34,15 +34,15 @@ public sealed class AgentProcess : IAsyncDisposable
 
     public static Task<AgentProcess> StartAsync(params IEnumerable<string> arguments) => StartAsync(null, arguments);
 
-    /// <param name="environment">More variables for it, such as BGSNAP_TEST_HOOK; null: none.</param>
+    /// <param name="environment">Additional environment variables, such as BGSNAP_TEST_HOOK; null: none.</param>
     /// <param name="arguments">Its command line.</param>
     public static async Task<AgentProcess> StartAsync(
         IReadOnlyDictionary<string, string>? environment,
         params IEnumerable<string> arguments
     ) => await StartByAsync([], environment, arguments).ConfigureAwait(false);
 
-    /// <param name="starter">The program that becomes the agent, setpriv say, and its arguments.</param>
-    /// <param name="environment">More variables for it; null: none.</param>
+    /// <param name="starter">The program that executes the agent, such as setpriv, with its arguments.</param>
+    /// <param name="environment">Additional environment variables; null: none.</param>
     /// <param name="arguments">The agent's command line.</param>
     public static async Task<AgentProcess> StartByAsync(
         IEnumerable<string> starter,
@@ -57,7 +57,7 @@ public sealed class AgentProcess : IAsyncDisposable
         );
     }
 
-    /// <summary>Waits for the end by itself.</summary>
+    /// <summary>Waits until the agent exits by itself.</summary>
     public async Task<AgentResult> WaitAsync(TimeSpan timeout)
     {
         try
@@ -73,7 +73,7 @@ public sealed class AgentProcess : IAsyncDisposable
         }
     }
 
-    /// <summary>Waits until the agent's output (either stream) holds the text.</summary>
+    /// <summary>Waits until the agent's output (either stream) contains the text.</summary>
     public async Task WaitForOutputAsync(string text, TimeSpan timeout)
     {
         var began = Stopwatch.GetTimestamp();
@@ -91,7 +91,7 @@ public sealed class AgentProcess : IAsyncDisposable
         }
     }
 
-    /// <summary>kill -9, and waits until it has gone.</summary>
+    /// <summary>Sends SIGKILL and waits until the process is gone.</summary>
     public async Task KillAsync()
     {
         _process.Signal(Libc.SigKill);

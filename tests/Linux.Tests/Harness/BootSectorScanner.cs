@@ -3,8 +3,8 @@ using System.Buffers.Binary;
 namespace Bgsnap.Linux.Tests.Harness;
 
 /// <summary>
-/// Judges an image of the boot sector's memory (tests/guests/bootsector.S): the pages of 1..101 MiB lie in the image
-/// in the order of writing.
+/// Judges an image of the boot sector's memory (tests/guests/bootsector.S): the image holds the pages of 1..101 MiB in the order of
+/// writing.
 /// </summary>
 public static class BootSectorScanner
 {

@@ -2,13 +2,13 @@ using System.Globalization;
 
 namespace Bgsnap.Linux.Tests.Harness;
 
-/// <summary>The part of a machine's command line that is about its disks and the guest agent's channel.</summary>
+/// <summary>The part of a machine's command line for its disks and the guest agent's channel.</summary>
 internal static class DiskCommandLine
 {
-    /// <summary>Options with their values, <c>-name=value</c>; QEMU takes them as two words.</summary>
+    /// <summary>Options with their values as <c>-name=value</c>; QEMU takes them as two words.</summary>
     public static IEnumerable<string> Build(VirtualMachineOptions options, string folder)
     {
-        // The controllers before the disks on them.
+        // QEMU needs the controllers before their disks.
         if (options.Disks.Any(d => d.Bus == DiskBus.VirtioScsi && !d.IsCdrom))
         {
             var ioThread = options.Disks.Any(d => d is { Bus: DiskBus.VirtioScsi, IoThread: true });
@@ -32,7 +32,7 @@ internal static class DiskCommandLine
         }
     }
 
-    /// <summary>The node that the device is plugged into, with -blockdev.</summary>
+    /// <summary>The node that the device uses, with -blockdev.</summary>
     public static string NodeOf(TestDisk disk, int number) =>
         string.Create(CultureInfo.InvariantCulture, $"libvirt-{number}-{(disk.Format == DiskFormat.Raw ? "storage" : "format")}");
 

@@ -2,19 +2,19 @@ using System.Buffers.Binary;
 
 namespace Bgsnap.Linux.Tests.Harness;
 
-/// <summary>What the guest's memory knows of its disks; tests/guests/guest.h, struct record.</summary>
-/// <param name="IsFiles">Mode ext4: the numbers are of files; else of slots.</param>
-/// <param name="Disks">Disks that are written in turn.</param>
-/// <param name="Slots">Slots of each disk, or files.</param>
-/// <param name="StrideKiB">From one slot to the next.</param>
-/// <param name="Issued">The last number that a write was begun with.</param>
-/// <param name="Acknowledged">The last number that the disk said it has: this one or the one before.</param>
+/// <summary>The record that the guest keeps of its disks in memory; tests/guests/guest.h, struct record.</summary>
+/// <param name="IsFiles">True: the guest runs in mode ext4 and the numbers are those of files; false: of slots.</param>
+/// <param name="Disks">The number of disks, which the guest writes in turn.</param>
+/// <param name="Slots">The number of slots of each disk, or of files.</param>
+/// <param name="StrideKiB">The distance from one slot to the next.</param>
+/// <param name="Issued">The number of the last write that the guest began.</param>
+/// <param name="Acknowledged">The number of the last write that the disk acknowledged: the issued one or the one before.</param>
 public sealed record DiskRecord(bool IsFiles, int Disks, int Slots, int StrideKiB, long Issued, long Acknowledged)
 {
     private const string Magic = "BGSNAPRC";
     private const int Page = 4096;
 
-    /// <summary>Null for every other page.</summary>
+    /// <summary>Parses a page; null: the page is not a record.</summary>
     public static DiskRecord? FromPage(ReadOnlySpan<byte> page)
     {
         var magic = BinaryPrimitives.ReadUInt64LittleEndian(System.Text.Encoding.ASCII.GetBytes(Magic));
@@ -30,7 +30,7 @@ public sealed record DiskRecord(bool IsFiles, int Disks, int Slots, int StrideKi
         );
     }
 
-    /// <summary>The record in a memory image; there must be exactly one.</summary>
+    /// <summary>Finds the record in a memory image, which must contain exactly one.</summary>
     public static DiskRecord Find(IEnumerable<ReadOnlyMemory<byte>> chunks)
     {
         ArgumentNullException.ThrowIfNull(chunks);

@@ -2,11 +2,11 @@ using System.Buffers.Binary;
 
 namespace Bgsnap.Linux.Tests.Harness;
 
-/// <summary>Whether disks and memory are of one instant.</summary>
-/// <param name="Memory">What memory knew.</param>
+/// <summary>The verdict whether disks and memory are of one instant.</summary>
+/// <param name="Memory">The record in memory.</param>
 /// <param name="Newest">The greatest number on any disk.</param>
-/// <param name="Slots">Slots that were looked at.</param>
-/// <param name="Problems">What does not agree; empty when all does.</param>
+/// <param name="Slots">The number of slots checked.</param>
+/// <param name="Problems">What does not agree; empty if everything agrees.</param>
 public sealed record DiskVerdict(DiskRecord Memory, long Newest, int Slots, IReadOnlyList<string> Problems)
 {
     public bool Agrees => Problems.Count == 0;
@@ -17,9 +17,9 @@ public sealed record DiskVerdict(DiskRecord Memory, long Newest, int Slots, IRea
 }
 
 /// <summary>
-/// Judges the raw images of the disks that a guest in mode disk (tests/guests/disk.c) wrote to. Each slot must hold just
-/// the last number that belongs there and was acknowledged; only the slot of the number that was under way may hold either.
-/// So nothing that memory knows of is missing, nothing is there that it does not know of, and across the disks the numbers are a prefix.
+/// Judges the raw images of the disks that a guest in mode disk (tests/guests/disk.c) wrote to. Each slot must hold exactly the last
+/// acknowledged number that belongs there; only the slot of the number in flight may hold either. So no write that memory knows of is
+/// missing, no write that it does not know of is there, and across the disks the numbers form a prefix.
 /// </summary>
 public static class DiskScanner
 {
@@ -27,7 +27,7 @@ public static class DiskScanner
     private const int Words = BlockSize / 8;
     private static readonly ulong Magic = BinaryPrimitives.ReadUInt64LittleEndian("BGSNAPDK"u8);
 
-    /// <param name="memory">From the memory image.</param>
+    /// <param name="memory">The record from the memory image.</param>
     /// <param name="images">Raw images, in the order of the guest's names for the disks.</param>
     public static DiskVerdict Judge(DiskRecord memory, IReadOnlyList<string> images)
     {
@@ -57,7 +57,7 @@ public static class DiskScanner
         return new DiskVerdict(memory, newest, looked, problems);
     }
 
-    /// <summary>A block as the guest writes it, for tests of this judge.</summary>
+    /// <summary>A block as the guest writes it, for tests of this scanner.</summary>
     public static byte[] MakeBlock(DiskRecord memory, long number)
     {
         ArgumentNullException.ThrowIfNull(memory);
@@ -81,7 +81,7 @@ public static class DiskScanner
         return sum;
     }
 
-    /// <summary>The greatest number up to the limit that belongs into this slot; less than 1: none.</summary>
+    /// <summary>The greatest number up to the limit that belongs in this slot; less than 1: no number does.</summary>
     public static long LastFor(DiskRecord memory, int disk, int slot, long limit)
     {
         ArgumentNullException.ThrowIfNull(memory);
@@ -96,7 +96,7 @@ public static class DiskScanner
         var issued = LastFor(memory, disk, slot, memory.Issued);
         if (number == acknowledged || number == issued)
             return null;
-        // A write under way may have got as far as it likes.
+        // A write in flight may have reached the disk in part.
         if (number is null && issued != acknowledged)
             return null;
         return $"disk {disk} slot {slot} holds {number?.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "a broken block"}, "
@@ -108,7 +108,7 @@ public static class DiskScanner
             );
     }
 
-    /// <summary>The number in a block that is whole and belongs there; 0 for a slot never written, null for anything else.</summary>
+    /// <summary>The number in a block that is intact and belongs there; 0 for a slot never written, null for anything else.</summary>
     private static long? NumberIn(byte[] block, DiskRecord memory, int disk, int slot)
     {
         if (block.AsSpan().IndexOfAnyExcept((byte)0) < 0)

@@ -3,7 +3,7 @@ using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.Linux.Tests.Harness;
 
-/// <summary>A folder with images, and QEMU's own tools for them.</summary>
+/// <summary>A folder with images, and QEMU's own tools to work on them.</summary>
 internal sealed class DiskTools : IAsyncDisposable
 {
     public const string QemuImg = "/usr/bin/qemu-img",
@@ -16,14 +16,14 @@ internal sealed class DiskTools : IAsyncDisposable
 
     public string this[string name] => Path.Combine(Folder, name);
 
-    /// <summary>Runs a program; a test goes on only when it said yes.</summary>
+    /// <summary>Runs a program; throws unless it succeeds.</summary>
     public static async Task<string> RunAsync(params string[] commandLine)
     {
         (var code, var output) = await TryAsync(commandLine);
         return code == 0 ? output : throw new InvalidOperationException($"{string.Join(' ', commandLine)}: {code}: {output}");
     }
 
-    /// <summary>Runs a program that ends by itself.</summary>
+    /// <summary>Runs a program until it exits.</summary>
     public static async Task<(int ExitCode, string Output)> TryAsync(params string[] commandLine)
     {
         ProcessStartInfo start = new(commandLine[0])
@@ -41,7 +41,7 @@ internal sealed class DiskTools : IAsyncDisposable
         return (process.ExitCode, string.Concat(output));
     }
 
-    /// <summary>qemu-img finds nothing wrong with the file, and in it what the raw image or another holds.</summary>
+    /// <summary>Asserts that qemu-img finds no error in the file, and in it the same content as in another image.</summary>
     public async Task SameAsync(string expected, string expectedFormat, string qcow2)
     {
         var check = await RunAsync(QemuImg, "check", this[qcow2]);
@@ -94,7 +94,7 @@ internal sealed class DiskTools : IAsyncDisposable
         Directory.Delete(Folder, recursive: true);
     }
 
-    // Between bind and listen the socket's file is there, and nobody at home.
+    // Between bind and listen, the socket's file exists but nothing accepts connections.
     private static UnixSocket ConnectOne(string path)
     {
         for (var deadline = Environment.TickCount64 + 60_000; ; Thread.Sleep(20))

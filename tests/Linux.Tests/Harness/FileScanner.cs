@@ -4,22 +4,22 @@ using System.Globalization;
 namespace Bgsnap.Linux.Tests.Harness;
 
 /// <summary>
-/// Judges an ext4 image that a guest in mode ext4 (tests/guests/files.c) wrote to: as it would be after a power cut. The journal
-/// is replayed on a copy, which then must have no fault, and each file must be the last that memory knew to be acknowledged.
+/// Judges an ext4 image that a guest in mode ext4 (tests/guests/files.c) wrote to, as it would be after a power cut. The journal is
+/// replayed on a copy; the result must have no errors, and each file must be the last one that memory knew to be acknowledged.
 /// </summary>
 internal static class FileScanner
 {
     private const int BlockSize = 4096;
     private static readonly ulong Magic = BinaryPrimitives.ReadUInt64LittleEndian("BGSNAPFL"u8);
 
-    /// <summary>Returns what is wrong, empty when nothing is.</summary>
-    /// <param name="memory">From the memory image of the same snapshot.</param>
-    /// <param name="image">Raw image; it is changed: the journal is replayed.</param>
-    /// <param name="folder">For files in passing.</param>
+    /// <summary>Returns the errors; empty if there are no errors.</summary>
+    /// <param name="memory">The record from the memory image of the same snapshot.</param>
+    /// <param name="image">A raw image; the method changes it by replaying the journal.</param>
+    /// <param name="folder">A folder for temporary files.</param>
     public static async Task<IReadOnlyList<string>> JudgeAsync(DiskRecord memory, string image, string folder)
     {
         var (code, said) = await Tool.TryAsync("e2fsck", "-fp", image).ConfigureAwait(false);
-        // 1: it changed something. With a journal to replay and no fault besides, that is all it did, and it says nothing of inodes.
+        // 1: fsck changed something. If it replays a journal and finds no other fault, that is the only change, and it reports no inodes.
         if (code > 1)
             return [$"e2fsck -fp: exit code {code}: {said}"];
         (code, var again) = await Tool.TryAsync("e2fsck", "-fn", image).ConfigureAwait(false);
@@ -48,7 +48,7 @@ internal static class FileScanner
         return number < 1 ? 0 : number;
     }
 
-    /// <summary>0 when there is no such file, null when it is not whole.</summary>
+    /// <summary>0: the file does not exist; null: the file is damaged.</summary>
     private static async Task<long?> NumberInAsync(string image, int index, string folder)
     {
         var copy = Path.Combine(folder, "file");

@@ -5,14 +5,14 @@ using System.Text;
 namespace Bgsnap.Linux.Tests.Harness;
 
 /// <summary>
-/// A program that cannot outlive us. A small shell starts it, prints its pid and kills it when its own
-/// standard input ends, which happens however the test run dies.
-/// (A parent-death signal would not do: it is sent when the starting *thread* ends.)
+/// A program that cannot outlive the test run. A small shell starts it, prints its pid and kills it when the shell's own standard input
+/// ends, which happens however the test run dies. (A parent-death signal would not do: the kernel sends it when the starting *thread*
+/// ends.)
 /// </summary>
 public sealed class GuardedProcess : IAsyncDisposable
 {
-    // $pid may be unshare, whose child is the program and does not die with it. It says its pid itself, so that nothing of the program's
-    // comes before.
+    // $pid may be unshare, whose child is the program and does not die with it. The program's process prints its own pid, so that no output
+    // of the program comes before it.
     private const string Guard = """
         exec 3<&0
         sh -c 'echo "$$"; exec "$@"' sh "$@" 3<&- </dev/null &
@@ -43,10 +43,10 @@ public sealed class GuardedProcess : IAsyncDisposable
         Exit = WaitAsync();
     }
 
-    /// <summary>Of the program that was asked for, or of the unshare that it is behind.</summary>
+    /// <summary>The pid of the program, or of the unshare in front of it.</summary>
     public int Pid { get; }
 
-    /// <summary>Its exit code (128 + n when signal n ended it), once all of its output is here.</summary>
+    /// <summary>Its exit code (128 + n if signal n ended it), once all of its output has arrived.</summary>
     public Task<int> Exit { get; }
 
     public bool HasEnded => _hasEnded;

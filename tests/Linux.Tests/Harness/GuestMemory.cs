@@ -2,7 +2,7 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.Linux.Tests.Harness;
 
-/// <summary>Guest physical memory, read and written behind QEMU's back through /proc/PID/mem.</summary>
+/// <summary>Guest physical memory, read and written through /proc/PID/mem without QEMU's help.</summary>
 public sealed class GuestMemory : IDisposable
 {
     private readonly SafeFileHandle _memory;
@@ -14,7 +14,7 @@ public sealed class GuestMemory : IDisposable
         Length = length;
     }
 
-    /// <summary>Where guest physical address 0 is in QEMU.</summary>
+    /// <summary>The address in QEMU of guest physical address 0.</summary>
     public long HostAddress { get; }
 
     public long Length { get; }

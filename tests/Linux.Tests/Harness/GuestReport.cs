@@ -3,19 +3,19 @@ using System.Globalization;
 namespace Bgsnap.Linux.Tests.Harness;
 
 /// <summary>A tick line of a guest. The boot sector counts passes and reports neither writes nor stalls.</summary>
-/// <param name="Tick">Line number (Linux) or pass (boot sector); goes on after a restore.</param>
+/// <param name="Tick">Line number (Linux) or pass (boot sector); continues after a restore.</param>
 /// <param name="Writes">Page writes since the guest began.</param>
 /// <param name="Delta">Page writes since its last tick line.</param>
-/// <param name="Corrupt">Pages that did not hold what the guest had left in them.</param>
-/// <param name="Checked">Pages whose whole content was checked.</param>
+/// <param name="Corrupt">Pages that did not hold what the guest had last written to them.</param>
+/// <param name="Checked">Pages whose whole content the guest has checked.</param>
 /// <param name="MaxStall">Longest time between two writes since the last tick line, on the guest's clock.</param>
-/// <param name="At">When the line arrived here: <see cref="System.Diagnostics.Stopwatch.GetTimestamp"/>.</param>
+/// <param name="At">When the harness received the line: <see cref="System.Diagnostics.Stopwatch.GetTimestamp"/>.</param>
 public sealed record GuestReport(long Tick, long Writes, long Delta, long Corrupt, long Checked, TimeSpan MaxStall, long At)
 {
-    /// <summary>The number that a disk acknowledged last; 0 in modes without one.</summary>
+    /// <summary>The number of the last acknowledged disk write; 0 in modes without disks.</summary>
     public long Disk { get; init; }
 
-    /// <summary>Null for every other line, and for half a line: a restored guest goes on in the middle of one.</summary>
+    /// <summary>Parses a line; null for any other line, and for half a line: a restored guest may continue in the middle of one.</summary>
     public static GuestReport? Parse(string line, long at)
     {
         ArgumentNullException.ThrowIfNull(line);
@@ -45,7 +45,7 @@ public sealed record GuestReport(long Tick, long Writes, long Delta, long Corrup
     }
 }
 
-/// <summary>One second's write latencies of a guest in mode rate.</summary>
+/// <summary>Write latencies of one second, of a guest in mode rate.</summary>
 public sealed record LatencyReport(long Second, TimeSpan P50, TimeSpan P99, TimeSpan Max, long Count, long Skipped, long At)
 {
     public static LatencyReport? Parse(string line, long at)
@@ -66,7 +66,7 @@ public sealed record LatencyReport(long Second, TimeSpan P50, TimeSpan P99, Time
     }
 }
 
-/// <summary>The key=value words of a guest's line.</summary>
+/// <summary>Parses the key=value words of a guest's line.</summary>
 public static class GuestRecord
 {
     public static IReadOnlyDictionary<string, string> Words(string line)

@@ -1,16 +1,16 @@
 namespace Bgsnap.Linux.Tests.Harness;
 
-/// <summary>An ext4 that can be made to hang: who writes to it then sleeps in the kernel, and no signal ends that.</summary>
+/// <summary>An ext4 that the test can make hang: a process that writes to it then sleeps in the kernel, and no signal ends that.</summary>
 public sealed class HangingVolume : IAsyncDisposable
 {
     private bool _hangs;
 
     private HangingVolume(string folder) => Folder = folder;
 
-    /// <summary>Where it is mounted.</summary>
+    /// <summary>The mount point.</summary>
     public string Folder { get; }
 
-    /// <summary>Makes one, with room for so much.</summary>
+    /// <summary>Creates a volume of this size.</summary>
     public static async Task<HangingVolume> CreateAsync(string folder, int mebibytes)
     {
         var image = Path.Combine(folder, "hanging.img");
@@ -18,7 +18,7 @@ public sealed class HangingVolume : IAsyncDisposable
             file.SetLength((long)mebibytes << 20);
         await Tool.RunAsync("mkfs.ext4", "-q", "-F", "-O", "^has_journal", image).ConfigureAwait(false);
         HangingVolume volume = new(Directory.CreateDirectory(Path.Combine(folder, "hanging")).FullName);
-        // The loop device goes with the mount.
+        // The kernel removes the loop device with the mount.
         await Tool.RunAsync("mount", "-o", "loop", image, volume.Folder).ConfigureAwait(false);
         return volume;
     }

@@ -14,7 +14,7 @@ public sealed class QmpErrorException(string command, string kind, string descri
 public sealed record QmpEvent(string Name, JsonElement Data, long At);
 
 /// <summary>
-/// The harness's own QMP connection. It shares nothing with the agent's client, so that one cannot hide the other's faults.
+/// The harness's own QMP connection. It shares no code with the agent's client, so that one cannot hide the other's bugs.
 /// </summary>
 public sealed class HarnessQmp : IDisposable
 {
@@ -69,7 +69,7 @@ public sealed class HarnessQmp : IDisposable
         }
     }
 
-    /// <summary>The command's "return". An "error" is thrown as <see cref="QmpErrorException"/>.</summary>
+    /// <summary>Executes a command and returns its "return"; an "error" becomes a <see cref="QmpErrorException"/>.</summary>
     public async Task<JsonElement> ExecuteAsync(string command, JsonObject? arguments = null, CancellationToken cancellation = default)
     {
         var id = Interlocked.Increment(ref _lastId);
@@ -85,7 +85,7 @@ public sealed class HarnessQmp : IDisposable
         if (arguments is not null)
             request["arguments"] = arguments;
         await _stream.WriteAsync(JsonSerializer.SerializeToUtf8Bytes(request), cancellation).ConfigureAwait(false);
-        // Nothing that tests ask takes longer; a dead QEMU must not hang a test.
+        // No command of a test takes longer; a dead QEMU must not hang a test.
         var reply = await answer.Task.WaitAsync(TimeSpan.FromSeconds(60), cancellation).ConfigureAwait(false);
         if (reply.TryGetProperty("error", out var error))
         {
@@ -95,14 +95,14 @@ public sealed class HarnessQmp : IDisposable
         return reply.GetProperty("return");
     }
 
-    /// <summary>What a command of the human monitor prints.</summary>
+    /// <summary>Runs a command of the human monitor and returns its output.</summary>
     public async Task<string> HumanAsync(string commandLine, CancellationToken cancellation = default)
     {
         var arguments = new JsonObject { ["command-line"] = commandLine };
         return (await ExecuteAsync("human-monitor-command", arguments, cancellation).ConfigureAwait(false)).GetString()!;
     }
 
-    /// <summary>"running", "paused", "inmigrate", ...</summary>
+    /// <summary>QEMU's run state: "running", "paused", "inmigrate", ...</summary>
     public async Task<string> RunStateAsync(CancellationToken cancellation = default) =>
         (await ExecuteAsync("query-status", cancellation: cancellation).ConfigureAwait(false)).GetProperty("status").GetString()!;
 

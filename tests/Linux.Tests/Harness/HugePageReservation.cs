@@ -3,8 +3,8 @@ using System.Globalization;
 namespace Bgsnap.Linux.Tests.Harness;
 
 /// <summary>
-/// Huge pages that the kernel keeps for one test machine, and a hugetlbfs of its own to take them from.
-/// The kernel's number is raised and lowered by what is needed, under a lock file, so that several may hold some.
+/// Huge pages that the kernel reserves for one test machine, and a hugetlbfs to allocate them from. The reservation raises and lowers the
+/// kernel's number under a lock file, so that several can exist at once.
 /// </summary>
 public sealed class HugePageReservation : IDisposable
 {
@@ -42,7 +42,7 @@ public sealed class HugePageReservation : IDisposable
         File.Delete(Note(_mount));
     }
 
-    /// <summary>Gives back what a test run held that was killed.</summary>
+    /// <summary>Releases the huge pages that a killed test run reserved.</summary>
     internal static void GiveBackLost(string mount)
     {
         Libc.Unmount(mount);
@@ -60,7 +60,7 @@ public sealed class HugePageReservation : IDisposable
         if (by <= 0 || Read() >= before + by)
             return;
 
-        // Free memory is in pieces: give the caches back, put the pieces together, and try once more.
+        // Free memory is fragmented: drop the caches, compact memory, and try once more.
         File.WriteAllText("/proc/sys/vm/drop_caches", "3");
         File.WriteAllText("/proc/sys/vm/compact_memory", "1");
         Write(before + by);
@@ -77,7 +77,7 @@ public sealed class HugePageReservation : IDisposable
 
     private static void Write(int pages) => File.WriteAllText(Knob, pages.ToString(CultureInfo.InvariantCulture));
 
-    /// <summary>A file that only one process can hold; the kernel lets go of it when that process dies.</summary>
+    /// <summary>A lock file that only one process can hold; the kernel releases it when that process dies.</summary>
     internal static FileStream LockFile(string name)
     {
         var path = Path.Combine(Path.GetTempPath(), name);

@@ -10,21 +10,21 @@ public enum Cut
     /// <summary>Pages of different instants.</summary>
     Torn,
 
-    /// <summary>Not all pages are there, or there is nothing to judge.</summary>
+    /// <summary>Pages are missing, or there is nothing to judge.</summary>
     Incomplete,
 }
 
-/// <summary>One writer's pages.</summary>
-/// <param name="Writer">Its number.</param>
+/// <summary>The verdict on one writer's pages.</summary>
+/// <param name="Writer">The writer's number.</param>
 /// <param name="Cut">What they show.</param>
-/// <param name="Pages">How many it has.</param>
-/// <param name="Found">How many are in the image.</param>
-/// <param name="Counter">c, the pass it was in.</param>
-/// <param name="Place">How many pages of the pass it had written.</param>
+/// <param name="Pages">The number of pages that the writer has.</param>
+/// <param name="Found">The number of its pages in the image.</param>
+/// <param name="Counter">c, the pass that the writer was in.</param>
+/// <param name="Place">The number of pages that it had written in that pass.</param>
 /// <param name="Details">What is wrong, or "".</param>
 public sealed record WriterCut(uint Writer, Cut Cut, int Pages, int Found, ulong Counter, int Place, string Details);
 
-/// <summary>What an image of the guest's memory shows. Torn outweighs incomplete.</summary>
+/// <summary>The verdict on an image of the guest's memory. Torn outweighs incomplete.</summary>
 public sealed record CutVerdict(IReadOnlyList<WriterCut> Writers)
 {
     public Cut Cut =>
@@ -51,9 +51,9 @@ public sealed record CutVerdict(IReadOnlyList<WriterCut> Writers)
 public delegate int ReadImage(long offset, Span<byte> buffer);
 
 /// <summary>
-/// Finds the pages of the counting Linux guest (tests/guests/guest.h has their layout) wherever they lie in an image of
-/// its memory, and judges whether the image is of one instant: in the order of writing, each writer's pages must
-/// hold c up to one place and c-1 after it. Filler, where there is some, must be whole.
+/// Finds the pages of the counting Linux guest (tests/guests/guest.h describes their layout) wherever they lie in an image of its memory,
+/// and judges whether the image is of one instant: in the order of writing, each writer's pages must hold c up to one place and c-1 after
+/// it. If there is filler, it must be intact.
 /// </summary>
 public sealed class ImageScanner
 {
@@ -125,7 +125,7 @@ public sealed class ImageScanner
 
     public CutVerdict Judge() => new([.. _writers.Select(writer => writer.Value.Judge(writer.Key))]);
 
-    /// <summary>A page as the guest would write it, for tests of judges.</summary>
+    /// <summary>A page as the guest writes it, for tests of the scanners.</summary>
     public static byte[] MakePage(uint writer, int pages, int index, ulong head, ulong tail, uint seed = 0)
     {
         var page = new byte[PageSize];
@@ -150,7 +150,7 @@ public sealed class ImageScanner
         var writer = BinaryPrimitives.ReadUInt32LittleEndian(page[16..]);
         var count = BinaryPrimitives.ReadUInt32LittleEndian(page[20..]);
         var index = BinaryPrimitives.ReadUInt32LittleEndian(page[24..]);
-        // The magic may also stand in the guest's program, before a number that happens to be there.
+        // The magic may also occur in the guest's program, followed by an arbitrary number.
         if (writer >= 64 || count is 0 or > 1 << 24 || index >= count)
             return;
         if (!_writers.TryGetValue(writer, out var pages))
@@ -217,7 +217,7 @@ public sealed class ImageScanner
                 : new(writer, Cut.OneCut, count, _found, counter, place, "");
         }
 
-        /// <summary>Only the page written last may have been caught between its two ends.</summary>
+        /// <summary>Only the page written last may be torn within itself.</summary>
         private string? TornWithinPages(ulong counter, int place)
         {
             for (var i = 0; i < count; i++)

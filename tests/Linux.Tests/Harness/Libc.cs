@@ -13,7 +13,7 @@ internal static partial class Libc
     public const int SigTerm = 15;
     private const int DetachWhenUnused = 2; // MNT_DETACH
 
-    /// <summary>Sends a signal; a process that has gone is no error.</summary>
+    /// <summary>Sends a signal; a process that is already gone is not an error.</summary>
     public static void Kill(int pid, int signal)
     {
         const int NoSuchProcess = 3;
@@ -31,7 +31,7 @@ internal static partial class Libc
             );
     }
 
-    /// <summary>umount -l; false: nothing is mounted there.</summary>
+    /// <summary>Does umount -l; false: nothing is mounted there.</summary>
     public static bool Unmount(string directory) => umount2(directory, DetachWhenUnused) == 0;
 
     /// <summary>EXT4_IOC_SHUTDOWN on a mounted ext4.</summary>

@@ -2,7 +2,7 @@ using System.Globalization;
 
 namespace Bgsnap.Linux.Tests.Harness;
 
-/// <summary>A file system of its own on a loop device, which can be unmounted under whoever reads it, fail, and come back.</summary>
+/// <summary>A file system on a loop device. A test can unmount it under its readers, make it fail, and bring it back.</summary>
 public sealed class LoopVolume : IAsyncDisposable
 {
     private const int SectorSize = 512;
@@ -14,13 +14,13 @@ public sealed class LoopVolume : IAsyncDisposable
     private LoopVolume(string image, string link, string device, string folder) =>
         (_image, _link, _device, Folder) = (image, link, device, folder);
 
-    /// <summary>Where it is mounted.</summary>
+    /// <summary>The mount point.</summary>
     public string Folder { get; }
 
-    /// <summary>Major and minor number of its device, as the kernel writes them.</summary>
+    /// <summary>Major and minor number of its device, in the kernel's notation.</summary>
     public string Number => File.ReadAllText($"/sys/block/{Path.GetFileName(_device)}/dev").Trim();
 
-    /// <summary>What was read of the device so far, by whomever.</summary>
+    /// <summary>Bytes read from the device so far, by all processes.</summary>
     public long BytesRead =>
         SectorSize
         * long.Parse(
@@ -28,10 +28,10 @@ public sealed class LoopVolume : IAsyncDisposable
             CultureInfo.InvariantCulture
         );
 
-    /// <summary>Where the volume of a machine's folder is mounted.</summary>
+    /// <summary>The mount point of the volume in a machine's folder.</summary>
     public static string MountPoint(string folder) => Path.Combine(folder, "volume");
 
-    /// <summary>Makes one of a directory's files, read-only, in a machine's folder.</summary>
+    /// <summary>Creates a read-only volume in a machine's folder from a directory's files.</summary>
     public static async Task<LoopVolume> OfAsync(string content, string folder)
     {
         var image = Path.Combine(folder, "volume.img");
@@ -46,7 +46,7 @@ public sealed class LoopVolume : IAsyncDisposable
         {
             File.CreateSymbolicLink(volume._link, device); // so that the next test run finds it, should this one be killed
             await volume.MountAsync().ConfigureAwait(false);
-            // Named now: once the device fails, no directory of it can be listed.
+            // List the files now: once the device fails, its directories cannot be listed.
             volume._files = Directory.GetFiles(volume.Folder);
             return volume;
         }
@@ -59,22 +59,21 @@ public sealed class LoopVolume : IAsyncDisposable
 
     public Task MountAsync() => Tool.RunAsync("mount", "-t", "ext4", "-o", "ro", _device, Folder);
 
-    /// <summary>umount -l: who has files of it open keeps them.</summary>
+    /// <summary>Does umount -l: processes that have files open keep them.</summary>
     public void UnmountLazily() => Libc.Unmount(Folder);
 
-    /// <summary>Takes its files out of the page cache.</summary>
+    /// <summary>Removes its files from the page cache.</summary>
     public void DropCache() => PageCache.Drop(_files);
 
     /// <summary>
-    /// The file system is dead from now on, as after an error that it does not survive: every read of it fails for ever, until nobody holds
-    /// it and it is mounted anew.
+    /// Shuts the file system down, as after a fatal error: every read of it fails until no process has it open and it is mounted again.
     /// </summary>
     public void Die() => Libc.ShutDownExt4(Folder);
 
-    /// <summary>Mounts another directory over its place.</summary>
+    /// <summary>Mounts another directory over the mount point.</summary>
     public Task PutInItsPlaceAsync(string directory) => Tool.RunAsync("mount", "--bind", directory, Folder);
 
-    /// <summary>From now on the device answers every read with EIO.</summary>
+    /// <summary>Makes the device fail every read with EIO.</summary>
     public async Task FailAsync()
     {
         await Tool.RunAsync("cp", "--sparse=always", _image, _image + ".sound").ConfigureAwait(false);
@@ -83,7 +82,7 @@ public sealed class LoopVolume : IAsyncDisposable
         DropCache();
     }
 
-    /// <summary>From now on it reads what it did before.</summary>
+    /// <summary>Makes the device readable again.</summary>
     public async Task MendAsync()
     {
         await using FileStream sound = new(_image + ".sound", FileMode.Open, FileAccess.Read),
@@ -95,7 +94,7 @@ public sealed class LoopVolume : IAsyncDisposable
     {
         while (Libc.Unmount(Folder))
         {
-            // A test that failed in the middle has left another over it.
+            // A test that failed halfway may have left another mount on top.
         }
 
         await Tool.TryAsync("losetup", "--detach", _device).ConfigureAwait(false);

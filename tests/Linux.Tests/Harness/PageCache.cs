@@ -3,7 +3,7 @@ using System.Runtime.InteropServices;
 
 namespace Bgsnap.Linux.Tests.Harness;
 
-/// <summary>Takes files out of the page cache, as on a node that has never read them, or into it.</summary>
+/// <summary>Removes files from the page cache, as on a node that has never read them, or loads them into it.</summary>
 public static unsafe partial class PageCache
 {
     private const int DontNeed = 4; // POSIX_FADV_DONTNEED
@@ -25,7 +25,7 @@ public static unsafe partial class PageCache
         private fixed ulong _rest[4];
     }
 
-    /// <summary>Empties the cache of files, and looks whether it is empty. What the disk itself remembers is out of reach.</summary>
+    /// <summary>Removes files from the cache and checks that none of their pages is left. The disk's own cache is out of reach.</summary>
     public static void Drop(IEnumerable<string> files)
     {
         ArgumentNullException.ThrowIfNull(files);
@@ -62,7 +62,7 @@ public static unsafe partial class PageCache
         }
     }
 
-    /// <summary>Pages of a file that are in the page cache; 0 too where the kernel does not tell (before 6.5).</summary>
+    /// <summary>The number of a file's pages in the page cache; also 0 if the kernel does not report it (before 6.5).</summary>
     private static ulong Cached(SafeHandle file)
     {
         Range all = default; // a length of 0: to the end

@@ -4,8 +4,8 @@ using System.Text.Json;
 namespace Bgsnap.Linux.Tests.Harness;
 
 /// <summary>
-/// What can be seen of a QEMU from outside and through QMP, at one moment. Taken before and after, it shows whether
-/// anything was left behind: a descriptor, a registered userfaultfd, a thread, an fdset, a job, an export, a tracer.
+/// What is visible of a QEMU from outside and through QMP, at one moment. Taken before and after, it shows whether anything is left behind:
+/// a descriptor, a registered userfaultfd, a thread, an fdset, a job, an export, a tracer.
 /// </summary>
 public sealed record ProcessFingerprint(string RunState, int TracerPid, int UserfaultVmas, IReadOnlyList<string> Items)
 {
@@ -39,7 +39,7 @@ public sealed record ProcessFingerprint(string RunState, int TracerPid, int User
         );
     }
 
-    /// <summary>What differs from an earlier fingerprint, one line each; empty when nothing was left behind.</summary>
+    /// <summary>The differences from an earlier fingerprint, one line each; empty if nothing is left behind.</summary>
     public IReadOnlyList<string> DifferencesFrom(ProcessFingerprint before)
     {
         ArgumentNullException.ThrowIfNull(before);
@@ -55,7 +55,7 @@ public sealed record ProcessFingerprint(string RunState, int TracerPid, int User
         return differences;
     }
 
-    /// <summary>The differences that stay: what a closing connection leaves takes QEMU a moment to clear away.</summary>
+    /// <summary>The differences that last: QEMU takes a moment to clean up after a closed connection.</summary>
     public async Task<IReadOnlyList<string>> DifferencesAfterwardsAsync(VirtualMachine machine, TimeSpan? patience = null)
     {
         var began = System.Diagnostics.Stopwatch.GetTimestamp();
@@ -71,7 +71,9 @@ public sealed record ProcessFingerprint(string RunState, int TracerPid, int User
         }
     }
 
-    /// <summary>How many mappings of a process a userfaultfd is registered on, for missing pages or for write protection.</summary>
+    /// <summary>
+    /// The number of a process's mappings on which a userfaultfd is registered, for missing pages or for write protection.
+    /// </summary>
     public static int UserfaultVmasOf(int pid) =>
         File.ReadLines($"/proc/{pid}/smaps")
             .Count(line =>
@@ -85,7 +87,7 @@ public sealed record ProcessFingerprint(string RunState, int TracerPid, int User
             CultureInfo.InvariantCulture
         );
 
-    /// <summary>What the descriptors point to; their numbers are of no matter.</summary>
+    /// <summary>The targets of the descriptors; their numbers do not matter.</summary>
     public static IReadOnlyList<string> Descriptors(int pid)
     {
         var links = new List<string>();

@@ -5,13 +5,13 @@ namespace Bgsnap.Linux.Tests.Harness;
 /// <summary>The command line of a test machine, and the programs that start it with other rights.</summary>
 public static class QemuCommandLine
 {
-    /// <summary>What shortens the boot of Debian's kernel under TCG from 3.3 to 2.2 seconds.</summary>
+    /// <summary>Parameters that shorten the boot of Debian's kernel under TCG from 3.3 to 2.2 seconds.</summary>
     private const string QuickBoot =
         "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off cryptomgr.notests ipv6.disable=1 i8042.noaux "
         + "i8042.nokbd 8250.nr_uarts=1 no_timer_check tsc=reliable random.trust_cpu=on";
 
     /// <param name="options">The machine.</param>
-    /// <param name="directory">Its temporary directory, where its sockets are.</param>
+    /// <param name="directory">Its temporary directory, which contains its sockets.</param>
     public static IReadOnlyList<string> Build(VirtualMachineOptions options, string directory)
     {
         ArgumentNullException.ThrowIfNull(options);
@@ -71,7 +71,7 @@ public static class QemuCommandLine
 
     public static string SerialSocket(string directory) => Path.Combine(directory, "serial");
 
-    /// <summary>The other end of the guest agent's channel.</summary>
+    /// <summary>The socket at the host's end of the guest agent's channel.</summary>
     public static string GuestAgentSocket(string directory) => Path.Combine(directory, "guest-agent");
 
     public static string QmpSocket(string directory) => Path.Combine(directory, "qmp");
@@ -127,7 +127,7 @@ public static class QemuCommandLine
             _ => [],
         };
 
-    /// <summary>What the guest's kernel is told, and by it the guest's program.</summary>
+    /// <summary>The kernel's command line, through which the guest's program gets its parameters too.</summary>
     internal static string KernelCommandLine(LinuxGuest guest)
     {
         List<string> words =

@@ -5,8 +5,8 @@ using System.Text;
 namespace Bgsnap.Linux.Tests.Harness;
 
 /// <summary>
-/// Stands between the agent and a unix socket of QEMU's, whose other end thereby can fall silent or answer slowly while QEMU itself is
-/// well. Descriptors travel along.
+/// A proxy between the agent and a unix socket of QEMU. A test can make it fall silent or answer slowly while QEMU itself is healthy. It
+/// passes descriptors too.
 /// </summary>
 internal sealed class Relay : IDisposable
 {
@@ -18,8 +18,8 @@ internal sealed class Relay : IDisposable
     private volatile string? _firstHeld;
     private volatile bool _ended;
 
-    /// <param name="folder">Where its own socket is made.</param>
-    /// <param name="server">The socket that it leads to.</param>
+    /// <param name="folder">The path of the relay's own socket.</param>
+    /// <param name="server">The socket that it connects to.</param>
     public Relay(string folder, string server)
     {
         _server = server;
@@ -31,19 +31,19 @@ internal sealed class Relay : IDisposable
 
     public string Path { get; }
 
-    /// <summary>Each answer comes so much later.</summary>
+    /// <summary>The delay of each answer.</summary>
     public TimeSpan Delay { get; set; }
 
-    /// <summary>Nothing comes back any more, and nothing more gets there if the requests are held too.</summary>
+    /// <summary>Holds back all answers from now on, and the requests too if asked.</summary>
     public void FallSilent(bool requestsToo = false) => (_answersHeld, _requestsHeld) = (true, requestsToo);
 
-    /// <summary>The request that has this in it gets there; then nothing comes back and nothing gets there.</summary>
+    /// <summary>Forwards the request that contains this text; after it, holds back requests and answers.</summary>
     public void FallSilentAfter(string request) => _lastRequest = request;
 
-    /// <summary>The request that has this in it does not get there, nor anything after it, and nothing comes back.</summary>
+    /// <summary>Holds back the request that contains this text, all later ones, and all answers.</summary>
     public void FallSilentBefore(string request) => _firstHeld = request;
 
-    /// <summary>Goes on with what was held.</summary>
+    /// <summary>Delivers what it held back, and forwards again.</summary>
     public void Speak()
     {
         (_lastRequest, _firstHeld) = (null, null);
@@ -75,11 +75,11 @@ internal sealed class Relay : IDisposable
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {
-            // The test, or the server, is over.
+            // The test or the server has ended.
         }
     }
 
-    /// <summary>One client and its own connection to the server; the end of either is the end of both.</summary>
+    /// <summary>One client with its own connection to the server; when either ends, the relay closes both.</summary>
     private sealed class Conversation(Relay relay, Socket client, Socket server)
     {
         private int _ends;
@@ -96,7 +96,7 @@ internal sealed class Relay : IDisposable
             }
             catch (Exception e) when (e is Win32Exception or OperationCanceledException or ObjectDisposedException)
             {
-                // One of them is gone.
+                // One side is gone.
             }
 
             _over = true;

@@ -3,8 +3,8 @@ using System.Diagnostics;
 namespace Bgsnap.Linux.Tests.Harness;
 
 /// <summary>
-/// The kernel's samepage merging (KSM), on as long as this lives. What was there before is put back by a small shell when its standard
-/// input ends, which happens however the test run dies; merged pages are parted again then.
+/// Controls the kernel's samepage merging (KSM) for the lifetime of this object. A small shell restores the former settings when its
+/// standard input ends, which happens however the test run dies; the kernel then unmerges the merged pages.
 /// </summary>
 public sealed class SamepageMergingSwitch : IDisposable
 {
@@ -16,10 +16,10 @@ public sealed class SamepageMergingSwitch : IDisposable
 
     public static bool Exists => File.Exists(Folder + "run");
 
-    /// <summary>Prepares the way back; merging stays as it is until <see cref="Set"/>.</summary>
+    /// <summary>Prepares the restoration; merging stays as it is until <see cref="Set"/>.</summary>
     public static SamepageMergingSwitch Take()
     {
-        // Read here, not by the shell: it might come to that only when merging is on already.
+        // Read here, not by the shell, which might read only after merging is on.
         string[] before = [.. Knobs.Select(k => File.ReadAllText(Folder + k).Trim())];
         ProcessStartInfo start = new("/bin/sh") { RedirectStandardInput = true };
         start.ArgumentList.Add("-c");
@@ -32,10 +32,10 @@ public sealed class SamepageMergingSwitch : IDisposable
         return made;
     }
 
-    /// <summary>1: merge; 0: merge no more, and keep what is merged.</summary>
+    /// <summary>1: merge; 0: stop merging, and keep merged pages.</summary>
     public static void Set(int run) => File.WriteAllText(Folder + "run", run == 1 ? "1" : "0");
 
-    /// <summary>Pages that are a second view of one.</summary>
+    /// <summary>The number of pages that share another page (pages_sharing).</summary>
     public static long Merged => long.Parse(File.ReadAllText(Folder + "pages_sharing"), System.Globalization.CultureInfo.InvariantCulture);
 
     public void Dispose()

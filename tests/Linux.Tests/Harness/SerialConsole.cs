@@ -3,7 +3,7 @@ using System.Net.Sockets;
 
 namespace Bgsnap.Linux.Tests.Harness;
 
-/// <summary>The guest's serial port: listens before QEMU starts, so that no line is lost, and keeps every line.</summary>
+/// <summary>The guest's serial port. It listens before QEMU starts, so that no line is lost, and keeps every line.</summary>
 public sealed class SerialConsole : IDisposable
 {
     private readonly Lock _gate = new();
@@ -62,7 +62,7 @@ public sealed class SerialConsole : IDisposable
     }
 
     /// <summary>The first report for which the condition holds, among those seen and those to come.</summary>
-    /// <param name="condition">What the report must be like.</param>
+    /// <param name="condition">The condition.</param>
     /// <param name="cancellation">Ends the wait.</param>
     public async Task<GuestReport> WaitForReportAsync(Func<GuestReport, bool> condition, CancellationToken cancellation)
     {
@@ -88,7 +88,7 @@ public sealed class SerialConsole : IDisposable
     /// <summary>Makes a Linux guest print its next line at once.</summary>
     public void Poke() => _peer?.Send("\n"u8);
 
-    /// <summary>Makes a Linux guest give its spare memory back to its kernel, or take it again.</summary>
+    /// <summary>Makes a Linux guest give its spare memory back to its kernel, or allocate it again.</summary>
     public void MoveSpare() => _peer?.Send("s"u8);
 
     public void Dispose()
@@ -111,7 +111,7 @@ public sealed class SerialConsole : IDisposable
         }
         catch (Exception e) when (e is OperationCanceledException or IOException or SocketException or ObjectDisposedException)
         {
-            // QEMU has gone or we are closing: the lines that came are what there is.
+            // QEMU is gone or we are closing: no more lines will come.
         }
     }
 

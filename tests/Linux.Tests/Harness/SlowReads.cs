@@ -2,17 +2,17 @@ using System.Globalization;
 
 namespace Bgsnap.Linux.Tests.Harness;
 
-/// <summary>A control group whose processes read slowly of one device: cgroup v1's blkio, or io of v2.</summary>
+/// <summary>A control group that limits the rate at which its processes read from one device: cgroup v1's blkio, or io of v2.</summary>
 public sealed class SlowReads : IDisposable
 {
     private readonly string _group;
 
     private SlowReads(string group) => _group = group;
 
-    /// <summary>What starts a program in the group; it goes before the program's own words.</summary>
+    /// <summary>The command that starts a program in the group; it precedes the program's own command line.</summary>
     public IReadOnlyList<string> Starter => ["sh", "-c", "echo $$ > \"$0\" && exec \"$@\"", Path.Combine(_group, "cgroup.procs")];
 
-    /// <summary>Makes one; null: this machine has no such control groups.</summary>
+    /// <summary>Creates a group; null: this machine has no such control groups.</summary>
     /// <param name="device">Major and minor number.</param>
     /// <param name="bytesPerSecond">The limit.</param>
     public static SlowReads? TryCreate(string device, long bytesPerSecond)
@@ -45,7 +45,7 @@ public sealed class SlowReads : IDisposable
         return null;
     }
 
-    /// <summary>Whoever is in it still goes on without a limit.</summary>
+    /// <summary>Removes the limit; processes still in the group continue without it.</summary>
     public void Dispose()
     {
         var parent = Path.Combine(Path.GetDirectoryName(_group)!, "cgroup.procs");

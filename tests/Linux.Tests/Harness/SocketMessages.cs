@@ -3,7 +3,7 @@ using System.Runtime.InteropServices;
 
 namespace Bgsnap.Linux.Tests.Harness;
 
-/// <summary>Bytes of a unix socket together with the descriptors that travel with them: recvmsg(2), sendmsg(2).</summary>
+/// <summary>Reads and writes a unix socket together with the descriptors that travel with the bytes: recvmsg(2), sendmsg(2).</summary>
 internal static unsafe partial class SocketMessages
 {
     private const int NoSignal = 0x4000,
@@ -11,11 +11,11 @@ internal static unsafe partial class SocketMessages
     private const int ControlBytes = 256,
         HeaderBytes = 16;
 
-    /// <summary>Waits for bytes of one socket and hands them on to another, with their descriptors.</summary>
-    /// <returns>How many; 0: the end.</returns>
+    /// <summary>Waits for bytes from one socket and sends them to another, with their descriptors.</summary>
+    /// <returns>The number of bytes; 0: end of stream.</returns>
     public static int HandOn(SafeHandle from, SafeHandle to, byte[] buffer, Action<int> beforeSending)
     {
-        // SAFETY: all of it is pinned or on this stack for both calls, and the lengths are those of the buffers.
+        // SAFETY: every buffer is pinned or on this stack during both calls, and the lengths are those of the buffers.
         fixed (byte* bytes = buffer)
         {
             byte* control = stackalloc byte[ControlBytes];
@@ -53,7 +53,7 @@ internal static unsafe partial class SocketMessages
         }
     }
 
-    /// <summary>The descriptors are copies of ours.</summary>
+    /// <summary>Closes our copies of the descriptors.</summary>
     private static void Close(in Message message)
     {
         if (message.ControlLength < HeaderBytes)

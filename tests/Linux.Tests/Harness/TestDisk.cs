@@ -16,17 +16,20 @@ public enum DiskBus
 /// <summary>How a disk is named on QEMU's command line.</summary>
 public enum DiskArguments
 {
-    /// <summary>-blockdev and node names, as libvirt does: a raw image is one node, a qcow2 image a node over another.</summary>
+    /// <summary>-blockdev and node names, as libvirt does: a raw image is one node, a qcow2 image a node above another.</summary>
     Blockdev,
 
     /// <summary>-drive with an id.</summary>
     Drive,
 }
 
-/// <summary>A disk of a test machine. Its image is made when the machine starts, in the machine's folder, and goes with it.</summary>
+/// <summary>
+/// A disk of a test machine. The harness creates its image in the machine's folder when the machine starts, and removes it with the
+/// machine.
+/// </summary>
 public sealed record TestDisk
 {
-    /// <summary>Its id: the device's with -blockdev, the drive's with -drive.</summary>
+    /// <summary>The device's id with -blockdev, the drive's with -drive.</summary>
     public string Name { get; init; } = "vda";
 
     public DiskFormat Format { get; init; }
@@ -48,13 +51,13 @@ public sealed record TestDisk
 
     public int MiB { get; init; } = 16;
 
-    /// <summary>QEMU does not pass flushes on to the host: a test guest outlives no power cut.</summary>
+    /// <summary>QEMU does not pass flushes on to the host: a test guest need not survive a power cut.</summary>
     public bool NoFlush { get; init; } = true;
 
-    /// <summary>Begins full of random data, so that copying it takes time and space; else empty.</summary>
+    /// <summary>True: the image starts full of random data, so that copying it takes time and space. False: empty.</summary>
     public bool IsFull { get; init; }
 
-    /// <summary>An image to begin with, qcow2 or raw; it is copied. Null: a new one.</summary>
+    /// <summary>An image to copy, qcow2 or raw; null: a new one.</summary>
     public string? CopyOf { get; init; }
 
     public override string ToString() =>

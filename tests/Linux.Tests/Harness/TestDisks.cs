@@ -2,12 +2,12 @@ using System.Globalization;
 
 namespace Bgsnap.Linux.Tests.Harness;
 
-/// <summary>The images of a machine's disks; disposing takes away what is more than a file.</summary>
+/// <summary>The images of a machine's disks; disposing detaches the loop devices.</summary>
 internal sealed class TestDisks : IDisposable
 {
     private readonly List<string> _loops = [];
 
-    /// <summary>What QEMU is to open: a file or a block device.</summary>
+    /// <summary>The path that QEMU opens: a file or a block device.</summary>
     public static string PathOf(TestDisk disk, string folder) => disk.IsBlockDevice ? LoopLink(disk, folder) : ImageOf(disk, folder);
 
     /// <summary>The image file itself.</summary>
@@ -15,7 +15,7 @@ internal sealed class TestDisks : IDisposable
 
     public static string Driver(TestDisk disk) => disk.Format == DiskFormat.Qcow2 ? "qcow2" : "raw";
 
-    /// <summary>Makes them.</summary>
+    /// <summary>Creates the images.</summary>
     public static async Task<TestDisks> CreateAsync(VirtualMachineOptions options, string folder)
     {
         TestDisks disks = new();
@@ -58,7 +58,7 @@ internal sealed class TestDisks : IDisposable
         _loops.Clear();
     }
 
-    /// <summary>Detaches the loop devices of a test run that was killed.</summary>
+    /// <summary>Detaches the loop devices of a killed test run.</summary>
     public static void DetachLost(string folder)
     {
         foreach (var link in Directory.EnumerateFiles(folder, "*.loop"))
@@ -82,10 +82,10 @@ internal sealed class TestDisks : IDisposable
         return file;
     }
 
-    // The link is there as long as the machine, so that the next test run finds the device of one that was killed.
+    // The link exists as long as the machine, so that the next test run finds the devices of a killed one.
     private async Task AttachAsync(TestDisk disk, string folder)
     {
-        // A device does not grow: it needs room for all that a format adds to the content.
+        // A device does not grow: it needs room for everything that the format adds to the content.
         using (var file = File.OpenHandle(ImageOf(disk, folder), FileMode.Open, FileAccess.Write))
             RandomAccess.SetLength(
                 file,

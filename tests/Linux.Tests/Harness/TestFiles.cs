@@ -1,6 +1,6 @@
 namespace Bgsnap.Linux.Tests.Harness;
 
-/// <summary>Where the built things lie: the agent, the guests, and what hack/deps fetched.</summary>
+/// <summary>The paths of what the build produces: the agent, the guests, and what hack/deps fetched.</summary>
 public static class TestFiles
 {
     /// <summary>BGSNAP_OUT, or out/ of the repository that this assembly was built in.</summary>
@@ -18,7 +18,7 @@ public static class TestFiles
 
     public static string Initramfs => Path.Combine(Out, "guests", "initramfs.cpio");
 
-    /// <summary>The same with qemu-ga.</summary>
+    /// <summary>The initramfs with qemu-ga.</summary>
     public static string InitramfsWithAgent => Path.Combine(Out, "guests", "initramfs-agent.cpio");
 
     public static string BootSector => Path.Combine(Out, "guests", "bootsector.img");
@@ -34,9 +34,7 @@ public static class TestFiles
             _ => throw new ArgumentOutOfRangeException(nameof(version)),
         };
 
-    /// <summary>
-    /// What a virtual machine of these options needs and this machine lacks, with the remedy; null when nothing is missing.
-    /// </summary>
+    /// <summary>What a virtual machine with these options needs and this host lacks, with the remedy; null if nothing is missing.</summary>
     public static string? Missing(VirtualMachineOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);

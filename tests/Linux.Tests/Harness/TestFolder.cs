@@ -3,7 +3,7 @@ using System.Globalization;
 namespace Bgsnap.Linux.Tests.Harness;
 
 /// <summary>
-/// A machine's temporary directory. Its name holds our pid, so that the next test run can clear away after one that was killed.
+/// A machine's temporary directory. Its name contains our pid, so that the next test run can clean up after a killed one.
 /// </summary>
 internal static class TestFolder
 {
@@ -14,12 +14,12 @@ internal static class TestFolder
     {
         _ = Swept.Value;
         var folder = Directory.CreateTempSubdirectory($"{Prefix}{Environment.ProcessId}-").FullName;
-        // QEMU may run as another user, and makes its sockets in here.
+        // QEMU may run as another user, and creates its sockets in here.
         File.SetUnixFileMode(folder, (UnixFileMode)0b111_111_111);
         return folder;
     }
 
-    /// <summary>Clears away after processes that are dead; one process at a time.</summary>
+    /// <summary>Cleans up after dead processes; only one process does so at a time.</summary>
     public static bool Sweep()
     {
         using var alone = HugePageReservation.LockFile("bgsnap-test-sweep.lock");

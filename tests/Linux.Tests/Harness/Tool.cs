@@ -1,11 +1,11 @@
 namespace Bgsnap.Linux.Tests.Harness;
 
-/// <summary>Programs of the system that tests use: qemu-img, losetup, mkfs.ext4, ...</summary>
+/// <summary>System programs that tests use: qemu-img, losetup, mkfs.ext4, ...</summary>
 public static class Tool
 {
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(2);
 
-    /// <summary>Runs one to its end, which must be a good one. Returns what it printed.</summary>
+    /// <summary>Runs a program, which must succeed. Returns its output.</summary>
     public static async Task<string> RunAsync(string program, params IEnumerable<string> arguments)
     {
         var (code, output) = await TryAsync(program, arguments).ConfigureAwait(false);
@@ -14,10 +14,10 @@ public static class Tool
             : throw new InvalidOperationException($"{program} {string.Join(' ', arguments)}: exit code {code}: {output}");
     }
 
-    /// <summary>Runs one to its end, whatever that is. Returns its exit code and what it printed.</summary>
+    /// <summary>Runs a program. Returns its exit code and output.</summary>
     public static async Task<(int Code, string Output)> TryAsync(string program, params IEnumerable<string> arguments)
     {
-        // losetup, mkfs and fsck are not on everybody's path.
+        // losetup, mkfs and fsck are not in every user's PATH.
         await using var process = await GuardedProcess
             .StartAsync(
                 [program, .. arguments],

@@ -4,8 +4,8 @@ using System.Text.Json.Nodes;
 namespace Bgsnap.Linux.Tests.Harness;
 
 /// <summary>
-/// A running QEMU with a test guest, in a temporary directory of its own. Disposing it leaves nothing: no process,
-/// no directory, no huge page; so does a start that fails.
+/// A running QEMU with a test guest, in its own temporary directory. Disposing it leaves nothing behind: no process, no directory, no huge
+/// page. Nor does a start that fails.
 /// </summary>
 public sealed class VirtualMachine : IAsyncDisposable
 {
@@ -30,7 +30,7 @@ public sealed class VirtualMachine : IAsyncDisposable
     /// <summary>QEMU's own pid, as we see it.</summary>
     public int Pid { get; private set; }
 
-    /// <summary>The QMP socket for the agent under test; nobody else connects to it.</summary>
+    /// <summary>The QMP socket for the agent under test; nothing else connects to it.</summary>
     public string QmpSocket => QemuCommandLine.QmpSocket(Folder);
 
     /// <summary>The unix socket of the guest agent's channel.</summary>
@@ -39,7 +39,7 @@ public sealed class VirtualMachine : IAsyncDisposable
     /// <summary>The image file of a disk, by its name.</summary>
     public string ImageOf(string disk) => TestDisks.ImageOf(Options.Disks.Single(d => d.Name == disk), Folder);
 
-    /// <summary>The harness's connection, on a socket of its own.</summary>
+    /// <summary>The harness's connection, on a separate socket.</summary>
     public HarnessQmp Qmp => _qmp ?? throw new InvalidOperationException("The machine has not started.");
 
     public SerialConsole Serial => _serial;
@@ -52,7 +52,7 @@ public sealed class VirtualMachine : IAsyncDisposable
     public string QemuOutput => _process is null ? "" : _process.StandardOutput + _process.StandardError;
 
     /// <summary>
-    /// Starts QEMU and waits until its guest counts; a machine that waits for a stream, is paused or has no guest, until QMP answers.
+    /// Starts QEMU and waits until its guest counts. If the machine waits for a stream, is paused or has no guest, waits until QMP answers.
     /// </summary>
     public static async Task<VirtualMachine> StartAsync(VirtualMachineOptions options)
     {
@@ -69,8 +69,8 @@ public sealed class VirtualMachine : IAsyncDisposable
             }
             catch (TimeoutException) when (!last && machine._serial.Lines.All(string.IsNullOrWhiteSpace))
             {
-                // A guest of several vCPUs in TCG sometimes never says its first word; nothing of ours has touched it then, and another is
-                // started.
+                // Under TCG, a guest with several vCPUs sometimes never prints its first line, before the agent has touched it: start
+                // another one.
                 await machine.DisposeAsync().ConfigureAwait(false);
             }
             catch
@@ -85,7 +85,7 @@ public sealed class VirtualMachine : IAsyncDisposable
     public Task<GuestReport> WaitForTickAsync(long tick, TimeSpan? timeout = null) =>
         WaitForReportAsync(report => report.Tick >= tick, $"tick {tick}", timeout);
 
-    /// <summary>The first report of <paramref name="more"/> ticks after the latest one: shows that the guest lives.</summary>
+    /// <summary>The report that is <paramref name="more"/> ticks after the latest one: shows that the guest lives.</summary>
     public Task<GuestReport> WaitForMoreTicksAsync(int more, TimeSpan? timeout = null) =>
         WaitForTickAsync((LatestReport?.Tick ?? 0) + more, timeout);
 
@@ -108,7 +108,7 @@ public sealed class VirtualMachine : IAsyncDisposable
     }
 
     /// <summary>
-    /// Has the guest give its spare memory back to its kernel, or take it again, and waits until it says that it is <c>given</c> or
+    /// Makes the guest give its spare memory back to its kernel, or allocate it again, and waits until the guest reports <c>given</c> or
     /// <c>taken</c>.
     /// </summary>
     public async Task MoveSpareAsync(string now)
@@ -129,7 +129,8 @@ public sealed class VirtualMachine : IAsyncDisposable
     public Task ContinueVcpusAsync() => Qmp.ExecuteAsync("cont");
 
     /// <summary>
-    /// Writes the guest's physical memory to a file in <see cref="Folder"/>, by QEMU itself; while the machine is stopped, the truth.
+    /// Makes QEMU write the guest's physical memory to a file in <see cref="Folder"/>; while the machine is stopped, that file is the
+    /// reference.
     /// </summary>
     public async Task<string> DumpMemoryAsync(string name = "truth")
     {
@@ -169,23 +170,23 @@ public sealed class VirtualMachine : IAsyncDisposable
         }
         catch (IOException)
         {
-            // It may go before it answers.
+            // QEMU may exit before it answers.
         }
 
         await _process!.Exit.WaitAsync(TimeSpan.FromSeconds(20)).ConfigureAwait(false);
     }
 
-    /// <summary>kill -9, and waits until QEMU has gone.</summary>
+    /// <summary>Sends SIGKILL and waits until QEMU is gone.</summary>
     public async Task KillAsync()
     {
         if (Pid == 0 || HasExited)
             return;
         Libc.Kill(Pid, Libc.SigKill);
-        // It is reaped by its parent, the guard or unshare, which then ends too.
+        // Its parent, the guard or unshare, reaps it and then ends too.
         await _process!.Exit.WaitAsync(TimeSpan.FromSeconds(20)).ConfigureAwait(false);
     }
 
-    /// <summary>For messages of failed tests: what it was and the last it said.</summary>
+    /// <summary>For messages of failed tests: the machine's options and last output.</summary>
     public string Describe() =>
         $"{Options}, pid {Pid}, QEMU said: {QemuOutput}\nserial:\n  {string.Join("\n  ", _serial.Lines.TakeLast(15))}";
 
@@ -227,7 +228,7 @@ public sealed class VirtualMachine : IAsyncDisposable
             await WaitForTickAsync(1, Options.StartTimeout).ConfigureAwait(false);
     }
 
-    /// <summary>Follows unshare to its child, and setpriv and the wrapper until they have become QEMU.</summary>
+    /// <summary>Finds QEMU's pid: follows unshare to its child, and waits until setpriv and the wrapper have become QEMU.</summary>
     private static async Task<int> FindQemuAsync(int started, CancellationToken cancellation)
     {
         while (true)
@@ -242,7 +243,7 @@ public sealed class VirtualMachine : IAsyncDisposable
             }
             catch (IOException)
             {
-                // It ended while we looked; the token tells when that was the last of it.
+                // It ended while we looked; the token shows whether that was the last process.
             }
 
             await Task.Delay(5, cancellation).ConfigureAwait(false);

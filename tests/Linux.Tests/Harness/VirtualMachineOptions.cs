@@ -31,7 +31,7 @@ public sealed record LinuxGuest : Guest
     /// <summary>count, bench, rate, idle, disk or ext4.</summary>
     public string Mode { get; init; } = "count";
 
-    /// <summary>MiB of each writer's arena.</summary>
+    /// <summary>The MiB of each writer's arena.</summary>
     public int MiB { get; init; } = 64;
 
     public int Writers { get; init; } = 1;
@@ -44,40 +44,42 @@ public sealed record LinuxGuest : Guest
 
     public bool HugePages { get; init; }
 
-    /// <summary>Writes a second, of mode rate.</summary>
+    /// <summary>Writes per second, in mode rate.</summary>
     public int? Rate { get; init; }
 
     public int? TickMilliseconds { get; init; }
 
-    /// <summary>Disks that mode disk writes to, in turn.</summary>
+    /// <summary>The number of disks that mode disk writes to in turn.</summary>
     public int? Disks { get; init; }
 
-    /// <summary>Slots of each disk, and the KiB between two.</summary>
+    /// <summary>The number of slots of each disk, and the KiB from one to the next.</summary>
     public int? Slots { get; init; }
 
     /// <inheritdoc cref="Slots"/>
     public int? StrideKiB { get; init; }
 
-    /// <summary>Between two writes to disks.</summary>
+    /// <summary>The pause between two disk writes.</summary>
     public int? PauseMicroseconds { get; init; }
 
     /// <summary>Runs qemu-ga, in mode ext4.</summary>
     public bool Agent { get; init; }
 
-    /// <summary>With the driver of a balloon; the device comes with <see cref="VirtualMachineOptions.ExtraArguments"/>.</summary>
+    /// <summary>Loads the balloon driver; the device comes with <see cref="VirtualMachineOptions.ExtraArguments"/>.</summary>
     public bool Balloon { get; init; }
 
-    /// <summary>MiB that it gives back to its kernel, and takes again, by <see cref="VirtualMachine.MoveSpareAsync"/>.</summary>
+    /// <summary>
+    /// The MiB that the guest gives back to its kernel, and allocates again, on <see cref="VirtualMachine.MoveSpareAsync"/>.
+    /// </summary>
     public int? SpareMiB { get; init; }
 
     /// <summary>More words for the kernel's command line.</summary>
     public string Append { get; init; } = "";
 }
 
-/// <summary>tests/guests/bootsector.S: bare metal, the only guest that KVM boots on every machine of ours.</summary>
+/// <summary>tests/guests/bootsector.S: bare metal, the only guest that KVM boots on every host that we use.</summary>
 public sealed record BootSectorGuest : Guest;
 
-/// <summary>Only the firmware: a machine for tests that never look into it.</summary>
+/// <summary>Only the firmware: for tests that never look into the guest.</summary>
 public sealed record FirmwareGuest : Guest;
 
 public sealed record VirtualMachineOptions
@@ -96,7 +98,7 @@ public sealed record VirtualMachineOptions
 
     public RamKind Ram { get; init; }
 
-    /// <summary>Anonymous memory for which nothing is reserved, so that there may be more of it than the machine has.</summary>
+    /// <summary>Anonymous memory without a reservation, so that there may be more of it than the host has.</summary>
     public bool Overcommit { get; init; }
 
     public int Cpus { get; init; } = 1;
@@ -114,7 +116,7 @@ public sealed record VirtualMachineOptions
     /// <summary>QEMU's -sandbox.</summary>
     public string? Sandbox { get; init; }
 
-    /// <summary>In mount and pid namespaces of its own.</summary>
+    /// <summary>QEMU runs in its own mount and pid namespaces.</summary>
     public bool OwnNamespaces { get; init; }
 
     /// <summary>Starts with the vCPUs stopped (-S).</summary>
@@ -122,15 +124,15 @@ public sealed record VirtualMachineOptions
 
     public IReadOnlyList<TestDisk> Disks { get; init; } = [];
 
-    /// <summary>With a channel for the guest agent; see <see cref="QemuCommandLine.GuestAgentSocket"/>.</summary>
+    /// <summary>The machine has a channel for the guest agent; see <see cref="QemuCommandLine.GuestAgentSocket"/>.</summary>
     public bool GuestAgent { get; init; }
 
     public IReadOnlyList<string> ExtraArguments { get; init; } = [];
 
-    /// <summary>How long the machine may take until its guest prints (or QMP answers, when it waits for a stream).</summary>
+    /// <summary>The time limit until the guest prints (or QMP answers, if QEMU waits for a stream).</summary>
     public TimeSpan StartTimeout { get; init; } = TimeSpan.FromSeconds(60);
 
-    /// <summary>The same machine as in a KubeVirt launcher: unprivileged, sandboxed, in namespaces of its own.</summary>
+    /// <summary>The same machine as in a KubeVirt launcher: unprivileged, sandboxed, in its own namespaces.</summary>
     public VirtualMachineOptions AsInLauncher() => this with { Uid = LauncherUid, Sandbox = LauncherSandbox, OwnNamespaces = true };
 
     public override string ToString() =>

@@ -3,7 +3,7 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.HarnessTests;
 
 /// <summary>
-/// The judge of every capture with disks, judged: it must see each way in which a disk can be of another instant than memory.
+/// Tests the scanner of every capture with disks: it must detect each way in which a disk can be of another instant than memory.
 /// </summary>
 public sealed class DiskScannerTests : IDisposable
 {
@@ -135,7 +135,7 @@ public sealed class DiskScannerTests : IDisposable
         Assert.Contains(why, verdict.ToString(), StringComparison.Ordinal);
     }
 
-    /// <summary>Both disks after that many writes.</summary>
+    /// <summary>Creates both disks as they are after that many writes.</summary>
     private string[] Images(long last)
     {
         string[] images = [Path.Combine(_folder.FullName, "a"), Path.Combine(_folder.FullName, "b")];

@@ -2,7 +2,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.HarnessTests;
 
-/// <summary>Each kind of guest boots and counts in each kind of machine, and the judges see in it what is there.</summary>
+/// <summary>Each kind of guest boots and counts in each kind of machine, and the scanners see its true state.</summary>
 public class GuestTests
 {
     [SkippableTheory]
@@ -132,7 +132,7 @@ public class GuestTests
         await using var vm = await Requirements.StartAsync(new VirtualMachineOptions());
         await vm.WaitForTickAsync(2);
 
-        // Not by pmemsave: it holds QEMU's lock, where the vCPU soon waits for it.
+        // Not by pmemsave, which holds QEMU's lock while the vCPU soon waits for it.
         using var memory = await vm.OpenMemoryAsync();
         var running = ImageScanner.Judge(memory.Length, memory.Read);
         await vm.StopVcpusAsync();

@@ -2,7 +2,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.HarnessTests;
 
-/// <summary>The judge of every capture test, judged: it must see each way in which an image can be torn.</summary>
+/// <summary>Tests the scanner of every capture test: it must detect each way in which an image can be torn.</summary>
 public class ImageScannerTests
 {
     private const int Pages = 10;

@@ -5,7 +5,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.HarnessTests;
 
-/// <summary>The harness keeps its promises: the guest's own check outlives a restore, and nothing is left behind.</summary>
+/// <summary>Tests the harness: the guest's own check continues after a restore, and a machine leaves nothing behind.</summary>
 public class VirtualMachineTests
 {
     [SkippableTheory]
@@ -45,7 +45,7 @@ public class VirtualMachineTests
         var first = await restored.WaitForTickAsync(1);
         var later = await restored.WaitForTickAsync(first.Tick + 5);
 
-        // The first whole line: the one after it when the guest was caught within a line.
+        // The first whole line; it is the one after next if the guest was captured within a line.
         Assert.InRange(first.Tick, last.Tick + 1, last.Tick + 2);
         Assert.True(first.Writes > last.Writes);
         Assert.Equal(0, later.Corrupt);
