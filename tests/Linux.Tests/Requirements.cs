@@ -2,7 +2,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests;
 
-/// <summary>Skips a test, with the reason, where the machine cannot run it. For [SkippableFact] and [SkippableTheory].</summary>
+/// <summary>Skips a test with a reason if the host cannot run it. For [SkippableFact] and [SkippableTheory].</summary>
 public static class Requirements
 {
     public static void NeedRoot() => Skip.IfNot(Libc.IsRoot, "needs root");
@@ -12,8 +12,8 @@ public static class Requirements
     public static void NeedUserfaultfd() => Skip.IfNot(CanOpen("/dev/userfaultfd"), "/dev/userfaultfd cannot be opened");
 
     /// <summary>
-    /// The programs that the tests are about are never skipped over: where BGSNAP_REQUIRE_ALL is set (as in CI)
-    /// a missing one fails the test.
+    /// Checks the programs under test, which must never be skipped unnoticed: with BGSNAP_REQUIRE_ALL (as in CI) a missing one fails the
+    /// test.
     /// </summary>
     public static void Need(VirtualMachineOptions options)
     {
@@ -24,7 +24,7 @@ public static class Requirements
             Miss(missing);
     }
 
-    /// <summary>Likewise for a program of one of hack/deps' packages.</summary>
+    /// <summary>Checks for a program of one of hack/deps' packages in the same way.</summary>
     public static void NeedProgram(string path)
     {
         if (!File.Exists(path))
@@ -37,7 +37,7 @@ public static class Requirements
         Skip.If(true, missing);
     }
 
-    /// <summary>Starts a machine, or skips the test where it cannot run.</summary>
+    /// <summary>Starts a machine, or skips the test if the host cannot run it.</summary>
     public static Task<VirtualMachine> StartAsync(VirtualMachineOptions options)
     {
         Need(options);

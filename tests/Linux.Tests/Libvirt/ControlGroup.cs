@@ -3,10 +3,10 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Libvirt;
 
-/// <summary>A control group with the path that a kubelet's containers have, and a process in it.</summary>
+/// <summary>A control group with the path of a kubelet's container, and a process in it.</summary>
 internal sealed class ControlGroup : IDisposable
 {
-    // One hierarchy is enough: /proc/PID/cgroup names them all.
+    // One hierarchy is enough: /proc/PID/cgroup lists all of them.
     private static readonly string[] Hierarchies =
     [
         "/sys/fs/cgroup",
@@ -28,7 +28,7 @@ internal sealed class ControlGroup : IDisposable
 
     private string Container { get; }
 
-    /// <summary>Moves a process there, or skips the test where that cannot be.</summary>
+    /// <summary>Moves a process into a new group, or skips the test where that is impossible.</summary>
     public static ControlGroup Of(int pid, string podUid, string containerId)
     {
         var hierarchy = Hierarchies.FirstOrDefault(h => File.Exists(Path.Combine(h, "cgroup.procs")));

@@ -6,12 +6,12 @@ using Bgsnap.Linux.Tests.Survival;
 namespace Bgsnap.Linux.Tests.Libvirt;
 
 /// <summary>
-/// Whoever goes away or interferes in the middle of a capture: the guest runs, nothing is left, and what is called a snapshot is of one
-/// instant.
+/// Processes that die or interfere in the middle of a capture: the guest runs, nothing is left behind, and every snapshot that the agent
+/// keeps is of one instant.
 /// </summary>
 public class DisturbedCaptureTests
 {
-    /// <summary>Points of TestHooks.After in the order in which they are passed.</summary>
+    /// <summary>Points of TestHooks.After, in the order in which a capture passes them.</summary>
     private static readonly string[] WithoutDisks =
     [
         "protected-ahead",
@@ -42,7 +42,7 @@ public class DisturbedCaptureTests
     public async Task A_capture_survives_a_libvirtd_that_is_killed_at_any_point(bool disks)
     {
         await using var machine = await AdmitAsync();
-        // libvirt reads its own XML back a little differently.
+        // libvirt reads its own XML back with small differences.
         await machine.Daemon.RestartAsync();
         var before = await LibvirtTraces.TakeAsync(machine);
         foreach (var point in disks ? WithDisks : WithoutDisks)
@@ -63,8 +63,8 @@ public class DisturbedCaptureTests
     }
 
     /// <summary>
-    /// True words for a libvirt that dies for the fourth time in one capture, wherever that was. AgentDied would be a lie, and what was
-    /// left a broken promise.
+    /// Acceptable reasons when libvirt dies for the fourth time in one capture, at whatever point. AgentDied would be wrong, and so would a
+    /// report of leftovers.
     /// </summary>
     private static readonly string[] WhatLibvirtDid =
     [
@@ -75,7 +75,7 @@ public class DisturbedCaptureTests
         "DowntimeExceeded",
     ];
 
-    /// <summary>It is back for a moment only, each time: captures give up, or find a moment that is long enough.</summary>
+    /// <summary>libvirtd comes back only for a moment each time: a capture gives up, or finds a moment that is long enough.</summary>
     [SkippableTheory]
     [InlineData(150)]
     [InlineData(400)]
@@ -120,7 +120,7 @@ public class DisturbedCaptureTests
         await before.AssertAsBeforeAsync(machine, "alone");
     }
 
-    /// <summary>libvirt lets both in; the second would take what the first has in QEMU for a dead agent's.</summary>
+    /// <summary>libvirt admits both captures; the second would take the first one's objects in QEMU for those of a dead agent.</summary>
     [SkippableFact]
     public async Task A_second_capture_waits_for_the_first()
     {
@@ -154,8 +154,8 @@ public class DisturbedCaptureTests
     }
 
     /// <summary>
-    /// A libvirt that dies over a question for a note of ours leaves it open whether there was one. There was none: nobody is resumed or
-    /// thawed for it.
+    /// If libvirt dies while the agent asks for its marker, it is unknown whether there was one. Here there was none: the agent must not
+    /// resume or thaw the guest because of it.
     /// </summary>
     [SkippableTheory]
     [InlineData("sweeping")]
@@ -213,7 +213,7 @@ public class DisturbedCaptureTests
         await before.AssertAsBeforeAsync(machine, point);
     }
 
-    /// <summary>No process of ours is left, and none comes: QEMU itself lets the guest run.</summary>
+    /// <summary>No process of ours is left and none comes: QEMU itself resumes the guest.</summary>
     [SkippableTheory]
     [InlineData("suspended", false)]
     [InlineData("suspended", true)]
@@ -242,7 +242,7 @@ public class DisturbedCaptureTests
         await machine.Daemon.AnswersAsync();
         await machine.CountsOnAsync(point);
 
-        // What is left in QEMU goes with the next capture.
+        // The next capture removes what is left in QEMU.
         File.Delete(reached);
         foreach (var left in Directory.EnumerateDirectories(machine.Outputs))
             Directory.Delete(left, recursive: true);

@@ -4,7 +4,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Libvirt;
 
-/// <summary>The domain of a test machine, with what KubeVirt's domains have that matters to a capture.</summary>
+/// <summary>The domain XML of a test machine, with everything from KubeVirt's domains that matters to a capture.</summary>
 internal static class DomainXml
 {
     private static readonly XNamespace Qemu = "http://libvirt.org/schemas/domain/qemu/1.0";
@@ -12,8 +12,8 @@ internal static class DomainXml
     /// <param name="options">The machine.</param>
     /// <param name="name">The domain's name.</param>
     /// <param name="uuid">The domain's UUID.</param>
-    /// <param name="folder">Where its serial port is listened to, and its images are.</param>
-    /// <param name="arguments">More of QEMU's command line, which libvirt knows nothing of.</param>
+    /// <param name="folder">The folder with its images and the socket of its serial port.</param>
+    /// <param name="arguments">Additional QEMU arguments, of which libvirt knows nothing.</param>
     public static string Of(VirtualMachineOptions options, string name, Guid uuid, string folder, params IReadOnlyList<string> arguments)
     {
         var guest = (LinuxGuest)options.Guest;

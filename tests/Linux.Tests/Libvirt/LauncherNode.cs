@@ -11,8 +11,7 @@ using k8s.Models;
 namespace Bgsnap.Linux.Tests.Libvirt;
 
 /// <summary>
-/// A node as a task sees it: a machine's QEMU, which really runs, in the control group of a launcher pod, and a carrier pod whose claim is
-/// a folder.
+/// A node as a task sees it: a machine's real QEMU in the control group of a launcher pod, and a carrier pod whose claim is a folder.
 /// </summary>
 internal sealed class LauncherNode : IDisposable
 {
@@ -29,7 +28,7 @@ internal sealed class LauncherNode : IDisposable
         _group = ControlGroup.Of(machine.Pid, UidOf(Launcher), IdOf(Launcher));
         Claim = Path.Combine(machine.Folder, "carrier", "snapshots");
         Directory.CreateDirectory(Claim);
-        // The processes of the node: QEMU itself, and a carrier that need not run.
+        // The node's processes: QEMU itself, and a carrier that need not run.
         var carrier = Path.Combine(Processes, "1");
         Directory.CreateDirectory(carrier);
         Directory.CreateSymbolicLink(Path.Combine(carrier, "root"), Path.Combine(machine.Folder, "carrier"));
@@ -40,7 +39,7 @@ internal sealed class LauncherNode : IDisposable
 
     public TaskWork Work { get; }
 
-    /// <summary>Where the claim is.</summary>
+    /// <summary>The folder that stands for the claim.</summary>
     public string Claim { get; }
 
     private string Processes => Path.Combine(_machine.Folder, "processes");
@@ -83,7 +82,7 @@ internal sealed class LauncherNode : IDisposable
     private static string IdOf(string pod) =>
         Convert.ToHexStringLower(System.Security.Cryptography.SHA256.HashData(System.Text.Encoding.UTF8.GetBytes(pod)));
 
-    /// <summary>The API server, as far as places are looked up.</summary>
+    /// <summary>The API server, with only the requests that look up pods.</summary>
     private sealed class Pods : IApiClient
     {
         public Task<T> Get<T>(ResourceType<T> type, string ns, string name, CancellationToken stop)

@@ -7,7 +7,7 @@ using Bgsnap.NodeAgent.Tasks;
 
 namespace Bgsnap.Linux.Tests.Libvirt;
 
-/// <summary>A task that names a launcher pod and a domain, done with a real libvirtd and QEMU.</summary>
+/// <summary>A task that names a launcher pod and a domain, carried out with a real libvirtd and QEMU.</summary>
 public class LauncherTaskTests
 {
     private const string Objects = """{"apiVersion":"v1","kind":"List","items":[{"kind":"VirtualMachine","metadata":{"name":"db"}}]}""";
@@ -45,7 +45,7 @@ public class LauncherTaskTests
             (XElement.Parse(xml).Element("name")!.Value, XElement.Parse(xml).Element("uuid")!.Value)
         );
 
-        // libvirt makes the same machine of it, down to the addresses of its devices.
+        // libvirt defines the same machine, including the addresses of its devices.
         await machine.Daemon.VirshAsync("suspend", LibvirtMachine.Name);
         var was = await MachineAsync("dumpxml", LibvirtMachine.Name, "--migratable");
         await machine.Daemon.VirshAsync("destroy", LibvirtMachine.Name);

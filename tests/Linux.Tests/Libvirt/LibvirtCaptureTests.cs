@@ -4,7 +4,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Libvirt;
 
-/// <summary>A domain is captured through its libvirt as if the agent had a QMP socket of its own.</summary>
+/// <summary>The agent captures a domain through its libvirt as if it had its own QMP socket.</summary>
 public class LibvirtCaptureTests
 {
     [SkippableTheory]

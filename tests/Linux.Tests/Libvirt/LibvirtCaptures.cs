@@ -5,7 +5,7 @@ using Bgsnap.Linux.Tests.Survival;
 
 namespace Bgsnap.Linux.Tests.Libvirt;
 
-/// <summary>Captures of domains, as tests ask for them.</summary>
+/// <summary>Runs captures of domains for tests.</summary>
 internal static class LibvirtCaptures
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
@@ -25,13 +25,13 @@ internal static class LibvirtCaptures
             },
         };
 
-    /// <summary>Every writer has gone round once.</summary>
+    /// <summary>Waits until every writer has completed one pass.</summary>
     public static Task<GuestReport> WarmUpAsync(LibvirtMachine machine) =>
         machine.Serial.WaitForReportAsync(r => r.Writes > 4 * 24 * 256 * 3, new CancellationTokenSource(Patience).Token);
 
     public static IEnumerable<string> ByName(LibvirtMachine machine) => ["--libvirt", machine.Daemon.Uri, "--domain", LibvirtMachine.Name];
 
-    /// <summary>Runs a capture to its end.</summary>
+    /// <summary>Runs a capture until the agent exits.</summary>
     public static async Task<AgentResult> RunAsync(LibvirtMachine machine, string name, string? hook, params IEnumerable<string> arguments)
     {
         await using var family = await CaptureFamily.StartAsync(
@@ -41,7 +41,7 @@ internal static class LibvirtCaptures
         return await family.WaitAsync(Patience);
     }
 
-    /// <summary>Runs one that must succeed.</summary>
+    /// <summary>Runs a capture that must succeed.</summary>
     public static async Task<CaptureNumbers> SucceedAsync(
         LibvirtMachine machine,
         string name,
@@ -56,7 +56,7 @@ internal static class LibvirtCaptures
         return JsonSerializer.Deserialize<JsonElement>(line).GetProperty("summary").Deserialize<CaptureNumbers>(JsonSerializerOptions.Web)!;
     }
 
-    /// <summary>The memory of a snapshot is of one instant; then it is thrown away.</summary>
+    /// <summary>Asserts that a snapshot's memory is of one instant, then deletes the snapshot.</summary>
     public static void AssertOneCut(CaptureNumbers snapshot, bool keep = false)
     {
         var verdict = SnapshotImage.Judge(snapshot.Output);

@@ -6,13 +6,13 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.Libvirt;
 
 /// <summary>
-/// A libvirtd as in a KubeVirt launcher: uid 107, no capabilities, no new privileges, session mode, in mount, pid and uts namespaces of its
-/// own, with a loop that starts it anew when it ends. libvirt's packages lie over /usr there, and nowhere else. It has a name and a UUID of
-/// its own, so that another one takes it for another host, to which domains may be migrated.
+/// A libvirtd as in a KubeVirt launcher: uid 107, no capabilities, no new privileges, session mode, in its own mount, pid and uts
+/// namespaces, with a loop that restarts it when it ends. libvirt's packages are mounted over /usr there, and nowhere else. It has its own
+/// host name and UUID, so that another libvirtd regards it as another host to which domains can migrate.
 /// </summary>
 internal sealed class LibvirtDaemon : IAsyncDisposable
 {
-    // $0 the folder, $1 libvirt's root, $2 the folder of QEMU's modules: those in /usr are another QEMU's.
+    // $0 is the folder, $1 libvirt's root, $2 the folder of QEMU's modules: those in /usr belong to another QEMU.
     private const string Setup = """
         set -e
         basename "$0" > /proc/sys/kernel/hostname
@@ -32,12 +32,12 @@ internal sealed class LibvirtDaemon : IAsyncDisposable
 
     private LibvirtDaemon(GuardedProcess process, string folder) => (_process, _folder) = (process, folder);
 
-    /// <summary>Its socket, as we see it.</summary>
+    /// <summary>The path of its socket in our mount namespace.</summary>
     public string Socket => Path.Combine(_folder, "run/libvirt/libvirt-sock");
 
     public string Uri => $"qemu+unix:///session?socket={Socket}";
 
-    /// <summary>What it and its QEMUs printed.</summary>
+    /// <summary>The output of libvirtd and its QEMUs.</summary>
     public string Log => _process.StandardOutput + _process.StandardError;
 
     public static string[] Needs =>
@@ -48,7 +48,7 @@ internal sealed class LibvirtDaemon : IAsyncDisposable
     {
         foreach (var name in (string[])["run/libvirt", "config/libvirt", "cache"])
             Directory.CreateDirectory(Path.Combine(folder, name));
-        // Everything that KubeVirt's own has: the sandbox, and no log daemon.
+        // The settings of KubeVirt's libvirtd: the sandbox, and no log daemon.
         await File.WriteAllTextAsync(
             Path.Combine(folder, "config/libvirt/qemu.conf"),
             "stdio_handler = \"file\"\nseccomp_sandbox = 1\nsecurity_driver = \"none\"\n"
@@ -93,7 +93,7 @@ internal sealed class LibvirtDaemon : IAsyncDisposable
         }
     }
 
-    /// <summary>The daemon's process, as we see it.</summary>
+    /// <summary>The daemon's pid in our pid namespace.</summary>
     public async Task<int> PidAsync()
     {
         // unshare, the shell that loops, libvirtd.
@@ -112,7 +112,7 @@ internal sealed class LibvirtDaemon : IAsyncDisposable
         throw new TimeoutException($"No libvirtd.\n{Log}");
     }
 
-    /// <summary>Kills it and waits until the next one answers.</summary>
+    /// <summary>Kills libvirtd and waits until the restarted one answers.</summary>
     public async Task RestartAsync()
     {
         var before = await PidAsync();
@@ -122,7 +122,7 @@ internal sealed class LibvirtDaemon : IAsyncDisposable
         await AnswersAsync();
     }
 
-    /// <summary>Asks a domain's QEMU by libvirt's passthrough.</summary>
+    /// <summary>Sends a QMP command to a domain's QEMU by libvirt's passthrough.</summary>
     public async Task<JsonElement> AskAsync(string domain, string command, string arguments = "{}")
     {
         var answer = await VirshAsync("qemu-monitor-command", domain, $$"""{"execute":"{{command}}","arguments":{{arguments}}}""");
@@ -138,7 +138,7 @@ internal sealed class LibvirtDaemon : IAsyncDisposable
 
     public async Task<(int Code, string Output)> TryVirshAsync(params IEnumerable<string> arguments)
     {
-        // Not guarded: it ends by itself, often before a guard could have told its pid.
+        // Not guarded: virsh exits by itself, often before a guard could have reported its pid.
         ProcessStartInfo start = new(Path.Combine(TestFiles.Libvirt, "usr/bin/virsh"), ["-q", "-c", Uri, .. arguments])
         {
             RedirectStandardOutput = true,
@@ -152,7 +152,7 @@ internal sealed class LibvirtDaemon : IAsyncDisposable
         return (virsh.ExitCode, await output + await error);
     }
 
-    /// <summary>Waits until it answers, after it was started or started anew.</summary>
+    /// <summary>Waits until libvirtd answers, after a start or a restart.</summary>
     public async Task AnswersAsync()
     {
         for (var i = 0; ; i++, await Task.Delay(50))

@@ -5,10 +5,10 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Libvirt;
 
-/// <summary>A domain that runs the test guest, in a libvirtd of its own. Disposing leaves nothing.</summary>
+/// <summary>A domain that runs the test guest, in its own libvirtd. Disposing it leaves nothing behind.</summary>
 internal sealed class LibvirtMachine : IAsyncDisposable
 {
-    /// <summary>As KubeVirt names them: namespace, underscore, name.</summary>
+    /// <summary>KubeVirt's naming: namespace, underscore, name.</summary>
     public const string Name = "prod_db";
 
     private readonly SerialConsole _serial;
@@ -36,9 +36,11 @@ internal sealed class LibvirtMachine : IAsyncDisposable
 
     public LibvirtDaemon Daemon => _daemon ?? throw new InvalidOperationException("The machine has not started.");
 
-    /// <summary>A domain with this memory and these disks, whose guest has begun to count; or the test is skipped.</summary>
+    /// <summary>
+    /// Starts a domain with this memory and these disks and waits until its guest counts; skips the test where the host cannot run it.
+    /// </summary>
     /// <param name="options">Memory, disks and guest.</param>
-    /// <param name="arguments">More of QEMU's command line. With <c>-incoming</c> no guest is waited for.</param>
+    /// <param name="arguments">Additional QEMU arguments. With <c>-incoming</c> the method does not wait for the guest.</param>
     public static async Task<LibvirtMachine> StartAsync(VirtualMachineOptions options, params IReadOnlyList<string> arguments)
     {
         Requirements.Need(options);
@@ -58,16 +60,18 @@ internal sealed class LibvirtMachine : IAsyncDisposable
         }
     }
 
-    /// <summary>Asks QEMU by libvirt's passthrough.</summary>
+    /// <summary>Sends a QMP command by libvirt's passthrough.</summary>
     public Task<JsonElement> AskAsync(string command, string arguments = "{}") => Daemon.AskAsync(Name, command, arguments);
 
     /// <summary>libvirt's state of the domain with its reason, such as "running (unpaused)".</summary>
     public Task<string> StateAsync() => StateAsync(Daemon);
 
-    /// <summary>The guest counts from now on and finds its memory whole; libvirt and QEMU say that it runs.</summary>
+    /// <summary>
+    /// Asserts that the guest counts from now on and finds its memory intact, and that libvirt and QEMU say that it runs.
+    /// </summary>
     public Task CountsOnAsync(string after) => CountsOnAsync(Daemon, _serial, after);
 
-    /// <summary>The same of a domain in any libvirtd.</summary>
+    /// <summary>Asserts the same of a domain in any libvirtd.</summary>
     public static async Task<GuestReport> CountsOnAsync(LibvirtDaemon daemon, SerialConsole serial, string after)
     {
         var began = Stopwatch.GetTimestamp();

@@ -8,7 +8,7 @@ using Bgsnap.Linux.Tests.Survival;
 namespace Bgsnap.Linux.Tests.Libvirt;
 
 /// <summary>
-/// A real qemu-ga, whose channel is libvirt's, freezes a real ext4; however a capture ends, the guest's programs write on.
+/// A real qemu-ga, whose channel belongs to libvirt, freezes a real ext4; however a capture ends, the guest's programs write on.
 /// </summary>
 public sealed class LibvirtQuiesceTests : IDisposable
 {

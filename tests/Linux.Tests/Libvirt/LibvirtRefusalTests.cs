@@ -5,7 +5,7 @@ using Bgsnap.Linux.Tests.Survival;
 
 namespace Bgsnap.Linux.Tests.Libvirt;
 
-/// <summary>What cannot be captured is refused with its reason, and left as it was.</summary>
+/// <summary>The agent refuses what it cannot capture with a reason, and leaves it as it was.</summary>
 public class LibvirtRefusalTests
 {
     [SkippableFact]
@@ -68,7 +68,7 @@ public class LibvirtRefusalTests
             await Task.Delay(20);
         await machine.AskAsync("blockdev-del", """{"node-name":"copy"}""");
 
-        // A migration to one who does not listen.
+        // A migration to a target that does not listen.
         var path = Path.Combine(machine.Folder, "run/migration");
         using Socket listener = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
         listener.Bind(new UnixDomainSocketEndPoint(path));

@@ -4,7 +4,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Libvirt;
 
-/// <summary>A domain whose QEMU waits takes a snapshot through its libvirt, and is a domain like any other afterwards.</summary>
+/// <summary>A domain whose QEMU waits gets a snapshot through its libvirt, and afterwards is a domain like any other.</summary>
 public class LibvirtRestoreTests
 {
     [SkippableTheory]
@@ -40,7 +40,7 @@ public class LibvirtRestoreTests
         Assert.InRange(target.Serial.Reports[0].Tick, 3, captured.Tick + 2);
         await before.AssertAsBeforeAsync(target, "restore");
 
-        // libvirt's own: it stops and resumes it, and migrates it.
+        // libvirt controls the domain: it suspends, resumes and migrates it.
         await target.Daemon.VirshAsync("suspend", LibvirtMachine.Name);
         Assert.Equal("paused (user)", await target.StateAsync());
         await target.Daemon.VirshAsync("resume", LibvirtMachine.Name);
@@ -50,7 +50,7 @@ public class LibvirtRestoreTests
     }
 
     /// <summary>
-    /// A migration reads all of the guest's RAM, and what is not there yet arrives for it: it ends well, and so does the restore.
+    /// A migration reads all of the guest's RAM, so the restore serves the missing pages to it: migration and restore both succeed.
     /// </summary>
     [SkippableFact]
     public async Task A_guest_whose_RAM_still_arrives_migrates()
@@ -80,7 +80,7 @@ public class LibvirtRestoreTests
         Assert.Contains("ended after ", result.StandardOutput, StringComparison.Ordinal);
     }
 
-    /// <summary>A libvirt that is started anew ends a domain that still waits, and knows one whose guest runs.</summary>
+    /// <summary>A restarted libvirt ends a domain that still waits, and recognises one whose guest runs.</summary>
     [SkippableTheory]
     [InlineData("held", false)]
     [InlineData("emptied", false)]

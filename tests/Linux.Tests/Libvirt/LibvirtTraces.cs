@@ -4,14 +4,14 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.Libvirt;
 
 /// <summary>
-/// What a capture must leave as it was: the domain's XML, QEMU's descriptors, sets, jobs, exports and nodes, and the folders of host and
+/// What a capture must leave unchanged: the domain's XML, QEMU's descriptors, fdsets, jobs, exports and nodes, and the folders of host and
 /// container.
 /// </summary>
 internal sealed record LibvirtTraces(string Xml, string Blocks, IReadOnlyList<string> Descriptors, int UserfaultVmas)
 {
     public static async Task<LibvirtTraces> TakeAsync(LibvirtMachine machine)
     {
-        // A libvirtd that was started anew has another connection, by another number.
+        // A restarted libvirtd has another connection, with another number.
         var descriptors = ProcessFingerprint
             .Descriptors(machine.Pid)
             .Select(d => d.StartsWith("socket:", StringComparison.Ordinal) ? "socket" : d)
@@ -24,7 +24,7 @@ internal sealed record LibvirtTraces(string Xml, string Blocks, IReadOnlyList<st
         );
     }
 
-    /// <summary>It is as it was, soon: what a closing connection leaves takes QEMU a moment to clear away.</summary>
+    /// <summary>Asserts that everything is soon as before: QEMU takes a moment to clean up after a closed connection.</summary>
     public async Task AssertAsBeforeAsync(LibvirtMachine machine, string after)
     {
         LibvirtTraces now;

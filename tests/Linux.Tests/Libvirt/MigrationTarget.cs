@@ -4,8 +4,8 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.Libvirt;
 
 /// <summary>
-/// Another launcher on another node: a libvirtd that a machine's domain is migrated to, peer to peer and over unix sockets, as KubeVirt
-/// does through its proxies. The storage is shared.
+/// Another launcher on another node: a libvirtd to which a machine's domain migrates, peer to peer and over unix sockets, as KubeVirt does
+/// through its proxies. Both share the storage.
 /// </summary>
 internal sealed class MigrationTarget : IAsyncDisposable
 {
@@ -30,7 +30,7 @@ internal sealed class MigrationTarget : IAsyncDisposable
         try
         {
             target._daemon = await LibvirtDaemon.StartAsync(target._folder);
-            // The same machine, whose serial port is listened to elsewhere.
+            // The same machine, with its serial port on another socket.
             var xml = await machine.Daemon.VirshAsync("dumpxml", LibvirtMachine.Name, "--migratable");
             await File.WriteAllTextAsync(
                 target.Xml,
@@ -49,8 +49,8 @@ internal sealed class MigrationTarget : IAsyncDisposable
         }
     }
 
-    /// <summary>Begins to migrate the domain to here.</summary>
-    /// <param name="mebibytesPerSecond">At most; 0: as fast as it can.</param>
+    /// <summary>Starts the domain's migration to this target.</summary>
+    /// <param name="mebibytesPerSecond">The bandwidth limit; 0: no limit.</param>
     public Task<(int Code, string Output)> MigrateAsync(int mebibytesPerSecond = 0) =>
         _machine.Daemon.TryVirshAsync(
             "migrate",
@@ -67,7 +67,7 @@ internal sealed class MigrationTarget : IAsyncDisposable
             Daemon.Uri
         );
 
-    /// <summary>Waits until QEMU itself migrates.</summary>
+    /// <summary>Waits until QEMU itself has begun to migrate.</summary>
     /// <param name="migrating">The migration, which must not end before.</param>
     public async Task IsUnderWayAsync(Task<(int Code, string Output)> migrating)
     {
@@ -78,7 +78,7 @@ internal sealed class MigrationTarget : IAsyncDisposable
             Assert.False(migrating.IsCompleted, migrating.IsCompleted ? $"{await migrating}" : "");
     }
 
-    /// <summary>The migration succeeds, and the guest goes on here where it was there.</summary>
+    /// <summary>Asserts that the migration succeeds and that the guest continues on this target.</summary>
     public async Task TakesOverAsync(Task<(int Code, string Output)> migrating)
     {
         var (code, output) = await migrating;

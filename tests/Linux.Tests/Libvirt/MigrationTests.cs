@@ -4,10 +4,10 @@ using Bgsnap.Linux.Tests.Survival;
 
 namespace Bgsnap.Linux.Tests.Libvirt;
 
-/// <summary>Live migration and capture of one guest: one of them gives way, and it is never the guest.</summary>
+/// <summary>Live migration and capture of one guest at the same time: one of the two fails or waits, and the guest always runs.</summary>
 public class MigrationTests
 {
-    // Of a guest with about 100 MiB in use: long enough that the other one meets it.
+    // For a guest with about 100 MiB in use: slow enough that the capture meets the migration.
     private const int Slowly = 20;
 
     [SkippableTheory]
@@ -50,7 +50,7 @@ public class MigrationTests
     }
 
     /// <summary>
-    /// libvirt takes a guest that is stopped when its migration begins for one that is to stay stopped where it goes: none may begin then.
+    /// If a guest is stopped when its migration begins, libvirt keeps it stopped at the target: no migration may begin then.
     /// </summary>
     [SkippableTheory]
     [InlineData("suspended")]

@@ -5,14 +5,14 @@ using Bgsnap.Linux.Tests.Survival;
 namespace Bgsnap.Linux.Tests.Libvirt;
 
 /// <summary>
-/// The domain's user pauses, resumes or changes it while a capture is under way, or libvirt falls silent: the guest soon is as its user
-/// wanted it.
+/// The user pauses, resumes or changes the domain during a capture, or libvirt falls silent: the guest is soon in the state that its user
+/// wanted.
 /// </summary>
 public class RunStateTests
 {
     private const string Gap = "protected-ahead";
 
-    /// <summary>For a guest that is to run 1.5 s after it was stopped at the latest, on a machine that may be busy. It was 72 s.</summary>
+    /// <summary>The guest should run at the latest 1.5 s after it was stopped, but this host may be busy. It was 72 s before.</summary>
     private static readonly TimeSpan Soon = TimeSpan.FromSeconds(15);
 
     [SkippableTheory]
@@ -79,7 +79,7 @@ public class RunStateTests
         await machine.CountsOnAsync("the capture");
     }
 
-    /// <summary>Nothing that has to go through libvirt is waited for before the guest is free.</summary>
+    /// <summary>The agent must free the guest before it waits for anything that goes through libvirt.</summary>
     [SkippableTheory]
     [InlineData("facts", true)]
     [InlineData("protected-ahead", false)]
@@ -121,7 +121,7 @@ public class RunStateTests
         await machine.CountsOnAsync(point);
     }
 
-    /// <summary>The guest is free, and nobody counts its seconds: the capture waits for libvirt, and begins again.</summary>
+    /// <summary>The guest is free, so no downtime runs: the capture waits for libvirt, and starts over.</summary>
     [SkippableTheory]
     [InlineData(false)]
     [InlineData(true)]
@@ -137,7 +137,7 @@ public class RunStateTests
             "stopped",
             async () =>
             {
-                // The loop would start the next one at once.
+                // Stop the loop, which would restart libvirtd at once.
                 Libc.Kill(loop, Libc.SigStop);
                 Libc.Kill(daemon, Libc.SigKill);
                 _ = Task.Delay(TimeSpan.FromSeconds(4)).ContinueWith(_ => Libc.Kill(loop, Libc.SigCont), TaskScheduler.Default);

@@ -5,17 +5,17 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.Protection;
 
 /// <summary>
-/// Devices of QEMU that write to the guest's memory while the guest is stopped and saved (a TPM that finishes its command, a virtio queue
-/// that is drained): the writer gets on, at every moment of the stop window. The writer here is a stranger, whose write through
-/// /proc/PID/mem faults as QEMU's own does.
+/// QEMU's devices may write to the guest's memory while the guest is stopped and saved (a TPM that finishes its command, a virtio queue
+/// that is drained): the write must get through at every moment of the stop window. Here another process stands in for the device; its
+/// write through /proc/PID/mem faults as QEMU's own does.
 /// </summary>
 public class DeviceWriteTests
 {
-    // In the first 64 KiB, which the guest's kernel leaves alone.
+    // In the first 64 KiB, which the guest's kernel does not use.
     private const long Place = 0x8000;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
 
-    /// <summary>Before the memory is protected again, after it, and after QEMU was let go.</summary>
+    /// <summary>Before the agent protects the memory again, after that, and after it has released QEMU.</summary>
     [SkippableTheory]
     [InlineData("protected-ahead")]
     [InlineData("stop-sent")]
@@ -37,13 +37,13 @@ public class DeviceWriteTests
 
         Assert.True(written, "the write waits");
         var outcome = await capture;
-        // The agent's watchdog may have ended a capture that stood still for so long.
+        // The agent's watchdog may have ended a capture that was stuck for so long.
         Assert.True(outcome.Process.ExitCode == 0 || outcome.Error?.Reason == "AgentDied", outcome.Process.ToString());
         await Machines.AssertLivesAsync(vm);
     }
 
     /// <summary>
-    /// The guest is held for its storage's snapshot, with its memory protected; what is written then is not of the snapshot.
+    /// The agent holds the guest for its storage's snapshot, with the memory protected; what is written then must not be in the snapshot.
     /// </summary>
     [SkippableFact]
     public async Task A_write_while_the_guest_is_held_is_let_through_and_is_younger_than_the_snapshot()

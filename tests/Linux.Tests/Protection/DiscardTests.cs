@@ -5,8 +5,8 @@ using Bgsnap.NodeAgent.Linux;
 namespace Bgsnap.Linux.Tests.Protection;
 
 /// <summary>
-/// Memory that QEMU throws away while it is being copied: the snapshot shows what was there at the point in time, or the capture fails. The
-/// discards are made in QEMU's own main thread, as a balloon's are, but at the moment that the test wants.
+/// QEMU discards memory while the agent copies it: the snapshot shows the content at the point in time, or the capture fails. QEMU's own
+/// main thread makes the discards, as for a balloon, but at the moment that the test chooses.
 /// </summary>
 public class DiscardTests
 {
@@ -16,7 +16,7 @@ public class DiscardTests
     private const int ClusterBytes = 2 << 20;
     private const long DataAt = ClusterBytes;
 
-    /// <summary>A thread of the sweep holds its claim and has not read yet; all else has been copied.</summary>
+    /// <summary>A sweep thread has claimed a range and has not read it yet; everything else is copied.</summary>
     [SkippableTheory]
     [InlineData(RamKind.Anonymous)]
     [InlineData(RamKind.Memfd)]
@@ -27,7 +27,7 @@ public class DiscardTests
         Assert.Equal("MemoryDiscarded", outcome.Error?.Reason);
     }
 
-    /// <summary>Without this one the other proves nothing: zeroes, and called sound.</summary>
+    /// <summary>The negative control: without the proof, the snapshot contains zeroes and is called sound.</summary>
     [SkippableFact]
     public async Task Without_the_proof_it_reads_as_zeroes()
     {
@@ -36,7 +36,7 @@ public class DiscardTests
         Assert.NotEqual("", differences);
     }
 
-    /// <summary>Its bytes were in the buffer before.</summary>
+    /// <summary>The agent had the bytes in its buffer before.</summary>
     [SkippableFact]
     public async Task What_is_discarded_between_copy_and_proof_is_in_the_snapshot_or_there_is_none()
     {
@@ -47,7 +47,7 @@ public class DiscardTests
         );
     }
 
-    /// <summary>A balloon that breathes while captures are taken, one after the other.</summary>
+    /// <summary>A balloon inflates and deflates while captures are taken, one after the other.</summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System, RamKind.Anonymous)]
     [InlineData(QemuVersion.Unpacked10, RamKind.Memfd)]
@@ -78,7 +78,7 @@ public class DiscardTests
                     if (outcome.Process.ExitCode == 0)
                         Assert.Equal("", SnapshotImage.DifferencesFromDump(outcome.Summary!.Output, dump));
                     else
-                        // The dump may take its time.
+                        // The dump may be slow.
                         Assert.True(outcome.Error?.Reason is "MemoryDiscarded" or "AgentDied", outcome.Process.ToString());
                 }
                 finally
@@ -95,7 +95,9 @@ public class DiscardTests
         await Machines.AssertLivesAsync(vm);
     }
 
-    /// <summary>The balloon is where it was, so that only QEMU's event tells, and that comes when everything has been copied.</summary>
+    /// <summary>
+    /// The balloon has its former size again, so only QEMU's event shows the change, and the event comes when everything has been copied.
+    /// </summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System)]
     [InlineData(QemuVersion.Unpacked10)]
@@ -145,11 +147,11 @@ public class DiscardTests
         string truth = await vm.DumpMemoryAsync();
         var point = Path.Combine(vm.Folder, "point");
 
-        // Of the second cluster that anyone claims: the first is the firmware's.
+        // At the second cluster that a thread claims: the first one belongs to the firmware.
         var capture = Agent.TryCaptureAsync(vm, "snapshot", Agent.Hook($"wait:{at}:2:{point}{also}"), "--engine=agent");
         await Task.WhenAny(capture, Task.Run(() => SpinWait.SpinUntil(() => File.Exists(point), TimeSpan.FromSeconds(30))));
         Assert.True(File.Exists(point), (capture.IsCompleted ? await capture : null)?.Process.ToString());
-        // The other threads copy the rest meanwhile.
+        // Meanwhile the other threads copy the rest.
         await Task.Delay(200);
         Discard(vm.Pid, (ulong)(host + DataAt), ClusterBytes);
         File.Delete(point);

@@ -6,7 +6,7 @@ using AgentLibc = Bgsnap.NodeAgent.Linux.Libc;
 
 namespace Bgsnap.Linux.Tests.Protection;
 
-/// <summary>Memory of our own under a userfaultfd of our own, at a 2 MiB boundary.</summary>
+/// <summary>Memory of this process, registered on its own userfaultfd, at a 2 MiB boundary.</summary>
 internal sealed unsafe class OwnMemory : IDisposable
 {
     internal const int HugePage = 2 << 20,
@@ -31,7 +31,7 @@ internal sealed unsafe class OwnMemory : IDisposable
 
     internal ulong Address => (ulong)Start;
 
-    /// <summary>Anonymous memory; <paramref name="advice"/> says of which pages.</summary>
+    /// <summary>Anonymous memory; <paramref name="advice"/> selects the page size (madvise).</summary>
     internal static OwnMemory Anonymous(int bytes, int advice)
     {
         nuint length = (nuint)bytes + HugePage;

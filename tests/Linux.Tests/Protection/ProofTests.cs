@@ -4,7 +4,7 @@ using AgentLibc = Bgsnap.NodeAgent.Linux.Libc;
 namespace Bgsnap.Linux.Tests.Protection;
 
 /// <summary>
-/// What the kernel says of protected memory, in memory of our own: the proof that a capture rests on, asked in both ways.
+/// Checks the kernel's answers about protected memory, in memory of our own: the proof that a capture rests on, by both methods.
 /// </summary>
 public unsafe class ProofTests
 {
@@ -31,12 +31,12 @@ public unsafe class ProofTests
 
         Assert.True(m.Uffd.TryProtect(m.Address, Bytes));
         AssertFirst(m, pagemap, 0, Bytes, Bytes);
-        // Reading what does not exist brings it into being, protected.
+        // Reading a missing page creates it, protected.
         Assert.Equal(0, m.Start[Half + OwnMemory.HugePage]);
         AssertFirst(m, pagemap, Half, Bytes, Bytes);
     }
 
-    /// <summary>A page in the middle, the first and the last, and one alone.</summary>
+    /// <summary>A page in the middle, the first page, the last one, and a single page.</summary>
     [SkippableTheory]
     [InlineData(Kind.SmallPages)]
     [InlineData(Kind.HugePages)]
@@ -59,7 +59,7 @@ public unsafe class ProofTests
         }
     }
 
-    /// <summary>Neither the hole nor what a reader maps into it counts.</summary>
+    /// <summary>Neither the hole nor the page that a reader maps into it counts as protected.</summary>
     [SkippableTheory]
     [InlineData(Kind.SmallPages)]
     [InlineData(Kind.HugePages)]
@@ -104,7 +104,7 @@ public unsafe class ProofTests
             Kind.HugePages => OwnMemory.Anonymous(Bytes, AgentLibc.MADV_HUGEPAGE),
             _ => OwnMemory.Shared(Bytes),
         };
-        // The upper half does not exist.
+        // The upper half stays missing.
         new Span<byte>(m.Start, Half).Fill(7);
         m.Register(Bytes);
         return m;

@@ -5,13 +5,16 @@ using AgentLibc = Bgsnap.NodeAgent.Linux.Libc;
 
 namespace Bgsnap.Linux.Tests.Protection;
 
-/// <summary>The kernel merges equal pages and forgets that they were write-protected: known before the capture, found out in it.</summary>
+/// <summary>
+/// KSM merges equal pages, and the kernel loses their write protection: the agent checks for KSM before the capture and detects it during
+/// one.
+/// </summary>
 public class SamepageMergingTests
 {
     private const int EqualMiB = 32;
     private const long EqualAt = 64 << 20;
 
-    /// <summary>The tear itself: writes to pages that were protected, announced to nobody.</summary>
+    /// <summary>The fault itself: writes to merged pages that were protected, without any notification.</summary>
     [SkippableFact]
     public unsafe void Pages_that_were_merged_under_protection_can_be_written_unannounced_and_the_proof_says_so()
     {
@@ -82,7 +85,7 @@ public class SamepageMergingTests
         await Agent.CaptureAsync(other, "snapshot", "--engine=agent");
     }
 
-    /// <summary>ksmd is started when the capture has looked already.</summary>
+    /// <summary>ksmd starts after the capture has checked.</summary>
     [SkippableFact]
     public async Task Merging_that_begins_during_a_capture_fails_it_and_merged_pages_can_be_captured_later()
     {
@@ -128,7 +131,7 @@ public class SamepageMergingTests
     }
 
     /// <summary>
-    /// QEMU's engine proves nothing page by page: it goes by the kernel's own counters, also when ksmd rests again by the end.
+    /// QEMU's engine does not prove single pages: the agent relies on the kernel's counters, even if ksmd is idle again at the end.
     /// </summary>
     [SkippableFact]
     public async Task Merging_that_comes_and_goes_during_a_capture_by_QEMU_fails_it()

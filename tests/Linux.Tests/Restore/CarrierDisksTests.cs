@@ -8,7 +8,7 @@ using Libc = Bgsnap.Linux.Tests.Harness.Libc;
 namespace Bgsnap.Linux.Tests.Restore;
 
 /// <summary>
-/// The task RestoreDisks: disks of a snapshot into a carrier that mounts their claims, here a directory that plays its root.
+/// The task RestoreDisks writes a snapshot's disks into a carrier that mounts their claims; here a directory stands for the carrier's root.
 /// </summary>
 public sealed class CarrierDisksTests : IAsyncLifetime
 {
@@ -65,7 +65,7 @@ public sealed class CarrierDisksTests : IAsyncLifetime
         Assert.Equal("DiskNotWritten", Refused(("system", "/claims/system/disk.img", "raw")).Reason);
         Assert.Equal("precious", File.ReadAllText(outside));
 
-        // A folder that is a link is followed within the root: /claims/far is the root's own /claims/data.
+        // The agent follows a link within the root: /claims/far is the root's own /claims/data.
         File.CreateSymbolicLink(Path.Combine(_root, "claims", "far"), "/../../claims/data");
         Restore(("system", "/claims/far/disk.img", "raw"));
         Assert.Equal(Snapshot.System, File.ReadAllBytes(Path.Combine(_root, "claims", "data", "disk.img")));

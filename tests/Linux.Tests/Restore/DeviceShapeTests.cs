@@ -5,8 +5,8 @@ using Bgsnap.NodeAgent.Store;
 namespace Bgsnap.Linux.Tests.Restore;
 
 /// <summary>
-/// A target whose devices have another shape than the captured ones. QEMU would refuse them in the middle of the load, and be of no use
-/// afterwards; or load them, and its guest would wait for a queue that is not there.
+/// A target whose devices have another shape than the captured ones. QEMU would reject them in the middle of the load and be useless
+/// afterwards; or it would load them, and its guest would wait for a queue that does not exist.
 /// </summary>
 public sealed class DeviceShapeTests : SmallTargets
 {
@@ -50,11 +50,11 @@ public sealed class DeviceShapeTests : SmallTargets
         var outcome = await RestoreOutcome.OfAsync(snapshot, target, "--disks=none", "--mode=instant");
 
         await AssertRefusedAsync(outcome, target, "TargetDiffers", sentence);
-        // The snapshot is sound, and the machine that was captured takes it.
+        // The snapshot is sound, and a machine like the captured one accepts it.
         await RestoresAsync(snapshot, Waiting(source with { Version = other }, Devices(captured)));
     }
 
-    /// <summary>Ids, back ends, addresses of networks and more queues make no other machine.</summary>
+    /// <summary>Other ids, back ends, network addresses and more queues still are the same machine.</summary>
     [SkippableTheory]
     [InlineData(Seven, Seven)]
     [InlineData(Seven, Ten)]
@@ -67,7 +67,7 @@ public sealed class DeviceShapeTests : SmallTargets
         await RestoresAsync(snapshot, Waiting(source with { Version = other }, Devices(SameMany)));
     }
 
-    /// <summary>A snapshot of a version that did not keep its machine's devices has their configuration spaces still.</summary>
+    /// <summary>A snapshot of a bgsnap version that did not store the machine's devices still has their configuration spaces.</summary>
     [SkippableTheory]
     [InlineData(Seven, Seven, Blk + ",num-queues=4", Blk + ",num-queues=1", "device 0000:00:02.0/virtio-blk has 2 vectors instead of 5")]
     [InlineData(Ten, Ten, Blk + ",num-queues=4", Blk + ",num-queues=1", "device 0000:00:02.0/virtio-blk has 2 vectors instead of 5")]
@@ -96,7 +96,7 @@ public sealed class DeviceShapeTests : SmallTargets
         await RestoresAsync(snapshot, Waiting(source with { Version = other }, Devices(captured)));
     }
 
-    /// <summary>Of a USB controller without an id nobody can be asked for the ports.</summary>
+    /// <summary>QEMU cannot be asked for the ports of a USB controller without an id.</summary>
     [SkippableTheory]
     [InlineData("stream")]
     [InlineData("instant")]
@@ -104,7 +104,7 @@ public sealed class DeviceShapeTests : SmallTargets
     {
         var source = Firmware(Seven);
         var snapshot = await SnapshotAsync(source with { ExtraArguments = Devices("qemu-xhci,p2=4") });
-        // The death of QEMU is seen by several threads at once: one try proves nothing.
+        // Several threads notice QEMU's death at once: one try proves nothing.
         for (var i = 0; i < 5; i++)
         {
             await using var target = await VirtualMachine.StartAsync(Waiting(source, Devices("qemu-xhci,p2=8")));
@@ -123,7 +123,7 @@ public sealed class DeviceShapeTests : SmallTargets
         Assert.Equal("running", await target.Qmp.RunStateAsync());
     }
 
-    /// <summary>A drive d, and devices, one behind each semicolon.</summary>
+    /// <summary>Arguments for a drive d and the devices, which are separated by semicolons.</summary>
     private string[] Devices(string devices) =>
         ["-drive", $"if=none,id=d,file={Image(1 << 20)},format=raw", .. devices.Split(';').SelectMany(d => (string[])["-device", d])];
 }

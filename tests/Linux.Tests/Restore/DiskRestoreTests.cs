@@ -3,7 +3,9 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Restore;
 
-/// <summary>Disks come back with the memory, into images of either form, and never in part with a guest that runs.</summary>
+/// <summary>
+/// A restore brings the disks back with the memory, into raw and qcow2 images. A guest never runs with a partly restored disk.
+/// </summary>
 public class DiskRestoreTests
 {
     private static readonly VirtualMachineOptions Firmware = new() { MemoryMiB = 64, Guest = new FirmwareGuest() };
@@ -36,7 +38,7 @@ public class DiskRestoreTests
         Assert.Equal("running", await target.Qmp.RunStateAsync());
         Assert.Equal(snapshot.System, Disks.Content(snapshot.Folder, system, systemFormat));
         Assert.Equal(snapshot.Data, Disks.Content(snapshot.Folder, data, dataFormat));
-        // What the guest reads is what is on the disk: QEMU had looked at the images before they were written.
+        // The guest reads what is on the disk, although QEMU had opened the images before they were written.
         Assert.Equal(snapshot.System, await ReadByQemuAsync(target, "system"));
         Assert.Equal(snapshot.Data, await ReadByQemuAsync(target, "format-data"));
         await target.StopCleanlyAsync();

@@ -5,8 +5,8 @@ using Bgsnap.NodeAgent.Store;
 namespace Bgsnap.Linux.Tests.Restore;
 
 /// <summary>
-/// A snapshot of a machine with two disks, <c>system</c> and <c>data</c>. The disks' files are put there by the test, in the way that
-/// docs/snapshot-format.md has them and by QEMU's own tool: a restore is judged by itself, not by what capture made of a disk.
+/// A snapshot of a machine with two disks, <c>system</c> and <c>data</c>. The test itself creates the disks' files, as
+/// docs/snapshot-format.md defines them and with QEMU's own tool: this tests the restore independently of how a capture writes disks.
 /// </summary>
 internal sealed class DiskSnapshot : IDisposable
 {
@@ -25,8 +25,8 @@ internal sealed class DiskSnapshot : IDisposable
     public string FileOf(string disk) => Path.Combine(Directory, "disks", $"{disk}.qcow2");
 
     /// <param name="machine">The machine, without its disks.</param>
-    /// <param name="compression">Of memory.</param>
-    /// <param name="diskSize">Bytes of each disk.</param>
+    /// <param name="compression">The snapshot of the memory.</param>
+    /// <param name="diskSize">The size of each disk in bytes.</param>
     public static async Task<DiskSnapshot> TakeAsync(VirtualMachineOptions machine, string compression = "none", long diskSize = Disks.Size)
     {
         Requirements.Need(machine);
@@ -72,7 +72,7 @@ internal sealed class DiskSnapshot : IDisposable
         }
     }
 
-    /// <summary>The same machine's disks: one named by its drive, one by its device.</summary>
+    /// <summary>Arguments for the same machine's disks: one named by its drive, one by its device.</summary>
     public static string[] Arguments(string system, string systemFormat, string data, string dataFormat) =>
         [.. Disks.Drive("system", system, systemFormat), .. Disks.Node("data", data, dataFormat)];
 
@@ -113,7 +113,7 @@ internal sealed class DiskSnapshot : IDisposable
             );
         }
 
-        // A disk that is only recorded: nothing is to be restored of it, and no target needs it.
+        // A disk that is only recorded: there is nothing to restore for it, and no target needs it.
         listed.Add(
             new ManifestDisk
             {

@@ -3,7 +3,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Restore;
 
-/// <summary>Images for machines, made and compared by QEMU's own tool, which shares nothing with the agent's code.</summary>
+/// <summary>Disk images, created and compared by QEMU's own tool, which shares no code with the agent.</summary>
 internal static class Disks
 {
     public const long Size = 24 << 20;
@@ -35,11 +35,11 @@ internal static class Disks
         return path;
     }
 
-    /// <summary>What a guest would read: the content, whatever the format.</summary>
+    /// <summary>The content as a guest would read it, whatever the format.</summary>
     public static byte[] Content(string folder, string path, string format)
     {
         var raw = Path.Combine(folder, $"content-{Guid.NewGuid():n}");
-        // -U: a machine that runs has it open.
+        // -U, because a running machine has the image open.
         Run("convert", "-U", "-f", format, "-O", "raw", path, raw);
         var content = File.ReadAllBytes(raw);
         File.Delete(raw);
@@ -54,11 +54,11 @@ internal static class Disks
         Assert.True(process.ExitCode == 0, $"qemu-img {string.Join(' ', arguments)}: {said}");
     }
 
-    /// <summary>A drive with an id of its own.</summary>
+    /// <summary>Arguments for a drive with its own id.</summary>
     public static string[] Drive(string id, string path, string format, string more = "") =>
         ["-drive", $"file={path},format={format},if=none,id={id}{more}", "-device", $"virtio-blk-pci,drive={id},id=device-{id}"];
 
-    /// <summary>A node without a drive: named by its device.</summary>
+    /// <summary>Arguments for a node without a drive, named by its device.</summary>
     public static string[] Node(string device, string path, string format) =>
         [
             "-blockdev",

@@ -3,7 +3,9 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Restore;
 
-/// <summary>What is written past QEMU into an encrypted image would not be encrypted, and would destroy the header with the keys.</summary>
+/// <summary>
+/// Data that the agent wrote past QEMU into an encrypted image would not be encrypted, and would destroy the header with the keys.
+/// </summary>
 public sealed class EncryptedTargetTests : SmallTargets
 {
     private const string Luks = "driver=luks,key-secret=s,file.driver=file,file.filename=IMAGE";
@@ -52,7 +54,7 @@ public sealed class EncryptedTargetTests : SmallTargets
         Assert.Equal(before, await File.ReadAllBytesAsync(image));
     }
 
-    /// <summary>On a loaded host it now and then cannot measure how long a key takes, and says so.</summary>
+    /// <summary>On a loaded host, qemu-img sometimes cannot measure how long a key takes, and fails.</summary>
     private static async Task CreateAsync(string[] arguments)
     {
         for (var tries = 1; ; tries++)

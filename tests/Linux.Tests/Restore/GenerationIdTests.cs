@@ -4,12 +4,12 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.Restore;
 
 /// <summary>
-/// A clone learns that it is one: QEMU gives the guest the generation id of the machine that it is restored into (vmgenid_post_load() in
-/// hw/acpi/vmgenid.c), whichever way its memory gets there.
+/// A clone learns that it is a clone: QEMU gives the guest the generation id of the machine that it is restored into (vmgenid_post_load()
+/// in hw/acpi/vmgenid.c), whichever way its memory is loaded.
 /// </summary>
 public class GenerationIdTests
 {
-    // Spelled so that no other memory holds it.
+    // A value that occurs nowhere else in memory.
     private static readonly Guid Captured = new("5be1a6a0-37c2-4d0c-9a55-0d1f6f3f7a01"),
         Restored = new("c08d1f52-9e64-4b7b-8f0e-7a1d5b0c9e02");
 

@@ -5,13 +5,13 @@ using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.Linux.Tests.Restore;
 
-/// <summary>Whoever looks for RAM blocks again believes the last look only where the process still says the same.</summary>
+/// <summary>A second search for RAM blocks uses the result of the first only where the process still agrees.</summary>
 public class KnownRamBlocksTests
 {
     [SkippableFact]
     public async Task What_was_found_is_believed_only_while_it_stands_there()
     {
-        // QEMU 7.2 does not say where its blocks are, so that they are searched for.
+        // QEMU 7.2 does not say where its blocks are, so the agent searches for them.
         await using var machine = await Requirements.StartAsync(new VirtualMachineOptions { MemoryMiB = 64, Guest = new FirmwareGuest() });
         using var qmp = QmpClient.Connect(machine.QmpSocket);
         using var process = CheckedProcess.Open(machine.Pid);
@@ -23,7 +23,7 @@ public class KnownRamBlocksTests
         Assert.Equal(first, RamBlockTable.Read(qmp, process, ref known));
         Assert.Same(found, known);
 
-        // Of two blocks that have changed places, and of one that was found elsewhere, nothing is believed.
+        // If two blocks have swapped places, or one was found elsewhere, nothing of the old result is used.
         foreach (
             var wrong in (List<RamBlockLine>[])
                 [

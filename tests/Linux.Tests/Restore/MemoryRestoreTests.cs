@@ -6,7 +6,9 @@ using Bgsnap.NodeAgent.Restore;
 
 namespace Bgsnap.Linux.Tests.Restore;
 
-/// <summary>Memory comes back byte for byte into every kind of RAM, whatever was in it; what is zero on both sides costs nothing.</summary>
+/// <summary>
+/// Memory comes back byte for byte into every kind of RAM, whatever it contained; pages that are zero on both sides cost nothing.
+/// </summary>
 public class MemoryRestoreTests
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(120);
@@ -34,9 +36,9 @@ public class MemoryRestoreTests
         var truth = await File.ReadAllBytesAsync(await source.DumpMemoryAsync());
         Assert.Contains(truth, b => b != 0);
 
-        // With -S it stays as it was restored.
+        // With -S the guest stays as it was restored.
         await using var target = await VirtualMachine.StartAsync(Waiting(machine, preallocated));
-        // Of a firmware only a little of RAM is data. What is there before does not show through: it is in no hole.
+        // With only a firmware, little of RAM is data. The former content must not show through: no hole holds it.
         using (var memory = await target.OpenMemoryAsync())
             memory.Write(100 << 20, [1, 2, 3, 4]);
         var before = SharedKibibytes(target.Pid);
@@ -69,12 +71,13 @@ public class MemoryRestoreTests
         var outcome = await RestoreOutcome.OfAsync(snapshot, target);
 
         Assert.True(outcome.Process.ExitCode == 0, outcome.ToString());
-        // The export of the same snapshot, which cannot look at its reader's memory, fills all 256 MiB.
+        // An export of the same snapshot, which cannot look at its reader's memory, fills all 256 MiB.
         Assert.InRange(SharedKibibytes(target.Pid), 1, 128 << 10);
     }
 
     /// <summary>
-    /// A stream that breaks off in the middle, by a cancellation, ends QEMU or leaves it so that it runs nothing; a new one takes it all.
+    /// A stream that a cancellation cuts off in the middle ends QEMU, or leaves it so that it runs nothing; a new QEMU accepts the whole
+    /// stream.
     /// </summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System)]
@@ -134,7 +137,9 @@ public class MemoryRestoreTests
         await Machines.AssertLivesAsync(fresh);
     }
 
-    /// <summary>A QEMU whose stream was cut off waits on, or ends, and may do so while it is asked. Any other state is a failure.</summary>
+    /// <summary>
+    /// A QEMU whose stream was cut off keeps waiting, or exits, possibly while the test asks it. Any other state is a failure.
+    /// </summary>
     private static async Task<bool> StillWaitsAsync(VirtualMachine target)
     {
         try

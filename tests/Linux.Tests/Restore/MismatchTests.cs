@@ -2,7 +2,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Restore;
 
-/// <summary>A target that the snapshot does not fit is refused with every difference by name, and nothing of it is touched.</summary>
+/// <summary>The agent refuses a target that does not fit the snapshot, names every difference, and touches nothing.</summary>
 public sealed class MismatchTests : IAsyncLifetime
 {
     private static readonly VirtualMachineOptions Firmware = new() { MemoryMiB = 64, Guest = new FirmwareGuest() };
@@ -51,7 +51,7 @@ public sealed class MismatchTests : IAsyncLifetime
     {
         Requirements.Need(Firmware);
         var (system, data) = DiskRestoreTests.OtherImages(Snapshot.Folder, "raw", "raw");
-        // A QEMU that waits takes no lock yet, so that both can have it.
+        // A waiting QEMU takes no lock yet, so both can have the image.
         await using var target = await VirtualMachine.StartAsync(
             Firmware with
             {
@@ -73,7 +73,7 @@ public sealed class MismatchTests : IAsyncLifetime
         Assert.Equal("running", await other.Qmp.RunStateAsync());
     }
 
-    /// <summary>It takes its own lock when it has the snapshot, so that ours is given up by then.</summary>
+    /// <summary>QEMU takes its own lock when it has loaded the snapshot, so the agent must have released its lock before that.</summary>
     [SkippableFact]
     public async Task While_a_disk_is_written_no_QEMU_starts_with_it()
     {
@@ -92,7 +92,7 @@ public sealed class MismatchTests : IAsyncLifetime
         }
     }
 
-    /// <summary>Somebody else's restore ends while ours is at work: what the guest has written since is not overwritten.</summary>
+    /// <summary>Another restore ends while ours is under way: ours must not overwrite what the guest has written since.</summary>
     [SkippableFact]
     public async Task A_target_that_runs_by_the_time_its_disks_are_written()
     {

@@ -6,7 +6,7 @@ using AgentLibc = Bgsnap.NodeAgent.Linux.Libc;
 
 namespace Bgsnap.Linux.Tests.Restore;
 
-/// <summary>The kernel fills what is missing and leaves what is there, in memory of our own: what an instant restore stands on.</summary>
+/// <summary>The kernel fills missing pages and leaves existing ones, in memory of our own: the basis of an instant restore.</summary>
 public unsafe class MissingPagesTests
 {
     private const int Page = 4096,

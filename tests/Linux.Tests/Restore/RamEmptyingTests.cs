@@ -7,7 +7,7 @@ using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.Linux.Tests.Restore;
 
-/// <summary>A QEMU that waits loses what its RAM holds, and goes on waiting.</summary>
+/// <summary>The agent empties the RAM of a waiting QEMU, and QEMU keeps waiting.</summary>
 public class RamEmptyingTests
 {
     private const int MiB = 64;

@@ -3,7 +3,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Restore;
 
-/// <summary>What <c>restore --json</c> said.</summary>
+/// <summary>The result of <c>restore --json</c>.</summary>
 internal sealed record RestoreOutcome(AgentResult Process, JsonElement Last, IReadOnlyList<JsonElement> Progress)
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(120);

@@ -4,7 +4,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Restore;
 
-/// <summary>A guest is restored as it was captured: paused or running, by every way and also by stock QEMU.</summary>
+/// <summary>A restored guest is in its captured state, paused or running, by every way and also with a stock QEMU.</summary>
 public class RestoredStateTests
 {
     [SkippableTheory]
@@ -29,16 +29,18 @@ public class RestoredStateTests
         Assert.Equal("paused", outcome.Last.GetProperty("guestState").GetString());
         Assert.Equal("paused", await target.Qmp.RunStateAsync());
         Assert.DoesNotContain(target.Qmp.Events, e => e.Name == "RESUME");
-        // What the node's agent asks in the place of one that died, which may not ask by itself.
+        // The node's agent asks this on behalf of a dead process, which cannot ask by itself.
         var asked = await AgentProcess.RunAsync(TimeSpan.FromSeconds(30), "restored", snapshot.Output, "--qmp", target.QmpSocket, "--json");
         Assert.Contains("\"guestState\":\"paused\"", asked.StandardOutput, StringComparison.Ordinal);
-        // Its first start is still to come: what loading the devices touched is no record of it.
+        // The guest has not started yet: pages touched while loading the devices must not count as its start order.
         Assert.False(File.Exists(Path.Combine(snapshot.Output, "start-order")));
         await target.ContinueVcpusAsync();
         await Machines.AssertLivesAsync(target);
     }
 
-    /// <summary>QEMU 10 finds the guest stopped, since its disks are cut in the same stop, and writes that into its stream.</summary>
+    /// <summary>
+    /// QEMU 10 finds the guest stopped, because its disks are cut in the same stop, and writes that state into its stream.
+    /// </summary>
     [SkippableTheory]
     [InlineData("stream")]
     [InlineData("instant")]
@@ -81,7 +83,7 @@ public class RestoredStateTests
         await Machines.AssertLivesAsync(target);
     }
 
-    /// <summary>Such a QEMU writes no run state of a guest that runs or is paused.</summary>
+    /// <summary>Such a QEMU writes no run state for a guest that runs or is paused.</summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System)]
     [InlineData(QemuVersion.Unpacked10)]
@@ -106,7 +108,7 @@ public class RestoredStateTests
         Assert.Equal("running", await target.Qmp.RunStateAsync());
     }
 
-    /// <summary>Machine types before 2.4 write sections without an end, which no restore of ours reads.</summary>
+    /// <summary>Machine types before 2.4 write sections without a footer, which our restore cannot read.</summary>
     [SkippableTheory]
     [InlineData("agent")]
     [InlineData("auto")]

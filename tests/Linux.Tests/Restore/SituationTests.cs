@@ -5,7 +5,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Restore;
 
-/// <summary>Targets that people have: each is refused by its reason, or restored, and its QEMU lives.</summary>
+/// <summary>Targets from real use: the agent refuses each with a reason or restores into it, and its QEMU survives.</summary>
 public sealed class SituationTests : SmallTargets
 {
     [SkippableTheory]
@@ -134,7 +134,7 @@ public sealed class SituationTests : SmallTargets
     }
 
     /// <summary>
-    /// There is no such hardware here: a file of that name stands for the device, as the descriptor's link is all that is looked at.
+    /// There is no such hardware here: a file of that name stands for the device, because the agent looks only at the descriptor's link.
     /// </summary>
     [SkippableFact]
     public async Task A_QEMU_that_holds_a_VFIO_group_behind_a_disk_is_not_captured()

@@ -3,7 +3,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Restore;
 
-/// <summary>Machines of 64 MiB without a system, their snapshots, and what a refusal has to leave alone.</summary>
+/// <summary>Machines of 64 MiB without an operating system, their snapshots, and what a refusal must leave alone.</summary>
 public abstract class SmallTargets : IDisposable
 {
     protected string Folder { get; } = TestFolder.Create();

@@ -3,7 +3,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Restore;
 
-/// <summary>A file system that is soon full.</summary>
+/// <summary>A small file system, which is soon full.</summary>
 internal sealed class SmallVolume : IDisposable
 {
     public SmallVolume(string folder, long bytes)

@@ -2,7 +2,7 @@ using Bgsnap.NodeAgent.Streams;
 
 namespace Bgsnap.Linux.Tests.Streams;
 
-/// <summary>RAM that a parser filled, and that a writer can read.</summary>
+/// <summary>RAM that a parser fills and a writer reads.</summary>
 internal sealed unsafe class ParsedRam : IRamSource, IMigrationStreamSink
 {
     private readonly List<(string Name, ulong UsedLength)> _blocks = [];

@@ -3,7 +3,7 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.Linux.Tests.Streams;
 
-/// <summary>Streams that a stock QEMU wrote are read, and streams that we wrote load into a stock QEMU.</summary>
+/// <summary>We read streams that a stock QEMU wrote, and a stock QEMU loads streams that we wrote.</summary>
 public sealed class StockQemuStreamTests : IDisposable
 {
     private const long MemoryBytes = 128 << 20;
@@ -41,7 +41,7 @@ public sealed class StockQemuStreamTests : IDisposable
         Assert.Equal(contents.DeviceState.Sections, deviceState.Sections);
 
         Write(contents.MachineType, ram, deviceState);
-        // The machine is held at the end of the load: its RAM is then exactly what the stream brought.
+        // The machine stays paused at the end of the load: its RAM is then exactly the stream's content.
         using var target = new StreamTestQemu(_directory, "target", [.. arguments, "-S", "-incoming", $"exec:cat {PathOf("stream")}"]);
         target.WaitForStatus("paused");
         byte[] loaded = target.DumpMemory(PathOf("loaded"), MemoryBytes);

@@ -5,10 +5,10 @@ using System.Text.Json.Nodes;
 
 namespace Bgsnap.Linux.Tests.Streams;
 
-/// <summary>A stock QEMU of the machine under test, with a QMP socket; killed at the end.</summary>
+/// <summary>A stock QEMU of the machine under test, with a QMP socket; disposing kills it.</summary>
 internal sealed class StreamTestQemu : IDisposable
 {
-    /// <summary>The installed QEMU, or another version that BGSNAP_TEST_QEMU names.</summary>
+    /// <summary>The installed QEMU, or the one that BGSNAP_TEST_QEMU names.</summary>
     public static readonly string Program = Environment.GetEnvironmentVariable("BGSNAP_TEST_QEMU") ?? "/usr/bin/qemu-system-x86_64";
 
     private readonly Process _process;

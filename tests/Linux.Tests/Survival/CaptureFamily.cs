@@ -5,10 +5,10 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Survival;
 
-/// <summary>The last thing that a failed <c>--json</c> command said.</summary>
+/// <summary>The error that a failed <c>--json</c> command printed last.</summary>
 public sealed record AgentError(string Reason, string Message, int ExitCode);
 
-/// <summary>A capture under way: the command and the child that it captures in, each with its pid.</summary>
+/// <summary>A capture under way: the command and its capturing child, each with its pid.</summary>
 internal sealed class CaptureFamily : IAsyncDisposable
 {
     private readonly GuardedProcess _process;
@@ -18,25 +18,25 @@ internal sealed class CaptureFamily : IAsyncDisposable
 
     public int Command => _process.Pid;
 
-    /// <summary>The capturing child, 0 until it was seen.</summary>
+    /// <summary>The pid of the capturing child; 0 until the test has seen it.</summary>
     public int Worker { get; private set; }
 
     public bool HasEnded => _process.Exit.IsCompleted;
 
-    /// <summary>What the command has said so far.</summary>
+    /// <summary>The command's output so far.</summary>
     public string Output => _process.StandardOutput;
 
     public TimeSpan Elapsed => Stopwatch.GetElapsedTime(_began);
 
     /// <param name="hook">BGSNAP_TEST_HOOK, or null.</param>
-    /// <param name="arguments">After "capture".</param>
+    /// <param name="arguments">The arguments after "capture".</param>
     public static Task<CaptureFamily> StartAsync(string? hook, params IEnumerable<string> arguments) =>
         StartByAsync([], hook is null ? [] : new() { ["BGSNAP_TEST_HOOK"] = hook }, "capture", arguments);
 
-    /// <param name="starter">The program that becomes the agent, and its arguments.</param>
-    /// <param name="environment">More variables for it.</param>
+    /// <param name="starter">The program that executes the agent, with its arguments.</param>
+    /// <param name="environment">Additional environment variables.</param>
     /// <param name="command">capture or restore.</param>
-    /// <param name="arguments">What follows it.</param>
+    /// <param name="arguments">The arguments after that.</param>
     public static async Task<CaptureFamily> StartByAsync(
         IEnumerable<string> starter,
         Dictionary<string, string> environment,
@@ -44,13 +44,13 @@ internal sealed class CaptureFamily : IAsyncDisposable
         params IEnumerable<string> arguments
     )
     {
-        // The guarding shell lets its background programs ignore SIGINT; a terminal does not.
+        // The guarding shell makes its background programs ignore SIGINT; a terminal does not.
         string[] line = [.. starter, "env", "--default-signal=INT", TestFiles.Agent, command, "--json", .. arguments];
         return new CaptureFamily(await GuardedProcess.StartAsync(line, environment).ConfigureAwait(false));
     }
 
-    /// <summary>Waits until the child has become the worker.</summary>
-    /// <returns>False when the command ended before one was seen.</returns>
+    /// <summary>Waits until the child has become the worker process.</summary>
+    /// <returns>False if the command ended before the test saw a worker.</returns>
     public async Task<bool> FindWorkerAsync()
     {
         while (!HasEnded)
@@ -78,7 +78,7 @@ internal sealed class CaptureFamily : IAsyncDisposable
             Libc.Kill(Worker, signal);
     }
 
-    /// <summary>Waits until neither runs any more.</summary>
+    /// <summary>Waits until both have exited.</summary>
     public async Task<AgentResult> WaitAsync(TimeSpan timeout)
     {
         int code;
@@ -103,7 +103,7 @@ internal sealed class CaptureFamily : IAsyncDisposable
         return new AgentResult(code, _process.StandardOutput, _process.StandardError, Elapsed);
     }
 
-    /// <summary>The error line of a failed command, null when it printed none.</summary>
+    /// <summary>The error line of a failed command; null if it printed no error.</summary>
     public static AgentError? ErrorOf(AgentResult result)
     {
         var last = result

@@ -3,7 +3,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Survival;
 
-/// <summary>Runs a capture whose standard output is a pipe that is full, and that nobody reads.</summary>
+/// <summary>Runs a capture whose standard output is a full pipe that nobody reads.</summary>
 internal sealed class DeafParent : IAsyncDisposable
 {
     private readonly GuardedProcess _process;
@@ -13,20 +13,20 @@ internal sealed class DeafParent : IAsyncDisposable
 
     public string Output { get; }
 
-    /// <param name="patient">Who is captured.</param>
+    /// <param name="patient">The machine to capture.</param>
     /// <param name="options">Options of the capture.</param>
-    /// <param name="worker">The capturing process itself; else the command that runs it.</param>
+    /// <param name="worker">True: the capturing process itself; false: the command that runs it.</param>
     public static async Task<DeafParent> StartAsync(Patient patient, string[] options, bool worker = true)
     {
         var (words, ears) = (Path.Combine(patient.Machine.Folder, "words"), Path.Combine(patient.Machine.Folder, "ears"));
         await Tool.RunAsync("mkfifo", words, ears);
-        // Open for both, so that opening waits for nobody and neither end is ever closed.
+        // Open for reading and writing, so that opening does not block and neither end is ever closed.
         FileStream[] pipes =
         [
             new(words, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite, 0),
             new(ears, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite, 0),
         ];
-        // A pipe holds 64 KiB: a page of it is left, which the first lines take.
+        // A pipe holds 64 KiB: one page stays free for the first lines.
         await pipes[0].WriteAsync(new byte[60 * 1024]);
         var output = Path.Combine(patient.Machine.Folder, "deaf");
         string[] command =

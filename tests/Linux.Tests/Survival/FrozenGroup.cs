@@ -2,17 +2,17 @@ using System.Globalization;
 
 namespace Bgsnap.Linux.Tests.Survival;
 
-/// <summary>The two freezers of the kernel.</summary>
+/// <summary>The kernel's two freezers.</summary>
 public enum Freezer
 {
-    /// <summary>A hierarchy of its own; a frozen process takes no signal, SIGKILL included.</summary>
+    /// <summary>The freezer of cgroup v1, a separate hierarchy; a frozen process takes no signal, not even SIGKILL.</summary>
     V1,
 
-    /// <summary>cgroup.freeze; a frozen process can be killed.</summary>
+    /// <summary>cgroup.freeze of v2; a frozen process can be killed.</summary>
     V2,
 }
 
-/// <summary>A control group whose processes are frozen, as `docker pause` does it.</summary>
+/// <summary>A control group with frozen processes, as `docker pause` does it.</summary>
 public sealed class FrozenGroup : IAsyncDisposable
 {
     private readonly string _group;
@@ -20,7 +20,7 @@ public sealed class FrozenGroup : IAsyncDisposable
 
     private FrozenGroup(Freezer freezer, string group) => (_freezer, _group) = (freezer, group);
 
-    /// <summary>Moves the processes into a group of their own and freezes it; skips the test where there is no such freezer.</summary>
+    /// <summary>Moves the processes into a new group and freezes it; skips the test where this freezer is missing.</summary>
     public static async Task<FrozenGroup> OfAsync(Freezer freezer, params int[] processes)
     {
         var top =
@@ -47,7 +47,7 @@ public sealed class FrozenGroup : IAsyncDisposable
 
     public Task ThawAsync() => SetAsync(frozen: false);
 
-    /// <summary>Thaws it, and removes it when its processes have ended.</summary>
+    /// <summary>Thaws the group, and removes it when its processes have ended.</summary>
     public async ValueTask DisposeAsync()
     {
         await ThawAsync().ConfigureAwait(false);

@@ -3,7 +3,7 @@ using System.Globalization;
 
 namespace Bgsnap.Linux.Tests.Survival;
 
-/// <summary>A point of the agent at which it waits until the test lets it go on.</summary>
+/// <summary>A hook point at which the agent waits until the test lets it continue.</summary>
 internal sealed class HookGate(Patient patient, string point, int count = 1) : IAsyncDisposable
 {
     private readonly string _file = Path.Combine(patient.Machine.Folder, $"gate-{Guid.NewGuid():N}");
@@ -11,7 +11,7 @@ internal sealed class HookGate(Patient patient, string point, int count = 1) : I
     /// <summary>BGSNAP_TEST_HOOK.</summary>
     public string Hook => string.Create(CultureInfo.InvariantCulture, $"wait:{point}:{count}:{_file}");
 
-    /// <summary>Waits until the capturing process is there.</summary>
+    /// <summary>Waits until the capturing process has reached the point.</summary>
     public async Task ReachedAsync(CaptureFamily family)
     {
         Assert.True(await family.FindWorkerAsync());
@@ -24,7 +24,7 @@ internal sealed class HookGate(Patient patient, string point, int count = 1) : I
         }
     }
 
-    /// <summary>Lets it go on.</summary>
+    /// <summary>Lets it continue.</summary>
     public ValueTask DisposeAsync()
     {
         File.Delete(_file);

@@ -4,14 +4,14 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Survival;
 
-/// <summary>Whenever the capturing process is killed, the guest runs on unharmed and nothing is left.</summary>
+/// <summary>Whenever the capturing process is killed, the guest runs on unharmed and nothing is left behind.</summary>
 public class KilledAgentTests
 {
     private const int Moments = 30;
     private const int Seed = 20240917;
     private const int MostPtraceCalls = 100;
 
-    /// <summary>Every point of TestHooks.After but those at single ptrace calls.</summary>
+    /// <summary>Every point of TestHooks.After except those at single ptrace calls.</summary>
     private static readonly string[] Points =
     [
         "protected-ahead",
@@ -50,7 +50,7 @@ public class KilledAgentTests
             await using var family = await patient.BeginAsync(null, output, Slow);
             if (!await family.FindWorkerAsync())
             {
-                // It was over before this process had its turn: nobody was killed, and it is done again.
+                // The capture ended before the hook's turn came: nothing was killed, so run it again.
                 await CleanedUpAsync(patient, output, await family.WaitAsync(Patient.Patience), what);
                 Assert.True(++missed < Moments, $"{what}: no worker was seen, {missed} times");
                 i--;
@@ -88,7 +88,7 @@ public class KilledAgentTests
             Assert.True(await DiesAtAsync(patient, $"kill:{point}"), $"{point} was never reached");
     }
 
-    /// <returns>False when the capture succeeded, because the hook's point was not reached.</returns>
+    /// <returns>False if the capture succeeded because it did not reach the hook's point.</returns>
     private static async Task<bool> DiesAtAsync(Patient patient, string hook)
     {
         var output = patient.NewOutput();
@@ -114,7 +114,7 @@ public class KilledAgentTests
         }
         else
         {
-            // It was killed itself: the next capture cleans up. Had it come as far as the rename, the snapshot is whole.
+            // The command itself was killed: the next capture cleans up. If it got as far as the rename, the snapshot is complete.
             Assert.True(result.ExitCode == 128 + Libc.SigKill, $"{what}: {result}");
             if (Directory.Exists(output))
             {

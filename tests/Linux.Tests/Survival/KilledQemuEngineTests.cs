@@ -3,8 +3,8 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.Survival;
 
 /// <summary>
-/// An agent that dies while QEMU's own engine works leaves a guest that runs, and a QEMU whose next live migration is one: the capability
-/// that makes it a background snapshot is off again.
+/// An agent that dies while QEMU's own engine works leaves a running guest, and a QEMU whose next live migration works: the capability
+/// background-snapshot is off again.
 /// </summary>
 public class KilledQemuEngineTests
 {
@@ -33,14 +33,14 @@ public class KilledQemuEngineTests
         family.SignalWorker(Libc.SigKill);
         await family.WaitAsync(Patient.Patience);
 
-        // Its parent cleans up; when that is dead too, the next one on this QEMU does.
+        // The parent cleans up; if it is dead too, the next capture of this QEMU does.
         if (both)
             await patient.CaptureWellAsync();
         Assert.Empty(await CapabilitiesAsync(patient));
         await patient.CountsOnAsync("the kill", Patient.TickLimit);
     }
 
-    /// <summary>QEMU before 8.1 would keep guest memory protected, with nobody left who lets the guest write to it.</summary>
+    /// <summary>QEMU before 8.1 would keep guest memory protected, with nothing left to let the guest write to it.</summary>
     [SkippableFact]
     public async Task A_QEMU_that_would_leave_its_guest_hanging_is_refused()
     {

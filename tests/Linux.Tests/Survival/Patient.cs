@@ -4,14 +4,16 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Survival;
 
-/// <summary>A machine whose captures are made to go wrong, with the memory of how it was before.</summary>
+/// <summary>A machine whose captures the test makes fail, with the record of its former state.</summary>
 internal sealed class Patient : IAsyncDisposable
 {
-    /// <summary>A guest whose agent died must be seen to count within this time; its tick lines come every 100 ms. It runs at once; the
-    /// rest is for a host that is away for a while itself.</summary>
+    /// <summary>
+    /// A guest whose agent died must visibly count within this time; its tick lines come every 100 ms. It runs at once; the rest allows for
+    /// a host that stalls.
+    /// </summary>
     public static readonly TimeSpan TickLimit = TimeSpan.FromSeconds(3);
 
-    /// <summary>The same for an agent that was stopped: the watchdog has to notice first.</summary>
+    /// <summary>The limit for an agent that was stopped: the watchdog has to notice first.</summary>
     public static readonly TimeSpan WatchdogLimit = TimeSpan.FromSeconds(4);
 
     public static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
@@ -24,7 +26,7 @@ internal sealed class Patient : IAsyncDisposable
 
     public string Outputs => Path.Combine(Machine.Folder, "outputs");
 
-    /// <summary>A guest that writes all the time, in 96 MiB.</summary>
+    /// <summary>Starts a guest that writes all the time, in 96 MiB.</summary>
     public static async Task<Patient> AdmitAsync(QemuVersion version = QemuVersion.System, RamKind ram = RamKind.Anonymous)
     {
         Requirements.NeedUserfaultfd();
@@ -47,13 +49,13 @@ internal sealed class Patient : IAsyncDisposable
         return new Patient(machine, await ProcessFingerprint.TakeAsync(machine));
     }
 
-    /// <summary>An output that does not exist yet.</summary>
+    /// <summary>The path of an output that does not exist yet.</summary>
     public string NewOutput() => Path.Combine(Outputs, string.Create(CultureInfo.InvariantCulture, $"s{_number++}"));
 
     public Task<CaptureFamily> BeginAsync(string? hook, string output, params IEnumerable<string> more) =>
         CaptureFamily.StartAsync(hook, ["--qmp", Machine.QmpSocket, "--engine", "agent", "--output", output, .. more]);
 
-    /// <summary>Runs one capture to its end.</summary>
+    /// <summary>Runs one capture until the agent exits.</summary>
     public async Task<AgentResult> CaptureAsync(string? hook, string output, params IEnumerable<string> more)
     {
         await using var family = await BeginAsync(hook, output, more);
@@ -61,7 +63,7 @@ internal sealed class Patient : IAsyncDisposable
         return await family.WaitAsync(Patience);
     }
 
-    /// <summary>A capture that nobody disturbs, which also sweeps up what the one before left; its output is thrown away.</summary>
+    /// <summary>Runs an undisturbed capture, which also removes what the last one left; deletes its output.</summary>
     public async Task CaptureWellAsync()
     {
         var output = NewOutput();
@@ -70,7 +72,7 @@ internal sealed class Patient : IAsyncDisposable
         Directory.Delete(output, recursive: true);
     }
 
-    /// <summary>The guest counts from now on, within the limit.</summary>
+    /// <summary>Asserts that the guest counts from now on, within the limit.</summary>
     public async Task CountsOnAsync(string after, TimeSpan limit)
     {
         var began = Stopwatch.GetTimestamp();
@@ -80,7 +82,7 @@ internal sealed class Patient : IAsyncDisposable
         Assert.True(state == "running", $"{after}: the guest is {state}.");
     }
 
-    /// <summary>Neither in QEMU nor beside the outputs is anything left.</summary>
+    /// <summary>Asserts that nothing is left, neither in QEMU nor beside the outputs.</summary>
     public async Task NothingIsLeftAsync(string after)
     {
         var differences = await _before.DifferencesAfterwardsAsync(Machine);

@@ -6,10 +6,9 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.Survival;
 
 /// <summary>
-/// The nodes in brackets of the graph of who waits for whom (docs/design/0019-who-waits-for-whom.md) that others own: a monitor, a guest
-/// agent, and QEMU itself as the
-/// server of our NBD client. Each falls silent, is slow, or is kept waiting by us, and the guest is free all the same. For libvirt see
-/// Libvirt/RunStateTests.
+/// The nodes in brackets of the graph of who waits for whom (docs/design/0019-who-waits-for-whom.md), which others own: a monitor, a guest
+/// agent, and QEMU itself as the server of our NBD client. Each of them falls silent, is slow, or has to wait for us, and the guest runs
+/// all the same. For libvirt see Libvirt/RunStateTests.
 /// </summary>
 public sealed class SilentPeerTests : IDisposable
 {
@@ -69,7 +68,7 @@ public sealed class SilentPeerTests : IDisposable
         await patient.CountsOnAsync("a slow monitor", Limit);
     }
 
-    /// <summary>QEMU's main loop is kept at work by somebody else's questions.</summary>
+    /// <summary>Another client keeps QEMU's main loop busy with commands.</summary>
     [SkippableFact]
     public async Task Another_client_floods_QEMU_with_questions()
     {
@@ -90,9 +89,8 @@ public sealed class SilentPeerTests : IDisposable
     }
 
     /// <summary>
-    /// What a silent guest agent has frozen nobody but it can thaw: the guest runs, those of its programs that write wait. The capture says
-    /// so and ends, and the next
-    /// one of us ends the freeze.
+    /// Only the silent guest agent itself could thaw what it froze: the guest runs, and those of its programs that write wait. The capture
+    /// says so and ends, and the next capture ends the freeze.
     /// </summary>
     [SkippableTheory]
     [InlineData("if-available")]
@@ -120,7 +118,7 @@ public sealed class SilentPeerTests : IDisposable
         await JudgeAsync(vm, relay, family, quiesce);
     }
 
-    /// <summary>The freeze gets there and its answer does not.</summary>
+    /// <summary>The freeze command arrives and its answer does not.</summary>
     [SkippableTheory]
     [InlineData("if-available")]
     [InlineData("required")]
@@ -148,8 +146,8 @@ public sealed class SilentPeerTests : IDisposable
     }
 
     /// <summary>
-    /// We are the client, and stopped with a request under way: QEMU must be able to drain its disks, which it does for each stop and each
-    /// reset.
+    /// We are the client, and stopped with a request in flight: QEMU must still be able to drain its disks, as it does for each stop and
+    /// each reset.
     /// </summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System)]
@@ -182,7 +180,7 @@ public sealed class SilentPeerTests : IDisposable
             Path.Combine(vm.Folder, "s")
         );
         Assert.True(await family.FindWorkerAsync());
-        // Memory is copied: nobody's timer ends us any more.
+        // The agent copies memory now: no watchdog ends it any more.
         while (!family.Output.Contains("\"phase\":\"Writing\"", StringComparison.Ordinal))
         {
             Assert.False(family.HasEnded, family.Output);

@@ -4,7 +4,7 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.Survival;
 
 /// <summary>
-/// A stopped agent would hang the guest for ever: the command kills it and says so. The same for commands that are asked to end.
+/// A stopped agent would hang the guest forever: the command kills it and reports that. The same applies to commands that are asked to end.
 /// </summary>
 public class StoppedAgentTests
 {
@@ -109,7 +109,7 @@ public class StoppedAgentTests
         await patient.NothingIsLeftAsync("the command killed");
     }
 
-    /// <summary>Nobody is left to serve a page of it then, so that nothing may be protected, and the guest need not be stopped.</summary>
+    /// <summary>After that no process could serve faults, so the agent must not protect anything, and need not stop the guest.</summary>
     [SkippableFact]
     public async Task A_capture_that_is_cancelled_while_it_prepares_does_not_touch_the_guest()
     {
@@ -120,7 +120,7 @@ public class StoppedAgentTests
             while (!File.Exists(point) && !family.HasEnded)
                 await Task.Delay(1);
             family.Signal(Libc.SigTerm);
-            // Time enough for the worker to hear of it.
+            // Enough time for the worker to receive it.
             await Task.Delay(300);
             File.Delete(point);
             var result = await family.WaitAsync(SlowestEnd);
@@ -132,7 +132,7 @@ public class StoppedAgentTests
         await patient.NothingIsLeftAsync("a cancel while it prepares");
     }
 
-    /// <summary>It would hold QEMU's only monitor for good, and no capture of the VM could ever be taken again.</summary>
+    /// <summary>Otherwise it would hold QEMU's only monitor forever, and no capture of the VM would ever be possible again.</summary>
     [SkippableFact]
     public async Task A_stopped_agent_whose_command_was_killed_ends()
     {
@@ -187,7 +187,7 @@ public class StoppedAgentTests
         await patient.NothingIsLeftAsync(what);
     }
 
-    /// <summary>Until the worker has stopped itself.</summary>
+    /// <summary>Waits until the worker has stopped itself.</summary>
     private static async Task StoppedAsync(CaptureFamily family)
     {
         while (!family.HasEnded && State(family.Worker) is not ('T' or '\0'))

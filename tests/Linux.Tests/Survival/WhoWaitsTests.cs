@@ -4,14 +4,14 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.Survival;
 
 /// <summary>
-/// The graph of who waits for whom, from a vCPU to the disk (docs/design/0019-who-waits-for-whom.md): each node of it is stopped in turn,
-/// and the guest is free all the same. Without our help it would never be, so that the limit may be generous.
+/// The graph of who waits for whom, from a vCPU to the disk (docs/design/0019-who-waits-for-whom.md): the tests stop each node in turn, and
+/// the guest runs all the same. Without our measures it never would, so the limit may be generous.
 /// </summary>
 public class WhoWaitsTests
 {
     private const int Ticks = 3;
 
-    /// <summary>The longest downtime and a second, and a busy machine.</summary>
+    /// <summary>The longest downtime plus one second, plus time for a busy host.</summary>
     private static readonly TimeSpan Limit = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan SlowestEnd = TimeSpan.FromSeconds(60);
     private static readonly string[] Slow = ["--max-downtime", "1s", "--bandwidth-limit", "60Mi"];
@@ -51,7 +51,7 @@ public class WhoWaitsTests
 
         await FreeAsync(patient, $"frozen by {freezer}");
 
-        // A frozen process of version 1 dies when it is thawed; the command has not waited for that.
+        // A process frozen by cgroup v1 dies only when it is thawed; the command did not wait for that.
         await SaidAsync(family, "\"type\":\"error\"");
         await frozen.ThawAsync();
         await DiedAsync(patient, family, output);
@@ -74,7 +74,7 @@ public class WhoWaitsTests
     }
 
     /// <summary>
-    /// What cannot be had: a frozen process of version 1 takes no signal, and holds what it has. docs/security.md says so.
+    /// What is impossible: a process frozen by cgroup v1 takes no signal and keeps what it holds. docs/security.md says so.
     /// </summary>
     [SkippableFact]
     public async Task Both_our_processes_are_frozen_by_version_1_and_the_guest_is_free_when_they_are_thawed()
@@ -148,12 +148,12 @@ public class WhoWaitsTests
 
             await FreeAsync(patient, "the volume hangs");
 
-            // The threads that write sleep in the kernel: the process cannot end, and the command does not wait for that.
+            // The writing threads sleep in the kernel: the process cannot end, and the command does not wait for it.
             await SaidAsync(family, "\"reason\":\"TargetTooSlow\"");
         }
         finally
         {
-            // Before anybody waits for the end of who sleeps there.
+            // Before anything waits for the sleeping process to end.
             await volume.GoOnAsync();
         }
 
@@ -184,7 +184,7 @@ public class WhoWaitsTests
         await FreeAsync(patient, "a reader that does not read");
     }
 
-    /// <summary>It counts, and goes on counting: a guest whose memory stays protected does not get so far.</summary>
+    /// <summary>Asserts that the guest counts and keeps counting: a guest whose memory stays protected does not get that far.</summary>
     private static async Task FreeAsync(Patient patient, string what)
     {
         await patient.CountsOnAsync(what, Limit);

@@ -3,13 +3,13 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Restore.Instant;
 
-/// <summary>What <c>--mode=auto</c> takes where a guest should not, or cannot, be followed.</summary>
+/// <summary>The way that <c>--mode=auto</c> chooses where memory should not, or cannot, follow the guest.</summary>
 public class AutoTests
 {
     private const long SlowBytesPerSecond = 512 << 10;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(120);
 
-    /// <summary>The same volume, read quickly and read slowly.</summary>
+    /// <summary>The same volume, fast and slow.</summary>
     [SkippableFact]
     public async Task A_slow_volume_is_read_before_the_guest_runs()
     {
@@ -33,7 +33,7 @@ public class AutoTests
         Assert.Contains("not instant: the volume takes", reason, StringComparison.Ordinal);
     }
 
-    /// <summary>Without any right over QEMU's process its own loading is left.</summary>
+    /// <summary>Without rights over QEMU's process, only QEMU's own loading remains.</summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System)]
     [InlineData(QemuVersion.Unpacked10)]
@@ -44,7 +44,7 @@ public class AutoTests
         var snapshot = await InstantMachines.SnapshotAsync(source);
         await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer" });
 
-        // Still root, to whom the files belong; but QEMU has capabilities that it has not, and so may not be looked into.
+        // Still root, which owns the files; but QEMU has capabilities that this process lacks, so it may not inspect QEMU.
         var outcome = await OfAsync(["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"], snapshot, target);
 
         Assert.True(outcome.Process.ExitCode == 0, $"{outcome}\n{target.Describe()}");
@@ -81,7 +81,7 @@ public class AutoTests
         return RestoreOutcome.Parse(await agent.WaitAsync(Patience));
     }
 
-    /// <summary>Noise in 16 places, so that wherever a volume is tried there is something to read.</summary>
+    /// <summary>Noise in 16 places, so that there is data wherever the agent measures the volume.</summary>
     private static void FillAllOver(GuestMemory memory)
     {
         const int Places = 16,

@@ -11,8 +11,8 @@ using AgentLibc = Bgsnap.NodeAgent.Linux.Libc;
 namespace Bgsnap.Linux.Tests.Restore.Instant;
 
 /// <summary>
-/// What is thrown away while memory follows is zero from then on, whether it had come already or not. Memory of our own stands in for
-/// QEMU's; it is read and discarded by system calls only, since a thread of .NET that waits in a fault would hold up the collector.
+/// A page discarded while memory follows is zero from then on, whether it had arrived or not. Memory of this process stands in for QEMU's;
+/// only system calls read and discard it, because a .NET thread that waits in a fault would block the garbage collector.
 /// </summary>
 public class DiscardedPagesTests
 {
@@ -37,7 +37,8 @@ public class DiscardedPagesTests
     }
 
     /// <summary>
-    /// The kernel lets a discard go on as soon as it was read; who dies then has noted nothing, and yet the next one knows.
+    /// The kernel lets a discard continue as soon as its message is read. A process that dies right after that has recorded nothing, and
+    /// yet the next process must know of the discard.
     /// </summary>
     private static unsafe void CheckInbox(PageLogReader log)
     {
@@ -107,7 +108,7 @@ public class DiscardedPagesTests
                     Assert.Equal(i is 3 or 4 ? 0 : (first + i) % 251 + 1, Read((byte*)at + i * Page));
             }
 
-            // Else its unmapping would wait for somebody to read of it.
+            // Otherwise unmapping would wait until somebody reads the userfaultfd.
             foreach (var (start, end) in ram.Registered)
                 Assert.True(uffd.TryUnregister(start, end - start));
         }

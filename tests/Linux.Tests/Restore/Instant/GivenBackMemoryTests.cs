@@ -3,7 +3,8 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.Restore.Instant;
 
 /// <summary>
-/// What a guest gives back to its host while its memory follows is zero from then on, also where it had not come yet, and the guest lives.
+/// Memory that a guest gives back to its host while memory follows is zero from then on, even where it had not arrived yet, and the guest
+/// lives.
 /// </summary>
 public class GivenBackMemoryTests
 {
@@ -12,7 +13,7 @@ public class GivenBackMemoryTests
     private const string Slowly = "--bandwidth-limit=8Mi";
 
     /// <summary>
-    /// The guest frees memory of its own accord, and its kernel reports that to QEMU. With shared memory such a machine cannot be captured.
+    /// The guest frees memory by itself, and its kernel reports that to QEMU. With shared memory such a machine cannot be captured.
     /// </summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System)]
@@ -33,7 +34,7 @@ public class GivenBackMemoryTests
         await InstantMachines.AssertAllOfItIsRightAsync(pair.Target);
     }
 
-    /// <summary>The balloon takes memory that the guest had used and freed before it was captured.</summary>
+    /// <summary>The balloon takes memory that the guest had used and freed before the capture.</summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System, RamKind.Anonymous)]
     [InlineData(QemuVersion.Unpacked10, RamKind.Memfd)]
@@ -52,7 +53,9 @@ public class GivenBackMemoryTests
         await AssertNoneCameBackAsync(pair.Target, data);
     }
 
-    /// <summary>Waits until half of what was freed has been discarded, and noted, while memory still arrives.</summary>
+    /// <summary>
+    /// Waits until QEMU has discarded half of the freed memory, and the restore has recorded that, while memory still arrives.
+    /// </summary>
     private static async Task<IReadOnlyDictionary<ulong, byte[]>> WaitForDiscardsAsync(InstantPair pair, AgentProcess agent)
     {
         for (var end = DateTime.UtcNow + InstantPair.Patience; ; await Task.Delay(50))
@@ -65,7 +68,7 @@ public class GivenBackMemoryTests
         }
     }
 
-    /// <summary>None of the pages holds what it did in the snapshot; the guest may have put something else there.</summary>
+    /// <summary>Asserts that none of the pages holds its content of the snapshot; the guest may have written something else.</summary>
     private static async Task AssertNoneCameBackAsync(VirtualMachine target, IReadOnlyDictionary<ulong, byte[]> data)
     {
         await target.StopVcpusAsync();

@@ -3,7 +3,9 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Restore.Instant;
 
-/// <summary>Memory that came in small pages is made of huge ones again, where it is data from end to end, and nowhere else.</summary>
+/// <summary>
+/// The restore turns memory that arrived in small pages into huge pages again, but only where a huge page is data from end to end.
+/// </summary>
 public class HugePagesTests
 {
     private const long Huge = 2 << 20,
@@ -26,7 +28,7 @@ public class HugePagesTests
             var data = new byte[Length];
             new Random(7).NextBytes(data);
             memory.Write(From, data);
-            // A hole in the midst of data, too long to be a part of a granule.
+            // A hole within data, too long for a part of a granule.
             memory.Write(From + Length, data.AsSpan(0, (int)Huge / 2));
         }
 
@@ -53,7 +55,7 @@ public class HugePagesTests
         }
     }
 
-    /// <summary>Bytes of a range that lie in huge pages, by the kernel's own flags of each page (proc_kpageflags).</summary>
+    /// <summary>The bytes of a range that lie in huge pages, by the kernel's flags of each page (proc_kpageflags).</summary>
     private static long HugeBytes(int pid, long start, long length)
     {
         const int CompoundHead = 15,

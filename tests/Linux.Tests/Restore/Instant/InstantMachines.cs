@@ -4,14 +4,14 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Restore.Instant;
 
-/// <summary>Machines for restores whose memory follows the guest, and what they must be like afterwards.</summary>
+/// <summary>Machines for restores whose memory follows the guest, and the checks afterwards.</summary>
 internal static class InstantMachines
 {
     private const int Writers = 3,
         WriterMiB = 24,
         PagesOfMiB = 256;
 
-    /// <summary>A guest that checks its own memory, all of it data; enough of it that the restore takes its time.</summary>
+    /// <summary>A guest that checks its own memory, which is all data; there is enough of it that the restore takes a while.</summary>
     public static VirtualMachineOptions Checking(QemuVersion version, string machine, RamKind ram) =>
         new()
         {
@@ -27,13 +27,13 @@ internal static class InstantMachines
             },
         };
 
-    /// <summary>The same with a balloon, which its guest obeys, and memory that the guest gives back when it is told to.</summary>
+    /// <summary>The same with a balloon that its guest obeys, and memory that the guest gives back on command.</summary>
     public static VirtualMachineOptions Ballooning(QemuVersion version, RamKind ram, int spareMiB = 0, string? property = null)
     {
         var options = Checking(version, "q35", ram);
         return options with
         {
-            // A kernel that clears what it allocates would touch each page before the balloon has it thrown away.
+            // A kernel that clears memory on allocation would touch each page before the balloon discards it.
             Guest = (LinuxGuest)options.Guest with
             {
                 Balloon = true,
@@ -44,7 +44,7 @@ internal static class InstantMachines
         };
     }
 
-    /// <summary>Has the guest's balloon grow until the guest has so much memory left, and waits until it has.</summary>
+    /// <summary>Inflates the guest's balloon until the guest has only this much memory left, and waits for that.</summary>
     public static async Task InflateAsync(VirtualMachine machine, int leaveMiB)
     {
         await machine.Qmp.ExecuteAsync("balloon", new() { ["value"] = (long)leaveMiB << 20 });
@@ -57,7 +57,7 @@ internal static class InstantMachines
         }
     }
 
-    /// <summary>A machine whose memory only its firmware and <see cref="WriteWithHolesAsync"/> have written.</summary>
+    /// <summary>A machine whose memory is written only by its firmware and by <see cref="WriteWithHolesAsync"/>.</summary>
     public static VirtualMachineOptions Bare(QemuVersion version, RamKind ram) =>
         new()
         {
@@ -68,7 +68,7 @@ internal static class InstantMachines
             Guest = new FirmwareGuest(),
         };
 
-    /// <summary>Stops a bare machine and writes single pages, and stretches with holes, at both ends of granules and huge pages.</summary>
+    /// <summary>Stops a bare machine and writes single pages, and ranges with holes, at both ends of granules and huge pages.</summary>
     public static async Task WriteWithHolesAsync(VirtualMachine source)
     {
         await source.StopVcpusAsync();
@@ -77,7 +77,7 @@ internal static class InstantMachines
             memory.Write(at, [.. Enumerable.Range(0, 4096).Select(i => (byte)(i + at / 4096 + 1))]);
     }
 
-    /// <summary>Takes a snapshot of a guest that has gone round once, and ends the guest.</summary>
+    /// <summary>Takes a snapshot of a guest that has completed one pass, and ends the guest.</summary>
     public static async Task<string> SnapshotAsync(VirtualMachine source, params IEnumerable<string> options)
     {
         if (source.Options.Guest is LinuxGuest)
@@ -87,7 +87,7 @@ internal static class InstantMachines
         return snapshot.Output;
     }
 
-    /// <summary>Begins to restore instantly.</summary>
+    /// <summary>Starts an instant restore.</summary>
     public static Task<AgentProcess> StartAsync(string snapshot, VirtualMachine target, params IEnumerable<string> options) =>
         StartAsync(null, snapshot, target, options);
 
@@ -99,7 +99,7 @@ internal static class InstantMachines
         params IEnumerable<string> options
     ) => AgentProcess.StartAsync(environment, ["restore", snapshot, "--qmp", target.QmpSocket, "--mode=instant", "--json", .. options]);
 
-    /// <summary>Begins to restore instantly, and waits until the guest runs.</summary>
+    /// <summary>Starts an instant restore, and waits until the guest runs.</summary>
     public static async Task<AgentProcess> RunAsync(string snapshot, VirtualMachine target, params IEnumerable<string> options)
     {
         var agent = await StartAsync(snapshot, target, options);
@@ -115,7 +115,7 @@ internal static class InstantMachines
         }
     }
 
-    /// <summary>Restores instantly into a new machine, and returns what the agent said.</summary>
+    /// <summary>Restores instantly into a new machine, and returns the agent's result.</summary>
     public static async Task<RestoreOutcome> RestoreAsync(string snapshot, VirtualMachine target, params IEnumerable<string> options)
     {
         var outcome = await RestoreOutcome.OfAsync(snapshot, target, ["--mode=instant", .. options]);
@@ -126,28 +126,28 @@ internal static class InstantMachines
 
     public static JsonElement InstantOf(RestoreOutcome outcome) => outcome.Last.GetProperty("instant");
 
-    /// <summary>Of the restore nothing is left in QEMU: no userfaultfd, no map, no registered memory.</summary>
+    /// <summary>Asserts that the restore has left nothing in QEMU: no userfaultfd, no map, no registered memory.</summary>
     public static void AssertNothingIsLeft(VirtualMachine target)
     {
         Assert.Empty(Left(target));
-        // VmFlags: um, a range whose missing pages a userfaultfd is told of.
+        // VmFlags um: a range whose missing pages are registered on a userfaultfd.
         Assert.DoesNotContain(File.ReadLines($"/proc/{target.Pid}/smaps"), l =>
             l.StartsWith("VmFlags:", StringComparison.Ordinal) && l.Contains(" um", StringComparison.Ordinal)
         );
     }
 
-    /// <summary>Descriptors of the restore that QEMU holds.</summary>
+    /// <summary>The restore's descriptors that QEMU still holds.</summary>
     public static IEnumerable<string> Left(VirtualMachine target) =>
         Directory
             .EnumerateFiles($"/proc/{target.Pid}/fd")
             .Select(f => new FileInfo(f).LinkTarget ?? "")
             .Where(l => l.Contains("userfaultfd]", StringComparison.Ordinal) || l.Contains("bgsnap-instant", StringComparison.Ordinal));
 
-    /// <summary>The guest of <see cref="Checking"/> has checked every page that it had filled, and found all of them right.</summary>
+    /// <summary>Asserts that the guest of <see cref="Checking"/> has checked every page that it had filled, and found no error.</summary>
     public static Task AssertAllOfItIsRightAsync(VirtualMachine target) =>
         AssertAllOfItIsRightAsync(target, Writers * WriterMiB * PagesOfMiB);
 
-    /// <summary>The guest has checked every page that it had filled, and found all of them right.</summary>
+    /// <summary>Asserts that the guest has checked every page that it had filled, and found no error.</summary>
     public static async Task AssertAllOfItIsRightAsync(VirtualMachine target, int pages)
     {
         var first = await target.WaitForTickAsync(1);

@@ -2,12 +2,12 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Restore.Instant;
 
-/// <summary>A guest that was captured and stopped, and a QEMU that waits for its snapshot.</summary>
+/// <summary>A captured and stopped guest, and a QEMU that waits for its snapshot.</summary>
 internal sealed class InstantPair : IAsyncDisposable
 {
     /// <summary>
-    /// A bandwidth at which a guest of <see cref="InstantMachines.Checking"/> has its memory after a quarter of a minute: time enough for
-    /// whatever befalls it meanwhile.
+    /// A bandwidth at which a guest of <see cref="InstantMachines.Checking"/> has its memory after a quarter of a minute: enough time for
+    /// the test to disturb it.
     /// </summary>
     public const string Slowly = "--bandwidth-limit=5Mi";
 
@@ -22,8 +22,8 @@ internal sealed class InstantPair : IAsyncDisposable
 
     public VirtualMachine Target { get; }
 
-    /// <param name="options">Both machines.</param>
-    /// <param name="before">What is done to the guest before it is captured; it has gone round once.</param>
+    /// <param name="options">The options of both machines.</param>
+    /// <param name="before">What to do with the guest before the capture; the guest has completed one pass.</param>
     public static async Task<InstantPair> MakeAsync(VirtualMachineOptions options, Func<VirtualMachine, Task>? before = null)
     {
         var source = await Requirements.StartAsync(options);
@@ -41,13 +41,13 @@ internal sealed class InstantPair : IAsyncDisposable
         }
     }
 
-    /// <summary>Begins to restore; what is said of it is to be waited for.</summary>
+    /// <summary>Starts a restore; the caller waits for its output.</summary>
     public Task<AgentProcess> StartAsync(params IEnumerable<string> options) => InstantMachines.StartAsync(Snapshot, Target, options);
 
-    /// <summary>Begins to restore, and waits until the guest runs.</summary>
+    /// <summary>Starts a restore, and waits until the guest runs.</summary>
     public Task<AgentProcess> RunAsync(params IEnumerable<string> options) => InstantMachines.RunAsync(Snapshot, Target, options);
 
-    /// <summary>Waits until a restore has ended well, with nothing left in QEMU and all of the guest's memory right.</summary>
+    /// <summary>Waits until a restore has succeeded, with nothing left in QEMU and all of the guest's memory correct.</summary>
     public async Task<RestoreOutcome> AssertEndsWellAsync(AgentProcess agent)
     {
         var outcome = RestoreOutcome.Parse(await agent.WaitAsync(Patience));
@@ -57,7 +57,7 @@ internal sealed class InstantPair : IAsyncDisposable
         return outcome;
     }
 
-    /// <summary>Goes on with what another process has left, to such an end.</summary>
+    /// <summary>Continues the work that another process has left, and asserts the same success.</summary>
     public async Task<RestoreOutcome> AssertIsTakenOverAsync(string? snapshot = null)
     {
         var outcome = await InstantMachines.RestoreAsync(snapshot ?? Snapshot, Target);

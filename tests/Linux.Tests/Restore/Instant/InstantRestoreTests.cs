@@ -3,7 +3,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Restore.Instant;
 
-/// <summary>The guest runs before its memory is there, and never sees anything but what was captured.</summary>
+/// <summary>The guest runs before its memory has arrived, and never sees anything but the captured content.</summary>
 public class InstantRestoreTests
 {
     [SkippableTheory]
@@ -20,7 +20,7 @@ public class InstantRestoreTests
         var waiting = options with { Incoming = "defer", ExtraArguments = ram == RamKind.Hugetlbfs ? [] : ["-mem-prealloc"] };
         await using var target = await VirtualMachine.StartAsync(inLauncher ? waiting.AsInLauncher() : waiting);
 
-        // So slowly that the guest has to wait for most of what it touches.
+        // So slowly that the guest has to wait for most of the pages that it touches.
         var outcome = await InstantMachines.RestoreAsync(snapshot, target, "--bandwidth-limit=50Mi");
 
         Assert.True(InstantMachines.InstantOf(outcome).GetProperty("faults").GetInt64() > 10, outcome.ToString());
@@ -29,15 +29,17 @@ public class InstantRestoreTests
         Assert.Contains(outcome.Progress, p =>
             p.GetProperty("phase").GetString() == "Running" && p.GetProperty("percent").GetDouble() < 100
         );
-        // It had gone on before all was there: it reported in the time.
+        // The guest had continued before everything had arrived: it reported in that time.
         Assert.True((target.LatestReport?.Tick ?? 0) > 0, $"{outcome}\n{target.Describe()}");
         InstantMachines.AssertNothingIsLeft(target);
         await InstantMachines.AssertAllOfItIsRightAsync(target);
-        // It went on; it did not boot.
+        // The guest continued; it did not boot.
         Assert.True(target.Serial.Reports[0].Tick > 1, target.Describe());
     }
 
-    /// <summary>What stays missing at the end is zero, what was preallocated and written before does not show through.</summary>
+    /// <summary>
+    /// A page that is still missing at the end is zero; content that was preallocated and written before does not show through.
+    /// </summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System, RamKind.Anonymous)]
     [InlineData(QemuVersion.Unpacked10, RamKind.Memfd)]
@@ -80,7 +82,7 @@ public class InstantRestoreTests
         var outcome = await InstantMachines.RestoreAsync(snapshot, target, "--bandwidth-limit=30Mi");
 
         Assert.True(InstantMachines.InstantOf(outcome).GetProperty("faults").GetInt64() > 10, outcome.ToString());
-        // Its passes check every page of 1 to 101 MiB.
+        // The guest's passes check every page of 1 to 101 MiB.
         var first = await target.WaitForTickAsync(1);
         var later = await target.WaitForTickAsync(first.Tick + 3, TimeSpan.FromSeconds(60));
         Assert.True(later.Corrupt == 0, target.Describe());

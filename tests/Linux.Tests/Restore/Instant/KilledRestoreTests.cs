@@ -4,7 +4,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Restore.Instant;
 
-/// <summary>Whenever the restoring process is killed, the guest waits at the worst, and the next one goes on.</summary>
+/// <summary>Whenever the restoring process is killed, the guest at worst waits, and the next process continues.</summary>
 public class KilledRestoreTests
 {
     private const int Kills = 10,
@@ -23,7 +23,7 @@ public class KilledRestoreTests
         await InstantMachines.AssertAllOfItIsRightAsync(pair.Target);
     }
 
-    /// <summary>It touches all of its memory in a moment, so it takes several of them to be killed ten times.</summary>
+    /// <summary>The guest touches all of its memory in a moment, so ten kills need several guests.</summary>
     [SkippableFact]
     public async Task Guests_under_KVM_outlive_ten_kills_at_random_moments()
     {
@@ -39,7 +39,7 @@ public class KilledRestoreTests
         var random = new Random(Seed);
         for (int kills = 0, machines = 0; kills < Kills; machines++)
         {
-            // One that has all of it before it is killed counts for nothing.
+            // A restore that finishes before it is killed does not count.
             Assert.True(machines < 4 * Kills, $"{kills} kills in {machines} machines: the guest is always quicker than this test");
             await using var target = await VirtualMachine.StartAsync(options with { Incoming = "defer" });
             for (var here = 0; kills < Kills && here < 4; here++, kills++)
@@ -79,7 +79,9 @@ public class KilledRestoreTests
         InstantMachines.AssertNothingIsLeft(target);
     }
 
-    /// <summary>Killed before its guest runs, a restore is gone on with, or begun anew, in the same QEMU.</summary>
+    /// <summary>
+    /// If the process is killed before the guest runs, the next one continues the restore, or starts it over, in the same QEMU.
+    /// </summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System)]
     [InlineData(QemuVersion.Unpacked10)]
@@ -105,7 +107,9 @@ public class KilledRestoreTests
         }
     }
 
-    /// <summary>The message of a discard, which the kernel gives once, lies where the next process looks for it.</summary>
+    /// <summary>
+    /// The kernel delivers the message of a discard only once; the killed process has put it where the next process looks for it.
+    /// </summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System, RamKind.Anonymous)]
     [InlineData(QemuVersion.Unpacked10, RamKind.Memfd)]
@@ -124,7 +128,7 @@ public class KilledRestoreTests
         await pair.AssertIsTakenOverAsync();
     }
 
-    /// <summary>The command itself starts another process when its own dies or stops.</summary>
+    /// <summary>The command itself starts another process when its child dies or stops.</summary>
     [SkippableFact]
     public async Task The_command_goes_on_by_itself_when_its_process_dies_or_stops()
     {
@@ -140,7 +144,7 @@ public class KilledRestoreTests
         Assert.True(InstantMachines.InstantOf(outcome).GetProperty("takenOver").GetBoolean(), outcome.ToString());
     }
 
-    /// <summary>Nothing of it is left in QEMU then, so that the next process could take the guest for somebody else's.</summary>
+    /// <summary>By then nothing of the restore is left in QEMU, so the next process could take the guest for a foreign one.</summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System)]
     [InlineData(QemuVersion.Unpacked10)]
@@ -155,7 +159,7 @@ public class KilledRestoreTests
         Assert.Equal("running", outcome.Last.GetProperty("guestState").GetString());
     }
 
-    /// <summary>While one is at work, another is sent away.</summary>
+    /// <summary>While one restore works, a second one is refused.</summary>
     [SkippableFact]
     public async Task Two_at_once_are_one_too_many()
     {
@@ -174,7 +178,7 @@ public class KilledRestoreTests
         await pair.AssertIsTakenOverAsync();
     }
 
-    /// <summary>The child that works, once it is another than the last.</summary>
+    /// <summary>The pid of the working child, once it differs from the last one.</summary>
     private static async Task<int> WorkerAsync(int agent, int last)
     {
         for (var end = DateTime.UtcNow + InstantPair.Patience; DateTime.UtcNow < end; await Task.Delay(10))
@@ -200,7 +204,7 @@ public class KilledRestoreTests
         throw new TimeoutException("no working process was seen");
     }
 
-    /// <summary>The working process alone, without the one that would start another.</summary>
+    /// <summary>Starts the working process alone, without the parent that would start another one.</summary>
     private static Task<AgentProcess> StartAsync(string snapshot, VirtualMachine target, params IEnumerable<string> options) =>
         InstantMachines.StartAsync(snapshot, target, ["--worker", .. options]);
 

@@ -4,7 +4,7 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.Restore.Instant;
 
 /// <summary>
-/// The volume that a guest's memory still lies on is unmounted, fails, or dies: the guest waits for it, and never reads anything else.
+/// The volume with the rest of a guest's memory is unmounted, fails, or dies: the guest waits for it, and never reads anything else.
 /// </summary>
 public class LostVolumeTests
 {
@@ -25,8 +25,8 @@ public class LostVolumeTests
     }
 
     /// <summary>
-    /// Nobody may have a file of the dead file system open, else it is the one that is mounted again. A snapshot that is put in its place
-    /// meanwhile is of no use.
+    /// No process may have a file of the dead file system open, otherwise the kernel mounts that same dead one again. A snapshot put in its
+    /// place meanwhile is of no use.
     /// </summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System, RamKind.Anonymous)]
@@ -51,7 +51,7 @@ public class LostVolumeTests
         await AssertGoesOnByItselfAsync(pair, agent);
     }
 
-    /// <summary>At a rate at which the rest would take hours, so that nobody is served by chance.</summary>
+    /// <summary>At a rate at which the rest would take hours, so that no page arrives by chance.</summary>
     [SkippableFact]
     public async Task What_the_guest_waits_for_comes_first_when_the_volume_is_back()
     {
@@ -82,7 +82,7 @@ public class LostVolumeTests
     }
 
     /// <summary>
-    /// Who comes after one that died finds no volume, says so, and changes nothing; with the volume back the next goes on.
+    /// The process after a dead one finds no volume, says so, and changes nothing; once the volume is back, the next process continues.
     /// </summary>
     [SkippableFact]
     public async Task Without_the_volume_nobody_goes_on_and_with_it_the_next_one_does()

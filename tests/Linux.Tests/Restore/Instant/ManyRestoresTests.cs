@@ -2,7 +2,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Restore.Instant;
 
-/// <summary>Many machines of one snapshot, all at the same moment.</summary>
+/// <summary>Many machines restored from one snapshot at the same moment.</summary>
 public class ManyRestoresTests
 {
     private const int Machines = 10,
@@ -29,7 +29,7 @@ public class ManyRestoresTests
 
             _ = await Task.WhenAll(targets.Select(t => InstantMachines.RestoreAsync(volume.Folder, t)));
 
-            // Each of them for itself would read ten times as much from the device; what one has read, the others find in the page cache.
+            // Separately they would read ten times as much from the device; here one reads, and the others find the data in the page cache.
             var read = volume.BytesRead - before;
             var size = Directory.EnumerateFiles(volume.Folder).Sum(f => new FileInfo(f).Length);
             Assert.True(read > size / 2 && read < size * 3 / 2, $"{read} bytes were read of a snapshot of {size}");

@@ -4,9 +4,7 @@ using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.Linux.Tests.Restore.Instant;
 
-/// <summary>
-/// The map of what is there that QEMU holds while its memory follows its guest, read from outside: its layout is LazyRam's.
-/// </summary>
+/// <summary>The map of arrived pages that QEMU holds while memory follows its guest, read from outside: its layout is LazyRam's.</summary>
 internal sealed class RestoreMap
 {
     private const int HeaderSize = 64,
@@ -19,24 +17,24 @@ internal sealed class RestoreMap
 
     private RestoreMap(byte[] bytes) => _bytes = bytes;
 
-    /// <summary>The map as it is at this moment.</summary>
+    /// <summary>Reads the current map.</summary>
     public static RestoreMap Of(VirtualMachine target)
     {
         var map = Directory
             .EnumerateFiles($"/proc/{target.Pid}/fd")
             .Single(f => new FileInfo(f).LinkTarget!.Contains("bgsnap-instant", StringComparison.Ordinal));
-        // .NET's own way of opening would wait for the lock of whoever restores.
+        // .NET's own way of opening would wait for the restoring process's lock.
         using var file = FileSyscalls.OpenAt(null, map, FileSyscalls.O_RDONLY);
         var bytes = new byte[RandomAccess.GetLength(file)];
         Assert.Equal(bytes.Length, RandomAccess.Read(file, bytes, 0));
         return new RestoreMap(bytes);
     }
 
-    /// <summary>Messages that the last process had read and perhaps not noted (struct uffd_msg).</summary>
+    /// <summary>Messages that the last process had read and perhaps not recorded (struct uffd_msg).</summary>
     public IEnumerable<(int Event, ulong Start, ulong End)> Inbox =>
         [.. _bytes[^InboxSize..].Chunk(MessageSize).Select(m => ((int)m[0], BitConverter.ToUInt64(m, 8), BitConverter.ToUInt64(m, 16)))];
 
-    /// <summary>Pages that the guest has thrown away so far: block in the page log, page in it, address in QEMU.</summary>
+    /// <summary>The pages that the guest has discarded so far: block in the page log, page in it, address in QEMU.</summary>
     public IReadOnlyList<(int Block, long Page, ulong Address)> Removed()
     {
         List<(int, long, ulong)> removed = [];
@@ -61,7 +59,7 @@ internal sealed class RestoreMap
         return removed;
     }
 
-    /// <summary>Of pages that were thrown away, those that hold something in the snapshot.</summary>
+    /// <summary>The discarded pages that hold data in the snapshot.</summary>
     public static unsafe IReadOnlyDictionary<ulong, byte[]> WithData(
         IReadOnlyList<(int Block, long Page, ulong Address)> removed,
         string snapshot

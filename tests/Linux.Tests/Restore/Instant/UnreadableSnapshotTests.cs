@@ -3,7 +3,9 @@ using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.Linux.Tests.Restore.Instant;
 
-/// <summary>What cannot be read once the guest runs makes it wait, with a word to people; it never reads something else.</summary>
+/// <summary>
+/// If the snapshot cannot be read once the guest runs, the guest waits and the agent reports it; the guest never reads anything else.
+/// </summary>
 public class UnreadableSnapshotTests
 {
     [SkippableTheory]
@@ -39,7 +41,7 @@ public class UnreadableSnapshotTests
         await pair.AssertIsTakenOverAsync();
     }
 
-    /// <summary>A process that goes on waiting tries again by itself.</summary>
+    /// <summary>A process that keeps waiting retries by itself.</summary>
     [SkippableFact]
     public async Task It_is_tried_again_until_it_can_be_read()
     {
@@ -54,7 +56,7 @@ public class UnreadableSnapshotTests
         await pair.AssertEndsWellAsync(agent);
     }
 
-    /// <summary>Flips a byte of one granule of the guest's arenas, the last that is brought in of its own accord.</summary>
+    /// <summary>Flips a byte of one granule of the guest's arenas, the last one that the agent prefetches.</summary>
     private static void Damage(string memory)
     {
         using var log = PageLogReader.Open(memory);

@@ -4,7 +4,7 @@ using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.Linux.Tests.Restore.Instant;
 
-/// <summary>The other ways, the choice between them, and what one restore leaves for the next.</summary>
+/// <summary>The other ways, the choice between them, and what one restore records for the next.</summary>
 public class WaysTests
 {
     [SkippableTheory]
@@ -80,7 +80,7 @@ public class WaysTests
         Assert.True(SnapshotVerifier.Verify(snapshot).IsSound);
         Assert.True(await RecordedAsync() > 10);
 
-        // Damaged, it is taken for none.
+        // The agent treats a damaged record as a missing one.
         var bytes = await File.ReadAllBytesAsync(note);
         bytes[40] ^= 1;
         await File.WriteAllBytesAsync(note, bytes);
