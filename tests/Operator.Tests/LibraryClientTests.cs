@@ -10,7 +10,7 @@ namespace Bgsnap.Operator.Tests;
 /// <summary>Our client over the connections of the KubernetesClient library, against a socket.</summary>
 public sealed class LibraryClientTests
 {
-    // The library's own watch support must not come between: it would hold back what follows the first event.
+    // The library's own watch support must not be involved: it would hold back what follows the first event.
     [Fact]
     public async Task Each_event_of_a_watch_arrives_when_it_is_sent()
     {

@@ -4,7 +4,7 @@ using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.NodeAgent.Tests.Capture;
 
-/// <summary>What the fault path does, in which order, and what it refuses to have done.</summary>
+/// <summary>What the fault path does, in which order, and what it leaves to others.</summary>
 public sealed class FaultServerTests
 {
     private const int Cluster = GuestRam.ClusterSize,
@@ -35,7 +35,8 @@ public sealed class FaultServerTests
     }
 
     /// <summary>
-    /// QEMU continues a discard once the agent has read it: the agent judges it before it serves a fault that was read with it.
+    /// QEMU continues a discard once the agent has read its message: the agent must judge the discard before it serves a fault that it read
+    /// together with it.
     /// </summary>
     [Fact]
     public void A_discard_is_judged_before_the_faults_that_were_read_with_it()
@@ -65,7 +66,7 @@ public sealed class FaultServerTests
         Assert.Equal(reason, (core.Pipeline.Failure as CaptureFailedException)?.Reason);
     }
 
-    /// <summary>The end of the range lies in a granule of its own, though the range is shorter than one.</summary>
+    /// <summary>The range is shorter than a granule, but it ends in the next one.</summary>
     [Fact]
     public void A_discard_across_an_edge_is_one_of_both_granules()
     {
@@ -78,7 +79,7 @@ public sealed class FaultServerTests
         Assert.Equal("MemoryDiscarded", Assert.IsType<CaptureFailedException>(core.Pipeline.Failure).Reason);
     }
 
-    /// <summary>What another thread is copying is its own to prove.</summary>
+    /// <summary>The thread that copies a granule proves it itself.</summary>
     [Fact]
     public void A_discard_of_what_is_being_copied_or_never_was_is_left_to_the_proof()
     {
@@ -103,14 +104,14 @@ public sealed class FaultServerTests
         Assert.Equal(["unprotect 9+1"], core.Calls());
     }
 
-    /// <summary>The kernel refuses as long as a discard goes on: longer than ten thousand attempts, on a machine that is busy.</summary>
+    /// <summary>The kernel refuses as long as a discard is in progress: for more than ten thousand attempts on a busy host.</summary>
     [Fact]
     public void A_refusal_to_unprotect_passes_and_what_is_read_meanwhile_is_served()
     {
         using Core core = new();
         core.OpenWindow();
         core.Memory.Refusals = 50;
-        // These come while the first is waiting.
+        // These faults arrive while the first one waits.
         core.Memory.WhileReading = () =>
         {
             core.Memory.WhileReading = null;
@@ -175,7 +176,7 @@ public sealed class FaultServerTests
             Assert.True(SpinWait.SpinUntil(reached, TimeSpan.FromSeconds(30)), $"{Pipeline.Failure}");
         }
 
-        /// <summary>What was done, once the thread has ended.</summary>
+        /// <summary>The calls made, after waiting for the thread to end.</summary>
         internal List<string> Calls()
         {
             _faults.Stop();

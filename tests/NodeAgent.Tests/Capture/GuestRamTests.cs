@@ -73,7 +73,7 @@ public sealed class GuestRamTests
         Assert.Equal((2 << 20) + (1 << 20) + 4096, ram.ProtectedBytes);
         Assert.Equal([true, false, true, false, false], Enumerable.Range(0, 5).Select(c => ram.HasPending(c)));
         Assert.Equal((GuestRam.Pending, GuestRam.Done, GuestRam.Pending), (ram.State(0), ram.State(32), ram.State(80)));
-        // The granules that only fill up the last cluster are nobody's.
+        // The granules that only pad the last cluster belong to no block.
         Assert.Equal(GuestRam.Done, ram.State(81));
         Assert.False(ram.TryClaim(81));
         Assert.False(ram.TryClaim(32));

@@ -15,7 +15,7 @@ public sealed class LatencyHistogramTests
     public void Percentiles_are_at_most_an_eighth_too_high_and_never_too_low()
     {
         LatencyHistogram h = new();
-        // Fixed seed: a failure repeats.
+        // A fixed seed makes failures reproducible.
         Random random = new(20260901);
         long[] values = [.. Enumerable.Range(0, 20_000).Select(_ => (long)Math.Exp(random.NextDouble() * 20) + 8)];
         foreach (long v in values)

@@ -4,7 +4,7 @@ using Bgsnap.NodeAgent.Tests.Qmp;
 
 namespace Bgsnap.NodeAgent.Tests.Capture;
 
-/// <summary>A difference between two looks at the machine is named.</summary>
+/// <summary>Two looks at a machine: every difference is named.</summary>
 public sealed class MachineFactsTests
 {
     [Theory]
@@ -15,7 +15,9 @@ public sealed class MachineFactsTests
     public void The_first_difference_is_named(string now, string? difference) =>
         Assert.Equal(difference, MachineFacts.DifferenceOf(Parse("vda=virtio-blk"), Parse(now)));
 
-    /// <summary>What is unattached and no device, the guest itself moves; a device without an id is called by its number.</summary>
+    /// <summary>
+    /// Unattached objects that are not devices belong to what the guest itself changes; a device without an id is named by its number.
+    /// </summary>
     [Fact]
     public void Devices_without_an_id_are_told_from_what_is_called_like_them()
     {

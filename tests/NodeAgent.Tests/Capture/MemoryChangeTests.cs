@@ -16,7 +16,7 @@ public sealed class MemoryChangeTests
     [InlineData(1, 64, false)]
     public void A_block_is_gone_when_a_part_of_it_is(int first, int last, bool there)
     {
-        // The kernel cuts a mapping in two where only a part of it is under a userfaultfd.
+        // The kernel splits a mapping where only a part of it is registered on a userfaultfd.
         MemoryMapping[] maps = [Mapping(-9, -8), Mapping(first, 20), Mapping(20, last), Mapping(90, 91)];
         Assert.Equal(there ? null : "mem", MemoryChange.FirstGone(maps, [Block()])?.Name);
     }

@@ -4,20 +4,20 @@ using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.NodeAgent.Tests.Capture;
 
-/// <summary>Guest memory without a guest: notes what is done to it, and does what a test wants in between.</summary>
+/// <summary>Guest memory without a guest: records the calls, and runs a test's callbacks in between.</summary>
 internal sealed unsafe class MemoryOfTests : IProtectedMemory
 {
     internal const ulong Start = 0x7f0000200000;
     private readonly Lock _lock = new();
     private readonly Queue<UffdMessage> _messages = new();
 
-    /// <summary>What was done, in order: <c>read 0+1</c>, <c>prove 0+1</c>, <c>unprotect 0+1</c>, <c>wake 0+1</c>, in granules.</summary>
+    /// <summary>The calls in order: <c>read 0+1</c>, <c>prove 0+1</c>, <c>unprotect 0+1</c>, <c>wake 0+1</c>, in granules.</summary>
     internal List<string> Calls { get; } = [];
 
-    /// <summary>How often the kernel refuses to unprotect from now on.</summary>
+    /// <summary>How many more times the kernel refuses to unprotect.</summary>
     internal int Refusals { get; set; }
 
-    /// <summary>Thrown by the next proof.</summary>
+    /// <summary>The exception that the next proof throws.</summary>
     internal Exception? Unproved { get; set; }
 
     /// <summary>Called in each read.</summary>

@@ -31,7 +31,7 @@ public sealed class ProtectionNotesTests
         _ = notes.Take(out bool overflow);
         Assert.Equal(expected, overflow);
 
-        // And then it begins anew.
+        // Then it starts over.
         notes.Add(3);
         Assert.Equal([3L], notes.Take(out overflow).ToArray());
         Assert.False(overflow);
@@ -46,7 +46,7 @@ public sealed class ProtectionNotesTests
         {
             for (int i = 0; i < total; i++)
             {
-                // Stay within what fits: this test is about losing, not about overflow.
+                // Stay within the capacity: this test is about loss, not about overflow.
                 while (notes.Count >= Capacity / 2)
                     Thread.Yield();
                 notes.Add(i);

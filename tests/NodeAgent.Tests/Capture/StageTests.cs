@@ -28,7 +28,7 @@ public sealed class StageTests
         Assert.Equal(-1, stage.TryTake(forFault: true));
         Assert.Equal(Enumerable.Range(0, stage.Count), taken.Order());
 
-        // What comes back fills the reserve first.
+        // Returned buffers fill the reserve first.
         for (int i = 0; i < stage.Reserve; i++)
         {
             stage.Return(i);

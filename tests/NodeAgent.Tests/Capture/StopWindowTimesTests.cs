@@ -4,7 +4,7 @@ using Bgsnap.NodeAgent.Store;
 namespace Bgsnap.NodeAgent.Tests.Capture;
 
 /// <summary>
-/// Where the time of a stop window is said to go. What the agent notes lies between two times that are long past and far ahead.
+/// The parts of a stop window's time. The agent's own notes lie between one time far in the past and one far in the future.
 /// </summary>
 public sealed class StopWindowTimesTests
 {
@@ -42,7 +42,7 @@ public sealed class StopWindowTimesTests
         Assert.Equal(new ManifestStopWindow(0, 0, 3000, 1000, 500), times.Between(now, now + 4500));
     }
 
-    // QEMU resumes the guest before the agent has come to read what it answered.
+    // QEMU resumes the guest before the agent reads the answer.
     [Fact]
     public void What_the_agent_sees_too_late_does_not_make_the_window_longer()
     {

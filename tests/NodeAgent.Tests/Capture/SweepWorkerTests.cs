@@ -8,8 +8,8 @@ namespace Bgsnap.NodeAgent.Tests.Capture;
 public sealed class SweepWorkerTests
 {
     /// <summary>
-    /// The limit lets it copy one cluster in weeks. What the fault path has copied is taken off its hands all the same: else a guest that
-    /// writes would wait for a buffer, and by that for the limit.
+    /// The limit lets the sweep copy one cluster in weeks. It must encode what the fault path has copied all the same: otherwise a guest
+    /// that writes would wait for a buffer, and so for the limit.
     /// </summary>
     [Fact]
     public unsafe void Held_back_by_the_limit_it_still_encodes_what_others_copied()

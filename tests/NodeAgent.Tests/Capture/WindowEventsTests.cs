@@ -3,7 +3,7 @@ using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Tests.Capture;
 
-/// <summary>What QEMU's events prove of a stop window. The stop is sent at 100, and memory is protected at 200.</summary>
+/// <summary>What QEMU's events prove about a stop window. The agent sends the stop at 100 and protects memory at 200.</summary>
 public sealed class WindowEventsTests
 {
     [Theory]
@@ -33,7 +33,7 @@ public sealed class WindowEventsTests
     [InlineData("WAKEUP 150", "WAKEUP")]
     public void A_guest_that_moved_is_found_out(string told, string what) => Assert.Equal(what, Hear(told).Moved);
 
-    /// <summary>Through libvirt events come when the window is long over.</summary>
+    /// <summary>Through libvirt, events arrive long after the window.</summary>
     [Fact]
     public void Events_count_by_their_time_and_not_by_when_they_come()
     {

@@ -3,7 +3,7 @@ using Bgsnap.NodeAgent.Tests.Store;
 
 namespace Bgsnap.NodeAgent.Tests.Cli;
 
-/// <summary>When a container's memory is used up, one process ends, not all.</summary>
+/// <summary>When a container runs out of memory, the kernel ends one process, not all.</summary>
 public sealed class SharedFateTests : IDisposable
 {
     private readonly TempDirectory _folder = new();

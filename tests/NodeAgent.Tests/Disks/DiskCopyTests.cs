@@ -34,7 +34,7 @@ public sealed class DiskCopyTests : IDisposable
     public void A_copy_is_the_export(int size, int connections, bool tells, int granularity)
     {
         byte[] disk = DiskSamples.RandomDisk(size, size + connections);
-        // A megabyte that the server calls data, although somebody wrote only zeros there.
+        // A megabyte that the server reports as data, although it contains only written zeros.
         if (size > 0)
             disk[4096] = 1;
         long total = -1,
@@ -165,7 +165,7 @@ public sealed class DiskCopyTests : IDisposable
             new DiskCopyHooks { Copied = _ => cancel.Cancel() },
             cancel: cancel.Token
         );
-        // A thread that was joined may still be on its way out of the kernel.
+        // A joined thread may still be on its way out of the kernel.
         Assert.True(
             SpinWait.SpinUntil(
                 () => Directory.GetDirectories("/proc/self/task").All(task => ReadIfThere($"{task}/comm") != "disk read\n"),
@@ -186,8 +186,9 @@ public sealed class DiskCopyTests : IDisposable
         }
     }
 
-    /// <param name="silent">The server falls silent: it is given up after a second. Any other must not be, on however busy a
-    /// machine.</param>
+    /// <param name="silent">
+    /// True: the server falls silent and the client gives up after a second. False: the client must not give up, however busy the host is.
+    /// </param>
     private T Fails<T>(FakeNbdServer server, DiskCopyHooks? hooks = null, bool silent = false, CancellationToken cancel = default)
         where T : Exception =>
         Assert.ThrowsAny<T>(() => Copy(server, 3, hooks ?? new DiskCopyHooks(), TimeSpan.FromSeconds(silent ? 1 : 60), cancel));
@@ -204,7 +205,7 @@ public sealed class DiskCopyTests : IDisposable
         _server = server;
         UnixSocket[] sockets = [.. Enumerable.Range(0, connections).Select(_ => UnixSocket.ConnectTo(server.Path))];
         _sockets.AddRange(sockets);
-        // For writing only, as the snapshot's directory makes it.
+        // Write-only, as the snapshot's directory opens it.
         using SafeFileHandle file = FileSyscalls.OpenAt(null, Image, FileSyscalls.O_WRONLY | FileSyscalls.O_CREAT, 0x180);
         FileSyscalls.Truncate(file, 0, Image);
         return DiskCopy.Run(sockets, "agent-disk0", file, Image, hooks, cancel, patience);

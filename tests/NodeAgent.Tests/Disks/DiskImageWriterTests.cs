@@ -41,7 +41,7 @@ public sealed class DiskImageWriterTests : IDisposable
         Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead, File.GetUnixFileMode(Target));
     }
 
-    /// <summary>A restore may be killed at any moment, and the next one goes by the file's length.</summary>
+    /// <summary>A restore may be killed at any moment, and the next one relies on the file's length.</summary>
     [Fact]
     public void A_raw_file_of_the_disks_length_is_never_shorter()
     {

@@ -8,7 +8,7 @@ internal static unsafe class DiskSamples
 {
     public const int Cluster = 65536;
 
-    /// <summary>A disk with random runs of random bytes, which begin and end anywhere; some are zeros that somebody wrote.</summary>
+    /// <summary>A disk with random runs of random bytes, which begin and end anywhere; some runs are written zeros.</summary>
     public static byte[] RandomDisk(int size, int seed)
     {
         byte[] disk = new byte[size];
@@ -54,14 +54,14 @@ internal static unsafe class DiskSamples
         return disk;
     }
 
-    /// <summary>What verify does with a disk's file.</summary>
+    /// <summary>Checks a disk's file as verify does.</summary>
     public static long Check(string path)
     {
         using SafeFileHandle file = File.OpenHandle(path);
         return Qcow2Check.Run(Qcow2Reader.Open(file, RandomAccess.GetLength(file), path));
     }
 
-    /// <summary>Bytes of the clusters of a disk that are not all zero.</summary>
+    /// <summary>The bytes of a disk's clusters that are not all zero.</summary>
     public static long DataBytes(byte[] disk) =>
         Enumerable
             .Range(0, (disk.Length + Cluster - 1) / Cluster)

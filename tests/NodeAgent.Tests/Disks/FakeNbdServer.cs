@@ -5,10 +5,10 @@ using System.Text;
 
 namespace Bgsnap.NodeAgent.Tests.Disks;
 
-/// <summary>A request as it came.</summary>
+/// <summary>A request as received.</summary>
 internal sealed record NbdRequest(ushort Flags, ushort Type, ulong Cookie, long Offset, uint Length);
 
-/// <summary>An NBD server in this process. It serves a byte array well, but for what a test makes it say instead.</summary>
+/// <summary>An NBD server in this process. It serves a byte array correctly, except where a test replaces its answers.</summary>
 internal sealed class FakeNbdServer : IDisposable
 {
     public const ushort Read = 0,
@@ -29,20 +29,20 @@ internal sealed class FakeNbdServer : IDisposable
 
     public string Path { get; }
 
-    /// <summary>Runs of <see cref="Granularity"/> bytes that are zero are told as such.</summary>
+    /// <summary>The server reports runs of <see cref="Granularity"/> zero bytes as zero.</summary>
     public int Granularity { get; init; } = 4096;
 
     public bool TellsAllocation { get; init; } = true;
 
-    /// <summary>What stands for an answer: null is the right one, no bytes is silence.</summary>
+    /// <summary>Replaces an answer: null is the right one, an empty array is silence.</summary>
     public Func<NbdRequest, byte[]?> Answer { get; init; } = _ => null;
 
-    /// <summary>Likewise for the handshake: option and right answer to wrong answer.</summary>
+    /// <summary>Replaces answers of the handshake: takes option and right answer, returns the answer to send.</summary>
     public Func<uint, byte[], byte[]> Negotiate { get; init; } = (_, right) => right;
 
     public byte[] Hello { get; init; } = [.. "NBDMAGICIHAVEOPT"u8, 0, 3];
 
-    /// <summary>The connection is cut after this many bytes of replies to requests.</summary>
+    /// <summary>The server closes the connection after this many bytes of replies to requests.</summary>
     public long CutAfter { get; init; } = long.MaxValue;
 
     public ConcurrentQueue<NbdRequest> Requests { get; } = new();
@@ -138,7 +138,7 @@ internal sealed class FakeNbdServer : IDisposable
         }
         catch (Exception e) when (e is IOException or ObjectDisposedException or SocketException)
         {
-            // The client or the test has gone.
+            // The client or the test has ended.
         }
     }
 

@@ -6,7 +6,7 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tests.Disks;
 
-/// <summary>Whoever can write the file can make its checksum right: what the tables then say must not hurt.</summary>
+/// <summary>An attacker who can write the file can also correct its checksum: hostile tables must do no harm.</summary>
 public sealed class HostileQcow2Tests : IDisposable
 {
     private const int Cluster = DiskSamples.Cluster;
@@ -39,7 +39,7 @@ public sealed class HostileQcow2Tests : IDisposable
     {
         int found = 0,
             flips = 0;
-        // The fields of the header, the used entries of each table and the first that is not.
+        // The fields of the header, the used entries of each table, and the first unused one.
         foreach ((int from, int length) in ((int, int)[])[(0, 104), (_l1, 8), (_l2, 32 * 8), (_table, 16), (_block, 64 * 2)])
         {
             for (int bit = 0; bit < length * 8; bit++)
@@ -56,8 +56,9 @@ public sealed class HostileQcow2Tests : IDisposable
         Assert.True(found > flips * 9 / 10, $"{found} of {flips}");
     }
 
-    // In the header the version (2 is read as well), a backing file's length without the file, more L1 entries than needed, the place of no
-    // snapshots, compatible features, and a longer header. In the L2 table, "reads as zeros" for the two clusters that are zero.
+    // Harmless changes in the header: the version (2 is read as well), a backing file's length without the file, more L1 entries than
+    // needed, the offset of no snapshots, compatible features, and a longer header. In the L2 table: "reads as zeros" for the two clusters
+    // that are zero.
     private bool IsHarmless(int at) =>
         at == _l2 + (5 * 8) + 7
         || at == _l2 + (6 * 8) + 7
@@ -181,7 +182,7 @@ public sealed class HostileQcow2Tests : IDisposable
                 reader.Read(extent.Offset, bytes.AsSpan(0, (int)Math.Min(extent.Length, bytes.Length)));
             }
             long data = Qcow2Check.Run(reader);
-            // These two stand in the manifest, too.
+            // The manifest contains these two values, too.
             return reader.VirtualSize == _disk.Length && data == DiskSamples.DataBytes(_disk)
                 ? null
                 : new SnapshotCorruptException(Image, 0, "another disk");

@@ -3,10 +3,10 @@ using Bgsnap.NodeAgent.Tests.Qmp;
 
 namespace Bgsnap.NodeAgent.Tests.Disks;
 
-/// <summary>QEMU's own account of who uses which block node.</summary>
+/// <summary>QEMU's own report of which block node uses which.</summary>
 public class NodeGraphTests
 {
-    // A mirror of somebody else's above our nodes: query-block would name agent-disk-0 as the drive's node.
+    // A foreign mirror above our nodes: query-block would name agent-disk-0 as the drive's node.
     private static readonly NodeGraph Graph = NodeGraph.Of(
         QmpValueTests.Of(
             """

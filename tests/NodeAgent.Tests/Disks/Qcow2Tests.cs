@@ -61,7 +61,7 @@ public sealed unsafe class Qcow2Tests : IDisposable
     {
         const long Size = 1L << 46;
         long[] places = [0, Size / 3 / DiskSamples.Cluster * DiskSamples.Cluster, Size - DiskSamples.Cluster];
-        // The first use of a type allocates, the writing must not: what counts is the second image.
+        // The first use of a type allocates, but writing must not: the second image counts.
         _ = WritePlaces(_temp.Sub("first"), Size, places);
         (long allocated, long length) = WritePlaces(Image, Size, places);
         Assert.Equal(0, allocated);

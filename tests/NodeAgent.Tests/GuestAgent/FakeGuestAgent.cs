@@ -5,8 +5,8 @@ using System.Text.Json;
 namespace Bgsnap.NodeAgent.Tests.GuestAgent;
 
 /// <summary>
-/// A guest agent's socket with a will of its own: it answers as qemu-ga does, as a test tells it to, or not at all. Serves one client
-/// after the other.
+/// A fake guest agent behind a socket: it answers as qemu-ga does, as a test prescribes, or not at all. It serves one client after the
+/// other.
 /// </summary>
 internal sealed class FakeGuestAgent : IDisposable
 {
@@ -15,8 +15,9 @@ internal sealed class FakeGuestAgent : IDisposable
     private readonly Func<string, string?> _answer;
     private readonly Task _serving;
 
-    /// <param name="answer">Given the command, what to send instead of what qemu-ga would; null: as qemu-ga; "": nothing;
-    /// <see cref="Close"/>: hangs up.</param>
+    /// <param name="answer">
+    /// Takes the command and returns what to send; null: what qemu-ga sends; "": nothing; <see cref="Close"/>: close the connection.
+    /// </param>
     internal FakeGuestAgent(Func<string, string?>? answer = null)
     {
         _answer = answer ?? (_ => null);
@@ -32,7 +33,7 @@ internal sealed class FakeGuestAgent : IDisposable
 
     internal bool Frozen { get; set; }
 
-    /// <summary>Commands in the order in which they came.</summary>
+    /// <summary>The commands in the order in which they arrived.</summary>
     internal List<string> Received { get; } = [];
 
     internal int CountOf(string command)
@@ -60,7 +61,7 @@ internal sealed class FakeGuestAgent : IDisposable
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {
-            // The test is over.
+            // The test has ended.
         }
     }
 
@@ -85,7 +86,7 @@ internal sealed class FakeGuestAgent : IDisposable
         }
         catch (SocketException)
         {
-            // The client has gone.
+            // The client has disconnected.
         }
     }
 

@@ -3,7 +3,7 @@ using Bgsnap.NodeAgent.GuestAgent;
 
 namespace Bgsnap.NodeAgent.Tests.GuestAgent;
 
-/// <summary>The client of a guest agent that may be anything: every wait ends, and nothing but the right answer counts.</summary>
+/// <summary>The client of a guest agent that may send anything: every wait ends, and only the right answer counts.</summary>
 public class GuestAgentClientTests
 {
     private static readonly TimeSpan Long = TimeSpan.FromSeconds(20),
@@ -53,7 +53,7 @@ public class GuestAgentClientTests
         Assert.InRange(Stopwatch.GetElapsedTime(began), Short, Long);
     }
 
-    /// <summary>QEMU takes one client of a channel at a time; the next ones fill the backlog and then block in connect(2).</summary>
+    /// <summary>QEMU accepts one client of a channel at a time; further ones fill the backlog and then block in connect(2).</summary>
     [Fact]
     public void A_socket_at_which_nobody_is_taken_is_given_up_in_time()
     {

@@ -5,7 +5,7 @@ using Bgsnap.NodeAgent.Tests.Qmp;
 
 namespace Bgsnap.NodeAgent.Tests.GuestAgent;
 
-/// <summary>What becomes of a freeze under each policy, and that whatever was frozen is thawed.</summary>
+/// <summary>The outcome of a freeze under each policy: whatever was frozen is thawed.</summary>
 public class QuiesceTests
 {
     private static readonly TimeSpan Short = TimeSpan.FromMilliseconds(300);
@@ -76,7 +76,7 @@ public class QuiesceTests
         Assert.False(agent.Frozen || marks.IsSet);
     }
 
-    /// <summary>The late answer to the freeze says nothing of the thaw, which may never come to be.</summary>
+    /// <summary>A late answer to the freeze says nothing about the thaw, which may never succeed.</summary>
     [Fact]
     public void An_answer_that_comes_too_late_is_not_taken_for_the_next_one()
     {
@@ -264,7 +264,7 @@ public class QuiesceTests
             QuiesceTimeout = Short,
         };
 
-    /// <summary>A QEMU that keeps the mark.</summary>
+    /// <summary>A QEMU that keeps our marker.</summary>
     private sealed class Marks : IDisposable
     {
         private readonly FakeQmpServer _server;

@@ -4,7 +4,9 @@ using Bgsnap.NodeAgent.Libvirt;
 
 namespace Bgsnap.NodeAgent.Tests.Libvirt;
 
-/// <summary>The conversation with libvirt, byte by byte, and with one that lies: it runs where a VM's escaped guest would.</summary>
+/// <summary>
+/// The protocol of libvirt, byte by byte, also with a hostile peer: libvirt runs where a guest that has escaped its VM would.
+/// </summary>
 public sealed class LibvirtRpcTests : IDisposable
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(20);
@@ -24,7 +26,7 @@ public sealed class LibvirtRpcTests : IDisposable
         using Socket peer = await _listener.AcceptAsync();
         Task<byte[]> running = Task.Run(() => rpc.Run(LibvirtRpc.Remote, 23, new XdrWriter().Text("abcde"), -1, Patience));
 
-        // Length, program, version, procedure, call, serial, ok; a text of five bytes takes twelve.
+        // Length, program, version, procedure, type, serial, status; a text of five bytes takes twelve.
         Assert.Equal(
             "00000028" + "20008086" + "00000001" + "00000017" + "00000000" + "00000001" + "00000000" + "000000056162636465000000",
             Convert.ToHexString(await ReceiveAsync(peer, 40))
@@ -85,9 +87,9 @@ public sealed class LibvirtRpcTests : IDisposable
             { "00000004" }, // shorter than a header
             { "7fffffff" }, // more than any message
             { "48545450" }, // "HTTP"
-            // An event whose name is cut off.
+            // An event with a truncated name.
             { "00000024" + "20008087" + "00000001" + "00000006" + "00000002" + "00000000" + "00000000" + "00000000" + "ffffffff" },
-            // An answer with an error that is not there.
+            // An answer that announces an error and contains none.
             { "0000001c" + "20008086" + "00000001" + "00000001" + "00000001" + "00000001" + "00000001" },
             // An answer with descriptors.
             { "00000020" + "20008086" + "00000001" + "00000001" + "00000005" + "00000001" + "00000000" + "00000002" },

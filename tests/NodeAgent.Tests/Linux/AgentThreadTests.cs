@@ -38,8 +38,8 @@ public sealed class AgentThreadTests
     }
 
     /// <summary>
-    /// Whatever makes a thread, or has the runtime call us on one of its own where an exception ends the process, stands in the two classes
-    /// that hand exceptions on.
+    /// Code that starts threads, or lets the runtime call us on a thread where an exception ends the process, exists only in the two
+    /// classes that pass exceptions on.
     /// </summary>
     [Theory]
     [InlineData(typeof(AgentThread))]
@@ -57,7 +57,7 @@ public sealed class AgentThreadTests
                 .Select(c => $"{c.By} calls {c.Called}"),
         ];
         Assert.True(found.Count == 0, string.Join("\n", found));
-        // The scan sees what it is meant to see.
+        // The scan must find what it looks for.
         if (ofAssembly == typeof(AgentThread))
             Assert.Equal(
                 ["AgentThread", "EndSignals"],
@@ -76,7 +76,7 @@ public sealed class AgentThreadTests
                 or "ThreadPool.RegisterWaitForSingleObject"
                 or "AsyncVoidMethodBuilder.Create";
 
-    /// <summary>Members of other assemblies that methods of this one call, with the outermost class that the method is in.</summary>
+    /// <summary>Members of other assemblies that this assembly's methods call, with the outermost class of the calling method.</summary>
     private static List<(string By, string Called)> CallsOf(string path)
     {
         using PEReader file = new(File.OpenRead(path));
@@ -90,7 +90,8 @@ public sealed class AgentThreadTests
             byte[] code = file.GetMethodBody(method.RelativeVirtualAddress).GetILBytes() ?? [];
             for (int i = 0; i + 5 <= code.Length; i++)
             {
-                // call, callvirt, newobj, ldftn (its second byte) and a token; a number that looks so is only looked up in vain.
+                // call, callvirt, newobj, ldftn (its second byte) and a token; for a number that only looks like one, the lookup finds
+                // nothing.
                 if (
                     code[i] is not (0x28 or 0x6f or 0x73 or 0x06)
                     || code[i + 4] != 0x0a

@@ -6,7 +6,7 @@ using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.NodeAgent.Tests.Linux;
 
-/// <summary>A process that has ended is never taken for another one, whatever its number is by then.</summary>
+/// <summary>The agent never takes another process for one that has ended, even if it has the same pid.</summary>
 public sealed unsafe class CheckedProcessTests
 {
     private const int Tries = 500;
@@ -27,7 +27,7 @@ public sealed unsafe class CheckedProcessTests
         Assert.Throws<ObjectDisposedException>(() => held.At("comm"));
     }
 
-    /// <summary>The kernel is asked to give the same number again, as it does by itself some ten thousand processes later.</summary>
+    /// <summary>The test makes the kernel reuse the pid, as it does by itself some ten thousand processes later.</summary>
     [SkippableFact]
     public void A_process_that_has_got_its_number_is_not_read_written_held_or_signalled()
     {
@@ -122,7 +122,7 @@ public sealed unsafe class CheckedProcessTests
         process.WaitForExit();
     }
 
-    /// <summary>A process that has a number which is free; null: others were faster each time.</summary>
+    /// <summary>Starts a process with this free pid; null: other processes were faster each time.</summary>
     private static Process? WithNumber(int pid)
     {
         for (int i = 0; i < Tries; i++)

@@ -15,7 +15,7 @@ public sealed class FutexLockTests
     [Fact]
     public void Only_one_holds_it_and_meeting_allocates_nothing()
     {
-        // The first pass binds and compiles what the second uses, which allocates.
+        // The first pass binds and compiles what the second one uses, and that allocates.
         Assert.Equal(Threads, Pass().Length);
         long[] allocated = Pass();
 

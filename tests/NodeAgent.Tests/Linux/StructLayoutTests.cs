@@ -7,10 +7,10 @@ using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Tests.Linux;
 
-/// <summary>Our structs and constants are the kernel's: a C compiler says what the headers hold.</summary>
+/// <summary>Our structs and constants equal the kernel's: a C compiler reads them from the headers.</summary>
 /// <remarks>
-/// Headers may be older than the kernel (Debian 12's are 6.1): what they lack is compared with the values of the kernel's
-/// documentation, which stand in the C program under #ifndef, and PAGEMAP_SCAN's structs with their documented size.
+/// Headers may be older than the kernel (Debian 12's are 6.1): what they lack is compared with the values of the kernel's documentation,
+/// which the C program contains under #ifndef, and PAGEMAP_SCAN's structs with their documented size.
 /// </remarks>
 public class StructLayoutTests
 {
@@ -157,7 +157,7 @@ public class StructLayoutTests
     }
 
     /// <summary>
-    /// struct page_region and struct pm_scan_arg of Linux 6.7's linux/fs.h; the number of the ioctl holds the latter's size.
+    /// struct page_region and struct pm_scan_arg of Linux 6.7's linux/fs.h; the ioctl's number contains the latter's size.
     /// </summary>
     [Fact]
     public void The_structs_of_PAGEMAP_SCAN_have_their_documented_sizes()
@@ -168,7 +168,7 @@ public class StructLayoutTests
         Assert.Equal('f', (char)((OursOf("Pagemap.PAGEMAP_SCAN") >> 8) & 0xff));
     }
 
-    /// <summary>A type's size, a struct's field's offset or a constant's value.</summary>
+    /// <summary>The size of a type, the offset of a field or the value of a constant.</summary>
     private static ulong OursOf(string name)
     {
         var parts = name.Split('.');
@@ -178,7 +178,7 @@ public class StructLayoutTests
         var field = type.GetField(parts[1], Any) ?? throw new MissingFieldException(type.Name, parts[1]);
         if (field.IsLiteral)
         {
-            // Through long, as the compiler does: an int of ours may be an unsigned number of theirs.
+            // Through long, as the compiler does: an int of ours may be an unsigned number in the header.
             return Convert.ToUInt64(field.GetRawConstantValue(), CultureInfo.InvariantCulture);
         }
 

@@ -3,7 +3,7 @@ using System.Text;
 
 namespace Bgsnap.NodeAgent.Tests.Qmp;
 
-/// <summary>A QMP socket with a script: what it sends is up to the test. Serves one client.</summary>
+/// <summary>A fake QMP server that follows a test's script. It serves one client.</summary>
 internal sealed class FakeQmpServer : IDisposable
 {
     internal const string Greeting =
@@ -15,7 +15,7 @@ internal sealed class FakeQmpServer : IDisposable
     private readonly Task _session;
     private Socket? _client;
 
-    /// <param name="script">Talks to the client; its end closes the connection.</param>
+    /// <param name="script">Talks to the client; when it returns, the server closes the connection.</param>
     internal FakeQmpServer(Action<FakeQmpServer> script)
     {
         Path = _directory.Sub("qmp");
@@ -37,10 +37,10 @@ internal sealed class FakeQmpServer : IDisposable
 
     internal string Folder => _directory.Path;
 
-    /// <summary>The commands that came, as they came.</summary>
+    /// <summary>The commands, as received.</summary>
     internal List<string> Received { get; } = [];
 
-    /// <summary>A server that greets, grants the capabilities and then follows the script.</summary>
+    /// <summary>A server that sends the greeting, grants the capabilities and then follows the script.</summary>
     internal static FakeQmpServer Greeted(Action<FakeQmpServer> script) =>
         new(s =>
         {
@@ -61,7 +61,7 @@ internal sealed class FakeQmpServer : IDisposable
         }
     }
 
-    /// <summary>Waits for a line; empty when the client has gone.</summary>
+    /// <summary>Waits for a line; empty: the client has disconnected.</summary>
     internal string ReadCommand()
     {
         List<byte> line = [];
@@ -72,7 +72,7 @@ internal sealed class FakeQmpServer : IDisposable
         return Received[^1];
     }
 
-    /// <summary>Says nothing until the client has gone.</summary>
+    /// <summary>Stays silent until the client disconnects.</summary>
     internal void Keep()
     {
         while (ReadCommand().Length > 0) { }
@@ -93,7 +93,7 @@ internal sealed class FakeQmpServer : IDisposable
         }
         catch (AggregateException e) when (e.InnerException is SocketException)
         {
-            // The client went away in the middle of the script, as some tests have it.
+            // The client disconnected in the middle of the script, as some tests intend.
         }
         _directory.Dispose();
     }

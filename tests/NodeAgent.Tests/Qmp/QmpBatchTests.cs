@@ -7,7 +7,7 @@ namespace Bgsnap.NodeAgent.Tests.Qmp;
 /// <summary>What a batch sends.</summary>
 public sealed class QmpBatchTests
 {
-    /// <summary>QEMU gives the answer to a client that has died to the next one, which knows by the id that it is not its own.</summary>
+    /// <summary>QEMU sends the answer meant for a dead client to the next one, which recognises by the id that it is not its own.</summary>
     [Fact]
     public void Every_command_bears_an_id_of_its_own()
     {

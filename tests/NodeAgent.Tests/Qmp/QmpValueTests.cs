@@ -4,7 +4,9 @@ using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Tests.Qmp;
 
-/// <summary>What QEMU answers is read, or is a <see cref="QmpException"/> that names the command and what was missing.</summary>
+/// <summary>
+/// The client either understands QEMU's answer or throws a <see cref="QmpException"/> that names the command and what is missing.
+/// </summary>
 public class QmpValueTests
 {
     private static readonly string[] Odd =
@@ -25,7 +27,7 @@ public class QmpValueTests
         """{"x": null}""",
     ];
 
-    /// <summary>The value of a test's JSON.</summary>
+    /// <summary>Parses a test's JSON.</summary>
     internal static QmpValue Of(string json) => new(JsonDocument.Parse(json).RootElement, "query-x", "return");
 
     [Fact]

@@ -6,7 +6,7 @@ namespace Bgsnap.NodeAgent.Tests.Restore;
 
 public class DeviceTreeTests
 {
-    /// <summary>As QEMU prints it, shortened: a disk, a bridge with a card behind it, a TPM, a device that saves nothing.</summary>
+    /// <summary>QEMU's output, shortened: a disk, a bridge with a card behind it, a TPM, a device that saves nothing.</summary>
     private const string Tree = """
         bus: main-system-bus
           type System

@@ -39,7 +39,7 @@ public class MachineCheckTests
             ["RAM block pc.ram has 65536 KiB instead of 131072", "no RAM block gone (4 KiB)", "RAM block vga.vram is not in the snapshot"],
             MachineCheck.Ram(target, snapshot)
         );
-        // A block that can grow takes what fits.
+        // A resizable block accepts any length up to its maximum.
         Assert.Empty(MachineCheck.Ram([Line("tables", 0x20000, 0x200000)], [new("tables", 0x200000, 4096)]));
         Assert.Single(MachineCheck.Ram([Line("tables", 0x20000, 0x200000)], [new("tables", 0x201000, 4096)]));
     }

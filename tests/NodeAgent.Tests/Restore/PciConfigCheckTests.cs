@@ -50,7 +50,7 @@ public sealed class PciConfigCheckTests
         Assert.Empty(PciConfigCheck.Differences(State([.. Be32(3), .. Config()[4..]]), State(Config(c => c[2] = 0x42)), []));
     }
 
-    /// <summary>The snapshot's bytes may be anybody's: lists that have no end, or lead out of the space.</summary>
+    /// <summary>The snapshot's bytes may come from an attacker: lists without an end, or that lead out of the space.</summary>
     [Fact]
     public void No_bytes_make_it_crash()
     {

@@ -17,7 +17,7 @@ public class RestoreReporterTests
         progress.Add(333);
         Assert.Equal(("Disks", 33.3), Now());
         progress.Phase = "Memory";
-        // More than the manifest had announced.
+        // More than the manifest announced.
         progress.Add(900);
         Assert.Equal(("Memory", 99.9), Now());
         progress.Phase = "Done";

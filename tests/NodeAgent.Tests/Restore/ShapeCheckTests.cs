@@ -6,7 +6,7 @@ namespace Bgsnap.NodeAgent.Tests.Restore;
 
 public class ShapeCheckTests
 {
-    /// <summary>As QEMU 7.2 prints it, shortened.</summary>
+    /// <summary>QEMU 7.2's output, shortened.</summary>
     private const string Tree = """
         bus: main-system-bus
           type System
@@ -71,7 +71,7 @@ public class ShapeCheckTests
         "pci id 8086:100f",
         "device 0000:00:04.0 is e1000 (PCI id 8086:100f), in the captured machine e1000 (8086:100e)"
     )]
-    // Names, the order of ports, back ends, and more queues than the guest knows of, make no other machine.
+    // Other names, another order of ports, other back ends, and more queues than the guest knows of still are the same machine.
     [InlineData("num-queues = 4", "num-queues = 8", null)]
     [InlineData("id \"vda\"", "id \"other\"", null)]
     [InlineData("drive = \"d\"", "drive = \"e\"", null)]

@@ -2,7 +2,7 @@ using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Tests.Store;
 
-/// <summary>Accidents: flipped bytes, files cut off or exchanged. Every one must be found, and none may crash a reader.</summary>
+/// <summary>Accidents: flipped bytes, truncated or exchanged files. The reader must detect each of them and must never crash.</summary>
 public sealed class CorruptionTests : IDisposable
 {
     private readonly TempDirectory _temp = new();
@@ -25,7 +25,7 @@ public sealed class CorruptionTests : IDisposable
             string path = Path.Combine(dir, file);
             byte[] good = File.ReadAllBytes(path);
             using var handle = File.OpenHandle(path, FileMode.Open, FileAccess.Write);
-            // Every position where something is; in long stretches of zeros, which one rule covers, every seventh.
+            // Every position that holds data; in long runs of zeros, which one rule covers, every seventh.
             for (int i = 0; i < good.Length; i++)
             {
                 bool dull = good[i] == 0 && i > 0 && good[i - 1] == 0 && i + 1 < good.Length && good[i + 1] == 0;
@@ -139,7 +139,7 @@ public sealed class CorruptionTests : IDisposable
         for (int round = 0; round < 300; round++)
         {
             byte[] bad = (byte[])good.Clone();
-            // A torn write: a stretch of noise or zeros anywhere.
+            // A torn write: a run of noise or zeros anywhere.
             int at = random.Next(bad.Length),
                 length = Math.Min(random.Next(1, 20_000), bad.Length - at);
             if (random.Next(2) == 0)

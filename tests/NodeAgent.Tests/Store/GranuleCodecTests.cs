@@ -12,7 +12,7 @@ public sealed unsafe class GranuleCodecTests
     [InlineData(PageCompression.Zstd)]
     public void Any_granule_comes_back(PageCompression compression)
     {
-        // Fixed seed: a failure repeats.
+        // A fixed seed makes failures reproducible.
         var random = new Random(20260801);
         using var encoder = new GranuleEncoder(compression);
         using var decoder = new GranuleDecoder();
@@ -149,7 +149,7 @@ public sealed unsafe class GranuleCodecTests
     [InlineData(GranuleEncoding.Zstd)]
     public void Data_that_expands_to_more_or_less_than_its_pages_is_refused(GranuleEncoding encoding)
     {
-        // 16 pages compressed, the entry says 8 or lies the other way round; checksums are right.
+        // 16 pages are compressed, but the entry says 8, or the reverse; the checksums are right.
         PageCompression compression = encoding == GranuleEncoding.Lz4 ? PageCompression.Lz4 : PageCompression.Zstd;
         using var encoder = new GranuleEncoder(compression);
         byte[] memory = new byte[65536],

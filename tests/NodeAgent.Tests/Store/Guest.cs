@@ -40,7 +40,7 @@ internal static unsafe class GuestSnapshot
 {
     public static IReadOnlyList<RamBlockLayout> Layouts(IEnumerable<GuestBlock> blocks) => [.. blocks.Select(b => b.Layout)];
 
-    /// <summary>Some blocks with every kind of page, short last granules and an empty stretch.</summary>
+    /// <summary>Some blocks with every kind of page, short last granules and an empty range.</summary>
     public static List<GuestBlock> Small(int seed = 1)
     {
         var random = new Random(seed);

@@ -4,7 +4,7 @@ using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Tests.Store;
 
-/// <summary>Malice: every checksum is right, the content is not. Readers must refuse without trusting a number first.</summary>
+/// <summary>Attacks: every checksum is right, but the content is not. Readers must refuse without trusting a number first.</summary>
 public sealed class HostileSnapshotTests : IDisposable
 {
     private readonly TempDirectory _temp = new();
@@ -75,7 +75,7 @@ public sealed class HostileSnapshotTests : IDisposable
     {
         byte[] log = (byte[])_good.Clone();
         Put(log.AsSpan(offset), value, size);
-        // The number of granules is made to fit, so that each lie is met by its own check.
+        // Adjust the number of granules, so that each false value reaches its own check.
         if (field == "used length")
             Put(log.AsSpan(32), (value / 65536) + 3, 8);
         AssertRefused(log);
@@ -112,7 +112,7 @@ public sealed class HostileSnapshotTests : IDisposable
         Put(Footer(log)[offset..], value, 8);
         Forge(log, reseal: false);
         Assert.False(SnapshotVerifier.Verify(_dir).IsSound, field);
-        // This count is told by nothing but the footer and used by nobody: only verify adds it up.
+        // Only the footer contains this count and nothing uses it: only verify adds it up.
         if (field == "stored granules")
             return;
         using SnapshotDirectory snapshot = SnapshotDirectory.Open(_dir);
@@ -258,9 +258,9 @@ public sealed class HostileSnapshotTests : IDisposable
         Assert.Contains(SnapshotVerifier.Verify(_dir).Problems, p => p.Message.Contains(message, StringComparison.Ordinal));
     }
 
-    /// <summary>Makes every checksum right again and puts the log and a manifest that fits it in place.</summary>
+    /// <summary>Corrects every checksum and installs the log with a matching manifest.</summary>
     /// <param name="log">The forged file.</param>
-    /// <param name="reseal">Whether header and index are sealed too, which the footer's copies then follow.</param>
+    /// <param name="reseal">Whether to seal header and index too; the footer's copies then follow.</param>
     private void Forge(byte[] log, bool reseal = true)
     {
         Span<byte> footer = Footer(log);

@@ -4,7 +4,7 @@ using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Tests.Store;
 
-/// <summary>The descriptions of the machine that a snapshot keeps, and bad company in their place.</summary>
+/// <summary>The descriptions of the machine that a snapshot contains, and hostile files in their place.</summary>
 public sealed class MachineFilesTests : IDisposable
 {
     private readonly TempDirectory _directory = new();
@@ -55,7 +55,7 @@ public sealed class MachineFilesTests : IDisposable
         Assert.False(SnapshotVerifier.Verify(path).IsSound);
     }
 
-    // Its checksum is right: whoever made the directory can make that too.
+    // Its checksum is right: an attacker who can write the directory can write that too.
     [Fact]
     public void One_that_is_too_long_is_not_read_into_memory()
     {

@@ -211,7 +211,7 @@ public sealed class ManifestJsonTests
         Assert.Throws<SnapshotCorruptException>(() => Read(text[..at] + with + text[(at + what.Length)..]));
     }
 
-    /// <summary>A status adds them up, and so does a restore.</summary>
+    /// <summary>A status adds the sizes up, and so does a restore.</summary>
     [Fact]
     public void Sizes_that_have_no_sum_are_refused()
     {
@@ -246,7 +246,7 @@ public sealed class ManifestJsonTests
 
     private static string Text() => Encoding.UTF8.GetString(ManifestJson.Write(Sample));
 
-    // As a forger would: the text changed, the checksum made right again.
+    // As a forger would do: changes the text and corrects the checksum.
     private static Manifest Read(string text)
     {
         const string Head = "\"checksum\": \"sha256:";

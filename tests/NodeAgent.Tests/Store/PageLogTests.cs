@@ -107,7 +107,7 @@ public sealed unsafe class PageLogTests : IDisposable
         Assert.Contains("were reserved", Assert.Throws<InvalidOperationException>(() => writer.Finish(index, ledger, copied: 0)).Message);
     }
 
-    /// <summary>A buffer that a queue has lost: no run was reserved for it, so that sums of bytes say nothing.</summary>
+    /// <summary>A buffer that a queue has lost: no run was reserved for it, so the byte sums do not show it.</summary>
     [Fact]
     public void Finish_refuses_a_granule_that_was_copied_and_never_written()
     {
@@ -139,7 +139,7 @@ public sealed unsafe class PageLogTests : IDisposable
     [Fact]
     public void A_full_volume_is_named_with_the_remedy_and_ends_the_log()
     {
-        // /dev/full takes no byte: as a volume does that filled up.
+        // /dev/full accepts no byte, like a full volume.
         using SafeFileHandle full = File.OpenHandle("/dev/full", FileMode.Open, FileAccess.ReadWrite);
         LinuxException e = Assert.Throws<LinuxException>(() =>
             new PageLogWriter(full, "/claim/memory", [], PageCompression.None, Guid.NewGuid())

@@ -201,13 +201,13 @@ public sealed class SnapshotDirectoryTests : IDisposable
         Directory.CreateDirectory(Path.Combine(dead, "disks"));
         File.WriteAllText(Path.Combine(dead, "memory"), "x");
         File.WriteAllText(Path.Combine(dead, "disks", "vda.qcow2"), "x");
-        // A link in it must not be followed.
+        // The deletion must not follow a link in it.
         File.WriteAllText(_temp.Sub("precious"), "x");
         Directory.CreateDirectory(_temp.Sub("dir"));
         File.WriteAllText(_temp.Sub("dir/precious"), "x");
         File.CreateSymbolicLink(Path.Combine(dead, "link"), _temp.Sub("precious"));
         Directory.CreateSymbolicLink(Path.Combine(dead, "dirlink"), _temp.Sub("dir"));
-        // Of another node: silent for two hours, or just now.
+        // From another node: last changed two hours ago, or just now.
         string silent = Directory.CreateDirectory(_temp.Sub(".a.partial-00000000-0123456789abcdef")).FullName;
         Directory.SetLastWriteTimeUtc(silent, DateTime.UtcNow.AddHours(-2));
         string busy = Directory.CreateDirectory(_temp.Sub(".b.partial-00000000-0123456789abcdef")).FullName;
@@ -257,9 +257,7 @@ public sealed class SnapshotDirectoryTests : IDisposable
         Assert.All(Directory.GetDirectories(_temp.Path), d => Assert.True(SnapshotVerifier.Verify(d).IsSound));
     }
 
-    /// <summary>
-    /// A sweep may lock a directory in the moment between its making and its owner's lock; the owner must then take another.
-    /// </summary>
+    /// <summary>A sweep may lock a directory between its creation and its owner's lock; the owner must then create another one.</summary>
     [Fact]
     public void A_capture_never_keeps_a_directory_that_a_sweep_is_about_to_remove()
     {

@@ -3,11 +3,11 @@ using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Tests.Store;
 
-/// <summary>Tests that look at the memory of the whole process: they run when no other test does.</summary>
+/// <summary>Tests that measure the memory of the whole process: they run alone.</summary>
 [CollectionDefinition(nameof(MeasuresThisProcess), DisableParallelization = true)]
 public sealed class MeasuresThisProcess;
 
-/// <summary>What a snapshot claims costs nothing; only what it holds does.</summary>
+/// <summary>What a snapshot merely claims to contain costs no memory; only its actual content does.</summary>
 [Collection(nameof(MeasuresThisProcess))]
 public sealed class SparseSnapshotTests : IDisposable
 {
@@ -18,7 +18,7 @@ public sealed class SparseSnapshotTests : IDisposable
     [Fact]
     public void A_sparse_file_as_long_as_its_lies_takes_no_memory()
     {
-        // 1 TiB of RAM that is not there: header, index (a hole of 256 MiB) and footer are consistent in every number.
+        // 1 TiB of RAM that does not exist: all numbers in header, index (a hole of 256 MiB) and footer are consistent.
         RamBlockLayout[] blocks = [new("pc.ram", 1UL << 40, 4096)];
         string path = _temp.Sub("sparse");
         using (PageLogWriter writer = PageLogWriter.Create(path, blocks, PageCompression.None, Guid.NewGuid()))

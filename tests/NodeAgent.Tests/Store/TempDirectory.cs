@@ -1,6 +1,6 @@
 namespace Bgsnap.NodeAgent.Tests.Store;
 
-/// <summary>A directory of its own, gone after the test.</summary>
+/// <summary>A temporary directory, removed after the test.</summary>
 internal sealed class TempDirectory : IDisposable
 {
     public string Path { get; } = Directory.CreateTempSubdirectory("bgsnap-store-").FullName;

@@ -22,7 +22,7 @@ public class GlobalStateTests
         Assert.Equal(Payload(written), Payload(file, 1));
     }
 
-    /// <summary>From 8.2 on the last 68 bytes hold other fields.</summary>
+    /// <summary>Since 8.2 the last 68 bytes hold other fields.</summary>
     [Fact]
     public void What_stands_behind_the_state_stays()
     {
@@ -35,7 +35,7 @@ public class GlobalStateTests
         Assert.Equal(payload[^68..], changed[^68..]);
     }
 
-    /// <summary>With -global migration.store-global-state=off QEMU writes none.</summary>
+    /// <summary>With -global migration.store-global-state=off QEMU writes no such section.</summary>
     [Fact]
     public void A_paused_guest_gets_a_section_where_there_is_none()
     {

@@ -4,7 +4,7 @@ using static Bgsnap.NodeAgent.Tests.Streams.StreamSamples;
 
 namespace Bgsnap.NodeAgent.Tests.Streams;
 
-/// <summary>Streams that are cut, damaged or made to harm.</summary>
+/// <summary>Truncated, damaged and malicious streams.</summary>
 public class HostileStreamTests
 {
     public static TheoryData<string, byte[]> Refused() =>
@@ -77,7 +77,7 @@ public class HostileStreamTests
         int devicesEnd = stream.Length - DescriptionBytes(Description).Length;
         for (int length = 0; length < stream.Length; length++)
         {
-            // A machine that suppresses the description ends there.
+            // For a machine that suppresses the description, the stream ends there.
             if (length == devicesEnd)
                 continue;
             var e = Assert.Throws<MigrationStreamException>(() => Parse(stream[..length]));
@@ -93,7 +93,7 @@ public class HostileStreamTests
         int refused = 0;
         for (int at = 0; at < stream.Length; at++)
         {
-            // The pages' contents are no structure; a few of their bytes are enough.
+            // The pages' contents have no structure; a few of their bytes are enough.
             if (stream[at] is 0x11 or 0x22 or 0x33 && at % 64 != 0)
                 continue;
             foreach (int flip in (int[])[0x01, 0x08, 0x10, 0x20, 0x80, 0xff])

@@ -16,7 +16,7 @@ internal sealed unsafe class MemoryRam : IRamSource, IMigrationStreamSink
 
     public int ZeroPagesSeen { get; private set; }
 
-    /// <summary>Thrown by readers from that granule on.</summary>
+    /// <summary>The exception that readers throw from that granule on.</summary>
     public (long Granule, Exception Error)? Failure { get; init; }
 
     public MemoryRam Add(string name, byte[] content)
@@ -66,7 +66,7 @@ internal sealed unsafe class MemoryRam : IRamSource, IMigrationStreamSink
         {
             if (ram.Failure is { } failure && granule >= failure.Granule)
                 throw failure.Error;
-            // The last granule's rest is left as it was: the writer must not look at it.
+            // The rest of the last granule stays unset: the writer must not look at it.
             ReadOnlySpan<byte> source = ram._memory[block].AsSpan((int)(granule * 65536));
             source = source[..Math.Min(source.Length, 65536)];
             source.CopyTo(new Span<byte>(destination, 65536));

@@ -5,7 +5,7 @@ using static Bgsnap.NodeAgent.Tests.Streams.StreamSamples;
 
 namespace Bgsnap.NodeAgent.Tests.Streams;
 
-/// <summary>Destinations that fail, block or are taken away.</summary>
+/// <summary>Destinations that fail, block or disappear.</summary>
 public class MigrationStreamOutputTests
 {
     private static MemoryRam Ram { get; } = new MemoryRam().Add("pc.ram", MigrationStreamWriterTests.RandomRam(new Random(9), 4000));

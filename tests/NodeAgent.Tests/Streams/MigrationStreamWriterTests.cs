@@ -181,7 +181,7 @@ public class MigrationStreamWriterTests
     public void Every_pattern_of_zero_pages_is_sent()
     {
         byte[] memory = new byte[1024 * 65536];
-        // Granule n of 1024 has the page pattern n * 64 + n / 16: all bits, both ways, empty and full included.
+        // Granule n of 1024 has the page pattern n * 64 + n / 16: each bit set and unset, including empty and full.
         int granules = memory.Length / 65536;
         for (int granule = 0; granule < granules; granule++)
         {

@@ -36,7 +36,7 @@ internal static class StreamSamples
 
     public static byte[] Device(uint id, string name, params byte[] payload) => [.. Head(4, id, name, 1), .. payload, .. Footer(id)];
 
-    /// <summary>Devices and the end mark, as a stream carries them.</summary>
+    /// <summary>Devices and the end mark, as in a stream.</summary>
     public static byte[] Devices => [.. Device(0, "timer", 1, 2, 3), .. Device(7, "0000:00:02.0/vga", 0x7e, 0, 0, 0, 7, 4, 0), 0];
 
     public static byte[] DeviceStateBytes => [.. FileHeader, .. Devices];

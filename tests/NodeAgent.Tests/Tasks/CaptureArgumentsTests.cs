@@ -3,7 +3,7 @@ using Bgsnap.NodeAgent.Tasks;
 
 namespace Bgsnap.NodeAgent.Tests.Tasks;
 
-/// <summary>What a task asks for as the command line of the capture.</summary>
+/// <summary>The conversion of a task to the capture's command line.</summary>
 public sealed class CaptureArgumentsTests
 {
     [Fact]

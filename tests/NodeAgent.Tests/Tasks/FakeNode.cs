@@ -35,14 +35,13 @@ internal sealed class FakeNode : IDisposable
     internal string Program => _directory.Sub("capture");
 
     /// <summary>
-    /// What the same program does when it is to free a guest; set before <see cref="Capture"/>. A line of the file "freed" counts each
-    /// time.
+    /// The program's script for freeing a guest; set it before <see cref="Capture"/>. Each run adds a line to the file "freed".
     /// </summary>
     internal string Free { get; set; } = Freed;
 
     internal const string Freed = "echo '{\"type\":\"summary\",\"guest\":\"the guest runs\",\"removed\":0,\"thawed\":false}'";
 
-    /// <summary>How often a guest was to be freed.</summary>
+    /// <summary>How often the program was to free a guest.</summary>
     internal int TimesFreed => File.Exists(Sign("freed")) ? File.ReadAllLines(Sign("freed")).Length : 0;
 
     /// <summary>Where the carrier's claim lies.
@@ -58,7 +57,7 @@ internal sealed class FakeNode : IDisposable
     internal static string IdOf(string pod) =>
         Convert.ToHexStringLower(System.Security.Cryptography.SHA256.HashData(System.Text.Encoding.UTF8.GetBytes(pod)));
 
-    /// <summary>A pod that runs here; returns the root directory of its process.</summary>
+    /// <summary>Adds a pod that runs on this node; returns the root directory of its process.</summary>
     internal string AddPod(string name, string container, string cgroup = "0::/kubepods/burstable/pod{0}/{1}")
     {
         Api.Pods[name] = new PodSummary
@@ -131,18 +130,19 @@ internal sealed class FakeNode : IDisposable
             },
         };
 
-    /// <summary>A finished snapshot, as a capture leaves it.</summary>
+    /// <summary>Writes a finished snapshot, as a capture leaves it.</summary>
     internal static Manifest WriteSnapshot(string path) => GuestSnapshot.Write(path, GuestSnapshot.Small(), PageCompression.None);
 
     /// <summary>
-    /// The capturing process does this, in shell; <c>$out</c> is the directory it is to make, <c>$ready</c> one that it may move there.
+    /// Sets the capturing process's shell script; <c>$out</c> is the directory that it should create, <c>$ready</c> one that it may move
+    /// there.
     /// </summary>
     internal void Capture(string script)
     {
         string ready = _directory.Sub("ready");
         if (!Directory.Exists(ready))
             WriteSnapshot(ready);
-        // Another process writes it: a file that this one has open for writing could not be executed.
+        // Another process writes the file: this process could not execute a file that it has open for writing.
         using Process shell = Process.Start(
             new ProcessStartInfo("/bin/sh", ["-c", "cat >\"$0\" && chmod +x \"$0\"", Program]) { RedirectStandardInput = true }
         )!;
@@ -165,7 +165,7 @@ internal sealed class FakeNode : IDisposable
         Assert.Equal(0, shell.ExitCode);
     }
 
-    /// <summary>A file that the capturing process and the test tell each other by.</summary>
+    /// <summary>A file by which the capturing process and the test signal each other.</summary>
     internal string Sign(string name) => _directory.Sub(name);
 
     internal static string Progress(int percent, string? pointInTime = null) =>

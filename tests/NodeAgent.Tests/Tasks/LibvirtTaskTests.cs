@@ -3,7 +3,7 @@ using Bgsnap.NodeAgent.Tasks;
 
 namespace Bgsnap.NodeAgent.Tests.Tasks;
 
-/// <summary>Tasks whose VM is libvirt's: which process is meant, and what the capture is told.</summary>
+/// <summary>Tasks whose VM runs under libvirt: which process the task means, and which arguments the capture gets.</summary>
 public sealed class LibvirtTaskTests : IDisposable
 {
     private const string Uuid = "5d307ca9-b3ef-428c-8861-06e72d69f223",
@@ -12,7 +12,7 @@ public sealed class LibvirtTaskTests : IDisposable
 
     public LibvirtTaskTests()
     {
-        // A launcher has a process of its own beside QEMU.
+        // A launcher runs another process beside QEMU.
         WriteCommandLine(_node.AddPod("launcher", "compute"), "/usr/bin/virt-launcher", "--name", "db", "--uid", Uuid);
     }
 
@@ -24,7 +24,7 @@ public sealed class LibvirtTaskTests : IDisposable
     [InlineData(null)]
     public async Task The_QEMU_of_the_domain_is_found_by_its_pod_name_and_uuid(string? uuid)
     {
-        // The same machine in another pod, as while it migrates within the node, and another machine in this one.
+        // The same machine in another pod, as during a migration within the node, and another machine in this pod.
         WriteCommandLine(_node.AddPod("other", "compute"), Qemu(Domain, Uuid));
         AddToLauncher(Qemu("prod_db2", Uuid));
         int pid = AddToLauncher(Qemu(Domain, Uuid));

@@ -10,7 +10,7 @@ using k8s.Models;
 
 namespace Bgsnap.NodeAgent.Tests.Tasks;
 
-/// <summary>What an agent sees of the API server: pods by name, tasks by watch, and it writes tasks' status.</summary>
+/// <summary>The API server as an agent uses it: it gets pods by name, watches tasks, and writes the tasks' status.</summary>
 internal sealed class TaskApi : IApiClient
 {
     private readonly Channel<string> _events = Channel.CreateUnbounded<string>();
@@ -19,13 +19,13 @@ internal sealed class TaskApi : IApiClient
 
     internal Dictionary<string, PodSummary> Pods { get; } = [];
 
-    /// <summary>What the next writes of a status come to, one after the other; then they succeed.</summary>
+    /// <summary>The exceptions of the next status writes, in order; later writes succeed.</summary>
     internal Queue<Exception> WriteFailures { get; } = [];
 
-    /// <summary>Every patch that was asked for, also those that failed.</summary>
+    /// <summary>Every requested patch, including those that failed.</summary>
     internal List<JsonObject> Patches { get; } = [];
 
-    /// <summary>Every status that was written.</summary>
+    /// <summary>Every status written.</summary>
     internal List<SnapshotTaskStatus> Written { get; } = [];
 
     internal SnapshotTaskStatus[] Told
@@ -39,7 +39,7 @@ internal sealed class TaskApi : IApiClient
 
     internal static ApiException NotFound => new(404, "NotFound", "not found");
 
-    /// <summary>The watch tells of a task.</summary>
+    /// <summary>Makes the watch report a task.</summary>
     internal void Tell(string type, SnapshotTask task)
     {
         task.Metadata.ResourceVersion = $"{Interlocked.Increment(ref _version)}";

@@ -69,7 +69,7 @@ public sealed class TaskPlacesTests : IDisposable
     {
         Directory.CreateDirectory(Path.Join(_node.VmRoot, "elsewhere"));
         File.WriteAllText(Path.Join(_node.VmRoot, "elsewhere", "real"), "");
-        // Both would lead out of the container for someone who does not stay in it.
+        // Both links would lead out of the container if they were resolved outside it.
         File.CreateSymbolicLink(Path.Join(_node.VmRoot, "run", "absolute"), "/elsewhere/real");
         File.CreateSymbolicLink(Path.Join(_node.VmRoot, "run", "up"), "../../../../../elsewhere/real");
         foreach (string socket in new[] { "/run/qmp.sock", "/run/absolute", "/run/up" })

@@ -7,7 +7,7 @@ using Microsoft.Extensions.Logging.Abstractions;
 
 namespace Bgsnap.NodeAgent.Tests.Tasks;
 
-/// <summary>Tasks of a node from the watch to their end, TaskWork included, with a program that stands in for the capture.</summary>
+/// <summary>A node's tasks from the watch to their end, including TaskWork, with a program that stands in for the capture.</summary>
 public sealed class TaskReconcilerTests : IAsyncLifetime, IDisposable
 {
     private const string Run = "run-2";
@@ -276,7 +276,7 @@ public sealed class TaskReconcilerTests : IAsyncLifetime, IDisposable
         Assert.Equal((TaskPhase.Failed, "DeleteFailed"), (end.Phase, end.Reason));
     }
 
-    /// <summary>A capture that goes on until it is told to end.</summary>
+    /// <summary>A capture that runs until a signal ends it.</summary>
     private void UnderWay() =>
         _node.Capture(
             $$"""
@@ -294,7 +294,7 @@ public sealed class TaskReconcilerTests : IAsyncLifetime, IDisposable
         return task;
     }
 
-    /// <summary>The watch tells of a task, and the reconciler looks at it.</summary>
+    /// <summary>Makes the watch report a task, and the reconciler process it.</summary>
     private async Task See(SnapshotTask task, string type = "ADDED")
     {
         ObjectKey key = ObjectKey.Of(task);

@@ -47,7 +47,7 @@ public sealed class TaskReportsTests
             _api.WriteFailures.Enqueue(new ApiException(code, reason, "x"));
         long began = Stopwatch.GetTimestamp();
         Assert.False(await Reports.Insist(_task, Running, default).WaitAsync(TimeSpan.FromSeconds(60)));
-        // Five seconds of a clock that ticks every 4 ms or so.
+        // Five seconds, by a clock that ticks about every 4 ms.
         Assert.True(Stopwatch.GetElapsedTime(began) >= TimeSpan.FromSeconds(4.9), "it was taken for gone too early");
     }
 

@@ -4,7 +4,7 @@ using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.NodeAgent.Tests.Vm;
 
-/// <summary>Descriptors and counters as the kernel shows them; there is no such hardware here.</summary>
+/// <summary>Descriptors and counters as the kernel shows them; the test host has no such hardware.</summary>
 public sealed class HeldDevicesTests : IDisposable
 {
     private readonly TempDirectory _proc = new();

@@ -5,7 +5,7 @@ using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.NodeAgent.Tests.Vm;
 
-/// <summary>A guest in a state of its own is refused, and its user learns what to do.</summary>
+/// <summary>The agent refuses a guest in an unsuitable state, and tells its user what to do.</summary>
 public class PreflightTests
 {
     [Theory]

@@ -4,7 +4,7 @@ namespace Bgsnap.NodeAgent.Tests.Vm;
 
 public sealed class RamBlockTableTests
 {
-    // As these QEMUs print it for -machine pc -m 64M -device VGA.
+    // The output of these QEMUs for -machine pc -m 64M -device VGA.
     private const string Qemu7 = """
                       Block Name    PSize              Offset               Used              Total
                           pc.ram    4 KiB  0x0000000000000000 0x0000000004000000 0x0000000004000000

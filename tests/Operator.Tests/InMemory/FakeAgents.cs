@@ -5,61 +5,61 @@ using Bgsnap.Crds.V1Alpha1;
 
 namespace Bgsnap.Operator.Tests.InMemory;
 
-/// <summary>The agents of all nodes: each task is taken, goes to 50 %, and ends; or what the test says.</summary>
+/// <summary>The agents of all nodes: an agent takes each task, reports 50 %, and ends it, unless the test says otherwise.</summary>
 internal sealed class FakeAgents(InMemoryApi api, TimeProvider clock)
 {
     /// <summary>No agent does anything.</summary>
     internal bool Dead { get; set; }
 
-    /// <summary>Whatever has a progress stays at 50 %.</summary>
+    /// <summary>Tasks with a progress stay at 50 %.</summary>
     internal bool Slow { get; set; }
 
-    /// <summary>How captures end; null: well.</summary>
+    /// <summary>How captures fail; null: they succeed.</summary>
     internal (string Reason, string Message)? CaptureFails { get; set; }
 
-    /// <summary>How removals end; null: well.</summary>
+    /// <summary>How removals fail; null: they succeed.</summary>
     internal (string Reason, string Message)? DeleteFails { get; set; }
 
-    /// <summary>How writing disks ends; null: well.</summary>
+    /// <summary>How writing disks fails; null: it succeeds.</summary>
     internal (string Reason, string Message)? DisksFail { get; set; }
 
-    /// <summary>How loading RAM ends; null: well.</summary>
+    /// <summary>How loading RAM fails; null: it succeeds.</summary>
     internal (string Reason, string Message)? RestoreFails { get; set; }
 
-    /// <summary>Why the file systems of guests that restores make run are still frozen; null: they are not.</summary>
+    /// <summary>Why the file systems of restored guests are still frozen; null: they are not.</summary>
     internal string? StillFrozen { get; set; }
 
-    /// <summary>Guests run before their RAM has arrived; it arrives in the next step, unless agents are slow.</summary>
+    /// <summary>Guests run before their RAM has arrived; it arrives in the next step, unless <see cref="Slow"/> is set.</summary>
     internal bool Instant { get; set; }
 
-    /// <summary>Why none of it arrives; null: it does.</summary>
+    /// <summary>Why no RAM arrives; null: it does.</summary>
     internal (string Reason, string Message)? Starved { get; set; }
 
-    /// <summary>Guests that a restore has made run, by the pod's uid, in that order.</summary>
+    /// <summary>The restored guests that run, by the pod's uid, in order.</summary>
     internal List<string> Running { get; } = [];
 
-    /// <summary>Claims' paths that were written, in that order.</summary>
+    /// <summary>The written paths on claims, in order.</summary>
     internal List<string> Written { get; } = [];
 
-    /// <summary>What snapshots keep of the VM that was captured.</summary>
+    /// <summary>What snapshots store of the captured VM.</summary>
     internal MachineDescription? Machine { get; set; }
 
-    /// <summary>How reading that ends; null: well.</summary>
+    /// <summary>How reading it fails; null: it succeeds.</summary>
     internal (string Reason, string Message)? DescribeFails { get; set; }
 
-    /// <summary>Directories that are on claims.</summary>
+    /// <summary>The snapshot directories on claims.</summary>
     internal HashSet<string> Directories { get; } = [];
 
-    /// <summary>Captures in the order in which they were begun.</summary>
+    /// <summary>The captures in the order in which they began.</summary>
     internal List<string> Begun { get; } = [];
 
-    /// <summary>Most captures that were under way on one node at once.</summary>
+    /// <summary>The largest number of captures at once on one node.</summary>
     internal int MostAtOnce { get; private set; }
 
-    /// <summary>Most restores' tasks that were under way on one node at once.</summary>
+    /// <summary>The largest number of restore tasks at once on one node.</summary>
     internal int MostRestores { get; private set; }
 
-    /// <summary>The disks of the VM, of which VolumeSnapshots are made.</summary>
+    /// <summary>The disks of the VM of which the operator makes VolumeSnapshots.</summary>
     internal List<DiskStatus> HeldDisks { get; set; } =
     [
         new DiskStatus
@@ -83,13 +83,13 @@ internal sealed class FakeAgents(InMemoryApi api, TimeProvider clock)
         },
     ];
 
-    /// <summary>Seconds for which a guest was held stopped, by task.</summary>
+    /// <summary>The seconds for which the agent held a guest stopped, by task.</summary>
     internal Dictionary<string, int> Held { get; } = [];
 
-    /// <summary>The names with which guests were released, by task.</summary>
+    /// <summary>The VolumeSnapshot names with which the operator released guests, by task.</summary>
     internal Dictionary<string, IReadOnlyDictionary<string, string>> Released { get; } = [];
 
-    // As an agent does it: the guest goes on when it is released, when it is to give up, or when maxDowntime is over.
+    // As an agent does: it resumes the guest on release, on cancellation, or after maxDowntime.
     private Task<SnapshotTask> Hold(SnapshotTask task)
     {
         if (task.Status!.Holding != true)
@@ -251,7 +251,7 @@ internal sealed class FakeAgents(InMemoryApi api, TimeProvider clock)
         );
     }
 
-    // Of a guest that runs already only the rest of its RAM is brought.
+    // For a guest that already runs, loads only the rest of its RAM.
     private Task<SnapshotTask> Resume(SnapshotTask task)
     {
         string pod = task.Spec.Target!.PodUID;

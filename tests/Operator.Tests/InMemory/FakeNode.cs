@@ -5,28 +5,28 @@ using Bgsnap.Operator.VolumeSnapshots;
 
 namespace Bgsnap.Operator.Tests.InMemory;
 
-/// <summary>Scheduler, kubelets, volume binder and garbage collector in one: brings everything a step further when asked.</summary>
+/// <summary>Scheduler, kubelets, volume binder and garbage collector in one: advances everything by one step on request.</summary>
 internal sealed class FakeNode(InMemoryApi api)
 {
-    /// <summary>Where pods go that may go anywhere.</summary>
+    /// <summary>The node of pods that may run anywhere.</summary>
     internal const string AnyNode = "node-9";
 
     /// <summary>Why carriers cannot be scheduled; null: they can.</summary>
     internal string? Unschedulable { get; set; }
 
-    /// <summary>Which carriers that is about, by name.</summary>
+    /// <summary>Which carriers <see cref="Unschedulable"/> applies to, by name.</summary>
     internal Func<string, bool> UnschedulableAre { get; set; } = _ => true;
 
-    /// <summary>What carriers wait for instead of running.</summary>
+    /// <summary>Why carriers wait instead of running; null: they run.</summary>
     internal (string Reason, string Message)? Stuck { get; set; }
 
-    /// <summary>The same of the VMs of restores.</summary>
+    /// <summary>The same for the pods of restored VMs.</summary>
     internal string? VmUnschedulable { get; set; }
 
-    /// <summary>The same of the VMs of restores.</summary>
+    /// <summary>The same for the pods of restored VMs.</summary>
     internal (string Reason, string Message)? VmStuck { get; set; }
 
-    /// <summary>The next so many carriers are evicted as soon as they are scheduled.</summary>
+    /// <summary>The number of carriers to evict as soon as they are scheduled.</summary>
     internal int Evict { get; set; }
 
     internal async Task Tick()

@@ -3,19 +3,19 @@ using Bgsnap.Operator.VolumeSnapshots;
 
 namespace Bgsnap.Operator.Tests.InMemory;
 
-/// <summary>What the storage does with VolumeSnapshots.</summary>
+/// <summary>How the storage behaves with VolumeSnapshots.</summary>
 internal enum StorageMood
 {
-    /// <summary>Cuts in one step, and is done in the next.</summary>
+    /// <summary>Cuts in one step, and finishes in the next.</summary>
     Good,
 
     /// <summary>Never cuts.</summary>
     Slow,
 
-    /// <summary>Cuts, and is never done.</summary>
+    /// <summary>Cuts, and never finishes.</summary>
     NeverDone,
 
-    /// <summary>Says that it cannot.</summary>
+    /// <summary>Reports an error.</summary>
     Fails,
 }
 
@@ -27,10 +27,10 @@ internal sealed class FakeStorage(InMemoryApi api, TimeProvider clock)
 
     internal StorageMood Mood { get; set; }
 
-    /// <summary>What becomes of the snapshot of this claim instead.</summary>
+    /// <summary>The behaviour for the snapshots of single claims, by claim.</summary>
     internal Dictionary<string, StorageMood> MoodOf { get; } = [];
 
-    /// <summary>Names of all that were ever made.</summary>
+    /// <summary>The names of all VolumeSnapshots ever created.</summary>
     internal IEnumerable<string> Ever =>
         api
             .History.Where(c => c.Plural == "volumesnapshots" && c.Type == "ADDED")

@@ -9,8 +9,8 @@ using k8s.Models;
 namespace Bgsnap.Operator.Tests.InMemory;
 
 /// <summary>
-/// An API server in memory, as far as controllers notice: uid, resource version, generation, optimistic concurrency, finalizers, graceful
-/// deletion of pods, status as a subresource, watches.
+/// An API server in memory, with what controllers depend on: uid, resource version, generation, optimistic concurrency, finalizers,
+/// graceful deletion of pods, status as a subresource, watches.
 /// </summary>
 internal sealed class InMemoryApi(TimeProvider clock) : IApiClient
 {
@@ -31,10 +31,10 @@ internal sealed class InMemoryApi(TimeProvider clock) : IApiClient
     private long _version = 100;
     private int _made;
 
-    /// <summary>A change of an object, in the words of a watch.</summary>
+    /// <summary>A change of an object, as a watch reports it.</summary>
     internal sealed record Change(long Version, string Plural, string Type, JsonObject Object);
 
-    /// <summary>Kinds that this server does not know: their paths are answered as any other that means nothing.</summary>
+    /// <summary>Kinds that this server does not serve: it answers their paths like any unknown path.</summary>
     internal HashSet<string> NotServed { get; } = [];
 
     /// <summary>Everything that happened.</summary>
@@ -47,7 +47,7 @@ internal sealed class InMemoryApi(TimeProvider clock) : IApiClient
         }
     }
 
-    /// <summary>Whether so many watches are open, and whoever reads them has dealt with everything that happened.</summary>
+    /// <summary>Whether this many watches are open and their readers have handled every change.</summary>
     internal bool HasTold(int watches)
     {
         lock (_gate)
@@ -145,7 +145,7 @@ internal sealed class InMemoryApi(TimeProvider clock) : IApiClient
             JsonObject item = (JsonObject)Existing(type.Plural, ns, name).DeepClone();
             if (uid is not null && item["metadata"]!["uid"]!.GetValue<string>() != uid)
                 throw new ApiException(409, "Conflict", "the UID in the precondition does not match");
-            // A pod that was bound to a node goes when its kubelet has ended it.
+            // A pod bound to a node disappears only when its kubelet has ended it.
             bool waits =
                 Finalizers(item).Count > 0 || (type.Plural == "pods" && item["spec"]?["nodeName"] is not null && graceSeconds != 0);
             if (waits && item["metadata"]!["deletionTimestamp"] is not null)
@@ -190,7 +190,7 @@ internal sealed class InMemoryApi(TimeProvider clock) : IApiClient
                 }
                 foreach (Change c in news)
                     yield return new WatchEvent<T>(c.Type, Read(type, c.Object));
-                // The reader has come back for more.
+                // The reader asks for the next change, so it has handled the last one.
                 lock (_gate)
                     me.ToldUpTo = now;
                 await changed.WaitAsync(stop).ConfigureAwait(false);

@@ -8,7 +8,7 @@ using Microsoft.Extensions.Logging.Abstractions;
 
 namespace Bgsnap.Operator.Tests.InMemory;
 
-/// <summary>One life of the operator, wired as in LeadingService, but with a queue that the test turns by hand.</summary>
+/// <summary>One run of the operator, connected as in LeadingService, but with a queue that the test drives.</summary>
 internal sealed class OperatorInstance : IAsyncDisposable
 {
     private static readonly TimeSpan AfterTrouble = TimeSpan.FromSeconds(1);
@@ -60,7 +60,7 @@ internal sealed class OperatorInstance : IAsyncDisposable
         await _watching;
     }
 
-    /// <summary>Reconciles whatever is due until nothing is; each key may fail once in between.</summary>
+    /// <summary>Reconciles until nothing is due; each key may fail once in between.</summary>
     internal async Task Drain()
     {
         await Settle();
@@ -94,7 +94,7 @@ internal sealed class OperatorInstance : IAsyncDisposable
         }
     }
 
-    /// <summary>Waits until the informers have dealt with everything that happened.</summary>
+    /// <summary>Waits until the informers have handled every change.</summary>
     internal async Task Settle()
     {
         SpinWait spin = default;

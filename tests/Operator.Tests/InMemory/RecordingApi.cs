@@ -14,10 +14,10 @@ internal sealed record Request(string Verb, string Plural, string Name, string? 
     public override string ToString() => $"{Verb} {Plural}{(Subresource is null ? "" : "/" + Subresource)} {Name}";
 }
 
-/// <summary>The operator ended in the middle of a request.</summary>
+/// <summary>The operator died in the middle of a request.</summary>
 internal sealed class CrashException() : Exception("the operator was killed");
 
-/// <summary>What goes wrong with a request.</summary>
+/// <summary>How a request fails.</summary>
 internal enum Fault
 {
     None,
@@ -25,29 +25,29 @@ internal enum Fault
     /// <summary>The server was not reached.</summary>
     Unreachable,
 
-    /// <summary>The server did it, the answer was lost.</summary>
+    /// <summary>The server carried it out, but the answer was lost.</summary>
     AnswerLost,
 
-    /// <summary>A conflict, of writes only.</summary>
+    /// <summary>A conflict; only for writes.</summary>
     Conflict,
 
-    /// <summary>Refused, as by a quota or an admission policy; of writes only.</summary>
+    /// <summary>Rejected, as by a quota or an admission policy; only for writes.</summary>
     Refused,
 
-    /// <summary>Refused, since the namespace is being deleted; of creations only.</summary>
+    /// <summary>Rejected, because the namespace is being deleted; only for creations.</summary>
     NamespaceEnds,
 
-    /// <summary>The server has an inner error.</summary>
+    /// <summary>An internal server error.</summary>
     ServerError,
 
-    /// <summary>The operator dies before.</summary>
+    /// <summary>The operator dies before the server carries it out.</summary>
     CrashBefore,
 
-    /// <summary>The operator dies after.</summary>
+    /// <summary>The operator dies after the server has carried it out.</summary>
     CrashAfter,
 }
 
-/// <summary>The operator's way to the API server: keeps what was asked, and lets one request fail.</summary>
+/// <summary>The operator's client of the API server: records requests, and lets one request fail.</summary>
 internal sealed class RecordingApi(InMemoryApi inner, List<Request> requests, Func<int, Request, Fault> fault) : IApiClient
 {
     private bool _crashed;

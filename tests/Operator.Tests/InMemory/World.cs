@@ -10,8 +10,8 @@ using Microsoft.Extensions.Time.Testing;
 namespace Bgsnap.Operator.Tests.InMemory;
 
 /// <summary>
-/// A cluster in memory with the operator in it. <see cref="Step"/> by step: the operator looks at every object that changed or is due,
-/// one after the other, then nodes and agents do something, then a second passes. So each test goes the same way each time.
+/// A cluster in memory with the operator in it. In each <see cref="Step"/> the operator reconciles every object that changed or is due, one
+/// after the other; then nodes and agents act; then a second passes. So each test runs in the same way each time.
 /// </summary>
 internal sealed class World : IAsyncDisposable
 {
@@ -36,28 +36,28 @@ internal sealed class World : IAsyncDisposable
     internal FakeStorage Storage { get; }
     internal OperatorInstance Operator => _operator;
 
-    /// <summary>Who else has a turn in each step.</summary>
+    /// <summary>Other actors that take part in each step.</summary>
     internal List<Func<Task>> Beside { get; } = [];
 
-    /// <summary>What the operator asked of the API server, over all its lives.</summary>
+    /// <summary>The operator's requests to the API server, over all its runs.</summary>
     internal List<Request> Requests { get; } = [];
 
-    /// <summary>What goes wrong, by the number of the request, from 1.</summary>
+    /// <summary>The fault of each request, by the request's number, from 1.</summary>
     internal Func<int, Request, Fault> Fault { get; set; } = (_, _) => InMemory.Fault.None;
 
-    /// <summary>Problems that the operator's queue would have logged.</summary>
+    /// <summary>The exceptions that the operator's queue would have logged.</summary>
     internal List<Exception> Problems { get; } = [];
 
     public ValueTask DisposeAsync() => _operator.DisposeAsync();
 
-    /// <summary>The operator ends and another begins, knowing nothing but what is on the API server.</summary>
+    /// <summary>Replaces the operator by a new one that knows only what the API server stores.</summary>
     internal async Task Restart()
     {
         await _operator.DisposeAsync();
         _operator = new OperatorInstance(this);
     }
 
-    /// <summary>The operator's turn, then the cluster's, then a second passes.</summary>
+    /// <summary>The operator acts, then the cluster, then a second passes.</summary>
     internal async Task Step()
     {
         await Reconcile();
@@ -69,7 +69,7 @@ internal sealed class World : IAsyncDisposable
         Clock.Advance(TimeSpan.FromSeconds(1));
     }
 
-    /// <summary>The operator's turn: it looks at everything that changed or is due, until there is no more.</summary>
+    /// <summary>The operator reconciles everything that changed or is due, until nothing is left.</summary>
     internal async Task Reconcile()
     {
         while (true)
@@ -153,7 +153,7 @@ internal sealed class World : IAsyncDisposable
             .Select(c => Of(CoreResources.Events, c.Object))
             .Where(e => e.InvolvedObject.Name == name);
 
-    /// <summary>How many tasks were ever made.</summary>
+    /// <summary>The number of tasks ever created.</summary>
     internal int TasksEver(string action) =>
         Api.History.Count(c =>
             c.Plural == "snapshottasks" && c.Type == "ADDED" && c.Object["spec"]!["action"]!.GetValue<string>() == action

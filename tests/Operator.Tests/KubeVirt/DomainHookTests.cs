@@ -3,7 +3,7 @@ using Bgsnap.Operator.KubeVirt.Hook;
 
 namespace Bgsnap.Operator.Tests.KubeVirt;
 
-/// <summary>What the hook makes of KubeVirt's domain.</summary>
+/// <summary>How the hook changes KubeVirt's domain.</summary>
 public sealed class DomainHookTests
 {
     private const string Domain = """
@@ -62,7 +62,7 @@ public sealed class DomainHookTests
             ("custom", "Skylake"),
             (made.Elements("cpu").Single().Attribute("mode")!.Value, made.Element("cpu")!.Element("model")!.Value)
         );
-        // By their names, whatever order they stand in.
+        // Matched by name, in whatever order.
         Assert.Equal(
             [("ua-root", "0x05"), ("ua-data", "0x04"), ("ua-new", null), ("ua-default", "0x06")],
             devices
@@ -76,7 +76,7 @@ public sealed class DomainHookTests
             ["usb none", "pci pcie-root", "pci pcie-root-port", "scsi virtio-non-transitional"],
             devices.Elements("controller").Select(c => $"{c.Attribute("type")!.Value} {c.Attribute("model")!.Value}")
         );
-        // What is this VM's own stays.
+        // Whatever belongs to this VM alone stays.
         Assert.Equal(
             ("prod_again", "02:00:00:00:00:02"),
             (made.Element("name")!.Value, devices.Element("interface")!.Element("mac")!.Attribute("address")!.Value)

@@ -8,8 +8,8 @@ using k8s.Models;
 namespace Bgsnap.Operator.Tests.KubeVirt;
 
 /// <summary>
-/// KubeVirt in memory, as far as a restore meets it: of a VM that is to run it makes the instance and the launcher pod, and ends both with
-/// it or when it is halted.
+/// KubeVirt in memory, with what a restore needs: for a VM that should run it creates the instance and the launcher pod, and removes both
+/// with the VM or when it is halted.
 /// </summary>
 internal sealed class FakeKubeVirt
 {
@@ -23,16 +23,16 @@ internal sealed class FakeKubeVirt
 
     internal const string Node = "node-7";
 
-    /// <summary>What it says of a VM that it does not start; null: it starts them.</summary>
+    /// <summary>Its message why it does not start VMs; null: it starts them.</summary>
     internal string? Refuses { get; set; }
 
-    /// <summary>Instances that it starts fail at once.</summary>
+    /// <summary>The instances that it starts fail at once.</summary>
     internal bool Fails { get; set; }
 
-    /// <summary>It does nothing at the moment.</summary>
+    /// <summary>It does nothing for now.</summary>
     internal bool Slow { get; set; }
 
-    /// <summary>VMs that it has started, with the template of that moment.</summary>
+    /// <summary>The VMs that it has started, with the template at that moment.</summary>
     internal List<JsonObject> Started { get; } = [];
 
     private async Task Tick()
@@ -87,7 +87,7 @@ internal sealed class FakeKubeVirt
         await Run(vm);
     }
 
-    /// <summary>Makes the instance and its pod, of the VM as it was looked at.</summary>
+    /// <summary>Creates the instance and its pod from this copy of the VM.</summary>
     internal async Task Run(RawObject vm)
     {
         JsonObject template = (JsonObject)vm.Spec!["template"]!.DeepClone();

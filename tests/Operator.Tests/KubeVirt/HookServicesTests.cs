@@ -5,7 +5,7 @@ using Grpc.Core;
 
 namespace Bgsnap.Operator.Tests.KubeVirt;
 
-/// <summary>Whatever virt-launcher hands to the hook, it gets a domain or a reason.</summary>
+/// <summary>Whatever virt-launcher passes to the hook, it gets a domain or an error with a reason.</summary>
 public sealed class HookServicesTests
 {
     private const string Domain = "<domain><devices/></domain>";

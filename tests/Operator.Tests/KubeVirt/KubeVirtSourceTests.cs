@@ -6,7 +6,7 @@ using static Bgsnap.Operator.Tests.KubeVirt.KubeVirtThings;
 
 namespace Bgsnap.Operator.Tests.KubeVirt;
 
-/// <summary>Snapshots whose source is KubeVirt's.</summary>
+/// <summary>Snapshots whose source is a KubeVirt VM.</summary>
 public sealed class KubeVirtSourceTests
 {
     [Theory]
@@ -219,7 +219,7 @@ public sealed class KubeVirtSourceTests
         Assert.Contains(world.Requests, r => r.Plural == plural);
     }
 
-    // The claim is brought to the node where the VM was; by the time it is there the VM is not.
+    // The operator mounts the claim on the VM's node; when it is mounted, the VM has migrated.
     [Fact]
     public async Task A_VM_that_migrates_meanwhile_is_captured_where_it_is_then()
     {

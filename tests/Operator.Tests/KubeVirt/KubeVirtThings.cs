@@ -7,7 +7,7 @@ using k8s.Models;
 
 namespace Bgsnap.Operator.Tests.KubeVirt;
 
-/// <summary>A VirtualMachine as KubeVirt keeps it: with its instance, its launcher pod and its claims.</summary>
+/// <summary>A VirtualMachine as in KubeVirt: with its instance, its launcher pod and its claims.</summary>
 internal static class KubeVirtThings
 {
     internal const string Vm = "db",
@@ -65,7 +65,7 @@ internal static class KubeVirtThings
         await world.Api.Create(KubeVirtKinds.RawInstances, vmi, default);
     }
 
-    /// <summary>Adds a launcher pod of the instance, on which it runs from now on.</summary>
+    /// <summary>Adds a launcher pod of the instance, which runs in it from now on.</summary>
     internal static async Task AddLauncher(World world, string name, string node)
     {
         V1Pod pod = FakeKubeVirt.Launcher(world.All(KubeVirtKinds.RawInstances).Single(), name, node);
@@ -81,7 +81,7 @@ internal static class KubeVirtThings
     internal static Task ChangeInstance(World world, string patch) =>
         world.Api.MergePatch(KubeVirtKinds.RawInstances, World.Namespace, Vm, null, (JsonObject)JsonNode.Parse(patch)!, default);
 
-    /// <summary>The one order to an agent, which never comes to be carried out.</summary>
+    /// <summary>The only task for an agent; no agent ever carries it out.</summary>
     internal static async Task<SnapshotTask> Ordered(World world)
     {
         await world.Until(() => world.All(Resources.Tasks).Count == 1, "an agent has been told");

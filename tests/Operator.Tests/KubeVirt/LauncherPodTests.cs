@@ -5,7 +5,7 @@ using Bgsnap.Operator.Snapshots;
 
 namespace Bgsnap.Operator.Tests.KubeVirt;
 
-/// <summary>A VirtualMachineInstance as KubeVirt writes it, and what comes of it.</summary>
+/// <summary>How the operator reads a VirtualMachineInstance as KubeVirt writes it.</summary>
 public sealed class LauncherPodTests
 {
     private const string Running = """

@@ -8,7 +8,7 @@ using static Bgsnap.Operator.Tests.KubeVirt.MachineRestoreThings;
 namespace Bgsnap.Operator.Tests.KubeVirt;
 
 /// <summary>
-/// Something goes wrong with one request of a restore into KubeVirt, each request in turn. It must come out as if nothing had.
+/// One request of a restore into KubeVirt fails, each request in turn. The outcome must be the same as without a failure.
 /// </summary>
 public sealed class MachineCrashTests(ITestOutputHelper output)
 {
@@ -52,7 +52,7 @@ public sealed class MachineCrashTests(ITestOutputHelper output)
         world.Fault = (_, _) => Fault.None;
         await world.Operator.Orphans.Sweep(default);
         await world.Steps(5);
-        // Somebody's VM is not kept stopped until the API server takes what it has refused once.
+        // The operator must not keep an existing VM stopped until the API server accepts what it has rejected once.
         bool refused = world
             .RestoreCondition("r")
             .StartsWith("False RefusedByApiServer: VirtualMachine again is not let become the captured one", StringComparison.Ordinal);

@@ -6,7 +6,7 @@ using static Bgsnap.Operator.Tests.KubeVirt.KubeVirtThings;
 
 namespace Bgsnap.Operator.Tests.KubeVirt;
 
-/// <summary>What is kept of a VM's own objects.</summary>
+/// <summary>What a snapshot stores of a VM's Kubernetes objects.</summary>
 public sealed class MachineObjectsTests
 {
     [Fact]

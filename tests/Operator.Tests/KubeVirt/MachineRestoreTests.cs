@@ -9,7 +9,7 @@ using static Bgsnap.Operator.Tests.KubeVirt.MachineRestoreThings;
 
 namespace Bgsnap.Operator.Tests.KubeVirt;
 
-/// <summary>A snapshot becomes a VirtualMachine again.</summary>
+/// <summary>Restores of a snapshot into a VirtualMachine.</summary>
 public sealed class MachineRestoreTests
 {
     [Fact]
@@ -77,7 +77,7 @@ public sealed class MachineRestoreTests
                 task.Spec.NodeName
             )
         );
-        // Another start of it is one from its disks.
+        // Its next start boots from its disks.
         RawObject vm = world.All(KubeVirtKinds.Machines).Single();
         Assert.Equal(
             """{"hooks.kubevirt.io/hookSidecars":"[{\u0022image\u0022:\u0022theirs\u0022}]"}""",
@@ -269,7 +269,7 @@ public sealed class MachineRestoreTests
         Assert.Equal(reason == "VirtualMachineExists" ? 1 : 0, world.All(KubeVirtKinds.Machines).Count);
     }
 
-    // The captured one runs on, with its address.
+    // The captured VM still runs, with its MAC address.
     private static async Task Original(World world)
     {
         RawObject vm = await KubeVirtThings.AddMachine(

@@ -58,7 +58,7 @@ internal static class MachineRestoreThings
         };
     }
 
-    /// <summary>Nothing of a restore is left but its object.</summary>
+    /// <summary>Asserts that nothing of a restore is left except its object.</summary>
     internal static void AssertNothingLeft(World world)
     {
         Assert.Empty(world.All(KubeVirtKinds.Machines));

@@ -8,7 +8,7 @@ using static Bgsnap.Operator.Tests.KubeVirt.MachineRestoreThings;
 
 namespace Bgsnap.Operator.Tests.KubeVirt;
 
-/// <summary>A restored VM is migrated while its RAM still arrives. A migration reads all of it.</summary>
+/// <summary>A restored VM migrates while its RAM still arrives. A migration reads all of it.</summary>
 public sealed class MigratedRestoreTests
 {
     [Theory]
@@ -66,7 +66,7 @@ public sealed class MigratedRestoreTests
         return world;
     }
 
-    // virt-handler's part: the pod on the other node is the active one.
+    // Plays virt-handler: the pod on the other node becomes the active one.
     private static async Task Migrate(World world, string state)
     {
         RawObject vmi = world.Instance();

@@ -10,7 +10,7 @@ using static Bgsnap.Operator.Tests.KubeVirt.PutBackThings;
 
 namespace Bgsnap.Operator.Tests.KubeVirt;
 
-/// <summary>A VirtualMachine that is there becomes the captured one.</summary>
+/// <summary>Restores that turn an existing VirtualMachine into the captured one.</summary>
 public sealed class PutBackTests
 {
     [Theory]
@@ -39,11 +39,11 @@ public sealed class PutBackTests
             $"{Name}-root-{id}",
             after.Spec["template"]!["spec"]!["volumes"]![0]!["persistentVolumeClaim"]!["claimName"]!.ToString()
         );
-        // What its user has made of it otherwise stays, and nothing of ours.
+        // The user's other changes stay, and nothing of ours does.
         Assert.Equal("yes", after.Metadata.Labels["mine"]);
         Assert.Empty(after.Metadata.Annotations ?? new Dictionary<string, string>());
         Assert.Equal(2, kubeVirt.Started.Count);
-        // The claims that it had are there still.
+        // Its former claims still exist.
         Assert.Contains(world.All(CoreResources.Claims), c => c.Metadata.Name == "db-root");
         Assert.Empty(world.Problems);
     }
@@ -162,7 +162,7 @@ public sealed class PutBackTests
             () => world.All(KubeVirtKinds.Machines).Single().Metadata.Labels.ContainsKey(Names.RestoreLabel),
             "it is the captured one"
         );
-        // By a KubeVirt that had an older copy of the VM.
+        // Started by a KubeVirt with a stale copy of the VM.
         await kubeVirt.Run(vm);
         await world.Steps(10);
         Assert.Equal(0, world.TasksEver(TaskAction.Restore));
@@ -207,7 +207,7 @@ public sealed class PutBackTests
         );
         string id = world.Restore("r").Metadata.Uid[..8];
         await world.Until(() => world.Claim($"{Name}-hot-{id}") is not null, "its claims are made");
-        // Its old claim goes meanwhile: the new one is what it was made as.
+        // Its old claim is deleted meanwhile: the new one keeps its properties.
         await world.Api.Delete(CoreResources.Claims, World.Namespace, "db-hot", null, null, default);
         await world.Until(() => world.All(Resources.Tasks).Any(t => t.Spec.Action == TaskAction.RestoreDisks), "disks are ordered");
         Assert.Equal(

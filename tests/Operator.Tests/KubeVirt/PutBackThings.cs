@@ -7,12 +7,12 @@ using static Bgsnap.Operator.Tests.KubeVirt.MachineRestoreThings;
 
 namespace Bgsnap.Operator.Tests.KubeVirt;
 
-/// <summary>A VirtualMachine that is there when its restore comes.</summary>
+/// <summary>A VirtualMachine that exists when its restore is created.</summary>
 internal static class PutBackThings
 {
-    /// <summary>Makes one of the target's name that runs, with its claim.</summary>
-    /// <param name="world">Where.</param>
-    /// <param name="how">What its spec says besides.</param>
+    /// <summary>Creates a running VM with the target's name, and its claim.</summary>
+    /// <param name="world">The world.</param>
+    /// <param name="how">Additional fields of its spec.</param>
     internal static async Task<RawObject> Existing(World world, string how = """{"runStrategy":"Always"}""")
     {
         await world.AddClaim(Things.ClaimNamed("db-root"));
@@ -30,11 +30,11 @@ internal static class PutBackThings
     /// <summary>The only instance.</summary>
     internal static RawObject Instance(this World world) => Assert.Single(world.All(KubeVirtKinds.RawInstances));
 
-    /// <summary>Its user changes it.</summary>
+    /// <summary>Changes the VM as its user would.</summary>
     internal static Task ChangeMachine(this World world, string patch) =>
         world.Api.MergePatch(KubeVirtKinds.Machines, World.Namespace, Name, null, (JsonObject)JsonNode.Parse(patch)!, default);
 
-    /// <summary>The VM is what it was, with its own claim and no other.</summary>
+    /// <summary>Asserts that the VM is as before, with its own claim and no other.</summary>
     internal static void AssertAsBefore(World world, RawObject before, string what = "")
     {
         RawObject after = Assert.Single(world.All(KubeVirtKinds.Machines));

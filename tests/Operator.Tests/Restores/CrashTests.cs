@@ -7,7 +7,7 @@ using static Bgsnap.Operator.Tests.Restores.RestoreThings;
 namespace Bgsnap.Operator.Tests.Restores;
 
 /// <summary>
-/// Something goes wrong with one request of a restore's whole life, each request in turn. It must come out as if nothing had.
+/// One request in the whole life of a restore fails, each request in turn. The outcome must be the same as without a failure.
 /// </summary>
 public sealed class CrashTests(ITestOutputHelper output)
 {
@@ -26,7 +26,7 @@ public sealed class CrashTests(ITestOutputHelper output)
     public async Task A_restore_under_way_that_is_deleted_leaves_nothing_whichever_request_fails(string name) =>
         await EachRequest(name, Deleted, 8);
 
-    // The agent is done, and before anybody notes it the restore is deleted: the guest runs and is left alone.
+    // The agent has finished, and the restore is deleted before the operator records that: the guest runs and is left alone.
     [Theory]
     [MemberData(nameof(Faults))]
     public async Task A_guest_that_runs_is_left_alone_whichever_request_fails(string name) =>
@@ -76,7 +76,7 @@ public sealed class CrashTests(ITestOutputHelper output)
         Assert.NotNull(world.Claim("a-r"));
         Assert.Empty(world.Carriers);
         Assert.Empty(world.Operator.RestoreQueue.WaitingByNode());
-        // Nobody holds the snapshot.
+        // Nothing holds the snapshot any more.
         await world.Delete("s");
         await world.Until(() => world.Find("s") is null, $"with {what}: the snapshot can go");
         return requests;

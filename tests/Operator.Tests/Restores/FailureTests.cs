@@ -7,7 +7,7 @@ using static Bgsnap.Operator.Tests.Restores.RestoreThings;
 
 namespace Bgsnap.Operator.Tests.Restores;
 
-/// <summary>What a restore refuses, what it waits for, and what becomes of one that fails.</summary>
+/// <summary>What a restore refuses, what it waits for, and what happens to a failed one.</summary>
 public sealed class FailureTests
 {
     private static void Set(VirtualMachineTemplate t, string json, bool container = false)
@@ -17,7 +17,7 @@ public sealed class FailureTests
             spec[name] = value?.DeepClone();
     }
 
-    /// <summary>What is asked for, the reason, and a part of what is said.</summary>
+    /// <summary>The request, the reason, and a part of the message.</summary>
     public static TheoryData<string, bool, string, string> RefusedPods =>
         new()
         {

@@ -6,7 +6,7 @@ using static Bgsnap.Operator.Tests.Restores.RestoreThings;
 
 namespace Bgsnap.Operator.Tests.Restores;
 
-/// <summary>A restore is deleted, in whatever phase; or the snapshot that it reads.</summary>
+/// <summary>A restore is deleted in any phase, or the snapshot that it reads is.</summary>
 public sealed class RemovalTests
 {
     [Theory]
@@ -50,7 +50,7 @@ public sealed class RemovalTests
         Assert.DoesNotContain(world.All(Resources.Tasks), t => t.Metadata.Name.StartsWith("r-", StringComparison.Ordinal));
         Assert.DoesNotContain(world.Carriers, c => c.Metadata.Name.StartsWith("r-", StringComparison.Ordinal));
         Assert.Empty(world.Problems);
-        // The place on the node is free again.
+        // The slot on the node is free again.
         (world.Agents.Slow, world.Agents.RestoreFails, world.Node.VmStuck) = (false, null, null);
         await world.Add(IntoTemplate("next"));
         await world.UntilRestore("next", RestorePhase.Ready, 60);
@@ -92,7 +92,7 @@ public sealed class RemovalTests
         );
         Assert.Single(world.Agents.Directories);
         Assert.Equal(1, world.Events("s").Count(e => e == "Warning InUseByRestore"));
-        // Nobody else may begin.
+        // No other restore may begin.
         await world.Add(IntoTemplate("late"));
         await world.UntilRestore("late", RestorePhase.Failed, 5);
         Assert.StartsWith("False SnapshotDeleted", world.RestoreCondition("late"), StringComparison.Ordinal);
@@ -112,14 +112,14 @@ public sealed class RemovalTests
         Assert.Equal(what == "ends", world.Pod("vm-r") is not null);
     }
 
-    // The copy is behind: the snapshot was deleted, and nobody has told yet.
+    // The copy is stale: the snapshot has been deleted, and the watch has not reported it yet.
     [Fact]
     public async Task A_snapshot_that_was_deleted_at_the_last_moment_is_not_restored()
     {
         await using World world = await WithSnapshot();
         world.Fault = (_, r) =>
         {
-            // Deleted between the look at the copy and the note.
+            // The snapshot is deleted between the look at the copy and the save.
             if (r is { Verb: "patch", Plural: "vmbackgroundrestores", Subresource: null })
                 world.Delete("s").Wait();
             return Fault.None;

@@ -12,7 +12,7 @@ internal static class RestoreThings
 {
     internal const string Vm = "db2";
 
-    /// <summary>A world with a snapshot that is Ready and has these disks.</summary>
+    /// <summary>A world with a Ready snapshot that has these disks.</summary>
     internal static async Task<World> WithSnapshot(OperatorOptions? options = null, params DiskStatus[] disks)
     {
         World world = await Things.WithVm(options);

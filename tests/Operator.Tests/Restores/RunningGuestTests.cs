@@ -5,7 +5,7 @@ using static Bgsnap.Operator.Tests.Restores.RestoreThings;
 
 namespace Bgsnap.Operator.Tests.Restores;
 
-/// <summary>Mode Instant: the guest runs, and what is needed for the rest of its RAM stays until that has arrived.</summary>
+/// <summary>Mode Instant: the guest runs, and whatever the rest of its RAM needs stays until it has arrived.</summary>
 public sealed class RunningGuestTests
 {
     [Fact]
@@ -21,7 +21,7 @@ public sealed class RunningGuestTests
         Assert.Contains("Normal RestoreReady", world.Events("r"));
         DateTime? ran = s.CompletionTime;
 
-        // The claim stays where the agent reads it, and the snapshot stays.
+        // The claim stays mounted for the agent, and the snapshot stays.
         await world.Delete("s");
         await world.Steps(30);
         Assert.NotNull(world.Find("s"));

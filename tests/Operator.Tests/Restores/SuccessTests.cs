@@ -50,7 +50,7 @@ public sealed class SuccessTests
         Assert.Empty(world.Problems);
     }
 
-    /// <summary>The guest runs, so that it is Ready; somebody has to thaw it, so that it is a warning.</summary>
+    /// <summary>The guest runs, so the restore is Ready; a user has to thaw it, so there is a warning.</summary>
     [Fact]
     public async Task A_guest_that_is_still_frozen_is_Ready_with_a_warning()
     {
@@ -142,7 +142,7 @@ public sealed class SuccessTests
         Assert.Equal(0, await world.Operator.Orphans.Sweep(default));
     }
 
-    // What writes the disks goes where the VM will fit, has the claims as the VM will, and no right beyond that.
+    // The writer runs where the VM will fit, has the claims as the VM will, and has no further rights.
     private static void AssertStandsIn(V1Pod writer)
     {
         V1Container c = writer.Spec.Containers.Single();

@@ -14,15 +14,15 @@ public sealed class CronTests
     [InlineData("0 3 * * *", "Europe/Berlin", "2026-07-10T00:00Z", "2026-07-10T01:00Z")]
     [InlineData("0 3 * * *", null, "2026-07-10T00:00Z", "2026-07-10T03:00Z")]
     [InlineData("0 3 * * *", null, "2026-07-10T03:00Z", "2026-07-11T03:00Z")]
-    // 02:30 does not exist on 2026-03-29: it is made up for when the gap ends, at 03:00 summer time.
+    // 02:30 does not exist on 2026-03-29: the run takes place when the gap ends, at 03:00 summer time.
     [InlineData("30 2 * * *", "Europe/Berlin", "2026-03-28T12:00Z", "2026-03-29T01:00Z")]
     [InlineData("30 2 * * *", "Europe/Berlin", "2026-03-29T01:00Z", "2026-03-30T00:30Z")]
-    // An interval goes on as if nothing were: 01:30 winter time is followed by 03:00 summer time, half an hour later.
+    // An interval ignores the change: 01:30 winter time is followed by 03:00 summer time, half an hour later.
     [InlineData("*/30 * * * *", "Europe/Berlin", "2026-03-29T00:30Z", "2026-03-29T01:00Z")]
-    // 02:30 comes twice on 2026-10-25: once is enough for a time of the day, the first.
+    // 02:30 occurs twice on 2026-10-25: a time of day takes only the first.
     [InlineData("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00Z", "2026-10-25T00:30Z")]
     [InlineData("30 2 * * *", "Europe/Berlin", "2026-10-25T00:30Z", "2026-10-26T01:30Z")]
-    // But not for an interval.
+    // An interval takes both.
     [InlineData("*/30 * * * *", "Europe/Berlin", "2026-10-25T00:30Z", "2026-10-25T01:00Z")]
     [InlineData("*/30 * * * *", "Europe/Berlin", "2026-10-25T01:00Z", "2026-10-25T01:30Z")]
     // South of the equator, and half an hour of daylight saving.

@@ -5,38 +5,39 @@ using k8s.Models;
 namespace Bgsnap.Operator.Tests.Schedules;
 
 /// <summary>
-/// Which snapshots go. Each is written as its phase (R, F, C for capturing, D for Ready and being deleted) and its age in hours.
+/// Which snapshots retention deletes. Each is written as its phase (R, F, C for capturing, D for Ready and being deleted) and its age in
+/// hours.
 /// </summary>
 public sealed class RetentionTests
 {
     private static readonly DateTimeOffset Now = new(2026, 1, 10, 0, 0, 0, TimeSpan.Zero);
 
     [Theory]
-    // Nothing is said: every Ready one stays, and three that failed.
+    // Defaults: every Ready snapshot stays, and three failed ones.
     [InlineData(null, null, null, "R1 R2 R3 R400", "")]
     [InlineData(null, null, null, "F1 F2 F3 F4 F5 R9", "F5 F4")]
-    // By number: only those that are Ready count.
+    // By number: only Ready ones count.
     [InlineData(2, null, null, "R1 R2 R3 R4", "R4 R3")]
     [InlineData(2, null, null, "C0 R1 R2", "")]
     [InlineData(2, null, null, "F0 F1 R2 R3 R4", "R4")]
     [InlineData(1, null, null, "R1", "")]
-    // One that is going counts no more.
+    // One that is being deleted does not count.
     [InlineData(2, null, null, "D1 R2 R3", "")]
     [InlineData(2, null, null, "D1 R2 R3 R4", "R4")]
-    // By age: of what it shows.
+    // By age, counted from the instant that it shows.
     [InlineData(null, "24h", null, "R1 R23 R24 R25", "R25")]
     [InlineData(null, "24h", null, "C1 R30 R40", "R40")]
     [InlineData(null, "24h", null, "R30", "")]
     [InlineData(null, "24h", null, "F1 R30", "")]
     [InlineData(null, "90m", null, "R1 R2", "R2")]
-    // Both: whichever is stricter; each goes once.
+    // Both: the stricter one applies; each snapshot is deleted once.
     [InlineData(3, "24h", null, "R1 R25 R26 R27 R28", "R28 R27 R26 R25")]
     [InlineData(1, "24h", null, "R1 R2 R3", "R3 R2")]
-    // Failed ones by number alone.
+    // Failed ones only by number.
     [InlineData(1, "24h", 0, "F1 R2", "F1")]
     [InlineData(1, "24h", 1, "F1 F99 R2", "F99")]
     [InlineData(null, "24h", 5, "F98 F99", "")]
-    // What somebody uses stays, and what is under way.
+    // A snapshot in use stays, and so does one under way.
     [InlineData(1, null, null, "R1 U2 R3", "R3")]
     [InlineData(1, "24h", 0, "R1 C30 C31", "")]
     public void What_goes(int? count, string? maxAge, int? failed, string all, string expected)
@@ -51,7 +52,7 @@ public sealed class RetentionTests
                     MaxAge = maxAge,
                     FailedCount = failed,
                 };
-        // The order in which they are listed means nothing.
+        // The order of the list does not matter.
         foreach (IEnumerable<VMBackgroundSnapshot> order in new[] { snapshots, snapshots.AsEnumerable().Reverse() })
             Assert.Equal(
                 expected,

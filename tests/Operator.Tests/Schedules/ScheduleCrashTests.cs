@@ -4,9 +4,7 @@ using Xunit.Abstractions;
 
 namespace Bgsnap.Operator.Tests.Schedules;
 
-/// <summary>
-/// Something goes wrong with one request about a schedule, each in turn. Each time it is due it gets one snapshot all the same.
-/// </summary>
+/// <summary>One request about a schedule fails, each in turn. Each due time gets exactly one snapshot all the same.</summary>
 public sealed class ScheduleCrashTests(ITestOutputHelper output)
 {
     public static TheoryData<string> Faults =>

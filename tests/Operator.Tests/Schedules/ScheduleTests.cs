@@ -301,7 +301,7 @@ public sealed class ScheduleTests
         await using World world = await Things.WithVm();
         await world.Add(ScheduleThings.Schedule("* * * * *", s => s.Retention = new ScheduleRetention { Count = 1 }));
         await world.UntilPhase(First, SnapshotPhase.Ready);
-        // It waits for a pod that is not there.
+        // It waits for a pod that does not exist.
         VMBackgroundRestore restore = RestoreThings.IntoPod("r", "later");
         restore.Spec.SnapshotName = First;
         await world.Add(restore);

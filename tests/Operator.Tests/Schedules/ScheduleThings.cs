@@ -5,7 +5,7 @@ using k8s.Models;
 
 namespace Bgsnap.Operator.Tests.Schedules;
 
-/// <summary>Schedules to start a test with, and what is asked of a world about them.</summary>
+/// <summary>Schedules to start a test with, and queries of a world about them.</summary>
 internal static class ScheduleThings
 {
     internal static VMBackgroundSnapshotSchedule Schedule(string expression, Action<ScheduleSpec>? change = null, string name = "nightly")
@@ -44,7 +44,7 @@ internal static class ScheduleThings
     internal static IEnumerable<string> Snapshots(this World world) =>
         world.All(Resources.Snapshots).Select(s => s.Metadata.Name).Order(StringComparer.Ordinal);
 
-    /// <summary>Names of all snapshots that were ever made.</summary>
+    /// <summary>The names of all snapshots ever created.</summary>
     internal static IEnumerable<string> SnapshotsEver(this World world) =>
         world
             .Api.History.Where(c => c.Plural == "vmbackgroundsnapshots" && c.Type == "ADDED")
@@ -61,7 +61,7 @@ internal static class ScheduleThings
             default
         );
 
-    /// <summary>The clock goes to this time of the day, without anybody looking meanwhile.</summary>
+    /// <summary>Sets the clock to this time of the day, without any reconcile meanwhile.</summary>
     internal static void ClockTo(this World world, string time)
     {
         DateTimeOffset to = DateTimeOffset.Parse(

@@ -26,7 +26,7 @@ public sealed class CarrierTests
         await world.UntilPhase("a", SnapshotPhase.Ready);
     }
 
-    // Else they would take their place from each other for as long as they wait, with an event each time.
+    // Otherwise they would take the slot from each other for as long as they wait, with an event each time.
     [Fact]
     public async Task Several_that_cannot_be_scheduled_say_so_once_whoever_is_at_work_beside_them()
     {
@@ -46,7 +46,7 @@ public sealed class CarrierTests
             Assert.StartsWith("False CarrierUnschedulable", world.Condition(s, ConditionTypes.Ready), StringComparison.Ordinal)
         );
 
-        // Can they be scheduled, they stand in the queue as all others, and no two are at work at once.
+        // Once they can be scheduled, they queue like all others, and no two work at once.
         world.Node.Unschedulable = null;
         await world.Steps(20);
         Assert.All((string[])["a", "b"], s => Assert.Equal(SnapshotPhase.Queued, world.Snapshot(s).Status!.Phase));

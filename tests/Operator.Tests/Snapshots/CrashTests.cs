@@ -6,7 +6,9 @@ using Xunit.Abstractions;
 
 namespace Bgsnap.Operator.Tests.Snapshots;
 
-/// <summary>Something goes wrong with one request of a whole life, each request in turn. It must come out as if nothing had.</summary>
+/// <summary>
+/// One request in the whole life of a snapshot fails, each request in turn. The outcome must be the same as without a failure.
+/// </summary>
 public sealed class CrashTests(ITestOutputHelper output)
 {
     public static TheoryData<string> Faults =>
@@ -90,7 +92,7 @@ public sealed class CrashTests(ITestOutputHelper output)
         Assert.Single(world.All(CoreResources.Claims), c => c.Metadata.Name == "a");
         Assert.Equal("a-00000004", world.Snapshot("a").Status!.Directory);
         Assert.Equal(4, world.Snapshot("a").Status!.Conditions!.Count);
-        // The place on the node is free.
+        // The slot on the node is free.
         await world.Add(Things.Snapshot("b", "web"));
         await world.UntilPhase("b", SnapshotPhase.Ready, 30);
         return requests;

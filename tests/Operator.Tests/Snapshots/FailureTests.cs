@@ -4,7 +4,7 @@ using Bgsnap.Operator.Tests.InMemory;
 
 namespace Bgsnap.Operator.Tests.Snapshots;
 
-/// <summary>The agent fails, says nothing, or is too slow.</summary>
+/// <summary>The agent fails, does not answer, or is too slow.</summary>
 public sealed class FailureTests
 {
     [Fact]

@@ -6,7 +6,7 @@ using Bgsnap.Operator.Tests.InMemory;
 
 namespace Bgsnap.Operator.Tests.Snapshots;
 
-/// <summary>A place for each snapshot on its node.</summary>
+/// <summary>The slots for snapshots on each node.</summary>
 public sealed class QueueTests
 {
     private static readonly DateTime Noon = new(2026, 1, 2, 12, 0, 0, DateTimeKind.Utc);
@@ -94,7 +94,7 @@ public sealed class QueueTests
         await world.UntilPhase("b", SnapshotPhase.Ready);
     }
 
-    // A VM whose container starts again may take long, or for ever.
+    // A VM whose container restarts may take long, or forever.
     [Fact]
     public async Task Who_waits_for_something_missing_gives_its_place_away()
     {

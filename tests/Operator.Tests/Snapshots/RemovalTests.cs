@@ -5,7 +5,7 @@ using Bgsnap.Operator.Tests.InMemory;
 
 namespace Bgsnap.Operator.Tests.Snapshots;
 
-/// <summary>A snapshot is deleted, in whatever phase.</summary>
+/// <summary>A snapshot is deleted in any phase.</summary>
 public sealed class RemovalTests
 {
     private const string BeforeAnything = "before the operator saw it";
@@ -49,7 +49,7 @@ public sealed class RemovalTests
         bool kept = phase == SnapshotPhase.Ready && policy == "Retain";
         Assert.Equal(kept ? 1 : 0, world.Agents.Directories.Count(d => d.StartsWith("a-", StringComparison.Ordinal)));
         Assert.Empty(world.Problems);
-        // The place on the node is free again.
+        // The slot on the node is free again.
         world.Agents.Slow = false;
         await world.Add(Things.Snapshot("next"));
         await world.UntilPhase("next", SnapshotPhase.Ready, 60);
@@ -107,7 +107,7 @@ public sealed class RemovalTests
         world.Clock.Advance(TimeSpan.FromMinutes(10)); // nobody leads
         await world.Restart();
         await world.Steps(20);
-        // Somebody changes the snapshot, so that it is looked at before its time: the agent still has the rest of its minute.
+        // A user changes the snapshot, which triggers an early reconcile: the agent still has the rest of its minute.
         await world.Annotate("a", "touched", "yes");
         await world.Steps(30);
         Assert.NotNull(world.Find("a"));
@@ -220,7 +220,7 @@ public sealed class RemovalTests
         await world.Reconcile();
         Assert.True(world.All(Resources.Tasks).Single().Spec.Cancel);
         await world.Until(() => world.Find("a") is null, "the snapshot is gone");
-        // It had no files: nothing was given up.
+        // The snapshot had no files: nothing was abandoned.
         Assert.DoesNotContain("Warning FilesAbandoned", world.Events("a"));
         Assert.Empty(world.Agents.Directories);
     }
@@ -242,7 +242,7 @@ public sealed class RemovalTests
         await world.Until(() => world.Find("a") is null, "without its claim it goes", 30);
     }
 
-    // The operator was away while the agent ended the capture, and the snapshot was deleted before it came back.
+    // The agent ended the capture while no operator ran, and the snapshot was deleted before the next operator started.
     [Theory]
     [InlineData(false)]
     [InlineData(true)]

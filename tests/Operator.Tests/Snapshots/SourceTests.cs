@@ -5,7 +5,7 @@ using k8s.Models;
 
 namespace Bgsnap.Operator.Tests.Snapshots;
 
-/// <summary>What the pod is like, and what the snapshot says to it.</summary>
+/// <summary>The states of the source pod, and what the snapshot reports about them.</summary>
 public sealed class SourceTests
 {
     public sealed record Case(string Name, Action<V1Pod> Change, string Phase, string Reason, string Message)
@@ -180,7 +180,7 @@ public sealed class SourceTests
         Assert.DoesNotContain(world.Carriers, c => c.Metadata.DeletionTimestamp is null);
     }
 
-    // A snapshot is of one machine: another pod of the same name is another one, perhaps on another node.
+    // A snapshot shows one machine: another pod of the same name is another machine, perhaps on another node.
     [Fact]
     public async Task A_pod_that_takes_the_place_of_the_one_it_began_with_is_not_captured()
     {

@@ -6,7 +6,7 @@ using Xunit.Abstractions;
 namespace Bgsnap.Operator.Tests.VolumeSnapshots;
 
 /// <summary>
-/// Something goes wrong with one request of a whole life, each in turn. No guest is held for longer than it may be, nothing is left over.
+/// One request in the whole life of a snapshot fails, each in turn. No guest is held for longer than allowed, and nothing is left over.
 /// </summary>
 public sealed class VolumeSnapshotCrashTests(ITestOutputHelper output)
 {

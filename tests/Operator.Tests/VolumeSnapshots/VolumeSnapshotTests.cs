@@ -6,7 +6,7 @@ using k8s.Models;
 
 namespace Bgsnap.Operator.Tests.VolumeSnapshots;
 
-/// <summary>The storage cuts the disks while the guest is stopped, or does not.</summary>
+/// <summary>The storage cuts the disks while the guest is stopped, or fails to.</summary>
 public sealed class VolumeSnapshotTests
 {
     [Fact]
@@ -143,7 +143,7 @@ public sealed class VolumeSnapshotTests
         );
     }
 
-    // --- seen when the guest is held: it goes on at once ---
+    // --- seen when the guest is held: the agent resumes it at once ---
 
     [Fact]
     public async Task What_the_storage_cannot_do_frees_the_guest_at_once_and_is_told()

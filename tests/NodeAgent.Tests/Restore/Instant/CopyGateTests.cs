@@ -7,7 +7,7 @@ public sealed class CopyGateTests
     private const int Copiers = 3,
         Rounds = 20_000;
 
-    /// <summary>What is noted while the gate is closed is seen by everybody who copies afterwards, and nobody copies meanwhile.</summary>
+    /// <summary>Every thread that copies afterwards sees what was recorded while the gate was closed, and none copies meanwhile.</summary>
     [Fact]
     public void Nobody_copies_while_it_is_closed()
     {

@@ -6,7 +6,7 @@ public sealed class RecordedStartTests
 {
     private static readonly Guid Id = Guid.Parse("0f6d1a52-6f0c-4a51-9f5e-0f3c5f2a9b11");
 
-    // Two blocks of the log: 0 with 4 KiB pages, 3 with huge pages of 2 MiB, behind it.
+    // Two blocks of the log: 0 with 4 KiB pages, and 3, after it, with huge pages of 2 MiB.
     private static readonly LazyBlock[] Blocks =
     [
         new(0, "a", 0x10000000, 10 << 16, 4096, 0),
