@@ -2,7 +2,7 @@ using Bgsnap.E2E.Tests.Harness;
 
 namespace Bgsnap.E2E.Tests;
 
-/// <summary>Operator and agent run with exactly the shipped roles; a request outside them is refused by the API server.</summary>
+/// <summary>Operator and agent run with exactly the shipped roles; the API server rejects any request beyond them.</summary>
 [Collection(nameof(RealCluster))]
 public sealed class AccessTests(ClusterFixture cluster)
 {

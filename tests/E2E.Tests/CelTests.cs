@@ -4,7 +4,7 @@ using YamlDotNet.RepresentationModel;
 
 namespace Bgsnap.E2E.Tests;
 
-/// <summary>The golden cases of tests/Crds.Tests/Cel, judged by the server of custom resources of Kubernetes 1.36.</summary>
+/// <summary>The golden cases of tests/Crds.Tests/Cel, evaluated by the API server of Kubernetes 1.36.</summary>
 [Collection(nameof(RealCluster))]
 public sealed class CelTests(ClusterFixture cluster, LabOfClass shared) : IClassFixture<LabOfClass>
 {
@@ -30,7 +30,7 @@ public sealed class CelTests(ClusterFixture cluster, LabOfClass shared) : IClass
         Assert.Contains(cel.Expect, answer.Error, StringComparison.Ordinal);
     }
 
-    // Without the client's own validation, which would speak first.
+    // Without the client's own validation, which would reject the object first.
     private Task<CommandResult> ApplyAsync(YamlMappingNode item)
     {
         ((YamlMappingNode)item["metadata"]).Children["namespace"] = shared.Lab.Name;

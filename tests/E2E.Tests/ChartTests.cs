@@ -5,7 +5,9 @@ using Bgsnap.E2E.Tests.Harness;
 
 namespace Bgsnap.E2E.Tests;
 
-/// <summary>A real API server takes what the chart renders, for default and for every other value; nothing is changed there.</summary>
+/// <summary>
+/// A real API server accepts what the chart renders, for the default and for every other value; the dry run changes nothing.
+/// </summary>
 [Collection(nameof(RealCluster))]
 public sealed class ChartTests(ClusterFixture cluster)
 {
@@ -24,7 +26,7 @@ public sealed class ChartTests(ClusterFixture cluster)
         ConcurrentBag<string> refused = [];
         await Parallel.ForEachAsync(renderings, new ParallelOptions { MaxDegreeOfParallelism = 4 }, async (rendering, _) =>
         {
-            // Under names of their own, so that nothing meets what is installed there.
+            // Under separate names, so that nothing collides with the installed objects.
             Rendering objects = ChartRenderer
                 .Render(rendering.Value, "--name-template", "trial", "--namespace", "default", "--kube-version", version)
                 .Succeeded();

@@ -2,7 +2,7 @@ using Bgsnap.E2E.Tests.Harness;
 
 namespace Bgsnap.E2E.Tests;
 
-/// <summary>What cannot be captured says why and what helps, and the guest runs on.</summary>
+/// <summary>A snapshot that cannot be taken says why and names the remedy, and the guest runs on.</summary>
 [Collection(nameof(RealCluster))]
 public sealed class FailureTests(ClusterFixture cluster)
 {
@@ -120,7 +120,7 @@ public sealed class FailureTests(ClusterFixture cluster)
         await lab.CountsAsync("vm");
         await lab.NoHelpersAsync();
 
-        // And the machine can be captured again.
+        // Afterwards the machine can be captured.
         await lab.ApplyAsync(Lab.Snapshot("again"));
         await lab.ReadyAsync("again");
     }

@@ -2,7 +2,7 @@ using Bgsnap.E2E.Tests.Harness;
 
 namespace Bgsnap.E2E.Tests;
 
-/// <summary>The life of an installation by Helm: upgraded, rolled back, removed and installed again. Snapshots outlive it.</summary>
+/// <summary>The life of a Helm installation: upgraded, rolled back, removed and installed again. Snapshots outlive it.</summary>
 [Collection(nameof(RealCluster))]
 public sealed class HelmTests(ClusterFixture cluster)
 {
@@ -37,7 +37,7 @@ public sealed class HelmTests(ClusterFixture cluster)
                 await lab.ReadyAsync(name);
             await lab.CountsAsync("vm");
 
-            // What it left is taken care of by the next one: the finalizer, and with it the files.
+            // The next installation handles what the last one left: the finalizer, and with it the files.
             await cluster.ApplyChartAsync();
             Assert.True(Directory.Exists(files));
             await cluster.Kubectl.RunAsync("-n", lab.Name, "delete", "vmbgs", "installed", "--timeout=60s");
@@ -49,7 +49,7 @@ public sealed class HelmTests(ClusterFixture cluster)
         }
     }
 
-    /// <summary>Takes a snapshot; the directory of its files on the claim.</summary>
+    /// <summary>Takes a snapshot; returns the directory of its files on the claim.</summary>
     private static async Task<string> TakenAsync(Lab lab, string name)
     {
         await lab.ApplyAsync(Lab.Snapshot(name));

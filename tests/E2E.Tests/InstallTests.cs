@@ -2,9 +2,7 @@ using Bgsnap.E2E.Tests.Harness;
 
 namespace Bgsnap.E2E.Tests;
 
-/// <summary>
-/// The other tests run on what the chart installs. Here config/ does, for kustomize, and a snapshot becomes Ready all the same.
-/// </summary>
+/// <summary>The other tests use the chart. This one installs config/ by kustomize, and a snapshot becomes Ready all the same.</summary>
 [Collection(nameof(RealCluster))]
 public sealed class InstallTests(ClusterFixture cluster)
 {

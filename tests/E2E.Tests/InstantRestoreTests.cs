@@ -3,11 +3,13 @@ using Bgsnap.E2E.Tests.Harness;
 
 namespace Bgsnap.E2E.Tests;
 
-/// <summary>The guest runs first, and its RAM arrives as it is touched; whatever is lost meanwhile, it waits at most.</summary>
+/// <summary>
+/// The guest runs first, and its RAM arrives as the guest touches it; whatever is lost meanwhile, the guest at worst waits.
+/// </summary>
 [Collection(nameof(RealCluster))]
 public sealed class InstantRestoreTests(ClusterFixture cluster) : IAsyncLifetime
 {
-    // The guest's 64 MiB and its kernel would take half a minute by themselves; what it touches comes at once.
+    // At this rate the guest's 64 MiB and its kernel take half a minute; what the guest touches arrives at once.
     private const string Slow = "mode: Instant\n  bandwidthLimit: 1Mi";
 
     public Task InitializeAsync() => cluster.TidiedAsync();
@@ -39,7 +41,7 @@ public sealed class InstantRestoreTests(ClusterFixture cluster) : IAsyncLifetime
         await machine.ApplyRestoreAsync("back", "s", With(Slow));
         await cluster.Kubectl.RunAsync("-n", lab.Name, "wait", "--for=condition=Ready", "vmbgr/back", "--timeout=120s");
 
-        // Asked to end, and killed outright.
+        // Once deleted gracefully, and once killed.
         await cluster.Kubectl.RunAsync("-n", ClusterFixture.Namespace, "delete", "pod", "-l", "app.kubernetes.io/component=agent");
         await cluster.InstalledAsync();
         await lab.CountsAsync("back");
@@ -66,7 +68,7 @@ public sealed class InstantRestoreTests(ClusterFixture cluster) : IAsyncLifetime
         await cluster.Kubectl.RunAsync("-n", lab.Name, "delete", "pods", "-l", "app.kubernetes.io/managed-by=bgsnap", "--grace-period=1");
         await cluster.Kubectl.RunAsync("-n", lab.Name, "delete", "vmbgr", "back", "--timeout=170s");
 
-        // It went when all was there, and left what runs.
+        // The restore is gone once all RAM has arrived, and has left what runs.
         await lab.NoHelpersAsync();
         await lab.CountsAsync("back");
     }
@@ -113,7 +115,7 @@ public sealed class InstantRestoreTests(ClusterFixture cluster) : IAsyncLifetime
         await volume.DieAndComeBackAsync();
 
         await machine.UntilAsync("back", "waits", r => Lab.Condition(r, "Resident")?["reason"]?.GetValue<string>() == "SnapshotUnreadable");
-        // The agent is patient for two minutes.
+        // The agent waits for two minutes.
         await cluster.Kubectl.UntilAsync(
             "Resident",
             r => Lab.Phase(r) == "Ready",
@@ -128,7 +130,7 @@ public sealed class InstantRestoreTests(ClusterFixture cluster) : IAsyncLifetime
         await lab.NoHelpersAsync();
     }
 
-    // A machine that is gone with its disks, and its snapshot s; with the ticks between which it was taken.
+    // A machine that was removed with its disks, and its snapshot s, with the ticks before and after the snapshot.
     private async Task<(DiskMachine Machine, string Directory, long Before, long After)> LostMachineAsync(Lab lab)
     {
         var machine = new DiskMachine(cluster, lab);

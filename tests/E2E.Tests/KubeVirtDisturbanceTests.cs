@@ -5,8 +5,7 @@ using Bgsnap.E2E.Tests.Harness;
 namespace Bgsnap.E2E.Tests;
 
 /// <summary>
-/// What else goes on around a VirtualMachine while it is captured: others stop, resume, migrate it, and its libvirt dies. The guest never
-/// notices.
+/// Disturbances of a VirtualMachine during a capture: others stop, resume and migrate it, and its libvirt dies. The guest never notices.
 /// </summary>
 [Collection(nameof(RealCluster))]
 public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
@@ -86,7 +85,7 @@ public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
             """{"status":{"volumeStatus":[{"name":"dump","memoryDumpVolume":{"startTimestamp":"2026-01-01T00:00:00Z"}}]}}""",
             """{"status":{"volumeStatus":null}}"""
         ),
-        // Its VM may be started anew.
+        // KubeVirt may restart its VM.
         ("SourceNotRunning", "start it", """{"status":{"phase":"Succeeded"}}""", """{"status":{"phase":"Running"}}"""),
         ("SourceNotRunning", "Scheduling", """{"status":{"phase":"Scheduling"}}""", """{"status":{"phase":"Running"}}"""),
     ];
@@ -136,7 +135,7 @@ public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
             var tries = 0;
             for (; !enough.IsCancellationRequested; tries++)
             {
-                // Mostly it runs, and there is nothing to be resumed.
+                // Mostly the domain runs, and there is nothing to resume.
                 await cluster.Kubectl.TryAsync(
                     null,
                     "-n",
@@ -199,7 +198,8 @@ public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
             }
             else
             {
-                // In the stop window nobody waits for a libvirt that is slow to come back: the capture is ended, and the guest goes on.
+                // In the stop window the agent does not wait for a libvirt that comes back slowly: it ends the capture, and the guest runs
+                // on.
                 Assert.True(
                     Lab.Reason(ended) == "QemuUnreachable"
                         || Lab.Message(ended)!.Contains("was killed to set the guest free", StringComparison.Ordinal),
@@ -209,7 +209,7 @@ public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
         }
 
         Assert.True(kills >= 6 && ready > 0, $"{kills} kills, {ready} of 6 captures were Ready");
-        // Left alone it is captured at once, and nothing of the others is in its way.
+        // Undisturbed, the capture succeeds at once, and nothing that the others left hinders it.
         await VerifyAsync(claim, await lab.ReadyAsync(await AppliedAsync(lab, "alone"), DiskMachine.Limit));
         Assert.StartsWith(
             "running",
@@ -225,7 +225,7 @@ public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
         var (machine, claim) = await KubeVirtMachine.RunningAsync(cluster, lab);
         await machine.StartTargetAsync();
 
-        // One that begins while a capture copies.
+        // A migration that begins while a capture copies.
         await lab.ApplyAsync(KubeVirtMachine.Snapshot("before", more: Slow));
         await lab.UntilAsync("before", "copying", s => Lab.Condition(s, "PointInTime")?["status"]?.GetValue<string>() == "True");
         Assert.Equal("Capturing", Lab.Phase(await lab.SnapshotAsync("before")));
@@ -236,15 +236,15 @@ public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
         await lab.CountsAsync(KubeVirtMachine.Target);
         await machine.MovedAsync(KubeVirtMachine.Target);
 
-        // It is captured where it is now, and migrates afterwards.
+        // The VM is captured where it runs now, and migrates afterwards.
         await VerifyAsync(claim, await lab.ReadyAsync(await AppliedAsync(lab, "there"), DiskMachine.Limit));
 
-        // A capture during one of which KubeVirt has told nothing yet.
+        // A capture during a migration that KubeVirt has not reported yet.
         migrating = machine.MigrateAsync(KubeVirtMachine.Target, KubeVirtMachine.Pod, mebibytesPerSecond: 4);
         await lab.FailedAsync(await AppliedAsync(lab, "during"), "MigrationActive");
         Assert.False(migrating.IsCompleted, "the migration was over before the capture was refused");
 
-        // And one of which it has.
+        // And during one that it has reported.
         await machine.ChangeAsync("""{"status":{"migrationState":{"completed":false,"targetNode":"far"}}}""");
         await lab.UntilAsync(await AppliedAsync(lab, "after"), "waiting", s => Lab.Reason(s) == "Migrating");
         await machine.HurryAsync(KubeVirtMachine.Target);

@@ -3,7 +3,7 @@ using Bgsnap.E2E.Tests.Harness;
 
 namespace Bgsnap.E2E.Tests;
 
-/// <summary>A VirtualMachine as the source, from a cluster without KubeVirt to a snapshot that is sound.</summary>
+/// <summary>A VirtualMachine as the source, from a cluster without KubeVirt to a sound snapshot.</summary>
 [Collection(nameof(RealCluster))]
 public sealed class KubeVirtTests(ClusterFixture cluster)
 {
@@ -36,7 +36,7 @@ public sealed class KubeVirtTests(ClusterFixture cluster)
         await lab.NoHelpersAsync();
         var directory = Path.Join(claim, status["directory"]!.GetValue<string>());
         (await Command.RunAsync(Repository.Agent, ["verify", directory])).Ok();
-        // The disk by the name that KubeVirt gives its device.
+        // The disk has the name that KubeVirt gives its device.
         Assert.True(File.Exists(Path.Join(directory, "disks", "ua-root.qcow2")));
         Assert.Equal("ua-root", status["disks"]![0]!["name"]!.GetValue<string>());
         var xml = (await Command.RunAsync(Repository.Agent, ["inspect", directory, "--domain-xml"])).Ok();
@@ -47,7 +47,7 @@ public sealed class KubeVirtTests(ClusterFixture cluster)
         Assert.Equal(["VirtualMachine", "VirtualMachineInstance"], kept.Select(i => i!["kind"]!.GetValue<string>()));
         Assert.Equal("Manual", kept[0]!["spec"]!["runStrategy"]!.GetValue<string>());
 
-        // A paused one waits, and one with a device that cannot be is refused.
+        // A paused VM waits, and one with an unsupported device is refused.
         await machine.ChangeAsync("""{"status":{"conditions":[{"type":"Paused","status":"True","reason":"PausedByUser"}]}}""");
         await lab.ApplyAsync(KubeVirtMachine.Snapshot("paused", "VirtualMachineInstance"));
         await lab.UntilAsync("paused", "waiting for the VM to go on", s => Lab.Reason(s) == "Paused");
@@ -96,12 +96,12 @@ public sealed class KubeVirtTests(ClusterFixture cluster)
         var ready = await restored.ReadyAsync("again");
         var pod = KubeVirtPlayer.Pod("again");
         Assert.Equal((pod, mode), (ready["status"]!["podName"]!.GetValue<string>(), ready["status"]!["mode"]!.GetValue<string>()));
-        // RAM and disk are of one instant: the guest itself compares them, and counts what disagrees as corrupt.
+        // RAM and disk are of one instant: the guest itself compares them, and counts every difference as corrupt.
         await lab.CountsAsync(pod);
         Assert.InRange(await lab.FirstTickAsync(pod), before, after + 1);
         await lab.NoHelpersAsync();
 
-        // The VM is its user's: as it was, and the next start is one from its disks.
+        // The VM belongs to its user again, as it was, and its next start boots from its disks.
         var vm = await cluster.Kubectl.GetAsync("-n", lab.Name, "virtualmachine", "again");
         Assert.Equal("Manual", vm["spec"]!["runStrategy"]!.GetValue<string>());
         Assert.Empty((vm["spec"]!["template"]!["metadata"]!["annotations"] as JsonObject) ?? []);
@@ -109,7 +109,7 @@ public sealed class KubeVirtTests(ClusterFixture cluster)
             await machine.VirshAsync(pod, command, $"{lab.Name}_again");
         await lab.CountsAsync(pod);
 
-        // Its end is one like any other's, too: the button, which this guest has nobody to listen to, and the plug.
+        // It also ends like any other VM: by the power button, to which nothing in this guest listens, and by the plug.
         await machine.VirshAsync(pod, "shutdown", $"{lab.Name}_again");
         await machine.VirshAsync(pod, "destroy", $"{lab.Name}_again");
         Assert.Equal("", (await machine.VirshAsync(pod, "list", "--all", "--name")).Trim());
@@ -127,7 +127,7 @@ public sealed class KubeVirtTests(ClusterFixture cluster)
             ;
         var uid = await cluster.Kubectl.GetAsync("-n", lab.Name, "virtualmachine", KubeVirtMachine.Name);
 
-        // One that there is already is not touched unless that is asked for.
+        // The operator does not touch an existing VM unless the restore asks for that.
         await lab.ApplyAsync(Restore("not-asked", ""));
         Assert.Contains(
             "whenExists",
@@ -159,7 +159,7 @@ public sealed class KubeVirtTests(ClusterFixture cluster)
             vm["metadata"]!["annotations"]?.ToJsonString() ?? "",
             StringComparison.Ordinal
         );
-        // The claim that it had is there, and the new one is of its class.
+        // Its former claim still exists, and the new one has the same class.
         await cluster.Kubectl.GetAsync("-n", lab.Name, "pvc", "db-root");
         Assert.Equal(
             "e2e",

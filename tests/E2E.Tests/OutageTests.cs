@@ -3,7 +3,7 @@ using Bgsnap.E2E.Tests.Harness;
 
 namespace Bgsnap.E2E.Tests;
 
-/// <summary>Operator, agent and API server may go at any moment: the guest runs on, and the truth arrives.</summary>
+/// <summary>Operator, agent and API server may fail at any moment: the guest runs on, and the status becomes correct in the end.</summary>
 [Collection(nameof(RealCluster))]
 public sealed class OutageTests(ClusterFixture cluster) : IAsyncLifetime
 {
@@ -26,7 +26,7 @@ public sealed class OutageTests(ClusterFixture cluster) : IAsyncLifetime
                 await lab.UntilAsync(step, phase, s => Lab.Phase(s) == phase || Lab.Phase(s) == "Ready");
             foreach (var pod in await KillAsync("operator"))
             {
-                // The kubelet waits longer before each restart of a container, up to 5 min: another pod begins at once.
+                // The kubelet waits longer before each restart of a container, up to 5 min: a new pod starts at once.
                 await cluster.Kubectl.RunAsync("-n", ClusterFixture.Namespace, "delete", "pod", pod, "--grace-period=0", "--force");
             }
             await lab.ReadyAsync(step, TimeSpan.FromSeconds(180));
@@ -49,7 +49,7 @@ public sealed class OutageTests(ClusterFixture cluster) : IAsyncLifetime
         await lab.CountsAsync("vm");
         await cluster.InstalledAsync();
 
-        // Killed outright: nobody reports, the next agent finds it.
+        // Killed: the agent reports nothing, and the next agent finds out.
         await lab.ApplyAsync(Lab.Snapshot("killed", more: Slow));
         await lab.UntilAsync("killed", "a cut", s => s["status"]?["pointInTime"] is not null);
         await KillAsync("agent");
@@ -110,7 +110,7 @@ public sealed class OutageTests(ClusterFixture cluster) : IAsyncLifetime
         }
     }
 
-    // Kills the containers' processes as a crash does; with a holder only the pod whose name begins it.
+    // Kills the containers' processes as a crash does; with a holder, only in the pod whose name is the start of it.
     private async Task<List<string>> KillAsync(string component, string? holder = null)
     {
         List<string> killed = [];

@@ -2,7 +2,7 @@ using Bgsnap.E2E.Tests.Harness;
 
 namespace Bgsnap.E2E.Tests;
 
-/// <summary>A machine with disks is captured, lost, and brought back by an object.</summary>
+/// <summary>A machine with disks is captured and lost, and a restore brings it back.</summary>
 [Collection(nameof(RealCluster))]
 public sealed class RestoreTests(ClusterFixture cluster)
 {
@@ -43,7 +43,7 @@ public sealed class RestoreTests(ClusterFixture cluster)
         foreach (var reason in (string[])["DisksOrdered", "DisksRestored", "PodStarting", "RestoreOrdered", "RestoreReady"])
             Assert.Contains(reason, events["items"]!.AsArray().Select(e => e!["reason"]!.GetValue<string>()));
 
-        // The restore can go; the machine stays, and can be captured again.
+        // The restore can be deleted; the machine stays, and can be captured again.
         await cluster.Kubectl.RunAsync("-n", lab.Name, "delete", "vmbgr", "back", "--timeout=30s");
         await lab.CountsAsync("back");
         await lab.ApplyAsync(Lab.Snapshot("again", "back"));
@@ -105,7 +105,7 @@ public sealed class RestoreTests(ClusterFixture cluster)
         await lab.CountsAsync("vm");
         Assert.InRange(await lab.FirstTickAsync("vm"), before, after + 1);
 
-        // Once more into the same QEMU, whose guest runs now: refused, and the guest is left alone.
+        // A second restore into the same QEMU, whose guest now runs: refused, and the guest runs on.
         await lab.ApplyAsync(
             """
             apiVersion: bgsnap.io/v1alpha1
@@ -135,7 +135,7 @@ public sealed class RestoreTests(ClusterFixture cluster)
             StringComparison.Ordinal
         );
 
-        // The claim is large enough by what it says, and its volume is not.
+        // The claim is nominally large enough, but its volume is not.
         await machine.ApplyRestoreAsync("full", "s", tmpfsSize: "256k");
         Assert.Contains("disk vda", await machine.FailedAsync("full", "TargetFull"), StringComparison.Ordinal);
 
@@ -158,7 +158,7 @@ public sealed class RestoreTests(ClusterFixture cluster)
         Assert.Contains("spec.hostPID is set", await machine.FailedAsync("host", "TemplateRefused"), StringComparison.Ordinal);
 
         Damage.Flip(Path.Join(directory, "memory"));
-        // Seen before the guest runs, since all of it is read before that.
+        // Detected before the guest runs, because all RAM is read before that.
         await machine.ApplyRestoreAsync("bad-memory", "s", y =>
             y.Replace("  deadline: 30m\n", "  deadline: 30m\n  mode: Stream\n", StringComparison.Ordinal)
         );
@@ -168,7 +168,7 @@ public sealed class RestoreTests(ClusterFixture cluster)
         await machine.ApplyRestoreAsync("bad-disk", "s");
         Assert.Contains("vdb.qcow2", await machine.FailedAsync("bad-disk", "SnapshotCorrupt"), StringComparison.Ordinal);
 
-        // The machine itself has noticed nothing of all that.
+        // The machine itself has not been affected by any of that.
         await lab.CountsAsync("vm");
     }
 

@@ -3,7 +3,9 @@ using Bgsnap.E2E.Tests.Harness;
 
 namespace Bgsnap.E2E.Tests;
 
-/// <summary>Snapshots by the clock, on the real API server: made when due, kept as many as asked for, and none while suspended.</summary>
+/// <summary>
+/// Snapshots by schedule, on the real API server: created when due, as many kept as requested, and no new ones while suspended.
+/// </summary>
 [Collection(nameof(RealCluster))]
 public sealed class ScheduleTests(ClusterFixture cluster)
 {
@@ -26,7 +28,7 @@ public sealed class ScheduleTests(ClusterFixture cluster)
         await SuspendAsync(lab, "each");
         await cluster.Kubectl.GoneAsync(Lab.Soon, "-n", lab.Name, "vmbgs", first);
 
-        // Each bears the minute for which it was made, and is like the template.
+        // Each has the minute of its due time, and follows the template.
         Assert.Equal(TimeSpan.FromMinutes(1), Minute(second) - Minute(first));
         var snapshot = await lab.SnapshotAsync(second);
         Assert.Equal("each", snapshot["metadata"]!["labels"]!["bgsnap.io/schedule"]!.GetValue<string>());
@@ -36,12 +38,12 @@ public sealed class ScheduleTests(ClusterFixture cluster)
             Path.GetFileName(Assert.Single(Directory.GetDirectories(claim)))
         );
 
-        // Suspended it makes no more, though the next minute comes.
+        // While suspended it creates no more, although the next minute comes.
         await Task.Delay(TimeSpan.FromSeconds(61 - DateTime.UtcNow.Second + 4));
         var left = (JsonArray)(await cluster.Kubectl.GetAsync("-n", lab.Name, "vmbgs"))["items"]!;
         Assert.Equal([second], left.Select(s => s!["metadata"]!["name"]!.GetValue<string>()));
 
-        // What it made stays when it goes.
+        // Its snapshots stay when it is deleted.
         await cluster.Kubectl.RunAsync("-n", lab.Name, "delete", "vmbgss", "each", "--timeout=60s");
         await lab.ReadyAsync(second);
         await lab.CountsAsync("vm");

@@ -3,7 +3,7 @@ using Bgsnap.E2E.Tests.Harness;
 
 namespace Bgsnap.E2E.Tests;
 
-/// <summary>The main path: apply, Ready, the files are sound, and what was captured runs again.</summary>
+/// <summary>The main path: apply, Ready, sound files, and a restored guest that runs.</summary>
 [Collection(nameof(RealCluster))]
 public sealed class SnapshotTests(ClusterFixture cluster)
 {
@@ -43,19 +43,19 @@ public sealed class SnapshotTests(ClusterFixture cluster)
         await lab.NoHelpersAsync();
         await lab.CountsAsync("vm");
 
-        // Events tell the story.
+        // The events report each step.
         var reasons = await EventReasonsAsync(lab, "one");
         foreach (var reason in (string[])["PointInTime", "SnapshotReady"])
             Assert.Contains(reason, reasons);
 
-        // What was captured goes on from where it was, in another QEMU.
+        // The captured guest continues in another QEMU.
         await lab.StartVmAsync("restored", incoming: true);
         (await Command.RunAsync(Repository.Agent, ["restore", directory, "--qmp", await lab.SocketAsync("restored")])).Ok();
         await lab.CountsAsync("restored");
         Assert.InRange(await lab.FirstTickAsync("restored"), before, after + 1);
     }
 
-    // Of a memfd the agent reads what QEMU maps, and needs another capability for it than for anonymous memory.
+    // For a memfd the agent reads QEMU's mappings, and needs another capability than for anonymous memory.
     [SkippableFact]
     public async Task A_machine_on_a_shared_memfd_is_captured_and_restored()
     {
@@ -72,7 +72,7 @@ public sealed class SnapshotTests(ClusterFixture cluster)
         var directory = Path.Join(claim, snapshot["status"]!["directory"]!.GetValue<string>());
         (await Command.RunAsync(Repository.Agent, ["verify", directory])).Ok();
         Assert.Equal("Agent", snapshot["status"]!["engine"]!.GetValue<string>());
-        // It was shared memory indeed, and still is mapped by QEMU.
+        // It really was shared memory, and QEMU still maps it.
         Assert.Contains("memfd:memory-backend-memfd (deleted)", await lab.MapsAsync("vm"), StringComparison.Ordinal);
 
         await lab.StartVmAsync("restored", true, memfd);

@@ -3,7 +3,7 @@ using Bgsnap.E2E.Tests.Harness;
 
 namespace Bgsnap.E2E.Tests;
 
-/// <summary>The disks' point in time made by the storage, which a small program plays, while the guest is held.</summary>
+/// <summary>The storage, which a small program plays, cuts the disks while the guest is held.</summary>
 [Collection(nameof(RealCluster))]
 public sealed class VolumeSnapshotTests(ClusterFixture cluster)
 {
@@ -35,13 +35,13 @@ public sealed class VolumeSnapshotTests(ClusterFixture cluster)
         await machine.ApplyRestoreAsync("back", "s", withVolumes: false);
         await machine.ReadyAsync("back");
 
-        // It checks what it finds on its disks against its memory.
+        // The guest checks its disks against its memory.
         await lab.CountsAsync("back");
         Assert.InRange(await lab.FirstTickAsync("back"), before, after + 1);
         var claim = await cluster.Kubectl.GetAsync("-n", lab.Name, "pvc", "back-a");
         Assert.Contains(claim["spec"]!["dataSource"]!["name"]!.GetValue<string>(), Names(made));
 
-        // They go with the snapshot that owns them.
+        // They are deleted with the snapshot that owns them.
         await cluster.Kubectl.RunAsync("-n", lab.Name, "delete", "vmbgr", "back", "--timeout=60s");
         await cluster.Kubectl.RunAsync("-n", lab.Name, "delete", "vmbgs", "s", "--timeout=60s");
         await cluster.Kubectl.GoneAsync(Lab.Soon, "-n", lab.Name, "volumesnapshots");
@@ -94,7 +94,7 @@ public sealed class VolumeSnapshotTests(ClusterFixture cluster)
             StringComparison.Ordinal
         );
 
-        // And with storage that works the machine can be captured.
+        // With working storage, the machine can be captured.
         await cluster.Kubectl.RunAsync("-n", lab.Name, "annotate", "pvc", "vm-a", "volume.kubernetes.io/storage-provisioner-");
         storage.Mood = StorageMood.Good;
         await machine.SnapshotAsync("good", Capture);

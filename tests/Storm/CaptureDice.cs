@@ -75,7 +75,7 @@ internal static class CaptureDice
             dice.Chance(0.12) ? VolumeKind.Small
             : dice.Chance(0.08) ? VolumeKind.Slow
             : VolumeKind.Roomy;
-        // Of all that is drawn some is left out, so that what follows is drawn alike.
+        // Draw everything first and drop some of it afterwards, so that the following draws stay the same.
         var disturbances = DrawDisturbances(dice, machine, balloon, pluggable).Where(d => !without.Contains(d.Kind.ToString())).ToList();
         var hook = DrawHook(dice);
         var withTruth = dice.Chance(ksm ? 0.7 : 0.1);
@@ -124,10 +124,10 @@ internal static class CaptureDice
             .. machine.Disks.Count > 0 ? OfDisks : [],
         ];
         List<Disturbance> all = [];
-        // A third of all captures is left in peace: what is disturbed all the time is never Ready.
+        // A third of all captures is undisturbed: a capture that is always disturbed never becomes Ready.
         for (var count = dice.Of(0, 0, 1, 1, 2, 3); all.Count < count; )
         {
-            // Many come early, where the stop window is.
+            // Many disturbances come early, where the stop window is.
             var at = dice.Chance(0.5) ? 0.35 * dice.Share() : 1.1 * dice.Share();
             var kind = dice.Chance(0.01) ? DisturbanceKind.KillQemu : dice.Of(kinds);
             all.Add(new Disturbance(kind, at, dice.Between(1, 400)));

@@ -7,29 +7,29 @@ using Bgsnap.Linux.Tests.Survival;
 
 namespace Bgsnap.Storm;
 
-/// <summary>A snapshot that was called Ready.</summary>
+/// <summary>A snapshot that the agent reported as complete.</summary>
 /// <param name="Path">Its directory.</param>
-/// <param name="IsPaused">Its guest was paused, as the summary says.</param>
+/// <param name="IsPaused">Whether its guest was paused, according to the summary.</param>
 internal sealed record ReadySnapshot(string Path, bool IsPaused);
 
-/// <summary>One capture: begins it, disturbs it, and looks at what it left.</summary>
+/// <summary>One capture: starts it, disturbs it, and checks what it left.</summary>
 internal sealed class CaptureStep(StormGuest guest, RoundPlan plan, Tally tally, Action<string> log)
 {
     private readonly List<string> _ends = [];
 
-    /// <summary>What each capture came to, in a word.</summary>
+    /// <summary>The outcome of each capture, in one word.</summary>
     public IReadOnlyList<string> Ends => _ends;
 
-    /// <summary>Nothing that a capture waits for takes longer.</summary>
+    /// <summary>The time limit of a capture; nothing that it waits for takes longer.</summary>
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(3);
 
     /// <summary>A child whose parent was killed ends by itself.</summary>
     private static readonly TimeSpan PatienceWithOrphans = TimeSpan.FromSeconds(30);
 
-    /// <summary>How long the last capture took that nothing disturbed: when disturbances are to come is drawn in parts of it.</summary>
+    /// <summary>The duration of the last undisturbed capture: the times of disturbances are drawn as parts of it.</summary>
     private TimeSpan _expected = TimeSpan.FromSeconds(1);
 
-    /// <summary>Null: not Ready, for a reason that is allowed. Everything else is thrown.</summary>
+    /// <summary>Runs the capture; null: no snapshot, for an allowed reason. Throws on everything else.</summary>
     public async Task<ReadySnapshot?> RunAsync(CapturePlan capture, int number)
     {
         var what = Invariant($"capture {number}");
@@ -87,7 +87,7 @@ internal sealed class CaptureStep(StormGuest guest, RoundPlan plan, Tally tally,
         }
         catch (TimeoutException e)
         {
-            // It holds our pipes; a child that stands still and has no parent any more would do so for ever.
+            // The child holds our pipes; stopped and without a parent, it would do so forever.
             family.SignalWorker(Libc.SigKill);
             throw new ViolationException(Promise.NeverEnds, e.Message, e);
         }
@@ -98,7 +98,7 @@ internal sealed class CaptureStep(StormGuest guest, RoundPlan plan, Tally tally,
         return result;
     }
 
-    /// <summary>A capture that waits at a hook's point goes on after a moment.</summary>
+    /// <summary>Lets a capture that waits at a hook's point continue after a moment.</summary>
     private static async Task HoldAsync(CaptureFamily family, string hold)
     {
         const int Moment = 150;
@@ -147,7 +147,7 @@ internal sealed class CaptureStep(StormGuest guest, RoundPlan plan, Tally tally,
             throw new ViolationException(Promise.BadEnd, $"{what} ended without a word: {result}");
         tally.Count("captures failed", "(command killed)");
         _ends.Add("killed");
-        // Killed after the rename, it leaves a whole snapshot and no message.
+        // Killed after the rename, it leaves a complete snapshot and no message.
         return isThere ? new ReadySnapshot(output, false) : null;
     }
 
@@ -159,7 +159,7 @@ internal sealed class CaptureStep(StormGuest guest, RoundPlan plan, Tally tally,
             await backup.EndsWellAsync();
         foreach (var image in guest.Overlays)
             await ExternalSnapshot.NamesWhatIsBelowAsync(image, what);
-        // What somebody else's job stood above stays until the next capture, as what a killed one leaves.
+        // Nodes below a foreign job stay until the next capture, like the leftovers of a killed one.
         if ((disturber.CommandWasKilled || disturber.Backups.Count > 0) && !await SweepAsync(what))
             return;
         if (disturber.MachineChanged)
@@ -171,7 +171,7 @@ internal sealed class CaptureStep(StormGuest guest, RoundPlan plan, Tally tally,
             throw new ViolationException(Promise.Leftover, $"after {what}: left beside the output: {string.Join(", ", hidden)}");
     }
 
-    /// <summary>The next capture clears away what one left whose processes were all killed; false: there can be none.</summary>
+    /// <summary>The next capture cleans up after one whose processes were all killed; false: no capture is possible.</summary>
     private async Task<bool> SweepAsync(string what)
     {
         const int Attempts = 3;
@@ -200,7 +200,7 @@ internal sealed class CaptureStep(StormGuest guest, RoundPlan plan, Tally tally,
         }
     }
 
-    /// <summary>Away from a volume that is going to be unmounted.</summary>
+    /// <summary>Moves the snapshot away from a volume that is about to be unmounted.</summary>
     private async Task<ReadySnapshot> MoveAsync(ReadySnapshot ready, int number)
     {
         var kept = Path.Combine(guest.Machine.Folder, Invariant($"{Evidence.ReadyPrefix}{number}"));

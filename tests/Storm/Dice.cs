@@ -9,7 +9,7 @@ internal sealed class Dice
 
     public Dice(ulong seed, int round) => _state = unchecked(seed * 0x9e3779b97f4a7c15 + (ulong)round * 0xbf58476d1ce4e5b9 + 1);
 
-    /// <summary>0 to 1, without 1.</summary>
+    /// <summary>From 0 up to but excluding 1.</summary>
     public double Share() => (Next() >> 11) * (1.0 / (1ul << 53));
 
     public bool Chance(double share) => Share() < share;

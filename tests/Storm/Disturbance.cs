@@ -1,6 +1,6 @@
 namespace Bgsnap.Storm;
 
-/// <summary>What happens to a capture while it runs.</summary>
+/// <summary>The ways to disturb a running capture.</summary>
 internal enum DisturbanceKind
 {
     KillWorker,
@@ -29,23 +29,23 @@ internal enum DisturbanceKind
 }
 
 /// <summary>One disturbance.</summary>
-/// <param name="Kind">What.</param>
-/// <param name="At">When, in parts of the time that a capture is expected to take.</param>
-/// <param name="Milliseconds">How long it lasts, of those that last.</param>
+/// <param name="Kind">The kind.</param>
+/// <param name="At">When, as a part of the expected duration of the capture.</param>
+/// <param name="Milliseconds">How long it lasts, for kinds that last.</param>
 internal sealed record Disturbance(DisturbanceKind Kind, double At, int Milliseconds)
 {
     public override string ToString() => Invariant($"{Kind}@{At:0.00}");
 }
 
-/// <summary>Where a capture's output goes.</summary>
+/// <summary>The kind of volume for a capture's output.</summary>
 internal enum VolumeKind
 {
     Roomy,
 
-    /// <summary>Too small for the snapshot, or nearly.</summary>
+    /// <summary>Too small, or almost too small, for the snapshot.</summary>
     Small,
 
-    /// <summary>Each write waits for the disk, which takes some MiB a second.</summary>
+    /// <summary>Each write waits for the disk, which takes a few MiB per second.</summary>
     Slow,
 }
 
@@ -58,13 +58,13 @@ internal sealed record CapturePlan
 
     public VolumeKind Volume { get; init; }
 
-    /// <summary>Of a small or slow volume.</summary>
+    /// <summary>The size in MiB of a small or slow volume.</summary>
     public int VolumeMiB { get; init; }
 
-    /// <summary>BGSNAP_TEST_HOOK: kill, stop or wait at a point that chance would seldom meet. Null: none.</summary>
+    /// <summary>BGSNAP_TEST_HOOK: kill, stop or wait at a point that chance would seldom hit; null: no hook.</summary>
     public string? Hook { get; init; }
 
-    /// <summary>The agent dumps RAM in the stop window, and every page is compared with it.</summary>
+    /// <summary>The agent dumps RAM in the stop window, and the storm compares every page with the dump.</summary>
     public bool WithTruth { get; init; }
 
     public override string ToString() =>
@@ -81,7 +81,7 @@ internal sealed record CapturePlan
         );
 }
 
-/// <summary>What happens to a restore while it runs.</summary>
+/// <summary>The ways to disturb a running restore.</summary>
 internal enum RestoreDisturbance
 {
     Quiet,
@@ -91,11 +91,11 @@ internal enum RestoreDisturbance
     Cancel,
 }
 
-/// <summary>How one of a round's snapshots is brought back.</summary>
+/// <summary>How to restore one of a round's snapshots.</summary>
 /// <param name="Mode">stream, instant or eager.</param>
-/// <param name="Limit">MiB a second of an instant restore; 0: no limit.</param>
-/// <param name="Disturbance">What befalls it.</param>
-/// <param name="At">When, in parts of a second.</param>
+/// <param name="Limit">The limit of an instant restore in MiB per second; 0: no limit.</param>
+/// <param name="Disturbance">The disturbance.</param>
+/// <param name="At">When, in seconds.</param>
 internal sealed record RestorePlan(string Mode, int Limit, RestoreDisturbance Disturbance, double At)
 {
     public override string ToString() =>

@@ -4,23 +4,23 @@ using Bgsnap.Linux.Tests.Survival;
 
 namespace Bgsnap.Storm;
 
-/// <summary>Does to one capture what was drawn for it.</summary>
+/// <summary>Applies the drawn disturbances to one capture.</summary>
 internal sealed class Disturber(StormGuest guest, Tally tally)
 {
     private readonly List<OtherBackup> _backups = [];
 
-    /// <summary>The command was killed: nobody is left who cleans up, but the next capture.</summary>
+    /// <summary>The command was killed: only the next capture can clean up.</summary>
     public bool CommandWasKilled { get; private set; }
 
-    /// <summary>QEMU was killed: the round is over with this capture.</summary>
+    /// <summary>QEMU was killed: the round ends with this capture.</summary>
     public bool QemuWasKilled { get; private set; }
 
-    /// <summary>Devices or nodes came or went: the machine is not the one that it was before.</summary>
+    /// <summary>Devices or nodes were added or removed: the machine is no longer the same.</summary>
     public bool MachineChanged { get; private set; }
 
     public IReadOnlyList<OtherBackup> Backups => _backups;
 
-    /// <summary>Waits for each one's time, and does it; what comes after the capture's end is left out.</summary>
+    /// <summary>Applies each disturbance at its time; drops those that come after the capture's end.</summary>
     public async Task DoAsync(CaptureFamily family, IReadOnlyList<Disturbance> all, TimeSpan expected, long began)
     {
         foreach (var one in all)
@@ -102,8 +102,8 @@ internal sealed class Disturber(StormGuest guest, Tally tally)
     }
 
     /// <summary>
-    /// The command stands still, and the child with it or not, by a signal or as a container that is paused. The guest is free in time;
-    /// then they go on, or are killed.
+    /// Stops the command, with or without its child, by a signal or as a paused container. The guest must be free in time; then the
+    /// processes continue, or are killed.
     /// </summary>
     private async Task StopAsync(CaptureFamily family, Disturbance one)
     {

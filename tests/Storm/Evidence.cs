@@ -2,10 +2,10 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Storm;
 
-/// <summary>What is kept of a round in which a promise was broken: what was said, and the snapshots.</summary>
+/// <summary>The evidence of a round in which a promise was broken: the output, and the snapshots.</summary>
 internal sealed class Evidence(string folder)
 {
-    /// <summary>Of the names of finished snapshots in a machine's folder.</summary>
+    /// <summary>The prefix of the names of finished snapshots in a machine's folder.</summary>
     public const string ReadyPrefix = "ready";
 
     private const int MostLines = 400;
@@ -25,14 +25,14 @@ internal sealed class Evidence(string folder)
 
     public string Folder => folder;
 
-    /// <summary>Notes what was said in a round, in case it is needed.</summary>
+    /// <summary>Records a line of a round's output, in case it is needed.</summary>
     public void Note(string line)
     {
         lock (_gate)
             _log.Add(Invariant($"{DateTime.UtcNow:HH:mm:ss.fff} {line}"));
     }
 
-    /// <summary>The log alone, without the lines of progress, of a round in which nothing was wrong.</summary>
+    /// <summary>Writes only the log, without progress lines, for a round without violations.</summary>
     public void WriteLog(RoundPlan plan)
     {
         var logs = Directory.CreateDirectory(Path.Combine(Path.GetDirectoryName(folder)!, "logs")).FullName;
@@ -45,7 +45,7 @@ internal sealed class Evidence(string folder)
         }
     }
 
-    /// <summary>Writes all of it down, while the machine is still there.</summary>
+    /// <summary>Writes all evidence while the machine still exists.</summary>
     public async Task KeepAsync(RoundPlan plan, Exception why, VirtualMachine? machine)
     {
         Directory.CreateDirectory(folder);
@@ -67,7 +67,7 @@ internal sealed class Evidence(string folder)
 
     private static bool IsProgress(string line) => line.Contains("\"type\":\"progress\"", StringComparison.Ordinal);
 
-    /// <summary>What QEMU and the kernel tell of it at this moment.</summary>
+    /// <summary>Records what QEMU and the kernel report of the machine now.</summary>
     private async Task AskAsync(VirtualMachine machine)
     {
         try

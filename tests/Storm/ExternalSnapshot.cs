@@ -4,7 +4,7 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Storm;
 
 /// <summary>
-/// Somebody else's external snapshot of a disk in the middle of a capture: a new image over whatever QEMU shows as the disk's at that
+/// A foreign external snapshot of a disk in the middle of a capture: a new image above the node that QEMU shows as the disk's at that
 /// moment.
 /// </summary>
 internal static class ExternalSnapshot
@@ -34,7 +34,7 @@ internal static class ExternalSnapshot
     }
 
     /// <summary>
-    /// An image names what is below it as the machine's next start needs it: a file that is there, in a format that is one.
+    /// Asserts that an image names its backing file as the machine's next start needs it: a file that exists, in a valid format.
     /// </summary>
     public static async Task NamesWhatIsBelowAsync(string image, string after)
     {
@@ -51,7 +51,7 @@ internal static class ExternalSnapshot
         }
     }
 
-    /// <summary>What the first disk's device is plugged into, as everybody sees it.</summary>
+    /// <summary>The node that the first disk's device uses, as any client sees it.</summary>
     private static async Task<string> NodeAsync(VirtualMachine vm)
     {
         var name = vm.Options.Disks[0].Name;

@@ -2,7 +2,7 @@ using System.Globalization;
 
 namespace Bgsnap.Storm;
 
-/// <summary>A control group whose processes stand still, as those of a container that is paused (cgroup v2).</summary>
+/// <summary>A control group with frozen processes, like those of a paused container (cgroup v2).</summary>
 internal sealed class Freezer : IDisposable
 {
     private static readonly string[] Roots = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
@@ -27,10 +27,10 @@ internal sealed class Freezer : IDisposable
         return freezer;
     }
 
-    /// <summary>Lets them go on.</summary>
+    /// <summary>Thaws them.</summary>
     public void Dispose() => Remove(_group);
 
-    /// <summary>Groups of a storm that was killed.</summary>
+    /// <summary>Removes the groups of a killed storm.</summary>
     public static void RemoveGroupsOf(int pid)
     {
         foreach (var root in Roots.Where(Directory.Exists))

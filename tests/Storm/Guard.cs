@@ -6,16 +6,15 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Storm;
 
 /// <summary>
-/// A process beside the storm that outlives it: when its standard input ends, and the storm is dead, it gives back what machines held
-/// (their
-/// QEMUs end by themselves): mounts, loop devices, huge pages, folders, control groups, and the kernel's samepage merging.
+/// A process that outlives the storm: when its standard input ends, and the storm is dead, it releases what the machines held (their QEMUs
+/// end by themselves): mounts, loop devices, huge pages, folders, control groups, and the kernel's samepage merging.
 /// </summary>
 internal static class Guard
 {
     /// <summary>The only argument, before the storm's pid.</summary>
     public const string Argument = "--guard";
 
-    /// <summary>Starts one. It gets no message: it waits only for the end of the pipe.</summary>
+    /// <summary>Starts a guard. It gets no message: it only waits for the end of the pipe.</summary>
     public static void Start()
     {
         ProcessStartInfo start = new(Environment.ProcessPath!) { RedirectStandardInput = true };
@@ -26,10 +25,10 @@ internal static class Guard
         _ = Process.Start(start) ?? throw new InvalidOperationException("The storm's guard did not start.");
     }
 
-    /// <summary>Is one.</summary>
+    /// <summary>Runs as the guard.</summary>
     public static int Be(int storm)
     {
-        // Ctrl-C in a terminal goes to all of its processes; this one has work left then.
+        // Ctrl-C in a terminal signals all of its processes; the guard has work left then.
         using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, c => c.Cancel = true);
         using var terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, c => c.Cancel = true);
         using var hangUp = PosixSignalRegistration.Create(PosixSignal.SIGHUP, c => c.Cancel = true);
@@ -39,7 +38,7 @@ internal static class Guard
             Thread.Sleep(50);
         KsmSwitch.Restore(storm);
         Freezer.RemoveGroupsOf(storm);
-        // The guards of its QEMUs kill them at the same moment; what they held is free when they have gone.
+        // The guards of the QEMUs kill them at the same moment; what the QEMUs held is free once they are gone.
         Thread.Sleep(2000);
         TestFolder.Sweep();
         Volume.RemoveGroupsOf(storm);

@@ -3,11 +3,11 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Storm;
 
-/// <summary>One guest and its user, who has a monitor of his own: what he last asked for, and whether the guest lives.</summary>
+/// <summary>One guest and its user, who has a separate monitor: what the user last asked for, and whether the guest lives.</summary>
 internal sealed class GuestWatch(VirtualMachine vm, Tally tally)
 {
     /// <summary>
-    /// A guest must be seen to count within this time. It is free much sooner; the rest is for a host with more to do than it has cores.
+    /// A guest must visibly count within this time. It is free much sooner; the rest allows for a host with more work than cores.
     /// </summary>
     public static readonly TimeSpan Bound = TimeSpan.FromSeconds(10);
 
@@ -15,18 +15,18 @@ internal sealed class GuestWatch(VirtualMachine vm, Tally tally)
     private bool _runs = true;
 
     /// <summary>
-    /// The last pause fell into a stop window, where QEMU answers it without an event: nobody can tell it from the window itself.
+    /// The last pause fell into a stop window, where QEMU answers it without an event: it cannot be told apart from the window itself.
     /// </summary>
     private bool _uncertain;
 
     public VirtualMachine Machine => vm;
 
-    /// <summary>Whether the user's last word was to run.</summary>
+    /// <summary>Whether the user last asked the guest to run.</summary>
     public bool Runs => _runs;
 
     public bool IsUncertain => _uncertain;
 
-    /// <summary>When the user last changed his mind: <see cref="Stopwatch.GetTimestamp"/>.</summary>
+    /// <summary>When the user's last request was made: <see cref="Stopwatch.GetTimestamp"/>.</summary>
     public long Asked { get; private set; }
 
     public async Task PauseAsync()
@@ -48,7 +48,7 @@ internal sealed class GuestWatch(VirtualMachine vm, Tally tally)
         (_runs, _uncertain) = (true, false);
     }
 
-    /// <summary>The guest counts from now on; one that is paused need not.</summary>
+    /// <summary>Asserts that the guest counts from now on; a paused guest need not.</summary>
     public async Task LivesAsync(string after)
     {
         if (vm.HasExited)
@@ -77,7 +77,7 @@ internal sealed class GuestWatch(VirtualMachine vm, Tally tally)
             throw new ViolationException(Promise.GuestCorrupt, $"after {after}: the guest found {report.Corrupt} wrong pages or blocks");
     }
 
-    /// <summary>The machine is what its user last asked for.</summary>
+    /// <summary>Asserts that the machine is in the state that its user last asked for.</summary>
     public async Task IsAsAskedAsync(string after)
     {
         var began = Stopwatch.GetTimestamp();
@@ -134,7 +134,7 @@ internal sealed class GuestWatch(VirtualMachine vm, Tally tally)
         }
     }
 
-    /// <summary>Commands of others are refused for the milliseconds of a stop window ("a dump in process"); a user tries again.</summary>
+    /// <summary>QEMU refuses others' commands during the milliseconds of a stop window ("a dump in process"); the user retries.</summary>
     private async Task AskAsync(string command)
     {
         for (var began = Stopwatch.GetTimestamp(); ; await Task.Delay(20))

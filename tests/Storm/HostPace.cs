@@ -2,16 +2,16 @@ using System.Diagnostics;
 
 namespace Bgsnap.Storm;
 
-/// <summary>How late this process itself gets its turn: a limit for guests is longer by what their host was away.</summary>
+/// <summary>Measures how late the host schedules this process itself: limits for guests grow by the time that the host stalled.</summary>
 internal static class HostPace
 {
     private static readonly TimeSpan Step = TimeSpan.FromMilliseconds(100);
     private static long _lateTicks;
 
-    /// <summary>All delays so far, of those that are worth counting.</summary>
+    /// <summary>The sum of all significant delays so far.</summary>
     public static TimeSpan Late => TimeSpan.FromTicks(Interlocked.Read(ref _lateTicks));
 
-    /// <summary>Measures from now on.</summary>
+    /// <summary>Starts measuring.</summary>
     public static void Begin()
     {
         Thread watching = new(() =>
@@ -32,7 +32,7 @@ internal static class HostPace
         watching.Start();
     }
 
-    /// <summary>Tries, and once more for as long as the host was away meanwhile.</summary>
+    /// <summary>Tries with the limit, and once more for as long as the host stalled meanwhile.</summary>
     public static async Task<T> WithinAsync<T>(TimeSpan limit, Func<TimeSpan, Task<T>> attempt)
     {
         var before = Late;

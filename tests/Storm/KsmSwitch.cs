@@ -1,8 +1,8 @@
 namespace Bgsnap.Storm;
 
 /// <summary>
-/// Turns the kernel's samepage merging on, for all lanes that want it; the last one turns it back. What it was is noted in a file, by which
-/// the guard turns it back when the storm is killed.
+/// Turns the kernel's samepage merging on for all lanes that want it; the last one restores the former settings. A file records them, so
+/// that the guard can restore them if the storm is killed.
 /// </summary>
 internal sealed class KsmSwitch : IDisposable
 {
@@ -44,7 +44,7 @@ internal sealed class KsmSwitch : IDisposable
         }
     }
 
-    /// <summary>Sets the knobs to what the process found; nothing, if it had not touched them.</summary>
+    /// <summary>Restores the settings that the process found; does nothing if it had not changed them.</summary>
     public static void Restore(int pid)
     {
         if (!File.Exists(NoteOf(pid)))

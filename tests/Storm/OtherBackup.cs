@@ -3,7 +3,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Storm;
 
-/// <summary>Somebody else's full backup of a disk, which runs beside captures and is judged like them.</summary>
+/// <summary>A foreign full backup of a disk, which runs beside captures and is judged like them.</summary>
 internal sealed class OtherBackup
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
@@ -14,7 +14,7 @@ internal sealed class OtherBackup
 
     private OtherBackup(VirtualMachine vm, string job, string image, TestDisk disk) => (_vm, _job, _image, _disk) = (vm, job, image, disk);
 
-    /// <summary>Begins one of the machine's first disk; null: QEMU refused it.</summary>
+    /// <summary>Starts a backup of the machine's first disk; null: QEMU refused.</summary>
     public static async Task<OtherBackup?> BeginAsync(VirtualMachine vm, int number)
     {
         var disk = vm.Options.Disks[0];
@@ -47,7 +47,7 @@ internal sealed class OtherBackup
         }
     }
 
-    /// <summary>Waits for its end, which must be a good one, and looks at what it copied: the disk at the instant that it began.</summary>
+    /// <summary>Waits until it succeeds, and checks its copy: the disk at the instant that it began.</summary>
     public async Task EndsWellAsync()
     {
         try
@@ -56,7 +56,7 @@ internal sealed class OtherBackup
         }
         catch (QmpErrorException)
         {
-            // It is done.
+            // It has ended.
         }
 
         for (var end = DateTime.UtcNow + Patience; ; await Task.Delay(50))
@@ -80,7 +80,7 @@ internal sealed class OtherBackup
         File.Delete(_image);
     }
 
-    /// <summary>With one disk, the greatest number on the image tells what each slot must hold.</summary>
+    /// <summary>With one disk, the greatest number on the image determines what each slot must hold.</summary>
     private string? OneInstant()
     {
         const int Slots = 128,

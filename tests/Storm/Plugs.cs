@@ -3,10 +3,10 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Storm;
 
-/// <summary>Memory and a disk that a user plugs into a running machine and out of it again.</summary>
+/// <summary>Memory and a disk that a user plugs into a running machine and unplugs again.</summary>
 internal sealed class Plugs(VirtualMachine vm, bool q35)
 {
-    /// <summary>Names that a snapshot holds when they were plugged in.</summary>
+    /// <summary>Names that a snapshot contains if they were plugged in.</summary>
     public const string MemoryBackend = "plugged-memory",
         Disk = "plugged-disk";
 
@@ -17,7 +17,7 @@ internal sealed class Plugs(VirtualMachine vm, bool q35)
         DiskMiB = 16;
     private static readonly TimeSpan GuestLimit = TimeSpan.FromSeconds(4);
 
-    /// <summary>What the machine needs on its command line.</summary>
+    /// <summary>The arguments that the machine needs.</summary>
     public static IEnumerable<string> Arguments(string machine) =>
         [
             "-m",
@@ -25,7 +25,7 @@ internal sealed class Plugs(VirtualMachine vm, bool q35)
             .. machine == "q35" ? ["-device", $"pcie-root-port,id={RootPort},chassis=30,slot=30"] : Array.Empty<string>(),
         ];
 
-    /// <summary>The same devices on the command line of a machine that is to take a snapshot.</summary>
+    /// <summary>The same devices as arguments of a machine that will load a snapshot.</summary>
     public static IEnumerable<string> ArgumentsOf(string machine, bool memory, string? diskImage) =>
         [
             .. memory
@@ -121,9 +121,7 @@ internal sealed class Plugs(VirtualMachine vm, bool q35)
         : await TryAsync("blockdev-del", new() { ["node-name"] = DiskNode }) ? "done"
         : "node stays";
 
-    /// <summary>
-    /// What an unplugging could not take away while a capture held it goes now, or something of the capture's holds it still.
-    /// </summary>
+    /// <summary>Unplugs what a capture kept from being unplugged; if that fails, something of the capture still holds it.</summary>
     public async Task TidyAsync(string after)
     {
         if (!await HasAsync(Disk) && await NodesAsync() is var nodes && nodes.Contains(DiskNode))
@@ -138,7 +136,7 @@ internal sealed class Plugs(VirtualMachine vm, bool q35)
 
     private string _lastRefusal = "";
 
-    /// <summary>Asks the guest to let go, and waits for a moment: it may be in the middle of its boot, paused, or unwilling.</summary>
+    /// <summary>Asks the guest to release the device, and waits for a moment: the guest may be booting, paused, or unwilling.</summary>
     private async Task<bool> GoneAsync(string device)
     {
         if (!await TryAsync("device_del", new() { ["id"] = device }))

@@ -5,18 +5,18 @@ using Bgsnap.Linux.Tests.Survival;
 
 namespace Bgsnap.Storm;
 
-/// <summary>Brings a snapshot back in another machine, disturbed or not; its guest must count on and find nothing wrong.</summary>
+/// <summary>Restores a snapshot into another machine, disturbed or not; its guest must count on and find no error.</summary>
 internal sealed class RestoreStep(RoundPlan plan, Tally tally, Action<string> log, bool stateIsLeftOut)
 {
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(4),
         Rounds = TimeSpan.FromSeconds(90);
 
-    /// <summary>Rounds through all that a restored guest checks.</summary>
+    /// <summary>The passes over everything that a restored guest checks.</summary>
     private const double Twice = 2,
         Part = 0.1;
 
-    /// <param name="snapshot">What is restored.</param>
-    /// <param name="folder">For an image that the target needs.</param>
+    /// <param name="snapshot">The snapshot to restore.</param>
+    /// <param name="folder">A directory for an image that the target needs.</param>
     public async Task RunAsync(ReadySnapshot snapshot, string folder)
     {
         await using var target = await WaitingAsync(snapshot, folder);
@@ -27,7 +27,7 @@ internal sealed class RestoreStep(RoundPlan plan, Tally tally, Action<string> lo
             return;
         }
 
-        // Cut off in the middle of a stream, a QEMU cannot take another.
+        // A QEMU that was cut off in the middle of a stream cannot load another.
         await target.KillAsync();
         await using var second = await WaitingAsync(snapshot, folder);
         await SucceedsAsync(snapshot, second);
@@ -55,7 +55,7 @@ internal sealed class RestoreStep(RoundPlan plan, Tally tally, Action<string> lo
         );
     }
 
-    /// <summary>Begins to restore and is cut off, or not; false: this target is of no use any more.</summary>
+    /// <summary>Starts a restore that may be cut off; false: this target is unusable from now on.</summary>
     private async Task<bool> DisturbedAsync(ReadySnapshot snapshot, VirtualMachine target)
     {
         tally.Count("disturbances of restores", $"{plan.Restore.Disturbance} of {plan.Restore.Mode}");
@@ -125,8 +125,8 @@ internal sealed class RestoreStep(RoundPlan plan, Tally tally, Action<string> lo
     }
 
     /// <summary>
-    /// The guest has gone round twice over all that it checks, and found all of it right. On a host with no time for it a part has to do,
-    /// which is counted apart.
+    /// Asserts that the guest has checked everything twice and found no error. If the host has no time for that, a part suffices and is
+    /// counted separately.
     /// </summary>
     private async Task CountsOnAsync(VirtualMachine target)
     {
@@ -166,7 +166,7 @@ internal sealed class RestoreStep(RoundPlan plan, Tally tally, Action<string> lo
         tally.Count("restores", whole ? "guests that counted on for two rounds" : "guests that counted on, too slowly for two rounds");
     }
 
-    /// <summary>How often it has gone round: over its disks where it has some, else over its memory.</summary>
+    /// <summary>The number of passes: over its disks if it has any, otherwise over its memory.</summary>
     private double Share(GuestReport from, GuestReport to)
     {
         const int Slots = 128;

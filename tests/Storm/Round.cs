@@ -4,12 +4,12 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Storm;
 
-/// <summary>What a round came to.</summary>
-/// <param name="Ends">What each capture came to, and the restore.</param>
-/// <param name="Violation">Null: every promise was kept.</param>
+/// <summary>The outcome of a round.</summary>
+/// <param name="Ends">The outcomes of each capture and of the restore.</param>
+/// <param name="Violation">The broken promise; null: every promise was kept.</param>
 internal sealed record RoundEnd(string Ends, ViolationException? Violation);
 
-/// <summary>One machine: captured again and again, disturbed, and brought back once.</summary>
+/// <summary>One machine: captured again and again, disturbed, and restored once.</summary>
 internal sealed class Round(RoundPlan plan, Tally tally, Evidence evidence, IReadOnlySet<string> without)
 {
     private StormGuest? _guest;
@@ -37,7 +37,7 @@ internal sealed class Round(RoundPlan plan, Tally tally, Evidence evidence, IRea
         }
         catch (Exception e) when (e is not OperationCanceledException)
         {
-            // What nobody foresaw may be QEMU's end, which is one of ours until it is proved to be another's.
+            // An unforeseen exception may come from QEMU's death, which counts as our fault until the opposite is proved.
             var promise = _guest is { Machine.HasExited: true } ? Promise.GuestDied : Promise.StormFailed;
             violation = new ViolationException(promise, e.Message, e);
         }
@@ -54,7 +54,7 @@ internal sealed class Round(RoundPlan plan, Tally tally, Evidence evidence, IRea
         return new RoundEnd($"{string.Join(", ", _captures?.Ends ?? [])}{_restore}", violation);
     }
 
-    /// <summary>A machine that never counts, or for which no huge pages are left, is no fault of anybody's here.</summary>
+    /// <summary>A machine that never counts, or for which there are no huge pages, violates no promise.</summary>
     private async Task<StormGuest?> StartAsync()
     {
         try
@@ -86,7 +86,7 @@ internal sealed class Round(RoundPlan plan, Tally tally, Evidence evidence, IRea
 
             if (guest.Machine.HasExited)
                 break;
-            // Every other capture is of a guest that its user has left paused, if he has.
+            // If the user has paused the guest, every second capture takes it paused.
             if (number % 2 == 0)
                 await ResumeAsync(guest);
         }
@@ -115,7 +115,7 @@ internal sealed class Round(RoundPlan plan, Tally tally, Evidence evidence, IRea
     }
 }
 
-/// <summary>Runs rounds one after another, beside other lanes.</summary>
+/// <summary>Runs rounds one after another, in parallel with other lanes.</summary>
 internal sealed class Lane(StormOptions options, Tally tally, Rounds rounds)
 {
     public async Task RunAsync(CancellationToken cancellation)
@@ -143,10 +143,10 @@ internal sealed class Lane(StormOptions options, Tally tally, Rounds rounds)
     private static void Say(string line) => Console.WriteLine($"{DateTime.Now.ToString("HH:mm:ss", CultureInfo.InvariantCulture)} {line}");
 }
 
-/// <summary>Hands out the numbers of rounds until the time is over, or the one that was asked for.</summary>
+/// <summary>Hands out the numbers of rounds until the time is over, or only the requested one.</summary>
 internal sealed class Rounds(StormOptions options, Tally tally)
 {
-    /// <summary>Violations after which nothing new is to be learned: a storm that fails all the time is ended.</summary>
+    /// <summary>After this many violations nothing new is to be learned: a storm that always fails ends.</summary>
     private const long Most = 50;
 
     private readonly long _began = Stopwatch.GetTimestamp();

@@ -2,10 +2,10 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Storm;
 
-/// <summary>All that a round is going to do, drawn before it begins.</summary>
+/// <summary>Everything that a round will do, drawn before it begins.</summary>
 internal sealed record RoundPlan
 {
-    /// <summary>MiB that the guest needs besides the arenas of its writers.</summary>
+    /// <summary>The MiB that the guest needs besides its writers' arenas.</summary>
     private const int GuestNeedsMiB = 96;
 
     private const int SpareMiB = 32;
@@ -20,7 +20,7 @@ internal sealed record RoundPlan
 
     public required bool Reports { get; init; }
 
-    /// <summary>Memory and a disk may be plugged in.</summary>
+    /// <summary>Whether memory and a disk may be plugged in.</summary>
     public required bool Pluggable { get; init; }
 
     public required bool Ksm { get; init; }
@@ -32,7 +32,7 @@ internal sealed record RoundPlan
     public override string ToString() =>
         $"{Short}; {string.Join("; ", Captures.Select((c, i) => Invariant($"capture {i}: {c}")))}; {Restore}";
 
-    /// <summary>The machine alone.</summary>
+    /// <summary>A short description of the machine.</summary>
     public string Short =>
         Machine.ToString().Replace("/LinuxGuest", "", StringComparison.Ordinal)
         + Invariant($"/{Writers}x{((LinuxGuest)Machine.Guest).MiB}MiB")
@@ -49,9 +49,9 @@ internal sealed record RoundPlan
         + (Pluggable ? "/pluggable" : "")
         + (Ksm ? "/ksm" : "");
 
-    /// <param name="seed">The storm's.</param>
-    /// <param name="number">The round's.</param>
-    /// <param name="without">Names of <see cref="DisturbanceKind"/>, or <c>ksm</c>, <c>qemu</c>, <c>hooks</c>, that are left out.</param>
+    /// <param name="seed">The storm's seed.</param>
+    /// <param name="number">The round's number.</param>
+    /// <param name="without">Names of <see cref="DisturbanceKind"/>, or <c>ksm</c>, <c>qemu</c>, <c>hooks</c>, to leave out.</param>
     public static RoundPlan Draw(ulong seed, int number, IReadOnlySet<string> without)
     {
         Dice dice = new(seed, number);
@@ -88,7 +88,7 @@ internal sealed record RoundPlan
                 TickMilliseconds = 100,
                 Balloon = balloon,
                 SpareMiB = balloon ? SpareMiB : null,
-                // A machine that may get memory above 4 GiB would keep 64 MiB to bounce through.
+                // In a machine that may get memory above 4 GiB, Linux would reserve 64 MiB of bounce buffers.
                 Append = $"{(balloon ? "init_on_alloc=0 " : "")}{(pluggable ? "swiotlb=noforce" : "")}".Trim(),
             },
             ExtraArguments =
@@ -124,7 +124,7 @@ internal sealed record RoundPlan
         List<TestDisk> disks = [];
         for (var count = dice.Between(1, 2); disks.Count < count; )
         {
-            // One at most: Linux names scsi disks in the order in which its probes happen to end.
+            // At most one scsi disk: Linux names them in the order in which their probes happen to finish.
             var scsi = dice.Chance(0.25) && !disks.Exists(d => d.Bus == DiskBus.VirtioScsi);
             disks.Add(
                 new()

@@ -2,7 +2,9 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Storm;
 
-/// <summary>The negative control: a capture without write protection must be found torn, or the storm proves nothing.</summary>
+/// <summary>
+/// The negative control: the storm must detect that a capture without write protection is torn, otherwise it proves nothing.
+/// </summary>
 internal static class SelfTest
 {
     private const int MostAttempts = 5;
@@ -14,7 +16,7 @@ internal static class SelfTest
         Hook = "skip:protection",
     };
 
-    /// <returns>0: the broken promise was seen.</returns>
+    /// <returns>0: the storm detected the broken promise.</returns>
     public static async Task<int> RunAsync(StormOptions options)
     {
         Tally tally = new();

@@ -4,18 +4,18 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Storm;
 
-/// <summary>Whether a snapshot that was called Ready is sound and of one instant.</summary>
+/// <summary>Checks that a snapshot that was called Ready is sound and of one instant.</summary>
 internal sealed class SnapshotCheck(RoundPlan plan, Tally tally)
 {
     /// <summary>
-    /// The number under which the guest has its spare memory, which is freed in between: what is left of it is of no instant.
+    /// The writer number of the guest's spare memory, which the guest frees in between: its remaining pages are of no single instant.
     /// </summary>
     private const uint Spare = 63;
 
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(2);
 
     /// <param name="snapshot">Its directory.</param>
-    /// <param name="dump">What the agent dumped in the stop window, if it did.</param>
+    /// <param name="dump">The agent's dump of the stop window, if there is one.</param>
     public async Task IsTrueAsync(string snapshot, string? dump)
     {
         await IsVerifiedAsync(snapshot);

@@ -4,7 +4,7 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Storm;
 
-/// <summary>The machine of a round, its user, and where its snapshots go.</summary>
+/// <summary>The machine of a round, its user, and the places of its snapshots.</summary>
 internal sealed partial class StormGuest : IAsyncDisposable
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
@@ -24,10 +24,10 @@ internal sealed partial class StormGuest : IAsyncDisposable
 
     public Plugs Plugs { get; }
 
-    /// <summary>Images of others' snapshots.</summary>
+    /// <summary>The images of foreign external snapshots.</summary>
     public List<string> Overlays { get; } = [];
 
-    /// <summary>On the host's own disk.</summary>
+    /// <summary>The folder for outputs on the host's own disk.</summary>
     public string Outputs { get; }
 
     public static async Task<StormGuest> StartAsync(RoundPlan plan, Tally tally)
@@ -35,8 +35,8 @@ internal sealed partial class StormGuest : IAsyncDisposable
         var machine = await VirtualMachine.StartAsync(plan.Machine);
         try
         {
-            // Every writer has gone round once, so that its pages hold two numbers wherever it is; with disks the writes are those of the
-            // disks.
+            // Waits until every writer has completed one pass, so that its pages hold two different numbers at any moment; with disks, the
+            // writes to disks count.
             var guest = (LinuxGuest)plan.Machine.Guest;
             var first = plan.Machine.Disks.Count > 0 ? 50 : (long)guest.MiB * 256 * guest.Writers;
             await machine.WaitForReportAsync(r => r.Writes > first, "the guest's first rounds", TimeSpan.FromSeconds(90));
@@ -49,21 +49,22 @@ internal sealed partial class StormGuest : IAsyncDisposable
         }
     }
 
-    /// <summary>QEMU's own engine has run (or may have): since 8.0 QEMU opens the userfaultfd device for it, once and for good.</summary>
+    /// <summary>
+    /// QEMU's own engine has run (or may have): since 8.0, QEMU opens the userfaultfd device for it once and keeps it open.
+    /// </summary>
     public bool QemuKeepsDevice { get; set; }
 
     public int NextNumber() => Interlocked.Increment(ref _number);
 
     /// <summary>
-    /// Nothing of ours is in QEMU. A guest that ran before and runs now has left all that can be seen of it as it was; of any other what
-    /// is of ours can be
-    /// told by its name.
+    /// Asserts that nothing of ours is left in QEMU. If the guest ran before and runs now, everything visible must be as before; otherwise
+    /// the check recognises our objects by name.
     /// </summary>
     public async Task NothingIsLeftAsync(BlockGraph? before, string after)
     {
         using (await HarnessQmp.ConnectAsync(Machine.QmpSocket, CancellationToken.None))
         {
-            // A client that leaves has QEMU close what was removed while the guest was paused.
+            // When a client disconnects, QEMU closes what was removed while the guest was paused.
         }
 
         if (before is { Process.RunState: "running" } && Watch.Runs && !before.Process.Items.Any(IsOurs))
@@ -109,8 +110,8 @@ internal sealed partial class StormGuest : IAsyncDisposable
         QemuKeepsDevice && difference is "new: descriptor /dev/userfaultfd" or "gone: descriptor /dev/null";
 
     /// <summary>
-    /// A QEMU of a paused guest keeps descriptors that it was handed until it runs again (monitor_fdset_cleanup): they are looked for
-    /// then.
+    /// A QEMU with a paused guest keeps the descriptors that it received until the guest runs again (monitor_fdset_cleanup): the check
+    /// looks for them then.
     /// </summary>
     private bool IsOurs(string item)
     {
@@ -129,7 +130,7 @@ internal sealed partial class StormGuest : IAsyncDisposable
         return item.Contains("agent-", StringComparison.Ordinal);
     }
 
-    /// <summary>Of a file that a guest's writes make longer: a qcow2 image.</summary>
+    /// <summary>The size of a file that grows with a guest's writes: a qcow2 image.</summary>
     [GeneratedRegex("\"virtual-size\":[0-9]+,?")]
     private static partial Regex GrowingSize();
 }

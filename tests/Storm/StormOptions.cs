@@ -1,26 +1,26 @@
 namespace Bgsnap.Storm;
 
-/// <summary>What the storm is asked to do.</summary>
+/// <summary>The storm's options.</summary>
 internal sealed record StormOptions
 {
-    /// <summary>All choices come from it and a round's number.</summary>
+    /// <summary>The seed; it and a round's number determine all choices.</summary>
     public required ulong Seed { get; init; }
 
-    /// <summary>No round begins after it.</summary>
+    /// <summary>No round starts after this time.</summary>
     public required TimeSpan Time { get; init; }
 
-    /// <summary>Only this round; null: one after another.</summary>
+    /// <summary>Runs only this round; null: one after another.</summary>
     public int? Round { get; init; }
 
     /// <summary>The first round's number.</summary>
     public int First { get; init; } = 1;
 
-    /// <summary>Machines side by side.</summary>
+    /// <summary>The number of machines in parallel.</summary>
     public required int Lanes { get; init; }
 
-    /// <summary>Kinds of disturbances that are left out.</summary>
+    /// <summary>The kinds of disturbances to leave out.</summary>
     public required IReadOnlySet<string> Without { get; init; }
 
-    /// <summary>Where the evidence and the report go.</summary>
+    /// <summary>The folder for the evidence and the report.</summary>
     public required string Folder { get; init; }
 }

@@ -3,12 +3,12 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Storm;
 
-/// <summary>A whole storm: its lanes, its report, its end.</summary>
+/// <summary>Runs a whole storm: its lanes, its report and its exit code.</summary>
 internal static class StormRun
 {
     private static readonly TimeSpan ReportEvery = TimeSpan.FromMinutes(10);
 
-    /// <returns>0: every promise was kept; 1: one was broken, or nothing was tried.</returns>
+    /// <returns>0: every promise was kept; 1: a promise was broken, or no round ran.</returns>
     public static async Task<int> RunAsync(StormOptions options, CancellationToken cancellation)
     {
         Directory.CreateDirectory(options.Folder);

@@ -2,7 +2,7 @@ using System.Text.Json;
 
 namespace Bgsnap.Storm;
 
-/// <summary>What was done how often, for all lanes together.</summary>
+/// <summary>Counts what was done, for all lanes together.</summary>
 internal sealed class Tally
 {
     private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true };
@@ -20,7 +20,7 @@ internal sealed class Tally
         }
     }
 
-    /// <summary>Notes a time; of each kind the median and the longest are reported.</summary>
+    /// <summary>Records a duration; the report shows the median and the longest of each kind.</summary>
     public void Longest(string what, TimeSpan time)
     {
         lock (_gate)

@@ -3,7 +3,7 @@ namespace Bgsnap.Storm;
 /// <summary>The promises that a round may find broken.</summary>
 internal enum Promise
 {
-    /// <summary>QEMU ended although nobody ended it.</summary>
+    /// <summary>QEMU ended although the storm did not end it.</summary>
     GuestDied,
 
     /// <summary>A guest that its user wants to run printed nothing for too long.</summary>
@@ -12,13 +12,13 @@ internal enum Promise
     /// <summary>The guest found wrong bytes in its own memory or on its disks.</summary>
     GuestCorrupt,
 
-    /// <summary>The guest is paused or runs, and its user asked for the other.</summary>
+    /// <summary>The guest is paused although its user wants it to run, or the reverse.</summary>
     WrongRunState,
 
     /// <summary>Something of ours stayed in QEMU, or beside the output.</summary>
     Leftover,
 
-    /// <summary>Another's backup failed or holds wrong data because a capture ran beside it.</summary>
+    /// <summary>A foreign backup failed or holds wrong data because a capture ran beside it.</summary>
     OthersHarmed,
 
     /// <summary>A snapshot that was called Ready is not of one instant.</summary>
@@ -30,7 +30,7 @@ internal enum Promise
     /// <summary>A snapshot that was called Ready could not be restored.</summary>
     NotRestored,
 
-    /// <summary>A command ended in a way that the documentation does not know.</summary>
+    /// <summary>A command ended in a way that the documentation does not list.</summary>
     BadEnd,
 
     /// <summary>A command did not end.</summary>

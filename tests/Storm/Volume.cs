@@ -4,7 +4,7 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Storm;
 
 /// <summary>
-/// Where a capture's output goes: a folder, a tmpfs that is soon full, or an ext4 on a loop device each write of which waits for a slow
+/// The volume for a capture's output: a folder, a tmpfs that is soon full, or an ext4 on a loop device where each write waits for a slow
 /// disk.
 /// </summary>
 internal sealed class Volume : IAsyncDisposable
@@ -18,11 +18,11 @@ internal sealed class Volume : IAsyncDisposable
 
     public string Folder { get; private set; }
 
-    /// <summary>Goes before the agent's words, so that it is in the slow group.</summary>
+    /// <summary>The command that precedes the agent's command line and moves the agent into the slow group.</summary>
     public IReadOnlyList<string> Starter =>
         _group is null ? [] : ["sh", "-c", "echo $$ > \"$0\" && exec \"$@\"", Path.Combine(_group, "cgroup.procs")];
 
-    /// <summary>In a machine's folder, where a guard finds it should we be killed.</summary>
+    /// <summary>Creates the volume in a machine's folder, where a guard finds it if the storm is killed.</summary>
     public static async Task<Volume> MakeAsync(CapturePlan plan, string machine, string outputs)
     {
         if (plan.Volume == VolumeKind.Roomy || (plan.Volume == VolumeKind.Slow && !Directory.Exists(BlkioRoot)))
@@ -61,7 +61,7 @@ internal sealed class Volume : IAsyncDisposable
         Directory.Delete(Folder);
     }
 
-    /// <summary>Groups of a storm that was killed.</summary>
+    /// <summary>Removes the groups of a killed storm.</summary>
     public static void RemoveGroupsOf(int pid)
     {
         if (!Directory.Exists(BlkioRoot))
@@ -74,7 +74,7 @@ internal sealed class Volume : IAsyncDisposable
 
     private static string ImageIn(string machine) => Path.Combine(machine, "slow-volume.img");
 
-    // The name ends as those of disks do, so that a later run of anything of the harness detaches it as well.
+    // The name ends like those of disks, so that a later run of the harness detaches the device too.
     private static string LinkIn(string machine) => Path.Combine(machine, "slow-volume.loop");
 
     private static void RemoveGroup(string group)

@@ -5,8 +5,8 @@ namespace Bgsnap.E2E.Tests.Harness;
 public sealed class RealCluster : ICollectionFixture<ClusterFixture>;
 
 /// <summary>
-/// A real single-node cluster with bgsnap installed from its own images by its Helm chart, with default values. BGSNAP_E2E_KUBECONFIG names
-/// a cluster that is up with everything installed, for working at the tests; it is left as it is.
+/// A real single-node cluster with bgsnap installed from its own images by its Helm chart, with default values. For work on the tests,
+/// BGSNAP_E2E_KUBECONFIG names a running cluster with everything installed; the fixture does not change it.
 /// </summary>
 public sealed class ClusterFixture : IAsyncLifetime
 {
@@ -17,14 +17,14 @@ public sealed class ClusterFixture : IAsyncLifetime
 
     public const string Namespace = "bgsnap-system";
 
-    /// <summary>Where hack/cluster keeps the cluster's files.</summary>
+    /// <summary>The directory where hack/cluster keeps the cluster's files.</summary>
     public static string State => Environment.GetEnvironmentVariable("CLUSTER") ?? "/var/tmp/bgsnap-cluster";
 
     public Kubectl Kubectl { get; private set; } = null!;
 
     public Helm Helm => new(Kubectl.Kubeconfig);
 
-    /// <summary>Whether cluster and installation are ours to change.</summary>
+    /// <summary>Whether the tests may change the cluster and the installation.</summary>
     public bool IsOurs { get; private set; }
 
     /// <summary>Why there is no cluster, or null.</summary>
@@ -44,7 +44,7 @@ public sealed class ClusterFixture : IAsyncLifetime
         }
         IsOurs = true;
         await ScriptAsync("hack/cluster", UpLimit, "up");
-        // By this the Makefile knows whose it is, should these tests be killed.
+        // This file tells the Makefile that the cluster belongs to the tests, in case they are killed.
         await File.WriteAllTextAsync(Path.Join(State, "of-the-tests"), "");
         Kubectl = new Kubectl(Path.Join(State, "pki", "admin.kubeconfig"));
         await LoadImagesAsync("agent", "operator", "test-vm");
@@ -71,7 +71,7 @@ public sealed class ClusterFixture : IAsyncLifetime
         }
     }
 
-    /// <summary>Builds images of ours where they are out of date, and makes them known to the cluster's node.</summary>
+    /// <summary>Builds our images where they are out of date, and loads them into the cluster's node.</summary>
     public static async Task LoadImagesAsync(params string[] images)
     {
         await ScriptAsync("hack/images", ImagesLimit, images);
@@ -82,10 +82,10 @@ public sealed class ClusterFixture : IAsyncLifetime
         );
     }
 
-    /// <summary>Skips where there can be no cluster.</summary>
+    /// <summary>Skips the test where no cluster is possible.</summary>
     public void Need() => Skip.If(Missing is not null, Missing);
 
-    /// <summary>A cluster that another started and installs; it is left as it is.</summary>
+    /// <summary>A cluster that somebody else started and installed; the fixture does not change it.</summary>
     public static ClusterFixture Of(Kubectl kubectl) => new() { Kubectl = kubectl };
 
     /// <summary>Waits until operator and agent are ready.</summary>
@@ -96,7 +96,8 @@ public sealed class ClusterFixture : IAsyncLifetime
     }
 
     /// <summary>
-    /// Removes what a test has left, on a cluster of our own while the next test begins: a namespace takes a while to go.
+    /// Removes what a test has left. On our own cluster this continues while the next test begins, because deleting a namespace takes a
+    /// while.
     /// </summary>
     public async Task TidyAsync(Func<Task> remove)
     {
@@ -108,7 +109,7 @@ public sealed class ClusterFixture : IAsyncLifetime
             await removing;
     }
 
-    /// <summary>Waits until nothing of earlier tests is left: for tests that end operator, agent or API server.</summary>
+    /// <summary>Waits until nothing of earlier tests is left; for tests that kill the operator, the agent or the API server.</summary>
     public async Task TidiedAsync()
     {
         Task[] all;
@@ -120,18 +121,18 @@ public sealed class ClusterFixture : IAsyncLifetime
         await Task.WhenAll(all);
     }
 
-    /// <summary>Installs the chart with its default values, or brings what is installed back to them, and waits until it works.</summary>
+    /// <summary>Installs the chart with its default values, or resets the installation to them, and waits until it works.</summary>
     public async Task ApplyChartAsync()
     {
         await Helm.UpgradeAsync();
         await InstalledAsync();
     }
 
-    /// <summary>Removes what <see cref="ApplyChartAsync"/> made; Helm leaves the definitions.</summary>
+    /// <summary>Removes what <see cref="ApplyChartAsync"/> installed; Helm leaves the definitions.</summary>
     public Task RemoveChartAsync() => Helm.RunAsync("uninstall", "--wait", "--timeout=3m");
 
     /// <summary>
-    /// Installs config/ as `kubectl apply -k config/legacy` does, which this kubectl is too old for: directory by directory.
+    /// Installs config/ directory by directory, as `kubectl apply -k config/legacy` does, for which this kubectl is too old.
     /// </summary>
     public async Task ApplyKustomizationAsync()
     {
@@ -140,7 +141,7 @@ public sealed class ClusterFixture : IAsyncLifetime
         await InstalledAsync();
     }
 
-    /// <summary>Removes what <see cref="ApplyKustomizationAsync"/> made, the namespace aside: others use it.</summary>
+    /// <summary>Removes what <see cref="ApplyKustomizationAsync"/> installed, except the namespace, which others use.</summary>
     public async Task RemoveKustomizationAsync()
     {
         foreach (var directory in Kustomizations.Reverse())

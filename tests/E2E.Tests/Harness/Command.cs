@@ -3,16 +3,16 @@ using System.Text;
 
 namespace Bgsnap.E2E.Tests.Harness;
 
-/// <summary>A program that ran: how it ended and what it said.</summary>
+/// <summary>The result of a program: its exit code and output.</summary>
 public sealed record CommandResult(string Line, int ExitCode, string Output, string Error)
 {
-    /// <summary>The output, or a failed test.</summary>
+    /// <summary>Returns the output; fails the test if the program failed.</summary>
     public string Ok() => ExitCode == 0 ? Output : throw new InvalidOperationException(ToString());
 
     public override string ToString() => $"{Line}: exit code {ExitCode}\n{Output}\n{Error}";
 }
 
-/// <summary>Runs programs, with a limit, and never leaves one behind.</summary>
+/// <summary>Runs programs with a time limit, and never leaves one behind.</summary>
 public static class Command
 {
     public static async Task<CommandResult> RunAsync(
@@ -66,7 +66,7 @@ public static class Command
     }
 }
 
-/// <summary>Where things are.</summary>
+/// <summary>Paths in the repository.</summary>
 public static class Repository
 {
     public static string Root { get; } = Find();

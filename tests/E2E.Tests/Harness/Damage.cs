@@ -1,9 +1,9 @@
 namespace Bgsnap.E2E.Tests.Harness;
 
-/// <summary>Damages a file; done twice it is as before.</summary>
+/// <summary>Damages a file; a second call undoes the first.</summary>
 public static class Damage
 {
-    /// <summary>Turns one bit in the middle of the file over.</summary>
+    /// <summary>Flips one bit in the middle of the file.</summary>
     public static void Flip(string path)
     {
         using var file = File.Open(path, FileMode.Open, FileAccess.ReadWrite);

@@ -2,7 +2,7 @@ using System.Text.Json.Nodes;
 
 namespace Bgsnap.E2E.Tests.Harness;
 
-/// <summary>The machine with two disks of docs/examples in a lab, its snapshots, and restores of them as in the example.</summary>
+/// <summary>The machine with two disks from docs/examples in a lab, its snapshots, and their restores as in the example.</summary>
 public sealed class DiskMachine(ClusterFixture cluster, Lab lab)
 {
     public static readonly TimeSpan Limit = TimeSpan.FromMinutes(3);
@@ -11,7 +11,7 @@ public sealed class DiskMachine(ClusterFixture cluster, Lab lab)
 
     public static string Example(string name) => File.ReadAllText(Path.Join(Repository.Root, "docs", "examples", name));
 
-    /// <summary>Starts the machine on claims of its own and waits until its guest counts.</summary>
+    /// <summary>Starts the machine on its own claims and waits until its guest counts.</summary>
     public async Task StartAsync()
     {
         foreach (var disk in (string[])["vm-a", "vm-b"])
@@ -20,7 +20,7 @@ public sealed class DiskMachine(ClusterFixture cluster, Lab lab)
         await lab.CountsAsync("vm");
     }
 
-    /// <summary>Makes a snapshot; returns it with the guest's ticks just before and just after.</summary>
+    /// <summary>Takes a snapshot; returns it with the guest's ticks just before and just after.</summary>
     public async Task<(JsonNode Snapshot, long Before, long After)> SnapshotAsync(string name, string more = "")
     {
         var before = (await lab.TickAsync("vm")).Tick;
@@ -29,7 +29,7 @@ public sealed class DiskMachine(ClusterFixture cluster, Lab lab)
         return (snapshot, before, await lab.CountsAsync("vm"));
     }
 
-    /// <summary>Removes the machine, and its disks with all that they hold.</summary>
+    /// <summary>Removes the machine, its disks and their content.</summary>
     public async Task RemoveAsync()
     {
         await Kubectl.RunAsync("-n", lab.Name, "delete", "pod", "vm", "--timeout=170s");
@@ -40,10 +40,10 @@ public sealed class DiskMachine(ClusterFixture cluster, Lab lab)
 
     /// <summary>Applies a restore like the example, with volumes for its claims.</summary>
     /// <param name="name">Name of restore, pod and, with -a and -b, claims.</param>
-    /// <param name="snapshot">What to restore.</param>
+    /// <param name="snapshot">The snapshot to restore.</param>
     /// <param name="change">Changes the example's YAML.</param>
     /// <param name="tmpfsSize">Size of the volumes; null: as large as the machine's disk.</param>
-    /// <param name="withVolumes">Volumes are made for the claims; else the storage does it.</param>
+    /// <param name="withVolumes">True: create volumes for the claims; false: the storage does.</param>
     public async Task ApplyRestoreAsync(
         string name,
         string snapshot,
@@ -71,7 +71,7 @@ public sealed class DiskMachine(ClusterFixture cluster, Lab lab)
             || (Lab.Phase(r) == "Failed" ? throw new InvalidDataException($"{restore} failed:\n{r["status"]}") : false)
         );
 
-    /// <summary>Waits until a restore has failed with this reason and has left nothing of its own.</summary>
+    /// <summary>Waits until a restore has failed with this reason and has left nothing behind.</summary>
     public async Task<string> FailedAsync(string restore, string reason)
     {
         var failed = await UntilAsync(restore, "Failed", r => Lab.Phase(r) == "Failed");

@@ -1,13 +1,13 @@
 namespace Bgsnap.E2E.Tests.Harness;
 
-/// <summary>Helm, as a person uses it, on the release of bgsnap.</summary>
+/// <summary>Runs Helm, as a person would, on the release of bgsnap.</summary>
 public sealed class Helm(string kubeconfig)
 {
     private const string Release = "bgsnap";
 
-    /// <summary>A command of Helm about the release, such as <c>rollback</c>.</summary>
+    /// <summary>Runs a Helm command on the release, such as <c>rollback</c>.</summary>
     /// <param name="command">One word, or two as in <c>get manifest</c>.</param>
-    /// <param name="more">What follows the release's name.</param>
+    /// <param name="more">The arguments after the release's name.</param>
     public async Task<string> RunAsync(string command, params string[] more) =>
         (
             await Command.RunAsync(
@@ -20,11 +20,11 @@ public sealed class Helm(string kubeconfig)
             )
         ).Ok();
 
-    /// <summary>Upgrades the release to these values beside the chart's own, or installs it, and waits until its pods are ready.</summary>
-    /// <param name="set">As for Helm's <c>--set</c>.</param>
+    /// <summary>Upgrades or installs the release with these values over the chart's own, and waits until its pods are ready.</summary>
+    /// <param name="set">Values for Helm's <c>--set</c>.</param>
     public Task<string> UpgradeAsync(params string[] set)
     {
-        // Without the definitions: an API server of 1.20 is too old for their rules, and another one serves them.
+        // Without the definitions: an API server of 1.20 is too old for their rules, so another one serves them.
         string[] options = ["--install", "--skip-crds", "--wait", "--timeout=3m"];
         return RunAsync("upgrade", [Path.Join(Repository.Root, "charts", "bgsnap"), .. options, .. set.Select(s => "--set=" + s)]);
     }

@@ -3,8 +3,8 @@ using System.Text.Json.Nodes;
 namespace Bgsnap.E2E.Tests.Harness;
 
 /// <summary>
-/// A VirtualMachine as KubeVirt keeps it, by hand: KubeVirt itself is not there. Its pod has what a launcher has as far as a capture
-/// notices, with a real libvirt and QEMU in it.
+/// A VirtualMachine as in KubeVirt, created by hand, because KubeVirt itself is not installed. Its pod has everything of a launcher that a
+/// capture depends on, with a real libvirt and QEMU in it.
 /// </summary>
 public sealed class KubeVirtMachine(ClusterFixture cluster, Lab lab)
 {
@@ -15,11 +15,11 @@ public sealed class KubeVirtMachine(ClusterFixture cluster, Lab lab)
 
     private Kubectl Kubectl => cluster.Kubectl;
 
-    /// <summary>Whether KubeVirt's kinds are there.</summary>
+    /// <summary>Whether the cluster serves KubeVirt's kinds.</summary>
     public static async Task<bool> IsServedAsync(ClusterFixture cluster) =>
         (await cluster.Kubectl.TryAsync(null, "get", "--raw", "/apis/kubevirt.io/v1")).ExitCode == 0;
 
-    /// <summary>Makes KubeVirt's kinds known, as far as the tests need them, and the image that stands for its launcher.</summary>
+    /// <summary>Installs KubeVirt's kinds, as far as the tests need them, and the image that stands in for its launcher.</summary>
     public static async Task ServeAsync()
     {
         await ClusterFixture.LoadImagesAsync("test-launcher");
@@ -30,7 +30,7 @@ public sealed class KubeVirtMachine(ClusterFixture cluster, Lab lab)
         );
     }
 
-    /// <summary>One that runs, with the claim for its snapshots.</summary>
+    /// <summary>Creates a running VM, with the claim for its snapshots.</summary>
     public static async Task<(KubeVirtMachine Machine, string Claim)> RunningAsync(ClusterFixture cluster, Lab lab)
     {
         var claim = await lab.ClaimAsync();
@@ -41,12 +41,12 @@ public sealed class KubeVirtMachine(ClusterFixture cluster, Lab lab)
         return (machine, claim);
     }
 
-    /// <summary>A snapshot of it.</summary>
+    /// <summary>The YAML of a snapshot of it.</summary>
     public static string Snapshot(string name, string kind = "VirtualMachine", string more = "") =>
         Lab.Snapshot(name, Name, more: more)
             .Replace("apiGroup: \"\", kind: Pod", $"apiGroup: kubevirt.io, kind: {kind}", StringComparison.Ordinal);
 
-    /// <summary>Makes it, stopped.</summary>
+    /// <summary>Creates the VM, stopped.</summary>
     public Task MakeAsync() =>
         lab.ApplyAsync(
             $$"""
@@ -80,7 +80,7 @@ public sealed class KubeVirtMachine(ClusterFixture cluster, Lab lab)
             .. arguments,
         ]);
 
-    /// <summary>Starts it and waits until its guest counts.</summary>
+    /// <summary>Starts the VM and waits until its guest counts.</summary>
     public async Task StartAsync()
     {
         await lab.ClaimAsync("db-root");
@@ -94,7 +94,7 @@ public sealed class KubeVirtMachine(ClusterFixture cluster, Lab lab)
         await lab.CountsAsync(Pod);
     }
 
-    /// <summary>Starts the pod that it is to be migrated to.</summary>
+    /// <summary>Starts the pod to which the VM will migrate.</summary>
     public async Task StartTargetAsync()
     {
         var launcher = Launcher(Target, Name, Uuid, lab.Name, await UidAsync("virtualmachineinstance", Name), "db-root");
@@ -124,18 +124,18 @@ public sealed class KubeVirtMachine(ClusterFixture cluster, Lab lab)
             await Task.Delay(200)
         )
             Assert.True(DateTime.UtcNow < end, "the target's libvirt does not answer");
-        // It finds out what its QEMU can, which takes as long as a capture.
+        // libvirt probes its QEMU first, which takes as long as a capture.
         await VirshAsync(Target, "domcapabilities");
     }
 
-    /// <summary>Migrates the domain, as virt-handler has libvirt do it.</summary>
-    /// <param name="from">Its pod.</param>
-    /// <param name="to">Another.</param>
-    /// <param name="mebibytesPerSecond">At most; 0: as fast as it can.</param>
+    /// <summary>Migrates the domain, as virt-handler does through libvirt.</summary>
+    /// <param name="from">The pod that it runs in.</param>
+    /// <param name="to">The target pod.</param>
+    /// <param name="mebibytesPerSecond">The bandwidth limit; 0: no limit.</param>
     public async Task MigrateAsync(string from, string to, int mebibytesPerSecond = 0)
     {
         var root = Path.Join(Repository.Root, "out", "deps", "libvirt", "usr");
-        // By sockets on the claim that both pods have: KubeVirt's proxies are not there.
+        // By sockets on the claim that both pods mount: KubeVirt's proxies do not exist here.
         var migrated = await Command.RunAsync(
             Path.Join(root, "bin", "virsh"),
             [
@@ -158,10 +158,10 @@ public sealed class KubeVirtMachine(ClusterFixture cluster, Lab lab)
         migrated.Ok();
     }
 
-    /// <summary>Lets a migration under way go as fast as it can.</summary>
+    /// <summary>Removes the bandwidth limit of a migration under way.</summary>
     public Task HurryAsync(string from) => VirshAsync(from, "migrate-setspeed", $"{lab.Name}_{Name}", "4000");
 
-    /// <summary>KubeVirt notes where the domain is now.</summary>
+    /// <summary>Records, as KubeVirt does, where the domain runs now.</summary>
     public async Task MovedAsync(string pod)
     {
         var (uid, node) = await PlaceAsync(pod);
@@ -180,7 +180,7 @@ public sealed class KubeVirtMachine(ClusterFixture cluster, Lab lab)
     private async Task<string> UriAsync(string pod) =>
         $"qemu+unix:///session?socket=/proc/{(await Processes.OfPodAsync(Kubectl, lab.Name, pod))[0]}/root/run/libvirt/libvirt-sock";
 
-    /// <summary>It is lost, with its disk.</summary>
+    /// <summary>Removes the VM with its disk.</summary>
     public async Task RemoveAsync()
     {
         await Kubectl.RunAsync(
@@ -197,7 +197,7 @@ public sealed class KubeVirtMachine(ClusterFixture cluster, Lab lab)
         Directory.Delete(Path.Join(lab.Files, "db-root"), recursive: true);
     }
 
-    /// <summary>KubeVirt, or a user, changes the instance.</summary>
+    /// <summary>Changes the instance, as KubeVirt or a user does.</summary>
     public Task ChangeAsync(string patch) =>
         Kubectl.RunAsync("-n", lab.Name, "patch", "virtualmachineinstance", Name, "--type=merge", "-p", patch);
 
@@ -220,15 +220,15 @@ public sealed class KubeVirtMachine(ClusterFixture cluster, Lab lab)
             {{(status is null ? "" : $"status: {status}")}}
             """;
 
-    /// <summary>A pod like a launcher, whose domain has one disk.</summary>
+    /// <summary>The YAML of a pod like a launcher, whose domain has one disk.</summary>
     /// <param name="pod">Name of the pod.</param>
     /// <param name="vm">Name of the VM.</param>
     /// <param name="uuid">UUID of the domain.</param>
     /// <param name="ns">Namespace.</param>
     /// <param name="vmi">Uid of the instance.</param>
     /// <param name="claim">Claim of the disk.</param>
-    /// <param name="labels">More labels, each with a comma before it.</param>
-    /// <param name="hook">A hook sidecar, as KubeVirt's annotation asks for it: the domain is what it makes of it.</param>
+    /// <param name="labels">Additional labels, each preceded by a comma.</param>
+    /// <param name="hook">A hook sidecar, as KubeVirt's annotation describes it: libvirt starts the domain that the hook returns.</param>
     public static string Launcher(
         string pod,
         string vm,

@@ -8,18 +8,18 @@ using Grpc.Net.Client;
 namespace Bgsnap.E2E.Tests.Harness;
 
 /// <summary>
-/// KubeVirt, played, for a VirtualMachine that the operator makes: virt-controller's instance and launcher pod with the hook sidecars that
-/// the template asks for, and virt-launcher's calls to them (pkg/hooks/manager.go: Info within a second, then OnDefineDomain), whose answer
-/// libvirt starts.
+/// Plays KubeVirt for a VirtualMachine that the operator creates: virt-controller's instance and launcher pod with the hook sidecars of the
+/// template, and virt-launcher's calls to them (pkg/hooks/manager.go: Info within a second, then OnDefineDomain). libvirt starts the domain
+/// of their answer.
 /// </summary>
 public sealed class KubeVirtPlayer(ClusterFixture cluster, Lab lab)
 {
     private Kubectl Kubectl => cluster.Kubectl;
 
-    /// <summary>Name of the pod that it makes for a VM.</summary>
+    /// <summary>Name of the launcher pod that it creates for a VM.</summary>
     public static string Pod(string vm) => $"virt-launcher-{vm}-r7k2m";
 
-    /// <summary>Waits for a VM that is to stop, and ends its instance.</summary>
+    /// <summary>Waits until a VM should stop, and ends its instance.</summary>
     /// <param name="vm">The VM.</param>
     /// <param name="pod">Its launcher pod.</param>
     public async Task StopAsync(string vm, string pod)
@@ -36,8 +36,8 @@ public sealed class KubeVirtPlayer(ClusterFixture cluster, Lab lab)
         await Kubectl.RunAsync("-n", lab.Name, "delete", $"virtualmachineinstance/{vm}", $"pod/{pod}", "--timeout=60s");
     }
 
-    /// <summary>Waits for a VM that is to run, and starts it.</summary>
-    /// <returns>The VM's template, as it was when the instance was made.</returns>
+    /// <summary>Waits until a VM should run, and starts it.</summary>
+    /// <returns>The VM's template at the creation of the instance.</returns>
     public async Task<JsonNode> StartAsync(string vm)
     {
         var machine = await Kubectl.UntilAsync(
@@ -98,7 +98,7 @@ public sealed class KubeVirtPlayer(ClusterFixture cluster, Lab lab)
 
     private async Task DefineAsync(string vm, string uuid, string pod, JsonNode vmi)
     {
-        // By a short name: the kernel takes paths of sockets of up to 107 characters.
+        // Use a short name: the kernel limits paths of sockets to 107 characters.
         var hooks = Path.Join(lab.Files, "hooks");
         Directory.CreateSymbolicLink(hooks, Path.Join(ClusterFixture.State, $"kubelet/pods/{pod}/volumes/kubernetes.io~empty-dir/hooks"));
         var socket = Path.Join(hooks, "bgsnap.sock");

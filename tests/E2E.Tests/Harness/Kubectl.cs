@@ -2,7 +2,7 @@ using System.Text.Json.Nodes;
 
 namespace Bgsnap.E2E.Tests.Harness;
 
-/// <summary>kubectl, as a person uses it.</summary>
+/// <summary>Runs kubectl, as a person would.</summary>
 public sealed class Kubectl(string kubeconfig)
 {
     public string Kubeconfig => kubeconfig;
@@ -30,7 +30,7 @@ public sealed class Kubectl(string kubeconfig)
         return string.IsNullOrWhiteSpace(text) ? null : JsonNode.Parse(text);
     }
 
-    /// <summary>Waits until an object is as wanted; else a failed test that shows it.</summary>
+    /// <summary>Waits until an object meets the condition; otherwise fails the test and shows the object.</summary>
     public async Task<JsonNode> UntilAsync(string what, Func<JsonNode, bool> wanted, TimeSpan limit, params string[] arguments)
     {
         var end = DateTime.UtcNow + limit;
@@ -45,7 +45,7 @@ public sealed class Kubectl(string kubeconfig)
             }
             catch (InvalidOperationException) when (DateTime.UtcNow < end)
             {
-                // The API server is away for a moment, as some tests want it.
+                // The API server is briefly unavailable, as some tests intend.
             }
             if (DateTime.UtcNow > end)
                 throw new TimeoutException($"{what}: not within {limit}; {string.Join(' ', arguments)} is\n{last}");

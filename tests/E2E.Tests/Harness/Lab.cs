@@ -4,13 +4,13 @@ using System.Text.RegularExpressions;
 
 namespace Bgsnap.E2E.Tests.Harness;
 
-/// <summary>A namespace of a test's own with a claim and VMs; gone afterwards, whatever happened.</summary>
+/// <summary>A test's own namespace with a claim and VMs, removed afterwards whatever happened.</summary>
 public sealed partial class Lab : IAsyncDisposable
 {
-    /// <summary>Long enough for a machine that does other things too; what has to be quick says so itself.</summary>
+    /// <summary>Long enough for a busy host; tests that need a short limit set it themselves.</summary>
     public static readonly TimeSpan Soon = TimeSpan.FromSeconds(120);
 
-    /// <summary>Where every claim's files are, on this machine and on the node.</summary>
+    /// <summary>The directory of all claims' files, on this host and on the node.</summary>
     public const string Root = "/var/tmp/bgsnap-e2e";
 
     private static int _number;
@@ -25,7 +25,7 @@ public sealed partial class Lab : IAsyncDisposable
     /// <summary>The namespace.</summary>
     public string Name { get; }
 
-    /// <summary>Directory with one directory for each claim.</summary>
+    /// <summary>The directory that contains one directory for each claim.</summary>
     public string Files { get; }
 
     public static async Task<Lab> CreateAsync(ClusterFixture cluster)
@@ -36,17 +36,15 @@ public sealed partial class Lab : IAsyncDisposable
         return lab;
     }
 
-    /// <summary>Makes a claim on a directory of this machine.</summary>
+    /// <summary>Creates a claim on a directory of this host.</summary>
     /// <param name="name">Name of the claim, and of its directory.</param>
-    /// <param name="tmpfsSize">A size such as <c>32m</c>: the volume has no more room than that.</param>
+    /// <param name="tmpfsSize">A size such as <c>32m</c> that limits the volume; null: no limit.</param>
     public Task<string> ClaimAsync(string name = "snapshots", string? tmpfsSize = null) => VolumeAsync(name, withClaim: true, tmpfsSize);
 
-    /// <summary>
-    /// Makes a volume on a directory of this machine that QEMU's user may write to, for a claim that is made with it or by another.
-    /// </summary>
+    /// <summary>Creates a volume on a directory of this host that QEMU's user may write to, and optionally its claim.</summary>
     /// <param name="name">Name of the claim, and of the directory.</param>
-    /// <param name="withClaim">The claim is made too.</param>
-    /// <param name="tmpfsSize">A size such as <c>32m</c>: the volume has no more room than that.</param>
+    /// <param name="withClaim">True: create the claim too.</param>
+    /// <param name="tmpfsSize">A size such as <c>32m</c> that limits the volume; null: no limit.</param>
     public async Task<string> VolumeAsync(string name, bool withClaim, string? tmpfsSize = null)
     {
         var directory = Path.Join(Files, name);
@@ -87,10 +85,10 @@ public sealed partial class Lab : IAsyncDisposable
         return directory;
     }
 
-    /// <summary>Starts a VM in a pod and waits until its guest counts, or with incoming until the pod runs.</summary>
+    /// <summary>Starts a VM in a pod and waits until its guest counts, or with <paramref name="incoming"/> until the pod runs.</summary>
     /// <param name="name">Name of the pod.</param>
-    /// <param name="incoming">It waits for a snapshot.</param>
-    /// <param name="arguments">More words of QEMU's command line.</param>
+    /// <param name="incoming">True: QEMU waits for a snapshot.</param>
+    /// <param name="arguments">Additional QEMU arguments.</param>
     public async Task StartVmAsync(string name = "vm", bool incoming = false, params string[] arguments)
     {
         var yaml = await File.ReadAllTextAsync(Path.Join(Repository.Root, "docs", "examples", "vm-pod.yaml"));
@@ -113,7 +111,7 @@ public sealed partial class Lab : IAsyncDisposable
             await CountsAsync(name);
     }
 
-    /// <summary>The snapshot as YAML; more fields of the spec as YAML at its level.</summary>
+    /// <summary>The YAML of a snapshot; additional fields of the spec as YAML at its level.</summary>
     public static string Snapshot(string name, string vm = "vm", string claim = "snapshots", string more = "") =>
         $$"""
             apiVersion: bgsnap.io/v1alpha1
@@ -161,7 +159,7 @@ public sealed partial class Lab : IAsyncDisposable
 
     public static string? Message(JsonNode snapshot) => Condition(snapshot, "Ready")?["message"]?.GetValue<string>();
 
-    /// <summary>The guest's last tick, and how many of its pages it found wrong.</summary>
+    /// <summary>The guest's last tick, and the number of its pages that it found corrupt.</summary>
     public async Task<(long Tick, long Corrupt)> TickAsync(string vm)
     {
         var log = await _kubectl.RunAsync("-n", Name, "logs", vm, "--tail=30");
@@ -176,7 +174,7 @@ public sealed partial class Lab : IAsyncDisposable
     public async Task<long> FirstTickAsync(string vm) =>
         long.Parse(TickLine().Match(await _kubectl.RunAsync("-n", Name, "logs", vm)).Groups[1].ValueSpan, CultureInfo.InvariantCulture);
 
-    /// <summary>Waits until the guest counts on, with nothing corrupt.</summary>
+    /// <summary>Waits until the guest counts on, and asserts that it found nothing corrupt.</summary>
     public async Task<long> CountsAsync(string vm, TimeSpan? limit = null)
     {
         var end = DateTime.UtcNow + (limit ?? Soon);
@@ -193,7 +191,7 @@ public sealed partial class Lab : IAsyncDisposable
             }
             catch (InvalidOperationException) when (DateTime.UtcNow < end)
             {
-                // It boots, or its log cannot be read for a moment.
+                // The guest is booting, or its log is briefly unreadable.
             }
             if (DateTime.UtcNow > end)
                 throw new TimeoutException($"{vm} does not count on (tick {first})");
@@ -201,11 +199,11 @@ public sealed partial class Lab : IAsyncDisposable
         }
     }
 
-    /// <summary>QEMU's socket in a VM pod, as this machine sees it.</summary>
+    /// <summary>The path on this host of QEMU's socket in a VM pod.</summary>
     public async Task<string> SocketAsync(string vm)
     {
         var uid = (await _kubectl.GetAsync("-n", Name, "pod", vm))["metadata"]!["uid"]!.GetValue<string>();
-        // By a short name: the kernel takes paths of sockets of up to 107 characters.
+        // Use a short name: the kernel limits paths of sockets to 107 characters.
         var directory = Path.Join(Files, $"run-of-{vm}");
         Directory.CreateDirectory(Files);
         Directory.CreateSymbolicLink(directory, Path.Join(ClusterFixture.State, $"kubelet/pods/{uid}/volumes/kubernetes.io~empty-dir/run"));
@@ -215,11 +213,11 @@ public sealed partial class Lab : IAsyncDisposable
         return socket;
     }
 
-    /// <summary>What QEMU in a VM pod maps, as /proc/PID/maps tells it.</summary>
+    /// <summary>The mappings of QEMU in a VM pod, from /proc/PID/maps.</summary>
     public async Task<string> MapsAsync(string vm) =>
         await File.ReadAllTextAsync($"/proc/{(await Processes.OfPodAsync(_kubectl, Name, vm))[0]}/maps");
 
-    /// <summary>No task and no carrier is left.</summary>
+    /// <summary>Waits until no task and no carrier is left.</summary>
     public async Task NoHelpersAsync()
     {
         await _kubectl.GoneAsync(Soon, "-n", Name, "snapshottasks");

@@ -1,9 +1,9 @@
 namespace Bgsnap.E2E.Tests.Harness;
 
-/// <summary>One lab for all tests of a class, where none of them is in another's way.</summary>
+/// <summary>One lab for all tests of a class that do not disturb each other.</summary>
 public sealed class LabOfClass(ClusterFixture cluster) : IAsyncLifetime
 {
-    /// <summary>The lab; tests ask <see cref="ClusterFixture.Need"/> first.</summary>
+    /// <summary>The lab; tests call <see cref="ClusterFixture.Need"/> first.</summary>
     public Lab Lab { get; private set; } = null!;
 
     public async Task InitializeAsync()

@@ -4,8 +4,8 @@ using System.Runtime.InteropServices;
 namespace Bgsnap.E2E.Tests.Harness;
 
 /// <summary>
-/// A file system with what a claim's directory holds, mounted over it: it can die, as one does whose server or disk is lost, and be mounted
-/// anew.
+/// A file system with the content of a claim's directory, mounted over it. It can fail, like one whose server or disk is lost, and be
+/// mounted again.
 /// </summary>
 public sealed partial class MortalVolume : IAsyncDisposable
 {
@@ -18,12 +18,12 @@ public sealed partial class MortalVolume : IAsyncDisposable
 
     private MortalVolume(string directory, string[] images) => (_directory, _images) = (directory, images);
 
-    /// <summary>Makes it and mounts it.</summary>
+    /// <summary>Creates and mounts it.</summary>
     /// <param name="directory">The claim's directory.</param>
-    /// <param name="beside">Where its images are kept.</param>
+    /// <param name="beside">The directory for its images.</param>
     public static async Task<MortalVolume> OverAsync(string directory, string beside)
     {
-        // Two: as long as anybody holds the dead one, the kernel would mount that again.
+        // Two images: as long as a process holds the dead one, the kernel would mount that one again.
         var volume = new MortalVolume(directory, [Path.Join(beside, "first.img"), Path.Join(beside, "second.img")]);
         foreach (var image in volume._images)
         {
@@ -35,7 +35,9 @@ public sealed partial class MortalVolume : IAsyncDisposable
         return volume;
     }
 
-    /// <summary>Every read of it fails from now on for whoever has it; another look at the directory finds it well.</summary>
+    /// <summary>
+    /// From now on every read fails for processes that have it open; the directory itself shows an intact file system again.
+    /// </summary>
     public async Task DieAndComeBackAsync()
     {
         using (var root = File.OpenHandle(Path.Join(_directory, "lost+found", ".handle"), FileMode.Create, FileAccess.Write))

@@ -2,10 +2,10 @@ using System.Globalization;
 
 namespace Bgsnap.E2E.Tests.Harness;
 
-/// <summary>The processes of a pod's first container, as this machine sees them.</summary>
+/// <summary>The processes of a pod's first container, with their pids on this host.</summary>
 public static class Processes
 {
-    /// <summary>Their pids; none when the container does not run.</summary>
+    /// <summary>Their pids; empty if the container does not run.</summary>
     public static async Task<List<int>> OfPodAsync(Kubectl kubectl, string ns, string pod)
     {
         List<int> pids = [];
@@ -30,7 +30,7 @@ public static class Processes
         return pids;
     }
 
-    /// <summary>Kills them all, as a crash does.</summary>
+    /// <summary>Kills all of them, as a crash does.</summary>
     public static async Task KillAsync(Kubectl kubectl, string ns, string pod)
     {
         foreach (var pid in await OfPodAsync(kubectl, ns, pod))

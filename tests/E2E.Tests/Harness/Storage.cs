@@ -3,26 +3,26 @@ using System.Text.Json.Nodes;
 
 namespace Bgsnap.E2E.Tests.Harness;
 
-/// <summary>What the storage does with VolumeSnapshots.</summary>
+/// <summary>How the storage behaves with VolumeSnapshots.</summary>
 public enum StorageMood
 {
-    /// <summary>Cuts in one step, and is done in the next.</summary>
+    /// <summary>Cuts in one step, and finishes in the next.</summary>
     Good,
 
     /// <summary>Never cuts.</summary>
     Slow,
 
-    /// <summary>Cuts, and is never done.</summary>
+    /// <summary>Cuts, and never finishes.</summary>
     NeverDone,
 
-    /// <summary>Says that it cannot.</summary>
+    /// <summary>Reports an error.</summary>
     Fails,
 }
 
 /// <summary>
-/// Plays what no cluster of the tests has: the CRDs of kubernetes-csi/external-snapshotter, its controller, and a CSI driver whose
-/// snapshots are copies of a claim's files, made while the guest is stopped if it is. Claims with a VolumeSnapshot as data source get a
-/// volume with the copy.
+/// Plays what the test clusters lack: the CRDs of kubernetes-csi/external-snapshotter, its controller, and a CSI driver. The driver's
+/// snapshots are copies of a claim's files; if the guest is stopped, the driver copies during the stop. A claim with a VolumeSnapshot as
+/// data source gets a volume with the copy.
 /// </summary>
 public sealed class Storage : IAsyncDisposable
 {
@@ -42,7 +42,7 @@ public sealed class Storage : IAsyncDisposable
 
     private Kubectl Kubectl => _cluster.Kubectl;
 
-    /// <summary>Serves the kinds, makes the class, which is the default, and begins to work.</summary>
+    /// <summary>Installs the kinds, creates the class, which is the default one, and starts to work.</summary>
     public static async Task<Storage> InstallAsync(ClusterFixture cluster, Lab lab)
     {
         var storage = new Storage(cluster, lab);
@@ -131,7 +131,7 @@ public sealed class Storage : IAsyncDisposable
             status["readyToUse"] = true;
         }
         snapshot["status"] = status.DeepClone();
-        // Gone or changed in the meantime, it is looked at again.
+        // If the object is gone or has changed meanwhile, the next pass looks at it again.
         await Kubectl.TryAsync(
             snapshot.ToJsonString(),
             "replace",
@@ -153,14 +153,14 @@ public sealed class Storage : IAsyncDisposable
 
     private string Cut(string snapshot) => Path.Join(_lab.Files, "cut-" + snapshot);
 
-    // Readable and writable for QEMU's user, as a driver makes it for fsGroup.
+    // Readable and writable for QEMU's user, as a driver does for fsGroup.
     private static async Task CopyAsync(string from, string to)
     {
         (await Command.RunAsync("cp", ["-rT", "--sparse=always", from, to])).Ok();
         (await Command.RunAsync("chmod", ["-R", "a+rwX", to])).Ok();
     }
 
-    // As much of the real kinds as is used, with their subresource.
+    // The part of the real kinds that the tests use, with the status subresource.
     private static string Definition(string kind, string scope) =>
         $$"""
             apiVersion: apiextensions.k8s.io/v1
