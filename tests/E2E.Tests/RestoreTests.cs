@@ -66,7 +66,7 @@ public sealed class RestoreTests(ClusterFixture cluster)
         await Task.WhenAll(names.Select(n => lab.CountsAsync(n)));
         foreach (var name in names)
             Assert.InRange(await lab.FirstTickAsync(name), before, after + 1);
-        await lab.CountsAsync("vm"); // and the first of them has noticed nothing
+        await lab.CountsAsync("vm"); // and the first one is unaffected
     }
 
     [SkippableFact]

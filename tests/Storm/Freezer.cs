@@ -56,7 +56,7 @@ internal sealed class Freezer : IDisposable
             }
             catch (IOException)
             {
-                Thread.Sleep(20); // its last process is just ending
+                Thread.Sleep(20); // its last process is still exiting
             }
         }
     }

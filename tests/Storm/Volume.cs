@@ -88,7 +88,7 @@ internal sealed class Volume : IAsyncDisposable
             }
             catch (IOException)
             {
-                Thread.Sleep(20); // its last user is just ending
+                Thread.Sleep(20); // its last user is still exiting
             }
         }
     }

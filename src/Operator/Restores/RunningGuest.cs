@@ -14,9 +14,9 @@ namespace Bgsnap.Operator.Restores;
 /// <code>
 ///   task Running, guestRuns ──▶ phase Running, Ready True, Resident False "RamArrives", progress
 ///   … with a reason         ──▶ Resident False for that reason, a warning: the guest waits
-///   task Failed             ──▶ the same; task and carrier are removed, and made again by the next look
-///   task Succeeded          ──▶ phase Ready, Resident True: the volume may go
-///   a KubeVirt VM migrated  ──▶ the same: a migration reads all RAM, and has it arrive for that
+///   task Failed             ──▶ the same; we remove task and carrier; the next reconcile creates them again
+///   task Succeeded          ──▶ phase Ready, Resident True: the volume is no longer needed
+///   a KubeVirt VM migrated  ──▶ the same: a migration reads all RAM, so all of it has arrived
 ///   the pod has ended       ──▶ phase Failed; its disks are kept
 /// </code>
 /// </remarks>

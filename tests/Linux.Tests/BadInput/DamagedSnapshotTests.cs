@@ -115,7 +115,7 @@ public sealed class DamagedSnapshotTests : IAsyncLifetime
         var whole = await File.ReadAllBytesAsync(Path.Combine(_snapshot, name));
         var at = (int)(whole.Length * place);
         if (place == 0.3)
-            at = 4096 + 100; // within the first granule that is stored
+            at = 4096 + 100; // within the first stored granule
         Write(name, at, (byte)(whole[at] ^ 0x40));
 
         var verified = await AgentProcess.RunAsync(Patience, "verify", _snapshot);
@@ -139,7 +139,7 @@ public sealed class DamagedSnapshotTests : IAsyncLifetime
         );
         Assert.IsType<SnapshotCorruptException>(error);
         if (target.HasExited)
-            return; // QEMU itself ends when its stream breaks off
+            return; // QEMU itself exits when its stream breaks off
         Assert.DoesNotContain(target.Qmp.Events, e => e.Name == "RESUME");
     }
 

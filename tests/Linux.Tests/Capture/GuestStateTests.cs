@@ -59,7 +59,7 @@ public class GuestStateTests
         await using var vm = await Requirements.StartAsync(options);
         await Machines.WarmUpAsync(vm);
         await vm.StopVcpusAsync();
-        await Task.Delay(100); // the last line is on its way
+        await Task.Delay(100); // the last line is in transit
         var last = vm.LatestReport!;
         var before = await ProcessFingerprint.TakeAsync(vm);
         Assert.Equal("paused", before.RunState);

@@ -216,7 +216,7 @@ public class RunStateTests
                 Disks = [new TestDisk { Name = "vda" }],
             }
         );
-        await Task.Delay(1500); // the firmware sets up the power management's ports
+        await Task.Delay(1500); // the firmware sets up the power management ports
         return vm;
     }
 

@@ -44,7 +44,7 @@ public sealed class LoopVolume : IAsyncDisposable
         LoopVolume volume = new(image, Path.Combine(folder, "volume.loop"), device, Directory.CreateDirectory(MountPoint(folder)).FullName);
         try
         {
-            File.CreateSymbolicLink(volume._link, device); // so that the next test run finds it, should this one be killed
+            File.CreateSymbolicLink(volume._link, device); // so that the next test run finds it if this one is killed
             await volume.MountAsync().ConfigureAwait(false);
             // List the files now: once the device fails, its directories cannot be listed.
             volume._files = Directory.GetFiles(volume.Folder);
@@ -78,7 +78,7 @@ public sealed class LoopVolume : IAsyncDisposable
     {
         await Tool.RunAsync("cp", "--sparse=always", _image, _image + ".sound").ConfigureAwait(false);
         await using (var file = new FileStream(_image, FileMode.Open, FileAccess.Write, FileShare.ReadWrite))
-            file.SetLength(0); // a loop device cannot read behind its file's end
+            file.SetLength(0); // a loop device cannot read beyond its file's end
         DropCache();
     }
 

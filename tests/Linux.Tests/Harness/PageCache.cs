@@ -32,7 +32,7 @@ public static unsafe partial class PageCache
         foreach (var file in files)
         {
             using var handle = File.OpenHandle(file, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
-            if (Synchronize(handle) != 0) // what is not written yet cannot be dropped
+            if (Synchronize(handle) != 0) // dirty pages cannot be dropped
                 throw new Win32Exception(Marshal.GetLastPInvokeError(), $"fsync of {file}");
             for (var tries = 1; ; tries++)
             {

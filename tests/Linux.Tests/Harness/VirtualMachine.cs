@@ -220,7 +220,7 @@ public sealed class VirtualMachine : IAsyncDisposable
         }
         catch (OperationCanceledException)
         {
-            await Task.Delay(100).ConfigureAwait(false); // its last words
+            await Task.Delay(100).ConfigureAwait(false); // its last output
             throw new InvalidOperationException($"QEMU {(HasExited ? "ended at once" : "does not answer")}.\n{Describe()}");
         }
 

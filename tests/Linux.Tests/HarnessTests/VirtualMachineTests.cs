@@ -29,7 +29,7 @@ public class VirtualMachineTests
         await source.StopVcpusAsync();
         var stream = Path.Combine(source.Folder, "stream");
         await SaveAsync(source, stream);
-        await Task.Delay(100); // the last line is on its way
+        await Task.Delay(100); // the last line is in transit
         var last = source.LatestReport!;
 
         await using var restored = await VirtualMachine.StartAsync(
@@ -40,7 +40,7 @@ public class VirtualMachineTests
         );
         if (incoming == "defer")
             await restored.Qmp.ExecuteAsync("migrate-incoming", new JsonObject { ["uri"] = $"exec:cat {stream}" });
-        await WaitUntilLoadedAsync(restored); // stopped, as it was saved
+        await WaitUntilLoadedAsync(restored); // stopped, as when it was saved
         await restored.ContinueVcpusAsync();
         var first = await restored.WaitForTickAsync(1);
         var later = await restored.WaitForTickAsync(first.Tick + 5);

@@ -47,7 +47,7 @@ public class SamepageMergingTests
 
         long lost = First(pagemap, torn, bytes);
         Assert.Equal(LostPage.Writable, pagemap.Lost(torn.Address + (ulong)lost));
-        torn.Start[lost] = 1; // would wait for ever if it were announced
+        torn.Start[lost] = 1; // would wait forever if the kernel reported it
         UffdMessage message;
         Assert.Equal(0, torn.Uffd.Read(&message, 1));
     }

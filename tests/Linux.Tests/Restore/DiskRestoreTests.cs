@@ -119,7 +119,7 @@ public class DiskRestoreTests
         var (system, _) = OtherImages(snapshot.Folder, "raw", "raw");
         var data = Path.Combine(small.Folder, "data.img");
         using (var file = File.OpenHandle(data, FileMode.CreateNew, FileAccess.Write))
-            RandomAccess.SetLength(file, Disks.Size); // sparse: it fits, its content will not
+            RandomAccess.SetLength(file, Disks.Size); // sparse: the file fits, its content will not
         await using var target = await VirtualMachine.StartAsync(Waiting(QemuVersion.System, system, "raw", data, "raw"));
 
         var outcome = await RestoreOutcome.OfAsync(snapshot.Directory, target);

@@ -23,7 +23,7 @@ public unsafe class MissingPagesTests
         try
         {
             new Span<byte>(source, Pages * Page).Fill(7);
-            memory[5 * Page] = 9; // exists before
+            memory[5 * Page] = 9; // exists already
             uffd.RegisterMissing((ulong)memory, Pages * Page);
 
             Assert.Equal(Pages * Page, uffd.Copy((ulong)memory, source, Pages * Page, Page));

@@ -253,7 +253,7 @@ public sealed class SilentPeerTests : IDisposable
     {
         var vm = await Ext4Machine.StartAsync(QemuVersion.System, _folder.FullName, agent: true);
         await vm.WaitForReportAsync(r => r.Disk > 0, "write");
-        await Task.Delay(2000); // its agent opens its end when it has started
+        await Task.Delay(2000); // the guest agent opens its end once it has started
         return vm;
     }
 

@@ -85,7 +85,7 @@ public class WhoWaitsTests
         await using var family = await patient.BeginAsync(gate.Hook, output, Slow);
         await gate.ReachedAsync(family);
         await using var frozen = await FrozenGroup.OfAsync(Freezer.V1, family.Worker, family.Command);
-        await Task.Delay(TimeSpan.FromSeconds(3)); // the timer of the capturing process runs out meanwhile
+        await Task.Delay(TimeSpan.FromSeconds(3)); // the capturing process's timer expires meanwhile
         await frozen.ThawAsync();
 
         await FreeAsync(patient, "thawed");
@@ -198,7 +198,7 @@ public class WhoWaitsTests
         Assert.True(error?.Reason == "AgentDied" && result.ExitCode == 1, result.ToString());
         Assert.Contains("the guest runs", error!.Message, StringComparison.Ordinal);
         Assert.False(Directory.Exists(output));
-        await patient.CaptureWellAsync(); // sweeps up what a process that could not be ended has left beside the output
+        await patient.CaptureWellAsync(); // removes what an unkillable process has left beside the output
         await patient.NothingIsLeftAsync("the capturing process died");
     }
 

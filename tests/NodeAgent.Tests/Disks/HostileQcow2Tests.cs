@@ -123,7 +123,7 @@ public sealed class HostileQcow2Tests : IDisposable
         Refused("used twice", _l2, copied | (BinaryPrimitives.ReadUInt64BigEndian(_good.AsSpan(_l2 + 8)) & ~copied));
         Refused("cannot be at", _l1, copied); // the header
         Refused("cannot be at", _l2, copied);
-        Refused("cannot be at", _l1, copied | (uint)_good.Length); // just behind the end
+        Refused("cannot be at", _l1, copied | (uint)_good.Length); // just beyond the end
         Refused("cannot be at", _l2, copied | (uint)_good.Length);
         Refused("cannot be at", _l2, copied | 0x00ff_ffff_ffff_0000);
         Refused("cannot be at", _l2, copied | (uint)(Cluster + 512)); // not a cluster

@@ -111,7 +111,7 @@ internal sealed class FakeGuestAgent : IDisposable
             _ => throw new InvalidOperationException(command),
         };
         if (command == "guest-sync-delimited")
-            client.Send([(byte)'{', (byte)'\n', 0xFF]); // the end of an answer to somebody else comes first
+            client.Send([(byte)'{', (byte)'\n', 0xFF]); // the end of an answer to another client comes first
         client.Send(Encoding.UTF8.GetBytes(answer));
         return true;
     }

@@ -230,7 +230,7 @@ public class QuiesceTests
         using FakeGuestAgent agent = new() { Frozen = true };
         using Marks marks = new();
 
-        Assert.False(SureThaw.Leftover(marks.Qmp, agent.Path)); // no mark: somebody else's
+        Assert.False(SureThaw.Leftover(marks.Qmp, agent.Path)); // no marker: a foreign freeze
         Assert.True(agent.Frozen);
         FreezeMark.Put(marks.Qmp);
         Assert.True(SureThaw.Leftover(marks.Qmp, agent.Path));

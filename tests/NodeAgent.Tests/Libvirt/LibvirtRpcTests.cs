@@ -85,7 +85,7 @@ public sealed class LibvirtRpcTests : IDisposable
         new()
         {
             { "00000004" }, // shorter than a header
-            { "7fffffff" }, // more than any message
+            { "7fffffff" }, // longer than any message
             { "48545450" }, // "HTTP"
             // An event with a truncated name.
             { "00000024" + "20008087" + "00000001" + "00000006" + "00000002" + "00000000" + "00000000" + "00000000" + "ffffffff" },
@@ -93,7 +93,7 @@ public sealed class LibvirtRpcTests : IDisposable
             { "0000001c" + "20008086" + "00000001" + "00000001" + "00000001" + "00000001" + "00000001" },
             // An answer with descriptors.
             { "00000020" + "20008086" + "00000001" + "00000001" + "00000005" + "00000001" + "00000000" + "00000002" },
-            { "" }, // nothing, and the end
+            { "" }, // no bytes, then end of stream
         };
 
     [Theory]

@@ -50,7 +50,7 @@ public sealed class QmpClientTests
         );
         QmpException failure = await failing.WaitAsync(TimeSpan.FromSeconds(30));
         Assert.True(failure.TimedOut, failure.Message);
-        _ = qmp.TakeEvents(); // ends as well
+        _ = qmp.TakeEvents(); // ends too
     }
 
     [Fact]

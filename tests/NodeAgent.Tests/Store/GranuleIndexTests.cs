@@ -7,7 +7,7 @@ public sealed class GranuleIndexTests
     [Fact]
     public void What_was_set_is_found_behind_and_between_stretches_that_were_not()
     {
-        using GranuleIndex index = new([new RamBlockLayout("ram", 3UL << 36, 4096)]); // more than is looked through at once
+        using GranuleIndex index = new([new RamBlockLayout("ram", 3UL << 36, 4096)]); // more than one search step covers
         long last = index.Count - 1;
         foreach (long granule in (long[])[5, 6, 1 << 20, last])
             index.Set(granule, new GranuleEntry(0, 1));

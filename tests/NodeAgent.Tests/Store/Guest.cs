@@ -24,7 +24,7 @@ internal sealed record GuestBlock(RamBlockLayout Layout, byte[] Memory)
                     break; // compresses to nothing
                 case 2:
                     page[random.Next(page.Length)] = 1;
-                    break; // zero but for one byte
+                    break; // zero except for one byte
                 default:
                     for (int i = 0; i < page.Length; i++)
                         page[i] = (byte)random.Next(8); // compresses to a half

@@ -57,7 +57,7 @@ public sealed class HostileSnapshotTests : IDisposable
             { "used length", 56, 1UL << 44, 8 },
             { "used length", 56, 1UL << 63, 8 },
             { "used length", 56, ulong.MaxValue, 8 },
-            { "used length", 56, ulong.MaxValue - 4095, 8 }, // the sum with the next wraps
+            { "used length", 56, ulong.MaxValue - 4095, 8 }, // the sum with the next one wraps
             { "used length", 56, 4095, 8 },
             { "host page size", 64, 0, 4 },
             { "host page size", 64, 12288, 4 },
@@ -163,7 +163,7 @@ public sealed class HostileSnapshotTests : IDisposable
         PutEntry(log, at + 16, e); // two granules, the same bytes
         AssertProblem(log, "used twice");
         log = (byte[])_good.Clone();
-        PutEntry(log, at + 16, default); // a granule forgotten, its bytes still there
+        PutEntry(log, at + 16, default); // a granule is missing, its bytes are still there
         AssertProblem(log, "belong to nothing");
     }
 
@@ -178,7 +178,7 @@ public sealed class HostileSnapshotTests : IDisposable
         log[end] = 1;
         AssertProblem(log, "padding is not zero");
         log = (byte[])_good.Clone();
-        log[^4097] = 1; // behind the last entry
+        log[^4097] = 1; // after the last entry
         AssertProblem(log, "the index's padding is not zero");
     }
 

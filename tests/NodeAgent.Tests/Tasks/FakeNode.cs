@@ -44,7 +44,7 @@ internal sealed class FakeNode : IDisposable
     /// <summary>How often the program was to free a guest.</summary>
     internal int TimesFreed => File.Exists(Sign("freed")) ? File.ReadAllLines(Sign("freed")).Length : 0;
 
-    /// <summary>Where the carrier's claim lies.
+    /// <summary>The directory of the carrier's claim.</summary>
     internal string Claim { get; }
 
     /// <summary>The VM's root directory.</summary>

@@ -62,7 +62,7 @@ public sealed class TaskReconcilerTests : IAsyncLifetime, IDisposable
         );
         await See(FakeNode.CaptureTask());
         await FakeNode.Within(() => _node.Api.Told.Any(s => s.Percent == 40), "the progress is told");
-        await _reconciler.Reconcile(Key, _stop.Token); // a look in between begins nothing else
+        await _reconciler.Reconcile(Key, _stop.Token); // another reconcile starts nothing else
         Assert.Equal(1, _reconciler.Running);
         await File.WriteAllTextAsync(_node.Sign("go"), "");
         SnapshotTaskStatus end = await End();
@@ -166,7 +166,7 @@ public sealed class TaskReconcilerTests : IAsyncLifetime, IDisposable
         await See(OfAnEarlierRun());
         SnapshotTaskStatus end = await End();
         Assert.Equal((TaskPhase.Succeeded, Run, 4600), (end.Phase, end.AgentRun, end.Result!.DowntimeMicroseconds));
-        Assert.DoesNotContain(_node.Api.Told, s => s.Phase == TaskPhase.Running); // nothing was begun anew
+        Assert.DoesNotContain(_node.Api.Told, s => s.Phase == TaskPhase.Running); // nothing was started again
     }
 
     [Fact]
@@ -237,12 +237,12 @@ public sealed class TaskReconcilerTests : IAsyncLifetime, IDisposable
         SnapshotTaskStatus end = await End();
         Assert.Equal((TaskPhase.Failed, "DowntimeExceeded", "too long"), (end.Phase, end.Reason, end.Message));
 
-        _node.Capture($"echo '{FakeNode.Summary}'"); // ends well, and leaves nothing
+        _node.Capture($"echo '{FakeNode.Summary}'"); // succeeds, and leaves nothing
         SnapshotTask second = FakeNode.CaptureTask("second");
         await See(second);
         Assert.Equal("SnapshotLost", (await End()).Reason);
 
-        _node.Capture($"mkdir \"$out\"; echo '{FakeNode.Summary}'"); // leaves something that is no snapshot
+        _node.Capture($"mkdir \"$out\"; echo '{FakeNode.Summary}'"); // leaves something that is not a snapshot
         await See(FakeNode.CaptureTask("third"));
         Assert.Equal("SnapshotCorrupt", (await End()).Reason);
 

@@ -13,7 +13,7 @@ internal sealed class OperatorInstance : IAsyncDisposable
 {
     private static readonly TimeSpan AfterTrouble = TimeSpan.FromSeconds(1);
     private readonly World _world;
-    private readonly CancellationTokenSource _stop = new(); // never disposed: a test may end the operator, and its world does so again
+    private readonly CancellationTokenSource _stop = new(); // never disposed: a test may stop the operator, and its world stops it again
     private readonly Task _watching;
     private readonly SortedDictionary<string, (IReconciler Who, ObjectKey Key, DateTimeOffset At)> _due = new(StringComparer.Ordinal);
     private readonly SharedInformers _shared;

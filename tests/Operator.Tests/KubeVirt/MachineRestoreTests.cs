@@ -27,7 +27,7 @@ public sealed class MachineRestoreTests
                     },
                 ]));
         await world.Until(() => world.TasksEver(TaskAction.RestoreDisks) == 1, "disks are ordered");
-        Assert.Empty(world.All(KubeVirtKinds.Machines)); // no QEMU sees a disk that is half written
+        Assert.Empty(world.All(KubeVirtKinds.Machines)); // no QEMU sees a half-written disk
         Assert.Equal(
             [("ua-root", "/disks/root/disk.img", "raw"), ("ua-hot", "/disks/hot", "raw")],
             world

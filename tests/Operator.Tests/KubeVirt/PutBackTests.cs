@@ -24,7 +24,7 @@ public sealed class PutBackTests
         string captured = world.Instance().Metadata.Uid;
         await world.Add(Restore("r", t => t.WhenExists = ExistingMachine.StopAndPutBack));
         await world.Until(() => world.TasksEver(TaskAction.RestoreDisks) == 1, "disks are ordered");
-        Assert.Equal(captured, world.Instance().Metadata.Uid); // it runs while they are written
+        Assert.Equal(captured, world.Instance().Metadata.Uid); // the VM runs while the agent writes the disks
 
         await world.Until(() => world.Restore("r").Status?.Phase == RestorePhase.Ready, "Ready");
         await world.Steps(3);

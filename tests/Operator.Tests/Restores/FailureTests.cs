@@ -203,7 +203,7 @@ public sealed class FailureTests
         await using World world = await WithSnapshot();
         if (what == "Failed")
             await SetStatus(world, s => s.Phase = SnapshotPhase.Failed);
-        world.Agents.Dead = true; // the deletion goes on
+        world.Agents.Dead = true; // the deletion continues
         if (what == "deleted")
             await world.Delete("s");
         await world.Step();

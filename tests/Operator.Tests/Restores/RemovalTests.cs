@@ -108,7 +108,7 @@ public sealed class RemovalTests
         await world.Until(() => world.Find("s") is null, "the snapshot is gone", 60);
         Assert.Empty(world.Agents.Directories);
         if (what != "is deleted")
-            Assert.InRange(world.Clock.GetUtcNow() - ended, TimeSpan.Zero, TimeSpan.FromSeconds(12)); // told, not asked every now and then
+            Assert.InRange(world.Clock.GetUtcNow() - ended, TimeSpan.Zero, TimeSpan.FromSeconds(12)); // by the watch, not by polling
         Assert.Equal(what == "ends", world.Pod("vm-r") is not null);
     }
 

@@ -81,7 +81,7 @@ public sealed class SuccessTests
             [("vda", "/disks/a/disk.img", "raw"), ("vdb", "/disks/b/disk.qcow2", "qcow2")],
             task.Spec.Disks!.Select(d => (d.Name, d.Path, d.Driver))
         );
-        Assert.Null(world.Pod("vm-r")); // no QEMU sees a disk that is half written
+        Assert.Null(world.Pod("vm-r")); // no QEMU sees a half-written disk
         AssertStandsIn(world.Pod(task.Spec.Carrier.PodName)!);
 
         await world.UntilRestore("r", RestorePhase.Ready);

@@ -121,7 +121,7 @@ public sealed class CarrierTests
         await world.Steps(5);
         Assert.Equal("False RefusedByApiServer: exceeded quota: pods", world.Condition("a", ConditionTypes.Ready));
         Assert.Equal(["Warning RefusedByApiServer"], world.Events("a"));
-        Assert.NotEmpty(world.Problems); // the queue waits longer each time, and counts it
+        Assert.NotEmpty(world.Problems); // the queue waits longer after each failure, and counts them
         Assert.Equal(0, world.Operator.Queue.Enter("node-1", new("prod", "other"), DateTime.UtcNow));
         world.Operator.Queue.Leave(new("prod", "other"));
         quota = false;

@@ -92,7 +92,7 @@ public sealed class ClaimTests
         await world.Until(() => world.Find("a") is null, "the snapshot is gone");
         await world.Steps(2);
         Assert.Equal(!owned, world.All(CoreResources.Claims).Any(c => c.Metadata.Name == "a"));
-        Assert.Equal(0, world.TasksEver(TaskAction.Delete)); // the files go with the claim, or stay with it
+        Assert.Equal(0, world.TasksEver(TaskAction.Delete)); // the files are deleted or stay with the claim
     }
 
     [Fact]

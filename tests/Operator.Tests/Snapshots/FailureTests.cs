@@ -145,7 +145,7 @@ public sealed class FailureTests
             world.Condition("a", ConditionTypes.Ready),
             StringComparison.Ordinal
         );
-        Assert.Equal("a-00000003", world.Snapshot("a").Status!.Directory); // something of it may be there
+        Assert.Equal("a-00000003", world.Snapshot("a").Status!.Directory); // some of its files may exist
         await world.Steps(3);
         Assert.Empty(world.All(Resources.Tasks));
     }
@@ -156,7 +156,7 @@ public sealed class FailureTests
         await using World world = await Things.WithVm();
         await world.Add(Things.Snapshot("a", change: s => s.Capture = new CaptureSpec { Deadline = "30s" }));
         await world.Until(() => world.Agents.Directories.Count == 1, "the agent is done");
-        world.Clock.Advance(TimeSpan.FromMinutes(10)); // nobody led meanwhile
+        world.Clock.Advance(TimeSpan.FromMinutes(10)); // no operator led meanwhile
         await world.Restart();
         await world.UntilPhase("a", SnapshotPhase.Ready, 3);
     }

@@ -17,7 +17,7 @@ public sealed class OrphanTests
         Assert.Equal(0, await world.Operator.Orphans.Sweep(default));
         await world.Delete("a");
         await world.Operator.Settle();
-        Assert.Equal(0, await world.Operator.Orphans.Sweep(default)); // being taken down in good order
+        Assert.Equal(0, await world.Operator.Orphans.Sweep(default)); // being removed in the normal way
     }
 
     [Theory]

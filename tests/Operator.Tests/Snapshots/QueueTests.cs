@@ -16,12 +16,12 @@ public sealed class QueueTests
     public async Task Ten_at_once_on_one_node_are_captured_one_after_the_other_oldest_first()
     {
         await using World world = await Things.WithVm();
-        string[] names = ["j", "i", "h", "g", "f", "e", "d", "c", "b", "a"]; // the names are in the other order than their ages
+        string[] names = ["j", "i", "h", "g", "f", "e", "d", "c", "b", "a"]; // the order of the names is the reverse of their ages
         foreach (string name in names)
         {
             await world.Add(Things.Snapshot(name));
             if (name == "j")
-                await world.Reconcile(); // who comes first while nobody else is there begins
+                await world.Reconcile(); // the first one starts while there are no others
             world.Clock.Advance(TimeSpan.FromSeconds(1));
         }
         await world.Reconcile();

@@ -90,10 +90,10 @@ public sealed class RemovalTests
         await world.Delete("a");
         await world.Reconcile();
         Assert.True(world.All(Resources.Tasks).Single().Spec.Cancel);
-        Assert.Single(world.Carriers); // the claim stays where it is until the agent has let go
+        Assert.Single(world.Carriers); // the claim stays mounted until the agent has finished
         Assert.Contains("Normal CaptureCancelled", world.Events("a"));
         await world.Until(() => world.Find("a") is null, "the snapshot is gone");
-        Assert.Equal(0, world.TasksEver(TaskAction.Delete)); // a capture that ended in good order left no file
+        Assert.Equal(0, world.TasksEver(TaskAction.Delete)); // an agent that reported the end of its capture left no file
     }
 
     [Fact]
@@ -104,7 +104,7 @@ public sealed class RemovalTests
         world.Agents.Dead = true;
         await world.Operator.DisposeAsync();
         await world.Delete("a");
-        world.Clock.Advance(TimeSpan.FromMinutes(10)); // nobody leads
+        world.Clock.Advance(TimeSpan.FromMinutes(10)); // no operator leads
         await world.Restart();
         await world.Steps(20);
         // A user changes the snapshot, which triggers an early reconcile: the agent still has the rest of its minute.

@@ -118,7 +118,7 @@ public sealed class SuccessTests(ITestOutputHelper output)
             $"{count} writes: {string.Join(", ", writes.Where(r => r.Plural != "events"))}, {events} events: "
                 + $"{string.Join(", ", world.Events("b"))}"
         );
-        Assert.InRange(count, 1, MostWrites + 1); // three more than the simplest one: the claim, and a status and an event of the queue
+        Assert.InRange(count, 1, MostWrites + 1); // three more than the simplest one: the claim, and the status and event of the queue
     }
 
     [Fact]

@@ -249,7 +249,7 @@ public sealed class VolumeSnapshotTests
         );
         await world.Steps(3);
         Assert.Empty(world.Storage.All);
-        Assert.NotNull(world.Snapshot("a").Status!.Directory); // its RAM is there until it is deleted
+        Assert.NotNull(world.Snapshot("a").Status!.Directory); // its RAM stays until it is deleted
         await world.Delete("a");
         await world.Until(() => world.Find("a") is null, "it is gone");
         Assert.Single(world.Agents.Directories); // b's

@@ -74,7 +74,7 @@ internal sealed class CallbacksService : Callbacks.CallbacksBase
         }
         catch (InvalidOperationException e)
         {
-            throw new JsonException(e.Message, e); // half a surrogate pair
+            throw new JsonException(e.Message, e); // an unpaired surrogate
         }
     }
 }

@@ -18,7 +18,7 @@ namespace Bgsnap.Operator.KubeVirt.Restoring;
 ///   as its user has it ──Stop──▶ halted, spec kept ──TakeOver──▶ the captured one, ours ──Settle──▶ its user's
 ///                                     └────────────◀──── Undo (halted first, until its instance is gone) ────┘
 /// </code>
-/// Each request names the version that was looked at: whoever starts, stops or changes the VM in between is not overruled.
+/// Each request names the resourceVersion that we read, so that we never overrule somebody who starts, stops or changes the VM in between.
 /// </remarks>
 internal sealed class PutBack(IApiClient api)
 {

@@ -95,7 +95,7 @@ public class DiscardedPagesTests
             server.Start();
             byte* came = memory + (17 << 20),
                 toCome = memory + (16 << 20);
-            Assert.Equal(256 % 251 + 1, Read(came)); // all of its 64 KiB is there now
+            Assert.Equal(256 % 251 + 1, Read(came)); // all of its 64 KiB has arrived
             Discard(came + 3 * Page, 2 * Page);
             Discard(toCome + 3 * Page, 2 * Page);
 

@@ -40,7 +40,7 @@ public class GivenBackMemoryTests
     [InlineData(QemuVersion.Unpacked10, RamKind.Memfd)]
     public async Task A_balloon_may_take_memory_meanwhile(QemuVersion version, RamKind ram)
     {
-        const int LeftMiB = 170; // less than what was never used is left
+        const int LeftMiB = 170; // less is left than was never used
         await using var pair = await InstantPair.MakeAsync(InstantMachines.Ballooning(version, ram, SpareMiB), source =>
             source.MoveSpareAsync("given")
         );
