@@ -18,7 +18,7 @@ namespace Bgsnap.Operator.VolumeSnapshots;
 ///   RAM is copied                                                   upload: status.readyToUse
 ///   Succeeded ───────────────────▶ Ready when both have ended ◀────┘
 /// </code>
-/// Nothing here has to end for the guest's sake: the agent resumes it after maxDowntime, whatever the operator does.
+/// The guest does not depend on any of this: the agent resumes it after maxDowntime, whatever the operator does.
 /// </remarks>
 internal sealed class VolumeCuts(IApiClient api)
 {

@@ -7,7 +7,7 @@ namespace Bgsnap.Linux.Tests.Disks;
 /// <summary>Machines whose guest writes to disks, and the checks of each capture of them.</summary>
 internal static class DiskMachines
 {
-    /// <summary>The guest writes to all of these disks in turn, as fast as it can, and to a little memory besides.</summary>
+    /// <summary>The guest writes to all of these disks in turn, as fast as it can, and to a little memory too.</summary>
     public static VirtualMachineOptions Writing(QemuVersion version, params IReadOnlyList<TestDisk> disks) =>
         new()
         {

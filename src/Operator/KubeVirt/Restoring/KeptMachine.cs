@@ -8,7 +8,7 @@ using Bgsnap.Operator.Snapshots;
 namespace Bgsnap.Operator.KubeVirt.Restoring;
 
 /// <summary>What a snapshot stores of the captured KubeVirt VM.</summary>
-/// <param name="Vm">The VirtualMachine; null: the source was an instance without one.</param>
+/// <param name="Vm">The VirtualMachine; null: the snapshot's source was a VirtualMachineInstance.</param>
 /// <param name="Vmi">The VirtualMachineInstance: the result of VM, instance type, preference and hotplugged volumes.</param>
 /// <param name="DomainXml">The libvirt domain as XML text.</param>
 /// <param name="Domain">The parsed domain.</param>
