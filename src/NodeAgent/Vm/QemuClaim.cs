@@ -102,9 +102,15 @@ internal sealed partial class QemuClaim : IDisposable
         const string network = "ns/net";
         if (new FileInfo(qemu.At(network)).LinkTarget == new FileInfo($"/proc/thread-self/{network}").LinkTarget)
             return;
-        using SafeFileHandle there = FileSyscalls.OpenAt(null, qemu.At(network), FileSyscalls.O_RDONLY);
-        // Without the right to enter, the claim is made in our own network namespace.
-        _ = SetNamespace(there, CloneNewNet);
+        try
+        {
+            using SafeFileHandle there = FileSyscalls.OpenAt(null, qemu.At(network), FileSyscalls.O_RDONLY);
+            _ = SetNamespace(there, CloneNewNet);
+        }
+        catch (LinuxException e) when (e.Errno is Errno.EACCES or Errno.EPERM)
+        {
+            // A process without rights over QEMU's claims in its own namespace, among those that run beside it.
+        }
     }
 
     [LibraryImport("libc", EntryPoint = "setns", SetLastError = true)]
