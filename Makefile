@@ -18,7 +18,7 @@ hang_limit := 10m
 space := $(subst ,, )
 
 .NOTPARALLEL:
-.PHONY: help build guests manifests test test-unit test-chart test-linux test-disks test-containers test-cluster test-e2e test-model fuzz chart-readme demo demo-local bench bench-operator storm lint clean
+.PHONY: help build guests manifests test test-unit test-chart test-linux test-long test-disks test-all test-containers test-cluster test-e2e test-model fuzz chart-readme demo demo-local bench bench-operator storm lint clean
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -65,14 +65,26 @@ test-chart: ## lint the Helm chart, render it with every value, and compare it w
 	hack/deps --helm
 	$(call run_tests,Chart.Tests)
 
-# Left out: what captures a disk again and again for minutes.
-long_disks := Instant IoThread Ext4 Quiesce
-test-linux: ## run the tests against real QEMUs, but the long ones of disks; root, after `make build guests`
-	$(call run_tests,Linux.Tests) --filter '$(subst $(space),&,$(foreach class,$(long_disks),FullyQualifiedName!~Linux.Tests.Disks.$(class)Tests))'
+# Left out: what captures a disk again and again for minutes, and soaks of migrations, restores through libvirt and lost volumes.
+long_classes := Disks.Instant Disks.IoThread Disks.Ext4 Disks.Quiesce Libvirt.LibvirtRestore Libvirt.Migration Restore.Instant.LostVolume
+in_long_classes = $(subst $(space),$(1),$(foreach class,$(long_classes),FullyQualifiedName$(2)Linux.Tests.$(class)Tests))
+test-linux: ## run the tests against real QEMUs, but the long ones; root, after `make build guests`
+	$(call run_tests,Linux.Tests) --filter '$(call in_long_classes,&,!~)'
+
+test-long: ## run the long tests against real QEMUs, 15 minutes; root, after `make build guests`
+	$(call run_tests,Linux.Tests) --filter '$(call in_long_classes,|,~)'
 
 # They take about ten minutes.
 test-disks: ## run all tests of disks against real QEMUs; root, after `make build guests`
 	$(call run_tests,Linux.Tests) --filter FullyQualifiedName~Linux.Tests.Disks
+
+# Each is run, even when the one before has failed.
+test-all: ## everything: make test, the long tests, every test on a cluster, and a QEMU in a container
+	@failed=; \
+		for part in test test-long test-e2e test-containers; do \
+			$(MAKE) --no-print-directory $$part || failed="$$failed $$part"; \
+		done; \
+		test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
 test-containers: ## capture a QEMU in a Docker container from the host; root, after `make build guests`
 	hack/images test-vm
