@@ -65,8 +65,8 @@ test-chart: ## lint the Helm chart, render it with every value, and compare it w
 	hack/deps --helm
 	$(call run_tests,Chart.Tests)
 
-# Left out: what captures a disk again and again for minutes, and soaks of migrations, restores through libvirt and lost volumes.
-long_classes := Disks.Instant Disks.IoThread Disks.Ext4 Disks.Quiesce Libvirt.LibvirtRestore Libvirt.Migration Restore.Instant.LostVolume
+# Left out: what captures a disk again and again for minutes, soaks of migrations, restores through libvirt and lost volumes, silent peers.
+long_classes := Disks.Instant Disks.IoThread Disks.Ext4 Disks.Quiesce Libvirt.LibvirtRestore Libvirt.Migration Restore.Instant.LostVolume Survival.SilentPeer
 in_long_classes = $(subst $(space),$(1),$(foreach class,$(long_classes),FullyQualifiedName$(2)Linux.Tests.$(class)Tests))
 test-linux: ## run the tests against real QEMUs, but the long ones; root, after `make build guests`
 	$(call run_tests,Linux.Tests) --filter '$(call in_long_classes,&,!~)'
