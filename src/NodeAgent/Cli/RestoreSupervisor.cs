@@ -54,7 +54,7 @@ internal sealed class RestoreSupervisor(IReadOnlyList<string> arguments, bool js
                 // Memory that the child loaded stays loaded; only deaths without progress count.
                 deaths = _progress.DoneBytes > lastDone ? 1 : deaths + 1;
                 lastDone = _progress.DoneBytes;
-                if (_cancelled || deaths == MostDeaths || _progress.Phase == "HugePages")
+                if (_cancelled || deaths == MostDeaths)
                     error = Died(code);
             }
         }

@@ -92,6 +92,7 @@ internal sealed class InstantFollowUp : IDisposable
         if (!HugePages.AreGiven())
             return;
         _progress.Phase = "HugePages";
+        TestHooks.After("huge-pages");
         _progress.HugeBytes = Collapse.Run(_memory, cancel);
     }
 

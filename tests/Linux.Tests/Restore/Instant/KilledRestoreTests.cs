@@ -146,12 +146,13 @@ public class KilledRestoreTests
 
     /// <summary>By then nothing of the restore is left in QEMU, so the next process could take the guest for a foreign one.</summary>
     [SkippableTheory]
-    [InlineData(QemuVersion.System)]
-    [InlineData(QemuVersion.Unpacked10)]
-    public async Task The_command_ends_well_when_its_process_dies_after_its_last_step(QemuVersion version)
+    [InlineData(QemuVersion.System, "resident")]
+    [InlineData(QemuVersion.Unpacked10, "resident")]
+    [InlineData(QemuVersion.Unpacked10, "huge-pages")]
+    public async Task The_command_ends_well_when_its_process_dies_after_its_last_step(QemuVersion version, string point)
     {
         await using var pair = await InstantPair.MakeAsync(InstantMachines.Checking(version, "pc", RamKind.Anonymous));
-        await using var agent = await InstantMachines.StartAsync(Agent.Hook("kill:resident"), pair.Snapshot, pair.Target);
+        await using var agent = await InstantMachines.StartAsync(Agent.Hook($"kill:{point}"), pair.Snapshot, pair.Target);
 
         var outcome = await pair.AssertEndsWellAsync(agent);
 
