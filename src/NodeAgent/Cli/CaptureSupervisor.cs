@@ -28,7 +28,6 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
 
     // A killed process is gone within milliseconds, unless one of its threads sleeps in the kernel or its cgroup is frozen.
     private static readonly TimeSpan Dying = TimeSpan.FromMilliseconds(500);
-    private static readonly TimeSpan ClaimPatience = TimeSpan.FromSeconds(2);
     private const int SIGKILL = 9;
     private readonly LineOutbox _outbox = json ? new() : new(Console.Error.Write);
     private ErrorLine? _error,
@@ -262,7 +261,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
             using IQmpMonitor qmp = options.Monitor.Open(RecoveryPatience);
             using CheckedProcess? process = QemuProcess.Hold(qmp, options.Monitor.Pid);
             // A child that does not go away keeps its claim, and its leftovers must be removed all the same.
-            using QemuClaim? claim = process is null || !childIsGone ? null : QemuClaim.Take(process, ClaimPatience, "QemuBusy");
+            using QemuClaim? claim = process is null || !childIsGone ? null : QemuClaim.Take(process, QemuClaim.Moment, "QemuBusy");
             Swept swept = Leftovers.Sweep(qmp, process, options.GuestAgentSocket);
             _resumed |= swept.Resumed;
             if (swept.Thawed)

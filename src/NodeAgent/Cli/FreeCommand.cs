@@ -76,7 +76,7 @@ internal static class FreeCommand
                     "ForeignProcess",
                     $"the process behind the QMP socket ({process?.Pid}) does not run in container {container}: it is another VM's"
                 );
-            using QemuClaim? claim = process is null ? null : QemuClaim.Take(process, TimeSpan.FromSeconds(2), "QemuBusy");
+            using QemuClaim? claim = process is null ? null : QemuClaim.Take(process, QemuClaim.Moment, "QemuBusy");
             Swept swept = Leftovers.Sweep(qmp, process, guestAgent);
             GuestAfterwards guest = GuestAfterwards.Ask(qmp);
             if (!guest.Asked)

@@ -134,7 +134,7 @@ internal sealed class RestoreSupervisor(IReadOnlyList<string> arguments, bool js
             _progress.Phase == "HugePages" ? "The guest runs and has all of its memory, some of it still in small pages"
             : _guestRuns
                 ? "The guest runs, and waits as soon as it touches memory that is not there yet: run the same command again to go on"
-            : "Run the same command again; if QEMU does not take it, start QEMU anew";
+            : "Run the same command again; if QEMU does not take it, restart QEMU";
         return new ErrorLine("error", "AgentDied", $"the restoring process died (exit code {code}). {left}", ExitCode.Failed);
     }
 

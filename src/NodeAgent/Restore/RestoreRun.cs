@@ -15,10 +15,8 @@ namespace Bgsnap.NodeAgent.Restore;
 /// </summary>
 internal static class RestoreRun
 {
-    private const string NotRunning = "The target's guest does not run; start QEMU anew to try again";
+    private const string NotRunning = "The target's guest does not run; restart QEMU to try again";
 
-    // A killed process may take a moment to be gone.
-    private static readonly TimeSpan ClaimPatience = TimeSpan.FromSeconds(2);
     private const string Waiting =
         "The guest runs, and waits as soon as it touches memory that is not there yet: run the same command again to go on";
 
@@ -130,7 +128,7 @@ internal static class RestoreRun
     {
         try
         {
-            return qemu is null ? null : QemuClaim.Take(qemu, ClaimPatience, "AlreadyRestoring", cancel);
+            return qemu is null ? null : QemuClaim.Take(qemu, QemuClaim.Moment, "AlreadyRestoring", cancel);
         }
         catch (CaptureRefusedException e)
         {
@@ -154,7 +152,7 @@ internal static class RestoreRun
             QmpException when !progress.GuestRuns && (process is null || RestoreTarget.HasEnded(process, RestoreTarget.EndPatience)) =>
                 new RestoreFailedException(
                     "QemuGone",
-                    "QEMU ended before its guest ran; a libvirt that is started anew ends a domain that waits for a snapshot. "
+                    "QEMU ended before its guest ran; libvirt ends a domain that waits for a snapshot when it restarts. "
                         + $"Start it again to try again ({e.Message})",
                     e
                 ),

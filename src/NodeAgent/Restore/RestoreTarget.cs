@@ -137,8 +137,8 @@ internal sealed class RestoreTarget : IDisposable
             throw new RestoreRefusedException(
                 "TargetNotWaiting",
                 status == "failed"
-                    ? "an earlier restore into this QEMU failed, and left part of its memory there: start QEMU anew"
-                    : $"a migration into this QEMU has begun already ({status}): start QEMU anew, with -incoming defer"
+                    ? "an earlier restore into this QEMU failed, and left part of its memory there: restart QEMU"
+                    : $"a migration into this QEMU has begun already ({status}): restart QEMU, with -incoming defer"
             );
     }
 

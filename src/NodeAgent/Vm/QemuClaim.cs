@@ -20,6 +20,10 @@ internal sealed partial class QemuClaim : IDisposable
 {
     private const int CloneNewNet = 0x40000000,
         RetryMilliseconds = 50;
+
+    /// <summary>How long a process of ours that was killed may take to be gone.</summary>
+    internal static readonly TimeSpan Moment = TimeSpan.FromSeconds(2);
+
     private readonly Socket _name;
 
     private QemuClaim(Socket name) => _name = name;

@@ -131,7 +131,7 @@ internal sealed class LazyMemory : IDisposable
                 throw new RestoreRefusedException(
                     "TargetNotWaiting",
                     $"snapshot {LazyRam.SnapshotOf(shared)} is being restored into this QEMU, not {log.Header.Id}: go on with that "
-                        + "one, or start QEMU anew"
+                        + "one, or restart QEMU"
                 );
             uffd = new Userfaultfd(process.Descriptor.GetDescriptor(kept.Uffd));
             return new LazyMemory(process, kept, uffd, LazyRam.Open(shared, log));

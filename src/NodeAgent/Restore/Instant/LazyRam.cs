@@ -156,7 +156,7 @@ internal sealed unsafe class LazyRam : IDisposable
         static RestoreRefusedException Foreign() =>
             new(
                 "TargetNotWaiting",
-                "the restore that was begun in this QEMU is of another version of the agent: go on with that version, or start QEMU anew"
+                "the restore that was begun in this QEMU is of another version of the agent: go on with that version, or restart QEMU"
             );
     }
 
