@@ -38,7 +38,7 @@ guests: ## fetch what the tests run on (QEMU 10, a kernel) and build the test gu
 	$(MAKE) --no-print-directory -C tests/guests
 
 manifests: ## write the custom resource definitions from src/Crds, for kustomize and for Helm
-	dotnet run -c Release --project hack/manifests -- config/crd charts/bgsnap/crds
+	dotnet run -c Release --project hack/manifests -- config/crd charts/bgsnap/crds --legacy config/legacy/crd
 
 # Each project is run, even when the one before has failed.
 test: ## build everything and run the tests, of disks and on a cluster the short ones; root, installs what is missing
@@ -99,7 +99,7 @@ define run_on_cluster
 	@$(call run_tests,E2E.Tests) $(2) || { test ! -e $(cluster)/of-the-tests || hack/cluster down; exit 1; }
 endef
 
-main_path := SnapshotTests.An_applied_snapshot RestoreTests.A_machine_that_is_lost CelTests AccessTests ChartTests
+main_path := SnapshotTests.An_applied_snapshot RestoreTests.A_machine_that_is_lost CelTests AccessTests ChartTests ManifestsTests
 test-cluster: ## the main path on a real cluster: apply, Ready, lose the machine, restore it; root, after `make build guests`
 	$(call run_on_cluster,,--filter '$(subst $(space),|,$(foreach name,$(main_path),FullyQualifiedName~E2E.Tests.$(name)))')
 
@@ -123,7 +123,7 @@ fuzz: ## mutate foreign bytes for FUZZ_MINUTES (10); FUZZ_TARGET names one reade
 chart-readme: ## write the table of values into the chart's README
 	dotnet run -c Release --project hack/chart-readme -- charts/bgsnap
 
-demo: ## the main job on a real cluster that it starts itself: apply a snapshot, see it Ready, run it again
+demo: ## the main job on a real cluster: snapshot a running VM, lose it, restore it; the cluster stays up
 	hack/demo
 
 demo-local: build guests ## boot a small VM, capture it while it counts, restore it: about a minute

@@ -12,14 +12,18 @@ make_bases() {
     for name in "${names[@]}"; do
         # One that an older version of this file made may lack what a Dockerfile takes from it by now.
         if [[ $(docker image inspect --format '{{index .Config.Labels "bgsnap.stand-in"}}' "$name" 2>/dev/null) == "$(stand_in_mark)" ]]; then continue; fi
-        say "making a stand-in for $name"
-        case $name in
-            */dotnet/sdk:*) sdk_rootfs | import_base "$name" --change "ENV PATH=$sdk_path ${sdk_environment[*]}" ;;
-            */dotnet/aspnet:*-chiseled) aspnet_rootfs | import_base "$name" --change 'USER 1654' ;;
-            */dotnet/runtime-deps:*-chiseled) libraries_rootfs | import_base "$name" --change 'USER 1654' ;;
-            *) die "there is no stand-in for $name" "hack/images --pull takes it from its registry" ;;
-        esac
+        step "making a stand-in for $name" make_base "$name"
     done
+}
+
+make_base() {
+    local name=$1
+    case $name in
+        */dotnet/sdk:*) sdk_rootfs | import_base "$name" --change "ENV PATH=$sdk_path ${sdk_environment[*]}" ;;
+        */dotnet/aspnet:*-chiseled) aspnet_rootfs | import_base "$name" --change 'USER 1654' ;;
+        */dotnet/runtime-deps:*-chiseled) libraries_rootfs | import_base "$name" --change 'USER 1654' ;;
+        *) die "there is no stand-in for $name" "hack/images --pull takes it from its registry" ;;
+    esac
 }
 
 # There is no ICU in it: it does without, and knows no culture but the invariant one by heart.

@@ -1,12 +1,21 @@
 using Bgsnap.Manifests;
 
 // Writes the CustomResourceDefinitions into each directory that is named: `make manifests`.
-if (args.Length == 0)
+if (args.Length == 0 || args.Any(a => a.StartsWith('-') && a != "--legacy"))
 {
-    Console.Error.WriteLine("usage: manifests DIRECTORY...");
+    Console.Error.WriteLine("usage: manifests [DIRECTORY...] [--legacy DIRECTORY...]    --legacy: for Kubernetes 1.20");
     return 2;
 }
-foreach (string directory in args)
-foreach ((string fileName, string text) in CrdYaml.Files())
-    File.WriteAllText(Path.Combine(directory, fileName), text);
+bool forLegacy = false;
+foreach (string argument in args)
+{
+    if (argument == "--legacy")
+    {
+        forLegacy = true;
+        continue;
+    }
+    Directory.CreateDirectory(argument);
+    foreach ((string fileName, string text) in CrdYaml.Files(forLegacy))
+        File.WriteAllText(Path.Combine(argument, fileName), text);
+}
 return 0;

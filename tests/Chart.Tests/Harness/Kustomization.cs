@@ -18,7 +18,7 @@ public static class Kustomization
             string path = Path.GetFullPath(Path.Combine(directory, resource));
             if (Directory.Exists(path))
                 objects.AddRange(Path.GetFileName(path) == "crd" ? [] : Build(path));
-            else
+            else if (Path.GetFileName(Path.GetDirectoryName(path)) != "crd")
                 objects.AddRange(KubernetesObject.Parse(File.ReadAllText(path)));
         }
         return objects;
