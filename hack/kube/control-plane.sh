@@ -18,7 +18,7 @@ start_control_plane() {
         --leader-elect=false --use-service-account-credentials=true \
         --service-account-private-key-file="$pki/service-accounts.key" --root-ca-file="$pki/ca.crt" \
         --cluster-signing-cert-file="$pki/ca.crt" --cluster-signing-key-file="$pki/ca.key" \
-        --enable-hostpath-provisioner=true '--controllers=*,bootstrapsigner,tokencleaner'
+        '--controllers=*,bootstrapsigner,tokencleaner'
     start_daemon scheduler "$KUBE_BIN/kube-scheduler" --bind-address=127.0.0.1 --port=0 --leader-elect=false \
         --kubeconfig="$pki/scheduler.kubeconfig" \
         --authentication-kubeconfig="$pki/scheduler.kubeconfig" \
@@ -68,17 +68,4 @@ start_crd_server() {
         --enable-priority-and-fairness=false \
         --disable-admission-plugins=ValidatingAdmissionPolicy,MutatingAdmissionPolicy
     wait_for_daemon crd-server 60 is_ready "$crd_url"
-}
-
-# Claims that name no class get a directory of this machine: Kubernetes' own provisioner for development, whose place is fixed.
-create_storage_class() {
-    kubectl apply -f - >/dev/null <<'CLASS'
-apiVersion: storage.k8s.io/v1
-kind: StorageClass
-metadata:
-  name: standard
-  annotations: { storageclass.kubernetes.io/is-default-class: "true" }
-provisioner: kubernetes.io/host-path
-reclaimPolicy: Delete
-CLASS
 }

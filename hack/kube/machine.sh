@@ -9,9 +9,9 @@ changed_parameters=(
     net.ipv4.vs.conntrack vm.overcommit_memory vm.panic_on_oom
 )
 
-# Directories that kubelet, containerd, the network plugins and the provisioner of volumes make at fixed places.
+# Directories that kubelet, containerd and the network plugins make at fixed places.
 fixed_directories=(
-    /etc/cni /opt/cni /run/containerd /run/netns /tmp/hostpath_pv /usr/libexec/kubernetes
+    /etc/cni /opt/cni /run/containerd /run/netns /usr/libexec/kubernetes
     /var/lib/cni /var/lib/kubelet /var/log/containers /var/log/pods
 )
 
