@@ -22,306 +22,366 @@ namespace Bgsnap.NodeAgent.Capture;
 /// </code>
 /// If anything goes wrong, the agent closes the userfaultfd first, which frees the guest.
 /// </remarks>
-internal static class AgentEngine
+internal sealed class AgentEngine : IDisposable
 {
     private const int FaultPriority = 20;
     private const int FileWriters = 2;
     private static readonly TimeSpan Slice = TimeSpan.FromMilliseconds(50);
 
-    internal static CaptureSummary Run(
-        CaptureOptions options,
-        string reason,
-        IQmpMonitor qmp,
-        QemuProcess qemu,
-        MachineFacts facts,
-        bool reportsFreePages,
-        Quiesce quiesce,
-        HoldGate hold,
-        CaptureProgress progress,
-        Timeline time,
-        CancellationToken cancel
-    )
+    private readonly CaptureContext _context;
+    private readonly Owned _owned = new();
+    private readonly Guid _id = Guid.NewGuid();
+    private readonly IReadOnlyList<RamBlock> _blocks;
+    private readonly SnapshotDirectoryWriter _directory;
+    private readonly PageLogWriter _log;
+    private readonly GuestRam _ram;
+    private readonly RamReader _reader;
+    private readonly GranuleIndex _index;
+    private readonly GranuleLedger _ledger;
+    private readonly CapturePipeline _pipeline;
+    private readonly Pagemap _pagemap;
+    private readonly PopulationScan _scan;
+    private readonly Encoder[] _encoders;
+    private readonly DiskCapture _disks;
+    private readonly bool _cutLate;
+    private readonly StopWindow _window;
+    private readonly long _balloon;
+    private readonly MigrationWatch _migration;
+    private readonly GuestWatch _watch;
+    private readonly Userfaultfd _uffd;
+    private readonly SweepGate _begin = new();
+    private readonly BandwidthLimit _limit;
+    private readonly Threads _threads = new();
+    private readonly Threads _sweepers = new();
+    private readonly Threads _writers = new();
+    private CopyParts? _parts;
+    private bool _copied;
+
+    /// <summary>Takes a snapshot of a machine that was found fit for it.</summary>
+    internal static CaptureSummary Run(CaptureContext context)
     {
-        IReadOnlyList<RamBlock> blocks = FindRam(facts);
-        if (reportsFreePages && blocks.Any(b => b.Kind != RamKind.Anonymous))
-            throw new CaptureRefusedException(
-                "DeviceUnsupported",
-                "the balloon has free-page-reporting=on and the guest's memory is a file (memfd, tmpfs or hugetlbfs): QEMU would "
-                    + "punch holes into it before it announces them, or without; switch free page reporting off, or use anonymous memory"
-            );
-        Guid id = Guid.NewGuid();
-        progress.Snapshot = id;
-        RamBlockLayout[] layout = [.. blocks.Select(b => new RamBlockLayout(b.Name, b.UsedLength, b.PageSize))];
-        using SnapshotDirectoryWriter directory = SnapshotDirectoryWriter.Begin(options.Output);
-        MachineFiles.Write(directory, qmp, options);
-        using PageLogWriter log = directory.CreateMemory(layout, options.Compression, id);
-        using GuestRam ram = new(blocks);
-        using RamReader reader = new(ram, qemu.Held);
-        using GranuleIndex index = new(layout);
-        using GranuleLedger ledger = new(index.Count);
-        int workers = Math.Clamp(Environment.ProcessorCount, 1, 8);
-        using CapturePipeline pipeline = new(options.StageBytes, options.Compression, workers);
-        using CancellationTokenRegistration _ = cancel.Register(() => pipeline.Fail(new OperationCanceledException()));
-        using Pagemap pagemap = Pagemap.Open(qemu.Held);
-        using PopulationScan scan = new(ram, reader, qemu.Held);
-        Encoder[] encoders =
-        [
-            .. Enumerable.Range(0, workers).Select(_ => new Encoder(pipeline, options.Compression, index, ledger, log, pipeline.Outputs)),
-        ];
-        Threads threads = new();
-        Threads sweepers = new();
-        Threads writers = new();
-        LatencyHistogram latency = new();
-        bool copied = false;
-        // Disposed after the window, which resumes the guest first.
-        using DiskCapture disks = DiskCapture.Prepare(options, qmp, qemu.Held, progress);
-        bool cutLate = TestHooks.Is("skip", "disk-cut");
-        using StopWindow window = new(
-            qmp,
-            qemu.Held,
-            facts,
-            cutLate ? null : disks.Cut,
-            options.After == AfterCapture.Stop,
-            options.HoldGuest
-        );
-        long balloon = BalloonWatch.Begin(qmp);
-        MigrationWatch migration = new(qmp);
-        time.Mark("prepared");
-        progress.Phase = "Protecting";
-        using GuestWatch watch = GuestWatch.Begin(options.MaxDowntime);
-        Userfaultfd uffd = UserfaultfdSource.Obtain(qmp, qemu.Held);
-        // Does not go through this thread, which may be waiting for an answer from QEMU, which may be waiting for a page.
-        void FreeGuest()
-        {
-            uffd.Dispose();
-            watch.NothingIsProtected();
-        }
-        pipeline.FreeBy(FreeGuest);
-        window.Free = FreeGuest;
+        using AgentEngine engine = new(context);
         try
         {
-            time.Mark("userfaultfd");
-            ProtectionNotes notes = new();
-            WriteProtection protection = new(ram, uffd, scan, notes);
-            Sweep sweep = new(ram);
-            ProtectedMemory memory = new(reader, uffd, pagemap);
-            Release release = new(pipeline, ram, memory, ledger, progress);
-            Discards discards = new(ram, uffd.Features.HasFlag(UffdFeatures.WpUnpopulated));
-            FaultServer faults = new(pipeline, ram, memory, sweep, release, notes, discards, progress, watch.Add(), options.MaxDowntime);
-            latency = faults.Latency;
-            BandwidthLimit limit = new(options.BandwidthLimit);
-
-            // Every thread that a page may wait for starts before the first page is protected: from here to the file, no step needs an
-            // answer from QEMU.
-            SweepGate begin = new();
-            for (int i = 0; i < FileWriters; i++)
-            {
-                writers.Add(pipeline.Start("file", () => WriteRuns(pipeline, pipeline.Stage, pipeline.Encoded, log, ledger, progress)));
-                if (pipeline.Outputs is { } outputs)
-                    writers.Add(pipeline.Start("file", () => WriteRuns(pipeline, outputs, pipeline.EncodedOutputs, log, ledger, progress)));
-            }
-            foreach (Encoder e in encoders)
-                sweepers.Add(pipeline.Start("sweep", new SweepWorker(pipeline, ram, sweep, release, limit, e, begin, watch.Add()).Run));
-            threads.Add(pipeline.Start("faults", faults.Run, FaultPriority));
-            protection.Register();
-            if (!uffd.Features.HasFlag(UffdFeatures.WpUnpopulated))
-                scan.FillHoles();
-            scan.ScanAll();
-            protection.ProtectAhead(pipeline);
-            time.Mark("protected-ahead");
-            TestHooks.After("protected-ahead");
-            quiesce.Freeze();
-            time.Mark("quiesced");
-
-            // If the pipeline failed or was cancelled meanwhile, no thread serves pages any more: do not even stop the guest.
-            pipeline.ThrowIfFailed();
-            progress.Phase = "Stopped";
-            // The downtime is not limited if the guest is paused already or is to stay stopped.
-            GuestWatch.Heartbeat? stopped =
-                options.After != AfterCapture.Stop && qmp.IsRunning() ? watch.AddWindow(options.MaxDowntime) : null;
-            window.Run(
-                options.MaxDowntime,
-                () =>
-                {
-                    faults.OpenWindow(whileBusy =>
-                    {
-                        pipeline.ThrowIfFailed();
-                        if (!TestHooks.Is("skip", "protection"))
-                            protection.ProtectAtPointInTime(whileBusy);
-                        else
-                            ram.BeginWindow();
-                        memory.RefuseBlindKernel(ram);
-                        TruthDump.Write(ram, reader);
-                    });
-                    // From here on the fault thread serves pages again: a QEMU device that writes to RAM while it is saved waits only for
-                    // us.
-                    window.NoteProtected();
-                    begin.Protected();
-                    if (options.DiskMethod == DiskMethod.VolumeSnapshot)
-                    {
-                        hold.Wait(window.StoppedAt, options.MaxDowntime, disks.Held(), progress, cancel);
-                        window.NoteHeld();
-                    }
-                },
-                moment =>
-                {
-                    time.Mark(moment);
-                    if (moment == "stop-sent")
-                        stopped?.Touch();
-                    else if (moment == "resumed")
-                        stopped?.Rest();
-                }
-            );
-            begin.Open();
-            quiesce.Thaw();
-            if (cutLate)
-                disks.CutLate();
-            progress.TotalBytes = ram.ProtectedBytes;
-            // A guest that was paused has no stop event: its point in time is when the agent protected its memory.
-            progress.PointInTime = Clock.FromMicroseconds(
-                window.StoppedAt != 0 ? window.StoppedAt : Clock.NowMicroseconds() - (time.NowMicroseconds - time.Microseconds("protected"))
-            );
-            progress.Phase = "Copying";
-
-            writers.Add(pipeline.Start("stage", () => pipeline.Stage.Grow(pipeline)));
-            TestHooks.After("disks-begin");
-            // RAM is being copied, so there is time now to check that the machine has not changed, and to do what takes QEMU long for the
-            // disks.
-            disks.LookAtOthers();
-            facts.Below = disks.Below;
-            facts.Compare(all: true);
-            disks.Begin(directory, limit);
-            time.Mark("disks-exposed");
-            while (ram.PendingGranules > 0 && !pipeline.IsCancelled)
-            {
-                BalloonWatch.Check(qmp, migration, blocks, pipeline, Slice);
-                disks.Watch();
-            }
-            time.Mark("unprotected");
-            TestHooks.After("unprotected");
-            // The failure may be the volume's, and a thread that writes to it hangs: wait for the threads only if the copy did not fail.
-            if (!pipeline.IsCancelled)
-            {
-                // Ask QEMU while the agent still reads discards: when QEMU answers, it has announced every discard it had begun.
-                long heardBy = BalloonWatch.End(qmp, balloon, blocks, pipeline);
-                faults.Stop();
-                threads.Join();
-                // No page is protected any more: from here on the guest does not depend on the agent.
-                progress.Phase = "Writing";
-                protection.Unregister();
-                uffd.Dispose();
-                watch.Dispose();
-                pipeline.Copied.Close();
-                sweepers.Join();
-                pipeline.Encoded.Close();
-                pipeline.EncodedOutputs.Close();
-                writers.Join();
-                while (!disks.IsDone && !pipeline.IsCancelled)
-                {
-                    BalloonWatch.Check(qmp, migration, blocks, pipeline, Slice);
-                    disks.Watch();
-                }
-                BalloonWatch.ListenUntil(heardBy, qmp, migration, blocks, pipeline, Slice);
-                copied = !pipeline.IsCancelled;
-            }
+            engine.StartThreads();
+            engine.ProtectAhead();
+            engine.StopAndProtect();
+            engine.Copy();
         }
-        catch (ObjectDisposedException) when (pipeline.Failure is not null)
+        catch (ObjectDisposedException) when (engine._pipeline.Failure is not null)
         {
             // The failure closed the userfaultfd under this thread; it is thrown below.
         }
         finally
         {
-            // Free the guest first: when the last reference is closed, the kernel lifts every protection and wakes every waiter.
-            uffd.Dispose();
-            // The guest no longer depends on the agent, so waiting for libvirt or a volume may take its time.
-            if (progress.Phase != "Writing")
-                progress.Phase = "CleaningUp";
-            watch.Dispose();
-            pipeline.Cancel();
-            if (!copied)
-            {
-                // What follows may hang with the volume: the window resumes the guest first, and the parent learns the reason.
-                progress.Failing = pipeline.Failure;
-                window.Dispose();
-            }
-            threads.Join();
-            sweepers.Join();
-            writers.Join();
-            foreach (Encoder e in encoders)
-                e.Dispose();
+            engine.LeaveGuest();
         }
-        pipeline.ThrowIfFailed();
+        engine._pipeline.ThrowIfFailed();
+        return engine.WriteSnapshot();
+    }
 
-        DiskRecords records = disks.Finish(options.DiskMethod == DiskMethod.VolumeSnapshot ? hold.VolumeSnapshots : null);
+    /// <summary>Prepares: finds RAM and disks, and reserves every buffer. The guest runs, and nothing is protected yet.</summary>
+    private AgentEngine(CaptureContext context)
+    {
+        _context = context;
+        (CaptureOptions options, IQmpMonitor qmp, CheckedProcess held) = (context.Options, context.Qmp, context.Qemu.Held);
+        try
+        {
+            _blocks = FindRam(context.Facts);
+            RefuseReportedFiles();
+            context.Progress.Snapshot = _id;
+            RamBlockLayout[] layout = [.. _blocks.Select(b => new RamBlockLayout(b.Name, b.UsedLength, b.PageSize))];
+            _directory = _owned.Add(SnapshotDirectoryWriter.Begin(options.Output));
+            MachineFiles.Write(_directory, qmp, options);
+            _log = _owned.Add(_directory.CreateMemory(layout, options.Compression, _id));
+            _ram = _owned.Add(new GuestRam(_blocks));
+            _reader = _owned.Add(new RamReader(_ram, held));
+            _index = _owned.Add(new GranuleIndex(layout));
+            _ledger = _owned.Add(new GranuleLedger(_index.Count));
+            int workers = Math.Clamp(Environment.ProcessorCount, 1, 8);
+            _pipeline = _owned.Add(new CapturePipeline(options.StageBytes, options.Compression, workers));
+            _owned.Add(context.Cancel.Register(() => _pipeline.Fail(new OperationCanceledException())));
+            _pagemap = _owned.Add(Pagemap.Open(held));
+            _scan = _owned.Add(new PopulationScan(_ram, _reader, held));
+            _encoders = [.. Enumerable.Range(0, workers).Select(_ => NewEncoder())];
+            // Disposed after the window, which resumes the guest first.
+            _disks = _owned.Add(DiskCapture.Prepare(options, qmp, held, context.Progress));
+            _cutLate = TestHooks.Is("skip", "disk-cut");
+            Action<QmpBatch>? cut = _cutLate ? null : _disks.Cut;
+            _window = _owned.Add(new StopWindow(qmp, held, context.Facts, cut, options.After == AfterCapture.Stop, options.HoldGuest));
+            _balloon = BalloonWatch.Begin(qmp);
+            _migration = new MigrationWatch(qmp);
+            _limit = new BandwidthLimit(options.BandwidthLimit);
+            context.Time.Mark("prepared");
+            context.Progress.Phase = "Protecting";
+            _watch = _owned.Add(GuestWatch.Begin(options.MaxDowntime));
+            _uffd = UserfaultfdSource.Obtain(qmp, held);
+            _pipeline.FreeBy(FreeGuest);
+            _window.Free = FreeGuest;
+        }
+        catch
+        {
+            _owned.Dispose();
+            throw;
+        }
+    }
+
+    private Encoder NewEncoder() => new(_pipeline, _context.Options.Compression, _index, _ledger, _log, _pipeline.Outputs);
+
+    private void RefuseReportedFiles()
+    {
+        if (_context.ReportsFreePages && _blocks.Any(b => b.Kind != RamKind.Anonymous))
+            throw new CaptureRefusedException(
+                "DeviceUnsupported",
+                "the balloon has free-page-reporting=on and the guest's memory is a file (memfd, tmpfs or hugetlbfs): QEMU would "
+                    + "punch holes into it before it announces them, or without; switch free page reporting off, or use anonymous memory"
+            );
+    }
+
+    /// <summary>Does not go through the thread that waits for an answer from QEMU, which may be waiting for a page.</summary>
+    private void FreeGuest()
+    {
+        _uffd.Dispose();
+        _watch.NothingIsProtected();
+    }
+
+    /// <summary>
+    /// Starts every thread that a page may wait for, before the first page is protected: from here to the file, no step needs an answer
+    /// from QEMU.
+    /// </summary>
+    private void StartThreads()
+    {
+        _context.Time.Mark("userfaultfd");
+        _parts = new CopyParts(_ram, _reader, _uffd, _pagemap, _scan, _pipeline, _ledger, _context, _watch);
+        for (int i = 0; i < FileWriters; i++)
+        {
+            _writers.Add(_pipeline.Start("file", () => WriteRuns(_pipeline.Stage, _pipeline.Encoded)));
+            if (_pipeline.Outputs is { } outputs)
+                _writers.Add(_pipeline.Start("file", () => WriteRuns(outputs, _pipeline.EncodedOutputs)));
+        }
+        foreach (Encoder e in _encoders)
+        {
+            SweepWorker worker = new(_pipeline, _ram, _parts.Sweep, _parts.Release, _limit, e, _begin, _watch.Add());
+            _sweepers.Add(_pipeline.Start("sweep", worker.Run));
+        }
+        _threads.Add(_pipeline.Start("faults", _parts.Faults.Run, FaultPriority));
+    }
+
+    private void ProtectAhead()
+    {
+        _parts!.Protection.Register();
+        if (!_uffd.Features.HasFlag(UffdFeatures.WpUnpopulated))
+            _scan.FillHoles();
+        _scan.ScanAll();
+        _parts.Protection.ProtectAhead(_pipeline);
+        _context.Time.Mark("protected-ahead");
+        TestHooks.After("protected-ahead");
+        _context.Quiesce.Freeze();
+        _context.Time.Mark("quiesced");
+    }
+
+    /// <summary>The stop window: the snapshot's point in time.</summary>
+    private void StopAndProtect()
+    {
+        CaptureOptions options = _context.Options;
+        // If the pipeline failed or was cancelled meanwhile, no thread serves pages any more: do not even stop the guest.
+        _pipeline.ThrowIfFailed();
+        _context.Progress.Phase = "Stopped";
+        // The downtime is not limited if the guest is paused already or is to stay stopped.
+        GuestWatch.Heartbeat? stopped =
+            options.After != AfterCapture.Stop && _context.Qmp.IsRunning() ? _watch.AddWindow(options.MaxDowntime) : null;
+        _window.Run(options.MaxDowntime, ProtectInWindow, moment =>
+        {
+            _context.Time.Mark(moment);
+            if (moment == "stop-sent")
+                stopped?.Touch();
+            else if (moment == "resumed")
+                stopped?.Rest();
+        });
+    }
+
+    private void ProtectInWindow()
+    {
+        CaptureOptions options = _context.Options;
+        _parts!.Faults.OpenWindow(whileBusy =>
+        {
+            _pipeline.ThrowIfFailed();
+            if (!TestHooks.Is("skip", "protection"))
+                _parts.Protection.ProtectAtPointInTime(whileBusy);
+            else
+                _ram.BeginWindow();
+            _parts.Memory.RefuseBlindKernel(_ram);
+            TruthDump.Write(_ram, _reader);
+        });
+        // From here on the fault thread serves pages again: a QEMU device that writes to RAM while it is saved waits only for us.
+        _window.NoteProtected();
+        _begin.Protected();
+        if (options.DiskMethod == DiskMethod.VolumeSnapshot)
+        {
+            _context.Hold.Wait(_window.StoppedAt, options.MaxDowntime, _disks.Held(), _context.Progress, _context.Cancel);
+            _window.NoteHeld();
+        }
+    }
+
+    /// <summary>Copies RAM and disks while the guest runs.</summary>
+    private void Copy()
+    {
+        _begin.Open();
+        _context.Quiesce.Thaw();
+        if (_cutLate)
+            _disks.CutLate();
+        NotePointInTime();
+        _context.Progress.Phase = "Copying";
+        _writers.Add(_pipeline.Start("stage", () => _pipeline.Stage.Grow(_pipeline)));
+        TestHooks.After("disks-begin");
+        // RAM is being copied, so there is time now to check that the machine has not changed, and to do what takes QEMU long for the disks.
+        _disks.LookAtOthers();
+        _context.Facts.Below = _disks.Below;
+        _context.Facts.Compare(all: true);
+        _disks.Begin(_directory, _limit);
+        _context.Time.Mark("disks-exposed");
+        while (_ram.PendingGranules > 0 && !_pipeline.IsCancelled)
+            WatchGuest();
+        _context.Time.Mark("unprotected");
+        TestHooks.After("unprotected");
+        // The failure may be the volume's, and a thread that writes to it hangs: wait for the threads only if the copy did not fail.
+        if (!_pipeline.IsCancelled)
+            EndCopy();
+    }
+
+    private void NotePointInTime()
+    {
+        Timeline time = _context.Time;
+        _context.Progress.TotalBytes = _ram.ProtectedBytes;
+        // A guest that was paused has no stop event: its point in time is when the agent protected its memory.
+        _context.Progress.PointInTime = Clock.FromMicroseconds(
+            _window.StoppedAt != 0 ? _window.StoppedAt : Clock.NowMicroseconds() - (time.NowMicroseconds - time.Microseconds("protected"))
+        );
+    }
+
+    private void WatchGuest()
+    {
+        BalloonWatch.Check(_context.Qmp, _migration, _blocks, _pipeline, Slice);
+        _disks.Watch();
+    }
+
+    /// <summary>All RAM is copied: ends the protection, and then waits for the file and the disks.</summary>
+    private void EndCopy()
+    {
+        // Ask QEMU while the agent still reads discards: when QEMU answers, it has announced every discard it had begun.
+        long heardBy = BalloonWatch.End(_context.Qmp, _balloon, _blocks, _pipeline);
+        _parts!.Faults.Stop();
+        _threads.Join();
+        // No page is protected any more: from here on the guest does not depend on the agent.
+        _context.Progress.Phase = "Writing";
+        _parts.Protection.Unregister();
+        _uffd.Dispose();
+        _watch.Dispose();
+        _pipeline.Copied.Close();
+        _sweepers.Join();
+        _pipeline.Encoded.Close();
+        _pipeline.EncodedOutputs.Close();
+        _writers.Join();
+        while (!_disks.IsDone && !_pipeline.IsCancelled)
+            WatchGuest();
+        BalloonWatch.ListenUntil(heardBy, _context.Qmp, _migration, _blocks, _pipeline, Slice);
+        _copied = !_pipeline.IsCancelled;
+    }
+
+    /// <summary>
+    /// Frees the guest, however the copy ended: when the last reference to the userfaultfd is closed, the kernel lifts every protection and
+    /// wakes every waiter.
+    /// </summary>
+    private void LeaveGuest()
+    {
+        _uffd.Dispose();
+        // The guest no longer depends on the agent, so waiting for libvirt or a volume may take its time.
+        if (_context.Progress.Phase != "Writing")
+            _context.Progress.Phase = "CleaningUp";
+        _watch.Dispose();
+        _pipeline.Cancel();
+        if (!_copied)
+        {
+            // What follows may hang with the volume: the window resumes the guest first, and the parent learns the reason.
+            _context.Progress.Failing = _pipeline.Failure;
+            _window.Dispose();
+        }
+        _threads.Join();
+        _sweepers.Join();
+        _writers.Join();
+        foreach (Encoder e in _encoders)
+            e.Dispose();
+    }
+
+    /// <summary>Completes the files and publishes the snapshot.</summary>
+    private CaptureSummary WriteSnapshot()
+    {
+        CaptureOptions options = _context.Options;
+        Timeline time = _context.Time;
+        DiskRecords records = _disks.Finish(options.DiskMethod == DiskMethod.VolumeSnapshot ? _context.Hold.VolumeSnapshots : null);
         time.Mark("disks-copied");
-        PageLogSummary stored = Finish(log, index, ledger, ram.GranulesToCopy);
-        WriteDeviceState(directory, window.DeviceState.ToArray());
+        PageLogSummary stored = Finish(_log, _index, _ledger, _ram.GranulesToCopy);
+        WriteDeviceState(_directory, _window.DeviceState.ToArray());
         time.Mark("written");
-        quiesce.Finish();
-        CaptureSummary summary = new(
-            directory.FinalPath,
-            progress.PointInTime!.Value,
+        _context.Quiesce.Finish();
+        CaptureSummary summary = Summarize(records, stored);
+        _log.Dispose();
+        TestHooks.After("before-commit");
+        ManifestRamBlock[] ram = [.. _blocks.Select(b => new ManifestRamBlock(b.Name, b.UsedLength, b.PageSize, b.Kind.ToString()))];
+        _directory.Commit(ManifestOf.Capture(_id, options, _context.Qemu, summary, records, stored, ram));
+        TestHooks.After("committed");
+        _window.Keep();
+        _context.Progress.Phase = "Done";
+        return summary with { TotalMicroseconds = time.NowMicroseconds };
+    }
+
+    private CaptureSummary Summarize(DiskRecords records, PageLogSummary stored)
+    {
+        Timeline time = _context.Time;
+        LatencyHistogram latency = _parts!.Faults.Latency;
+        return new(
+            _directory.FinalPath,
+            _context.Progress.PointInTime!.Value,
             "agent",
-            reason,
-            Math.Max(0, window.ResumedAt - window.StoppedAt),
+            _context.Reason,
+            Math.Max(0, _window.ResumedAt - _window.StoppedAt),
             time.Microseconds("unprotected") - time.Microseconds("protected"),
             time.NowMicroseconds,
             latency.Count,
             latency.Percentile(0.5) / 1000,
             latency.Percentile(0.99) / 1000,
             latency.Maximum / 1000,
-            blocks.Sum(b => (long)b.UsedLength),
+            _blocks.Sum(b => (long)b.UsedLength),
             stored.StoredBytes,
-            pipeline.HotPathAllocatedBytes,
+            _pipeline.HotPathAllocatedBytes,
             time.Entries
         )
         {
-            Quiesce = quiesce.Outcome,
-            QuiesceDetail = quiesce.Detail,
+            Quiesce = _context.Quiesce.Outcome,
+            QuiesceDetail = _context.Quiesce.Detail,
             Disks = records.Disks,
-            StopWindow = window.Times,
-            Paused = window.FoundPaused,
+            StopWindow = _window.Times,
+            Paused = _window.FoundPaused,
         };
-        log.Dispose();
-        TestHooks.After("before-commit");
-        directory.Commit(
-            ManifestOf.Capture(
-                id,
-                options,
-                qemu,
-                summary,
-                records,
-                stored,
-                [.. blocks.Select(b => new ManifestRamBlock(b.Name, b.UsedLength, b.PageSize, b.Kind.ToString()))]
-            )
-        );
-        TestHooks.After("committed");
-        window.Keep();
-        progress.Phase = "Done";
-        return summary with { TotalMicroseconds = time.NowMicroseconds };
     }
 
-    private static void WriteRuns(
-        CapturePipeline pipeline,
-        Stage stage,
-        BufferQueue queue,
-        PageLogWriter log,
-        GranuleLedger ledger,
-        CaptureProgress progress
-    )
+    private void WriteRuns(Stage stage, BufferQueue queue)
     {
         for (int number; (number = queue.Take()) >= 0; )
         {
             Stage.Buffer buffer = stage[number];
-            if (!pipeline.IsCancelled)
+            if (!_pipeline.IsCancelled)
             {
-                Write(log, buffer);
-                ledger.NoteWritten(buffer.Run.AsSpan(0, buffer.RunCount));
+                Write(_log, buffer);
+                _ledger.NoteWritten(buffer.Run.AsSpan(0, buffer.RunCount));
             }
-            progress.AddWritten(buffer.EncodedLength);
+            _context.Progress.AddWritten(buffer.EncodedLength);
             stage.Return(number);
         }
     }
+
+    /// <inheritdoc/>
+    public void Dispose() => _owned.Dispose();
 
     private static PageLogSummary Finish(PageLogWriter log, GranuleIndex index, GranuleLedger ledger, long copied)
     {

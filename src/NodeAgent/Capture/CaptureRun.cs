@@ -96,7 +96,9 @@ internal static class CaptureRun
         {
             try
             {
-                return AgentEngine.Run(options, reason, qmp, qemu, facts, reportsFreePages, quiesce, hold, progress, time, cancel);
+                return AgentEngine.Run(
+                    new CaptureContext(options, reason, qmp, qemu, facts, reportsFreePages, quiesce, hold, progress, time, cancel)
+                );
             }
             catch (Exception e) when (MemoryChange.Behind(e, qemu.Held, facts.Blocks) is { } change)
             {

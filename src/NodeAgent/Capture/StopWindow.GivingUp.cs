@@ -32,11 +32,11 @@ internal sealed unsafe partial class StopWindow
                 _ = SaveEnded(BrokenSaveEnds);
             }
         }
-        _stop.Release();
-        _stop.GiveUp(_sentAt != 0 && Ran());
+        _plan.Stop.Release();
+        _plan.Stop.GiveUp(_sentAt != 0 && Ran());
         try
         {
-            if (_batch.IsDone)
+            if (_plan.Commands.IsDone)
                 _ = StrandedGuest.Free(_qmp);
         }
         catch (QmpException)
@@ -52,12 +52,12 @@ internal sealed unsafe partial class StopWindow
     {
         try
         {
-            for (long end = Environment.TickCount64 + (_stop.Lasts ? (long)LateEvents.TotalMilliseconds : 0); ; Thread.Sleep(1))
+            for (long end = Environment.TickCount64 + (_plan.Stop.Lasts ? (long)LateEvents.TotalMilliseconds : 0); ; Thread.Sleep(1))
             {
                 NoteEvents();
                 if (_events.StoppedAt != 0 || Environment.TickCount64 >= end)
-                    return _events.StoppedAt != 0 || !_batch.IsDone || !_qmp.TakesWholeBatches;
-                if (_batch.IsDone && _qmp.TakesWholeBatches)
+                    return _events.StoppedAt != 0 || !_plan.Commands.IsDone || !_qmp.TakesWholeBatches;
+                if (_plan.Commands.IsDone && _qmp.TakesWholeBatches)
                     return false;
             }
         }
@@ -75,13 +75,13 @@ internal sealed unsafe partial class StopWindow
             bool broken = _sentAt == 0;
             try
             {
-                _batch.Poll(_qmp);
+                _plan.Commands.Poll(_qmp);
             }
             catch (QmpException)
             {
                 broken = true; // QEMU or libvirt has ended: what was not sent never will be
             }
-            if (_batch.Answered > _save || (!_qmp.TakesWholeBatches && _batch.Answered < _save))
+            if (_plan.Commands.Answered > _plan.SaveAt || (!_qmp.TakesWholeBatches && _plan.Commands.Answered < _plan.SaveAt))
                 return true;
             _pipe.TryDrain();
             bool begun = _pipe.State.Length > 0,

@@ -21,9 +21,9 @@ internal sealed unsafe partial class StopWindow
         {
             NoteEvents();
             CheckMoved();
-            if (_events.Resumed != 0 && !_stop.Lasts)
+            if (_events.Resumed != 0 && !_plan.Stop.Lasts)
                 break;
-            if (!_stop.Holds || _events.HoldEnded)
+            if (!_plan.Stop.Holds || _events.HoldEnded)
             {
                 status = StrandedGuest.StatusOf(_qmp);
                 NoteEvents();
@@ -41,10 +41,10 @@ internal sealed unsafe partial class StopWindow
         }
         CheckMoved();
         GiveBackPause();
-        FoundPaused = _events.StoppedAt == 0 || (!_stop.Lasts && _events.Resumed == 0);
+        FoundPaused = _events.StoppedAt == 0 || (!_plan.Stop.Lasts && _events.Resumed == 0);
         _over = true;
-        _stop.Settled(!FoundPaused);
-        if (!FoundPaused && !_stop.Lasts && maximum > TimeSpan.Zero && TimeSpan.FromMicroseconds(ResumedAt - StoppedAt) > maximum)
+        _plan.Stop.Settled(!FoundPaused);
+        if (!FoundPaused && !_plan.Stop.Lasts && maximum > TimeSpan.Zero && TimeSpan.FromMicroseconds(ResumedAt - StoppedAt) > maximum)
             throw TooLong(maximum);
     }
 
@@ -54,7 +54,7 @@ internal sealed unsafe partial class StopWindow
     /// </summary>
     private void GiveBackPause()
     {
-        if (_unused is null)
+        if (_plan == _prepared)
             return;
         // The guest suspended itself after the check: `stop` and `cont` restored that state, but its snapshot would not record it.
         if (_facts.IsSuspended)
@@ -86,9 +86,9 @@ internal sealed unsafe partial class StopWindow
         {
             case "paused":
                 // Through libvirt an event of the window may still be on its way.
-                return _qmp.TakesWholeBatches || !_expectsRunning || (_stop.Lasts && _events.StoppedAt != 0) || HaveEventsCome();
+                return _qmp.TakesWholeBatches || !_expectsRunning || (_plan.Stop.Lasts && _events.StoppedAt != 0) || HaveEventsCome();
             case "running":
-                return !_stop.Lasts && _events.Resumed != 0;
+                return !_plan.Stop.Lasts && _events.Resumed != 0;
             case "save-vm":
                 // A guest that ran, and whose dump is slow to end, is not suspended after it.
                 return StrandedGuest.Free(_qmp) && StrandedGuest.StatusOf(_qmp) == "suspended" ? throw Suspended() : false;

@@ -42,8 +42,6 @@ internal sealed unsafe partial class StopWindow : IDisposable
     /// <summary>The reason of a window that must be repeated with <c>hold</c>.</summary>
     internal const string SmallDeviceState = "DeviceStateSmall";
 
-    private const string SaveCommand = "xen-save-devices-state",
-        ConnectionName = "agent-bgsnap-connection";
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
     /// <summary>How long a guest may be stopped if the operator set no limit. A window takes milliseconds: beyond this something is
@@ -54,14 +52,10 @@ internal sealed unsafe partial class StopWindow : IDisposable
     private readonly CheckedProcess _process;
     private readonly MachineFacts _facts;
     private readonly DeviceStatePipe _pipe;
-    private readonly QmpBatch? _oneWrite;
-    private readonly int _saveInOneWrite;
-    private QmpBatch _batch = new();
-    private IGuestStop _stop;
-    private IGuestStop? _unused;
+    private readonly WindowPlan _prepared;
+    private readonly WindowPlan? _oneWrite;
     private readonly bool _expectsRunning;
-    private int _save,
-        _stopCommand;
+    private WindowPlan _plan;
     private readonly StopWindowTimes _times = new();
     private readonly WindowEvents _events = new();
     private long _sentAt;
@@ -82,28 +76,15 @@ internal sealed unsafe partial class StopWindow : IDisposable
         // A hint for limits and for how long to wait for events; the window itself finds out what state the guest was in.
         _expectsRunning = qmp.IsRunning();
         _pipe = new DeviceStatePipe(qmp);
-        _stop =
+        _prepared = _plan = WindowPlan.Prepared(
             stayStopped ? new LastingStop(qmp)
-            : cut is not null || hold ? new GuestHold(qmp)
-            : new SaveStop();
-        _stop.AddTo(_batch);
-        cut?.Invoke(_batch);
-        _save = _batch.Count;
-        string save = QmpJson.Object(("filename", _pipe.QemuPath), ("live", false));
-        _batch.Add(SaveCommand, save);
-        if (cut is null || stayStopped || hold || !qmp.TakesWholeBatches)
-            return;
-        _oneWrite = new QmpBatch();
-        // Passed by name and not in a descriptor set: QEMU closes what is removed from a set only while the guest runs
-        // (monitor_fdset_cleanup()).
-        string connection = QmpJson.Object(("fdname", ConnectionName));
-        _oneWrite.Add("getfd", connection);
-        _oneWrite.Add("stop");
-        cut(_oneWrite);
-        _saveInOneWrite = _oneWrite.Count;
-        _oneWrite.Add(SaveCommand, save);
-        _oneWrite.Add("cont");
-        _oneWrite.Add("closefd", connection);
+                : cut is not null || hold ? new GuestHold(qmp)
+                : new SaveStop(),
+            cut,
+            _pipe.QemuPath
+        );
+        if (cut is not null && !stayStopped && !hold && qmp.TakesWholeBatches)
+            _oneWrite = WindowPlan.OneWrite(cut, _pipe.QemuPath);
     }
 
     /// <summary>Called first when the window gives up: releases the guest's memory.</summary>
@@ -119,10 +100,10 @@ internal sealed unsafe partial class StopWindow : IDisposable
     internal long StoppedAt => FoundPaused ? 0 : _events.StoppedAt;
 
     /// <summary>When the guest ran again; 0 for a guest that was paused or stays stopped.</summary>
-    internal long ResumedAt => FoundPaused || _stop.Lasts ? 0 : _events.ResumedAt;
+    internal long ResumedAt => FoundPaused || _plan.Stop.Lasts ? 0 : _events.ResumedAt;
 
     /// <summary>Where the time of the window went; null for a guest that was paused or stays stopped.</summary>
-    internal ManifestStopWindow? Times => _stop.Lasts || FoundPaused ? null : _times.Between(StoppedAt, ResumedAt);
+    internal ManifestStopWindow? Times => _plan.Stop.Lasts || FoundPaused ? null : _times.Between(StoppedAt, ResumedAt);
 
     /// <summary>Records that RAM is protected now.</summary>
     internal void NoteProtected()
@@ -168,7 +149,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
     }
 
     /// <summary>Lets the guest stay stopped, because its snapshot is complete.</summary>
-    internal void Keep() => _stop.Keep();
+    internal void Keep() => _plan.Stop.Keep();
 
     private void Send(Action<string> mark)
     {
@@ -176,19 +157,15 @@ internal sealed unsafe partial class StopWindow : IDisposable
         NoteEvents();
         if (_facts.IsSuspended)
             throw Suspended();
-        _stop.Arm();
-        bool oneWrite = _oneWrite is not null && _qmp.IsRunning();
-        if (oneWrite)
-        {
-            (_unused, _stop) = (_stop, new SaveStop());
-            (_batch, _save, _stopCommand) = (_oneWrite!, _saveInOneWrite, 1);
-        }
+        _plan.Stop.Arm();
+        if (_oneWrite is not null && _qmp.IsRunning())
+            _plan = _oneWrite;
         TestHooks.After("armed");
         (_sentAt, _sentTicks) = (Clock.NowMicroseconds(), Stopwatch.GetTimestamp());
         _pipe.MustBeQemus(_process);
         _events.Begin(_sentAt);
         mark("stop-sent");
-        _batch.Send(_qmp, oneWrite ? _qmp.FileDescriptor : -1);
+        _plan.Commands.Send(_qmp, _plan.HandsOverConnection ? _qmp.FileDescriptor : -1);
         TestHooks.After("stop-sent");
     }
 
@@ -225,24 +202,24 @@ internal sealed unsafe partial class StopWindow : IDisposable
     private void CheckRefusal()
     {
         NoteEvents();
-        if (_batch.Answered <= _save)
+        if (_plan.Commands.Answered <= _plan.SaveAt)
             return;
         // The pipe may have become readable since the poll; then all is well.
         _pipe.Drain();
         if (_pipe.State.Length > 0)
             return;
-        throw _batch.Failure is { ErrorClass: "GenericError" } e
+        throw _plan.Commands.Failure is { ErrorClass: "GenericError" } e
             ? new EngineUnavailableException(
                 $"QEMU cannot write its device state to our pipe: {e.Message} (no /proc where QEMU runs, or a security policy such "
                     + "as SELinux's forbids it)"
             )
-        : _batch.Failure is { } other ? other
-        : new CaptureFailedException("DeviceStateMissing", $"QEMU finished {SaveCommand} without writing a device state");
+        : _plan.Commands.Failure is { } other ? other
+        : new CaptureFailedException("DeviceStateMissing", $"QEMU finished {WindowPlan.SaveCommand} without writing a device state");
     }
 
     private void CheckCut()
     {
-        if (_batch.Failure is { } failure)
+        if (_plan.Commands.Failure is { } failure)
         {
             throw new CaptureFailedException("StopWindowFailed", $"QEMU could not fix the point in time: {failure.Message}", failure);
         }
@@ -253,7 +230,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
     {
         NoteEvents();
         // Only this command held the guest: it may have run while its memory was being protected.
-        if (!_stop.Holds && !_stop.Lasts && _batch.Answered > _save)
+        if (!_plan.Stop.Holds && !_plan.Stop.Lasts && _plan.Commands.Answered > _plan.SaveAt)
             throw RanTooEarly();
         CheckMoved();
         CheckLength(maximum);
@@ -267,10 +244,10 @@ internal sealed unsafe partial class StopWindow : IDisposable
         while (true)
         {
             NoteEvents();
-            if (_batch.Answered > _save)
-                _stop.Release();
+            if (_plan.Commands.Answered > _plan.SaveAt)
+                _plan.Stop.Release();
             _pipe.Drain();
-            if (_batch.Failure is { } failure)
+            if (_plan.Commands.Failure is { } failure)
             {
                 throw failure.ErrorClass == LibvirtMonitor.Refusal
                     ? new CaptureFailedException(
@@ -280,14 +257,14 @@ internal sealed unsafe partial class StopWindow : IDisposable
                     )
                     : failure;
             }
-            if (_batch.IsDone)
+            if (_plan.Commands.IsDone)
                 return;
-            if (_stop.Holds)
+            if (_plan.Stop.Holds)
                 CheckLength(maximum);
             if (Environment.TickCount64 > deadline)
                 throw new CaptureFailedException(
                     "StopTimedOut",
-                    $"{Silent()} did not finish {SaveCommand} within {Patience.TotalSeconds:0} s"
+                    $"{Silent()} did not finish {WindowPlan.SaveCommand} within {Patience.TotalSeconds:0} s"
                 );
             polls[0] = new PollFd { Fd = _pipe.ReadEnd, Events = Libc.POLLIN };
             polls[1] = new PollFd { Fd = _qmp.FileDescriptor, Events = Libc.POLLIN };
@@ -311,7 +288,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
     private void CheckLength(TimeSpan maximum)
     {
         NoteEvents();
-        if (_stop.Lasts)
+        if (_plan.Stop.Lasts)
             return;
         TimeSpan since = SinceStop();
         if (maximum > TimeSpan.Zero && since > maximum)
@@ -332,7 +309,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
         if (_events.Moved is not { } what)
             return;
         _pipe.TryDrain();
-        if (what == "RESUME" && !_stop.Holds && !_stop.Lasts && _pipe.State.Length <= Environment.SystemPageSize)
+        if (what == "RESUME" && !_plan.Stop.Holds && !_plan.Stop.Lasts && _pipe.State.Length <= Environment.SystemPageSize)
             throw RanTooEarly();
         throw new CaptureFailedException(
             "GuestStateChanged",
@@ -351,10 +328,10 @@ internal sealed unsafe partial class StopWindow : IDisposable
     {
         if (_sentAt != 0)
         {
-            _batch.Poll(_qmp);
-            _times.Answered(_batch.Answered, _save > 0 ? _stopCommand : -1, _save);
+            _plan.Commands.Poll(_qmp);
+            _times.Answered(_plan.Commands.Answered, _plan.SaveAt > 0 ? _plan.StopAt : -1, _plan.SaveAt);
         }
-        foreach (QmpEvent e in _qmp.TakeEvents(_sentAt == 0 || _batch.IsDone))
+        foreach (QmpEvent e in _qmp.TakeEvents(_sentAt == 0 || _plan.Commands.IsDone))
         {
             _events.Note(e);
             _facts.Note(e);
@@ -365,7 +342,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
         new(
             "DowntimeExceeded",
             $"the stop window would have passed --max-downtime {maximum.TotalMilliseconds:0.###} ms"
-                + (_batch.IsDone ? "" : $", while {Silent()} had not answered {_batch.Unanswered().Name}")
+                + (_plan.Commands.IsDone ? "" : $", while {Silent()} had not answered {_plan.Commands.Unanswered().Name}")
                 + "; no snapshot was kept"
         );
 
@@ -373,8 +350,9 @@ internal sealed unsafe partial class StopWindow : IDisposable
     public void Dispose()
     {
         // Whatever disposal waits for, the guest does not wait for it.
-        _stop.Dispose();
-        _unused?.Dispose();
+        _plan.Dispose();
+        if (_plan != _prepared)
+            _prepared.Dispose();
         _pipe.Dispose();
     }
 }

@@ -1,4 +1,3 @@
-using System.Security.Cryptography;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Store;
@@ -47,7 +46,7 @@ internal static class FinishedSnapshot
                 DiskMethod = m.Capture.DiskMethod is { } method ? MethodOf(method) : null,
                 DiskMethodReason = m.Capture.DiskMethodReason,
                 Disks = DisksOf(m.Disks),
-                ManifestChecksum = "sha256:" + Convert.ToHexStringLower(SHA256.HashData(bytes)),
+                ManifestChecksum = "sha256:" + Sha256.HexOf(bytes),
             },
         };
     }
