@@ -4,7 +4,7 @@ namespace Bgsnap.NodeAgent.Capture;
 internal static class Clock
 {
     /// <summary>Microseconds since 1970, UTC.</summary>
-    internal static long NowMicroseconds() => (DateTime.UtcNow - DateTime.UnixEpoch).Ticks / 10;
+    internal static long NowMicroseconds() => (DateTime.UtcNow - DateTime.UnixEpoch).Ticks / 10 + TestHooks.ClockAhead;
 
     internal static DateTimeOffset FromMicroseconds(long microseconds) => DateTimeOffset.UnixEpoch.AddTicks(microseconds * 10);
 }

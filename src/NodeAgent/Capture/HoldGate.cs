@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Capture;
@@ -25,15 +26,15 @@ internal sealed class HoldGate
     internal void Wait(long since, TimeSpan maximum, IReadOnlyList<ManifestDisk> disks, CaptureProgress progress, CancellationToken cancel)
     {
         // QEMU, in the middle of its write, may not have reported yet when it stopped the guest.
-        if (since == 0)
-            since = Clock.NowMicroseconds();
+        TimeSpan already = TimeSpan.FromMicroseconds(since == 0 ? 0 : Math.Max(0, Clock.NowMicroseconds() - since));
+        long began = Stopwatch.GetTimestamp();
         progress.HeldDisks = disks;
         progress.Phase = "Holding";
         while (_volumeSnapshots is null)
         {
             cancel.WaitHandle.WaitOne(SliceMilliseconds);
             cancel.ThrowIfCancellationRequested();
-            if (maximum > TimeSpan.Zero && TimeSpan.FromMicroseconds(Clock.NowMicroseconds() - since) > maximum)
+            if (maximum > TimeSpan.Zero && already + Stopwatch.GetElapsedTime(began) > maximum)
             {
                 throw new CaptureFailedException(
                     "DowntimeExceeded",

@@ -55,6 +55,9 @@ internal sealed unsafe partial class StopWindow
             for (long end = Environment.TickCount64 + (_plan.Stop.Lasts ? (long)LateEvents.TotalMilliseconds : 0); ; Thread.Sleep(1))
             {
                 NoteEvents();
+                // Our own STOP then looks older than our command.
+                if (_clock.IsSetBack)
+                    return true;
                 if (_events.StoppedAt != 0 || Environment.TickCount64 >= end)
                     return _events.StoppedAt != 0 || !_plan.Commands.IsDone || !_qmp.TakesWholeBatches;
                 if (_plan.Commands.IsDone && _qmp.TakesWholeBatches)

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Capture;
@@ -9,8 +8,6 @@ internal sealed unsafe partial class StopWindow
     private static readonly TimeSpan LateEvents = TimeSpan.FromSeconds(10),
         EventsCome = TimeSpan.FromSeconds(1);
 
-    // A clock that is only slewed loses no more than this in a stop window.
-    private static readonly TimeSpan ClockSlack = TimeSpan.FromMicroseconds(50);
     private long _pausedSince;
 
     /// <summary>Waits until it is certain that the guest ran and runs again, or was paused and still is.</summary>
@@ -65,14 +62,6 @@ internal sealed unsafe partial class StopWindow
         if (_events.StoppedAt != 0 || _events.Resumed == 0)
             return;
         _over = true;
-        // Events carry the host's clock: if it was set back in the window, our own STOP looks older than our command.
-        if (TimeSpan.FromMicroseconds(Clock.NowMicroseconds() - _sentAt) < Stopwatch.GetElapsedTime(_sentTicks) - ClockSlack)
-        {
-            throw new CaptureFailedException(
-                "GuestStateChanged",
-                "the host's clock was set back in the stop window, and QEMU's events do not tell what happened in it; try again"
-            );
-        }
         _qmp.Execute("stop").Dispose();
         throw new CaptureFailedException(
             "GuestStateChanged",

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using Bgsnap.NodeAgent.Libvirt;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
@@ -58,8 +57,8 @@ internal sealed unsafe partial class StopWindow : IDisposable
     private WindowPlan _plan;
     private readonly StopWindowTimes _times = new();
     private readonly WindowEvents _events = new();
+    private readonly WindowClock _clock = new();
     private long _sentAt;
-    private long _sentTicks;
     private bool _over;
 
     /// <summary>Prepares the commands that the window will send.</summary>
@@ -161,7 +160,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
         if (_oneWrite is not null && _qmp.IsRunning())
             _plan = _oneWrite;
         TestHooks.After("armed");
-        (_sentAt, _sentTicks) = (Clock.NowMicroseconds(), Stopwatch.GetTimestamp());
+        _sentAt = _clock.Begin();
         _pipe.MustBeQemus(_process);
         _events.Begin(_sentAt);
         mark("stop-sent");
@@ -276,14 +275,10 @@ internal sealed unsafe partial class StopWindow : IDisposable
     /// How long the guest has been stopped, at most. Over a socket of its own the agent sees QEMU's STOP at once and counts from there;
     /// libvirt may deliver STOP late, so there it counts from when the agent sent the stop.
     /// </summary>
-    private TimeSpan SinceStop()
-    {
-        long since =
-            _qmp.TakesWholeBatches ? _events.StoppedAt
-            : _expectsRunning ? _sentAt
-            : 0;
-        return since == 0 ? TimeSpan.Zero : TimeSpan.FromMicroseconds(Clock.NowMicroseconds() - since);
-    }
+    private TimeSpan SinceStop() =>
+        !_qmp.TakesWholeBatches ? (_expectsRunning && _sentAt != 0 ? _clock.SinceBegin : TimeSpan.Zero)
+        : _events.StoppedAt != 0 ? _clock.Since(_events.StoppedAt)
+        : TimeSpan.Zero;
 
     private void CheckLength(TimeSpan maximum)
     {
@@ -306,6 +301,14 @@ internal sealed unsafe partial class StopWindow : IDisposable
 
     private void CheckMoved()
     {
+        // Of an event that looks older than our stop, nobody can say whether it happened in the window.
+        if (_clock.IsSetBack)
+        {
+            throw new CaptureFailedException(
+                "GuestStateChanged",
+                "the host's clock was set back in the stop window, and QEMU's events do not tell what happened in it; try again"
+            );
+        }
         if (_events.Moved is not { } what)
             return;
         _pipe.TryDrain();
