@@ -20,6 +20,7 @@ namespace Bgsnap.NodeAgent.Capture;
 internal static class QemuEngine
 {
     private const string DescriptorName = "agent-bgsnap-outgoing";
+    private const int Slice = 50;
 
     internal static CaptureSummary Run(
         CaptureOptions options,
@@ -58,13 +59,13 @@ internal static class QemuEngine
         List<QmpEvent> events = [];
         string? moved = null;
         quiesce.Freeze();
-        progress.Phase = "Writing"; // the thread that reads QEMU's pages has its own watch
+        progress.Phase = "Copying"; // the thread that reads QEMU's pages has its own watch
         try
         {
             foreach (QmpEvent e in qmp.TakeEvents())
                 facts.Note(e);
             RefusePaused(qmp, facts);
-            stoppedByUs = disks.Cut is null ? null : Stop(qmp, events);
+            stoppedByUs = disks.Cut is null ? null : Stop(qmp, facts, events);
             using FileStream stream = Begin(qmp, disks.Cut, time);
             using CancellationTokenRegistration _ = cancel.Register(stream.Dispose);
             contents = Receive(
@@ -82,7 +83,7 @@ internal static class QemuEngine
                         // If a user resumed the guest after our stop, QEMU stops it again: its disks would be older than its memory.
                         events.AddRange(qmp.TakeEvents());
                         moved = events.Find(e => e.Name is "RESUME" or "RESET" or "SUSPEND")?.Name;
-                        stoppedByUs.ResumeGuest();
+                        GiveBack(stoppedByUs, events);
                     }
                     quiesce.Thaw();
                     events.AddRange(qmp.TakeEvents());
@@ -95,6 +96,7 @@ internal static class QemuEngine
                                 + "the guest; try again"
                         );
                     }
+                    TestHooks.After("disks-begin");
                     disks.LookAtOthers();
                     facts.Below = disks.Below;
                     facts.Compare(all: false);
@@ -103,11 +105,17 @@ internal static class QemuEngine
                 cancel
             );
         }
-        finally
+        catch (Exception e)
         {
-            stoppedByUs?.ResumeGuest();
+            // What follows may hang with the volume: the guest and its programs do not wait for it, and the parent learns the reason.
+            GiveBack(stoppedByUs, events);
+            quiesce.Thaw();
+            watch.Dispose();
+            (progress.Phase, progress.Failing) = ("CleaningUp", e);
+            throw;
         }
         watch.Dispose();
+        progress.Phase = "Writing";
         time.Mark("unprotected");
         SamepageMerging.CheckSince(merging, qemu.Held);
         (stopped, resumed) = Finish(qmp, events, options.MaxDowntime);
@@ -182,16 +190,25 @@ internal static class QemuEngine
 
     /// <summary>Stops the guest, because its disks are cut before QEMU saves its devices.</summary>
     /// <exception cref="CaptureFailedException">Its user has paused it meanwhile: it stays paused.</exception>
-    private static StoppedGuestMark Stop(IQmpMonitor qmp, List<QmpEvent> events)
+    private static StoppedGuestMark Stop(IQmpMonitor qmp, MachineFacts facts, List<QmpEvent> events)
     {
         StoppedGuestMark mark = StoppedGuestMark.Set(qmp);
+        TestHooks.After("armed");
         bool ran = true;
         try
         {
+            WindowClock clock = new();
+            long sent = clock.Begin();
             qmp.Execute("stop").Dispose();
             TestHooks.After("stop-sent");
-            // QEMU sends the event before the answer.
-            events.AddRange(qmp.TakeEvents(read: false));
+            // QEMU sends the event before the answer. An older one is of its user's pause, unless the host's clock was set back.
+            foreach (QmpEvent e in qmp.TakeEvents(read: false))
+            {
+                if (e.Timestamp >= sent || clock.IsSetBack)
+                    events.Add(e);
+                else
+                    facts.Note(e);
+            }
             ran = events.Exists(e => e.Name == "STOP");
             return ran
                 ? mark
@@ -209,6 +226,17 @@ internal static class QemuEngine
                 mark.Forget();
             throw;
         }
+    }
+
+    /// <summary>
+    /// Ends our stop. If somebody else resumed the guest meanwhile, our stop has ended: the guest keeps the state that they gave it.
+    /// </summary>
+    private static void GiveBack(StoppedGuestMark? mark, List<QmpEvent> sinceStop)
+    {
+        if (sinceStop.Exists(e => e.Name == "RESUME"))
+            mark?.Forget();
+        else
+            mark?.ResumeGuest();
     }
 
     private static FileStream Begin(IQmpMonitor qmp, Action<QmpBatch>? cut, Timeline time)
@@ -273,16 +301,21 @@ internal static class QemuEngine
         try
         {
             // A cancelled capture does not wait for a volume that hangs: the guest may be stopped for this.
-            while (!firstPage.Wait(50, CancellationToken.None) && !reading.IsCompleted)
+            while (!firstPage.Wait(Slice, CancellationToken.None) && !reading.IsCompleted)
+            {
                 cancel.ThrowIfCancellationRequested();
+                sink.ThrowIfStuck();
+            }
             if (!reading.IsFaulted)
                 afterFirstPage();
+            while (Task.WaitAny([reading], Slice, CancellationToken.None) < 0)
+                sink.ThrowIfStuck();
             return reading.GetAwaiter().GetResult();
         }
         catch (Exception e)
         {
+            // The guest may wait for QEMU, and QEMU for a reader: a thread that hangs with the volume is not waited for.
             stream.Dispose();
-            _ = Task.WaitAny([reading], 10_000, CancellationToken.None);
             string why = CancelMigration(qmp);
             cancel.ThrowIfCancellationRequested();
             if (e is LinuxException or CaptureFailedException)

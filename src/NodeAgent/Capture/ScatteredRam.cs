@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Store;
 using Bgsnap.NodeAgent.Streams;
@@ -9,6 +10,7 @@ namespace Bgsnap.NodeAgent.Capture;
 internal sealed unsafe class ScatteredRam : IMigrationStreamSink, IDisposable
 {
     private const int RunBytes = 2 << 20;
+    private const long SoonerThanWatch = 500_000_000; // nanoseconds, as a heartbeat's
     private readonly SafeFileHandle _file;
     private readonly CaptureProgress _progress;
     private readonly Action _firstPage;
@@ -65,6 +67,21 @@ internal sealed unsafe class ScatteredRam : IMigrationStreamSink, IDisposable
         // The file has a hole there: a background snapshot sends each page once.
         Begin();
         _progress.AddCopied(SnapshotFormat.PageSize);
+    }
+
+    /// <summary>
+    /// Called by another thread: gives up before the watch kills this process, which would stay, with QEMU's pipe, as long as the volume
+    /// hangs.
+    /// </summary>
+    /// <exception cref="CaptureFailedException">The volume has not taken a page for too long.</exception>
+    internal void ThrowIfStuck()
+    {
+        if (_writes.Until is not (> 0 and long until) || until - Stopwatch.GetTimestamp() > SoonerThanWatch)
+            return;
+        throw new CaptureFailedException(
+            "TargetTooSlow",
+            "the target volume took no data while the guest waited; the guest was set free. Use a faster volume"
+        );
     }
 
     private void Begin()

@@ -27,7 +27,11 @@ internal sealed class Patient : IAsyncDisposable
     public string Outputs => Path.Combine(Machine.Folder, "outputs");
 
     /// <summary>Starts a guest that writes all the time, in 96 MiB.</summary>
-    public static async Task<Patient> AdmitAsync(QemuVersion version = QemuVersion.System, RamKind ram = RamKind.Anonymous)
+    public static async Task<Patient> AdmitAsync(
+        QemuVersion version = QemuVersion.System,
+        RamKind ram = RamKind.Anonymous,
+        bool disk = false
+    )
     {
         Requirements.NeedUserfaultfd();
         var machine = await Requirements.StartAsync(
@@ -36,6 +40,7 @@ internal sealed class Patient : IAsyncDisposable
                 Version = version,
                 Ram = ram,
                 MemoryMiB = 192,
+                Disks = disk ? [new TestDisk { Name = "vda" }] : [],
                 Guest = new LinuxGuest
                 {
                     MiB = 96,
