@@ -331,6 +331,7 @@ internal sealed class AgentEngine : IDisposable
         _directory.Commit(ManifestOf.Capture(_id, options, _context.Qemu, summary, records, stored, ram));
         TestHooks.After("committed");
         _window.Keep();
+        TestHooks.After("kept");
         _context.Progress.Phase = "Done";
         return summary with { TotalMicroseconds = time.NowMicroseconds };
     }

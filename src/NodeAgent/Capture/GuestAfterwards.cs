@@ -9,6 +9,9 @@ internal sealed record GuestAfterwards(string Words, bool Asked)
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
 
+    /// <summary>Whether the guest runs; null: QEMU did not say.</summary>
+    internal bool? Runs { get; init; }
+
     /// <summary>Asks QEMU. Never throws.</summary>
     internal static GuestAfterwards Ask(IQmpMonitor qmp)
     {
@@ -16,7 +19,8 @@ internal sealed record GuestAfterwards(string Words, bool Asked)
         {
             using QmpAnswer answer = qmp.Execute("query-status", timeout: Patience);
             QmpValue status = answer.Return;
-            return new(Say(status.GetProperty("running").GetBoolean(), status.GetProperty("status").GetString()), true);
+            bool running = status.GetProperty("running").GetBoolean();
+            return new(Say(running, status.GetProperty("status").GetString()), true) { Runs = running };
         }
         catch (QmpException e)
         {

@@ -34,7 +34,8 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         _failing;
     private SummaryLine? _summary;
     private Guid? _snapshot;
-    private bool _resumed;
+    private bool _resumed,
+        _staysStopped;
     private long _killedAt;
     private long _heardAt = Environment.TickCount64;
     private readonly bool _terminal = !json && !Console.IsErrorRedirected;
@@ -132,7 +133,8 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
                 ProgressLine progress = document.RootElement.Deserialize(MessagesJson.Default.ProgressLine)!;
                 _holdsGuest = CaptureProgress.HoldsGuest(progress.Phase);
                 _failing = progress.Failing;
-                _snapshot ??= progress.Snapshot;
+                // Each attempt begins a snapshot of its own.
+                _snapshot = progress.Snapshot ?? _snapshot;
                 if (json)
                     _outbox.Offer(line);
                 else if (_terminal)
@@ -240,7 +242,8 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
             return new ErrorLine(
                 "error",
                 "AgentDied",
-                $"{what}{left}. It had finished: the snapshot is complete and was kept, and the guest stays stopped",
+                $"{what}{left}. It had finished: the snapshot is complete and was kept"
+                    + (_staysStopped ? ", and the guest stays stopped" : ""),
                 ExitCode.Failed,
                 needsCare
             );
@@ -271,6 +274,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
             if (swept.NotThawed is { } why)
                 left += $"; {why}";
             GuestAfterwards guest = GuestAfterwards.Ask(qmp);
+            _staysStopped = guest.Runs == false;
             return ($"{left}; {guest.Words}", !guest.Asked || swept.NotThawed is not null);
         }
         catch (Exception e)
@@ -287,7 +291,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         }
     }
 
-    /// <returns>Whether the child had finished a snapshot that leaves the guest stopped, and the guest is still stopped.</returns>
+    /// <returns>Whether the child had finished a snapshot that leaves the guest stopped, and this process did not resume it.</returns>
     private bool SweepOutput()
     {
         try
