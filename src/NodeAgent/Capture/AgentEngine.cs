@@ -71,6 +71,15 @@ internal sealed class AgentEngine : IDisposable
         catch (ObjectDisposedException) when (engine._pipeline.Failure is not null)
         {
             // The failure closed the userfaultfd under this thread; it is thrown below.
+            context.Quiesce.Thaw();
+        }
+        catch (Exception e) when (e is not (EngineUnavailableException or CaptureRefusedException))
+        {
+            // What follows may hang with the volume: the guest's programs do not wait for it, and the parent learns the reason. Where the
+            // other engine may go on, the freeze is its.
+            context.Quiesce.Thaw();
+            context.Progress.Failing = e;
+            throw;
         }
         finally
         {
@@ -303,7 +312,7 @@ internal sealed class AgentEngine : IDisposable
         if (!_copied)
         {
             // What follows may hang with the volume: the window resumes the guest first, and the parent learns the reason.
-            _context.Progress.Failing = _pipeline.Failure;
+            _context.Progress.Failing ??= _pipeline.Failure;
             _window.Dispose();
         }
         _threads.Join();

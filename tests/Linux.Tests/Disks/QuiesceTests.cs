@@ -107,6 +107,59 @@ public sealed class QuiesceTests : IDisposable
         await graph.AssertIsBackAsync(vm, hook);
     }
 
+    /// <summary>A capture that gives up in the stop window removes its files, and that may take as long as the volume hangs.</summary>
+    [SkippableTheory]
+    [InlineData("agent", "--max-downtime=1ms", "DowntimeExceeded")]
+    [InlineData("qemu", "--disks=all", "GuestNotRunning")]
+    public async Task A_guest_thaws_before_the_capture_that_gives_up_cleans_up(string engine, string more, string reason)
+    {
+        await using var vm = await StartAsync(QemuVersion.Unpacked10);
+        await using var volume = await HangingVolume.CreateAsync(vm.Folder, 400);
+        var gate = Path.Combine(vm.Folder, "gate");
+        await using var family = await CaptureFamily.StartAsync(
+            $"wait:frozen:1:{gate}",
+            "--qmp",
+            vm.QmpSocket,
+            $"--engine={engine}",
+            "--output",
+            Path.Combine(volume.Folder, "s"),
+            "--guest-agent",
+            vm.GuestAgentSocket,
+            "--quiesce=required",
+            "--scratch",
+            vm.Folder,
+            more
+        );
+        while (!File.Exists(gate))
+        {
+            Assert.False(family.HasEnded, family.Output);
+            await Task.Delay(5);
+        }
+
+        if (engine == "qemu")
+            await vm.StopVcpusAsync(); // QEMU's own engine captures only a running guest
+        await volume.HangAsync();
+        try
+        {
+            File.Delete(gate);
+            if (engine == "qemu")
+            {
+                await Task.Delay(1000);
+                await vm.ContinueVcpusAsync();
+            }
+
+            await DiskMachines.WritesOnAsync(vm, "the capture gave up", Survival.Patient.Patience);
+        }
+        finally
+        {
+            await volume.GoOnAsync();
+        }
+
+        var result = await family.WaitAsync(Patience);
+        Assert.True(CaptureFamily.ErrorOf(result)?.Reason == reason, result.ToString());
+        Assert.Equal("thawed", await GuestAgentSaysAsync(vm, "guest-fsfreeze-status"));
+    }
+
     /// <summary>The freeze is part of the captured memory: the restore that wakes the guest up has to end it.</summary>
     [SkippableTheory]
     [InlineData(QemuVersion.System)]
