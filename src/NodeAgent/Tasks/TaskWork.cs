@@ -85,10 +85,13 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
             catch (TaskFailure e) when (e.NeedsCare)
             {
                 // Free the guest even if the task was cancelled or the claim is lost.
-                throw new TaskFailure(
-                    e.Reason,
-                    $"{e.Message}; {(await Release(task, vm, running, report, stop).ConfigureAwait(false)).Words}"
-                );
+                (string guest, bool resumed) = await Release(task, vm, running, report, stop).ConfigureAwait(false);
+                if (resumed || Read(claim, task.Spec.Directory) is null)
+                    throw new TaskFailure(e.Reason, $"{e.Message}; {guest}");
+            }
+            catch (TaskFailure e) when (e.Reason == "AgentDied" && Read(claim, task.Spec.Directory) is not null)
+            {
+                // Its last step was done: the snapshot is complete, and a guest that was to stay stopped is stopped.
             }
         }
         return Read(claim, task.Spec.Directory)

@@ -229,6 +229,31 @@ public sealed class TaskReconcilerTests : IAsyncLifetime, IDisposable
         Assert.EndsWith("the guest runs", end.Message, StringComparison.Ordinal);
     }
 
+    /// <summary>The snapshot is complete, and its guest is as it should be: stopped, if that was asked for.</summary>
+    [Theory]
+    [InlineData(false, 0)]
+    [InlineData(true, 1)]
+    public async Task A_capture_that_died_after_its_last_step_has_succeeded(bool command, int freed)
+    {
+        string end = command ? "kill -9 $$" : $"echo '{FakeNode.Error("AgentDied", "the snapshot is complete and was kept")}'; exit 1";
+        _node.Capture($"mv \"$ready\" \"$out\"; {end}");
+        await See(FakeNode.CaptureTask());
+        SnapshotTaskStatus status = await End();
+        Assert.Equal((TaskPhase.Succeeded, null, freed), (status.Phase, status.Reason, _node.TimesFreed));
+        Assert.NotNull(status.Result?.ManifestChecksum);
+    }
+
+    /// <summary>It was to stay stopped, and runs on: the snapshot is not the state to continue from.</summary>
+    [Fact]
+    public async Task A_capture_that_died_before_its_guest_was_stopped_has_failed()
+    {
+        _node.Free = "echo '{\"type\":\"summary\",\"guest\":\"the guest runs\",\"removed\":0,\"thawed\":false,\"resumed\":true}'";
+        _node.Capture("mv \"$ready\" \"$out\"; kill -9 $$");
+        await See(FakeNode.CaptureTask());
+        SnapshotTaskStatus status = await End();
+        Assert.Equal((TaskPhase.Failed, "AgentDied", 1), (status.Phase, status.Reason, _node.TimesFreed));
+    }
+
     [Fact]
     public async Task Failures_are_told_by_the_word_of_what_failed()
     {
