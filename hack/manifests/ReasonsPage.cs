@@ -44,13 +44,14 @@ internal static class ReasonsPage
             <!-- Made by `make reasons` from src/Crds/V1Alpha1/Reasons.*.cs. Change it there. -->
             # Reasons
 
-            Every reason that a condition, an event, a task or `bgsnap-agent --json` can name. The message beside it says which object, what
-            happened and what to do; [troubleshooting.md](troubleshooting.md) has what goes beyond one line. Whatever the reason, the captured
-            guest runs on.
+            Every reason that a condition, an event, a task or `bgsnap-agent --json` can name. The message beside it says which object,
+            what happened and what to do; [troubleshooting.md](troubleshooting.md) has what goes beyond one line. Whatever the reason, the
+            captured guest runs on.
 
-            A reason of the node agent (the first five tables) is the reason of its task, and the operator copies it to the condition `Ready` of
-            the snapshot or restore, which has then failed. In the tables, *not Ready yet* means that the operator waits and tries again until
-            the deadline, *failed* that the object has ended, and *another condition* that the reason is on a condition other than `Ready`.
+            A reason of the node agent (the first five tables) is the reason of its task, and the operator copies it to the condition
+            `Ready` of the snapshot or restore, which has then failed. In the tables, *not Ready yet* means that the operator waits and
+            tries again until the deadline, *failed* that the object has ended, and *another condition* that the reason is on a condition
+            other than `Ready`.
 
             """
         );

@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Store;
 
@@ -6,7 +7,7 @@ namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>Summary of a finished capture; printed at the end and kept in the manifest.</summary>
 /// <param name="Output">The snapshot's directory.</param>
-/// <param name="PointInTime">The instant the snapshot shows.</param>
+/// <param name=Reasons.PointInTime>The instant the snapshot shows.</param>
 /// <param name="Engine"><c>agent</c> or <c>qemu</c>.</param>
 /// <param name="EngineReason">Why this engine was chosen.</param>
 /// <param name="DowntimeMicroseconds">Length of the stop window between QEMU's own STOP and RESUME; 0 for a guest that was paused.</param>

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Libvirt;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
@@ -39,9 +40,6 @@ namespace Bgsnap.NodeAgent.Capture;
 /// </remarks>
 internal sealed unsafe partial class StopWindow : IDisposable
 {
-    /// <summary>The reason of a window that must be repeated with <c>hold</c>.</summary>
-    internal const string SmallDeviceState = "DeviceStateSmall";
-
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
     /// <summary>How long a guest may be stopped if the operator set no limit. A window takes milliseconds: beyond this something is
@@ -77,7 +75,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
         _expectsRunning = qmp.IsRunning();
         _pipe = new DeviceStatePipe(qmp);
         _prepared = _plan = WindowPlan.Prepared(
-            stayStopped ? new LastingStop(qmp)
+            stayStopped ? new PermanentStop(qmp)
                 : cut is not null || hold ? new GuestHold(qmp)
                 : new SaveStop(),
             cut,
@@ -191,7 +189,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
             if (Environment.TickCount64 > deadline)
             {
                 throw new CaptureFailedException(
-                    "StopTimedOut",
+                    Reasons.StopTimedOut,
                     $"{Silent()} did not stop the guest and begin to save its devices within {Patience.TotalSeconds:0} s"
                 );
             }
@@ -214,14 +212,14 @@ internal sealed unsafe partial class StopWindow : IDisposable
                     + "as SELinux's forbids it)"
             )
         : _plan.Commands.Failure is { } other ? other
-        : new CaptureFailedException("DeviceStateMissing", $"QEMU finished {WindowPlan.SaveCommand} without writing a device state");
+        : new CaptureFailedException(Reasons.DeviceStateMissing, $"QEMU finished {WindowPlan.SaveCommand} without writing a device state");
     }
 
     private void CheckCut()
     {
         if (_plan.Commands.Failure is { } failure)
         {
-            throw new CaptureFailedException("StopWindowFailed", $"QEMU could not fix the point in time: {failure.Message}", failure);
+            throw new CaptureFailedException(Reasons.StopWindowFailed, $"QEMU could not fix the point in time: {failure.Message}", failure);
         }
     }
 
@@ -251,7 +249,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
             {
                 throw failure.ErrorClass == LibvirtMonitor.Refusal
                     ? new CaptureFailedException(
-                        "GuestStateChanged",
+                        Reasons.GuestStateChanged,
                         $"{failure.Message}: someone else resumed or ended the guest in the stop window; try again",
                         failure
                     )
@@ -263,7 +261,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
                 CheckLength(maximum);
             if (Environment.TickCount64 > deadline)
                 throw new CaptureFailedException(
-                    "StopTimedOut",
+                    Reasons.StopTimedOut,
                     $"{Silent()} did not finish {WindowPlan.SaveCommand} within {Patience.TotalSeconds:0} s"
                 );
             polls[0] = new PollFd { Fd = _pipe.ReadEnd, Events = Libc.POLLIN };
@@ -296,7 +294,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
         if (maximum == TimeSpan.Zero && since > OwnLimit && _times.HeldAt == 0)
         {
             throw new CaptureFailedException(
-                "StopTimedOut",
+                Reasons.StopTimedOut,
                 $"{Silent()} kept the guest stopped for more than {OwnLimit.TotalSeconds:0} s; no snapshot was kept"
             );
         }
@@ -312,7 +310,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
         if (what == "RESUME" && !_plan.Stop.Holds && !_plan.Stop.Lasts && _pipe.State.Length <= Environment.SystemPageSize)
             throw RanTooEarly();
         throw new CaptureFailedException(
-            "GuestStateChanged",
+            Reasons.GuestStateChanged,
             $"QEMU reported {what} between the stop of the guest and the protection of its memory: "
                 + "someone else paused, resumed or reset it meanwhile; try again"
         );
@@ -320,7 +318,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
 
     private static CaptureFailedException RanTooEarly() =>
         new(
-            SmallDeviceState,
+            Reasons.DeviceStateSmall,
             "QEMU's device state is so small that it was saved, and the guest resumed, before the guest's memory was protected"
         );
 
@@ -340,7 +338,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
 
     private CaptureFailedException TooLong(TimeSpan maximum) =>
         new(
-            "DowntimeExceeded",
+            Reasons.DowntimeExceeded,
             $"the stop window would have passed --max-downtime {maximum.TotalMilliseconds:0.###} ms"
                 + (_plan.Commands.IsDone ? "" : $", while {Silent()} had not answered {_plan.Commands.Unanswered().Name}")
                 + "; no snapshot was kept"
