@@ -282,7 +282,7 @@ internal sealed class DisksBenchmark(QemuVersion version, string output, int rou
                 Disks = [options.Disks[0] with { IsFull = false }],
             }
         );
-        var result = await AgentProcess.RunAsync(Patience, "restore", directory, "--qmp", target.QmpSocket);
+        var result = await AgentProcess.RunAsync(Patience, "restore", directory, "--qmp", target.QmpSocket, "--mode=stream");
         if (result.ExitCode != 0)
             throw new InvalidOperationException(result.ToString());
         Directory.Delete(directory, recursive: true);

@@ -223,7 +223,7 @@ internal sealed class RestoreBenchmark(string folder, QemuVersion version, RamKi
         await using var target = await VirtualMachine.StartAsync(Machine(memoryMiB) with { Incoming = "defer" });
         var cpu = ProcessCounters.EndedChildrenCpuSeconds();
         var began = Stopwatch.GetTimestamp();
-        var output = await AgentAsync("restore", snapshot, "--qmp", target.QmpSocket, "--json");
+        var output = await AgentAsync("restore", snapshot, "--qmp", target.QmpSocket, "--mode=stream", "--json");
         var all = Stopwatch.GetElapsedTime(began).TotalSeconds;
         var last = JsonSerializer.Deserialize<JsonElement>(output.Split('\n', StringSplitOptions.RemoveEmptyEntries)[^1]);
         return (all, last.GetProperty("memoryMicroseconds").GetInt64() / 1e6, ProcessCounters.EndedChildrenCpuSeconds() - cpu);

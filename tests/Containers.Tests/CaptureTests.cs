@@ -31,7 +31,7 @@ public sealed class CaptureTests(EngineFixture engine) : IDisposable
         Assert.True(now.Tick > after.Tick, $"{now} is not after {after}");
 
         await using var target = await VmContainer.StartAsync(engine, incoming: true);
-        (await Command.RunAsync(Repository.Agent, ["restore", directory, "--qmp", target.QmpSocket])).Ok();
+        (await Command.RunAsync(Repository.Agent, ["restore", directory, "--qmp", target.QmpSocket, "--mode=stream"])).Ok();
         await target.CountsOnAsync();
         // It goes on from the point in time, not from a boot and not from where the source is by now.
         Assert.InRange((await target.ReportsAsync())[0].Tick, before.Tick, after.Tick + 1);

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Disks.Graph;
 using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Linux;
@@ -141,9 +142,9 @@ internal sealed class AgentEngine : IDisposable
     {
         if (_context.ReportsFreePages && _blocks.Any(b => b.Kind != RamKind.Anonymous))
             throw new CaptureRefusedException(
-                "DeviceUnsupported",
+                Reasons.DeviceUnsupported,
                 "the balloon has free-page-reporting=on and the guest's memory is a file (memfd, tmpfs or hugetlbfs): QEMU would "
-                    + "punch holes into it before it announces them, or without; switch free page reporting off, or use anonymous memory"
+                    + "punch holes into it before, or without, announcing them; switch free page reporting off, or use anonymous memory"
             );
     }
 
@@ -220,7 +221,7 @@ internal sealed class AgentEngine : IDisposable
             else
                 _ram.BeginWindow();
             _parts.Memory.RefuseBlindKernel(_ram);
-            TruthDump.Write(_ram, _reader);
+            ReferenceDump.Write(_ram, _reader);
         });
         // From here on the fault thread serves pages again: a QEMU device that writes to RAM while it is saved waits only for us.
         _window.NoteProtected();
@@ -243,7 +244,7 @@ internal sealed class AgentEngine : IDisposable
         _context.Progress.Phase = "Copying";
         _writers.Add(_pipeline.Start("stage", () => _pipeline.Stage.Grow(_pipeline)));
         TestHooks.After("disks-begin");
-        // RAM is being copied, so there is time now to check that the machine has not changed, and to do what takes QEMU long for the disks.
+        // RAM is being copied, so there is time now to check that the machine has not changed, and for what takes QEMU long with disks.
         _disks.LookAtOthers();
         _context.Facts.Below = _disks.Below;
         _context.Facts.Compare(all: true);
@@ -337,7 +338,7 @@ internal sealed class AgentEngine : IDisposable
         _log.Dispose();
         TestHooks.After("before-commit");
         ManifestRamBlock[] ram = [.. _blocks.Select(b => new ManifestRamBlock(b.Name, b.UsedLength, b.PageSize, b.Kind.ToString()))];
-        _directory.Commit(ManifestOf.Capture(_id, options, _context.Qemu, summary, records, stored, ram));
+        _directory.Commit(ManifestBuilder.Capture(_id, options, _context.Qemu, summary, records, stored, ram));
         TestHooks.After("committed");
         _window.Keep();
         TestHooks.After("kept");
@@ -402,8 +403,8 @@ internal sealed class AgentEngine : IDisposable
         catch (InvalidOperationException e)
         {
             throw new CaptureFailedException(
-                "GranulesLost",
-                $"{e.Message}; nothing of this snapshot was kept. This is an error of bgsnap: please report it",
+                Reasons.GranulesLost,
+                $"{e.Message}; no snapshot was kept. This is a defect of bgsnap: please report it",
                 e
             );
         }
@@ -422,9 +423,9 @@ internal sealed class AgentEngine : IDisposable
         catch (MigrationStreamException e)
         {
             throw new CaptureFailedException(
-                "DeviceStateUnknown",
-                $"QEMU's device state is not of the form that a restore could read: {e.Message}. "
-                    + "Machine types before 2.4 have another; no snapshot was kept",
+                Reasons.DeviceStateUnknown,
+                $"QEMU's device state does not have the form that a restore reads: {e.Message}. "
+                    + "Machine types before 2.4 have another form: use a newer one. No snapshot was kept",
                 e
             );
         }
@@ -441,7 +442,9 @@ internal sealed class AgentEngine : IDisposable
         }
         catch (UnauthorizedAccessException e)
         {
-            throw new EngineUnavailableException($"QEMU's memory cannot be looked at: {e.Message} (run as root, or with CAP_SYS_PTRACE)");
+            throw new EngineUnavailableException(
+                $"the agent may not read QEMU's memory: {e.Message} (run as root, or with " + "CAP_SYS_PTRACE)"
+            );
         }
     }
 }

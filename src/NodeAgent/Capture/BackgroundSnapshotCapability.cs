@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Capture;
@@ -38,7 +39,7 @@ internal sealed class BackgroundSnapshotCapability : IDisposable
         catch (QmpException e) when (e.ErrorClass is not null)
         {
             _ = QemuMark.Take(qmp, Note);
-            throw new EngineUnavailableException($"QEMU's own background-snapshot is not to be had: {e.Message}");
+            throw new EngineUnavailableException($"QEMU's own background-snapshot does not work here: {e.Message}");
         }
     }
 
@@ -58,8 +59,8 @@ internal sealed class BackgroundSnapshotCapability : IDisposable
         catch (QmpException e) when (e.ErrorClass is not null)
         {
             throw new CaptureFailedException(
-                "LeftoversRemain",
-                $"the migration capability background-snapshot, which an earlier agent left on, could not be switched off: {e.Message}",
+                Reasons.LeftoversRemain,
+                $"the agent could not switch off the migration capability background-snapshot, which an earlier agent left on: {e.Message}",
                 e
             );
         }
@@ -81,7 +82,7 @@ internal sealed class BackgroundSnapshotCapability : IDisposable
 
     /// <summary>
     /// Refuses a QEMU that keeps guest memory write-protected when the snapshot ends early. If the agent is killed, for example, the guest
-    /// then hangs for good at its next write, and nothing is left that could free it.
+    /// then hangs permanently at its next write, and nothing is left that could free it.
     /// </summary>
     private static void RefuseUnsafe(IQmpMonitor qmp)
     {
@@ -92,7 +93,7 @@ internal sealed class BackgroundSnapshotCapability : IDisposable
         {
             throw new EngineUnavailableException(
                 "QEMU's own background-snapshot would endanger the guest: "
-                    + $"QEMU {release.Major}.{release.Minor} leaves it hanging for good when the snapshot ends early; QEMU 8.1 or "
+                    + $"QEMU {release.Major}.{release.Minor} leaves it hanging permanently when the snapshot ends early; QEMU 8.1 or "
                     + "later does not. "
                     + "Use the agent engine"
             );

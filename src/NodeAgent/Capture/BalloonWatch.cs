@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Vm;
@@ -34,7 +35,7 @@ internal static unsafe class BalloonWatch
             foreach (QmpEvent e in qmp.TakeEvents())
             {
                 if (e.Name is "SHUTDOWN")
-                    pipeline.Fail(new CaptureFailedException("QemuGone", "the guest was shut down during the capture"));
+                    pipeline.Fail(new CaptureFailedException(Reasons.QemuGone, "the guest was shut down during the capture"));
                 if (e.Name is "BALLOON_CHANGE" && blocks.Any(b => b.IsHugetlb))
                     pipeline.Fail(Moved("moved"));
                 MigrationWatch.Note(e);
@@ -47,7 +48,7 @@ internal static unsafe class BalloonWatch
         }
         catch (QmpException e)
         {
-            pipeline.Fail(new CaptureFailedException("QemuGone", $"QEMU ended during the capture: {e.Message}", e));
+            pipeline.Fail(new CaptureFailedException(Reasons.QemuGone, $"QEMU ended during the capture: {e.Message}", e));
         }
     }
 
@@ -87,8 +88,9 @@ internal static unsafe class BalloonWatch
 
     private static CaptureFailedException Moved(string how) =>
         new(
-            "MemoryDiscarded",
-            $"the balloon {how} during the capture, and the guest's memory is hugetlbfs: what it took may not have been copied "
+            Reasons.MemoryDiscarded,
+            $"the balloon {how} during the capture, and the guest's memory is hugetlbfs: the agent may not have copied what the balloon "
+                + "took "
                 + "yet. Try again when the balloon is at rest"
         );
 

@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Store;
 
@@ -80,7 +81,7 @@ internal sealed class CapturePipeline : IDisposable
         {
             throw failure is CaptureFailedException or OperationCanceledException or LinuxException
                 ? failure
-                : new CaptureFailedException("InternalError", failure.Message, failure);
+                : new CaptureFailedException(Reasons.InternalError, failure.Message, failure);
         }
     }
 

@@ -65,7 +65,7 @@ public sealed class CaptureProgress
     }
 
     /// <summary>The guest's state after a capture failed and was undone, for the message; null if QEMU was not reached.</summary>
-    internal GuestAfterwards? GuestAfterwards { get; set; }
+    internal FinalGuestState? FinalGuestState { get; set; }
 
     /// <summary>Resets the counters, because the attempt is repeated from the beginning.</summary>
     internal void BeginAgain()

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
@@ -17,7 +18,7 @@ internal static class CaptureRun
     /// <summary>Takes a snapshot.</summary>
     /// <exception cref="CaptureRefusedException">The capture was not started.</exception>
     /// <exception cref="CaptureFailedException">The capture was given up and left nothing behind;
-    /// <see cref="CaptureProgress.GuestAfterwards"/> says what state the guest is in.</exception>
+    /// <see cref="CaptureProgress.FinalGuestState"/> says what state the guest is in.</exception>
     /// <exception cref="EngineUnavailableException">The requested engine does not work here.</exception>
     internal static CaptureSummary Take(CaptureOptions options, CaptureProgress progress, HoldGate hold, CancellationToken cancel)
     {
@@ -28,7 +29,7 @@ internal static class CaptureRun
             {
                 return Take(options, qmp, progress, hold, cancel);
             }
-            catch (CaptureFailedException e) when (e.Reason == StopWindow.SmallDeviceState && !options.HoldGuest)
+            catch (CaptureFailedException e) when (e.Reason == Reasons.DeviceStateSmall && !options.HoldGuest)
             {
                 // Only QEMU's own hold keeps such a guest stopped.
                 options = options with { HoldGuest = true };
@@ -41,7 +42,7 @@ internal static class CaptureRun
             }
             catch (Exception e) when (e is not CaptureRefusedException)
             {
-                progress.GuestAfterwards = GuestAfterwards.Ask(qmp);
+                progress.FinalGuestState = FinalGuestState.Ask(qmp);
                 throw;
             }
         }
@@ -55,7 +56,7 @@ internal static class CaptureRun
         && e
             is QmpException { Interrupted: true }
                 or CaptureFailedException { InnerException: QmpException { Interrupted: true } }
-                or CaptureFailedException { Reason: "GuestStateChanged" };
+                or CaptureFailedException { Reason: Reasons.GuestStateChanged };
 
     private static CaptureSummary Take(
         CaptureOptions options,
@@ -69,15 +70,15 @@ internal static class CaptureRun
         using QemuProcess qemu = QemuProcess.Identify(qmp, options.Monitor.Pid);
         if (options.Container is { } container && !ContainerProcesses.IsIn(qemu.Held, container))
             throw new CaptureRefusedException(
-                "ForeignProcess",
+                Reasons.ForeignProcess,
                 $"the process behind the QMP socket ({qemu.Pid}) does not run in container {container}: it is another VM's"
             );
-        using QemuClaim claim = QemuClaim.Take(qemu.Held, ClaimPatience, "QemuBusy", cancel);
+        using QemuClaim claim = QemuClaim.Take(qemu.Held, ClaimPatience, Reasons.QemuBusy, cancel);
         TestHooks.After("claimed-qemu");
         if (Leftovers.Sweep(qmp, qemu.Held, options.GuestAgentSocket).NotThawed is { } frozen)
             throw new CaptureRefusedException(
-                "GuestFrozen",
-                $"a capture that died froze the guest's file systems, and they cannot be thawed: {frozen}"
+                Reasons.GuestFrozen,
+                $"a capture that died froze the guest's file systems, and the guest agent does not thaw them: {frozen}"
             );
         // Before the preflight: a device that is plugged in after the preflight then counts as a change.
         MachineFacts facts = new(qmp, qemu.Held);
@@ -106,17 +107,19 @@ internal static class CaptureRun
             }
             catch (EngineUnavailableException e) when (options.Engine == CaptureEngine.Auto)
             {
-                reason = $"chosen by auto: the agent engine is not to be had here: {e.Message}";
+                reason = $"chosen by auto: the agent engine does not work here: {e.Message}";
             }
             catch (CaptureRefusedException e)
-                when (options.Engine == CaptureEngine.Auto && e.Reason is "KernelTooOld" or "RamBlocksUnknown" or "PageSizeUnsupported")
+                when (options.Engine == CaptureEngine.Auto
+                    && e.Reason is Reasons.KernelTooOld or Reasons.RamBlocksUnknown or Reasons.PageSizeUnsupported
+                )
             {
                 reason = $"chosen by auto: the agent engine cannot capture this machine: {e.Message}";
             }
         }
         if (!qmp.TakesWholeBatches)
             throw new EngineUnavailableException(
-                $"QEMU's own engine needs a QMP socket of one's own, libvirt does not allow its migration to somebody else ({reason})"
+                $"QEMU's own engine needs its own QMP socket: libvirt allows no other client to migrate its domain ({reason})"
             );
         try
         {

@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Store;
 

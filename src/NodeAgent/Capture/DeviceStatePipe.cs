@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Microsoft.Win32.SafeHandles;
@@ -102,9 +103,9 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
         if (there != _link)
         {
             throw new CaptureFailedException(
-                "GuestStateChanged",
+                Reasons.GuestStateChanged,
                 $"QEMU closed the pipe for its device state before the point in time (it has {there ?? "nothing"} there): its "
-                    + "monitor was left meanwhile; try again"
+                    + "monitor connection ended meanwhile; try again"
             );
         }
     }
@@ -150,7 +151,10 @@ internal sealed unsafe class DeviceStatePipe : IDisposable
             if (_length == _state.Length)
             {
                 if (_length >= MaximumDeviceState)
-                    throw new CaptureFailedException("DeviceStateTooLarge", $"the device state is larger than {MaximumDeviceState} bytes");
+                    throw new CaptureFailedException(
+                        Reasons.DeviceStateTooLarge,
+                        "the device state is larger than " + $"{MaximumDeviceState} bytes"
+                    );
                 Array.Resize(ref _state, _length * 2);
             }
             // SAFETY: pinned for the call, filled within its length.

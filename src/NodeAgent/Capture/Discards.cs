@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Vm;
 
@@ -21,7 +22,7 @@ internal sealed class Discards(GuestRam ram, bool protectsHoles)
     {
         if (!protectsHoles)
             throw new CaptureFailedException(
-                "MemoryDiscarded",
+                Reasons.MemoryDiscarded,
                 "QEMU discarded memory while it was being protected (balloon); try again when the balloon is at rest"
             );
         for (int i = 0; i < ram.Blocks.Count; i++)
@@ -52,7 +53,7 @@ internal sealed class Discards(GuestRam ram, bool protectsHoles)
                 long holder = kind == ClusterKind.Huge ? cluster * GuestRam.GranulesPerCluster : g;
                 if (block.Ram.Kind != RamKind.Anonymous || ram.State(holder) == GuestRam.Pending)
                     throw new CaptureFailedException(
-                        "MemoryDiscarded",
+                        Reasons.MemoryDiscarded,
                         $"QEMU discarded memory of RAM block {block.Ram.Name} that may not have been copied yet (balloon or free "
                             + "page reporting); try again when the balloon is at rest, or without free-page-reporting"
                     );

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Capture;
@@ -167,7 +168,7 @@ internal sealed unsafe class FaultServer
                 break;
             case UffdConstants.EventUnmap:
                 throw new CaptureFailedException(
-                    "RamUnmapped",
+                    Reasons.RamUnmapped,
                     "QEMU unmapped guest RAM during the capture (memory hot-unplug?); try again"
                 );
         }
@@ -176,7 +177,7 @@ internal sealed unsafe class FaultServer
     private void Serve(in UffdMessage m)
     {
         GuestRam.Block block = _ram.Find(m.PagefaultAddress)
-            ?? throw new CaptureFailedException("ForeignFault", $"a fault at {m.PagefaultAddress:x} lies outside guest RAM");
+            ?? throw new CaptureFailedException(Reasons.ForeignFault, $"a fault at {m.PagefaultAddress:x} lies outside guest RAM");
         long granule = GuestRam.GranuleOf(block, m.PagefaultAddress);
         if (_windowOpen)
             CopyFor(block, granule);
@@ -226,7 +227,7 @@ internal sealed unsafe class FaultServer
                 throw new OperationCanceledException();
             if (Stopwatch.GetElapsedTime(began) > _stallLimit)
                 throw new CaptureFailedException(
-                    "TargetTooSlow",
+                    Reasons.TargetTooSlow,
                     $"the target volume took no data for {_stallLimit.TotalSeconds:0.#} s while the guest waited. Use a faster "
                         + "volume, or more --stage-memory"
                 );

@@ -14,7 +14,7 @@ internal enum ClusterKind : byte
     /// <summary>4 KiB pages: released 64 KiB at a time when the guest waits.</summary>
     Small = 1,
 
-    /// <summary>One huge page: copied and released whole, because releasing a part would split it for good.</summary>
+    /// <summary>One huge page: copied and released whole, because releasing a part would split it permanently.</summary>
     Huge = 2,
 }
 

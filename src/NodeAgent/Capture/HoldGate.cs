@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Capture;
@@ -37,9 +38,9 @@ internal sealed class HoldGate
             if (maximum > TimeSpan.Zero && already + Stopwatch.GetElapsedTime(began) > maximum)
             {
                 throw new CaptureFailedException(
-                    "DowntimeExceeded",
-                    $"the VolumeSnapshots of the disks were not cut within --max-downtime {maximum.TotalMilliseconds:0.###} ms; no "
-                        + "snapshot was kept. Storage that snapshots this slowly is better captured with diskMethod Auto"
+                    Reasons.DowntimeExceeded,
+                    $"the storage did not cut the disks' VolumeSnapshots within --max-downtime {maximum.TotalMilliseconds:0.###} ms; no "
+                        + "snapshot was kept. For storage that snapshots this slowly, use diskMethod Auto"
                 );
             }
         }

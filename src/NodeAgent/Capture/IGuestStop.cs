@@ -5,7 +5,7 @@ namespace Bgsnap.NodeAgent.Capture;
 /// <summary>
 /// How a window stops the guest and resumes it. Each case has its own implementation, so that the window need not know which one it uses:
 /// <see cref="SaveStop"/> where nothing happens between stopping and saving, <see cref="GuestHold"/> where something does,
-/// <see cref="LastingStop"/> for a guest that is to stay stopped.
+/// <see cref="PermanentStop"/> for a guest that is to stay stopped.
 /// </summary>
 internal interface IGuestStop : IDisposable
 {

@@ -17,7 +17,7 @@ internal static class Leftovers
     /// <param name="guestAgent">The guest agent's socket; null if it is libvirt's or not known. A freeze then stays for the next agent that
     /// knows the socket.</param>
     /// <exception cref="CaptureFailedException">Something could not be removed.</exception>
-    internal static Swept Sweep(IQmpMonitor qmp, CheckedProcess? process, string? guestAgent)
+    internal static SweepResult Sweep(IQmpMonitor qmp, CheckedProcess? process, string? guestAgent)
     {
         TestHooks.After("sweeping");
         bool resumed = StoppedGuestMark.Sweep(qmp);
@@ -27,7 +27,7 @@ internal static class Leftovers
         string? notThawed = null;
         try
         {
-            thawed = GuestAgentAddress.Of(guestAgent, qmp) is { } address && SureThaw.Leftover(qmp, address);
+            thawed = GuestAgentAddress.Of(guestAgent, qmp) is { } address && ThawRetry.Leftover(qmp, address);
         }
         catch (GuestAgentException e)
         {
@@ -38,7 +38,7 @@ internal static class Leftovers
             + BlockLeftovers.Sweep(qmp, process)
             + DescriptorSweep.Run(qmp, process)
             + (GuestHold.Sweep(qmp) ? 1 : 0);
-        return new Swept(removed, thawed, notThawed) { Resumed = resumed };
+        return new SweepResult(removed, thawed, notThawed) { Resumed = resumed };
     }
 }
 
@@ -46,7 +46,7 @@ internal static class Leftovers
 /// <param name="Removed">How many things were removed from QEMU.</param>
 /// <param name="Thawed">Whether a freeze of the guest's file systems was ended.</param>
 /// <param name="NotThawed">Why a freeze could not be ended, as text for the message; null if no freeze is left.</param>
-internal sealed record Swept(int Removed, bool Thawed, string? NotThawed)
+internal sealed record SweepResult(int Removed, bool Thawed, string? NotThawed)
 {
     /// <summary>Whether it resumed the guest of an unfinished capture that was to leave the guest stopped.</summary>
     internal bool Resumed { get; init; }

@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Vm;
@@ -101,7 +102,7 @@ internal sealed class MachineFacts(IQmpMonitor qmp, CheckedProcess process)
         foreach (Fact fact in Table.Where(f => all || f.First == Since.BeforePreflight))
         {
             if (!_known.TryGetValue(fact, out IReadOnlyDictionary<string, string>? before))
-                throw new InvalidOperationException($"{fact.What} was never looked at");
+                throw new InvalidOperationException($"{fact.What} was never read");
             IReadOnlyDictionary<string, string> now;
             try
             {
@@ -140,8 +141,8 @@ internal sealed class MachineFacts(IQmpMonitor qmp, CheckedProcess process)
 
     private static CaptureFailedException Changed(string what) =>
         new(
-            "MachineChanged",
+            Reasons.MachineChanged,
             $"the machine changed between the capture's first look at it and its point in time: {what}; "
-                + "the guest goes on and no snapshot was kept. Try again"
+                + "the guest runs on, and no snapshot was kept. Try again"
         );
 }

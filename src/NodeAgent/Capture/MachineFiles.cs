@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.Json;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Store;
 using Microsoft.Win32.SafeHandles;
@@ -34,7 +35,7 @@ internal static class MachineFiles
         }
         catch (JsonException e)
         {
-            throw new CaptureRefusedException("ObjectsInvalid", $"--objects {path} is no JSON: {e.Message}");
+            throw new CaptureRefusedException(Reasons.ObjectsInvalid, $"--objects {path} is not valid JSON: {e.Message}");
         }
     }
 
@@ -43,7 +44,7 @@ internal static class MachineFiles
         byte[] bytes = Encoding.UTF8.GetBytes(text);
         if (bytes.Length > SnapshotFormat.MaxMachineFileSize)
             throw new CaptureRefusedException(
-                "MachineFileTooLong",
+                Reasons.MachineFileTooLong,
                 $"{name} would have {bytes.Length} bytes, and a snapshot keeps at most {SnapshotFormat.MaxMachineFileSize}"
             );
         using SafeFileHandle file = directory.CreateFile(name);

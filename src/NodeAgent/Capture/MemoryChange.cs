@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Vm;
 
@@ -25,10 +26,10 @@ internal static class MemoryChange
         IReadOnlyList<MemoryMapping>? maps = TryRead(process);
         // A process that ends gives up its memory first; for a moment it is still there, without any.
         if (process.Descriptor.HasEnded() || maps is { Count: 0 })
-            return new CaptureFailedException("QemuGone", $"QEMU ended during the capture ({error.Message})", error);
+            return new CaptureFailedException(Reasons.QemuGone, $"QEMU ended during the capture ({error.Message})", error);
         return maps is not null && FirstGone(maps, blocks) is { } gone
             ? new CaptureFailedException(
-                "RamUnmapped",
+                Reasons.RamUnmapped,
                 $"QEMU unmapped RAM block {gone.Name} during the capture (memory or a device was unplugged?); try again",
                 error
             )

@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Capture;
@@ -58,8 +59,8 @@ internal sealed class MigrationWatch(IQmpMonitor qmp)
 
     internal static CaptureFailedException Began() =>
         new(
-            "MigrationActive",
-            "a migration of this guest began during the capture, which gave way to it; the guest goes on and nothing was kept. "
-                + "Try again when it has ended"
+            Reasons.MigrationActive,
+            "a migration of this guest began during the capture, which gave way to it; the guest runs on, and no snapshot was kept. "
+                + "Try again when the migration has ended"
         );
 }

@@ -1,4 +1,5 @@
 using System.Globalization;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Libvirt;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
@@ -71,7 +72,7 @@ public sealed class MonitorAddress
             throw words.Length == 0
                 ? NotFound(pid)
                 : new CaptureRefusedException(
-                    "NoMonitor",
+                    Reasons.NoMonitor,
                     $"process {pid} is not a QEMU with a QMP socket of its own or of libvirt's: start it with -qmp "
                         + "unix:PATH,server=on,wait=off and name that with --qmp"
                 );
@@ -90,7 +91,8 @@ public sealed class MonitorAddress
         }
     }
 
-    private static CaptureRefusedException NotFound(int pid) => new("ProcessNotFound", $"there is no process {pid} here");
+    private static CaptureRefusedException NotFound(int pid) =>
+        new(Reasons.ProcessNotFound, "there is no process " + $"{pid} here: check --pid");
 
     /// <summary>
     /// The path in <c>-qmp unix:PATH,…</c>. libvirt configures its monitor with -mon and -chardev, and no other client may connect to that.
@@ -111,9 +113,9 @@ public sealed class MonitorAddress
         try
         {
             // Resolve the path as the process sees it: it may run in a container.
-            using SafeFileHandle root = OpenIn.RootOf(process);
-            using SafeFileHandle socket = OpenIn.Open(root, path, directory: false);
-            return QmpClient.Connect(OpenIn.PathOf(socket));
+            using SafeFileHandle root = OpenInRoot.RootOf(process);
+            using SafeFileHandle socket = OpenInRoot.Open(root, path, directory: false);
+            return QmpClient.Connect(OpenInRoot.PathOf(socket));
         }
         catch (LinuxException e)
         {

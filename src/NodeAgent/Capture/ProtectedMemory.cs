@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Vm;
 
@@ -43,9 +44,9 @@ internal sealed unsafe class ProtectedMemory : IProtectedMemory
         {
             if (b.Ram.IsHugetlb && _pagemap.FirstUnprotected(b.Start, b.ClusterEnd(b.FirstCluster)) == b.Start)
                 throw new CaptureRefusedException(
-                    "KernelTooOld",
-                    $"the kernel does not show whether RAM block {b.Ram.Name} ({b.Ram.Kind}) is write-protected, so that its copy "
-                        + "cannot be proved: Linux 6.7 and later do"
+                    Reasons.KernelTooOld,
+                    $"the kernel does not tell whether RAM block {b.Ram.Name} ({b.Ram.Kind}) is write-protected, so that its copy "
+                        + "cannot be proved: use Linux 6.7 or later"
                 );
         }
     }
@@ -63,7 +64,7 @@ internal sealed unsafe class ProtectedMemory : IProtectedMemory
         if (Libc.Poll(&poll, 1, milliseconds) <= 0)
             return false;
         if ((poll.Revents & (Libc.POLLERR | Libc.POLLHUP)) != 0)
-            throw new CaptureFailedException("QemuGone", "QEMU ended during the capture");
+            throw new CaptureFailedException(Reasons.QemuGone, "QEMU ended during the capture");
         return true;
     }
 
@@ -84,17 +85,18 @@ internal sealed unsafe class ProtectedMemory : IProtectedMemory
         string page = $"RAM block {block.Ram.Name}, offset {address - block.Start:x} (address {address:x} of QEMU)";
         if (_pagemap.Lost(address) == LostPage.Discarded)
             return new CaptureFailedException(
-                "MemoryDiscarded",
+                Reasons.MemoryDiscarded,
                 $"{page}: QEMU discarded this memory before it was copied (balloon or free page reporting); try again when the "
                     + "balloon is at rest, or without free-page-reporting"
             );
         string why = SamepageMerging.IsRunning
             ? $"the kernel merges equal pages and drops their write protection; {SamepageMerging.Remedy}"
-            : "the kernel took it away without a word";
+            : "the kernel removed the protection without reporting it";
         return new CaptureFailedException(
-            "ProtectionLost",
-            $"{page}: this page was not write-protected any more when it was copied, so that a write of the guest may have gone "
-                + $"unseen: {why}"
+            Reasons.ProtectionLost,
+            $"{page}: this page was no longer write-protected when the agent copied it, so that the agent may have missed a write of "
+                + "the guest: "
+                + why
         );
     }
 }

@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Disks.Graph;
 using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Linux;
@@ -37,7 +38,7 @@ internal static class QemuEngine
         RefusePaused(qmp, facts);
         if (options.After == AfterCapture.Stop || options.DiskMethod == DiskMethod.VolumeSnapshot)
             throw new EngineUnavailableException(
-                "QEMU's own engine lets the guest run by itself: "
+                "QEMU's own engine resumes the guest by itself: "
                     + $"{(options.After == AfterCapture.Stop ? "--after stop" : "--disk-method volume-snapshot")} needs the agent engine "
                     + $"({reason})"
             );
@@ -91,7 +92,7 @@ internal static class QemuEngine
                     if (moved is not null)
                     {
                         throw new CaptureFailedException(
-                            "GuestStateChanged",
+                            Reasons.GuestStateChanged,
                             $"QEMU reported {moved} between the cut of the disks and its snapshot: someone else resumed or reset "
                                 + "the guest; try again"
                         );
@@ -159,7 +160,7 @@ internal static class QemuEngine
             Disks = records.Disks,
         };
         directory.Commit(
-            ManifestOf.Capture(
+            ManifestBuilder.Capture(
                 id,
                 options,
                 qemu,
@@ -182,7 +183,7 @@ internal static class QemuEngine
         if (facts.IsSuspended || !qmp.IsRunning())
         {
             throw new CaptureRefusedException(
-                "GuestNotRunning",
+                Reasons.GuestNotRunning,
                 "the guest is paused: QEMU's own engine captures only a running guest; resume it, or use --engine agent"
             );
         }
@@ -213,8 +214,8 @@ internal static class QemuEngine
             return ran
                 ? mark
                 : throw new CaptureFailedException(
-                    "GuestStateChanged",
-                    "the guest was paused by somebody else when it was to be stopped, and stays so; QEMU's own engine captures "
+                    Reasons.GuestStateChanged,
+                    "somebody else paused the guest before the agent stopped it, and it stays paused; QEMU's own engine captures "
                         + "only a running guest"
                 );
         }
@@ -276,10 +277,10 @@ internal static class QemuEngine
         {
             batch.Poll(qmp);
             if (Environment.TickCount64 > end)
-                throw new CaptureFailedException("StopTimedOut", "QEMU did not begin its background-snapshot within 60 s");
+                throw new CaptureFailedException(Reasons.StopTimedOut, "QEMU did not begin its background-snapshot within 60 s");
         }
         if (batch.Failure is { } failure)
-            throw new CaptureFailedException("StopWindowFailed", $"QEMU could not fix the point in time: {failure.Message}", failure);
+            throw new CaptureFailedException(Reasons.StopWindowFailed, $"QEMU could not fix the point in time: {failure.Message}", failure);
     }
 
     /// <summary>Reads the stream on its own thread: QEMU may need a page released before it answers a command.</summary>
@@ -321,7 +322,7 @@ internal static class QemuEngine
             if (e is LinuxException or CaptureFailedException)
                 throw;
             throw new CaptureFailedException(
-                "BackgroundSnapshotFailed",
+                Reasons.BackgroundSnapshotFailed,
                 $"QEMU's background-snapshot failed: {(why.Length > 0 ? why : e.Message)}",
                 e
             );
@@ -370,16 +371,16 @@ internal static class QemuEngine
                 resumed = e.Name == "RESUME" && resumed == 0 ? e.Timestamp : resumed;
             }
             if (status is "failed" or "cancelled")
-                throw new CaptureFailedException("BackgroundSnapshotFailed", $"QEMU's background-snapshot ended as {status}");
+                throw new CaptureFailedException(Reasons.BackgroundSnapshotFailed, $"QEMU's background-snapshot ended as {status}");
             if (status == "completed" && resumed >= stopped && stopped != 0)
                 break;
         }
         if (stopped == 0 || resumed < stopped)
-            throw new CaptureFailedException("GuestStateChanged", "QEMU did not report STOP and RESUME for its background-snapshot");
+            throw new CaptureFailedException(Reasons.GuestStateChanged, "QEMU did not report STOP and RESUME for its background-snapshot");
         return maximum == TimeSpan.Zero || TimeSpan.FromMicroseconds(resumed - stopped) <= maximum
             ? (stopped, resumed)
             : throw new CaptureFailedException(
-                "DowntimeExceeded",
+                Reasons.DowntimeExceeded,
                 $"the stop window took {(resumed - stopped) / 1000.0:0.##} ms, more than --max-downtime "
                     + $"{maximum.TotalMilliseconds:0.##} ms; QEMU's own engine cannot be interrupted in it. No snapshot was kept"
             );

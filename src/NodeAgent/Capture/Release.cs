@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Store;
 
@@ -59,9 +60,9 @@ internal sealed unsafe class Release(
                 began = Stopwatch.GetTimestamp();
             else if (Stopwatch.GetElapsedTime(began) > Patience)
                 throw new CaptureFailedException(
-                    "MemoryDiscarded",
-                    $"QEMU has been discarding memory for {Patience.TotalSeconds:0} s and its thread does not get on (balloon or "
-                        + "free page reporting); the guest was set free. Try again when the balloon is at rest"
+                    Reasons.MemoryDiscarded,
+                    $"QEMU has been discarding memory for {Patience.TotalSeconds:0} s and its thread makes no progress (balloon or "
+                        + "free page reporting); the agent released the guest. Try again when the balloon is at rest"
                 );
             whileBusy?.Invoke();
             Nap.Microseconds(NapMicroseconds);

@@ -46,7 +46,7 @@ internal sealed unsafe partial class StopWindow
     }
 
     /// <summary>
-    /// Whether the guest ran when our stop reached it. Only <see cref="LastingStop"/> needs to know; if in doubt, the answer is yes.
+    /// Whether the guest ran when our stop reached it. Only <see cref="PermanentStop"/> needs to know; if in doubt, the answer is yes.
     /// </summary>
     private bool Ran()
     {

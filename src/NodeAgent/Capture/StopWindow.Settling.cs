@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Capture;
@@ -30,8 +31,8 @@ internal sealed unsafe partial class StopWindow
             if (Environment.TickCount64 > end)
             {
                 throw new CaptureFailedException(
-                    "GuestStateChanged",
-                    $"QEMU says that the guest is '{status}', and its events do not tell how it came to that: "
+                    Reasons.GuestStateChanged,
+                    $"QEMU says that the guest is '{status}', and its events do not tell why: "
                         + "someone else stopped, resumed or ended it meanwhile; try again"
                 );
             }
@@ -64,8 +65,8 @@ internal sealed unsafe partial class StopWindow
         _over = true;
         _qmp.Execute("stop").Dispose();
         throw new CaptureFailedException(
-            "GuestStateChanged",
-            "the guest was paused by its user right before its point in time, and is paused again; try again"
+            Reasons.GuestStateChanged,
+            "a user paused the guest right before its point in time, and it is paused again; try again"
         );
     }
 
@@ -85,7 +86,7 @@ internal sealed unsafe partial class StopWindow
                 throw Suspended();
             default:
                 throw new CaptureFailedException(
-                    "GuestStateChanged",
+                    Reasons.GuestStateChanged,
                     $"the guest's state became '{status}' during the capture: only a running or paused guest can be captured"
                 );
         }
@@ -100,7 +101,7 @@ internal sealed unsafe partial class StopWindow
 
     private static CaptureFailedException Suspended() =>
         new(
-            "GuestSuspended",
+            Reasons.GuestSuspended,
             "the guest suspended itself (ACPI S3) before its point in time, and is suspended again: wake it up (system_wakeup), "
                 + "and try again"
         );

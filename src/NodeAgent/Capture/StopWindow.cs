@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Libvirt;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
@@ -38,9 +39,6 @@ namespace Bgsnap.NodeAgent.Capture;
 /// </remarks>
 internal sealed unsafe partial class StopWindow : IDisposable
 {
-    /// <summary>The reason of a window that must be repeated with <c>hold</c>.</summary>
-    internal const string SmallDeviceState = "DeviceStateSmall";
-
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
     /// <summary>How long a guest may be stopped if the operator set no limit. A window takes milliseconds: beyond this something is
@@ -76,7 +74,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
         _expectsRunning = qmp.IsRunning();
         _pipe = new DeviceStatePipe(qmp);
         _prepared = _plan = WindowPlan.Prepared(
-            stayStopped ? new LastingStop(qmp)
+            stayStopped ? new PermanentStop(qmp)
                 : cut is not null || hold ? new GuestHold(qmp)
                 : new SaveStop(),
             cut,
@@ -190,7 +188,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
             if (Environment.TickCount64 > deadline)
             {
                 throw new CaptureFailedException(
-                    "StopTimedOut",
+                    Reasons.StopTimedOut,
                     $"{Silent()} did not stop the guest and begin to save its devices within {Patience.TotalSeconds:0} s"
                 );
             }
@@ -213,14 +211,14 @@ internal sealed unsafe partial class StopWindow : IDisposable
                     + "as SELinux's forbids it)"
             )
         : _plan.Commands.Failure is { } other ? other
-        : new CaptureFailedException("DeviceStateMissing", $"QEMU finished {WindowPlan.SaveCommand} without writing a device state");
+        : new CaptureFailedException(Reasons.DeviceStateMissing, $"QEMU finished {WindowPlan.SaveCommand} without writing a device state");
     }
 
     private void CheckCut()
     {
         if (_plan.Commands.Failure is { } failure)
         {
-            throw new CaptureFailedException("StopWindowFailed", $"QEMU could not fix the point in time: {failure.Message}", failure);
+            throw new CaptureFailedException(Reasons.StopWindowFailed, $"QEMU could not fix the point in time: {failure.Message}", failure);
         }
     }
 
@@ -250,7 +248,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
             {
                 throw failure.ErrorClass == LibvirtMonitor.Refusal
                     ? new CaptureFailedException(
-                        "GuestStateChanged",
+                        Reasons.GuestStateChanged,
                         $"{failure.Message}: someone else resumed or ended the guest in the stop window; try again",
                         failure
                     )
@@ -262,7 +260,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
                 CheckLength(maximum);
             if (Environment.TickCount64 > deadline)
                 throw new CaptureFailedException(
-                    "StopTimedOut",
+                    Reasons.StopTimedOut,
                     $"{Silent()} did not finish {WindowPlan.SaveCommand} within {Patience.TotalSeconds:0} s"
                 );
             polls[0] = new PollFd { Fd = _pipe.ReadEnd, Events = Libc.POLLIN };
@@ -291,7 +289,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
         if (maximum == TimeSpan.Zero && since > OwnLimit && _times.HeldAt == 0)
         {
             throw new CaptureFailedException(
-                "StopTimedOut",
+                Reasons.StopTimedOut,
                 $"{Silent()} kept the guest stopped for more than {OwnLimit.TotalSeconds:0} s; no snapshot was kept"
             );
         }
@@ -315,7 +313,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
         if (what == "RESUME" && !_plan.Stop.Holds && !_plan.Stop.Lasts && _pipe.State.Length <= Environment.SystemPageSize)
             throw RanTooEarly();
         throw new CaptureFailedException(
-            "GuestStateChanged",
+            Reasons.GuestStateChanged,
             $"QEMU reported {what} between the stop of the guest and the protection of its memory: "
                 + "someone else paused, resumed or reset it meanwhile; try again"
         );
@@ -323,7 +321,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
 
     private static CaptureFailedException RanTooEarly() =>
         new(
-            SmallDeviceState,
+            Reasons.DeviceStateSmall,
             "QEMU's device state is so small that it was saved, and the guest resumed, before the guest's memory was protected"
         );
 
@@ -343,7 +341,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
 
     private CaptureFailedException TooLong(TimeSpan maximum) =>
         new(
-            "DowntimeExceeded",
+            Reasons.DowntimeExceeded,
             $"the stop window would have passed --max-downtime {maximum.TotalMilliseconds:0.###} ms"
                 + (_plan.Commands.IsDone ? "" : $", while {Silent()} had not answered {_plan.Commands.Unanswered().Name}")
                 + "; no snapshot was kept"

@@ -24,7 +24,7 @@ internal sealed class Timeline
             if (_marks[i].Name == name)
                 return Offset(_marks[i].At);
         }
-        throw new ArgumentException($"no mark {name}", nameof(name));
+        throw new ArgumentException($"no mark named {name}", nameof(name));
     }
 
     internal long NowMicroseconds => Offset(Stopwatch.GetTimestamp());

@@ -5,7 +5,7 @@ namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
 /// Finds the userfaultfd device among QEMU's descriptors: the agent's has a flag that QEMU's own does not have. QEMU opens its own once and
-/// keeps it for good.
+/// keeps it permanently.
 /// </summary>
 internal static class UserfaultfdDevice
 {

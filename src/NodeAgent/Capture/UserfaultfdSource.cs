@@ -79,7 +79,9 @@ internal static class UserfaultfdSource
         }
         catch (Exception e) when (e is UnauthorizedAccessException or IOException)
         {
-            throw new EngineUnavailableException($"QEMU's memory cannot be looked at: {e.Message} (run as root, or with CAP_SYS_PTRACE)");
+            throw new EngineUnavailableException(
+                $"the agent may not read QEMU's memory: {e.Message} (run as root, or with CAP_SYS_PTRACE)"
+            );
         }
         if (TestHooks.Is("deny", "ptrace"))
             throw new EngineUnavailableException("ptrace is denied (test hook)");
@@ -118,7 +120,7 @@ internal static class UserfaultfdSource
         {
             int theirs = UserfaultfdDevice.FindIn(process) is [int first, ..]
                 ? first
-                : throw new EngineUnavailableException("QEMU's descriptors do not show the userfaultfd device that it was handed");
+                : throw new EngineUnavailableException("QEMU did not get the userfaultfd device that the agent sent it");
             return Take(process, gadget, SysIoctl, (ulong)theirs, UffdConstants.USERFAULTFD_IOC_NEW, Flags, whileHeld, out left);
         }
         finally
@@ -171,7 +173,7 @@ internal static class UserfaultfdSource
         {
             taken?.Dispose();
             throw new EngineUnavailableException(
-                $"ptrace is denied: {e.Message} (run as root or with CAP_SYS_PTRACE; nothing else may be tracing QEMU)"
+                $"ptrace is denied: {e.Message} (run as root or with CAP_SYS_PTRACE; end any debugger that traces QEMU)"
             );
         }
         catch
@@ -191,6 +193,6 @@ internal static class UserfaultfdSource
             return;
         // Linux 5.19 to 6.3 cannot protect missing pages, so the agent populates them (PopulationScan).
         if (TestHooks.Is("deny", "uffd-features") || !uffd.TryEnable(needed))
-            throw new EngineUnavailableException("the kernel lacks UFFD_FEATURE_WP_HUGETLBFS_SHMEM (Linux 5.19 and later have it)");
+            throw new EngineUnavailableException("the kernel lacks UFFD_FEATURE_WP_HUGETLBFS_SHMEM (use Linux 5.19 or later)");
     }
 }

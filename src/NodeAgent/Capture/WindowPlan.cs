@@ -46,8 +46,8 @@ internal sealed class WindowPlan : IDisposable
     }
 
     /// <summary>
-    /// All in one write, the guest's <c>cont</c> included: QEMU executes the whole of it even if the agent dies, because it holds a duplicate
-    /// of the connection meanwhile.
+    /// All in one write, the guest's <c>cont</c> included: QEMU executes the whole of it even if the agent dies, because it holds a
+    /// duplicate of the connection meanwhile.
     /// </summary>
     /// <param name="cut">Adds the commands that cut the disks.</param>
     /// <param name="devicesTo">Where QEMU saves the state of its devices: a path.</param>

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Capture;
@@ -32,15 +33,15 @@ internal sealed class WriteProtection(GuestRam ram, Userfaultfd uffd, Population
             catch (LinuxException e) when (e.Errno == Errno.EBUSY)
             {
                 throw new CaptureRefusedException(
-                    "AlreadyTracked",
-                    $"RAM block {b.Ram.Name} is under another userfaultfd: another capture, a restore that has not finished or a "
-                        + "migration of QEMU owns it"
+                    Reasons.AlreadyTracked,
+                    $"RAM block {b.Ram.Name} belongs to another userfaultfd: another capture, a restore that has not finished, or a "
+                        + "migration of QEMU; wait until it ends"
                 );
             }
             catch (LinuxException e) when (e.Errno == Errno.EINVAL)
             {
                 throw new CaptureRefusedException(
-                    "KernelTooOld",
+                    Reasons.KernelTooOld,
                     $"the kernel cannot write-protect RAM block {b.Ram.Name} ({b.Ram.Kind}): {e.Message}"
                 );
             }
@@ -96,8 +97,8 @@ internal sealed class WriteProtection(GuestRam ram, Userfaultfd uffd, Population
         {
             if (Stopwatch.GetElapsedTime(began) > Patience)
                 throw new CaptureFailedException(
-                    "MemoryDiscarded",
-                    $"QEMU has been discarding memory for {Patience.TotalSeconds:0} s and its thread does not get on (balloon or "
+                    Reasons.MemoryDiscarded,
+                    $"QEMU has been discarding memory for {Patience.TotalSeconds:0} s and its thread makes no progress (balloon or "
                         + "free page reporting); try again when the balloon is at rest"
                 );
             _whileBusy?.Invoke();

@@ -21,23 +21,25 @@ internal static class CaptureCommand
             Description =
                 "Capture a domain of libvirt, such as qemu:///system or qemu+unix:///session?socket=PATH, which owns its QEMU's monitor",
         };
-        Option<string> domain = new("--domain") { HelpName = "NAME|UUID", Description = "Which domain of libvirt's" };
+        Option<string> domain = new("--domain") { HelpName = "NAME|UUID", Description = "The domain's name or UUID in libvirt" };
         Option<string> output = new("--output", "-o")
         {
             Required = true,
             HelpName = "DIR",
-            Description = "Directory to be made; its parent must exist",
+            Description = "Directory to create for the snapshot; its parent must exist",
         };
         Option<int> pid = new("--pid")
         {
             HelpName = "PID",
             Description =
-                "QEMU's process id; without --qmp and --libvirt the monitor is found behind it: its own QMP socket, or libvirt in "
+                "QEMU's process id; without --qmp and --libvirt the agent finds its monitor: its own QMP socket, or libvirt in "
                 + "its container",
         };
         Option<CaptureEngine> engine = new("--engine")
         {
-            Description = "auto: the agent's own where the machine allows it, else QEMU's background-snapshot",
+            Description =
+                "auto (default): agent where the machine allows it, else qemu; agent: the agent's own; qemu: QEMU's "
+                + "background-snapshot",
             HelpName = "auto|agent|qemu",
         };
         Option<PageCompression> compression = new("--compression")
@@ -48,23 +50,23 @@ internal static class CaptureCommand
         Option<long> bandwidth = new("--bandwidth-limit")
         {
             HelpName = "RATE",
-            Description = "Bytes of RAM copied per second, such as 500Mi (default: no limit); what the guest waits for is not held back",
+            Description =
+                "Most bytes of RAM to copy per second, such as 500Mi (default: no limit); pages that the guest waits for do not " + "count",
             CustomParser = Size,
         };
         Option<long> stage = new("--stage-memory")
         {
             HelpName = "SIZE",
-            Description = "Most memory for buffers between guest and file, at least 48Mi (default: 512Mi)",
+            Description = "Most memory for buffers between guest and file (default: 512Mi, at least 48Mi)",
             CustomParser = StageSize,
-            DefaultValueFactory = _ => CaptureOptions.DefaultStageBytes,
         };
         Option<TimeSpan> downtime = new("--max-downtime")
         {
             HelpName = "TIME",
-            Description = "Give up rather than stop the guest for longer, such as 250ms (default: no limit)",
+            Description = "Give up rather than stop the guest for longer than this, such as 250ms (default: 10s)",
             CustomParser = Time,
         };
-        Option<bool> json = new("--json") { Description = "One JSON object a line instead of bar and table" };
+        Option<bool> json = new("--json") { Description = "Print one JSON object per line instead of bar and table" };
         Option<string> container = new("--container")
         {
             HelpName = "ID",
@@ -78,58 +80,53 @@ internal static class CaptureCommand
         Option<QuiescePolicy> quiesce = new("--quiesce")
         {
             HelpName = "if-available|required|never",
-            Description = "Whether they are frozen (default: if-available)",
+            Description = "if-available (default): freeze them if the guest agent answers; required: refuse otherwise; never",
             CustomParser = Policy,
         };
         Option<TimeSpan> quiesceTimeout = new("--quiesce-timeout")
         {
             HelpName = "TIME",
-            Description = "How long the guest agent may take for an answer (default: 10s)",
+            Description = "Longest wait for an answer of the guest agent (default: 10s)",
             CustomParser = Time,
-            DefaultValueFactory = _ => CaptureOptions.DefaultQuiesceTimeout,
         };
         Option<AfterCapture> after = new("--after")
         {
             HelpName = "continue|stop",
-            Description = "stop: the guest stays stopped once it is captured, the snapshot is its suspended state (default: continue)",
+            Description = "continue (default): the guest runs on; stop: it stays stopped, and the snapshot is its suspended state",
         };
         Option<string> disks = new("--disks")
         {
             HelpName = "all|none|NAME,…",
-            Description = "Which of the machine's writable disks are captured; the summary names them (default: all)",
-            DefaultValueFactory = _ => "all",
+            Description = "Which of the machine's writable disks to capture (default: all); the summary names them",
         };
         Option<DiskMethod> diskMethod = new("--disk-method")
         {
             HelpName = "auto|copy-before-write|overlay|volume-snapshot",
             Description =
-                "How disks are cut (default: auto, which is copy-before-write and needs QEMU 7.1; overlay: what the guest writes "
-                + "meanwhile is lost when QEMU ends). volume-snapshot: the guest is held stopped until 'release DISK=NAME,…' comes "
+                "How to capture disks. auto (default): copy-before-write, which needs QEMU 7.1; overlay: what the guest writes "
+                + "meanwhile is lost if QEMU ends; volume-snapshot: the guest stays stopped until 'release DISK=NAME,…' comes "
                 + "on standard input",
             CustomParser = Method,
         };
         Option<bool> decrypt = new("--decrypt-disks")
         {
-            Description =
-                "Capture encrypted (LUKS) disks too: their content is stored decrypted, as the guest sees it (default: refuse them)",
+            Description = "Capture encrypted (LUKS) disks too, and store them decrypted, as the guest sees them (default: refuse them)",
         };
         Option<string> scratch = new("--scratch")
         {
             HelpName = "DIR",
-            Description = "Directory for what the guest overwrites on its disks before it was copied (default: $TMPDIR or /tmp)",
-            DefaultValueFactory = _ => Path.GetTempPath(),
+            Description = "Directory for disk data that the guest overwrites before the agent has copied it (default: $TMPDIR or /tmp)",
         };
         Option<long> scratchLimit = new("--scratch-limit")
         {
             HelpName = "SIZE",
-            Description = "Most space that may take (default: 10Gi, and never more than nine tenths of what is free there)",
+            Description = "Most space to use there (default: 10Gi, and never more than nine tenths of the free space)",
             CustomParser = Size,
-            DefaultValueFactory = _ => ScratchSpace.DefaultLimit,
         };
         Option<string> objects = new("--objects")
         {
             HelpName = "FILE",
-            Description = "Keep this file, the JSON of the Kubernetes objects that the VM is made of, with the snapshot",
+            Description = "Store this file with the snapshot: the VM's Kubernetes objects as JSON",
         };
         Option<bool> worker = new("--worker") { Hidden = true };
         engine.AcceptOnlyFromAmong("auto", "agent", "qemu");
@@ -188,16 +185,18 @@ internal static class CaptureCommand
                 Engine = parsed.GetValue(engine),
                 Compression = parsed.GetValue(compression),
                 BandwidthLimit = parsed.GetValue(bandwidth),
-                StageBytes = parsed.GetValue(stage),
+                StageBytes = parsed.GetResult(stage) is null ? CaptureOptions.DefaultStageBytes : parsed.GetValue(stage),
                 MaxDowntime = parsed.GetValue(downtime),
-                Disks = DiskSelection.Parse(parsed.GetValue(disks)!),
+                Disks = DiskSelection.Parse(parsed.GetValue(disks) ?? "all"),
                 DiskMethod = parsed.GetValue(diskMethod),
                 DecryptDisks = parsed.GetValue(decrypt),
-                ScratchDirectory = parsed.GetValue(scratch)!,
-                ScratchLimit = parsed.GetValue(scratchLimit),
+                ScratchDirectory = parsed.GetValue(scratch) ?? Path.GetTempPath(),
+                ScratchLimit = parsed.GetResult(scratchLimit) is null ? ScratchSpace.DefaultLimit : parsed.GetValue(scratchLimit),
                 GuestAgentSocket = parsed.GetValue(guestAgent),
                 Quiesce = parsed.GetValue(quiesce),
-                QuiesceTimeout = parsed.GetValue(quiesceTimeout),
+                QuiesceTimeout = parsed.GetResult(quiesceTimeout) is null
+                    ? CaptureOptions.DefaultQuiesceTimeout
+                    : parsed.GetValue(quiesceTimeout),
                 After = parsed.GetValue(after),
             };
             return parsed.GetValue(worker)
@@ -212,7 +211,7 @@ internal static class CaptureCommand
         string text = result.Tokens[0].Value;
         if (Quantity.ParseSize(text) is { } size)
             return size;
-        result.AddError($"'{text}' is not a size; write for example 512Mi or 2G");
+        result.AddError($"invalid size '{text}' (example: 512Mi)");
         return 0;
     }
 
@@ -238,7 +237,7 @@ internal static class CaptureCommand
                 && !Path.Exists(text)
             )
                 r.AddError(
-                    $"--qmp takes the path of a unix socket only, not '{text}': start QEMU with -qmp unix:PATH,server=on,wait=off beside it"
+                    $"--qmp takes the path of a unix socket only, not '{text}': start QEMU with -qmp unix:PATH,server=on,wait=off as well"
                 );
         });
         return option;
@@ -265,7 +264,7 @@ internal static class CaptureCommand
             case "volume-snapshot":
                 return DiskMethod.VolumeSnapshot;
             default:
-                result.AddError($"'{result.Tokens[0].Value}' is no method; write auto, copy-before-write, overlay or volume-snapshot");
+                result.AddError($"invalid method '{result.Tokens[0].Value}' (auto, copy-before-write, overlay or volume-snapshot)");
                 return default;
         }
     }
@@ -281,7 +280,7 @@ internal static class CaptureCommand
             case "never":
                 return QuiescePolicy.Never;
             default:
-                result.AddError($"'{result.Tokens[0].Value}' is no policy; write if-available, required or never");
+                result.AddError($"invalid policy '{result.Tokens[0].Value}' (if-available, required or never)");
                 return default;
         }
     }
@@ -290,7 +289,8 @@ internal static class CaptureCommand
     {
         if (qmp is null && libvirt is null && !process)
             result.AddError(
-                "which QEMU? Name its QMP socket with --qmp, a domain of libvirt's with --libvirt and --domain, or its process with --pid"
+                "no QEMU is named: give its QMP socket with --qmp, a domain of libvirt with --libvirt and --domain, or its process "
+                    + "with --pid"
             );
         else if (qmp is not null && libvirt is not null)
             result.AddError("--qmp and --libvirt exclude each other");
@@ -313,7 +313,7 @@ internal static class CaptureCommand
         string text = result.Tokens[0].Value;
         if (Quantity.ParseTime(text) is { } time)
             return time;
-        result.AddError($"'{text}' is not a time; write for example 250ms or 2s");
+        result.AddError($"invalid time '{text}' (example: 250ms)");
         return default;
     }
 }

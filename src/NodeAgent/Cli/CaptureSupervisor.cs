@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text.Json;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
@@ -109,7 +110,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
 
     private void Listen(Process child)
     {
-        BoundedLines lines = new(child.StandardOutput.BaseStream);
+        BoundedLineReader lines = new(child.StandardOutput.BaseStream);
         while (lines.Next() is { } line)
         {
             Volatile.Write(ref _heardAt, Environment.TickCount64);
@@ -227,11 +228,11 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
     {
         string what = _killedForSilence
             ? $"the capturing process did not answer for {Limit.TotalSeconds.ToString(CultureInfo.InvariantCulture)} s (stopped, "
-                + "frozen or starved) and was killed"
-            : $"the capturing process died (exit code {exitCode}; 137: it was killed, by its own watch if a thread of it that the "
-                + "guest waited for stood still)";
+                + "frozen or starved), and bgsnap killed it"
+            : $"the capturing process died (exit code {exitCode}; 137: killed, by its own watchdog if a thread that the "
+                + "guest waited for made no progress)";
         if (exitCode is null)
-            what += "; it does not end (a volume that hangs, or a frozen cgroup), and what the guest waited for was taken from it";
+            what += "; it does not end (a volume that hangs, or a frozen cgroup), and bgsnap released the guest from it";
         string left = "";
         bool needsCare = true;
         for (int tries = 1; needsCare && tries <= RecoveryTries; tries++)
@@ -241,7 +242,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
         if (kept)
             return new ErrorLine(
                 "error",
-                "AgentDied",
+                Reasons.AgentDied,
                 $"{what}{left}. It had finished: the snapshot is complete and was kept"
                     + (_staysStopped ? ", and the guest stays stopped" : ""),
                 ExitCode.Failed,
@@ -253,7 +254,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
                 Message = $"{reason.Message.TrimEnd('.')}; {what}{left}",
                 NeedsCare = needsCare,
             }
-            : new ErrorLine("error", "AgentDied", what + left + ". No snapshot was kept; try again", ExitCode.Failed, needsCare);
+            : new ErrorLine("error", Reasons.AgentDied, what + left + ". No snapshot was kept; try again", ExitCode.Failed, needsCare);
     }
 
     private (string Left, bool NeedsCare) LookAfterGuest(bool childIsGone)
@@ -264,8 +265,8 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
             using IQmpMonitor qmp = options.Monitor.Open(RecoveryPatience);
             using CheckedProcess? process = QemuProcess.Hold(qmp, options.Monitor.Pid);
             // A child that does not go away keeps its claim, and its leftovers must be removed all the same.
-            using QemuClaim? claim = process is null || !childIsGone ? null : QemuClaim.Take(process, QemuClaim.Moment, "QemuBusy");
-            Swept swept = Leftovers.Sweep(qmp, process, options.GuestAgentSocket);
+            using QemuClaim? claim = process is null || !childIsGone ? null : QemuClaim.Take(process, QemuClaim.Moment, Reasons.QemuBusy);
+            SweepResult swept = Leftovers.Sweep(qmp, process, options.GuestAgentSocket);
             _resumed |= swept.Resumed;
             if (swept.Thawed)
                 left = "; the guest's file systems, which it had frozen, were thawed";
@@ -273,7 +274,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
                 left += $"; {swept.Removed} leftovers were removed from QEMU";
             if (swept.NotThawed is { } why)
                 left += $"; {why}";
-            GuestAfterwards guest = GuestAfterwards.Ask(qmp);
+            FinalGuestState guest = FinalGuestState.Ask(qmp);
             _staysStopped = guest.Runs == false;
             return ($"{left}; {guest.Words}", !guest.Asked || swept.NotThawed is not null);
         }
@@ -287,7 +288,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
                         or NotSupportedException
             )
         {
-            return ($"; QEMU could not be looked at afterwards: {e.Message}", true);
+            return ($"; afterwards QEMU could not be queried: {e.Message}", true);
         }
     }
 

@@ -56,7 +56,7 @@ internal static class CaptureWorker
             done.Cancel();
             reporter.Join();
             ErrorLine error = Failure.Describe(e);
-            if (progress.GuestAfterwards is { } guest)
+            if (progress.FinalGuestState is { } guest)
                 error = error with { Message = $"{error.Message.TrimEnd('.')}; {guest.Words}", NeedsCare = !guest.Asked };
             outbox.Say(JsonSerializer.Serialize(error, MessagesJson.Default.ErrorLine));
             return error.ExitCode;

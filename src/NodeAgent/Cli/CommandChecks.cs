@@ -33,7 +33,7 @@ internal static class CommandChecks
         foreach (ParseError error in parsed.Errors)
             await Console.Error.WriteLineAsync(error.Message);
         string command = string.Join(' ', PathOf(parsed.CommandResult.Command));
-        await Console.Error.WriteLineAsync($"'{command} --help' shows what it takes.");
+        await Console.Error.WriteLineAsync($"'{command} --help' lists its options.");
         return ExitCode.Usage;
     }
 

@@ -21,7 +21,9 @@ internal static class DiskExport
     internal static void Run(string dir, string name, string output, string format, Action<RamProgress> progress, CancellationToken cancel)
     {
         if (output == "-")
-            throw new ArgumentException("a disk is not written to standard output: an image is not written in its order. Name a file");
+            throw new ArgumentException(
+                "a disk cannot be written to standard output, because an image is not written in order: name a file"
+            );
         using SnapshotDirectory snapshot = SnapshotDirectory.Open(SnapshotCommands.Existing(dir));
         ManifestDisk disk = Find(snapshot, name);
         using SafeFileHandle file = snapshot.OpenListed(disk.File!, out ManifestFile listed, out string display);

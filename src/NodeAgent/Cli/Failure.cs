@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
@@ -16,35 +17,45 @@ internal static class Failure
         {
             CaptureRefusedException r => new("error", r.Reason, r.Message, ExitCode.Refused),
             CaptureFailedException f => new("error", f.Reason, f.Message, ExitCode.Failed),
-            EngineUnavailableException u => new("error", "EngineUnavailable", u.Message, ExitCode.EngineUnavailable),
-            SnapshotCorruptException c => new("error", "SnapshotCorrupt", c.Message, ExitCode.Corrupt),
+            EngineUnavailableException u => new("error", Reasons.EngineUnavailable, u.Message, ExitCode.EngineUnavailable),
+            SnapshotCorruptException c => new("error", Reasons.SnapshotCorrupt, c.Message, ExitCode.Corrupt),
             RestoreRefusedException r => new("error", r.Reason, r.Message, ExitCode.Refused),
-            RestoreFailedException r => new("error", r.Reason, r.Message, r.Reason == "Cancelled" ? ExitCode.Cancelled : ExitCode.Failed),
-            MigrationStreamException m => new("error", "StreamBroken", m.Message, ExitCode.Failed),
+            RestoreFailedException r => new(
+                "error",
+                r.Reason,
+                r.Message,
+                r.Reason == Reasons.Cancelled ? ExitCode.Cancelled : ExitCode.Failed
+            ),
+            MigrationStreamException m => new("error", Reasons.StreamBroken, m.Message, ExitCode.Failed),
             QmpException { ErrorClass: "CommandNotFound" } q => new(
                 "error",
-                "QemuTooOld",
-                $"this QEMU does not have a command that is needed: {q.Message}",
+                Reasons.QemuTooOld,
+                $"this QEMU lacks a command that the agent needs: {q.Message}",
                 ExitCode.Refused
             ),
-            QmpException { ErrorClass: not null } q => new("error", "QemuRefused", $"QEMU refused a command: {q.Message}", ExitCode.Failed),
-            QmpException { Floods: true } q => new("error", "PeerFloods", q.Message, ExitCode.Failed),
-            QmpException { IsOdd: true } q => new("error", "QemuAnswersOddly", q.Message, ExitCode.Failed),
-            QmpException q => new("error", "QemuUnreachable", q.Message, ExitCode.QemuUnreachable),
-            OperationCanceledException => new("error", "Cancelled", "cancelled; nothing was kept", ExitCode.Cancelled),
-            LinuxException { Errno: Errno.ENOSPC } l => new("error", "TargetFull", l.Message, ExitCode.Failed),
-            LinuxException { Errno: Errno.EEXIST } l => new("error", "OutputExists", l.Message, ExitCode.Refused),
-            LinuxException l => new("error", "SystemCallFailed", l.Message, ExitCode.Failed),
+            QmpException { ErrorClass: not null } q => new(
+                "error",
+                Reasons.QemuRefused,
+                $"QEMU refused a command: {q.Message}",
+                ExitCode.Failed
+            ),
+            QmpException { Floods: true } q => new("error", Reasons.PeerFloods, q.Message, ExitCode.Failed),
+            QmpException { IsOdd: true } q => new("error", Reasons.QemuAnswersOddly, q.Message, ExitCode.Failed),
+            QmpException q => new("error", Reasons.QemuUnreachable, q.Message, ExitCode.QemuUnreachable),
+            OperationCanceledException => new("error", Reasons.Cancelled, "cancelled; nothing was kept", ExitCode.Cancelled),
+            LinuxException { Errno: Errno.ENOSPC } l => new("error", Reasons.TargetFull, l.Message, ExitCode.Failed),
+            LinuxException { Errno: Errno.EEXIST } l => new("error", Reasons.OutputExists, l.Message, ExitCode.Refused),
+            LinuxException l => new("error", Reasons.SystemCallFailed, l.Message, ExitCode.Failed),
             ArgumentException { ParamName: { } name } a => new(
                 "error",
-                "BadArgument",
+                Reasons.BadArgument,
                 a.Message.Replace($" (Parameter '{name}')", "", StringComparison.Ordinal),
                 ExitCode.Usage
             ),
-            ArgumentException a => new("error", "BadArgument", a.Message, ExitCode.Usage),
-            DirectoryNotFoundException d => new("error", "SnapshotNotFound", d.Message, ExitCode.Refused),
-            IOException or UnauthorizedAccessException => new("error", "InputOutput", e.Message, ExitCode.Failed),
-            _ => new("error", "InternalError", $"{e.GetType().Name}: {e.Message}", ExitCode.Failed),
+            ArgumentException a => new("error", Reasons.BadArgument, a.Message, ExitCode.Usage),
+            DirectoryNotFoundException d => new("error", Reasons.SnapshotNotFound, d.Message, ExitCode.Refused),
+            IOException or UnauthorizedAccessException => new("error", Reasons.InputOutput, e.Message, ExitCode.Failed),
+            _ => new("error", Reasons.InternalError, $"{e.GetType().Name}: {e.Message}", ExitCode.Failed),
         };
 
     /// <summary>Writes the failure to stderr, or as a JSON line to stdout, and returns the exit code.</summary>

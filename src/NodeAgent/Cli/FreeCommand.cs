@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Text.Json;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
@@ -13,9 +14,9 @@ internal static class FreeCommand
     internal static Command Create()
     {
         Option<string> qmp = new("--qmp") { HelpName = "SOCKET", Description = "QMP socket of the QEMU" };
-        Option<string> libvirt = new("--libvirt") { HelpName = "URI", Description = "Or a domain of libvirt's" };
-        Option<string> domain = new("--domain") { HelpName = "NAME|UUID", Description = "Which domain of libvirt's" };
-        Option<int> pid = new("--pid") { HelpName = "PID", Description = "Or QEMU's process: the monitor is found behind it" };
+        Option<string> libvirt = new("--libvirt") { HelpName = "URI", Description = "Or a domain of libvirt" };
+        Option<string> domain = new("--domain") { HelpName = "NAME|UUID", Description = "The domain's name or UUID in libvirt" };
+        Option<int> pid = new("--pid") { HelpName = "PID", Description = "Or QEMU's process, whose monitor the agent finds" };
         Option<string> container = new("--container")
         {
             HelpName = "ID",
@@ -26,7 +27,7 @@ internal static class FreeCommand
             HelpName = "SOCKET",
             Description = "Unix socket of the guest agent's channel, to thaw file systems that the capture froze",
         };
-        Option<bool> json = new("--json") { Description = "One JSON object" };
+        Option<bool> json = new("--json") { Description = "Print one JSON object" };
         Command command = new(
             "free",
             "Resume and thaw a guest that a capture which died left stopped or frozen, and remove what it left in QEMU."
@@ -73,12 +74,12 @@ internal static class FreeCommand
             using CheckedProcess? process = QemuProcess.Hold(qmp, monitor.Pid);
             if (container is not null && (process is null || !ContainerProcesses.IsIn(process, container)))
                 throw new CaptureRefusedException(
-                    "ForeignProcess",
+                    Reasons.ForeignProcess,
                     $"the process behind the QMP socket ({process?.Pid}) does not run in container {container}: it is another VM's"
                 );
-            using QemuClaim? claim = process is null ? null : QemuClaim.Take(process, QemuClaim.Moment, "QemuBusy");
-            Swept swept = Leftovers.Sweep(qmp, process, guestAgent);
-            GuestAfterwards guest = GuestAfterwards.Ask(qmp);
+            using QemuClaim? claim = process is null ? null : QemuClaim.Take(process, QemuClaim.Moment, Reasons.QemuBusy);
+            SweepResult swept = Leftovers.Sweep(qmp, process, guestAgent);
+            FinalGuestState guest = FinalGuestState.Ask(qmp);
             if (!guest.Asked)
                 throw new QmpException(guest.Words);
             FreedLine line = new("summary", guest.Words, swept.Removed, swept.Thawed, swept.NotThawed, swept.Resumed);
@@ -100,7 +101,7 @@ internal static class FreeCommand
         }
         catch (LinuxException e) when (e.Errno is Errno.ENOENT or Errno.ECONNREFUSED)
         {
-            throw new CaptureFailedException("QemuGone", $"no QEMU listens at {path}: it has ended");
+            throw new CaptureFailedException(Reasons.QemuGone, $"no QEMU listens at {path}: it has ended");
         }
         catch (LinuxException)
         {

@@ -15,21 +15,20 @@ internal static class NodeCommand
         Option<string> scratch = new("--scratch")
         {
             HelpName = "DIR",
-            Description = "Where captures keep what guests overwrite on their disks before it was copied (default: as of capture)",
+            Description = "Directory for disk data that guests overwrite before the agent has copied it (default: $TMPDIR or /tmp)",
         };
         Option<long> scratchLimit = new("--scratch-limit")
         {
             HelpName = "SIZE",
-            Description = "Size of that place; captures take at most nine tenths of it",
+            Description = "Size of that directory's volume; captures use at most nine tenths of it",
             CustomParser = Size,
         };
         Option<int> captures = new("--max-concurrent-captures")
         {
             HelpName = "N",
-            Description = "Captures that share it: what the operator lets this node do at once",
-            DefaultValueFactory = _ => 1,
+            Description = "Captures that share it: as many as the operator runs on this node at once (default: 1)",
         };
-        Command command = new("node", "Do the SnapshotTasks of this node; runs as a DaemonSet's pod.")
+        Command command = new("node", "Carry out the SnapshotTasks of this node; runs in the pod of a DaemonSet.")
         {
             name,
             scratch,
@@ -43,7 +42,9 @@ internal static class NodeCommand
                 if ((parsed.GetValue(name) ?? Environment.GetEnvironmentVariable("NODE_NAME")) is not { Length: > 0 } node)
                 {
                     await Console
-                        .Error.WriteLineAsync("bgsnap-agent: which node is this? Give --node-name, or set NODE_NAME from the downward API")
+                        .Error.WriteLineAsync(
+                            "bgsnap-agent: the node's name is missing: give --node-name, or set NODE_NAME from the downward API"
+                        )
                         .ConfigureAwait(false);
                     return ExitCode.Usage;
                 }
@@ -53,7 +54,7 @@ internal static class NodeCommand
                 Scratch place = Scratch.Shared(
                     parsed.GetValue(scratch),
                     parsed.GetResult(scratchLimit) is null ? null : parsed.GetValue(scratchLimit),
-                    parsed.GetValue(captures)
+                    parsed.GetResult(captures) is null ? 1 : parsed.GetValue(captures)
                 );
                 return await NodeService.Run(node, serving.Read(parsed), place, stop).ConfigureAwait(false);
             }
@@ -65,13 +66,13 @@ internal static class NodeCommand
     {
         if (Quantity.ParseSize(result.Tokens[0].Value) is { } bytes and > 0)
             return bytes;
-        result.AddError($"'{result.Tokens[0].Value}' is no size; write for example 10Gi");
+        result.AddError($"invalid size '{result.Tokens[0].Value}' (example: 10Gi)");
         return 0;
     }
 
     internal static Command Carry()
     {
-        Command command = new("carry", "Do nothing until told to end; a pod that brings a claim to a node runs it.");
+        Command command = new("carry", "Do nothing until SIGTERM; runs in the pod that mounts a claim on a node.");
         command.SetAction(
             async (_, stop) =>
             {

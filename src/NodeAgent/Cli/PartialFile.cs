@@ -31,7 +31,7 @@ internal static class PartialFile
         }
         catch (LinuxException e) when (e.Errno == Errno.EEXIST)
         {
-            throw new LinuxException($"{partial} is there already: another export is under way, or one died; remove it", e.Errno);
+            throw new LinuxException($"{partial} exists already: another export is under way, or one died; remove it", e.Errno);
         }
         try
         {
@@ -59,6 +59,6 @@ internal static class PartialFile
             FileSyscalls.O_RDONLY | FileSyscalls.O_DIRECTORY
         );
         if (FileSyscalls.TryStatus(parent, Path.GetFileName(full)) is { IsRegular: false })
-            throw new ArgumentException($"{path} is there and is no regular file");
+            throw new ArgumentException($"{path} exists and is not a regular file");
     }
 }

@@ -19,17 +19,18 @@ internal static class RestoreCommand
             HelpName = "URI",
             Description = "A domain of libvirt instead, whose QEMU was started with -incoming defer (qemu:commandline)",
         };
-        Option<string> domain = new("--domain") { HelpName = "NAME|UUID", Description = "Which domain of libvirt's" };
+        Option<string> domain = new("--domain") { HelpName = "NAME|UUID", Description = "The domain's name or UUID in libvirt" };
         Option<int> pid = new("--pid")
         {
             HelpName = "PID",
-            Description = "Or QEMU's process: the monitor is found behind it, its own QMP socket or libvirt in its container",
+            Description = "Or QEMU's process, whose monitor the agent finds: its own QMP socket, or libvirt in its container",
         };
         Option<string> disks = new("--disks")
         {
             HelpName = "all|none",
-            Description = "all: write the snapshot's disks into the images that the QEMU has open (default); none: they are there already",
-            DefaultValueFactory = _ => "all",
+            Description =
+                "all (default): write the snapshot's disks into the images that QEMU has open; none: the images have that "
+                + "content already",
         };
         Option<string> container = new("--container")
         {
@@ -45,28 +46,27 @@ internal static class RestoreCommand
         {
             HelpName = "auto|instant|eager|stream",
             Description =
-                "How memory gets there. instant: the guest runs first, its memory follows; eager: written into QEMU before the "
-                + "guest runs; stream: loaded by QEMU itself (default); auto: the first of these that works here",
+                "How memory gets into QEMU. auto (default): the first of the others that works here; instant: the guest runs first, "
+                + "and its memory follows; eager: the agent writes it before the guest runs; stream: QEMU loads it itself",
             CustomParser = Mode,
-            DefaultValueFactory = _ => RestoreMode.Stream,
         };
         Option<long> bandwidth = new("--bandwidth-limit")
         {
             HelpName = "RATE",
             Description =
-                "With instant: bytes of memory brought in per second while the guest runs, such as 500Mi (default: no limit); "
-                + "what it waits for is not held back",
+                "With instant: most bytes of memory to load per second while the guest runs, such as 500Mi (default: no limit); "
+                + "memory that the guest waits for does not count",
             CustomParser = CaptureCommand.Size,
         };
         Option<bool> smallPages = new("--keep-small-pages")
         {
-            Description = "With instant: do not make huge pages of the guest's memory at the end",
+            Description = "With instant: leave the guest's memory in small pages at the end",
         };
         Option<bool> worker = new("--worker") { Hidden = true };
         Option<bool> guestRan = new(RestoreSupervisor.GuestRan) { Hidden = true };
-        Option<bool> json = new("--json") { Description = "One JSON object a line instead of bar and sentence" };
+        Option<bool> json = new("--json") { Description = "Print one JSON object per line instead of bar and sentence" };
         disks.AcceptOnlyFromAmong("all", "none");
-        Command command = new("restore", "Bring a snapshot back running in a QEMU that waits for it: its disks, its memory, its devices.")
+        Command command = new("restore", "Restore a snapshot's disks, memory and devices into a QEMU that waits for it, and run the guest.")
         {
             dir,
             qmp,
@@ -134,8 +134,8 @@ internal static class RestoreCommand
         string text = result.Tokens[0].Value;
         if (Enum.TryParse(text, ignoreCase: true, out RestoreMode mode) && !int.TryParse(text, out _))
             return mode;
-        result.AddError($"--mode is auto, instant, eager or stream, not '{text}'");
-        return RestoreMode.Stream;
+        result.AddError($"invalid mode '{text}' (auto, instant, eager or stream)");
+        return RestoreMode.Auto;
     }
 
     private static int Run(RestoreOptions options, bool json, bool worker, string[] arguments)

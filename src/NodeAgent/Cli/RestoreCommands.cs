@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Diagnostics;
-using System.Globalization;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Restore;
 using Bgsnap.NodeAgent.Streams;
@@ -23,18 +22,13 @@ internal static class RestoreCommands
         Option<string?> disk = new("--disk")
         {
             HelpName = "NAME",
-            Description = "Write this disk as an image, instead of memory and devices",
+            Description = "Write this disk as an image instead of memory and devices",
         };
-        Option<string> format = new("--format")
-        {
-            HelpName = "raw|qcow2",
-            Description = "Format of the disk's image (default: qcow2)",
-            DefaultValueFactory = _ => "qcow2",
-        };
+        Option<string> format = new("--format") { HelpName = "raw|qcow2", Description = "Format of the disk's image (default: qcow2)" };
         format.AcceptOnlyFromAmong("raw", "qcow2");
         Command command = new(
             "export",
-            "Write a snapshot as a migration stream that stock QEMU loads, qemu-system-x86_64 … -incoming \"exec:cat FILE\", or "
+            "Write a snapshot as a migration stream that an unchanged QEMU loads (-incoming \"exec:cat FILE\"), or "
                 + "one of its disks as an image."
         )
         {
@@ -45,8 +39,8 @@ internal static class RestoreCommands
         };
         command.Check(r =>
         {
-            if (r.GetResult(format) is { Implicit: false } && r.GetValue(disk) is null)
-                r.AddError("--format is for an image: name a disk with --disk");
+            if (r.GetResult(format) is not null && r.GetValue(disk) is null)
+                r.AddError("--format applies to a disk's image: name a disk with --disk");
         });
         command.SetAction(parsed =>
             Guard(cancel =>
@@ -54,7 +48,14 @@ internal static class RestoreCommands
                 if (parsed.GetValue(disk) is { } name)
                 {
                     using Progress bar = new();
-                    DiskExport.Run(parsed.GetValue(dir)!, name, parsed.GetValue(output)!, parsed.GetValue(format)!, bar.Show, cancel);
+                    DiskExport.Run(
+                        parsed.GetValue(dir)!,
+                        name,
+                        parsed.GetValue(output)!,
+                        parsed.GetValue(format) ?? "qcow2",
+                        bar.Show,
+                        cancel
+                    );
                 }
                 else
                 {
@@ -105,12 +106,7 @@ internal static class RestoreCommands
                 return;
             _shownAt = Environment.TickCount64;
             double seconds = Stopwatch.GetElapsedTime(_began).TotalSeconds;
-            Console.Error.Write(
-                string.Create(
-                    CultureInfo.InvariantCulture,
-                    $"\r\e[K{100.0 * p.SentBytes / p.TotalBytes, 5:0.0} %  {p.SentBytes / seconds / (1 << 30):0.00} GiB/s"
-                )
-            );
+            Console.Error.Write(ProgressBar.Text(100.0 * p.SentBytes / p.TotalBytes, p.SentBytes / seconds));
         }
 
         public void Dispose()

@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Text.Json;
 using Bgsnap.NodeAgent.Restore;
 
@@ -9,8 +8,7 @@ namespace Bgsnap.NodeAgent.Cli;
 /// </summary>
 internal sealed class RestoreReporter : IDisposable
 {
-    private const int Width = 30,
-        PauseMilliseconds = 200;
+    private const int PauseMilliseconds = 200;
     private readonly RestoreProgress _progress;
     private readonly bool _json;
     private readonly bool _terminal;
@@ -106,11 +104,12 @@ internal sealed class RestoreReporter : IDisposable
         if (s.Instant is { } i)
         {
             Console.Out.WriteLine(
-                $"{(i.TakenOver ? "taken over, " : "")}all memory there after {Quantity.FormatTime(s.TotalMicroseconds)}; "
+                $"{(i.TakenOver ? "taken over from an agent that died, " : "")}all memory loaded after "
+                    + $"{Quantity.FormatTime(s.TotalMicroseconds)}; "
                     + $"{i.Faults} faults, half within {Quantity.FormatTime(i.FaultP50Microseconds)}, "
                     + $"99 % within {Quantity.FormatTime(i.FaultP99Microseconds)}, "
                     + $"the longest {Quantity.FormatTime(i.FaultMaxMicroseconds)}"
-                    + $"{(i.HugeBytes > 0 ? $"; {Quantity.FormatSize(i.HugeBytes)} made huge pages" : "")}"
+                    + $"{(i.HugeBytes > 0 ? $"; {Quantity.FormatSize(i.HugeBytes)} in huge pages" : "")}"
             );
             if (i.Left is { } left)
                 Console.Error.WriteLine($"warning: {left}");
@@ -152,14 +151,7 @@ internal sealed class RestoreReporter : IDisposable
         if (p.Problem is { } problem && problem != _problem)
             Console.Error.WriteLine($"\r\e[Kwarning: {problem}");
         _problem = p.Problem;
-        int filled = (int)(p.Percent / 100 * Width);
-        Console.Error.Write(
-            string.Create(
-                CultureInfo.InvariantCulture,
-                $"\r\e[K{p.Phase, -9} [{new string('#', filled)}{new string('.', Width - filled)}] {p.Percent, 5:0.0} %  "
-                    + $"{p.BytesPerSecond / (1 << 30):0.00} GiB/s{(p.Faults > 0 ? $"  {p.Faults} faults" : "")}"
-            )
-        );
+        Console.Error.Write(ProgressBar.Text(p));
     }
 
     /// <summary>Reports the last progress, and ends.</summary>

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Text.Json;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Restore;
 
@@ -89,7 +90,7 @@ internal sealed class RestoreSupervisor(IReadOnlyList<string> arguments, bool js
         using CheckedProcess? held = CheckedProcess.TryOpen(child);
         ChildLimits.EndedFirst(held);
         _child = held;
-        BoundedLines lines = new(child.StandardOutput.BaseStream);
+        BoundedLineReader lines = new(child.StandardOutput.BaseStream);
         while (lines.Next() is { } line)
         {
             Volatile.Write(ref _heardAt, Environment.TickCount64);
@@ -133,9 +134,9 @@ internal sealed class RestoreSupervisor(IReadOnlyList<string> arguments, bool js
         string left =
             _progress.Phase == "HugePages" ? "The guest runs and has all of its memory, some of it still in small pages"
             : _guestRuns
-                ? "The guest runs, and waits as soon as it touches memory that is not there yet: run the same command again to go on"
+                ? "The guest runs, and waits as soon as it touches memory that is not loaded yet: run the same command again to continue"
             : "Run the same command again; if QEMU does not take it, restart QEMU";
-        return new ErrorLine("error", "AgentDied", $"the restoring process died (exit code {code}). {left}", ExitCode.Failed);
+        return new ErrorLine("error", Reasons.AgentDied, $"the restoring process died (exit code {code}). {left}", ExitCode.Failed);
     }
 
     private void Cancel()

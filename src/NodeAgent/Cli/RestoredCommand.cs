@@ -22,15 +22,7 @@ internal static class RestoredCommand
             guestAgent = new("--guest-agent");
         Option<int> pid = new("--pid");
         Option<bool> json = new("--json");
-        Command command = new("restored", "Say how the guest of a restore is whose agent died.")
-        {
-            dir,
-            qmp,
-            pid,
-            container,
-            guestAgent,
-            json,
-        };
+        Command command = new("restored", "Report the state of a guest whose restore died.") { dir, qmp, pid, container, guestAgent, json };
         command.Hidden = true;
         command.SetAction(parsed =>
         {
@@ -44,15 +36,15 @@ internal static class RestoredCommand
     {
         try
         {
-            using TargetDoor door = TargetDoor.At(address);
-            using RestoreTarget target = RestoreTarget.Connect(door, container, mustWait: false);
+            using TargetMonitor monitor = TargetMonitor.At(address);
+            using RestoreTarget target = RestoreTarget.Connect(monitor, container, mustWait: false);
             string state = target.RunState();
             string? frozen = null;
             if (RestoreTarget.HasAll(state))
             {
                 using SnapshotDirectory snapshot = SnapshotDirectory.Open(dir);
                 GuestAgentAddress? agent = GuestAgentAddress.Of(guestAgent, target.Qmp);
-                frozen = FrozenGuest.Thaw(snapshot.Manifest, agent, state, SureThaw.Patience, out _);
+                frozen = FrozenGuest.Thaw(snapshot.Manifest, agent, state, ThawRetry.Patience, out _);
             }
             RestoredLine line = new("summary", state, frozen);
             Console.Out.WriteLine(json ? JsonSerializer.Serialize(line, MessagesJson.Default.RestoredLine) : Text(line));

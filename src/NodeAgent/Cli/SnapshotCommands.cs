@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Cli;
@@ -21,22 +22,19 @@ internal static class SnapshotCommands
         string[] files = [SnapshotFormat.ManifestFileName, SnapshotFormat.MemoryFileName, SnapshotFormat.DeviceStateFileName];
         return files.Any(f => File.Exists(System.IO.Path.Join(dir, f)))
             ? dir
-            : throw new DirectoryNotFoundException($"{dir} is no snapshot: it has none of the files {string.Join(", ", files)}");
+            : throw new DirectoryNotFoundException($"{dir} is not a snapshot: it has none of the files {string.Join(", ", files)}");
     }
 
     internal static Command Inspect()
     {
         Argument<string> dir = Directory();
-        Option<bool> json = new("--json") { Description = "The manifest as it is stored" };
+        Option<bool> json = new("--json") { Description = "Print the stored manifest" };
         Option<bool> xml = new("--domain-xml")
         {
-            Description = "libvirt's description of the machine instead, of a snapshot that was taken through libvirt",
+            Description = "Print libvirt's domain XML of the machine (of a snapshot that was taken through libvirt)",
         };
-        Option<bool> objects = new("--objects")
-        {
-            Description = "The Kubernetes objects that the machine was made of instead, of a KubeVirt VM's snapshot",
-        };
-        Command command = new("inspect", "Show what a snapshot is, without reading its memory.") { dir, json, xml, objects };
+        Option<bool> objects = new("--objects") { Description = "Print the VM's Kubernetes objects (of a KubeVirt VM's snapshot)" };
+        Command command = new("inspect", "Describe a snapshot, without reading its memory.") { dir, json, xml, objects };
         command.Check(parsed =>
         {
             if (new[] { json, xml, objects }.Count(o => parsed.GetValue(o)) > 1)
@@ -51,7 +49,7 @@ internal static class SnapshotCommands
                 if (parsed.GetValue(xml))
                     return Print(snapshot.ReadDomainXml(), "was not taken through libvirt, and has no domain XML");
                 if (parsed.GetValue(objects))
-                    return Print(snapshot.ReadObjects(), "is not of a KubeVirt VM, and has no Kubernetes objects");
+                    return Print(snapshot.ReadObjects(), "was not taken of a KubeVirt VM, and has no Kubernetes objects");
                 using PageLogReader log = snapshot.OpenMemory();
                 if (asJson)
                     Console.Out.Write(File.ReadAllText(Path.Join(snapshot.Path, SnapshotFormat.ManifestFileName)));
@@ -70,8 +68,8 @@ internal static class SnapshotCommands
     internal static Command Verify()
     {
         Argument<string> dir = Directory();
-        Option<bool> json = new("--json") { Description = "Problems as one JSON object a line" };
-        Command command = new("verify", "Read all of a snapshot and check every checksum and structure.") { dir, json };
+        Option<bool> json = new("--json") { Description = "Print the problems as one JSON object per line" };
+        Command command = new("verify", "Read a whole snapshot and check every checksum and structure.") { dir, json };
         command.SetAction(parsed =>
         {
             bool asJson = parsed.GetValue(json);
@@ -79,7 +77,7 @@ internal static class SnapshotCommands
             {
                 VerifyReport report = SnapshotVerifier.Verify(Existing(parsed.GetValue(dir)!));
                 foreach (VerifyProblem p in report.Problems)
-                    _ = Failure.Report(new ErrorLine("problem", "SnapshotCorrupt", p.ToString(), ExitCode.Corrupt), asJson);
+                    _ = Failure.Report(new ErrorLine("problem", Reasons.SnapshotCorrupt, p.ToString(), ExitCode.Corrupt), asJson);
                 if (report.ProblemCount > report.Problems.Count)
                     Console.Error.WriteLine($"… and {report.ProblemCount - report.Problems.Count} more");
                 foreach (string file in report.Foreign)
@@ -132,7 +130,7 @@ internal static class SnapshotCommands
             Row("Disks", m.Capture.DiskMethodReason is { } why ? $"{method} ({why})" : method);
         if (m.Capture.Quiesce is { } quiesce)
             Row("Quiesce", quiesce);
-        Row("Guest afterwards", m.Capture.Paused ? "paused, as before" : m.Capture.After);
+        Row("Guest afterwards", m.Capture.Paused ? "paused, as it was before" : m.Capture.After);
         if (m.Disks.Count > 0)
         {
             foreach (string line in DiskTable.Lines(m.Disks))

@@ -48,7 +48,7 @@ internal sealed unsafe class GuestAgentClient : IGuestAgent
         catch (LinuxException e) when (e.Errno == Errno.EAGAIN)
         {
             throw new GuestAgentException(
-                $"nobody took our connection to the guest agent's socket {path} within {Seconds(timeout)}: somebody else is "
+                $"nothing accepted the connection to the guest agent's socket {path} within {Seconds(timeout)}: another client is "
                     + "connected to it",
                 inner: e
             );
@@ -118,7 +118,7 @@ internal sealed unsafe class GuestAgentClient : IGuestAgent
             byte[] line = ReadUntil((byte)'\n', began, timeout, command, keep: true, cancel);
             answer = line.AsSpan().Trim(" \r\n\t"u8).IsEmpty
                 ? null
-                : TryParse(line) ?? throw new GuestAgentException($"the guest agent answered {command} with something that is no JSON");
+                : TryParse(line) ?? throw new GuestAgentException($"the guest agent answered {command} with something that is not JSON");
         } while (answer is null);
         if (answer.Value.ValueKind == JsonValueKind.Object)
         {
@@ -143,7 +143,7 @@ internal sealed unsafe class GuestAgentClient : IGuestAgent
         }
         catch (LinuxException e)
         {
-            throw new GuestAgentException($"nobody takes what is sent to the guest agent's socket {_path}: {e.Message}", inner: e);
+            throw new GuestAgentException($"nothing reads from the guest agent's socket {_path}: {e.Message}", inner: e);
         }
     }
 
@@ -178,7 +178,7 @@ internal sealed unsafe class GuestAgentClient : IGuestAgent
             _ = Libc.Poll(&poll, 1, (int)Math.Clamp(left.TotalMilliseconds, 1, SliceMilliseconds));
             int got = Receive(_buffer.AsSpan(_length));
             if (got == 0)
-                throw new GuestAgentException($"the guest agent's socket {_path} was closed while {command} was waited for");
+                throw new GuestAgentException($"the guest agent's socket {_path} was closed before it answered {command}");
             _length += Math.Max(0, got);
         }
     }

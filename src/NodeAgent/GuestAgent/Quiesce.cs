@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Qmp;
 
@@ -14,7 +15,7 @@ namespace Bgsnap.NodeAgent.GuestAgent;
 ///   Finish    waits for that; was it frozen all the time?              the outcome
 /// </code>
 /// If this process does not get to the thaw: Dispose thaws after an exception; the parent thaws when this process dies
-/// (<see cref="SureThaw.Leftover"/>); when both die, the next agent that works on this QEMU finds the mark and thaws. Calls come from the
+/// (<see cref="ThawRetry.Leftover"/>); when both die, the next agent that works on this QEMU finds the mark and thaws. Calls come from the
 /// capturing thread, which also owns the QMP connection.
 /// </remarks>
 internal sealed class Quiesce : IDisposable
@@ -112,7 +113,7 @@ internal sealed class Quiesce : IDisposable
         (IGuestAgent? client, _client) = (_client, null);
         _thawing = Linux.AgentThread.Start(
             "thaw",
-            () => _thawed = SureThaw.Run(_address!, client, SureThaw.Patience),
+            () => _thawed = ThawRetry.Run(_address!, client, ThawRetry.Patience),
             failed: e => _notThawed = e
         );
     }
@@ -131,8 +132,8 @@ internal sealed class Quiesce : IDisposable
         else if (_thawed < _frozen)
             NotQuiesced(
                 QuiesceOutcome.QuiesceFailed,
-                $"{_frozen} file systems were frozen but only {_thawed} were when they were to be thawed: somebody else thawed "
-                    + "them, or the guest did by its own limit (10 s in Windows)",
+                $"{_frozen} file systems were frozen, but only {_thawed} still were when the agent thawed them: somebody else thawed "
+                    + "the others, or the guest did by its own limit (10 s in Windows)",
                 begun: true
             );
         return Outcome;
@@ -161,10 +162,10 @@ internal sealed class Quiesce : IDisposable
     {
         if (Required)
         {
-            string message = $"the guest cannot be quiesced, and --quiesce required asks for it: {why}";
+            string message = $"the guest cannot be quiesced, and --quiesce is required: {why}";
             throw begun
-                ? new CaptureFailedException("QuiesceFailed", message + "; nothing was kept")
-                : new CaptureRefusedException("QuiesceFailed", message);
+                ? new CaptureFailedException(Reasons.QuiesceFailed, message + "; nothing was kept")
+                : new CaptureRefusedException(Reasons.QuiesceFailed, message);
         }
         (Outcome, Detail) = (outcome, why);
     }

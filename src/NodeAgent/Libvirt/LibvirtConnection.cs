@@ -48,7 +48,7 @@ internal sealed class LibvirtConnection : IDisposable
             {
                 (Rpc, LibvirtDomain found) = Open(_socket, rpc => Find(rpc, Domain.Uuid));
                 if (found.Id != Domain.Id)
-                    throw new LibvirtException($"domain {Domain.Name} was ended and started anew", LibvirtException.NoDomain);
+                    throw new LibvirtException($"domain {Domain.Name} was ended and started again", LibvirtException.NoDomain);
                 return;
             }
             catch (Exception e)
@@ -58,7 +58,7 @@ internal sealed class LibvirtConnection : IDisposable
             }
             catch (LinuxException e)
             {
-                throw new LibvirtException($"libvirt went away and was not back within {patience.TotalSeconds:0} s: {e.Message}");
+                throw new LibvirtException($"libvirt ended and did not come back within {patience.TotalSeconds:0} s: {e.Message}");
             }
         }
     }
@@ -71,7 +71,9 @@ internal sealed class LibvirtConnection : IDisposable
             // Root needs no other authentication, but libvirt only notes that when the client asks for the methods.
             XdrReader methods = new(Run(rpc, LibvirtRpc.Remote, AuthList, new XdrWriter()));
             if (methods.Number() > 0 && methods.Number() != 0)
-                throw new LibvirtException("libvirt wants a password or polkit's consent: run as root or as the user whose libvirt it is");
+                throw new LibvirtException(
+                    "libvirt asks for a password or for polkit's consent: run as root, or as the user who runs libvirt"
+                );
             Run(
                 rpc,
                 LibvirtRpc.Remote,

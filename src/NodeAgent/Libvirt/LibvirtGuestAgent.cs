@@ -30,7 +30,7 @@ internal sealed class LibvirtGuestAgent : IGuestAgent
         }
         catch (Exception e) when (e is LinuxException or LibvirtException or Qmp.QmpException)
         {
-            throw new GuestAgentException($"libvirt cannot be asked for the guest agent: {e.Message}", inner: e);
+            throw new GuestAgentException($"libvirt does not give access to the guest agent: {e.Message}", inner: e);
         }
         try
         {
@@ -68,7 +68,7 @@ internal sealed class LibvirtGuestAgent : IGuestAgent
             using JsonDocument answer = Qmp.ForeignJson.Parse(Encoding.UTF8.GetBytes(reader.OptionalText() ?? "{}"));
             return answer.RootElement.TryGetProperty("return", out JsonElement value)
                 ? value.Clone()
-                : throw new GuestAgentException($"libvirt handed on no answer of the guest agent to {command}");
+                : throw new GuestAgentException($"libvirt returned no answer of the guest agent to {command}");
         }
         catch (LibvirtException e)
         {
@@ -80,7 +80,7 @@ internal sealed class LibvirtGuestAgent : IGuestAgent
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
-            throw new GuestAgentException($"the guest agent answered {command} with something that is no JSON", inner: e);
+            throw new GuestAgentException($"the guest agent answered {command} with something that is not JSON", inner: e);
         }
     }
 

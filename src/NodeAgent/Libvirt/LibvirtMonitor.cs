@@ -58,7 +58,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
         }
         catch (Exception e) when (e is LinuxException or LibvirtException)
         {
-            throw new QmpException($"libvirt cannot be asked for domain {domain}: {e.Message}");
+            throw new QmpException($"libvirt does not give access to domain {domain}: {e.Message}");
         }
         try
         {
@@ -279,7 +279,7 @@ internal sealed class LibvirtMonitor : IQmpMonitor
         }
         catch (JsonException)
         {
-            throw new QmpException("libvirt handed on an answer of QEMU that is not JSON");
+            throw new QmpException("libvirt returned an answer of QEMU that is not JSON");
         }
     }
 

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 
@@ -29,10 +30,7 @@ internal static class LibvirtProcess
                 return Search(uuid, link);
             return IsIt(pid, link, null)
                 ? pid
-                : throw new CaptureRefusedException(
-                    "ForeignProcess",
-                    $"process {pid} is not the QEMU of the domain {uuid} that libvirt knows"
-                );
+                : throw new CaptureRefusedException(Reasons.ForeignProcess, $"process {pid} is not the QEMU of libvirt's domain {uuid}");
         }
         finally
         {

@@ -107,7 +107,7 @@ internal sealed unsafe class LibvirtRpc : IDisposable
         _ = reader.Number();
         uint status = reader.Number();
         if (type == ReplyWithDescriptors && reader.Number() != 0)
-            throw new LibvirtException("libvirt answered with descriptors that were not asked for");
+            throw new LibvirtException("libvirt answered with descriptors that nobody requested");
         if (status != Ok)
         {
             int code = (int)reader.Number();
@@ -170,7 +170,9 @@ internal sealed unsafe class LibvirtRpc : IDisposable
             return false;
         uint length = BinaryPrimitives.ReadUInt32BigEndian(arrived);
         if (length is < HeaderLength or > MaximumMessage)
-            throw new LibvirtException($"what listens there does not speak libvirt's protocol: it sent a message of {length} bytes");
+            throw new LibvirtException(
+                $"the program at that socket does not speak libvirt's protocol: it sent a message of {length} bytes"
+            );
         if (arrived.Length < length)
             return false;
         ReadOnlySpan<byte> message = arrived[4..(int)length];

@@ -37,8 +37,8 @@ internal sealed class LibvirtSocket(ProcessEntry? root, string[] paths, string? 
             "qemu:///system" or "qemu+unix:///system" => "qemu:///system",
             "qemu:///session" or "qemu+unix:///session" => "qemu:///session",
             _ => throw new ArgumentException(
-                $"--libvirt '{uri}': write qemu:///system, qemu:///session, or qemu+unix:///session?socket=PATH; a libvirt of "
-                    + "another host cannot be used, the agent must run where QEMU does"
+                $"--libvirt '{uri}': write qemu:///system, qemu:///session, or qemu+unix:///session?socket=PATH; libvirt on "
+                    + "another host does not work, because the agent must run where QEMU does"
             ),
         };
         const string socket = "socket=";
@@ -80,9 +80,9 @@ internal sealed class LibvirtSocket(ProcessEntry? root, string[] paths, string? 
     {
         if (root is null)
             return LibvirtRpc.Connect(path);
-        using SafeFileHandle there = OpenIn.RootOf(root);
-        using SafeFileHandle socket = OpenIn.Open(there, path, directory: false);
-        return LibvirtRpc.Connect(OpenIn.PathOf(socket));
+        using SafeFileHandle there = OpenInRoot.RootOf(root);
+        using SafeFileHandle socket = OpenInRoot.Open(there, path, directory: false);
+        return LibvirtRpc.Connect(OpenInRoot.PathOf(socket));
     }
 
     private static string[] In(string folder) => [.. Names.Select(n => $"{folder}/{n}")];

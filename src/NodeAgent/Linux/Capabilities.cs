@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace Bgsnap.NodeAgent.Linux;
 
-/// <summary>Drops the capabilities that are not needed, for good: capabilities(7).</summary>
+/// <summary>Drops the capabilities that are not needed, permanently: capabilities(7).</summary>
 internal static unsafe partial class Capabilities
 {
     /// <summary>
@@ -47,7 +47,7 @@ internal static unsafe partial class Capabilities
                 continue;
             if (Marshal.GetLastPInvokeError() == EINVAL)
                 break; // past the kernel's last capability
-            throw LinuxException.Last($"giving up capability {c}");
+            throw LinuxException.Last($"drop capability {c}");
         }
         string[] all = [Environment.ProcessPath ?? "bgsnap-agent", .. arguments];
         byte** list = stackalloc byte*[all.Length + 1];
@@ -56,6 +56,6 @@ internal static unsafe partial class Capabilities
         list[all.Length] = null;
         // SAFETY: a null-terminated list of null-terminated strings, as execv requires; on success nothing of this process remains.
         _ = Execv("/proc/self/exe", list);
-        throw LinuxException.Last("starting anew with fewer capabilities");
+        throw LinuxException.Last("restart with fewer capabilities");
     }
 }

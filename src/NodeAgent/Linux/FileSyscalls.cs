@@ -72,9 +72,9 @@ internal static unsafe partial class FileSyscalls
     {
         string remedy = errno switch
         {
-            Errno.ENOSPC => "the volume is full (free space on it, or take a larger one; nothing is kept of this snapshot)",
-            Errno.EDQUOT => "the quota of the volume is used up (raise it or free space; nothing is kept of this snapshot)",
-            Errno.EFBIG => "the file system or RLIMIT_FSIZE allows no larger file (take another volume)",
+            Errno.ENOSPC => "the volume is full: free some space, or use a larger one; no snapshot was kept",
+            Errno.EDQUOT => "the quota of the volume is used up: raise it, or free some space; no snapshot was kept",
+            Errno.EFBIG => "the file system or RLIMIT_FSIZE allows no larger file: use another volume",
             _ => "the write failed",
         };
         return new LinuxException($"{name}: {remedy}; write of {length} bytes at offset {offset}", errno);

@@ -174,7 +174,7 @@ internal sealed unsafe class RemoteThread
         Ptrace.Interrupt(_tid);
         Ptrace.Continue(_tid, 0);
         if (!IsStopped(Ptrace.Wait(_tid)))
-            throw new LinuxException($"cure thread {_tid}: it has ended", Errno.ESRCH);
+            throw new LinuxException($"restore thread {_tid}: it has ended", Errno.ESRCH);
         _atSystemCall = false;
     }
 

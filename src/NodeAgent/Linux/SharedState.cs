@@ -77,7 +77,7 @@ internal sealed unsafe class SharedState : IDisposable
     /// </summary>
     private static SafeFileHandle OwnDescription(SafeFileHandle memory)
     {
-        SafeFileHandle file = FileSyscalls.OpenAt(null, OpenIn.PathOf(memory), FileSyscalls.O_RDWR);
+        SafeFileHandle file = FileSyscalls.OpenAt(null, OpenInRoot.PathOf(memory), FileSyscalls.O_RDWR);
         int errno = FileSyscalls.TryLock(file);
         if (errno == 0)
             return file;

@@ -3,7 +3,7 @@ namespace Bgsnap.NodeAgent.Linux;
 /// <summary>
 /// Kills this process if it stands still (SIGSTOP, a debugger, a frozen cgroup) for longer than could be wanted. Its parent kills it much
 /// sooner; this limit is for a process whose parent was killed. Such a process would hold QEMU's monitor, which takes one client, and
-/// whatever it had asked of QEMU, for good.
+/// whatever it had asked of QEMU, permanently.
 /// </summary>
 internal sealed class StandstillLimit : IDisposable
 {

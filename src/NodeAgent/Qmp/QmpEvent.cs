@@ -22,7 +22,7 @@ public sealed record QmpEvent(string Name, long Timestamp, string Data)
             }
             catch (JsonException)
             {
-                throw new QmpException($"the data of the event {Name} are no JSON");
+                throw new QmpException($"the data of the event {Name} are not JSON");
             }
         }
     }

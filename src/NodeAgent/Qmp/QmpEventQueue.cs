@@ -23,8 +23,8 @@ internal sealed class QmpEventQueue
         _characters += e.Name.Length + e.Data.Length;
         if (_events.Count == MostEvents || _characters > MostCharacters)
             throw new QmpException(
-                $"{from} floods us with events: more than {MostEvents}, or {MostCharacters >> 20} Mi characters of them, at once. "
-                    + "Is this QEMU sound?"
+                $"{from} floods the agent with events: more than {MostEvents}, or {MostCharacters >> 20} Mi characters of them, at once. "
+                    + "This QEMU is broken or hostile"
             )
             {
                 Floods = true,

@@ -15,7 +15,7 @@ internal static class QmpMessage
         if (Fits(document.RootElement))
             return document;
         document.Dispose();
-        throw new JsonException("it is no message of QMP");
+        throw new JsonException("it is not a QMP message");
     }
 
     private static bool Fits(JsonElement message) =>

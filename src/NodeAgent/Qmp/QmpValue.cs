@@ -43,16 +43,18 @@ public readonly struct QmpValue
 
     /// <summary>A whole number of 32 bits.</summary>
     /// <inheritdoc cref="GetString" path="/exception"/>
-    public int GetInt32() => Expect(JsonValueKind.Number).TryGetInt32(out int value) ? value : throw Odd("is no whole number of 32 bits");
+    public int GetInt32() =>
+        Expect(JsonValueKind.Number).TryGetInt32(out int value) ? value : throw Odd("is not a whole number of 32 bits");
 
     /// <summary>A whole number of 64 bits.</summary>
     /// <inheritdoc cref="GetString" path="/exception"/>
-    public long GetInt64() => Expect(JsonValueKind.Number).TryGetInt64(out long value) ? value : throw Odd("is no whole number of 64 bits");
+    public long GetInt64() =>
+        Expect(JsonValueKind.Number).TryGetInt64(out long value) ? value : throw Odd("is not a whole number of 64 bits");
 
     /// <summary>A whole number of 64 bits that is not negative.</summary>
     /// <inheritdoc cref="GetString" path="/exception"/>
     public ulong GetUInt64() =>
-        Expect(JsonValueKind.Number).TryGetUInt64(out ulong value) ? value : throw Odd("is no whole number of 64 bits, 0 or more");
+        Expect(JsonValueKind.Number).TryGetUInt64(out ulong value) ? value : throw Odd("is not a whole number of 64 bits, 0 or more");
 
     /// <summary>A version: <c>major</c>, <c>minor</c> and <c>micro</c>.</summary>
     /// <exception cref="QmpException">It is something else.</exception>
@@ -61,7 +63,7 @@ public readonly struct QmpValue
         int major = GetProperty("major").GetInt32(),
             minor = GetProperty("minor").GetInt32(),
             micro = GetProperty("micro").GetInt32();
-        return major >= 0 && minor >= 0 && micro >= 0 ? new Version(major, minor, micro) : throw Odd("is no version");
+        return major >= 0 && minor >= 0 && micro >= 0 ? new Version(major, minor, micro) : throw Odd("is not a version");
     }
 
     /// <summary>Number of elements.</summary>
@@ -91,6 +93,6 @@ public readonly struct QmpValue
         string json = ToString();
         if (json.Length > Excerpt)
             json = json[..Excerpt] + "…";
-        return new QmpException($"{_command}: QEMU gave an odd answer: \"{_name}\" {what}: {json}") { IsOdd = true };
+        return new QmpException($"{_command}: QEMU gave an invalid answer: \"{_name}\" {what}: {json}") { IsOdd = true };
     }
 }

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Store;
@@ -89,7 +90,7 @@ internal sealed class DiskPlan : IDisposable
                     {
                         if (qemu.Descriptor.HasEnded())
                             throw new RestoreFailedException(
-                                "QemuGone",
+                                Reasons.QemuGone,
                                 $"QEMU ended while disk {disk.Disk.Name} was written; the disk is incomplete"
                             );
                         progress.Add(written);
@@ -100,7 +101,7 @@ internal sealed class DiskPlan : IDisposable
             catch (LinuxException e)
             {
                 throw new RestoreFailedException(
-                    e.Errno is Errno.ENOSPC or Errno.EDQUOT ? "TargetFull" : "DiskNotWritten",
+                    e.Errno is Errno.ENOSPC or Errno.EDQUOT ? Reasons.TargetFull : Reasons.DiskNotWritten,
                     $"disk {disk.Disk.Name}: {e.Message}",
                     e
                 );

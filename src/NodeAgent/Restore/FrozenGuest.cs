@@ -35,7 +35,7 @@ internal static class FrozenGuest
         }
         try
         {
-            thawed = SureThaw.Run(address, null, patience);
+            thawed = ThawRetry.Run(address, null, patience);
             return null;
         }
         catch (GuestAgentException e)

@@ -26,7 +26,7 @@ internal sealed record RestoreOptions
     internal bool GuestRan { get; init; }
 
     /// <summary>How RAM is loaded.</summary>
-    internal RestoreMode Mode { get; init; } = RestoreMode.Stream;
+    internal RestoreMode Mode { get; init; }
 
     /// <summary>
     /// Most bytes of RAM a second to load in the background while the guest runs; 0: no limit. Faults of the guest are not limited.

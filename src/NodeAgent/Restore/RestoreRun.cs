@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Linux;
@@ -18,7 +19,7 @@ internal static class RestoreRun
     private const string NotRunning = "The target's guest does not run; restart QEMU to try again";
 
     private const string Waiting =
-        "The guest runs, and waits as soon as it touches memory that is not there yet: run the same command again to go on";
+        "The guest runs, and waits as soon as it touches memory that is not loaded yet: run the same command again to continue";
 
     /// <summary>Restores a snapshot into a QEMU that waits with <c>-incoming defer</c>.</summary>
     /// <param name="options">What to restore, and where.</param>
@@ -33,27 +34,27 @@ internal static class RestoreRun
     {
         long began = Stopwatch.GetTimestamp();
         using SnapshotStream snapshot = SnapshotStream.Open(options.Directory);
-        using TargetDoor door = TargetDoor.At(options.Target);
-        using QemuClaim? claim = Claim(door.Process, cancel);
+        using TargetMonitor monitor = TargetMonitor.At(options.Target);
+        using QemuClaim? claim = Claim(monitor.Process, cancel);
         try
         {
             // This comes first: that QEMU may be waiting for its memory and answer nothing.
-            if (InstantTakeover.TryRun(door, options, snapshot, progress, cancel) is { } takenOver)
+            if (InstantTakeover.TryRun(monitor, options, snapshot, progress, cancel) is { } takenOver)
                 return takenOver;
-            if (options.GuestRan && InstantTakeover.TryConclude(door, options, snapshot, progress) is { } concluded)
+            if (options.GuestRan && InstantTakeover.TryConclude(monitor, options, snapshot, progress) is { } concluded)
                 return concluded;
         }
-        catch (Exception e) when (InWords(e, progress, door.Process) is { } said)
+        catch (Exception e) when (InWords(e, progress, monitor.Process) is { } said)
         {
             throw said;
         }
-        using RestoreTarget target = RestoreTarget.Connect(door, options.Container);
+        using RestoreTarget target = RestoreTarget.Connect(monitor, options.Container);
         TargetCapabilities.Refuse(target.Qmp);
         using DiskPlan disks = options.Disks ? DiskPlan.Of(target, snapshot) : DiskPlan.Nothing;
         List<string> differences = [.. MachineCheck.Differences(target, snapshot), .. disks.Differences];
         if (differences.Count > 0)
             throw new RestoreRefusedException(
-                "TargetDiffers",
+                Reasons.TargetDiffers,
                 $"the target is not the machine that was captured: {string.Join("; ", differences)}"
             );
         memory.Check(target, snapshot);
@@ -89,7 +90,7 @@ internal static class RestoreRun
                         snapshot.Manifest,
                         GuestAgentAddress.Of(options.GuestAgentSocket, target.Qmp),
                         target.RunState(),
-                        SureThaw.Patience,
+                        ThawRetry.Patience,
                         out thawed
                     );
                 },
@@ -118,7 +119,7 @@ internal static class RestoreRun
                 Instant = InstantSummary.Of(progress),
             };
         }
-        catch (Exception e) when (InWords(e, progress, door.Process) is { } said)
+        catch (Exception e) when (InWords(e, progress, monitor.Process) is { } said)
         {
             throw said;
         }
@@ -128,7 +129,7 @@ internal static class RestoreRun
     {
         try
         {
-            return qemu is null ? null : QemuClaim.Take(qemu, QemuClaim.Moment, "AlreadyRestoring", cancel);
+            return qemu is null ? null : QemuClaim.Take(qemu, QemuClaim.Moment, Reasons.AlreadyRestoring, cancel);
         }
         catch (CaptureRefusedException e)
         {
@@ -142,16 +143,16 @@ internal static class RestoreRun
         string guest = progress.GuestRuns ? Waiting : NotRunning;
         return e switch
         {
-            OperationCanceledException => new RestoreFailedException("Cancelled", $"cancelled. {guest}", e),
-            RestoreFailedException { Reason: "QemuGone" } => null,
+            OperationCanceledException => new RestoreFailedException(Reasons.Cancelled, $"cancelled. {guest}", e),
+            RestoreFailedException { Reason: Reasons.QemuGone } => null,
             RestoreFailedException f => new RestoreFailedException(f.Reason, $"{f.Message}. {guest}", e),
             // For an ended process the kernel says that it does not exist, that its memory is not mapped, or that we may not inspect it.
             LinuxException or EngineUnavailableException when process is not null && RestoreTarget.HasEnded(process, TimeSpan.Zero) =>
-                new RestoreFailedException("QemuGone", $"QEMU ended during the restore ({e.Message})", e),
-            LinuxException => new RestoreFailedException("SystemCallFailed", $"{e.Message}. {guest}", e),
+                new RestoreFailedException(Reasons.QemuGone, $"QEMU ended during the restore ({e.Message})", e),
+            LinuxException => new RestoreFailedException(Reasons.SystemCallFailed, $"{e.Message}. {guest}", e),
             QmpException when !progress.GuestRuns && (process is null || RestoreTarget.HasEnded(process, RestoreTarget.EndPatience)) =>
                 new RestoreFailedException(
-                    "QemuGone",
+                    Reasons.QemuGone,
                     "QEMU ended before its guest ran; libvirt ends a domain that waits for a snapshot when it restarts. "
                         + $"Start it again to try again ({e.Message})",
                     e

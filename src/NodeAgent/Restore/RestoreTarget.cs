@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
@@ -22,12 +23,12 @@ internal sealed class RestoreTarget : IDisposable
     internal QemuProcess Process { get; }
 
     /// <summary>Connects, and refuses a QEMU that does not wait for a snapshot.</summary>
-    /// <param name="door">The way to it.</param>
+    /// <param name="monitor">The way to it.</param>
     /// <param name="container">The container that it must run in; null: anywhere.</param>
     /// <param name="mustWait">False: the guest may run already.</param>
-    internal static RestoreTarget Connect(TargetDoor door, string? container, bool mustWait = true)
+    internal static RestoreTarget Connect(TargetMonitor monitor, string? container, bool mustWait = true)
     {
-        IQmpMonitor qmp = door.Open();
+        IQmpMonitor qmp = monitor.Open();
         QemuProcess? process = null;
         try
         {
@@ -35,7 +36,7 @@ internal sealed class RestoreTarget : IDisposable
             RestoreTarget target = new(qmp, process);
             if (container is not null && !ContainerProcesses.IsIn(process.Held, container))
                 throw new RestoreRefusedException(
-                    "ForeignProcess",
+                    Reasons.ForeignProcess,
                     $"the process behind the monitor ({target.Process.Pid}) does not run in container {container}: it is another VM's"
                 );
             if (mustWait)
@@ -115,7 +116,7 @@ internal sealed class RestoreTarget : IDisposable
         }
         catch (RestoreRefusedException e)
         {
-            throw new RestoreFailedException(e.Reason, $"somebody else went on with the target during the restore: {e.Message}", e);
+            throw new RestoreFailedException(e.Reason, $"somebody else used the target during the restore: {e.Message}", e);
         }
     }
 
@@ -124,18 +125,18 @@ internal sealed class RestoreTarget : IDisposable
         string state = RunState();
         if (state != "inmigrate")
             throw new RestoreRefusedException(
-                "TargetNotWaiting",
+                Reasons.TargetNotWaiting,
                 $"the target's state is '{state}': start QEMU with -incoming defer (and the same machine and devices)"
             );
         // QEMU does not report what it expects until the migration arrives; its command line does.
         if (IncomingArgument(Process.Arguments) is { } from && from != "defer")
             throw new RestoreRefusedException(
-                "TargetNotWaiting",
+                Reasons.TargetNotWaiting,
                 $"this QEMU expects a migration from elsewhere (-incoming {from}): start it with -incoming defer"
             );
         if (Incoming().Status is { } status && status != "none")
             throw new RestoreRefusedException(
-                "TargetNotWaiting",
+                Reasons.TargetNotWaiting,
                 status == "failed"
                     ? "an earlier restore into this QEMU failed, and left part of its memory there: restart QEMU"
                     : $"a migration into this QEMU has begun already ({status}): restart QEMU, with -incoming defer"

@@ -57,7 +57,7 @@ internal sealed class SnapshotStream : IDisposable
     }
 
     /// <summary>
-    /// Reopens the same snapshot by its path: the open files could be on a volume that failed for good and has since been mounted again.
+    /// Reopens the same snapshot by its path: the open files could be on a volume that failed permanently and has since been mounted again.
     /// </summary>
     /// <exception cref="SnapshotCorruptException">The path leads to another snapshot, or a damaged one.</exception>
     /// <exception cref="IOException">The path leads to no readable snapshot.</exception>
@@ -69,7 +69,7 @@ internal sealed class SnapshotStream : IDisposable
             again = SnapshotDirectory.Open(_snapshot.Path);
             using PageLogReader log = again.OpenMemory();
             if (!_log.TryExchangeFile(log))
-                throw new SnapshotCorruptException(again.Path, 0, $"another snapshot lies there: {log.Header.Id}, not {_log.Header.Id}");
+                throw new SnapshotCorruptException(again.Path, 0, $"another snapshot is there now: {log.Header.Id}, not {_log.Header.Id}");
             (_snapshot, again) = (again, _snapshot);
         }
         catch

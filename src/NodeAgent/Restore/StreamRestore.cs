@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Store;
@@ -99,27 +100,27 @@ internal sealed class StreamRestore : IMemoryRestore
                     return;
                 if (target.Incoming() is { Status: "failed" } failed)
                     throw new RestoreFailedException(
-                        "QemuRefusedSnapshot",
+                        Reasons.QemuRefusedSnapshot,
                         $"QEMU refused the snapshot: {failed.Error ?? "no reason given"}"
                     );
             }
         }
         catch (QmpException e) when (e.TimedOut)
         {
-            throw new RestoreFailedException("QemuStuck", $"QEMU has all of the snapshot and does not answer: {e.Message}", e);
+            throw new RestoreFailedException(Reasons.QemuStuck, $"QEMU has all of the snapshot and does not answer: {e.Message}", e);
         }
         catch (QmpException e)
         {
             throw new RestoreFailedException(
-                "QemuRefusedSnapshot",
+                Reasons.QemuRefusedSnapshot,
                 "QEMU ended while it loaded the snapshot; its standard error says why (devices that differ from the captured "
                     + $"machine, mostly): {broken?.Message ?? e.Message}",
                 e
             );
         }
         throw new RestoreFailedException(
-            "QemuStuck",
-            $"QEMU did not run the guest within {Patience.TotalSeconds:0} s after all was "
+            Reasons.QemuStuck,
+            $"QEMU did not run the guest within {Patience.TotalSeconds:0} s after everything was "
                 + $"sent{(broken is null ? "" : $": {broken.Message}")}"
         );
     }

@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Restore;
@@ -22,7 +23,7 @@ internal static class TargetCapabilities
         ];
         if (on.Length > 0)
             throw new RestoreRefusedException(
-                "TargetCapability",
+                Reasons.TargetCapability,
                 $"the migration {(on.Length == 1 ? "capability" : "capabilities")} {string.Join(", ", on)} of the target must be "
                     + "off: with it QEMU expects another kind of stream (migrate-set-capabilities)"
             );

@@ -120,7 +120,7 @@ internal static class TargetDevices
     private static void Save(IQmpMonitor qmp, SafeFileHandle memory)
     {
         // From a set of descriptors QEMU takes the one that was opened in exactly the mode it wants: write-only.
-        using SafeFileHandle write = FileSyscalls.OpenAt(null, OpenIn.PathOf(memory), FileSyscalls.O_WRONLY);
+        using SafeFileHandle write = FileSyscalls.OpenAt(null, OpenInRoot.PathOf(memory), FileSyscalls.O_WRONLY);
         using var added = qmp.Execute("add-fd", QmpJson.Object(("opaque", UserfaultfdSource.Opaque)), (int)write.DangerousGetHandle());
         int set = added.Return.GetProperty("fdset-id").GetInt32();
         try

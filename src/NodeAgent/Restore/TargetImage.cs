@@ -116,9 +116,9 @@ internal sealed record TargetImage(SafeFileHandle File, string Path, string Driv
             throw new MismatchException($"is neither a file nor a block device with a path in the target, but '{path}'");
         try
         {
-            using SafeFileHandle root = OpenIn.RootOf(qemu);
+            using SafeFileHandle root = OpenInRoot.RootOf(qemu);
             string absolute = path[0] == '/' ? path : System.IO.Path.Join(new FileInfo(qemu.At("cwd")).LinkTarget ?? "/", path);
-            return OpenIn.Open(root, absolute, directory: false);
+            return OpenInRoot.Open(root, absolute, directory: false);
         }
         catch (LinuxException e)
         {
@@ -142,7 +142,7 @@ internal sealed record TargetImage(SafeFileHandle File, string Path, string Driv
     {
         try
         {
-            return Credentials.Of(qemu).Run(() => OpenIn.ForWriting(there, path));
+            return Credentials.Of(qemu).Run(() => OpenInRoot.ForWriting(there, path));
         }
         catch (Exception e) when (e is LinuxException or IOException)
         {

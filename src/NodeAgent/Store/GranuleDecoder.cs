@@ -99,7 +99,7 @@ public sealed unsafe class GranuleDecoder : IDisposable
         // Require exactly one frame in the current format that states its size: this keeps a hostile file from reaching the library's
         // decoders of old formats, skippable frames and trailing bytes.
         if (length < 4 || BinaryPrimitives.ReadUInt32LittleEndian(new ReadOnlySpan<byte>(from, 4)) != Zstd.Magic)
-            return "no Zstandard frame";
+            return "not a Zstandard frame";
         if (Zstd.FrameCompressedSize(from, (nuint)length) != (nuint)length)
             return "Zstandard frame does not end with the stored bytes";
         if (Zstd.FrameContentSize(from, (nuint)length) is var size && size != (ulong)raw)

@@ -81,7 +81,7 @@ public readonly record struct GranuleEntry(ulong Lo, ulong Hi)
             case GranuleEncoding.Lz4 or GranuleEncoding.Zstd when length == 0 || length >= RawLength:
                 return $"{PageCount} compressed pages cannot be {length} bytes";
             case GranuleEncoding.Zero or > GranuleEncoding.Zstd:
-                return $"encoding {(int)Encoding} is none";
+                return $"encoding {(int)Encoding} does not exist";
         }
         // Offset has 48 bits and length 17: the sum cannot wrap.
         return Offset < dataStart || Offset + length > dataEnd

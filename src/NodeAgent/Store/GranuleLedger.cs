@@ -109,7 +109,7 @@ public sealed unsafe class GranuleLedger : IDisposable
         byte was = Interlocked.CompareExchange(ref Live[granule], to, from);
         if (was != from)
             throw new InvalidOperationException(
-                $"granule {granule} is {Names[was]} and cannot become {Names[to]}: it went the same way twice, or left a step out"
+                $"granule {granule} is {Names[was]} and cannot become {Names[to]}: a step was repeated or left out"
             );
     }
 }

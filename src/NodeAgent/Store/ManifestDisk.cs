@@ -66,7 +66,7 @@ public sealed record ManifestDisk
     internal string? Problem()
     {
         if (Name.Length is 0 or > MaxNameLength || Name[0] == '.' || !Name.All(IsNameCharacter))
-            return $"a disk's name is no sequence of up to {MaxNameLength} letters, digits, '.', '_' and '-'";
+            return $"a disk's name is not a sequence of up to {MaxNameLength} letters, digits, '.', '_' and '-'";
         if (VirtualSize < 0 || DataBytes < 0 || StoredBytes < 0)
             return $"disk {Name} has a negative size";
         if ((File is null) != (Format is null))

@@ -82,7 +82,7 @@ public static class ManifestJson
         }
         catch (JsonException e)
         {
-            throw new SnapshotCorruptException(file, OffsetOf(bytes, e), $"the manifest is not understood: {e.Message}");
+            throw new SnapshotCorruptException(file, OffsetOf(bytes, e), $"the manifest cannot be read: {e.Message}");
         }
     }
 
@@ -110,7 +110,7 @@ public static class ManifestJson
         foreach (ManifestFile f in m.Files)
         {
             if (!IsFileName(f.Name))
-                return $"{f.Name} is no file of a snapshot";
+                return $"{f.Name} is not a file of a snapshot";
             if (f.Size < 0 || !names.Add(f.Name))
                 return $"file {f.Name} is listed twice or has a negative size";
             // Keeps the sum in range for code that adds the sizes up, for a status or a restore.

@@ -83,7 +83,7 @@ public sealed record PageLogHeader(Guid Id, PageCompression Compression, IReadOn
         Expect(bytes, 20, SnapshotFormat.GranuleSize, "granule size", file);
         uint compression = BinaryPrimitives.ReadUInt32LittleEndian(bytes[24..]);
         if (compression > (uint)PageCompression.Zstd)
-            throw new SnapshotCorruptException(file, 24, $"compression {compression} is none");
+            throw new SnapshotCorruptException(file, 24, $"compression {compression} does not exist");
         uint count = BinaryPrimitives.ReadUInt32LittleEndian(bytes[28..]);
         if (count > SnapshotFormat.MaxBlocks)
             throw new SnapshotCorruptException(file, 28, $"{count} blocks are more than {SnapshotFormat.MaxBlocks}");

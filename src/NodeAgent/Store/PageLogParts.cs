@@ -26,7 +26,7 @@ internal static unsafe class PageLogParts
     public static PageLogFooter ReadFooter(SafeFileHandle file, string display, long size, out string checksum)
     {
         if (size < 2 * SnapshotFormat.Alignment || size % SnapshotFormat.Alignment != 0)
-            throw new SnapshotCorruptException(display, size, "the file's length is no multiple of 4096: it is cut off");
+            throw new SnapshotCorruptException(display, size, "the file's length is not a multiple of 4096: it is cut off");
         byte[] page = new byte[PageLogFooter.Size];
         HostileFile.ReadExactly(file, page, size - PageLogFooter.Size, display);
         checksum = PageLogFooter.ManifestChecksum(page);

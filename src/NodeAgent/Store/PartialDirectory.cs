@@ -60,7 +60,7 @@ internal static partial class PartialDirectory
             }
             handle?.Dispose();
             if (attempt == 10)
-                throw new LinuxException($"{partial} is removed by somebody else again and again", Errno.ENOENT);
+                throw new LinuxException($"{partial} : somebody else removes it again and again", Errno.ENOENT);
         }
     }
 

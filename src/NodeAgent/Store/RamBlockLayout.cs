@@ -26,12 +26,12 @@ public sealed record RamBlockLayout(string Name, ulong UsedLength, uint HostPage
             if (!names.Add(block.Name))
                 return $"block {block.Name} appears twice";
             if (block.UsedLength % SnapshotFormat.PageSize != 0)
-                return $"block {block.Name}: used length {block.UsedLength} is no multiple of {SnapshotFormat.PageSize}";
+                return $"block {block.Name}: used length {block.UsedLength} is not a multiple of {SnapshotFormat.PageSize}";
             // Each length is checked before it is added, so the sum cannot wrap.
             if (block.UsedLength > SnapshotFormat.MaxTotalRam || (total += block.UsedLength) > SnapshotFormat.MaxTotalRam)
                 return $"block {block.Name}: total length is above {SnapshotFormat.MaxTotalRam} bytes";
             if (block.HostPageSize < SnapshotFormat.PageSize || !BitOperations.IsPow2(block.HostPageSize))
-                return $"block {block.Name}: host page size {block.HostPageSize} is none";
+                return $"block {block.Name}: host page size {block.HostPageSize} does not exist";
         }
         return null;
     }

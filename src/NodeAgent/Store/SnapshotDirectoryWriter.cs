@@ -67,7 +67,7 @@ public sealed unsafe class SnapshotDirectoryWriter : IDisposable
         try
         {
             if (FileSyscalls.TryStatus(parent, name) is not null)
-                throw new LinuxException($"{outputDir}: refused, nothing was written", Errno.EEXIST);
+                throw new LinuxException($"{outputDir} exists already, and nothing was written: choose another name", Errno.EEXIST);
             string boot = PartialDirectory.BootDigits();
             List<string> swept = PartialDirectory.Sweep(parent, boot, DateTimeOffset.UtcNow);
             (SafeFileHandle directory, string partial) = PartialDirectory.Create(parent, name, boot);
@@ -106,7 +106,7 @@ public sealed unsafe class SnapshotDirectoryWriter : IDisposable
     {
         ArgumentNullException.ThrowIfNull(name);
         if (!ManifestJson.IsFileName(name))
-            throw new ArgumentException($"{name} is no file of a snapshot", nameof(name));
+            throw new ArgumentException($"{name} is not a file of a snapshot", nameof(name));
         int slash = name.IndexOf('/', StringComparison.Ordinal);
         // Two disks may begin at the same moment.
         lock (_folderLock)
@@ -131,7 +131,7 @@ public sealed unsafe class SnapshotDirectoryWriter : IDisposable
         if (_tried)
             throw new InvalidOperationException($"{FinalPath}: commit was already called");
         _tried = true;
-        List<string> files = SnapshotFiles.List(_directory, odd => throw new InvalidOperationException($"{Display(odd)} is no file"));
+        List<string> files = SnapshotFiles.List(_directory, odd => throw new InvalidOperationException($"{Display(odd)} is not a file"));
         manifest = manifest with { Files = Describe(files, manifest) };
         if (ManifestJson.Problem(manifest) is { } problem)
             throw new ArgumentException(problem, nameof(manifest));

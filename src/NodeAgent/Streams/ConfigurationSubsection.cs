@@ -37,7 +37,7 @@ internal static class ConfigurationSubsection
             return length == 0 ? 0 : at + length;
         }
         string shown = MigrationFormat.IsName(name) ? Encoding.ASCII.GetString(name) : Convert.ToHexString(name);
-        throw new MigrationStreamException($"The configuration has '{shown}', version {version}, which we do not know.", position);
+        throw new MigrationStreamException($"The configuration has '{shown}', version {version}, which is unknown.", position);
     }
 
     private static int CheckPageBits(ReadOnlySpan<byte> fields, long position)

@@ -120,7 +120,7 @@ internal sealed class RamPageParser(IMigrationStreamSink sink)
             0x80 => "was sent by RDMA",
             0x100 => "was compressed with the compress capability",
             0x200 => "was sent with the multifd capability",
-            _ => $"has flags 0x{flags:x} that we do not know",
+            _ => $"has flags 0x{flags:x} that are unknown",
         };
         return new MigrationStreamException($"A page {reason}; the capability must be off.", position);
     }

@@ -125,7 +125,7 @@ internal sealed class StreamHeadParser(IMigrationStreamSink sink, RamPageParser 
             case MigrationFormat.SectionFull:
                 if (!TryReadSectionHead(input, out _, out string early, out _, out int length))
                     return 0;
-                throw Error($"Device '{early}' sends its state ahead of RAM; such a stream is not read.");
+                throw Error($"Device '{early}' sends its state before RAM; such a stream cannot be read.");
             default:
                 throw Error($"A section was expected, not type 0x{type:x2}.");
         }
@@ -138,9 +138,7 @@ internal sealed class StreamHeadParser(IMigrationStreamSink sink, RamPageParser 
         ushort command = BinaryPrimitives.ReadUInt16BigEndian(input[1..]);
         ushort length = BinaryPrimitives.ReadUInt16BigEndian(input[3..]);
         if (command != MigrationFormat.CommandSwitchoverStart || length != 0)
-            throw Error(
-                $"The stream has command {command}, which belongs to a capability (postcopy, return-path, " + "colo) that must be off."
-            );
+            throw Error($"The stream has command {command}, which belongs to a capability (postcopy, return-path, colo) that must be off.");
         return 5;
     }
 
@@ -151,7 +149,7 @@ internal sealed class StreamHeadParser(IMigrationStreamSink sink, RamPageParser 
         if (name != MigrationFormat.RamSectionName)
             throw Error(
                 $"Section '{name}' sends state in rounds, as RAM does (a disk, a bitmap, a passed-through "
-                    + "device); only RAM is read so."
+                    + "device); only RAM may do that."
             );
         if (version != MigrationFormat.RamSectionVersion)
             throw Error($"The RAM section has version {version}; only {MigrationFormat.RamSectionVersion} is known.");

@@ -53,9 +53,9 @@ internal static class AgentChild
         using Process child = Start(start);
         using CheckedProcess? held = CheckedProcess.TryOpen(child);
         ChildLimits.EndedFirst(held);
-        Task<string> complaints = BoundedLines.Tail(child.StandardError.BaseStream, MostComplaints);
+        Task<string> complaints = BoundedLineReader.Tail(child.StandardError.BaseStream, MostComplaints);
         using Watchdog watchdog = new(child, silence);
-        BoundedLines lines = new(child.StandardOutput.BaseStream);
+        BoundedLineReader lines = new(child.StandardOutput.BaseStream);
         await using CancellationTokenRegistration ending = cancel.Register(() => End(held));
         if (word is not null)
             _ = Say(child, word);
@@ -87,9 +87,13 @@ internal static class AgentChild
         await Task.WhenAny(complaints, Task.Delay(Complaints, CancellationToken.None)).ConfigureAwait(false);
         string said = complaints.IsCompletedSuccessfully ? complaints.Result.Trim() : "";
         string how = watchdog.Killed
-            ? $"said nothing for {silence!.Value.TotalSeconds:0} s and was killed"
+            ? $"was silent for {silence!.Value.TotalSeconds:0} s, and the agent killed it"
             : $"ended with exit code {child.ExitCode}";
-        throw new TaskFailure("AgentDied", $"the working process {how}{(said.Length > 0 ? ": " + said : "")}; {death}", needsCare: true);
+        throw new TaskFailure(
+            Reasons.AgentDied,
+            "the working process " + $"{how}{(said.Length > 0 ? ": " + said : "")}; {death}",
+            needsCare: true
+        );
     }
 
     private static Process Start(ProcessStartInfo start)
@@ -100,7 +104,7 @@ internal static class AgentChild
         }
         catch (System.ComponentModel.Win32Exception e)
         {
-            throw new TaskFailure("InternalError", $"the working process could not be started: {e.Message}");
+            throw new TaskFailure(Reasons.InternalError, $"the working process could not be started: {e.Message}");
         }
     }
 

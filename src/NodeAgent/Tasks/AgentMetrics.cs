@@ -93,7 +93,7 @@ internal static class AgentMetrics
         if (task.Spec.Action != TaskAction.Capture)
             return;
         Captures.WithLabels(good ? "succeeded" : "failed", end.Reason ?? "", end.Result?.Engine ?? "").Inc();
-        if (end.Reason == "AgentDied")
+        if (end.Reason == Reasons.AgentDied)
             Kills.Inc();
         if (!good || end.Result is not { } r)
             return;

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Cli;
 
 namespace Bgsnap.NodeAgent.Tasks;
@@ -44,6 +45,6 @@ internal static class CaptureChild
                 Silence
             )
             .ConfigureAwait(false);
-        return summary ?? throw new TaskFailure("InternalError", "the capture ended without a summary");
+        return summary ?? throw new TaskFailure(Reasons.InternalError, "the capture ended without a summary");
     }
 }

@@ -74,8 +74,8 @@ internal sealed record CaptureOrder
             DiskCaptureMethod.Overlay => "overlay",
             DiskCaptureMethod.VolumeSnapshot => "volume-snapshot",
             _ => throw new TaskFailure(
-                "BadTask",
-                $"'{method}' is no method of capturing disks that this agent knows: is it older than the operator?"
+                Reasons.BadTask,
+                $"this agent does not know the disk method '{method}': upgrade it to the operator's version"
             ),
         };
 
@@ -89,6 +89,6 @@ internal sealed record CaptureOrder
                 return (long)bytes;
         }
         catch (Exception e) when (e is FormatException or ArgumentException or OverflowException or ArithmeticException) { }
-        throw new TaskFailure("BadQuantity", $"'{quantity}' is not a quantity such as 200Mi");
+        throw new TaskFailure(Reasons.BadQuantity, $"invalid quantity '{quantity}' (example: 200Mi)");
     }
 }

@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Store;
 using Microsoft.Win32.SafeHandles;
@@ -25,31 +26,33 @@ internal static class CarrierImage
         int slash = path.LastIndexOf('/');
         string name = path[(slash + 1)..];
         if (slash < 0 || name is "" or "." or "..")
-            throw new TaskFailure("BadTask", $"'{path}' is no path of an image");
+            throw new TaskFailure(Reasons.BadTask, $"'{path}' is not the path of an image");
         using SafeFileHandle folder = OpenFolder(root, path[..(slash + 1)]);
-        return OpenIn.TryMake(folder, name, DefaultMode) is { } made ? GiveTo(made, path, before) : OpenExisting(root, folder, name, path);
+        return OpenInRoot.TryMake(folder, name, DefaultMode) is { } made
+            ? GiveTo(made, path, before)
+            : OpenExisting(root, folder, name, path);
     }
 
     private static SafeFileHandle OpenExisting(SafeFileHandle root, SafeFileHandle folder, string name, string path)
     {
-        using SafeFileHandle there = OpenIn.OpenWithoutLinks(folder, name);
+        using SafeFileHandle there = OpenInRoot.OpenWithoutLinks(folder, name);
         FileSyscalls.FileStatus status = FileSyscalls.Status(there, path);
         if (!status.IsRegular && !status.IsBlockDevice)
-            throw new TaskFailure("BadTarget", $"{path} is neither a file nor a block device");
+            throw new TaskFailure(Reasons.BadTarget, $"{path} is neither a file nor a block device");
         if (status.IsBlockDevice && !IsOfRuntime(root, status))
-            throw new TaskFailure("BadTarget", $"{path} is a device node that lies on a claim: remove it there");
-        return OpenIn.ForWriting(there, path);
+            throw new TaskFailure(Reasons.BadTarget, $"{path} is a device node on the claim itself: remove it there");
+        return OpenInRoot.ForWriting(there, path);
     }
 
     private static SafeFileHandle OpenFolder(SafeFileHandle root, string folder)
     {
         try
         {
-            return OpenIn.Open(root, folder, directory: true);
+            return OpenInRoot.Open(root, folder, directory: true);
         }
         catch (LinuxException e)
         {
-            throw new TaskFailure("BadTarget", $"the carrier has no directory {folder}: {e.Message}");
+            throw new TaskFailure(Reasons.BadTarget, $"the carrier has no directory {folder}: {e.Message}");
         }
     }
 
@@ -57,7 +60,7 @@ internal static class CarrierImage
     {
         if (device.MountId == FileSyscalls.Status(root, "/").MountId)
             return true;
-        using SafeFileHandle devices = OpenIn.Open(root, "/dev", directory: true);
+        using SafeFileHandle devices = OpenInRoot.Open(root, "/dev", directory: true);
         return device.MountId == FileSyscalls.Status(devices, "/dev").MountId;
     }
 

@@ -12,7 +12,7 @@ internal static class FinishedSnapshot
     /// <exception cref="SnapshotCorruptException">The snapshot is damaged.</exception>
     internal static SnapshotTaskStatus? Read(SafeFileHandle claim, string directory)
     {
-        string path = Path.Join(OpenIn.PathOf(claim), directory);
+        string path = Path.Join(OpenInRoot.PathOf(claim), directory);
         if (!Directory.Exists(path))
             return null;
         using SnapshotDirectory snapshot = SnapshotDirectory.Open(path);

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Cli;
 
 namespace Bgsnap.NodeAgent.Tasks;
@@ -32,7 +33,7 @@ internal static class FreeChild
             await AgentChild
                 .Run(
                     arguments,
-                    "the guest could not be looked after",
+                    "the guest may still be stopped or frozen",
                     (type, line) =>
                     {
                         if (type == "summary")
@@ -46,8 +47,8 @@ internal static class FreeChild
         }
         catch (TaskFailure) when (freed?.NotThawed is { } why)
         {
-            throw new TaskFailure("GuestFrozen", $"{why}; {freed.Guest}");
+            throw new TaskFailure(Reasons.GuestFrozen, $"{why}; {freed.Guest}");
         }
-        return freed ?? throw new TaskFailure("InternalError", "what frees guests ended without a word");
+        return freed ?? throw new TaskFailure(Reasons.InternalError, "the process that frees the guest ended without a result");
     }
 }

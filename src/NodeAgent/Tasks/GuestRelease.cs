@@ -13,7 +13,7 @@ namespace Bgsnap.NodeAgent.Tasks;
 /// <param name="places">Opens what tasks name.</param>
 /// <param name="program">The program that does it; null: this one.</param>
 /// <param name="longest">Longest pause between two tries; null: ten seconds.</param>
-internal sealed class GuestRelease(TaskPlaces places, string? program = null, TimeSpan? longest = null)
+internal sealed class GuestRelease(TaskResources places, string? program = null, TimeSpan? longest = null)
 {
     private static readonly TimeSpan First = TimeSpan.FromMilliseconds(200),
         Longest = TimeSpan.FromSeconds(10);
@@ -32,12 +32,19 @@ internal sealed class GuestRelease(TaskPlaces places, string? program = null, Ti
             {
                 using TaskMonitor monitor = await places.OpenMonitor(ns, vm, stop).ConfigureAwait(false);
                 using SafeFileHandle? guestAgent = await places.OpenGuestAgent(ns, vm, required: false, stop).ConfigureAwait(false);
-                FreedLine freed = await FreeChild.Run(monitor, OpenIn.PathOf(guestAgent), stop, program).ConfigureAwait(false);
+                FreedLine freed = await FreeChild.Run(monitor, OpenInRoot.PathOf(guestAgent), stop, program).ConfigureAwait(false);
                 return ($"{freed.Guest}{(freed.Thawed ? "; its file systems were thawed" : "")}", freed.Resumed);
             }
-            catch (TaskFailure e) when (e.Reason is "SourceEnded" or "SocketNotFound" or "QemuGone" or "ForeignProcess" or "BadTask")
+            catch (TaskFailure e)
+                when (e.Reason
+                        is Reasons.SourceEnded
+                            or Reasons.SocketNotFound
+                            or Reasons.QemuGone
+                            or Reasons.ForeignProcess
+                            or Reasons.BadTask
+                )
             {
-                return ($"its guest is not there any more: {e.Message}", false);
+                return ($"its guest is gone: {e.Message}", false);
             }
             catch (Exception e)
                 when (e is TaskFailure or LinuxException or IOException or HttpRequestException or Bgsnap.Crds.Client.ApiException)

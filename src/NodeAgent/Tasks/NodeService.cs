@@ -49,21 +49,21 @@ internal sealed class NodeService(IApiClient api, string node, Scratch scratch, 
     {
         await Task.Yield();
         ILogger<NodeService> log = logs.CreateLogger<NodeService>();
-        if (SharedFate.End() is { } why)
-            log.LogWarning("when the container's memory is used up, the kernel ends all captures of this node together: {Why}", why);
+        if (OomGroup.End() is { } why)
+            log.LogWarning("if the container runs out of memory, the kernel ends all captures of this node together: {Why}", why);
         Informer<SnapshotTask> tasks = new(api, Resources.Tasks, null, $"{Names.NodeLabel}={Names.NodeLabelValue(node)}", log);
         using WorkQueue queue = new();
         // Each run of this agent has another id: a task that is Running under another id died with that run.
         TaskReconciler reconciler = new(
             tasks,
-            new TaskWork(new TaskPlaces(api, node), scratch),
+            new TaskWork(new TaskResources(api, node), scratch),
             new TaskReports(api, log),
             node,
             Guid.NewGuid().ToString(),
             logs.CreateLogger<TaskReconciler>()
         );
         tasks.Changed += (key, _, _) => queue.Add(key);
-        log.LogInformation("the agent of node {Node} is up", node);
+        log.LogInformation("the agent of node {Node} is running", node);
         Task watching = tasks.Run(stoppingToken);
         Task working = new ReconcileLoop("task", queue, reconciler, Workers, log).Run(stoppingToken);
         await Task.WhenAny(tasks.Synced, watching).ConfigureAwait(false);

@@ -33,7 +33,7 @@ internal static class RestoreChild
         await AgentChild
             .Run(
                 Arguments(monitor, snapshot, guestAgent, how),
-                "the target's guest does not run: make its pod anew to try again",
+                "the target's guest does not run: recreate its pod to try again",
                 (type, line) =>
                 {
                     if (type == "progress")
@@ -45,7 +45,7 @@ internal static class RestoreChild
                 program: program
             )
             .ConfigureAwait(false);
-        return summary ?? throw new TaskFailure("InternalError", "the restore ended without a summary");
+        return summary ?? throw new TaskFailure(Reasons.InternalError, "the restore ended without a summary");
     }
 
     /// <summary>Gets the guest's state after the agent of its restore died, and thaws a guest that was captured frozen.</summary>
@@ -76,7 +76,7 @@ internal static class RestoreChild
         await AgentChild
             .Run(
                 arguments,
-                "the target could not be asked",
+                "the target did not answer",
                 (type, line) =>
                 {
                     if (type == "summary")
@@ -87,7 +87,7 @@ internal static class RestoreChild
                 silence: AskLimit
             )
             .ConfigureAwait(false);
-        return found ?? throw new TaskFailure("InternalError", "what asks the target ended without a word");
+        return found ?? throw new TaskFailure(Reasons.InternalError, "the process that queries the target ended without a result");
     }
 
     /// <summary>The command line of the restore.</summary>

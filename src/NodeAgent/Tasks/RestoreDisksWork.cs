@@ -10,14 +10,14 @@ namespace Bgsnap.NodeAgent.Tasks;
 /// Executes a RestoreDisks task: writes disks of a snapshot to claims that the carrier mounts, before any QEMU uses them. After a restart
 /// in the middle, doing it again has the same result.
 /// </summary>
-internal sealed class RestoreDisksWork(TaskPlaces places)
+internal sealed class RestoreDisksWork(TaskResources places)
 {
     /// <summary>Writes the disks.</summary>
     /// <exception cref="TaskFailure">A disk could not be written.</exception>
     internal async Task<SnapshotTaskStatus> Do(SnapshotTask task, TaskProgress progress, CancellationToken cancel)
     {
         string ns = task.Metadata.NamespaceProperty;
-        (SafeFileHandle root, _) = await places.OpenContainer(ns, task.Spec.Carrier, "CarrierLost", cancel).ConfigureAwait(false);
+        (SafeFileHandle root, _) = await places.OpenContainer(ns, task.Spec.Carrier, Reasons.CarrierLost, cancel).ConfigureAwait(false);
         using (root)
         using (SafeFileHandle claim = await places.OpenClaim(ns, task.Spec.Carrier, cancel).ConfigureAwait(false))
         using (SafeFileHandle place = RestoreWork.OpenSnapshot(claim, task.Spec.Directory))
@@ -25,7 +25,7 @@ internal sealed class RestoreDisksWork(TaskPlaces places)
             // Reads and writes may wait for volumes for hours, so they do not run on a pool thread.
             return await Task
                 .Factory.StartNew(
-                    () => Write(root, OpenIn.PathOf(place), task, progress, cancel),
+                    () => Write(root, OpenInRoot.PathOf(place), task, progress, cancel),
                     CancellationToken.None,
                     TaskCreationOptions.LongRunning,
                     TaskScheduler.Default
@@ -72,11 +72,11 @@ internal sealed class RestoreDisksWork(TaskPlaces places)
         }
         catch (SnapshotCorruptException e)
         {
-            throw new TaskFailure("SnapshotCorrupt", e.Message);
+            throw new TaskFailure(Reasons.SnapshotCorrupt, e.Message);
         }
         catch (LinuxException e)
         {
-            throw new TaskFailure("SnapshotUnreadable", $"{task.Spec.Directory}: {e.Message}");
+            throw new TaskFailure(Reasons.SnapshotUnreadable, $"{task.Spec.Directory}: {e.Message}");
         }
     }
 
@@ -84,14 +84,14 @@ internal sealed class RestoreDisksWork(TaskPlaces places)
     {
         ManifestDisk disk = snapshot.Manifest.Disks.FirstOrDefault(d => d.Name == name)
             ?? throw new TaskFailure(
-                "DiskNotFound",
+                Reasons.DiskNotFound,
                 $"snapshot {directory} has no disk {name}; it has "
                     + $"{(snapshot.Manifest.Disks.Count == 0 ? "none" : string.Join(", ", snapshot.Manifest.Disks.Select(d => d.Name)))}"
             );
         return disk.File is not null
             ? new SnapshotDisk(snapshot, disk)
             : throw new TaskFailure(
-                "DiskNotFound",
+                Reasons.DiskNotFound,
                 $"the content of disk {name} is not in snapshot {directory} ({disk.Note ?? disk.Method})"
             );
     }
@@ -107,7 +107,7 @@ internal sealed class RestoreDisksWork(TaskPlaces places)
         {
             bool full = e.Errno is Errno.ENOSPC or Errno.EDQUOT or Errno.EFBIG;
             throw new TaskFailure(
-                full ? "TargetFull" : "DiskNotWritten",
+                full ? Reasons.TargetFull : Reasons.DiskNotWritten,
                 $"disk {order.Name}: {e.Message}{(full ? ": give it a larger claim" : "")}"
             );
         }

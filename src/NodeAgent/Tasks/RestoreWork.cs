@@ -9,14 +9,13 @@ namespace Bgsnap.NodeAgent.Tasks;
 /// <summary>Executes a Restore task: loads a snapshot into the QEMU that waits in the target's pod.</summary>
 /// <param name="places">Opens what tasks name.</param>
 /// <param name="program">The program that restores; null: this one.</param>
-internal sealed class RestoreWork(TaskPlaces places, string? program = null)
+internal sealed class RestoreWork(TaskResources places, string? program = null)
 {
     // QEMU creates its socket before it allocates memory or opens its disks; KubeVirt does a lot before libvirt starts QEMU.
     private static readonly TimeSpan SocketPatience = TimeSpan.FromSeconds(30),
         DomainPatience = TimeSpan.FromMinutes(2);
-    private const string NoQemuYet = "QemuNotFound";
     private const string Paused =
-        "it is paused, as it was captured (or as its QEMU was started, with -S): " + "resume it with QMP cont or virsh resume";
+        "it is paused, as it was captured (or as its QEMU was started, with -S): resume it with QMP cont or virsh resume";
 
     // Longer than storage takes to fail over. The next attempt remounts the claim on the node, because a dead mount may never recover.
     private static readonly TimeSpan UnreadablePatience = TimeSpan.FromMinutes(2);
@@ -37,8 +36,8 @@ internal sealed class RestoreWork(TaskPlaces places, string? program = null)
                     (tell, readable) =>
                         RestoreChild.Run(
                             monitor,
-                            OpenIn.PathOf(snapshot),
-                            OpenIn.PathOf(guestAgent),
+                            OpenInRoot.PathOf(snapshot),
+                            OpenInRoot.PathOf(guestAgent),
                             task.Spec.Restore,
                             tell,
                             readable,
@@ -96,9 +95,9 @@ internal sealed class RestoreWork(TaskPlaces places, string? program = null)
         catch (TaskFailure) when (unreadable.IsCancellationRequested && !cancel.IsCancellationRequested)
         {
             throw new TaskFailure(
-                "SnapshotUnreadable",
-                $"{problem ?? "the snapshot cannot be read"}; for {UnreadablePatience.TotalMinutes:0} minutes by now, so that its "
-                    + "claim is brought to the node anew"
+                Reasons.SnapshotUnreadable,
+                $"{problem ?? "the snapshot cannot be read"}; unreadable for {UnreadablePatience.TotalMinutes:0} minutes: the operator "
+                    + "remounts its claim"
             );
         }
     }
@@ -135,14 +134,16 @@ internal sealed class RestoreWork(TaskPlaces places, string? program = null)
             {
                 return await Do(task, progress, cancel).ConfigureAwait(false);
             }
-            catch (TaskFailure e) when (e.Reason == "TargetNotWaiting")
+            catch (TaskFailure e) when (e.Reason == Reasons.TargetNotWaiting)
             {
                 // No restore was begun that could be continued.
             }
         }
         string ns = task.Metadata.NamespaceProperty;
         VirtualMachineTarget vm = Target(task);
-        using (TaskMonitor monitor = await places.OpenMonitor(ns, vm, cancel, "TargetEnded", "TargetEnded").ConfigureAwait(false))
+        using (
+            TaskMonitor monitor = await places.OpenMonitor(ns, vm, cancel, Reasons.TargetEnded, Reasons.TargetEnded).ConfigureAwait(false)
+        )
         {
             using SafeFileHandle claim = await places.OpenClaim(ns, task.Spec.Carrier, cancel).ConfigureAwait(false);
             using SafeFileHandle directory = OpenSnapshot(claim, task.Spec.Directory);
@@ -152,7 +153,7 @@ internal sealed class RestoreWork(TaskPlaces places, string? program = null)
             {
                 // The dead process may have died before it thawed the guest. Thawing a guest that is not frozen does nothing.
                 RestoredLine found = await RestoreChild
-                    .Ask(monitor, OpenIn.PathOf(directory), OpenIn.PathOf(guestAgent), cancel, program)
+                    .Ask(monitor, OpenInRoot.PathOf(directory), OpenInRoot.PathOf(guestAgent), cancel, program)
                     .ConfigureAwait(false);
                 if (Restore.RestoreTarget.HasAll(found.GuestState))
                     return Succeeded(found.StillFrozen, found.GuestState);
@@ -163,9 +164,9 @@ internal sealed class RestoreWork(TaskPlaces places, string? program = null)
                 state = e.Message;
             }
             throw new TaskFailure(
-                "AgentRestarted",
-                "the agent was restarted in the middle of the restore; "
-                    + $"the guest of pod {vm.PodName} does not run ({state}): the pod must be made anew to restore again"
+                Reasons.AgentRestarted,
+                "the agent was restarted during the restore; "
+                    + $"the guest of pod {vm.PodName} does not run ({state}): recreate the pod to restore again"
             );
         }
     }
@@ -175,8 +176,8 @@ internal sealed class RestoreWork(TaskPlaces places, string? program = null)
     internal static SnapshotTaskStatus Succeeded(string? frozen, string state)
     {
         (string? reason, string? message) =
-            frozen is not null ? ("GuestFrozen", frozen)
-            : state == "paused" ? ("GuestPaused", Paused)
+            frozen is not null ? (Reasons.GuestFrozen, frozen)
+            : state == "paused" ? (Reasons.GuestPaused, Paused)
             : ((string?)null, (string?)null);
         return new()
         {
@@ -196,9 +197,10 @@ internal sealed class RestoreWork(TaskPlaces places, string? program = null)
         {
             try
             {
-                return await places.OpenMonitor(ns, vm, cancel, "TargetEnded", NoQemuYet).ConfigureAwait(false);
+                return await places.OpenMonitor(ns, vm, cancel, Reasons.TargetEnded, Reasons.QemuNotFound).ConfigureAwait(false);
             }
-            catch (TaskFailure e) when (e.Reason is "SocketNotFound" or NoQemuYet && Stopwatch.GetElapsedTime(begin) < patience)
+            catch (TaskFailure e)
+                when (e.Reason is Reasons.SocketNotFound or Reasons.QemuNotFound && Stopwatch.GetElapsedTime(begin) < patience)
             {
                 await Task.Delay(200, cancel).ConfigureAwait(false);
             }
@@ -210,14 +212,14 @@ internal sealed class RestoreWork(TaskPlaces places, string? program = null)
     {
         try
         {
-            return OpenIn.Open(claim, directory, directory: true);
+            return OpenInRoot.Open(claim, directory, directory: true);
         }
         catch (LinuxException e)
         {
-            throw new TaskFailure("SnapshotNotFound", $"the claim has no snapshot {directory}: {e.Message}");
+            throw new TaskFailure(Reasons.SnapshotNotFound, $"the claim has no snapshot {directory}: {e.Message}");
         }
     }
 
     private static VirtualMachineTarget Target(SnapshotTask task) =>
-        task.Spec.Target ?? throw new TaskFailure("BadTask", "the task names no target");
+        task.Spec.Target ?? throw new TaskFailure(Reasons.BadTask, "the task names no target");
 }

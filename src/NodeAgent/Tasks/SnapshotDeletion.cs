@@ -11,7 +11,7 @@ internal static class SnapshotDeletion
     /// <exception cref="LinuxException">Part of it could not be removed.</exception>
     internal static void Delete(SafeFileHandle claim, string directory)
     {
-        using SafeFileHandle parent = SnapshotFiles.OpenDirectory(null, OpenIn.PathOf(claim));
+        using SafeFileHandle parent = SnapshotFiles.OpenDirectory(null, OpenInRoot.PathOf(claim));
         _ = PartialDirectory.Sweep(parent, PartialDirectory.BootDigits(), DateTimeOffset.UtcNow);
         if (FileSyscalls.TryStatus(parent, directory) is null)
             return;
@@ -20,8 +20,8 @@ internal static class SnapshotDeletion
             _ = FileSyscalls.TryUnlink(inner, SnapshotFormat.ManifestFileName, 0);
         if (!PartialDirectory.Remove(parent, directory))
             throw new LinuxException(
-                $"{directory}: something in it could not be removed: look into the claim, remove what does not belong there, and "
-                    + "it is tried again",
+                $"{directory}: a file in it could not be removed: remove from the claim what is not the snapshot's, and "
+                    + "the operator tries again",
                 Errno.EEXIST
             );
         FileSyscalls.Sync(parent, directory);

@@ -18,7 +18,7 @@ internal sealed class TaskMonitor(string containerId) : IDisposable
     internal int Pid { get; init; }
 
     /// <summary>The address to connect to.</summary>
-    internal MonitorAddress Address => new() { QmpSocket = OpenIn.PathOf(Socket), Pid = Pid };
+    internal MonitorAddress Address => new() { QmpSocket = OpenInRoot.PathOf(Socket), Pid = Pid };
 
     /// <inheritdoc/>
     public void Dispose() => Socket?.Dispose();

@@ -75,7 +75,7 @@ internal sealed class TaskProgress : IAsyncDisposable
                 (_status.GuestRuns, _status.Result) = (true, runs.Measured);
                 // For the same reason an empty string clears the problem.
                 if (runs.Problem is { } problem)
-                    (_status.Reason, _status.Message) = ("SnapshotUnreadable", problem);
+                    (_status.Reason, _status.Message) = (Reasons.SnapshotUnreadable, problem);
                 else if (_status.Reason is not null)
                     (_status.Reason, _status.Message) = ("", "");
             }

@@ -64,7 +64,7 @@ internal sealed class TaskReconciler(
                 }
                 catch (Exception e)
                 {
-                    log.LogError(e, "task {Task}: the work broke off", key);
+                    log.LogError(e, "task {Task}: the work failed", key);
                 }
                 finally
                 {
@@ -91,12 +91,12 @@ internal sealed class TaskReconciler(
         try
         {
             end =
-                task.Spec.Cancel == true && !foundRunning ? throw new TaskFailure("Cancelled", "cancelled before it was begun")
+                task.Spec.Cancel == true && !foundRunning ? throw new TaskFailure(Reasons.Cancelled, "cancelled before it began")
                 : foundRunning
                     ? await work.Recover(task, status, s => reports.Try(task, s, job.Token), job.Token, stop).ConfigureAwait(false)
                 : await work.Do(task, status, s => reports.Try(task, s, job.Token), job.Released, job.Token, stop).ConfigureAwait(false);
         }
-        catch (Exception e) when (e is OperationCanceledException or TaskFailure { Reason: "Cancelled" })
+        catch (Exception e) when (e is OperationCanceledException or TaskFailure { Reason: Reasons.Cancelled })
         {
             bool leaving = stop.IsCancellationRequested;
             // The next run of the agent finds this task Running and repeats or continues it, with the same result. If a guest could not be
@@ -113,11 +113,11 @@ internal sealed class TaskReconciler(
                 return;
             end = leaving
                 ? Failed(
-                    "AgentStopped",
-                    $"the agent on node {node} was stopped in the middle; "
-                        + $"{(e is TaskFailure ? e.Message : TaskTexts.After(task.Spec.Action))}"
+                    Reasons.AgentStopped,
+                    $"the agent on node {node} was stopped during the work; "
+                        + $"{(e is TaskFailure ? e.Message : TaskMessages.After(task.Spec.Action))}"
                 )
-                : Failed("Cancelled", e is TaskFailure ? e.Message : $"cancelled; {TaskTexts.After(task.Spec.Action)}");
+                : Failed(Reasons.Cancelled, e is TaskFailure ? e.Message : $"cancelled; {TaskMessages.After(task.Spec.Action)}");
         }
         catch (TaskFailure e)
         {

@@ -40,7 +40,7 @@ internal sealed class TaskReports(IApiClient api, ILogger log)
             {
                 TimeSpan pause = Backoff.Of(failures, First, Longest);
                 log.LogInformation(
-                    "task {Task}: its status could not be written ({Why}), again in {Pause:0.0} s",
+                    "task {Task}: cannot write its status ({Why}), trying again in {Pause:0.0} s",
                     task.Metadata.Name,
                     e.Message,
                     pause.TotalSeconds

@@ -9,7 +9,7 @@ namespace Bgsnap.NodeAgent.Tasks;
 /// <param name="places">Opens what tasks name.</param>
 /// <param name="scratch">Space for disk content that guests overwrite.</param>
 /// <param name="program">The program that captures; null: this one.</param>
-internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? program = null)
+internal sealed class TaskWork(TaskResources places, Scratch scratch, string? program = null)
 {
     /// <summary>Executes a task from the beginning.</summary>
     /// <param name="task">The task.</param>
@@ -42,9 +42,9 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
         if (task.Spec.Action == TaskAction.Delete)
             return Delete(claim, task.Spec.Directory);
         if (task.Spec.Action == TaskAction.Describe)
-            return KeptMachine.Describe(claim, task.Spec.Directory);
+            return StoredMachine.Describe(claim, task.Spec.Directory);
         if (task.Spec.Source is not { } vm)
-            throw new TaskFailure("BadTask", "the task names no virtual machine");
+            throw new TaskFailure(Reasons.BadTask, "the task names no virtual machine");
         using (TaskMonitor monitor = await places.OpenMonitor(task.Metadata.NamespaceProperty, vm, cancel).ConfigureAwait(false))
         {
             string? quiesce = task.Spec.Capture?.Quiesce;
@@ -54,16 +54,16 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
                     : await places
                         .OpenGuestAgent(task.Metadata.NamespaceProperty, vm, required: quiesce == "Required", cancel)
                         .ConfigureAwait(false);
-            using SafeFileHandle? objects = vm.Objects is { } text ? PassedText.Open(text, scratch.Directory) : null;
+            using SafeFileHandle? objects = vm.Objects is { } text ? UnnamedTextFile.Open(text, scratch.Directory) : null;
             using IDisposable counted = AgentMetrics.Begin();
             CaptureOrder order = new()
             {
                 Monitor = monitor.Address,
                 ContainerId = monitor.ContainerId,
-                Output = Path.Join(OpenIn.PathOf(claim), task.Spec.Directory),
+                Output = Path.Join(OpenInRoot.PathOf(claim), task.Spec.Directory),
                 How = task.Spec.Capture,
-                GuestAgent = OpenIn.PathOf(guestAgent),
-                Objects = OpenIn.PathOf(objects),
+                GuestAgent = OpenInRoot.PathOf(guestAgent),
+                Objects = OpenInRoot.PathOf(objects),
                 Scratch = scratch,
             };
             try
@@ -96,8 +96,8 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
         }
         return Read(claim, task.Spec.Directory)
             ?? throw new TaskFailure(
-                "SnapshotLost",
-                "the capture ended well, but its directory is not on the claim: does somebody else write there?"
+                Reasons.SnapshotLost,
+                "the capture succeeded, but its directory is not on the claim: find out who else writes there"
             );
     }
 
@@ -134,24 +134,24 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
                 return Delete(claim, task.Spec.Directory);
             if (Read(claim, task.Spec.Directory) is { } finished)
             {
-                // The agent died after the snapshot's last step but before the guest was stopped for good. The guest runs on, so this
+                // The agent died after the snapshot's last step but before the guest was stopped permanently. The guest runs on, so this
                 // snapshot is not the state to continue from.
                 if (resumed)
                     throw new TaskFailure(
-                        "AgentRestarted",
-                        $"the agent was restarted before the guest was stopped for good; {guest}. Create another snapshot"
+                        Reasons.AgentRestarted,
+                        $"the agent was restarted before the guest was permanently stopped; {guest}. Create another snapshot"
                     );
                 return finished;
             }
-            _ = SnapshotDirectoryWriter.SweepLeftovers(OpenIn.PathOf(claim));
+            _ = SnapshotDirectoryWriter.SweepLeftovers(OpenInRoot.PathOf(claim));
         }
         catch (TaskFailure e) when (guest is not null)
         {
             throw new TaskFailure(e.Reason, $"{e.Message}; {guest}");
         }
         throw new TaskFailure(
-            "AgentRestarted",
-            $"the agent was restarted in the middle of the capture and nothing was kept; {guest}. Create another snapshot"
+            Reasons.AgentRestarted,
+            $"the agent was restarted during the capture, and no snapshot was kept; {guest}. Create another snapshot"
         );
     }
 
@@ -181,7 +181,7 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
         }
         catch (Exception e) when (e is SnapshotCorruptException or LinuxException or IOException)
         {
-            throw new TaskFailure("SnapshotCorrupt", $"{directory}: {e.Message}");
+            throw new TaskFailure(Reasons.SnapshotCorrupt, $"{directory}: {e.Message}");
         }
     }
 
@@ -193,7 +193,7 @@ internal sealed class TaskWork(TaskPlaces places, Scratch scratch, string? progr
         }
         catch (LinuxException e)
         {
-            throw new TaskFailure("DeleteFailed", e.Message);
+            throw new TaskFailure(Reasons.DeleteFailed, e.Message);
         }
         return new SnapshotTaskStatus { Phase = TaskPhase.Succeeded, Percent = 100 };
     }

@@ -1,4 +1,5 @@
 using System.Globalization;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Vm;
@@ -32,8 +33,8 @@ internal static class HeldDevices
     {
         if (Of(process) is { } found)
             throw new CaptureRefusedException(
-                "DeviceUnsupported",
-                $"QEMU (process {process.Pid}) {found}: its DMA writes to guest memory past any write protection; remove that "
+                Reasons.DeviceUnsupported,
+                $"QEMU (process {process.Pid}) {found}: its DMA bypasses the write protection of guest memory; remove that "
                     + "device, disk or network back end from the VM"
             );
     }

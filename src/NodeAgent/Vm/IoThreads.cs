@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Vm;
@@ -50,9 +51,9 @@ internal static class IoThreads
         if (qmp.QemuVersion < WithoutContextLock || IsKvm(qmp) || DevicesOf(qmp) is not [string device, ..])
             return;
         throw new CaptureRefusedException(
-            "IoThreadUnsafe",
+            Reasons.IoThreadUnsafe,
             $"device {device} has an iothread: when QEMU {qmp.QemuVersion} without KVM stops and resumes, it may lose the "
-                + "interrupt of a disk request, and the guest's disk hangs for good; remove the iothread, or use KVM"
+                + "interrupt of a disk request, and the guest's disk hangs permanently; remove the iothread, or use KVM"
         );
     }
 

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Qmp;
 
@@ -9,10 +10,10 @@ internal static class Preflight
 {
     private static readonly (string Prefix, string Why)[] Refused =
     [
-        ("vfio-", "its DMA writes to guest memory past any write protection"),
-        ("vhost-user-", "its other process writes to guest memory past any write protection"),
+        ("vfio-", "its DMA bypasses the write protection of guest memory"),
+        ("vhost-user-", "its other process bypasses the write protection of guest memory"),
         ("virtio-mem", "it plugs and unplugs memory at any moment"),
-        ("vhost-vdpa", "its DMA writes to guest memory past any write protection"),
+        ("vhost-vdpa", "its DMA bypasses the write protection of guest memory"),
     ];
 
     /// <summary>The QOM folders of the machine's devices: with an id, without an id, and those that come with the machine.</summary>
@@ -46,7 +47,7 @@ internal static class Preflight
         if (status == "suspended")
         {
             throw new CaptureRefusedException(
-                "GuestSuspended",
+                Reasons.GuestSuspended,
                 "the guest has suspended itself (ACPI S3): QEMU saves its devices as those of a running guest, which would not wake up "
                     + "where it is restored; wake it up (system_wakeup), and try again"
             );
@@ -56,7 +57,7 @@ internal static class Preflight
             : "";
         if (status is not ("running" or "paused"))
             throw new CaptureRefusedException(
-                "GuestNotRunning",
+                Reasons.GuestNotRunning,
                 $"the guest's state is '{status}': only a running or paused guest can be captured{hint}"
             );
     }
@@ -67,8 +68,8 @@ internal static class Preflight
         QmpValue info = answer.Return;
         if (MigrationWatch.StatusOf(info) is { } status)
             throw new CaptureRefusedException(
-                "MigrationActive",
-                $"a migration of this guest is under way ({status}); try again when it has ended"
+                Reasons.MigrationActive,
+                $"a migration of this guest is under way ({status}); try again when the migration has ended"
             );
         if (
             info.TryGetProperty("blocked-reasons", out QmpValue reasons)
@@ -76,7 +77,7 @@ internal static class Preflight
             && reasons.GetArrayLength() > 0
         )
             throw new CaptureRefusedException(
-                "NotMigratable",
+                Reasons.NotMigratable,
                 $"QEMU cannot save this machine: {string.Join("; ", reasons.EnumerateArray().Select(r => r.GetString()))}"
             );
     }
@@ -96,7 +97,7 @@ internal static class Preflight
             {
                 if (type.StartsWith(prefix, StringComparison.Ordinal))
                     throw new CaptureRefusedException(
-                        "DeviceUnsupported",
+                        Reasons.DeviceUnsupported,
                         $"device {path}/{name} ({type}) cannot be captured: {why}; remove it from the VM"
                     );
             }

@@ -38,7 +38,7 @@ internal sealed partial class QemuClaim : IDisposable
         TryTake(qemu, patience, cancel)
         ?? throw new CaptureRefusedException(
             reason,
-            $"another bgsnap process captures, restores or frees the VM of QEMU {qemu.Pid}; try again when it has ended"
+            $"another bgsnap process captures, restores or frees the VM of QEMU {qemu.Pid}; wait until it ends, and try again"
         );
 
     /// <summary>Waits for the claim; null: another of our processes works on it.</summary>

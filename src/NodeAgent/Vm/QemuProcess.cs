@@ -1,4 +1,5 @@
 using System.Text;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Store;
@@ -42,7 +43,7 @@ internal sealed record QemuProcess(
                 pid = qmp.PeerPid;
             if (pid == 0)
                 throw new CaptureRefusedException(
-                    "ProcessNotFound",
+                    Reasons.ProcessNotFound,
                     "the process behind the QMP socket lives in a pid namespace that is not visible here; name it with --pid, or "
                         + "run where the host's processes are visible (hostPID)"
                 );
@@ -64,7 +65,7 @@ internal sealed record QemuProcess(
     /// <remarks>An answer from QEMU after this proves that it lives and that the number was its own.</remarks>
     internal static CheckedProcess? Hold(IQmpMonitor qmp, int pid) => CheckedProcess.TryOpen(pid != 0 ? pid : qmp.PeerPid);
 
-    private static CaptureRefusedException Missing(int pid) => new("ProcessNotFound", $"there is no process {pid} here");
+    private static CaptureRefusedException Missing(int pid) => new(Reasons.ProcessNotFound, $"there is no process {pid} here: check --pid");
 
     // QEMU answers after we took hold of it, so it lives and the number was its own.
     private static QemuProcess Identify(IQmpMonitor qmp, CheckedProcess held)

@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text;
 using System.Text.RegularExpressions;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 
@@ -59,9 +60,9 @@ internal static partial class RamBlockFinder
                 // A QEMU that is ending has no such struct and does not answer: then this query throws the real reason.
                 qmp.Execute("query-status").Dispose();
                 throw new CaptureRefusedException(
-                    "RamBlocksUnknown",
+                    Reasons.RamBlocksUnknown,
                     $"RAM block {line.Name} was found at {hosts.Count} places in process {process.Pid}; QEMU {qmp.QemuVersion} "
-                        + "does not say where it is (8.0 and later do)"
+                        + "does not print its address (8.0 and later do)"
                 );
             }
             (ulong host, ulong foundAt) = hosts.Single();
@@ -142,7 +143,7 @@ internal static partial class RamBlockFinder
         RamBlockLine? line = placed.FirstOrDefault(l => l.Name == region || l.Name.EndsWith("/" + region, StringComparison.Ordinal));
         if (line is not null && line.HostAddress != hva)
             throw new CaptureRefusedException(
-                "RamBlocksUnknown",
+                Reasons.RamBlocksUnknown,
                 $"RAM block {line.Name} was found at {line.HostAddress:x}, but QEMU's gpa2hva says {hva:x}"
             );
     }

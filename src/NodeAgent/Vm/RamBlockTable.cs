@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Numerics;
 using System.Text.RegularExpressions;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 
@@ -37,7 +38,7 @@ public static partial class RamBlockTable
             {
                 return Read(qmp, process, table, ref known);
             }
-            catch (CaptureRefusedException e) when (e.Reason == "RamBlocksUnknown" && tries < Tries && IsAnother(qmp, ref table))
+            catch (CaptureRefusedException e) when (e.Reason == Reasons.RamBlocksUnknown && tries < Tries && IsAnother(qmp, ref table))
             {
                 // Memory was plugged in or out between reading the table and inspecting the process.
             }
@@ -78,8 +79,9 @@ public static partial class RamBlockTable
             Match m = line.Length <= LongestLine ? Row().Match(line.Trim()) : Match.Empty;
             if (!m.Success)
                 throw new CaptureRefusedException(
-                    "RamBlocksUnknown",
-                    $"QEMU's 'info ramblock' has a line that is not understood: '{line.Trim()[..Math.Min(line.Trim().Length, 200)]}'"
+                    Reasons.RamBlocksUnknown,
+                    "QEMU's 'info ramblock' has a line that the agent does not understand: "
+                        + $"'{line.Trim()[..Math.Min(line.Trim().Length, 200)]}'"
                 );
             string name = m.Groups["name"].Value.Trim();
             if (name.Length == 0)
@@ -96,9 +98,9 @@ public static partial class RamBlockTable
             );
         }
         if (blocks.DistinctBy(b => b.Name).Count() != blocks.Count)
-            throw new CaptureRefusedException("RamBlocksUnknown", "QEMU's 'info ramblock' lists two blocks of the same name");
+            throw new CaptureRefusedException(Reasons.RamBlocksUnknown, "QEMU's 'info ramblock' lists two blocks of the same name");
         if (blocks.Count is 0 or > MaximumBlocks)
-            throw new CaptureRefusedException("RamBlocksUnknown", $"QEMU's 'info ramblock' lists {blocks.Count} blocks");
+            throw new CaptureRefusedException(Reasons.RamBlocksUnknown, $"QEMU's 'info ramblock' lists {blocks.Count} blocks");
         return blocks;
     }
 
@@ -107,12 +109,12 @@ public static partial class RamBlockTable
         ulong end = line.HostAddress + line.UsedLength;
         if (end <= line.HostAddress)
             throw new CaptureRefusedException(
-                "RamBlocksUnknown",
+                Reasons.RamBlocksUnknown,
                 $"RAM block {line.Name} cannot have {line.UsedLength} bytes at {line.HostAddress:x}"
             );
         MemoryMapping first = maps.LastOrDefault(m => m.Start <= line.HostAddress && m.End > line.HostAddress)
             ?? throw new CaptureRefusedException(
-                "RamBlocksUnknown",
+                Reasons.RamBlocksUnknown,
                 $"RAM block {line.Name} at {line.HostAddress:x} is not mapped in process {pid}"
             );
         ulong covered = first.End;
@@ -124,17 +126,17 @@ public static partial class RamBlockTable
         }
         if (covered < end || !first.IsWritable)
             throw new CaptureRefusedException(
-                "RamBlocksUnknown",
+                Reasons.RamBlocksUnknown,
                 $"RAM block {line.Name} ({line.UsedLength} bytes at {line.HostAddress:x}) is not one writable mapping in process {pid}"
             );
         if (line.PageSize > 2 << 20)
             throw new CaptureRefusedException(
-                "PageSizeUnsupported",
+                Reasons.PageSizeUnsupported,
                 $"RAM block {line.Name} has pages of {line.PageSize >> 20} MiB: the guest would wait for a whole page to be copied "
                     + "at its first write; give the VM 2 MiB huge pages"
             );
         if (line.UsedLength % 4096 != 0 || line.HostAddress % 4096 != 0)
-            throw new CaptureRefusedException("RamBlocksUnknown", $"RAM block {line.Name} is not made of whole pages");
+            throw new CaptureRefusedException(Reasons.RamBlocksUnknown, $"RAM block {line.Name} is not made of whole pages");
         return new RamBlock(line.Name, line.HostAddress, line.UsedLength, line.PageSize, KindOf(line, first), first);
     }
 
@@ -164,7 +166,10 @@ public static partial class RamBlockTable
         double size = scale * double.Parse(number, CultureInfo.InvariantCulture);
         return size is >= 4096 and <= 1U << 31 && BitOperations.IsPow2((uint)size) && (uint)size == size
             ? (uint)size
-            : throw new CaptureRefusedException("RamBlocksUnknown", $"QEMU's 'info ramblock' has a block with pages of {number} {unit}");
+            : throw new CaptureRefusedException(
+                Reasons.RamBlocksUnknown,
+                $"QEMU's 'info ramblock' has a block with pages of {number} " + $"{unit}"
+            );
     }
 
     [GeneratedRegex(

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Vm;
@@ -29,7 +30,7 @@ internal static class ReadOnlyRam
     {
         if (Backends(qmp) is [string id, ..])
             throw new CaptureRefusedException(
-                "ReadOnlyMemory",
+                Reasons.ReadOnlyMemory,
                 $"memory backend {id} is read-only: QEMU cannot load a snapshot of it; remove its device (an NVDIMM) from the VM, "
                     + "or give it a private copy (share=off, and rom=off in QEMU 8.2 or later)"
             );

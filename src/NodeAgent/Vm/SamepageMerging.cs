@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Vm;
@@ -17,7 +18,7 @@ internal static class SamepageMerging
     /// <summary>The remedy, for messages.</summary>
     internal const string Remedy =
         "start the VM with -machine mem-merge=off (libvirt: <memoryBacking><nosharepages/>), "
-        + "or stop ksmd on this node with `echo 0 > /sys/kernel/mm/ksm/run`, which keeps what is merged already";
+        + "or stop ksmd on this node with `echo 0 > /sys/kernel/mm/ksm/run`, which keeps merged pages merged";
 
     /// <summary>Whether ksmd is looking for equal pages.</summary>
     internal static bool IsRunning => Read("run") == "1";
@@ -28,9 +29,9 @@ internal static class SamepageMerging
     {
         if (IsRunning && MergeableBytes(process.At("smaps")) is > 0 and long bytes)
             throw new CaptureRefusedException(
-                "SamepageMerging",
+                Reasons.SamepageMerging,
                 $"the kernel is merging equal pages in {bytes >> 20} MiB of QEMU's memory (KSM), which drops write protection "
-                    + $"without a word; {Remedy}"
+                    + $"silently; {Remedy}"
             );
     }
 
@@ -45,8 +46,8 @@ internal static class SamepageMerging
     {
         if ((IsRunning || Position != position) && MergeableBytes(process.At("smaps")) > 0)
             throw new CaptureFailedException(
-                "ProtectionLost",
-                $"the kernel began to merge equal pages during the capture (KSM), which drops write protection without a word; {Remedy}"
+                Reasons.ProtectionLost,
+                $"the kernel began to merge equal pages during the capture (KSM), which drops write protection silently; {Remedy}"
             );
     }
 

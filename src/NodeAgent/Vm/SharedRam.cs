@@ -1,4 +1,5 @@
 using System.Globalization;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Vm;
@@ -27,9 +28,9 @@ internal static class SharedRam
                 using ProcessEntry one = ProcessEntry.Open(other);
                 if (MemoryMapping.Read(one).Any(m => m is { IsShared: true, IsWritable: true } && shared.Contains(Key(m))))
                     throw new CaptureRefusedException(
-                        "SharedMemory",
-                        $"process {other} ({File.ReadAllText(one.At("comm")).Trim()}) maps the guest's memory too and writes to it "
-                            + "past the protection (vhost-user, virtiofsd?); remove that device from the VM"
+                        Reasons.SharedMemory,
+                        $"process {other} ({File.ReadAllText(one.At("comm")).Trim()}) also maps the guest's memory, and writes to it "
+                            + "without the write protection (vhost-user or virtiofsd); remove that device from the VM"
                     );
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
@@ -46,7 +47,7 @@ internal static class SharedRam
             string? fileSystem = FileSystemOf(process.At($"map_files/{b.Mapping.Start:x}-{b.Mapping.End:x}"));
             if (fileSystem is not (null or "tmpfs" or "hugetlbfs"))
                 throw new CaptureRefusedException(
-                    "RamOnDisk",
+                    Reasons.RamOnDisk,
                     $"RAM block {b.Name} is a file on a disk ({b.Mapping.Path}, {fileSystem}), which the kernel cannot "
                         + "write-protect: use memory-backend-memfd, or a file on tmpfs or hugetlbfs"
                 );

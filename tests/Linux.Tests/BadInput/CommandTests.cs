@@ -62,7 +62,7 @@ public sealed class CommandTests : IAsyncLifetime
         using var server = new FakeQmp(_folder, FakeQmp.Greeting, command =>
             command == "qmp_capabilities" ? FakeQmp.Empty : FakeQmp.CommandNotFound
         );
-        await FailsAsync(3, "QemuTooOld", "does not have a command", "--qmp", server.Path, "-o", Output);
+        await FailsAsync(3, "QemuTooOld", "lacks a command", "--qmp", server.Path, "-o", Output);
     }
 
     /// <summary>A usage error prints one sentence and a pointer to the help on standard error; standard output is for scripts.</summary>
@@ -71,7 +71,7 @@ public sealed class CommandTests : IAsyncLifetime
     [InlineData("'--qmp'", "capture --help", "capture", "-o", "x", "--qmp", "a", "--qmp", "b")]
     [InlineData("'--pid'", "restore --help", "restore", "x", "--pid", "many")]
     [InlineData("'--bogus'", "capture --help", "capture", "-o", "x", "--qmp", "a", "--bogus")]
-    [InlineData("which QEMU?", "capture --help", "capture", "-o", "x")]
+    [InlineData("no QEMU is named", "capture --help", "capture", "-o", "x")]
     [InlineData("exclude each other", "inspect --help", "inspect", "x", "--json", "--domain-xml")]
     [InlineData("--format", "export --help", "export", "x", "-o", "y", "--format", "raw")]
     public async Task What_a_command_does_not_take(string sentence, string help, params string[] arguments)
@@ -113,7 +113,7 @@ public sealed class CommandTests : IAsyncLifetime
         using var server = new FakeQmp(_folder, FakeQmp.Greeting, command =>
             command == "qmp_capabilities" ? FakeQmp.Empty : answer + "\r\n"
         );
-        await FailsAsync(1, "QemuAnswersOddly", "QEMU gave an odd answer", "--qmp", server.Path, "-o", Output);
+        await FailsAsync(1, "QemuAnswersOddly", "QEMU gave an invalid answer", "--qmp", server.Path, "-o", Output);
     }
 
     [SkippableFact]
@@ -194,8 +194,8 @@ public sealed class CommandTests : IAsyncLifetime
     }
 
     [SkippableTheory]
-    [InlineData("which QEMU?")]
-    [InlineData("which QEMU?", "--domain", "db")]
+    [InlineData("no QEMU is named")]
+    [InlineData("no QEMU is named", "--domain", "db")]
     [InlineData("belong together", "--libvirt", "qemu:///system")]
     [InlineData("'x'", "--pid", "x")]
     public async Task A_capture_of_nobody(string sentence, params string[] which)
@@ -235,6 +235,22 @@ public sealed class CommandTests : IAsyncLifetime
         )
             Assert.Contains(option, capture.StandardOutput, StringComparison.Ordinal);
         Assert.DoesNotContain("--worker", capture.StandardOutput, StringComparison.Ordinal);
+    }
+
+    // The descriptions name the defaults as a user writes them; the parser would add its own form of the value: [default: 536870912].
+    [SkippableTheory]
+    [InlineData("capture", "--stage-memory", "512Mi")]
+    [InlineData("capture", "--scratch-limit", "10Gi")]
+    [InlineData("capture", "--quiesce-timeout", "10s")]
+    [InlineData("restore", "--mode", "auto (default)")]
+    [InlineData("export", "--format", "(default: qcow2)")]
+    [InlineData("inspect", "DIR", "")]
+    [InlineData("verify", "DIR", "")]
+    public async Task Help_names_each_default_once_and_as_a_user_writes_it(string command, string option, string written)
+    {
+        var help = (await RunAsync(TestFiles.Agent, command, "--help")).StandardOutput;
+        Assert.DoesNotContain("[default:", help, StringComparison.Ordinal);
+        Assert.Contains(written, help.Split('\n').First(l => l.Contains(option, StringComparison.Ordinal)), StringComparison.Ordinal);
     }
 
     private async Task<string> StartAsync()

@@ -158,7 +158,7 @@ public sealed class DamagedSnapshotTests : IAsyncLifetime
     {
         Requirements.Need(Firmware);
         await using var target = await VirtualMachine.StartAsync(Firmware with { Incoming = "defer" });
-        var result = await AgentProcess.RunAsync(Patience, "restore", _snapshot, "--qmp", target.QmpSocket);
+        var result = await AgentProcess.RunAsync(Patience, "restore", _snapshot, "--qmp", target.QmpSocket, "--mode=stream");
         Assert.True(result.ExitCode == 0, result.ToString());
         Assert.Equal("running", await target.Qmp.RunStateAsync());
     }
@@ -167,7 +167,7 @@ public sealed class DamagedSnapshotTests : IAsyncLifetime
     {
         await using var target = await VirtualMachine.StartAsync(options);
         var state = await target.Qmp.RunStateAsync();
-        var result = await AgentProcess.RunAsync(Patience, "restore", _snapshot, "--qmp", target.QmpSocket);
+        var result = await AgentProcess.RunAsync(Patience, "restore", _snapshot, "--qmp", target.QmpSocket, "--mode=stream");
         Assert.True(result.ExitCode == 3, result.ToString());
         var line = Assert.Single(result.StandardError.Split('\n', StringSplitOptions.RemoveEmptyEntries));
         foreach (var sentence in sentences)

@@ -80,7 +80,9 @@ public static class Agent
     /// <summary>Restores a snapshot into a machine that was started with <c>-incoming defer</c>.</summary>
     public static async Task RestoreAsync(string snapshot, VirtualMachine vm)
     {
-        var result = await AgentProcess.RunAsync(Patience, "restore", snapshot, "--qmp", vm.QmpSocket).ConfigureAwait(false);
+        var result = await AgentProcess
+            .RunAsync(Patience, "restore", snapshot, "--qmp", vm.QmpSocket, "--mode=stream")
+            .ConfigureAwait(false);
         Assert.True(result.ExitCode == 0, $"{result}\n{vm.Describe()}");
     }
 

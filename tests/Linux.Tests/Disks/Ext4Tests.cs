@@ -83,7 +83,15 @@ public sealed class Ext4Tests : IDisposable
                 Incoming = "defer",
             }
         );
-        var result = await AgentProcess.RunAsync(TimeSpan.FromSeconds(60), "restore", Kept, "--qmp", restored.QmpSocket, "--disks=none");
+        var result = await AgentProcess.RunAsync(
+            TimeSpan.FromSeconds(60),
+            "restore",
+            Kept,
+            "--qmp",
+            restored.QmpSocket,
+            "--disks=none",
+            "--mode=stream"
+        );
         Assert.True(result.ExitCode == 0, result.ToString());
 
         var report = await restored.WaitForReportAsync(r => r.Corrupt > 0, "a fault found");

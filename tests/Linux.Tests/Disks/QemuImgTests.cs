@@ -196,7 +196,7 @@ public sealed class QemuImgTests : IAsyncLifetime, IAsyncDisposable
             var reader = Qcow2Reader.Open(file, RandomAccess.GetLength(file), "bad");
             Assert.NotEmpty(reader.Extents().ToList());
         });
-        Assert.Contains(bare ? "no qcow2 file" : words, e.Message, StringComparison.Ordinal);
+        Assert.Contains(bare ? "not a qcow2 file" : words, e.Message, StringComparison.Ordinal);
         File.Delete(_tools["bad"]);
     }
 }

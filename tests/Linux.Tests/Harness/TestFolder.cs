@@ -8,11 +8,11 @@ namespace Bgsnap.Linux.Tests.Harness;
 internal static class TestFolder
 {
     private const string Prefix = "bgsnap-test-";
-    private static readonly Lazy<bool> Swept = new(Sweep);
+    private static readonly Lazy<bool> SweepResult = new(Sweep);
 
     public static string Create()
     {
-        _ = Swept.Value;
+        _ = SweepResult.Value;
         var folder = Directory.CreateTempSubdirectory($"{Prefix}{Environment.ProcessId}-").FullName;
         // QEMU may run as another user, and creates its sockets in here.
         File.SetUnixFileMode(folder, (UnixFileMode)0b111_111_111);

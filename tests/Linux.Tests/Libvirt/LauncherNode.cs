@@ -34,7 +34,7 @@ internal sealed class LauncherNode : IDisposable
         Directory.CreateSymbolicLink(Path.Combine(carrier, "root"), Path.Combine(machine.Folder, "carrier"));
         File.WriteAllText(Path.Combine(carrier, "cgroup"), $"0::/kubepods/pod{UidOf(Carrier)}/{IdOf(Carrier)}\n");
         Directory.CreateSymbolicLink(Path.Combine(Processes, machine.Pid.ToString(CultureInfo.InvariantCulture)), $"/proc/{machine.Pid}");
-        Work = new TaskWork(new TaskPlaces(new Pods(), Node, Processes), new Scratch(machine.Folder, null), TestFiles.Agent);
+        Work = new TaskWork(new TaskResources(new Pods(), Node, Processes), new Scratch(machine.Folder, null), TestFiles.Agent);
     }
 
     public TaskWork Work { get; }

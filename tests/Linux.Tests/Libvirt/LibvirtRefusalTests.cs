@@ -40,7 +40,7 @@ public class LibvirtRefusalTests
         );
         await RefusesAsync(
             "ForeignProcess",
-            "is not the QEMU of the domain",
+            "is not the QEMU of libvirt's domain",
             [.. ours, "--pid", Environment.ProcessId.ToString(System.Globalization.CultureInfo.InvariantCulture)]
         );
         await RefusesAsync(
@@ -75,7 +75,7 @@ public class LibvirtRefusalTests
         listener.Listen(1);
         await Tool.RunAsync("chown", "107", path);
         await machine.AskAsync("migrate", """{"uri":"unix:/run/migration"}""");
-        await RefusesAsync("MigrationActive", "try again when it has ended", ours);
+        await RefusesAsync("MigrationActive", "try again when the migration has ended", ours);
         await machine.AskAsync("migrate_cancel");
         while ((await machine.AskAsync("query-migrate")).GetProperty("status").GetString() != "cancelled")
             await Task.Delay(20);

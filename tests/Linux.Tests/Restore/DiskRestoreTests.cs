@@ -96,7 +96,9 @@ public class DiskRestoreTests
         var (system, data) = OtherImages(snapshot.Folder, "raw", "raw", 384 << 20);
         await using var target = await VirtualMachine.StartAsync(Waiting(QemuVersion.System, system, "raw", data, "raw"));
 
-        await using (var agent = await AgentProcess.StartAsync(["restore", snapshot.Directory, "--qmp", target.QmpSocket, "--json"]))
+        await using (
+            var agent = await AgentProcess.StartAsync(["restore", snapshot.Directory, "--qmp", target.QmpSocket, "--mode=stream", "--json"])
+        )
         {
             await agent.WaitForOutputAsync("\"phase\":\"Checking\"", TimeSpan.FromSeconds(60));
             agent.Terminate();

@@ -14,9 +14,13 @@ internal sealed record RestoreOutcome(AgentResult Process, JsonElement Last, IRe
 
     public string Message => Last.GetProperty("message").GetString()!;
 
+    /// <summary>Restores a snapshot; unless the options name a mode, QEMU itself loads it.</summary>
     public static async Task<RestoreOutcome> OfAsync(string snapshot, VirtualMachine target, params IEnumerable<string> options)
     {
-        await using var agent = await AgentProcess.StartAsync(["restore", snapshot, "--qmp", target.QmpSocket, "--json", .. options]);
+        List<string> arguments = ["restore", snapshot, "--qmp", target.QmpSocket, "--json", .. options];
+        if (!arguments.Exists(a => a.StartsWith("--mode", StringComparison.Ordinal)))
+            arguments.Add("--mode=stream");
+        await using var agent = await AgentProcess.StartAsync(arguments);
         return Parse(await agent.WaitAsync(Patience));
     }
 

@@ -4,7 +4,7 @@ namespace Bgsnap.NodeAgent.Tests.Capture;
 
 public sealed class BothReasonsTests
 {
-    private const string First = "chosen by auto: the agent engine is not to be had here: ptrace is denied";
+    private const string First = "chosen by auto: the agent engine does not work here: ptrace is denied";
 
     [Fact]
     public void Of_two_engines_that_cannot_both_reasons_are_said()

@@ -32,7 +32,7 @@ public sealed class LineOutboxTests
     public void Lines_of_any_length_are_read_and_those_that_are_too_long_left_out()
     {
         string text = $"short\n{new string('x', 70_000)}\n{new string('y', 40_000)}\r\n\nlast";
-        BoundedLines lines = new(new MemoryStream(System.Text.Encoding.UTF8.GetBytes(text)), most: 50_000);
+        BoundedLineReader lines = new(new MemoryStream(System.Text.Encoding.UTF8.GetBytes(text)), most: 50_000);
         Assert.Equal("short", lines.Next());
         Assert.Equal(40_000, lines.Next()!.Length);
         Assert.Equal("", lines.Next());
@@ -47,7 +47,7 @@ public sealed class LineOutboxTests
     public async Task Of_what_was_said_the_last_is_kept(int most)
     {
         string text = string.Concat(Enumerable.Range(0, 20_000).Select(i => $"{i} "));
-        string kept = await BoundedLines.Tail(new MemoryStream(System.Text.Encoding.ASCII.GetBytes(text)), most);
+        string kept = await BoundedLineReader.Tail(new MemoryStream(System.Text.Encoding.ASCII.GetBytes(text)), most);
         Assert.Equal(text[^Math.Min(most, text.Length)..], kept);
     }
 }

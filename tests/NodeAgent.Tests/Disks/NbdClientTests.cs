@@ -107,8 +107,8 @@ public sealed unsafe class NbdClientTests : IDisposable
         new()
         {
             { "structured replies", 8, OptionReply(8, 0x80000001) },
-            { "was not asked", 8, OptionReply(9, 1) },
-            { "was not asked", 8, [.. Be64(0x1234), .. Be32(8), .. Be32(1), .. Be32(0)] },
+            { "nobody requested", 8, OptionReply(9, 1) },
+            { "nobody requested", 8, [.. Be64(0x1234), .. Be32(8), .. Be32(1), .. Be32(0)] },
             { "reply of 4294967295 bytes", 8, [.. Be64(0x0003e889045565a9), .. Be32(8), .. Be32(1), .. Be32(uint.MaxValue)] },
             { "with data", 8, OptionReply(8, 1, 1, 2, 3) },
             { "SET_META_CONTEXT", 10, [.. OptionReply(10, 4, 0, 0, 0, 1, (byte)'x'), .. OptionReply(10, 1)] },

@@ -230,10 +230,10 @@ public class QuiesceTests
         using FakeGuestAgent agent = new() { Frozen = true };
         using Marks marks = new();
 
-        Assert.False(SureThaw.Leftover(marks.Qmp, agent.Path)); // no marker: a foreign freeze
+        Assert.False(ThawRetry.Leftover(marks.Qmp, agent.Path)); // no marker: a foreign freeze
         Assert.True(agent.Frozen);
         FreezeMark.Put(marks.Qmp);
-        Assert.True(SureThaw.Leftover(marks.Qmp, agent.Path));
+        Assert.True(ThawRetry.Leftover(marks.Qmp, agent.Path));
         Assert.False(agent.Frozen || marks.IsSet);
     }
 

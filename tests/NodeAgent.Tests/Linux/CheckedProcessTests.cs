@@ -47,7 +47,7 @@ public sealed unsafe class CheckedProcessTests
             Assert.ThrowsAny<IOException>(() => MemoryMapping.Read(held));
             Assert.ThrowsAny<IOException>(() => held.Descriptors().ToArray());
             Assert.ThrowsAny<IOException>(() => Pagemap.Open(held).Dispose());
-            Assert.ThrowsAny<IOException>(() => OpenIn.RootOf(held).Dispose());
+            Assert.ThrowsAny<IOException>(() => OpenInRoot.RootOf(held).Dispose());
             Assert.ThrowsAny<IOException>(() => Credentials.Of(held));
             Assert.ThrowsAny<IOException>(() => SyscallGadget.Find(held));
             Assert.False(ContainerProcesses.IsIn(held, new string('a', 64)));

@@ -79,9 +79,9 @@ public class QmpValueTests
     }
 
     [Theory]
-    [InlineData("""{"return": [{"inserted": {"file": "x"}}]}""", "query-block: QEMU gave an odd answer: \"inserted\" has no \"image\"")]
-    [InlineData("""{"return": {}}""", "query-block: QEMU gave an odd answer: \"return\" is not of the kind Array")]
-    [InlineData("{}", "query-block: QEMU gave an odd answer: \"answer\" has no \"return\"")]
+    [InlineData("""{"return": [{"inserted": {"file": "x"}}]}""", "query-block: QEMU gave an invalid answer: \"inserted\" has no \"image\"")]
+    [InlineData("""{"return": {}}""", "query-block: QEMU gave an invalid answer: \"return\" is not of the kind Array")]
+    [InlineData("{}", "query-block: QEMU gave an invalid answer: \"answer\" has no \"return\"")]
     public void The_command_and_what_was_missing_are_named(string answer, string sentence)
     {
         using FakeQmpServer server = FakeQmpServer.Greeted(s =>

@@ -83,7 +83,7 @@ public sealed class SnapshotDirectoryTests : IDisposable
     [Theory]
     [InlineData(1 << 20, 0, "another disk's data")]
     [InlineData(2 << 20, 1, "another size")]
-    [InlineData(1 << 20, -1, "no qcow2 file")]
+    [InlineData(1 << 20, -1, "not a qcow2 file")]
     public void A_disk_that_is_not_what_the_manifest_says_is_found_although_its_checksum_is_right(
         int virtualSize,
         int dataClusters,

@@ -71,7 +71,7 @@ public sealed class CaptureChildTests : IDisposable
                 .WaitAsync(TimeSpan.FromSeconds(30))
         );
         Assert.Equal(("AgentDied", true), (e.Reason, e.NeedsCare));
-        Assert.Contains("said nothing for 1 s", e.Message, StringComparison.Ordinal);
+        Assert.Contains("was silent for 1 s", e.Message, StringComparison.Ordinal);
         string child = (await File.ReadAllTextAsync(_node.Sign("child"))).Trim();
         await FakeNode.Within(
             () => !Directory.Exists($"/proc/{child}") || File.ReadAllText($"/proc/{child}/stat").Contains(") Z", StringComparison.Ordinal),

@@ -50,7 +50,7 @@ internal sealed class FakeNode : IDisposable
     /// <summary>The VM's root directory.</summary>
     internal string VmRoot { get; }
 
-    internal TaskPlaces Places => new(Api, Name, Proc);
+    internal TaskResources Places => new(Api, Name, Proc);
 
     internal static string UidOf(string pod) => $"{pod}-1111-2222";
 

@@ -45,8 +45,8 @@ public class RestoreChildTests
     {
         string[] actions = [TaskAction.Capture, TaskAction.Delete, TaskAction.Restore, TaskAction.RestoreDisks, TaskAction.Describe];
 
-        Assert.Equal(5, actions.Select(TaskTexts.After).Distinct().Count());
-        Assert.Contains("does not run", TaskTexts.After(TaskAction.Restore), StringComparison.Ordinal);
-        Assert.DoesNotContain("guest", TaskTexts.After(TaskAction.Capture), StringComparison.Ordinal); // only QEMU knows
+        Assert.Equal(5, actions.Select(TaskMessages.After).Distinct().Count());
+        Assert.Contains("does not run", TaskMessages.After(TaskAction.Restore), StringComparison.Ordinal);
+        Assert.DoesNotContain("guest", TaskMessages.After(TaskAction.Capture), StringComparison.Ordinal); // only QEMU knows
     }
 }

@@ -127,7 +127,7 @@ public sealed class TaskReconcilerTests : IAsyncLifetime, IDisposable
         task.Spec.Cancel = true;
         await See(task);
         SnapshotTaskStatus end = await End();
-        Assert.Equal((TaskPhase.Failed, "Cancelled", "cancelled before it was begun"), (end.Phase, end.Reason, end.Message));
+        Assert.Equal((TaskPhase.Failed, "Cancelled", "cancelled before it began"), (end.Phase, end.Reason, end.Message));
         Assert.False(File.Exists(_node.Sign("begun")));
         Assert.Single(_node.Api.Patches);
     }
@@ -154,7 +154,7 @@ public sealed class TaskReconcilerTests : IAsyncLifetime, IDisposable
         await _reconciler.Drain().WaitAsync(TimeSpan.FromSeconds(30));
         SnapshotTaskStatus end = _node.Api.Told[^1];
         Assert.Equal((TaskPhase.Failed, "AgentStopped"), (end.Phase, end.Reason));
-        Assert.Contains("the agent on node node-1 was stopped in the middle; given up", end.Message, StringComparison.Ordinal);
+        Assert.Contains("the agent on node node-1 was stopped during the work; given up", end.Message, StringComparison.Ordinal);
         Assert.Equal(0, _reconciler.Running);
     }
 
@@ -216,7 +216,7 @@ public sealed class TaskReconcilerTests : IAsyncLifetime, IDisposable
         await See(OfAnEarlierRun());
         SnapshotTaskStatus end = await End();
         Assert.Equal(("AgentRestarted", 1), (end.Reason, _node.TimesFreed));
-        Assert.Contains("its guest is not there any more", end.Message, StringComparison.Ordinal);
+        Assert.Contains("its guest is gone", end.Message, StringComparison.Ordinal);
     }
 
     [Fact]

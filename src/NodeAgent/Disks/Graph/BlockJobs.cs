@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Qmp;
 
@@ -6,9 +7,6 @@ namespace Bgsnap.NodeAgent.Disks.Graph;
 /// <summary>Other clients' jobs on the machine's disks.</summary>
 internal static class BlockJobs
 {
-    /// <summary>Reason of a capture that gives way to a job.</summary>
-    internal const string Reason = "BlockJobActive";
-
     /// <summary>
     /// Refuses while a block job runs: both would copy the disk before the guest's writes, each below or above the other.
     /// </summary>
@@ -19,8 +17,8 @@ internal static class BlockJobs
         {
             string disk = DiskOf(NodeGraph.Read(qmp), job.Id, disks.Select(d => (d.Name, d.NodeName)));
             throw new CaptureRefusedException(
-                Reason,
-                $"QEMU is at work on {disk} of this VM (job {job.Id}, {job.Type}): try again when that has ended, or capture with "
+                Reasons.BlockJobActive,
+                $"QEMU runs a block job on {disk} of this VM (job {job.Id}, {job.Type}): try again when the job has ended, or capture with "
                     + "--disks none"
             );
         }
@@ -49,10 +47,10 @@ internal static class BlockJobs
     /// <summary>The failure for another client's job that began during a capture.</summary>
     internal static CaptureFailedException Began((string Id, string Type) job, string disk) =>
         new(
-            Reason,
-            $"somebody else began work on {disk} during the capture (job {job.Id}, {job.Type}): the capture was given up, the job "
+            Reasons.BlockJobActive,
+            $"somebody else started a block job on {disk} during the capture (job {job.Id}, {job.Type}): the capture gave way, and the job "
                 + "and the guest run on. "
-                + "Try again when it has ended"
+                + "Try again when the job has ended"
         );
 
     /// <summary>The disk that a job works on, in words.</summary>

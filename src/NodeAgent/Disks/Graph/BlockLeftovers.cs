@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
 
@@ -38,14 +39,14 @@ internal static class BlockLeftovers
             return removed + nodes.Except(ReadNodes(qmp)).Count();
         throw BlockJobs.Foreign(qmp) is [var job, ..]
             ? new CaptureFailedException(
-                BlockJobs.Reason,
-                $"what an earlier capture left in QEMU's block graph cannot be removed as long as job {job.Id} ({job.Type}) works "
+                Reasons.BlockJobActive,
+                $"what an earlier capture left in QEMU's block graph cannot be removed while job {job.Id} ({job.Type}) runs "
                     + $"there: {undo.Problem}; "
-                    + "try again when it has ended"
+                    + "try again when the job has ended"
             )
             : new CaptureFailedException(
-                "LeftoversRemain",
-                $"what an earlier agent left in QEMU's block graph could not be removed: {undo.Problem}"
+                Reasons.LeftoversRemain,
+                $"the agent could not remove what an earlier agent left in QEMU's block graph: {undo.Problem}"
             );
 
         void Delete(Func<string, bool> kind)

@@ -1,4 +1,5 @@
 using System.Globalization;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Disks.Graph;
@@ -76,7 +77,7 @@ internal sealed class CopyBeforeWrite(IQmpMonitor qmp, IReadOnlyList<CapturedDis
                 || graph.FileOf(AgentNames.Switch(d.Number)) != image
                 || graph.FileOf(AgentNames.Filter(d.Number)) != image
             )
-                throw DiskWatch.Changed(d.Disk.Name, "it is not what it was when the capture began");
+                throw DiskWatch.Changed(d.Disk.Name, "it is not the disk that it was when the capture began");
         }
     }
 
@@ -110,10 +111,10 @@ internal sealed class CopyBeforeWrite(IQmpMonitor qmp, IReadOnlyList<CapturedDis
             AgentNames.Filter(disk.Number),
             disk.Disk.NodeName
         );
-        return graph.UsersOf(top).FirstOrDefault(u => !AgentNames.IsOurs(u)) is { } user ? $"node {user} was put above it"
-            : !graph.IsRoot(top) ? "no device uses it any more, or it got another image"
-            : graph.FileOf(top) != leads || graph.FileOf(leads) != filter ? "the capture's filter was taken out"
-            : graph.FileOf(filter) is { } below && below != image ? $"node {below} was put above its image {image}"
+        return graph.UsersOf(top).FirstOrDefault(u => !AgentNames.IsOurs(u)) is { } user ? $"somebody put node {user} above it"
+            : !graph.IsRoot(top) ? "it was unplugged, or got another image"
+            : graph.FileOf(top) != leads || graph.FileOf(leads) != filter ? "somebody removed the capture's filter"
+            : graph.FileOf(filter) is { } below && below != image ? $"somebody put node {below} above its image {image}"
             : null;
     }
 
@@ -136,11 +137,11 @@ internal sealed class CopyBeforeWrite(IQmpMonitor qmp, IReadOnlyList<CapturedDis
     /// <summary>The failure for a disk whose scratch is used up.</summary>
     internal static CaptureFailedException Full(string disk, long length) =>
         new(
-            "ScratchFull",
+            Reasons.ScratchFull,
             string.Create(
                 CultureInfo.InvariantCulture,
-                $"disk {disk}: the guest overwrote more than the scratch of {length >> 20} MiB holds before it was copied; the "
-                    + $"guest was not held up, no snapshot was kept. Raise --scratch-limit (agent.scratch in the chart), or capture when "
+                $"disk {disk}: the guest overwrote more than the {length >> 20} MiB of scratch hold before the agent had copied it; the "
+                    + $"guest did not wait, and no snapshot was kept. Raise --scratch-limit (agent.scratch in the chart), or capture when "
                     + $"the guest writes less"
             )
         );

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Disks.Nbd;
 using Bgsnap.NodeAgent.Linux;
@@ -216,8 +217,8 @@ internal sealed class DiskCapture : IDisposable
             throw failure;
         if (left is not null)
             throw new CaptureFailedException(
-                "BlockGraphNotRestored",
-                $"QEMU's block graph could not be put back as it was: {left}. The next capture of this VM tries again"
+                Reasons.BlockGraphNotRestored,
+                $"the agent could not put QEMU's block graph back as it was: {left}. The next capture of this VM tries again"
             );
         return new DiskRecords(
             DiskRecords.Of(_disks, _copied, _results, _method?.Name, volumeSnapshots, _qemu),
@@ -282,8 +283,8 @@ internal sealed class DiskCapture : IDisposable
         {
             throw _method!.WhyUnreadable()
                 ?? new CaptureFailedException(
-                    "DiskReadFailed",
-                    $"disk {disk.Disk.Name} could not be read as it was: {e.Message}; no snapshot was kept",
+                    Reasons.DiskReadFailed,
+                    $"disk {disk.Disk.Name} could not be read as it was at the point in time: {e.Message}; no snapshot was kept",
                     e
                 );
         }

@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Vm;
@@ -15,7 +16,7 @@ internal static class DiskChoice
             return new Overlay(qmp, copied, options.ScratchDirectory, shares);
         string? cannotFilter =
             qmp.QemuVersion < CopyBeforeWrite.FirstQemu
-                ? $"QEMU {qmp.QemuVersion} has no copy-before-write filter that spares the guest (7.1 has)"
+                ? $"QEMU {qmp.QemuVersion} has no copy-before-write filter that spares the guest (7.1 and later have one)"
             : IoThreads.FilterAborts(qmp) is { } device
                 ? $"device {device} has an iothread, and QEMU {qmp.QemuVersion} may abort when a filter is put above its disk (9.0 "
                     + "does not)"
@@ -23,10 +24,10 @@ internal static class DiskChoice
         if (cannotFilter is null)
             return new CopyBeforeWrite(qmp, copied, options.ScratchDirectory, shares);
         throw new CaptureRefusedException(
-            "QemuTooOld",
-            $"the disks cannot be captured beside the running guest: {cannotFilter}. Use a newer QEMU, remove the iothread if "
+            Reasons.QemuTooOld,
+            $"the disks cannot be captured while the guest runs: {cannotFilter}. Use a newer QEMU, remove the iothread if "
                 + "there is one, "
-                + "cut the disks by VolumeSnapshots, capture with --disks none, or ask for --disk-method overlay: then what the "
+                + "capture the disks by VolumeSnapshots, capture with --disks none, or ask for --disk-method overlay: then what the "
                 + "guest writes during "
                 + "the capture, flushed or not, is lost when QEMU ends before it is merged back"
         );
@@ -38,8 +39,8 @@ internal static class DiskChoice
         if (disks.FirstOrDefault(d => d.Disk.IsEncrypted) is { Disk.Name: var name })
         {
             throw new CaptureRefusedException(
-                "DiskEncrypted",
-                $"disk {name} is encrypted, and its content would be stored decrypted: leave it out, or allow that with --decrypt-disks "
+                Reasons.DiskEncrypted,
+                $"disk {name} is encrypted, and the snapshot would store it decrypted: exclude it, or allow that with --decrypt-disks "
                     + "(spec.capture.encryptedDisks: StoreDecrypted)"
             );
         }
@@ -58,9 +59,9 @@ internal static class DiskChoice
                 continue;
             string image = other.NodeName == disk.NodeName ? $"node {disk.NodeName}" : disk.Filename;
             throw new CaptureRefusedException(
-                "DiskShared",
-                $"disks {disk.Name} and {other.Name} are one image ({image}): what the guest writes through one would not be kept "
-                    + "for the other; "
+                Reasons.DiskShared,
+                $"disks {disk.Name} and {other.Name} are one image ({image}): what the guest writes through one would be missing "
+                    + "in the other; "
                     + "remove one of them from the VM, or capture with --disks none"
             );
         }

@@ -89,7 +89,7 @@ internal static class DiskNodes
             TestHooks.After("filter-found");
             refused = Refusal(() => qmp.Execute("blockdev-reopen", Lead((number, to))).Dispose());
         }
-        throw refused ?? new QmpException($"{filter} stays in use: what is below it changes again and again");
+        throw refused ?? new QmpException($"{filter} stays in use: the nodes below it change again and again");
     }
 
     /// <summary>Gives the device what is below our nodes, and removes them, unless another client's node or job is above them.</summary>
@@ -117,7 +117,7 @@ internal static class DiskNodes
                 PlugBack(qmp, drive.Device!, disk, leads, image);
             });
         }
-        throw refused ?? new QmpException($"{disk} stays in use: what is below it changes again and again");
+        throw refused ?? new QmpException($"{disk} stays in use: the nodes below it change again and again");
     }
 
     private static void PlugBack(IQmpMonitor qmp, string device, string disk, string leads, string image)

@@ -55,7 +55,7 @@ internal sealed record DiskRecords(IReadOnlyList<ManifestDisk> Disks, IReadOnlyL
                 {
                     Method = name is null ? DiskMethods.None : DiskMethods.VolumeSnapshot,
                     VolumeSnapshot = name,
-                    Note = name is null ? "no VolumeSnapshot was made of it" : null,
+                    Note = name is null ? "it has no VolumeSnapshot" : null,
                 };
             }
             records.Add(record);
@@ -90,8 +90,8 @@ internal sealed record DiskRecords(IReadOnlyList<ManifestDisk> Disks, IReadOnlyL
         try
         {
             string path = disk.Filename[0] == '/' ? disk.Filename : Path.Join(new FileInfo(qemu.At("cwd")).LinkTarget, disk.Filename);
-            using SafeFileHandle root = OpenIn.RootOf(qemu);
-            using SafeFileHandle file = OpenIn.Open(root, path, directory: false);
+            using SafeFileHandle root = OpenInRoot.RootOf(qemu);
+            using SafeFileHandle file = OpenInRoot.Open(root, path, directory: false);
             FileSyscalls.FileStatus status = FileSyscalls.Status(file, path);
             return image with
             {

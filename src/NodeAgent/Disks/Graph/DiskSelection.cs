@@ -1,4 +1,5 @@
 using System.Globalization;
+using Bgsnap.Crds.V1Alpha1;
 
 namespace Bgsnap.NodeAgent.Disks.Graph;
 
@@ -30,13 +31,13 @@ internal sealed class DiskSelection
             VmDisk? disk = disks.FirstOrDefault(d => d.Name == name);
             if (disk is null)
                 throw new CaptureRefusedException(
-                    "DiskNotFound",
+                    Reasons.DiskNotFound,
                     $"the machine has no disk {name}; it has {(disks.Count == 0 ? "none" : string.Join(", ", disks.Select(d => d.Name)))}"
                 );
             if (Fixed(disk) is { } why)
                 throw new CaptureRefusedException(
-                    "DiskNotFound",
-                    string.Create(CultureInfo.InvariantCulture, $"disk {name} cannot be captured: {why}; leave it out")
+                    Reasons.DiskNotFound,
+                    string.Create(CultureInfo.InvariantCulture, $"disk {name} cannot be captured: {why}; exclude it")
                 );
         }
         return [.. disks.Select(d => (d, Fixed(d) ?? (_names is null || _names.Contains(d.Name) ? null : "excluded")))];

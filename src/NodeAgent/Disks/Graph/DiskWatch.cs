@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Qmp;
 
@@ -39,7 +40,7 @@ internal sealed class DiskWatch(IQmpMonitor qmp, IReadOnlyList<CapturedDisk> dis
     /// <summary>The failure for a disk that has changed.</summary>
     internal static CaptureFailedException Changed(string disk, string how) =>
         new(
-            "MachineChanged",
-            $"disk {disk} was changed during the capture: {how}. The change and the guest are not touched, no snapshot was kept; try again"
+            Reasons.MachineChanged,
+            $"disk {disk} was changed during the capture: {how}. The change stays, the guest runs on, and no snapshot was kept; try again"
         );
 }

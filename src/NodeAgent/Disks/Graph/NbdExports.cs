@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
@@ -77,7 +78,7 @@ internal sealed class NbdExports : IDisposable
                 _ = QemuMark.Take(qmp, AgentNames.NbdListener);
                 _ = QemuMark.Take(qmp, AgentNames.NbdServer);
                 throw new CaptureRefusedException(
-                    "NbdServerBusy",
+                    Reasons.NbdServerBusy,
                     $"QEMU cannot serve its disks to the agent: {e.Message}; another backup or migration of this VM uses its NBD "
                         + "server: try again when that has ended"
                 );

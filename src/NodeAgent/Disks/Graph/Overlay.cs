@@ -56,8 +56,8 @@ internal sealed class Overlay(IQmpMonitor qmp, IReadOnlyList<CapturedDisk> disks
     public string? WhatChanged(CapturedDisk disk, NodeGraph graph)
     {
         string overlay = AgentNames.Overlay(disk.Number);
-        return graph.UsersOf(overlay) is [var user, ..] ? $"node {user} was put above it"
-            : !graph.IsRoot(overlay) ? "no device uses it any more, or it got another image"
+        return graph.UsersOf(overlay) is [var user, ..] ? $"somebody put node {user} above it"
+            : !graph.IsRoot(overlay) ? "it was unplugged, or got another image"
             : null;
     }
 
@@ -119,7 +119,7 @@ internal sealed class Overlay(IQmpMonitor qmp, IReadOnlyList<CapturedDisk> disks
                 throw new QmpException($"QEMU did not commit {AgentNames.Overlay(number)} within {CommitLimit.TotalHours:0} h");
         }
         if (IsInUse(qmp, AgentNames.Overlay(number), below))
-            throw new QmpException($"QEMU's commit of {AgentNames.Overlay(number)} failed; the guest goes on with the overlay");
+            throw new QmpException($"QEMU's commit of {AgentNames.Overlay(number)} failed; the guest runs on with the overlay");
     }
 
     private static bool IsInUse(IQmpMonitor qmp, string overlay, string below)

@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 using Microsoft.Win32.SafeHandles;
 
@@ -47,7 +48,7 @@ internal static class ScratchSpace
         catch (Exception e) when (e is IOException or ArgumentException or UnauthorizedAccessException)
         {
             throw new CaptureRefusedException(
-                "ScratchUnusable",
+                Reasons.ScratchUnusable,
                 $"scratch directory {directory}: {e.Message}; name another with --scratch"
             );
         }
@@ -55,8 +56,8 @@ internal static class ScratchSpace
         return most >= disks * Smallest
             ? most
             : throw new CaptureRefusedException(
-                "ScratchTooSmall",
-                $"scratch for {disks} disk(s) needs at least {(disks * Smallest) >> 20} MiB, {directory} allows {most >> 20} MiB: "
+                Reasons.ScratchTooSmall,
+                $"{disks} disk(s) need at least {(disks * Smallest) >> 20} MiB of scratch, and {directory} allows {most >> 20} MiB: "
                     + "free space there, raise --scratch-limit, or name another directory with --scratch"
             );
     }
@@ -79,8 +80,8 @@ internal static class ScratchSpace
         catch (LinuxException e)
         {
             throw new CaptureRefusedException(
-                "ScratchUnusable",
-                $"scratch directory {directory}: {e.Message}; name another with --scratch (ext4, xfs, btrfs and tmpfs do)"
+                Reasons.ScratchUnusable,
+                $"scratch directory {directory}: {e.Message}; name another with --scratch (ext4, xfs, btrfs and tmpfs work)"
             );
         }
     }

@@ -85,7 +85,7 @@ internal sealed unsafe class NbdClient
         NbdExport agreed = new NbdHandshake(checkedSocket, export, DirtyBitmap + bitmap).Run();
         return agreed.AllocationContext is not null
             ? new NbdClient(checkedSocket, agreed) { _state = NBD_STATE_DIRTY }
-            : throw checkedSocket.Error($"the server does not tell of bitmap {bitmap}");
+            : throw checkedSocket.Error($"the server does not offer bitmap {bitmap}");
     }
 
     /// <summary>
@@ -231,7 +231,7 @@ internal sealed unsafe class NbdClient
     private void Expect(uint length, ulong offset)
     {
         if (length == 0 || length > _length - _received || offset != (ulong)_offset + _received)
-            throw Nonsense($"{length} bytes for offset {offset}, where {_length - _received} for {_offset + _received} are asked for");
+            throw Nonsense($"{length} bytes for offset {offset}, where {_length - _received} for {_offset + _received} were requested");
     }
 
     private void Status(uint length)
@@ -241,7 +241,7 @@ internal sealed unsafe class NbdClient
         Span<byte> context = stackalloc byte[4];
         _socket.Receive(context);
         if (BinaryPrimitives.ReadUInt32BigEndian(context) != Export.AllocationContext)
-            throw Nonsense("a block status that was not asked for");
+            throw Nonsense("a block status that nobody requested");
         long at = _offset,
             end = _offset + _length;
         for (uint left = length - 4; left > 0; )

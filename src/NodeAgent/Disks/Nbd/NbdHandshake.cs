@@ -110,7 +110,7 @@ internal sealed class NbdHandshake(NbdSocket socket, string export, string conte
                 BinaryPrimitives.ReadUInt64BigEndian(head) != OptionReplyMagic
                 || BinaryPrimitives.ReadUInt32BigEndian(head.AsSpan(8)) != option
             )
-                throw Nonsense("a reply to an option that was not asked");
+                throw Nonsense("a reply to an option that nobody requested");
             uint type = BinaryPrimitives.ReadUInt32BigEndian(head.AsSpan(12)),
                 length = BinaryPrimitives.ReadUInt32BigEndian(head.AsSpan(16));
             if (length > MaxOptionReply)

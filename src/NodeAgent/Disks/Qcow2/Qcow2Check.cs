@@ -22,7 +22,7 @@ internal static unsafe class Qcow2Check
         Qcow2Header header = reader.Header;
         long clusters = (reader.FileSize + header.ClusterSize - 1) >> header.ClusterBits;
         if (clusters > MaxClusters)
-            throw reader.Wrong(0, $"a file of {clusters} clusters is not checked");
+            throw reader.Wrong(0, $"a file of {clusters} clusters is too large to check");
         nuint bytes = (nuint)((clusters + 7) / 8);
         // Untouched parts cost nothing: memory grows only with what the tables refer to.
         byte* used = NativeMemoryMap.Allocate(bytes);

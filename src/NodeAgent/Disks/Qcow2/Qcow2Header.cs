@@ -42,10 +42,10 @@ internal sealed record Qcow2Header
             throw Wrong(0, "the file is too short for a qcow2 header");
         HostileFile.ReadExactly(file, h[..(int)Math.Min(size, HeaderLength)], 0, display);
         if (BinaryPrimitives.ReadUInt32BigEndian(h) != Magic)
-            throw Wrong(0, "no qcow2 file");
+            throw Wrong(0, "not a qcow2 file");
         uint version = BinaryPrimitives.ReadUInt32BigEndian(h[4..]);
         if (version is not (2 or 3))
-            throw Wrong(4, $"qcow2 version {version} is not known");
+            throw Wrong(4, $"qcow2 version {version} is unknown");
         if (version == 2)
             h[Version2HeaderLength..].Clear();
         else if (size < HeaderLength)

@@ -72,7 +72,7 @@ internal sealed unsafe class Qcow2Writer : IDisposable
         if (_finished || offset < _written || offset % ClusterSize != 0)
             throw new ArgumentException($"{offset} does not come next", nameof(offset));
         if (length < 0 || offset > VirtualSize - length || (length % ClusterSize != 0 && offset + length != VirtualSize))
-            throw new ArgumentException($"{length} bytes are no clusters of the disk", nameof(length));
+            throw new ArgumentException($"{length} bytes are not whole clusters of the disk", nameof(length));
         _written = RoundUp(offset + length);
         while (length >= ClusterSize)
         {

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.NodeAgent.Restore.Instant;
@@ -26,7 +27,7 @@ internal sealed unsafe class EventReader(Userfaultfd uffd, PidFd process, LazyRa
             if (Libc.Poll(poll, 2, PollMilliseconds) <= 0)
                 continue;
             if (poll[1].Revents != 0)
-                throw new RestoreFailedException("QemuGone", "QEMU ended before all of its memory was there");
+                throw new RestoreFailedException(Reasons.QemuGone, "QEMU ended before all of its memory was loaded");
             int count;
             ram.EmptyInbox();
             gate.Close();
@@ -58,7 +59,7 @@ internal sealed unsafe class EventReader(Userfaultfd uffd, PidFd process, LazyRa
                 ram.MarkRemoved(m.RemoveStart, m.RemoveEnd);
                 break;
             case UffdConstants.EventUnmap:
-                throw new RestoreFailedException("RamUnmapped", "QEMU unmapped guest RAM while it was being restored");
+                throw new RestoreFailedException(Reasons.RamUnmapped, "QEMU unmapped guest RAM during the restore");
         }
     }
 

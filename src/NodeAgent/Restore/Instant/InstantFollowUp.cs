@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Linux;
 
@@ -51,7 +52,7 @@ internal sealed class InstantFollowUp : IDisposable
     {
         _server.ThrowIfFailed();
         if (_server.Stuck is { } problem)
-            throw new RestoreFailedException("SnapshotUnreadable", $"{problem}. QEMU waits for it and has to be killed");
+            throw new RestoreFailedException(Reasons.SnapshotUnreadable, $"{problem}. QEMU waits for it: kill QEMU, and restore again");
     }
 
     /// <summary>The guest runs: from now on everything else is loaded too.</summary>

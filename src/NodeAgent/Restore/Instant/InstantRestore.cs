@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Streams;
@@ -94,7 +95,7 @@ internal sealed class InstantRestore(RestoreOptions options) : IMemoryRestore
                     return;
                 if (target.Incoming() is { Status: "failed" } failed)
                     throw new RestoreFailedException(
-                        "QemuRefusedSnapshot",
+                        Reasons.QemuRefusedSnapshot,
                         $"QEMU refused the snapshot: {failed.Error ?? "no reason given"}"
                     );
             }
@@ -102,11 +103,11 @@ internal sealed class InstantRestore(RestoreOptions options) : IMemoryRestore
             {
                 // QEMU may be waiting for a page; the check above throws if that page cannot come.
             }
-            catch (Exception e) when (e is QmpException or RestoreFailedException { Reason: "QemuGone" })
+            catch (Exception e) when (e is QmpException or RestoreFailedException { Reason: Reasons.QemuGone })
             {
                 // Either its monitor or its process's descriptor shows first that QEMU has ended.
                 throw new RestoreFailedException(
-                    "QemuRefusedSnapshot",
+                    Reasons.QemuRefusedSnapshot,
                     "QEMU ended while it loaded the snapshot; its standard error says why (devices that differ from the captured "
                         + $"machine, mostly): {broken?.Message ?? e.Message}",
                     e
@@ -114,8 +115,8 @@ internal sealed class InstantRestore(RestoreOptions options) : IMemoryRestore
             }
         }
         throw new RestoreFailedException(
-            "QemuStuck",
-            $"QEMU did not run the guest within {Patience.TotalSeconds:0} s after all was "
+            Reasons.QemuStuck,
+            $"QEMU did not run the guest within {Patience.TotalSeconds:0} s after everything was "
                 + $"sent{(broken is null ? "" : $": {broken.Message}")}"
         );
     }

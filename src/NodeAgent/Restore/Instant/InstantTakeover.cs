@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Vm;
 
@@ -14,7 +15,7 @@ internal static class InstantTakeover
     /// <exception cref="RestoreRefusedException">Another agent process works there, or restored something else.</exception>
     /// <exception cref="RestoreFailedException">QEMU's guest never ran and can no longer run, or QEMU has ended.</exception>
     internal static RestoreSummary? TryRun(
-        TargetDoor door,
+        TargetMonitor monitor,
         RestoreOptions options,
         SnapshotStream snapshot,
         RestoreProgress progress,
@@ -22,7 +23,7 @@ internal static class InstantTakeover
     )
     {
         long began = Stopwatch.GetTimestamp();
-        if (door.Process is not { } process || KeptDescriptors.Find(process) is not { } kept)
+        if (monitor.Process is not { } process || KeptDescriptors.Find(process) is not { } kept)
             return null;
         if (options.Container is { } container && !ContainerProcesses.IsIn(process, container))
             return null; // refused where everybody is
@@ -36,7 +37,7 @@ internal static class InstantTakeover
         using InstantFollowUp follow = new(memory, snapshot, progress, options);
         follow.Serve();
         memory.WakeAll();
-        using RestoreTarget target = RestoreTarget.Connect(door, options.Container, mustWait: false);
+        using RestoreTarget target = RestoreTarget.Connect(monitor, options.Container, mustWait: false);
         if (target.RunState() == "inmigrate")
             FinishLoading(target, snapshot, memory, follow, cancel);
         TimeSpan running = Stopwatch.GetElapsedTime(began);
@@ -47,7 +48,7 @@ internal static class InstantTakeover
             snapshot.Manifest,
             GuestAgentAddress.Of(options.GuestAgentSocket, target.Qmp),
             target.RunState(),
-            SureThaw.Patience,
+            ThawRetry.Patience,
             out int thawed
         );
         follow.UntilResident(cancel);
@@ -61,9 +62,14 @@ internal static class InstantTakeover
     /// The result if the earlier process died after its last step: nothing of ours is left in QEMU, and the guest runs.
     /// </summary>
     /// <returns>Null: it had not got that far.</returns>
-    internal static RestoreSummary? TryConclude(TargetDoor door, RestoreOptions options, SnapshotStream snapshot, RestoreProgress progress)
+    internal static RestoreSummary? TryConclude(
+        TargetMonitor monitor,
+        RestoreOptions options,
+        SnapshotStream snapshot,
+        RestoreProgress progress
+    )
     {
-        using RestoreTarget target = RestoreTarget.Connect(door, options.Container, mustWait: false);
+        using RestoreTarget target = RestoreTarget.Connect(monitor, options.Container, mustWait: false);
         if (target.RunState() == "inmigrate")
             return null;
         (progress.TakenOver, progress.Method, progress.GuestRuns) = (true, "instant", true);
@@ -119,7 +125,10 @@ internal static class InstantTakeover
                 InstantRestore.Load(target, snapshot, memory, follow, null, cancel);
                 break;
             case "failed":
-                throw new RestoreFailedException("QemuRefusedSnapshot", "an earlier restore into this QEMU ended before the guest ran");
+                throw new RestoreFailedException(
+                    Reasons.QemuRefusedSnapshot,
+                    "an earlier restore into this QEMU ended before the guest ran"
+                );
             default:
                 InstantRestore.WaitUntilRunning(target, follow, null);
                 break;

@@ -77,9 +77,7 @@ internal sealed record KeptDescriptors(int Uffd, int State)
         kept.Close(process);
         made.Dispose();
         taken!.Dispose();
-        throw new EngineUnavailableException(
-            "the kernel lacks the events of userfaultfd that tell of discarded memory (Linux 4.11 and later have them)"
-        );
+        throw new EngineUnavailableException("the kernel lacks userfaultfd's events for discarded memory (use Linux 4.11 or later)");
     }
 
     /// <summary>Finds what another agent process left in a QEMU; null: nothing that a restore could continue with.</summary>

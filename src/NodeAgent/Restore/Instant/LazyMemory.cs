@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
@@ -60,7 +61,7 @@ internal sealed class LazyMemory : IDisposable
             if (large.FirstOrDefault(b => LockedMemory.IsLocked(target.Process.Held, b.Mapping)) is { } locked)
                 throw new EngineUnavailableException(
                     $"RAM block {locked.Name} is locked in memory (-overcommit mem-lock=on, realtime, or locked memoryBacking of "
-                        + "libvirt), and cannot be emptied; use another way, or start QEMU without it"
+                        + "libvirt), and cannot be emptied; use another --mode, or start QEMU without it"
                 );
             return large;
         }
@@ -70,7 +71,9 @@ internal sealed class LazyMemory : IDisposable
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new EngineUnavailableException($"QEMU's process cannot be looked at: {e.Message} (run as root, or with CAP_SYS_PTRACE)");
+            throw new EngineUnavailableException(
+                $"the agent may not inspect QEMU's process: {e.Message} (run as root, or with CAP_SYS_PTRACE)"
+            );
         }
     }
 
@@ -129,8 +132,8 @@ internal sealed class LazyMemory : IDisposable
             }
             if (LazyRam.SnapshotOf(shared) != log.Header.Id)
                 throw new RestoreRefusedException(
-                    "TargetNotWaiting",
-                    $"snapshot {LazyRam.SnapshotOf(shared)} is being restored into this QEMU, not {log.Header.Id}: go on with that "
+                    Reasons.TargetNotWaiting,
+                    $"snapshot {LazyRam.SnapshotOf(shared)} is being restored into this QEMU, not {log.Header.Id}: continue with that "
                         + "one, or restart QEMU"
                 );
             uffd = new Userfaultfd(process.Descriptor.GetDescriptor(kept.Uffd));
@@ -142,8 +145,8 @@ internal sealed class LazyMemory : IDisposable
             shared?.Dispose();
             if (e is LinuxException { Errno: Errno.EBUSY })
                 throw new RestoreRefusedException(
-                    "AlreadyRestoring",
-                    $"another bgsnap-agent is restoring into this QEMU (process {process.Pid}) at this moment"
+                    Reasons.AlreadyRestoring,
+                    $"another bgsnap-agent is restoring into this QEMU (process {process.Pid}) now: wait until it ends"
                 );
             throw;
         }
@@ -162,7 +165,7 @@ internal sealed class LazyMemory : IDisposable
             ? RamKind.Anonymous
             : RamKind.SharedMemory;
 
-    /// <summary>Gives QEMU its memory back for good once all data is loaded: zero pages stay missing, and read as zero.</summary>
+    /// <summary>Gives QEMU its memory back permanently once all data is loaded: zero pages stay missing, and read as zero.</summary>
     /// <returns>Why something of ours, harmless, is left in QEMU; null: nothing is left.</returns>
     internal string? Release()
     {
@@ -179,7 +182,7 @@ internal sealed class LazyMemory : IDisposable
             {
                 // Another process traces QEMU at the moment, or QEMU has ended.
                 if (tries == CloseTries)
-                    return $"a userfaultfd that serves nothing any more is left in QEMU: {e.Message}";
+                    return $"an unused userfaultfd is left in QEMU: {e.Message}";
                 Thread.Sleep(CloseMilliseconds);
             }
         }

@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Store;
 
@@ -155,8 +156,8 @@ internal sealed unsafe class LazyRam : IDisposable
 
         static RestoreRefusedException Foreign() =>
             new(
-                "TargetNotWaiting",
-                "the restore that was begun in this QEMU is of another version of the agent: go on with that version, or restart QEMU"
+                Reasons.TargetNotWaiting,
+                "another version of the agent began a restore in this QEMU: continue with that version, or restart QEMU"
             );
     }
 

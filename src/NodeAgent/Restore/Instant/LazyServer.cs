@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Store;
@@ -95,7 +96,7 @@ internal sealed class LazyServer : IDisposable
         if (_failure is { } e)
             throw e is RestoreFailedException or OperationCanceledException
                 ? e
-                : new RestoreFailedException("RestoreServerFailed", e.Message, e);
+                : new RestoreFailedException(Reasons.RestoreServerFailed, e.Message, e);
     }
 
     /// <summary>Waits until all data is loaded.</summary>
@@ -133,7 +134,7 @@ internal sealed class LazyServer : IDisposable
         }
         catch (Exception e) when (e is SnapshotCorruptException or IOException)
         {
-            _reopenProblem = $"; opened anew: {e.Message}";
+            _reopenProblem = $"; after reopening it: {e.Message}";
         }
         _ram.ForgiveBad();
         // Faults come before background loading, whatever its rate limit.
@@ -213,7 +214,7 @@ internal sealed class LazyServer : IDisposable
         {
             _problem = problem;
             _progress.Problem =
-                $"the guest waits as soon as it touches what cannot be read: {problem}{_reopenProblem}. Tried again every "
+                $"the guest waits as soon as it touches what cannot be read: {problem}{_reopenProblem}. The agent tries again every "
                 + $"{RetryBad.TotalMilliseconds:0} ms";
         }
         else
@@ -232,7 +233,7 @@ internal sealed class LazyServer : IDisposable
         if (_ended.IsCancellationRequested)
             return;
         _failure ??= e is LinuxException { Errno: Errno.ESRCH }
-            ? new RestoreFailedException("QemuGone", "QEMU ended before all of its memory was there", e)
+            ? new RestoreFailedException(Reasons.QemuGone, "QEMU ended before all of its memory was loaded", e)
             : e;
         _wake.Set();
     }

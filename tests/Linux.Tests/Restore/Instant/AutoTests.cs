@@ -76,7 +76,8 @@ public class AutoTests
         await using var agent = await AgentProcess.StartByAsync(
             starter,
             null,
-            ["restore", snapshot, "--qmp", target.QmpSocket, "--mode=auto", "--json"]
+            // Without --mode, which is auto.
+            ["restore", snapshot, "--qmp", target.QmpSocket, "--json"]
         );
         return RestoreOutcome.Parse(await agent.WaitAsync(Patience));
     }

@@ -43,7 +43,7 @@ public class LostVolumeTests
         volume.UnmountLazily();
         await agent.WaitForOutputAsync("its volume failed, and has not come back", InstantPair.Patience);
         await volume.PutInItsPlaceAsync(other.Output);
-        await agent.WaitForOutputAsync("another snapshot lies there", InstantPair.Patience);
+        await agent.WaitForOutputAsync("another snapshot is there now", InstantPair.Patience);
         Assert.DoesNotContain("\"summary\"", agent.StandardOutput, StringComparison.Ordinal);
         volume.UnmountLazily();
         await volume.MountAsync();

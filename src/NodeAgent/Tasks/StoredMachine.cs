@@ -10,7 +10,7 @@ namespace Bgsnap.NodeAgent.Tasks;
 /// Executes a Describe task: the operator, which restores KubeVirt VMs, cannot read the claim, but needs the VM's objects and domain XML
 /// from the snapshot.
 /// </summary>
-internal static class KeptMachine
+internal static class StoredMachine
 {
     /// <summary>Reads the VM's objects and domain XML from the snapshot.</summary>
     /// <exception cref="TaskFailure">The snapshot has none, or cannot be read.</exception>
@@ -19,15 +19,15 @@ internal static class KeptMachine
         using SafeFileHandle place = RestoreWork.OpenSnapshot(claim, directory);
         try
         {
-            using SnapshotDirectory snapshot = SnapshotDirectory.Open(OpenIn.PathOf(place));
+            using SnapshotDirectory snapshot = SnapshotDirectory.Open(OpenInRoot.PathOf(place));
             if (snapshot.ReadObjects() is not { } objects || snapshot.ReadDomainXml() is not { } xml)
                 throw new TaskFailure(
-                    "NotOfKubeVirt",
-                    $"snapshot {directory} is not of a KubeVirt VM: restore it into a pod (spec.target.pod or template)"
+                    Reasons.NotOfKubeVirt,
+                    $"snapshot {directory} was not taken of a KubeVirt VM: restore it into a pod (spec.target.pod or template)"
                 );
             if (xml.Length > MachineDescription.MaxXmlLength)
                 throw new TaskFailure(
-                    "DomainTooLarge",
+                    Reasons.DomainTooLarge,
                     $"the domain XML of snapshot {directory} has {xml.Length} bytes, more than {MachineDescription.MaxXmlLength}"
                 );
             return new SnapshotTaskStatus
@@ -39,7 +39,7 @@ internal static class KeptMachine
         }
         catch (Exception e) when (e is SnapshotCorruptException or LinuxException)
         {
-            throw new TaskFailure("SnapshotUnreadable", $"{directory}: {e.Message}");
+            throw new TaskFailure(Reasons.SnapshotUnreadable, $"{directory}: {e.Message}");
         }
     }
 }

@@ -6,7 +6,7 @@ namespace Bgsnap.NodeAgent.Cli;
 /// that setting the kernel ends a single process: because of <see cref="ChildLimits.EndedFirst"/>, the largest of those that work for a
 /// machine.
 /// </summary>
-internal static class SharedFate
+internal static class OomGroup
 {
     /// <summary>Turns the setting off for this process's cgroup.</summary>
     /// <param name="membership">The file that names this process's cgroup.</param>

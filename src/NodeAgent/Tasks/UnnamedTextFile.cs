@@ -1,4 +1,5 @@
 using System.Text;
+using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 using Microsoft.Win32.SafeHandles;
 
@@ -8,7 +9,7 @@ namespace Bgsnap.NodeAgent.Tasks;
 /// Passes a text to the capturing process in a file that no longer has a name: the text is too long for a command line, and nobody else may
 /// read it.
 /// </summary>
-internal static class PassedText
+internal static class UnnamedTextFile
 {
     private const uint OwnersOnly =
         0x180 /* 0600 */
@@ -33,7 +34,7 @@ internal static class PassedText
         }
         catch (Exception e) when (e is LinuxException or IOException)
         {
-            throw new TaskFailure("ScratchFull", $"what is known of the virtual machine cannot be handed to the capture: {e.Message}");
+            throw new TaskFailure(Reasons.ScratchFull, $"the virtual machine's objects cannot be passed to the capture: {e.Message}");
         }
         finally
         {

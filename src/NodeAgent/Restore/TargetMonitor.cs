@@ -8,7 +8,7 @@ namespace Bgsnap.NodeAgent.Restore;
 /// The way to the monitor of the QEMU that receives a snapshot. The agent knows QEMU's process before it sends a command, because QEMU may
 /// be waiting for its memory and answer nobody.
 /// </summary>
-internal sealed class TargetDoor : IDisposable
+internal sealed class TargetMonitor : IDisposable
 {
     // libvirt owns the monitor as soon as it begins to start the domain, and answers once it has finished that.
     private static readonly TimeSpan StartPatience = TimeSpan.FromSeconds(60);
@@ -17,7 +17,7 @@ internal sealed class TargetDoor : IDisposable
     private UnixSocket? _socket;
     private IQmpMonitor? _open;
 
-    private TargetDoor(MonitorAddress address) => _address = address;
+    private TargetMonitor(MonitorAddress address) => _address = address;
 
     /// <summary>QEMU's process; null: it is not visible from here, or has ended.</summary>
     internal CheckedProcess? Process { get; private init; }
@@ -25,18 +25,18 @@ internal sealed class TargetDoor : IDisposable
     /// <summary>Finds the QEMU behind an address, without a command to it.</summary>
     /// <param name="address">The monitor's address.</param>
     /// <exception cref="QmpException">Nothing listens there.</exception>
-    internal static TargetDoor At(MonitorAddress address)
+    internal static TargetMonitor At(MonitorAddress address)
     {
         if (address.QmpSocket is { } path)
         {
             UnixSocket socket = QmpClient.Reach(path);
-            return new TargetDoor(address) { _socket = socket, Process = CheckedProcess.TryOpen(socket.PeerPid()) };
+            return new TargetMonitor(address) { _socket = socket, Process = CheckedProcess.TryOpen(socket.PeerPid()) };
         }
         if (address.Pid != 0)
-            return new TargetDoor(address) { Process = CheckedProcess.TryOpen(address.Pid) };
+            return new TargetMonitor(address) { Process = CheckedProcess.TryOpen(address.Pid) };
         // For a domain name alone, only libvirt knows the process, and libvirt asks QEMU for it.
         IQmpMonitor open = address.Open(StartPatience);
-        return new TargetDoor(address) { _open = open, Process = CheckedProcess.TryOpen(open.PeerPid) };
+        return new TargetMonitor(address) { _open = open, Process = CheckedProcess.TryOpen(open.PeerPid) };
     }
 
     /// <summary>Opens the monitor; may be called once.</summary>

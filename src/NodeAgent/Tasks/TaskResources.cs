@@ -11,7 +11,7 @@ namespace Bgsnap.NodeAgent.Tasks;
 /// Opens the places on this node that a task names. Tasks name pods and containers. The agent asks the API server what those are and checks
 /// the answer against the cgroup of the process that it uses, so that no task reaches another pod's files.
 /// </summary>
-internal sealed class TaskPlaces(IApiClient api, string node, string proc = ContainerProcesses.Proc)
+internal sealed class TaskResources(IApiClient api, string node, string proc = ContainerProcesses.Proc)
 {
     /// <summary>Opens the root of a container.</summary>
     /// <returns>The root, and the container's id.</returns>
@@ -28,7 +28,7 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
         {
             try
             {
-                return (OpenIn.RootOf(process), id);
+                return (OpenInRoot.RootOf(process), id);
             }
             catch (LinuxException)
             {
@@ -37,8 +37,9 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
         }
         throw new TaskFailure(
             reason,
-            $"no process of container {target.Container} of pod {target.PodName} was found on node {node}: does the agent see the "
-                + "host's processes (hostPID)?"
+            $"no process of container {target.Container} of pod {target.PodName} runs on node {node}, as far as the agent sees: it "
+                + "needs the "
+                + "host's pid namespace (hostPID)"
         );
     }
 
@@ -55,7 +56,7 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
             throw new TaskFailure(reason, $"pod {target.PodName} is gone");
         }
         if (pod.Metadata.Uid != target.PodUID)
-            throw new TaskFailure(reason, $"pod {target.PodName} is another one than when this was ordered");
+            throw new TaskFailure(reason, $"pod {target.PodName} was replaced by another of its name");
         if (pod.Spec?.NodeName != node)
             throw new TaskFailure(reason, $"pod {target.PodName} does not run on node {node}");
         return pod.RunningContainerId(target.Container)
@@ -73,8 +74,8 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
         string ns,
         VirtualMachineTarget vm,
         CancellationToken stop,
-        string reason = "SourceEnded",
-        string noQemu = "SourceEnded"
+        string reason = Reasons.SourceEnded,
+        string noQemu = Reasons.SourceEnded
     )
     {
         if (vm.LibvirtDomain is not { } domain)
@@ -96,11 +97,11 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
             [] => throw new TaskFailure(
                 noQemu,
                 $"no QEMU of domain {domain}{(vm.Uuid is { } uuid ? $" ({uuid})" : "")} runs in container {vm.Container} of pod "
-                    + $"{vm.PodName} on node {node}: has the virtual machine ended? Does the agent see the host's processes (hostPID)?"
+                    + $"{vm.PodName} on node {node}: the virtual machine has ended, or the agent lacks the host's pid namespace (hostPID)"
             ),
             _ => throw new TaskFailure(
-                "SourceAmbiguous",
-                $"{found.Length} processes of container {vm.Container} of pod {vm.PodName} say that they are domain {domain}: "
+                Reasons.SourceAmbiguous,
+                $"{found.Length} processes of container {vm.Container} of pod {vm.PodName} claim to be domain {domain}: "
                     + $"{string.Join(", ", found)}"
             ),
         };
@@ -109,16 +110,16 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
     /// <summary>Opens the claim through its carrier.</summary>
     internal async Task<SafeFileHandle> OpenClaim(string ns, PodTarget carrier, CancellationToken stop)
     {
-        (SafeFileHandle root, _) = await OpenContainer(ns, carrier, "CarrierLost", stop).ConfigureAwait(false);
+        (SafeFileHandle root, _) = await OpenContainer(ns, carrier, Reasons.CarrierLost, stop).ConfigureAwait(false);
         using (root)
         {
             try
             {
-                return OpenIn.Open(root, Names.CarrierMountPath, directory: true);
+                return OpenInRoot.Open(root, Names.CarrierMountPath, directory: true);
             }
             catch (LinuxException e)
             {
-                throw new TaskFailure("CarrierLost", $"the claim cannot be opened through pod {carrier.PodName}: {e.Message}");
+                throw new TaskFailure(Reasons.CarrierLost, $"the claim cannot be opened through pod {carrier.PodName}: {e.Message}");
             }
         }
     }
@@ -142,14 +143,18 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
             try
             {
                 return (
-                    OpenIn.Open(root, vm.QmpSocket ?? throw new TaskFailure("BadTask", "the task names no QMP socket"), directory: false),
+                    OpenInRoot.Open(
+                        root,
+                        vm.QmpSocket ?? throw new TaskFailure(Reasons.BadTask, "the task names no QMP socket"),
+                        directory: false
+                    ),
                     id
                 );
             }
             catch (LinuxException e)
             {
                 throw new TaskFailure(
-                    "SocketNotFound",
+                    Reasons.SocketNotFound,
                     $"pod {vm.PodName} has no socket {vm.QmpSocket} in container {vm.Container} ({e.Message}): correct its "
                         + $"annotation {Names.QmpSocketAnnotation}, or start QEMU with -qmp unix:{vm.QmpSocket},server=on,wait=off"
                 );
@@ -168,24 +173,24 @@ internal sealed class TaskPlaces(IApiClient api, string node, string proc = Cont
             return !required || vm.LibvirtDomain is not null
                 ? null
                 : throw new TaskFailure(
-                    "NoGuestAgent",
+                    Reasons.NoGuestAgent,
                     $"spec.capture.quiesce is Required, and pod {vm.PodName} has no annotation {Names.GuestAgentSocketAnnotation}: "
                         + "set it to the path of the guest agent's socket in the container"
                 );
         }
-        (SafeFileHandle root, _) = await OpenContainer(ns, vm, "SourceEnded", stop).ConfigureAwait(false);
+        (SafeFileHandle root, _) = await OpenContainer(ns, vm, Reasons.SourceEnded, stop).ConfigureAwait(false);
         using (root)
         {
             try
             {
-                return OpenIn.Open(root, path, directory: false);
+                return OpenInRoot.Open(root, path, directory: false);
             }
             catch (LinuxException e)
             {
                 return !required
                     ? null
                     : throw new TaskFailure(
-                        "NoGuestAgent",
+                        Reasons.NoGuestAgent,
                         $"spec.capture.quiesce is Required, and pod {vm.PodName} has no socket {path} in container {vm.Container} "
                             + $"({e.Message}): correct its annotation {Names.GuestAgentSocketAnnotation}"
                     );

@@ -6,7 +6,7 @@ namespace Bgsnap.NodeAgent.Capture;
 /// Test hook: writes every RAM block as it is in the stop window to the directory named by <c>BGSNAP_TEST_DUMP</c>, to compare the snapshot
 /// with.
 /// </summary>
-internal static unsafe class TruthDump
+internal static unsafe class ReferenceDump
 {
     private static readonly string? Folder = Environment.GetEnvironmentVariable("BGSNAP_TEST_DUMP");
 

@@ -4,7 +4,7 @@ using Bgsnap.NodeAgent.Tests.Store;
 namespace Bgsnap.NodeAgent.Tests.Cli;
 
 /// <summary>When a container runs out of memory, the kernel ends one process, not all.</summary>
-public sealed class SharedFateTests : IDisposable
+public sealed class OomGroupTests : IDisposable
 {
     private readonly TempDirectory _folder = new();
 
@@ -19,16 +19,16 @@ public sealed class SharedFateTests : IDisposable
         string file = Path.Join(_folder.Path, folder, "memory.oom.group");
         File.WriteAllText(file, before);
 
-        Assert.Null(SharedFate.End(Membership(membership), _folder.Path));
+        Assert.Null(OomGroup.End(Membership(membership), _folder.Path));
 
         Assert.Equal(after, File.ReadAllText(file));
     }
 
     [Fact]
-    public void Without_such_a_file_there_is_nothing_to_do() => Assert.Null(SharedFate.End(Membership("0::/gone\n"), _folder.Path));
+    public void Without_such_a_file_there_is_nothing_to_do() => Assert.Null(OomGroup.End(Membership("0::/gone\n"), _folder.Path));
 
     [Fact]
-    public void What_cannot_be_known_is_said() => Assert.NotNull(SharedFate.End(_folder.Sub("no-such-file"), _folder.Path));
+    public void What_cannot_be_known_is_said() => Assert.NotNull(OomGroup.End(_folder.Sub("no-such-file"), _folder.Path));
 
     private string Membership(string text)
     {

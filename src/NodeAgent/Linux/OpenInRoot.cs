@@ -5,7 +5,7 @@ using Microsoft.Win32.SafeHandles;
 namespace Bgsnap.NodeAgent.Linux;
 
 /// <summary>Opens paths inside another root without ever leaving it: openat2(2) with RESOLVE_IN_ROOT.</summary>
-internal static unsafe partial class OpenIn
+internal static unsafe partial class OpenInRoot
 {
     private const long SysOpenat2 = 437;
     private const ulong OPath = 0x200000,

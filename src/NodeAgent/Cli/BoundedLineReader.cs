@@ -7,7 +7,7 @@ namespace Bgsnap.NodeAgent.Cli;
 /// </summary>
 /// <param name="stream">The process's output.</param>
 /// <param name="most">Longest line, bytes.</param>
-internal sealed class BoundedLines(Stream stream, int most = BoundedLines.Most)
+internal sealed class BoundedLineReader(Stream stream, int most = BoundedLineReader.Most)
 {
     /// <summary>Longer than any line that our processes write.</summary>
     internal const int Most = 4 << 20;

@@ -5,7 +5,7 @@ namespace Bgsnap.NodeAgent.Capture;
 /// <summary>The guest's state after a failed capture, as QEMU reports it; nothing is assumed.</summary>
 /// <param name="Words">The text for the message.</param>
 /// <param name="Asked">Whether QEMU answered.</param>
-internal sealed record GuestAfterwards(string Words, bool Asked)
+internal sealed record FinalGuestState(string Words, bool Asked)
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
 
@@ -13,7 +13,7 @@ internal sealed record GuestAfterwards(string Words, bool Asked)
     internal bool? Runs { get; init; }
 
     /// <summary>Asks QEMU. Never throws.</summary>
-    internal static GuestAfterwards Ask(IQmpMonitor qmp)
+    internal static FinalGuestState Ask(IQmpMonitor qmp)
     {
         try
         {

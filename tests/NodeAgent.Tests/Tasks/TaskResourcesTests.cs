@@ -5,7 +5,7 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tests.Tasks;
 
-public sealed class TaskPlacesTests : IDisposable
+public sealed class TaskResourcesTests : IDisposable
 {
     private readonly FakeNode _node = new();
 
@@ -21,7 +21,7 @@ public sealed class TaskPlacesTests : IDisposable
         Directory.CreateDirectory(claim);
         await File.WriteAllTextAsync(Path.Join(claim, "here"), "");
         using SafeFileHandle opened = await _node.Places.OpenClaim("ns", FakeNode.Target("other", "c"), default);
-        Assert.True(File.Exists(Path.Join(OpenIn.PathOf(opened), "here")));
+        Assert.True(File.Exists(Path.Join(OpenInRoot.PathOf(opened), "here")));
     }
 
     [Fact]
@@ -49,7 +49,7 @@ public sealed class TaskPlacesTests : IDisposable
             (PodTarget target, string words) in new (PodTarget, string)[]
             {
                 (FakeNode.Target("gone", "c"), "pod gone is gone"),
-                (another, "pod carrier is another one than when this was ordered"),
+                (another, "pod carrier was replaced by another of its name"),
                 (FakeNode.Target("elsewhere", "c"), "pod elsewhere does not run on node node-1"),
                 (FakeNode.Target("waiting", "c"), "container c of pod waiting does not run"),
                 (FakeNode.Target(FakeNode.Carrier, "third"), "container third of pod carrier does not run"),
@@ -76,7 +76,7 @@ public sealed class TaskPlacesTests : IDisposable
         {
             (SafeFileHandle opened, string id) = await _node.Places.OpenSocket("ns", FakeNode.VmTarget(socket), "SourceEnded", default);
             using (opened)
-                Assert.StartsWith(_node.VmRoot, new FileInfo(OpenIn.PathOf(opened)).LinkTarget, StringComparison.Ordinal);
+                Assert.StartsWith(_node.VmRoot, new FileInfo(OpenInRoot.PathOf(opened)).LinkTarget, StringComparison.Ordinal);
             Assert.Equal(FakeNode.IdOf(FakeNode.Vm), id);
         }
     }

@@ -6,7 +6,7 @@ namespace Bgsnap.NodeAgent.Capture;
 /// Uses QEMU's <c>stop</c>, and keeps a note in QEMU until the snapshot is complete (<see cref="StoppedGuestMark"/>): if the agent dies
 /// before that, the next agent resumes the guest.
 /// </summary>
-internal sealed class LastingStop(IQmpMonitor qmp) : IGuestStop
+internal sealed class PermanentStop(IQmpMonitor qmp) : IGuestStop
 {
     private StoppedGuestMark? _mark;
 

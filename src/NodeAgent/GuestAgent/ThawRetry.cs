@@ -5,7 +5,7 @@ using Bgsnap.NodeAgent.Qmp;
 namespace Bgsnap.NodeAgent.GuestAgent;
 
 /// <summary>Thaws a guest, with retries until its agent confirms that it is thawed.</summary>
-internal static class SureThaw
+internal static class ThawRetry
 {
     /// <summary>How long to retry. A guest agent that is alive answers long before that.</summary>
     internal static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);

@@ -5,9 +5,9 @@ using Bgsnap.NodeAgent.Vm;
 namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>Builds the manifest from what a capture knows.</summary>
-internal static class ManifestOf
+internal static class ManifestBuilder
 {
-    internal static string Version { get; } = $"bgsnap-agent {typeof(ManifestOf).Assembly.GetName().Version?.ToString(3)}";
+    internal static string Version { get; } = $"bgsnap-agent {typeof(ManifestBuilder).Assembly.GetName().Version?.ToString(3)}";
 
     internal static Manifest Capture(
         Guid id,
