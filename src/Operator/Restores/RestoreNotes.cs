@@ -4,7 +4,7 @@ using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Events;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 using k8s.Models;
 using Microsoft.Extensions.Logging;
 
@@ -96,7 +96,7 @@ internal sealed class RestoreNotes(RestoreStore store, EventRecorder events, Tim
                 RestorePhase.Ready or RestorePhase.Running => events.Normal(
                     restore,
                     "RestoreReady",
-                    $"{after.Message}: it took {status.TimeToRun ?? "an unknown time"} from the begin of its restore",
+                    $"{after.Message}{Took(restore, status)}",
                     stop
                 ),
                 RestorePhase.Failed => events.Warning(restore, "RestoreFailed", $"{after.Reason}: {after.Message}", stop),
@@ -105,5 +105,14 @@ internal sealed class RestoreNotes(RestoreStore store, EventRecorder events, Tim
                 _ => events.Normal(restore, after.Reason, after.Message, stop),
             }
         ).ConfigureAwait(false);
+    }
+
+    // The wait for a slot, the claim and the pod is part of the second number only.
+    private static string Took(VMBackgroundRestore restore, RestoreStatus status)
+    {
+        string agent = status.TimeToRun is { } own ? $", {own} after the agent began" : "";
+        return restore.Metadata.CreationTimestamp is { } created && status.CompletionTime is { } ran
+            ? $"{agent}, {Durations.Text((long)(ran - created).TotalMicroseconds)} after the restore was created"
+            : agent;
     }
 }

@@ -1,5 +1,5 @@
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 
 namespace Bgsnap.Operator.Restores;
 
@@ -53,7 +53,7 @@ internal static class RestoreState
             status,
             true,
             "AllRamArrived",
-            $"the guest's RAM is all there; the volume of snapshot {restore.Spec.SnapshotName} is not needed any more",
+            $"all RAM of the guest has arrived; the volume of snapshot {restore.Spec.SnapshotName} is no longer needed",
             now
         );
     }
@@ -71,7 +71,7 @@ internal static class RestoreState
             BytesPerSecond = task.BytesPerSecond,
         };
         if (percent >= 100)
-            SetResident(restore, status, true, "AllRamArrived", $"the guest's RAM is all there", now);
+            SetResident(restore, status, true, "AllRamArrived", "all RAM of the guest has arrived", now);
         else
             SetResident(
                 restore,
@@ -79,8 +79,8 @@ internal static class RestoreState
                 false,
                 Said(task.Reason) ?? RamArrives,
                 Said(task.Message)
-                    ?? "the guest's RAM arrives as it is touched, and ahead of that; the volume of snapshot "
-                        + $"{restore.Spec.SnapshotName} is needed until then",
+                    ?? "RAM arrives in the background and when the guest touches it; the volume of snapshot "
+                        + $"{restore.Spec.SnapshotName} is needed until all of it has arrived",
                 now
             );
     }
