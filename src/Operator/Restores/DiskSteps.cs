@@ -43,7 +43,7 @@ internal sealed class DiskSteps(
             ];
         if (restore.Spec.Target.VirtualMachine is not null && claims.Exists(c => c.There is null))
         {
-            RestoreState.Going(
+            RestoreState.Reconciling(
                 restore,
                 status,
                 RestorePhase.Preparing,
@@ -84,7 +84,7 @@ internal sealed class DiskSteps(
             string node = status.NodeName = writer.Spec!.NodeName!;
             RestoreCarrier.Place(queue, options, key, restore, node);
             // Saved before the task is created; see SnapshotReconciler.
-            RestoreState.Going(
+            RestoreState.Reconciling(
                 restore,
                 status,
                 RestorePhase.WritingDisks,
@@ -103,7 +103,7 @@ internal sealed class DiskSteps(
         queue.Resume(task.Spec.NodeName, key);
         await follow.Succeeded(restore, status, task, RestorePhase.WritingDisks, "DisksOrdered", "disks", stop).ConfigureAwait(false);
         RestoreState.DisksRestored(restore, status, clock.GetUtcNow());
-        RestoreState.Going(restore, status, RestorePhase.Starting, "PodStarting", "starting the virtual machine", clock.GetUtcNow());
+        RestoreState.Reconciling(restore, status, RestorePhase.Starting, "PodStarting", "starting the virtual machine", clock.GetUtcNow());
         await notes.Save(restore, status, stop).ConfigureAwait(false);
     }
 }

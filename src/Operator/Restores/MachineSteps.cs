@@ -112,7 +112,7 @@ internal sealed class MachineSteps(
                 .ConfigureAwait(false);
             await RestoreCarrier.Running(store, queue, key, reader, claim, null, clock, stop).ConfigureAwait(false);
             status.NodeName = reader.Spec!.NodeName!;
-            RestoreState.Going(
+            RestoreState.Reconciling(
                 restore,
                 status,
                 RestorePhase.Preparing,
@@ -195,7 +195,7 @@ internal sealed class MachineSteps(
     // Save the status before acting: if our copy is stale, the API server rejects the patch and we do nothing.
     private async Task Note(VMBackgroundRestore restore, RestoreStatus status, string reason, string message, CancellationToken stop)
     {
-        RestoreState.Going(restore, status, RestorePhase.Starting, reason, message, clock.GetUtcNow());
+        RestoreState.Reconciling(restore, status, RestorePhase.Starting, reason, message, clock.GetUtcNow());
         await notes.Save(restore, status, stop).ConfigureAwait(false);
     }
 

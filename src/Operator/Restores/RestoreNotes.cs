@@ -36,14 +36,14 @@ internal sealed class RestoreNotes(RestoreStore store, EventRecorder events, Tim
             await store.PatchStatus(restore, patch, stop).ConfigureAwait(false);
             _written[ObjectKey.Of(restore)] = clock.GetUtcNow();
         }
-        await Tell(restore, before, status, stop).ConfigureAwait(false);
+        await Report(restore, before, status, stop).ConfigureAwait(false);
         RestoreMetrics.Changed(restore, before, status, clock.GetUtcNow());
         if (RestorePhase.IsTerminal(status.Phase))
             Forget(ObjectKey.Of(restore));
     }
 
     // RAM that arrives is the normal case and gets no event; RAM that has stopped arriving, arrives again, or has all arrived does.
-    private async Task TellOfRam(VMBackgroundRestore restore, V1Condition? before, V1Condition? after, CancellationToken stop)
+    private async Task ReportRam(VMBackgroundRestore restore, V1Condition? before, V1Condition? after, CancellationToken stop)
     {
         if (after is null || (before?.Status == after.Status && before.Reason == after.Reason))
             return;
@@ -62,13 +62,13 @@ internal sealed class RestoreNotes(RestoreStore store, EventRecorder events, Tim
         }
     }
 
-    private async Task Tell(VMBackgroundRestore restore, RestoreStatus? old, RestoreStatus status, CancellationToken stop)
+    private async Task Report(VMBackgroundRestore restore, RestoreStatus? old, RestoreStatus status, CancellationToken stop)
     {
         if (RestoreState.HasDisks(status) && (old is null || !RestoreState.HasDisks(old)))
             await events
                 .Normal(restore, ConditionTypes.DisksRestored, Conditions.Get(status, ConditionTypes.DisksRestored)!.Message, stop)
                 .ConfigureAwait(false);
-        await TellOfRam(restore, Conditions.Get(old, ConditionTypes.Resident), Conditions.Get(status, ConditionTypes.Resident), stop)
+        await ReportRam(restore, Conditions.Get(old, ConditionTypes.Resident), Conditions.Get(status, ConditionTypes.Resident), stop)
             .ConfigureAwait(false);
         (V1Condition? before, V1Condition? after) = (
             Conditions.Get(old, ConditionTypes.Ready),

@@ -82,7 +82,7 @@ internal sealed class RestoreReconciler(
             // A restore that may wait forever must not hold a node slot.
             if (wait.Phase == RestorePhase.Pending)
                 queue.Leave(key);
-            RestoreState.Going(restore, status, wait.Phase, wait.Reason, wait.Message, clock.GetUtcNow());
+            RestoreState.Reconciling(restore, status, wait.Phase, wait.Reason, wait.Message, clock.GetUtcNow());
             again = RestoreState.HasRun(status) ? wait.Again : Earliest(wait.Again, follow.Left(restore));
         }
         catch (TerminalException e)
@@ -93,7 +93,7 @@ internal sealed class RestoreReconciler(
         {
             // The API server would reject it again: a quota, an admission policy, missing rights or an invalid pod. Requeue with backoff.
             queue.Leave(key);
-            RestoreState.Going(restore, status, RestorePhase.Pending, "RefusedByApiServer", e.Message, clock.GetUtcNow());
+            RestoreState.Reconciling(restore, status, RestorePhase.Pending, "RefusedByApiServer", e.Message, clock.GetUtcNow());
             await notes.Save(restore, status, stop).ConfigureAwait(false);
             throw;
         }
@@ -169,7 +169,7 @@ internal sealed class RestoreReconciler(
 
         // 7. Create the agent's task, after saving the status: if our copy is stale, the API server rejects the patch and no task is
         // created.
-        RestoreState.Going(
+        RestoreState.Reconciling(
             restore,
             status,
             RestorePhase.Restoring,
@@ -217,7 +217,7 @@ internal sealed class RestoreReconciler(
 
         // Record the snapshot's uid before checking that the snapshot is not being deleted: a deletion after that check finds the record.
         status.SnapshotUID = snapshot.Metadata.Uid;
-        RestoreState.Going(
+        RestoreState.Reconciling(
             restore,
             status,
             RestorePhase.Preparing,

@@ -93,7 +93,7 @@ internal sealed class RestoreRemoval(
         )
         {
             RestoreStatus status = StatusPatch.Copy(restore.Status, BgsnapJson.Default.RestoreStatus);
-            RestoreState.Going(
+            RestoreState.Reconciling(
                 restore,
                 status,
                 RestorePhase.Deleting,

@@ -46,7 +46,7 @@ internal sealed class TemplateSteps(RestoreStore store, RestoreNotes notes, Disk
             // d. Remove the writer, so that the VM can use its claims and resources.
             if (!await store.RemoveCarrier(restore, TaskAction.RestoreDisks, stop).ConfigureAwait(false))
                 throw Starting("PodStarting", $"waiting for the pod that wrote the disks to terminate, then starting pod {status.PodName}");
-            RestoreState.Going(restore, status, RestorePhase.Starting, "PodStarting", $"starting pod {status.PodName}", clock.GetUtcNow());
+            RestoreState.Reconciling(restore, status, RestorePhase.Starting, "PodStarting", $"starting pod {status.PodName}", clock.GetUtcNow());
             await notes.Save(restore, status, stop).ConfigureAwait(false);
             pod = await store
                 .MakePod(RestorePods.Vm(restore, plan, RestoreState.HasDisks(status) ? status.NodeName : null), stop)

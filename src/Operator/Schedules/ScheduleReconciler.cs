@@ -42,7 +42,7 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
         catch (ApiException e) when (e.IsInvalid)
         {
             // The API server would reject it again: a quota, an admission policy or a namespace that is being deleted.
-            KStatus.Going(
+            KStatus.Reconciling(
                 status,
                 schedule.Metadata.Generation,
                 SchedulePhase.Scheduled,

@@ -25,7 +25,7 @@ internal sealed class HeldCapture(SnapshotStore store, OperatorOptions options, 
                 await store.Release(task, volumeSnapshots, stop).ConfigureAwait(false);
                 return options.AgentSilence;
             }
-            SnapshotState.Going(
+            SnapshotState.Reconciling(
                 snapshot,
                 status,
                 SnapshotPhase.Capturing,
@@ -44,7 +44,7 @@ internal sealed class HeldCapture(SnapshotStore store, OperatorOptions options, 
             why = (VolumeCuts.Refused, $"the API server rejected a VolumeSnapshot: {e.Message}");
         }
         await store.Cancel(task, stop).ConfigureAwait(false);
-        SnapshotState.Going(snapshot, status, SnapshotPhase.Capturing, why.Reason, why.Message, clock.GetUtcNow());
+        SnapshotState.Reconciling(snapshot, status, SnapshotPhase.Capturing, why.Reason, why.Message, clock.GetUtcNow());
         return options.CancelPatience;
     }
 
@@ -75,7 +75,7 @@ internal sealed class HeldCapture(SnapshotStore store, OperatorOptions options, 
     /// cancelled.
     /// </summary>
     /// <exception cref="TerminalException">The storage's part in the failure; if it has none, the method returns.</exception>
-    public async Task ThrowWhatStorageSaid(VMBackgroundSnapshot snapshot, SnapshotTaskStatus report, CancellationToken stop)
+    public async Task ThrowStorageError(VMBackgroundSnapshot snapshot, SnapshotTaskStatus report, CancellationToken stop)
     {
         if (
             report.Reason == "Cancelled"

@@ -62,7 +62,7 @@ internal sealed class SnapshotReconciler(
             // A snapshot that may wait forever must not hold a node slot.
             if (wait.Phase == SnapshotPhase.Pending)
                 queue.Leave(key);
-            SnapshotState.Going(snapshot, status, wait.Phase, wait.Reason, wait.Message, clock.GetUtcNow());
+            SnapshotState.Reconciling(snapshot, status, wait.Phase, wait.Reason, wait.Message, clock.GetUtcNow());
             again = Earliest(wait.Again, Left(snapshot));
         }
         catch (TerminalException e)
@@ -74,7 +74,7 @@ internal sealed class SnapshotReconciler(
         {
             // The API server would reject it again: a quota, an admission policy or missing rights. Requeue with backoff.
             queue.Leave(key);
-            SnapshotState.Going(snapshot, status, SnapshotPhase.Pending, "RefusedByApiServer", e.Message, clock.GetUtcNow());
+            SnapshotState.Reconciling(snapshot, status, SnapshotPhase.Pending, "RefusedByApiServer", e.Message, clock.GetUtcNow());
             await Save(key, snapshot, status, stop).ConfigureAwait(false);
             throw;
         }
@@ -147,7 +147,7 @@ internal sealed class SnapshotReconciler(
         // in it.
         string? objects = KubeVirtSource.Is(snapshot) ? await store.MachineObjects.Read(snapshot, stop).ConfigureAwait(false) : null;
         status.Directory = SnapshotNaming.Directory(snapshot);
-        SnapshotState.Going(
+        SnapshotState.Reconciling(
             snapshot,
             status,
             SnapshotPhase.Capturing,
@@ -199,7 +199,7 @@ internal sealed class SnapshotReconciler(
                         $"the snapshot was not Ready within {Deadline(snapshot)} of its creation and was cancelled: {report.Message}"
                     );
                 if (VolumeCuts.AreWanted(snapshot))
-                    await _held.ThrowWhatStorageSaid(snapshot, report, stop).ConfigureAwait(false);
+                    await _held.ThrowStorageError(snapshot, report, stop).ConfigureAwait(false);
                 throw new TerminalException(report.Reason ?? "Failed", report.Message ?? "the agent gave no reason");
         }
         if (Left(snapshot) <= TimeSpan.Zero)
@@ -235,7 +235,7 @@ internal sealed class SnapshotReconciler(
         if (!news && _written.TryGetValue(key, out DateTimeOffset at) && now - at < ProgressEvery)
             return Earliest(at + ProgressEvery - now, Left(snapshot));
         StatusFold.Progress(snapshot, status, report, now);
-        SnapshotState.Going(snapshot, status, SnapshotPhase.Capturing, AtWork, $"the agent on node {task.Spec.NodeName} is capturing", now);
+        SnapshotState.Reconciling(snapshot, status, SnapshotPhase.Capturing, AtWork, $"the agent on node {task.Spec.NodeName} is capturing", now);
         return Left(snapshot);
     }
 
@@ -306,7 +306,7 @@ internal sealed class SnapshotReconciler(
             await store.PatchStatus(snapshot, patch, stop).ConfigureAwait(false);
             _written[key] = clock.GetUtcNow();
         }
-        await Tell(snapshot, before, status, stop).ConfigureAwait(false);
+        await Report(snapshot, before, status, stop).ConfigureAwait(false);
         if (!SnapshotPhase.IsTerminal(status.Phase))
             return;
         queue.Leave(key);
@@ -324,7 +324,7 @@ internal sealed class SnapshotReconciler(
 
     // One event for each change of reason, and one for the point in time. That second one also shows that the agent has started, so phase
     // Capturing gets no event of its own.
-    private async Task Tell(VMBackgroundSnapshot snapshot, SnapshotStatus? old, SnapshotStatus status, CancellationToken stop)
+    private async Task Report(VMBackgroundSnapshot snapshot, SnapshotStatus? old, SnapshotStatus status, CancellationToken stop)
     {
         if (status.PointInTime is not null && old?.PointInTime is null)
             await events

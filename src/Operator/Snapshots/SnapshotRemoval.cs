@@ -187,7 +187,7 @@ internal sealed class SnapshotRemoval(
     private async Task Say(VMBackgroundSnapshot snapshot, string reason, string message, bool isNews, CancellationToken stop)
     {
         SnapshotStatus status = StatusPatch.Copy(snapshot.Status);
-        SnapshotState.Going(snapshot, status, SnapshotPhase.Deleting, reason, message, clock.GetUtcNow());
+        SnapshotState.Reconciling(snapshot, status, SnapshotPhase.Deleting, reason, message, clock.GetUtcNow());
         if (StatusPatch.Between(snapshot.Status, status) is not { } patch)
             return;
         await store.PatchStatus(snapshot, patch, stop).ConfigureAwait(false);

@@ -46,7 +46,7 @@ internal sealed class VolumeCuts(IApiClient api)
         CancellationToken stop
     )
     {
-        Dictionary<string, string> claimOf = await ClaimOfDisk(task, stop).ConfigureAwait(false);
+        Dictionary<string, string> claimOf = await ClaimsByDisk(task, stop).ConfigureAwait(false);
         // In parallel, because the guest waits.
         VolumeSnapshot[] made = await Task.WhenAll(claimOf.Values.Distinct().Select(claim => FindOrMake(snapshot, claim, stop)))
             .ConfigureAwait(false);
@@ -98,7 +98,7 @@ internal sealed class VolumeCuts(IApiClient api)
                 await _objects.DeleteIfThere(VolumeSnapshotKinds.Snapshots, v, null, stop).ConfigureAwait(false);
     }
 
-    private async Task<Dictionary<string, string>> ClaimOfDisk(SnapshotTask task, CancellationToken stop)
+    private async Task<Dictionary<string, string>> ClaimsByDisk(SnapshotTask task, CancellationToken stop)
     {
         VirtualMachineTarget vm = task.Spec.Source!;
         PodClaims claims = PodClaims.Of(

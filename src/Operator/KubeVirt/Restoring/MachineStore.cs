@@ -86,7 +86,7 @@ internal sealed class MachineStore(IApiClient api)
         foreach ((string volume, string claim) in kept.Claims())
         {
             V1PersistentVolumeClaim? made = await _objects
-                .GetOrNull(CoreResources.Claims, ns, MachineVolumes.ClaimOf(restore, volume), stop)
+                .GetOrNull(CoreResources.Claims, ns, MachineVolumes.ClaimName(restore, volume), stop)
                 .ConfigureAwait(false);
             if (made is null || !RestoreNaming.IsOf(restore, made.Metadata))
                 made = await _objects.GetOrNull(CoreResources.Claims, ns, claim, stop).ConfigureAwait(false);

@@ -81,7 +81,7 @@ internal static class MachineVolumes
     }
 
     /// <summary>Name of the claim that a volume gets.</summary>
-    public static string ClaimOf(VMBackgroundRestore restore, string volume)
+    public static string ClaimName(VMBackgroundRestore restore, string volume)
     {
         KubeVirtTarget target = restore.Spec.Target.VirtualMachine!;
         // A VM that is put back keeps its old claims, which may have the plain name.
@@ -98,7 +98,7 @@ internal static class MachineVolumes
         RestoreClaim claim = new()
         {
             Disk = disk.Name!,
-            Name = ClaimOf(restore, volume),
+            Name = ClaimName(restore, volume),
             StorageClassName = asked?.StorageClassName ?? model?.StorageClassName,
             AccessModes = asked?.AccessModes ?? model?.AccessModes?.ToList(),
             Size = asked?.Size,
