@@ -2,7 +2,7 @@ using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.Hosting;
 using Bgsnap.Operator.Events;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 
@@ -35,7 +35,7 @@ internal sealed class LeadingService(
         }
         if (await gate.Value.Run(Lead, stoppingToken).ConfigureAwait(false))
         {
-            _log.LogError("the lease was lost: another replica leads now, this one ends");
+            _log.LogError("lost the leader lease: another replica leads now; exiting");
             Environment.ExitCode = 1;
             lifetime.StopApplication();
         }
@@ -72,7 +72,7 @@ internal sealed class LeadingService(
             }
             catch (Exception e) when (e is ApiException or HttpRequestException)
             {
-                _log.LogInformation("the sweep of orphans was cut short: {Why}", e.Message);
+                _log.LogInformation("could not finish the sweep of orphaned tasks and carriers: {Why}", e.Message);
             }
             catch (OperationCanceledException)
             {

@@ -5,6 +5,7 @@ using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.Hosting;
 using Bgsnap.Operator.Kube;
 using Bgsnap.Operator.KubeVirt.Hook;
+using Bgsnap.Operator.Shared;
 using k8s;
 using k8s.Exceptions;
 using Microsoft.Extensions.DependencyInjection;
@@ -22,53 +23,52 @@ internal static class OperatorCommand
         {
             Required = true,
             HelpName = "IMAGE",
-            Description = "Image of the pods that bring a claim to a node: the agent's",
+            Description = "Image of the pods that mount a claim on a node: the agent's image",
         };
         Option<string> pull = new("--agent-image-pull-policy")
         {
             HelpName = "POLICY",
-            Description = "Their pull policy",
+            Description = "Pull policy of that image",
             DefaultValueFactory = _ => "IfNotPresent",
         };
         Option<string> hook = new("--hook-image")
         {
             HelpName = "IMAGE",
             Description =
-                "Image of the hook sidecar of KubeVirt VMs that are restored: this program's own. Without it no VM is restored "
-                + "into KubeVirt",
+                "Image of the hook sidecar of restored KubeVirt VMs: the operator's image. Without it, restores into KubeVirt fail",
         };
         Option<int> concurrent = new("--max-concurrent-captures")
         {
             HelpName = "N",
-            Description = "Captures at once on one node",
+            Description = "Captures that run at the same time on one node",
             DefaultValueFactory = _ => 1,
         };
         Option<int> restores = new("--max-concurrent-restores")
         {
             HelpName = "N",
-            Description = "Restores at once on one node",
+            Description = "Restores that run at the same time on one node",
             DefaultValueFactory = _ => 2,
         };
         Option<int> workers = new("--workers")
         {
             HelpName = "N",
-            Description = "Objects of a kind that are looked at at once",
+            Description = "Objects of a kind that are reconciled at the same time",
             DefaultValueFactory = _ => 8,
         };
         Option<string> ns = new("--leader-election-namespace")
         {
             HelpName = "NAMESPACE",
-            Description = "Namespace of the lease by which one of several replicas leads (default: $POD_NAMESPACE; none: no election)",
+            Description = "Namespace of the leader election lease (default: $POD_NAMESPACE; none: no election)",
         };
         Option<string> kubeconfig = new("--kubeconfig")
         {
             HelpName = "FILE",
-            Description = "How to reach the API server (default: as a pod, or $KUBECONFIG)",
+            Description = "Kubeconfig file (default: the in-cluster configuration, or $KUBECONFIG)",
         };
         concurrent.Validators.Add(AtLeastOne);
         restores.Validators.Add(AtLeastOne);
         workers.Validators.Add(AtLeastOne);
-        RootCommand root = new("bgsnap-operator: reconciles VMBackgroundSnapshots and VMBackgroundRestores.")
+        RootCommand root = new("bgsnap-operator: reconciles VMBackgroundSnapshots, VMBackgroundRestores and VMBackgroundSnapshotSchedules.")
         {
             image,
             pull,
@@ -112,7 +112,8 @@ internal static class OperatorCommand
         {
             await Console
                 .Error.WriteLineAsync(
-                    $"error: the API server's address is not known: {e.Message}. Run it as a pod, or name a kubeconfig with --kubeconfig"
+                    $"error: no configuration to reach the API server: {e.Message}. Run the operator in a pod, or name a "
+                        + "kubeconfig file with --kubeconfig"
                 )
                 .ConfigureAwait(false);
             return 1;
@@ -151,6 +152,6 @@ internal static class OperatorCommand
     private static void AtLeastOne(OptionResult result)
     {
         if (result.Tokens.Count == 1 && int.TryParse(result.Tokens[0].Value, out int n) && n < 1)
-            result.AddError($"{result.Option.Name}: at least 1");
+            result.AddError($"{result.Option.Name} must be at least 1");
     }
 }

@@ -3,7 +3,7 @@ using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Events;
 using Bgsnap.Operator.Restores;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 using Microsoft.Extensions.Logging;
 
 namespace Bgsnap.Operator;

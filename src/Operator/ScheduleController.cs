@@ -3,6 +3,7 @@ using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Events;
 using Bgsnap.Operator.Schedules;
+using Bgsnap.Operator.Shared;
 using Microsoft.Extensions.Logging;
 
 namespace Bgsnap.Operator;
@@ -53,18 +54,18 @@ internal sealed class ScheduleController : IDisposable
                 && before?.Metadata.DeletionTimestamp == after?.Metadata.DeletionTimestamp
                 && before is not null
                 && after is not null
-                && SnapshotOf.ScheduleOf(before) == SnapshotOf.ScheduleOf(after)
+                && ScheduledSnapshot.ScheduleOf(before) == ScheduledSnapshot.ScheduleOf(after)
             )
                 return;
-            if (before is not null && SnapshotOf.ScheduleOf(before) is { } left)
+            if (before is not null && ScheduledSnapshot.ScheduleOf(before) is { } left)
                 look(new ObjectKey(key.Namespace, left));
-            if (after is not null && SnapshotOf.ScheduleOf(after) is { } of)
+            if (after is not null && ScheduledSnapshot.ScheduleOf(after) is { } of)
                 look(new ObjectKey(key.Namespace, of));
         };
         // The snapshot's end is written by this operator itself, and Changed does not report our own writes.
         shared.Snapshots.Learned += (key, after) =>
         {
-            if (SnapshotPhase.IsTerminal(after.Status?.Phase) && SnapshotOf.ScheduleOf(after) is { } of)
+            if (SnapshotPhase.IsTerminal(after.Status?.Phase) && ScheduledSnapshot.ScheduleOf(after) is { } of)
                 look(new ObjectKey(key.Namespace, of));
         };
     }

@@ -2,6 +2,7 @@ using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Events;
+using Bgsnap.Operator.Shared;
 using Bgsnap.Operator.Snapshots;
 using Microsoft.Extensions.Logging;
 
@@ -58,11 +59,11 @@ internal sealed class SnapshotController : IDisposable
         ];
         ILookup<string, VMBackgroundSnapshot> byPhase = _shared.Snapshots.Items.ToLookup(s => s.Status?.Phase ?? SnapshotPhase.Pending);
         foreach (string phase in phases)
-            OperatorMetrics.Phases.WithLabels(phase).Set(byPhase[phase].Count());
+            SnapshotMetrics.Phases.WithLabels(phase).Set(byPhase[phase].Count());
         IReadOnlyDictionary<string, int> waiting = _queue.WaitingByNode();
         _nodes.UnionWith(waiting.Keys);
         foreach (string node in _nodes)
-            OperatorMetrics.Queued.WithLabels(node).Set(waiting.GetValueOrDefault(node));
+            SnapshotMetrics.Queued.WithLabels(node).Set(waiting.GetValueOrDefault(node));
     }
 
     /// <inheritdoc/>

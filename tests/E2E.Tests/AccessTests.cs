@@ -29,7 +29,7 @@ public sealed class AccessTests(ClusterFixture cluster)
     [InlineData("operator", "delete", "vmbackgroundsnapshotschedules.bgsnap.io", false)]
     [InlineData("operator", "patch", "pods", false)]
     [InlineData("operator", "create", "pods/exec", false)]
-    public async Task Each_account_may_do_this_and_no_more(string account, string verb, string resource, bool allowed)
+    public async Task Each_account_has_exactly_these_rights(string account, string verb, string resource, bool allowed)
     {
         cluster.Need();
         var parts = resource.Split('/');

@@ -9,7 +9,7 @@ public sealed class FailureTests(ClusterFixture cluster)
     private const string Slow = "capture: { bandwidthLimit: 4Mi }";
 
     [SkippableFact]
-    public async Task What_is_missing_is_named_and_waited_for()
+    public async Task A_missing_object_is_named_and_makes_the_snapshot_wait()
     {
         await using var lab = await Lab.CreateAsync(cluster);
         await lab.ApplyAsync(Lab.Snapshot("early"));
@@ -27,7 +27,7 @@ public sealed class FailureTests(ClusterFixture cluster)
     }
 
     [SkippableFact]
-    public async Task A_pod_that_is_no_machine_is_refused()
+    public async Task A_pod_that_is_not_a_machine_is_refused()
     {
         await using var lab = await Lab.CreateAsync(cluster);
         await lab.ClaimAsync();
@@ -37,6 +37,8 @@ public sealed class FailureTests(ClusterFixture cluster)
         var s = await lab.FailedAsync("no-vm", "NotAVirtualMachine");
         Assert.Contains("bgsnap.io/qmp-socket", Lab.Message(s), StringComparison.Ordinal);
         Assert.Equal("True", Lab.Condition(s, "Stalled")!["status"]!.GetValue<string>());
+        // The wait that docs/operations.md names ends on a failure too.
+        await cluster.Kubectl.RunAsync("-n", lab.Name, "wait", "--for=condition=Reconciling=false", "vmbgs/no-vm", "--timeout=10s");
 
         await cluster.Kubectl.RunAsync("-n", lab.Name, "annotate", "pod/vm", "bgsnap.io/qmp-socket=/run/elsewhere.sock");
         await lab.ApplyAsync(Lab.Snapshot("no-socket"));
@@ -61,7 +63,7 @@ public sealed class FailureTests(ClusterFixture cluster)
     }
 
     [SkippableFact]
-    public async Task A_machine_that_ends_meanwhile_fails_its_snapshot()
+    public async Task A_machine_that_ends_during_its_capture_fails_the_snapshot()
     {
         await using var lab = await Lab.CreateAsync(cluster);
         var claim = await lab.ClaimAsync();
@@ -75,7 +77,7 @@ public sealed class FailureTests(ClusterFixture cluster)
     }
 
     [SkippableFact]
-    public async Task A_cordoned_node_is_captured_all_the_same()
+    public async Task A_VM_on_a_cordoned_node_is_captured()
     {
         await using var lab = await Lab.CreateAsync(cluster);
         await lab.ClaimAsync();
@@ -94,7 +96,7 @@ public sealed class FailureTests(ClusterFixture cluster)
     }
 
     [SkippableFact]
-    public async Task A_deadline_that_passes_gives_up_and_frees_the_guest()
+    public async Task A_capture_past_its_deadline_is_cancelled_and_the_guest_resumed()
     {
         await using var lab = await Lab.CreateAsync(cluster);
         var claim = await lab.ClaimAsync();
@@ -108,7 +110,7 @@ public sealed class FailureTests(ClusterFixture cluster)
     }
 
     [SkippableFact]
-    public async Task Deleting_a_snapshot_under_way_frees_the_guest_and_leaves_nothing()
+    public async Task Deleting_a_snapshot_during_its_capture_resumes_the_guest_and_leaves_nothing()
     {
         await using var lab = await Lab.CreateAsync(cluster);
         var claim = await lab.ClaimAsync();

@@ -7,7 +7,7 @@ namespace Bgsnap.E2E.Tests;
 public sealed class InstallTests(ClusterFixture cluster)
 {
     [SkippableFact]
-    public async Task What_kustomize_installs_takes_snapshots_too()
+    public async Task An_installation_by_kustomize_takes_snapshots()
     {
         cluster.Need();
         Skip.IfNot(cluster.IsOurs, "bgsnap was installed by somebody else");

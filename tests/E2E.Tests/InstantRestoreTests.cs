@@ -17,7 +17,7 @@ public sealed class InstantRestoreTests(ClusterFixture cluster) : IAsyncLifetime
     public Task DisposeAsync() => Task.CompletedTask;
 
     [SkippableFact]
-    public async Task It_is_Ready_when_the_guest_runs_and_Resident_when_all_is_there()
+    public async Task It_is_Ready_when_the_guest_runs_and_Resident_when_all_RAM_has_arrived()
     {
         await using var lab = await Lab.CreateAsync(cluster);
         var (machine, _, before, after) = await LostMachineAsync(lab);
@@ -58,7 +58,7 @@ public sealed class InstantRestoreTests(ClusterFixture cluster) : IAsyncLifetime
     }
 
     [SkippableFact]
-    public async Task Whoever_deletes_the_restore_or_its_carrier_does_not_take_the_guests_RAM()
+    public async Task Deleting_the_restore_or_its_carrier_does_not_cost_the_guest_its_RAM()
     {
         await using var lab = await Lab.CreateAsync(cluster);
         var (machine, _, _, _) = await LostMachineAsync(lab);
@@ -74,7 +74,7 @@ public sealed class InstantRestoreTests(ClusterFixture cluster) : IAsyncLifetime
     }
 
     [SkippableFact]
-    public async Task A_snapshot_that_proves_damaged_has_the_guest_wait_until_it_is_repaired()
+    public async Task A_damaged_snapshot_makes_the_guest_wait_until_it_is_repaired()
     {
         await using var lab = await Lab.CreateAsync(cluster);
         var (machine, directory, before, after) = await LostMachineAsync(lab);
@@ -104,7 +104,7 @@ public sealed class InstantRestoreTests(ClusterFixture cluster) : IAsyncLifetime
     }
 
     [SkippableFact]
-    public async Task A_volume_whose_mount_is_dead_is_brought_anew()
+    public async Task A_volume_with_a_dead_mount_is_remounted()
     {
         await using var lab = await Lab.CreateAsync(cluster);
         var (machine, directory, before, after) = await LostMachineAsync(lab);

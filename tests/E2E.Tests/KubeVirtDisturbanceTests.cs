@@ -28,7 +28,7 @@ public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
         ),
         (
             "DeviceUnsupported",
-            "interface fast is SR-IOV's",
+            "SR-IOV interface fast is passed through",
             Devices("""{"interfaces":[{"name":"fast","sriov":{}}]}"""),
             Devices("""{"interfaces":null}""")
         ),
@@ -46,7 +46,7 @@ public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
         ),
         (
             "DeviceUnsupported",
-            "filesystem share is virtiofs'",
+            "filesystem share uses virtiofs: another",
             Devices("""{"filesystems":[{"name":"share","virtiofs":{}}]}"""),
             Devices("""{"filesystems":null}""")
         ),
@@ -91,7 +91,7 @@ public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
     ];
 
     [SkippableFact]
-    public async Task What_cannot_be_captured_is_refused_and_what_passes_is_waited_for()
+    public async Task A_permanent_obstacle_is_refused_and_a_temporary_one_makes_the_capture_wait()
     {
         await using var lab = await Lab.CreateAsync(cluster);
         var (machine, _) = await KubeVirtMachine.RunningAsync(cluster, lab);
@@ -125,7 +125,7 @@ public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
 
     /// <summary>KubeVirt's SyncVMI resumes every guest that it did not pause itself.</summary>
     [SkippableFact]
-    public async Task Captures_come_out_right_while_somebody_resumes_the_domain_again_and_again()
+    public async Task Captures_are_correct_while_somebody_resumes_the_domain_repeatedly()
     {
         await using var lab = await Lab.CreateAsync(cluster);
         var (machine, claim) = await KubeVirtMachine.RunningAsync(cluster, lab);
@@ -174,7 +174,7 @@ public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
     }
 
     [SkippableFact]
-    public async Task A_guest_and_its_captures_outlive_a_libvirt_that_is_killed_again_and_again()
+    public async Task A_guest_and_its_captures_survive_repeated_kills_of_libvirt()
     {
         await using var lab = await Lab.CreateAsync(cluster);
         var (machine, claim) = await KubeVirtMachine.RunningAsync(cluster, lab);

@@ -62,7 +62,7 @@ public sealed class KubeVirtTests(ClusterFixture cluster)
     [SkippableTheory]
     [InlineData("Instant")]
     [InlineData("Stream")]
-    public async Task A_VirtualMachine_that_is_lost_goes_on_as_another(string mode)
+    public async Task A_lost_VirtualMachine_continues_as_another_one(string mode)
     {
         await using var lab = await Lab.CreateAsync(cluster);
         var (machine, _) = await KubeVirtMachine.RunningAsync(cluster, lab);

@@ -14,7 +14,7 @@ public sealed class OutageTests(ClusterFixture cluster) : IAsyncLifetime
     public Task DisposeAsync() => Task.CompletedTask;
 
     [SkippableFact]
-    public async Task An_operator_killed_at_each_step_goes_on_where_it_was()
+    public async Task An_operator_killed_at_each_step_continues_from_there()
     {
         await using var lab = await Lab.CreateAsync(cluster);
         await lab.ClaimAsync();
@@ -63,7 +63,7 @@ public sealed class OutageTests(ClusterFixture cluster) : IAsyncLifetime
     }
 
     [SkippableFact]
-    public async Task A_capture_outlives_an_outage_of_the_API_server()
+    public async Task A_capture_survives_an_outage_of_the_API_server()
     {
         await using var lab = await Lab.CreateAsync(cluster);
         var claim = await lab.ClaimAsync();

@@ -9,7 +9,7 @@ public sealed class RestoreTests(ClusterFixture cluster)
     [SkippableTheory]
     [InlineData("None")]
     [InlineData("Zstd")]
-    public async Task A_machine_that_is_lost_with_its_disks_goes_on_from_the_captured_number(string compression)
+    public async Task A_machine_lost_with_its_disks_continues_from_the_captured_number(string compression)
     {
         await using var lab = await Lab.CreateAsync(cluster);
         var machine = new DiskMachine(cluster, lab);
@@ -51,7 +51,7 @@ public sealed class RestoreTests(ClusterFixture cluster)
     }
 
     [SkippableFact]
-    public async Task Five_machines_come_of_one_snapshot_side_by_side()
+    public async Task Five_machines_are_restored_from_one_snapshot_at_the_same_time()
     {
         await using var lab = await Lab.CreateAsync(cluster);
         var machine = new DiskMachine(cluster, lab);
@@ -70,7 +70,7 @@ public sealed class RestoreTests(ClusterFixture cluster)
     }
 
     [SkippableFact]
-    public async Task A_pod_that_waits_is_filled_its_disks_in_place()
+    public async Task A_restore_into_a_waiting_pod_writes_its_disks_in_place()
     {
         await using var lab = await Lab.CreateAsync(cluster);
         var machine = new DiskMachine(cluster, lab);
@@ -119,7 +119,7 @@ public sealed class RestoreTests(ClusterFixture cluster)
     }
 
     [SkippableFact]
-    public async Task What_does_not_fit_fails_with_its_reason_and_leaves_nothing()
+    public async Task A_mismatch_fails_with_its_reason_and_leaves_nothing()
     {
         await using var lab = await Lab.CreateAsync(cluster);
         var machine = new DiskMachine(cluster, lab);

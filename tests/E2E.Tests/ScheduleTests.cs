@@ -12,7 +12,7 @@ public sealed class ScheduleTests(ClusterFixture cluster)
     private static readonly TimeSpan Limit = TimeSpan.FromMinutes(3);
 
     [SkippableFact]
-    public async Task Each_minute_has_its_snapshot_and_the_one_before_goes()
+    public async Task Each_minute_gets_its_snapshot_and_the_previous_one_is_deleted()
     {
         await using var lab = await Lab.CreateAsync(cluster);
         var claim = await lab.ClaimAsync();
@@ -50,7 +50,7 @@ public sealed class ScheduleTests(ClusterFixture cluster)
     }
 
     [SkippableFact]
-    public async Task A_zone_that_nobody_knows_is_told_and_makes_nothing_until_it_is_put_right()
+    public async Task An_unknown_time_zone_is_reported_and_creates_nothing_until_it_is_corrected()
     {
         await using var lab = await Lab.CreateAsync(cluster);
 

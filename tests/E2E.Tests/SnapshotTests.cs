@@ -8,7 +8,7 @@ namespace Bgsnap.E2E.Tests;
 public sealed class SnapshotTests(ClusterFixture cluster)
 {
     [SkippableFact]
-    public async Task An_applied_snapshot_becomes_Ready_and_its_guest_counts_on_elsewhere()
+    public async Task An_applied_snapshot_becomes_Ready_and_its_guest_continues_to_count_elsewhere()
     {
         await using var lab = await Lab.CreateAsync(cluster);
         var claim = await lab.ClaimAsync();
@@ -82,7 +82,7 @@ public sealed class SnapshotTests(ClusterFixture cluster)
     }
 
     [SkippableFact]
-    public async Task A_claim_is_made_from_a_template_with_room_for_the_machine()
+    public async Task A_claim_template_becomes_a_claim_that_can_hold_the_machine()
     {
         await using var lab = await Lab.CreateAsync(cluster);
         await lab.StartVmAsync();
@@ -149,7 +149,7 @@ public sealed class SnapshotTests(ClusterFixture cluster)
     }
 
     [SkippableFact]
-    public async Task Deleting_a_snapshot_removes_its_files_or_keeps_them_as_asked()
+    public async Task Deleting_a_snapshot_removes_or_keeps_its_files_as_its_policy_says()
     {
         await using var lab = await Lab.CreateAsync(cluster);
         var claim = await lab.ClaimAsync();

@@ -10,7 +10,7 @@ public sealed class VolumeSnapshotTests(ClusterFixture cluster)
     private const string Capture = "capture: { diskMethod: VolumeSnapshot, maxDowntime: 20s }";
 
     [SkippableFact]
-    public async Task A_machine_whose_disks_the_storage_cut_goes_on_from_them()
+    public async Task A_machine_continues_from_disks_in_VolumeSnapshots()
     {
         await using var lab = await Lab.CreateAsync(cluster);
         var machine = new DiskMachine(cluster, lab);

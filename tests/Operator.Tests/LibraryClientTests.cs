@@ -57,7 +57,7 @@ public sealed class LibraryClientTests
     }
 
     [Fact]
-    public async Task A_write_brings_its_body_and_type()
+    public async Task A_write_sends_its_body_and_content_type()
     {
         using TcpListener server = new(IPAddress.Loopback, 0);
         server.Start();

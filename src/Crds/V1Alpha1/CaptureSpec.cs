@@ -9,8 +9,8 @@ public sealed class CaptureSpec
 {
     /// <summary>Engine.</summary>
     [Description(
-        "Auto takes Agent, which is the faster one, where the node allows it, and Qemu where not. Agent copies RAM from outside "
-            + "QEMU by userfaultfd write protection, Qemu uses QEMU's own background-snapshot."
+        "Auto uses Agent, the faster engine, if the node allows it, and Qemu otherwise. Agent copies RAM from outside QEMU by "
+            + "userfaultfd write protection; Qemu uses QEMU's own background-snapshot."
     )]
     [AllowedValues("Auto", "Agent", "Qemu")]
     [DefaultValue("Auto")]
@@ -23,7 +23,7 @@ public sealed class CaptureSpec
     public string? Compression { get; set; }
 
     /// <summary>Bytes per second.</summary>
-    [Description("Most bytes written per second, as a quantity such as 200Mi. No limit when not set.")]
+    [Description("Maximum bytes written per second, as a quantity such as 200Mi. No limit when not set.")]
     [Cel(
         "isQuantity(self) && quantity(self).compareTo(quantity('1Mi')) >= 0",
         "spec.capture.bandwidthLimit: a quantity of at least 1Mi (bytes per second), such as 200Mi"
@@ -33,8 +33,8 @@ public sealed class CaptureSpec
 
     /// <summary>Longest stop window.</summary>
     [Description(
-        "Longest time that the guest may be stopped, such as 250ms. A capture that would pass it is given up and the guest runs "
-            + "on. When not set 1s, and 10s with diskMethod VolumeSnapshot, which has the guest wait for the storage."
+        "Longest time that the guest may be stopped, such as 250ms. A capture that would exceed it is cancelled and the guest "
+            + "resumes. Default: 1s; 10s with diskMethod VolumeSnapshot, where the guest waits for the storage."
     )]
     [Cel(
         "self.matches('^[0-9]{1,6}(ms|s)$') && duration(self) >= duration('1ms') && duration(self) <= duration('60s')",
@@ -45,8 +45,8 @@ public sealed class CaptureSpec
 
     /// <summary>Time from creation until Ready.</summary>
     [Description(
-        "Time from this object's creation by which the snapshot must be Ready, such as 30m; else it is given up and the guest "
-            + "runs on. 1h when not set."
+        "Time from this object's creation by which the snapshot must be Ready, such as 30m; otherwise the capture is "
+            + "cancelled and the guest keeps running. Default: 1h."
     )]
     [Cel(
         "self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && self != '' && duration(self) >= duration('10s')",
@@ -68,11 +68,12 @@ public sealed class CaptureSpec
 
     /// <summary>One of <see cref="DiskCaptureMethod"/>.</summary>
     [Description(
-        "How disks are captured. Auto is CopyBeforeWrite, which copies what the guest is about to overwrite to scratch space on "
-            + "the node; a VM whose QEMU cannot (older than 7.1, or older than 9.0 with an iothread) is refused. Overlay has the guest "
-            + "write to a layer above the disk meanwhile, which is merged back afterwards: should QEMU end before, what the guest wrote "
-            + "since the cut is lost, flushed or not. Both copy the disks to the snapshot's claim. VolumeSnapshot copies nothing: it "
-            + "has the storage make VolumeSnapshots of the VM's claims, for which the guest waits."
+        "How disks are captured. Auto means CopyBeforeWrite, which copies data that the guest is about to overwrite to "
+            + "scratch space on the node; a VM whose QEMU cannot do this (older than 7.1, or older than 9.0 with an iothread) "
+            + "is refused. Overlay redirects guest writes to a layer above the disk, which is merged afterwards: if QEMU ends "
+            + "before the merge, everything that the guest wrote since the cut is lost, even flushed data. Both copy the "
+            + "disks to the snapshot's claim. VolumeSnapshot copies nothing: the storage takes VolumeSnapshots of the VM's "
+            + "claims while the guest waits."
     )]
     [AllowedValues(DiskCaptureMethod.Auto, DiskCaptureMethod.CopyBeforeWrite, DiskCaptureMethod.Overlay, DiskCaptureMethod.VolumeSnapshot)]
     [DefaultValue(DiskCaptureMethod.Auto)]
@@ -80,7 +81,7 @@ public sealed class CaptureSpec
 
     /// <summary>What is done with disks whose image is encrypted.</summary>
     [Description(
-        "What is done with disks whose image QEMU encrypts (LUKS). Refuse: a capture that would copy one fails with reason "
+        "How disks with a LUKS image are handled. Refuse: a capture that would copy one fails with reason "
             + "DiskEncrypted. StoreDecrypted: their content is stored as the guest sees it, not encrypted; status.disks says so."
     )]
     [AllowedValues("Refuse", "StoreDecrypted")]
@@ -98,8 +99,8 @@ public sealed class CaptureSpec
     /// <summary>Whether file systems are frozen.</summary>
     [Description(
         "Whether the QEMU guest agent freezes the guest's file systems around the cut. IfAvailable: if the pod's annotation "
-            + "bgsnap.io/guest-agent-socket names one and it answers. Required: the capture fails without it. Never: no. What came of "
-            + "it is in status.indications."
+            + "bgsnap.io/guest-agent-socket names one and it answers. Required: the capture fails without it. Never: no "
+            + "freeze. status.indications shows the result."
     )]
     [AllowedValues("IfAvailable", "Required", "Never")]
     [DefaultValue("IfAvailable")]
@@ -120,8 +121,8 @@ public sealed class CaptureSpec
 
     /// <summary>What becomes of the guest after the cut.</summary>
     [Description(
-        "What becomes of the guest after the cut. Continue: it runs on. Stop: it stays stopped, so that the snapshot is its "
-            + "suspended state; restore it to go on, or resume QEMU (cont) to go on without."
+        "State of the guest after the cut. Continue: it resumes. Stop: it stays stopped, and the snapshot is its suspended "
+            + "state; restore the snapshot to continue, or resume QEMU (cont) to continue without it."
     )]
     [AllowedValues("Continue", "Stop")]
     [DefaultValue("Continue")]
@@ -129,8 +130,9 @@ public sealed class CaptureSpec
 
     /// <summary>One of <see cref="PausedGuest"/>.</summary>
     [Description(
-        "What happens when the VirtualMachine is paused (its condition Paused is True). Wait: it is captured once it runs on, if "
-            + "that is before the deadline. Capture: it is captured as it is, and a restore of it is paused too. A pod's VM is always "
+        "What happens when the VirtualMachine is paused (its condition Paused is True). Wait: it is captured once it is "
+            + "resumed, if that is before the deadline. Capture: it is captured as it is, and a restore of it is paused too. "
+            + "A pod's VM is always "
             + "captured as it is."
     )]
     [AllowedValues(PausedGuest.Wait, PausedGuest.Capture)]

@@ -10,7 +10,9 @@ public sealed class RestoreSpec
 {
     /// <summary>The snapshot.</summary>
     [Required]
-    [Description("Name of the VMBackgroundSnapshot, in the restore's own namespace. While it is not Ready yet, the restore waits for it.")]
+    [Description(
+        "Name of the VMBackgroundSnapshot, in the restore's own namespace. While it is not Ready yet, the restore " + "waits for it."
+    )]
     [StringLength(63, MinimumLength = 1)]
     public string SnapshotName { get; set; } = "";
 
@@ -36,8 +38,8 @@ public sealed class RestoreSpec
 
     /// <summary>Bytes per second.</summary>
     [Description(
-        "Most bytes of RAM read ahead of the guest per second, as a quantity such as 200Mi; what the guest touches always comes "
-            + "at once. No limit when not set."
+        "Maximum bytes of RAM read ahead of the guest per second, as a quantity such as 200Mi; pages that the guest touches "
+            + "always arrive immediately. No limit when not set."
     )]
     [Cel(
         "isQuantity(self) && quantity(self).compareTo(quantity('1Mi')) >= 0",
@@ -48,8 +50,8 @@ public sealed class RestoreSpec
 
     /// <summary>Time from creation until the guest runs; null: 1h.</summary>
     [Description(
-        "Time from this object's creation by which the guest must run, such as 30m; else the restore is given up and what it made "
-            + "is removed. 1h when not set."
+        "Time from this object's creation by which the guest must run, such as 30m; otherwise the restore is cancelled and "
+            + "the objects that it created are removed. Default: 1h."
     )]
     [Cel(
         "self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && self != '' && duration(self) >= duration('10s')",
@@ -72,16 +74,18 @@ public sealed class RestoreTarget
 
     /// <summary>Claims and a pod to make.</summary>
     [Description(
-        "Claims and a pod that are made for this restore. The claims get the snapshot's disks, then the pod is started. When the "
-            + "restore fails or is deleted before the guest runs, both are removed; afterwards they are yours."
+        "Claims and a pod to create for this restore. The snapshot's disks are written to the claims, then the pod is "
+            + "started. If the restore fails or is deleted before the guest runs, both are removed; afterwards they belong to "
+            + "the user."
     )]
     public VirtualMachineTemplate? Template { get; set; }
 
     /// <summary>A KubeVirt VirtualMachine to make.</summary>
     [Description(
-        "A KubeVirt VirtualMachine that is made for this restore, or put back, from what the snapshot keeps of the one that was "
-            + "captured: claims with its disks, then the VM, whose guest goes on where the snapshot was taken. When the restore fails "
-            + "or is deleted before the guest runs, both are removed; afterwards they are yours. KubeVirt must have its feature gate "
+        "A KubeVirt VirtualMachine to create for this restore, or to put back, from the description stored in the snapshot: "
+            + "claims with its disks, then the VM, whose guest continues where the snapshot was taken. If the restore fails "
+            + "or is deleted before the guest runs, both are removed; afterwards they belong to the user. KubeVirt must have "
+            + "its feature gate "
             + "Sidecar enabled."
     )]
     public KubeVirtTarget? VirtualMachine { get; set; }
@@ -104,7 +108,7 @@ public sealed class VirtualMachineTemplate
     [Description("A claim for each disk of the snapshot.")]
     [Cel(
         "self.all(c, self.exists_one(d, d.name == c.name))",
-        "spec.target.template.claims: each disk needs a claim of its own, so that no name may stand twice"
+        "spec.target.template.claims: each disk needs a claim of its own, so no name may occur twice"
     )]
     [ListMapKey("disk")]
     [MaxItems(64)]
@@ -121,7 +125,7 @@ public sealed class KubeVirtTarget
 {
     /// <summary>Its name.</summary>
     [Required]
-    [Description("Name of the VirtualMachine to make, or to put back (see whenExists).")]
+    [Description("Name of the VirtualMachine to create, or to put back (see whenExists).")]
     [Cel(
         "self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')",
         "spec.target.virtualMachine.name: a VM's name: lower-case letters, digits and '-'"
@@ -131,10 +135,10 @@ public sealed class KubeVirtTarget
 
     /// <summary>One of <see cref="ExistingMachine"/>; null: Refuse.</summary>
     [Description(
-        "What if there is a VirtualMachine of that name. Refuse: the restore fails, and leaves it alone. PutBack: once it is "
-            + "stopped, it becomes the captured one. StopAndPutBack: the same, and the restore stops it, after its new disks are "
-            + "written. The claims that it had are kept, and so is what it was until its guest runs: a restore that fails gives it back "
-            + "its spec, and it starts as before."
+        "If a VirtualMachine with that name exists: Refuse fails the restore and leaves the VM alone. PutBack waits until the "
+            + "VM is stopped, then replaces its spec with the captured one. StopAndPutBack does the same, and stops the VM "
+            + "itself once the new disks are written. The former claims are kept, and so is the former spec until the guest "
+            + "runs: a restore that fails gives the VM its former spec back, and it starts as before."
     )]
     [AllowedValues(ExistingMachine.Refuse, ExistingMachine.PutBack, ExistingMachine.StopAndPutBack)]
     [DefaultValue(ExistingMachine.Refuse)]
@@ -142,10 +146,10 @@ public sealed class KubeVirtTarget
 
     /// <summary>One of <see cref="MacAddressPolicy"/>; null: Keep.</summary>
     [Description(
-        "Keep: the VM has the MAC addresses, firmware UUID and serial number of the one that was captured; the restore waits "
-            + "while another VM of the namespace runs with one of these addresses. Regenerate: it gets others, for a copy beside the "
-            + "original; the guest goes on with the old address in its memory, and its network does not answer until it is set up anew "
-            + "or the guest restarts."
+        "Keep: the VM has the MAC addresses, firmware UUID and serial number of the captured one; the restore waits while "
+            + "another VM of the namespace runs with one of these addresses. Regenerate: it gets new ones, for a copy beside "
+            + "the original; the guest still has the old address in its memory, and its network does not answer until it is "
+            + "reconfigured or the guest restarts."
     )]
     [AllowedValues(MacAddressPolicy.Keep, MacAddressPolicy.Regenerate)]
     [DefaultValue(MacAddressPolicy.Keep)]
@@ -154,8 +158,8 @@ public sealed class KubeVirtTarget
     /// <summary>Its disks' claims, where the defaults do not fit.</summary>
     [Description(
         "Name, storage class, access modes and size of the claims of single volumes. A volume that is not named here gets a claim "
-            + "<VM>-<volume>, with PutBack and StopAndPutBack <VM>-<volume>-<id of the restore>, like the claim that it had if that is "
-            + "still there, else of the default storage class."
+            + "<VM>-<volume>, with PutBack and StopAndPutBack <VM>-<volume>-<id of the restore>, like the captured VM's claim "
+            + "if that still exists, otherwise of the default storage class."
     )]
     [ListMapKey("volume")]
     [MaxItems(64)]
@@ -195,7 +199,7 @@ public sealed class KubeVirtClaim
     public string Volume { get; set; } = "";
 
     /// <summary>The claim; null: the VM's name and the volume's.</summary>
-    [Description("Name of the claim to make; <VM>-<volume>, of a VM that is put back <VM>-<volume>-<id of the restore>, when not set.")]
+    [Description("Name of the claim to create. Default: <VM>-<volume>; <VM>-<volume>-<id of the restore> for a VM that is put back.")]
     [Cel(
         "self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')",
         "spec.target.virtualMachine.claims.name: a claim's name: lower-case letters, digits, '-' and '.'"
@@ -205,15 +209,16 @@ public sealed class KubeVirtClaim
 
     /// <summary>Storage class; null: that of the captured VM's claim if it is still there, else the cluster's default.</summary>
     [Description(
-        "Storage class of the claim; when not set that of the captured VM's claim if it is still there, else the cluster's default class."
+        "Storage class of the claim; when not set, that of the captured VM's claim if it still exists, otherwise the "
+            + "cluster's default class."
     )]
     [StringLength(253)]
     public string? StorageClassName { get; set; }
 
     /// <summary>Access modes; null: as the captured VM's claim, else ReadWriteOnce.</summary>
     [Description(
-        "Access modes of the claim; when not set those of the captured VM's claim if it is still there and of the same storage "
-            + "class, else ReadWriteOnce. A VM that is to be migrated needs ReadWriteMany."
+        "Access modes of the claim; when not set, those of the captured VM's claim if it still exists with the same storage "
+            + "class, otherwise ReadWriteOnce. Live migration needs ReadWriteMany."
     )]
     [AllowedItems("ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod")]
     [MaxItems(3)]
@@ -221,8 +226,8 @@ public sealed class KubeVirtClaim
 
     /// <summary>Filesystem or Block; null: as the captured VM's claim, else Filesystem.</summary>
     [Description(
-        "Filesystem: the disk is the file disk.img in it. Block: the disk is the volume itself. When not set that of the captured "
-            + "VM's claim if it is still there and of the same storage class, else Filesystem."
+        "Filesystem: the disk is the file disk.img in it. Block: the disk is the volume itself. When not set, that of the "
+            + "captured VM's claim if it still exists with the same storage class, otherwise Filesystem."
     )]
     [AllowedValues("Filesystem", "Block")]
     public string? VolumeMode { get; set; }
@@ -248,7 +253,7 @@ public sealed class RestoreClaim
 
     /// <summary>The claim.</summary>
     [Required]
-    [Description("Name of the claim to make, by which the pod's volumes name it too.")]
+    [Description("Name of the claim to create; the pod's volumes use the same name.")]
     [Cel(
         "self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')",
         "spec.target.template.claims.name: a claim's name: lower-case letters, digits, '-' and '.'"
@@ -297,7 +302,7 @@ public sealed class PodTemplate
     [Required]
     [Description(
         "The pod's spec, as of a Pod. Host namespaces, hostPath volumes, privileged containers and added capabilities are "
-            + "refused, since the pod is made with the operator's rights and not with yours: for those start the pod yourself and name "
+            + "refused, because the operator creates the pod with its own rights: for those, start the pod yourself and name "
             + "it in spec.target.pod."
     )]
     public JsonObject Spec { get; set; } = [];
@@ -328,7 +333,8 @@ public sealed class PodTemplateMetadata
     )]
     [Cel(
         "'bgsnap.io/qmp-socket' in self",
-        "spec.target.template.pod.metadata.annotations: bgsnap.io/qmp-socket is needed: the path of QEMU's QMP socket inside the container"
+        "spec.target.template.pod.metadata.annotations: bgsnap.io/qmp-socket is needed: the path of QEMU's QMP socket inside "
+            + "the container"
     )]
     [MapLimits(64, 65536)]
     public Dictionary<string, string> Annotations { get; set; } = [];

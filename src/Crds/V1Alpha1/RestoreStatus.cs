@@ -9,28 +9,29 @@ namespace Bgsnap.Crds.V1Alpha1;
 public sealed class RestoreStatus : IConditionedStatus
 {
     /// <summary>Generation that this status is about.</summary>
-    [Description("Generation of the object that this status is about.")]
+    [Description("Generation of the object that this status describes.")]
     public long? ObservedGeneration { get; set; }
 
     /// <summary>One of <see cref="RestorePhase"/>.</summary>
     [Description(
-        "Pending (something it needs is missing), Preparing (claims are made and brought to a node), Queued (the node is busy "
-            + "with other restores), WritingDisks, Starting (the virtual machine's pod is started), Restoring (RAM and device state are "
-            + "loaded), Running (the guest runs and its RAM still arrives), Ready (the guest runs and has all its RAM), Failed, or "
+        "Pending (something it needs is missing), Preparing (creating and mounting claims), Queued (the node is busy "
+            + "with other restores), WritingDisks, Starting (starting the virtual machine's pod), Restoring (loading RAM and "
+            + "device state), Running (the guest runs and its RAM still arrives), Ready (the guest runs and has all its "
+            + "RAM), Failed, or "
             + "Deleting."
     )]
     public string? Phase { get; set; }
 
     /// <summary>Conditions; see <see cref="ConditionTypes"/>.</summary>
     [Description(
-        "Ready: the guest runs. Resident: all of its RAM has arrived, and the snapshot's volume is needed no more. Reconciling "
+        "Ready: the guest runs. Resident: all of its RAM has arrived, and the snapshot's volume is no longer needed. Reconciling "
             + "and Stalled: as kstatus defines them. DisksRestored: the claims hold the snapshot's disks."
     )]
     [ListMapKey("type")]
     public List<V1Condition>? Conditions { get; set; }
 
     /// <summary>Uid of the snapshot.</summary>
-    [Description("UID of the snapshot that is restored. It cannot be deleted meanwhile.")]
+    [Description("UID of the snapshot that is restored. It cannot be deleted before the restore has ended.")]
     public string? SnapshotUID { get; set; }
 
     /// <summary>Node of the VM.</summary>
@@ -46,16 +47,16 @@ public sealed class RestoreStatus : IConditionedStatus
     public string? PodUID { get; set; }
 
     /// <summary>Uid of the VirtualMachine that was made.</summary>
-    [Description("UID of the KubeVirt VirtualMachine that was made.")]
+    [Description("UID of the KubeVirt VirtualMachine that was created.")]
     public string? VirtualMachineUID { get; set; }
 
     /// <summary>Claims that were made.</summary>
-    [Description("Claims that were made for the disks.")]
+    [Description("Claims that were created for the disks.")]
     [ListMapKey("disk")]
     public List<RestoredClaim>? Claims { get; set; }
 
     /// <summary>Progress.</summary>
-    [Description("How far the disks, and then RAM, are.")]
+    [Description("Progress of the disks, and then of RAM.")]
     public RestoreProgress? Progress { get; set; }
 
     /// <summary>The mode that was used.</summary>
@@ -67,11 +68,13 @@ public sealed class RestoreStatus : IConditionedStatus
     public string? ModeReason { get; set; }
 
     /// <summary>How RAM arrived after the guest ran.</summary>
-    [Description("Of mode Instant: how often the guest met a page that had not arrived, and how long it waited.")]
+    [Description("In mode Instant: how often the guest touched a page that had not arrived, and how long it waited.")]
     public RestoreFaults? Faults { get; set; }
 
     /// <summary>From the creation until the guest ran.</summary>
-    [Description("How long the agent took from its begin until the guest ran, such as 850ms. Disks of a template are written before that.")]
+    [Description(
+        "Time from the start of the agent's task until the guest ran, such as 850ms. Disks of a template are written " + "before that."
+    )]
     public string? TimeToRun { get; set; }
 
     /// <summary>When the guest ran, or the restore failed.</summary>
@@ -92,7 +95,7 @@ public sealed class RestoredClaim
     public string Name { get; set; } = "";
 
     /// <summary>Its size as asked for.</summary>
-    [Description("Size that was asked for.")]
+    [Description("Requested size.")]
     public string? Size { get; set; }
 }
 
@@ -104,7 +107,7 @@ public sealed class RestoreFaults
     public long? Count { get; set; }
 
     /// <summary>Half of them took at most this.</summary>
-    [Description("Median of the time until such a page was there, such as 80us.")]
+    [Description("Median of the time until such a page arrived, such as 80us.")]
     public string? P50 { get; set; }
 
     /// <summary>99 of 100 took at most this.</summary>
@@ -120,16 +123,16 @@ public sealed class RestoreFaults
 public sealed class RestoreProgress
 {
     /// <summary>Share of the present stage that is done, 0 to 100.</summary>
-    [Description("Share of the present stage (disks, memory, and of a guest that runs the RAM that has arrived) that is done, in percent.")]
+    [Description("Progress of the current stage (disks, memory, or the RAM that has arrived for a running guest), in percent.")]
     [Range(0, 100)]
     public int? Percent { get; set; }
 
     /// <summary>The same for people.</summary>
-    [Description("The same for people, such as disks 42%.")]
+    [Description("Progress as text, such as disks 42%.")]
     public string? Text { get; set; }
 
     /// <summary>Bytes done.</summary>
-    [Description("Bytes of the present stage that are done.")]
+    [Description("Bytes done in the current stage.")]
     public long? Bytes { get; set; }
 
     /// <summary>Bytes per second.</summary>

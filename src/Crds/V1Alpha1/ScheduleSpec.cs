@@ -10,7 +10,7 @@ public sealed class ScheduleSpec
     /// <summary>Cron expression.</summary>
     [Required]
     [Description(
-        "When snapshots are made: a cron expression of five fields (minute, hour, day of the month, month, day of the week), such "
+        "When snapshots are created: a cron expression of five fields (minute, hour, day of the month, month, day of the week), such "
             + "as \"0 3 * * *\", or @hourly, @daily, @midnight, @weekly, @monthly, @yearly. L, W and # work as in Quartz: \"0 3 * * "
             + "5L\" is the last Friday of a month."
     )]
@@ -24,22 +24,24 @@ public sealed class ScheduleSpec
 
     /// <summary>IANA time zone; null: UTC.</summary>
     [Description(
-        "Time zone of the expression, such as Europe/Berlin (IANA); UTC when not set. A time that the change to summer time "
-            + "leaves out is made up for right after it; one that comes twice in autumn is taken the first time, unless the expression "
-            + "is one of intervals such as */30."
+        "Time zone of the expression, such as Europe/Berlin (IANA); UTC when not set. A time skipped by the change to summer "
+            + "time is made up for right after it; a time that occurs twice in autumn counts the first time only, unless the "
+            + "expression uses intervals such as */30."
     )]
     [Cel("self.matches('^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$')", "spec.timeZone: an IANA name such as Europe/Berlin or UTC")]
     [StringLength(64, MinimumLength = 1)]
     public string? TimeZone { get; set; }
 
     /// <summary>No more snapshots for now.</summary>
-    [Description("No snapshots are made while this is true, and what was due meanwhile is not made up for. Retention goes on.")]
+    [Description(
+        "No snapshots are created while this is true, and due times during the suspension are not made up for. " + "Retention continues."
+    )]
     public bool? Suspend { get; set; }
 
     /// <summary>Allow or Forbid.</summary>
     [Description(
-        "What happens when a snapshot is due and the one before is not Ready or Failed yet. Forbid: it is left out. Allow: it is "
-            + "made all the same, and waits its turn on the VM's node."
+        "If a snapshot is due while the previous one is not Ready or Failed yet: Forbid skips it; Allow creates it, and it "
+            + "waits in the queue of the VM's node."
     )]
     [AllowedValues(ScheduleConcurrency.Allow, ScheduleConcurrency.Forbid)]
     [DefaultValue(ScheduleConcurrency.Forbid)]
@@ -47,8 +49,8 @@ public sealed class ScheduleSpec
 
     /// <summary>How late one may be made; null: however late.</summary>
     [Description(
-        "How late a snapshot may still be made, such as 2h, should the operator have been away when it was due; later it is left "
-            + "out. Of several that were missed only the latest is made. However late when not set."
+        "How late a snapshot may still be created, such as 2h, if no operator ran when it was due; later it is skipped. Of "
+            + "several missed ones, only the latest is created. Default: no limit."
     )]
     [Cel(
         "self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && self != '' && duration(self) >= duration('10s')",
@@ -60,14 +62,13 @@ public sealed class ScheduleSpec
     /// <summary>How many are kept; null: all that are Ready.</summary>
     [Description(
         "Which snapshots of this schedule are kept; the others are deleted, with their files unless their deletionPolicy is "
-            + "Retain. When not set every Ready one is kept. One that a restore uses, or that has somebody else's finalizer, is left "
-            + "alone."
+            + "Retain. When not set, every Ready one is kept. A snapshot that a restore uses, or that has a foreign finalizer, is kept."
     )]
     public ScheduleRetention? Retention { get; set; }
 
     /// <summary>What is made.</summary>
     [Required]
-    [Description("The VMBackgroundSnapshots that are made. Changes count for the next one.")]
+    [Description("Template of the VMBackgroundSnapshots. Changes apply to the next one.")]
     public SnapshotTemplate Template { get; set; } = new();
 }
 
@@ -75,14 +76,13 @@ public sealed class ScheduleSpec
 public sealed class ScheduleRetention
 {
     /// <summary>So many Ready ones.</summary>
-    [Description("So many Ready snapshots are kept, the newest; all when not set.")]
+    [Description("Number of Ready snapshots to keep, the newest; all when not set.")]
     [Range(1, 10000)]
     public int? Count { get; set; }
 
     /// <summary>Ready ones that are no older.</summary>
     [Description(
-        "Ready snapshots that are older, such as 168h, are deleted. The newest Ready one is kept however old it is, so that there "
-            + "is always one to go back to."
+        "Ready snapshots older than this, such as 168h, are deleted. The newest Ready one is always kept, so that one can be restored."
     )]
     [Cel(
         "self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') && self != '' && duration(self) >= duration('1m')",
@@ -92,7 +92,7 @@ public sealed class ScheduleRetention
     public string? MaxAge { get; set; }
 
     /// <summary>So many Failed ones; null: 3.</summary>
-    [Description("So many Failed snapshots are kept for a look at what happened, the newest; 3 when not set.")]
+    [Description("Number of Failed snapshots to keep for diagnosis, the newest; 3 when not set.")]
     [Range(0, 1000)]
     public int? FailedCount { get; set; }
 }

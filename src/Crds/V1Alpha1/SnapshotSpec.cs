@@ -65,8 +65,8 @@ public sealed class SnapshotSpec
 
     /// <summary>Delete or Retain.</summary>
     [Description(
-        "What becomes of the files when this object is deleted: Delete removes them from the claim (and a claim made from "
-            + "claimTemplate with them), Retain leaves both."
+        "Whether the files are removed when this object is deleted: Delete removes them from the claim (and also a claim "
+            + "created from claimTemplate); Retain keeps both."
     )]
     [AllowedValues("Delete", "Retain")]
     [DefaultValue("Delete")]
@@ -106,11 +106,11 @@ public sealed class SnapshotSource
 public sealed class SnapshotTarget
 {
     /// <summary>An existing claim.</summary>
-    [Description("An existing claim. Many snapshots can share one: each is a directory of its own.")]
+    [Description("An existing claim. Many snapshots can share one: each has its own directory.")]
     public ClaimReference? PersistentVolumeClaim { get; set; }
 
     /// <summary>A claim to make.</summary>
-    [Description("A claim that is made for this snapshot and bears its name.")]
+    [Description("A claim to create for this snapshot, with the same name.")]
     public ClaimTemplate? ClaimTemplate { get; set; }
 }
 
@@ -139,9 +139,7 @@ public sealed class ClaimTemplate
     public List<string>? AccessModes { get; set; }
 
     /// <summary>Size as a quantity; null: from the VM.</summary>
-    [Description(
-        "Size of the claim, such as 8Gi. When it is not set it is worked out from the memory of the VM and the sizes of its claims."
-    )]
+    [Description("Size of the claim, such as 8Gi. When not set, it is computed from the VM's memory and the sizes of its claims.")]
     [Cel(
         "isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))",
         "spec.target.claimTemplate.size: a positive quantity such as 8Gi"

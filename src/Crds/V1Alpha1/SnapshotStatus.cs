@@ -9,19 +9,19 @@ namespace Bgsnap.Crds.V1Alpha1;
 public sealed class SnapshotStatus : IConditionedStatus
 {
     /// <summary>Generation that this status is about.</summary>
-    [Description("Generation of the object that this status is about.")]
+    [Description("Generation of the object that this status describes.")]
     public long? ObservedGeneration { get; set; }
 
     /// <summary>One of <see cref="SnapshotPhase"/>.</summary>
     [Description(
-        "Pending (something it needs is missing), Queued (the node is busy with others), Preparing (the claim is brought to the "
-            + "node), Capturing, Ready, Failed, or Deleting."
+        "Pending (something it needs is missing), Queued (the node is busy with others), Preparing (mounting the claim), "
+            + "Capturing, Ready, Failed, or Deleting."
     )]
     public string? Phase { get; set; }
 
     /// <summary>Conditions; see <see cref="ConditionTypes"/>.</summary>
     [Description(
-        "Ready: the snapshot is whole and on its claim. Reconciling and Stalled: as kstatus defines them. PointInTime: the "
+        "Ready: the snapshot is complete on its claim. Reconciling and Stalled: as kstatus defines them. PointInTime: the "
             + "instant that the snapshot shows has been fixed."
     )]
     [ListMapKey("type")]
@@ -48,7 +48,7 @@ public sealed class SnapshotStatus : IConditionedStatus
     public string? Directory { get; set; }
 
     /// <summary>Progress of the capture.</summary>
-    [Description("How far the capture is.")]
+    [Description("Progress of the capture.")]
     public CaptureProgressStatus? Progress { get; set; }
 
     /// <summary>The point in time.</summary>
@@ -60,11 +60,11 @@ public sealed class SnapshotStatus : IConditionedStatus
     public string? Downtime { get; set; }
 
     /// <summary>Length of the protection window.</summary>
-    [Description("How long guest memory was write-protected, in which the guest may have been slower, such as 850ms.")]
+    [Description("How long guest memory was write-protected and the guest may have been slower, such as 850ms.")]
     public string? ProtectionWindow { get; set; }
 
     /// <summary>Guest writes that had to wait.</summary>
-    [Description("Guest writes that met a page not yet copied.")]
+    [Description("Guest writes to pages that were not copied yet.")]
     public long? Faults { get; set; }
 
     /// <summary>Engine that was used.</summary>
@@ -77,9 +77,10 @@ public sealed class SnapshotStatus : IConditionedStatus
 
     /// <summary>How consistent it is, as <see cref="SnapshotIndication"/> says.</summary>
     [Description(
-        "How the guest was captured. Online: QEMU ran. GuestAgent: its file systems were frozen by the guest agent. NoGuestAgent: "
-            + "there was none to freeze them. QuiesceFailed: the guest agent could not. Paused: the guest was paused, and is after a "
-            + "restore. Without a freeze the disks are as after a power failure, and together with RAM still one instant."
+        "How the guest was captured. Online: QEMU ran. GuestAgent: its file systems were frozen by the guest agent. "
+            + "NoGuestAgent: no guest agent was available. QuiesceFailed: the guest agent failed. Paused: the guest was "
+            + "paused, and will be after a restore. Without a freeze the disks are as after a power failure, but show the "
+            + "same instant as RAM."
     )]
     public List<string>? Indications { get; set; }
 
@@ -88,11 +89,11 @@ public sealed class SnapshotStatus : IConditionedStatus
     public string? DiskMethod { get; set; }
 
     /// <summary>Why in that way.</summary>
-    [Description("Why in that way.")]
+    [Description("Why that method was used.")]
     public string? DiskMethodReason { get; set; }
 
     /// <summary>The VM's disks.</summary>
-    [Description("The VM's disks, those too that were only recorded.")]
+    [Description("The VM's disks, including those that were only recorded.")]
     public List<DiskStatus>? Disks { get; set; }
 
     /// <summary>Bytes of guest RAM.</summary>
@@ -100,11 +101,11 @@ public sealed class SnapshotStatus : IConditionedStatus
     public long? RamBytes { get; set; }
 
     /// <summary>Bytes on the claim.</summary>
-    [Description("Bytes that the snapshot takes on the claim.")]
+    [Description("Bytes that the snapshot occupies on the claim.")]
     public long? StoredBytes { get; set; }
 
     /// <summary>The same for people.</summary>
-    [Description("The same for people, such as 1.2Gi.")]
+    [Description("Size as text, such as 1.2Gi.")]
     public string? Size { get; set; }
 
     /// <summary>SHA-256 of snapshot.json.</summary>
@@ -120,16 +121,16 @@ public sealed class SnapshotStatus : IConditionedStatus
 public sealed class CaptureProgressStatus
 {
     /// <summary>Share that is written, 0 to 100.</summary>
-    [Description("Share that is done, in percent.")]
+    [Description("Progress in percent.")]
     [Range(0, 100)]
     public int? Percent { get; set; }
 
     /// <summary>The same for people.</summary>
-    [Description("The same for people, such as 42%.")]
+    [Description("Progress as text, such as 42%.")]
     public string? Text { get; set; }
 
     /// <summary>Bytes of RAM and disks done.</summary>
-    [Description("Bytes of guest RAM and disks that are done.")]
+    [Description("Bytes of guest RAM and disks done.")]
     public long? Bytes { get; set; }
 
     /// <summary>Bytes per second.</summary>

@@ -10,7 +10,8 @@ namespace Bgsnap.Crds.V1Alpha1;
 [KubernetesEntity(Group = Names.Group, ApiVersion = Names.Version, Kind = KubeKind, PluralName = "snapshottasks")]
 [ResourceNames("snapshottask", "vmbgtask")]
 [Description(
-    "Internal: the bgsnap operator's order to the agent of one node. Made, read and removed by bgsnap; people use VMBackgroundSnapshot."
+    "Internal: the bgsnap operator's order to the agent of one node. bgsnap creates, reads and removes it; users create "
+        + "VMBackgroundSnapshots."
 )]
 [PrinterColumn("Action", "string", ".spec.action")]
 [PrinterColumn("Node", "string", ".spec.nodeName")]
@@ -44,7 +45,8 @@ public sealed class SnapshotTask : IKubernetesObject<V1ObjectMeta>, ISpec<Snapsh
     [Cel("self.action != 'Capture' || has(self.source)", "spec.source: needed to capture")]
     [Cel(
         "has(self.target) == has(oldSelf.target) && (!has(self.target) || self.target == oldSelf.target) && has(self.restore) == "
-            + "has(oldSelf.restore) && (!has(self.restore) || self.restore == oldSelf.restore) && has(self.disks) == has(oldSelf.disks) "
+            + "has(oldSelf.restore) && (!has(self.restore) || self.restore == oldSelf.restore) && has(self.disks) == "
+            + "has(oldSelf.disks) "
             + "&& (!has(self.disks) || self.disks == oldSelf.disks)",
         "spec: target, restore and disks cannot be changed"
     )]
@@ -64,14 +66,14 @@ public sealed class SnapshotTaskSpec
     [Required]
     [Description(
         "Capture writes the directory, Delete removes it, Restore loads it into a waiting QEMU, RestoreDisks writes its disks to "
-            + "the claims that the carrier mounts, Describe reads what a KubeVirt VM was made of."
+            + "the claims that the carrier mounts, Describe reads the stored description of a KubeVirt VM."
     )]
     [AllowedValues(TaskAction.Capture, TaskAction.Delete, TaskAction.Restore, TaskAction.RestoreDisks, TaskAction.Describe)]
     public string Action { get; set; } = TaskAction.Capture;
 
     /// <summary>The node whose agent is meant.</summary>
     [Required]
-    [Description("Node whose agent is to do it.")]
+    [Description("Node whose agent takes the task.")]
     [StringLength(253, MinimumLength = 1)]
     public string NodeName { get; set; } = "";
 
@@ -87,11 +89,11 @@ public sealed class SnapshotTaskSpec
 
     /// <summary>The pod that mounts the claim.</summary>
     [Required]
-    [Description("The pod on that node which mounts the claim.")]
+    [Description("The pod on that node that mounts the claim.")]
     public PodTarget Carrier { get; set; } = new();
 
     /// <summary>The pod that runs the VM.</summary>
-    [Description("The pod that runs the VM, and how its QEMU is reached.")]
+    [Description("The pod that runs the VM, and how to reach its QEMU.")]
     public VirtualMachineTarget? Source { get; set; }
 
     /// <summary>How to capture.</summary>
@@ -99,7 +101,7 @@ public sealed class SnapshotTaskSpec
     public CaptureSpec? Capture { get; set; }
 
     /// <summary>The pod whose QEMU waits.</summary>
-    [Description("To restore: the pod whose QEMU waits for the snapshot (-incoming defer), and how that is reached.")]
+    [Description("To restore: the pod whose QEMU waits for the snapshot (-incoming defer), and how to reach it.")]
     public VirtualMachineTarget? Target { get; set; }
 
     /// <summary>How to restore.</summary>
@@ -107,17 +109,17 @@ public sealed class SnapshotTaskSpec
     public TaskRestore? Restore { get; set; }
 
     /// <summary>The disks to write.</summary>
-    [Description("To restore disks: which, and where to, as the carrier's container sees it.")]
+    [Description("To restore disks: which disks, and the target paths in the carrier's container.")]
     [ListMapKey("name")]
     [MaxItems(64)]
     public List<TaskDisk>? Disks { get; set; }
 
     /// <summary>Give it up.</summary>
-    [Description("Set to give the work up: the guest is freed and nothing is kept.")]
+    [Description("Cancels the task: the guest resumes and nothing is kept.")]
     public bool? Cancel { get; set; }
 
     /// <summary>The guest may go on.</summary>
-    [Description("Set when status.holding was true and every VolumeSnapshot is cut: the guest may go on.")]
+    [Description("Set when status.holding was true and every VolumeSnapshot is taken: the guest may resume.")]
     public bool? Release { get; set; }
 
     /// <summary>VolumeSnapshots by disk, for the manifest.</summary>
@@ -137,7 +139,7 @@ public class PodTarget
 
     /// <summary>Pod uid.</summary>
     [Required]
-    [Description("UID of the pod: another pod of that name is not meant.")]
+    [Description("UID of the pod, to exclude another pod of that name.")]
     [StringLength(63, MinimumLength = 1)]
     public string PodUID { get; set; } = "";
 
@@ -176,7 +178,9 @@ public sealed class VirtualMachineTarget : PodTarget
     public string? Uuid { get; set; }
 
     /// <summary>The VM's own objects, kept with the snapshot.</summary>
-    [Description("The VM's own objects, a v1 List as JSON text: kept with the snapshot, so that the VM can be made anew from it.")]
+    [Description(
+        "The VM's Kubernetes objects, a v1 List as JSON text, stored with the snapshot so that a restore can " + "recreate the VM."
+    )]
     [StringLength(MaxObjectsLength)]
     public string? Objects { get; set; }
 
@@ -218,37 +222,37 @@ public static class TaskAction
 public sealed class SnapshotTaskStatus
 {
     /// <summary>One of <see cref="TaskPhase"/>.</summary>
-    [Description("Running, Succeeded or Failed; not set: no agent has taken it yet.")]
+    [Description("Running, Succeeded or Failed; not set: no agent has taken the task yet.")]
     [AllowedValues(TaskPhase.Running, TaskPhase.Succeeded, TaskPhase.Failed)]
     public string? Phase { get; set; }
 
     /// <summary>Why it failed, in one word.</summary>
-    [Description("Why it failed, in one word; of a restore that succeeded: what is still to be done by hand.")]
+    [Description("Why it failed, in one word; of a restore that succeeded: what remains to be done manually.")]
     public string? Reason { get; set; }
 
     /// <summary>The same in words.</summary>
-    [Description("Why it failed and what helps.")]
+    [Description("Why it failed and how to fix it.")]
     public string? Message { get; set; }
 
     /// <summary>Which agent works at it.</summary>
-    [Description("UID of the agent's run that works at it: another run knows by it that the work died.")]
+    [Description("UID of the agent process that works on the task: another process detects by it that the work died.")]
     public string? AgentRun { get; set; }
 
     /// <summary>When it was taken.</summary>
-    [Description("When the agent took it.")]
+    [Description("When the agent took the task.")]
     public DateTime? StartTime { get; set; }
 
     /// <summary>When it ended.</summary>
-    [Description("When it ended.")]
+    [Description("When the task ended.")]
     public DateTime? CompletionTime { get; set; }
 
     /// <summary>Share that is done.</summary>
-    [Description("Share that is done, in percent.")]
+    [Description("Progress in percent.")]
     [Range(0, 100)]
     public int? Percent { get; set; }
 
     /// <summary>Bytes of RAM done.</summary>
-    [Description("Bytes of guest RAM and disks that are done.")]
+    [Description("Bytes of guest RAM and disks done.")]
     public long? Bytes { get; set; }
 
     /// <summary>Bytes per second.</summary>
@@ -261,20 +265,20 @@ public sealed class SnapshotTaskStatus
 
     /// <summary>The guest is stopped and waits for <see cref="SnapshotTaskSpec.Release"/>.</summary>
     [Description(
-        "The guest is stopped and waits for spec.release, as diskMethod VolumeSnapshot has it; result.disks names the disks. It "
-            + "does not wait for longer than maxDowntime."
+        "The guest is stopped and waits for spec.release (diskMethod VolumeSnapshot); result.disks names the disks. It waits "
+            + "no longer than maxDowntime."
     )]
     public bool? Holding { get; set; }
 
     /// <summary>The guest of a restore runs.</summary>
     [Description(
-        "Of a restore: the guest runs. While phase is Running its RAM still arrives, and the claim is needed; reason and message "
-            + "then say why none arrives."
+        "Of a restore: the guest runs. While phase is Running its RAM still arrives, and the claim is needed; reason and "
+            + "message say why, if none arrives."
     )]
     public bool? GuestRuns { get; set; }
 
     /// <summary>What a Describe found.</summary>
-    [Description("Of a Describe: what the snapshot keeps of the machine.")]
+    [Description("Of a Describe: the stored description of the machine.")]
     public MachineDescription? Machine { get; set; }
 
     /// <summary>What was measured.</summary>
@@ -288,7 +292,7 @@ public sealed class SnapshotTaskStatus
 public sealed class MachineDescription
 {
     /// <summary>Its Kubernetes objects.</summary>
-    [Description("The objects that the VM was made of: a v1 List as JSON.")]
+    [Description("The VM's Kubernetes objects: a v1 List as JSON.")]
     [StringLength(VirtualMachineTarget.MaxObjectsLength)]
     public string? Objects { get; set; }
 
@@ -317,7 +321,7 @@ public sealed class CaptureResult
     public long? TotalMicroseconds { get; set; }
 
     /// <summary>Faults.</summary>
-    [Description("Guest writes that met a page not yet copied.")]
+    [Description("Guest writes to pages that were not copied yet.")]
     public long? Faults { get; set; }
 
     /// <summary>Half of the faults took at most this.</summary>
@@ -337,7 +341,7 @@ public sealed class CaptureResult
     public long? RamBytes { get; set; }
 
     /// <summary>Bytes stored.</summary>
-    [Description("Bytes that the snapshot takes on the claim.")]
+    [Description("Bytes that the snapshot occupies on the claim.")]
     public long? StoredBytes { get; set; }
 
     /// <summary>Engine.</summary>
@@ -349,7 +353,7 @@ public sealed class CaptureResult
     public string? EngineReason { get; set; }
 
     /// <summary>Restore: until the guest ran.</summary>
-    [Description("Of a restore: time from its begin by the agent until the guest ran, in microseconds.")]
+    [Description("Of a restore: time from the start of the agent's task until the guest ran, in microseconds.")]
     public long? TimeToRunMicroseconds { get; set; }
 
     /// <summary>Restore: the mode that was used.</summary>
@@ -369,7 +373,7 @@ public sealed class CaptureResult
     public string? DiskMethod { get; set; }
 
     /// <summary>Why in that way.</summary>
-    [Description("Why in that way.")]
+    [Description("Why that method was used.")]
     public string? DiskMethodReason { get; set; }
 
     /// <summary>The VM's disks.</summary>

@@ -9,19 +9,20 @@ public sealed class TaskRestore
 {
     /// <summary>All or None.</summary>
     [Description(
-        "All writes the snapshot's disks into the files that the waiting QEMU has open, None leaves them: they were written before."
+        "All writes the snapshot's disks into the files that the waiting QEMU has open; None does not, because they were "
+            + "written before."
     )]
     [AllowedValues("All", "None")]
     [DefaultValue("All")]
     public string? Disks { get; set; }
 
     /// <summary>One of <see cref="RestoreMode"/>; null: Auto.</summary>
-    [Description("How RAM gets there; Auto when not set.")]
+    [Description("How RAM is loaded; Auto when not set.")]
     [AllowedValues(RestoreMode.Auto, RestoreMode.Instant, RestoreMode.Eager, RestoreMode.Stream)]
     public string? Mode { get; set; }
 
     /// <summary>Bytes per second.</summary>
-    [Description("Most bytes of RAM read ahead of the guest per second, as a quantity.")]
+    [Description("Maximum bytes of RAM read ahead of the guest per second, as a quantity.")]
     [StringLength(32)]
     public string? BandwidthLimit { get; set; }
 }

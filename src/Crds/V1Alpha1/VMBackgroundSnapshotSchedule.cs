@@ -10,7 +10,8 @@ namespace Bgsnap.Crds.V1Alpha1;
 [KubernetesEntity(Group = Names.Group, ApiVersion = Names.Version, Kind = KubeKind, PluralName = "vmbackgroundsnapshotschedules")]
 [ResourceNames("vmbackgroundsnapshotschedule", "vmbgss")]
 [Description(
-    "Makes background snapshots of a virtual machine by the clock, and deletes the old ones. Snapshots stay when their schedule is deleted."
+    "Makes background snapshots of a virtual machine by the clock, and deletes the old ones. Snapshots stay when their "
+        + "schedule is deleted."
 )]
 [Cel("size(self.metadata.name) <= 50", "metadata.name: at most 50 characters, since it begins the names of the snapshots")]
 [PrinterColumn("Schedule", "string", ".spec.schedule")]
@@ -52,7 +53,7 @@ public sealed class VMBackgroundSnapshotSchedule : IKubernetesObject<V1ObjectMet
 public sealed class ScheduleStatus : IConditionedStatus
 {
     /// <summary>Generation that this status is about.</summary>
-    [Description("Generation of the object that this status is about.")]
+    [Description("Generation of the object that this status describes.")]
     public long? ObservedGeneration { get; set; }
 
     /// <summary>One of <see cref="SchedulePhase"/>.</summary>
@@ -60,12 +61,12 @@ public sealed class ScheduleStatus : IConditionedStatus
     public string? Phase { get; set; }
 
     /// <summary>Conditions; see <see cref="ConditionTypes"/>.</summary>
-    [Description("Ready: snapshots are made as they are due. Reconciling and Stalled: as kstatus defines them.")]
+    [Description("Ready: snapshots are created when they are due. Reconciling and Stalled: as kstatus defines them.")]
     [ListMapKey("type")]
     public List<V1Condition>? Conditions { get; set; }
 
     /// <summary>The last due time for which a snapshot was made.</summary>
-    [Description("When the last snapshot was due that was made.")]
+    [Description("Due time of the last snapshot that was created.")]
     public DateTime? LastScheduleTime { get; set; }
 
     /// <summary>Its name.</summary>
@@ -74,7 +75,7 @@ public sealed class ScheduleStatus : IConditionedStatus
 
     /// <summary>The last due time for which none was made.</summary>
     [Description(
-        "When the last snapshot was due that was left out: the one before was still under way, it was too late, or the schedule "
+        "Due time of the last snapshot that was skipped: the previous one was in progress, it was too late, or the schedule "
             + "was suspended."
     )]
     public DateTime? LastSkippedTime { get; set; }
@@ -88,7 +89,7 @@ public sealed class ScheduleStatus : IConditionedStatus
     public DateTime? NextScheduleTime { get; set; }
 
     /// <summary>Snapshots under way.</summary>
-    [Description("Snapshots of this schedule that are under way.")]
+    [Description("Snapshots of this schedule that are in progress.")]
     public int? Active { get; set; }
 
     /// <summary>Snapshots that are Ready.</summary>
@@ -100,7 +101,7 @@ public sealed class ScheduleStatus : IConditionedStatus
     public string? EffectiveSchedule { get; set; }
 
     /// <summary>Since when.</summary>
-    [Description("Since when: nothing that the expression names before is made.")]
+    [Description("Since when they are in effect: earlier due times do not count.")]
     public DateTime? EffectiveSince { get; set; }
 }
 

@@ -1,5 +1,5 @@
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 using k8s.Models;
 
 namespace Bgsnap.Operator.KubeVirt;
@@ -10,50 +10,49 @@ namespace Bgsnap.Operator.KubeVirt;
 /// </summary>
 internal static class CaptureBlockers
 {
-    private const string Dma = "is passed through by VFIO, whose DMA no protection sees",
-        Other = "another process that writes to the guest's memory";
+    private const string Dma = "is passed through by VFIO, and its DMA bypasses write protection",
+        Other = "another process writes to the guest's memory";
     private static readonly string[] SharingPlugins = ["vhostuser", "passt", "vdpa"];
 
     /// <summary>Refuses an instance that cannot be captured.</summary>
-    /// <exception cref="Hopeless">The instance has such a device or disk.</exception>
+    /// <exception cref="TerminalException">The instance has such a device or disk.</exception>
     public static void Refuse(VirtualMachineInstance vmi, CaptureSpec? how)
     {
         VmiDomain domain = vmi.Spec.Domain;
         if (Of(domain) is { } blocker)
-            throw new Hopeless(
+            throw new TerminalException(
                 "DeviceUnsupported",
                 $"VirtualMachineInstance {vmi.Metadata.Name} cannot be captured: {blocker}; remove it from the virtual machine, "
                     + "then create another snapshot"
             );
         if (vmi.Status?.Memory is { } memory && IsPlugged(memory))
-            throw new Hopeless(
+            throw new TerminalException(
                 "DeviceUnsupported",
-                $"VirtualMachineInstance {vmi.Metadata.Name} cannot be captured: memory was plugged into it since it began with "
-                    + $"{memory.GuestAtBoot}, by virtio-mem, which plugs and unplugs it at any moment; restart the virtual machine, "
-                    + "which then begins with all of it, then create another snapshot"
+                $"VirtualMachineInstance {vmi.Metadata.Name} cannot be captured: memory was hot-plugged since it started with "
+                    + $"{memory.GuestAtBoot}, and virtio-mem may plug and unplug memory at any moment; restart the virtual "
+                    + "machine, so that it starts with all of its memory, then create another snapshot"
             );
         if (domain.Devices?.Disks?.FirstOrDefault(d => d.Shareable == true && IsWanted(d, how)) is { } disk)
-            throw new Hopeless(
+            throw new TerminalException(
                 "DiskShared",
-                $"disk {disk.Name} of VirtualMachineInstance {vmi.Metadata.Name} is shareable, so that other VMs write to it and "
-                    + "there is no instant that it shows: name the other disks in spec.capture.disks of another snapshot, as "
-                    + $"{Alias("<disk>")}"
+                $"disk {disk.Name} of VirtualMachineInstance {vmi.Metadata.Name} is shareable: other VMs may write to it, so "
+                    + "that a snapshot of it would not show one instant. Name the other disks in spec.capture.disks of "
+                    + $"another snapshot, as {Alias("<disk>")}"
             );
     }
 
     private static string? Of(VmiDomain domain)
     {
         if (domain.LaunchSecurity is not null)
-            return "its memory is sealed by launchSecurity, and reads as noise from outside";
+            return "launchSecurity encrypts its memory, which cannot be read from outside";
         if (domain.Devices is not { } devices)
             return null;
         return devices.Gpus is [var gpu, ..] ? $"gpu {gpu.Name} {Dma}"
             : devices.HostDevices is [var device, ..] ? $"host device {device.Name} {Dma}"
-            : devices.Interfaces?.FirstOrDefault(i => i.Sriov is not null) is { } function
-                ? $"interface {function.Name} is SR-IOV's and {Dma}"
-            : devices.Interfaces?.FirstOrDefault(IsShared) is { } user ? $"interface {user.Name} is vhost-user's, {Other}"
+            : devices.Interfaces?.FirstOrDefault(i => i.Sriov is not null) is { } function ? $"SR-IOV interface {function.Name} {Dma}"
+            : devices.Interfaces?.FirstOrDefault(IsShared) is { } user ? $"interface {user.Name} uses vhost-user: {Other}"
             : devices.Filesystems?.FirstOrDefault(f => f.Virtiofs is not null) is { } files
-                ? $"filesystem {files.Name} is virtiofs', {Other}"
+                ? $"filesystem {files.Name} uses virtiofs: {Other}"
             : null;
     }
 

@@ -1,7 +1,7 @@
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 
 namespace Bgsnap.Operator.KubeVirt;
 
@@ -16,8 +16,8 @@ internal sealed class KubeVirtSource(IApiClient api)
     public static bool Is(VMBackgroundSnapshot snapshot) => snapshot.Spec.Source.ApiGroup == KubeVirtKinds.Group;
 
     /// <summary>Returns the VM and where it runs now.</summary>
-    /// <exception cref="Waiting">The VM cannot be captured now, but may be later.</exception>
-    /// <exception cref="Hopeless">The VM cannot be captured as it is, or KubeVirt is not installed.</exception>
+    /// <exception cref="NotReadyException">The VM cannot be captured now, but may be later.</exception>
+    /// <exception cref="TerminalException">The VM cannot be captured as it is, or KubeVirt is not installed.</exception>
     public async Task<SourceVm> Find(VMBackgroundSnapshot snapshot, CancellationToken stop)
     {
         VirtualMachineInstance vmi = await FindInstance(snapshot, stop).ConfigureAwait(false);
@@ -47,32 +47,32 @@ internal sealed class KubeVirtSource(IApiClient api)
             if (vm is null)
                 return vmi ?? throw NotFound(kind, name, ns);
             if (vm.Metadata.DeletionTimestamp is not null)
-                throw new Hopeless("SourceEnded", $"VirtualMachine {name} is being deleted");
+                throw new TerminalException("SourceEnded", $"VirtualMachine {name} is being deleted");
             // KubeVirt may restart a VM that has ended, as its runStrategy says, with a new instance of the same name.
             if (vmi is null || vmi.Metadata.DeletionTimestamp is not null || vmi.Status?.Phase is "Succeeded" or "Failed")
-                throw new Waiting(
+                throw new NotReadyException(
                     "SourceNotRunning",
-                    $"VirtualMachine {name} does not run ({vm.Status?["printableStatus"]?.ToString() ?? "no status"}): start it "
+                    $"VirtualMachine {name} is not running ({vm.Status?["printableStatus"]?.ToString() ?? "no status"}): start it "
                         + $"(virtctl start {name}), or delete this snapshot"
                 );
             if (vmi.Metadata.OwnerReferences?.Any(o => o.Uid == vm.Metadata.Uid) != true)
-                throw new Waiting(
+                throw new NotReadyException(
                     "SourceNotRunning",
-                    $"VirtualMachineInstance {name} is not of VirtualMachine {name}, and keeps it from running: delete the "
+                    $"VirtualMachineInstance {name} does not belong to VirtualMachine {name} and prevents it from starting: delete the "
                         + "instance, or name it as the source of another snapshot"
                 );
             return vmi;
         }
         catch (ApiException e) when (e is { Code: 404, IsNotFound: false })
         {
-            throw new Hopeless(
+            throw new TerminalException(
                 "KubeVirtNotInstalled",
-                $"this cluster does not serve {KubeVirtKinds.Group}/v1, so that there is no {kind} {name}: install KubeVirt, or "
+                $"this cluster does not serve {KubeVirtKinds.Group}/v1, so {kind} {name} cannot exist: install KubeVirt, or "
                     + "name a Pod as the source of another snapshot"
             );
         }
     }
 
-    private static Waiting NotFound(string kind, string name, string ns) =>
-        new("SourceNotFound", $"there is no {kind} {name} in namespace {ns}: create it, or delete this snapshot");
+    private static NotReadyException NotFound(string kind, string name, string ns) =>
+        new("SourceNotFound", $"{kind} {name} does not exist in namespace {ns}: create it, or delete this snapshot");
 }

@@ -1,6 +1,6 @@
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 
 namespace Bgsnap.Operator.KubeVirt;
 
@@ -38,8 +38,8 @@ internal sealed record LauncherPod(
     /// <param name="vmi">The instance.</param>
     /// <param name="pods">The launcher pods of its namespace.</param>
     /// <param name="how">What the snapshot asks for.</param>
-    /// <exception cref="Waiting">The VM cannot be captured now, but may be later.</exception>
-    /// <exception cref="Hopeless">The VM cannot be captured as it is.</exception>
+    /// <exception cref="NotReadyException">The VM cannot be captured now, but may be later.</exception>
+    /// <exception cref="TerminalException">The VM cannot be captured as it is.</exception>
     public static LauncherPod Of(VirtualMachineInstance vmi, IEnumerable<PodSummary> pods, CaptureSpec? how = null)
     {
         string name = vmi.Metadata.Name;
@@ -47,13 +47,16 @@ internal sealed record LauncherPod(
         CaptureBlockers.Refuse(vmi, how);
         VirtualMachineInstanceStatus? status = vmi.Status;
         if (status?.Phase != "Running" || status.NodeName is not { Length: > 0 } node)
-            throw new Waiting("SourceNotRunning", $"VirtualMachineInstance {name} does not run yet ({status?.Phase ?? "no phase"})");
+            throw new NotReadyException(
+                "SourceNotRunning",
+                $"VirtualMachineInstance {name} is not running yet ({status?.Phase ?? "no phase"})"
+            );
         WaitWhileBusy(status, name, how);
         PodSummary[] here = [.. pods.Where(p => IsActive(p, status, node))];
         if (here is not [PodSummary pod])
-            throw new Waiting(
+            throw new NotReadyException(
                 "SourceNotRunning",
-                $"VirtualMachineInstance {name} has {here.Length} launcher pods that run on node {node}, and one is expected"
+                $"VirtualMachineInstance {name} has {here.Length} launcher pods running on node {node}; expected one"
             );
         Dictionary<string, string> claims = ClaimsOf(vmi);
         return new LauncherPod(
@@ -82,7 +85,11 @@ internal sealed record LauncherPod(
         );
 
     /// <summary>Converts it to a snapshot's source.</summary>
-    public SourceVm ToSource() => new(PodName, PodUID, NodeName, Container, null, null) { Launcher = this };
+    public SourceVm ToSource() =>
+        new(PodName, PodUID, NodeName, Container, null, null)
+        {
+            Libvirt = new LibvirtMachine(Domain, Uuid, Memory, Claims.Values, OtherBytes),
+        };
 
     // KubeVirt's naming scheme of domains.
     private static string DomainOf(VirtualMachineInstance vmi) => $"{vmi.Metadata.NamespaceProperty}_{vmi.Metadata.Name}";
@@ -90,9 +97,9 @@ internal sealed record LauncherPod(
     private static void RefuseEnded(VirtualMachineInstance vmi, string name)
     {
         if (vmi.Metadata.DeletionTimestamp is not null)
-            throw new Hopeless("SourceEnded", $"VirtualMachineInstance {name} is being deleted");
+            throw new TerminalException("SourceEnded", $"VirtualMachineInstance {name} is being deleted");
         if (vmi.Status?.Phase is "Succeeded" or "Failed")
-            throw new Hopeless(
+            throw new TerminalException(
                 "SourceEnded",
                 $"VirtualMachineInstance {name} has ended ({vmi.Status.Phase}): start the virtual machine, then create another snapshot"
             );
@@ -102,24 +109,25 @@ internal sealed record LauncherPod(
     {
         // libvirt's QEMU passthrough also works during a migration, so nothing but this check would refuse the capture.
         if (status.MigrationState is { Completed: not true, Failed: not true } migration)
-            throw new Waiting(
+            throw new NotReadyException(
                 "Migrating",
-                $"VirtualMachineInstance {name} is being migrated to node {migration.TargetNode ?? "(not chosen yet)"}: captured "
-                    + "when that has ended"
+                $"VirtualMachineInstance {name} is migrating to node {migration.TargetNode ?? "(not chosen yet)"}: the "
+                    + "capture starts when the migration has ended"
             );
         if (status.VolumeStatus?.FirstOrDefault(v => v.MemoryDumpVolume is { StartTimestamp: not null, EndTimestamp: null }) is { } dump)
-            throw new Waiting(
+            throw new NotReadyException(
                 "MemoryDump",
-                $"the memory of VirtualMachineInstance {name} is being dumped to volume {dump.Name}: captured when that has ended"
+                $"the memory of VirtualMachineInstance {name} is being dumped to volume {dump.Name}: the capture starts when "
+                    + "the dump has ended"
             );
         if (
             how?.WhenPaused != PausedGuest.Capture
             && status.Conditions?.FirstOrDefault(c => c is { Type: "Paused", Status: "True" }) is { } paused
         )
-            throw new Waiting(
+            throw new NotReadyException(
                 "Paused",
-                $"VirtualMachineInstance {name} is paused ({paused.Reason}): let it run (virtctl unpause vmi {name}), or have it "
-                    + "captured as it is with spec.capture.whenPaused Capture in another snapshot"
+                $"VirtualMachineInstance {name} is paused ({paused.Reason}): resume it (virtctl unpause vmi {name}), or set "
+                    + "spec.capture.whenPaused to Capture in another snapshot to capture it as it is"
             );
     }
 

@@ -3,7 +3,7 @@ using System.Text.Json.Nodes;
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 using k8s.Models;
 
 namespace Bgsnap.Operator.KubeVirt;
@@ -17,7 +17,7 @@ internal sealed class MachineObjects(IApiClient api)
     private readonly Objects _objects = new(api);
 
     /// <summary>Reads them and returns a v1 List as JSON text.</summary>
-    /// <exception cref="Hopeless">They are too large to be stored.</exception>
+    /// <exception cref="TerminalException">They are too large to be stored.</exception>
     public async Task<string> Read(VMBackgroundSnapshot snapshot, CancellationToken stop)
     {
         string ns = snapshot.Metadata.NamespaceProperty,
@@ -43,10 +43,11 @@ internal sealed class MachineObjects(IApiClient api)
         string text = list.ToJsonString();
         return text.Length <= VirtualMachineTarget.MaxObjectsLength
             ? text
-            : throw new Hopeless(
+            : throw new TerminalException(
                 "SourceTooLarge",
-                $"{snapshot.Spec.Source.Kind} {name} and what belongs to it have {text.Length} characters, more than the "
-                    + $"{VirtualMachineTarget.MaxObjectsLength} that a snapshot keeps: move data such as cloudInit's userData to a "
+                $"the description of {snapshot.Spec.Source.Kind} {name} has {text.Length} characters, more than the "
+                    + $"{VirtualMachineTarget.MaxObjectsLength} that a snapshot can store: move data such as cloudInit's "
+                    + "userData to a "
                     + "Secret, then create another snapshot"
             );
     }

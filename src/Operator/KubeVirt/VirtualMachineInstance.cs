@@ -1,3 +1,4 @@
+using Bgsnap.Operator.Shared;
 using k8s;
 using k8s.Models;
 

@@ -1,7 +1,7 @@
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 using k8s.Models;
 
 namespace Bgsnap.Operator.Restores;
@@ -17,8 +17,8 @@ internal sealed class DiskSteps(
 )
 {
     /// <summary>Creates the claims that do not exist yet.</summary>
-    /// <exception cref="Hopeless">A claim of that name was not made for this restore, or would not hold its disk.</exception>
-    public async Task MakeClaims(VMBackgroundRestore restore, RestoreStatus status, TemplatePlan plan, CancellationToken stop)
+    /// <exception cref="TerminalException">A claim of that name was not made for this restore, or would not hold its disk.</exception>
+    public async Task MakeClaims(VMBackgroundRestore restore, RestoreStatus status, RestorePlan plan, CancellationToken stop)
     {
         // Check all claims before creating any.
         List<(PlannedDisk Disk, V1PersistentVolumeClaim Wanted, V1PersistentVolumeClaim? There)> claims = [];
@@ -43,12 +43,12 @@ internal sealed class DiskSteps(
             ];
         if (restore.Spec.Target.VirtualMachine is not null && claims.Exists(c => c.There is null))
         {
-            RestoreState.Going(
+            RestoreState.Reconciling(
                 restore,
                 status,
                 RestorePhase.Preparing,
                 "ClaimsStarting",
-                "the claims of the disks are made",
+                "creating the claims of the disks",
                 clock.GetUtcNow()
             );
             await notes.Save(restore, status, stop).ConfigureAwait(false);
@@ -61,13 +61,13 @@ internal sealed class DiskSteps(
     /// <summary>
     /// Has an agent write the disks. Once the status says that they are written, they are never written again: a QEMU may use them by then.
     /// </summary>
-    /// <exception cref="Waiting">The agent has not finished.</exception>
+    /// <exception cref="NotReadyException">The agent has not finished.</exception>
     public async Task Write(
         ObjectKey key,
         VMBackgroundRestore restore,
         RestoreStatus status,
         VMBackgroundSnapshot snapshot,
-        TemplatePlan plan,
+        RestorePlan plan,
         CancellationToken stop
     )
     {
@@ -78,28 +78,32 @@ internal sealed class DiskSteps(
         {
             string claims = string.Join(", ", plan.Disks.Select(d => d.Claim.Name).Prepend(snapshot.Status!.ClaimName));
             PodSummary writer = await store
-                .FindOrMakeCarrier(
-                    restore,
-                    TaskAction.RestoreDisks,
-                    () => RestorePods.Writer(restore, snapshot, plan, options),
-                    claims,
-                    null,
-                    stop
-                )
+                .FindOrMakeCarrier(restore, TaskAction.RestoreDisks, () => RestorePods.Writer(restore, snapshot, plan, options), stop)
                 .ConfigureAwait(false);
             await RestoreCarrier.Running(store, queue, key, writer, claims, null, clock, stop).ConfigureAwait(false);
             string node = status.NodeName = writer.Spec!.NodeName!;
             RestoreCarrier.Place(queue, options, key, restore, node);
             // Saved before the task is created; see SnapshotReconciler.
-            RestoreState.Going(restore, status, RestorePhase.WritingDisks, "DisksOrdered", RestoreFollow.Told(node), clock.GetUtcNow());
+            RestoreState.Reconciling(
+                restore,
+                status,
+                RestorePhase.WritingDisks,
+                "DisksOrdered",
+                AgentMessages.WaitingFor(node),
+                clock.GetUtcNow()
+            );
             await notes.Save(restore, status, stop).ConfigureAwait(false);
             await store.MakeTask(RestoreTasks.Disks(restore, snapshot, plan, writer), stop).ConfigureAwait(false);
-            throw new Waiting("DisksOrdered", RestoreFollow.Told(node)) { Phase = RestorePhase.WritingDisks, Again = options.AgentSilence };
+            throw new NotReadyException("DisksOrdered", AgentMessages.WaitingFor(node))
+            {
+                Phase = RestorePhase.WritingDisks,
+                Again = options.AgentSilence,
+            };
         }
         queue.Resume(task.Spec.NodeName, key);
         await follow.Succeeded(restore, status, task, RestorePhase.WritingDisks, "DisksOrdered", "disks", stop).ConfigureAwait(false);
         RestoreState.DisksRestored(restore, status, clock.GetUtcNow());
-        RestoreState.Going(restore, status, RestorePhase.Starting, "PodStarting", "the virtual machine is started next", clock.GetUtcNow());
+        RestoreState.Reconciling(restore, status, RestorePhase.Starting, "PodStarting", "starting the virtual machine", clock.GetUtcNow());
         await notes.Save(restore, status, stop).ConfigureAwait(false);
     }
 }

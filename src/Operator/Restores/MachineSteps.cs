@@ -3,7 +3,7 @@ using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.KubeVirt;
 using Bgsnap.Operator.KubeVirt.Restoring;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 
 namespace Bgsnap.Operator.Restores;
 
@@ -23,8 +23,8 @@ internal sealed class MachineSteps(
 )
 {
     /// <summary>Returns the VM once its launcher runs.</summary>
-    /// <exception cref="Waiting">A step is not finished.</exception>
-    /// <exception cref="Hopeless">The VM cannot be created.</exception>
+    /// <exception cref="NotReadyException">A step is not finished.</exception>
+    /// <exception cref="TerminalException">The VM cannot be created.</exception>
     public async Task<SourceVm> MakeVm(
         ObjectKey key,
         VMBackgroundRestore restore,
@@ -37,20 +37,21 @@ internal sealed class MachineSteps(
         RawObject? vm = await machines.Find(restore, stop).ConfigureAwait(false);
         bool isOurs = vm is not null && RestoreNaming.IsOf(restore, vm.Metadata);
         if (vm is not null && !isOurs && !PutBack.IsWanted(restore))
-            throw new Hopeless(
+            throw new TerminalException(
                 "VirtualMachineExists",
-                $"VirtualMachine {name} exists and was not made for this restore: to put it back, say so with whenExists in "
-                    + "spec.target.virtualMachine, or name another there, then create another restore"
+                $"VirtualMachine {name} already exists and does not belong to this restore: set "
+                    + "spec.target.virtualMachine.whenExists to restore into it, or name another VirtualMachine, then create "
+                    + "another restore"
             );
         if (status.VirtualMachineUID is { } uid && (uid != vm?.Metadata.Uid || !isOurs))
-            throw new Hopeless(
+            throw new TerminalException(
                 "VirtualMachineGone",
-                $"VirtualMachine {name}, which was made for this restore, is gone: create another restore"
+                $"VirtualMachine {name}, which was created for this restore, is gone: create another restore"
             );
         if (vm is null || !isOurs)
         {
             // a. Plan the VM. We create nothing for a restore that cannot succeed.
-            KeptMachine kept = KeptMachine.Read(await Describe(key, restore, status, snapshot, stop).ConfigureAwait(false));
+            CapturedMachine kept = CapturedMachine.Read(await Describe(key, restore, status, snapshot, stop).ConfigureAwait(false));
             MachinePlan plan = MachinePlan.Of(
                 restore,
                 snapshot,
@@ -69,7 +70,7 @@ internal sealed class MachineSteps(
                 !await store.RemoveCarrier(restore, TaskAction.RestoreDisks, stop).ConfigureAwait(false)
                 | !await store.RemoveCarrier(restore, TaskAction.Describe, stop).ConfigureAwait(false)
             )
-                throw Starting($"VirtualMachine {name} is made once the pods that brought its disks have ended");
+                throw Starting($"waiting for the pods that wrote the disks of VirtualMachine {name} to terminate");
             vm = vm is null
                 ? await Make(restore, status, plan.Vm, stop).ConfigureAwait(false)
                 : await TakeOver(restore, status, vm, plan.Vm, stop).ConfigureAwait(false);
@@ -80,7 +81,7 @@ internal sealed class MachineSteps(
         VirtualMachineInstance vmi = await FindInstance(restore, vm, stop).ConfigureAwait(false);
         await machines.RemoveHook(vm, stop).ConfigureAwait(false);
         PodSummary pod = await machines.FindLauncher(vmi, stop).ConfigureAwait(false)
-            ?? throw Starting($"KubeVirt makes the launcher pod of VirtualMachineInstance {name}");
+            ?? throw Starting($"waiting for KubeVirt to create the launcher pod of VirtualMachineInstance {name}");
         if (pod.Spec?.NodeName is not { Length: > 0 } || pod.RunningContainerId(LauncherPod.Container) is null)
             throw TemplateSteps.WhyNotRunning(queue, key, pod);
         return LauncherPod.WaitingFor(vmi, pod).ToSource();
@@ -106,24 +107,22 @@ internal sealed class MachineSteps(
                     restore,
                     TaskAction.Describe,
                     () => RestorePods.Carrier(restore, snapshot, TaskAction.Describe, null, options),
-                    claim,
-                    null,
                     stop
                 )
                 .ConfigureAwait(false);
             await RestoreCarrier.Running(store, queue, key, reader, claim, null, clock, stop).ConfigureAwait(false);
             status.NodeName = reader.Spec!.NodeName!;
-            RestoreState.Going(
+            RestoreState.Reconciling(
                 restore,
                 status,
                 RestorePhase.Preparing,
                 "MachineAsked",
-                RestoreFollow.Told(status.NodeName),
+                AgentMessages.WaitingFor(status.NodeName),
                 clock.GetUtcNow()
             );
             await notes.Save(restore, status, stop).ConfigureAwait(false);
             await store.MakeTask(RestoreTasks.Describe(restore, snapshot, reader), stop).ConfigureAwait(false);
-            throw new Waiting("MachineAsked", RestoreFollow.Told(status.NodeName))
+            throw new NotReadyException("MachineAsked", AgentMessages.WaitingFor(status.NodeName))
             {
                 Phase = RestorePhase.Preparing,
                 Again = options.AgentSilence,
@@ -133,7 +132,7 @@ internal sealed class MachineSteps(
             .Succeeded(restore, status, task, RestorePhase.Preparing, "MachineAsked", "machine", stop)
             .ConfigureAwait(false);
         return end.Machine
-            ?? throw new Hopeless(
+            ?? throw new TerminalException(
                 "AgentTooOld",
                 $"the agent on node {task.Spec.NodeName} is older than the operator: upgrade it, then create another restore"
             );
@@ -141,10 +140,10 @@ internal sealed class MachineSteps(
 
     private async Task<RawObject> Make(VMBackgroundRestore restore, RestoreStatus status, RawObject captured, CancellationToken stop)
     {
-        await Note(restore, status, "VirtualMachineStarting", $"VirtualMachine {captured.Metadata.Name} is made", stop)
+        await Note(restore, status, "VirtualMachineStarting", $"creating VirtualMachine {captured.Metadata.Name}", stop)
             .ConfigureAwait(false);
         RawObject vm = await machines.Make(captured, stop).ConfigureAwait(false);
-        return RestoreNaming.IsOf(restore, vm.Metadata) ? vm : throw Starting($"VirtualMachine {vm.Metadata.Name} is in the way");
+        return RestoreNaming.IsOf(restore, vm.Metadata) ? vm : throw Starting($"another VirtualMachine {vm.Metadata.Name} exists");
     }
 
     private async Task<RawObject> TakeOver(
@@ -157,15 +156,15 @@ internal sealed class MachineSteps(
     {
         string name = vm.Metadata.Name;
         if (vm.Metadata.DeletionTimestamp is not null)
-            throw Starting($"VirtualMachine {name} is being deleted, and is made anew then");
+            throw Starting($"waiting for the deletion of VirtualMachine {name}, which is then recreated");
         PutBack.ThrowIfOthers(vm, restore);
         VirtualMachineInstance? vmi = await machines.FindInstance(restore, stop).ConfigureAwait(false);
         bool runs = PutBack.Runs(vm, vmi);
         if (runs && restore.Spec.Target.VirtualMachine!.WhenExists != ExistingMachine.StopAndPutBack)
-            throw new Waiting(
+            throw new NotReadyException(
                 "VirtualMachineRunning",
-                $"VirtualMachine {name} runs: stop it (virtctl stop {name}), and it becomes the captured one; or have it stopped "
-                    + "with spec.target.virtualMachine.whenExists StopAndPutBack in another restore"
+                $"VirtualMachine {name} is running: stop it (virtctl stop {name}) so that this restore can continue, or set "
+                    + "spec.target.virtualMachine.whenExists to StopAndPutBack in another restore"
             )
             {
                 Again = TimeSpan.FromSeconds(5),
@@ -173,16 +172,20 @@ internal sealed class MachineSteps(
         // An instance that has ended by itself is in the way too; KubeVirt removes it once the VM is halted.
         if (runs || vmi is not null)
         {
-            string stopping = $"VirtualMachine {name} is stopped, to become the captured one";
+            string stopping = $"stopping VirtualMachine {name} before restoring it";
             await Note(restore, status, "VirtualMachineStopping", stopping, stop).ConfigureAwait(false);
             await machines.Halt(restore, vm, stop).ConfigureAwait(false);
-            throw new Waiting("VirtualMachineStopping", stopping) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(2) };
+            throw new NotReadyException("VirtualMachineStopping", stopping)
+            {
+                Phase = RestorePhase.Starting,
+                Again = TimeSpan.FromSeconds(2),
+            };
         }
         await Note(
                 restore,
                 status,
                 "VirtualMachineStarting",
-                $"VirtualMachine {name} becomes the captured one; the claims that it had are kept",
+                $"replacing the spec of VirtualMachine {name} with the captured one; its former claims are kept",
                 stop
             )
             .ConfigureAwait(false);
@@ -192,7 +195,7 @@ internal sealed class MachineSteps(
     // Save the status before acting: if our copy is stale, the API server rejects the patch and we do nothing.
     private async Task Note(VMBackgroundRestore restore, RestoreStatus status, string reason, string message, CancellationToken stop)
     {
-        RestoreState.Going(restore, status, RestorePhase.Starting, reason, message, clock.GetUtcNow());
+        RestoreState.Reconciling(restore, status, RestorePhase.Starting, reason, message, clock.GetUtcNow());
         await notes.Save(restore, status, stop).ConfigureAwait(false);
     }
 
@@ -208,42 +211,28 @@ internal sealed class MachineSteps(
         )
         {
             string? why = MachineStore.Failure(vm);
-            if (why is not null && MachineStore.IsSidecarsOff(why))
-                throw PutBack.Before(vm, restore) is null ? SidecarsOff(why) : SidecarsOffForGood(why);
+            if (why is not null && SidecarGate.IsOff(why) && PutBack.Before(vm, restore) is not null)
+                throw SidecarGate.Fail(why);
+            if (why is not null && SidecarGate.IsOff(why))
+                throw SidecarGate.Wait(why);
             throw why is null
-                ? Starting($"KubeVirt starts VirtualMachine {name}")
-                : new Waiting("VirtualMachineNotStarting", $"KubeVirt does not start VirtualMachine {name}: {why}")
+                ? Starting($"waiting for KubeVirt to start VirtualMachine {name}")
+                : new NotReadyException("VirtualMachineNotStarting", $"KubeVirt does not start VirtualMachine {name}: {why}")
                 {
                     Phase = RestorePhase.Starting,
                     Again = TimeSpan.FromSeconds(15),
                 };
         }
         if (vmi.Metadata.DeletionTimestamp is not null || vmi.Status?.Phase is "Succeeded" or "Failed")
-            throw new Hopeless(
+            throw new TerminalException(
                 "VirtualMachineEnded",
-                $"VirtualMachineInstance {name}, which was made for this restore, has ended ({vmi.Status?.Phase ?? "deleted"}) "
+                $"VirtualMachineInstance {name}, which was created for this restore, has ended ({vmi.Status?.Phase ?? "deleted"}) "
                     + "before its guest ran: see its events, then create another restore"
             );
         return vmi;
     }
 
-    /// <summary>The feature gate Sidecar is off; the restore waits for it.</summary>
-    internal static Waiting SidecarsOff(string why)
-    {
-        string message =
-            $"KubeVirt takes no hook sidecars, by which a VM is restored ({why}): add Sidecar to "
-            + "spec.configuration.developerConfiguration.featureGates of the KubeVirt object";
-        return new Waiting("SidecarsNotEnabled", message) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(30) };
-    }
-
-    /// <summary>The feature gate Sidecar is off, and the restore fails: we must not keep an existing VM stopped while we wait.</summary>
-    internal static Hopeless SidecarsOffForGood(string why)
-    {
-        Waiting off = SidecarsOff(why);
-        return new Hopeless(off.Reason, off.Message + ", then create another restore");
-    }
-
     // We poll KubeVirt's objects instead of watching them, because KubeVirt may not be installed.
-    private static Waiting Starting(string message) =>
+    private static NotReadyException Starting(string message) =>
         new("VirtualMachineStarting", message) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(2) };
 }

@@ -1,7 +1,7 @@
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 
 namespace Bgsnap.Operator.Restores;
 
@@ -9,7 +9,7 @@ namespace Bgsnap.Operator.Restores;
 internal static class RestoreCarrier
 {
     /// <summary>Returns when the carrier runs.</summary>
-    /// <exception cref="Waiting">The pod does not run yet; the message says why.</exception>
+    /// <exception cref="NotReadyException">The pod does not run yet; the message says why.</exception>
     public static async Task Running(
         RestoreStore store,
         NodeQueue queue,
@@ -21,27 +21,22 @@ internal static class RestoreCarrier
         CancellationToken stop
     )
     {
-        try
-        {
-            CarrierState.ThrowUnlessRunning(carrier, claims, node);
-        }
-        catch (Waiting wait) when (wait.Reason != CarrierState.Starting)
-        {
-            // Claims that cannot be mounted must not block other restores of this node.
+        CarrierReadiness readiness = CarrierReadiness.Of(carrier, claims, node);
+        // Claims that cannot be mounted must not block other restores of this node.
+        if (readiness.IsInTrouble)
             queue.Leave(key);
-            if (wait.Reason == CarrierState.Ended)
-                await store.RemoveEnded(carrier, clock.GetUtcNow(), stop).ConfigureAwait(false);
-            throw;
-        }
+        if (readiness.State == CarrierState.Ended)
+            await store.RemoveEnded(carrier, clock.GetUtcNow(), stop).ConfigureAwait(false);
+        readiness.ThrowUnlessRunning();
     }
 
     /// <summary>Returns when the restore has a slot on the node.</summary>
-    /// <exception cref="Waiting">The restore is queued.</exception>
+    /// <exception cref="NotReadyException">The restore is queued.</exception>
     public static void Place(NodeQueue queue, OperatorOptions options, ObjectKey key, VMBackgroundRestore restore, string node)
     {
         int place = queue.Enter(node, key, restore.Metadata.CreationTimestamp ?? DateTime.MinValue);
         if (place > 0)
-            throw new Waiting(
+            throw new NotReadyException(
                 "Queued",
                 $"number {place} in the queue of node {node}, which restores {options.MaxConcurrentRestores} at a time"
             )

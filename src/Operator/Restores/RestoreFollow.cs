@@ -1,5 +1,5 @@
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 
 namespace Bgsnap.Operator.Restores;
 
@@ -15,9 +15,6 @@ internal sealed class RestoreFollow(RestoreStore store, RestoreNotes notes, Oper
     public TimeSpan Left(VMBackgroundRestore restore) =>
         (restore.Metadata.CreationTimestamp ?? clock.GetUtcNow().UtcDateTime) + Deadline(restore) - clock.GetUtcNow();
 
-    /// <summary>The message while a task waits for its agent.</summary>
-    public static string Told(string node) => $"the agent on node {node} was told";
-
     /// <summary>Evaluates the task's status.</summary>
     /// <param name="restore">The restore.</param>
     /// <param name="status">Receives the progress.</param>
@@ -27,8 +24,8 @@ internal sealed class RestoreFollow(RestoreStore store, RestoreNotes notes, Oper
     /// <param name="what">What the task restores, for messages: disks, memory.</param>
     /// <param name="stop">The program ends.</param>
     /// <returns>The report of a task that succeeded.</returns>
-    /// <exception cref="Waiting">The task has not ended.</exception>
-    /// <exception cref="Hopeless">The task has failed.</exception>
+    /// <exception cref="NotReadyException">The task has not ended.</exception>
+    /// <exception cref="TerminalException">The task has failed.</exception>
     public async Task<SnapshotTaskStatus> Succeeded(
         VMBackgroundRestore restore,
         RestoreStatus status,
@@ -47,24 +44,24 @@ internal sealed class RestoreFollow(RestoreStore store, RestoreNotes notes, Oper
         if (report.Phase == TaskPhase.Failed)
         {
             if (left <= TimeSpan.Zero && report.Reason == "Cancelled")
-                throw new Hopeless(
+                throw new TerminalException(
                     "DeadlineExceeded",
-                    $"the guest did not run within {Deadline(restore)} of the restore's creation; restoring its {what} was given up"
+                    $"the guest did not run within {Deadline(restore)} of the restore's creation; the restore of its {what} was cancelled"
                 );
             string whose = status.PodName is { Length: > 0 } pod ? $"pod {pod}: " : "";
-            throw new Hopeless(report.Reason ?? "Failed", whose + (report.Message ?? "the agent gave no reason"));
+            throw new TerminalException(report.Reason ?? "Failed", whose + (report.Message ?? "the agent gave no reason"));
         }
         if (left <= TimeSpan.Zero)
         {
             if (task.Spec.Cancel != true)
                 await store.Cancel(task, stop).ConfigureAwait(false);
             else if (report.Phase is null || left <= -options.CancelPatience)
-                throw new Hopeless(
+                throw new TerminalException(
                     "DeadlineExceeded",
-                    $"the guest did not run within {Deadline(restore)} of the restore's creation, and the agent on node {node} did "
-                        + "not answer when it was to give up"
+                    $"the guest did not run within {Deadline(restore)} of the restore's creation, and the agent on node "
+                        + $"{node} did not answer the cancellation"
                 );
-            throw new Waiting("GivingUp", $"the deadline is over; the agent on node {node} was told to give up")
+            throw new NotReadyException("GivingUp", $"the deadline has passed; cancelling the task of the agent on node {node}")
             {
                 Phase = phase,
                 Again = options.CancelPatience,
@@ -74,16 +71,8 @@ internal sealed class RestoreFollow(RestoreStore store, RestoreNotes notes, Oper
         {
             TimeSpan age = clock.GetUtcNow() - (task.Metadata.CreationTimestamp ?? clock.GetUtcNow().UtcDateTime);
             throw age < options.AgentSilence
-                ? new Waiting(ordered, Told(node)) { Phase = phase, Again = options.AgentSilence }
-                : new Waiting(
-                    "AgentSilent",
-                    $"no agent on node {node} has taken the task: see whether the bgsnap agent's pod runs on that node (kubectl "
-                        + "get pods -A -l app.kubernetes.io/component=agent -o wide)"
-                )
-                {
-                    Phase = phase,
-                    Again = options.AgentSilence,
-                };
+                ? new NotReadyException(ordered, AgentMessages.WaitingFor(node)) { Phase = phase, Again = options.AgentSilence }
+                : new NotReadyException("AgentSilent", AgentMessages.Silent(node)) { Phase = phase, Again = options.AgentSilence };
         }
         TimeSpan wait = notes.UntilProgress(restore);
         if (wait <= TimeSpan.Zero || status.Phase != phase || status.Progress is null)
@@ -98,6 +87,6 @@ internal sealed class RestoreFollow(RestoreStore store, RestoreNotes notes, Oper
             };
             wait = left;
         }
-        throw new Waiting(RestoreNotes.AtWork, $"the agent on node {node} restores {what}") { Phase = phase, Again = wait };
+        throw new NotReadyException(RestoreNotes.AtWork, $"the agent on node {node} is restoring {what}") { Phase = phase, Again = wait };
     }
 }

@@ -1,5 +1,5 @@
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 using Prometheus;
 
 namespace Bgsnap.Operator.Restores;
@@ -31,7 +31,7 @@ internal static class RestoreMetrics
 
     private static readonly Gauge Starved = Metrics.CreateGauge(
         "bgsnap_vm_restores_starved",
-        "Restores whose guest runs and waits, since its RAM does not arrive: the snapshot's volume, its carrier pod or the agent is away."
+        "Restores whose guest runs but waits for RAM: the snapshot's volume, its carrier pod or the agent is unavailable."
     );
 
     /// <summary>Sets the gauges: restores by phase, and guests that wait for RAM.</summary>

@@ -4,7 +4,7 @@ using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Events;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 using k8s.Models;
 using Microsoft.Extensions.Logging;
 
@@ -36,14 +36,14 @@ internal sealed class RestoreNotes(RestoreStore store, EventRecorder events, Tim
             await store.PatchStatus(restore, patch, stop).ConfigureAwait(false);
             _written[ObjectKey.Of(restore)] = clock.GetUtcNow();
         }
-        await Tell(restore, before, status, stop).ConfigureAwait(false);
+        await Report(restore, before, status, stop).ConfigureAwait(false);
         RestoreMetrics.Changed(restore, before, status, clock.GetUtcNow());
         if (RestorePhase.IsTerminal(status.Phase))
             Forget(ObjectKey.Of(restore));
     }
 
     // RAM that arrives is the normal case and gets no event; RAM that has stopped arriving, arrives again, or has all arrived does.
-    private async Task TellOfRam(VMBackgroundRestore restore, V1Condition? before, V1Condition? after, CancellationToken stop)
+    private async Task ReportRam(VMBackgroundRestore restore, V1Condition? before, V1Condition? after, CancellationToken stop)
     {
         if (after is null || (before?.Status == after.Status && before.Reason == after.Reason))
             return;
@@ -62,13 +62,13 @@ internal sealed class RestoreNotes(RestoreStore store, EventRecorder events, Tim
         }
     }
 
-    private async Task Tell(VMBackgroundRestore restore, RestoreStatus? old, RestoreStatus status, CancellationToken stop)
+    private async Task Report(VMBackgroundRestore restore, RestoreStatus? old, RestoreStatus status, CancellationToken stop)
     {
         if (RestoreState.HasDisks(status) && (old is null || !RestoreState.HasDisks(old)))
             await events
                 .Normal(restore, ConditionTypes.DisksRestored, Conditions.Get(status, ConditionTypes.DisksRestored)!.Message, stop)
                 .ConfigureAwait(false);
-        await TellOfRam(restore, Conditions.Get(old, ConditionTypes.Resident), Conditions.Get(status, ConditionTypes.Resident), stop)
+        await ReportRam(restore, Conditions.Get(old, ConditionTypes.Resident), Conditions.Get(status, ConditionTypes.Resident), stop)
             .ConfigureAwait(false);
         (V1Condition? before, V1Condition? after) = (
             Conditions.Get(old, ConditionTypes.Ready),
@@ -96,7 +96,7 @@ internal sealed class RestoreNotes(RestoreStore store, EventRecorder events, Tim
                 RestorePhase.Ready or RestorePhase.Running => events.Normal(
                     restore,
                     "RestoreReady",
-                    $"{after.Message}: it took {status.TimeToRun ?? "an unknown time"} from the begin of its restore",
+                    $"{after.Message}{Took(restore, status)}",
                     stop
                 ),
                 RestorePhase.Failed => events.Warning(restore, "RestoreFailed", $"{after.Reason}: {after.Message}", stop),
@@ -105,5 +105,14 @@ internal sealed class RestoreNotes(RestoreStore store, EventRecorder events, Tim
                 _ => events.Normal(restore, after.Reason, after.Message, stop),
             }
         ).ConfigureAwait(false);
+    }
+
+    // The wait for a slot, the claim and the pod is part of the second number only.
+    private static string Took(VMBackgroundRestore restore, RestoreStatus status)
+    {
+        string agent = status.TimeToRun is { } own ? $", {own} after the agent began" : "";
+        return restore.Metadata.CreationTimestamp is { } created && status.CompletionTime is { } ran
+            ? $"{agent}, {Durations.Text((long)(ran - created).TotalMicroseconds)} after the restore was created"
+            : agent;
     }
 }

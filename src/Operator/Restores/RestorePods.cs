@@ -1,6 +1,6 @@
 using System.Globalization;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 using k8s.Models;
 
 namespace Bgsnap.Operator.Restores;
@@ -12,7 +12,7 @@ internal static class RestorePods
     /// The pod that mounts the snapshot's claim and every claim to write, each at the path where the VM will have it. It stands in for the
     /// VM: it requests the same resources and nodes, so that a WaitForFirstConsumer claim is bound where the VM fits.
     /// </summary>
-    public static V1Pod Writer(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, TemplatePlan plan, OperatorOptions options)
+    public static V1Pod Writer(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, RestorePlan plan, OperatorOptions options)
     {
         V1Pod pod = CarrierPod.Build(
             RestoreNaming.Made(restore, RestoreNaming.Carrier(restore, TaskAction.RestoreDisks), CarrierPod.Labels),
@@ -64,7 +64,7 @@ internal static class RestorePods
     /// The node where the claims were written, which the scheduler should prefer; it may choose another if the claims can follow. Null: no
     /// claims were written.
     /// </param>
-    public static V1Pod Vm(VMBackgroundRestore restore, TemplatePlan plan, string? node)
+    public static V1Pod Vm(VMBackgroundRestore restore, RestorePlan plan, string? node)
     {
         PodTemplateMetadata template = restore.Spec.Target.Template!.Pod.Metadata;
         // Labels of ours that the template copied from another pod would make this pod look like a helper.

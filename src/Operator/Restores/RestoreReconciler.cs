@@ -3,7 +3,7 @@ using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Events;
 using Bgsnap.Operator.KubeVirt.Restoring;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 using Microsoft.Extensions.Logging;
 
 namespace Bgsnap.Operator.Restores;
@@ -77,15 +77,15 @@ internal sealed class RestoreReconciler(
         {
             again = await Advance(key, restore, status, stop).ConfigureAwait(false);
         }
-        catch (Waiting wait)
+        catch (NotReadyException wait)
         {
             // A restore that may wait forever must not hold a node slot.
             if (wait.Phase == RestorePhase.Pending)
                 queue.Leave(key);
-            RestoreState.Going(restore, status, wait.Phase, wait.Reason, wait.Message, clock.GetUtcNow());
+            RestoreState.Reconciling(restore, status, wait.Phase, wait.Reason, wait.Message, clock.GetUtcNow());
             again = RestoreState.HasRun(status) ? wait.Again : Earliest(wait.Again, follow.Left(restore));
         }
-        catch (Hopeless e)
+        catch (TerminalException e)
         {
             RestoreState.Failed(restore, status, e.Reason, e.Message, clock.GetUtcNow());
         }
@@ -93,7 +93,7 @@ internal sealed class RestoreReconciler(
         {
             // The API server would reject it again: a quota, an admission policy, missing rights or an invalid pod. Requeue with backoff.
             queue.Leave(key);
-            RestoreState.Going(restore, status, RestorePhase.Pending, "RefusedByApiServer", e.Message, clock.GetUtcNow());
+            RestoreState.Reconciling(restore, status, RestorePhase.Pending, "RefusedByApiServer", e.Message, clock.GetUtcNow());
             await notes.Save(restore, status, stop).ConfigureAwait(false);
             throw;
         }
@@ -135,10 +135,10 @@ internal sealed class RestoreReconciler(
                 is null
                     or { Status.Phase: TaskPhase.Succeeded }
         )
-            throw new Hopeless(
+            throw new TerminalException(
                 "DeadlineExceeded",
-                $"the guest did not run within {RestoreFollow.Deadline(restore)} of the restore's creation; it last waited "
-                    + $"because: {Conditions.Get(status, ConditionTypes.Ready)?.Message ?? "it had not been begun"}"
+                $"the guest did not run within {RestoreFollow.Deadline(restore)} of the restore's creation; last status: "
+                    + $"{Conditions.Get(status, ConditionTypes.Ready)?.Message ?? "not started"}"
             );
 
         // 3. Find the snapshot, which cannot be removed from here on.
@@ -162,8 +162,6 @@ internal sealed class RestoreReconciler(
                 restore,
                 TaskAction.Restore,
                 () => RestorePods.Carrier(restore, snapshot, TaskAction.Restore, vm.NodeName, options),
-                claim,
-                vm.NodeName,
                 stop
             )
             .ConfigureAwait(false);
@@ -171,7 +169,14 @@ internal sealed class RestoreReconciler(
 
         // 7. Create the agent's task, after saving the status: if our copy is stale, the API server rejects the patch and no task is
         // created.
-        RestoreState.Going(restore, status, RestorePhase.Restoring, "RestoreOrdered", RestoreFollow.Told(vm.NodeName), clock.GetUtcNow());
+        RestoreState.Reconciling(
+            restore,
+            status,
+            RestorePhase.Restoring,
+            "RestoreOrdered",
+            AgentMessages.WaitingFor(vm.NodeName),
+            clock.GetUtcNow()
+        );
         await notes.Save(restore, status, stop).ConfigureAwait(false);
         await store.MakeTask(RestoreTasks.Memory(restore, snapshot, vm, carrier), stop).ConfigureAwait(false);
         return Earliest(options.AgentSilence, follow.Left(restore));
@@ -182,34 +187,37 @@ internal sealed class RestoreReconciler(
         string name = restore.Spec.SnapshotName;
         VMBackgroundSnapshot? snapshot = store.FindSnapshot(restore);
         if (status.SnapshotUID is { } uid && snapshot?.Metadata.Uid != uid)
-            throw new Hopeless(
+            throw new TerminalException(
                 "SnapshotGone",
-                $"snapshot {name} is gone{(snapshot is null ? "" : ", another of that name has taken its place")}: create another restore"
+                $"snapshot {name} is gone{(snapshot is null ? "" : ", and another snapshot has its name now")}: create another restore"
             );
         if (snapshot is null)
-            throw new Waiting(
+            throw new NotReadyException(
                 "SnapshotNotFound",
-                $"there is no snapshot {name} in namespace {restore.Metadata.NamespaceProperty}: create it, or delete this restore"
+                $"snapshot {name} does not exist in namespace {restore.Metadata.NamespaceProperty}: create it, or delete this restore"
             );
         if (status.SnapshotUID is not null)
             return snapshot;
         if (snapshot.Metadata.DeletionTimestamp is not null)
             throw Deleted(name);
         if (snapshot.Status?.Phase == SnapshotPhase.Failed)
-            throw new Hopeless(
+            throw new TerminalException(
                 "SnapshotFailed",
-                $"snapshot {name} has failed ({Conditions.Get(snapshot.Status, ConditionTypes.Ready)?.Reason}) and holds nothing: "
-                    + "name another"
+                $"snapshot {name} has failed ({Conditions.Get(snapshot.Status, ConditionTypes.Ready)?.Reason}) and has no "
+                    + "data: name another"
             );
         if (snapshot.Status is not { Phase: SnapshotPhase.Ready, ClaimName: not null, Directory: not null })
-            throw new Waiting("SnapshotNotReady", $"snapshot {name} is not Ready yet but {snapshot.Status?.Phase ?? SnapshotPhase.Pending}")
+            throw new NotReadyException(
+                "SnapshotNotReady",
+                $"snapshot {name} is not Ready yet (phase {snapshot.Status?.Phase ?? SnapshotPhase.Pending})"
+            )
             {
                 Again = TimeSpan.FromMinutes(1),
             };
 
         // Record the snapshot's uid before checking that the snapshot is not being deleted: a deletion after that check finds the record.
         status.SnapshotUID = snapshot.Metadata.Uid;
-        RestoreState.Going(
+        RestoreState.Reconciling(
             restore,
             status,
             RestorePhase.Preparing,
@@ -223,22 +231,22 @@ internal sealed class RestoreReconciler(
         return snapshot;
     }
 
-    private static Hopeless Deleted(string name) => new("SnapshotDeleted", $"snapshot {name} is being deleted: name another");
+    private static TerminalException Deleted(string name) => new("SnapshotDeleted", $"snapshot {name} is being deleted: name another");
 
     private async Task<SourceVm> FindVm(VMBackgroundRestore restore, RestoreStatus status, CancellationToken stop)
     {
         string name = status.PodName = RestoreNaming.Pod(restore);
         PodSummary? pod = await store.FindPod(restore, stop).ConfigureAwait(false);
         if (status.PodUID is { } uid && uid != pod?.Metadata.Uid)
-            throw new Hopeless(
+            throw new TerminalException(
                 "PodGone",
-                $"pod {name} is gone{(pod is null ? "" : ", another of that name has taken its place")}: start it with -incoming "
+                $"pod {name} is gone{(pod is null ? "" : ", and another pod has its name now")}: start it with -incoming "
                     + "defer, then create another restore"
             );
         if (pod is null)
-            throw new Waiting(
+            throw new NotReadyException(
                 "PodNotFound",
-                $"there is no pod {name} in namespace {restore.Metadata.NamespaceProperty}: start it with -incoming defer, or "
+                $"pod {name} does not exist in namespace {restore.Metadata.NamespaceProperty}: start it with -incoming defer, or "
                     + "delete this restore"
             );
         // One QEMU takes one snapshot; the older restore gets it.
@@ -247,7 +255,7 @@ internal sealed class RestoreReconciler(
                 is { } other
             && Age(other).CompareTo(Age(restore)) < 0
         )
-            throw new Waiting("PodInUse", $"pod {name} is being restored by {other.Metadata.Name}");
+            throw new NotReadyException("PodInUse", $"restore {other.Metadata.Name} is using pod {name}");
         return SourceVm.Of(pod, "another restore");
     }
 

@@ -3,7 +3,7 @@ using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Events;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 
 namespace Bgsnap.Operator.Restores;
 
@@ -76,7 +76,7 @@ internal sealed class RestoreRemoval(
                 .Warning(
                     restore,
                     "AgentSilent",
-                    $"the agent on node {task.Spec.NodeName} did not answer; what was made for the restore is removed all the same",
+                    $"the agent on node {task.Spec.NodeName} did not answer; removing the objects of the restore anyway",
                     stop
                 )
                 .ConfigureAwait(false);
@@ -93,7 +93,14 @@ internal sealed class RestoreRemoval(
         )
         {
             RestoreStatus status = StatusPatch.Copy(restore.Status, BgsnapJson.Default.RestoreStatus);
-            RestoreState.Going(restore, status, RestorePhase.Deleting, "Deleting", "what was made for it is removed", clock.GetUtcNow());
+            RestoreState.Reconciling(
+                restore,
+                status,
+                RestorePhase.Deleting,
+                "Deleting",
+                "removing the objects that were created " + "for the restore",
+                clock.GetUtcNow()
+            );
             await notes.Save(restore, status, stop).ConfigureAwait(false);
             if (!await store.Discard(restore, stop).ConfigureAwait(false))
                 return DiscardAgain;

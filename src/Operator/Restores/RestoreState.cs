@@ -1,5 +1,5 @@
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 
 namespace Bgsnap.Operator.Restores;
 
@@ -16,7 +16,7 @@ internal static class RestoreState
     /// The restore makes progress, or waits for something that may still appear. If the guest already runs, it stays Ready and only
     /// condition Resident reports the wait.
     /// </summary>
-    public static void Going(
+    public static void Reconciling(
         VMBackgroundRestore restore,
         RestoreStatus status,
         string phase,
@@ -28,7 +28,7 @@ internal static class RestoreState
         if (HasRun(status))
             Starved(restore, status, reason, message, now);
         else
-            KStatus.Going(status, restore.Metadata.Generation, phase, reason, message, now);
+            KStatus.Reconciling(status, restore.Metadata.Generation, phase, reason, message, now);
     }
 
     /// <summary>The restore has failed.</summary>
@@ -41,7 +41,7 @@ internal static class RestoreState
     /// <summary>The guest runs and has all its RAM.</summary>
     public static void Ready(VMBackgroundRestore restore, RestoreStatus status, SnapshotTaskStatus task, DateTimeOffset now)
     {
-        Runs(restore, status, RestorePhase.Ready, task, Said(task.Reason) ?? GuestRuns, Said(task.Message), now);
+        Runs(restore, status, RestorePhase.Ready, task, NonEmpty(task.Reason) ?? GuestRuns, NonEmpty(task.Message), now);
         status.Progress = new RestoreProgress
         {
             Percent = 100,
@@ -53,7 +53,7 @@ internal static class RestoreState
             status,
             true,
             "AllRamArrived",
-            $"the guest's RAM is all there; the volume of snapshot {restore.Spec.SnapshotName} is not needed any more",
+            $"all RAM of the guest has arrived; the volume of snapshot {restore.Spec.SnapshotName} is no longer needed",
             now
         );
     }
@@ -71,16 +71,16 @@ internal static class RestoreState
             BytesPerSecond = task.BytesPerSecond,
         };
         if (percent >= 100)
-            SetResident(restore, status, true, "AllRamArrived", $"the guest's RAM is all there", now);
+            SetResident(restore, status, true, "AllRamArrived", "all RAM of the guest has arrived", now);
         else
             SetResident(
                 restore,
                 status,
                 false,
-                Said(task.Reason) ?? RamArrives,
-                Said(task.Message)
-                    ?? "the guest's RAM arrives as it is touched, and ahead of that; the volume of snapshot "
-                        + $"{restore.Spec.SnapshotName} is needed until then",
+                NonEmpty(task.Reason) ?? RamArrives,
+                NonEmpty(task.Message)
+                    ?? "RAM arrives in the background and when the guest touches it; the volume of snapshot "
+                        + $"{restore.Spec.SnapshotName} is needed until all of it has arrived",
                 now
             );
     }
@@ -132,7 +132,7 @@ internal static class RestoreState
         $"the guest of snapshot {restore.Spec.SnapshotName} runs in pod {status.PodName} on node {status.NodeName}";
 
     // A merge patch that clears a text leaves an empty string.
-    private static string? Said(string? text) => text is { Length: > 0 } ? text : null;
+    private static string? NonEmpty(string? text) => text is { Length: > 0 } ? text : null;
 
     private static string? Text(long? microseconds) => microseconds is { } us ? Durations.Text(us) : null;
 

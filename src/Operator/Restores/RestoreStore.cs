@@ -4,12 +4,15 @@ using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
 using Bgsnap.Operator.KubeVirt.Restoring;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 using k8s.Models;
 
 namespace Bgsnap.Operator.Restores;
 
-/// <summary>Reads and writes the Kubernetes objects of a restore, by the rules of <see cref="SnapshotStore"/>.</summary>
+/// <summary>
+/// Reads and writes the Kubernetes objects of a restore. Reads use the informers' copies where a stale copy does no harm. Every object we
+/// create has a name that can exist only once, so a stale copy leads to AlreadyExists and never to a duplicate.
+/// </summary>
 internal sealed class RestoreStore(IApiClient api, SharedInformers shared)
 {
     private readonly Objects _objects = new(api);
@@ -76,21 +79,8 @@ internal sealed class RestoreStore(IApiClient api, SharedInformers shared)
         );
 
     /// <summary>Returns a carrier pod; creates it if it does not exist.</summary>
-    public Task<PodSummary> FindOrMakeCarrier(
-        VMBackgroundRestore restore,
-        string action,
-        Func<V1Pod> build,
-        string claim,
-        string? node,
-        CancellationToken stop
-    ) =>
-        _carriers.FindOrMake(
-            new ObjectKey(restore.Metadata.NamespaceProperty, RestoreNaming.Carrier(restore, action)),
-            build,
-            claim,
-            node,
-            stop
-        );
+    public Task<PodSummary> FindOrMakeCarrier(VMBackgroundRestore restore, string action, Func<V1Pod> build, CancellationToken stop) =>
+        _carriers.FindOrMake(new ObjectKey(restore.Metadata.NamespaceProperty, RestoreNaming.Carrier(restore, action)), build, stop);
 
     /// <summary>Removes a carrier that has ended, so that another is created.</summary>
     public Task RemoveEnded(PodSummary carrier, DateTimeOffset now, CancellationToken stop) => _carriers.RemoveEnded(carrier, now, stop);

@@ -1,6 +1,6 @@
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 
 namespace Bgsnap.Operator.Restores;
 
@@ -8,7 +8,7 @@ namespace Bgsnap.Operator.Restores;
 internal static class RestoreTasks
 {
     /// <summary>The task to write the disks to the claims that the carrier mounts.</summary>
-    public static SnapshotTask Disks(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, TemplatePlan plan, PodSummary carrier)
+    public static SnapshotTask Disks(VMBackgroundRestore restore, VMBackgroundSnapshot snapshot, RestorePlan plan, PodSummary carrier)
     {
         SnapshotTask task = Build(restore, snapshot, TaskAction.RestoreDisks, carrier.Spec!.NodeName!, carrier);
         task.Spec.Disks =
@@ -50,20 +50,11 @@ internal static class RestoreTasks
         string node,
         PodSummary carrier
     ) =>
-        new()
-        {
-            Metadata = RestoreNaming.Made(restore, RestoreNaming.Task(restore, action), (Names.NodeLabel, Names.NodeLabelValue(node))),
-            Spec = new SnapshotTaskSpec
-            {
-                Action = action,
-                NodeName = node,
-                Directory = snapshot.Status!.Directory!,
-                Carrier = new PodTarget
-                {
-                    PodName = carrier.Metadata.Name,
-                    PodUID = carrier.Metadata.Uid,
-                    Container = Names.CarrierContainer,
-                },
-            },
-        };
+        TaskBuilder.Build(
+            RestoreNaming.Made(restore, RestoreNaming.Task(restore, action), TaskBuilder.ForNode(node)),
+            action,
+            node,
+            snapshot.Status!.Directory!,
+            carrier
+        );
 }

@@ -1,5 +1,5 @@
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 using k8s.Models;
 
 namespace Bgsnap.Operator.Restores;
@@ -10,7 +10,7 @@ internal static class RestoredClaims
     private const decimal Mi = 1024 * 1024;
 
     /// <summary>Builds a claim.</summary>
-    /// <exception cref="Hopeless">The claim would be too small for its disk.</exception>
+    /// <exception cref="TerminalException">The claim would be too small for its disk.</exception>
     public static V1PersistentVolumeClaim Build(VMBackgroundRestore restore, PlannedDisk disk)
     {
         V1ObjectMeta metadata = RestoreNaming.Made(restore, disk.Claim.Name);
@@ -42,7 +42,7 @@ internal static class RestoredClaims
     }
 
     /// <summary>The claim's size: the requested one, or else the disk's size with room for a file system.</summary>
-    /// <exception cref="Hopeless">The requested size is smaller than the disk.</exception>
+    /// <exception cref="TerminalException">The requested size is smaller than the disk.</exception>
     public static string Size(PlannedDisk disk)
     {
         decimal bytes = disk.Disk.VirtualSize ?? 0;
@@ -50,10 +50,10 @@ internal static class RestoredClaims
         {
             if (new ResourceQuantity(asked).ToDecimal() >= bytes)
                 return asked;
-            throw new Hopeless(
+            throw new TerminalException(
                 "ClaimTooSmall",
-                $"claim {disk.Claim.Name} of {asked} is too small for disk {disk.Disk.Name}, which has "
-                    + $"{Durations.Size((long)bytes)} ({bytes} bytes): raise its size, or leave it out, then create another restore"
+                $"claim {disk.Claim.Name} ({asked}) is too small for disk {disk.Disk.Name} ({Durations.Size((long)bytes)}, "
+                    + $"{bytes} bytes): raise its size or omit it, then create another restore"
             );
         }
         // 5 % for a file system's metadata and reserve, and 64 Mi for small ones.
@@ -63,19 +63,22 @@ internal static class RestoredClaims
     }
 
     /// <summary>Checks that an existing claim can be used.</summary>
-    /// <exception cref="Hopeless">It cannot.</exception>
+    /// <exception cref="TerminalException">It cannot.</exception>
     public static void Check(VMBackgroundRestore restore, V1PersistentVolumeClaim claim)
     {
         string name = claim.Metadata.Name;
         if (!RestoreNaming.IsOf(restore, claim.Metadata))
-            throw new Hopeless(
+            throw new TerminalException(
                 "ClaimExists",
-                $"claim {name} exists and was not made for this restore, which would overwrite it: name another in the claims of "
+                $"claim {name} already exists and does not belong to this restore, which would overwrite it: name another in the claims of "
                     + "spec.target, then create another restore"
             );
         if (claim.Metadata.DeletionTimestamp is not null)
-            throw new Hopeless("ClaimEnded", $"claim {name}, which was made for this restore, is being deleted: create another restore");
+            throw new TerminalException(
+                "ClaimEnded",
+                $"claim {name}, which was created for this restore, is being deleted: create another restore"
+            );
         if (claim.Status?.Phase == "Lost")
-            throw new Hopeless("ClaimLost", $"claim {name} has lost its volume: create another restore");
+            throw new TerminalException("ClaimLost", $"claim {name} has lost its volume: create another restore");
     }
 }

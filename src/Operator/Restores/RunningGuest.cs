@@ -1,7 +1,7 @@
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 
 namespace Bgsnap.Operator.Restores;
 
@@ -42,7 +42,7 @@ internal sealed class RunningGuest(RestoreStore store, RestoreNotes notes, NodeQ
 
     /// <summary>Evaluates the task of a running guest whose RAM has not all arrived.</summary>
     /// <returns>The time until the next reconcile.</returns>
-    /// <exception cref="Hopeless">The guest has ended.</exception>
+    /// <exception cref="TerminalException">The guest has ended.</exception>
     public async Task<TimeSpan> Follow(
         ObjectKey key,
         VMBackgroundRestore restore,
@@ -63,10 +63,10 @@ internal sealed class RunningGuest(RestoreStore store, RestoreNotes notes, NodeQ
             return OrderAgain;
         }
         if (ended)
-            throw new Hopeless(
+            throw new TerminalException(
                 "GuestEnded",
-                $"pod {status.PodName} ended before all of its guest's RAM had arrived; its disks are as the guest left them. "
-                    + "Create another restore for the snapshot's state"
+                $"pod {status.PodName} ended before all of its guest's RAM had arrived; its disks keep what the guest wrote. "
+                    + "Create another restore to return to the snapshot's state"
             );
         if (report.Phase != TaskPhase.Failed)
         {
@@ -78,7 +78,7 @@ internal sealed class RunningGuest(RestoreStore store, RestoreNotes notes, NodeQ
             restore,
             status,
             report.Reason ?? "Failed",
-            $"{report.Message ?? "the agent gave no reason"}; the guest waits, and the agent is told to go on",
+            $"{report.Message ?? "the agent gave no reason"}; the guest waits, and the restore is retried",
             clock.GetUtcNow()
         );
         TimeSpan early =

@@ -2,7 +2,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 using k8s.Models;
 
 namespace Bgsnap.Operator.Restores;
@@ -13,10 +13,10 @@ namespace Bgsnap.Operator.Restores;
 /// </summary>
 internal static class TemplateCheck
 {
-    private const string Remedy = "take it out, or start the pod yourself and name it in spec.target.pod";
+    private const string Remedy = "remove it, or start the pod yourself and name it in spec.target.pod";
 
     /// <summary>The pod's spec.</summary>
-    /// <exception cref="Hopeless">It is not a pod's spec, or it asks for more than a restore may grant.</exception>
+    /// <exception cref="TerminalException">It is not a pod's spec, or it asks for more than a restore may grant.</exception>
     public static V1PodSpec Read(JsonObject spec)
     {
         V1PodSpec read;
@@ -26,19 +26,19 @@ internal static class TemplateCheck
         }
         catch (JsonException e)
         {
-            throw Refuse("TemplateInvalid", $"spec{e.Path?.TrimStart('$')} is not of the type that a pod's has", "correct it");
+            throw Refuse("TemplateInvalid", $"spec{e.Path?.TrimStart('$')} has the wrong type", "correct it");
         }
         if (Unknown(spec, JsonSerializer.SerializeToNode(read, CoreResources.PodSpec), "spec") is { } path)
-            throw Refuse("TemplateInvalid", $"{path} is no field of a pod that this version of bgsnap knows", "correct or remove it");
+            throw Refuse("TemplateInvalid", $"{path} is not a pod field that this version of bgsnap knows", "correct or remove it");
         if (read.Containers is not { Count: > 0 })
             throw Refuse("TemplateInvalid", "spec.containers is empty", "add the container with QEMU");
-        if (Asked(read) is { } what)
+        if (Refusal(read) is { } what)
             throw Refuse("TemplateRefused", what, Remedy);
         return read;
     }
 
     // The first reason for a refusal, or null.
-    private static string? Asked(V1PodSpec spec)
+    private static string? Refusal(V1PodSpec spec)
     {
         if (spec.HostNetwork == true)
             return "spec.hostNetwork is set";
@@ -47,7 +47,7 @@ internal static class TemplateCheck
         if (spec.HostIPC == true)
             return "spec.hostIPC is set";
         if (!string.IsNullOrEmpty(spec.NodeName))
-            return "spec.nodeName is set, which goes round the scheduler (spec.nodeSelector does not)";
+            return "spec.nodeName is set, which bypasses the scheduler (spec.nodeSelector does not)";
         if (spec.EphemeralContainers is { Count: > 0 })
             return "spec.ephemeralContainers is set";
         if (spec.Volumes?.FirstOrDefault(v => v.HostPath is not null) is { } volume)
@@ -59,10 +59,10 @@ internal static class TemplateCheck
             return "spec.securityContext.windowsOptions.hostProcess is set";
         if (pod?.SeccompProfile?.Type == "Unconfined" || pod?.AppArmorProfile?.Type == "Unconfined")
             return "spec.securityContext is Unconfined";
-        return (spec.InitContainers ?? []).Concat(spec.Containers).Select(Asked).FirstOrDefault(w => w is not null);
+        return (spec.InitContainers ?? []).Concat(spec.Containers).Select(Refusal).FirstOrDefault(w => w is not null);
     }
 
-    private static string? Asked(V1Container c)
+    private static string? Refusal(V1Container c)
     {
         V1SecurityContext? s = c.SecurityContext;
         if (s?.Privileged == true)
@@ -105,6 +105,6 @@ internal static class TemplateCheck
     }
 
     /// <summary>A refusal that names what is wrong with the template and how to correct it.</summary>
-    public static Hopeless Refuse(string reason, string what, string remedy) =>
+    public static TerminalException Refuse(string reason, string what, string remedy) =>
         new(reason, $"spec.target.template.pod: {what}: {remedy}, then create another restore");
 }

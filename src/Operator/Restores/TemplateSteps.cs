@@ -1,7 +1,7 @@
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 
 namespace Bgsnap.Operator.Restores;
 
@@ -9,8 +9,8 @@ namespace Bgsnap.Operator.Restores;
 internal sealed class TemplateSteps(RestoreStore store, RestoreNotes notes, DiskSteps disks, NodeQueue queue, TimeProvider clock)
 {
     /// <summary>Returns the VM once its QEMU waits.</summary>
-    /// <exception cref="Waiting">A step is not finished.</exception>
-    /// <exception cref="Hopeless">The VM cannot be created.</exception>
+    /// <exception cref="NotReadyException">A step is not finished.</exception>
+    /// <exception cref="TerminalException">The VM cannot be created.</exception>
     public async Task<SourceVm> MakeVm(
         ObjectKey key,
         VMBackgroundRestore restore,
@@ -20,17 +20,20 @@ internal sealed class TemplateSteps(RestoreStore store, RestoreNotes notes, Disk
     )
     {
         // a. Match template and snapshot. We create nothing for a restore that cannot succeed.
-        TemplatePlan plan = TemplatePlan.Of(restore, snapshot);
+        RestorePlan plan = TemplatePlan.Of(restore, snapshot);
         status.PodName = RestoreNaming.Pod(restore);
         PodSummary? pod = await store.FindPod(restore, stop).ConfigureAwait(false);
         if (pod is not null && !RestoreNaming.IsOf(restore, pod.Metadata))
-            throw new Hopeless(
+            throw new TerminalException(
                 "PodExists",
-                $"pod {status.PodName} exists and was not made for this restore: delete it, or give the template's pod another "
+                $"pod {status.PodName} already exists and does not belong to this restore: delete it, or give the template's pod another "
                     + "name, then create another restore"
             );
         if (pod is null && status.PodUID is not null)
-            throw new Hopeless("PodGone", $"pod {status.PodName}, which was made for this restore, is gone: create another restore");
+            throw new TerminalException(
+                "PodGone",
+                $"pod {status.PodName}, which was created for this restore, is gone: create another restore"
+            );
 
         if (pod is null)
         {
@@ -42,42 +45,29 @@ internal sealed class TemplateSteps(RestoreStore store, RestoreNotes notes, Disk
 
             // d. Remove the writer, so that the VM can use its claims and resources.
             if (!await store.RemoveCarrier(restore, TaskAction.RestoreDisks, stop).ConfigureAwait(false))
-                throw Starting("PodStarting", $"pod {status.PodName} is started once the pod that wrote its disks has ended");
-            RestoreState.Going(
-                restore,
-                status,
-                RestorePhase.Starting,
-                "PodStarting",
-                $"pod {status.PodName} is being started",
-                clock.GetUtcNow()
-            );
+                throw Starting("PodStarting", $"waiting for the pod that wrote the disks to terminate, then starting pod {status.PodName}");
+            RestoreState.Reconciling(restore, status, RestorePhase.Starting, "PodStarting", $"starting pod {status.PodName}", clock.GetUtcNow());
             await notes.Save(restore, status, stop).ConfigureAwait(false);
             pod = await store
                 .MakePod(RestorePods.Vm(restore, plan, RestoreState.HasDisks(status) ? status.NodeName : null), stop)
                 .ConfigureAwait(false);
             if (!RestoreNaming.IsOf(restore, pod.Metadata))
-                throw Starting("PodStarting", $"pod {status.PodName} is in the way");
+                throw Starting("PodStarting", $"another pod {status.PodName} exists");
         }
 
         // e. Wait for its QEMU.
         status.PodUID ??= pod.Metadata.Uid;
         if (status.PodUID != pod.Metadata.Uid)
-            throw new Hopeless(
+            throw new TerminalException(
                 "PodGone",
-                $"pod {status.PodName}, which was made for this restore, is gone and another has taken its name: create another restore"
+                $"pod {status.PodName}, which was created for this restore, is gone, and another pod has its name now: create "
+                    + "another restore"
             );
-        try
-        {
-            return SourceVm.Of(pod, "another restore");
-        }
-        catch (Waiting)
-        {
-            throw WhyNotRunning(queue, key, pod);
-        }
+        return SourceVm.OfRunning(pod, "another restore") ?? throw WhyNotRunning(queue, key, pod);
     }
 
     /// <summary>Why a VM's pod does not run. A pod that cannot start must not block other restores of its node.</summary>
-    internal static Waiting WhyNotRunning(NodeQueue queue, ObjectKey key, PodSummary pod)
+    internal static NotReadyException WhyNotRunning(NodeQueue queue, ObjectKey key, PodSummary pod)
     {
         PodConditionSummary? scheduled = pod.Status?.Conditions?.FirstOrDefault(c => c.Type == "PodScheduled");
         ContainerStateDetail? waiting = pod
@@ -85,13 +75,13 @@ internal sealed class TemplateSteps(RestoreStore store, RestoreNotes notes, Disk
             .FirstOrDefault(w => w?.Reason is not (null or "ContainerCreating" or "PodInitializing"));
         string name = pod.Metadata.Name;
         if (scheduled is not { Status: "False", Message.Length: > 0 } && waiting is null)
-            return Starting("PodStarting", $"pod {name} is being started");
+            return Starting("PodStarting", $"starting pod {name}");
         queue.Leave(key);
         return waiting is null
             ? Starting("PodUnschedulable", $"pod {name} cannot be scheduled: {scheduled!.Message}")
             : Starting("PodNotStarting", $"pod {name} does not start: {waiting.Reason}: {waiting.Message}");
     }
 
-    private static Waiting Starting(string reason, string message) =>
+    private static NotReadyException Starting(string reason, string message) =>
         new(reason, message) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(15) };
 }

@@ -29,8 +29,8 @@ internal sealed class CronSchedule
         {
             throw new InvalidScheduleException(
                 "InvalidSchedule",
-                $"spec.schedule \"{expression}\": {e.Message.TrimEnd('.')}. It is minute, hour, day of the month, month and day of "
-                    + "the week, such as \"0 3 * * *\""
+                $"spec.schedule \"{expression}\": {e.Message.TrimEnd('.')}. The fields are minute, hour, day of the month, "
+                    + "month and day of the week, for example \"0 3 * * *\""
             );
         }
         return new CronSchedule(parsed, ZoneOf(zone), zone is null ? $"{expression.Trim()} UTC" : $"{expression.Trim()} {zone}");
@@ -60,8 +60,7 @@ internal sealed class CronSchedule
         {
             throw new InvalidScheduleException(
                 "InvalidTimeZone",
-                $"spec.timeZone \"{zone}\" is no time zone that this operator knows: name one of the IANA database, such as "
-                    + "Europe/Berlin or UTC"
+                $"spec.timeZone \"{zone}\" is unknown: use a name of the IANA time zone database, for example Europe/Berlin or UTC"
             );
         }
     }

@@ -1,5 +1,5 @@
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 
 namespace Bgsnap.Operator.Schedules;
 
@@ -35,13 +35,16 @@ internal static class Retention
         List<VMBackgroundSnapshot> failed = [.. all.Where(s => s.Status?.Phase == SnapshotPhase.Failed)];
         List<Excess> excess = [];
         int failedCount = retention?.FailedCount ?? DefaultFailedCount;
-        excess.AddRange(failed.Skip(failedCount).Select(s => new Excess(s, $"{failedCount} failed ones are kept")));
+        excess.AddRange(failed.Skip(failedCount).Select(s => new Excess(s, $"the retention keeps {failedCount} failed snapshots")));
         if (retention?.Count is { } count)
-            excess.AddRange(ready.Skip(count).Select(s => new Excess(s, $"{count} are kept")));
+            excess.AddRange(ready.Skip(count).Select(s => new Excess(s, $"the retention keeps {count} Ready snapshots")));
         DateTime oldest = now.UtcDateTime - MaxAge(retention);
         // The newest Ready snapshot stays however old it is, so that there is always one to restore.
         excess.AddRange(
-            ready.Skip(1).Where(s => Age(s) < oldest).Select(s => new Excess(s, $"those of the last {retention!.MaxAge} are kept"))
+            ready
+                .Skip(1)
+                .Where(s => Age(s) < oldest)
+                .Select(s => new Excess(s, "the retention keeps the snapshots of the " + $"last {retention!.MaxAge}"))
         );
         return [.. excess.Where(e => !inUse(e.Snapshot)).DistinctBy(e => e.Snapshot.Metadata.Uid).OrderBy(e => Age(e.Snapshot))];
     }

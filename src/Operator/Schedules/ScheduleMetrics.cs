@@ -8,8 +8,8 @@ internal static class ScheduleMetrics
 {
     private static readonly Counter Runs = Metrics.CreateCounter(
         "bgsnap_schedule_runs_total",
-        "Times at which a schedule was due, by result: created, skipped (the one before was under way), late (past "
-            + "startingDeadline), missed (nobody led), refused (the name was taken).",
+        "Due times of a schedule, by result: created, skipped (the previous snapshot was in progress), late (past "
+            + "startingDeadline), missed (no operator ran), refused (the name was taken).",
         "schedule_namespace",
         "schedule",
         "result"

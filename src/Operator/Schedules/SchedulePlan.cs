@@ -1,5 +1,5 @@
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 
 namespace Bgsnap.Operator.Schedules;
 

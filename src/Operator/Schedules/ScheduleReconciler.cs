@@ -3,7 +3,7 @@ using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Events;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 using Microsoft.Extensions.Logging;
 
 namespace Bgsnap.Operator.Schedules;
@@ -42,12 +42,12 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
         catch (ApiException e) when (e.IsInvalid)
         {
             // The API server would reject it again: a quota, an admission policy or a namespace that is being deleted.
-            KStatus.Going(
+            KStatus.Reconciling(
                 status,
                 schedule.Metadata.Generation,
                 SchedulePhase.Scheduled,
                 "RefusedByApiServer",
-                $"the snapshot that is due cannot be made: {e.Message}",
+                $"the API server rejected the snapshot that is due: {e.Message}",
                 clock.GetUtcNow()
             );
             await Save(schedule, status, stop).ConfigureAwait(false);
@@ -76,7 +76,7 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
                 schedule.Metadata.Generation,
                 SchedulePhase.Suspended,
                 "Suspended",
-                "spec.suspend is true: no snapshots are made",
+                "spec.suspend is true: no snapshots are created",
                 now
             );
             return;
@@ -96,7 +96,7 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
             plan.Next is null ? "NeverDueAgain" : "Scheduled",
             plan.Next is null
                 ? $"\"{cron.Text}\" names no time that is still to come"
-                : "snapshots are made when they are due; see status.nextScheduleTime",
+                : "the next snapshot is created at status.nextScheduleTime",
             now
         );
     }
@@ -110,16 +110,16 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
         CancellationToken stop
     )
     {
-        string name = SnapshotOf.NameFor(schedule, due),
+        string name = ScheduledSnapshot.NameFor(schedule, due),
             when = due.UtcDateTime.ToString("yyyy-MM-dd HH:mm'Z'", CultureInfo.InvariantCulture);
         // We may have created it before a crash: then it must not count as the one still under way, nor as too late.
-        bool made = store.FindSnapshot(key.Namespace, name) is { } known && SnapshotOf.IsOf(known, key.Namespace, key.Name);
+        bool made = store.FindSnapshot(key.Namespace, name) is { } known && ScheduledSnapshot.IsOf(known, key.Namespace, key.Name);
         if (!made && plan.TooLate)
         {
             await LeaveOut(
                     "late",
                     "MissedDeadline",
-                    $"the snapshot of {when} is left out: it is later than spec.startingDeadline, {schedule.Spec.StartingDeadline}, allows"
+                    $"skipped the snapshot of {when}: it is later than spec.startingDeadline ({schedule.Spec.StartingDeadline}) allows"
                 )
                 .ConfigureAwait(false);
         }
@@ -132,20 +132,20 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
             await LeaveOut(
                     "skipped",
                     "StillUnderWay",
-                    $"the snapshot of {when} is left out: {other.Metadata.Name} is still "
+                    $"skipped the snapshot of {when}: {other.Metadata.Name} is still "
                         + $"{other.Status?.Phase ?? SnapshotPhase.Pending}, and spec.concurrencyPolicy is Forbid"
                 )
                 .ConfigureAwait(false);
         }
         else
         {
-            VMBackgroundSnapshot snapshot = await store.MakeSnapshot(SnapshotOf.Build(schedule, due), stop).ConfigureAwait(false);
-            if (!SnapshotOf.IsOf(snapshot, key.Namespace, key.Name))
+            VMBackgroundSnapshot snapshot = await store.MakeSnapshot(ScheduledSnapshot.Build(schedule, due), stop).ConfigureAwait(false);
+            if (!ScheduledSnapshot.IsOf(snapshot, key.Namespace, key.Name))
             {
                 await LeaveOut(
                         "refused",
                         "NameTaken",
-                        $"the snapshot of {when} is left out: there is a VMBackgroundSnapshot {name} that this schedule did not make"
+                        $"skipped the snapshot of {when}: VMBackgroundSnapshot {name} exists and was not created by this schedule"
                     )
                     .ConfigureAwait(false);
             }
@@ -153,7 +153,7 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
             {
                 (status.LastScheduleTime, status.LastSnapshotName) = (due.UtcDateTime, name);
                 ScheduleMetrics.Ran(key, "created");
-                log.LogInformation("{Schedule}: made {Snapshot}, due {Due}", key, name, when);
+                log.LogInformation("{Schedule}: created {Snapshot}, due {Due}", key, name, when);
                 await events.Normal(schedule, "SnapshotCreated", $"{name}, due {when}", stop).ConfigureAwait(false);
             }
         }
@@ -161,7 +161,12 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
             return;
         ScheduleMetrics.Ran(key, "missed", plan.Missed);
         await events
-            .Warning(schedule, "MissedRuns", $"{plan.Missed} before that of {when} were due while no operator ran, and are left out", stop)
+            .Warning(
+                schedule,
+                "MissedRuns",
+                $"skipped {plan.Missed} snapshots before that of {when}: they were due while no " + "operator ran",
+                stop
+            )
             .ConfigureAwait(false);
 
         async Task LeaveOut(string result, string reason, string message)

@@ -3,6 +3,7 @@ using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
+using Bgsnap.Operator.Shared;
 
 namespace Bgsnap.Operator.Schedules;
 
@@ -16,7 +17,7 @@ internal sealed class ScheduleStore(IApiClient api, SharedInformers shared)
 
     /// <summary>Its snapshots.</summary>
     public List<VMBackgroundSnapshot> SnapshotsOf(ObjectKey key) =>
-        [.. shared.Snapshots.Items.Where(s => SnapshotOf.IsOf(s, key.Namespace, key.Name))];
+        [.. shared.Snapshots.Items.Where(s => ScheduledSnapshot.IsOf(s, key.Namespace, key.Name))];
 
     /// <summary>The snapshot of this name as our copy has it, or null.</summary>
     public VMBackgroundSnapshot? FindSnapshot(string ns, string name) => shared.Snapshots.Find(new ObjectKey(ns, name));

@@ -5,6 +5,7 @@ using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Events;
 using Bgsnap.Operator.KubeVirt;
+using Bgsnap.Operator.Shared;
 using Bgsnap.Operator.VolumeSnapshots;
 using Microsoft.Extensions.Logging;
 
@@ -56,15 +57,15 @@ internal sealed class SnapshotReconciler(
         {
             again = await Advance(key, snapshot, status, stop).ConfigureAwait(false);
         }
-        catch (Waiting wait)
+        catch (NotReadyException wait)
         {
             // A snapshot that may wait forever must not hold a node slot.
             if (wait.Phase == SnapshotPhase.Pending)
                 queue.Leave(key);
-            SnapshotState.Going(snapshot, status, wait.Phase, wait.Reason, wait.Message, clock.GetUtcNow());
+            SnapshotState.Reconciling(snapshot, status, wait.Phase, wait.Reason, wait.Message, clock.GetUtcNow());
             again = Earliest(wait.Again, Left(snapshot));
         }
-        catch (Hopeless e)
+        catch (TerminalException e)
         {
             SnapshotState.Failed(snapshot, status, e.Reason, e.Message, clock.GetUtcNow());
             again = null;
@@ -73,7 +74,7 @@ internal sealed class SnapshotReconciler(
         {
             // The API server would reject it again: a quota, an admission policy or missing rights. Requeue with backoff.
             queue.Leave(key);
-            SnapshotState.Going(snapshot, status, SnapshotPhase.Pending, "RefusedByApiServer", e.Message, clock.GetUtcNow());
+            SnapshotState.Reconciling(snapshot, status, SnapshotPhase.Pending, "RefusedByApiServer", e.Message, clock.GetUtcNow());
             await Save(key, snapshot, status, stop).ConfigureAwait(false);
             throw;
         }
@@ -99,10 +100,10 @@ internal sealed class SnapshotReconciler(
             return await Follow(key, snapshot, status, task, stop).ConfigureAwait(false);
         }
         if (Left(snapshot) <= TimeSpan.Zero)
-            throw new Hopeless(
+            throw new TerminalException(
                 "DeadlineExceeded",
-                $"it was not Ready within {Deadline(snapshot)} of its creation; it last waited because: "
-                    + $"{Conditions.Get(status, ConditionTypes.Ready)?.Message ?? "it had not been begun"}"
+                $"the snapshot was not Ready within {Deadline(snapshot)} of its creation; last status: "
+                    + $"{Conditions.Get(status, ConditionTypes.Ready)?.Message ?? "not started"}"
             );
 
         // 3. Find the VM and the node it runs on now.
@@ -119,13 +120,13 @@ internal sealed class SnapshotReconciler(
         // 4. Find or create the claim.
         status.ClaimName = await FindOrMakeClaim(snapshot, vm, stop).ConfigureAwait(false);
 
-        // 5. Take a slot on the node. A snapshot whose carrier does not start must not take one: the queue would call it in vain, and two
-        // such snapshots would keep taking the slot from each other for as long as both wait.
+        // 5. Take a slot on the node, unless the carrier does not start: such a snapshot could not use the slot, and two of them would keep
+        // taking it from each other for as long as both wait.
         if (store.FindCarrier(snapshot, TaskAction.Capture) is { } early)
             await ThrowIfInTrouble(key, early, status.ClaimName, vm.NodeName, stop).ConfigureAwait(false);
         int place = queue.Enter(vm.NodeName, key, snapshot.Metadata.CreationTimestamp ?? DateTime.MinValue);
         if (place > 0)
-            throw new Waiting(
+            throw new NotReadyException(
                 "Queued",
                 $"number {place} in the queue of node {vm.NodeName}, which captures {options.MaxConcurrentCaptures} at a time"
             )
@@ -139,31 +140,37 @@ internal sealed class SnapshotReconciler(
             .FindOrMakeCarrier(snapshot, TaskAction.Capture, status.ClaimName, vm.NodeName, stop)
             .ConfigureAwait(false);
         await ThrowIfInTrouble(key, carrier, status.ClaimName, vm.NodeName, stop).ConfigureAwait(false);
-        CarrierState.ThrowUnlessRunning(carrier, status.ClaimName, vm.NodeName);
+        CarrierReadiness.Of(carrier, status.ClaimName, vm.NodeName).ThrowUnlessRunning();
 
         // 7. Create the agent's task, with the VM's Kubernetes objects. First save the status: if our copy is stale because another replica
         // leads, the API server rejects the patch and no task is created. The status also records the directory before any file can exist
         // in it.
         string? objects = KubeVirtSource.Is(snapshot) ? await store.MachineObjects.Read(snapshot, stop).ConfigureAwait(false) : null;
-        status.Directory = Naming.Directory(snapshot);
-        SnapshotState.Going(snapshot, status, SnapshotPhase.Capturing, "CaptureOrdered", Told(vm.NodeName), clock.GetUtcNow());
+        status.Directory = SnapshotNaming.Directory(snapshot);
+        SnapshotState.Reconciling(
+            snapshot,
+            status,
+            SnapshotPhase.Capturing,
+            "CaptureOrdered",
+            AgentMessages.WaitingFor(vm.NodeName),
+            clock.GetUtcNow()
+        );
         await Save(key, snapshot, status, stop).ConfigureAwait(false);
-        await store.MakeTask(snapshot, TaskOf.Capture(snapshot, vm, carrier, objects), stop).ConfigureAwait(false);
+        await store.MakeTask(snapshot, SnapshotTasks.Capture(snapshot, vm, carrier, objects), stop).ConfigureAwait(false);
         return Earliest(options.AgentSilence, Left(snapshot));
     }
 
     // A claim that cannot be mounted must not block other snapshots of this node.
     private async Task ThrowIfInTrouble(ObjectKey key, PodSummary carrier, string claim, string node, CancellationToken stop)
     {
-        if (CarrierState.Hindrance(carrier, claim, node) is not { } wait || wait.Reason == CarrierState.Starting)
+        CarrierReadiness readiness = CarrierReadiness.Of(carrier, claim, node);
+        if (!readiness.IsInTrouble)
             return;
         queue.Leave(key);
-        if (wait.Reason == CarrierState.Ended)
+        if (readiness.State == CarrierState.Ended)
             await store.RemoveEnded(carrier, clock.GetUtcNow(), stop).ConfigureAwait(false);
-        throw wait;
+        readiness.ThrowUnlessRunning();
     }
-
-    private static string Told(string node) => $"the agent on node {node} was told";
 
     private async Task<TimeSpan?> Follow(
         ObjectKey key,
@@ -187,35 +194,34 @@ internal sealed class SnapshotReconciler(
                 if (report.Reason != AgentLost)
                     status.Directory = null;
                 if (Left(snapshot) <= TimeSpan.Zero && report.Reason == "Cancelled")
-                    throw new Hopeless(
+                    throw new TerminalException(
                         "DeadlineExceeded",
-                        $"it was not Ready within {Deadline(snapshot)} of its creation and was given up: {report.Message}"
+                        $"the snapshot was not Ready within {Deadline(snapshot)} of its creation and was cancelled: {report.Message}"
                     );
                 if (VolumeCuts.AreWanted(snapshot))
-                    await _held.ThrowWhatStorageSaid(snapshot, report, stop).ConfigureAwait(false);
-                throw new Hopeless(report.Reason ?? "Failed", report.Message ?? "the agent gave no reason");
+                    await _held.ThrowStorageError(snapshot, report, stop).ConfigureAwait(false);
+                throw new TerminalException(report.Reason ?? "Failed", report.Message ?? "the agent gave no reason");
         }
         if (Left(snapshot) <= TimeSpan.Zero)
         {
             if (task.Spec.Cancel != true)
                 await store.Cancel(task, stop).ConfigureAwait(false);
             else if (report.Phase is null || Left(snapshot) <= -options.CancelPatience)
-                throw new Hopeless(
+                throw new TerminalException(
                     "DeadlineExceeded",
-                    $"it was not Ready within {Deadline(snapshot)} of its creation, and the agent on node {task.Spec.NodeName} did "
-                        + "not answer when it was to give up"
+                    $"the snapshot was not Ready within {Deadline(snapshot)} of its creation, and the agent on node "
+                        + $"{task.Spec.NodeName} did not answer the cancellation"
                 );
             return options.CancelPatience;
         }
         if (report.Phase is null)
         {
             TimeSpan age = now - (task.Metadata.CreationTimestamp ?? now.UtcDateTime);
-            string message =
-                age < options.AgentSilence
-                    ? Told(task.Spec.NodeName)
-                    : $"no agent on node {task.Spec.NodeName} has taken the task: see whether the bgsnap agent's pod runs on that "
-                        + "node (kubectl get pods -A -l app.kubernetes.io/component=agent -o wide)";
-            throw new Waiting(age < options.AgentSilence ? "CaptureOrdered" : "AgentSilent", message)
+            bool silent = age >= options.AgentSilence;
+            throw new NotReadyException(
+                silent ? "AgentSilent" : "CaptureOrdered",
+                silent ? AgentMessages.Silent(task.Spec.NodeName) : AgentMessages.WaitingFor(task.Spec.NodeName)
+            )
             {
                 Phase = SnapshotPhase.Capturing,
                 Again = options.AgentSilence,
@@ -229,7 +235,7 @@ internal sealed class SnapshotReconciler(
         if (!news && _written.TryGetValue(key, out DateTimeOffset at) && now - at < ProgressEvery)
             return Earliest(at + ProgressEvery - now, Left(snapshot));
         StatusFold.Progress(snapshot, status, report, now);
-        SnapshotState.Going(snapshot, status, SnapshotPhase.Capturing, AtWork, $"the agent on node {task.Spec.NodeName} is at work", now);
+        SnapshotState.Reconciling(snapshot, status, SnapshotPhase.Capturing, AtWork, $"the agent on node {task.Spec.NodeName} is capturing", now);
         return Left(snapshot);
     }
 
@@ -249,45 +255,46 @@ internal sealed class SnapshotReconciler(
             return SourceVm.Of(pod);
         // The pod is gone: another pod of that name is another VM.
         if (snapshot.Status?.PodUID is not null)
-            throw new Hopeless(
+            throw new TerminalException(
                 "SourceEnded",
-                $"pod {name} is gone{(pod is null ? "" : ", another of that name has taken its place")}: create another snapshot"
+                $"pod {name} is gone{(pod is null ? "" : ", and another pod has its name now")}: create another snapshot"
             );
-        throw new Waiting(
+        throw new NotReadyException(
             "SourceNotFound",
-            $"there is no pod {name} in namespace {snapshot.Metadata.NamespaceProperty}: create it, or delete this snapshot"
+            $"pod {name} does not exist in namespace {snapshot.Metadata.NamespaceProperty}: create it, or delete this snapshot"
         );
     }
 
     private async Task<string> FindOrMakeClaim(VMBackgroundSnapshot snapshot, SourceVm vm, CancellationToken stop)
     {
-        string name = snapshot.Spec.Target.PersistentVolumeClaim?.ClaimName ?? Naming.Claim(snapshot);
+        string name = snapshot.Spec.Target.PersistentVolumeClaim?.ClaimName ?? SnapshotNaming.Claim(snapshot);
         var claim = await store.FindClaim(snapshot.Metadata.NamespaceProperty, name, stop).ConfigureAwait(false);
         if (snapshot.Spec.Target.ClaimTemplate is { } template)
         {
             if (claim is null)
             {
                 string size = template.Size ?? await store.SizeFor(snapshot, vm, stop).ConfigureAwait(false);
-                claim = await store.MakeClaim(ClaimOf.Build(snapshot, size), stop).ConfigureAwait(false);
+                claim = await store.MakeClaim(ClaimBuilder.Build(snapshot, size), stop).ConfigureAwait(false);
             }
             else if (claim.Metadata.Labels?.TryGetValue(Names.SnapshotLabel, out string? uid) != true || uid != snapshot.Metadata.Uid)
             {
-                throw new Hopeless(
+                throw new TerminalException(
                     "ClaimExists",
-                    $"claim {name} exists and was not made for this snapshot: give the snapshot another name, or name the claim in "
+                    $"claim {name} already exists and does not belong to this snapshot: give the snapshot another name, or "
+                        + "name the claim in "
                         + "spec.target.persistentVolumeClaim"
                 );
             }
         }
         if (claim is null)
-            throw new Waiting(
+            throw new NotReadyException(
                 "ClaimNotFound",
-                $"there is no claim {name} in namespace {snapshot.Metadata.NamespaceProperty}: create it, or delete this snapshot"
+                $"claim {name} does not exist in namespace {snapshot.Metadata.NamespaceProperty}: create it, or delete this snapshot"
             );
         if (claim.Metadata.DeletionTimestamp is not null)
-            throw new Hopeless("ClaimEnded", $"claim {name} is being deleted: name another");
+            throw new TerminalException("ClaimEnded", $"claim {name} is being deleted: name another");
         if (claim.Status?.Phase == "Lost")
-            throw new Hopeless("ClaimLost", $"claim {name} has lost its volume: name another");
+            throw new TerminalException("ClaimLost", $"claim {name} has lost its volume: name another");
         return name;
     }
 
@@ -299,12 +306,12 @@ internal sealed class SnapshotReconciler(
             await store.PatchStatus(snapshot, patch, stop).ConfigureAwait(false);
             _written[key] = clock.GetUtcNow();
         }
-        await Tell(snapshot, before, status, stop).ConfigureAwait(false);
+        await Report(snapshot, before, status, stop).ConfigureAwait(false);
         if (!SnapshotPhase.IsTerminal(status.Phase))
             return;
         queue.Leave(key);
         _written.TryRemove(key, out _);
-        OperatorMetrics.Ended(snapshot, status, clock.GetUtcNow());
+        SnapshotMetrics.Ended(snapshot, status, clock.GetUtcNow());
         await TidyUp(snapshot, status.Phase, stop).ConfigureAwait(false);
     }
 
@@ -317,7 +324,7 @@ internal sealed class SnapshotReconciler(
 
     // One event for each change of reason, and one for the point in time. That second one also shows that the agent has started, so phase
     // Capturing gets no event of its own.
-    private async Task Tell(VMBackgroundSnapshot snapshot, SnapshotStatus? old, SnapshotStatus status, CancellationToken stop)
+    private async Task Report(VMBackgroundSnapshot snapshot, SnapshotStatus? old, SnapshotStatus status, CancellationToken stop)
     {
         if (status.PointInTime is not null && old?.PointInTime is null)
             await events

@@ -3,6 +3,7 @@ using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Events;
+using Bgsnap.Operator.Shared;
 using Bgsnap.Operator.VolumeSnapshots;
 using Microsoft.Extensions.Logging;
 
@@ -39,7 +40,9 @@ internal sealed class SnapshotRemoval(
             await Say(
                     snapshot,
                     InUse,
-                    $"VMBackgroundRestore {restore.Metadata.Name} reads it: the snapshot goes when that has ended, or when you delete that",
+                    $"VMBackgroundRestore {restore.Metadata.Name} reads the snapshot, which is removed once that restore has ended or is "
+                        + "deleted",
+                    isNews: true,
                     stop
                 )
                 .ConfigureAwait(false);
@@ -67,7 +70,7 @@ internal sealed class SnapshotRemoval(
                 .Warning(
                     snapshot,
                     "AgentSilent",
-                    $"the agent on node {capture.Spec.NodeName} did not answer; the capture is left to end by itself",
+                    $"the agent on node {capture.Spec.NodeName} did not answer; the capture continues until it ends by itself",
                     stop
                 )
                 .ConfigureAwait(false);
@@ -126,12 +129,12 @@ internal sealed class SnapshotRemoval(
             .Warning(
                 snapshot,
                 "FilesAbandoned",
-                $"{left} was given up, as {Names.AbandonFilesAnnotation} asks: what is left of it holds the guest's memory and is "
-                    + "yours to remove",
+                $"{left} was abandoned, as annotation {Names.AbandonFilesAnnotation} requests: remaining files contain the "
+                    + "guest's memory; remove them yourself",
                 stop
             )
             .ConfigureAwait(false);
-        log.LogWarning("{Namespace}/{Name}: {Left} was given up", snapshot.Metadata.NamespaceProperty, snapshot.Metadata.Name, left);
+        log.LogWarning("{Namespace}/{Name}: abandoned {Left}", snapshot.Metadata.NamespaceProperty, snapshot.Metadata.Name, left);
     }
 
     private async Task<TimeSpan?> RemoveFiles(VMBackgroundSnapshot snapshot, CancellationToken stop)
@@ -150,7 +153,9 @@ internal sealed class SnapshotRemoval(
             await Say(
                     snapshot,
                     task.Status.Reason ?? "Failed",
-                    $"the files in {snapshot.Status.Directory} on claim {claim} could not be removed: {task.Status.Message}",
+                    $"the files in {snapshot.Status.Directory} on claim {claim} could not be removed: {task.Status.Message}"
+                        + Remedy(snapshot),
+                    isNews: true,
                     stop
                 )
                 .ConfigureAwait(false);
@@ -164,37 +169,35 @@ internal sealed class SnapshotRemoval(
         }
         if (task is not null)
             return Soon;
-        PodSummary? carrier = null;
-        try
+        PodSummary carrier = await store.FindOrMakeCarrier(snapshot, TaskAction.Delete, claim, null, stop).ConfigureAwait(false);
+        CarrierReadiness readiness = CarrierReadiness.Of(carrier, claim, null);
+        if (!readiness.IsRunning)
         {
-            carrier = await store.FindOrMakeCarrier(snapshot, TaskAction.Delete, claim, null, stop).ConfigureAwait(false);
-            CarrierState.ThrowUnlessRunning(carrier, claim, null);
+            string remedy = readiness.IsInTrouble ? Remedy(snapshot) : "";
+            await Say(snapshot, readiness.Reason, readiness.Message + remedy, isNews: readiness.IsInTrouble, stop).ConfigureAwait(false);
+            if (readiness.State == CarrierState.Ended)
+                await store.RemoveEnded(carrier, clock.GetUtcNow(), stop).ConfigureAwait(false);
+            return CarrierReadiness.LookAgain;
         }
-        catch (Waiting wait)
-        {
-            await Say(snapshot, wait.Reason, wait.Message, stop).ConfigureAwait(false);
-            if (wait.Reason == CarrierState.Ended)
-                await store.RemoveEnded(carrier!, clock.GetUtcNow(), stop).ConfigureAwait(false);
-            return wait.Again;
-        }
-        await store.MakeTask(snapshot, TaskOf.Delete(snapshot, carrier), stop).ConfigureAwait(false);
+        await store.MakeTask(snapshot, SnapshotTasks.Delete(snapshot, carrier), stop).ConfigureAwait(false);
         return Soon;
     }
 
-    private async Task Say(VMBackgroundSnapshot snapshot, string reason, string message, CancellationToken stop)
+    // Saves the state of the removal, and reports it as an event if a user should look at it.
+    private async Task Say(VMBackgroundSnapshot snapshot, string reason, string message, bool isNews, CancellationToken stop)
     {
         SnapshotStatus status = StatusPatch.Copy(snapshot.Status);
-        if (reason is not (CarrierState.Starting or InUse))
-            message +=
-                $" (should that be lost for good: kubectl -n {snapshot.Metadata.NamespaceProperty} annotate vmbgs "
-                + $"{snapshot.Metadata.Name} {Names.AbandonFilesAnnotation}=true leaves the files behind)";
-        SnapshotState.Going(snapshot, status, SnapshotPhase.Deleting, reason, message, clock.GetUtcNow());
+        SnapshotState.Reconciling(snapshot, status, SnapshotPhase.Deleting, reason, message, clock.GetUtcNow());
         if (StatusPatch.Between(snapshot.Status, status) is not { } patch)
             return;
         await store.PatchStatus(snapshot, patch, stop).ConfigureAwait(false);
-        if (reason != CarrierState.Starting)
+        if (isNews)
             await events.Warning(snapshot, reason, message, stop).ConfigureAwait(false);
     }
+
+    private static string Remedy(VMBackgroundSnapshot snapshot) =>
+        $" (if the volume is permanently lost: kubectl -n {snapshot.Metadata.NamespaceProperty} annotate vmbgs "
+        + $"{snapshot.Metadata.Name} {Names.AbandonFilesAnnotation}=true leaves the files behind)";
 
     // An agent that reported the capture's failure itself left no files.
     private static bool MayHaveFiles(VMBackgroundSnapshot snapshot, SnapshotTask? capture) =>

@@ -1,4 +1,5 @@
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Shared;
 
 namespace Bgsnap.Operator.Snapshots;
 
@@ -6,14 +7,14 @@ namespace Bgsnap.Operator.Snapshots;
 internal static class SnapshotState
 {
     /// <summary>The snapshot makes progress, or waits for something that may still appear.</summary>
-    public static void Going(
+    public static void Reconciling(
         VMBackgroundSnapshot snapshot,
         SnapshotStatus status,
         string phase,
         string reason,
         string message,
         DateTimeOffset now
-    ) => KStatus.Going(status, snapshot.Metadata.Generation, phase, reason, message, now);
+    ) => KStatus.Reconciling(status, snapshot.Metadata.Generation, phase, reason, message, now);
 
     /// <summary>The snapshot has failed. The guest runs on.</summary>
     public static void Failed(VMBackgroundSnapshot snapshot, SnapshotStatus status, string reason, string message, DateTimeOffset now)

@@ -5,6 +5,7 @@ using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
 using Bgsnap.Operator.KubeVirt;
+using Bgsnap.Operator.Shared;
 using Bgsnap.Operator.VolumeSnapshots;
 using k8s.Models;
 
@@ -61,11 +62,11 @@ internal sealed class SnapshotStore(
     /// <summary>The snapshot's task for one action, or null.</summary>
     public async Task<SnapshotTask?> FindTask(VMBackgroundSnapshot snapshot, string action, CancellationToken stop)
     {
-        SnapshotTask? task = tasks.Find(new ObjectKey(snapshot.Metadata.NamespaceProperty, Naming.Task(snapshot, action)));
+        SnapshotTask? task = tasks.Find(new ObjectKey(snapshot.Metadata.NamespaceProperty, SnapshotNaming.Task(snapshot, action)));
         // A task may exist although our copy does not show it: ask the API server.
         if (task is null && snapshot.Status?.Directory is not null)
             task = await _objects
-                .GetOrNull(Resources.Tasks, snapshot.Metadata.NamespaceProperty, Naming.Task(snapshot, action), stop)
+                .GetOrNull(Resources.Tasks, snapshot.Metadata.NamespaceProperty, SnapshotNaming.Task(snapshot, action), stop)
                 .ConfigureAwait(false);
         return task;
     }
@@ -110,7 +111,7 @@ internal sealed class SnapshotStore(
 
     /// <summary>The carrier pod as our copy has it, or null; a terminating pod does not count.</summary>
     public PodSummary? FindCarrier(VMBackgroundSnapshot snapshot, string action) =>
-        carriers.Find(new ObjectKey(snapshot.Metadata.NamespaceProperty, Naming.Carrier(snapshot, action)))
+        carriers.Find(new ObjectKey(snapshot.Metadata.NamespaceProperty, SnapshotNaming.Carrier(snapshot, action)))
             is { Metadata.DeletionTimestamp: null } known
             ? known
             : null;
@@ -124,10 +125,8 @@ internal sealed class SnapshotStore(
         CancellationToken stop
     ) =>
         _pods.FindOrMake(
-            new ObjectKey(snapshot.Metadata.NamespaceProperty, Naming.Carrier(snapshot, action)),
+            new ObjectKey(snapshot.Metadata.NamespaceProperty, SnapshotNaming.Carrier(snapshot, action)),
             () => CarrierPod.Build(snapshot, action, claim, node, options),
-            claim,
-            node,
             stop
         );
 
@@ -138,14 +137,14 @@ internal sealed class SnapshotStore(
     public async Task RemoveHelpers(VMBackgroundSnapshot snapshot, string action, CancellationToken stop)
     {
         string ns = snapshot.Metadata.NamespaceProperty;
-        if (tasks.Find(new ObjectKey(ns, Naming.Task(snapshot, action))) is { Metadata.DeletionTimestamp: null } task)
+        if (tasks.Find(new ObjectKey(ns, SnapshotNaming.Task(snapshot, action))) is { Metadata.DeletionTimestamp: null } task)
             await _objects.DeleteIfThere(Resources.Tasks, task, null, stop).ConfigureAwait(false);
         await RemoveCarrier(snapshot, action, stop).ConfigureAwait(false);
     }
 
     /// <summary>Removes a carrier, if it exists.</summary>
     public Task RemoveCarrier(VMBackgroundSnapshot snapshot, string action, CancellationToken stop) =>
-        _pods.Remove(new ObjectKey(snapshot.Metadata.NamespaceProperty, Naming.Carrier(snapshot, action)), stop);
+        _pods.Remove(new ObjectKey(snapshot.Metadata.NamespaceProperty, SnapshotNaming.Carrier(snapshot, action)), stop);
 
     /// <summary>A pod, or null.</summary>
     public Task<PodSummary?> FindPod(string ns, string name, CancellationToken stop) => _objects.GetOrNull(Resources.Pods, ns, name, stop);
@@ -158,13 +157,13 @@ internal sealed class SnapshotStore(
     public Task<V1PersistentVolumeClaim> MakeClaim(V1PersistentVolumeClaim claim, CancellationToken stop) =>
         _objects.CreateOrGet(CoreResources.Claims, claim, stop);
 
-    /// <summary>The size of a claim that can hold a snapshot of the VM; see <see cref="ClaimOf.Size"/>.</summary>
+    /// <summary>The size of a claim that can hold a snapshot of the VM; see <see cref="ClaimBuilder.Size"/>.</summary>
     public async Task<string> SizeFor(VMBackgroundSnapshot snapshot, SourceVm vm, CancellationToken stop)
     {
         string ns = snapshot.Metadata.NamespaceProperty;
         PodSummary pod = await api.Get(Resources.Pods, ns, vm.PodName, stop).ConfigureAwait(false);
         // For a KubeVirt VM, the hotplugged volumes are attached to other pods than the launcher.
-        IEnumerable<string> claims = vm.Launcher?.Claims.Values
+        IEnumerable<string> claims = vm.Libvirt?.Claims
             ?? (pod.Spec?.Volumes ?? []).Select(v => v.PersistentVolumeClaim?.ClaimName).OfType<string>();
         List<string> disks = [];
         foreach (string name in claims.Distinct())
@@ -175,8 +174,8 @@ internal sealed class SnapshotStore(
             else if (disk?.Spec?.Resources?.Requests?.TryGetValue("storage", out ResourceQuantity? request) == true)
                 disks.Add(request!.ToString());
         }
-        if (vm.Launcher is { OtherBytes: > 0 } launcher)
-            disks.Add(launcher.OtherBytes.ToString(CultureInfo.InvariantCulture));
-        return ClaimOf.Size(vm.Launcher?.Memory ?? ClaimOf.MemoryOf(pod, vm.Container), disks);
+        if (vm.Libvirt is { OtherBytes: > 0 } machine)
+            disks.Add(machine.OtherBytes.ToString(CultureInfo.InvariantCulture));
+        return ClaimBuilder.Size(vm.Libvirt?.Memory ?? ClaimBuilder.MemoryOf(pod, vm.Container), disks);
     }
 }

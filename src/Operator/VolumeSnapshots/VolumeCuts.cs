@@ -1,7 +1,7 @@
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 
 namespace Bgsnap.Operator.VolumeSnapshots;
 
@@ -39,36 +39,35 @@ internal sealed class VolumeCuts(IApiClient api)
 
     /// <summary>Creates the missing VolumeSnapshots and checks whether the storage has cut them.</summary>
     /// <returns>The VolumeSnapshot of each disk once all are cut; null: not yet.</returns>
-    /// <exception cref="Hopeless">A disk cannot be cut.</exception>
+    /// <exception cref="TerminalException">A disk cannot be cut.</exception>
     public async Task<IReadOnlyDictionary<string, string>?> Advance(
         VMBackgroundSnapshot snapshot,
         SnapshotTask task,
         CancellationToken stop
     )
     {
-        Dictionary<string, string> claimOf = await ClaimOfDisk(task, stop).ConfigureAwait(false);
+        Dictionary<string, string> claimOf = await ClaimsByDisk(task, stop).ConfigureAwait(false);
         // In parallel, because the guest waits.
         VolumeSnapshot[] made = await Task.WhenAll(claimOf.Values.Distinct().Select(claim => FindOrMake(snapshot, claim, stop)))
             .ConfigureAwait(false);
         if (made.FirstOrDefault(HasFailed) is { } failed)
             throw Failed(failed);
         return made.All(v => v.Status?.CreationTime is not null)
-            ? claimOf.ToDictionary(p => p.Key, p => VolumeSnapshotOf.NameFor(snapshot, p.Value))
+            ? claimOf.ToDictionary(p => p.Key, p => VolumeSnapshotBuilder.NameFor(snapshot, p.Value))
             : null;
     }
 
     /// <summary>The error of the first VolumeSnapshot that the storage gave up, or null.</summary>
-    public async Task<Hopeless?> FindFailed(VMBackgroundSnapshot snapshot, CancellationToken stop) =>
+    public async Task<TerminalException?> FindFailed(VMBackgroundSnapshot snapshot, CancellationToken stop) =>
         (await All(snapshot, stop).ConfigureAwait(false)).FirstOrDefault(HasFailed) is { } failed ? Failed(failed) : null;
 
     /// <summary>The VolumeSnapshots that are not cut yet, for messages.</summary>
     public async Task<string> Uncut(VMBackgroundSnapshot snapshot, CancellationToken stop) =>
         string.Join(", ", (await All(snapshot, stop).ConfigureAwait(false)).Where(v => v.Status?.CreationTime is null).Select(Describe));
 
-    /// <summary>Returns when the storage can make a volume from each.</summary>
-    /// <exception cref="Waiting">The storage has not finished.</exception>
-    /// <exception cref="Hopeless">A VolumeSnapshot is gone.</exception>
-    public async Task ThrowUnlessUsable(VMBackgroundSnapshot snapshot, SnapshotTask task, CancellationToken stop)
+    /// <summary>Describes the first VolumeSnapshot from which the storage cannot make a volume yet; null: all are usable.</summary>
+    /// <exception cref="TerminalException">A VolumeSnapshot is gone.</exception>
+    public async Task<string?> Unusable(VMBackgroundSnapshot snapshot, SnapshotTask task, CancellationToken stop)
     {
         foreach (string name in task.Spec.VolumeSnapshots?.Values.Distinct() ?? [])
         {
@@ -78,22 +77,17 @@ internal sealed class VolumeCuts(IApiClient api)
                     .ConfigureAwait(false)
                 is not { } found
             )
-                throw new Hopeless(
+                throw new TerminalException(
                     "VolumeSnapshotLost",
-                    $"VolumeSnapshot {name} is gone: somebody deleted it. The guest's memory, which was captured, stays on the "
-                        + "claim until this snapshot is deleted. Create another"
+                    $"VolumeSnapshot {name} was deleted. The captured memory stays on the claim until this snapshot is "
+                        + "deleted. Create another snapshot"
                 );
             if (found.Status?.ReadyToUse == true)
                 continue;
             string trouble = found.Status?.Error?.Message is { } message ? $"; it says: {message}" : "";
-            throw new Waiting(
-                "WaitingForVolumeSnapshots",
-                $"the guest runs on; the storage is not done with {Describe(found)} yet{trouble}"
-            )
-            {
-                Phase = SnapshotPhase.Capturing,
-            };
+            return $"the guest runs; the storage is still working on {Describe(found)}{trouble}";
         }
+        return null;
     }
 
     /// <summary>Removes all VolumeSnapshots of this snapshot.</summary>
@@ -104,7 +98,7 @@ internal sealed class VolumeCuts(IApiClient api)
                 await _objects.DeleteIfThere(VolumeSnapshotKinds.Snapshots, v, null, stop).ConfigureAwait(false);
     }
 
-    private async Task<Dictionary<string, string>> ClaimOfDisk(SnapshotTask task, CancellationToken stop)
+    private async Task<Dictionary<string, string>> ClaimsByDisk(SnapshotTask task, CancellationToken stop)
     {
         VirtualMachineTarget vm = task.Spec.Source!;
         PodClaims claims = PodClaims.Of(
@@ -116,25 +110,32 @@ internal sealed class VolumeCuts(IApiClient api)
         foreach (DiskStatus disk in (task.Status?.Result?.Disks ?? []).Where(d => d.Note is null))
         {
             claimOf[disk.Name ?? ""] = (disk.Path is { } path ? claims.At(path) : null)
-                ?? throw new Hopeless(
+                ?? throw new TerminalException(
                     "DiskNotOnClaim",
-                    $"disk {disk.Name} ({disk.Path ?? "no file"}) is on no claim of pod {vm.PodName}: name the others in "
-                        + "spec.capture.disks, or take another spec.capture.diskMethod"
+                    $"disk {disk.Name} ({disk.Path ?? "no file"}) is not on a claim of pod {vm.PodName}: name only the other "
+                        + "disks in spec.capture.disks, or use another spec.capture.diskMethod"
                 );
         }
         return claimOf.Count > 0
             ? claimOf
-            : throw new Hopeless(
+            : throw new TerminalException(
                 "NoDisks",
-                $"the virtual machine in pod {vm.PodName} has no disk to make a VolumeSnapshot of: take another spec.capture.diskMethod"
+                $"the virtual machine in pod {vm.PodName} has no disk for a VolumeSnapshot: use another spec.capture.diskMethod"
             );
     }
 
     private async Task<VolumeSnapshot> FindOrMake(VMBackgroundSnapshot snapshot, string claim, CancellationToken stop) =>
         await _objects
-            .GetOrNull(VolumeSnapshotKinds.Snapshots, snapshot.Metadata.NamespaceProperty, VolumeSnapshotOf.NameFor(snapshot, claim), stop)
+            .GetOrNull(
+                VolumeSnapshotKinds.Snapshots,
+                snapshot.Metadata.NamespaceProperty,
+                VolumeSnapshotBuilder.NameFor(snapshot, claim),
+                stop
+            )
             .ConfigureAwait(false)
-        ?? await _objects.CreateOrGet(VolumeSnapshotKinds.Snapshots, VolumeSnapshotOf.Build(snapshot, claim), stop).ConfigureAwait(false);
+        ?? await _objects
+            .CreateOrGet(VolumeSnapshotKinds.Snapshots, VolumeSnapshotBuilder.Build(snapshot, claim), stop)
+            .ConfigureAwait(false);
 
     // Found by label, because the pod, and with it the list of claims, may be gone. A 404 means that the cluster does not serve the kind,
     // so there can be no VolumeSnapshots.
@@ -160,11 +161,11 @@ internal sealed class VolumeCuts(IApiClient api)
 
     private static bool HasFailed(VolumeSnapshot v) => v.Status is { CreationTime: null, Error: not null };
 
-    private static Hopeless Failed(VolumeSnapshot v) =>
+    private static TerminalException Failed(VolumeSnapshot v) =>
         new(
             "VolumeSnapshotFailed",
-            $"the storage could not make {Describe(v)}: {v.Status!.Error!.Message ?? "it does not say why"}. Nothing was kept; see "
-                + "the CSI driver's log, then create another snapshot"
+            $"the storage could not take {Describe(v)}: {v.Status!.Error!.Message ?? "it gave no reason"}. The capture was "
+                + "discarded; see the log of the CSI driver, then create another snapshot"
         );
 
     private static string Describe(VolumeSnapshot v) =>

@@ -1,7 +1,7 @@
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 using k8s.Models;
 
 namespace Bgsnap.Operator.VolumeSnapshots;
@@ -11,7 +11,7 @@ namespace Bgsnap.Operator.VolumeSnapshots;
 /// </summary>
 internal sealed class VolumeSnapshotPreflight(IApiClient api)
 {
-    private const string OrElse = "or take another spec.capture.diskMethod, which needs nothing of the storage";
+    private const string OrElse = "or use another spec.capture.diskMethod, which does not depend on the storage";
     private static readonly string[] DriverAnnotations =
     [
         "volume.kubernetes.io/storage-provisioner",
@@ -19,17 +19,17 @@ internal sealed class VolumeSnapshotPreflight(IApiClient api)
     ];
 
     /// <summary>Checks the API, the class and its driver.</summary>
-    /// <exception cref="Hopeless">The storage cannot; the message says why. The guest has not been touched.</exception>
+    /// <exception cref="TerminalException">The storage cannot; the message says why. The guest has not been touched.</exception>
     public async Task Check(VMBackgroundSnapshot snapshot, SourceVm vm, CancellationToken stop)
     {
         string ns = snapshot.Metadata.NamespaceProperty;
         PodSummary pod = await api.Get(Resources.Pods, ns, vm.PodName, stop).ConfigureAwait(false);
         IReadOnlyList<string> claims = PodClaims.Of(pod, vm.Container).All;
         if (claims.Count == 0)
-            throw new Hopeless(
+            throw new TerminalException(
                 "NoClaims",
-                $"container {vm.Container} of pod {vm.PodName} has no volume that is a claim, so that there is nothing to make "
-                    + "VolumeSnapshots of: take another spec.capture.diskMethod"
+                $"container {vm.Container} of pod {vm.PodName} mounts no claim, so there is no volume to snapshot: use "
+                    + "another spec.capture.diskMethod"
             );
         IReadOnlyList<VolumeSnapshotClass> classes = await Classes(snapshot.Spec.Capture?.VolumeSnapshotClassName, stop)
             .ConfigureAwait(false);
@@ -38,9 +38,9 @@ internal sealed class VolumeSnapshotPreflight(IApiClient api)
             V1PersistentVolumeClaim? claim = await new Objects(api).GetOrNull(CoreResources.Claims, ns, name, stop).ConfigureAwait(false);
             // A manually created volume does not name its driver; then only the storage itself can tell.
             if (DriverOf(claim) is { } driver && classes.All(c => c.Driver != driver))
-                throw new Hopeless(
+                throw new TerminalException(
                     "VolumeSnapshotClassOfOtherDriver",
-                    $"claim {name} is of CSI driver {driver}, and {Named(classes)}: name a VolumeSnapshotClass of that driver in "
+                    $"claim {name} uses CSI driver {driver}, but {Named(classes)}: name a VolumeSnapshotClass of that driver in "
                         + $"spec.capture.volumeSnapshotClassName, {OrElse}"
                 );
         }
@@ -58,7 +58,7 @@ internal sealed class VolumeSnapshotPreflight(IApiClient api)
             ];
             return defaults.Count > 0
                 ? defaults
-                : throw new Hopeless(
+                : throw new TerminalException(
                     "NoDefaultVolumeSnapshotClass",
                     $"no VolumeSnapshotClass is the cluster's default (annotation {VolumeSnapshotKinds.DefaultClassAnnotation}): "
                         + $"name one in spec.capture.volumeSnapshotClassName, {OrElse}"
@@ -66,14 +66,14 @@ internal sealed class VolumeSnapshotPreflight(IApiClient api)
         }
         catch (ApiException e) when (e.IsNotFound)
         {
-            throw new Hopeless(
+            throw new TerminalException(
                 "VolumeSnapshotClassNotFound",
-                $"there is no VolumeSnapshotClass {name}: name one of those that kubectl get volumesnapshotclasses lists, {OrElse}"
+                $"VolumeSnapshotClass {name} does not exist: name one of those that kubectl get volumesnapshotclasses lists, {OrElse}"
             );
         }
         catch (ApiException e) when (e.Code == 404)
         {
-            throw new Hopeless(
+            throw new TerminalException(
                 "VolumeSnapshotsNotServed",
                 $"this cluster does not serve {VolumeSnapshotKinds.Group}/v1: install the CRDs and the controller of "
                     + $"kubernetes-csi/external-snapshotter, {OrElse}"
@@ -90,5 +90,5 @@ internal sealed class VolumeSnapshotPreflight(IApiClient api)
             .FirstOrDefault(d => d is not null);
 
     private static string Named(IReadOnlyList<VolumeSnapshotClass> classes) =>
-        string.Join(", ", classes.Select(c => $"VolumeSnapshotClass {c.Metadata.Name} is of {c.Driver}"));
+        string.Join(", ", classes.Select(c => $"VolumeSnapshotClass {c.Metadata.Name} uses {c.Driver}"));
 }

@@ -2,6 +2,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.VolumeSnapshots;
 
 namespace Bgsnap.Operator.Tests.InMemory;
 

@@ -3,6 +3,7 @@ using Bgsnap.Crds.Controller;
 using Bgsnap.Operator.Events;
 using Bgsnap.Operator.Restores;
 using Bgsnap.Operator.Schedules;
+using Bgsnap.Operator.Shared;
 using Bgsnap.Operator.Snapshots;
 using Microsoft.Extensions.Logging.Abstractions;
 

@@ -3,6 +3,7 @@ using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
+using Bgsnap.Operator.Shared;
 using k8s;
 using k8s.Models;
 using Microsoft.Extensions.Time.Testing;

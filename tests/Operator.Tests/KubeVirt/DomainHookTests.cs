@@ -48,7 +48,7 @@ public sealed class DomainHookTests
     private static readonly XNamespace Qemu = "http://libvirt.org/schemas/domain/qemu/1.0";
 
     [Fact]
-    public void It_waits_for_a_snapshot_and_is_the_machine_that_was_captured()
+    public void The_domain_waits_for_a_snapshot_and_equals_the_captured_machine()
     {
         XElement made = XElement.Parse(DomainHook.Apply(Domain, Captured)),
             devices = made.Element("devices")!;
@@ -84,7 +84,7 @@ public sealed class DomainHookTests
     }
 
     [Fact]
-    public void A_command_line_that_is_there_is_kept()
+    public void An_existing_command_line_is_kept()
     {
         string domain = Domain
             .Replace("<domain type=\"kvm\">", $"<domain type=\"kvm\" xmlns:qemu=\"{Qemu.NamespaceName}\">", StringComparison.Ordinal)

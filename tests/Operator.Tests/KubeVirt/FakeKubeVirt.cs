@@ -92,7 +92,7 @@ internal sealed class FakeKubeVirt
     {
         JsonObject template = (JsonObject)vm.Spec!["template"]!.DeepClone();
         Started.Add(template);
-        RawObject vmi = KubeVirtThings.Raw(
+        RawObject vmi = KubeVirtObjects.Raw(
             "kubevirt.io/v1",
             KubeVirtKinds.Instance,
             vm.Metadata.Name,
@@ -116,7 +116,7 @@ internal sealed class FakeKubeVirt
     }
 
     /// <summary>A launcher pod of an instance.</summary>
-    internal static V1Pod Launcher(RawObject vmi, string name, string node) => Things.VmPod(name, node, p =>
+    internal static V1Pod Launcher(RawObject vmi, string name, string node) => TestObjects.VmPod(name, node, p =>
         {
             p.Metadata.Annotations = null;
             p.Metadata.Labels = new Dictionary<string, string>

@@ -15,7 +15,8 @@ public sealed class HookServicesTests
     [InlineData("""{"metadata": null}""")]
     [InlineData("""{"metadata": {"annotations": null}}""")]
     [InlineData("""{"metadata": {"annotations": {"other": 1, "bgsnap.io/captured-domain": null}}}""")]
-    public async Task A_machine_that_waits_for_no_snapshot_is_left_alone(string vmi) => Assert.Equal(Domain, await AskAsync(Domain, vmi));
+    public async Task A_machine_that_does_not_wait_for_a_snapshot_is_left_alone(string vmi) =>
+        Assert.Equal(Domain, await AskAsync(Domain, vmi));
 
     [Theory]
     [InlineData("", Domain)]
@@ -29,7 +30,7 @@ public sealed class HookServicesTests
     [InlineData("""{"metadata": {"annotations": {"ANNOTATION": "\ud800"}}}""", Domain)]
     [InlineData("""{"metadata": {"annotations": {"ANNOTATION": ""}}}""", Domain)]
     [InlineData("""{"metadata": {"annotations": {"ANNOTATION": "<domain/>"}}}""", "no XML")]
-    public async Task What_cannot_be_read_is_the_callers_fault(string vmi, string domain)
+    public async Task Unreadable_input_is_reported_as_the_callers_error(string vmi, string domain)
     {
         RpcException e = await Assert.ThrowsAsync<RpcException>(() =>
             AskAsync(domain, vmi.Replace("ANNOTATION", Crds.V1Alpha1.Names.CapturedDomainAnnotation, StringComparison.Ordinal))

@@ -2,7 +2,7 @@ using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.KubeVirt;
 using Bgsnap.Operator.Tests.InMemory;
-using static Bgsnap.Operator.Tests.KubeVirt.KubeVirtThings;
+using static Bgsnap.Operator.Tests.KubeVirt.KubeVirtObjects;
 
 namespace Bgsnap.Operator.Tests.KubeVirt;
 
@@ -23,30 +23,30 @@ public sealed class KubeVirtSourceTests
         VirtualMachineTarget vm = task.Spec.Source!;
         Assert.Equal((Launcher, world.Pod(Launcher)!.Metadata.Uid, "compute", "db"), (vm.PodName, vm.PodUID, vm.Container, vm.Name));
         Assert.Equal((null, "prod_db", Uuid), (vm.QmpSocket, vm.LibvirtDomain, vm.Uuid));
-        Assert.Equal((Things.Node, Things.Node), (task.Spec.NodeName, world.Snapshot("a").Status!.NodeName));
+        Assert.Equal((TestObjects.Node, TestObjects.Node), (task.Spec.NodeName, world.Snapshot("a").Status!.NodeName));
         world.Agents.Dead = false;
         await world.UntilPhase("a", SnapshotPhase.Ready);
     }
 
     [Theory]
-    [InlineData("""{"status":{"phase":"Scheduling"}}""", "SourceNotRunning", "does not run yet (Scheduling)")]
+    [InlineData("""{"status":{"phase":"Scheduling"}}""", "SourceNotRunning", "is not running yet (Scheduling)")]
     [InlineData(
         """{"status":{"phase":"Failed"}}""",
         "SourceNotRunning",
-        "VirtualMachine db does not run (Running): start it (virtctl start db), or delete this snapshot"
+        "VirtualMachine db is not running (Running): start it (virtctl start db), or delete this snapshot"
     )]
-    [InlineData("""{"status":{"migrationState":{"targetNode":"node-2"}}}""", "Migrating", "is being migrated to node node-2")]
+    [InlineData("""{"status":{"migrationState":{"targetNode":"node-2"}}}""", "Migrating", "is migrating to node node-2")]
     [InlineData(
         """{"status":{"conditions":[{"type":"Paused","status":"True","reason":"PausedByUser"}]}}""",
         "Paused",
-        "is paused (PausedByUser): let it run (virtctl unpause vmi db), or have it captured as it is with spec.capture.whenPaused Capture"
+        "is paused (PausedByUser): resume it (virtctl unpause vmi db), or set spec.capture.whenPaused to Capture"
     )]
     [InlineData(
         """{"status":{"volumeStatus":[{"name":"dump","memoryDumpVolume":{"startTimestamp":"2026-01-01T00:00:00Z"}}]}}""",
         "MemoryDump",
         "is being dumped to volume dump"
     )]
-    public async Task What_passes_is_waited_for(string change, string reason, string message)
+    public async Task A_temporary_obstacle_makes_the_capture_wait(string change, string reason, string message)
     {
         await using World world = await WithVm();
         await ChangeInstance(world, change);
@@ -62,14 +62,14 @@ public sealed class KubeVirtSourceTests
     }
 
     [Fact]
-    public async Task Memory_that_could_be_plugged_and_was_not_is_no_hindrance()
+    public async Task Pluggable_memory_that_is_not_plugged_does_not_prevent_a_capture()
     {
         await using World world = await WithVm();
         await ChangeInstance(
             world,
             """{"spec":{"domain":{"memory":{"guest":"2Gi","maxGuest":"8Gi"}}},"status":{"memory":{"guestAtBoot":"2Gi","guestCurrent":"2048Mi","guestRequested":"2Gi"}}}"""
         );
-        await world.Add(Snapshot("a", change: Things.WithTemplate));
+        await world.Add(Snapshot("a", change: TestObjects.WithTemplate));
 
         await world.UntilPhase("a", SnapshotPhase.Ready);
     }
@@ -88,39 +88,43 @@ public sealed class KubeVirtSourceTests
     [InlineData(
         """{"spec":{"domain":{"devices":{"interfaces":[{"name":"fast","sriov":{}}]}}}}""",
         "DeviceUnsupported",
-        "interface fast is SR-IOV's"
+        "SR-IOV interface fast is passed through"
     )]
     [InlineData(
         """{"spec":{"domain":{"devices":{"interfaces":[{"name":"fast","binding":{"name":"my-vhostuser"}}]}}}}""",
         "DeviceUnsupported",
-        "interface fast is vhost-user's"
+        "interface fast uses vhost-user: another"
     )]
     [InlineData(
         """{"spec":{"domain":{"devices":{"interfaces":[{"name":"fast","passtBinding":{}}]}}}}""",
         "DeviceUnsupported",
-        "interface fast is vhost-user's"
+        "interface fast uses vhost-user: another"
     )]
     [InlineData(
         """{"spec":{"domain":{"devices":{"filesystems":[{"name":"share","virtiofs":{}}]}}}}""",
         "DeviceUnsupported",
-        "filesystem share is virtiofs'"
+        "filesystem share uses virtiofs: another"
     )]
     [InlineData("""{"spec":{"domain":{"launchSecurity":{"sev":{}}}}}""", "DeviceUnsupported", "launchSecurity")]
     [InlineData(
         """{"status":{"memory":{"guestAtBoot":"2Gi","guestCurrent":"2Gi","guestRequested":"3Gi"}}}""",
         "DeviceUnsupported",
-        "memory was plugged into it since it began with 2Gi"
+        "memory was hot-plugged since it started with 2Gi"
     )]
     [InlineData(
         """{"spec":{"domain":{"devices":{"disks":[{"name":"shared","shareable":true}]}}}}""",
         "DiskShared",
         "disk shared of VirtualMachineInstance db is shareable"
     )]
-    public async Task What_makes_a_true_capture_impossible_is_refused_before_anything_is_made(string change, string reason, string message)
+    public async Task A_device_that_prevents_a_correct_capture_is_refused_before_anything_is_created(
+        string change,
+        string reason,
+        string message
+    )
     {
         await using World world = await WithVm();
         await ChangeInstance(world, change);
-        await world.Add(Snapshot("a", change: Things.WithTemplate));
+        await world.Add(Snapshot("a", change: TestObjects.WithTemplate));
         await world.UntilPhase("a", SnapshotPhase.Failed);
         Assert.StartsWith($"False {reason}: ", world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
         Assert.Contains(message, world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
@@ -138,7 +142,7 @@ public sealed class KubeVirtSourceTests
     [InlineData("Named", "ua-root", true)]
     [InlineData("Named", "ua-shared", false)]
     [InlineData("All", null, false)]
-    public async Task A_shareable_disk_that_is_left_out_is_no_hindrance(string select, string? name, bool taken)
+    public async Task A_shareable_disk_that_is_left_out_does_not_prevent_a_capture(string select, string? name, bool taken)
     {
         await using World world = await WithVm();
         await ChangeInstance(world, """{"spec":{"domain":{"devices":{"disks":[{"name":"root"},{"name":"shared","shareable":true}]}}}}""");
@@ -150,7 +154,7 @@ public sealed class KubeVirtSourceTests
     }
 
     [Fact]
-    public async Task A_paused_VM_is_captured_when_that_is_asked_for()
+    public async Task A_paused_VM_is_captured_on_request()
     {
         await using World world = await WithVm();
         await ChangeInstance(world, """{"status":{"conditions":[{"type":"Paused","status":"True","reason":"PausedByUser"}]}}""");
@@ -159,37 +163,37 @@ public sealed class KubeVirtSourceTests
     }
 
     [Fact]
-    public async Task A_VM_that_is_not_there_or_stopped_is_waited_for()
+    public async Task A_missing_or_stopped_VM_makes_the_snapshot_wait()
     {
         await using World world = new();
-        await world.AddClaim(Things.ClaimNamed(Things.Claim));
+        await world.AddClaim(TestObjects.ClaimNamed(TestObjects.Claim));
         await world.Add(Snapshot("a"));
         await world.Step();
         Assert.Equal(
-            "False SourceNotFound: there is no VirtualMachine db in namespace prod: create it, or delete this snapshot",
+            "False SourceNotFound: VirtualMachine db does not exist in namespace prod: create it, or delete this snapshot",
             world.Condition("a", ConditionTypes.Ready)
         );
 
         RawObject vm = await AddMachine(world, """{"printableStatus":"Stopped"}""");
         await world.Steps(6);
         Assert.Equal(
-            "False SourceNotRunning: VirtualMachine db does not run (Stopped): start it (virtctl start db), or delete this snapshot",
+            "False SourceNotRunning: VirtualMachine db is not running (Stopped): start it (virtctl start db), or delete this snapshot",
             world.Condition("a", ConditionTypes.Ready)
         );
 
         await AddInstance(world, vm);
-        await AddLauncher(world, Launcher, Things.Node);
+        await AddLauncher(world, Launcher, TestObjects.Node);
         await world.UntilPhase("a", SnapshotPhase.Ready);
     }
 
     [Fact]
-    public async Task An_instance_of_nobody_is_not_the_VM_of_its_name()
+    public async Task An_instance_without_an_owner_is_not_the_VM_of_its_name()
     {
         await using World world = await WithVm(owned: false);
         await world.Add(Snapshot("a"));
         await world.Step();
         Assert.StartsWith(
-            "False SourceNotRunning: VirtualMachineInstance db is not of VirtualMachine db",
+            "False SourceNotRunning: VirtualMachineInstance db does not belong to VirtualMachine db",
             world.Condition("a", ConditionTypes.Ready),
             StringComparison.Ordinal
         );
@@ -202,9 +206,9 @@ public sealed class KubeVirtSourceTests
     [InlineData(KubeVirtKinds.Instance, "virtualmachineinstances")]
     public async Task Without_KubeVirt_its_VMs_are_refused_and_pods_are_captured(string kind, string plural)
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         world.Api.NotServed.UnionWith(["virtualmachines", "virtualmachineinstances"]);
-        await world.Add(Things.Snapshot("pod"));
+        await world.Add(TestObjects.Snapshot("pod"));
         await world.UntilPhase("pod", SnapshotPhase.Ready);
         Assert.DoesNotContain(world.Requests, r => r.Plural.StartsWith("virtualmachine", StringComparison.Ordinal));
 
@@ -212,7 +216,7 @@ public sealed class KubeVirtSourceTests
 
         await world.UntilPhase("a", SnapshotPhase.Failed);
         Assert.Equal(
-            $"False KubeVirtNotInstalled: this cluster does not serve kubevirt.io/v1, so that there is no {kind} db: install "
+            $"False KubeVirtNotInstalled: this cluster does not serve kubevirt.io/v1, so {kind} db cannot exist: install "
                 + "KubeVirt, or name a Pod as the source of another snapshot",
             world.Condition("a", ConditionTypes.Ready)
         );
@@ -221,12 +225,12 @@ public sealed class KubeVirtSourceTests
 
     // The operator mounts the claim on the VM's node; when it is mounted, the VM has migrated.
     [Fact]
-    public async Task A_VM_that_migrates_meanwhile_is_captured_where_it_is_then()
+    public async Task A_VM_that_migrates_while_waiting_is_captured_on_its_new_node()
     {
         await using World world = await WithVm();
         world.Node.Stuck = ("ContainerCreating", "the volume is being attached");
         await world.Add(Snapshot("a"));
-        await world.Until(() => world.Carriers.Any(c => c.Spec?.NodeName == Things.Node), "a carrier is on its way");
+        await world.Until(() => world.Carriers.Any(c => c.Spec?.NodeName == TestObjects.Node), "a carrier is on its way");
         await AddLauncher(world, "virt-launcher-db-there", "node-2");
         world.Agents.Dead = true;
         world.Node.Stuck = null;
@@ -243,16 +247,16 @@ public sealed class KubeVirtSourceTests
     public async Task A_claim_of_a_template_has_room_for_its_memory_and_all_its_disks()
     {
         await using World world = await WithVm();
-        await world.AddClaim(Things.ClaimNamed("db-root", "5Gi"));
-        await world.AddClaim(Things.ClaimNamed("db-hot", "1Gi"));
+        await world.AddClaim(TestObjects.ClaimNamed("db-root", "5Gi"));
+        await world.AddClaim(TestObjects.ClaimNamed("db-hot", "1Gi"));
         await ChangeInstance(world, """{"status":{"volumeStatus":[{"name":"root","size":77},{"name":"base","size":1073741824}]}}""");
-        await world.Add(Snapshot("a", change: Things.WithTemplate));
+        await world.Add(Snapshot("a", change: TestObjects.WithTemplate));
         await world.UntilPhase("a", SnapshotPhase.Ready);
         // 4 Gi of memory, 5 Gi, 1 Gi hotplugged and 1 Gi on no claim, 1 %, 64 Mi, rounded up to a tenth: 11.2 Gi
         Assert.Equal("11469Mi", world.Claim("a")!.Spec.Resources.Requests["storage"].ToString());
 
         await ChangeInstance(world, """{"status":{"memory":{"guestCurrent":"8Gi"}}}""");
-        await world.Add(Snapshot("b", change: Things.WithTemplate));
+        await world.Add(Snapshot("b", change: TestObjects.WithTemplate));
         await world.UntilPhase("b", SnapshotPhase.Ready);
         Assert.Equal("15668Mi", world.Claim("b")!.Spec.Resources.Requests["storage"].ToString());
     }

@@ -1,7 +1,7 @@
 using System.Text.Json;
 using Bgsnap.Crds.Client;
 using Bgsnap.Operator.KubeVirt;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 
 namespace Bgsnap.Operator.Tests.KubeVirt;
 
@@ -28,13 +28,13 @@ public sealed class LauncherPodTests
     }
 
     [Theory]
-    [InlineData("\"phase\":\"Running\"", "\"phase\":\"Scheduling\"", "SourceNotRunning", "does not run yet (Scheduling)")]
-    [InlineData("\"completed\":true,\"targetNode\":\"a\"", "\"targetNode\":\"b\"", "Migrating", "is being migrated to node b")]
+    [InlineData("\"phase\":\"Running\"", "\"phase\":\"Scheduling\"", "SourceNotRunning", "is not running yet (Scheduling)")]
+    [InlineData("\"completed\":true,\"targetNode\":\"a\"", "\"targetNode\":\"b\"", "Migrating", "is migrating to node b")]
     [InlineData("\"completed\":true,\"targetNode\":\"a\",", "", "Migrating", "(not chosen yet)")]
-    [InlineData("\"p1\":\"a\"", "\"p1\":\"b\"", "SourceNotRunning", "has 0 launcher pods that run on node a")]
-    public void It_is_waited_for(string what, string becomes, string reason, string message)
+    [InlineData("\"p1\":\"a\"", "\"p1\":\"b\"", "SourceNotRunning", "has 0 launcher pods running on node a")]
+    public void The_capture_waits(string what, string becomes, string reason, string message)
     {
-        Waiting e = Assert.Throws<Waiting>(() => LauncherPod.Of(Read(Change(what, becomes)), [Pod("p1", "a")]));
+        NotReadyException e = Assert.Throws<NotReadyException>(() => LauncherPod.Of(Read(Change(what, becomes)), [Pod("p1", "a")]));
         Assert.Equal(reason, e.Reason);
         Assert.Contains(message, e.Message, StringComparison.Ordinal);
     }
@@ -54,17 +54,22 @@ public sealed class LauncherPodTests
         "DeviceUnsupported",
         "host device qat"
     )]
-    [InlineData("\"masquerade\":{}", "\"sriov\":{}", "DeviceUnsupported", "interface default is SR-IOV's")]
-    [InlineData("\"masquerade\":{}", "\"binding\":{\"name\":\"vhostuser\"}", "DeviceUnsupported", "interface default is vhost-user's")]
+    [InlineData("\"masquerade\":{}", "\"sriov\":{}", "DeviceUnsupported", "SR-IOV interface default is passed through")]
+    [InlineData(
+        "\"masquerade\":{}",
+        "\"binding\":{\"name\":\"vhostuser\"}",
+        "DeviceUnsupported",
+        "interface default uses " + "vhost-user: another"
+    )]
     [InlineData(
         "\"devices\":{",
         "\"devices\":{\"filesystems\":[{\"name\":\"share\",\"virtiofs\":{}}],",
         "DeviceUnsupported",
-        "filesystem share is virtiofs'"
+        "filesystem share uses virtiofs: another"
     )]
     public void It_is_refused(string what, string becomes, string reason, string message)
     {
-        Hopeless e = Assert.Throws<Hopeless>(() => LauncherPod.Of(Read(Change(what, becomes)), [Pod("p1", "a")]));
+        TerminalException e = Assert.Throws<TerminalException>(() => LauncherPod.Of(Read(Change(what, becomes)), [Pod("p1", "a")]));
         Assert.Equal(reason, e.Reason);
         Assert.Contains(message, e.Message, StringComparison.Ordinal);
     }
@@ -74,13 +79,13 @@ public sealed class LauncherPodTests
     [InlineData("virt-handler", "a", true, false)]
     [InlineData("virt-launcher", "b", true, false)]
     [InlineData("virt-launcher", "a", false, false)]
-    public void A_pod_is_its_launcher_only_where_all_agrees(string label, string node, bool runs, bool taken)
+    public void A_pod_is_the_launcher_only_if_every_field_matches(string label, string node, bool runs, bool taken)
     {
         PodSummary pod = Pod("p1", node, label, runs);
         if (taken)
             Assert.Equal("p1", LauncherPod.Of(Read(Running), [pod]).PodUID);
         else
-            Assert.Throws<Waiting>(() => LauncherPod.Of(Read(Running), [pod]));
+            Assert.Throws<NotReadyException>(() => LauncherPod.Of(Read(Running), [pod]));
     }
 
     private static string Change(string what, string becomes)

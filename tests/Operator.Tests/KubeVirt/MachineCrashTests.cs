@@ -1,9 +1,11 @@
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.KubeVirt;
+using Bgsnap.Operator.KubeVirt.Restoring;
+using Bgsnap.Operator.Shared;
 using Bgsnap.Operator.Tests.InMemory;
 using Xunit.Abstractions;
-using static Bgsnap.Operator.Tests.KubeVirt.MachineRestoreThings;
+using static Bgsnap.Operator.Tests.KubeVirt.MachineRestoreObjects;
 
 namespace Bgsnap.Operator.Tests.KubeVirt;
 
@@ -24,8 +26,7 @@ public sealed class MachineCrashTests(ITestOutputHelper output)
 
     [Theory]
     [MemberData(nameof(Faults))]
-    public async Task A_restore_under_way_that_is_deleted_leaves_nothing_whichever_request_fails(string name) =>
-        await EachRequest(name, Deleted, 8);
+    public async Task A_deleted_running_restore_leaves_nothing_whichever_request_fails(string name) => await EachRequest(name, Deleted, 8);
 
     [Theory]
     [MemberData(nameof(Faults))]
@@ -34,14 +35,14 @@ public sealed class MachineCrashTests(ITestOutputHelper output)
 
     [Theory]
     [MemberData(nameof(Faults))]
-    public async Task A_VM_that_cannot_be_put_back_is_what_it_was_whichever_request_fails(string name) =>
+    public async Task A_VM_that_cannot_be_put_back_gets_its_former_spec_whichever_request_fails(string name) =>
         await EachRequest(name, (fault, what) => PutBack(fault, what, comesToRun: false), 25);
 
     private static async Task<int> PutBack(Func<int, Request, Fault> fault, string what, bool comesToRun)
     {
         await using World world = await WithKept();
         _ = new FakeKubeVirt(world);
-        RawObject before = await PutBackThings.Existing(world);
+        RawObject before = await PutBackObjects.Existing(world);
         if (!comesToRun)
             world.Agents.RestoreFails = ("TargetDiffers", "the target is not the machine that was captured");
         world.Requests.Clear();
@@ -55,7 +56,10 @@ public sealed class MachineCrashTests(ITestOutputHelper output)
         // The operator must not keep an existing VM stopped until the API server accepts what it has rejected once.
         bool refused = world
             .RestoreCondition("r")
-            .StartsWith("False RefusedByApiServer: VirtualMachine again is not let become the captured one", StringComparison.Ordinal);
+            .StartsWith(
+                "False RefusedByApiServer: the API server rejected the restored spec of VirtualMachine " + "again",
+                StringComparison.Ordinal
+            );
         if (!refused)
             Assert.True(
                 world.RestoreCondition("r").StartsWith(comesToRun ? "True GuestRuns" : "False TargetDiffers", StringComparison.Ordinal),
@@ -63,7 +67,7 @@ public sealed class MachineCrashTests(ITestOutputHelper output)
             );
         if (!comesToRun || refused)
         {
-            PutBackThings.AssertAsBefore(world, before, $"with {what}");
+            PutBackObjects.AssertAsBefore(world, before, $"with {what}");
             Assert.Null(world.Instance().Metadata.Labels);
             return requests;
         }

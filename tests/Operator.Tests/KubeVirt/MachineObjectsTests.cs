@@ -1,8 +1,9 @@
 using System.Text.Json.Nodes;
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Kube;
 using Bgsnap.Operator.KubeVirt;
 using Bgsnap.Operator.Tests.InMemory;
-using static Bgsnap.Operator.Tests.KubeVirt.KubeVirtThings;
+using static Bgsnap.Operator.Tests.KubeVirt.KubeVirtObjects;
 
 namespace Bgsnap.Operator.Tests.KubeVirt;
 
@@ -10,7 +11,7 @@ namespace Bgsnap.Operator.Tests.KubeVirt;
 public sealed class MachineObjectsTests
 {
     [Fact]
-    public async Task The_VM_and_what_it_was_made_with_are_kept_as_they_are()
+    public async Task The_VM_and_its_instance_type_are_stored_unchanged()
     {
         await using World world = await With(
             """{"instancetype":{"kind":"VirtualMachineInstancetype","name":"small","revisionName":"db-small-1"},"preference":{"name":"linux"},"template":{"spec":{"hostname":"db"}}}""",
@@ -73,7 +74,7 @@ public sealed class MachineObjectsTests
         "VirtualMachinePreference",
         World.Namespace
     )]
-    public async Task What_has_no_revision_is_kept_as_the_object_itself(string spec, string plural, string kind, string? ns)
+    public async Task An_instance_type_without_a_revision_is_stored_itself(string spec, string plural, string kind, string? ns)
     {
         await using World world = await With(spec, "{}");
         var (type, clustered) = KubeVirtKinds.Template(kind)!.Value;
@@ -90,7 +91,7 @@ public sealed class MachineObjectsTests
     [InlineData("""{"instancetype":{"name":"gone","revisionName":"gone"}}""")]
     [InlineData("""{"preference":{"kind":"Secret","name":"gone"}}""")]
     [InlineData("""{"preference":{"inferFromVolume":"root"}}""")]
-    public async Task What_is_gone_or_no_such_thing_is_no_hindrance(string spec)
+    public async Task Missing_objects_do_not_prevent_a_capture(string spec)
     {
         await using World world = await With(spec, "{}");
         Assert.Equal(2, (await Kept(world)).Count);
@@ -98,7 +99,7 @@ public sealed class MachineObjectsTests
     }
 
     [Fact]
-    public async Task What_is_too_large_fails_the_snapshot()
+    public async Task A_description_that_is_too_large_fails_the_snapshot()
     {
         await using World world = await With(
             """{"template":{"spec":{"volumes":[{"name":"init","cloudInitNoCloud":{"userData":"x"}}]}}}""".Replace(
@@ -111,7 +112,7 @@ public sealed class MachineObjectsTests
         await world.Add(Snapshot("a"));
         await world.UntilPhase("a", SnapshotPhase.Failed);
         Assert.StartsWith(
-            "False SourceTooLarge: VirtualMachine db and what belongs to it have ",
+            "False SourceTooLarge: the description of VirtualMachine db has ",
             world.Condition("a", ConditionTypes.Ready),
             StringComparison.Ordinal
         );
@@ -120,7 +121,7 @@ public sealed class MachineObjectsTests
     private static async Task<World> With(string spec, string status)
     {
         World world = new();
-        await world.AddClaim(Things.ClaimNamed(Things.Claim));
+        await world.AddClaim(TestObjects.ClaimNamed(TestObjects.Claim));
         RawObject vm = await AddMachine(world, status, spec);
         await world.Api.MergePatch(
             KubeVirtKinds.Machines,
@@ -131,7 +132,7 @@ public sealed class MachineObjectsTests
             default
         );
         await AddInstance(world, vm);
-        await AddLauncher(world, Launcher, Things.Node);
+        await AddLauncher(world, Launcher, TestObjects.Node);
         return world;
     }
 

@@ -5,7 +5,7 @@ using Bgsnap.Operator.Kube;
 using Bgsnap.Operator.KubeVirt;
 using Bgsnap.Operator.KubeVirt.Restoring;
 using Bgsnap.Operator.Tests.InMemory;
-using static Bgsnap.Operator.Tests.KubeVirt.MachineRestoreThings;
+using static Bgsnap.Operator.Tests.KubeVirt.MachineRestoreObjects;
 
 namespace Bgsnap.Operator.Tests.KubeVirt;
 
@@ -13,7 +13,7 @@ namespace Bgsnap.Operator.Tests.KubeVirt;
 public sealed class MachineRestoreTests
 {
     [Fact]
-    public async Task A_VM_is_made_of_what_was_kept_and_is_its_users_when_the_guest_runs()
+    public async Task A_VM_is_created_from_the_stored_objects_and_belongs_to_the_user_once_the_guest_runs()
     {
         await using World world = await WithKept();
         FakeKubeVirt kubeVirt = new(world);
@@ -39,7 +39,7 @@ public sealed class MachineRestoreTests
             [("again-root", ""), ("hot-again", "Block")],
             world
                 .All(CoreResources.Claims)
-                .Where(c => c.Metadata.Name != Things.Claim)
+                .Where(c => c.Metadata.Name != TestObjects.Claim)
                 .Select(c => (c.Metadata.Name, c.Spec.VolumeMode ?? ""))
         );
 
@@ -54,7 +54,7 @@ public sealed class MachineRestoreTests
         JsonNode spec = template["spec"]!,
             domain = spec["domain"]!;
         Assert.Equal(
-            ("pc-q35-rhel9.6.0", KubeVirtThings.Uuid, Mac),
+            ("pc-q35-rhel9.6.0", KubeVirtObjects.Uuid, Mac),
             (
                 domain["machine"]!["type"]!.ToString(),
                 domain["firmware"]!["uuid"]!.ToString(),
@@ -67,7 +67,7 @@ public sealed class MachineRestoreTests
         );
         SnapshotTask task = world.All(Resources.Tasks).Single(t => t.Spec.Action == TaskAction.Restore);
         Assert.Equal(
-            ("virt-launcher-again", "compute", "prod_again", KubeVirtThings.Uuid, "None", FakeKubeVirt.Node),
+            ("virt-launcher-again", "compute", "prod_again", KubeVirtObjects.Uuid, "None", FakeKubeVirt.Node),
             (
                 task.Spec.Target!.PodName,
                 task.Spec.Target.Container,
@@ -109,7 +109,7 @@ public sealed class MachineRestoreTests
     }
 
     [Fact]
-    public async Task A_copy_beside_the_original_gets_an_identity_of_its_own()
+    public async Task A_copy_beside_the_original_gets_its_own_identity()
     {
         await using World world = await WithKept();
         FakeKubeVirt kubeVirt = new(world);
@@ -124,7 +124,7 @@ public sealed class MachineRestoreTests
     }
 
     [Fact]
-    public async Task One_that_keeps_its_MAC_address_waits_while_another_runs_with_it()
+    public async Task A_VM_that_keeps_its_MAC_address_waits_while_another_uses_it()
     {
         await using World world = await WithKept();
         _ = new FakeKubeVirt(world);
@@ -132,18 +132,18 @@ public sealed class MachineRestoreTests
         await world.Add(Restore("r"));
         await world.Until(() => world.RestoreCondition("r").Contains("MacInUse", StringComparison.Ordinal), "it waits");
         Assert.Contains(
-            "VirtualMachineInstance db runs with the MAC address " + Mac,
+            "VirtualMachineInstance db is running with MAC address " + Mac,
             world.RestoreCondition("r"),
             StringComparison.Ordinal
         );
-        Assert.Equal([Things.Claim], world.All(CoreResources.Claims).Select(c => c.Metadata.Name));
+        Assert.Equal([TestObjects.Claim], world.All(CoreResources.Claims).Select(c => c.Metadata.Name));
 
         await world.Api.Delete(KubeVirtKinds.Machines, World.Namespace, "db", null, null, default);
         await world.Until(() => world.Restore("r").Status?.Phase == RestorePhase.Ready, "Ready");
     }
 
     [Fact]
-    public async Task What_KubeVirt_must_have_enabled_is_said()
+    public async Task A_missing_feature_gate_of_KubeVirt_is_reported()
     {
         await using World world = await WithKept();
         FakeKubeVirt kubeVirt = new(world) { Refuses = "sidecar feature gate is not enabled in kubevirt-config, invalid entry" };
@@ -156,7 +156,7 @@ public sealed class MachineRestoreTests
     }
 
     [Fact]
-    public async Task Of_one_that_fails_nothing_is_left()
+    public async Task A_failed_restore_leaves_nothing()
     {
         await using World world = await WithKept();
         world.Agents.RestoreFails = ("TargetDiffers", "the target is not the machine that was captured: no device ua-root");
@@ -175,7 +175,7 @@ public sealed class MachineRestoreTests
     }
 
     [Fact]
-    public async Task An_instance_that_ends_before_its_guest_ran_is_not_started_anew_from_its_disks()
+    public async Task An_instance_that_ends_before_its_guest_ran_is_not_booted_from_its_disks()
     {
         await using World world = await WithKept();
         FakeKubeVirt kubeVirt = new(world) { Fails = true };
@@ -185,7 +185,7 @@ public sealed class MachineRestoreTests
         await world.Steps(5);
 
         Assert.StartsWith(
-            "False VirtualMachineEnded: VirtualMachineInstance again, which was made for this restore, has ended (Failed)",
+            "False VirtualMachineEnded: VirtualMachineInstance again, which was created for this restore, has ended (Failed)",
             world.RestoreCondition("r"),
             StringComparison.Ordinal
         );
@@ -194,14 +194,14 @@ public sealed class MachineRestoreTests
     }
 
     [Fact]
-    public async Task A_VM_that_somebody_deletes_meanwhile_is_not_made_again()
+    public async Task A_VM_that_is_deleted_during_its_restore_is_not_recreated()
     {
         await using World world = await WithKept();
         FakeKubeVirt kubeVirt = new(world) { Refuses = "quota exceeded" };
         await world.Add(Restore("r"));
         await world.Until(
             () => world.RestoreCondition("r").Contains("VirtualMachineNotStarting", StringComparison.Ordinal),
-            "KubeVirt's words are told"
+            "KubeVirt's message is shown"
         );
         Assert.Contains("quota exceeded", world.RestoreCondition("r"), StringComparison.Ordinal);
 
@@ -215,7 +215,7 @@ public sealed class MachineRestoreTests
     }
 
     [Fact]
-    public async Task Of_one_that_is_deleted_before_the_guest_runs_nothing_is_left()
+    public async Task A_restore_deleted_before_the_guest_runs_leaves_nothing()
     {
         await using World world = await WithKept();
         _ = new FakeKubeVirt(world);
@@ -237,7 +237,7 @@ public sealed class MachineRestoreTests
     [InlineData("DiskNotCaptured")]
     [InlineData("SnapshotCorrupt")]
     [InlineData("HostDisk")]
-    public async Task What_cannot_be_is_refused_before_anything_is_made(string reason)
+    public async Task An_impossible_restore_is_refused_before_anything_is_created(string reason)
     {
         await using World world = await WithKept(
             reason == "NoHookImage" ? null : "bgsnap/operator:test",
@@ -247,7 +247,7 @@ public sealed class MachineRestoreTests
         if (reason == "VirtualMachineExists")
             await world.Api.Create(
                 KubeVirtKinds.Machines,
-                KubeVirtThings.Raw("kubevirt.io/v1", KubeVirtKinds.Machine, Name, """{"runStrategy":"Halted"}"""),
+                KubeVirtObjects.Raw("kubevirt.io/v1", KubeVirtKinds.Machine, Name, """{"runStrategy":"Halted"}"""),
                 default
             );
         if (reason == "HostDisk")
@@ -265,20 +265,20 @@ public sealed class MachineRestoreTests
         await world.Until(() => world.Restore("r").Status?.Phase == RestorePhase.Failed, "Failed");
 
         Assert.StartsWith($"False {reason}: ", world.RestoreCondition("r"), StringComparison.Ordinal);
-        Assert.Equal([Things.Claim], world.All(CoreResources.Claims).Select(c => c.Metadata.Name));
+        Assert.Equal([TestObjects.Claim], world.All(CoreResources.Claims).Select(c => c.Metadata.Name));
         Assert.Equal(reason == "VirtualMachineExists" ? 1 : 0, world.All(KubeVirtKinds.Machines).Count);
     }
 
     // The captured VM still runs, with its MAC address.
     private static async Task Original(World world)
     {
-        RawObject vm = await KubeVirtThings.AddMachine(
+        RawObject vm = await KubeVirtObjects.AddMachine(
             world,
             """{"printableStatus":"Running"}""",
             """{"runStrategy":"Manual","template":{"spec":{"domain":{}}}}"""
         );
-        await KubeVirtThings.AddInstance(world, vm);
-        await KubeVirtThings.ChangeInstance(
+        await KubeVirtObjects.AddInstance(world, vm);
+        await KubeVirtObjects.ChangeInstance(
             world,
             """{"status":{"interfaces":[{"name":"default","mac":"MAC"}]}}""".Replace(
                 "MAC",

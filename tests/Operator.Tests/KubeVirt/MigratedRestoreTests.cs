@@ -4,7 +4,7 @@ using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
 using Bgsnap.Operator.KubeVirt;
 using Bgsnap.Operator.Tests.InMemory;
-using static Bgsnap.Operator.Tests.KubeVirt.MachineRestoreThings;
+using static Bgsnap.Operator.Tests.KubeVirt.MachineRestoreObjects;
 
 namespace Bgsnap.Operator.Tests.KubeVirt;
 
@@ -14,7 +14,7 @@ public sealed class MigratedRestoreTests
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
-    public async Task It_has_all_its_RAM_where_it_was_migrated_to(bool agentIsFirst)
+    public async Task After_a_migration_the_guest_has_all_its_RAM(bool agentIsFirst)
     {
         await using World world = await Running();
         await Migrate(world, """{"completed":true}""");
@@ -43,7 +43,7 @@ public sealed class MigratedRestoreTests
     }
 
     [Fact]
-    public async Task One_that_ends_in_the_middle_of_a_migration_has_failed()
+    public async Task A_guest_that_ends_during_a_migration_fails_the_restore()
     {
         await using World world = await Running();
         await Migrate(world, """{"completed":false}""");

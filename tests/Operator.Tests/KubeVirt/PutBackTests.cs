@@ -3,10 +3,11 @@ using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
 using Bgsnap.Operator.KubeVirt;
+using Bgsnap.Operator.KubeVirt.Restoring;
 using Bgsnap.Operator.Tests.InMemory;
 using k8s.Models;
-using static Bgsnap.Operator.Tests.KubeVirt.MachineRestoreThings;
-using static Bgsnap.Operator.Tests.KubeVirt.PutBackThings;
+using static Bgsnap.Operator.Tests.KubeVirt.MachineRestoreObjects;
+using static Bgsnap.Operator.Tests.KubeVirt.PutBackObjects;
 
 namespace Bgsnap.Operator.Tests.KubeVirt;
 
@@ -16,7 +17,7 @@ public sealed class PutBackTests
     [Theory]
     [InlineData("""{"runStrategy":"Always"}""")]
     [InlineData("""{"running":true}""")]
-    public async Task One_that_runs_is_stopped_after_its_disks_are_written_and_goes_on_where_it_was_captured(string how)
+    public async Task A_running_VM_is_stopped_after_its_disks_are_written_and_continues_from_the_capture(string how)
     {
         await using World world = await WithKept();
         FakeKubeVirt kubeVirt = new(world);
@@ -49,7 +50,7 @@ public sealed class PutBackTests
     }
 
     [Fact]
-    public async Task One_that_is_to_be_stopped_by_its_user_is_waited_for()
+    public async Task A_VM_that_its_user_has_to_stop_makes_the_restore_wait()
     {
         await using World world = await WithKept();
         _ = new FakeKubeVirt(world);
@@ -70,7 +71,7 @@ public sealed class PutBackTests
     }
 
     [Fact]
-    public async Task One_whose_guest_has_shut_down_is_stopped_and_its_ended_instance_is_not_in_the_way()
+    public async Task A_VM_whose_guest_has_shut_down_is_stopped_and_its_ended_instance_removed()
     {
         await using World world = await WithKept();
         _ = new FakeKubeVirt(world);
@@ -93,7 +94,7 @@ public sealed class PutBackTests
     [InlineData("TargetDiffers")]
     [InlineData("SidecarsNotEnabled")]
     [InlineData("Deleted")]
-    public async Task One_whose_guest_does_not_come_to_run_is_what_it_was_and_runs_again(string why)
+    public async Task A_VM_whose_restored_guest_does_not_run_gets_its_former_spec_and_runs(string why)
     {
         await using World world = await WithKept();
         FakeKubeVirt kubeVirt = new(world);
@@ -128,7 +129,7 @@ public sealed class PutBackTests
     }
 
     [Fact]
-    public async Task Two_restores_do_not_both_put_it_back()
+    public async Task Two_restores_do_not_put_back_the_same_VM()
     {
         await using World world = await WithKept();
         FakeKubeVirt kubeVirt = new(world);
@@ -150,7 +151,7 @@ public sealed class PutBackTests
     }
 
     [Fact]
-    public async Task An_instance_that_was_started_before_it_became_the_captured_one_is_none_of_the_restores()
+    public async Task An_instance_from_before_the_restore_does_not_count_as_restored()
     {
         await using World world = await WithKept();
         FakeKubeVirt kubeVirt = new(world);
@@ -174,7 +175,7 @@ public sealed class PutBackTests
     }
 
     [Fact]
-    public async Task One_whose_spec_is_too_large_to_be_kept_is_left_alone()
+    public async Task A_VM_with_a_spec_too_large_to_keep_is_left_alone()
     {
         await using World world = await WithKept();
         _ = new FakeKubeVirt(world);
@@ -189,12 +190,12 @@ public sealed class PutBackTests
     }
 
     [Fact]
-    public async Task Its_new_claims_are_like_those_that_it_had_where_the_restore_does_not_say()
+    public async Task New_claims_copy_the_old_ones_where_the_restore_sets_nothing()
     {
         await using World world = await WithKept();
         _ = new FakeKubeVirt(world);
         await Existing(world);
-        V1PersistentVolumeClaim had = Things.ClaimNamed("db-hot");
+        V1PersistentVolumeClaim had = TestObjects.ClaimNamed("db-hot");
         (had.Spec.StorageClassName, had.Spec.AccessModes, had.Spec.VolumeMode) = ("replicated", ["ReadWriteMany"], "Block");
         await world.AddClaim(had);
         await world.Add(

@@ -1,8 +1,9 @@
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Shared;
 using Bgsnap.Operator.Tests.InMemory;
 using Xunit.Abstractions;
-using static Bgsnap.Operator.Tests.Restores.RestoreThings;
+using static Bgsnap.Operator.Tests.Restores.RestoreObjects;
 
 namespace Bgsnap.Operator.Tests.Restores;
 
@@ -23,14 +24,12 @@ public sealed class CrashTests(ITestOutputHelper output)
 
     [Theory]
     [MemberData(nameof(Faults))]
-    public async Task A_restore_under_way_that_is_deleted_leaves_nothing_whichever_request_fails(string name) =>
-        await EachRequest(name, Deleted, 8);
+    public async Task A_deleted_running_restore_leaves_nothing_whichever_request_fails(string name) => await EachRequest(name, Deleted, 8);
 
     // The agent has finished, and the restore is deleted before the operator records that: the guest runs and is left alone.
     [Theory]
     [MemberData(nameof(Faults))]
-    public async Task A_guest_that_runs_is_left_alone_whichever_request_fails(string name) =>
-        await EachRequest(name, DeletedWhileItRuns, 3);
+    public async Task A_running_guest_is_left_alone_whichever_request_fails(string name) => await EachRequest(name, DeletedWhileItRuns, 3);
 
     [Theory]
     [InlineData(7)]

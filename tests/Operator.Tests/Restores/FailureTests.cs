@@ -2,8 +2,9 @@ using System.Text.Json.Nodes;
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
+using Bgsnap.Operator.Shared;
 using Bgsnap.Operator.Tests.InMemory;
-using static Bgsnap.Operator.Tests.Restores.RestoreThings;
+using static Bgsnap.Operator.Tests.Restores.RestoreObjects;
 
 namespace Bgsnap.Operator.Tests.Restores;
 
@@ -25,7 +26,7 @@ public sealed class FailureTests
                 """{"hostNetwork":true}""",
                 false,
                 "TemplateRefused",
-                "spec.hostNetwork is set: take it out, or start the pod yourself and name it in spec.target.pod"
+                "spec.hostNetwork is set: remove it, or start the pod yourself and name it in spec.target.pod"
             },
             { """{"hostPID":true}""", false, "TemplateRefused", "spec.hostPID is set" },
             { """{"hostIPC":true}""", false, "TemplateRefused", "spec.hostIPC is set" },
@@ -50,25 +51,25 @@ public sealed class FailureTests
             { """{"ports":[{"containerPort":80,"hostPort":80}]}""", true, "TemplateRefused", "hostPort" },
             { """{"ephemeralContainers":[{"name":"e","image":"i"}]}""", false, "TemplateRefused", "ephemeralContainers" },
             { """{"containers":[]}""", false, "TemplateInvalid", "spec.containers is empty" },
-            { """{"containers":5}""", false, "TemplateInvalid", "spec.containers is not of the type" },
+            { """{"containers":5}""", false, "TemplateInvalid", "spec.containers has the wrong type" },
             {
                 """{"hostnetwork":true}""",
                 false,
                 "TemplateInvalid",
-                "spec.hostnetwork is no field of a pod that this version of bgsnap knows"
+                "spec.hostnetwork is not a pod field that this version of bgsnap knows"
             },
-            { """{"privilege":true}""", true, "TemplateInvalid", "spec.containers[0].privilege is no field" },
+            { """{"privilege":true}""", true, "TemplateInvalid", "spec.containers[0].privilege is not a pod field" },
             {
                 """{"containers":[{"name":"a","image":"i"},{"name":"b","image":"i"}]}""",
                 false,
                 "TemplateInvalid",
-                "there are 2 containers: name the one with QEMU in annotation bgsnap.io/container"
+                "the pod has 2 containers: name the one with QEMU in annotation bgsnap.io/container"
             },
         };
 
     [Theory]
     [MemberData(nameof(RefusedPods))]
-    public async Task A_pod_that_asks_for_more_than_its_author_may_have_is_not_made(
+    public async Task A_pod_with_privileges_that_a_restore_may_not_grant_is_not_created(
         string asked,
         bool container,
         string reason,
@@ -84,24 +85,20 @@ public sealed class FailureTests
 
     [Theory]
     [InlineData("no claim for vdb", "DiskWithoutClaim", "disk vdb of snapshot s has no claim: add one to spec.target.template.claims")]
-    [InlineData("a claim for cd0", "NoSuchDisk", "snapshot s holds no disk cd0 (it was not captured: read-only); it holds vda, vdb")]
-    [InlineData(
-        "too small",
-        "ClaimTooSmall",
-        "claim b-r of 1023Mi is too small for disk vdb, which has 1Gi (1073741824 bytes): raise its size"
-    )]
-    [InlineData("not in the pod", "ClaimNotInPod", "no volume of the template's pod is claim other, which is for disk vda: add one")]
+    [InlineData("a claim for cd0", "NoSuchDisk", "snapshot s has no disk cd0 (it was not captured: read-only); it has vda, vdb")]
+    [InlineData("too small", "ClaimTooSmall", "claim b-r (1023Mi) is too small for disk vdb (1Gi, 1073741824 bytes): raise its size")]
+    [InlineData("not in the pod", "ClaimNotInPod", "the template's pod has no volume with claim other of disk vda: add one")]
     [InlineData(
         "elsewhere",
         "PathNotOnClaim",
-        "container qemu of the template does not have claim a-r at /disks/c/disk.img, where disk vda is"
+        "container qemu of the template does not mount claim a-r at /disks/c/disk.img, the path of disk vda"
     )]
-    [InlineData("upwards", "PathUnknown", "disk vda: '/disks/a/../x' is no absolute path")]
-    [InlineData("over the snapshots", "PathTaken", "claim a-r is mounted at /snapshots, and /snapshots is needed")]
-    [InlineData("over everything", "PathTaken", "claim a-r is mounted at /, and /snapshots is needed")]
-    [InlineData("a path that nobody knows", "PathUnknown", "the snapshot does not say which file disk vda was")]
-    [InlineData("another format", "DriverUnknown", "disk vda is of format vmdk")]
-    public async Task A_template_that_does_not_fit_is_refused_before_anything_is_made(string what, string reason, string part)
+    [InlineData("upwards", "PathUnknown", "disk vda: '/disks/a/../x' is not an absolute path")]
+    [InlineData("over the snapshots", "PathTaken", "claim a-r is mounted at /snapshots, which conflicts with /snapshots")]
+    [InlineData("over everything", "PathTaken", "claim a-r is mounted at /, which conflicts with /snapshots")]
+    [InlineData("an unknown path", "PathUnknown", "the snapshot does not record the path of disk vda")]
+    [InlineData("another format", "DriverUnknown", "disk vda has format vmdk")]
+    public async Task A_template_that_does_not_fit_is_refused_before_anything_is_created(string what, string reason, string part)
     {
         await using World world = await WithSnapshot();
         List<DiskStatus> disks = world.Snapshot("s").Status!.Disks!;
@@ -115,7 +112,7 @@ public sealed class FailureTests
                 Driver = "raw",
             }
         );
-        if (what == "a path that nobody knows")
+        if (what == "an unknown path")
             disks[0].Path = null;
         if (what == "another format")
             disks[0].Driver = "vmdk";
@@ -157,24 +154,24 @@ public sealed class FailureTests
     }
 
     [Fact]
-    public async Task A_claim_of_somebody_else_is_neither_overwritten_nor_removed()
+    public async Task A_foreign_claim_is_neither_overwritten_nor_removed()
     {
         await using World world = await WithSnapshot();
-        await world.AddClaim(Things.ClaimNamed("b-r"));
+        await world.AddClaim(TestObjects.ClaimNamed("b-r"));
         await world.Add(IntoTemplate("r"));
-        await AssertFails(world, "ClaimExists", "claim b-r exists and was not made for this restore, which would overwrite it");
+        await AssertFails(world, "ClaimExists", "claim b-r already exists and does not belong to this restore, which would overwrite it");
         Assert.NotNull(world.Claim("b-r"));
         Assert.Null(world.Claim("a-r"));
         Assert.Empty(world.Agents.Written);
     }
 
     [Fact]
-    public async Task A_pod_of_somebody_else_is_neither_used_nor_removed()
+    public async Task A_foreign_pod_is_neither_used_nor_removed()
     {
         await using World world = await WithSnapshot();
-        await world.AddPod(Things.VmPod("vm-r"));
+        await world.AddPod(TestObjects.VmPod("vm-r"));
         await world.Add(IntoTemplate("r"));
-        await AssertFails(world, "PodExists", "pod vm-r exists and was not made for this restore");
+        await AssertFails(world, "PodExists", "pod vm-r already exists and does not belong to this restore");
         Assert.NotNull(world.Pod("vm-r"));
     }
 
@@ -198,7 +195,7 @@ public sealed class FailureTests
     [Theory]
     [InlineData("Failed", "SnapshotFailed", "snapshot s has failed")]
     [InlineData("deleted", "SnapshotDeleted", "snapshot s is being deleted: name another")]
-    public async Task A_snapshot_that_never_will_be_Ready_is_refused(string what, string reason, string part)
+    public async Task A_failed_or_deleted_snapshot_is_refused(string what, string reason, string part)
     {
         await using World world = await WithSnapshot();
         if (what == "Failed")
@@ -212,7 +209,7 @@ public sealed class FailureTests
     }
 
     [Fact]
-    public async Task Disks_that_cannot_be_written_fail_it_and_nothing_stays()
+    public async Task Disks_that_cannot_be_written_fail_the_restore_and_nothing_stays()
     {
         await using World world = await WithSnapshot();
         world.Agents.DisksFail = ("DiskFull", "claim a-r is full at 512Mi of disk vda: give it a larger size, then create another restore");
@@ -223,10 +220,10 @@ public sealed class FailureTests
     }
 
     [Fact]
-    public async Task The_pod_of_another_is_left_alone_when_a_restore_into_it_fails()
+    public async Task A_users_pod_is_left_alone_when_a_restore_into_it_fails()
     {
         await using World world = await WithSnapshot();
-        await world.AddPod(Things.VmPod(Vm));
+        await world.AddPod(TestObjects.VmPod(Vm));
         world.Agents.RestoreFails = ("MachineMismatch", "the snapshot is of pc-i440fx-7.2 and pod db2 runs pc-q35-7.2");
         await world.Add(IntoPod("r"));
         await AssertFails(world, "MachineMismatch", "pc-q35-7.2");
@@ -234,10 +231,10 @@ public sealed class FailureTests
     }
 
     [Theory]
-    [InlineData("writer", "CarrierUnschedulable", "brings claim snapshots, a-r, b-r, cannot be scheduled: no node")]
+    [InlineData("writer", "CarrierUnschedulable", "mounts claim snapshots, a-r, b-r, cannot be scheduled: no node")]
     [InlineData("vm", "PodUnschedulable", "pod vm-r cannot be scheduled: no node")]
     [InlineData("vm image", "PodNotStarting", "pod vm-r does not start: ErrImagePull: qemu:1 not found")]
-    public async Task What_cannot_start_says_why_gives_its_place_away_and_fails_at_the_deadline(string what, string reason, string part)
+    public async Task A_pod_that_cannot_start_says_why_frees_its_slot_and_fails_at_the_deadline(string what, string reason, string part)
     {
         await using World world = await WithSnapshot();
         if (what == "writer")
@@ -258,11 +255,7 @@ public sealed class FailureTests
                 world.Operator.RestoreQueue.Enter(FakeNode.AnyNode, new("prod", "y"), DateTime.UtcNow)
             )
         );
-        await AssertFails(
-            world,
-            "DeadlineExceeded",
-            "the guest did not run within 00:02:00 of the restore's creation; it last waited because: "
-        );
+        await AssertFails(world, "DeadlineExceeded", "the guest did not run within 00:02:00 of the restore's creation; last status: ");
     }
 
     [Theory]
@@ -277,45 +270,45 @@ public sealed class FailureTests
         await world.Add(r);
         await world.Until(() => world.Restore("r").Status?.Progress?.Text == "disks 50%", "half of the disks is done");
         world.Agents.Dead = dead;
-        await world.Until(() => world.All(Resources.Tasks).Single().Spec.Cancel == true, "the agent is told to give up", 40);
-        await AssertFails(world, "DeadlineExceeded", dead ? "did not answer when it was to give up" : "restoring its disks was given up");
+        await world.Until(() => world.All(Resources.Tasks).Single().Spec.Cancel == true, "the agent's task is cancelled", 40);
+        await AssertFails(world, "DeadlineExceeded", dead ? "did not answer the cancellation" : "the restore of its disks was cancelled");
     }
 
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
-    public async Task A_VM_that_somebody_deletes_meanwhile_is_not_made_again(bool replaced)
+    public async Task A_VM_that_is_deleted_during_its_restore_is_not_recreated(bool replaced)
     {
         await using World world = await WithSnapshot();
         world.Node.VmStuck = ("ContainerCreating", "");
         await world.Add(IntoTemplate("r"));
-        await world.Until(() => world.Restore("r").Status?.PodUID is not null, "the VM is made");
+        await world.Until(() => world.Restore("r").Status?.PodUID is not null, "the VM is created");
         await world.Api.Delete(Resources.Pods, World.Namespace, "vm-r", null, 0, default);
         if (replaced)
-            await world.AddPod(Things.VmPod("vm-r"));
+            await world.AddPod(TestObjects.VmPod("vm-r"));
         await AssertFails(world, replaced ? "PodExists" : "PodGone", "pod vm-r");
         Assert.Equal(replaced, world.Pod("vm-r") is not null);
     }
 
     [Fact]
-    public async Task Of_two_restores_into_one_pod_the_older_has_it()
+    public async Task Of_two_restores_into_one_pod_the_older_gets_it()
     {
         await using World world = await WithSnapshot();
-        await world.AddPod(Things.VmPod(Vm));
+        await world.AddPod(TestObjects.VmPod(Vm));
         world.Agents.Slow = true;
         await world.Add(IntoPod("z"));
         await world.Steps(4);
         await world.Add(IntoPod("a"));
         await world.Steps(3);
-        Assert.Equal($"False PodInUse: pod {Vm} is being restored by z", world.RestoreCondition("a"));
+        Assert.Equal($"False PodInUse: restore z is using pod {Vm}", world.RestoreCondition("a"));
         Assert.Equal(1, world.TasksEver(TaskAction.Restore));
     }
 
     [Fact]
-    public async Task A_silent_agent_is_told_of()
+    public async Task A_silent_agent_is_reported()
     {
         await using World world = await WithSnapshot();
-        await world.AddPod(Things.VmPod(Vm));
+        await world.AddPod(TestObjects.VmPod(Vm));
         world.Agents.Dead = true;
         await world.Add(IntoPod("r"));
         await world.Steps(50);

@@ -1,8 +1,8 @@
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.Operator.Kube;
+using Bgsnap.Operator.Shared;
 using Bgsnap.Operator.Tests.InMemory;
-using static Bgsnap.Operator.Tests.Restores.RestoreThings;
+using static Bgsnap.Operator.Tests.Restores.RestoreObjects;
 
 namespace Bgsnap.Operator.Tests.Restores;
 
@@ -18,7 +18,7 @@ public sealed class RemovalTests
     [InlineData(RestorePhase.Restoring)]
     [InlineData(RestorePhase.Ready)]
     [InlineData(RestorePhase.Failed)]
-    public async Task In_every_phase_it_goes_and_leaves_a_guest_that_runs_or_nothing(string phase)
+    public async Task Deleted_in_any_phase_it_leaves_a_running_guest_or_nothing(string phase)
     {
         await using World world = await WithSnapshot(new OperatorOptions { AgentImage = "x", MaxConcurrentRestores = 1 });
         if (phase == RestorePhase.Queued)
@@ -57,7 +57,7 @@ public sealed class RemovalTests
     }
 
     [Fact]
-    public async Task A_dead_agent_holds_it_up_for_a_minute()
+    public async Task A_dead_agent_delays_the_deletion_for_a_minute()
     {
         await using World world = await WithSnapshot();
         world.Agents.Slow = true;
@@ -87,7 +87,7 @@ public sealed class RemovalTests
         await world.Delete("s");
         await world.Steps(20);
         Assert.Equal(
-            "False InUseByRestore: VMBackgroundRestore r reads it: the snapshot goes when that has ended, or when you delete that",
+            "False InUseByRestore: VMBackgroundRestore r reads the snapshot, which is removed once that restore has ended or is deleted",
             world.Condition("s", ConditionTypes.Ready)
         );
         Assert.Single(world.Agents.Directories);
@@ -114,7 +114,7 @@ public sealed class RemovalTests
 
     // The copy is stale: the snapshot has been deleted, and the watch has not reported it yet.
     [Fact]
-    public async Task A_snapshot_that_was_deleted_at_the_last_moment_is_not_restored()
+    public async Task A_snapshot_deleted_at_the_last_moment_is_not_restored()
     {
         await using World world = await WithSnapshot();
         world.Fault = (_, r) =>
@@ -131,7 +131,7 @@ public sealed class RemovalTests
     }
 
     [Fact]
-    public async Task A_new_leader_lets_nobody_in_before_those_at_work()
+    public async Task A_new_leader_counts_running_captures_before_it_starts_others()
     {
         await using World world = await WithSnapshot(new OperatorOptions { AgentImage = "x", MaxConcurrentRestores = 1 });
         world.Agents.Slow = true;
@@ -156,7 +156,7 @@ public sealed class RemovalTests
         await world.Steps(3);
         PodSummary left = new()
         {
-            Metadata = Bgsnap.Operator.Restores.RestoreNaming.Made(world.Restore("r"), "r-left"),
+            Metadata = Bgsnap.Operator.Shared.RestoreNaming.Made(world.Restore("r"), "r-left"),
             Spec = new PodSpecSummary { NodeName = "node-9" },
         };
         await world.Api.Create(Resources.Pods, left, default);

@@ -1,7 +1,8 @@
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Kube;
 using Bgsnap.Operator.Tests.InMemory;
-using static Bgsnap.Operator.Tests.Restores.RestoreThings;
+using static Bgsnap.Operator.Tests.Restores.RestoreObjects;
 
 namespace Bgsnap.Operator.Tests.Restores;
 
@@ -9,7 +10,7 @@ namespace Bgsnap.Operator.Tests.Restores;
 public sealed class RunningGuestTests
 {
     [Fact]
-    public async Task It_is_Ready_when_the_guest_runs_and_lets_go_of_the_snapshot_when_all_its_RAM_is_there()
+    public async Task It_is_Ready_when_the_guest_runs_and_releases_the_snapshot_when_all_RAM_has_arrived()
     {
         await using World world = await Running();
         RestoreStatus s = world.Restore("r").Status!;
@@ -41,10 +42,10 @@ public sealed class RunningGuestTests
     }
 
     [Fact]
-    public async Task The_mode_and_the_limit_are_the_agents_orders()
+    public async Task The_task_contains_the_mode_and_the_limit()
     {
         await using World world = await WithSnapshot();
-        await world.AddPod(Things.VmPod(Vm, "node-2"));
+        await world.AddPod(TestObjects.VmPod(Vm, "node-2"));
         VMBackgroundRestore r = IntoPod("r");
         (r.Spec.Mode, r.Spec.BandwidthLimit) = (RestoreMode.Eager, "200Mi");
         world.Agents.Dead = true;
@@ -55,7 +56,7 @@ public sealed class RunningGuestTests
     }
 
     [Fact]
-    public async Task Nothing_of_a_guest_that_runs_is_given_up_at_the_deadline()
+    public async Task A_running_guest_is_kept_at_the_deadline()
     {
         await using World world = await Running("1m");
         await world.Steps(90);
@@ -64,7 +65,7 @@ public sealed class RunningGuestTests
     }
 
     [Fact]
-    public async Task Deleted_it_goes_when_all_the_RAM_is_there_and_leaves_pod_and_claims()
+    public async Task A_deleted_restore_stays_until_all_RAM_has_arrived_and_leaves_pod_and_claims()
     {
         await using World world = await Running();
         await world.DeleteRestore("r");
@@ -82,7 +83,7 @@ public sealed class RunningGuestTests
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
-    public async Task Work_that_broke_off_is_ordered_anew(bool deleted)
+    public async Task An_interrupted_transfer_gets_a_new_task(bool deleted)
     {
         await using World world = await Running();
         world.Agents.RestoreFails = ("CarrierEnded", "pod r-carrier has ended");
@@ -112,7 +113,7 @@ public sealed class RunningGuestTests
     }
 
     [Fact]
-    public async Task A_volume_that_cannot_be_read_is_told_until_it_can()
+    public async Task A_volume_that_cannot_be_read_is_reported_until_it_can()
     {
         await using World world = await Running();
         world.Agents.Starved = ("SnapshotUnreadable", "memory: Input/output error; the guest waits");
@@ -135,7 +136,7 @@ public sealed class RunningGuestTests
     }
 
     [Fact]
-    public async Task A_guest_that_ends_before_has_failed_and_keeps_its_claims()
+    public async Task A_guest_that_ends_early_fails_the_restore_and_keeps_its_claims()
     {
         await using World world = await Running();
         await world.Api.Delete(Operator.Kube.CoreResources.Pods, World.Namespace, "vm-r", null, null, default);

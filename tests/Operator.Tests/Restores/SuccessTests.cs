@@ -1,9 +1,9 @@
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.Operator.Kube;
+using Bgsnap.Operator.Shared;
 using Bgsnap.Operator.Tests.InMemory;
 using k8s.Models;
-using static Bgsnap.Operator.Tests.Restores.RestoreThings;
+using static Bgsnap.Operator.Tests.Restores.RestoreObjects;
 
 namespace Bgsnap.Operator.Tests.Restores;
 
@@ -13,7 +13,7 @@ public sealed class SuccessTests
     public async Task Into_a_pod_that_waits()
     {
         await using World world = await WithSnapshot();
-        await world.AddPod(Things.VmPod(Vm, "node-2"));
+        await world.AddPod(TestObjects.VmPod(Vm, "node-2"));
         world.Agents.Dead = true;
         await world.Add(IntoPod("r"));
         await world.Until(() => world.All(Resources.Tasks).Count == 1, "the task is there");
@@ -32,7 +32,7 @@ public sealed class SuccessTests
         Assert.Equal((carrier.Metadata.Uid, "carrier"), (task.Spec.Carrier.PodUID, task.Spec.Carrier.Container));
         V1VolumeMount mount = Assert.Single(carrier.Spec.Containers[0].VolumeMounts);
         Assert.Equal((Names.CarrierMountPath, true), (mount.MountPath, mount.ReadOnlyProperty));
-        Assert.Equal(Things.Claim, Assert.Single(carrier.Spec.Volumes).PersistentVolumeClaim.ClaimName);
+        Assert.Equal(TestObjects.Claim, Assert.Single(carrier.Spec.Volumes).PersistentVolumeClaim.ClaimName);
         Assert.Equal(RestorePhase.Restoring, world.Restore("r").Status!.Phase);
 
         world.Agents.Dead = false;
@@ -43,6 +43,11 @@ public sealed class SuccessTests
         Assert.NotNull(s.CompletionTime);
         Assert.Equal($"True GuestRuns: the guest of snapshot s runs in pod {Vm} on node node-2", world.RestoreCondition("r"));
         Assert.Equal(["Normal SnapshotFound", "Normal CarrierStarting", "Normal RestoreOrdered", "Normal RestoreReady"], world.Events("r"));
+        // The agent's own time does not include the wait for the claim and the pod.
+        Assert.Matches(
+            $"runs in pod {Vm} on node node-2, 850ms after the agent began, [0-9.]+s after the restore was created$",
+            world.EventObjects("r").Last().Message
+        );
         Assert.Empty(world.All(Resources.Tasks));
         Assert.Empty(world.Carriers);
         Assert.NotNull(world.Pod(Vm));
@@ -55,7 +60,7 @@ public sealed class SuccessTests
     public async Task A_guest_that_is_still_frozen_is_Ready_with_a_warning()
     {
         await using World world = await WithSnapshot();
-        await world.AddPod(Things.VmPod(Vm, "node-2"));
+        await world.AddPod(TestObjects.VmPod(Vm, "node-2"));
         world.Agents.StillFrozen = "its file systems are frozen: send guest-fsfreeze-thaw";
         await world.Add(IntoPod("r"));
 
@@ -70,7 +75,7 @@ public sealed class SuccessTests
     }
 
     [Fact]
-    public async Task Into_claims_and_a_pod_of_its_own()
+    public async Task Into_new_claims_and_a_new_pod()
     {
         await using World world = await WithSnapshot();
         await world.Add(IntoTemplate("r"));
@@ -147,7 +152,7 @@ public sealed class SuccessTests
     {
         V1Container c = writer.Spec.Containers.Single();
         Assert.Equal(
-            [(Things.Claim, "/snapshots", true, null), ("a-r", "/disks/a", false, null), ("b-r", "/disks/b", false, "vm")],
+            [(TestObjects.Claim, "/snapshots", true, null), ("a-r", "/disks/a", false, null), ("b-r", "/disks/b", false, "vm")],
             c.VolumeMounts.Select(m =>
                 (
                     writer.Spec.Volumes.Single(v => v.Name == m.Name).PersistentVolumeClaim.ClaimName,
@@ -184,7 +189,7 @@ public sealed class SuccessTests
     }
 
     [Fact]
-    public async Task A_disk_in_a_VolumeSnapshot_comes_by_its_claim_and_is_not_written()
+    public async Task A_disk_in_a_VolumeSnapshot_is_restored_by_its_claim_and_not_written()
     {
         DiskStatus cut = Disk("vda", "/disks/a/disk.img");
         (cut.StoredBytes, cut.VolumeSnapshotName) = (0, "s-vda");
@@ -228,7 +233,7 @@ public sealed class SuccessTests
     }
 
     [Fact]
-    public async Task Progress_is_passed_on_for_disks_and_for_memory()
+    public async Task The_status_shows_the_progress_of_disks_and_memory()
     {
         await using World world = await WithSnapshot();
         world.Agents.Slow = true;
@@ -243,14 +248,14 @@ public sealed class SuccessTests
         world.Agents.Slow = true;
         await world.Until(() => world.Restore("r").Status?.Progress?.Text == "memory 50%", "half of the memory is done");
         Assert.StartsWith(
-            "False Restoring: the agent on node node-9 restores memory",
+            "False Restoring: the agent on node node-9 is restoring memory",
             world.RestoreCondition("r"),
             StringComparison.Ordinal
         );
     }
 
     [Fact]
-    public async Task Five_of_one_snapshot_side_by_side_two_at_a_time_on_a_node()
+    public async Task Five_restores_of_one_snapshot_run_two_at_a_time_on_a_node()
     {
         await using World world = await WithSnapshot();
         for (int i = 0; i < 5; i++)
@@ -267,21 +272,21 @@ public sealed class SuccessTests
     }
 
     [Fact]
-    public async Task A_snapshot_that_is_still_being_captured_is_waited_for()
+    public async Task A_snapshot_that_is_still_being_captured_makes_the_restore_wait()
     {
-        await using World world = await Things.WithVm();
-        await world.AddPod(Things.VmPod(Vm));
+        await using World world = await TestObjects.WithVm();
+        await world.AddPod(TestObjects.VmPod(Vm));
         await world.Add(IntoPod("r"));
         await world.Steps(2);
         Assert.Equal(
-            "False SnapshotNotFound: there is no snapshot s in namespace prod: create it, or delete this restore",
+            "False SnapshotNotFound: snapshot s does not exist in namespace prod: create it, or delete this restore",
             world.RestoreCondition("r")
         );
         world.Agents.Slow = true;
-        await world.Add(Things.Snapshot("s"));
+        await world.Add(TestObjects.Snapshot("s"));
         await world.UntilPhase("s", SnapshotPhase.Capturing);
         await world.Step();
-        Assert.Equal("False SnapshotNotReady: snapshot s is not Ready yet but Capturing", world.RestoreCondition("r"));
+        Assert.Equal("False SnapshotNotReady: snapshot s is not Ready yet (phase Capturing)", world.RestoreCondition("r"));
         world.Agents.Slow = false;
         await world.UntilRestore("r", RestorePhase.Ready);
     }

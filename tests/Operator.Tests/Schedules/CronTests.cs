@@ -51,12 +51,12 @@ public sealed class CronTests
     }
 
     [Fact]
-    public void In_the_hour_that_comes_twice_each_interval_is_due_once_and_has_a_name_of_its_own()
+    public void In_the_hour_that_occurs_twice_each_time_is_due_once_with_its_own_name()
     {
         CronSchedule cron = CronSchedule.Parse("*/30 * * * *", "Europe/Berlin");
         VMBackgroundSnapshotSchedule schedule = new() { Metadata = new V1ObjectMeta { Name = "s" } };
         List<string> names = [];
-        for (DateTimeOffset? t = At("2026-10-24T23:59Z"); names.Count < 6; names.Add(SnapshotOf.NameFor(schedule, t!.Value)))
+        for (DateTimeOffset? t = At("2026-10-24T23:59Z"); names.Count < 6; names.Add(ScheduledSnapshot.NameFor(schedule, t!.Value)))
             t = cron.Next(t!.Value);
         Assert.Equal(["s-202610250000", "s-202610250030", "s-202610250100", "s-202610250130", "s-202610250200", "s-202610250230"], names);
     }
@@ -70,7 +70,7 @@ public sealed class CronTests
     [InlineData("0 3 * * *", "Europe/Bärlin", "InvalidTimeZone", "name one of the IANA database")]
     [InlineData("0 3 * * *", "../../etc/passwd", "InvalidTimeZone", "spec.timeZone \"../../etc/passwd\"")]
     [InlineData("0 3 * * *", "", "InvalidTimeZone", "spec.timeZone")]
-    public void What_means_nothing_is_told(string expression, string? zone, string reason, string message)
+    public void An_invalid_expression_is_reported(string expression, string? zone, string reason, string message)
     {
         InvalidScheduleException e = Assert.Throws<InvalidScheduleException>(() => CronSchedule.Parse(expression, zone));
         Assert.Equal(reason, e.Reason);
@@ -99,7 +99,7 @@ public sealed class CronTests
     [InlineData("2026-01-02T03:00Z", null, 0)]
     [InlineData(null, "2026-01-02T03:00Z", 0)]
     [InlineData("2026-01-01T03:00Z", null, 1)]
-    public void What_was_made_or_left_out_is_not_due_again(string? made, string? leftOut, int expected)
+    public void A_handled_due_time_is_not_due_again(string? made, string? leftOut, int expected)
     {
         ScheduleStatus status = new()
         {

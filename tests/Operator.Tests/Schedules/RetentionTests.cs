@@ -40,7 +40,7 @@ public sealed class RetentionTests
     // A snapshot in use stays, and so does one under way.
     [InlineData(1, null, null, "R1 U2 R3", "R3")]
     [InlineData(1, "24h", 0, "R1 C30 C31", "")]
-    public void What_goes(int? count, string? maxAge, int? failed, string all, string expected)
+    public void Which_snapshots_are_deleted(int? count, string? maxAge, int? failed, string all, string expected)
     {
         List<VMBackgroundSnapshot> snapshots = [.. all.Split(' ').Select(Snapshot)];
         ScheduleRetention? retention =

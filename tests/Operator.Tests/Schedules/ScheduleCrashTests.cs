@@ -1,4 +1,5 @@
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Schedules;
 using Bgsnap.Operator.Tests.InMemory;
 using Xunit.Abstractions;
 
@@ -20,7 +21,7 @@ public sealed class ScheduleCrashTests(ITestOutputHelper output)
 
     [Theory]
     [MemberData(nameof(Faults))]
-    public async Task Each_time_gets_one_snapshot_and_the_old_go_whichever_request_fails(string name)
+    public async Task Each_due_time_gets_one_snapshot_and_old_ones_are_deleted_whichever_request_fails(string name)
     {
         Fault fault = Enum.Parse<Fault>(name);
         int requests = await ThreeTimes(_ => Fault.None, "no fault");
@@ -32,10 +33,10 @@ public sealed class ScheduleCrashTests(ITestOutputHelper output)
 
     private static async Task<int> ThreeTimes(Func<int, Fault> fault, string what)
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         int requests = 0;
         world.Fault = (_, r) => IsOfSchedule(r) ? fault(++requests) : Fault.None;
-        await world.Add(ScheduleThings.Schedule("0 * * * *", s => s.Retention = new ScheduleRetention { Count = 1 }));
+        await world.Add(ScheduleObjects.Schedule("0 * * * *", s => s.Retention = new ScheduleRetention { Count = 1 }));
         await world.Steps(3);
         foreach (int hour in new[] { 4, 5, 6 })
         {

@@ -7,15 +7,15 @@ namespace Bgsnap.Operator.Tests.Snapshots;
 public sealed class CarrierTests
 {
     [Fact]
-    public async Task One_that_cannot_be_scheduled_says_why_and_keeps_nobody_waiting()
+    public async Task A_carrier_that_cannot_be_scheduled_says_why_and_blocks_no_other()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         world.Node.Unschedulable = "0/1 nodes are available: 1 node(s) had volume node affinity conflict.";
-        await world.Add(Things.Snapshot("a"));
+        await world.Add(TestObjects.Snapshot("a"));
         await world.Steps(3);
         Assert.Equal(SnapshotPhase.Preparing, world.Snapshot("a").Status!.Phase);
         Assert.Equal(
-            "False CarrierUnschedulable: pod a-00000003-carrier, which brings claim snapshots on node node-1, cannot be "
+            "False CarrierUnschedulable: pod a-00000003-carrier, which mounts claim snapshots on node node-1, cannot be "
                 + "scheduled: 0/1 nodes are available: 1 node(s) had volume node affinity conflict.",
             world.Condition("a", ConditionTypes.Ready)
         );
@@ -28,16 +28,16 @@ public sealed class CarrierTests
 
     // Otherwise they would take the slot from each other for as long as they wait, with an event each time.
     [Fact]
-    public async Task Several_that_cannot_be_scheduled_say_so_once_whoever_is_at_work_beside_them()
+    public async Task Several_carriers_that_cannot_be_scheduled_are_each_reported_once()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         world.Node.Unschedulable = "0/1 nodes are available: 1 node(s) had volume node affinity conflict.";
         world.Node.UnschedulableAre = pod => !pod.StartsWith("works", StringComparison.Ordinal);
-        await world.Add(Things.Snapshot("a"));
-        await world.Add(Things.Snapshot("b"));
+        await world.Add(TestObjects.Snapshot("a"));
+        await world.Add(TestObjects.Snapshot("b"));
         await world.Steps(5);
         world.Agents.Slow = true;
-        await world.Add(Things.Snapshot("works"));
+        await world.Add(TestObjects.Snapshot("works"));
         await world.Until(() => world.Agents.Begun.Count == 1, "another is under way");
         List<string> events = [.. world.Events("a"), .. world.Events("b")];
         await world.Steps(120);
@@ -57,14 +57,14 @@ public sealed class CarrierTests
     }
 
     [Fact]
-    public async Task One_that_does_not_start_says_why()
+    public async Task A_carrier_that_does_not_start_says_why()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         world.Node.Stuck = ("ErrImagePull", "bgsnap/agent:test: not found");
-        await world.Add(Things.Snapshot("a"));
+        await world.Add(TestObjects.Snapshot("a"));
         await world.Steps(4);
         Assert.Equal(
-            "False CarrierNotStarting: pod a-00000003-carrier, which brings claim snapshots on node node-1, does not start: "
+            "False CarrierNotStarting: pod a-00000003-carrier, which mounts claim snapshots on node node-1, does not start: "
                 + "ErrImagePull: bgsnap/agent:test: not found",
             world.Condition("a", ConditionTypes.Ready)
         );
@@ -73,15 +73,15 @@ public sealed class CarrierTests
     }
 
     [Fact]
-    public async Task One_that_was_evicted_is_made_again_but_not_without_pause()
+    public async Task An_evicted_carrier_is_recreated_after_a_pause()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         world.Node.Evict = 2;
-        await world.Add(Things.Snapshot("a"));
+        await world.Add(TestObjects.Snapshot("a"));
         await world.Steps(4);
         Assert.Equal(
-            "False CarrierEnded: pod a-00000003-carrier, which brings claim snapshots on node node-1, has ended and is made "
-                + "again: The node was low on resource: memory.",
+            "False CarrierEnded: pod a-00000003-carrier, which mounts claim snapshots on node node-1, has ended and is "
+                + "recreated: The node was low on resource: memory.",
             world.Condition("a", ConditionTypes.Ready)
         );
         DateTimeOffset begin = world.Clock.GetUtcNow();
@@ -98,10 +98,10 @@ public sealed class CarrierTests
     }
 
     [Fact]
-    public async Task One_that_somebody_deletes_is_not_used_and_is_made_again()
+    public async Task A_deleted_carrier_is_not_used_and_is_recreated()
     {
-        await using World world = await Things.WithVm();
-        await world.Add(Things.Snapshot("a"));
+        await using World world = await TestObjects.WithVm();
+        await world.Add(TestObjects.Snapshot("a"));
         await world.Until(() => world.Carriers.Any(c => c.Status?.Phase == "Running"), "the carrier runs");
         await world.Api.Delete(Resources.Pods, World.Namespace, world.Carriers.Single().Metadata.Name, null, 30, default);
         await world.Reconcile();
@@ -112,12 +112,12 @@ public sealed class CarrierTests
     }
 
     [Fact]
-    public async Task One_that_the_API_server_refuses_is_said_and_tried_again()
+    public async Task A_rejected_carrier_is_reported_and_retried()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         bool quota = true;
         world.Fault = (_, r) => quota && r.Verb == "create" && r.Plural == "pods" ? Fault.Refused : Fault.None;
-        await world.Add(Things.Snapshot("a"));
+        await world.Add(TestObjects.Snapshot("a"));
         await world.Steps(5);
         Assert.Equal("False RefusedByApiServer: exceeded quota: pods", world.Condition("a", ConditionTypes.Ready));
         Assert.Equal(["Warning RefusedByApiServer"], world.Events("a"));

@@ -10,19 +10,19 @@ namespace Bgsnap.Operator.Tests.Snapshots;
 public sealed class ClaimTests
 {
     [Fact]
-    public async Task A_missing_claim_is_waited_for()
+    public async Task A_missing_claim_makes_the_snapshot_wait()
     {
         await using World world = new();
-        await world.AddPod(Things.VmPod());
-        await world.Add(Things.Snapshot("a"));
+        await world.AddPod(TestObjects.VmPod());
+        await world.Add(TestObjects.Snapshot("a"));
         await world.Steps(10);
         Assert.Equal(
-            "False ClaimNotFound: there is no claim snapshots in namespace prod: create it, or delete this snapshot",
+            "False ClaimNotFound: claim snapshots does not exist in namespace prod: create it, or delete this snapshot",
             world.Condition("a", ConditionTypes.Ready)
         );
         Assert.Equal(SnapshotPhase.Pending, world.Snapshot("a").Status!.Phase);
         Assert.Equal(["Warning ClaimNotFound"], world.Events("a"));
-        await world.AddClaim(Things.ClaimNamed(Things.Claim));
+        await world.AddClaim(TestObjects.ClaimNamed(TestObjects.Claim));
         await world.UntilPhase("a", SnapshotPhase.Ready);
     }
 
@@ -30,9 +30,9 @@ public sealed class ClaimTests
     public async Task A_claim_that_lost_its_volume_fails_the_snapshot()
     {
         await using World world = new();
-        await world.AddPod(Things.VmPod());
-        await world.AddClaim(Things.ClaimNamed(Things.Claim, phase: "Lost"));
-        await world.Add(Things.Snapshot("a"));
+        await world.AddPod(TestObjects.VmPod());
+        await world.AddClaim(TestObjects.ClaimNamed(TestObjects.Claim, phase: "Lost"));
+        await world.Add(TestObjects.Snapshot("a"));
         await world.UntilPhase("a", SnapshotPhase.Failed, 3);
         Assert.Equal("False ClaimLost: claim snapshots has lost its volume: name another", world.Condition("a", ConditionTypes.Ready));
     }
@@ -40,11 +40,11 @@ public sealed class ClaimTests
     [Fact]
     public async Task A_claim_that_is_being_deleted_fails_the_snapshot()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         await world.Api.MergePatch(
             CoreResources.Claims,
             World.Namespace,
-            Things.Claim,
+            TestObjects.Claim,
             null,
             new()
             {
@@ -55,8 +55,8 @@ public sealed class ClaimTests
             },
             default
         );
-        await world.Api.Delete(CoreResources.Claims, World.Namespace, Things.Claim, null, null, default);
-        await world.Add(Things.Snapshot("a"));
+        await world.Api.Delete(CoreResources.Claims, World.Namespace, TestObjects.Claim, null, null, default);
+        await world.Add(TestObjects.Snapshot("a"));
         await world.UntilPhase("a", SnapshotPhase.Failed, 3);
         Assert.Equal("False ClaimEnded: claim snapshots is being deleted: name another", world.Condition("a", ConditionTypes.Ready));
     }
@@ -65,21 +65,21 @@ public sealed class ClaimTests
     public async Task A_claim_that_waits_for_its_first_consumer_gets_one()
     {
         await using World world = new();
-        await world.AddPod(Things.VmPod());
-        await world.AddClaim(Things.ClaimNamed(Things.Claim, phase: "Pending"));
-        await world.Add(Things.Snapshot("a"));
+        await world.AddPod(TestObjects.VmPod());
+        await world.AddClaim(TestObjects.ClaimNamed(TestObjects.Claim, phase: "Pending"));
+        await world.Add(TestObjects.Snapshot("a"));
         await world.UntilPhase("a", SnapshotPhase.Ready);
     }
 
     [Theory]
     [InlineData("Delete", true)]
     [InlineData("Retain", false)]
-    public async Task A_template_becomes_a_claim_that_goes_with_the_snapshot_or_stays(string policy, bool owned)
+    public async Task A_claim_from_a_template_is_deleted_with_the_snapshot_or_stays(string policy, bool owned)
     {
-        await using World world = await Things.WithVm();
-        await world.Add(Things.Snapshot("a", change: s =>
+        await using World world = await TestObjects.WithVm();
+        await world.Add(TestObjects.Snapshot("a", change: s =>
             {
-                Things.WithTemplate(s);
+                TestObjects.WithTemplate(s);
                 s.DeletionPolicy = policy;
                 (s.Target.ClaimTemplate!.StorageClassName, s.Target.ClaimTemplate.AccessModes) = ("fast", ["ReadWriteMany"]);
             }));
@@ -96,13 +96,13 @@ public sealed class ClaimTests
     }
 
     [Fact]
-    public async Task A_template_without_more_gets_the_defaults_and_a_size_from_the_VM()
+    public async Task An_empty_template_gets_the_defaults_and_a_size_from_the_VM()
     {
         await using World world = new();
-        await world.AddClaim(Things.ClaimNamed("disk", "5Gi"));
-        await world.AddClaim(Things.ClaimNamed("data", "1Gi"));
+        await world.AddClaim(TestObjects.ClaimNamed("disk", "5Gi"));
+        await world.AddClaim(TestObjects.ClaimNamed("data", "1Gi"));
         await world.AddPod(
-            Things.VmPod(change: p =>
+            TestObjects.VmPod(change: p =>
                 p.Spec.Volumes = [
                     new V1Volume
                     {
@@ -128,7 +128,7 @@ public sealed class ClaimTests
                 ]
             )
         );
-        await world.Add(Things.Snapshot("a", change: Things.WithTemplate));
+        await world.Add(TestObjects.Snapshot("a", change: TestObjects.WithTemplate));
         await world.UntilPhase("a", SnapshotPhase.Ready);
         V1PersistentVolumeClaim claim = world.All(CoreResources.Claims).Single(c => c.Metadata.Name == "a");
         Assert.Equal("ReadWriteOnce", Assert.Single(claim.Spec.AccessModes));
@@ -138,11 +138,11 @@ public sealed class ClaimTests
     }
 
     [Fact]
-    public async Task A_given_size_is_taken()
+    public async Task A_given_size_is_used()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         await world.Add(
-            Things.Snapshot("a", change: s => s.Target = new SnapshotTarget { ClaimTemplate = new ClaimTemplate { Size = "3Gi" } })
+            TestObjects.Snapshot("a", change: s => s.Target = new SnapshotTarget { ClaimTemplate = new ClaimTemplate { Size = "3Gi" } })
         );
         await world.UntilPhase("a", SnapshotPhase.Ready);
         Assert.Equal(
@@ -155,24 +155,25 @@ public sealed class ClaimTests
     public async Task Without_a_memory_limit_the_size_must_be_given()
     {
         await using World world = new();
-        await world.AddPod(Things.VmPod(change: p => p.Spec.Containers[0].Resources = null));
-        await world.Add(Things.Snapshot("a", change: Things.WithTemplate));
+        await world.AddPod(TestObjects.VmPod(change: p => p.Spec.Containers[0].Resources = null));
+        await world.Add(TestObjects.Snapshot("a", change: TestObjects.WithTemplate));
         await world.UntilPhase("a", SnapshotPhase.Failed, 3);
         Assert.Equal(
-            "False SizeUnknown: container qemu of pod db has no memory limit to size the claim by: set spec.target.claimTemplate.size",
+            "False SizeUnknown: container qemu of pod db has no memory limit, so the size of the claim is unknown: set "
+                + "spec.target.claimTemplate.size",
             world.Condition("a", ConditionTypes.Ready)
         );
     }
 
     [Fact]
-    public async Task A_claim_of_that_name_that_is_anothers_is_not_touched()
+    public async Task A_foreign_claim_with_the_same_name_is_not_touched()
     {
-        await using World world = await Things.WithVm();
-        await world.AddClaim(Things.ClaimNamed("a"));
-        await world.Add(Things.Snapshot("a", change: Things.WithTemplate));
+        await using World world = await TestObjects.WithVm();
+        await world.AddClaim(TestObjects.ClaimNamed("a"));
+        await world.Add(TestObjects.Snapshot("a", change: TestObjects.WithTemplate));
         await world.UntilPhase("a", SnapshotPhase.Failed, 3);
         Assert.StartsWith(
-            "False ClaimExists: claim a exists and was not made for this snapshot: give the snapshot another name",
+            "False ClaimExists: claim a already exists and does not belong to this snapshot: give the snapshot another name",
             world.Condition("a", ConditionTypes.Ready),
             StringComparison.Ordinal
         );
@@ -187,7 +188,7 @@ public sealed class ClaimTests
     [InlineData(null, "1Gi", new string[0], "1127Mi")]
     [InlineData("2G", "1G", new string[0], "2048Mi")]
     [InlineData("64Gi", null, new[] { "100Gi", "1536Mi" }, "171316Mi")]
-    public void The_size_holds_RAM_and_disks_and_a_little_more(string? limit, string? request, string[] disks, string size)
+    public void The_size_covers_RAM_and_disks_with_some_room(string? limit, string? request, string[] disks, string size)
     {
         ContainerResources resources = new()
         {
@@ -201,7 +202,7 @@ public sealed class ClaimTests
                 Containers = [new ContainerSummary { Name = "other" }, new ContainerSummary { Name = "qemu", Resources = resources }],
             },
         };
-        Assert.Equal(size, ClaimOf.Size(ClaimOf.MemoryOf(pod, "qemu"), disks));
+        Assert.Equal(size, ClaimBuilder.Size(ClaimBuilder.MemoryOf(pod, "qemu"), disks));
         Assert.True(
             new ResourceQuantity(size).ToDecimal()
                 >= new ResourceQuantity(limit ?? request!).ToDecimal() + disks.Sum(d => new ResourceQuantity(d).ToDecimal())

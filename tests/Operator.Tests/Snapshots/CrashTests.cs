@@ -1,6 +1,7 @@
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
+using Bgsnap.Operator.Shared;
 using Bgsnap.Operator.Tests.InMemory;
 using Xunit.Abstractions;
 
@@ -36,7 +37,7 @@ public sealed class CrashTests(ITestOutputHelper output)
 
     [Theory]
     [MemberData(nameof(Faults))]
-    public async Task A_deleted_snapshot_goes_with_its_files_whichever_request_fails(string name)
+    public async Task A_deleted_snapshot_is_removed_with_its_files_whichever_request_fails(string name)
     {
         Fault fault = Enum.Parse<Fault>(name);
         int requests = await ToGone((_, _) => Fault.None);
@@ -48,7 +49,7 @@ public sealed class CrashTests(ITestOutputHelper output)
 
     [Theory]
     [MemberData(nameof(Faults))]
-    public async Task A_capture_under_way_is_given_up_and_leaves_nothing_whichever_request_fails(string name)
+    public async Task A_running_capture_is_cancelled_and_leaves_nothing_whichever_request_fails(string name)
     {
         Fault fault = Enum.Parse<Fault>(name);
         int requests = await Cancelled((_, _) => Fault.None);
@@ -70,10 +71,10 @@ public sealed class CrashTests(ITestOutputHelper output)
 
     private static async Task<int> ToReady(Func<int, Request, Fault> fault, string what = "no fault", int most = 300)
     {
-        await using World world = await Things.WithVm();
-        await world.AddPod(Things.VmPod("web"));
+        await using World world = await TestObjects.WithVm();
+        await world.AddPod(TestObjects.VmPod("web"));
         world.Fault = fault;
-        await world.Add(Things.Snapshot("a", change: Things.WithTemplate));
+        await world.Add(TestObjects.Snapshot("a", change: TestObjects.WithTemplate));
         await world.Until(
             () =>
                 world.Find("a")!.Status?.Phase is SnapshotPhase.Ready or SnapshotPhase.Failed
@@ -93,15 +94,15 @@ public sealed class CrashTests(ITestOutputHelper output)
         Assert.Equal("a-00000004", world.Snapshot("a").Status!.Directory);
         Assert.Equal(4, world.Snapshot("a").Status!.Conditions!.Count);
         // The slot on the node is free.
-        await world.Add(Things.Snapshot("b", "web"));
+        await world.Add(TestObjects.Snapshot("b", "web"));
         await world.UntilPhase("b", SnapshotPhase.Ready, 30);
         return requests;
     }
 
     private static async Task<int> ToGone(Func<int, Request, Fault> fault, string what = "no fault")
     {
-        await using World world = await Things.WithVm();
-        await world.Add(Things.Snapshot("a"));
+        await using World world = await TestObjects.WithVm();
+        await world.Add(TestObjects.Snapshot("a"));
         await world.UntilPhase("a", SnapshotPhase.Ready);
         await world.Steps(3);
         world.Requests.Clear();
@@ -119,9 +120,9 @@ public sealed class CrashTests(ITestOutputHelper output)
 
     private static async Task<int> Cancelled(Func<int, Request, Fault> fault, string what = "no fault")
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         world.Agents.Slow = true;
-        await world.Add(Things.Snapshot("a"));
+        await world.Add(TestObjects.Snapshot("a"));
         await world.Until(() => world.Snapshot("a").Status?.Progress?.Percent == 50, "half is done");
         await world.Steps(3);
         world.Requests.Clear();

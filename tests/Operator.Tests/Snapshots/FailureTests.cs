@@ -10,9 +10,9 @@ public sealed class FailureTests
     [Fact]
     public async Task A_capture_that_failed_says_why_and_leaves_nothing()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         world.Agents.CaptureFails = ("DiskFull", "no space left on claim snapshots: enlarge it, then create another snapshot");
-        await world.Add(Things.Snapshot("a"));
+        await world.Add(TestObjects.Snapshot("a"));
         await world.UntilPhase("a", SnapshotPhase.Failed);
         await world.Steps(2);
         Assert.Equal(
@@ -32,11 +32,11 @@ public sealed class FailureTests
     }
 
     [Fact]
-    public async Task Of_a_capture_whose_agent_died_the_directory_is_remembered()
+    public async Task The_directory_of_a_capture_whose_agent_died_is_remembered()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         world.Agents.CaptureFails = ("AgentRestarted", "the agent was restarted in the middle of the capture");
-        await world.Add(Things.Snapshot("a"));
+        await world.Add(TestObjects.Snapshot("a"));
         await world.UntilPhase("a", SnapshotPhase.Failed);
         Assert.Equal("a-00000003", world.Snapshot("a").Status!.Directory);
     }
@@ -44,24 +44,24 @@ public sealed class FailureTests
     [Fact]
     public async Task An_agent_that_gives_no_reason_is_still_a_failure()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         world.Agents.CaptureFails = (null!, null!);
-        await world.Add(Things.Snapshot("a"));
+        await world.Add(TestObjects.Snapshot("a"));
         await world.UntilPhase("a", SnapshotPhase.Failed);
         Assert.Equal("False Failed: the agent gave no reason", world.Condition("a", ConditionTypes.Ready));
     }
 
     [Fact]
-    public async Task A_node_without_an_agent_is_told_after_a_while_and_may_get_one()
+    public async Task A_node_without_an_agent_is_reported_after_a_while_and_may_get_one()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         world.Agents.Dead = true;
-        await world.Add(Things.Snapshot("a"));
+        await world.Add(TestObjects.Snapshot("a"));
         await world.Steps(20);
-        Assert.Equal("False CaptureOrdered: the agent on node node-1 was told", world.Condition("a", ConditionTypes.Ready));
+        Assert.Equal("False CaptureOrdered: waiting for the agent on node node-1 to start", world.Condition("a", ConditionTypes.Ready));
         await world.Steps(30);
         Assert.StartsWith(
-            "False AgentSilent: no agent on node node-1 has taken the task: see whether",
+            "False AgentSilent: no agent on node node-1 has taken the task: check that",
             world.Condition("a", ConditionTypes.Ready),
             StringComparison.Ordinal
         );
@@ -72,17 +72,17 @@ public sealed class FailureTests
     }
 
     [Fact]
-    public async Task Not_begun_by_its_deadline_it_fails_with_what_it_waited_for()
+    public async Task Not_started_by_its_deadline_it_fails_with_its_last_status()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         world.Node.Unschedulable = "0/1 nodes are available";
-        await world.Add(Things.Snapshot("a", change: s => s.Capture = new CaptureSpec { Deadline = "1m" }));
+        await world.Add(TestObjects.Snapshot("a", change: s => s.Capture = new CaptureSpec { Deadline = "1m" }));
         await world.Steps(59);
         Assert.Equal(SnapshotPhase.Preparing, world.Snapshot("a").Status!.Phase);
         await world.Steps(3);
         Assert.Equal(
-            "False DeadlineExceeded: it was not Ready within 00:01:00 of its creation; it last waited because: pod "
-                + "a-00000003-carrier, which brings claim snapshots on node node-1, cannot be scheduled: 0/1 nodes are available",
+            "False DeadlineExceeded: the snapshot was not Ready within 00:01:00 of its creation; last status: pod "
+                + "a-00000003-carrier, which mounts claim snapshots on node node-1, cannot be scheduled: 0/1 nodes are available",
             world.Condition("a", ConditionTypes.Ready)
         );
         await world.Steps(2);
@@ -94,7 +94,7 @@ public sealed class FailureTests
     public async Task Without_a_deadline_of_its_own_it_is_an_hour()
     {
         await using World world = new();
-        await world.Add(Things.Snapshot("a"));
+        await world.Add(TestObjects.Snapshot("a"));
         await world.Step();
         world.Clock.Advance(TimeSpan.FromMinutes(59));
         await world.Steps(10);
@@ -102,7 +102,7 @@ public sealed class FailureTests
         world.Clock.Advance(TimeSpan.FromMinutes(1));
         await world.UntilPhase("a", SnapshotPhase.Failed, 10);
         Assert.Contains(
-            "within 01:00:00 of its creation; it last waited because: there is no pod db",
+            "within 01:00:00 of its creation; last status: pod db does not exist",
             world.Condition("a", ConditionTypes.Ready),
             StringComparison.Ordinal
         );
@@ -111,14 +111,15 @@ public sealed class FailureTests
     [Fact]
     public async Task Not_ended_by_its_deadline_the_capture_is_cancelled()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         world.Agents.Slow = true;
-        await world.Add(Things.Snapshot("a", change: s => s.Capture = new CaptureSpec { Deadline = "30s" }));
+        await world.Add(TestObjects.Snapshot("a", change: s => s.Capture = new CaptureSpec { Deadline = "30s" }));
         await world.Steps(29);
         Assert.Equal(SnapshotPhase.Capturing, world.Snapshot("a").Status!.Phase);
         await world.UntilPhase("a", SnapshotPhase.Failed, 5);
         Assert.Equal(
-            "False DeadlineExceeded: it was not Ready within 00:00:30 of its creation and was given up: cancelled; the guest runs "
+            "False DeadlineExceeded: the snapshot was not Ready within 00:00:30 of its creation and was cancelled: cancelled; "
+                + "the guest runs "
                 + "on and nothing was kept",
             world.Condition("a", ConditionTypes.Ready)
         );
@@ -129,11 +130,11 @@ public sealed class FailureTests
     }
 
     [Fact]
-    public async Task An_agent_that_does_not_answer_the_cancellation_is_given_up_after_a_while()
+    public async Task An_agent_that_does_not_answer_the_cancellation_is_ignored_after_a_while()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         world.Agents.Slow = true;
-        await world.Add(Things.Snapshot("a", change: s => s.Capture = new CaptureSpec { Deadline = "30s" }));
+        await world.Add(TestObjects.Snapshot("a", change: s => s.Capture = new CaptureSpec { Deadline = "30s" }));
         await world.Until(() => world.Snapshot("a").Status?.Progress?.Percent == 50, "half is done");
         world.Agents.Dead = true;
         await world.Steps(60);
@@ -141,7 +142,7 @@ public sealed class FailureTests
         Assert.True(world.All(Resources.Tasks).Single().Spec.Cancel);
         await world.UntilPhase("a", SnapshotPhase.Failed, 70);
         Assert.Contains(
-            "the agent on node node-1 did not answer when it was to give up",
+            "the agent on node node-1 did not answer the cancellation",
             world.Condition("a", ConditionTypes.Ready),
             StringComparison.Ordinal
         );
@@ -151,10 +152,10 @@ public sealed class FailureTests
     }
 
     [Fact]
-    public async Task One_that_is_ready_just_before_its_deadline_is_Ready_even_if_seen_later()
+    public async Task A_snapshot_ready_just_before_its_deadline_is_Ready_even_if_seen_later()
     {
-        await using World world = await Things.WithVm();
-        await world.Add(Things.Snapshot("a", change: s => s.Capture = new CaptureSpec { Deadline = "30s" }));
+        await using World world = await TestObjects.WithVm();
+        await world.Add(TestObjects.Snapshot("a", change: s => s.Capture = new CaptureSpec { Deadline = "30s" }));
         await world.Until(() => world.Agents.Directories.Count == 1, "the agent is done");
         world.Clock.Advance(TimeSpan.FromMinutes(10)); // no operator led meanwhile
         await world.Restart();

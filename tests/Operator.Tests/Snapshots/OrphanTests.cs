@@ -1,5 +1,6 @@
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Shared;
 using Bgsnap.Operator.Snapshots;
 using Bgsnap.Operator.Tests.InMemory;
 
@@ -8,11 +9,11 @@ namespace Bgsnap.Operator.Tests.Snapshots;
 public sealed class OrphanTests
 {
     [Fact]
-    public async Task What_a_snapshot_needs_stays()
+    public async Task Helpers_that_a_snapshot_needs_stay()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         world.Agents.Slow = true;
-        await world.Add(Things.Snapshot("a"));
+        await world.Add(TestObjects.Snapshot("a"));
         await world.Until(() => world.Snapshot("a").Status?.Progress?.Percent == 50, "half is done");
         Assert.Equal(0, await world.Operator.Orphans.Sweep(default));
         await world.Delete("a");
@@ -23,12 +24,12 @@ public sealed class OrphanTests
     [Theory]
     [InlineData(SnapshotPhase.Ready)]
     [InlineData(SnapshotPhase.Failed)]
-    public async Task What_is_left_of_one_that_has_ended_goes(string phase)
+    public async Task Helpers_of_an_ended_snapshot_are_removed(string phase)
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         if (phase == SnapshotPhase.Failed)
             world.Agents.CaptureFails = ("DiskFull", "");
-        await world.Add(Things.Snapshot("a"));
+        await world.Add(TestObjects.Snapshot("a"));
         await world.UntilPhase("a", phase);
         await world.Steps(3);
         await Leave(world, world.Snapshot("a"));
@@ -37,25 +38,25 @@ public sealed class OrphanTests
     }
 
     [Fact]
-    public async Task What_belongs_to_no_snapshot_goes()
+    public async Task Helpers_without_a_snapshot_are_removed()
     {
-        await using World world = await Things.WithVm();
-        VMBackgroundSnapshot gone = Things.Snapshot("gone");
+        await using World world = await TestObjects.WithVm();
+        VMBackgroundSnapshot gone = TestObjects.Snapshot("gone");
         gone.Metadata.Uid = "99999999-1111-4222-8333-444455556666";
         await Leave(world, gone);
         Assert.Equal(2, await world.Operator.Orphans.Sweep(default));
     }
 
     [Fact]
-    public async Task What_is_not_ours_or_on_its_way_out_is_left_alone()
+    public async Task Foreign_and_terminating_objects_are_left_alone()
     {
-        await using World world = await Things.WithVm();
-        VMBackgroundSnapshot gone = Things.Snapshot("gone");
+        await using World world = await TestObjects.WithVm();
+        VMBackgroundSnapshot gone = TestObjects.Snapshot("gone");
         gone.Metadata.Uid = "99999999-1111-4222-8333-444455556666";
         await Leave(world, gone);
         await world.Api.Delete(Resources.Pods, World.Namespace, "gone-99999999-carrier", null, 30, default);
         await world.AddPod(
-            Things.VmPod("other", change: p =>
+            TestObjects.VmPod("other", change: p =>
                 p.Metadata.Labels = new Dictionary<string, string> { [Names.ManagedByLabel] = Names.ManagedBy }
             )
         );
@@ -67,13 +68,13 @@ public sealed class OrphanTests
     {
         PodSummary carrier = new()
         {
-            Metadata = Naming.Made(snapshot, Naming.Carrier(snapshot, TaskAction.Capture)),
+            Metadata = SnapshotNaming.Made(snapshot, SnapshotNaming.Carrier(snapshot, TaskAction.Capture)),
             Spec = new PodSpecSummary { NodeName = "node-1" },
         };
         await world.Api.Create(Resources.Pods, carrier, default);
         await world.Api.Create(
             Resources.Tasks,
-            TaskOf.Capture(snapshot, new SourceVm("db", "uid", "node-1", "qemu", "/run/qmp.sock", null), carrier),
+            SnapshotTasks.Capture(snapshot, new SourceVm("db", "uid", "node-1", "qemu", "/run/qmp.sock", null), carrier),
             default
         );
         await world.Operator.Settle();

@@ -1,7 +1,7 @@
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.Controller;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 using Bgsnap.Operator.Tests.InMemory;
 
 namespace Bgsnap.Operator.Tests.Snapshots;
@@ -15,11 +15,11 @@ public sealed class QueueTests
     [Fact]
     public async Task Ten_at_once_on_one_node_are_captured_one_after_the_other_oldest_first()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         string[] names = ["j", "i", "h", "g", "f", "e", "d", "c", "b", "a"]; // the order of the names is the reverse of their ages
         foreach (string name in names)
         {
-            await world.Add(Things.Snapshot(name));
+            await world.Add(TestObjects.Snapshot(name));
             if (name == "j")
                 await world.Reconcile(); // the first one starts while there are no others
             world.Clock.Advance(TimeSpan.FromSeconds(1));
@@ -45,12 +45,12 @@ public sealed class QueueTests
     [Theory]
     [InlineData(1)]
     [InlineData(3)]
-    public async Task As_many_as_allowed_are_under_way_at_once(int most)
+    public async Task As_many_as_allowed_run_at_the_same_time(int most)
     {
         OperatorOptions options = new() { AgentImage = "x", MaxConcurrentCaptures = most };
-        await using World world = await Things.WithVm(options);
+        await using World world = await TestObjects.WithVm(options);
         for (int i = 0; i < 10; i++)
-            await world.Add(Things.Snapshot("s" + i));
+            await world.Add(TestObjects.Snapshot("s" + i));
         await world.Until(() => world.All(Resources.Snapshots).All(s => s.Status?.Phase == SnapshotPhase.Ready), "all are Ready");
         Assert.Equal(most, world.Agents.MostAtOnce);
     }
@@ -58,11 +58,11 @@ public sealed class QueueTests
     [Fact]
     public async Task Nodes_do_not_wait_for_each_other()
     {
-        await using World world = await Things.WithVm();
-        await world.AddPod(Things.VmPod("web", "node-2"));
+        await using World world = await TestObjects.WithVm();
+        await world.AddPod(TestObjects.VmPod("web", "node-2"));
         world.Agents.Slow = true;
-        await world.Add(Things.Snapshot("a"));
-        await world.Add(Things.Snapshot("b", "web"));
+        await world.Add(TestObjects.Snapshot("a"));
+        await world.Add(TestObjects.Snapshot("b", "web"));
         await world.Until(() => world.All(Resources.Tasks).Count(t => t.Status?.Percent == 50) == 2, "both are under way");
     }
 
@@ -70,17 +70,17 @@ public sealed class QueueTests
     [InlineData("fails")]
     [InlineData("is deleted")]
     [InlineData("loses its VM")]
-    public async Task The_next_begins_whatever_becomes_of_the_first(string what)
+    public async Task The_next_snapshot_starts_however_the_first_ends(string what)
     {
-        await using World world = await Things.WithVm();
-        await world.AddPod(Things.VmPod("web"));
+        await using World world = await TestObjects.WithVm();
+        await world.AddPod(TestObjects.VmPod("web"));
         if (what == "fails")
             world.Agents.CaptureFails = ("DiskFull", "no space left on claim");
         if (what != "fails")
             world.Node.Stuck = ("ContainerCreating", "");
-        await world.Add(Things.Snapshot("a"));
+        await world.Add(TestObjects.Snapshot("a"));
         await world.Reconcile();
-        await world.Add(Things.Snapshot("b", "web"));
+        await world.Add(TestObjects.Snapshot("b", "web"));
         await world.Steps(3);
         if (what == "fails")
             await world.UntilPhase("a", SnapshotPhase.Failed);
@@ -90,25 +90,25 @@ public sealed class QueueTests
         if (what == "is deleted")
             await world.Delete("a");
         if (what == "loses its VM")
-            await world.Api.Delete(Resources.Pods, World.Namespace, Things.Vm, null, 0, default);
+            await world.Api.Delete(Resources.Pods, World.Namespace, TestObjects.Vm, null, 0, default);
         await world.UntilPhase("b", SnapshotPhase.Ready);
     }
 
     // A VM whose container restarts may take long, or forever.
     [Fact]
-    public async Task Who_waits_for_something_missing_gives_its_place_away()
+    public async Task A_snapshot_that_waits_for_a_missing_object_frees_its_slot()
     {
-        await using World world = await Things.WithVm();
-        await world.AddPod(Things.VmPod("web"));
+        await using World world = await TestObjects.WithVm();
+        await world.AddPod(TestObjects.VmPod("web"));
         world.Node.Stuck = ("ContainerCreating", "");
-        await world.Add(Things.Snapshot("a"));
+        await world.Add(TestObjects.Snapshot("a"));
         await world.Reconcile();
-        await world.Add(Things.Snapshot("b", "web"));
+        await world.Add(TestObjects.Snapshot("b", "web"));
         await world.Steps(2);
         await world.Api.MergePatch(
             Resources.Pods,
             World.Namespace,
-            Things.Vm,
+            TestObjects.Vm,
             "status",
             new() { ["status"] = new System.Text.Json.Nodes.JsonObject { ["containerStatuses"] = null } },
             default
@@ -119,14 +119,14 @@ public sealed class QueueTests
     }
 
     [Fact]
-    public async Task A_new_leader_lets_nobody_in_before_those_at_work()
+    public async Task A_new_leader_counts_running_captures_before_it_starts_others()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         world.Agents.Slow = true;
-        await world.Add(Things.Snapshot("z"));
+        await world.Add(TestObjects.Snapshot("z"));
         await world.Until(() => world.Agents.Begun.Count == 1, "the first is under way");
         await world.Restart();
-        await world.Add(Things.Snapshot("a"));
+        await world.Add(TestObjects.Snapshot("a"));
         await world.Steps(5);
         Assert.Equal(SnapshotPhase.Queued, world.Snapshot("a").Status!.Phase);
         Assert.Single(world.Agents.Begun);
@@ -136,7 +136,7 @@ public sealed class QueueTests
     }
 
     [Fact]
-    public void The_number_in_the_queue_is_by_age()
+    public void The_position_in_the_queue_is_by_age()
     {
         NodeQueue queue = Queue(1);
         Assert.Equal(0, Enter(queue, "first", 5));
@@ -148,7 +148,7 @@ public sealed class QueueTests
     }
 
     [Fact]
-    public void The_oldest_is_called_when_a_place_is_free_and_no_other_can_take_it()
+    public void The_oldest_gets_a_free_slot_and_no_other_can_take_it()
     {
         NodeQueue queue = Queue(1);
         Enter(queue, "first", 5);
@@ -161,7 +161,7 @@ public sealed class QueueTests
     }
 
     [Fact]
-    public void Of_the_same_age_the_name_decides()
+    public void At_the_same_age_the_name_decides()
     {
         NodeQueue queue = Queue(1);
         Enter(queue, "x", 0);
@@ -171,7 +171,7 @@ public sealed class QueueTests
     }
 
     [Fact]
-    public void Who_leaves_the_queue_is_counted_no_more()
+    public void A_snapshot_that_leaves_the_queue_no_longer_counts()
     {
         NodeQueue queue = Queue(1);
         Enter(queue, "first", 0);
@@ -184,7 +184,7 @@ public sealed class QueueTests
     }
 
     [Fact]
-    public void Who_moves_to_another_node_frees_its_place_on_the_first()
+    public void A_snapshot_that_moves_to_another_node_frees_its_slot_on_the_first()
     {
         NodeQueue queue = Queue(1);
         Enter(queue, "mover", 0);
@@ -196,7 +196,7 @@ public sealed class QueueTests
     }
 
     [Fact]
-    public void Who_is_at_work_takes_a_place_even_if_there_is_none()
+    public void A_running_capture_takes_a_slot_even_beyond_the_limit()
     {
         NodeQueue queue = Queue(1);
         queue.Resume("n", Key("a"));
@@ -211,7 +211,7 @@ public sealed class QueueTests
     }
 
     [Fact]
-    public void Who_waited_and_is_found_at_work_waits_no_more()
+    public void A_queued_snapshot_found_running_no_longer_waits()
     {
         NodeQueue queue = Queue(1);
         Enter(queue, "a", 0);

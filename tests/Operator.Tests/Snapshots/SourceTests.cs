@@ -52,7 +52,7 @@ public sealed class SourceTests
                 Failed,
                 "NotAVirtualMachine",
                 "annotation bgsnap.io/guest-agent-socket must be an absolute path in the container, not 'qga.sock'; without a "
-                    + "guest agent leave it out"
+                    + "guest agent, omit it"
             ),
             new(
                 "several containers",
@@ -81,7 +81,7 @@ public sealed class SourceTests
                 p => (p.Spec.NodeName, p.Status) = (null, new V1PodStatus { Phase = "Pending" }),
                 Pending,
                 "SourceNotRunning",
-                "container qemu of pod db does not run yet"
+                "container qemu of pod db is not running yet"
             ),
             new(
                 "container not begun",
@@ -92,7 +92,7 @@ public sealed class SourceTests
                     },
                 Pending,
                 "SourceNotRunning",
-                "container qemu of pod db does not run yet"
+                "container qemu of pod db is not running yet"
             ),
             new(
                 "container between two runs",
@@ -109,12 +109,12 @@ public sealed class SourceTests
 
     [Theory]
     [MemberData(nameof(Cases))]
-    public async Task A_pod_that_is_no_running_VM_is_refused_or_waited_for(Case c)
+    public async Task A_pod_without_a_running_VM_is_refused_or_makes_the_restore_wait(Case c)
     {
         await using World world = new();
-        await world.AddClaim(Things.ClaimNamed(Things.Claim));
-        await world.AddPod(Things.VmPod(change: c.Change));
-        await world.Add(Things.Snapshot("a"));
+        await world.AddClaim(TestObjects.ClaimNamed(TestObjects.Claim));
+        await world.AddPod(TestObjects.VmPod(change: c.Change));
+        await world.Add(TestObjects.Snapshot("a"));
         await world.Step();
         Assert.Equal(c.Phase, world.Snapshot("a").Status!.Phase);
         Assert.StartsWith($"False {c.Reason}: ", world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
@@ -130,51 +130,51 @@ public sealed class SourceTests
     }
 
     [Fact]
-    public async Task A_missing_pod_is_waited_for_and_said_once()
+    public async Task A_missing_pod_makes_the_snapshot_wait_with_one_event()
     {
         await using World world = new();
-        await world.AddClaim(Things.ClaimNamed(Things.Claim));
-        await world.Add(Things.Snapshot("a"));
+        await world.AddClaim(TestObjects.ClaimNamed(TestObjects.Claim));
+        await world.Add(TestObjects.Snapshot("a"));
         await world.Steps(60);
         Assert.Equal(
-            "False SourceNotFound: there is no pod db in namespace prod: create it, or delete this snapshot",
+            "False SourceNotFound: pod db does not exist in namespace prod: create it, or delete this snapshot",
             world.Condition("a", ConditionTypes.Ready)
         );
         Assert.Equal(["Warning SourceNotFound"], world.Events("a"));
         Assert.Equal(3, world.Requests.Count(r => r.IsWrite)); // finalizer, status, event
-        await world.AddPod(Things.VmPod());
+        await world.AddPod(TestObjects.VmPod());
         await world.UntilPhase("a", SnapshotPhase.Ready);
     }
 
     [Fact]
-    public async Task A_named_container_of_several_is_taken()
+    public async Task A_named_container_of_several_is_used()
     {
         await using World world = new();
-        await world.AddClaim(Things.ClaimNamed(Things.Claim));
+        await world.AddClaim(TestObjects.ClaimNamed(TestObjects.Claim));
         await world.AddPod(
-            Things.VmPod(change: p =>
+            TestObjects.VmPod(change: p =>
             {
                 p.Spec.Containers.Insert(0, new V1Container { Name = "sidecar" });
                 p.Metadata.Annotations[Names.ContainerAnnotation] = "qemu";
             })
         );
         world.Agents.Dead = true;
-        await world.Add(Things.Snapshot("a"));
+        await world.Add(TestObjects.Snapshot("a"));
         await world.Until(() => world.All(Resources.Tasks).Count == 1, "the task is there");
         Assert.Equal("qemu", world.All(Resources.Tasks).Single().Spec.Source!.Container);
     }
 
     [Fact]
-    public async Task A_pod_that_goes_before_the_capture_fails_the_snapshot()
+    public async Task A_pod_that_disappears_before_the_capture_fails_the_snapshot()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         world.Node.Stuck = ("ImagePullBackOff", "no such image");
-        await world.Add(Things.Snapshot("a"));
+        await world.Add(TestObjects.Snapshot("a"));
         await world.Until(
             () => world.Condition("a", ConditionTypes.Ready).StartsWith("False CarrierNotStarting", StringComparison.Ordinal),
             "the carrier is stuck"
         );
-        await world.Api.Delete(Resources.Pods, World.Namespace, Things.Vm, null, 0, default);
+        await world.Api.Delete(Resources.Pods, World.Namespace, TestObjects.Vm, null, 0, default);
         await world.UntilPhase("a", SnapshotPhase.Failed);
         Assert.Equal("False SourceEnded: pod db is gone: create another snapshot", world.Condition("a", ConditionTypes.Ready));
         Assert.DoesNotContain(world.Carriers, c => c.Metadata.DeletionTimestamp is null);
@@ -182,32 +182,32 @@ public sealed class SourceTests
 
     // A snapshot shows one machine: another pod of the same name is another machine, perhaps on another node.
     [Fact]
-    public async Task A_pod_that_takes_the_place_of_the_one_it_began_with_is_not_captured()
+    public async Task A_pod_that_replaced_the_original_one_is_not_captured()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         world.Node.Stuck = ("ImagePullBackOff", "no such image");
-        await world.Add(Things.Snapshot("a"));
+        await world.Add(TestObjects.Snapshot("a"));
         await world.Until(
             () => world.Condition("a", ConditionTypes.Ready).StartsWith("False CarrierNotStarting", StringComparison.Ordinal),
             "the carrier is stuck"
         );
-        await world.Api.Delete(Resources.Pods, World.Namespace, Things.Vm, null, 0, default);
-        await world.AddPod(Things.VmPod(node: "node-2"));
+        await world.Api.Delete(Resources.Pods, World.Namespace, TestObjects.Vm, null, 0, default);
+        await world.AddPod(TestObjects.VmPod(node: "node-2"));
         world.Node.Stuck = null;
         await world.UntilPhase("a", SnapshotPhase.Failed);
         Assert.Equal(
-            "False SourceEnded: pod db is gone, another of that name has taken its place: create another snapshot",
+            "False SourceEnded: pod db is gone, and another pod has its name now: create another snapshot",
             world.Condition("a", ConditionTypes.Ready)
         );
         Assert.Equal(0, world.TasksEver(TaskAction.Capture));
     }
 
     [Fact]
-    public async Task A_pod_that_is_being_deleted_is_no_source()
+    public async Task A_pod_that_is_being_deleted_cannot_be_a_source()
     {
-        await using World world = await Things.WithVm();
-        await world.Api.Delete(Resources.Pods, World.Namespace, Things.Vm, null, 30, default);
-        await world.Add(Things.Snapshot("a"));
+        await using World world = await TestObjects.WithVm();
+        await world.Api.Delete(Resources.Pods, World.Namespace, TestObjects.Vm, null, 30, default);
+        await world.Add(TestObjects.Snapshot("a"));
         await world.Reconcile();
         Assert.Equal("False SourceEnded: pod db is being deleted", world.Condition("a", ConditionTypes.Ready));
     }

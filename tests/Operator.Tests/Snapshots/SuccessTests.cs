@@ -1,6 +1,7 @@
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
+using Bgsnap.Operator.Shared;
 using Bgsnap.Operator.Tests.InMemory;
 using k8s.Models;
 using Xunit.Abstractions;
@@ -12,10 +13,10 @@ public sealed class SuccessTests(ITestOutputHelper output)
     private const int MostWrites = 15;
 
     [Fact]
-    public async Task From_apply_to_Ready_each_step_is_told()
+    public async Task From_apply_to_Ready_each_step_is_reported()
     {
-        await using World world = await Things.WithVm();
-        await world.Add(Things.Snapshot("a"));
+        await using World world = await TestObjects.WithVm();
+        await world.Add(TestObjects.Snapshot("a"));
         List<string> phases = [];
         for (int i = 0; i < 20; i++)
         {
@@ -27,7 +28,7 @@ public sealed class SuccessTests(ITestOutputHelper output)
         Assert.Equal([SnapshotPhase.Preparing, SnapshotPhase.Capturing, SnapshotPhase.Ready], phases);
         Assert.Equal(["Normal CarrierStarting", "Normal CaptureOrdered", "Normal PointInTime", "Normal SnapshotReady"], world.Events("a"));
         Assert.Equal(
-            ["claim snapshots is being brought to node node-1", "the agent on node node-1 was told"],
+            ["mounting claim snapshots on node node-1", "waiting for the agent on node node-1 to start"],
             world.EventObjects("a").Take(2).Select(e => e.Message)
         );
         Assert.Equal("written to a-00000003 on claim snapshots: downtime 1.23ms, 1.2Gi", world.EventObjects("a").Last().Message);
@@ -37,8 +38,8 @@ public sealed class SuccessTests(ITestOutputHelper output)
     [Fact]
     public async Task A_Ready_snapshot_says_everything()
     {
-        await using World world = await Things.WithVm();
-        await world.Add(Things.Snapshot("a"));
+        await using World world = await TestObjects.WithVm();
+        await world.Add(TestObjects.Snapshot("a"));
         await world.UntilPhase("a", SnapshotPhase.Ready);
         VMBackgroundSnapshot a = world.Snapshot("a");
         SnapshotStatus s = a.Status!;
@@ -75,8 +76,8 @@ public sealed class SuccessTests(ITestOutputHelper output)
     [Fact]
     public async Task Nothing_is_left_over_but_the_snapshot()
     {
-        await using World world = await Things.WithVm();
-        await world.Add(Things.Snapshot("a"));
+        await using World world = await TestObjects.WithVm();
+        await world.Add(TestObjects.Snapshot("a"));
         await world.UntilPhase("a", SnapshotPhase.Ready);
         await world.Steps(2);
         Assert.Empty(world.All(Resources.Tasks));
@@ -91,8 +92,8 @@ public sealed class SuccessTests(ITestOutputHelper output)
     [Fact]
     public async Task It_takes_few_writes()
     {
-        await using World world = await Things.WithVm();
-        await world.Add(Things.Snapshot("a"));
+        await using World world = await TestObjects.WithVm();
+        await world.Add(TestObjects.Snapshot("a"));
         await world.UntilPhase("a", SnapshotPhase.Ready);
         await world.Steps(3);
         List<Request> writes = [.. world.Requests.Where(r => r.IsWrite)];
@@ -103,12 +104,12 @@ public sealed class SuccessTests(ITestOutputHelper output)
     }
 
     [Fact]
-    public async Task It_takes_few_writes_also_with_a_claim_to_make_and_after_waiting_in_the_queue()
+    public async Task A_new_claim_and_a_wait_in_the_queue_also_take_few_writes()
     {
-        await using World world = await Things.WithVm();
-        await world.Add(Things.Snapshot("a"));
+        await using World world = await TestObjects.WithVm();
+        await world.Add(TestObjects.Snapshot("a"));
         await world.Reconcile();
-        await world.Add(Things.Snapshot("b", change: Things.WithTemplate));
+        await world.Add(TestObjects.Snapshot("b", change: TestObjects.WithTemplate));
         await world.UntilPhase("b", SnapshotPhase.Ready);
         await world.Steps(3);
         List<Request> writes = [.. world.Requests.Where(r => r.IsWrite && (r.Name.StartsWith('b') || r.Plural == "events"))];
@@ -124,8 +125,8 @@ public sealed class SuccessTests(ITestOutputHelper output)
     [Fact]
     public async Task Reports_of_each_second_do_not_all_become_writes()
     {
-        await using World world = await Things.WithVm();
-        await world.Add(Things.Snapshot("a"));
+        await using World world = await TestObjects.WithVm();
+        await world.Add(TestObjects.Snapshot("a"));
         world.Agents.Slow = true;
         await world.Until(() => world.All(Resources.Tasks).SingleOrDefault()?.Status?.Percent == 50, "half is done");
         SnapshotTask task = world.All(Resources.Tasks).Single();
@@ -148,10 +149,10 @@ public sealed class SuccessTests(ITestOutputHelper output)
     }
 
     [Fact]
-    public async Task The_carrier_brings_the_claim_to_the_node_and_may_do_nothing_else()
+    public async Task The_carrier_mounts_the_claim_on_the_node_and_has_no_other_rights()
     {
-        await using World world = await Things.WithVm();
-        await world.Add(Things.Snapshot("a"));
+        await using World world = await TestObjects.WithVm();
+        await world.Add(TestObjects.Snapshot("a"));
         await world.Reconcile();
         V1Pod pod = world.All(CoreResources.Pods).Single(p => p.Metadata.Name == "a-00000003-carrier");
         V1Container container = Assert.Single(pod.Spec.Containers);
@@ -184,7 +185,7 @@ public sealed class SuccessTests(ITestOutputHelper output)
     [Fact]
     public async Task The_task_names_everything_and_no_path_of_the_host()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         world.Agents.Dead = true;
         CaptureSpec capture = new()
         {
@@ -192,7 +193,7 @@ public sealed class SuccessTests(ITestOutputHelper output)
             Compression = "Zstd",
             MaxDowntime = "250ms",
         };
-        await world.Add(Things.Snapshot("a", change: s => s.Capture = capture));
+        await world.Add(TestObjects.Snapshot("a", change: s => s.Capture = capture));
         await world.Until(() => world.All(Resources.Tasks).Count == 1, "the task is there");
         SnapshotTask task = world.All(Resources.Tasks).Single();
         SnapshotTaskSpec spec = task.Spec;
@@ -217,19 +218,19 @@ public sealed class SuccessTests(ITestOutputHelper output)
     public async Task The_task_names_the_guest_agents_socket_where_the_pod_does()
     {
         await using World world = new();
-        await world.AddClaim(Things.ClaimNamed(Things.Claim));
-        await world.AddPod(Things.VmPod(change: p => p.Metadata.Annotations[Names.GuestAgentSocketAnnotation] = "/run/qga.sock"));
-        await world.Add(Things.Snapshot("a"));
+        await world.AddClaim(TestObjects.ClaimNamed(TestObjects.Claim));
+        await world.AddPod(TestObjects.VmPod(change: p => p.Metadata.Annotations[Names.GuestAgentSocketAnnotation] = "/run/qga.sock"));
+        await world.Add(TestObjects.Snapshot("a"));
         await world.Until(() => world.All(Resources.Tasks).Count == 1, "the task is there");
         Assert.Equal("/run/qga.sock", world.All(Resources.Tasks).Single().Spec.Source!.GuestAgentSocket);
     }
 
     [Fact]
-    public async Task Progress_is_passed_on()
+    public async Task The_status_shows_the_progress()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         world.Agents.Slow = true;
-        await world.Add(Things.Snapshot("a"));
+        await world.Add(TestObjects.Snapshot("a"));
         await world.Until(() => world.Snapshot("a").Status?.Progress?.Percent == 50, "half is done");
         SnapshotStatus s = world.Snapshot("a").Status!;
         Assert.Equal(("50%", 1L << 29, 1L << 29), (s.Progress!.Text, s.Progress.Bytes, s.Progress.BytesPerSecond));
@@ -241,10 +242,10 @@ public sealed class SuccessTests(ITestOutputHelper output)
 
     // Two managers: GitOps applies the spec, the operator writes status and finalizer.
     [Fact]
-    public async Task What_another_adds_to_the_object_stays()
+    public async Task Foreign_changes_of_the_object_stay()
     {
-        await using World world = await Things.WithVm();
-        VMBackgroundSnapshot a = Things.Snapshot("a");
+        await using World world = await TestObjects.WithVm();
+        VMBackgroundSnapshot a = TestObjects.Snapshot("a");
         a.Metadata.Finalizers = ["example.org/keep"];
         await world.Add(a);
         await world.UntilPhase("a", SnapshotPhase.Ready);

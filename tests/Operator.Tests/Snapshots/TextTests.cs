@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Shared;
 using Bgsnap.Operator.Snapshots;
 using k8s.Models;
 
@@ -34,7 +35,7 @@ public sealed class TextTests
     [InlineData(999_600, "1s")]
     [InlineData(3_456_000, "3.46s")]
     [InlineData(3_600_000_000, "3600s")]
-    public void Times_are_written_for_people(long microseconds, string text) => Assert.Equal(text, Durations.Text(microseconds));
+    public void Times_are_readable(long microseconds, string text) => Assert.Equal(text, Durations.Text(microseconds));
 
     [Theory]
     [InlineData(0, "0Ki")]
@@ -42,7 +43,7 @@ public sealed class TextTests
     [InlineData(1 << 20, "1Mi")]
     [InlineData(1_288_490_189, "1.2Gi")]
     [InlineData(1L << 40, "1024Gi")]
-    public void Sizes_are_written_for_people(long bytes, string text) => Assert.Equal(text, Durations.Size(bytes));
+    public void Sizes_are_readable(long bytes, string text) => Assert.Equal(text, Durations.Size(bytes));
 
     [Fact]
     public void A_condition_keeps_its_time_while_its_status_stays()
@@ -59,7 +60,7 @@ public sealed class TextTests
     }
 
     [Fact]
-    public void A_message_is_cut_where_the_API_server_would_refuse_it()
+    public void A_message_that_is_too_long_for_the_API_server_is_truncated()
     {
         SnapshotStatus status = new();
         Conditions.Set(status, "Ready", false, "One", new string('x', 40000), 1, Now);
@@ -75,7 +76,7 @@ public sealed class TextTests
     }
 
     [Fact]
-    public void A_patch_holds_what_differs_and_nothing_else()
+    public void A_patch_contains_only_the_differences()
     {
         SnapshotStatus before = Full(),
             after = StatusPatch.Copy(before);
@@ -98,7 +99,7 @@ public sealed class TextTests
     }
 
     [Fact]
-    public void A_copy_is_its_own()
+    public void A_copied_status_can_change_without_the_original()
     {
         SnapshotStatus before = Full(),
             copy = StatusPatch.Copy(before);
@@ -145,17 +146,17 @@ public sealed class TextTests
                 Uid = "0a1b2c3d-4e5f-6789-abcd-ef0123456789",
             },
         };
-        Assert.EndsWith("a-0a1b2c3d", Naming.Directory(snapshot), StringComparison.Ordinal);
-        Assert.Matches("^[a-z0-9][a-z0-9.-]{0,79}$", Naming.Directory(snapshot));
+        Assert.EndsWith("a-0a1b2c3d", SnapshotNaming.Directory(snapshot), StringComparison.Ordinal);
+        Assert.Matches("^[a-z0-9][a-z0-9.-]{0,79}$", SnapshotNaming.Directory(snapshot));
         foreach (string action in new[] { TaskAction.Capture, TaskAction.Delete })
         {
-            Assert.Matches("^[a-z0-9][a-z0-9.-]{0,252}$", Naming.Carrier(snapshot, action));
-            Assert.Matches("^[a-z0-9][a-z0-9.-]{0,252}$", Naming.Task(snapshot, action));
+            Assert.Matches("^[a-z0-9][a-z0-9.-]{0,252}$", SnapshotNaming.Carrier(snapshot, action));
+            Assert.Matches("^[a-z0-9][a-z0-9.-]{0,252}$", SnapshotNaming.Task(snapshot, action));
         }
         Assert.Equal(
             4,
             new[] { TaskAction.Capture, TaskAction.Delete }
-                .SelectMany(a => new[] { Naming.Carrier(snapshot, a), Naming.Task(snapshot, a) })
+                .SelectMany(a => new[] { SnapshotNaming.Carrier(snapshot, a), SnapshotNaming.Task(snapshot, a) })
                 .Distinct()
                 .Count()
         );

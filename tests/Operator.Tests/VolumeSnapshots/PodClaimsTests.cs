@@ -44,10 +44,10 @@ public sealed class PodClaimsTests
     public void The_claim_at_a_path(string path, string? claim) => Assert.Equal(claim, PodClaims.Of(Pod, "qemu").At(path));
 
     [Fact]
-    public void Those_of_the_container_alone() => Assert.Equal(["db-more", "db-raw", "db-root"], PodClaims.Of(Pod, "qemu").All);
+    public void Only_the_claims_of_the_container_count() => Assert.Equal(["db-more", "db-raw", "db-root"], PodClaims.Of(Pod, "qemu").All);
 
     [Fact]
-    public void A_pod_without_any() => Assert.Empty(PodClaims.Of(new PodSummary(), "qemu").All);
+    public void A_pod_without_volumes() => Assert.Empty(PodClaims.Of(new PodSummary(), "qemu").All);
 
     private static VolumeSummary Claim(string name, string claim) =>
         new()

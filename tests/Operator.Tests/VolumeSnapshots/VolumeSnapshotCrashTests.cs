@@ -34,7 +34,7 @@ public sealed class VolumeSnapshotCrashTests(ITestOutputHelper output)
 
     [Theory]
     [MemberData(nameof(Faults))]
-    public async Task What_the_storage_cannot_do_frees_the_guest_whichever_request_fails(string name)
+    public async Task A_failed_VolumeSnapshot_resumes_the_guest_whichever_request_fails(string name)
     {
         Fault fault = Enum.Parse<Fault>(name);
         int requests = await ToFailed((_, _) => Fault.None, "no fault");
@@ -46,9 +46,9 @@ public sealed class VolumeSnapshotCrashTests(ITestOutputHelper output)
 
     private static async Task<int> ToReady(Func<int, Request, Fault> fault, string what)
     {
-        await using World world = await VolumeSnapshotThings.World();
+        await using World world = await VolumeSnapshotObjects.World();
         world.Fault = fault;
-        await world.Add(VolumeSnapshotThings.Snapshot());
+        await world.Add(VolumeSnapshotObjects.Snapshot());
         await world.Until(
             () =>
                 SnapshotPhase.IsTerminal(world.Find("a")!.Status?.Phase)
@@ -70,10 +70,10 @@ public sealed class VolumeSnapshotCrashTests(ITestOutputHelper output)
 
     private static async Task<int> ToFailed(Func<int, Request, Fault> fault, string what)
     {
-        await using World world = await VolumeSnapshotThings.World();
+        await using World world = await VolumeSnapshotObjects.World();
         world.Storage.MoodOf["db-root"] = StorageMood.Fails;
         world.Fault = fault;
-        await world.Add(VolumeSnapshotThings.Snapshot());
+        await world.Add(VolumeSnapshotObjects.Snapshot());
         await world.Until(
             () =>
                 SnapshotPhase.IsTerminal(world.Find("a")!.Status?.Phase)
@@ -87,7 +87,7 @@ public sealed class VolumeSnapshotCrashTests(ITestOutputHelper output)
             world
                 .Condition("a", ConditionTypes.Ready)
                 .StartsWith(
-                    "False VolumeSnapshotFailed: the storage could not make VolumeSnapshot a-00000006-db-root",
+                    "False VolumeSnapshotFailed: the storage could not take VolumeSnapshot a-00000006-db-root",
                     StringComparison.Ordinal
                 ),
             $"with {what}: {world.Condition("a", ConditionTypes.Ready)}"

@@ -10,10 +10,10 @@ namespace Bgsnap.Operator.Tests.VolumeSnapshots;
 public sealed class VolumeSnapshotTests
 {
     [Fact]
-    public async Task The_guest_goes_on_when_every_disk_is_cut_and_the_snapshot_is_Ready_when_the_storage_is_done()
+    public async Task The_guest_resumes_when_every_disk_is_cut_and_the_snapshot_is_Ready_when_the_storage_has_finished()
     {
-        await using World world = await VolumeSnapshotThings.World();
-        await world.Add(VolumeSnapshotThings.Snapshot());
+        await using World world = await VolumeSnapshotObjects.World();
+        await world.Add(VolumeSnapshotObjects.Snapshot());
         await world.Until(() => world.Agents.Held.Count == 1, "the guest is held");
         await world.Reconcile();
         string directory = world.Snapshot("a").Status!.Directory!;
@@ -27,7 +27,7 @@ public sealed class VolumeSnapshotTests
         Assert.Equal((world.Snapshot("a").Metadata.Uid, "VMBackgroundSnapshot"), (owner.Uid, owner.Kind));
         Assert.Equal(world.Snapshot("a").Metadata.Uid, root.Metadata.Labels[Names.SnapshotLabel]);
         Assert.StartsWith(
-            "False GuestHeld: the guest is stopped while the storage makes VolumeSnapshots",
+            "False GuestHeld: the guest is stopped while the storage takes VolumeSnapshots",
             world.Condition("a", ConditionTypes.Ready),
             StringComparison.Ordinal
         );
@@ -42,20 +42,20 @@ public sealed class VolumeSnapshotTests
     }
 
     [Fact]
-    public async Task A_class_that_is_named_is_taken()
+    public async Task A_named_class_is_used()
     {
-        await using World world = await VolumeSnapshotThings.World(withClass: false);
+        await using World world = await VolumeSnapshotObjects.World(withClass: false);
         await world.Storage.AddClass("slow", isDefault: false);
-        await world.Add(VolumeSnapshotThings.Snapshot(c => c.VolumeSnapshotClassName = "slow"));
+        await world.Add(VolumeSnapshotObjects.Snapshot(c => c.VolumeSnapshotClassName = "slow"));
         await world.UntilPhase("a", SnapshotPhase.Ready);
         Assert.All(world.Storage.All, v => Assert.Equal("slow", v.Spec.VolumeSnapshotClassName));
     }
 
     [Fact]
-    public async Task They_go_with_the_snapshot()
+    public async Task They_are_deleted_with_the_snapshot()
     {
-        await using World world = await VolumeSnapshotThings.World();
-        await world.Add(VolumeSnapshotThings.Snapshot());
+        await using World world = await VolumeSnapshotObjects.World();
+        await world.Add(VolumeSnapshotObjects.Snapshot());
         await world.UntilPhase("a", SnapshotPhase.Ready);
         await world.Delete("a");
         await world.Until(() => world.Find("a") is null && world.Storage.All.Count == 0, "all are gone");
@@ -64,8 +64,8 @@ public sealed class VolumeSnapshotTests
     [Fact]
     public async Task With_Retain_they_stay()
     {
-        await using World world = await VolumeSnapshotThings.World();
-        await world.Add(VolumeSnapshotThings.Snapshot(policy: "Retain"));
+        await using World world = await VolumeSnapshotObjects.World();
+        await world.Add(VolumeSnapshotObjects.Snapshot(policy: "Retain"));
         await world.UntilPhase("a", SnapshotPhase.Ready);
         await world.Delete("a");
         await world.Until(() => world.Find("a") is null, "the snapshot is gone");
@@ -76,11 +76,11 @@ public sealed class VolumeSnapshotTests
     [Theory]
     [InlineData("Delete")]
     [InlineData("Retain")]
-    public async Task One_that_is_deleted_while_the_guest_is_held_leaves_none_and_frees_the_guest(string policy)
+    public async Task Deletion_while_the_guest_is_held_resumes_it_and_leaves_no_VolumeSnapshot(string policy)
     {
-        await using World world = await VolumeSnapshotThings.World();
+        await using World world = await VolumeSnapshotObjects.World();
         world.Storage.Mood = StorageMood.Slow;
-        await world.Add(VolumeSnapshotThings.Snapshot(c => c.MaxDowntime = "60s", policy));
+        await world.Add(VolumeSnapshotObjects.Snapshot(c => c.MaxDowntime = "60s", policy));
         await world.Until(() => world.Storage.All.Count == 2, "they are made");
         await world.Delete("a");
         await world.Until(() => world.Find("a") is null && world.Storage.All.Count == 0, "all are gone", 20);
@@ -100,7 +100,7 @@ public sealed class VolumeSnapshotTests
             },
             null,
             "False VolumeSnapshotsNotServed: this cluster does not serve snapshot.storage.k8s.io/v1: install the CRDs and the "
-                + "controller of kubernetes-csi/external-snapshotter, or take another spec.capture.diskMethod"
+                + "controller of kubernetes-csi/external-snapshotter, or use another spec.capture.diskMethod"
         );
 
     [Fact]
@@ -108,7 +108,7 @@ public sealed class VolumeSnapshotTests
         await Refused(
             w => w.Storage.AddClass(),
             "gold",
-            "False VolumeSnapshotClassNotFound: there is no VolumeSnapshotClass gold: name one of those that kubectl get "
+            "False VolumeSnapshotClassNotFound: VolumeSnapshotClass gold does not exist: name one of those that kubectl get "
                 + "volumesnapshotclasses lists"
         );
 
@@ -125,19 +125,19 @@ public sealed class VolumeSnapshotTests
         await Refused(
             w => w.Storage.AddClass(driver: "nfs.example.org"),
             null,
-            "False VolumeSnapshotClassOfOtherDriver: claim db-root is of CSI driver csi.example.org, and VolumeSnapshotClass fast "
+            "False VolumeSnapshotClassOfOtherDriver: claim db-root uses CSI driver csi.example.org, but VolumeSnapshotClass fast "
                 + "is of nfs.example.org: name"
         );
 
     [Fact]
     public async Task A_VM_without_claims_is_refused()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         await world.Storage.AddClass();
-        await world.Add(VolumeSnapshotThings.Snapshot());
+        await world.Add(VolumeSnapshotObjects.Snapshot());
         await world.UntilPhase("a", SnapshotPhase.Failed);
         Assert.StartsWith(
-            "False NoClaims: container qemu of pod db has no volume that is a claim",
+            "False NoClaims: container qemu of pod db mounts no claim",
             world.Condition("a", ConditionTypes.Ready),
             StringComparison.Ordinal
         );
@@ -146,60 +146,60 @@ public sealed class VolumeSnapshotTests
     // --- seen when the guest is held: the agent resumes it at once ---
 
     [Fact]
-    public async Task What_the_storage_cannot_do_frees_the_guest_at_once_and_is_told()
+    public async Task A_failed_VolumeSnapshot_resumes_the_guest_immediately_and_is_reported()
     {
-        await using World world = await VolumeSnapshotThings.World();
+        await using World world = await VolumeSnapshotObjects.World();
         world.Storage.MoodOf["db-data"] = StorageMood.Fails;
-        await world.Add(VolumeSnapshotThings.Snapshot());
+        await world.Add(VolumeSnapshotObjects.Snapshot());
         await Freed(
             world,
-            "False VolumeSnapshotFailed: the storage could not make VolumeSnapshot a-00000006-db-data of claim db-data: rpc "
-                + "error: code = ResourceExhausted desc = no snapshots left. Nothing was kept; see the CSI driver's log"
+            "False VolumeSnapshotFailed: the storage could not take VolumeSnapshot a-00000006-db-data of claim db-data: rpc "
+                + "error: code = ResourceExhausted desc = no snapshots left. The capture was discarded; see the log of the CSI driver"
         );
     }
 
     [Fact]
-    public async Task What_the_API_server_refuses_frees_the_guest_at_once_and_is_told()
+    public async Task A_rejected_VolumeSnapshot_resumes_the_guest_immediately_and_is_reported()
     {
-        await using World world = await VolumeSnapshotThings.World();
+        await using World world = await VolumeSnapshotObjects.World();
         world.Fault = (_, r) => r is { Verb: "create", Plural: "volumesnapshots" } ? Fault.Refused : Fault.None;
-        await world.Add(VolumeSnapshotThings.Snapshot());
-        await Freed(world, "False VolumeSnapshotRefused: the API server refused a VolumeSnapshot: exceeded quota: pods");
+        await world.Add(VolumeSnapshotObjects.Snapshot());
+        await Freed(world, "False VolumeSnapshotRefused: the API server rejected a VolumeSnapshot: exceeded quota: pods");
     }
 
     [Fact]
-    public async Task A_disk_that_is_on_no_claim_frees_the_guest_at_once_and_is_told()
+    public async Task A_disk_without_a_claim_resumes_the_guest_immediately_and_is_reported()
     {
-        await using World world = await VolumeSnapshotThings.World();
+        await using World world = await VolumeSnapshotObjects.World();
         world.Agents.HeldDisks = [new DiskStatus { Name = "vdc", Path = "/iso/scratch.img" }];
-        await world.Add(VolumeSnapshotThings.Snapshot());
+        await world.Add(VolumeSnapshotObjects.Snapshot());
         await Freed(
             world,
-            "False DiskNotOnClaim: disk vdc (/iso/scratch.img) is on no claim of pod db: name the others in spec.capture.disks"
+            "False DiskNotOnClaim: disk vdc (/iso/scratch.img) is not on a claim of pod db: name only the other disks in spec.capture.disks"
         );
     }
 
     [Fact]
-    public async Task A_VM_without_such_disks_is_freed_at_once()
+    public async Task A_VM_without_disks_on_claims_is_resumed_immediately()
     {
-        await using World world = await VolumeSnapshotThings.World();
+        await using World world = await VolumeSnapshotObjects.World();
         world.Agents.HeldDisks = [];
-        await world.Add(VolumeSnapshotThings.Snapshot());
-        await Freed(world, "False NoDisks: the virtual machine in pod db has no disk to make a VolumeSnapshot of");
+        await world.Add(VolumeSnapshotObjects.Snapshot());
+        await Freed(world, "False NoDisks: the virtual machine in pod db has no disk for a VolumeSnapshot");
     }
 
     [Fact]
     public async Task Storage_that_is_too_slow_costs_the_guest_maxDowntime_and_no_more()
     {
-        await using World world = await VolumeSnapshotThings.World();
+        await using World world = await VolumeSnapshotObjects.World();
         world.Storage.MoodOf["db-data"] = StorageMood.Slow;
-        await world.Add(VolumeSnapshotThings.Snapshot(c => c.MaxDowntime = "4s"));
+        await world.Add(VolumeSnapshotObjects.Snapshot(c => c.MaxDowntime = "4s"));
         await world.UntilPhase("a", SnapshotPhase.Failed, 30);
         Assert.Equal(4, world.Agents.Held.Values.Single());
         Assert.Equal(
             "False DowntimeExceeded: the guest would have been stopped for longer than 4s; it runs on and nothing was kept; the "
-                + "storage had not cut VolumeSnapshot a-00000006-db-data of claim db-data: give it longer by spec.capture.maxDowntime, "
-                + "or take another spec.capture.diskMethod",
+                + "storage had not taken VolumeSnapshot a-00000006-db-data of claim db-data: raise spec.capture.maxDowntime, "
+                + "or use another spec.capture.diskMethod",
             world.Condition("a", ConditionTypes.Ready)
         );
         await world.Steps(3);
@@ -208,10 +208,10 @@ public sealed class VolumeSnapshotTests
     }
 
     [Fact]
-    public async Task An_operator_that_is_away_while_the_guest_is_held_costs_it_maxDowntime_and_no_more()
+    public async Task An_absent_operator_costs_a_held_guest_maxDowntime_and_no_more()
     {
-        await using World world = await VolumeSnapshotThings.World();
-        await world.Add(VolumeSnapshotThings.Snapshot(c => c.MaxDowntime = "5s"));
+        await using World world = await VolumeSnapshotObjects.World();
+        await world.Add(VolumeSnapshotObjects.Snapshot(c => c.MaxDowntime = "5s"));
         await world.Until(() => world.Agents.Held.Count == 1, "the guest is held");
         for (int i = 0; i < 10; i++)
             await world.Agents.Tick();
@@ -226,24 +226,25 @@ public sealed class VolumeSnapshotTests
     // --- seen when the guest runs on ---
 
     [Fact]
-    public async Task Storage_that_is_never_done_fails_the_snapshot_at_its_deadline_and_keeps_nobody_waiting()
+    public async Task Storage_that_never_finishes_fails_the_snapshot_at_its_deadline_and_blocks_no_other()
     {
-        await using World world = await VolumeSnapshotThings.World();
-        await world.AddPod(Things.VmPod("web"));
+        await using World world = await VolumeSnapshotObjects.World();
+        await world.AddPod(TestObjects.VmPod("web"));
         world.Storage.MoodOf["db-root"] = StorageMood.NeverDone;
-        await world.Add(VolumeSnapshotThings.Snapshot(c => c.Deadline = "2m"));
+        await world.Add(VolumeSnapshotObjects.Snapshot(c => c.Deadline = "2m"));
         const string Waits =
-            "False WaitingForVolumeSnapshots: the guest runs on; the storage is not done with VolumeSnapshot a-00000007-db-root "
+            "False WaitingForVolumeSnapshots: the guest runs; the storage is still working on VolumeSnapshot a-00000007-db-root "
             + "of claim db-root yet";
         await world.Until(
             () => world.Condition("a", ConditionTypes.Ready).StartsWith(Waits, StringComparison.Ordinal),
             "it waits for the storage"
         );
-        await world.Add(Things.Snapshot("b", "web"));
+        await world.Add(TestObjects.Snapshot("b", "web"));
         await world.UntilPhase("b", SnapshotPhase.Ready, 30);
         await world.UntilPhase("a", SnapshotPhase.Failed, 130);
         Assert.StartsWith(
-            "False DeadlineExceeded: it was not Ready within 00:02:00 of its creation: the guest runs on; the storage is not done with",
+            "False DeadlineExceeded: the snapshot was not Ready within 00:02:00 of its creation: the guest runs; the storage "
+                + "is still working on",
             world.Condition("a", ConditionTypes.Ready),
             StringComparison.Ordinal
         );
@@ -256,11 +257,11 @@ public sealed class VolumeSnapshotTests
     }
 
     [Fact]
-    public async Task One_that_somebody_deletes_before_the_storage_is_done_fails_the_snapshot()
+    public async Task A_VolumeSnapshot_deleted_before_it_is_ready_fails_the_snapshot()
     {
-        await using World world = await VolumeSnapshotThings.World();
+        await using World world = await VolumeSnapshotObjects.World();
         world.Storage.Mood = StorageMood.NeverDone;
-        await world.Add(VolumeSnapshotThings.Snapshot());
+        await world.Add(VolumeSnapshotObjects.Snapshot());
         await world.Until(
             () => world.Condition("a", ConditionTypes.Ready).StartsWith("False WaitingForVolumeSnapshots", StringComparison.Ordinal),
             "it waits for the storage"
@@ -275,14 +276,14 @@ public sealed class VolumeSnapshotTests
     }
 
     [Fact]
-    public async Task Other_methods_ask_nothing_of_the_storage()
+    public async Task Other_methods_do_not_use_the_storage()
     {
-        await using World world = await VolumeSnapshotThings.World(withClass: false);
+        await using World world = await VolumeSnapshotObjects.World(withClass: false);
         world.Api.NotServed.UnionWith(["volumesnapshots", "volumesnapshotclasses"]);
-        await world.Add(Things.Snapshot("a", change: s => s.Capture = new CaptureSpec { DiskMethod = DiskCaptureMethod.Auto }));
+        await world.Add(TestObjects.Snapshot("a", change: s => s.Capture = new CaptureSpec { DiskMethod = DiskCaptureMethod.Auto }));
         await world.UntilPhase("a", SnapshotPhase.Ready);
         world.Agents.CaptureFails = ("DiskFull", "no space left");
-        await world.Add(Things.Snapshot("b"));
+        await world.Add(TestObjects.Snapshot("b"));
         await world.UntilPhase("b", SnapshotPhase.Failed);
         await world.Delete("a");
         await world.Until(() => world.Find("a") is null, "it is gone");
@@ -291,9 +292,9 @@ public sealed class VolumeSnapshotTests
 
     private static async Task Refused(Func<World, Task> prepare, string? className, string expected)
     {
-        await using World world = await VolumeSnapshotThings.World(withClass: false);
+        await using World world = await VolumeSnapshotObjects.World(withClass: false);
         await prepare(world);
-        await world.Add(VolumeSnapshotThings.Snapshot(c => c.VolumeSnapshotClassName = className));
+        await world.Add(VolumeSnapshotObjects.Snapshot(c => c.VolumeSnapshotClassName = className));
         await world.UntilPhase("a", SnapshotPhase.Failed, 10);
         Assert.StartsWith(expected, world.Condition("a", ConditionTypes.Ready), StringComparison.Ordinal);
         Assert.Equal(0, world.TasksEver(TaskAction.Capture));

@@ -29,7 +29,7 @@ internal static partial class HookCommand
         };
         Command command = new(
             "kubevirt-hook",
-            "Serve as the hook sidecar of a KubeVirt VM that is being restored: its domain is made to wait for the snapshot."
+            "Run the hook sidecar of a KubeVirt VM that is being restored: it makes QEMU wait for the snapshot."
         )
         {
             directory,
@@ -41,7 +41,9 @@ internal static partial class HookCommand
                 if (!Directory.Exists(folder))
                 {
                     await Console
-                        .Error.WriteLineAsync($"error: there is no directory {folder}: run this as a sidecar of KubeVirt's virt-launcher")
+                        .Error.WriteLineAsync(
+                            $"error: directory {folder} does not exist: run this as a sidecar of KubeVirt's " + "virt-launcher"
+                        )
                         .ConfigureAwait(false);
                     return 1;
                 }

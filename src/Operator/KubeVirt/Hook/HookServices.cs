@@ -57,12 +57,12 @@ internal sealed class CallbacksService : Callbacks.CallbacksBase
         }
         return found is { ValueKind: JsonValueKind.String } text
             ? Text(text)
-            : throw new JsonException($"the annotation {Names.CapturedDomainAnnotation} is no text");
+            : throw new JsonException($"annotation {Names.CapturedDomainAnnotation} is not a string");
     }
 
     /// <summary>A member of an object; null: it is missing or null.</summary>
     private static JsonElement? Member(JsonElement json, string name) =>
-        json.ValueKind != JsonValueKind.Object ? throw new JsonException($"there is no object to look for {name} in")
+        json.ValueKind != JsonValueKind.Object ? throw new JsonException($"the parent of {name} is not an object")
         : json.TryGetProperty(name, out JsonElement member) && member.ValueKind != JsonValueKind.Null ? member
         : null;
 

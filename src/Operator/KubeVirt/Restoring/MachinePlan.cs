@@ -1,8 +1,7 @@
 using System.Globalization;
 using System.Text.Json.Nodes;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.Operator.Restores;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 using k8s.Models;
 
 namespace Bgsnap.Operator.KubeVirt.Restoring;
@@ -11,7 +10,7 @@ namespace Bgsnap.Operator.KubeVirt.Restoring;
 /// <param name="Disks">Each disk with its claim, and the spec of a stand-in pod for the VM's while an agent writes the disks.</param>
 /// <param name="Vm">The VirtualMachine to create.</param>
 /// <param name="MacAddresses">The MAC addresses that the VM keeps, in lower case.</param>
-internal sealed record MachinePlan(TemplatePlan Disks, RawObject Vm, IReadOnlyCollection<string> MacAddresses)
+internal sealed record MachinePlan(RestorePlan Disks, RawObject Vm, IReadOnlyCollection<string> MacAddresses)
 {
     /// <summary>KubeVirt's annotation that names hook sidecars.</summary>
     public const string HooksAnnotation = "hooks.kubevirt.io/hookSidecars";
@@ -31,19 +30,19 @@ internal sealed record MachinePlan(TemplatePlan Disks, RawObject Vm, IReadOnlyCo
     /// <param name="kept">What the snapshot stores of the VM.</param>
     /// <param name="models">By volume: the claim whose properties the new one copies.</param>
     /// <param name="options">Image and pull policy of the hook sidecar.</param>
-    /// <exception cref="Hopeless">The snapshot cannot be restored into KubeVirt.</exception>
+    /// <exception cref="TerminalException">The snapshot cannot be restored into KubeVirt.</exception>
     public static MachinePlan Of(
         VMBackgroundRestore restore,
         VMBackgroundSnapshot snapshot,
-        KeptMachine kept,
+        CapturedMachine kept,
         IReadOnlyDictionary<string, V1PersistentVolumeClaim> models,
         OperatorOptions options
     )
     {
         if (options.HookImage is not { } image)
-            throw new Hopeless(
+            throw new TerminalException(
                 "NoHookImage",
-                "the operator was started without --hook-image, so that no VM can be restored into KubeVirt: upgrade the chart, "
+                "the operator was started without --hook-image, which restores into KubeVirt need: upgrade the chart, "
                     + "or restore into a pod"
             );
         KubeVirtTarget target = restore.Spec.Target.VirtualMachine!;
@@ -54,13 +53,13 @@ internal sealed record MachinePlan(TemplatePlan Disks, RawObject Vm, IReadOnlyCo
         IReadOnlyDictionary<string, string> macs = kept.MacAddresses();
         GiveIdentity(spec, kept, keep, macs);
         return new MachinePlan(
-            new TemplatePlan(StandIn(spec), disks),
+            new RestorePlan(StandIn(spec), disks),
             Build(restore, kept, spec, image, options.PullPolicy),
             keep ? [.. macs.Values.Select(m => m.ToLowerInvariant())] : []
         );
     }
 
-    private static void GiveIdentity(JsonObject spec, KeptMachine kept, bool keep, IReadOnlyDictionary<string, string> macs)
+    private static void GiveIdentity(JsonObject spec, CapturedMachine kept, bool keep, IReadOnlyDictionary<string, string> macs)
     {
         JsonObject domain = Child(spec, "domain");
         if (kept.MachineType is { } type)
@@ -80,7 +79,7 @@ internal sealed record MachinePlan(TemplatePlan Disks, RawObject Vm, IReadOnlyCo
         }
     }
 
-    private static RawObject Build(VMBackgroundRestore restore, KeptMachine kept, JsonObject spec, string image, string pullPolicy)
+    private static RawObject Build(VMBackgroundRestore restore, CapturedMachine kept, JsonObject spec, string image, string pullPolicy)
     {
         JsonNode? source = kept.Vm?["spec"]?["template"] ?? kept.Vmi;
         JsonObject labels = Kept(source["metadata"]?["labels"]),

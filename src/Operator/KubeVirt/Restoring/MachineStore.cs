@@ -2,8 +2,7 @@ using System.Text.Json.Nodes;
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
-using Bgsnap.Operator.Restores;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 using k8s.Models;
 
 namespace Bgsnap.Operator.KubeVirt.Restoring;
@@ -15,18 +14,16 @@ internal sealed class MachineStore(IApiClient api)
     private readonly PutBack _putBack = new(api);
 
     /// <summary>The VM of the target's name, or null.</summary>
-    /// <exception cref="Hopeless">KubeVirt is not installed.</exception>
+    /// <exception cref="TerminalException">KubeVirt is not installed.</exception>
     public async Task<RawObject?> Find(VMBackgroundRestore restore, CancellationToken stop)
     {
         try
         {
-            return await _objects
-                .GetOrNull(KubeVirtKinds.Machines, restore.Metadata.NamespaceProperty, restore.Spec.Target.VirtualMachine!.Name, stop)
-                .ConfigureAwait(false);
+            return await Read(restore, stop).ConfigureAwait(false);
         }
-        catch (ApiException e) when (e is { Code: 404, IsNotFound: false })
+        catch (ApiException e) when (IsNotInstalled(e))
         {
-            throw new Hopeless(
+            throw new TerminalException(
                 "KubeVirtNotInstalled",
                 $"this cluster does not serve {KubeVirtKinds.Group}/v1: install KubeVirt, or restore into a pod (spec.target.pod "
                     + "or template)"
@@ -35,16 +32,16 @@ internal sealed class MachineStore(IApiClient api)
     }
 
     /// <summary>Creates the VM, or returns the existing one of that name.</summary>
-    /// <exception cref="Waiting">KubeVirt's configuration rejects the hook sidecar.</exception>
+    /// <exception cref="NotReadyException">KubeVirt's configuration rejects the hook sidecar.</exception>
     public async Task<RawObject> Make(RawObject vm, CancellationToken stop)
     {
         try
         {
             return await _objects.CreateOrGet(KubeVirtKinds.Machines, vm, stop).ConfigureAwait(false);
         }
-        catch (ApiException e) when (IsSidecarsOff(e.Message))
+        catch (ApiException e) when (SidecarGate.IsOff(e.Message))
         {
-            throw MachineSteps.SidecarsOff(e.Message);
+            throw SidecarGate.Wait(e.Message);
         }
     }
 
@@ -52,7 +49,7 @@ internal sealed class MachineStore(IApiClient api)
     public Task Halt(VMBackgroundRestore restore, RawObject vm, CancellationToken stop) => _putBack.Stop(vm, restore, stop);
 
     /// <summary>Replaces the spec of a stopped VM by the captured one.</summary>
-    /// <exception cref="Hopeless">
+    /// <exception cref="TerminalException">
     /// The API server rejects the spec. We do not wait: an existing VM must not stay stopped until KubeVirt is configured.
     /// </exception>
     public async Task<RawObject> TakeOver(VMBackgroundRestore restore, RawObject vm, RawObject captured, CancellationToken stop)
@@ -61,18 +58,18 @@ internal sealed class MachineStore(IApiClient api)
         {
             return await _putBack.TakeOver(vm, restore, captured, stop).ConfigureAwait(false);
         }
-        catch (ApiException e) when (IsSidecarsOff(e.Message))
+        catch (ApiException e) when (SidecarGate.IsOff(e.Message))
         {
-            throw MachineSteps.SidecarsOffForGood(e.Message);
+            throw SidecarGate.Fail(e.Message);
         }
         catch (ApiException e) when (e.IsInvalid)
         {
-            throw new Hopeless("RefusedByApiServer", $"VirtualMachine {vm.Metadata.Name} is not let become the captured one: {e.Message}");
+            throw new TerminalException(
+                "RefusedByApiServer",
+                $"the API server rejected the restored spec of VirtualMachine {vm.Metadata.Name}: {e.Message}"
+            );
         }
     }
-
-    /// <summary>Whether KubeVirt's message says that it does not accept hook sidecars.</summary>
-    public static bool IsSidecarsOff(string message) => message.Contains("sidecar feature gate", StringComparison.OrdinalIgnoreCase);
 
     /// <summary>
     /// The claims whose properties the new ones copy, by volume: the new claim itself once it exists, or else the captured VM's claim if
@@ -80,7 +77,7 @@ internal sealed class MachineStore(IApiClient api)
     /// </summary>
     public async Task<IReadOnlyDictionary<string, V1PersistentVolumeClaim>> Models(
         VMBackgroundRestore restore,
-        KeptMachine kept,
+        CapturedMachine kept,
         CancellationToken stop
     )
     {
@@ -89,7 +86,7 @@ internal sealed class MachineStore(IApiClient api)
         foreach ((string volume, string claim) in kept.Claims())
         {
             V1PersistentVolumeClaim? made = await _objects
-                .GetOrNull(CoreResources.Claims, ns, MachineVolumes.ClaimOf(restore, volume), stop)
+                .GetOrNull(CoreResources.Claims, ns, MachineVolumes.ClaimName(restore, volume), stop)
                 .ConfigureAwait(false);
             if (made is null || !RestoreNaming.IsOf(restore, made.Metadata))
                 made = await _objects.GetOrNull(CoreResources.Claims, ns, claim, stop).ConfigureAwait(false);
@@ -201,9 +198,9 @@ internal sealed class MachineStore(IApiClient api)
         RawObject? vm;
         try
         {
-            vm = await Find(restore, stop).ConfigureAwait(false);
+            vm = await Read(restore, stop).ConfigureAwait(false);
         }
-        catch (Hopeless)
+        catch (ApiException e) when (IsNotInstalled(e))
         {
             return true;
         }
@@ -227,7 +224,7 @@ internal sealed class MachineStore(IApiClient api)
     /// Throws while another VM of the namespace runs with one of these MAC addresses: two VMs with the same address would disturb each
     /// other's network.
     /// </summary>
-    /// <exception cref="Waiting">Another VM uses an address.</exception>
+    /// <exception cref="NotReadyException">Another VM uses an address.</exception>
     public async Task ThrowIfMacInUse(VMBackgroundRestore restore, IReadOnlyCollection<string> addresses, CancellationToken stop)
     {
         if (addresses.Count == 0)
@@ -243,10 +240,10 @@ internal sealed class MachineStore(IApiClient api)
         )
         {
             if (MacsOf(vmi).FirstOrDefault(addresses.Contains) is { } mac)
-                throw new Waiting(
+                throw new NotReadyException(
                     "MacInUse",
-                    $"VirtualMachineInstance {vmi.Metadata.Name} runs with the MAC address {mac} of the captured one: stop it, or "
-                        + "give the restored VM others with spec.target.virtualMachine.macAddresses Regenerate in another restore"
+                    $"VirtualMachineInstance {vmi.Metadata.Name} is running with MAC address {mac}, which the restored VM "
+                        + "would use too: stop it, or set spec.target.virtualMachine.macAddresses to Regenerate in another restore"
                 )
                 {
                     Again = TimeSpan.FromSeconds(15),
@@ -267,6 +264,12 @@ internal sealed class MachineStore(IApiClient api)
             .OfType<JsonObject>()
             .Select(i => (i["mac"] ?? i["macAddress"])?.ToString().ToLowerInvariant())
             .OfType<string>();
+
+    private Task<RawObject?> Read(VMBackgroundRestore restore, CancellationToken stop) =>
+        _objects.GetOrNull(KubeVirtKinds.Machines, restore.Metadata.NamespaceProperty, restore.Spec.Target.VirtualMachine!.Name, stop);
+
+    // The cluster does not serve the kind at all.
+    private static bool IsNotInstalled(ApiException e) => e is { Code: 404, IsNotFound: false };
 
     private Task<RawObject> Patch(RawObject vm, JsonObject patch, CancellationToken stop) =>
         api.MergePatch(KubeVirtKinds.Machines, vm.Metadata.NamespaceProperty, vm.Metadata.Name, null, patch, stop);

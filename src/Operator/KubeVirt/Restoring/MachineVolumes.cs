@@ -1,7 +1,6 @@
 using System.Text.Json.Nodes;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.Operator.Restores;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 using k8s.Models;
 
 namespace Bgsnap.Operator.KubeVirt.Restoring;
@@ -27,7 +26,7 @@ internal static class MachineVolumes
     /// <param name="snapshot">Its snapshot.</param>
     /// <param name="spec">Spec of the instance; the method changes its volumes.</param>
     /// <param name="models">By volume: the claim whose properties the new one copies where the restore's spec does not set them.</param>
-    /// <exception cref="Hopeless">A disk of the VM is not in the snapshot, or a disk of the snapshot belongs to no volume.</exception>
+    /// <exception cref="TerminalException">A disk of the VM is not in the snapshot, or a stored disk has no volume.</exception>
     public static IReadOnlyList<PlannedDisk> Plan(
         VMBackgroundRestore restore,
         VMBackgroundSnapshot snapshot,
@@ -58,8 +57,8 @@ internal static class MachineVolumes
                 // The operator creates the VM with its own rights, and the author of a restore may not be allowed to use files of a node.
                 throw Misfit(
                     "HostDisk",
-                    $"volume {name} of the virtual machine is a file of a node (hostDisk): restore it into a pod of your own "
-                        + "(spec.target.pod)"
+                    $"volume {name} of the virtual machine is a file on a node (hostDisk), which a restore into KubeVirt "
+                        + "cannot write: restore into your own pod (spec.target.pod)"
                 );
             }
             else if (IsWritten(spec, name) && KeepsData(volume))
@@ -67,8 +66,8 @@ internal static class MachineVolumes
                 string note = snapshot.Status?.Disks?.Find(d => d.Name == Alias(name))?.Note is { } why ? $" ({why})" : "";
                 throw Misfit(
                     "DiskNotCaptured",
-                    $"disk {name} of the virtual machine is not in snapshot {snapshot.Metadata.Name}{note}, so that memory and "
-                        + "disks would not agree: restore a snapshot with all disks"
+                    $"disk {name} of the virtual machine is not in snapshot {snapshot.Metadata.Name}{note}, so memory and "
+                        + "disks would not match: restore a snapshot that has all disks"
                 );
             }
         }
@@ -82,12 +81,12 @@ internal static class MachineVolumes
     }
 
     /// <summary>Name of the claim that a volume gets.</summary>
-    public static string ClaimOf(VMBackgroundRestore restore, string volume)
+    public static string ClaimName(VMBackgroundRestore restore, string volume)
     {
         KubeVirtTarget target = restore.Spec.Target.VirtualMachine!;
         // A VM that is put back keeps its old claims, which may have the plain name.
         return Asked(target, volume)?.Name
-            ?? (PutBack.IsWanted(restore) ? $"{target.Name}-{volume}-{Naming.Short(restore)}" : $"{target.Name}-{volume}");
+            ?? (PutBack.IsWanted(restore) ? $"{target.Name}-{volume}-{Ownership.Short(restore)}" : $"{target.Name}-{volume}");
     }
 
     private static PlannedDisk Planned(VMBackgroundRestore restore, string volume, DiskStatus disk, V1PersistentVolumeClaim? like)
@@ -99,7 +98,7 @@ internal static class MachineVolumes
         RestoreClaim claim = new()
         {
             Disk = disk.Name!,
-            Name = ClaimOf(restore, volume),
+            Name = ClaimName(restore, volume),
             StorageClassName = asked?.StorageClassName ?? model?.StorageClassName,
             AccessModes = asked?.AccessModes ?? model?.AccessModes?.ToList(),
             Size = asked?.Size,
@@ -133,5 +132,5 @@ internal static class MachineVolumes
 
     private static string Alias(string volume) => "ua-" + volume;
 
-    private static Hopeless Misfit(string reason, string message) => new(reason, message + ", then create another restore");
+    private static TerminalException Misfit(string reason, string message) => new(reason, message + ", then create another restore");
 }

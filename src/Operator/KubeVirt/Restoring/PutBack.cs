@@ -3,8 +3,7 @@ using System.Text.Json.Nodes;
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
-using Bgsnap.Operator.Restores;
-using Bgsnap.Operator.Snapshots;
+using Bgsnap.Operator.Shared;
 
 namespace Bgsnap.Operator.KubeVirt.Restoring;
 
@@ -40,13 +39,13 @@ internal sealed class PutBack(IApiClient api)
         Kept(vm) is { } kept && kept["restore"]?.ToString() == restore.Metadata.Uid ? kept["spec"] as JsonObject : null;
 
     /// <summary>Throws while another restore has changed the VM.</summary>
-    /// <exception cref="Waiting">Another restore has changed the VM.</exception>
+    /// <exception cref="NotReadyException">Another restore has changed the VM.</exception>
     public static void ThrowIfOthers(RawObject vm, VMBackgroundRestore restore)
     {
         if (Kept(vm) is { } kept && kept["restore"]?.ToString() != restore.Metadata.Uid)
-            throw new Waiting(
+            throw new NotReadyException(
                 "VirtualMachineInUse",
-                $"VirtualMachine {vm.Metadata.Name} is being put back by another restore, {kept["name"]}"
+                $"VirtualMachine {vm.Metadata.Name} is in use by another restore, {kept["name"]}"
             )
             {
                 Again = TimeSpan.FromSeconds(5),
@@ -124,10 +123,11 @@ internal sealed class PutBack(IApiClient api)
             ["spec"] = vm.Spec?.DeepClone(),
         }.ToJsonString();
         if (Encoding.UTF8.GetByteCount(kept) > LargestSpec)
-            throw new Hopeless(
+            throw new TerminalException(
                 "VirtualMachineTooLarge",
-                $"the spec of VirtualMachine {vm.Metadata.Name} is larger than {LargestSpec / 1024} KiB, so that it cannot be kept "
-                    + "on it while it is put back: move its userData to a Secret, or delete the VM, then create another restore"
+                $"the spec of VirtualMachine {vm.Metadata.Name} is larger than {LargestSpec / 1024} KiB, the most that can be "
+                    + "kept in its annotation during the restore: move its userData to a Secret, or delete the VM, then "
+                    + "create another restore"
             );
         return new JsonObject { [Names.BeforeAnnotation] = kept };
     }
