@@ -18,7 +18,7 @@ hang_limit := 10m
 space := $(subst ,, )
 
 .NOTPARALLEL:
-.PHONY: help build guests manifests reasons test test-unit test-chart test-linux test-long test-disks test-all test-containers test-cluster test-e2e test-model fuzz chart-readme demo demo-local bench bench-operator storm lint clean
+.PHONY: help build guests manifests reasons test test-unit test-chart test-linux test-images test-long test-disks test-all test-containers test-cluster test-e2e test-model fuzz chart-readme demo demo-local bench bench-operator storm lint clean
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -43,18 +43,13 @@ manifests: reasons ## write the custom resource definitions from src/Crds, for k
 reasons: ## write docs/reasons.md from src/Crds/V1Alpha1/Reasons.*.cs
 	dotnet run -c Release --project hack/manifests -- --reasons docs/reasons.md
 
-# Each project is run, even when the one before has failed.
+# hack/test says which of its parts run beside each other.
 test: ## build everything and run the tests, of disks and on a cluster the short ones; root, installs what is missing
 	rm -rf $(results)
-	$(MAKE) --no-print-directory build guests
-	@failed=; \
-		$(MAKE) --no-print-directory test-unit || failed="$$failed test-unit"; \
-		$(MAKE) --no-print-directory test-chart || failed="$$failed test-chart"; \
-		$(MAKE) --no-print-directory test-linux || failed="$$failed test-linux"; \
-		$(MAKE) --no-print-directory test-cluster || failed="$$failed test-cluster"; \
-		test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
+	hack/test
 
-run_tests = dotnet test tests/$(1) -c $(configuration) \
+# built=1: the projects are built, and another build may be running.
+run_tests = dotnet test tests/$(1) -c $(configuration) $(if $(built),--no-build) \
 	--logger 'console;verbosity=normal' --logger 'trx;LogFileName=$(1).trx' --results-directory $(results) \
 	--blame-hang --blame-hang-timeout $(hang_limit) --blame-hang-dump-type none
 
@@ -101,6 +96,11 @@ define run_on_cluster
 	hack/images $(1)
 	@$(call run_tests,E2E.Tests) $(2) || { test ! -e $(cluster)/of-the-tests || hack/cluster down; exit 1; }
 endef
+
+# The long steps of test-cluster alone, for hack/test.
+test-images:
+	test -n "$$KUBE_BIN" || hack/build-kubernetes
+	hack/images
 
 main_path := SnapshotTests.An_applied_snapshot RestoreTests.A_machine_that_is_lost CelTests AccessTests ChartTests ManifestsTests
 test-cluster: ## the main path on a real cluster: apply, Ready, lose the machine, restore it; root, after `make build guests`

@@ -8,7 +8,7 @@ namespace Bgsnap.Linux.Tests.BadInput;
 /// <summary>The agent refuses what cannot work with an exit code, a reason and one sentence, and the guest runs on.</summary>
 public sealed class CommandTests : IAsyncLifetime
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(20);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(120);
     private readonly string _folder = Directory.CreateTempSubdirectory("bgsnap-bad-input-").FullName;
     private VirtualMachine? _machine;
 

@@ -14,7 +14,7 @@ public sealed class DamagedSnapshotTests : IAsyncLifetime
     private const int Flips = 500;
     private const int Seed = 4711;
     private static readonly string[] Files = ["snapshot.json", "device-state", "memory"];
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(20);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(120);
     private static readonly VirtualMachineOptions Firmware = new() { MemoryMiB = 64, Guest = new FirmwareGuest() };
     private VirtualMachine? _source;
     private string _snapshot = "";

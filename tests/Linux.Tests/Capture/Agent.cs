@@ -28,7 +28,7 @@ public static class Agent
     /// <summary>Slow enough that a guest that writes at full speed overtakes the sweep.</summary>
     public const string Slowly = "--bandwidth-limit=100Mi";
 
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(120);
 
     /// <summary>Captures into the machine's folder. It must succeed.</summary>
     public static Task<CaptureNumbers> CaptureAsync(VirtualMachine vm, string name, params IEnumerable<string> options) =>

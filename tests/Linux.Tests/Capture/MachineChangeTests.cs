@@ -80,7 +80,7 @@ public class MachineChangeTests
             async () =>
             {
                 await vm.Qmp.ExecuteAsync("device_del", new JsonObject { ["id"] = "card" });
-                await vm.Qmp.WaitForEventAsync("DEVICE_DELETED", TimeSpan.FromSeconds(10));
+                await vm.Qmp.WaitForEventAsync("DEVICE_DELETED", TimeSpan.FromSeconds(60));
                 // QEMU frees the memory when its last reference is gone, a little later.
                 await Task.Delay(500);
             },
@@ -102,7 +102,7 @@ public class MachineChangeTests
         var outcome = await HeldCapturePoint.CaptureAsync(vm, "protected-ahead", async () =>
         {
             await vm.Qmp.ExecuteAsync("device_del", new JsonObject { ["id"] = "tablet" });
-            await vm.Qmp.WaitForEventAsync("DEVICE_DELETED", TimeSpan.FromSeconds(10));
+            await vm.Qmp.WaitForEventAsync("DEVICE_DELETED", TimeSpan.FromSeconds(60));
             await vm.Qmp.ExecuteAsync("device_add", new JsonObject { ["driver"] = "usb-tablet", ["id"] = "tablet" });
         });
 

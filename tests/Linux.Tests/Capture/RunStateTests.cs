@@ -243,6 +243,6 @@ public class RunStateTests
         Assert.Equal("suspended", await vm.Qmp.RunStateAsync());
         await vm.Qmp.ExecuteAsync("system_wakeup", new JsonObject());
         for (var i = 0; await vm.Qmp.RunStateAsync() != "running"; i++, await Task.Delay(20))
-            Assert.True(i < 250, await vm.Qmp.RunStateAsync());
+            Assert.True(i < 3000, await vm.Qmp.RunStateAsync());
     }
 }

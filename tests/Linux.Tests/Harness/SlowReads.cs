@@ -26,7 +26,7 @@ public sealed class SlowReads : IDisposable
             }
         )
         {
-            var group = Path.Combine(root, $"bgsnap-test-{Environment.ProcessId}");
+            var group = Path.Combine(root, $"bgsnap-test-{Guid.NewGuid():N}");
             try
             {
                 if (!File.Exists(Path.Combine(root, "cgroup.procs")))

@@ -92,7 +92,7 @@ public sealed class VirtualMachine : IAsyncDisposable
     /// <summary>The first report for which the condition holds, among those seen and those to come.</summary>
     public async Task<GuestReport> WaitForReportAsync(Func<GuestReport, bool> condition, string what, TimeSpan? timeout = null)
     {
-        var limit = timeout ?? TimeSpan.FromSeconds(30);
+        var limit = timeout ?? TimeSpan.FromSeconds(90);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(_process!.Ended);
         either.CancelAfter(limit);
         try
@@ -115,13 +115,29 @@ public sealed class VirtualMachine : IAsyncDisposable
     {
         var before = Said();
         _serial.MoveSpare();
-        for (var end = DateTime.UtcNow + TimeSpan.FromSeconds(30); Said() == before; await Task.Delay(20).ConfigureAwait(false))
+        for (var end = DateTime.UtcNow + TimeSpan.FromSeconds(90); Said() == before; await Task.Delay(20).ConfigureAwait(false))
         {
             if (DateTime.UtcNow > end)
                 throw new TimeoutException($"The guest's spare memory was not {now}.\n{Describe()}");
         }
 
         int Said() => _serial.Lines.Count(l => l.Contains($"spare={now}", StringComparison.Ordinal));
+    }
+
+    /// <summary>
+    /// Waits until the guest has printed nothing for this time: lines that it printed before it was stopped may still arrive.
+    /// </summary>
+    public async Task WaitForSilenceAsync(TimeSpan length)
+    {
+        const int Tries = 10;
+        var before = -1;
+        for (var i = 0; before != _serial.Reports.Count; i++)
+        {
+            if (i == Tries)
+                throw new TimeoutException($"The guest counts on.\n{Describe()}");
+            before = _serial.Reports.Count;
+            await Task.Delay(length).ConfigureAwait(false);
+        }
     }
 
     public Task StopVcpusAsync() => Qmp.ExecuteAsync("stop");
@@ -173,7 +189,7 @@ public sealed class VirtualMachine : IAsyncDisposable
             // QEMU may exit before it answers.
         }
 
-        await _process!.Exit.WaitAsync(TimeSpan.FromSeconds(20)).ConfigureAwait(false);
+        await _process!.Exit.WaitAsync(TimeSpan.FromSeconds(60)).ConfigureAwait(false);
     }
 
     /// <summary>Sends SIGKILL and waits until QEMU is gone.</summary>
@@ -183,7 +199,7 @@ public sealed class VirtualMachine : IAsyncDisposable
             return;
         Libc.Kill(Pid, Libc.SigKill);
         // Its parent, the guard or unshare, reaps it and then ends too.
-        await _process!.Exit.WaitAsync(TimeSpan.FromSeconds(20)).ConfigureAwait(false);
+        await _process!.Exit.WaitAsync(TimeSpan.FromSeconds(60)).ConfigureAwait(false);
     }
 
     /// <summary>For messages of failed tests: the machine's options and last output.</summary>

@@ -130,7 +130,7 @@ public sealed record VirtualMachineOptions
     public IReadOnlyList<string> ExtraArguments { get; init; } = [];
 
     /// <summary>The time limit until the guest prints (or QMP answers, if QEMU waits for a stream).</summary>
-    public TimeSpan StartTimeout { get; init; } = TimeSpan.FromSeconds(60);
+    public TimeSpan StartTimeout { get; init; } = TimeSpan.FromSeconds(120);
 
     /// <summary>The same machine as in a KubeVirt launcher: unprivileged, sandboxed, in its own namespaces.</summary>
     public VirtualMachineOptions AsInLauncher() => this with { Uid = LauncherUid, Sandbox = LauncherSandbox, OwnNamespaces = true };

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Globalization;
 using System.Text.Json.Nodes;
 using Bgsnap.Linux.Tests.Harness;
 
@@ -89,28 +88,6 @@ public class VirtualMachineTests
         Assert.Empty(await before.DifferencesAfterwardsAsync(vm));
     }
 
-    [SkippableTheory]
-    [InlineData(false)]
-    [InlineData(true)]
-    public async Task Disposing_leaves_nothing_behind(bool asInLauncher)
-    {
-        var options = new VirtualMachineOptions { Guest = new FirmwareGuest(), Ram = RamKind.Hugetlbfs };
-        Requirements.Need(options);
-        string folder;
-        int pid,
-            hugePages;
-        await using (var vm = await VirtualMachine.StartAsync(asInLauncher ? options.AsInLauncher() : options))
-        {
-            (folder, pid, hugePages) = (vm.Folder, vm.Pid, await HugePagesAsync());
-            Assert.Contains("qemu-system", new FileInfo($"/proc/{pid}/exe").LinkTarget, StringComparison.Ordinal);
-        }
-
-        Assert.False(Directory.Exists(folder));
-        Assert.False(Directory.Exists($"/proc/{pid}"));
-        Assert.Equal(hugePages - (options.MemoryMiB / 2), await HugePagesAsync());
-        Assert.DoesNotContain(folder, await File.ReadAllTextAsync("/proc/mounts"), StringComparison.Ordinal);
-    }
-
     [SkippableFact]
     public async Task A_machine_that_does_not_start_says_why_and_leaves_nothing_behind()
     {
@@ -121,7 +98,7 @@ public class VirtualMachineTests
         var error = await Assert.ThrowsAsync<InvalidOperationException>(() => VirtualMachine.StartAsync(options));
 
         Assert.Contains("no-such-option", error.Message, StringComparison.Ordinal);
-        Assert.True(Stopwatch.GetElapsedTime(began) < TimeSpan.FromSeconds(10));
+        Assert.True(Stopwatch.GetElapsedTime(began) < TimeSpan.FromSeconds(30));
     }
 
     [SkippableFact]
@@ -162,15 +139,12 @@ public class VirtualMachineTests
         Assert.False(Directory.Exists($"/proc/{process.Pid}"));
     }
 
-    private static async Task<int> HugePagesAsync() =>
-        int.Parse(await File.ReadAllTextAsync("/proc/sys/vm/nr_hugepages"), CultureInfo.InvariantCulture);
-
     private static async Task WaitUntilLoadedAsync(VirtualMachine vm)
     {
         var began = Stopwatch.GetTimestamp();
         while (await vm.Qmp.RunStateAsync() == "inmigrate")
         {
-            Assert.True(Stopwatch.GetElapsedTime(began) < TimeSpan.FromSeconds(30), vm.Describe());
+            Assert.True(Stopwatch.GetElapsedTime(began) < TimeSpan.FromSeconds(120), vm.Describe());
             await Task.Delay(20);
         }
     }

@@ -22,7 +22,7 @@ internal sealed class ControlGroup : IDisposable
     private ControlGroup(string hierarchy, string podUid, string containerId, int pid)
     {
         (_hierarchy, _pid) = (hierarchy, pid);
-        _top = Path.Combine(hierarchy, $"bgsnap-tests-{podUid}");
+        _top = Path.Combine(hierarchy, $"bgsnap-test-{Guid.NewGuid():N}");
         Container = Path.Combine(_top, $"pod{podUid}", containerId);
     }
 

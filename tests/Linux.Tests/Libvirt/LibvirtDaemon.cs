@@ -15,6 +15,8 @@ internal sealed class LibvirtDaemon : IAsyncDisposable
     // $0 is the folder, $1 libvirt's root, $2 the folder of QEMU's modules: those in /usr belong to another QEMU.
     private const string Setup = """
         set -e
+        # Copies of other tests' mounts would keep their volumes in use.
+        cut -d ' ' -f 5 /proc/self/mountinfo | grep /bgsnap-test- | grep -v "^$0/" | xargs -r umount -l 2>/dev/null || :
         basename "$0" > /proc/sys/kernel/hostname
         mount --bind "$0/passwd" /etc/passwd
         mount --bind "$0/group" /etc/group
@@ -97,7 +99,7 @@ internal sealed class LibvirtDaemon : IAsyncDisposable
     public async Task<int> PidAsync()
     {
         // unshare, the shell that loops, libvirtd.
-        for (var i = 0; i < 400; i++, await Task.Delay(25))
+        for (var i = 0; i < 2400; i++, await Task.Delay(25))
         {
             foreach (var shell in Children(_process.Pid))
             {
@@ -148,7 +150,7 @@ internal sealed class LibvirtDaemon : IAsyncDisposable
         using var virsh = Process.Start(start)!;
         Task<string> output = virsh.StandardOutput.ReadToEndAsync(),
             error = virsh.StandardError.ReadToEndAsync();
-        await virsh.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(60));
+        await virsh.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(120));
         return (virsh.ExitCode, await output + await error);
     }
 
@@ -160,7 +162,7 @@ internal sealed class LibvirtDaemon : IAsyncDisposable
             var (code, output) = File.Exists(Socket) ? await TryVirshAsync("uri") : (1, "no socket");
             if (code == 0)
                 return;
-            if (i == 200 || _process.HasEnded)
+            if (i == 1200 || _process.HasEnded)
                 throw new TimeoutException($"libvirtd does not answer: {output}\n{Log}");
         }
     }

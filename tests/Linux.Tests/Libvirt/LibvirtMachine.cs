@@ -75,7 +75,7 @@ internal sealed class LibvirtMachine : IAsyncDisposable
     public static async Task<GuestReport> CountsOnAsync(LibvirtDaemon daemon, SerialConsole serial, string after)
     {
         var began = Stopwatch.GetTimestamp();
-        using CancellationTokenSource limit = new(TimeSpan.FromSeconds(60));
+        using CancellationTokenSource limit = new(TimeSpan.FromSeconds(120));
         GuestReport? report = null;
         try
         {

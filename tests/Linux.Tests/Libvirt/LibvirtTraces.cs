@@ -31,7 +31,7 @@ internal sealed record LibvirtTraces(string Xml, string Blocks, IReadOnlyList<st
         for (var i = 0; ; i++, await Task.Delay(50))
         {
             now = await TakeAsync(machine);
-            if (i == 60 || (now.Descriptors.SequenceEqual(Descriptors) && now.Blocks == Blocks && now.Xml == Xml))
+            if (i == 600 || (now.Descriptors.SequenceEqual(Descriptors) && now.Blocks == Blocks && now.Xml == Xml))
                 break;
         }
 

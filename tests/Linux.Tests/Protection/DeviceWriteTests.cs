@@ -13,7 +13,7 @@ public class DeviceWriteTests
 {
     // In the first 64 KiB, which the guest's kernel does not use.
     private const long Place = 0x8000;
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(120);
 
     /// <summary>Before the agent protects the memory again, after that, and after it has released QEMU.</summary>
     [SkippableTheory]

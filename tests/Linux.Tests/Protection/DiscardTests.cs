@@ -149,7 +149,7 @@ public class DiscardTests
 
         // At the second cluster that a thread claims: the first one belongs to the firmware.
         var capture = Agent.TryCaptureAsync(vm, "snapshot", Agent.Hook($"wait:{at}:2:{point}{also}"), "--engine=agent");
-        await Task.WhenAny(capture, Task.Run(() => SpinWait.SpinUntil(() => File.Exists(point), TimeSpan.FromSeconds(30))));
+        await Task.WhenAny(capture, Task.Run(() => SpinWait.SpinUntil(() => File.Exists(point), TimeSpan.FromSeconds(120))));
         Assert.True(File.Exists(point), (capture.IsCompleted ? await capture : null)?.Process.ToString());
         // Meanwhile the other threads copy the rest.
         await Task.Delay(200);

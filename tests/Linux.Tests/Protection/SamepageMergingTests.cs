@@ -9,6 +9,7 @@ namespace Bgsnap.Linux.Tests.Protection;
 /// KSM merges equal pages, and the kernel loses their write protection: the agent checks for KSM before the capture and detects it during
 /// one.
 /// </summary>
+[Collection(Alone.Name)]
 public class SamepageMergingTests
 {
     private const int EqualMiB = 32;

@@ -8,15 +8,15 @@ namespace Bgsnap.Linux.Tests.Survival;
 internal sealed class Patient : IAsyncDisposable
 {
     /// <summary>
-    /// A guest whose agent died must visibly count within this time; its tick lines come every 100 ms. It runs at once; the rest allows for
-    /// a host that stalls.
+    /// A guest whose agent died must visibly count within this time; its tick lines come every 100 ms. It runs at once, or never: the rest
+    /// allows for a busy host.
     /// </summary>
-    public static readonly TimeSpan TickLimit = TimeSpan.FromSeconds(3);
+    public static readonly TimeSpan TickLimit = TimeSpan.FromSeconds(20);
 
     /// <summary>The limit for an agent that was stopped: the watchdog has to notice first.</summary>
-    public static readonly TimeSpan WatchdogLimit = TimeSpan.FromSeconds(4);
+    public static readonly TimeSpan WatchdogLimit = TimeSpan.FromSeconds(20);
 
-    public static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
+    public static readonly TimeSpan Patience = TimeSpan.FromSeconds(120);
     private readonly ProcessFingerprint _before;
     private int _number;
 

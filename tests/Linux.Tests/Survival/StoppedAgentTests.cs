@@ -10,7 +10,7 @@ public class StoppedAgentTests
 {
     private const int SigInt = 2;
     private const int Seed = 77;
-    private static readonly TimeSpan SlowestEnd = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan SlowestEnd = TimeSpan.FromSeconds(60);
     private static readonly string[] Slow = ["--bandwidth-limit", "30Mi"];
 
     [SkippableTheory]

@@ -23,12 +23,14 @@ internal sealed class InMemoryApi(TimeProvider clock) : IApiClient
         "pods",
         "volumesnapshots",
     ];
+    private const long FirstVersion = 100;
     private readonly Lock _gate = new();
     private readonly SortedDictionary<string, JsonObject> _objects = new(StringComparer.Ordinal);
     private readonly List<Change> _history = [];
     private TaskCompletionSource _changed = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private TaskCompletionSource _handled = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly List<Watcher> _watchers = [];
-    private long _version = 100;
+    private long _version = FirstVersion;
     private int _made;
 
     /// <summary>A change of an object, as a watch reports it.</summary>
@@ -47,11 +49,17 @@ internal sealed class InMemoryApi(TimeProvider clock) : IApiClient
         }
     }
 
-    /// <summary>Whether this many watches are open and their readers have handled every change.</summary>
-    internal bool HasTold(int watches)
+    /// <summary>
+    /// Whether this many watches are open and their readers have handled every change. If not, <paramref name="progress"/> completes when a
+    /// watch opens, ends, or has handled something.
+    /// </summary>
+    internal bool HasTold(int watches, out Task progress)
     {
         lock (_gate)
+        {
+            progress = _handled.Task;
             return _watchers.Count == watches && _watchers.All(w => w.ToldUpTo == _version);
+        }
     }
 
     public Task<T> Get<T>(ResourceType<T> type, string ns, string name, CancellationToken stop)
@@ -170,7 +178,10 @@ internal sealed class InMemoryApi(TimeProvider clock) : IApiClient
     {
         Watcher me = new() { ToldUpTo = long.Parse(resourceVersion) };
         lock (_gate)
+        {
             _watchers.Add(me);
+            Renew(ref _handled);
+        }
         try
         {
             while (true)
@@ -181,10 +192,11 @@ internal sealed class InMemoryApi(TimeProvider clock) : IApiClient
                 lock (_gate)
                 {
                     (changed, now) = (_changed.Task, _version);
+                    // Each change raises the version by one.
                     news =
                     [
                         .. _history
-                            .SkipWhile(c => c.Version <= me.ToldUpTo)
+                            .Skip((int)(me.ToldUpTo - FirstVersion))
                             .Where(c => c.Plural == type.Plural && Matches(c.Object, labels)),
                     ];
                 }
@@ -192,14 +204,20 @@ internal sealed class InMemoryApi(TimeProvider clock) : IApiClient
                     yield return new WatchEvent<T>(c.Type, Read(type, c.Object));
                 // The reader asks for the next change, so it has handled the last one.
                 lock (_gate)
+                {
                     me.ToldUpTo = now;
+                    Renew(ref _handled);
+                }
                 await changed.WaitAsync(stop).ConfigureAwait(false);
             }
         }
         finally
         {
             lock (_gate)
+            {
                 _watchers.Remove(me);
+                Renew(ref _handled);
+            }
         }
     }
 
@@ -237,9 +255,15 @@ internal sealed class InMemoryApi(TimeProvider clock) : IApiClient
     {
         item["metadata"]!["resourceVersion"] = $"{++_version}";
         _history.Add(new Change(_version, plural, type, (JsonObject)item.DeepClone()));
-        TaskCompletionSource changed = _changed;
-        _changed = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        changed.SetResult();
+        Renew(ref _changed);
+    }
+
+    /// <summary>Wakes those who wait, and replaces the signal for the next wait.</summary>
+    private static void Renew(ref TaskCompletionSource signal)
+    {
+        TaskCompletionSource before = signal;
+        signal = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        before.SetResult();
     }
 
     private string Served(string plural) => NotServed.Contains(plural) ? throw new ApiException(404, "", "HTTP 404") : plural;

@@ -3,7 +3,8 @@ using Bgsnap.Linux.Tests.Harness;
 
 namespace Bgsnap.Linux.Tests.Restore.Instant;
 
-/// <summary>The way that <c>--mode=auto</c> chooses where memory should not, or cannot, follow the guest.</summary>
+/// <summary>The way that <c>--mode=auto</c> chooses where memory should not, or cannot, follow the guest. It measures the volume.</summary>
+[Collection(Alone.Name)]
 public class AutoTests
 {
     private const long SlowBytesPerSecond = 512 << 10;

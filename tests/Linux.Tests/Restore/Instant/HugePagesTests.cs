@@ -6,6 +6,7 @@ namespace Bgsnap.Linux.Tests.Restore.Instant;
 /// <summary>
 /// The restore turns memory that arrived in small pages into huge pages again, but only where a huge page is data from end to end.
 /// </summary>
+[Collection(Alone.Name)]
 public class HugePagesTests
 {
     private const long Huge = 2 << 20,

@@ -6,6 +6,7 @@ namespace Bgsnap.Linux.Tests.Restore.Instant;
 /// <summary>
 /// The volume with the rest of a guest's memory is unmounted, fails, or dies: the guest waits for it, and never reads anything else.
 /// </summary>
+[Collection(Alone.Name)]
 public class LostVolumeTests
 {
     [SkippableTheory]

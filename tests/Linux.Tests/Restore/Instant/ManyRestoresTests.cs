@@ -3,6 +3,7 @@ using Bgsnap.Linux.Tests.Harness;
 namespace Bgsnap.Linux.Tests.Restore.Instant;
 
 /// <summary>Many machines restored from one snapshot at the same moment.</summary>
+[Collection(Alone.Name)]
 public class ManyRestoresTests
 {
     private const int Machines = 10,
