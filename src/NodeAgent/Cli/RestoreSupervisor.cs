@@ -3,6 +3,7 @@ using System.Text.Json;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Restore;
+using RestoreProgress = Bgsnap.NodeAgent.Restore.RestoreProgress;
 
 namespace Bgsnap.NodeAgent.Cli;
 
