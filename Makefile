@@ -18,7 +18,7 @@ hang_limit := 10m
 space := $(subst ,, )
 
 .NOTPARALLEL:
-.PHONY: help build guests manifests test test-unit test-chart test-linux test-long test-disks test-all test-containers test-cluster test-e2e test-model fuzz chart-readme demo demo-local bench bench-operator storm lint clean
+.PHONY: help build guests manifests reasons test test-unit test-chart test-linux test-long test-disks test-all test-containers test-cluster test-e2e test-model fuzz chart-readme demo demo-local bench bench-operator storm lint clean
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -37,8 +37,11 @@ guests: ## fetch what the tests run on (QEMU 10, a kernel) and build the test gu
 	hack/deps
 	$(MAKE) --no-print-directory -C tests/guests
 
-manifests: ## write the custom resource definitions from src/Crds, for kustomize and for Helm
+manifests: reasons ## write the custom resource definitions from src/Crds, for kustomize and for Helm
 	dotnet run -c Release --project hack/manifests -- config/crd charts/bgsnap/crds --legacy config/legacy/crd
+
+reasons: ## write docs/reasons.md from src/Crds/V1Alpha1/Reasons.*.cs
+	dotnet run -c Release --project hack/manifests -- --reasons docs/reasons.md
 
 # Each project is run, even when the one before has failed.
 test: ## build everything and run the tests, of disks and on a cluster the short ones; root, installs what is missing

@@ -1,9 +1,17 @@
 using Bgsnap.Manifests;
 
-// Writes the CustomResourceDefinitions into each directory that is named: `make manifests`.
+// `make reasons`: writes the page of reasons.
+if (args is ["--reasons", var page])
+{
+    File.WriteAllText(page, ReasonsPage.Text());
+    return 0;
+}
+
+// `make manifests`: writes the CustomResourceDefinitions into each directory that is named.
 if (args.Length == 0 || args.Any(a => a.StartsWith('-') && a != "--legacy"))
 {
     Console.Error.WriteLine("usage: manifests [DIRECTORY...] [--legacy DIRECTORY...]    --legacy: for Kubernetes 1.20");
+    Console.Error.WriteLine("       manifests --reasons FILE");
     return 2;
 }
 bool forLegacy = false;
