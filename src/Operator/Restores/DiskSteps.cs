@@ -43,11 +43,11 @@ internal sealed class DiskSteps(
             ];
         if (restore.Spec.Target.VirtualMachine is not null && claims.Exists(c => c.There is null))
         {
-            RestoreState.Going(
+            RestoreState.Reconciling(
                 restore,
                 status,
                 RestorePhase.Preparing,
-                "ClaimsStarting",
+                Reasons.ClaimsStarting,
                 "creating the claims of the disks",
                 clock.GetUtcNow()
             );
@@ -84,26 +84,33 @@ internal sealed class DiskSteps(
             string node = status.NodeName = writer.Spec!.NodeName!;
             RestoreCarrier.Place(queue, options, key, restore, node);
             // Saved before the task is created; see SnapshotReconciler.
-            RestoreState.Going(
+            RestoreState.Reconciling(
                 restore,
                 status,
                 RestorePhase.WritingDisks,
-                "DisksOrdered",
+                Reasons.DisksOrdered,
                 AgentMessages.WaitingFor(node),
                 clock.GetUtcNow()
             );
             await notes.Save(restore, status, stop).ConfigureAwait(false);
             await store.MakeTask(RestoreTasks.Disks(restore, snapshot, plan, writer), stop).ConfigureAwait(false);
-            throw new NotReadyException("DisksOrdered", AgentMessages.WaitingFor(node))
+            throw new NotReadyException(Reasons.DisksOrdered, AgentMessages.WaitingFor(node))
             {
                 Phase = RestorePhase.WritingDisks,
                 Again = options.AgentSilence,
             };
         }
         queue.Resume(task.Spec.NodeName, key);
-        await follow.Succeeded(restore, status, task, RestorePhase.WritingDisks, "DisksOrdered", "disks", stop).ConfigureAwait(false);
+        await follow.Succeeded(restore, status, task, RestorePhase.WritingDisks, Reasons.DisksOrdered, "disks", stop).ConfigureAwait(false);
         RestoreState.DisksRestored(restore, status, clock.GetUtcNow());
-        RestoreState.Going(restore, status, RestorePhase.Starting, "PodStarting", "starting the virtual machine", clock.GetUtcNow());
+        RestoreState.Reconciling(
+            restore,
+            status,
+            RestorePhase.Starting,
+            Reasons.PodStarting,
+            "starting the virtual machine",
+            clock.GetUtcNow()
+        );
         await notes.Save(restore, status, stop).ConfigureAwait(false);
     }
 }

@@ -13,9 +13,6 @@ namespace Bgsnap.Operator.Restores;
 /// <summary>Saves a restore's status and reports its changes: events, log, metrics.</summary>
 internal sealed class RestoreNotes(RestoreStore store, EventRecorder events, TimeProvider clock, ILogger<RestoreNotes> log)
 {
-    /// <summary>Reason while an agent works; progress produces no events.</summary>
-    public const string AtWork = "Restoring";
-
     // Agents report every second; users and other controllers need the status less often.
     private static readonly TimeSpan ProgressEvery = TimeSpan.FromSeconds(2);
     private readonly ConcurrentDictionary<ObjectKey, DateTimeOffset> _written = new();
@@ -36,14 +33,14 @@ internal sealed class RestoreNotes(RestoreStore store, EventRecorder events, Tim
             await store.PatchStatus(restore, patch, stop).ConfigureAwait(false);
             _written[ObjectKey.Of(restore)] = clock.GetUtcNow();
         }
-        await Tell(restore, before, status, stop).ConfigureAwait(false);
+        await Report(restore, before, status, stop).ConfigureAwait(false);
         RestoreMetrics.Changed(restore, before, status, clock.GetUtcNow());
         if (RestorePhase.IsTerminal(status.Phase))
             Forget(ObjectKey.Of(restore));
     }
 
     // RAM that arrives is the normal case and gets no event; RAM that has stopped arriving, arrives again, or has all arrived does.
-    private async Task TellOfRam(VMBackgroundRestore restore, V1Condition? before, V1Condition? after, CancellationToken stop)
+    private async Task ReportRam(VMBackgroundRestore restore, V1Condition? before, V1Condition? after, CancellationToken stop)
     {
         if (after is null || (before?.Status == after.Status && before.Reason == after.Reason))
             return;
@@ -52,7 +49,7 @@ internal sealed class RestoreNotes(RestoreStore store, EventRecorder events, Tim
             if (before is not null)
                 await events.Normal(restore, ConditionTypes.Resident, after.Message, stop).ConfigureAwait(false);
         }
-        else if (after.Reason != RestoreState.RamArrives)
+        else if (after.Reason != Reasons.RamArrives)
         {
             await events.Warning(restore, after.Reason, after.Message, stop).ConfigureAwait(false);
         }
@@ -62,13 +59,13 @@ internal sealed class RestoreNotes(RestoreStore store, EventRecorder events, Tim
         }
     }
 
-    private async Task Tell(VMBackgroundRestore restore, RestoreStatus? old, RestoreStatus status, CancellationToken stop)
+    private async Task Report(VMBackgroundRestore restore, RestoreStatus? old, RestoreStatus status, CancellationToken stop)
     {
         if (RestoreState.HasDisks(status) && (old is null || !RestoreState.HasDisks(old)))
             await events
                 .Normal(restore, ConditionTypes.DisksRestored, Conditions.Get(status, ConditionTypes.DisksRestored)!.Message, stop)
                 .ConfigureAwait(false);
-        await TellOfRam(restore, Conditions.Get(old, ConditionTypes.Resident), Conditions.Get(status, ConditionTypes.Resident), stop)
+        await ReportRam(restore, Conditions.Get(old, ConditionTypes.Resident), Conditions.Get(status, ConditionTypes.Resident), stop)
             .ConfigureAwait(false);
         (V1Condition? before, V1Condition? after) = (
             Conditions.Get(old, ConditionTypes.Ready),
@@ -87,7 +84,7 @@ internal sealed class RestoreNotes(RestoreStore store, EventRecorder events, Tim
         await (
             status.Phase switch
             {
-                RestorePhase.Ready or RestorePhase.Running when after.Reason != RestoreState.GuestRuns => events.Warning(
+                RestorePhase.Ready or RestorePhase.Running when after.Reason != Reasons.GuestRuns => events.Warning(
                     restore,
                     after.Reason,
                     after.Message,
@@ -95,13 +92,13 @@ internal sealed class RestoreNotes(RestoreStore store, EventRecorder events, Tim
                 ),
                 RestorePhase.Ready or RestorePhase.Running => events.Normal(
                     restore,
-                    "RestoreReady",
+                    Reasons.RestoreReady,
                     $"{after.Message}{Took(restore, status)}",
                     stop
                 ),
-                RestorePhase.Failed => events.Warning(restore, "RestoreFailed", $"{after.Reason}: {after.Message}", stop),
+                RestorePhase.Failed => events.Warning(restore, Reasons.RestoreFailed, $"{after.Reason}: {after.Message}", stop),
                 RestorePhase.Pending => events.Warning(restore, after.Reason, after.Message, stop),
-                _ when after.Reason == AtWork => Task.CompletedTask,
+                _ when after.Reason == Reasons.Restoring => Task.CompletedTask,
                 _ => events.Normal(restore, after.Reason, after.Message, stop),
             }
         ).ConfigureAwait(false);

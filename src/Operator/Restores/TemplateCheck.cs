@@ -26,19 +26,19 @@ internal static class TemplateCheck
         }
         catch (JsonException e)
         {
-            throw Refuse("TemplateInvalid", $"spec{e.Path?.TrimStart('$')} has the wrong type", "correct it");
+            throw Refuse(Reasons.TemplateInvalid, $"spec{e.Path?.TrimStart('$')} has the wrong type", "correct it");
         }
         if (Unknown(spec, JsonSerializer.SerializeToNode(read, CoreResources.PodSpec), "spec") is { } path)
-            throw Refuse("TemplateInvalid", $"{path} is not a pod field that this version of bgsnap knows", "correct or remove it");
+            throw Refuse(Reasons.TemplateInvalid, $"{path} is not a pod field that this version of bgsnap knows", "correct or remove it");
         if (read.Containers is not { Count: > 0 })
-            throw Refuse("TemplateInvalid", "spec.containers is empty", "add the container with QEMU");
-        if (Asked(read) is { } what)
-            throw Refuse("TemplateRefused", what, Remedy);
+            throw Refuse(Reasons.TemplateInvalid, "spec.containers is empty", "add the container with QEMU");
+        if (Refusal(read) is { } what)
+            throw Refuse(Reasons.TemplateRefused, what, Remedy);
         return read;
     }
 
     // The first reason for a refusal, or null.
-    private static string? Asked(V1PodSpec spec)
+    private static string? Refusal(V1PodSpec spec)
     {
         if (spec.HostNetwork == true)
             return "spec.hostNetwork is set";
@@ -59,10 +59,10 @@ internal static class TemplateCheck
             return "spec.securityContext.windowsOptions.hostProcess is set";
         if (pod?.SeccompProfile?.Type == "Unconfined" || pod?.AppArmorProfile?.Type == "Unconfined")
             return "spec.securityContext is Unconfined";
-        return (spec.InitContainers ?? []).Concat(spec.Containers).Select(Asked).FirstOrDefault(w => w is not null);
+        return (spec.InitContainers ?? []).Concat(spec.Containers).Select(Refusal).FirstOrDefault(w => w is not null);
     }
 
-    private static string? Asked(V1Container c)
+    private static string? Refusal(V1Container c)
     {
         V1SecurityContext? s = c.SecurityContext;
         if (s?.Privileged == true)

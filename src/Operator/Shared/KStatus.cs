@@ -8,7 +8,7 @@ namespace Bgsnap.Operator.Shared;
 internal static class KStatus
 {
     /// <summary>The object makes progress, or waits for something that may still appear.</summary>
-    public static void Going(
+    public static void Reconciling(
         IConditionedStatus status,
         long? generation,
         string phase,

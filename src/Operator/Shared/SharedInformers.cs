@@ -41,10 +41,10 @@ internal sealed class SharedInformers(IApiClient api, ILogger log, TimeProvider 
     /// <summary>Calls back with the owner of each task or carrier that changes, if the owner is of this kind.</summary>
     public void OnOwned(string kind, Action<ObjectKey> call)
     {
-        Tasks.Changed += (_, before, after) => Tell((after ?? before)!);
-        Carriers.Changed += (_, before, after) => Tell((after ?? before)!);
+        Tasks.Changed += (_, before, after) => Notify((after ?? before)!);
+        Carriers.Changed += (_, before, after) => Notify((after ?? before)!);
 
-        void Tell(IKubernetesObject<V1ObjectMeta> item)
+        void Notify(IKubernetesObject<V1ObjectMeta> item)
         {
             if (item.Metadata.OwnerReferences?.FirstOrDefault(o => o.Kind == kind) is { } owner)
                 call(new ObjectKey(item.Metadata.NamespaceProperty, owner.Name));

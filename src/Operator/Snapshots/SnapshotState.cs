@@ -7,14 +7,14 @@ namespace Bgsnap.Operator.Snapshots;
 internal static class SnapshotState
 {
     /// <summary>The snapshot makes progress, or waits for something that may still appear.</summary>
-    public static void Going(
+    public static void Reconciling(
         VMBackgroundSnapshot snapshot,
         SnapshotStatus status,
         string phase,
         string reason,
         string message,
         DateTimeOffset now
-    ) => KStatus.Going(status, snapshot.Metadata.Generation, phase, reason, message, now);
+    ) => KStatus.Reconciling(status, snapshot.Metadata.Generation, phase, reason, message, now);
 
     /// <summary>The snapshot has failed. The guest runs on.</summary>
     public static void Failed(VMBackgroundSnapshot snapshot, SnapshotStatus status, string reason, string message, DateTimeOffset now)
@@ -31,7 +31,7 @@ internal static class SnapshotState
             status,
             snapshot.Metadata.Generation,
             SnapshotPhase.Ready,
-            "SnapshotReady",
+            Reasons.SnapshotReady,
             $"written to {status.Directory} on claim {status.ClaimName}",
             now
         );
@@ -45,7 +45,7 @@ internal static class SnapshotState
             status,
             ConditionTypes.PointInTime,
             true,
-            "Fixed",
+            Reasons.Fixed,
             $"the snapshot shows the guest at {instant:yyyy-MM-dd'T'HH:mm:ss.fff'Z'}",
             snapshot.Metadata.Generation ?? 0,
             now

@@ -11,6 +11,9 @@ internal sealed record Request(string Verb, string Plural, string Name, string? 
 {
     internal bool IsWrite => Verb is not ("get" or "list");
 
+    /// <summary>Namespace of a created object; null: another request.</summary>
+    public string? Namespace { get; init; }
+
     public override string ToString() => $"{Verb} {Plural}{(Subresource is null ? "" : "/" + Subresource)} {Name}";
 }
 
@@ -62,8 +65,12 @@ internal sealed class RecordingApi(InMemoryApi inner, List<Request> requests, Fu
 
     public Task<T> Create<T>(ResourceType<T> type, T item, CancellationToken stop)
         where T : class, IKubernetesObject<V1ObjectMeta> =>
-        Do(new Request("create", type.Plural, type.Plural == "events" ? (item as Corev1Event)!.Reason : item.Metadata.Name), () =>
-            inner.Create(type, item, stop)
+        Do(
+            new Request("create", type.Plural, type.Plural == "events" ? (item as Corev1Event)!.Reason : item.Metadata.Name)
+            {
+                Namespace = item.Metadata.NamespaceProperty,
+            },
+            () => inner.Create(type, item, stop)
         );
 
     public Task<T> MergePatch<T>(
@@ -111,7 +118,7 @@ internal sealed class RecordingApi(InMemoryApi inner, List<Request> requests, Fu
                 throw new ApiException(409, "Conflict", "the object has been modified");
             case Fault.Refused when request.IsWrite:
                 throw new ApiException(403, "Forbidden", "exceeded quota: pods");
-            case Fault.NamespaceEnds when request.Verb == "create":
+            case Fault.NamespaceEnds when request is { Verb: "create", Namespace: World.Namespace }:
                 throw new ApiException(
                     403,
                     "Forbidden",

@@ -43,6 +43,11 @@ public sealed class SuccessTests
         Assert.NotNull(s.CompletionTime);
         Assert.Equal($"True GuestRuns: the guest of snapshot s runs in pod {Vm} on node node-2", world.RestoreCondition("r"));
         Assert.Equal(["Normal SnapshotFound", "Normal CarrierStarting", "Normal RestoreOrdered", "Normal RestoreReady"], world.Events("r"));
+        // The agent's own time does not include the wait for the claim and the pod.
+        Assert.Matches(
+            $"runs in pod {Vm} on node node-2, 850ms after the agent began, [0-9.]+s after the restore was created$",
+            world.EventObjects("r").Last().Message
+        );
         Assert.Empty(world.All(Resources.Tasks));
         Assert.Empty(world.Carriers);
         Assert.NotNull(world.Pod(Vm));

@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Operator.Schedules;
 using Bgsnap.Operator.Tests.InMemory;
 using Bgsnap.Operator.Tests.Restores;
 
@@ -14,12 +15,12 @@ public sealed class ScheduleTests
         Third = "nightly-202601020307";
 
     [Fact]
-    public async Task A_snapshot_is_made_when_it_is_due_and_looks_as_the_template_says()
+    public async Task A_snapshot_is_created_when_due_and_follows_the_template()
     {
-        await using World world = await Things.WithVm();
-        await world.Add(ScheduleThings.Schedule("*/5 * * * *", s => s.Template.Spec.Capture = new CaptureSpec { Compression = "Lz4" }));
+        await using World world = await TestObjects.WithVm();
+        await world.Add(ScheduleObjects.Schedule("*/5 * * * *", s => s.Template.Spec.Capture = new CaptureSpec { Compression = "Lz4" }));
         await world.Step();
-        Assert.Equal("True Scheduled: snapshots are made when they are due; see status.nextScheduleTime", world.ScheduleCondition());
+        Assert.Equal("True Scheduled: the next snapshot is created at status.nextScheduleTime", world.ScheduleCondition());
         Assert.Equal(new DateTime(2026, 1, 2, 3, 5, 0, DateTimeKind.Utc), world.Schedule().Status!.NextScheduleTime);
         world.ClockTo("2026-01-02T03:04:59");
         await world.Step();
@@ -52,10 +53,10 @@ public sealed class ScheduleTests
     }
 
     [Fact]
-    public async Task Each_time_gets_one_and_they_outlive_the_schedule()
+    public async Task Each_due_time_gets_one_snapshot_and_they_outlive_the_schedule()
     {
-        await using World world = await Things.WithVm();
-        await world.Add(ScheduleThings.Schedule("* * * * *"));
+        await using World world = await TestObjects.WithVm();
+        await world.Add(ScheduleObjects.Schedule("* * * * *"));
         await world.Steps(180);
         Assert.Equal([First, Second, Third], world.Snapshots());
         await world.Api.Delete(Resources.Schedules, World.Namespace, "nightly", null, null, default);
@@ -67,8 +68,8 @@ public sealed class ScheduleTests
     [Fact]
     public async Task Nothing_is_written_between_two_times()
     {
-        await using World world = await Things.WithVm();
-        await world.Add(ScheduleThings.Schedule("0 * * * *"));
+        await using World world = await TestObjects.WithVm();
+        await world.Add(ScheduleObjects.Schedule("0 * * * *"));
         await world.Steps(3);
         world.Requests.Clear();
         await world.Steps(100);
@@ -78,10 +79,10 @@ public sealed class ScheduleTests
     }
 
     [Fact]
-    public async Task Of_those_missed_while_no_operator_ran_the_latest_is_made()
+    public async Task Of_the_due_times_missed_without_an_operator_the_latest_gets_a_snapshot()
     {
-        await using World world = await Things.WithVm();
-        await world.Add(ScheduleThings.Schedule("* * * * *"));
+        await using World world = await TestObjects.WithVm();
+        await world.Add(ScheduleObjects.Schedule("* * * * *"));
         await world.Steps(2);
         world.ClockTo("2026-01-02T03:07:30");
         await world.Restart();
@@ -89,17 +90,17 @@ public sealed class ScheduleTests
         Assert.Equal([Third], world.SnapshotsEver());
         Assert.Contains("Warning MissedRuns", world.Events("nightly"));
         Assert.StartsWith(
-            "2 before that of 2026-01-02 03:07Z were due while no operator ran",
+            "skipped 2 snapshots before that of 2026-01-02 03:07Z: they were due while no operator ran",
             world.EventObjects("nightly").Single(e => e.Reason == "MissedRuns").Message,
             StringComparison.Ordinal
         );
     }
 
     [Fact]
-    public async Task One_that_is_too_late_is_left_out_and_said_once()
+    public async Task A_late_snapshot_is_skipped_and_reported_once()
     {
-        await using World world = await Things.WithVm();
-        await world.Add(ScheduleThings.Schedule("0 * * * *", s => s.StartingDeadline = "10m"));
+        await using World world = await TestObjects.WithVm();
+        await world.Add(ScheduleObjects.Schedule("0 * * * *", s => s.StartingDeadline = "10m"));
         await world.Steps(2);
         world.ClockTo("2026-01-02T04:10:01");
         await world.Steps(10);
@@ -113,17 +114,17 @@ public sealed class ScheduleTests
     }
 
     [Fact]
-    public async Task With_Forbid_one_that_is_due_while_another_is_under_way_is_left_out_for_good()
+    public async Task With_Forbid_a_due_time_during_another_snapshot_is_skipped()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         world.Agents.Slow = true;
-        await world.Add(ScheduleThings.Schedule("* * * * *"));
+        await world.Add(ScheduleObjects.Schedule("* * * * *"));
         await world.Steps(125);
         Assert.Equal([First], world.SnapshotsEver());
         Assert.Equal(1, world.Schedule().Status!.Active);
         Assert.Equal(["Normal SnapshotCreated", "Warning StillUnderWay"], world.Events("nightly"));
         Assert.Equal(
-            $"the snapshot of 2026-01-02 03:06Z is left out: {First} is still Capturing, and spec.concurrencyPolicy is Forbid",
+            $"skipped the snapshot of 2026-01-02 03:06Z: {First} is still Capturing, and spec.concurrencyPolicy is Forbid",
             world.EventObjects("nightly").Last().Message
         );
         world.Agents.Slow = false;
@@ -134,11 +135,11 @@ public sealed class ScheduleTests
     }
 
     [Fact]
-    public async Task With_Allow_it_is_made_and_waits_its_turn()
+    public async Task With_Allow_the_snapshot_is_created_and_queued()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         world.Agents.Slow = true;
-        await world.Add(ScheduleThings.Schedule("* * * * *", s => s.ConcurrencyPolicy = ScheduleConcurrency.Allow));
+        await world.Add(ScheduleObjects.Schedule("* * * * *", s => s.ConcurrencyPolicy = ScheduleConcurrency.Allow));
         await world.Steps(125);
         Assert.Equal([First, Second], world.SnapshotsEver());
         Assert.Equal(SnapshotPhase.Queued, world.Snapshot(Second).Status!.Phase);
@@ -146,10 +147,10 @@ public sealed class ScheduleTests
     }
 
     [Fact]
-    public async Task What_was_due_while_it_was_suspended_is_not_made_up_for()
+    public async Task Due_times_during_a_suspension_are_not_made_up_for()
     {
-        await using World world = await Things.WithVm();
-        await world.Add(ScheduleThings.Schedule("* * * * *", s => s.Suspend = true));
+        await using World world = await TestObjects.WithVm();
+        await world.Add(ScheduleObjects.Schedule("* * * * *", s => s.Suspend = true));
         await world.Steps(70);
         Assert.StartsWith("True Suspended", world.ScheduleCondition(), StringComparison.Ordinal);
         Assert.Equal((SchedulePhase.Suspended, null), (world.Schedule().Status!.Phase, world.Schedule().Status!.NextScheduleTime));
@@ -164,8 +165,8 @@ public sealed class ScheduleTests
     [Fact]
     public async Task A_changed_expression_counts_from_now()
     {
-        await using World world = await Things.WithVm();
-        await world.Add(ScheduleThings.Schedule("0 4 * * *"));
+        await using World world = await TestObjects.WithVm();
+        await world.Add(ScheduleObjects.Schedule("0 4 * * *"));
         await world.Step();
         world.ClockTo("2026-01-02T05:30:00");
         await world.Until(() => world.SnapshotsEver().Any(), "the one of four");
@@ -182,10 +183,10 @@ public sealed class ScheduleTests
     }
 
     [Fact]
-    public async Task One_that_means_nothing_says_so_and_can_be_put_right()
+    public async Task An_invalid_schedule_says_so_and_can_be_corrected()
     {
-        await using World world = await Things.WithVm();
-        await world.Add(ScheduleThings.Schedule("61 * * * *"));
+        await using World world = await TestObjects.WithVm();
+        await world.Add(ScheduleObjects.Schedule("61 * * * *"));
         await world.Steps(3);
         Assert.StartsWith("False InvalidSchedule: spec.schedule \"61 * * * *\": ", world.ScheduleCondition(), StringComparison.Ordinal);
         Assert.StartsWith("True InvalidSchedule", world.ScheduleCondition(type: ConditionTypes.Stalled), StringComparison.Ordinal);
@@ -200,13 +201,31 @@ public sealed class ScheduleTests
     }
 
     [Fact]
-    public async Task A_snapshot_of_that_name_that_somebody_else_made_is_left_alone()
+    public async Task A_schedule_that_is_never_due_is_invalid()
     {
-        await using World world = await Things.WithVm();
-        await world.Add(Things.Snapshot(First));
+        await using World world = await TestObjects.WithVm();
+        await world.Add(ScheduleObjects.Schedule("0 3 30 2 *"));
+        await world.Steps(3);
+        Assert.Equal(
+            "False NeverDueAgain: spec.schedule \"0 3 30 2 *\" has no due time in the future: correct the day of the month or the month",
+            world.ScheduleCondition()
+        );
+        Assert.StartsWith("True NeverDueAgain", world.ScheduleCondition(type: ConditionTypes.Stalled), StringComparison.Ordinal);
+        Assert.Equal((SchedulePhase.Invalid, null), (world.Schedule().Status!.Phase, world.Schedule().Status!.NextScheduleTime));
+        Assert.Equal(["Warning NeverDueAgain"], world.Events("nightly"));
+        await world.Change(new JsonObject { ["schedule"] = "0 3 28 2 *" });
+        await world.Steps(1);
+        Assert.Equal(SchedulePhase.Scheduled, world.Schedule().Status!.Phase);
+    }
+
+    [Fact]
+    public async Task A_foreign_snapshot_with_the_same_name_is_left_alone()
+    {
+        await using World world = await TestObjects.WithVm();
+        await world.Add(TestObjects.Snapshot(First));
         await world.UntilPhase(First, SnapshotPhase.Ready);
         string uid = world.Snapshot(First).Metadata.Uid;
-        await world.Add(ScheduleThings.Schedule("* * * * *", s => s.Retention = new ScheduleRetention { Count = 1 }));
+        await world.Add(ScheduleObjects.Schedule("* * * * *", s => s.Retention = new ScheduleRetention { Count = 1 }));
         await world.Until(() => world.Events("nightly").Any(), "something is said");
         Assert.Equal(["Warning NameTaken"], world.Events("nightly"));
         await world.UntilPhase(Third, SnapshotPhase.Ready);
@@ -216,13 +235,16 @@ public sealed class ScheduleTests
     }
 
     [Fact]
-    public async Task What_the_API_server_refuses_is_told_and_made_when_it_no_longer_does()
+    public async Task A_rejected_snapshot_is_reported_and_created_once_it_is_accepted()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         world.Fault = (_, r) => r is { Verb: "create", Plural: "vmbackgroundsnapshots" } ? Fault.Refused : Fault.None;
-        await world.Add(ScheduleThings.Schedule("* * * * *"));
+        await world.Add(ScheduleObjects.Schedule("* * * * *"));
         await world.Steps(70);
-        Assert.Equal("False RefusedByApiServer: the snapshot that is due cannot be made: exceeded quota: pods", world.ScheduleCondition());
+        Assert.Equal(
+            "False RefusedByApiServer: the API server rejected the snapshot that is due: exceeded quota: " + "pods",
+            world.ScheduleCondition()
+        );
         Assert.Equal(["Warning RefusedByApiServer"], world.Events("nightly"));
         world.Fault = (_, _) => Fault.None;
         await world.Steps(3);
@@ -231,10 +253,10 @@ public sealed class ScheduleTests
     }
 
     [Fact]
-    public async Task The_old_ones_go_with_their_files_when_a_new_one_is_Ready_and_no_sooner()
+    public async Task Old_snapshots_are_deleted_with_their_files_only_once_a_new_one_is_Ready()
     {
-        await using World world = await Things.WithVm();
-        await world.Add(ScheduleThings.Schedule("* * * * *", s => s.Retention = new ScheduleRetention { Count = 1 }));
+        await using World world = await TestObjects.WithVm();
+        await world.Add(ScheduleObjects.Schedule("* * * * *", s => s.Retention = new ScheduleRetention { Count = 1 }));
         await world.UntilPhase(First, SnapshotPhase.Ready);
         world.Agents.Slow = true;
         await world.Until(() => world.Find(Second)?.Status?.Progress?.Percent == 50, "half of the second is done");
@@ -243,15 +265,18 @@ public sealed class ScheduleTests
         await world.UntilPhase(Second, SnapshotPhase.Ready);
         await world.Until(() => world.Find(First) is null, "the first is gone", 30);
         Assert.Equal([world.Snapshot(Second).Status!.Directory!], world.Agents.Directories);
-        Assert.Equal($"{First}: 1 are kept", world.EventObjects("nightly").Single(e => e.Reason == "SnapshotDeleted").Message);
+        Assert.Equal(
+            $"{First}: the retention keeps 1 Ready " + "snapshots",
+            world.EventObjects("nightly").Single(e => e.Reason == "SnapshotDeleted").Message
+        );
         Assert.Equal(1, world.Schedule().Status!.Ready);
     }
 
     [Fact]
-    public async Task Whoever_takes_the_label_off_keeps_the_snapshot()
+    public async Task A_snapshot_without_the_label_is_kept()
     {
-        await using World world = await Things.WithVm();
-        await world.Add(ScheduleThings.Schedule("* * * * *", s => s.Retention = new ScheduleRetention { Count = 1 }));
+        await using World world = await TestObjects.WithVm();
+        await world.Add(ScheduleObjects.Schedule("* * * * *", s => s.Retention = new ScheduleRetention { Count = 1 }));
         await world.UntilPhase(First, SnapshotPhase.Ready);
         await world.Api.MergePatch(
             Resources.Snapshots,
@@ -267,10 +292,10 @@ public sealed class ScheduleTests
     }
 
     [Fact]
-    public async Task Age_alone_lets_one_go_while_nothing_else_happens()
+    public async Task A_snapshot_that_becomes_too_old_is_deleted_without_any_other_change()
     {
-        await using World world = await Things.WithVm();
-        await world.Add(ScheduleThings.Schedule("5,6 3 * * *", s => s.Retention = new ScheduleRetention { MaxAge = "3m" }));
+        await using World world = await TestObjects.WithVm();
+        await world.Add(ScheduleObjects.Schedule("5,6 3 * * *", s => s.Retention = new ScheduleRetention { MaxAge = "3m" }));
         await world.UntilPhase(Second, SnapshotPhase.Ready);
         await world.Steps(3);
         Assert.Equal([First, Second], world.Snapshots());
@@ -283,11 +308,11 @@ public sealed class ScheduleTests
     }
 
     [Fact]
-    public async Task Failed_ones_are_kept_for_a_look_but_not_for_ever()
+    public async Task A_limited_number_of_failed_snapshots_is_kept()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         world.Agents.CaptureFails = ("DiskFull", "no space left on claim snapshots");
-        await world.Add(ScheduleThings.Schedule("* * * * *", s => s.Retention = new ScheduleRetention { FailedCount = 1 }));
+        await world.Add(ScheduleObjects.Schedule("* * * * *", s => s.Retention = new ScheduleRetention { FailedCount = 1 }));
         await world.Steps(200);
         Assert.Equal(3, world.SnapshotsEver().Count());
         Assert.Equal([Third], world.Snapshots());
@@ -296,13 +321,13 @@ public sealed class ScheduleTests
     }
 
     [Fact]
-    public async Task One_that_a_restore_reads_stays_until_the_restore_has_ended()
+    public async Task A_snapshot_that_a_restore_reads_stays_until_the_restore_has_ended()
     {
-        await using World world = await Things.WithVm();
-        await world.Add(ScheduleThings.Schedule("* * * * *", s => s.Retention = new ScheduleRetention { Count = 1 }));
+        await using World world = await TestObjects.WithVm();
+        await world.Add(ScheduleObjects.Schedule("* * * * *", s => s.Retention = new ScheduleRetention { Count = 1 }));
         await world.UntilPhase(First, SnapshotPhase.Ready);
         // It waits for a pod that does not exist.
-        VMBackgroundRestore restore = RestoreThings.IntoPod("r", "later");
+        VMBackgroundRestore restore = RestoreObjects.IntoPod("r", "later");
         restore.Spec.SnapshotName = First;
         await world.Add(restore);
         await world.Until(() => world.Find(Third)?.Status?.Phase == SnapshotPhase.Ready, "the third is Ready", 200);
@@ -313,10 +338,10 @@ public sealed class ScheduleTests
     }
 
     [Fact]
-    public async Task One_that_somebody_holds_by_a_finalizer_stays()
+    public async Task A_snapshot_with_a_foreign_finalizer_stays()
     {
-        await using World world = await Things.WithVm();
-        await world.Add(ScheduleThings.Schedule("* * * * *", s => s.Retention = new ScheduleRetention { Count = 1 }));
+        await using World world = await TestObjects.WithVm();
+        await world.Add(ScheduleObjects.Schedule("* * * * *", s => s.Retention = new ScheduleRetention { Count = 1 }));
         await world.UntilPhase(First, SnapshotPhase.Ready);
         await world.Api.MergePatch(
             Resources.Snapshots,

@@ -1,7 +1,9 @@
+using System.Text.Json.Nodes;
 using Bgsnap.Crds.Client;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
 using Bgsnap.Operator.Tests.InMemory;
+using k8s.Models;
 
 namespace Bgsnap.Operator.Tests.Snapshots;
 
@@ -36,9 +38,9 @@ public sealed class RemovalTests
 
     [Theory]
     [MemberData(nameof(PhasesAndPolicies))]
-    public async Task In_every_phase_it_goes_and_leaves_what_its_policy_says(string phase, string policy)
+    public async Task Deleted_in_any_phase_it_leaves_what_its_policy_says(string phase, string policy)
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         await Reach(world, phase, policy);
         await world.Delete("a");
         world.Node.Stuck = null;
@@ -51,7 +53,7 @@ public sealed class RemovalTests
         Assert.Empty(world.Problems);
         // The slot on the node is free again.
         world.Agents.Slow = false;
-        await world.Add(Things.Snapshot("next"));
+        await world.Add(TestObjects.Snapshot("next"));
         await world.UntilPhase("next", SnapshotPhase.Ready, 60);
     }
 
@@ -60,10 +62,10 @@ public sealed class RemovalTests
         if (phase == SnapshotPhase.Queued)
         {
             world.Agents.Slow = true;
-            await world.Add(Things.Snapshot("z"));
+            await world.Add(TestObjects.Snapshot("z"));
             await world.UntilPhase("z", SnapshotPhase.Capturing);
         }
-        VMBackgroundSnapshot a = Things.Snapshot("a", change: s => s.DeletionPolicy = policy);
+        VMBackgroundSnapshot a = TestObjects.Snapshot("a", change: s => s.DeletionPolicy = policy);
         if (phase == SnapshotPhase.Pending)
             a.Spec.Target.PersistentVolumeClaim!.ClaimName = "missing";
         if (phase == SnapshotPhase.Preparing)
@@ -83,9 +85,9 @@ public sealed class RemovalTests
     }
 
     [Fact]
-    public async Task A_capture_under_way_is_cancelled_first_and_the_guest_is_free_before_anything_else()
+    public async Task A_running_capture_is_cancelled_and_the_guest_resumed_before_anything_else()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         await Reach(world, "Capturing half", "Delete");
         await world.Delete("a");
         await world.Reconcile();
@@ -97,9 +99,9 @@ public sealed class RemovalTests
     }
 
     [Fact]
-    public async Task A_dead_agent_holds_it_up_for_a_minute_counted_from_when_it_was_told()
+    public async Task A_dead_agent_delays_the_deletion_for_a_minute_after_the_cancellation()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         await Reach(world, "Capturing half", "Retain");
         world.Agents.Dead = true;
         await world.Operator.DisposeAsync();
@@ -119,9 +121,9 @@ public sealed class RemovalTests
     }
 
     [Fact]
-    public async Task The_files_are_removed_by_a_task_on_whatever_node_the_claim_gets_to()
+    public async Task A_task_on_any_node_that_can_mount_the_claim_removes_the_files()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         await Reach(world, SnapshotPhase.Ready, "Delete");
         string directory = world.Snapshot("a").Status!.Directory!;
         world.Agents.Dead = true;
@@ -141,9 +143,9 @@ public sealed class RemovalTests
     }
 
     [Fact]
-    public async Task Files_that_cannot_be_removed_are_said_and_tried_again_each_minute()
+    public async Task Files_that_cannot_be_removed_are_reported_and_retried_each_minute()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         await Reach(world, SnapshotPhase.Ready, "Delete");
         world.Agents.DeleteFails = ("DeleteFailed", "lost+found: something in it could not be removed");
         await world.Delete("a");
@@ -153,7 +155,8 @@ public sealed class RemovalTests
         Assert.Equal(
             "False DeleteFailed: the files in a-00000003 on claim snapshots could not be removed: lost+found: something in it "
                 + "could not be removed"
-                + " (should that be lost for good: kubectl -n prod annotate vmbgs a bgsnap.io/abandon-files=true leaves the files behind)",
+                + " (if the volume is permanently lost: kubectl -n prod annotate vmbgs a bgsnap.io/abandon-files=true leaves "
+                + "the files behind)",
             world.Condition("a", ConditionTypes.Ready)
         );
         world.Agents.DeleteFails = null;
@@ -165,9 +168,9 @@ public sealed class RemovalTests
     [InlineData("true", true)]
     [InlineData("false", false)]
     [InlineData("", false)]
-    public async Task Files_that_cannot_be_removed_are_given_up_when_the_user_says_so(string value, bool goes)
+    public async Task Files_that_cannot_be_removed_are_abandoned_on_request(string value, bool goes)
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         await Reach(world, SnapshotPhase.Ready, "Delete");
         world.Agents.DeleteFails = ("DeleteFailed", "lost+found: something in it could not be removed");
         await world.Delete("a");
@@ -185,7 +188,7 @@ public sealed class RemovalTests
         if (!goes)
             return;
         Assert.Contains(
-            "directory a-00000003 on claim snapshots was given up",
+            "directory a-00000003 on claim snapshots was abandoned",
             world.EventObjects("a").Single(e => e.Reason == "FilesAbandoned").Message,
             StringComparison.Ordinal
         );
@@ -195,9 +198,9 @@ public sealed class RemovalTests
     }
 
     [Fact]
-    public async Task A_claim_that_no_node_can_mount_is_given_up_when_the_user_says_so()
+    public async Task A_claim_that_no_node_can_mount_is_abandoned_on_request()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         await Reach(world, SnapshotPhase.Ready, "Delete");
         world.Node.Unschedulable = "0/1 nodes are available";
         await world.Delete("a");
@@ -211,9 +214,9 @@ public sealed class RemovalTests
     }
 
     [Fact]
-    public async Task Said_before_the_deletion_it_still_frees_the_guest_first()
+    public async Task Abandoned_before_the_deletion_it_still_resumes_the_guest_first()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         await Reach(world, "Capturing half", "Delete");
         await world.Annotate("a", Names.AbandonFilesAnnotation, "true");
         await world.Delete("a");
@@ -226,34 +229,78 @@ public sealed class RemovalTests
     }
 
     [Fact]
-    public async Task A_claim_that_cannot_get_to_any_node_holds_it_up_and_is_said()
+    public async Task A_claim_that_no_node_can_mount_delays_the_deletion_and_the_condition_says_so()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         await Reach(world, SnapshotPhase.Ready, "Delete");
         world.Node.Unschedulable = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.";
         await world.Delete("a");
         await world.Steps(30);
         Assert.StartsWith(
-            "False CarrierUnschedulable: pod a-00000003-cleaner, which brings claim snapshots, cannot be scheduled: 0/1",
+            "False CarrierUnschedulable: pod a-00000003-cleaner, which mounts claim snapshots, cannot be scheduled: 0/1",
             world.Condition("a", ConditionTypes.Ready),
             StringComparison.Ordinal
         );
-        await world.Api.Delete(CoreResources.Claims, World.Namespace, Things.Claim, null, null, default);
+        await world.Api.Delete(CoreResources.Claims, World.Namespace, TestObjects.Claim, null, null, default);
         await world.Until(() => world.Find("a") is null, "without its claim it goes", 30);
     }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task Files_on_a_claim_that_is_deleted_are_reported_as_left_behind(bool terminating)
+    {
+        await using World world = await TestObjects.WithVm();
+        await SetClaim(world, new JsonObject { ["spec"] = new JsonObject { ["volumeName"] = "pv-7" } });
+        await Reach(world, SnapshotPhase.Ready, "Delete");
+        if (terminating)
+            await SetClaim(
+                world,
+                new JsonObject { ["metadata"] = new JsonObject { ["finalizers"] = new JsonArray("kubernetes.io/pvc-protection") } }
+            );
+        await world.Api.Delete(CoreResources.Claims, World.Namespace, TestObjects.Claim, null, null, default);
+        await world.Delete("a");
+        await world.Until(() => world.Find("a") is null, "the snapshot is gone", 30);
+        string message = world.EventObjects("a").Single(e => e.Reason == "FilesLeftBehind").Message;
+        Assert.StartsWith(
+            "the files in directory a-00000003 were not removed, because claim snapshots is",
+            message,
+            StringComparison.Ordinal
+        );
+        Assert.Contains(terminating ? "volume pv-7" : "its volume", message, StringComparison.Ordinal);
+        Assert.Equal(terminating ? 1 : 0, world.EventObjects("pv-7").Count());
+    }
+
+    [Fact]
+    public async Task Files_that_were_removed_before_the_claim_are_not_reported()
+    {
+        await using World world = await TestObjects.WithVm();
+        await Reach(world, SnapshotPhase.Ready, "Delete");
+        await world.Delete("a");
+        await world.Until(() => world.TasksEver(TaskAction.Delete) == 1, "the task is there", 30);
+        await world.Agents.Tick();
+        await world.Agents.Tick();
+        Assert.Empty(world.Agents.Directories);
+        await world.Api.Delete(CoreResources.Claims, World.Namespace, TestObjects.Claim, null, null, default);
+        await world.Until(() => world.Find("a") is null, "the snapshot is gone", 30);
+        Assert.DoesNotContain("Warning FilesLeftBehind", world.Events("a"));
+    }
+
+    private static Task<V1PersistentVolumeClaim> SetClaim(World world, JsonObject patch) =>
+        world.Api.MergePatch(CoreResources.Claims, World.Namespace, TestObjects.Claim, null, patch, default);
 
     // The agent ended the capture while no operator ran, and the snapshot was deleted before the next operator started.
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
-    public async Task Files_that_nobody_had_noted_yet_are_removed_too(bool answerLost)
+    public async Task Files_that_the_status_does_not_mention_yet_are_removed(bool answerLost)
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         world.Fault = (_, r) =>
             r is not { Verb: "create", Plural: "snapshottasks" } ? Fault.None
             : answerLost ? Fault.AnswerLost
             : Fault.CrashAfter;
-        await world.Add(Things.Snapshot("a"));
+        await world.Add(TestObjects.Snapshot("a"));
         await world.Until(() => world.TasksEver(TaskAction.Capture) == 1, "the task is there");
         await world.Operator.DisposeAsync();
         for (int i = 0; i < 5; i++)
@@ -267,21 +314,29 @@ public sealed class RemovalTests
     }
 
     [Fact]
-    public async Task A_namespace_that_is_being_deleted_is_not_held_up()
+    public async Task A_namespace_that_is_being_deleted_is_not_delayed()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
+        await SetClaim(world, new JsonObject { ["spec"] = new JsonObject { ["volumeName"] = "pv-7" } });
         await Reach(world, SnapshotPhase.Ready, "Delete");
         await world.Steps(3);
         world.Fault = (_, _) => Fault.NamespaceEnds;
         await world.Delete("a");
         await world.Until(() => world.Find("a") is null, "the snapshot is gone", 5);
         Assert.Empty(world.Problems);
+        // No event can be created in the namespace any more; the volume has none.
+        Corev1Event left = Assert.Single(world.EventObjects("pv-7"));
+        Assert.Equal(
+            ("default", "PersistentVolume", null, "FilesLeftBehind"),
+            (left.Metadata.NamespaceProperty, left.InvolvedObject.Kind, left.InvolvedObject.NamespaceProperty, left.Reason)
+        );
+        Assert.Contains("snapshot prod/a", left.Message, StringComparison.Ordinal);
     }
 
     [Fact]
-    public async Task A_cleaner_that_was_evicted_is_made_again()
+    public async Task An_evicted_cleaner_is_recreated()
     {
-        await using World world = await Things.WithVm();
+        await using World world = await TestObjects.WithVm();
         await Reach(world, SnapshotPhase.Ready, "Delete");
         world.Node.Evict = 1;
         await world.Delete("a");
