@@ -43,7 +43,12 @@ public static partial class Reasons
     )]
     public const string NameTaken = nameof(NameTaken);
 
-    [Reason(ReasonFamily.Schedule, Seen.Ready, "`spec.schedule` names no time that is still to come", "Correct it")]
+    [Reason(
+        ReasonFamily.Schedule,
+        Seen.Failed,
+        "`spec.schedule` has no due time in the future, such as `0 3 30 2 *`",
+        "Correct the day of the month or the month"
+    )]
     public const string NeverDueAgain = nameof(NeverDueAgain);
 
     [Reason(ReasonFamily.Schedule, Seen.Ready, "The schedule makes snapshots when they are due", "Nothing")]

@@ -88,6 +88,14 @@ public static partial class Reasons
     )]
     public const string FilesAbandoned = nameof(FilesAbandoned);
 
+    [Reason(
+        ReasonFamily.Snapshot,
+        Seen.Event,
+        "The claim was gone or being deleted before the snapshot's files could be removed; the event is on the snapshot and on the volume",
+        "If the volume still exists (reclaim policy `Retain`): the guest's memory is on it; remove the directory or erase the volume"
+    )]
+    public const string FilesLeftBehind = nameof(FilesLeftBehind);
+
     [Reason(ReasonFamily.Snapshot, Seen.Condition, "The instant that the snapshot shows is known", "Nothing")]
     public const string Fixed = nameof(Fixed);
 

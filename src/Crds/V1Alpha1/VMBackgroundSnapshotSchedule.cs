@@ -15,7 +15,7 @@ namespace Bgsnap.Crds.V1Alpha1;
 )]
 [Cel("size(self.metadata.name) <= 50", "metadata.name: at most 50 characters, since it begins the names of the snapshots")]
 [PrinterColumn("Schedule", "string", ".spec.schedule")]
-[PrinterColumn("Suspend", "boolean", ".spec.suspend")]
+[PrinterColumn("Status", "string", ".status.conditions[?(@.type==\"Ready\")].reason")]
 [PrinterColumn("Last", "date", ".status.lastScheduleTime")]
 [PrinterColumn("Next", "string", ".status.nextScheduleTime")]
 [PrinterColumn("Active", "integer", ".status.active")]
@@ -23,7 +23,6 @@ namespace Bgsnap.Crds.V1Alpha1;
 [PrinterColumn("Time zone", "string", ".spec.timeZone", 1)]
 [PrinterColumn("VM", "string", ".spec.template.spec.source.name", 1)]
 [PrinterColumn("Last success", "date", ".status.lastSuccessfulTime", 1)]
-[PrinterColumn("Reason", "string", ".status.conditions[?(@.type==\"Ready\")].reason", 1)]
 [PrinterColumn("Age", "date", ".metadata.creationTimestamp")]
 public sealed class VMBackgroundSnapshotSchedule : IKubernetesObject<V1ObjectMeta>, ISpec<ScheduleSpec>, IStatus<ScheduleStatus?>
 {

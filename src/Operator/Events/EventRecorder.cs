@@ -20,16 +20,14 @@ internal sealed class EventRecorder(IApiClient api, TimeProvider clock, ILogger<
     private async Task Write(IKubernetesObject<V1ObjectMeta> about, string type, string reason, string message, CancellationToken stop)
     {
         DateTime now = clock.GetUtcNow().UtcDateTime;
+        // Events of objects without a namespace belong in this one.
+        string ns = about.Metadata.NamespaceProperty ?? "default";
         now = now.AddTicks(-(now.Ticks % TimeSpan.TicksPerSecond));
         Corev1Event e = new()
         {
             ApiVersion = "v1",
             Kind = "Event",
-            Metadata = new V1ObjectMeta
-            {
-                NamespaceProperty = about.Metadata.NamespaceProperty,
-                Name = $"{about.Metadata.Name}.{Guid.NewGuid():N}",
-            },
+            Metadata = new V1ObjectMeta { NamespaceProperty = ns, Name = $"{about.Metadata.Name}.{Guid.NewGuid():N}" },
             InvolvedObject = new V1ObjectReference
             {
                 ApiVersion = about.ApiVersion,

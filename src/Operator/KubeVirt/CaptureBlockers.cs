@@ -21,20 +21,20 @@ internal static class CaptureBlockers
         VmiDomain domain = vmi.Spec.Domain;
         if (Of(domain) is { } blocker)
             throw new TerminalException(
-                "DeviceUnsupported",
+                Reasons.DeviceUnsupported,
                 $"VirtualMachineInstance {vmi.Metadata.Name} cannot be captured: {blocker}; remove it from the virtual machine, "
                     + "then create another snapshot"
             );
         if (vmi.Status?.Memory is { } memory && IsPlugged(memory))
             throw new TerminalException(
-                "DeviceUnsupported",
+                Reasons.DeviceUnsupported,
                 $"VirtualMachineInstance {vmi.Metadata.Name} cannot be captured: memory was hot-plugged since it started with "
                     + $"{memory.GuestAtBoot}, and virtio-mem may plug and unplug memory at any moment; restart the virtual "
                     + "machine, so that it starts with all of its memory, then create another snapshot"
             );
         if (domain.Devices?.Disks?.FirstOrDefault(d => d.Shareable == true && IsWanted(d, how)) is { } disk)
             throw new TerminalException(
-                "DiskShared",
+                Reasons.DiskShared,
                 $"disk {disk.Name} of VirtualMachineInstance {vmi.Metadata.Name} is shareable: other VMs may write to it, so "
                     + "that a snapshot of it would not show one instant. Name the other disks in spec.capture.disks of "
                     + $"another snapshot, as {Alias("<disk>")}"

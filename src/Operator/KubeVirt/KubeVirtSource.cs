@@ -47,17 +47,17 @@ internal sealed class KubeVirtSource(IApiClient api)
             if (vm is null)
                 return vmi ?? throw NotFound(kind, name, ns);
             if (vm.Metadata.DeletionTimestamp is not null)
-                throw new TerminalException("SourceEnded", $"VirtualMachine {name} is being deleted");
+                throw new TerminalException(Reasons.SourceEnded, $"VirtualMachine {name} is being deleted");
             // KubeVirt may restart a VM that has ended, as its runStrategy says, with a new instance of the same name.
             if (vmi is null || vmi.Metadata.DeletionTimestamp is not null || vmi.Status?.Phase is "Succeeded" or "Failed")
                 throw new NotReadyException(
-                    "SourceNotRunning",
+                    Reasons.SourceNotRunning,
                     $"VirtualMachine {name} is not running ({vm.Status?["printableStatus"]?.ToString() ?? "no status"}): start it "
                         + $"(virtctl start {name}), or delete this snapshot"
                 );
             if (vmi.Metadata.OwnerReferences?.Any(o => o.Uid == vm.Metadata.Uid) != true)
                 throw new NotReadyException(
-                    "SourceNotRunning",
+                    Reasons.SourceNotRunning,
                     $"VirtualMachineInstance {name} does not belong to VirtualMachine {name} and prevents it from starting: delete the "
                         + "instance, or name it as the source of another snapshot"
                 );
@@ -66,7 +66,7 @@ internal sealed class KubeVirtSource(IApiClient api)
         catch (ApiException e) when (e is { Code: 404, IsNotFound: false })
         {
             throw new TerminalException(
-                "KubeVirtNotInstalled",
+                Reasons.KubeVirtNotInstalled,
                 $"this cluster does not serve {KubeVirtKinds.Group}/v1, so {kind} {name} cannot exist: install KubeVirt, or "
                     + "name a Pod as the source of another snapshot"
             );
@@ -74,5 +74,5 @@ internal sealed class KubeVirtSource(IApiClient api)
     }
 
     private static NotReadyException NotFound(string kind, string name, string ns) =>
-        new("SourceNotFound", $"{kind} {name} does not exist in namespace {ns}: create it, or delete this snapshot");
+        new(Reasons.SourceNotFound, $"{kind} {name} does not exist in namespace {ns}: create it, or delete this snapshot");
 }

@@ -48,14 +48,14 @@ internal sealed record LauncherPod(
         VirtualMachineInstanceStatus? status = vmi.Status;
         if (status?.Phase != "Running" || status.NodeName is not { Length: > 0 } node)
             throw new NotReadyException(
-                "SourceNotRunning",
+                Reasons.SourceNotRunning,
                 $"VirtualMachineInstance {name} is not running yet ({status?.Phase ?? "no phase"})"
             );
         WaitWhileBusy(status, name, how);
         PodSummary[] here = [.. pods.Where(p => IsActive(p, status, node))];
         if (here is not [PodSummary pod])
             throw new NotReadyException(
-                "SourceNotRunning",
+                Reasons.SourceNotRunning,
                 $"VirtualMachineInstance {name} has {here.Length} launcher pods running on node {node}; expected one"
             );
         Dictionary<string, string> claims = ClaimsOf(vmi);
@@ -97,10 +97,10 @@ internal sealed record LauncherPod(
     private static void RefuseEnded(VirtualMachineInstance vmi, string name)
     {
         if (vmi.Metadata.DeletionTimestamp is not null)
-            throw new TerminalException("SourceEnded", $"VirtualMachineInstance {name} is being deleted");
+            throw new TerminalException(Reasons.SourceEnded, $"VirtualMachineInstance {name} is being deleted");
         if (vmi.Status?.Phase is "Succeeded" or "Failed")
             throw new TerminalException(
-                "SourceEnded",
+                Reasons.SourceEnded,
                 $"VirtualMachineInstance {name} has ended ({vmi.Status.Phase}): start the virtual machine, then create another snapshot"
             );
     }
@@ -110,13 +110,13 @@ internal sealed record LauncherPod(
         // libvirt's QEMU passthrough also works during a migration, so nothing but this check would refuse the capture.
         if (status.MigrationState is { Completed: not true, Failed: not true } migration)
             throw new NotReadyException(
-                "Migrating",
+                Reasons.Migrating,
                 $"VirtualMachineInstance {name} is migrating to node {migration.TargetNode ?? "(not chosen yet)"}: the "
                     + "capture starts when the migration has ended"
             );
         if (status.VolumeStatus?.FirstOrDefault(v => v.MemoryDumpVolume is { StartTimestamp: not null, EndTimestamp: null }) is { } dump)
             throw new NotReadyException(
-                "MemoryDump",
+                Reasons.MemoryDump,
                 $"the memory of VirtualMachineInstance {name} is being dumped to volume {dump.Name}: the capture starts when "
                     + "the dump has ended"
             );
@@ -125,7 +125,7 @@ internal sealed record LauncherPod(
             && status.Conditions?.FirstOrDefault(c => c is { Type: "Paused", Status: "True" }) is { } paused
         )
             throw new NotReadyException(
-                "Paused",
+                Reasons.Paused,
                 $"VirtualMachineInstance {name} is paused ({paused.Reason}): resume it (virtctl unpause vmi {name}), or set "
                     + "spec.capture.whenPaused to Capture in another snapshot to capture it as it is"
             );

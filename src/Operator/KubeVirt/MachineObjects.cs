@@ -44,7 +44,7 @@ internal sealed class MachineObjects(IApiClient api)
         return text.Length <= VirtualMachineTarget.MaxObjectsLength
             ? text
             : throw new TerminalException(
-                "SourceTooLarge",
+                Reasons.SourceTooLarge,
                 $"the description of {snapshot.Spec.Source.Kind} {name} has {text.Length} characters, more than the "
                     + $"{VirtualMachineTarget.MaxObjectsLength} that a snapshot can store: move data such as cloudInit's "
                     + "userData to a "

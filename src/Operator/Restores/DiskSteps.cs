@@ -47,7 +47,7 @@ internal sealed class DiskSteps(
                 restore,
                 status,
                 RestorePhase.Preparing,
-                "ClaimsStarting",
+                Reasons.ClaimsStarting,
                 "creating the claims of the disks",
                 clock.GetUtcNow()
             );
@@ -88,22 +88,29 @@ internal sealed class DiskSteps(
                 restore,
                 status,
                 RestorePhase.WritingDisks,
-                "DisksOrdered",
+                Reasons.DisksOrdered,
                 AgentMessages.WaitingFor(node),
                 clock.GetUtcNow()
             );
             await notes.Save(restore, status, stop).ConfigureAwait(false);
             await store.MakeTask(RestoreTasks.Disks(restore, snapshot, plan, writer), stop).ConfigureAwait(false);
-            throw new NotReadyException("DisksOrdered", AgentMessages.WaitingFor(node))
+            throw new NotReadyException(Reasons.DisksOrdered, AgentMessages.WaitingFor(node))
             {
                 Phase = RestorePhase.WritingDisks,
                 Again = options.AgentSilence,
             };
         }
         queue.Resume(task.Spec.NodeName, key);
-        await follow.Succeeded(restore, status, task, RestorePhase.WritingDisks, "DisksOrdered", "disks", stop).ConfigureAwait(false);
+        await follow.Succeeded(restore, status, task, RestorePhase.WritingDisks, Reasons.DisksOrdered, "disks", stop).ConfigureAwait(false);
         RestoreState.DisksRestored(restore, status, clock.GetUtcNow());
-        RestoreState.Reconciling(restore, status, RestorePhase.Starting, "PodStarting", "starting the virtual machine", clock.GetUtcNow());
+        RestoreState.Reconciling(
+            restore,
+            status,
+            RestorePhase.Starting,
+            Reasons.PodStarting,
+            "starting the virtual machine",
+            clock.GetUtcNow()
+        );
         await notes.Save(restore, status, stop).ConfigureAwait(false);
     }
 }

@@ -38,14 +38,14 @@ internal sealed class MachineSteps(
         bool isOurs = vm is not null && RestoreNaming.IsOf(restore, vm.Metadata);
         if (vm is not null && !isOurs && !PutBack.IsWanted(restore))
             throw new TerminalException(
-                "VirtualMachineExists",
+                Reasons.VirtualMachineExists,
                 $"VirtualMachine {name} already exists and does not belong to this restore: set "
                     + "spec.target.virtualMachine.whenExists to restore into it, or name another VirtualMachine, then create "
                     + "another restore"
             );
         if (status.VirtualMachineUID is { } uid && (uid != vm?.Metadata.Uid || !isOurs))
             throw new TerminalException(
-                "VirtualMachineGone",
+                Reasons.VirtualMachineGone,
                 $"VirtualMachine {name}, which was created for this restore, is gone: create another restore"
             );
         if (vm is null || !isOurs)
@@ -116,31 +116,31 @@ internal sealed class MachineSteps(
                 restore,
                 status,
                 RestorePhase.Preparing,
-                "MachineAsked",
+                Reasons.MachineAsked,
                 AgentMessages.WaitingFor(status.NodeName),
                 clock.GetUtcNow()
             );
             await notes.Save(restore, status, stop).ConfigureAwait(false);
             await store.MakeTask(RestoreTasks.Describe(restore, snapshot, reader), stop).ConfigureAwait(false);
-            throw new NotReadyException("MachineAsked", AgentMessages.WaitingFor(status.NodeName))
+            throw new NotReadyException(Reasons.MachineAsked, AgentMessages.WaitingFor(status.NodeName))
             {
                 Phase = RestorePhase.Preparing,
                 Again = options.AgentSilence,
             };
         }
         SnapshotTaskStatus end = await follow
-            .Succeeded(restore, status, task, RestorePhase.Preparing, "MachineAsked", "machine", stop)
+            .Succeeded(restore, status, task, RestorePhase.Preparing, Reasons.MachineAsked, "machine", stop)
             .ConfigureAwait(false);
         return end.Machine
             ?? throw new TerminalException(
-                "AgentTooOld",
+                Reasons.AgentTooOld,
                 $"the agent on node {task.Spec.NodeName} is older than the operator: upgrade it, then create another restore"
             );
     }
 
     private async Task<RawObject> Make(VMBackgroundRestore restore, RestoreStatus status, RawObject captured, CancellationToken stop)
     {
-        await Note(restore, status, "VirtualMachineStarting", $"creating VirtualMachine {captured.Metadata.Name}", stop)
+        await Note(restore, status, Reasons.VirtualMachineStarting, $"creating VirtualMachine {captured.Metadata.Name}", stop)
             .ConfigureAwait(false);
         RawObject vm = await machines.Make(captured, stop).ConfigureAwait(false);
         return RestoreNaming.IsOf(restore, vm.Metadata) ? vm : throw Starting($"another VirtualMachine {vm.Metadata.Name} exists");
@@ -162,7 +162,7 @@ internal sealed class MachineSteps(
         bool runs = PutBack.Runs(vm, vmi);
         if (runs && restore.Spec.Target.VirtualMachine!.WhenExists != ExistingMachine.StopAndPutBack)
             throw new NotReadyException(
-                "VirtualMachineRunning",
+                Reasons.VirtualMachineRunning,
                 $"VirtualMachine {name} is running: stop it (virtctl stop {name}) so that this restore can continue, or set "
                     + "spec.target.virtualMachine.whenExists to StopAndPutBack in another restore"
             )
@@ -173,9 +173,9 @@ internal sealed class MachineSteps(
         if (runs || vmi is not null)
         {
             string stopping = $"stopping VirtualMachine {name} before restoring it";
-            await Note(restore, status, "VirtualMachineStopping", stopping, stop).ConfigureAwait(false);
+            await Note(restore, status, Reasons.VirtualMachineStopping, stopping, stop).ConfigureAwait(false);
             await machines.Halt(restore, vm, stop).ConfigureAwait(false);
-            throw new NotReadyException("VirtualMachineStopping", stopping)
+            throw new NotReadyException(Reasons.VirtualMachineStopping, stopping)
             {
                 Phase = RestorePhase.Starting,
                 Again = TimeSpan.FromSeconds(2),
@@ -184,7 +184,7 @@ internal sealed class MachineSteps(
         await Note(
                 restore,
                 status,
-                "VirtualMachineStarting",
+                Reasons.VirtualMachineStarting,
                 $"replacing the spec of VirtualMachine {name} with the captured one; its former claims are kept",
                 stop
             )
@@ -217,7 +217,7 @@ internal sealed class MachineSteps(
                 throw SidecarGate.Wait(why);
             throw why is null
                 ? Starting($"waiting for KubeVirt to start VirtualMachine {name}")
-                : new NotReadyException("VirtualMachineNotStarting", $"KubeVirt does not start VirtualMachine {name}: {why}")
+                : new NotReadyException(Reasons.VirtualMachineNotStarting, $"KubeVirt does not start VirtualMachine {name}: {why}")
                 {
                     Phase = RestorePhase.Starting,
                     Again = TimeSpan.FromSeconds(15),
@@ -225,7 +225,7 @@ internal sealed class MachineSteps(
         }
         if (vmi.Metadata.DeletionTimestamp is not null || vmi.Status?.Phase is "Succeeded" or "Failed")
             throw new TerminalException(
-                "VirtualMachineEnded",
+                Reasons.VirtualMachineEnded,
                 $"VirtualMachineInstance {name}, which was created for this restore, has ended ({vmi.Status?.Phase ?? "deleted"}) "
                     + "before its guest ran: see its events, then create another restore"
             );
@@ -234,5 +234,5 @@ internal sealed class MachineSteps(
 
     // We poll KubeVirt's objects instead of watching them, because KubeVirt may not be installed.
     private static NotReadyException Starting(string message) =>
-        new("VirtualMachineStarting", message) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(2) };
+        new(Reasons.VirtualMachineStarting, message) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(2) };
 }

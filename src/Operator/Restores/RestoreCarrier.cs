@@ -37,7 +37,7 @@ internal static class RestoreCarrier
         int place = queue.Enter(node, key, restore.Metadata.CreationTimestamp ?? DateTime.MinValue);
         if (place > 0)
             throw new NotReadyException(
-                "Queued",
+                Reasons.Queued,
                 $"number {place} in the queue of node {node}, which restores {options.MaxConcurrentRestores} at a time"
             )
             {

@@ -43,13 +43,13 @@ internal sealed class RestoreFollow(RestoreStore store, RestoreNotes notes, Oper
             return report;
         if (report.Phase == TaskPhase.Failed)
         {
-            if (left <= TimeSpan.Zero && report.Reason == "Cancelled")
+            if (left <= TimeSpan.Zero && report.Reason == Reasons.Cancelled)
                 throw new TerminalException(
-                    "DeadlineExceeded",
+                    Reasons.DeadlineExceeded,
                     $"the guest did not run within {Deadline(restore)} of the restore's creation; the restore of its {what} was cancelled"
                 );
             string whose = status.PodName is { Length: > 0 } pod ? $"pod {pod}: " : "";
-            throw new TerminalException(report.Reason ?? "Failed", whose + (report.Message ?? "the agent gave no reason"));
+            throw new TerminalException(report.Reason ?? Reasons.Failed, whose + (report.Message ?? "the agent gave no reason"));
         }
         if (left <= TimeSpan.Zero)
         {
@@ -57,11 +57,11 @@ internal sealed class RestoreFollow(RestoreStore store, RestoreNotes notes, Oper
                 await store.Cancel(task, stop).ConfigureAwait(false);
             else if (report.Phase is null || left <= -options.CancelPatience)
                 throw new TerminalException(
-                    "DeadlineExceeded",
+                    Reasons.DeadlineExceeded,
                     $"the guest did not run within {Deadline(restore)} of the restore's creation, and the agent on node "
                         + $"{node} did not answer the cancellation"
                 );
-            throw new NotReadyException("GivingUp", $"the deadline has passed; cancelling the task of the agent on node {node}")
+            throw new NotReadyException(Reasons.GivingUp, $"the deadline has passed; cancelling the task of the agent on node {node}")
             {
                 Phase = phase,
                 Again = options.CancelPatience,
@@ -72,7 +72,7 @@ internal sealed class RestoreFollow(RestoreStore store, RestoreNotes notes, Oper
             TimeSpan age = clock.GetUtcNow() - (task.Metadata.CreationTimestamp ?? clock.GetUtcNow().UtcDateTime);
             throw age < options.AgentSilence
                 ? new NotReadyException(ordered, AgentMessages.WaitingFor(node)) { Phase = phase, Again = options.AgentSilence }
-                : new NotReadyException("AgentSilent", AgentMessages.Silent(node)) { Phase = phase, Again = options.AgentSilence };
+                : new NotReadyException(Reasons.AgentSilent, AgentMessages.Silent(node)) { Phase = phase, Again = options.AgentSilence };
         }
         TimeSpan wait = notes.UntilProgress(restore);
         if (wait <= TimeSpan.Zero || status.Phase != phase || status.Progress is null)
@@ -87,6 +87,6 @@ internal sealed class RestoreFollow(RestoreStore store, RestoreNotes notes, Oper
             };
             wait = left;
         }
-        throw new NotReadyException(RestoreNotes.AtWork, $"the agent on node {node} is restoring {what}") { Phase = phase, Again = wait };
+        throw new NotReadyException(Reasons.Restoring, $"the agent on node {node} is restoring {what}") { Phase = phase, Again = wait };
     }
 }

@@ -42,7 +42,7 @@ internal static class RestoreMetrics
             Phases.WithLabels(phase).Set(byPhase[phase].Count());
         Starved.Set(
             byPhase[RestorePhase.Running]
-                .Count(r => Conditions.Get(r.Status, ConditionTypes.Resident) is { Status: "False", Reason: not RestoreState.RamArrives })
+                .Count(r => Conditions.Get(r.Status, ConditionTypes.Resident) is { Status: "False", Reason: not Reasons.RamArrives })
         );
     }
 

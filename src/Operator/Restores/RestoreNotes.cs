@@ -13,9 +13,6 @@ namespace Bgsnap.Operator.Restores;
 /// <summary>Saves a restore's status and reports its changes: events, log, metrics.</summary>
 internal sealed class RestoreNotes(RestoreStore store, EventRecorder events, TimeProvider clock, ILogger<RestoreNotes> log)
 {
-    /// <summary>Reason while an agent works; progress produces no events.</summary>
-    public const string AtWork = "Restoring";
-
     // Agents report every second; users and other controllers need the status less often.
     private static readonly TimeSpan ProgressEvery = TimeSpan.FromSeconds(2);
     private readonly ConcurrentDictionary<ObjectKey, DateTimeOffset> _written = new();
@@ -52,7 +49,7 @@ internal sealed class RestoreNotes(RestoreStore store, EventRecorder events, Tim
             if (before is not null)
                 await events.Normal(restore, ConditionTypes.Resident, after.Message, stop).ConfigureAwait(false);
         }
-        else if (after.Reason != RestoreState.RamArrives)
+        else if (after.Reason != Reasons.RamArrives)
         {
             await events.Warning(restore, after.Reason, after.Message, stop).ConfigureAwait(false);
         }
@@ -87,7 +84,7 @@ internal sealed class RestoreNotes(RestoreStore store, EventRecorder events, Tim
         await (
             status.Phase switch
             {
-                RestorePhase.Ready or RestorePhase.Running when after.Reason != RestoreState.GuestRuns => events.Warning(
+                RestorePhase.Ready or RestorePhase.Running when after.Reason != Reasons.GuestRuns => events.Warning(
                     restore,
                     after.Reason,
                     after.Message,
@@ -95,13 +92,13 @@ internal sealed class RestoreNotes(RestoreStore store, EventRecorder events, Tim
                 ),
                 RestorePhase.Ready or RestorePhase.Running => events.Normal(
                     restore,
-                    "RestoreReady",
+                    Reasons.RestoreReady,
                     $"{after.Message}{Took(restore, status)}",
                     stop
                 ),
-                RestorePhase.Failed => events.Warning(restore, "RestoreFailed", $"{after.Reason}: {after.Message}", stop),
+                RestorePhase.Failed => events.Warning(restore, Reasons.RestoreFailed, $"{after.Reason}: {after.Message}", stop),
                 RestorePhase.Pending => events.Warning(restore, after.Reason, after.Message, stop),
-                _ when after.Reason == AtWork => Task.CompletedTask,
+                _ when after.Reason == Reasons.Restoring => Task.CompletedTask,
                 _ => events.Normal(restore, after.Reason, after.Message, stop),
             }
         ).ConfigureAwait(false);

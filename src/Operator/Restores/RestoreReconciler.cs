@@ -93,7 +93,7 @@ internal sealed class RestoreReconciler(
         {
             // The API server would reject it again: a quota, an admission policy, missing rights or an invalid pod. Requeue with backoff.
             queue.Leave(key);
-            RestoreState.Reconciling(restore, status, RestorePhase.Pending, "RefusedByApiServer", e.Message, clock.GetUtcNow());
+            RestoreState.Reconciling(restore, status, RestorePhase.Pending, Reasons.RefusedByApiServer, e.Message, clock.GetUtcNow());
             await notes.Save(restore, status, stop).ConfigureAwait(false);
             throw;
         }
@@ -120,7 +120,7 @@ internal sealed class RestoreReconciler(
                 return await running.Follow(key, restore, status, task, stop).ConfigureAwait(false);
             queue.Resume(task.Spec.NodeName, key);
             SnapshotTaskStatus end = await follow
-                .Succeeded(restore, status, task, RestorePhase.Restoring, "RestoreOrdered", "memory", stop)
+                .Succeeded(restore, status, task, RestorePhase.Restoring, Reasons.RestoreOrdered, "memory", stop)
                 .ConfigureAwait(false);
             RestoreState.Ready(restore, status, end, clock.GetUtcNow());
             return null;
@@ -136,7 +136,7 @@ internal sealed class RestoreReconciler(
                     or { Status.Phase: TaskPhase.Succeeded }
         )
             throw new TerminalException(
-                "DeadlineExceeded",
+                Reasons.DeadlineExceeded,
                 $"the guest did not run within {RestoreFollow.Deadline(restore)} of the restore's creation; last status: "
                     + $"{Conditions.Get(status, ConditionTypes.Ready)?.Message ?? "not started"}"
             );
@@ -173,7 +173,7 @@ internal sealed class RestoreReconciler(
             restore,
             status,
             RestorePhase.Restoring,
-            "RestoreOrdered",
+            Reasons.RestoreOrdered,
             AgentMessages.WaitingFor(vm.NodeName),
             clock.GetUtcNow()
         );
@@ -188,12 +188,12 @@ internal sealed class RestoreReconciler(
         VMBackgroundSnapshot? snapshot = store.FindSnapshot(restore);
         if (status.SnapshotUID is { } uid && snapshot?.Metadata.Uid != uid)
             throw new TerminalException(
-                "SnapshotGone",
+                Reasons.SnapshotGone,
                 $"snapshot {name} is gone{(snapshot is null ? "" : ", and another snapshot has its name now")}: create another restore"
             );
         if (snapshot is null)
             throw new NotReadyException(
-                "SnapshotNotFound",
+                Reasons.SnapshotNotFound,
                 $"snapshot {name} does not exist in namespace {restore.Metadata.NamespaceProperty}: create it, or delete this restore"
             );
         if (status.SnapshotUID is not null)
@@ -202,13 +202,13 @@ internal sealed class RestoreReconciler(
             throw Deleted(name);
         if (snapshot.Status?.Phase == SnapshotPhase.Failed)
             throw new TerminalException(
-                "SnapshotFailed",
+                Reasons.SnapshotFailed,
                 $"snapshot {name} has failed ({Conditions.Get(snapshot.Status, ConditionTypes.Ready)?.Reason}) and has no "
                     + "data: name another"
             );
         if (snapshot.Status is not { Phase: SnapshotPhase.Ready, ClaimName: not null, Directory: not null })
             throw new NotReadyException(
-                "SnapshotNotReady",
+                Reasons.SnapshotNotReady,
                 $"snapshot {name} is not Ready yet (phase {snapshot.Status?.Phase ?? SnapshotPhase.Pending})"
             )
             {
@@ -221,7 +221,7 @@ internal sealed class RestoreReconciler(
             restore,
             status,
             RestorePhase.Preparing,
-            "SnapshotFound",
+            Reasons.SnapshotFound,
             $"snapshot {name} is Ready and is kept until this restore has ended",
             clock.GetUtcNow()
         );
@@ -231,7 +231,8 @@ internal sealed class RestoreReconciler(
         return snapshot;
     }
 
-    private static TerminalException Deleted(string name) => new("SnapshotDeleted", $"snapshot {name} is being deleted: name another");
+    private static TerminalException Deleted(string name) =>
+        new(Reasons.SnapshotDeleted, $"snapshot {name} is being deleted: name another");
 
     private async Task<SourceVm> FindVm(VMBackgroundRestore restore, RestoreStatus status, CancellationToken stop)
     {
@@ -239,13 +240,13 @@ internal sealed class RestoreReconciler(
         PodSummary? pod = await store.FindPod(restore, stop).ConfigureAwait(false);
         if (status.PodUID is { } uid && uid != pod?.Metadata.Uid)
             throw new TerminalException(
-                "PodGone",
+                Reasons.PodGone,
                 $"pod {name} is gone{(pod is null ? "" : ", and another pod has its name now")}: start it with -incoming "
                     + "defer, then create another restore"
             );
         if (pod is null)
             throw new NotReadyException(
-                "PodNotFound",
+                Reasons.PodNotFound,
                 $"pod {name} does not exist in namespace {restore.Metadata.NamespaceProperty}: start it with -incoming defer, or "
                     + "delete this restore"
             );
@@ -255,7 +256,7 @@ internal sealed class RestoreReconciler(
                 is { } other
             && Age(other).CompareTo(Age(restore)) < 0
         )
-            throw new NotReadyException("PodInUse", $"restore {other.Metadata.Name} is using pod {name}");
+            throw new NotReadyException(Reasons.PodInUse, $"restore {other.Metadata.Name} is using pod {name}");
         return SourceVm.Of(pod, "another restore");
     }
 

@@ -64,7 +64,7 @@ internal sealed class RestoreRemoval(
                 await store.Cancel(task, stop).ConfigureAwait(false);
                 _cancelled[key] = clock.GetUtcNow();
                 await events
-                    .Normal(restore, "RestoreCancelled", "the restore was deleted before the guest ran", stop)
+                    .Normal(restore, Reasons.RestoreCancelled, "the restore was deleted before the guest ran", stop)
                     .ConfigureAwait(false);
                 return options.CancelPatience;
             }
@@ -75,7 +75,7 @@ internal sealed class RestoreRemoval(
             await events
                 .Warning(
                     restore,
-                    "AgentSilent",
+                    Reasons.AgentSilent,
                     $"the agent on node {task.Spec.NodeName} did not answer; removing the objects of the restore anyway",
                     stop
                 )
@@ -97,7 +97,7 @@ internal sealed class RestoreRemoval(
                 restore,
                 status,
                 RestorePhase.Deleting,
-                "Deleting",
+                Reasons.Deleting,
                 "removing the objects that were created " + "for the restore",
                 clock.GetUtcNow()
             );

@@ -6,12 +6,6 @@ namespace Bgsnap.Operator.Restores;
 /// <summary>The states of a restore, each with all its conditions.</summary>
 internal static class RestoreState
 {
-    /// <summary>Reason of a restore that is Ready and needs no manual step.</summary>
-    public const string GuestRuns = "GuestRuns";
-
-    /// <summary>Reason of condition Resident while RAM arrives.</summary>
-    public const string RamArrives = "RamArrives";
-
     /// <summary>
     /// The restore makes progress, or waits for something that may still appear. If the guest already runs, it stays Ready and only
     /// condition Resident reports the wait.
@@ -41,7 +35,7 @@ internal static class RestoreState
     /// <summary>The guest runs and has all its RAM.</summary>
     public static void Ready(VMBackgroundRestore restore, RestoreStatus status, SnapshotTaskStatus task, DateTimeOffset now)
     {
-        Runs(restore, status, RestorePhase.Ready, task, NonEmpty(task.Reason) ?? GuestRuns, NonEmpty(task.Message), now);
+        Runs(restore, status, RestorePhase.Ready, task, NonEmpty(task.Reason) ?? Reasons.GuestRuns, NonEmpty(task.Message), now);
         status.Progress = new RestoreProgress
         {
             Percent = 100,
@@ -52,7 +46,7 @@ internal static class RestoreState
             restore,
             status,
             true,
-            "AllRamArrived",
+            Reasons.AllRamArrived,
             $"all RAM of the guest has arrived; the volume of snapshot {restore.Spec.SnapshotName} is no longer needed",
             now
         );
@@ -61,7 +55,7 @@ internal static class RestoreState
     /// <summary>The guest runs while its RAM arrives; a reason from the agent says why it does not.</summary>
     public static void Running(VMBackgroundRestore restore, RestoreStatus status, SnapshotTaskStatus task, DateTimeOffset now)
     {
-        Runs(restore, status, RestorePhase.Running, task, GuestRuns, null, now);
+        Runs(restore, status, RestorePhase.Running, task, Reasons.GuestRuns, null, now);
         int percent = task.Percent ?? 0;
         status.Progress = new RestoreProgress
         {
@@ -71,13 +65,13 @@ internal static class RestoreState
             BytesPerSecond = task.BytesPerSecond,
         };
         if (percent >= 100)
-            SetResident(restore, status, true, "AllRamArrived", "all RAM of the guest has arrived", now);
+            SetResident(restore, status, true, Reasons.AllRamArrived, "all RAM of the guest has arrived", now);
         else
             SetResident(
                 restore,
                 status,
                 false,
-                NonEmpty(task.Reason) ?? RamArrives,
+                NonEmpty(task.Reason) ?? Reasons.RamArrives,
                 NonEmpty(task.Message)
                     ?? "RAM arrives in the background and when the guest touches it; the volume of snapshot "
                         + $"{restore.Spec.SnapshotName} is needed until all of it has arrived",
@@ -88,7 +82,7 @@ internal static class RestoreState
     /// <summary>The guest runs, but its RAM does not arrive.</summary>
     public static void Starved(VMBackgroundRestore restore, RestoreStatus status, string reason, string message, DateTimeOffset now)
     {
-        KStatus.Ready(status, restore.Metadata.Generation, RestorePhase.Running, GuestRuns, Where(restore, status), now);
+        KStatus.Ready(status, restore.Metadata.Generation, RestorePhase.Running, Reasons.GuestRuns, Where(restore, status), now);
         SetResident(restore, status, false, reason, message, now);
     }
 
@@ -151,7 +145,7 @@ internal static class RestoreState
             status,
             ConditionTypes.DisksRestored,
             true,
-            "Written",
+            Reasons.Written,
             $"the disks of snapshot {restore.Spec.SnapshotName} are on {string.Join(", ", (status.Claims ?? []).Select(c => c.Name))}",
             restore.Metadata.Generation ?? 0,
             now

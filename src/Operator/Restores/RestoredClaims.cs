@@ -51,7 +51,7 @@ internal static class RestoredClaims
             if (new ResourceQuantity(asked).ToDecimal() >= bytes)
                 return asked;
             throw new TerminalException(
-                "ClaimTooSmall",
+                Reasons.ClaimTooSmall,
                 $"claim {disk.Claim.Name} ({asked}) is too small for disk {disk.Disk.Name} ({Durations.Size((long)bytes)}, "
                     + $"{bytes} bytes): raise its size or omit it, then create another restore"
             );
@@ -69,16 +69,16 @@ internal static class RestoredClaims
         string name = claim.Metadata.Name;
         if (!RestoreNaming.IsOf(restore, claim.Metadata))
             throw new TerminalException(
-                "ClaimExists",
+                Reasons.ClaimExists,
                 $"claim {name} already exists and does not belong to this restore, which would overwrite it: name another in the claims of "
                     + "spec.target, then create another restore"
             );
         if (claim.Metadata.DeletionTimestamp is not null)
             throw new TerminalException(
-                "ClaimEnded",
+                Reasons.ClaimEnded,
                 $"claim {name}, which was created for this restore, is being deleted: create another restore"
             );
         if (claim.Status?.Phase == "Lost")
-            throw new TerminalException("ClaimLost", $"claim {name} has lost its volume: create another restore");
+            throw new TerminalException(Reasons.ClaimLost, $"claim {name} has lost its volume: create another restore");
     }
 }

@@ -64,7 +64,7 @@ internal sealed class RunningGuest(RestoreStore store, RestoreNotes notes, NodeQ
         }
         if (ended)
             throw new TerminalException(
-                "GuestEnded",
+                Reasons.GuestEnded,
                 $"pod {status.PodName} ended before all of its guest's RAM had arrived; its disks keep what the guest wrote. "
                     + "Create another restore to return to the snapshot's state"
             );
@@ -77,7 +77,7 @@ internal sealed class RunningGuest(RestoreStore store, RestoreNotes notes, NodeQ
         RestoreState.Starved(
             restore,
             status,
-            report.Reason ?? "Failed",
+            report.Reason ?? Reasons.Failed,
             $"{report.Message ?? "the agent gave no reason"}; the guest waits, and the restore is retried",
             clock.GetUtcNow()
         );

@@ -26,14 +26,14 @@ internal static class TemplateCheck
         }
         catch (JsonException e)
         {
-            throw Refuse("TemplateInvalid", $"spec{e.Path?.TrimStart('$')} has the wrong type", "correct it");
+            throw Refuse(Reasons.TemplateInvalid, $"spec{e.Path?.TrimStart('$')} has the wrong type", "correct it");
         }
         if (Unknown(spec, JsonSerializer.SerializeToNode(read, CoreResources.PodSpec), "spec") is { } path)
-            throw Refuse("TemplateInvalid", $"{path} is not a pod field that this version of bgsnap knows", "correct or remove it");
+            throw Refuse(Reasons.TemplateInvalid, $"{path} is not a pod field that this version of bgsnap knows", "correct or remove it");
         if (read.Containers is not { Count: > 0 })
-            throw Refuse("TemplateInvalid", "spec.containers is empty", "add the container with QEMU");
+            throw Refuse(Reasons.TemplateInvalid, "spec.containers is empty", "add the container with QEMU");
         if (Refusal(read) is { } what)
-            throw Refuse("TemplateRefused", what, Remedy);
+            throw Refuse(Reasons.TemplateRefused, what, Remedy);
         return read;
     }
 

@@ -21,12 +21,12 @@ internal static class TemplatePlan
         List<DiskStatus> disks = [.. (snapshot.Status?.Disks ?? []).Where(d => d.StoredBytes > 0 || d.VolumeSnapshotName is not null)];
         if (disks.Find(d => !claims.Exists(c => c.Disk == d.Name)) is { } missing)
             throw Misfit(
-                "DiskWithoutClaim",
+                Reasons.DiskWithoutClaim,
                 $"disk {missing.Name} of snapshot {snapshot.Metadata.Name} has no claim: add one to spec.target.template.claims"
             );
         if (claims.Find(c => !disks.Exists(d => d.Name == c.Disk)) is { } extra)
             throw Misfit(
-                "NoSuchDisk",
+                Reasons.NoSuchDisk,
                 $"snapshot {snapshot.Metadata.Name} has no disk {extra.Disk}{Note(snapshot, extra.Disk)}; it has "
                     + $"{Listed(disks)}: correct spec.target.template.claims"
             );
@@ -38,36 +38,39 @@ internal static class TemplatePlan
         string path = claim.Path
             ?? disk.Path
             ?? throw Misfit(
-                "PathUnknown",
+                Reasons.PathUnknown,
                 $"the snapshot does not record the path of disk {disk.Name}: set path of its claim in spec.target.template.claims"
             );
         if (!path.StartsWith('/') || path.Split('/').Any(part => part is ".." or "."))
             throw Misfit(
-                "PathUnknown",
+                Reasons.PathUnknown,
                 $"disk {disk.Name}: '{path}' is not an absolute path without '..': set path of its claim in spec.target.template.claims"
             );
         if (disk.Driver is not ("raw" or "qcow2"))
             throw Misfit(
-                "DriverUnknown",
+                Reasons.DriverUnknown,
                 $"disk {disk.Name} has format {disk.Driver ?? "unknown"}, but only raw and qcow2 can be written: restore into "
                     + "your own pod (spec.target.pod)"
             );
         string? volume = spec.Volumes?.FirstOrDefault(v => v.PersistentVolumeClaim?.ClaimName == claim.Name)?.Name;
         if (volume is null)
-            throw Misfit("ClaimNotInPod", $"the template's pod has no volume with claim {claim.Name} of disk {disk.Name}: add one");
+            throw Misfit(Reasons.ClaimNotInPod, $"the template's pod has no volume with claim {claim.Name} of disk {disk.Name}: add one");
         if (qemu.VolumeDevices?.Any(d => d.Name == volume && d.DevicePath == path) == true)
             return new PlannedDisk(disk, claim, path, null);
         V1VolumeMount mount = qemu.VolumeMounts?.Where(m => m.Name == volume && IsBelow(path, m.MountPath)).MaxBy(m => m.MountPath.Length)
             ?? throw Misfit(
-                "PathNotOnClaim",
+                Reasons.PathNotOnClaim,
                 $"container {qemu.Name} of the template does not mount claim {claim.Name} at {path}, the path of disk {disk.Name}: "
                     + "mount it there, or set path of the claim in spec.target.template.claims"
             );
         if (!string.IsNullOrEmpty(mount.SubPathExpr))
-            throw Misfit("PathNotOnClaim", $"claim {claim.Name} is mounted by subPathExpr, which a restore cannot resolve: use subPath");
+            throw Misfit(
+                Reasons.PathNotOnClaim,
+                $"claim {claim.Name} is mounted by subPathExpr, which a restore cannot resolve: use subPath"
+            );
         if (Taken.FirstOrDefault(t => IsBelow(t, mount.MountPath) || IsBelow(mount.MountPath, t)) is { } taken)
             throw Misfit(
-                "PathTaken",
+                Reasons.PathTaken,
                 $"claim {claim.Name} is mounted at {mount.MountPath}, which conflicts with {taken} in the pod that writes the "
                     + $"disk: mount it elsewhere, for example at /disks/{disk.Name}"
             );
@@ -79,14 +82,14 @@ internal static class TemplatePlan
         if (pod.Metadata.Annotations.TryGetValue(Names.ContainerAnnotation, out string? named))
             return spec.Containers.FirstOrDefault(c => c.Name == named)
                 ?? throw TemplateCheck.Refuse(
-                    "TemplateInvalid",
+                    Reasons.TemplateInvalid,
                     $"container {named}, which annotation {Names.ContainerAnnotation} names, does not exist",
                     "correct it"
                 );
         return spec.Containers.Count == 1
             ? spec.Containers[0]
             : throw TemplateCheck.Refuse(
-                "TemplateInvalid",
+                Reasons.TemplateInvalid,
                 $"the pod has {spec.Containers.Count} containers",
                 $"name the one with QEMU in annotation {Names.ContainerAnnotation}"
             );

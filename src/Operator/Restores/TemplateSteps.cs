@@ -25,13 +25,13 @@ internal sealed class TemplateSteps(RestoreStore store, RestoreNotes notes, Disk
         PodSummary? pod = await store.FindPod(restore, stop).ConfigureAwait(false);
         if (pod is not null && !RestoreNaming.IsOf(restore, pod.Metadata))
             throw new TerminalException(
-                "PodExists",
+                Reasons.PodExists,
                 $"pod {status.PodName} already exists and does not belong to this restore: delete it, or give the template's pod another "
                     + "name, then create another restore"
             );
         if (pod is null && status.PodUID is not null)
             throw new TerminalException(
-                "PodGone",
+                Reasons.PodGone,
                 $"pod {status.PodName}, which was created for this restore, is gone: create another restore"
             );
 
@@ -45,21 +45,31 @@ internal sealed class TemplateSteps(RestoreStore store, RestoreNotes notes, Disk
 
             // d. Remove the writer, so that the VM can use its claims and resources.
             if (!await store.RemoveCarrier(restore, TaskAction.RestoreDisks, stop).ConfigureAwait(false))
-                throw Starting("PodStarting", $"waiting for the pod that wrote the disks to terminate, then starting pod {status.PodName}");
-            RestoreState.Reconciling(restore, status, RestorePhase.Starting, "PodStarting", $"starting pod {status.PodName}", clock.GetUtcNow());
+                throw Starting(
+                    Reasons.PodStarting,
+                    $"waiting for the pod that wrote the disks to terminate, then starting pod {status.PodName}"
+                );
+            RestoreState.Reconciling(
+                restore,
+                status,
+                RestorePhase.Starting,
+                Reasons.PodStarting,
+                $"starting pod {status.PodName}",
+                clock.GetUtcNow()
+            );
             await notes.Save(restore, status, stop).ConfigureAwait(false);
             pod = await store
                 .MakePod(RestorePods.Vm(restore, plan, RestoreState.HasDisks(status) ? status.NodeName : null), stop)
                 .ConfigureAwait(false);
             if (!RestoreNaming.IsOf(restore, pod.Metadata))
-                throw Starting("PodStarting", $"another pod {status.PodName} exists");
+                throw Starting(Reasons.PodStarting, $"another pod {status.PodName} exists");
         }
 
         // e. Wait for its QEMU.
         status.PodUID ??= pod.Metadata.Uid;
         if (status.PodUID != pod.Metadata.Uid)
             throw new TerminalException(
-                "PodGone",
+                Reasons.PodGone,
                 $"pod {status.PodName}, which was created for this restore, is gone, and another pod has its name now: create "
                     + "another restore"
             );
@@ -75,11 +85,11 @@ internal sealed class TemplateSteps(RestoreStore store, RestoreNotes notes, Disk
             .FirstOrDefault(w => w?.Reason is not (null or "ContainerCreating" or "PodInitializing"));
         string name = pod.Metadata.Name;
         if (scheduled is not { Status: "False", Message.Length: > 0 } && waiting is null)
-            return Starting("PodStarting", $"starting pod {name}");
+            return Starting(Reasons.PodStarting, $"starting pod {name}");
         queue.Leave(key);
         return waiting is null
-            ? Starting("PodUnschedulable", $"pod {name} cannot be scheduled: {scheduled!.Message}")
-            : Starting("PodNotStarting", $"pod {name} does not start: {waiting.Reason}: {waiting.Message}");
+            ? Starting(Reasons.PodUnschedulable, $"pod {name} cannot be scheduled: {scheduled!.Message}")
+            : Starting(Reasons.PodNotStarting, $"pod {name} does not start: {waiting.Reason}: {waiting.Message}");
     }
 
     private static NotReadyException Starting(string reason, string message) =>

@@ -1,3 +1,4 @@
+using Bgsnap.Crds.V1Alpha1;
 using Cronos;
 
 namespace Bgsnap.Operator.Schedules;
@@ -28,7 +29,7 @@ internal sealed class CronSchedule
         catch (CronFormatException e)
         {
             throw new InvalidScheduleException(
-                "InvalidSchedule",
+                Reasons.InvalidSchedule,
                 $"spec.schedule \"{expression}\": {e.Message.TrimEnd('.')}. The fields are minute, hour, day of the month, "
                     + "month and day of the week, for example \"0 3 * * *\""
             );
@@ -59,7 +60,7 @@ internal sealed class CronSchedule
         catch (Exception e) when (e is TimeZoneNotFoundException or InvalidTimeZoneException or System.Security.SecurityException)
         {
             throw new InvalidScheduleException(
-                "InvalidTimeZone",
+                Reasons.InvalidTimeZone,
                 $"spec.timeZone \"{zone}\" is unknown: use a name of the IANA time zone database, for example Europe/Berlin or UTC"
             );
         }

@@ -46,7 +46,7 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
                 status,
                 schedule.Metadata.Generation,
                 SchedulePhase.Scheduled,
-                "RefusedByApiServer",
+                Reasons.RefusedByApiServer,
                 $"the API server rejected the snapshot that is due: {e.Message}",
                 clock.GetUtcNow()
             );
@@ -75,7 +75,7 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
                 status,
                 schedule.Metadata.Generation,
                 SchedulePhase.Suspended,
-                "Suspended",
+                Reasons.Suspended,
                 "spec.suspend is true: no snapshots are created",
                 now
             );
@@ -87,16 +87,19 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
         if (plan.Due is { } due)
             await Make(key, schedule, status, plan, due, stop).ConfigureAwait(false);
 
-        // 3. Note the next due time.
-        status.NextScheduleTime = plan.Next?.UtcDateTime;
+        // 3. Note the next due time. A cron expression has no years: one that is not due again never was.
+        if (plan.Next is null)
+            throw new InvalidScheduleException(
+                Reasons.NeverDueAgain,
+                $"spec.schedule \"{schedule.Spec.Schedule}\" has no due time in the future: correct the day of the month or the month"
+            );
+        status.NextScheduleTime = plan.Next.Value.UtcDateTime;
         KStatus.Ready(
             status,
             schedule.Metadata.Generation,
             SchedulePhase.Scheduled,
-            plan.Next is null ? "NeverDueAgain" : "Scheduled",
-            plan.Next is null
-                ? $"\"{cron.Text}\" names no time that is still to come"
-                : "the next snapshot is created at status.nextScheduleTime",
+            Reasons.Scheduled,
+            "the next snapshot is created at status.nextScheduleTime",
             now
         );
     }
@@ -118,7 +121,7 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
         {
             await LeaveOut(
                     "late",
-                    "MissedDeadline",
+                    Reasons.MissedDeadline,
                     $"skipped the snapshot of {when}: it is later than spec.startingDeadline ({schedule.Spec.StartingDeadline}) allows"
                 )
                 .ConfigureAwait(false);
@@ -131,7 +134,7 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
         {
             await LeaveOut(
                     "skipped",
-                    "StillUnderWay",
+                    Reasons.StillUnderWay,
                     $"skipped the snapshot of {when}: {other.Metadata.Name} is still "
                         + $"{other.Status?.Phase ?? SnapshotPhase.Pending}, and spec.concurrencyPolicy is Forbid"
                 )
@@ -144,7 +147,7 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
             {
                 await LeaveOut(
                         "refused",
-                        "NameTaken",
+                        Reasons.NameTaken,
                         $"skipped the snapshot of {when}: VMBackgroundSnapshot {name} exists and was not created by this schedule"
                     )
                     .ConfigureAwait(false);
@@ -154,7 +157,7 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
                 (status.LastScheduleTime, status.LastSnapshotName) = (due.UtcDateTime, name);
                 ScheduleMetrics.Ran(key, "created");
                 log.LogInformation("{Schedule}: created {Snapshot}, due {Due}", key, name, when);
-                await events.Normal(schedule, "SnapshotCreated", $"{name}, due {when}", stop).ConfigureAwait(false);
+                await events.Normal(schedule, Reasons.SnapshotCreated, $"{name}, due {when}", stop).ConfigureAwait(false);
             }
         }
         if (plan.Missed == 0)
@@ -163,7 +166,7 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
         await events
             .Warning(
                 schedule,
-                "MissedRuns",
+                Reasons.MissedRuns,
                 $"skipped {plan.Missed} snapshots before that of {when}: they were due while no " + "operator ran",
                 stop
             )
@@ -211,7 +214,9 @@ internal sealed class ScheduleReconciler(ScheduleStore store, EventRecorder even
         foreach (Retention.Excess excess in Retention.Of(schedule.Spec.Retention, store.SnapshotsOf(key), store.IsInUse, clock.GetUtcNow()))
         {
             await store.Delete(excess.Snapshot, stop).ConfigureAwait(false);
-            await events.Normal(schedule, "SnapshotDeleted", $"{excess.Snapshot.Metadata.Name}: {excess.Why}", stop).ConfigureAwait(false);
+            await events
+                .Normal(schedule, Reasons.SnapshotDeleted, $"{excess.Snapshot.Metadata.Name}: {excess.Why}", stop)
+                .ConfigureAwait(false);
         }
     }
 

@@ -40,10 +40,10 @@ internal sealed record CarrierReadiness(CarrierState State, string Message)
     public string Reason =>
         State switch
         {
-            CarrierState.Ended => "CarrierEnded",
-            CarrierState.Unschedulable => "CarrierUnschedulable",
-            CarrierState.NotStarting => "CarrierNotStarting",
-            _ => "CarrierStarting",
+            CarrierState.Ended => Reasons.CarrierEnded,
+            CarrierState.Unschedulable => Reasons.CarrierUnschedulable,
+            CarrierState.NotStarting => Reasons.CarrierNotStarting,
+            _ => Reasons.CarrierStarting,
         };
 
     /// <summary>Reads the pod.</summary>

@@ -48,7 +48,7 @@ internal sealed record SourceVm(
     public static SourceVm Of(PodSummary pod, string again = "another snapshot") =>
         OfRunning(pod, again)
         ?? throw new NotReadyException(
-            "SourceNotRunning",
+            Reasons.SourceNotRunning,
             $"container {ContainerOf(pod, again)} of pod {pod.Metadata.Name} is not running yet"
         );
 
@@ -61,29 +61,29 @@ internal sealed record SourceVm(
         string name = pod.Metadata.Name;
         if (pod.Metadata.Annotations?.TryGetValue(Names.QmpSocketAnnotation, out string? socket) != true || string.IsNullOrEmpty(socket))
             throw new TerminalException(
-                "NotAVirtualMachine",
+                Reasons.NotAVirtualMachine,
                 $"pod {name} has no annotation {Names.QmpSocketAnnotation}: set it to the path of QEMU's QMP socket in the "
                     + $"container, then create {again}"
             );
         if (!socket.StartsWith('/'))
             throw new TerminalException(
-                "NotAVirtualMachine",
+                Reasons.NotAVirtualMachine,
                 $"pod {name}: annotation {Names.QmpSocketAnnotation} must be an absolute path in the container, not '{socket}'"
             );
         _ = pod.Metadata.Annotations.TryGetValue(Names.GuestAgentSocketAnnotation, out string? agent);
         if (agent is not null && !agent.StartsWith('/'))
             throw new TerminalException(
-                "NotAVirtualMachine",
+                Reasons.NotAVirtualMachine,
                 $"pod {name}: annotation {Names.GuestAgentSocketAnnotation} must be an absolute path in the container, not "
                     + $"'{agent}'; without a guest agent, omit it"
             );
         if (pod.Status?.Phase is "Succeeded" or "Failed")
             throw new TerminalException(
-                "SourceEnded",
+                Reasons.SourceEnded,
                 $"pod {name} has ended ({pod.Status.Phase}): start the virtual machine, then create {again}"
             );
         if (pod.Metadata.DeletionTimestamp is not null)
-            throw new TerminalException("SourceEnded", $"pod {name} is being deleted");
+            throw new TerminalException(Reasons.SourceEnded, $"pod {name} is being deleted");
         string container = ContainerOf(pod, again);
         return pod.Spec?.NodeName is { Length: > 0 } node && pod.RunningContainerId(container) is not null
             ? new SourceVm(name, pod.Metadata.Uid, node, container, socket, agent)
@@ -98,14 +98,14 @@ internal sealed record SourceVm(
             return containers.Any(c => c.Name == named)
                 ? named
                 : throw new TerminalException(
-                    "NotAVirtualMachine",
+                    Reasons.NotAVirtualMachine,
                     $"pod {pod.Metadata.Name} has no container {named}, which its annotation {Names.ContainerAnnotation} names"
                 );
         }
         return containers.Count == 1
             ? containers[0].Name
             : throw new TerminalException(
-                "NotAVirtualMachine",
+                Reasons.NotAVirtualMachine,
                 $"pod {pod.Metadata.Name} has {containers.Count} containers: name the one with QEMU in its annotation "
                     + $"{Names.ContainerAnnotation}, then create {again}"
             );

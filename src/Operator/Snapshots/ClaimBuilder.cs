@@ -43,7 +43,7 @@ internal static class ClaimBuilder
         return resources?.Limits?.GetValueOrDefault("memory")
             ?? resources?.Requests?.GetValueOrDefault("memory")
             ?? throw new TerminalException(
-                "SizeUnknown",
+                Reasons.SizeUnknown,
                 $"container {container} of pod {pod.Metadata.Name} has no memory limit, so the size of the claim is unknown: set "
                     + "spec.target.claimTemplate.size"
             );

@@ -29,7 +29,7 @@ internal sealed class HeldCapture(SnapshotStore store, OperatorOptions options, 
                 snapshot,
                 status,
                 SnapshotPhase.Capturing,
-                "GuestHeld",
+                Reasons.GuestHeld,
                 "the guest is stopped while the storage takes VolumeSnapshots of its disks",
                 clock.GetUtcNow()
             );
@@ -41,7 +41,7 @@ internal sealed class HeldCapture(SnapshotStore store, OperatorOptions options, 
         }
         catch (ApiException e) when (e.IsInvalid || e.Code == 404)
         {
-            why = (VolumeCuts.Refused, $"the API server rejected a VolumeSnapshot: {e.Message}");
+            why = (Reasons.VolumeSnapshotRefused, $"the API server rejected a VolumeSnapshot: {e.Message}");
         }
         await store.Cancel(task, stop).ConfigureAwait(false);
         SnapshotState.Reconciling(snapshot, status, SnapshotPhase.Capturing, why.Reason, why.Message, clock.GetUtcNow());
@@ -63,11 +63,11 @@ internal sealed class HeldCapture(SnapshotStore store, OperatorOptions options, 
             return;
         throw left <= TimeSpan.Zero
             ? new TerminalException(
-                "DeadlineExceeded",
+                Reasons.DeadlineExceeded,
                 $"the snapshot was not Ready within {deadline} of its creation: {unusable}. The captured memory stays on the "
                     + "claim until this snapshot is deleted"
             )
-            : new NotReadyException("WaitingForVolumeSnapshots", unusable) { Phase = SnapshotPhase.Capturing };
+            : new NotReadyException(Reasons.WaitingForVolumeSnapshots, unusable) { Phase = SnapshotPhase.Capturing };
     }
 
     /// <summary>
@@ -78,15 +78,18 @@ internal sealed class HeldCapture(SnapshotStore store, OperatorOptions options, 
     public async Task ThrowStorageError(VMBackgroundSnapshot snapshot, SnapshotTaskStatus report, CancellationToken stop)
     {
         if (
-            report.Reason == "Cancelled"
+            report.Reason == Reasons.Cancelled
             && Conditions.Get(snapshot.Status, ConditionTypes.Ready) is { } noted
-            && VolumeCuts.Reasons.Contains(noted.Reason)
+            && VolumeCuts.CancelReasons.Contains(noted.Reason)
         )
             throw new TerminalException(noted.Reason, noted.Message);
         // The operator may have crashed between cancelling and recording why: the VolumeSnapshots still show the error.
-        if (report.Reason == "Cancelled" && await store.Cuts.FindFailed(snapshot, stop).ConfigureAwait(false) is { } failure)
+        if (report.Reason == Reasons.Cancelled && await store.Cuts.FindFailed(snapshot, stop).ConfigureAwait(false) is { } failure)
             throw failure;
-        if (report.Reason == "DowntimeExceeded" && await store.Cuts.Uncut(snapshot, stop).ConfigureAwait(false) is { Length: > 0 } uncut)
+        if (
+            report.Reason == Reasons.DowntimeExceeded
+            && await store.Cuts.Uncut(snapshot, stop).ConfigureAwait(false) is { Length: > 0 } uncut
+        )
             throw new TerminalException(
                 report.Reason,
                 $"{report.Message}; the storage had not taken {uncut}: raise spec.capture.maxDowntime, or use another "

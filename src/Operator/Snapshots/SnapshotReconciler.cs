@@ -74,7 +74,7 @@ internal sealed class SnapshotReconciler(
         {
             // The API server would reject it again: a quota, an admission policy or missing rights. Requeue with backoff.
             queue.Leave(key);
-            SnapshotState.Reconciling(snapshot, status, SnapshotPhase.Pending, "RefusedByApiServer", e.Message, clock.GetUtcNow());
+            SnapshotState.Reconciling(snapshot, status, SnapshotPhase.Pending, Reasons.RefusedByApiServer, e.Message, clock.GetUtcNow());
             await Save(key, snapshot, status, stop).ConfigureAwait(false);
             throw;
         }
@@ -101,7 +101,7 @@ internal sealed class SnapshotReconciler(
         }
         if (Left(snapshot) <= TimeSpan.Zero)
             throw new TerminalException(
-                "DeadlineExceeded",
+                Reasons.DeadlineExceeded,
                 $"the snapshot was not Ready within {Deadline(snapshot)} of its creation; last status: "
                     + $"{Conditions.Get(status, ConditionTypes.Ready)?.Message ?? "not started"}"
             );
@@ -127,7 +127,7 @@ internal sealed class SnapshotReconciler(
         int place = queue.Enter(vm.NodeName, key, snapshot.Metadata.CreationTimestamp ?? DateTime.MinValue);
         if (place > 0)
             throw new NotReadyException(
-                "Queued",
+                Reasons.Queued,
                 $"number {place} in the queue of node {vm.NodeName}, which captures {options.MaxConcurrentCaptures} at a time"
             )
             {
@@ -151,7 +151,7 @@ internal sealed class SnapshotReconciler(
             snapshot,
             status,
             SnapshotPhase.Capturing,
-            "CaptureOrdered",
+            Reasons.CaptureOrdered,
             AgentMessages.WaitingFor(vm.NodeName),
             clock.GetUtcNow()
         );
@@ -191,16 +191,16 @@ internal sealed class SnapshotReconciler(
                 return null;
             case TaskPhase.Failed:
                 // An agent that reported its failure itself has removed its files.
-                if (report.Reason != AgentLost)
+                if (report.Reason != Reasons.AgentRestarted)
                     status.Directory = null;
-                if (Left(snapshot) <= TimeSpan.Zero && report.Reason == "Cancelled")
+                if (Left(snapshot) <= TimeSpan.Zero && report.Reason == Reasons.Cancelled)
                     throw new TerminalException(
-                        "DeadlineExceeded",
+                        Reasons.DeadlineExceeded,
                         $"the snapshot was not Ready within {Deadline(snapshot)} of its creation and was cancelled: {report.Message}"
                     );
                 if (VolumeCuts.AreWanted(snapshot))
                     await _held.ThrowStorageError(snapshot, report, stop).ConfigureAwait(false);
-                throw new TerminalException(report.Reason ?? "Failed", report.Message ?? "the agent gave no reason");
+                throw new TerminalException(report.Reason ?? Reasons.Failed, report.Message ?? "the agent gave no reason");
         }
         if (Left(snapshot) <= TimeSpan.Zero)
         {
@@ -208,7 +208,7 @@ internal sealed class SnapshotReconciler(
                 await store.Cancel(task, stop).ConfigureAwait(false);
             else if (report.Phase is null || Left(snapshot) <= -options.CancelPatience)
                 throw new TerminalException(
-                    "DeadlineExceeded",
+                    Reasons.DeadlineExceeded,
                     $"the snapshot was not Ready within {Deadline(snapshot)} of its creation, and the agent on node "
                         + $"{task.Spec.NodeName} did not answer the cancellation"
                 );
@@ -219,7 +219,7 @@ internal sealed class SnapshotReconciler(
             TimeSpan age = now - (task.Metadata.CreationTimestamp ?? now.UtcDateTime);
             bool silent = age >= options.AgentSilence;
             throw new NotReadyException(
-                silent ? "AgentSilent" : "CaptureOrdered",
+                silent ? Reasons.AgentSilent : Reasons.CaptureOrdered,
                 silent ? AgentMessages.Silent(task.Spec.NodeName) : AgentMessages.WaitingFor(task.Spec.NodeName)
             )
             {
@@ -235,14 +235,16 @@ internal sealed class SnapshotReconciler(
         if (!news && _written.TryGetValue(key, out DateTimeOffset at) && now - at < ProgressEvery)
             return Earliest(at + ProgressEvery - now, Left(snapshot));
         StatusFold.Progress(snapshot, status, report, now);
-        SnapshotState.Reconciling(snapshot, status, SnapshotPhase.Capturing, AtWork, $"the agent on node {task.Spec.NodeName} is capturing", now);
+        SnapshotState.Reconciling(
+            snapshot,
+            status,
+            SnapshotPhase.Capturing,
+            Reasons.Capturing,
+            $"the agent on node {task.Spec.NodeName} is capturing",
+            now
+        );
         return Left(snapshot);
     }
-
-    private const string AtWork = "Capturing";
-
-    /// <summary>Reason of a task whose agent died while working on it.</summary>
-    internal const string AgentLost = "AgentRestarted";
 
     private async Task<SourceVm> FindSource(VMBackgroundSnapshot snapshot, CancellationToken stop)
     {
@@ -256,11 +258,11 @@ internal sealed class SnapshotReconciler(
         // The pod is gone: another pod of that name is another VM.
         if (snapshot.Status?.PodUID is not null)
             throw new TerminalException(
-                "SourceEnded",
+                Reasons.SourceEnded,
                 $"pod {name} is gone{(pod is null ? "" : ", and another pod has its name now")}: create another snapshot"
             );
         throw new NotReadyException(
-            "SourceNotFound",
+            Reasons.SourceNotFound,
             $"pod {name} does not exist in namespace {snapshot.Metadata.NamespaceProperty}: create it, or delete this snapshot"
         );
     }
@@ -279,7 +281,7 @@ internal sealed class SnapshotReconciler(
             else if (claim.Metadata.Labels?.TryGetValue(Names.SnapshotLabel, out string? uid) != true || uid != snapshot.Metadata.Uid)
             {
                 throw new TerminalException(
-                    "ClaimExists",
+                    Reasons.ClaimExists,
                     $"claim {name} already exists and does not belong to this snapshot: give the snapshot another name, or "
                         + "name the claim in "
                         + "spec.target.persistentVolumeClaim"
@@ -288,13 +290,13 @@ internal sealed class SnapshotReconciler(
         }
         if (claim is null)
             throw new NotReadyException(
-                "ClaimNotFound",
+                Reasons.ClaimNotFound,
                 $"claim {name} does not exist in namespace {snapshot.Metadata.NamespaceProperty}: create it, or delete this snapshot"
             );
         if (claim.Metadata.DeletionTimestamp is not null)
-            throw new TerminalException("ClaimEnded", $"claim {name} is being deleted: name another");
+            throw new TerminalException(Reasons.ClaimEnded, $"claim {name} is being deleted: name another");
         if (claim.Status?.Phase == "Lost")
-            throw new TerminalException("ClaimLost", $"claim {name} has lost its volume: name another");
+            throw new TerminalException(Reasons.ClaimLost, $"claim {name} has lost its volume: name another");
         return name;
     }
 
@@ -328,7 +330,7 @@ internal sealed class SnapshotReconciler(
     {
         if (status.PointInTime is not null && old?.PointInTime is null)
             await events
-                .Normal(snapshot, "PointInTime", Conditions.Get(status, ConditionTypes.PointInTime)!.Message, stop)
+                .Normal(snapshot, Reasons.PointInTime, Conditions.Get(status, ConditionTypes.PointInTime)!.Message, stop)
                 .ConfigureAwait(false);
         var (before, after) = (Conditions.Get(old, ConditionTypes.Ready), Conditions.Get(status, ConditionTypes.Ready));
         if (after is null || (before?.Reason == after.Reason && old?.Phase == status.Phase))
@@ -345,16 +347,16 @@ internal sealed class SnapshotReconciler(
         {
             case SnapshotPhase.Ready:
                 await events
-                    .Normal(snapshot, "SnapshotReady", $"{after.Message}: downtime {status.Downtime}, {status.Size}", stop)
+                    .Normal(snapshot, Reasons.SnapshotReady, $"{after.Message}: downtime {status.Downtime}, {status.Size}", stop)
                     .ConfigureAwait(false);
                 break;
             case SnapshotPhase.Failed:
-                await events.Warning(snapshot, "SnapshotFailed", $"{after.Reason}: {after.Message}", stop).ConfigureAwait(false);
+                await events.Warning(snapshot, Reasons.SnapshotFailed, $"{after.Reason}: {after.Message}", stop).ConfigureAwait(false);
                 break;
             case SnapshotPhase.Pending:
                 await events.Warning(snapshot, after.Reason, after.Message, stop).ConfigureAwait(false);
                 break;
-            case SnapshotPhase.Capturing when after.Reason == AtWork:
+            case SnapshotPhase.Capturing when after.Reason == Reasons.Capturing:
                 break;
             default:
                 await events.Normal(snapshot, after.Reason, after.Message, stop).ConfigureAwait(false);

@@ -5,6 +5,7 @@ using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Events;
 using Bgsnap.Operator.Shared;
 using Bgsnap.Operator.VolumeSnapshots;
+using k8s.Models;
 using Microsoft.Extensions.Logging;
 
 namespace Bgsnap.Operator.Snapshots;
@@ -39,7 +40,7 @@ internal sealed class SnapshotRemoval(
         {
             await Say(
                     snapshot,
-                    InUse,
+                    Reasons.InUseByRestore,
                     $"VMBackgroundRestore {restore.Metadata.Name} reads the snapshot, which is removed once that restore has ended or is "
                         + "deleted",
                     isNews: true,
@@ -58,7 +59,7 @@ internal sealed class SnapshotRemoval(
                 await store.Cancel(capture, stop).ConfigureAwait(false);
                 _cancelled[key] = clock.GetUtcNow();
                 await events
-                    .Normal(snapshot, "CaptureCancelled", "the snapshot was deleted while it was being captured", stop)
+                    .Normal(snapshot, Reasons.CaptureCancelled, "the snapshot was deleted while it was being captured", stop)
                     .ConfigureAwait(false);
                 return options.CancelPatience;
             }
@@ -69,7 +70,7 @@ internal sealed class SnapshotRemoval(
             await events
                 .Warning(
                     snapshot,
-                    "AgentSilent",
+                    Reasons.AgentSilent,
                     $"the agent on node {capture.Spec.NodeName} did not answer; the capture continues until it ends by itself",
                     stop
                 )
@@ -97,12 +98,9 @@ internal sealed class SnapshotRemoval(
             {
                 // The claim is deleted with the namespace, and no pod can be created there to reach it. Keeping our finalizer would only
                 // block the namespace forever.
-                log.LogWarning(
-                    "{Namespace}/{Name}: its namespace is being deleted; the files in {Directory} go or stay with the claim's volume",
-                    key.Namespace,
-                    key.Name,
-                    snapshot.Status!.Directory
-                );
+                string claim = snapshot.Status!.ClaimName!;
+                V1PersistentVolumeClaim? found = await store.FindClaim(key.Namespace, claim, stop).ConfigureAwait(false);
+                await LeaveBehind(snapshot, found, "its namespace is being deleted", stop).ConfigureAwait(false);
             }
         }
 
@@ -112,8 +110,6 @@ internal sealed class SnapshotRemoval(
         await store.RemoveHelpers(snapshot, TaskAction.Delete, stop).ConfigureAwait(false);
         return null;
     }
-
-    private const string InUse = "InUseByRestore";
 
     private static bool IsAbandoned(VMBackgroundSnapshot snapshot) =>
         snapshot.Metadata.Annotations?.TryGetValue(Names.AbandonFilesAnnotation, out string? value) == true && value == "true";
@@ -128,7 +124,7 @@ internal sealed class SnapshotRemoval(
         await events
             .Warning(
                 snapshot,
-                "FilesAbandoned",
+                Reasons.FilesAbandoned,
                 $"{left} was abandoned, as annotation {Names.AbandonFilesAnnotation} requests: remaining files contain the "
                     + "guest's memory; remove them yourself",
                 stop
@@ -137,22 +133,57 @@ internal sealed class SnapshotRemoval(
         log.LogWarning("{Namespace}/{Name}: abandoned {Left}", snapshot.Metadata.NamespaceProperty, snapshot.Metadata.Name, left);
     }
 
+    // The claim can no longer be mounted. Its files are deleted with the volume, or stay on it: only the volume's reclaim policy decides.
+    // The event on the volume also reaches the user of a namespace that is being deleted, which accepts no events.
+    private async Task LeaveBehind(VMBackgroundSnapshot snapshot, V1PersistentVolumeClaim? claim, string why, CancellationToken stop)
+    {
+        string? volume = claim?.Spec?.VolumeName;
+        string directory = snapshot.Status!.Directory!,
+            where = volume is null ? "its volume" : $"volume {volume}",
+            rest = $"unless the reclaim policy of {where} is Delete, the guest's memory stays there; remove it yourself";
+        log.LogWarning(
+            "{Namespace}/{Name}: the files in directory {Directory} were not removed, because {Why}: {Rest}",
+            snapshot.Metadata.NamespaceProperty,
+            snapshot.Metadata.Name,
+            directory,
+            why,
+            rest
+        );
+        await events
+            .Warning(snapshot, Reasons.FilesLeftBehind, $"the files in directory {directory} were not removed, because {why}: {rest}", stop)
+            .ConfigureAwait(false);
+        if (volume is null)
+            return;
+        V1PersistentVolume about = new()
+        {
+            ApiVersion = "v1",
+            Kind = "PersistentVolume",
+            Metadata = new V1ObjectMeta { Name = volume },
+        };
+        string of = $"snapshot {snapshot.Metadata.NamespaceProperty}/{snapshot.Metadata.Name}";
+        await events
+            .Warning(about, Reasons.FilesLeftBehind, $"directory {directory} of {of} was not removed, because {why}: {rest}", stop)
+            .ConfigureAwait(false);
+    }
+
     private async Task<TimeSpan?> RemoveFiles(VMBackgroundSnapshot snapshot, CancellationToken stop)
     {
         string claim = snapshot.Status!.ClaimName!;
-        if (
-            await store.FindClaim(snapshot.Metadata.NamespaceProperty, claim, stop).ConfigureAwait(false)
-            is not { Metadata.DeletionTimestamp: null }
-        )
-            return null;
         SnapshotTask? task = await store.FindTask(snapshot, TaskAction.Delete, stop).ConfigureAwait(false);
         if (task?.Status?.Phase == TaskPhase.Succeeded)
             return null;
+        V1PersistentVolumeClaim? found = await store.FindClaim(snapshot.Metadata.NamespaceProperty, claim, stop).ConfigureAwait(false);
+        if (found is not { Metadata.DeletionTimestamp: null })
+        {
+            string why = $"claim {claim} is {(found is null ? "gone" : "being deleted")}";
+            await LeaveBehind(snapshot, found, why, stop).ConfigureAwait(false);
+            return null;
+        }
         if (task?.Status?.Phase == TaskPhase.Failed)
         {
             await Say(
                     snapshot,
-                    task.Status.Reason ?? "Failed",
+                    task.Status.Reason ?? Reasons.Failed,
                     $"the files in {snapshot.Status.Directory} on claim {claim} could not be removed: {task.Status.Message}"
                         + Remedy(snapshot),
                     isNews: true,
@@ -202,5 +233,5 @@ internal sealed class SnapshotRemoval(
     // An agent that reported the capture's failure itself left no files.
     private static bool MayHaveFiles(VMBackgroundSnapshot snapshot, SnapshotTask? capture) =>
         snapshot.Status is { Directory: not null, ClaimName: not null }
-        && !(capture?.Status is { Phase: TaskPhase.Failed, Reason: not SnapshotReconciler.AgentLost });
+        && !(capture?.Status is { Phase: TaskPhase.Failed, Reason: not Reasons.AgentRestarted });
 }

@@ -31,7 +31,7 @@ internal static class SnapshotState
             status,
             snapshot.Metadata.Generation,
             SnapshotPhase.Ready,
-            "SnapshotReady",
+            Reasons.SnapshotReady,
             $"written to {status.Directory} on claim {status.ClaimName}",
             now
         );
@@ -45,7 +45,7 @@ internal static class SnapshotState
             status,
             ConditionTypes.PointInTime,
             true,
-            "Fixed",
+            Reasons.Fixed,
             $"the snapshot shows the guest at {instant:yyyy-MM-dd'T'HH:mm:ss.fff'Z'}",
             snapshot.Metadata.Generation ?? 0,
             now

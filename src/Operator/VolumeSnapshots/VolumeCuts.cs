@@ -25,11 +25,9 @@ internal sealed class VolumeCuts(IApiClient api)
     private readonly Objects _objects = new(api);
     private readonly VolumeSnapshotPreflight _preflight = new(api);
 
-    /// <summary>Reason of a VolumeSnapshot that the API server rejected.</summary>
-    public const string Refused = "VolumeSnapshotRefused";
-
     /// <summary>Reasons for which we cancel a capture whose guest is stopped for the cut.</summary>
-    public static IReadOnlyList<string> Reasons { get; } = ["VolumeSnapshotFailed", Refused, "DiskNotOnClaim", "NoDisks"];
+    public static IReadOnlyList<string> CancelReasons { get; } =
+    [Reasons.VolumeSnapshotFailed, Reasons.VolumeSnapshotRefused, Reasons.DiskNotOnClaim, Reasons.NoDisks];
 
     /// <summary>Whether this snapshot's spec asks for VolumeSnapshots.</summary>
     public static bool AreWanted(VMBackgroundSnapshot snapshot) => snapshot.Spec.Capture?.DiskMethod == DiskCaptureMethod.VolumeSnapshot;
@@ -78,7 +76,7 @@ internal sealed class VolumeCuts(IApiClient api)
                 is not { } found
             )
                 throw new TerminalException(
-                    "VolumeSnapshotLost",
+                    Reasons.VolumeSnapshotLost,
                     $"VolumeSnapshot {name} was deleted. The captured memory stays on the claim until this snapshot is "
                         + "deleted. Create another snapshot"
                 );
@@ -111,7 +109,7 @@ internal sealed class VolumeCuts(IApiClient api)
         {
             claimOf[disk.Name ?? ""] = (disk.Path is { } path ? claims.At(path) : null)
                 ?? throw new TerminalException(
-                    "DiskNotOnClaim",
+                    Reasons.DiskNotOnClaim,
                     $"disk {disk.Name} ({disk.Path ?? "no file"}) is not on a claim of pod {vm.PodName}: name only the other "
                         + "disks in spec.capture.disks, or use another spec.capture.diskMethod"
                 );
@@ -119,7 +117,7 @@ internal sealed class VolumeCuts(IApiClient api)
         return claimOf.Count > 0
             ? claimOf
             : throw new TerminalException(
-                "NoDisks",
+                Reasons.NoDisks,
                 $"the virtual machine in pod {vm.PodName} has no disk for a VolumeSnapshot: use another spec.capture.diskMethod"
             );
     }
@@ -163,7 +161,7 @@ internal sealed class VolumeCuts(IApiClient api)
 
     private static TerminalException Failed(VolumeSnapshot v) =>
         new(
-            "VolumeSnapshotFailed",
+            Reasons.VolumeSnapshotFailed,
             $"the storage could not take {Describe(v)}: {v.Status!.Error!.Message ?? "it gave no reason"}. The capture was "
                 + "discarded; see the log of the CSI driver, then create another snapshot"
         );

@@ -27,7 +27,7 @@ internal sealed class VolumeSnapshotPreflight(IApiClient api)
         IReadOnlyList<string> claims = PodClaims.Of(pod, vm.Container).All;
         if (claims.Count == 0)
             throw new TerminalException(
-                "NoClaims",
+                Reasons.NoClaims,
                 $"container {vm.Container} of pod {vm.PodName} mounts no claim, so there is no volume to snapshot: use "
                     + "another spec.capture.diskMethod"
             );
@@ -39,7 +39,7 @@ internal sealed class VolumeSnapshotPreflight(IApiClient api)
             // A manually created volume does not name its driver; then only the storage itself can tell.
             if (DriverOf(claim) is { } driver && classes.All(c => c.Driver != driver))
                 throw new TerminalException(
-                    "VolumeSnapshotClassOfOtherDriver",
+                    Reasons.VolumeSnapshotClassOfOtherDriver,
                     $"claim {name} uses CSI driver {driver}, but {Named(classes)}: name a VolumeSnapshotClass of that driver in "
                         + $"spec.capture.volumeSnapshotClassName, {OrElse}"
                 );
@@ -59,7 +59,7 @@ internal sealed class VolumeSnapshotPreflight(IApiClient api)
             return defaults.Count > 0
                 ? defaults
                 : throw new TerminalException(
-                    "NoDefaultVolumeSnapshotClass",
+                    Reasons.NoDefaultVolumeSnapshotClass,
                     $"no VolumeSnapshotClass is the cluster's default (annotation {VolumeSnapshotKinds.DefaultClassAnnotation}): "
                         + $"name one in spec.capture.volumeSnapshotClassName, {OrElse}"
                 );
@@ -67,14 +67,14 @@ internal sealed class VolumeSnapshotPreflight(IApiClient api)
         catch (ApiException e) when (e.IsNotFound)
         {
             throw new TerminalException(
-                "VolumeSnapshotClassNotFound",
+                Reasons.VolumeSnapshotClassNotFound,
                 $"VolumeSnapshotClass {name} does not exist: name one of those that kubectl get volumesnapshotclasses lists, {OrElse}"
             );
         }
         catch (ApiException e) when (e.Code == 404)
         {
             throw new TerminalException(
-                "VolumeSnapshotsNotServed",
+                Reasons.VolumeSnapshotsNotServed,
                 $"this cluster does not serve {VolumeSnapshotKinds.Group}/v1: install the CRDs and the controller of "
                     + $"kubernetes-csi/external-snapshotter, {OrElse}"
             );

@@ -63,11 +63,11 @@ public sealed class CronTests
 
     [Theory]
     [InlineData("60 3 * * *", null, "InvalidSchedule", "spec.schedule \"60 3 * * *\": ")]
-    [InlineData("0 3 * * MOON", null, "InvalidSchedule", "It is minute, hour, day of the month, month and day of the week")]
+    [InlineData("0 3 * * MOON", null, "InvalidSchedule", "The fields are minute, hour, day of the month, month and day of the week")]
     [InlineData("0 3 * *", null, "InvalidSchedule", "spec.schedule")]
     [InlineData("0 0 3 * * *", null, "InvalidSchedule", "spec.schedule")]
     [InlineData("", null, "InvalidSchedule", "spec.schedule")]
-    [InlineData("0 3 * * *", "Europe/Bärlin", "InvalidTimeZone", "name one of the IANA database")]
+    [InlineData("0 3 * * *", "Europe/Bärlin", "InvalidTimeZone", "use a name of the IANA time zone database")]
     [InlineData("0 3 * * *", "../../etc/passwd", "InvalidTimeZone", "spec.timeZone \"../../etc/passwd\"")]
     [InlineData("0 3 * * *", "", "InvalidTimeZone", "spec.timeZone")]
     public void An_invalid_expression_is_reported(string expression, string? zone, string reason, string message)

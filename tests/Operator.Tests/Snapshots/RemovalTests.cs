@@ -286,7 +286,7 @@ public sealed class RemovalTests
         Assert.DoesNotContain("Warning FilesLeftBehind", world.Events("a"));
     }
 
-    private static Task SetClaim(World world, JsonObject patch) =>
+    private static Task<V1PersistentVolumeClaim> SetClaim(World world, JsonObject patch) =>
         world.Api.MergePatch(CoreResources.Claims, World.Namespace, TestObjects.Claim, null, patch, default);
 
     // The agent ended the capture while no operator ran, and the snapshot was deleted before the next operator started.

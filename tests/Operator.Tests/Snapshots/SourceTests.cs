@@ -103,13 +103,13 @@ public sealed class SourceTests
                     },
                 Pending,
                 "SourceNotRunning",
-                "does not run yet"
+                "is not running yet"
             ),
         ];
 
     [Theory]
     [MemberData(nameof(Cases))]
-    public async Task A_pod_without_a_running_VM_is_refused_or_makes_the_restore_wait(Case c)
+    public async Task A_pod_without_a_running_VM_is_refused_or_makes_the_snapshot_wait(Case c)
     {
         await using World world = new();
         await world.AddClaim(TestObjects.ClaimNamed(TestObjects.Claim));

@@ -126,7 +126,7 @@ public sealed class VolumeSnapshotTests
             w => w.Storage.AddClass(driver: "nfs.example.org"),
             null,
             "False VolumeSnapshotClassOfOtherDriver: claim db-root uses CSI driver csi.example.org, but VolumeSnapshotClass fast "
-                + "is of nfs.example.org: name"
+                + "uses nfs.example.org: name"
         );
 
     [Fact]
@@ -234,7 +234,7 @@ public sealed class VolumeSnapshotTests
         await world.Add(VolumeSnapshotObjects.Snapshot(c => c.Deadline = "2m"));
         const string Waits =
             "False WaitingForVolumeSnapshots: the guest runs; the storage is still working on VolumeSnapshot a-00000007-db-root "
-            + "of claim db-root yet";
+            + "of claim db-root";
         await world.Until(
             () => world.Condition("a", ConditionTypes.Ready).StartsWith(Waits, StringComparison.Ordinal),
             "it waits for the storage"
@@ -269,7 +269,7 @@ public sealed class VolumeSnapshotTests
         await world.Api.Delete(VolumeSnapshotKinds.Snapshots, World.Namespace, "a-00000006-db-root", null, null, default);
         await world.UntilPhase("a", SnapshotPhase.Failed, 30);
         Assert.StartsWith(
-            "False VolumeSnapshotLost: VolumeSnapshot a-00000006-db-root is gone",
+            "False VolumeSnapshotLost: VolumeSnapshot a-00000006-db-root was deleted",
             world.Condition("a", ConditionTypes.Ready),
             StringComparison.Ordinal
         );

@@ -66,5 +66,5 @@ internal sealed record CapturedMachine(JsonObject? Vm, JsonObject Vmi, string Do
     private static bool Is(JsonObject item, string kind) => item["kind"]?.ToString() == kind;
 
     private static TerminalException Damaged(string why) =>
-        new("SnapshotCorrupt", $"the snapshot's description of its virtual machine cannot be read: {why}");
+        new(Reasons.SnapshotCorrupt, $"the snapshot's description of its virtual machine cannot be read: {why}");
 }

@@ -41,7 +41,7 @@ internal sealed record MachinePlan(RestorePlan Disks, RawObject Vm, IReadOnlyCol
     {
         if (options.HookImage is not { } image)
             throw new TerminalException(
-                "NoHookImage",
+                Reasons.NoHookImage,
                 "the operator was started without --hook-image, which restores into KubeVirt need: upgrade the chart, "
                     + "or restore into a pod"
             );

@@ -24,7 +24,7 @@ internal sealed class MachineStore(IApiClient api)
         catch (ApiException e) when (IsNotInstalled(e))
         {
             throw new TerminalException(
-                "KubeVirtNotInstalled",
+                Reasons.KubeVirtNotInstalled,
                 $"this cluster does not serve {KubeVirtKinds.Group}/v1: install KubeVirt, or restore into a pod (spec.target.pod "
                     + "or template)"
             );
@@ -65,7 +65,7 @@ internal sealed class MachineStore(IApiClient api)
         catch (ApiException e) when (e.IsInvalid)
         {
             throw new TerminalException(
-                "RefusedByApiServer",
+                Reasons.RefusedByApiServer,
                 $"the API server rejected the restored spec of VirtualMachine {vm.Metadata.Name}: {e.Message}"
             );
         }
@@ -241,7 +241,7 @@ internal sealed class MachineStore(IApiClient api)
         {
             if (MacsOf(vmi).FirstOrDefault(addresses.Contains) is { } mac)
                 throw new NotReadyException(
-                    "MacInUse",
+                    Reasons.MacInUse,
                     $"VirtualMachineInstance {vmi.Metadata.Name} is running with MAC address {mac}, which the restored VM "
                         + "would use too: stop it, or set spec.target.virtualMachine.macAddresses to Regenerate in another restore"
                 )

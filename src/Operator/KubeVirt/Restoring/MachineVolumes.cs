@@ -39,7 +39,7 @@ internal static class MachineVolumes
         JsonObject[] volumes = [.. (spec["volumes"] as JsonArray ?? []).OfType<JsonObject>()];
         if ((target.Claims ?? []).Find(c => !Array.Exists(volumes, v => Name(v) == c.Volume)) is { } extra)
             throw Misfit(
-                "NoSuchVolume",
+                Reasons.NoSuchVolume,
                 $"the virtual machine of snapshot {snapshot.Metadata.Name} has no volume {extra.Volume}; it has "
                     + $"{string.Join(", ", volumes.Select(Name))}: correct spec.target.virtualMachine.claims"
             );
@@ -56,7 +56,7 @@ internal static class MachineVolumes
             {
                 // The operator creates the VM with its own rights, and the author of a restore may not be allowed to use files of a node.
                 throw Misfit(
-                    "HostDisk",
+                    Reasons.HostDisk,
                     $"volume {name} of the virtual machine is a file on a node (hostDisk), which a restore into KubeVirt "
                         + "cannot write: restore into your own pod (spec.target.pod)"
                 );
@@ -65,7 +65,7 @@ internal static class MachineVolumes
             {
                 string note = snapshot.Status?.Disks?.Find(d => d.Name == Alias(name))?.Note is { } why ? $" ({why})" : "";
                 throw Misfit(
-                    "DiskNotCaptured",
+                    Reasons.DiskNotCaptured,
                     $"disk {name} of the virtual machine is not in snapshot {snapshot.Metadata.Name}{note}, so memory and "
                         + "disks would not match: restore a snapshot that has all disks"
                 );
@@ -73,7 +73,7 @@ internal static class MachineVolumes
         }
         if (disks.Find(d => !planned.Exists(p => p.Disk == d) && !Array.Exists(volumes, v => Alias(Name(v)) == d.Name)) is { } foreign)
             throw Misfit(
-                "NoSuchVolume",
+                Reasons.NoSuchVolume,
                 $"disk {foreign.Name} of snapshot {snapshot.Metadata.Name} belongs to no volume of its virtual machine: restore it "
                     + "into a pod (spec.target.template)"
             );

@@ -44,7 +44,7 @@ internal sealed class PutBack(IApiClient api)
     {
         if (Kept(vm) is { } kept && kept["restore"]?.ToString() != restore.Metadata.Uid)
             throw new NotReadyException(
-                "VirtualMachineInUse",
+                Reasons.VirtualMachineInUse,
                 $"VirtualMachine {vm.Metadata.Name} is in use by another restore, {kept["name"]}"
             )
             {
@@ -124,7 +124,7 @@ internal sealed class PutBack(IApiClient api)
         }.ToJsonString();
         if (Encoding.UTF8.GetByteCount(kept) > LargestSpec)
             throw new TerminalException(
-                "VirtualMachineTooLarge",
+                Reasons.VirtualMachineTooLarge,
                 $"the spec of VirtualMachine {vm.Metadata.Name} is larger than {LargestSpec / 1024} KiB, the most that can be "
                     + "kept in its annotation during the restore: move its userData to a Secret, or delete the VM, then "
                     + "create another restore"

@@ -6,19 +6,17 @@ namespace Bgsnap.Operator.KubeVirt.Restoring;
 /// <summary>KubeVirt's feature gate Sidecar, without which it rejects the hook sidecar of a restored VM.</summary>
 internal static class SidecarGate
 {
-    private const string NotEnabled = "SidecarsNotEnabled";
-
     /// <summary>Whether KubeVirt's message says that the gate is off.</summary>
     public static bool IsOff(string message) => message.Contains("sidecar feature gate", StringComparison.OrdinalIgnoreCase);
 
     /// <summary>The restore waits until the gate is on.</summary>
     /// <param name="why">KubeVirt's message.</param>
     public static NotReadyException Wait(string why) =>
-        new(NotEnabled, Message(why)) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(30) };
+        new(Reasons.SidecarsNotEnabled, Message(why)) { Phase = RestorePhase.Starting, Again = TimeSpan.FromSeconds(30) };
 
     /// <summary>The restore fails: an existing VM must not stay stopped until the gate is on.</summary>
     /// <param name="why">KubeVirt's message.</param>
-    public static TerminalException Fail(string why) => new(NotEnabled, Message(why) + ", then create another restore");
+    public static TerminalException Fail(string why) => new(Reasons.SidecarsNotEnabled, Message(why) + ", then create another restore");
 
     private static string Message(string why) =>
         $"KubeVirt rejects hook sidecars, which a restore needs ({why}): add Sidecar to "
