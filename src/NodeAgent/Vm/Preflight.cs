@@ -1,5 +1,4 @@
 using System.Text.Json;
-using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Qmp;
 
 namespace Bgsnap.NodeAgent.Vm;
@@ -65,7 +64,7 @@ internal static class Preflight
     {
         using QmpAnswer answer = qmp.Execute("query-migrate");
         QmpValue info = answer.Return;
-        if (MigrationWatch.StatusOf(info) is { } status)
+        if (MigrationState.UnderWay(info) is { } status)
             throw new CaptureRefusedException(
                 "MigrationActive",
                 $"a migration of this guest is under way ({status}); try again when it has ended"
