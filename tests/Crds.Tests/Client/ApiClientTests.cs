@@ -157,7 +157,7 @@ public sealed class ApiClientTests
         JsonElement answer = await server.Client.Post(
             "apis/authentication.k8s.io/v1/tokenreviews",
             new JsonObject { ["spec"] = 1 },
-            BgsnapJson.Default.JsonElement,
+            RuntimeJson.Default.JsonElement,
             default
         );
         Assert.Equal(("POST", "/apis/authentication.k8s.io/v1/tokenreviews"), (server.Method, server.Path));
