@@ -236,7 +236,7 @@ public sealed class ApiClientTests
     {
         ScriptedHandler server = new(HttpStatusCode.OK, body, "text/html");
         Exception e = await Assert.ThrowsAnyAsync<Exception>(() => server.Client.Get(Resources.Tasks, "ns", "t", default));
-        Assert.True(Bgsnap.Crds.Controller.Informer<SnapshotTask>.IsConnectionTrouble(e), e.GetType().Name);
+        Assert.True(ConnectionTrouble.Is(e), e.GetType().Name);
     }
 
     [Fact]
