@@ -1,5 +1,6 @@
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.NodeAgent.Store;
 using Bgsnap.NodeAgent.Streams;
 using Bgsnap.NodeAgent.Vm;
 
@@ -76,7 +77,7 @@ internal sealed class InstantRestore(RestoreOptions options) : IMemoryRestore
             cancel
         );
         TestHooks.After("sent");
-        if (broken is OperationCanceledException or Store.SnapshotCorruptException)
+        if (broken is OperationCanceledException or SnapshotCorruptException)
             throw broken;
         WaitUntilRunning(target, follow, broken);
     }
