@@ -106,7 +106,7 @@ public sealed class ApiClient(HttpClient http, TimeSpan? requestTimeout = null) 
                 HttpMethod.Delete,
                 type.Path(ns, name),
                 Body(options.ToJsonString(), "application/json"),
-                BgsnapJson.Default.JsonElement,
+                RuntimeJson.Default.JsonElement,
                 stop
             )
             .ConfigureAwait(false);
@@ -183,7 +183,7 @@ public sealed class ApiClient(HttpClient http, TimeSpan? requestTimeout = null) 
         ApiStatus? status = null;
         try
         {
-            status = JsonSerializer.Deserialize(text, BgsnapJson.Default.ApiStatus);
+            status = JsonSerializer.Deserialize(text, RuntimeJson.Default.ApiStatus);
         }
         catch (JsonException)
         {

@@ -20,7 +20,7 @@ public readonly record struct WatchEvent<T>(string Type, T Item)
             JsonElement item = document.RootElement.GetProperty("object");
             if (type == "ERROR")
             {
-                ApiStatus status = item.Deserialize(BgsnapJson.Default.ApiStatus) ?? new ApiStatus();
+                ApiStatus status = item.Deserialize(RuntimeJson.Default.ApiStatus) ?? new ApiStatus();
                 throw new ApiException(status.Code ?? 500, status.Reason ?? "", status.Message ?? "the watch failed");
             }
             return new WatchEvent<T>(type, item.Deserialize(json) ?? throw new HttpRequestException("a watch event without an object"));

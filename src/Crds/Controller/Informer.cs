@@ -1,6 +1,4 @@
 using System.Collections.Concurrent;
-using System.Net.Sockets;
-using System.Text.Json;
 using Bgsnap.Crds.Client;
 using k8s;
 using k8s.Models;
@@ -77,7 +75,7 @@ public sealed class Informer<T>(IApiClient api, ResourceType<T> type, string? ns
                     await Task.Delay(Backoff.Of(failures, TimeSpan.FromMilliseconds(250), LongestPause), _clock, stop)
                         .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             }
-            catch (Exception e) when (IsConnectionTrouble(e))
+            catch (Exception e) when (ConnectionTrouble.Is(e))
             {
                 // After a refusal (a restarted server may no longer know the version) list again; after a reset continue the watch.
                 if (e is ApiException)
@@ -102,16 +100,6 @@ public sealed class Informer<T>(IApiClient api, ResourceType<T> type, string? ns
         _items[key] = item;
         Learned?.Invoke(key, item);
     }
-
-    internal static bool IsConnectionTrouble(Exception e) =>
-        e
-            is HttpRequestException
-                or IOException
-                or SocketException
-                or ApiException
-                or JsonException
-                or OperationCanceledException
-                or TimeoutException;
 
     private async Task<string> Relist(CancellationToken stop)
     {

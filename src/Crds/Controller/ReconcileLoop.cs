@@ -48,7 +48,7 @@ public sealed class ReconcileLoop(string name, WorkQueue queue, IReconciler reco
                 result = "error";
                 RuntimeMetrics.Errors.WithLabels(name).Inc();
                 TimeSpan pause = queue.AddAfterFailure(key);
-                bool expected = Informer<PodSummary>.IsConnectionTrouble(e);
+                bool expected = ConnectionTrouble.Is(e);
                 log.LogWarning(
                     expected ? null : e,
                     "{Controller} {Key}: {Why}; again in {Pause:0.0} s",

@@ -48,7 +48,7 @@ public sealed class MetricsAccess(IApiClient api, TimeProvider? clock = null)
                     ["kind"] = "TokenReview",
                     ["spec"] = new JsonObject { ["token"] = token },
                 },
-                BgsnapJson.Default.JsonElement,
+                RuntimeJson.Default.JsonElement,
                 stop
             )
             .ConfigureAwait(false);
@@ -73,7 +73,7 @@ public sealed class MetricsAccess(IApiClient api, TimeProvider? clock = null)
                         ["nonResourceAttributes"] = new JsonObject { ["path"] = "/metrics", ["verb"] = "get" },
                     },
                 },
-                BgsnapJson.Default.JsonElement,
+                RuntimeJson.Default.JsonElement,
                 stop
             )
             .ConfigureAwait(false);

@@ -1,4 +1,3 @@
-using System.Text.Json;
 using System.Text.Json.Serialization;
 using Bgsnap.Crds.V1Alpha1;
 
@@ -19,8 +18,6 @@ namespace Bgsnap.Crds.Client;
 [JsonSerializable(typeof(ResourceList<SnapshotTask>))]
 [JsonSerializable(typeof(PodSummary))]
 [JsonSerializable(typeof(ResourceList<PodSummary>))]
-[JsonSerializable(typeof(ApiStatus))]
-[JsonSerializable(typeof(JsonElement))]
 public sealed partial class BgsnapJson : JsonSerializerContext;
 
 /// <summary>The kinds that both programs use.</summary>

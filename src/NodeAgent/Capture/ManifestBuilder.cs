@@ -36,7 +36,7 @@ internal static class ManifestBuilder
                 Type = qemu.MachineType,
                 QemuVersion = qemu.QemuVersion,
                 Arguments = qemu.Arguments,
-                Devices = qemu.Devices,
+                Devices = qemu.Devices is { } devices ? [.. devices.Select(Device)] : null,
             },
             Capture = new ManifestCapture
             {
@@ -68,5 +68,14 @@ internal static class ManifestBuilder
             Disks = disks.Disks,
             Files = disks.Files,
             Ram = ManifestRam.From(stored, blocks),
+        };
+
+    /// <summary>How a snapshot records a device.</summary>
+    internal static ManifestDevice Device(PciDevice device) =>
+        new(device.Path, device.Type)
+        {
+            Id = device.Id,
+            PciId = device.PciId,
+            Properties = device.Properties,
         };
 }

@@ -1,5 +1,6 @@
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.NodeAgent.Capture;
 
@@ -11,31 +12,14 @@ namespace Bgsnap.NodeAgent.Capture;
 internal sealed class MigrationWatch(IQmpMonitor qmp)
 {
     private const long Interval = 1000;
-    private static readonly string[] UnderWay =
-    [
-        "setup",
-        "active",
-        "pre-switchover",
-        "device",
-        "postcopy-active",
-        "postcopy-paused",
-        "postcopy-recover",
-        "wait-unplug",
-        "cancelling",
-        "colo",
-    ];
     private long _asked = Environment.TickCount64;
-
-    /// <summary>The state of a migration from <c>query-migrate</c>; null if no migration is in progress.</summary>
-    internal static string? StatusOf(QmpValue info) =>
-        info.TryGetProperty("status", out QmpValue status) && UnderWay.Contains(status.GetString()) ? status.GetString() : null;
 
     /// <summary>Asks QEMU.</summary>
     /// <exception cref="CaptureFailedException">A migration is in progress.</exception>
     internal static void Check(IQmpMonitor qmp)
     {
         using QmpAnswer answer = qmp.Execute("query-migrate");
-        if (StatusOf(answer.Return) is not null)
+        if (MigrationState.UnderWay(answer.Return) is not null)
             throw Began();
     }
 
@@ -53,7 +37,7 @@ internal sealed class MigrationWatch(IQmpMonitor qmp)
     /// <exception cref="CaptureFailedException">The event says that a migration is in progress.</exception>
     internal static void Note(QmpEvent e)
     {
-        if (e.Name == "MIGRATION" && UnderWay.Any(s => e.Data.Contains($"\"{s}\"", StringComparison.Ordinal)))
+        if (MigrationState.SaysUnderWay(e))
             throw Began();
     }
 

@@ -1,5 +1,6 @@
 using Bgsnap.NodeAgent.Disks.Qcow2;
 using Bgsnap.NodeAgent.Linux;
+using Bgsnap.NodeAgent.Store;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Disks;
@@ -24,7 +25,7 @@ internal static unsafe class DiskImageWriter
     /// <param name="progress">Bytes of data written since the last call. It may sleep.</param>
     /// <param name="cancel">Ends the write; the target then has neither its old nor its new content.</param>
     /// <exception cref="ArgumentException">Another driver, or a target that is neither a regular file nor a block device.</exception>
-    /// <exception cref="Store.SnapshotCorruptException">The source is damaged.</exception>
+    /// <exception cref="SnapshotCorruptException">The source is damaged.</exception>
     /// <exception cref="LinuxException">The target cannot be written, ENOSPC if it is too small.</exception>
     /// <exception cref="OperationCanceledException">The write was cancelled.</exception>
     public static void Write(

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Bgsnap.NodeAgent.Capture;
@@ -53,7 +54,7 @@ internal sealed class AutoRestore(RestoreOptions options) : IMemoryRestore
         }
     }
 
-    private static string Format(TimeSpan time) => Cli.Quantity.FormatTime((long)time.TotalMicroseconds);
+    private static string Format(TimeSpan time) => string.Create(CultureInfo.InvariantCulture, $"{time.TotalMilliseconds:0.##} ms");
 
     /// <summary>Median time to read a granule, over a few granules that lie far apart, as the guest's faults will.</summary>
     internal static unsafe TimeSpan MedianRead(PageLogReader log)

@@ -1,3 +1,4 @@
+using Bgsnap.NodeAgent.Store;
 using Bgsnap.NodeAgent.Streams;
 
 namespace Bgsnap.NodeAgent.Restore;
@@ -24,7 +25,7 @@ internal interface IMemoryRestore
     /// <param name="cancel">Ends the restore in good order. A guest that runs before its RAM is loaded then waits for the rest.</param>
     /// <exception cref="RestoreFailedException">QEMU refused the snapshot, and the guest has not run; or the rest of a running guest's RAM
     /// cannot be loaded.</exception>
-    /// <exception cref="Store.SnapshotCorruptException">The snapshot is damaged. The guest has not run.</exception>
+    /// <exception cref="SnapshotCorruptException">The snapshot is damaged. The guest has not run.</exception>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
     void Run(RestoreTarget target, SnapshotStream snapshot, RestoreProgress progress, Action guestRuns, CancellationToken cancel);
 }

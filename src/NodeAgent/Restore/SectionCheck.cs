@@ -1,5 +1,5 @@
-using Bgsnap.NodeAgent.Store;
 using Bgsnap.NodeAgent.Streams;
+using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.NodeAgent.Restore;
 
@@ -12,7 +12,7 @@ internal static class SectionCheck
     /// <param name="snapshot">The sections that QEMU will load.</param>
     /// <param name="target">The target's devices.</param>
     /// <param name="cpus">The target's number of vCPUs.</param>
-    internal static IEnumerable<string> Differences(IReadOnlyList<DeviceSection> snapshot, IReadOnlyList<ManifestDevice> target, int cpus)
+    internal static IEnumerable<string> Differences(IReadOnlyList<DeviceSection> snapshot, IReadOnlyList<PciDevice> target, int cpus)
     {
         int wanted = snapshot.Count(s => s.Name == DeviceCheck.Cpu);
         if (wanted != cpus)

@@ -1,5 +1,6 @@
 using System.Globalization;
 using Bgsnap.NodeAgent.Store;
+using Bgsnap.NodeAgent.Vm;
 
 namespace Bgsnap.NodeAgent.Restore;
 
@@ -24,33 +25,33 @@ internal static class ShapeCheck
     /// <summary>Every difference, in words.</summary>
     /// <param name="captured">The captured machine's devices; null: the snapshot's version did not record them.</param>
     /// <param name="target">The target's devices.</param>
-    internal static IEnumerable<DeviceDifference> Differences(IReadOnlyList<ManifestDevice>? captured, IReadOnlyList<ManifestDevice> target)
+    internal static IEnumerable<DeviceDifference> Differences(IReadOnlyList<ManifestDevice>? captured, IReadOnlyList<PciDevice> target)
     {
-        Dictionary<string, ManifestDevice> there = ByPath(target);
-        foreach (ManifestDevice device in ByPath(captured ?? []).Values)
+        Dictionary<string, PciDevice> there = ByPath(target, d => d.Path);
+        foreach (ManifestDevice device in ByPath(captured ?? [], d => d.Path).Values)
         {
             // The section comparison names a device that is missing.
-            if (!there.TryGetValue(device.Path, out ManifestDevice? other))
+            if (!there.TryGetValue(device.Path, out PciDevice? other))
                 continue;
             if (device.PciId is { } id && other.PciId is { } otherId && id != otherId)
             {
                 yield return new(
                     device.Path,
-                    $"device {device.Path} is {Words(other)} (PCI id {otherId}), " + $"in the captured machine {Words(device)} ({id})"
+                    $"device {device.Path} is {Words(other.Type, other.Id)} (PCI id {otherId}), " + $"in the captured machine {Words(device.Type, device.Id)} ({id})"
                 );
             }
             else if (Shape(device, other) is { Length: > 0 } shape)
             {
-                yield return new(device.Path, $"device {device.Path}, {Words(other)}, has {shape}");
+                yield return new(device.Path, $"device {device.Path}, {Words(other.Type, other.Id)}, has {shape}");
             }
         }
     }
 
     /// <remarks>If two devices seem to have the same place, the place tells nothing about either.</remarks>
-    private static Dictionary<string, ManifestDevice> ByPath(IReadOnlyList<ManifestDevice> devices) =>
-        devices.GroupBy(d => d.Path).Where(g => g.Count() == 1).ToDictionary(g => g.Key, g => g.Single());
+    private static Dictionary<string, T> ByPath<T>(IReadOnlyList<T> devices, Func<T, string> path) =>
+        devices.GroupBy(path).Where(g => g.Count() == 1).ToDictionary(g => g.Key, g => g.Single());
 
-    private static string Shape(ManifestDevice captured, ManifestDevice target)
+    private static string Shape(ManifestDevice captured, PciDevice target)
     {
         List<string> found = [];
         foreach ((string name, string before) in captured.Properties ?? new Dictionary<string, string>())
@@ -66,5 +67,5 @@ internal static class ShapeCheck
 
     private static bool TryParse(string text, out ulong number) => ulong.TryParse(text, CultureInfo.InvariantCulture, out number);
 
-    private static string Words(ManifestDevice device) => device.Id is { } id ? $"{device.Type} '{id}'" : device.Type;
+    private static string Words(string type, string? id) => id is null ? type : $"{type} '{id}'";
 }

@@ -48,7 +48,7 @@ internal static class TargetDevices
             return [.. missing, .. PciConfigCheck.Differences(snapshot, own, named)];
         }
         HashSet<string> unsavedPaths = [.. unsaved.Select(n => n[..n.LastIndexOf('/')])];
-        IEnumerable<ManifestDevice> others = DeviceTree.Parse(tree).Where(d => !unsavedPaths.Contains(d.Path));
+        IEnumerable<PciDevice> others = DeviceTree.Parse(tree).Where(d => !unsavedPaths.Contains(d.Path));
         return
         [
             .. unsaved.Select(n => $"device {n} is not in the snapshot, and QEMU cannot save such devices"),

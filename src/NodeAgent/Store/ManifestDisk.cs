@@ -6,8 +6,8 @@ public sealed record ManifestDisk
     /// <summary>Longest <see cref="Name"/>, in characters: with folder and suffix it is a valid file name everywhere.</summary>
     public const int MaxNameLength = 200;
 
-    /// <summary>The disk's name: QEMU's drive id, else its qdev id, else its node name; see <see cref="Disks.DiskName"/>.
-    /// No two disks share one.</summary>
+    /// <summary>The disk's name: QEMU's drive id, else its qdev id, else its node name; no two disks
+    /// share one.</summary>
     public required string Name { get; init; }
 
     /// <summary>

@@ -1,5 +1,4 @@
 using Bgsnap.NodeAgent.Qmp;
-using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Vm;
 
@@ -37,7 +36,7 @@ internal static class DeviceTree
     /// <summary>Reads QEMU's PCI devices, with the properties that shape their state.</summary>
     /// <param name="qmp">Its monitor.</param>
     /// <param name="tree">Its tree, if known; null: read it from QEMU.</param>
-    internal static IReadOnlyList<ManifestDevice> Devices(IQmpMonitor qmp, string? tree = null) =>
+    internal static IReadOnlyList<PciDevice> Devices(IQmpMonitor qmp, string? tree = null) =>
         [.. Parse(tree ?? Read(qmp)).Take(MaxDevices).Select(d => IsUsbController(d) ? WithPorts(qmp, d) : d)];
 
     /// <summary>Number of vCPUs.</summary>
@@ -52,7 +51,7 @@ internal static class DeviceTree
         tree.Split('\n').Select(l => l.Trim()).Where(l => l.StartsWith("dev: ", StringComparison.Ordinal)).Select(TypeOf);
 
     /// <summary>The devices on PCI buses, except those behind an expander (pxb), whose buses have numbers of their own.</summary>
-    internal static IReadOnlyList<ManifestDevice> Parse(string tree)
+    internal static IReadOnlyList<PciDevice> Parse(string tree)
     {
         List<Node> found = [];
         Stack<Node> above = new();
@@ -102,10 +101,10 @@ internal static class DeviceTree
     private static bool IsVirtioDevice(string type) =>
         type.StartsWith("virtio-", StringComparison.Ordinal) && type.EndsWith("-device", StringComparison.Ordinal);
 
-    private static bool IsUsbController(ManifestDevice device) =>
+    private static bool IsUsbController(PciDevice device) =>
         device.Id is not null && device.Type.Contains("xhci", StringComparison.Ordinal);
 
-    private static ManifestDevice WithPorts(IQmpMonitor qmp, ManifestDevice controller)
+    private static PciDevice WithPorts(IQmpMonitor qmp, PciDevice controller)
     {
         SortedDictionary<string, string> shape = new(StringComparer.Ordinal);
         foreach ((string name, string value) in controller.Properties ?? new Dictionary<string, string>())
@@ -147,12 +146,12 @@ internal static class DeviceTree
             return this;
         }
 
-        internal ManifestDevice ToDevice()
+        internal PciDevice ToDevice()
         {
             // Sorted, whatever order QEMU lists them in; a device without ports differs from one with ports.
             if (type!.StartsWith("virtio-serial", StringComparison.Ordinal))
                 Shape[SerialPorts] = Ports.Count == 0 ? "none" : string.Join(',', Ports.Order(StringComparer.Ordinal));
-            return new ManifestDevice(Path!, type)
+            return new PciDevice(Path!, type)
             {
                 Id = id,
                 PciId = PciId,

@@ -66,7 +66,7 @@ internal static class Preflight
     {
         using QmpAnswer answer = qmp.Execute("query-migrate");
         QmpValue info = answer.Return;
-        if (MigrationWatch.StatusOf(info) is { } status)
+        if (MigrationState.UnderWay(info) is { } status)
             throw new CaptureRefusedException(
                 Reasons.MigrationActive,
                 $"a migration of this guest is under way ({status}); try again when the migration has ended"

@@ -1,7 +1,6 @@
 using System.Globalization;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
-using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Linux;
 using Microsoft.Win32.SafeHandles;
 

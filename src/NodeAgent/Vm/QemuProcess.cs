@@ -2,7 +2,6 @@ using System.Text;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Qmp;
-using Bgsnap.NodeAgent.Store;
 
 namespace Bgsnap.NodeAgent.Vm;
 
@@ -28,7 +27,7 @@ internal sealed record QemuProcess(
     internal required CheckedProcess Held { get; init; }
 
     /// <summary>Its devices on PCI buses, to be kept with a snapshot; null: not read.</summary>
-    internal IReadOnlyList<ManifestDevice>? Devices { get; set; }
+    internal IReadOnlyList<PciDevice>? Devices { get; set; }
 
     /// <summary>Identifies the QEMU behind a QMP connection.</summary>
     /// <param name="qmp">The connection.</param>

@@ -157,7 +157,7 @@ public sealed class ApiClientTests
         JsonElement answer = await server.Client.Post(
             "apis/authentication.k8s.io/v1/tokenreviews",
             new JsonObject { ["spec"] = 1 },
-            BgsnapJson.Default.JsonElement,
+            RuntimeJson.Default.JsonElement,
             default
         );
         Assert.Equal(("POST", "/apis/authentication.k8s.io/v1/tokenreviews"), (server.Method, server.Path));
@@ -236,7 +236,7 @@ public sealed class ApiClientTests
     {
         ScriptedHandler server = new(HttpStatusCode.OK, body, "text/html");
         Exception e = await Assert.ThrowsAnyAsync<Exception>(() => server.Client.Get(Resources.Tasks, "ns", "t", default));
-        Assert.True(Bgsnap.Crds.Controller.Informer<SnapshotTask>.IsConnectionTrouble(e), e.GetType().Name);
+        Assert.True(ConnectionTrouble.Is(e), e.GetType().Name);
     }
 
     [Fact]

@@ -1,3 +1,4 @@
+using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Restore;
 using Bgsnap.NodeAgent.Store;
 using Bgsnap.NodeAgent.Vm;
@@ -52,7 +53,7 @@ public class ShapeCheckTests
     [Fact]
     public void What_shapes_a_devices_state_is_read()
     {
-        Dictionary<string, ManifestDevice> devices = DeviceTree.Parse(Tree).ToDictionary(d => d.Path);
+        Dictionary<string, PciDevice> devices = DeviceTree.Parse(Tree).ToDictionary(d => d.Path);
 
         Assert.Equal("multifunction=false", Text(devices["0000:00:04.0"]));
         Assert.Equal("ports=1,3 vectors=2", Text(devices["0000:00:02.0"]));
@@ -100,7 +101,7 @@ public class ShapeCheckTests
     public void A_snapshot_that_keeps_no_devices_does_not_differ() => Assert.Empty(ShapeCheck.Differences(null, DeviceTree.Parse(Tree)));
 
     private static IEnumerable<string> Differences(string captured, string target) =>
-        ShapeCheck.Differences(DeviceTree.Parse(captured), DeviceTree.Parse(target)).Select(d => d.Words);
+        ShapeCheck.Differences([.. DeviceTree.Parse(captured).Select(ManifestOf.Device)], DeviceTree.Parse(target)).Select(d => d.Words);
 
-    private static string Text(ManifestDevice device) => string.Join(' ', device.Properties!.Select(p => $"{p.Key}={p.Value}"));
+    private static string Text(PciDevice device) => string.Join(' ', device.Properties!.Select(p => $"{p.Key}={p.Value}"));
 }

@@ -1,6 +1,7 @@
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.NodeAgent.Store;
 using Bgsnap.NodeAgent.Streams;
 using Bgsnap.NodeAgent.Vm;
 
@@ -77,7 +78,7 @@ internal sealed class InstantRestore(RestoreOptions options) : IMemoryRestore
             cancel
         );
         TestHooks.After("sent");
-        if (broken is OperationCanceledException or Store.SnapshotCorruptException)
+        if (broken is OperationCanceledException or SnapshotCorruptException)
             throw broken;
         WaitUntilRunning(target, follow, broken);
     }

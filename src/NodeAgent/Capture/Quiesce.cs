@@ -1,8 +1,8 @@
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.NodeAgent.Capture;
+using Bgsnap.NodeAgent.GuestAgent;
 using Bgsnap.NodeAgent.Qmp;
 
-namespace Bgsnap.NodeAgent.GuestAgent;
+namespace Bgsnap.NodeAgent.Capture;
 
 /// <summary>
 /// Freezes the guest's file systems around the point in time, and makes sure that they are thawed whatever happens.

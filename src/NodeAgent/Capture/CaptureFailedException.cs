@@ -1,18 +1,5 @@
 namespace Bgsnap.NodeAgent;
 
-/// <summary>A capture that is not started, because it could not be correct or could harm the guest.</summary>
-public sealed class CaptureRefusedException : Exception
-{
-    /// <summary>Creates the exception.</summary>
-    /// <param name="reason">A CamelCase word for programs, as in metav1.Condition.</param>
-    /// <param name="message">What prevents the capture, and what to do about it.</param>
-    public CaptureRefusedException(string reason, string message)
-        : base(message) => Reason = reason;
-
-    /// <summary>A CamelCase word for programs.</summary>
-    public string Reason { get; }
-}
-
 /// <summary>A capture that was started and given up; the guest continues to run.</summary>
 public sealed class CaptureFailedException : Exception
 {
