@@ -40,7 +40,7 @@ guests: ## fetch what the tests run on (QEMU 10, a kernel) and build the test gu
 manifests: reasons ## write the custom resource definitions from src/Crds, for kustomize and for Helm
 	dotnet run -c Release --project hack/manifests -- config/crd charts/bgsnap/crds --legacy config/legacy/crd
 
-reasons: ## write docs/reasons.md from src/Crds/V1Alpha1/Reasons.*.cs
+reasons: ## write docs/reasons.md from src/Vocabulary/Reasons.*.cs
 	dotnet run -c Release --project hack/manifests -- --reasons docs/reasons.md
 
 # hack/test says which of its parts run beside each other.
@@ -112,14 +112,15 @@ test-e2e: ## apply, capture, restore and break things on a real cluster, half an
 test-model: ## try the threads of a capture in many orders; MODEL_SCHEDULES tries more, MODEL_FIRST begins elsewhere
 	$(call run_tests,ModelCheck.Tests)
 
-# The agent's assembly counts its edges in a copy of the test project: what reaches a new one is mutated further.
+# The agent's assemblies count their edges in a copy of the test project: what reaches a new one is mutated further.
 fuzz := $(out)/fuzz/program
 fuzz: ## mutate foreign bytes for FUZZ_MINUTES (10); FUZZ_TARGET names one reader, FUZZ_SEED repeats a run, FUZZ_INPUT an input
 	dotnet build tests/Fuzz.Tests -c Release -v quiet
 	rm -rf $(fuzz)
 	mkdir -p $(fuzz)
 	cp -r tests/Fuzz.Tests/bin/Release/net10.0/linux-x64/. $(fuzz)
-	dotnet $(fuzz)/Fuzz.Tests.dll instrument $(fuzz)/bgsnap-agent.dll
+	dotnet $(fuzz)/Fuzz.Tests.dll instrument $(fuzz)/bgsnap-agent.dll \
+		$(patsubst %,$(fuzz)/Bgsnap.%.dll,Linux SnapshotFormat Qemu Engine)
 	FUZZ_OUT=$(out)/fuzz dotnet $(fuzz)/Fuzz.Tests.dll \
 		$(if $(FUZZ_INPUT),replay $(FUZZ_TARGET) $(FUZZ_INPUT),run $(or $(FUZZ_MINUTES),10) '$(FUZZ_TARGET)' '$(FUZZ_SEED)')
 

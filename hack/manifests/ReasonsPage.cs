@@ -1,5 +1,6 @@
 using System.Text;
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Vocabulary;
 
 namespace Bgsnap.Manifests;
 
@@ -41,7 +42,7 @@ internal static class ReasonsPage
     {
         StringBuilder page = new(
             """
-            <!-- Made by `make reasons` from src/Crds/V1Alpha1/Reasons.*.cs. Change it there. -->
+            <!-- Made by `make reasons` from src/Vocabulary/Reasons.*.cs. Change it there. -->
             # Reasons
 
             Every reason that a condition, an event, a task or `bgsnap-agent --json` can name. The message beside it says which object,

@@ -1,6 +1,6 @@
-using Bgsnap.Crds.Client;
-using Bgsnap.Crds.Controller;
-using Bgsnap.Crds.Hosting;
+using Bgsnap.ControllerRuntime.Client;
+using Bgsnap.ControllerRuntime.Controller;
+using Bgsnap.ControllerRuntime.Hosting;
 using Bgsnap.Operator.Events;
 using Bgsnap.Operator.Shared;
 using Microsoft.Extensions.Hosting;

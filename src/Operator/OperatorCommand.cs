@@ -1,8 +1,8 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
-using Bgsnap.Crds.Client;
-using Bgsnap.Crds.Controller;
-using Bgsnap.Crds.Hosting;
+using Bgsnap.ControllerRuntime.Client;
+using Bgsnap.ControllerRuntime.Controller;
+using Bgsnap.ControllerRuntime.Hosting;
 using Bgsnap.Operator.Kube;
 using Bgsnap.Operator.KubeVirt.Hook;
 using Bgsnap.Operator.Shared;

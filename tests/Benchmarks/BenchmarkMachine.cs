@@ -1,6 +1,6 @@
 using System.Diagnostics;
 using Bgsnap.Linux.Tests.Harness;
-using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.Qemu.Qmp;
 
 namespace Bgsnap.Benchmarks;
 

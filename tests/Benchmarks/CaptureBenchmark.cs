@@ -1,6 +1,6 @@
 using System.Diagnostics;
 using Bgsnap.Linux.Tests.Harness;
-using QmpEvent = Bgsnap.NodeAgent.Qmp.QmpEvent;
+using QmpEvent = Bgsnap.Qemu.Qmp.QmpEvent;
 
 namespace Bgsnap.Benchmarks;
 

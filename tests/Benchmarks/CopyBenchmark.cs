@@ -1,8 +1,8 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.Linux;
+using Bgsnap.SnapshotFormat.Store;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.Benchmarks;
@@ -15,7 +15,7 @@ internal static unsafe partial class CopyBenchmark
 
     private const int Total = 1 << 30,
         Piece = 2 << 20,
-        Granule = SnapshotFormat.GranuleSize;
+        Granule = FormatV1.GranuleSize;
 
     internal sealed record Speed(string What, IReadOnlyList<double> GigabytesPerSecond);
 

@@ -1,7 +1,7 @@
 using System.Diagnostics;
+using Bgsnap.Engine.Disks;
+using Bgsnap.Linux;
 using Bgsnap.Linux.Tests.Harness;
-using Bgsnap.NodeAgent.Disks;
-using Bgsnap.NodeAgent.Linux;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.Benchmarks;

@@ -1,8 +1,8 @@
 using System.Diagnostics;
 using System.Text.Json;
 using Bgsnap.Linux.Tests.Harness;
-using Bgsnap.NodeAgent.Qmp;
-using QmpEvent = Bgsnap.NodeAgent.Qmp.QmpEvent;
+using Bgsnap.Qemu.Qmp;
+using QmpEvent = Bgsnap.Qemu.Qmp.QmpEvent;
 
 namespace Bgsnap.Benchmarks;
 

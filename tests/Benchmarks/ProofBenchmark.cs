@@ -2,11 +2,11 @@ using System.CommandLine;
 using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
+using Bgsnap.Linux;
 using Bgsnap.Linux.Tests.Harness;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.SnapshotFormat.Store;
 using Microsoft.Win32.SafeHandles;
-using AgentLibc = Bgsnap.NodeAgent.Linux.Libc;
+using AgentLibc = Bgsnap.Linux.Libc;
 
 namespace Bgsnap.Benchmarks;
 
@@ -18,7 +18,7 @@ internal static unsafe class ProofBenchmark
 {
     private const int Total = 256 << 20,
         Cluster = 2 << 20,
-        Granule = SnapshotFormat.GranuleSize;
+        Granule = FormatV1.GranuleSize;
     private const int MapShared = 1,
         MadvNoHugePage = 15;
 

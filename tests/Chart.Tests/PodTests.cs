@@ -100,7 +100,7 @@ public sealed class PodTests
     [InlineData("DaemonSet/bgsnap-agent", "src/NodeAgent/Cli/NodeCommand.cs")]
     public void The_options_are_in_the_programs_source(string workload, string source)
     {
-        string code = Repository.Read(source) + Repository.Read("src/Crds/Hosting/ServingOptions.cs");
+        string code = Repository.Read(source) + Repository.Read("src/ControllerRuntime/Hosting/ServingOptions.cs");
         string[] options =
         [
             .. Arguments(Default.Value[workload].PodSpec!)

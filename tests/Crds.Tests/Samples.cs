@@ -1,5 +1,6 @@
 using System.Text.Json;
-using Bgsnap.Crds.Client;
+using Bgsnap.ControllerRuntime.Client;
+using Bgsnap.Crds.Kinds;
 using Bgsnap.Crds.V1Alpha1;
 using k8s.Models;
 

@@ -12,13 +12,13 @@ internal static class Program
     private const int MostKept = 60,
         MostBytesKept = 50_000;
 
-    /// <summary><c>instrument FILE</c>: count edges in an assembly. <c>run MINUTES [READER] [SEED]</c>: mutate. <c>replay READER FILE…</c>:
+    /// <summary><c>instrument FILE…</c>: count edges in assemblies. <c>run MINUTES [READER] [SEED]</c>: mutate. <c>replay READER FILE…</c>:
     /// read these inputs.
     /// <c>distill FOLDER</c>: of a run's corpus, take the smallest inputs that each add an edge into the repository's.</summary>
     internal static int Main(string[] arguments) =>
         arguments switch
         {
-            ["instrument", var file] => Instrument(file),
+            ["instrument", .. var files] => files.Sum(Instrument),
             ["run", var minutes, .. var rest] => Run(
                 double.Parse(minutes, CultureInfo.InvariantCulture),
                 rest.ElementAtOrDefault(0) ?? "",
@@ -31,7 +31,7 @@ internal static class Program
 
     private static int Usage()
     {
-        Console.Error.WriteLine("instrument FILE | run MINUTES [READER] [SEED] | replay READER FILE… | distill FOLDER");
+        Console.Error.WriteLine("instrument FILE… | run MINUTES [READER] [SEED] | replay READER FILE… | distill FOLDER");
         return 2;
     }
 
@@ -97,7 +97,10 @@ internal static class Program
     private static string Place(string message)
     {
         string[] lines = message.Split('\n');
-        return lines[0].Split(':')[0] + lines.FirstOrDefault(l => l.Contains("Bgsnap.NodeAgent", StringComparison.Ordinal));
+        return lines[0].Split(':')[0]
+            + lines.FirstOrDefault(l =>
+                l.Contains(" Bgsnap.", StringComparison.Ordinal) && !l.Contains(" Bgsnap.Fuzz.", StringComparison.Ordinal)
+            );
     }
 
     private static int Distill(string folder)

@@ -1,10 +1,10 @@
-using Bgsnap.NodeAgent.Disks.Qcow2;
-using Bgsnap.NodeAgent.Libvirt;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Store;
-using Bgsnap.NodeAgent.Streams;
+using Bgsnap.Linux;
 using Bgsnap.NodeAgent.Tests.Store;
 using Bgsnap.NodeAgent.Tests.Streams;
+using Bgsnap.Qemu.Libvirt;
+using Bgsnap.SnapshotFormat.Qcow2;
+using Bgsnap.SnapshotFormat.Store;
+using Bgsnap.SnapshotFormat.Streams;
 using CsCheck;
 using Microsoft.Win32.SafeHandles;
 

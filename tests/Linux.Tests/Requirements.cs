@@ -5,7 +5,7 @@ namespace Bgsnap.Linux.Tests;
 /// <summary>Skips a test with a reason if the host cannot run it. For [SkippableFact] and [SkippableTheory].</summary>
 public static class Requirements
 {
-    public static void NeedRoot() => Skip.IfNot(Libc.IsRoot, "needs root");
+    public static void NeedRoot() => Skip.IfNot(HarnessLibc.IsRoot, "needs root");
 
     public static void NeedKvm() => Skip.IfNot(CanOpen("/dev/kvm"), "/dev/kvm cannot be opened");
 

@@ -1,10 +1,10 @@
 using System.Globalization;
-using Bgsnap.ModelCheck.Model;
-using Bgsnap.ModelCheck.Scheduling;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.SnapshotFormat.Store;
+using ModelCheck.Model;
+using ModelCheck.Scheduling;
 using Xunit.Abstractions;
 
-namespace Bgsnap.ModelCheck;
+namespace ModelCheck;
 
 /// <summary>
 /// The threads of a capture in many orders: a snapshot that is called whole is the memory as it was at the point in time, and the guest

@@ -1,10 +1,10 @@
-using Bgsnap.ModelCheck.Model;
-using Bgsnap.ModelCheck.Scheduling;
+using ModelCheck.Model;
+using ModelCheck.Scheduling;
 using Xunit.Abstractions;
 
 [assembly: CollectionBehavior(DisableTestParallelization = true)]
 
-namespace Bgsnap.ModelCheck;
+namespace ModelCheck;
 
 /// <summary>The queue between the threads of a capture, in every order with up to so many interruptions.</summary>
 public sealed class QueueTests(ITestOutputHelper output)

@@ -88,7 +88,7 @@ internal sealed class CaptureStep(StormGuest guest, RoundPlan plan, Tally tally,
         catch (TimeoutException e)
         {
             // The child holds our pipes; stopped and without a parent, it would do so forever.
-            family.SignalWorker(Libc.SigKill);
+            family.SignalWorker(HarnessLibc.SigKill);
             throw new ViolationException(Promise.NeverEnds, e.Message, e);
         }
 
@@ -143,7 +143,7 @@ internal sealed class CaptureStep(StormGuest guest, RoundPlan plan, Tally tally,
             return null;
         }
 
-        if (!disturber.CommandWasKilled || result.ExitCode != 128 + Libc.SigKill)
+        if (!disturber.CommandWasKilled || result.ExitCode != 128 + HarnessLibc.SigKill)
             throw new ViolationException(Promise.BadEnd, $"{what} ended without a word: {result}");
         tally.Count("captures failed", "(command killed)");
         _ends.Add("killed");

@@ -46,24 +46,24 @@ internal sealed class Disturber(StormGuest guest, Tally tally)
         switch (one.Kind)
         {
             case DisturbanceKind.KillWorker:
-                family.SignalWorker(Libc.SigKill);
+                family.SignalWorker(HarnessLibc.SigKill);
                 break;
             case DisturbanceKind.KillCommand:
                 CommandWasKilled = true;
-                family.Signal(Libc.SigKill);
+                family.Signal(HarnessLibc.SigKill);
                 break;
             case DisturbanceKind.KillBoth:
                 CommandWasKilled = true;
-                family.Signal(Libc.SigKill);
-                family.SignalWorker(Libc.SigKill);
+                family.Signal(HarnessLibc.SigKill);
+                family.SignalWorker(HarnessLibc.SigKill);
                 break;
             case DisturbanceKind.StopWorker:
-                family.SignalWorker(Libc.SigStop);
+                family.SignalWorker(HarnessLibc.SigStop);
                 break;
             case DisturbanceKind.StopWorkerBriefly:
-                family.SignalWorker(Libc.SigStop);
+                family.SignalWorker(HarnessLibc.SigStop);
                 await Task.Delay(one.Milliseconds);
-                family.SignalWorker(Libc.SigCont);
+                family.SignalWorker(HarnessLibc.SigCont);
                 return;
             case DisturbanceKind.StopCommand:
             case DisturbanceKind.StopBoth:
@@ -71,7 +71,7 @@ internal sealed class Disturber(StormGuest guest, Tally tally)
                 await StopAsync(family, one);
                 break;
             case DisturbanceKind.Cancel:
-                family.Signal(Libc.SigTerm);
+                family.Signal(HarnessLibc.SigTerm);
                 break;
             case DisturbanceKind.KillQemu:
                 QemuWasKilled = true;
@@ -109,9 +109,9 @@ internal sealed class Disturber(StormGuest guest, Tally tally)
     {
         using var freezer = one.Kind == DisturbanceKind.FreezeBoth ? Freezer.Freeze(family.Command, family.Worker) : null;
         if (freezer is null)
-            family.Signal(Libc.SigStop);
+            family.Signal(HarnessLibc.SigStop);
         if (one.Kind == DisturbanceKind.StopBoth)
-            family.SignalWorker(Libc.SigStop);
+            family.SignalWorker(HarnessLibc.SigStop);
         try
         {
             await guest.Watch.LivesAsync(one.Kind.ToString());
@@ -121,13 +121,13 @@ internal sealed class Disturber(StormGuest guest, Tally tally)
             if (one.Milliseconds % 2 == 0)
             {
                 CommandWasKilled = true;
-                family.Signal(Libc.SigKill);
-                family.SignalWorker(Libc.SigKill);
+                family.Signal(HarnessLibc.SigKill);
+                family.SignalWorker(HarnessLibc.SigKill);
             }
             else
             {
-                family.Signal(Libc.SigCont);
-                family.SignalWorker(Libc.SigCont);
+                family.Signal(HarnessLibc.SigCont);
+                family.SignalWorker(HarnessLibc.SigCont);
             }
         }
     }

@@ -53,7 +53,7 @@ RootCommand command = new("Captures and restores machines at random, disturbs ev
 command.SetAction(
     async (parsed, cancellation) =>
     {
-        if (!Libc.IsRoot)
+        if (!HarnessLibc.IsRoot)
         {
             await Console.Error.WriteLineAsync("The storm needs root.");
             return 2;

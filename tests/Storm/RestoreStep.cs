@@ -65,17 +65,17 @@ internal sealed class RestoreStep(RoundPlan plan, Tally tally, Action<string> lo
         switch (plan.Restore.Disturbance)
         {
             case RestoreDisturbance.KillWorker:
-                family.SignalWorker(Libc.SigKill);
+                family.SignalWorker(HarnessLibc.SigKill);
                 break;
             case RestoreDisturbance.StopWorker:
-                family.SignalWorker(Libc.SigStop);
+                family.SignalWorker(HarnessLibc.SigStop);
                 break;
             case RestoreDisturbance.KillBoth:
-                family.Signal(Libc.SigKill);
-                family.SignalWorker(Libc.SigKill);
+                family.Signal(HarnessLibc.SigKill);
+                family.SignalWorker(HarnessLibc.SigKill);
                 break;
             default:
-                family.Signal(Libc.SigTerm);
+                family.Signal(HarnessLibc.SigTerm);
                 break;
         }
 

@@ -48,7 +48,7 @@ internal sealed class Volume : IAsyncDisposable
     {
         if (!Folder.EndsWith(Path.GetFileName(LoopVolume.MountPoint("")), StringComparison.Ordinal))
             return;
-        Libc.Unmount(Folder);
+        HarnessLibc.Unmount(Folder);
         if (_loop is not null)
         {
             await Tool.TryAsync("losetup", "--detach", _loop);

@@ -1,7 +1,7 @@
 using System.ComponentModel;
 using System.Reflection;
 using System.Text.Json.Nodes;
-using Bgsnap.Crds.Client;
+using Bgsnap.ControllerRuntime.Client;
 using k8s;
 using k8s.Models;
 

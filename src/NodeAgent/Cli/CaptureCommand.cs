@@ -1,9 +1,9 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
-using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.Disks.Graph;
-using Bgsnap.NodeAgent.GuestAgent;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.Engine.Capture;
+using Bgsnap.Engine.Disks.Graph;
+using Bgsnap.Qemu.GuestAgent;
+using Bgsnap.SnapshotFormat.Store;
 
 namespace Bgsnap.NodeAgent.Cli;
 

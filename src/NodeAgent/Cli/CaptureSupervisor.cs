@@ -3,11 +3,13 @@ using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text.Json;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Qmp;
-using Bgsnap.NodeAgent.Store;
-using Bgsnap.NodeAgent.Vm;
+using Bgsnap.Engine.Capture;
+using Bgsnap.Linux;
+using Bgsnap.Qemu;
+using Bgsnap.Qemu.Qmp;
+using Bgsnap.Qemu.Vm;
+using Bgsnap.SnapshotFormat.Store;
+using Bgsnap.Vocabulary;
 
 namespace Bgsnap.NodeAgent.Cli;
 
@@ -168,7 +170,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
                 qemu = libvirt.PeerPid;
             }
         }
-        catch (Exception e) when (e is QmpException or LinuxException or CaptureRefusedException)
+        catch (Exception e) when (e is QmpException or LinuxException or RefusedException)
         {
             // Either nobody waits for a page of QEMU, or its process cannot be found.
         }
@@ -279,14 +281,7 @@ internal sealed class CaptureSupervisor(CaptureOptions options, IReadOnlyList<st
             return ($"{left}; {guest.Words}", !guest.Asked || swept.NotThawed is not null);
         }
         catch (Exception e)
-            when (e
-                    is QmpException
-                        or CaptureFailedException
-                        or CaptureRefusedException
-                        or LinuxException
-                        or IOException
-                        or NotSupportedException
-            )
+            when (e is QmpException or CaptureFailedException or RefusedException or LinuxException or IOException or NotSupportedException)
         {
             return ($"; afterwards QEMU could not be queried: {e.Message}", true);
         }

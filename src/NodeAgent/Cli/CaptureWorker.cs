@@ -1,6 +1,6 @@
 using System.Text.Json;
-using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.Linux;
+using Bgsnap.Engine.Capture;
+using Bgsnap.Linux;
 
 namespace Bgsnap.NodeAgent.Cli;
 

@@ -1,6 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
-using Bgsnap.NodeAgent.Linux;
+using Bgsnap.Linux;
 
 namespace Bgsnap.NodeAgent.Cli;
 

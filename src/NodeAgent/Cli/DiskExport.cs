@@ -1,7 +1,7 @@
-using Bgsnap.NodeAgent.Disks;
-using Bgsnap.NodeAgent.Disks.Qcow2;
-using Bgsnap.NodeAgent.Store;
-using Bgsnap.NodeAgent.Streams;
+using Bgsnap.Engine.Disks;
+using Bgsnap.SnapshotFormat.Qcow2;
+using Bgsnap.SnapshotFormat.Store;
+using Bgsnap.SnapshotFormat.Streams;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Cli;

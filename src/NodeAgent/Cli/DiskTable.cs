@@ -1,4 +1,4 @@
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.SnapshotFormat.Store;
 
 namespace Bgsnap.NodeAgent.Cli;
 

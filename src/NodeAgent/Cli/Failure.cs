@@ -1,11 +1,13 @@
 using System.Text.Json;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Qmp;
-using Bgsnap.NodeAgent.Restore;
-using Bgsnap.NodeAgent.Store;
-using Bgsnap.NodeAgent.Streams;
+using Bgsnap.Engine.Capture;
+using Bgsnap.Engine.Restore;
+using Bgsnap.Linux;
+using Bgsnap.Qemu;
+using Bgsnap.Qemu.Qmp;
+using Bgsnap.SnapshotFormat.Store;
+using Bgsnap.SnapshotFormat.Streams;
+using Bgsnap.Vocabulary;
 
 namespace Bgsnap.NodeAgent.Cli;
 
@@ -15,7 +17,7 @@ internal static class Failure
     internal static ErrorLine Describe(Exception e) =>
         e switch
         {
-            CaptureRefusedException r => new("error", r.Reason, r.Message, ExitCode.Refused),
+            RefusedException r => new("error", r.Reason, r.Message, ExitCode.Refused),
             CaptureFailedException f => new("error", f.Reason, f.Message, ExitCode.Failed),
             EngineUnavailableException u => new("error", Reasons.EngineUnavailable, u.Message, ExitCode.EngineUnavailable),
             SnapshotCorruptException c => new("error", Reasons.SnapshotCorrupt, c.Message, ExitCode.Corrupt),

@@ -1,10 +1,12 @@
 using System.CommandLine;
 using System.Text.Json;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Qmp;
-using Bgsnap.NodeAgent.Vm;
+using Bgsnap.Engine.Capture;
+using Bgsnap.Linux;
+using Bgsnap.Qemu;
+using Bgsnap.Qemu.Qmp;
+using Bgsnap.Qemu.Vm;
+using Bgsnap.Vocabulary;
 
 namespace Bgsnap.NodeAgent.Cli;
 
@@ -73,7 +75,7 @@ internal static class FreeCommand
             using IQmpMonitor qmp = monitor.Open();
             using CheckedProcess? process = QemuProcess.Hold(qmp, monitor.Pid);
             if (container is not null && (process is null || !ContainerProcesses.IsIn(process, container)))
-                throw new CaptureRefusedException(
+                throw new RefusedException(
                     Reasons.ForeignProcess,
                     $"the process behind the QMP socket ({process?.Pid}) does not run in container {container}: it is another VM's"
                 );

@@ -1,7 +1,7 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
-using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.Engine.Capture;
+using Bgsnap.SnapshotFormat.Store;
 
 namespace Bgsnap.NodeAgent.Cli;
 

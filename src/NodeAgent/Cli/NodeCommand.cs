@@ -1,7 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
-using Bgsnap.Crds.Hosting;
-using Bgsnap.NodeAgent.Linux;
+using Bgsnap.ControllerRuntime.Hosting;
+using Bgsnap.Linux;
 using Bgsnap.NodeAgent.Tasks;
 
 namespace Bgsnap.NodeAgent.Cli;

@@ -1,4 +1,4 @@
-using Bgsnap.NodeAgent.Linux;
+using Bgsnap.Linux;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Cli;

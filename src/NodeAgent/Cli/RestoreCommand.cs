@@ -1,9 +1,9 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
-using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Restore;
-using Bgsnap.NodeAgent.Restore.Instant;
+using Bgsnap.Engine.Capture;
+using Bgsnap.Engine.Restore;
+using Bgsnap.Engine.Restore.Instant;
+using Bgsnap.Linux;
 
 namespace Bgsnap.NodeAgent.Cli;
 

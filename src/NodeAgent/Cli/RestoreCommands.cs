@@ -1,8 +1,8 @@
 using System.CommandLine;
 using System.Diagnostics;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Restore;
-using Bgsnap.NodeAgent.Streams;
+using Bgsnap.Engine.Restore;
+using Bgsnap.Linux;
+using Bgsnap.SnapshotFormat.Streams;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Cli;

@@ -1,5 +1,5 @@
 using System.Text.Json;
-using Bgsnap.NodeAgent.Restore;
+using Bgsnap.Engine.Restore;
 
 namespace Bgsnap.NodeAgent.Cli;
 

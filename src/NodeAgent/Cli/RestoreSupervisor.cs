@@ -1,9 +1,10 @@
 using System.Diagnostics;
 using System.Text.Json;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Restore;
-using RestoreProgress = Bgsnap.NodeAgent.Restore.RestoreProgress;
+using Bgsnap.Engine.Restore;
+using Bgsnap.Linux;
+using Bgsnap.Vocabulary;
+using RestoreProgress = Bgsnap.Engine.Restore.RestoreProgress;
 
 namespace Bgsnap.NodeAgent.Cli;
 

@@ -1,10 +1,10 @@
 using System.CommandLine;
 using System.Text.Json;
-using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.GuestAgent;
-using Bgsnap.NodeAgent.Restore;
-using Bgsnap.NodeAgent.Store;
-using Bgsnap.NodeAgent.Vm;
+using Bgsnap.Engine.Capture;
+using Bgsnap.Engine.Restore;
+using Bgsnap.Qemu.GuestAgent;
+using Bgsnap.Qemu.Vm;
+using Bgsnap.SnapshotFormat.Store;
 
 namespace Bgsnap.NodeAgent.Cli;
 

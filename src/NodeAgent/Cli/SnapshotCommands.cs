@@ -1,7 +1,8 @@
 using System.CommandLine;
 using System.Globalization;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.SnapshotFormat.Store;
+using Bgsnap.Vocabulary;
 
 namespace Bgsnap.NodeAgent.Cli;
 
@@ -19,7 +20,7 @@ internal static class SnapshotCommands
         if (!System.IO.Directory.EnumerateFileSystemEntries(dir).Any())
             throw new DirectoryNotFoundException($"there is no snapshot {dir}: the directory is empty; is its volume mounted?");
         // A damaged snapshot may lack one of these files.
-        string[] files = [SnapshotFormat.ManifestFileName, SnapshotFormat.MemoryFileName, SnapshotFormat.DeviceStateFileName];
+        string[] files = [FormatV1.ManifestFileName, FormatV1.MemoryFileName, FormatV1.DeviceStateFileName];
         return files.Any(f => File.Exists(System.IO.Path.Join(dir, f)))
             ? dir
             : throw new DirectoryNotFoundException($"{dir} is not a snapshot: it has none of the files {string.Join(", ", files)}");
@@ -52,7 +53,7 @@ internal static class SnapshotCommands
                     return Print(snapshot.ReadObjects(), "was not taken of a KubeVirt VM, and has no Kubernetes objects");
                 using PageLogReader log = snapshot.OpenMemory();
                 if (asJson)
-                    Console.Out.Write(File.ReadAllText(Path.Join(snapshot.Path, SnapshotFormat.ManifestFileName)));
+                    Console.Out.Write(File.ReadAllText(Path.Join(snapshot.Path, FormatV1.ManifestFileName)));
                 else
                     Show(snapshot.Manifest);
                 return ExitCode.Success;

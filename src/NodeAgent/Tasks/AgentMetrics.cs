@@ -1,4 +1,5 @@
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Vocabulary;
 using Prometheus;
 
 namespace Bgsnap.NodeAgent.Tasks;

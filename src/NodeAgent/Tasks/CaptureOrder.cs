@@ -1,6 +1,7 @@
 using System.Globalization;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.NodeAgent.Capture;
+using Bgsnap.Engine.Capture;
+using Bgsnap.Vocabulary;
 using k8s.Models;
 
 namespace Bgsnap.NodeAgent.Tasks;

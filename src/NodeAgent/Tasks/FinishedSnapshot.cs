@@ -1,6 +1,6 @@
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.Linux;
+using Bgsnap.SnapshotFormat.Store;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tasks;
@@ -19,9 +19,9 @@ internal static class FinishedSnapshot
         using SafeFileHandle place = SnapshotFiles.OpenDirectory(null, path);
         byte[] bytes = SnapshotFiles.ReadSmall(
             place,
-            SnapshotFormat.ManifestFileName,
-            Path.Join(path, SnapshotFormat.ManifestFileName),
-            SnapshotFormat.MaxManifestSize
+            FormatV1.ManifestFileName,
+            Path.Join(path, FormatV1.ManifestFileName),
+            FormatV1.MaxManifestSize
         );
         Manifest m = snapshot.Manifest;
         return new SnapshotTaskStatus

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Cli;
+using Bgsnap.Vocabulary;
 
 namespace Bgsnap.NodeAgent.Tasks;
 

@@ -1,7 +1,8 @@
-using Bgsnap.Crds.Controller;
+using Bgsnap.ControllerRuntime.Controller;
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Linux;
 using Bgsnap.NodeAgent.Cli;
-using Bgsnap.NodeAgent.Linux;
+using Bgsnap.Vocabulary;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tasks;
@@ -47,7 +48,13 @@ internal sealed class GuestRelease(TaskResources places, string? program = null,
                 return ($"its guest is gone: {e.Message}", false);
             }
             catch (Exception e)
-                when (e is TaskFailure or LinuxException or IOException or HttpRequestException or Bgsnap.Crds.Client.ApiException)
+                when (e
+                        is TaskFailure
+                            or LinuxException
+                            or IOException
+                            or HttpRequestException
+                            or Bgsnap.ControllerRuntime.Client.ApiException
+                )
             {
                 told(e.Message);
                 stop.ThrowIfCancellationRequested();

@@ -1,6 +1,7 @@
-using Bgsnap.Crds.Client;
-using Bgsnap.Crds.Controller;
-using Bgsnap.Crds.Hosting;
+using Bgsnap.ControllerRuntime.Client;
+using Bgsnap.ControllerRuntime.Controller;
+using Bgsnap.ControllerRuntime.Hosting;
+using Bgsnap.Crds.Kinds;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Cli;
 using Microsoft.Extensions.DependencyInjection;

@@ -1,7 +1,8 @@
 using System.Diagnostics;
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Linux;
 using Bgsnap.NodeAgent.Cli;
-using Bgsnap.NodeAgent.Linux;
+using Bgsnap.Vocabulary;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tasks;
@@ -155,7 +156,7 @@ internal sealed class RestoreWork(TaskResources places, string? program = null)
                 RestoredLine found = await RestoreChild
                     .Ask(monitor, OpenInRoot.PathOf(directory), OpenInRoot.PathOf(guestAgent), cancel, program)
                     .ConfigureAwait(false);
-                if (Restore.RestoreTarget.HasAll(found.GuestState))
+                if (Engine.Restore.RestoreTarget.HasAll(found.GuestState))
                     return Succeeded(found.StillFrozen, found.GuestState);
                 state = found.GuestState;
             }

@@ -1,5 +1,5 @@
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.Linux;
+using Bgsnap.SnapshotFormat.Store;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tasks;
@@ -17,7 +17,7 @@ internal static class SnapshotDeletion
             return;
         // The manifest goes first, so that the rest of an interrupted removal does not look like a snapshot.
         using (SafeFileHandle inner = SnapshotFiles.OpenDirectory(parent, directory))
-            _ = FileSyscalls.TryUnlink(inner, SnapshotFormat.ManifestFileName, 0);
+            _ = FileSyscalls.TryUnlink(inner, FormatV1.ManifestFileName, 0);
         if (!PartialDirectory.Remove(parent, directory))
             throw new LinuxException(
                 $"{directory}: a file in it could not be removed: remove from the claim what is not the snapshot's, and "

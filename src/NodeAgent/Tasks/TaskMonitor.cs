@@ -1,5 +1,5 @@
-using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.Linux;
+using Bgsnap.Engine.Capture;
+using Bgsnap.Linux;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tasks;

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Vocabulary;
 
 namespace Bgsnap.NodeAgent.Tasks;
 

@@ -1,7 +1,8 @@
 using System.Collections.Concurrent;
-using Bgsnap.Crds.Client;
-using Bgsnap.Crds.Controller;
+using Bgsnap.ControllerRuntime.Client;
+using Bgsnap.ControllerRuntime.Controller;
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Vocabulary;
 using Microsoft.Extensions.Logging;
 
 namespace Bgsnap.NodeAgent.Tasks;

@@ -1,7 +1,8 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
-using Bgsnap.Crds.Client;
-using Bgsnap.Crds.Controller;
+using Bgsnap.ControllerRuntime.Client;
+using Bgsnap.ControllerRuntime.Controller;
+using Bgsnap.Crds.Kinds;
 using Bgsnap.Crds.V1Alpha1;
 using Microsoft.Extensions.Logging;
 

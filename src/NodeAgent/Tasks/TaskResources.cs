@@ -1,8 +1,10 @@
-using Bgsnap.Crds.Client;
+using Bgsnap.ControllerRuntime.Client;
+using Bgsnap.Crds.Kinds;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.NodeAgent.Libvirt;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Vm;
+using Bgsnap.Linux;
+using Bgsnap.Qemu.Libvirt;
+using Bgsnap.Qemu.Vm;
+using Bgsnap.Vocabulary;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tasks;

@@ -1,6 +1,7 @@
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.Linux;
+using Bgsnap.SnapshotFormat.Store;
+using Bgsnap.Vocabulary;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tasks;

@@ -1,6 +1,7 @@
 using System.Text;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.NodeAgent.Linux;
+using Bgsnap.Linux;
+using Bgsnap.Vocabulary;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tasks;

@@ -1,4 +1,4 @@
-using Bgsnap.Crds.Client;
+using Bgsnap.ControllerRuntime.Client;
 using k8s;
 using k8s.Authentication;
 

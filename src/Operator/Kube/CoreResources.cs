@@ -1,7 +1,7 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
-using Bgsnap.Crds.Client;
+using Bgsnap.ControllerRuntime.Client;
 using k8s;
 using k8s.Models;
 

@@ -1,6 +1,6 @@
 using System.Text.Json.Nodes;
-using Bgsnap.Crds.Client;
-using Bgsnap.Crds.Controller;
+using Bgsnap.ControllerRuntime.Client;
+using Bgsnap.ControllerRuntime.Controller;
 using k8s;
 using k8s.Models;
 

@@ -1,5 +1,5 @@
 using System.Text.Json.Nodes;
-using Bgsnap.Crds.Client;
+using Bgsnap.ControllerRuntime.Client;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
 using k8s;

@@ -1,7 +1,9 @@
-using Bgsnap.Crds.Client;
+using Bgsnap.ControllerRuntime.Client;
+using Bgsnap.Crds.Kinds;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
 using Bgsnap.Operator.Shared;
+using Bgsnap.Vocabulary;
 
 namespace Bgsnap.Operator.KubeVirt;
 

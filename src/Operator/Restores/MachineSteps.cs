@@ -1,9 +1,10 @@
-using Bgsnap.Crds.Client;
-using Bgsnap.Crds.Controller;
+using Bgsnap.ControllerRuntime.Controller;
+using Bgsnap.Crds.Kinds;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.KubeVirt;
 using Bgsnap.Operator.KubeVirt.Restoring;
 using Bgsnap.Operator.Shared;
+using Bgsnap.Vocabulary;
 
 namespace Bgsnap.Operator.Restores;
 

@@ -1,9 +1,11 @@
-using Bgsnap.Crds.Client;
-using Bgsnap.Crds.Controller;
+using Bgsnap.ControllerRuntime.Client;
+using Bgsnap.ControllerRuntime.Controller;
+using Bgsnap.Crds.Kinds;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Events;
 using Bgsnap.Operator.KubeVirt.Restoring;
 using Bgsnap.Operator.Shared;
+using Bgsnap.Vocabulary;
 using Microsoft.Extensions.Logging;
 
 namespace Bgsnap.Operator.Restores;

@@ -1,9 +1,10 @@
 using System.Collections.Concurrent;
-using Bgsnap.Crds.Client;
-using Bgsnap.Crds.Controller;
+using Bgsnap.ControllerRuntime.Controller;
+using Bgsnap.Crds.Kinds;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Events;
 using Bgsnap.Operator.Shared;
+using Bgsnap.Vocabulary;
 
 namespace Bgsnap.Operator.Restores;
 

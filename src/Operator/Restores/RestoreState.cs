@@ -1,5 +1,6 @@
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Shared;
+using Bgsnap.Vocabulary;
 
 namespace Bgsnap.Operator.Restores;
 

@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
-using Bgsnap.Crds.Client;
-using Bgsnap.Crds.Controller;
+using Bgsnap.ControllerRuntime.Client;
+using Bgsnap.ControllerRuntime.Controller;
+using Bgsnap.Crds.Kinds;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
 using Bgsnap.Operator.KubeVirt.Restoring;

@@ -3,6 +3,7 @@ using System.Text.Json.Nodes;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
 using Bgsnap.Operator.Shared;
+using Bgsnap.Vocabulary;
 using k8s.Models;
 
 namespace Bgsnap.Operator.Restores;

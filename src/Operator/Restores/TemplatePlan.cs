@@ -1,5 +1,6 @@
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Shared;
+using Bgsnap.Vocabulary;
 using k8s.Models;
 
 namespace Bgsnap.Operator.Restores;

@@ -1,4 +1,4 @@
-using Bgsnap.Crds.Controller;
+using Bgsnap.ControllerRuntime.Controller;
 using Prometheus;
 
 namespace Bgsnap.Operator.Schedules;

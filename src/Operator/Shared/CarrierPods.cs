@@ -1,5 +1,6 @@
-using Bgsnap.Crds.Client;
-using Bgsnap.Crds.Controller;
+using Bgsnap.ControllerRuntime.Client;
+using Bgsnap.ControllerRuntime.Controller;
+using Bgsnap.Crds.Kinds;
 using Bgsnap.Operator.Kube;
 using k8s.Models;
 

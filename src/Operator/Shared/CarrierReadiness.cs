@@ -1,5 +1,6 @@
-using Bgsnap.Crds.Client;
+using Bgsnap.Crds.Kinds;
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Vocabulary;
 
 namespace Bgsnap.Operator.Shared;
 

@@ -1,4 +1,4 @@
-using Bgsnap.Crds.Controller;
+using Bgsnap.ControllerRuntime.Controller;
 
 namespace Bgsnap.Operator.Shared;
 

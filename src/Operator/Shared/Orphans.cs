@@ -1,4 +1,5 @@
-using Bgsnap.Crds.Client;
+using Bgsnap.ControllerRuntime.Client;
+using Bgsnap.Crds.Kinds;
 using Bgsnap.Crds.V1Alpha1;
 using k8s;
 using k8s.Models;

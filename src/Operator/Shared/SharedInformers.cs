@@ -1,5 +1,6 @@
-using Bgsnap.Crds.Client;
-using Bgsnap.Crds.Controller;
+using Bgsnap.ControllerRuntime.Client;
+using Bgsnap.ControllerRuntime.Controller;
+using Bgsnap.Crds.Kinds;
 using Bgsnap.Crds.V1Alpha1;
 using k8s;
 using k8s.Models;

@@ -1,6 +1,7 @@
-using Bgsnap.Crds.Client;
+using Bgsnap.Crds.Kinds;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Shared;
+using Bgsnap.Vocabulary;
 using k8s.Models;
 
 namespace Bgsnap.Operator.Snapshots;

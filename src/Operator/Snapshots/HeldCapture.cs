@@ -1,7 +1,8 @@
-using Bgsnap.Crds.Client;
+using Bgsnap.ControllerRuntime.Client;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Shared;
 using Bgsnap.Operator.VolumeSnapshots;
+using Bgsnap.Vocabulary;
 
 namespace Bgsnap.Operator.Snapshots;
 

@@ -1,12 +1,14 @@
 using System.Collections.Concurrent;
 using System.Text.Json.Nodes;
-using Bgsnap.Crds.Client;
-using Bgsnap.Crds.Controller;
+using Bgsnap.ControllerRuntime.Client;
+using Bgsnap.ControllerRuntime.Controller;
+using Bgsnap.Crds.Kinds;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Events;
 using Bgsnap.Operator.KubeVirt;
 using Bgsnap.Operator.Shared;
 using Bgsnap.Operator.VolumeSnapshots;
+using Bgsnap.Vocabulary;
 using Microsoft.Extensions.Logging;
 
 namespace Bgsnap.Operator.Snapshots;

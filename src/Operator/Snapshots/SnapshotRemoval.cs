@@ -1,10 +1,12 @@
 using System.Collections.Concurrent;
-using Bgsnap.Crds.Client;
-using Bgsnap.Crds.Controller;
+using Bgsnap.ControllerRuntime.Client;
+using Bgsnap.ControllerRuntime.Controller;
+using Bgsnap.Crds.Kinds;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Events;
 using Bgsnap.Operator.Shared;
 using Bgsnap.Operator.VolumeSnapshots;
+using Bgsnap.Vocabulary;
 using k8s.Models;
 using Microsoft.Extensions.Logging;
 

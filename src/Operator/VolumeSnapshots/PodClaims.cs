@@ -1,4 +1,4 @@
-using Bgsnap.Crds.Client;
+using Bgsnap.Crds.Kinds;
 
 namespace Bgsnap.Operator.VolumeSnapshots;
 

@@ -1,4 +1,4 @@
-using Bgsnap.Crds.Client;
+using Bgsnap.ControllerRuntime.Client;
 using Bgsnap.Operator.Kube;
 using k8s;
 using k8s.Models;

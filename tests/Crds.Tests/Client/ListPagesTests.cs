@@ -1,7 +1,8 @@
 using System.Net;
 using System.Text;
 using System.Web;
-using Bgsnap.Crds.Client;
+using Bgsnap.ControllerRuntime.Client;
+using Bgsnap.Crds.Kinds;
 using Bgsnap.Crds.V1Alpha1;
 
 namespace Bgsnap.Crds.Tests.Client;

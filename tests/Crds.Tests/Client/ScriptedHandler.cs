@@ -1,6 +1,6 @@
 using System.Net;
 using System.Text;
-using Bgsnap.Crds.Client;
+using Bgsnap.ControllerRuntime.Client;
 
 namespace Bgsnap.Crds.Tests.Client;
 

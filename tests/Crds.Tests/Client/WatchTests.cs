@@ -1,7 +1,8 @@
 using System.IO.Pipelines;
 using System.Net;
 using System.Text;
-using Bgsnap.Crds.Client;
+using Bgsnap.ControllerRuntime.Client;
+using Bgsnap.Crds.Kinds;
 using Bgsnap.Crds.V1Alpha1;
 
 namespace Bgsnap.Crds.Tests.Client;

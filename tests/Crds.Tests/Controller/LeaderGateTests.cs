@@ -2,7 +2,7 @@ using System.Diagnostics;
 using System.Net;
 using System.Text;
 using System.Text.Json.Nodes;
-using Bgsnap.Crds.Controller;
+using Bgsnap.ControllerRuntime.Controller;
 using k8s;
 using Microsoft.Extensions.Logging.Abstractions;
 

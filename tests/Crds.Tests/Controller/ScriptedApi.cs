@@ -2,7 +2,7 @@ using System.Runtime.CompilerServices;
 using System.Text.Json.Nodes;
 using System.Text.Json.Serialization.Metadata;
 using System.Threading.Channels;
-using Bgsnap.Crds.Client;
+using Bgsnap.ControllerRuntime.Client;
 using Bgsnap.Crds.V1Alpha1;
 using k8s;
 using k8s.Models;

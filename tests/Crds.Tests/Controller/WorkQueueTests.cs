@@ -1,5 +1,5 @@
 using System.Collections.Concurrent;
-using Bgsnap.Crds.Controller;
+using Bgsnap.ControllerRuntime.Controller;
 using Microsoft.Extensions.Time.Testing;
 
 namespace Bgsnap.Crds.Tests.Controller;

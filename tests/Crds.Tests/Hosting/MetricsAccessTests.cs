@@ -1,7 +1,6 @@
 using System.Net;
 using System.Text;
-using Bgsnap.Crds.Client;
-using Bgsnap.Crds.Hosting;
+using Bgsnap.ControllerRuntime.Hosting;
 using Bgsnap.Crds.Tests.Client;
 using Microsoft.Extensions.Time.Testing;
 

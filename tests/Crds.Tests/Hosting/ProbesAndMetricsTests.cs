@@ -1,7 +1,7 @@
 using System.Net;
 using System.Net.Http.Headers;
 using System.Net.Sockets;
-using Bgsnap.Crds.Hosting;
+using Bgsnap.ControllerRuntime.Hosting;
 using Bgsnap.Crds.Tests.Client;
 using Microsoft.Extensions.Logging.Abstractions;
 using Prometheus;

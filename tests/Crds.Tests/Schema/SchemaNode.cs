@@ -1,5 +1,5 @@
 using System.Text.Json.Nodes;
-using Bgsnap.Crds.Client;
+using Bgsnap.Crds.Kinds;
 using Bgsnap.Crds.Schema;
 
 namespace Bgsnap.Crds.Tests.Schema;

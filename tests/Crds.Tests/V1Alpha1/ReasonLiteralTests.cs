@@ -1,9 +1,12 @@
+using Bgsnap.Qemu;
+using Bgsnap.Vocabulary;
+
 namespace Bgsnap.Crds.Tests.V1Alpha1;
 
 public sealed class ReasonLiteralTests
 {
     // Reasons of the API server, in its own answers.
-    private static readonly string[] Others = ["src/Crds/Client/", "src/ControllerRuntime/Client/"];
+    private static readonly string[] Others = ["src/ControllerRuntime/Client/", "src/ControllerRuntime/Client/"];
 
     // Still to be converted. An entry goes as soon as its part uses Reasons.
     private static readonly string[] NotYet = ["src/Operator/"];
@@ -18,13 +21,13 @@ public sealed class ReasonLiteralTests
             string name = Path.GetRelativePath(Repository.Root, file);
             if (name.Contains("/obj/", StringComparison.Ordinal) || name.Contains("/bin/", StringComparison.Ordinal))
                 continue;
-            if (name.StartsWith("src/Crds/V1Alpha1/Reason", StringComparison.Ordinal) || Others.Concat(NotYet).Any(name.StartsWith))
+            if (name.StartsWith("src/Vocabulary/Reason", StringComparison.Ordinal) || Others.Concat(NotYet).Any(name.StartsWith))
                 continue;
             files++;
             found.AddRange(ReasonLiterals.In(File.ReadAllText(file)).Select(f => $"{name}:{f}"));
         }
         Assert.True(files > 100, $"only {files} files were found");
-        Assert.True(found.Count == 0, "use Reasons (src/Crds/V1Alpha1/Reasons.*.cs):\n" + string.Join('\n', found));
+        Assert.True(found.Count == 0, "use Reasons (src/Vocabulary/Reasons.*.cs):\n" + string.Join('\n', found));
     }
 
     [Theory]

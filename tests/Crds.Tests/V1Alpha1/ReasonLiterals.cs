@@ -1,5 +1,6 @@
 using System.Text.RegularExpressions;
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Vocabulary;
 
 namespace Bgsnap.Crds.Tests.V1Alpha1;
 

@@ -1,6 +1,7 @@
 using System.Text.RegularExpressions;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Manifests;
+using Bgsnap.Vocabulary;
 
 namespace Bgsnap.Crds.Tests.V1Alpha1;
 
@@ -10,7 +11,7 @@ public sealed class ReasonsTests
     public void The_page_is_what_the_list_says() =>
         Assert.True(
             ReasonsPage.Text() == File.ReadAllText(Repository.Path("docs", "reasons.md")),
-            "docs/reasons.md differs from src/Crds/V1Alpha1/Reasons.*.cs: run `make reasons`"
+            "docs/reasons.md differs from src/Vocabulary/Reasons.*.cs: run `make reasons`"
         );
 
     [Fact]

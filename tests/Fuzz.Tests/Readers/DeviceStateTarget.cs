@@ -1,7 +1,7 @@
 using System.Text;
 using Bgsnap.Fuzz.Engine;
-using Bgsnap.NodeAgent.Streams;
 using Bgsnap.NodeAgent.Tests.Streams;
+using Bgsnap.SnapshotFormat.Streams;
 
 namespace Bgsnap.Fuzz.Readers;
 

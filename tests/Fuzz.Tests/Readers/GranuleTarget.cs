@@ -1,8 +1,8 @@
 using System.Buffers.Binary;
 using System.IO.Hashing;
 using Bgsnap.Fuzz.Engine;
-using Bgsnap.NodeAgent.Store;
 using Bgsnap.NodeAgent.Tests.Store;
+using Bgsnap.SnapshotFormat.Store;
 
 namespace Bgsnap.Fuzz.Readers;
 
@@ -13,7 +13,7 @@ namespace Bgsnap.Fuzz.Readers;
 internal sealed class GranuleTarget : FuzzTarget
 {
     private const int Head = 17;
-    private readonly GuardedBuffer _to = new(SnapshotFormat.GranuleSize);
+    private readonly GuardedBuffer _to = new(FormatV1.GranuleSize);
     private readonly GranuleDecoder _decoder = new();
 
     internal override string Name => "granule";
@@ -24,20 +24,20 @@ internal sealed class GranuleTarget : FuzzTarget
     {
         if (input.Length < Head)
             return;
-        int length = Math.Min(1 + (input[0] & 15), 16) * SnapshotFormat.PageSize;
+        int length = Math.Min(1 + (input[0] & 15), 16) * FormatV1.PageSize;
         GranuleEntry e = new(
             BinaryPrimitives.ReadUInt64LittleEndian(input.AsSpan(1)),
             BinaryPrimitives.ReadUInt64LittleEndian(input.AsSpan(9))
         );
         // SAFETY: all of the granule; the page behind it is guarded.
-        Span<byte> to = new(_to.Pointer, SnapshotFormat.GranuleSize);
+        Span<byte> to = new(_to.Pointer, FormatV1.GranuleSize);
         to.Fill(0xee);
         _decoder.Decode(e, input.AsSpan(Head), length, _to.Pointer);
-        for (int page = 0; page < SnapshotFormat.PagesPerGranule; page++)
+        for (int page = 0; page < FormatV1.PagesPerGranule; page++)
         {
             if ((e.PageBitmap >> page & 1) == 0)
                 Promise(
-                    !to.Slice(page * SnapshotFormat.PageSize, SnapshotFormat.PageSize).ContainsAnyExcept((byte)0),
+                    !to.Slice(page * FormatV1.PageSize, FormatV1.PageSize).ContainsAnyExcept((byte)0),
                     "a page that is not stored is not zero"
                 );
         }
@@ -74,7 +74,7 @@ internal sealed class GranuleTarget : FuzzTarget
     private static unsafe byte[] Sample(PageCompression compression, double zeros)
     {
         byte[] memory = GuestBlock.Random("x", 16, new Random(3), zeros).Memory;
-        byte[] stored = new byte[SnapshotFormat.GranuleSize];
+        byte[] stored = new byte[FormatV1.GranuleSize];
         using GranuleEncoder encoder = new(compression);
         fixed (
             byte* from = memory,

@@ -1,7 +1,7 @@
 using System.Net.Sockets;
 using System.Text;
 using Bgsnap.Fuzz.Engine;
-using Bgsnap.NodeAgent.GuestAgent;
+using Bgsnap.Qemu.GuestAgent;
 
 namespace Bgsnap.Fuzz.Readers;
 

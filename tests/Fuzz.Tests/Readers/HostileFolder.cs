@@ -1,4 +1,4 @@
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.SnapshotFormat.Store;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.Fuzz.Readers;

@@ -1,10 +1,10 @@
 using System.Buffers.Binary;
 using System.Net.Sockets;
 using Bgsnap.Fuzz.Engine;
-using Bgsnap.NodeAgent.GuestAgent;
-using Bgsnap.NodeAgent.Libvirt;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.Linux;
+using Bgsnap.Qemu.GuestAgent;
+using Bgsnap.Qemu.Libvirt;
+using Bgsnap.Qemu.Qmp;
 
 namespace Bgsnap.Fuzz.Readers;
 

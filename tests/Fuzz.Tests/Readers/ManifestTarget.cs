@@ -1,7 +1,7 @@
 using System.Text;
 using Bgsnap.Fuzz.Engine;
-using Bgsnap.NodeAgent.Store;
 using Bgsnap.NodeAgent.Tests.Store;
+using Bgsnap.SnapshotFormat.Store;
 
 namespace Bgsnap.Fuzz.Readers;
 

@@ -1,6 +1,6 @@
 using Bgsnap.Fuzz.Engine;
-using Bgsnap.NodeAgent.Streams;
 using Bgsnap.NodeAgent.Tests.Streams;
+using Bgsnap.SnapshotFormat.Streams;
 
 namespace Bgsnap.Fuzz.Readers;
 

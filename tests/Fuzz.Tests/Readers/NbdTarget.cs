@@ -1,7 +1,7 @@
 using System.Text;
+using Bgsnap.Engine.Disks.Nbd;
 using Bgsnap.Fuzz.Engine;
-using Bgsnap.NodeAgent.Disks.Nbd;
-using Bgsnap.NodeAgent.Linux;
+using Bgsnap.Linux;
 using static Bgsnap.NodeAgent.Tests.Disks.FakeNbdServer;
 
 namespace Bgsnap.Fuzz.Readers;

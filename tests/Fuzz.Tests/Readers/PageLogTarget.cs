@@ -1,8 +1,8 @@
 using System.Buffers.Binary;
 using System.IO.Hashing;
 using Bgsnap.Fuzz.Engine;
-using Bgsnap.NodeAgent.Store;
 using Bgsnap.NodeAgent.Tests.Store;
+using Bgsnap.SnapshotFormat.Store;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.Fuzz.Readers;
@@ -11,8 +11,8 @@ namespace Bgsnap.Fuzz.Readers;
 internal sealed class PageLogTarget : FuzzTarget
 {
     private const long MostGranules = 256;
-    private readonly HostileFolder _folder = new(SnapshotFormat.MemoryFileName);
-    private readonly GuardedBuffer _granule = new(SnapshotFormat.GranuleSize);
+    private readonly HostileFolder _folder = new(FormatV1.MemoryFileName);
+    private readonly GuardedBuffer _granule = new(FormatV1.GranuleSize);
     private readonly GranuleDecoder _decoder = new();
 
     internal override string Name => "page-log";
@@ -39,10 +39,10 @@ internal sealed class PageLogTarget : FuzzTarget
     private bool IsSound(int length)
     {
         VerifyReport report = new();
-        SnapshotVerifier.Guard(report, SnapshotFormat.MemoryFileName, () => PageLogVerifier.Verify(_folder.Handle, report, null));
+        SnapshotVerifier.Guard(report, FormatV1.MemoryFileName, () => PageLogVerifier.Verify(_folder.Handle, report, null));
         Promise(report.Problems.All(p => p.Offset >= 0), "a problem has a negative offset");
         Promise(
-            report.BytesRead <= 2 * SnapshotFormat.GranuleSize * (1 + (length / SnapshotFormat.EntrySize)),
+            report.BytesRead <= 2 * FormatV1.GranuleSize * (1 + (length / FormatV1.EntrySize)),
             "verify reads more than its entries name"
         );
         return report.IsSound;
@@ -50,8 +50,8 @@ internal sealed class PageLogTarget : FuzzTarget
 
     private unsafe void ReadAll(int length)
     {
-        using PageLogReader log = PageLogReader.OpenIn(_folder.Handle, SnapshotFormat.MemoryFileName, "memory", null);
-        Promise(log.Header.TotalGranules * SnapshotFormat.EntrySize <= length, "the index has more entries than the file has room for");
+        using PageLogReader log = PageLogReader.OpenIn(_folder.Handle, FormatV1.MemoryFileName, "memory", null);
+        Promise(log.Header.TotalGranules * FormatV1.EntrySize <= length, "the index has more entries than the file has room for");
         for (int b = 0; b < log.Blocks.Count; b++)
         {
             long granules = log.GranuleCount(b),
@@ -61,8 +61,7 @@ internal sealed class PageLogTarget : FuzzTarget
             {
                 log.ReadGranule(b, g, _granule.Pointer, _decoder);
                 Promise(
-                    !new ReadOnlySpan<byte>(_granule.Pointer, SnapshotFormat.GranuleSize)[log.GranuleLength(b, g)..]
-                        .ContainsAnyExcept((byte)0),
+                    !new ReadOnlySpan<byte>(_granule.Pointer, FormatV1.GranuleSize)[log.GranuleLength(b, g)..].ContainsAnyExcept((byte)0),
                     "bytes beyond a block's end are not zero"
                 );
             }

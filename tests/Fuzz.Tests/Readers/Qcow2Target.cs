@@ -1,7 +1,7 @@
 using System.Buffers.Binary;
 using Bgsnap.Fuzz.Engine;
-using Bgsnap.NodeAgent.Disks.Qcow2;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.SnapshotFormat.Qcow2;
+using Bgsnap.SnapshotFormat.Store;
 
 namespace Bgsnap.Fuzz.Readers;
 

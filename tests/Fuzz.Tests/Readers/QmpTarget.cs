@@ -1,7 +1,7 @@
 using System.Text;
 using System.Text.Json;
 using Bgsnap.Fuzz.Engine;
-using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.Qemu.Qmp;
 
 namespace Bgsnap.Fuzz.Readers;
 

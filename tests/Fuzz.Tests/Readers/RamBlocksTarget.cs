@@ -1,8 +1,9 @@
 using System.Text;
 using Bgsnap.Fuzz.Engine;
+using Bgsnap.Linux;
 using Bgsnap.NodeAgent;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Vm;
+using Bgsnap.Qemu;
+using Bgsnap.Qemu.Vm;
 
 namespace Bgsnap.Fuzz.Readers;
 
@@ -11,7 +12,7 @@ internal sealed class RamBlocksTarget : FuzzTarget
 {
     internal override string Name => "ram-blocks";
 
-    internal override bool IsRefusal(Exception e) => e is CaptureRefusedException;
+    internal override bool IsRefusal(Exception e) => e is RefusedException;
 
     internal override long AllocationLimit(int length) => (512 << 10) + (256L * length);
 

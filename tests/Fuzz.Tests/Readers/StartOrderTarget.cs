@@ -1,7 +1,7 @@
 using System.Buffers.Binary;
 using System.IO.Hashing;
+using Bgsnap.Engine.Restore.Instant;
 using Bgsnap.Fuzz.Engine;
-using Bgsnap.NodeAgent.Restore.Instant;
 
 namespace Bgsnap.Fuzz.Readers;
 

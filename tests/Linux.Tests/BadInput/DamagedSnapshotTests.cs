@@ -1,8 +1,8 @@
 using System.Globalization;
+using Bgsnap.Engine.Capture;
+using Bgsnap.Engine.Restore;
 using Bgsnap.Linux.Tests.Harness;
-using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.Restore;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.SnapshotFormat.Store;
 
 namespace Bgsnap.Linux.Tests.BadInput;
 
@@ -21,7 +21,7 @@ public sealed class DamagedSnapshotTests : IAsyncLifetime
 
     public async Task InitializeAsync()
     {
-        if (!Libc.IsRoot || TestFiles.Missing(Firmware) is not null)
+        if (!HarnessLibc.IsRoot || TestFiles.Missing(Firmware) is not null)
             return;
         _source = await VirtualMachine.StartAsync(Firmware);
         _snapshot = Path.Combine(_source.Folder, "snapshot");

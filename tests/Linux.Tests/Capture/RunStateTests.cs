@@ -202,7 +202,7 @@ public class RunStateTests
     private static async Task JudgeAsync(CaptureOutcome outcome, bool disks)
     {
         Assert.True(outcome.Summary is not null, outcome.Process.ToString());
-        Assert.True(NodeAgent.Store.SnapshotVerifier.Verify(outcome.Summary.Output).IsSound);
+        Assert.True(SnapshotFormat.Store.SnapshotVerifier.Verify(outcome.Summary.Output).IsSound);
         if (!disks)
             return;
         var verdict = await SnapshotDisks.JudgeAsync(outcome.Summary.Output);

@@ -1,6 +1,6 @@
 using System.Globalization;
 using Bgsnap.Linux.Tests.Harness;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.SnapshotFormat.Store;
 
 namespace Bgsnap.Linux.Tests.Capture;
 

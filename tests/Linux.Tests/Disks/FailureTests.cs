@@ -115,8 +115,8 @@ public class FailureTests
         await using var family = await CopyingAsync(vm, "--engine=agent");
 
         if (both)
-            family.Signal(Libc.SigKill);
-        family.SignalWorker(Libc.SigKill);
+            family.Signal(HarnessLibc.SigKill);
+        family.SignalWorker(HarnessLibc.SigKill);
         await family.WaitAsync(Patience);
         await DiskMachines.WritesOnAsync(vm, "the kill");
 
@@ -168,7 +168,7 @@ public class FailureTests
         var graph = await BlockGraph.TakeAsync(vm);
         await using var family = await CopyingAsync(vm, $"--engine={engine}");
 
-        family.Signal(Libc.SigTerm);
+        family.Signal(HarnessLibc.SigTerm);
         var began = Stopwatch.GetTimestamp();
 
         Assert.Equal(130, (await family.WaitAsync(Patience)).ExitCode);

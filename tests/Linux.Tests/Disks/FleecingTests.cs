@@ -1,10 +1,9 @@
+using Bgsnap.Engine.Disks;
+using Bgsnap.Engine.Disks.Nbd;
 using Bgsnap.Linux.Tests.Harness;
-using Bgsnap.NodeAgent.Disks;
-using Bgsnap.NodeAgent.Disks.Nbd;
-using Bgsnap.NodeAgent.Disks.Qcow2;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Qmp;
 using Bgsnap.NodeAgent.Tests.Disks;
+using Bgsnap.Qemu.Qmp;
+using Bgsnap.SnapshotFormat.Qcow2;
 
 namespace Bgsnap.Linux.Tests.Disks;
 

@@ -1,8 +1,7 @@
+using Bgsnap.Engine.Disks;
+using Bgsnap.Engine.Disks.Nbd;
 using Bgsnap.Linux.Tests.Harness;
-using Bgsnap.NodeAgent.Disks;
-using Bgsnap.NodeAgent.Disks.Nbd;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.Qemu.Qmp;
 
 namespace Bgsnap.Linux.Tests.Disks;
 

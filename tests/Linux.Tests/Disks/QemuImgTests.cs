@@ -1,8 +1,8 @@
+using Bgsnap.Engine.Disks;
 using Bgsnap.Linux.Tests.Harness;
-using Bgsnap.NodeAgent.Disks;
-using Bgsnap.NodeAgent.Disks.Qcow2;
-using Bgsnap.NodeAgent.Store;
 using Bgsnap.NodeAgent.Tests.Disks;
+using Bgsnap.SnapshotFormat.Qcow2;
+using Bgsnap.SnapshotFormat.Store;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.Linux.Tests.Disks;
@@ -156,8 +156,8 @@ public sealed class QemuImgTests : IAsyncLifetime, IAsyncDisposable
         DiskSamples.WriteQcow2(_tools["snapshot"], DiskSamples.RandomDisk(32 << 20, 11));
         await using var device = await LoopDevice.CreateAsync(_tools["backing"], 31);
         var before = await File.ReadAllBytesAsync(device.Path);
-        var e = Assert.Throws<NodeAgent.Linux.LinuxException>(() => WriteBack(_tools["snapshot"], device.Path, "raw"));
-        Assert.Equal(NodeAgent.Linux.Errno.ENOSPC, e.Errno);
+        var e = Assert.Throws<Linux.LinuxException>(() => WriteBack(_tools["snapshot"], device.Path, "raw"));
+        Assert.Equal(Linux.Errno.ENOSPC, e.Errno);
         Assert.Contains(device.Path, e.Message, StringComparison.Ordinal);
         var after = await File.ReadAllBytesAsync(device.Path);
         Assert.True(before.SequenceEqual(after));
@@ -166,7 +166,7 @@ public sealed class QemuImgTests : IAsyncLifetime, IAsyncDisposable
     private static void WriteBack(string snapshot, string target, string driver)
     {
         using var source = File.OpenHandle(snapshot);
-        using SafeFileHandle image = NodeAgent.Linux.FileSyscalls.OpenAt(null, target, NodeAgent.Linux.FileSyscalls.O_RDWR);
+        using SafeFileHandle image = Linux.FileSyscalls.OpenAt(null, target, Linux.FileSyscalls.O_RDWR);
         DiskImageWriter.Write(Qcow2Reader.Open(source, RandomAccess.GetLength(source), snapshot), image, target, driver, null, default);
     }
 

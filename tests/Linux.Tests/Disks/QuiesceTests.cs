@@ -90,8 +90,8 @@ public sealed class QuiesceTests : IDisposable
         {
             // The file system is frozen, and no process of ours is left to thaw it.
             await FrozenAsync(vm);
-            family.Signal(Libc.SigKill);
-            family.SignalWorker(Libc.SigKill);
+            family.Signal(HarnessLibc.SigKill);
+            family.SignalWorker(HarnessLibc.SigKill);
         }
 
         await family.WaitAsync(Patience);

@@ -1,9 +1,9 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using Bgsnap.Engine.Disks.Graph;
 using Bgsnap.Linux.Tests.Capture;
 using Bgsnap.Linux.Tests.Harness;
-using Bgsnap.NodeAgent.Disks.Graph;
-using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.Qemu.Qmp;
 
 namespace Bgsnap.Linux.Tests.Disks;
 

@@ -144,8 +144,8 @@ public class VolumeSnapshotTests
             .Where(n => int.TryParse(n, out _))
             .Single(n => File.Exists($"/proc/{n}/cmdline") && ParentOf(n!) == capture.Pid);
 
-        capture.Signal(Libc.SigKill);
-        Libc.Kill(int.Parse(worker!, System.Globalization.CultureInfo.InvariantCulture), Libc.SigKill);
+        capture.Signal(HarnessLibc.SigKill);
+        HarnessLibc.Kill(int.Parse(worker!, System.Globalization.CultureInfo.InvariantCulture), HarnessLibc.SigKill);
 
         await DiskMachines.WritesOnAsync(vm, "a kill");
         // And nothing hinders the next capture.

@@ -94,15 +94,15 @@ public sealed class AgentProcess : IAsyncDisposable
     /// <summary>Sends SIGKILL and waits until the process is gone.</summary>
     public async Task KillAsync()
     {
-        _process.Signal(Libc.SigKill);
+        _process.Signal(HarnessLibc.SigKill);
         await _process.Exit.ConfigureAwait(false);
     }
 
-    public void Stop() => _process.Signal(Libc.SigStop);
+    public void Stop() => _process.Signal(HarnessLibc.SigStop);
 
-    public void Continue() => _process.Signal(Libc.SigCont);
+    public void Continue() => _process.Signal(HarnessLibc.SigCont);
 
-    public void Terminate() => _process.Signal(Libc.SigTerm);
+    public void Terminate() => _process.Signal(HarnessLibc.SigTerm);
 
     public ValueTask DisposeAsync() => _process.DisposeAsync();
 }

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.Linux.Tests.Harness;
 

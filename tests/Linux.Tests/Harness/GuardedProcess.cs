@@ -100,7 +100,7 @@ public sealed class GuardedProcess : IAsyncDisposable
     public void Signal(int signal)
     {
         if (!HasEnded)
-            Libc.Kill(Pid, signal);
+            HarnessLibc.Kill(Pid, signal);
     }
 
     public async ValueTask DisposeAsync()

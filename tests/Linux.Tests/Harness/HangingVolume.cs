@@ -40,6 +40,6 @@ public sealed class HangingVolume : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await GoOnAsync().ConfigureAwait(false);
-        Libc.Unmount(Folder);
+        HarnessLibc.Unmount(Folder);
     }
 }

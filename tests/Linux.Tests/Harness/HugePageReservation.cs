@@ -22,12 +22,12 @@ public sealed class HugePageReservation : IDisposable
         try
         {
             Directory.CreateDirectory(mount);
-            Libc.MountHugetlbfs(mount);
+            HarnessLibc.MountHugetlbfs(mount);
             File.WriteAllText(Note(mount), pages.ToString(CultureInfo.InvariantCulture));
         }
         catch
         {
-            Libc.Unmount(mount);
+            HarnessLibc.Unmount(mount);
             Raise(-pages);
             throw;
         }
@@ -37,7 +37,7 @@ public sealed class HugePageReservation : IDisposable
 
     public void Dispose()
     {
-        Libc.Unmount(_mount);
+        HarnessLibc.Unmount(_mount);
         Raise(-_pages);
         File.Delete(Note(_mount));
     }
@@ -45,7 +45,7 @@ public sealed class HugePageReservation : IDisposable
     /// <summary>Releases the huge pages that a killed test run reserved.</summary>
     internal static void GiveBackLost(string mount)
     {
-        Libc.Unmount(mount);
+        HarnessLibc.Unmount(mount);
         if (File.Exists(Note(mount)))
             Raise(-int.Parse(File.ReadAllText(Note(mount)), CultureInfo.InvariantCulture));
     }

@@ -60,7 +60,7 @@ public sealed class LoopVolume : IAsyncDisposable
     public Task MountAsync() => Tool.RunAsync("mount", "-t", "ext4", "-o", "ro", _device, Folder);
 
     /// <summary>Does umount -l: processes that have files open keep them.</summary>
-    public void UnmountLazily() => Libc.Unmount(Folder);
+    public void UnmountLazily() => HarnessLibc.Unmount(Folder);
 
     /// <summary>Removes its files from the page cache.</summary>
     public void DropCache() => PageCache.Drop(_files);
@@ -68,7 +68,7 @@ public sealed class LoopVolume : IAsyncDisposable
     /// <summary>
     /// Shuts the file system down, as after a fatal error: every read of it fails until no process has it open and it is mounted again.
     /// </summary>
-    public void Die() => Libc.ShutDownExt4(Folder);
+    public void Die() => HarnessLibc.ShutDownExt4(Folder);
 
     /// <summary>Mounts another directory over the mount point.</summary>
     public Task PutInItsPlaceAsync(string directory) => Tool.RunAsync("mount", "--bind", directory, Folder);
@@ -92,7 +92,7 @@ public sealed class LoopVolume : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        while (Libc.Unmount(Folder))
+        while (HarnessLibc.Unmount(Folder))
         {
             // A test that failed halfway may have left another mount on top.
         }

@@ -1,6 +1,5 @@
-using Bgsnap.NodeAgent.Linux;
 using Microsoft.Win32.SafeHandles;
-using AgentLibc = Bgsnap.NodeAgent.Linux.Libc;
+using AgentLibc = Bgsnap.Linux.Libc;
 
 namespace Bgsnap.Linux.Tests.Harness;
 

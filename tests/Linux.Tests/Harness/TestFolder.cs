@@ -28,7 +28,7 @@ internal static class TestFolder
             var owner = Path.GetFileName(folder)[Prefix.Length..].Split('-')[0];
             if (!int.TryParse(owner, NumberStyles.None, CultureInfo.InvariantCulture, out var pid) || Directory.Exists($"/proc/{pid}"))
                 continue;
-            Libc.Unmount(LoopVolume.MountPoint(folder));
+            HarnessLibc.Unmount(LoopVolume.MountPoint(folder));
             TestDisks.DetachLost(folder);
             HugePageReservation.GiveBackLost(QemuCommandLine.HugetlbfsMount(folder));
             Directory.Delete(folder, recursive: true);

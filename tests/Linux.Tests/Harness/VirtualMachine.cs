@@ -197,7 +197,7 @@ public sealed class VirtualMachine : IAsyncDisposable
     {
         if (Pid == 0 || HasExited)
             return;
-        Libc.Kill(Pid, Libc.SigKill);
+        HarnessLibc.Kill(Pid, HarnessLibc.SigKill);
         // Its parent, the guard or unshare, reaps it and then ends too.
         await _process!.Exit.WaitAsync(TimeSpan.FromSeconds(60)).ConfigureAwait(false);
     }

@@ -89,7 +89,7 @@ public class DisturbedCaptureTests
         var killing = Task.Run(async () =>
         {
             for (; !enough.IsCancellationRequested; await Task.Delay(every))
-                Libc.Kill(await machine.Daemon.PidAsync(), Libc.SigKill);
+                HarnessLibc.Kill(await machine.Daemon.PidAsync(), HarnessLibc.SigKill);
         });
         try
         {
@@ -234,9 +234,9 @@ public class DisturbedCaptureTests
             await Task.Delay(5);
         Assert.StartsWith("paused", await machine.StateAsync(), StringComparison.Ordinal);
         if (andLibvirt)
-            Libc.Kill(await machine.Daemon.PidAsync(), Libc.SigKill);
-        family.Signal(Libc.SigKill);
-        family.SignalWorker(Libc.SigKill);
+            HarnessLibc.Kill(await machine.Daemon.PidAsync(), HarnessLibc.SigKill);
+        family.Signal(HarnessLibc.SigKill);
+        family.SignalWorker(HarnessLibc.SigKill);
         await family.WaitAsync(TimeSpan.FromSeconds(60));
 
         await machine.Daemon.AnswersAsync();
@@ -266,8 +266,8 @@ public class DisturbedCaptureTests
         Assert.True(await family.FindWorkerAsync());
         while (!File.Exists(reached))
             await Task.Delay(5);
-        Libc.Kill(await machine.Daemon.PidAsync(), Libc.SigKill);
-        family.SignalWorker(Libc.SigKill);
+        HarnessLibc.Kill(await machine.Daemon.PidAsync(), HarnessLibc.SigKill);
+        family.SignalWorker(HarnessLibc.SigKill);
 
         var result = await family.WaitAsync(TimeSpan.FromSeconds(60));
 
@@ -291,7 +291,7 @@ public class DisturbedCaptureTests
             Assert.True(verdict.Agrees, $"{after}: {verdict}");
         }
 
-        Assert.True(NodeAgent.Store.SnapshotVerifier.Verify(snapshot).IsSound, after);
+        Assert.True(SnapshotFormat.Store.SnapshotVerifier.Verify(snapshot).IsSound, after);
         Directory.Delete(snapshot, recursive: true);
     }
 }

@@ -1,8 +1,8 @@
 using System.Xml.Linq;
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.Engine.Capture;
 using Bgsnap.Linux.Tests.Capture;
 using Bgsnap.Linux.Tests.Harness;
-using Bgsnap.NodeAgent.Capture;
 using Bgsnap.NodeAgent.Tasks;
 
 namespace Bgsnap.Linux.Tests.Libvirt;

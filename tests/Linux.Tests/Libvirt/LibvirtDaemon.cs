@@ -118,7 +118,7 @@ internal sealed class LibvirtDaemon : IAsyncDisposable
     public async Task RestartAsync()
     {
         var before = await PidAsync();
-        Libc.Kill(before, Libc.SigKill);
+        HarnessLibc.Kill(before, HarnessLibc.SigKill);
         while (await PidAsync() == before)
             await Task.Delay(10);
         await AnswersAsync();

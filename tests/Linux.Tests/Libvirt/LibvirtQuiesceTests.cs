@@ -83,8 +83,8 @@ public sealed class LibvirtQuiesceTests : IDisposable
         {
             while (await StatusAsync(machine) != "frozen")
                 Assert.False(family.HasEnded, family.Output);
-            family.Signal(Libc.SigKill);
-            family.SignalWorker(Libc.SigKill);
+            family.Signal(HarnessLibc.SigKill);
+            family.SignalWorker(HarnessLibc.SigKill);
         }
 
         await family.WaitAsync(Patience);

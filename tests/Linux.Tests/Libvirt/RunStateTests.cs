@@ -101,7 +101,7 @@ public class RunStateTests
         );
         while (!File.Exists(reached))
             await Task.Delay(5);
-        Libc.Kill(daemon, Libc.SigStop);
+        HarnessLibc.Kill(daemon, HarnessLibc.SigStop);
         try
         {
             File.Delete(reached);
@@ -112,7 +112,7 @@ public class RunStateTests
         }
         finally
         {
-            Libc.Kill(daemon, Libc.SigCont);
+            HarnessLibc.Kill(daemon, HarnessLibc.SigCont);
         }
 
         var result = await family.WaitAsync(TimeSpan.FromSeconds(90));
@@ -138,9 +138,10 @@ public class RunStateTests
             async () =>
             {
                 // Stop the loop, which would restart libvirtd at once.
-                Libc.Kill(loop, Libc.SigStop);
-                Libc.Kill(daemon, Libc.SigKill);
-                _ = Task.Delay(TimeSpan.FromSeconds(4)).ContinueWith(_ => Libc.Kill(loop, Libc.SigCont), TaskScheduler.Default);
+                HarnessLibc.Kill(loop, HarnessLibc.SigStop);
+                HarnessLibc.Kill(daemon, HarnessLibc.SigKill);
+                _ = Task.Delay(TimeSpan.FromSeconds(4))
+                    .ContinueWith(_ => HarnessLibc.Kill(loop, HarnessLibc.SigCont), TaskScheduler.Default);
                 await Task.Delay(100);
             },
             disks
@@ -194,6 +195,6 @@ public class RunStateTests
             Assert.True(verdict.Agrees, $"{verdict}");
         }
 
-        Assert.True(NodeAgent.Store.SnapshotVerifier.Verify(snapshot).IsSound);
+        Assert.True(SnapshotFormat.Store.SnapshotVerifier.Verify(snapshot).IsSound);
     }
 }

@@ -1,6 +1,5 @@
 using Bgsnap.Linux.Tests.Capture;
 using Bgsnap.Linux.Tests.Harness;
-using Bgsnap.NodeAgent.Linux;
 
 namespace Bgsnap.Linux.Tests.Protection;
 

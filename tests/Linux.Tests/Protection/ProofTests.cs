@@ -1,5 +1,4 @@
-using Bgsnap.NodeAgent.Linux;
-using AgentLibc = Bgsnap.NodeAgent.Linux.Libc;
+using AgentLibc = Bgsnap.Linux.Libc;
 
 namespace Bgsnap.Linux.Tests.Protection;
 

@@ -1,7 +1,6 @@
 using Bgsnap.Linux.Tests.Capture;
 using Bgsnap.Linux.Tests.Harness;
-using Bgsnap.NodeAgent.Linux;
-using AgentLibc = Bgsnap.NodeAgent.Linux.Libc;
+using AgentLibc = Bgsnap.Linux.Libc;
 
 namespace Bgsnap.Linux.Tests.Protection;
 
@@ -152,12 +151,9 @@ public class SamepageMergingTests
         var point = Path.Combine(vm.Folder, "point");
         var capture = Agent.TryCaptureAsync(vm, "torn", Agent.Hook($"wait:stop-sent:1:{point}"), "--engine=qemu", "--disks=all");
         await Task.WhenAny(capture, Task.Run(() => SpinWait.SpinUntil(() => File.Exists(point), TimeSpan.FromSeconds(30))));
-        var before = NodeAgent.Vm.SamepageMerging.Position;
+        var before = Qemu.Vm.SamepageMerging.Position;
         SamepageMergingSwitch.Set(1);
-        Assert.True(
-            SpinWait.SpinUntil(() => NodeAgent.Vm.SamepageMerging.Position != before, TimeSpan.FromSeconds(30)),
-            "ksmd did nothing"
-        );
+        Assert.True(SpinWait.SpinUntil(() => Qemu.Vm.SamepageMerging.Position != before, TimeSpan.FromSeconds(30)), "ksmd did nothing");
         SamepageMergingSwitch.Set(0);
         File.Delete(point);
 

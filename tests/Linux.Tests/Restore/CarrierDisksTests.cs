@@ -1,9 +1,7 @@
 using System.Diagnostics;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Linux.Tests.Harness;
-using Bgsnap.NodeAgent.Linux;
 using Bgsnap.NodeAgent.Tasks;
-using Libc = Bgsnap.Linux.Tests.Harness.Libc;
 
 namespace Bgsnap.Linux.Tests.Restore;
 
@@ -20,7 +18,7 @@ public sealed class CarrierDisksTests : IAsyncLifetime
 
     public async Task InitializeAsync()
     {
-        if (!Libc.IsRoot || TestFiles.Missing(Firmware) is not null)
+        if (!HarnessLibc.IsRoot || TestFiles.Missing(Firmware) is not null)
             return;
         _snapshot = await DiskSnapshot.TakeAsync(Firmware);
         _root = Directory.CreateDirectory(Path.Combine(_snapshot.Folder, "root")).FullName;

@@ -1,6 +1,6 @@
 using System.Security.Cryptography;
 using Bgsnap.Linux.Tests.Harness;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.SnapshotFormat.Store;
 
 namespace Bgsnap.Linux.Tests.Restore;
 

@@ -1,7 +1,6 @@
 using Bgsnap.Linux.Tests.Harness;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Qmp;
-using Bgsnap.NodeAgent.Vm;
+using Bgsnap.Qemu.Qmp;
+using Bgsnap.Qemu.Vm;
 
 namespace Bgsnap.Linux.Tests.Restore;
 

@@ -1,8 +1,8 @@
 using System.Globalization;
+using Bgsnap.Engine.Capture;
+using Bgsnap.Engine.Restore;
 using Bgsnap.Linux.Tests.Capture;
 using Bgsnap.Linux.Tests.Harness;
-using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.Restore;
 
 namespace Bgsnap.Linux.Tests.Restore;
 
@@ -109,16 +109,16 @@ public class MemoryRestoreTests
             );
             while (!restore.IsCompleted && !(progress.Phase == "Memory" && progress.DoneBytes > 4 << 20))
                 Thread.Yield();
-            Libc.Kill(target.Pid, Libc.SigStop); // the pipe fills, the writer waits
+            HarnessLibc.Kill(target.Pid, HarnessLibc.SigStop); // the pipe fills, the writer waits
             if (restore.IsCompleted)
             {
-                Libc.Kill(target.Pid, Libc.SigCont);
+                HarnessLibc.Kill(target.Pid, HarnessLibc.SigCont);
                 Assert.True(tries < 10, "the restore is always quicker than this test");
                 continue;
             }
 
             cancel.Cancel();
-            Libc.Kill(target.Pid, Libc.SigCont);
+            HarnessLibc.Kill(target.Pid, HarnessLibc.SigCont);
             var error = await Record.ExceptionAsync(() => restore);
             Assert.True(error is RestoreFailedException { Reason: "Cancelled" }, error?.ToString());
             Assert.DoesNotContain(target.Qmp.Events, e => e.Name == "RESUME");

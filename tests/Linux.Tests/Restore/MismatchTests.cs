@@ -12,7 +12,7 @@ public sealed class MismatchTests : IAsyncLifetime
 
     public async Task InitializeAsync()
     {
-        if (Libc.IsRoot && TestFiles.Missing(Firmware) is null)
+        if (HarnessLibc.IsRoot && TestFiles.Missing(Firmware) is null)
             _snapshot = await DiskSnapshot.TakeAsync(Firmware);
     }
 
@@ -81,7 +81,7 @@ public sealed class MismatchTests : IAsyncLifetime
         var (system, _) = DiskRestoreTests.OtherImages(Snapshot.Folder, "raw", "raw");
         using (var image = File.OpenHandle(system, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite))
         {
-            using (NodeAgent.Restore.ImageLock.Take(image))
+            using (Engine.Restore.ImageLock.Take(image))
             {
                 var (code, output) = await Tool.TryAsync("qemu-io", "-f", "raw", "-c", "write 0 512", system);
                 Assert.True(code != 0 && output.Contains("lock", StringComparison.Ordinal), output);

@@ -1,8 +1,7 @@
 using System.Runtime.InteropServices;
 using Bgsnap.Linux.Tests.Harness;
-using Bgsnap.NodeAgent.Linux;
 using Microsoft.Win32.SafeHandles;
-using AgentLibc = Bgsnap.NodeAgent.Linux.Libc;
+using AgentLibc = Bgsnap.Linux.Libc;
 
 namespace Bgsnap.Linux.Tests.Restore;
 

@@ -1,9 +1,8 @@
 using System.Globalization;
+using Bgsnap.Engine.Restore;
 using Bgsnap.Linux.Tests.Harness;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Qmp;
-using Bgsnap.NodeAgent.Restore;
-using Bgsnap.NodeAgent.Vm;
+using Bgsnap.Qemu.Qmp;
+using Bgsnap.Qemu.Vm;
 
 namespace Bgsnap.Linux.Tests.Restore;
 

@@ -16,5 +16,5 @@ internal sealed class SmallVolume : IDisposable
 
     public string Folder { get; }
 
-    public void Dispose() => Libc.Unmount(Folder);
+    public void Dispose() => HarnessLibc.Unmount(Folder);
 }

@@ -1,4 +1,4 @@
-using Bgsnap.NodeAgent.Streams;
+using Bgsnap.SnapshotFormat.Streams;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.Linux.Tests.Streams;

@@ -75,7 +75,7 @@ internal sealed class CaptureFamily : IAsyncDisposable
     public void SignalWorker(int signal)
     {
         if (Worker != 0 && CommandLine(Worker).Contains("--worker"))
-            Libc.Kill(Worker, signal);
+            HarnessLibc.Kill(Worker, signal);
     }
 
     /// <summary>Waits until both have exited.</summary>

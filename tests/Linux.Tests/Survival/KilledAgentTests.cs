@@ -115,10 +115,10 @@ public class KilledAgentTests
         else
         {
             // The command itself was killed: the next capture cleans up. If it got as far as the rename, the snapshot is complete.
-            Assert.True(result.ExitCode == 128 + Libc.SigKill, $"{what}: {result}");
+            Assert.True(result.ExitCode == 128 + HarnessLibc.SigKill, $"{what}: {result}");
             if (Directory.Exists(output))
             {
-                Assert.True(NodeAgent.Store.SnapshotVerifier.Verify(output).IsSound, what);
+                Assert.True(SnapshotFormat.Store.SnapshotVerifier.Verify(output).IsSound, what);
                 Directory.Delete(output, recursive: true);
             }
 
@@ -140,9 +140,9 @@ public class KilledAgentTests
     private static void Kill(CaptureFamily family, Victims whom)
     {
         if (whom != Victims.Worker)
-            family.Signal(Libc.SigKill);
+            family.Signal(HarnessLibc.SigKill);
         if (whom != Victims.Command)
-            family.SignalWorker(Libc.SigKill);
+            family.SignalWorker(HarnessLibc.SigKill);
     }
 
     private static async Task<TimeSpan> MeasureAsync(Patient patient)

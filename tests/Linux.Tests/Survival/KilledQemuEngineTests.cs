@@ -29,8 +29,8 @@ public class KilledQemuEngineTests
         Assert.False(family.HasEnded, family.Output);
 
         if (both)
-            family.Signal(Libc.SigKill);
-        family.SignalWorker(Libc.SigKill);
+            family.Signal(HarnessLibc.SigKill);
+        family.SignalWorker(HarnessLibc.SigKill);
         await family.WaitAsync(Patient.Patience);
 
         // The parent cleans up; if it is dead too, the next capture of this QEMU does.

@@ -20,7 +20,7 @@ public class PublishedTests
         Assert.True(error is { Reason: "AgentDied", ExitCode: 1 }, result.ToString());
         Assert.Contains("the snapshot is complete and was kept, and the guest stays stopped", error!.Message, StringComparison.Ordinal);
         Assert.Contains("its state is 'paused'", error.Message, StringComparison.Ordinal);
-        Assert.True(NodeAgent.Store.SnapshotVerifier.Verify(output).IsSound);
+        Assert.True(SnapshotFormat.Store.SnapshotVerifier.Verify(output).IsSound);
         Assert.Equal("paused", await patient.Machine.Qmp.RunStateAsync());
         await GoesOnAsync(patient, output);
     }
@@ -35,7 +35,7 @@ public class PublishedTests
         await gate.ReachedAsync(family);
         await patient.Machine.ContinueVcpusAsync();
 
-        family.SignalWorker(Libc.SigKill);
+        family.SignalWorker(HarnessLibc.SigKill);
         var result = await family.WaitAsync(Patient.Patience);
 
         var error = CaptureFamily.ErrorOf(result);
@@ -45,7 +45,7 @@ public class PublishedTests
         await patient.CountsOnAsync("its user resumed it", Patient.TickLimit);
         // It is whole, and the user's own doing is no reason to take it away.
         Assert.Contains("was kept", error.Message, StringComparison.Ordinal);
-        Assert.True(NodeAgent.Store.SnapshotVerifier.Verify(output).IsSound);
+        Assert.True(SnapshotFormat.Store.SnapshotVerifier.Verify(output).IsSound);
         Directory.Delete(output, recursive: true);
         await patient.NothingIsLeftAsync("a death after the end");
     }
@@ -61,7 +61,7 @@ public class PublishedTests
         var again = await patient.CaptureAsync(null, output, "--after", "stop");
 
         Assert.True(CaptureFamily.ErrorOf(again) is { Reason: "OutputExists" }, again.ToString());
-        Assert.True(NodeAgent.Store.SnapshotVerifier.Verify(output).IsSound);
+        Assert.True(SnapshotFormat.Store.SnapshotVerifier.Verify(output).IsSound);
         Assert.Equal("paused", await patient.Machine.Qmp.RunStateAsync());
         await GoesOnAsync(patient, output);
     }
@@ -81,7 +81,7 @@ public class PublishedTests
         Assert.Contains("the guest runs", CaptureFamily.ErrorOf(again)!.Message, StringComparison.Ordinal);
         await patient.CountsOnAsync("the next capture", Patient.TickLimit);
         // It is whole, and of one instant.
-        Assert.True(NodeAgent.Store.SnapshotVerifier.Verify(output).IsSound);
+        Assert.True(SnapshotFormat.Store.SnapshotVerifier.Verify(output).IsSound);
         Directory.Delete(output, recursive: true);
         await patient.NothingIsLeftAsync("a death of both");
     }
@@ -127,13 +127,13 @@ public class PublishedTests
         var manifest = await File.ReadAllBytesAsync(Path.Combine(output, "snapshot.json"));
 
         if (dies)
-            family.SignalWorker(Libc.SigKill);
+            family.SignalWorker(HarnessLibc.SigKill);
         await gate.DisposeAsync();
         var result = await family.WaitAsync(Patient.Patience);
 
         Assert.True(CaptureFamily.ErrorOf(result)?.Reason == (dies ? "AgentDied" : "OutputExists"), result.ToString());
         Assert.Equal(manifest, await File.ReadAllBytesAsync(Path.Combine(output, "snapshot.json")));
-        Assert.True(NodeAgent.Store.SnapshotVerifier.Verify(output).IsSound);
+        Assert.True(SnapshotFormat.Store.SnapshotVerifier.Verify(output).IsSound);
         await patient.CountsOnAsync("the other's snapshot", Patient.TickLimit);
         Directory.Delete(output, recursive: true);
         await patient.NothingIsLeftAsync("the other's snapshot");
@@ -144,8 +144,8 @@ public class PublishedTests
         await using var gate = new HookGate(patient, point);
         await using var family = await patient.BeginAsync(gate.Hook, output, "--after", "stop");
         await gate.ReachedAsync(family);
-        family.Signal(Libc.SigKill);
-        family.SignalWorker(Libc.SigKill);
+        family.Signal(HarnessLibc.SigKill);
+        family.SignalWorker(HarnessLibc.SigKill);
         await family.WaitAsync(Patient.Patience);
     }
 

@@ -189,15 +189,15 @@ public sealed class SilentPeerTests : IDisposable
 
         for (var i = 0; i < 5; i++)
         {
-            family.Signal(Libc.SigStop);
-            family.SignalWorker(Libc.SigStop);
+            family.Signal(HarnessLibc.SigStop);
+            family.SignalWorker(HarnessLibc.SigStop);
             var began = Stopwatch.GetTimestamp();
             await vm.Qmp.ExecuteAsync("stop");
             await vm.Qmp.ExecuteAsync("cont");
             Assert.True(Stopwatch.GetElapsedTime(began) < Limit, $"QEMU waited {Stopwatch.GetElapsedTime(began)} for us.");
             await DiskMachines.WritesOnAsync(vm, "a drain beside a stopped client", Limit);
-            family.SignalWorker(Libc.SigCont);
-            family.Signal(Libc.SigCont);
+            family.SignalWorker(HarnessLibc.SigCont);
+            family.Signal(HarnessLibc.SigCont);
             await Task.Delay(30);
         }
 

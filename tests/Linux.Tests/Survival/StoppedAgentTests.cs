@@ -50,7 +50,7 @@ public class StoppedAgentTests
             var moment = TimeSpan.FromMilliseconds(100 * i + random.Next(100));
             await Task.Delay(moment);
             var what = string.Create(CultureInfo.InvariantCulture, $"stopped at {moment.TotalMilliseconds:0} ms");
-            family.SignalWorker(Libc.SigStop);
+            family.SignalWorker(HarnessLibc.SigStop);
             await patient.CountsOnAsync(what, Patient.WatchdogLimit);
             await FailedAsync(patient, family, output, what, "AgentDied", 1);
         }
@@ -64,9 +64,9 @@ public class StoppedAgentTests
         await using var family = await patient.BeginAsync(null, output, Slow);
         Assert.True(await family.FindWorkerAsync());
         await Task.Delay(300);
-        family.SignalWorker(Libc.SigStop);
+        family.SignalWorker(HarnessLibc.SigStop);
         await Task.Delay(300);
-        family.SignalWorker(Libc.SigCont);
+        family.SignalWorker(HarnessLibc.SigCont);
 
         var result = await family.WaitAsync(Patient.Patience);
 
@@ -76,7 +76,7 @@ public class StoppedAgentTests
     }
 
     [SkippableTheory]
-    [InlineData(Libc.SigTerm)]
+    [InlineData(HarnessLibc.SigTerm)]
     [InlineData(SigInt)]
     public async Task A_command_that_is_asked_to_end_leaves_nothing(int signal)
     {
@@ -102,7 +102,7 @@ public class StoppedAgentTests
         await using var family = await patient.BeginAsync(null, output, Slow);
         Assert.True(await family.FindWorkerAsync());
         await Task.Delay(300);
-        family.Signal(Libc.SigKill);
+        family.Signal(HarnessLibc.SigKill);
         await patient.CountsOnAsync("the command killed", Patient.TickLimit);
         await family.WaitAsync(SlowestEnd); // the worker ends by itself
 
@@ -119,7 +119,7 @@ public class StoppedAgentTests
         {
             while (!File.Exists(point) && !family.HasEnded)
                 await Task.Delay(1);
-            family.Signal(Libc.SigTerm);
+            family.Signal(HarnessLibc.SigTerm);
             // Enough time for the worker to receive it.
             await Task.Delay(300);
             File.Delete(point);
@@ -141,14 +141,14 @@ public class StoppedAgentTests
         {
             Assert.True(await family.FindWorkerAsync());
             await StoppedAsync(family);
-            family.Signal(Libc.SigKill);
+            family.Signal(HarnessLibc.SigKill);
             try
             {
                 await family.WaitAsync(TimeSpan.FromSeconds(60));
             }
             finally
             {
-                family.SignalWorker(Libc.SigKill);
+                family.SignalWorker(HarnessLibc.SigKill);
             }
         }
 

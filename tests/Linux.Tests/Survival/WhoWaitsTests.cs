@@ -28,12 +28,12 @@ public class WhoWaitsTests
         var output = patient.NewOutput();
         await using var family = await patient.BeginAsync(gate.Hook, output, Slow);
         await gate.ReachedAsync(family);
-        family.Signal(Libc.SigStop);
-        family.SignalWorker(Libc.SigStop);
+        family.Signal(HarnessLibc.SigStop);
+        family.SignalWorker(HarnessLibc.SigStop);
 
         await FreeAsync(patient, point);
 
-        family.Signal(Libc.SigCont);
+        family.Signal(HarnessLibc.SigCont);
         await DiedAsync(patient, family, output);
     }
 

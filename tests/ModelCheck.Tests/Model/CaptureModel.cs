@@ -1,12 +1,13 @@
-using Bgsnap.ModelCheck.Scheduling;
+using Bgsnap.Engine.Capture;
+using Bgsnap.Linux;
 using Bgsnap.NodeAgent;
-using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Store;
-using Bgsnap.NodeAgent.Vm;
-using Thread = Bgsnap.NodeAgent.Thread;
+using Bgsnap.Qemu;
+using Bgsnap.Qemu.Vm;
+using Bgsnap.SnapshotFormat.Store;
+using ModelCheck.Scheduling;
+using Thread = Bgsnap.Thread;
 
-namespace Bgsnap.ModelCheck.Model;
+namespace ModelCheck.Model;
 
 /// <summary>What happens around a capture.</summary>
 internal sealed record Situation
@@ -223,7 +224,7 @@ internal static class CaptureModel
         Whole++;
         using PageLogReader reader = PageLogReader.Open(path);
         using GranuleDecoder decoder = new();
-        byte[] granule = new byte[SnapshotFormat.GranuleSize];
+        byte[] granule = new byte[FormatV1.GranuleSize];
         for (int g = 0; g < truth.Length; g++)
         {
             fixed (byte* p = granule)

@@ -1,9 +1,10 @@
-using Bgsnap.ModelCheck.Scheduling;
+using Bgsnap.Engine.Capture;
+using Bgsnap.Linux;
 using Bgsnap.NodeAgent;
-using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.Linux;
+using Bgsnap.Qemu;
+using ModelCheck.Scheduling;
 
-namespace Bgsnap.ModelCheck.Model;
+namespace ModelCheck.Model;
 
 /// <summary>What a model leaves out, to see that the check misses it.</summary>
 [Flags]

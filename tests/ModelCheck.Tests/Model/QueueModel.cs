@@ -1,7 +1,7 @@
-using Bgsnap.NodeAgent.Capture;
-using Thread = Bgsnap.NodeAgent.Thread;
+using Bgsnap.Engine.Capture;
+using Thread = Bgsnap.Thread;
 
-namespace Bgsnap.ModelCheck.Model;
+namespace ModelCheck.Model;
 
 /// <summary>A queue of buffers between two threads, which a third closes when the first has ended.</summary>
 internal interface IBufferQueue

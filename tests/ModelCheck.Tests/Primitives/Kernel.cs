@@ -1,7 +1,7 @@
 using System.Runtime.InteropServices;
-using Bgsnap.ModelCheck.Scheduling;
+using ModelCheck.Scheduling;
 
-namespace Bgsnap.NodeAgent.Linux;
+namespace Bgsnap.Linux;
 
 /// <summary>The system calls that the checked classes make: futex(2) and nanosleep(2).</summary>
 internal static unsafe class Libc

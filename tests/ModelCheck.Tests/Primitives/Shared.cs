@@ -1,7 +1,7 @@
-using Bgsnap.ModelCheck.Scheduling;
+using ModelCheck.Scheduling;
 
 // In this namespace, which encloses those of the checked classes, these names hide the runtime's own.
-namespace Bgsnap.NodeAgent;
+namespace Bgsnap;
 
 /// <summary>Reads and writes of what threads share, each with a point before and after.</summary>
 internal static class Volatile

@@ -1,4 +1,4 @@
-namespace Bgsnap.ModelCheck.Scheduling;
+namespace ModelCheck.Scheduling;
 
 /// <summary>A schedule in which something went wrong.</summary>
 /// <param name="Schedule">Its number: with it, it runs again.</param>

@@ -1,7 +1,7 @@
 using System.Collections.Concurrent;
 using RealThread = System.Threading.Thread;
 
-namespace Bgsnap.ModelCheck.Scheduling;
+namespace ModelCheck.Scheduling;
 
 /// <summary>How a schedule ended.</summary>
 /// <param name="Failure">What went wrong; null: nothing.</param>
@@ -53,7 +53,7 @@ internal sealed class Scheduler
     {
         Scheduler scheduler = new(strategy, mostSteps);
         Now = 1;
-        NodeAgent.Linux.Libc.Reset();
+        Bgsnap.Linux.Libc.Reset();
         scheduler.Add("main", body);
         scheduler._threads[0].Turn.Release();
         scheduler._ended.Wait();

@@ -1,4 +1,4 @@
-namespace Bgsnap.ModelCheck.Scheduling;
+namespace ModelCheck.Scheduling;
 
 /// <summary>Decides who goes on.</summary>
 internal interface IStrategy

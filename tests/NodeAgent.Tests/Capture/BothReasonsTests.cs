@@ -1,4 +1,5 @@
-using Bgsnap.NodeAgent.Capture;
+using Bgsnap.Engine.Capture;
+using Bgsnap.Qemu;
 
 namespace Bgsnap.NodeAgent.Tests.Capture;
 
@@ -13,8 +14,8 @@ public sealed class BothReasonsTests
             CaptureRun.WithBothReasons(new EngineUnavailableException("no background-snapshot"), First)
         );
         Assert.Equal($"QEMU's own engine: no background-snapshot. It was {First}", u.Message);
-        CaptureRefusedException r = Assert.IsType<CaptureRefusedException>(
-            CaptureRun.WithBothReasons(new CaptureRefusedException("GuestNotRunning", "paused"), First)
+        RefusedException r = Assert.IsType<RefusedException>(
+            CaptureRun.WithBothReasons(new RefusedException("GuestNotRunning", "paused"), First)
         );
         Assert.Equal(("GuestNotRunning", $"QEMU's own engine: paused. It was {First}"), (r.Reason, r.Message));
         Assert.Null(CaptureRun.WithBothReasons(new EngineUnavailableException($"it says ({First})"), First));

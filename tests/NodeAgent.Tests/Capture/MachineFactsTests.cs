@@ -1,6 +1,6 @@
-using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.Engine.Capture;
 using Bgsnap.NodeAgent.Tests.Qmp;
+using Bgsnap.Qemu.Qmp;
 
 namespace Bgsnap.NodeAgent.Tests.Capture;
 

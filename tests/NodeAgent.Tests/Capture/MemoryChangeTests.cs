@@ -1,8 +1,9 @@
 using System.Diagnostics;
-using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Restore;
-using Bgsnap.NodeAgent.Vm;
+using Bgsnap.Engine.Capture;
+using Bgsnap.Engine.Restore;
+using Bgsnap.Linux;
+using Bgsnap.Qemu;
+using Bgsnap.Qemu.Vm;
 
 namespace Bgsnap.NodeAgent.Tests.Capture;
 
@@ -44,7 +45,7 @@ public sealed class MemoryChangeTests
         await sleeper.WaitForExitAsync();
 
         Assert.Equal("QemuGone", MemoryChange.Behind(error, held, [])?.Reason);
-        Assert.Equal("QemuGone", MemoryChange.Behind(new CaptureRefusedException("KernelTooOld", "x"), held, [])?.Reason);
+        Assert.Equal("QemuGone", MemoryChange.Behind(new RefusedException("KernelTooOld", "x"), held, [])?.Reason);
         Assert.Null(MemoryChange.Behind(new OperationCanceledException(), held, []));
         Assert.True(RestoreTarget.HasEnded(held, TimeSpan.Zero));
     }

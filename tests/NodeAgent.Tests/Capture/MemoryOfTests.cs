@@ -1,6 +1,6 @@
-using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Vm;
+using Bgsnap.Engine.Capture;
+using Bgsnap.Linux;
+using Bgsnap.Qemu.Vm;
 
 namespace Bgsnap.NodeAgent.Tests.Capture;
 

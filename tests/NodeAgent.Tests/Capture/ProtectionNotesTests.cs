@@ -1,4 +1,4 @@
-using Bgsnap.NodeAgent.Capture;
+using Bgsnap.Engine.Capture;
 
 namespace Bgsnap.NodeAgent.Tests.Capture;
 

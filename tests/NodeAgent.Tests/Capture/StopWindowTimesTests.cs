@@ -1,5 +1,5 @@
-using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.Engine.Capture;
+using Bgsnap.SnapshotFormat.Store;
 
 namespace Bgsnap.NodeAgent.Tests.Capture;
 

@@ -1,7 +1,7 @@
-using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.Engine.Capture;
 using Bgsnap.NodeAgent.Tests.Store;
-using CaptureEncoder = Bgsnap.NodeAgent.Capture.Encoder;
+using Bgsnap.SnapshotFormat.Store;
+using CaptureEncoder = Bgsnap.Engine.Capture.Encoder;
 
 namespace Bgsnap.NodeAgent.Tests.Capture;
 

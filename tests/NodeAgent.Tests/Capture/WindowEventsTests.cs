@@ -1,5 +1,5 @@
-using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.Engine.Capture;
+using Bgsnap.Qemu.Qmp;
 
 namespace Bgsnap.NodeAgent.Tests.Capture;
 

@@ -1,7 +1,7 @@
 using System.Security.Cryptography;
-using Bgsnap.NodeAgent.Disks;
-using Bgsnap.NodeAgent.Disks.Nbd;
-using Bgsnap.NodeAgent.Linux;
+using Bgsnap.Engine.Disks;
+using Bgsnap.Engine.Disks.Nbd;
+using Bgsnap.Linux;
 using Bgsnap.NodeAgent.Tests.Store;
 using Microsoft.Win32.SafeHandles;
 using static Bgsnap.NodeAgent.Tests.Disks.FakeNbdServer;

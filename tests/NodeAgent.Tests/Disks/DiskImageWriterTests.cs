@@ -1,7 +1,7 @@
-using Bgsnap.NodeAgent.Disks;
-using Bgsnap.NodeAgent.Disks.Qcow2;
-using Bgsnap.NodeAgent.Linux;
+using Bgsnap.Engine.Disks;
+using Bgsnap.Linux;
 using Bgsnap.NodeAgent.Tests.Store;
+using Bgsnap.SnapshotFormat.Qcow2;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tests.Disks;

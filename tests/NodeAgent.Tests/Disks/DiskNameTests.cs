@@ -1,6 +1,6 @@
-using Bgsnap.NodeAgent.Disks;
-using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.Engine.Disks;
 using Bgsnap.NodeAgent.Tests.Qmp;
+using Bgsnap.Qemu.Qmp;
 
 namespace Bgsnap.NodeAgent.Tests.Disks;
 

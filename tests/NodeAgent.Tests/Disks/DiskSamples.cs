@@ -1,4 +1,4 @@
-using Bgsnap.NodeAgent.Disks.Qcow2;
+using Bgsnap.SnapshotFormat.Qcow2;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tests.Disks;

@@ -1,7 +1,7 @@
 using System.Buffers.Binary;
-using Bgsnap.NodeAgent.Disks.Qcow2;
-using Bgsnap.NodeAgent.Store;
 using Bgsnap.NodeAgent.Tests.Store;
+using Bgsnap.SnapshotFormat.Qcow2;
+using Bgsnap.SnapshotFormat.Store;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tests.Disks;

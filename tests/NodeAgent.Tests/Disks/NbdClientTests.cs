@@ -1,6 +1,6 @@
 using System.Diagnostics;
-using Bgsnap.NodeAgent.Disks.Nbd;
-using Bgsnap.NodeAgent.Linux;
+using Bgsnap.Engine.Disks.Nbd;
+using Bgsnap.Linux;
 using Bgsnap.NodeAgent.Tests.Store;
 using static Bgsnap.NodeAgent.Tests.Disks.FakeNbdServer;
 

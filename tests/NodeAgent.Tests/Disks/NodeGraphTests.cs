@@ -1,4 +1,4 @@
-using Bgsnap.NodeAgent.Disks.Graph;
+using Bgsnap.Engine.Disks.Graph;
 using Bgsnap.NodeAgent.Tests.Qmp;
 
 namespace Bgsnap.NodeAgent.Tests.Disks;

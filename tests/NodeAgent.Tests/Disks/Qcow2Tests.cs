@@ -1,5 +1,5 @@
-using Bgsnap.NodeAgent.Disks.Qcow2;
 using Bgsnap.NodeAgent.Tests.Store;
+using Bgsnap.SnapshotFormat.Qcow2;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tests.Disks;
@@ -117,7 +117,9 @@ public sealed unsafe class Qcow2Tests : IDisposable
         byte[] data = DiskSamples.RandomDisk(1 << 20, 1);
         fixed (byte* p = data)
             writer.Write(0, p, data.Length);
-        Assert.Throws<Bgsnap.NodeAgent.Store.SnapshotCorruptException>(() => Qcow2Reader.Open(file, RandomAccess.GetLength(file), Image));
+        Assert.Throws<Bgsnap.SnapshotFormat.Store.SnapshotCorruptException>(() =>
+            Qcow2Reader.Open(file, RandomAccess.GetLength(file), Image)
+        );
     }
 
     [Fact]

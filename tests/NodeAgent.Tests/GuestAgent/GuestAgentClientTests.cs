@@ -1,5 +1,5 @@
 using System.Diagnostics;
-using Bgsnap.NodeAgent.GuestAgent;
+using Bgsnap.Qemu.GuestAgent;
 
 namespace Bgsnap.NodeAgent.Tests.GuestAgent;
 

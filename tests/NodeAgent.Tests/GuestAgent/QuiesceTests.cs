@@ -1,7 +1,8 @@
-using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.GuestAgent;
-using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.Engine.Capture;
 using Bgsnap.NodeAgent.Tests.Qmp;
+using Bgsnap.Qemu;
+using Bgsnap.Qemu.GuestAgent;
+using Bgsnap.Qemu.Qmp;
 
 namespace Bgsnap.NodeAgent.Tests.GuestAgent;
 
@@ -249,7 +250,7 @@ public class QuiesceTests
     {
         using Marks marks = new();
         using Quiesce quiesce = new(options, marks.Qmp, default);
-        CaptureRefusedException e = Assert.Throws<CaptureRefusedException>(() => quiesce.Prepare(running: true));
+        RefusedException e = Assert.Throws<RefusedException>(() => quiesce.Prepare(running: true));
         Assert.Equal("QuiesceFailed", e.Reason);
         Assert.Contains(why, e.Message, StringComparison.Ordinal);
     }

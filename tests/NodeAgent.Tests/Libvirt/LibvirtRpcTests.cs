@@ -1,6 +1,6 @@
 using System.Buffers.Binary;
 using System.Net.Sockets;
-using Bgsnap.NodeAgent.Libvirt;
+using Bgsnap.Qemu.Libvirt;
 
 namespace Bgsnap.NodeAgent.Tests.Libvirt;
 

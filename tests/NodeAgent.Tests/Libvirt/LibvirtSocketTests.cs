@@ -1,5 +1,5 @@
-using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.Libvirt;
+using Bgsnap.Engine.Capture;
+using Bgsnap.Qemu.Libvirt;
 
 namespace Bgsnap.NodeAgent.Tests.Libvirt;
 

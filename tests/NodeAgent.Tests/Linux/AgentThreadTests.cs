@@ -1,6 +1,6 @@
 using System.Reflection.Metadata;
 using System.Reflection.PortableExecutable;
-using Bgsnap.NodeAgent.Linux;
+using Bgsnap.Linux;
 
 namespace Bgsnap.NodeAgent.Tests.Linux;
 
@@ -43,7 +43,12 @@ public sealed class AgentThreadTests
     /// </summary>
     [Theory]
     [InlineData(typeof(AgentThread))]
-    [InlineData(typeof(Crds.Controller.ObjectKey))]
+    [InlineData(typeof(SnapshotFormat.Store.Manifest))]
+    [InlineData(typeof(Qemu.RefusedException))]
+    [InlineData(typeof(Engine.Capture.CaptureOptions))]
+    [InlineData(typeof(NodeAgent.Cli.ExitCode))]
+    [InlineData(typeof(ControllerRuntime.Controller.ObjectKey))]
+    [InlineData(typeof(Crds.Kinds.BgsnapJson))]
     public void Nothing_else_makes_threads(Type ofAssembly)
     {
         List<string> found =

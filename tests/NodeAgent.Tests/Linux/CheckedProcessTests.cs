@@ -1,8 +1,8 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Vm;
+using Bgsnap.Linux;
+using Bgsnap.Qemu.Vm;
 
 namespace Bgsnap.NodeAgent.Tests.Linux;
 

@@ -1,5 +1,5 @@
 using System.Runtime.CompilerServices;
-using Bgsnap.NodeAgent.Linux;
+using Bgsnap.Linux;
 
 namespace Bgsnap.NodeAgent.Tests.Linux;
 

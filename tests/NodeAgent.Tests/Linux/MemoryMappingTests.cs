@@ -1,4 +1,4 @@
-using Bgsnap.NodeAgent.Linux;
+using Bgsnap.Linux;
 
 namespace Bgsnap.NodeAgent.Tests.Linux;
 

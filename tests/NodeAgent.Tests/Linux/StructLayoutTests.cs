@@ -3,7 +3,7 @@ using System.Globalization;
 using System.Reflection;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
-using Bgsnap.NodeAgent.Linux;
+using Bgsnap.Linux;
 
 namespace Bgsnap.NodeAgent.Tests.Linux;
 
@@ -172,7 +172,7 @@ public class StructLayoutTests
     private static ulong OursOf(string name)
     {
         var parts = name.Split('.');
-        var type = Assert.Single(Agent.GetTypes(), t => t.Name == parts[0] && t.Namespace == "Bgsnap.NodeAgent.Linux");
+        var type = Assert.Single(Agent.GetTypes(), t => t.Name == parts[0] && t.Namespace == "Bgsnap.Linux");
         if (parts.Length == 1)
             return (ulong)SizeOf(type);
         var field = type.GetField(parts[1], Any) ?? throw new MissingFieldException(type.Name, parts[1]);

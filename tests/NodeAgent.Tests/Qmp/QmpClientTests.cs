@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using System.Text.Json;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.Linux;
+using Bgsnap.Qemu.Qmp;
 
 namespace Bgsnap.NodeAgent.Tests.Qmp;
 

@@ -1,6 +1,6 @@
-using Bgsnap.NodeAgent.Restore;
-using Bgsnap.NodeAgent.Streams;
-using Bgsnap.NodeAgent.Vm;
+using Bgsnap.Engine.Restore;
+using Bgsnap.Qemu.Vm;
+using Bgsnap.SnapshotFormat.Streams;
 
 namespace Bgsnap.NodeAgent.Tests.Restore;
 

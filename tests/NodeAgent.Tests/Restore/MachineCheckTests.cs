@@ -1,7 +1,7 @@
-using Bgsnap.NodeAgent.Restore;
-using Bgsnap.NodeAgent.Store;
-using Bgsnap.NodeAgent.Streams;
-using Bgsnap.NodeAgent.Vm;
+using Bgsnap.Engine.Restore;
+using Bgsnap.Qemu.Vm;
+using Bgsnap.SnapshotFormat.Store;
+using Bgsnap.SnapshotFormat.Streams;
 
 namespace Bgsnap.NodeAgent.Tests.Restore;
 

@@ -1,6 +1,6 @@
-using Bgsnap.NodeAgent.Restore;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.Engine.Restore;
 using Bgsnap.NodeAgent.Tests.Qmp;
+using Bgsnap.SnapshotFormat.Store;
 
 namespace Bgsnap.NodeAgent.Tests.Restore;
 

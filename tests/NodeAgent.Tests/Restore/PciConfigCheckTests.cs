@@ -1,5 +1,5 @@
-using Bgsnap.NodeAgent.Restore;
-using Bgsnap.NodeAgent.Streams;
+using Bgsnap.Engine.Restore;
+using Bgsnap.SnapshotFormat.Streams;
 using static Bgsnap.NodeAgent.Tests.Streams.StreamSamples;
 
 namespace Bgsnap.NodeAgent.Tests.Restore;

@@ -1,7 +1,7 @@
 using System.Text.Json;
+using Bgsnap.Engine.Restore;
 using Bgsnap.NodeAgent.Cli;
-using Bgsnap.NodeAgent.Restore;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.SnapshotFormat.Store;
 
 namespace Bgsnap.NodeAgent.Tests.Restore;
 

@@ -1,4 +1,4 @@
-using Bgsnap.NodeAgent.Restore;
+using Bgsnap.Engine.Restore;
 
 namespace Bgsnap.NodeAgent.Tests.Restore;
 

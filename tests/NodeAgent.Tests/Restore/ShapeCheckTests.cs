@@ -1,7 +1,7 @@
-using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.Restore;
-using Bgsnap.NodeAgent.Store;
-using Bgsnap.NodeAgent.Vm;
+using Bgsnap.Engine.Capture;
+using Bgsnap.Engine.Restore;
+using Bgsnap.Qemu.Vm;
+using Bgsnap.SnapshotFormat.Store;
 
 namespace Bgsnap.NodeAgent.Tests.Restore;
 

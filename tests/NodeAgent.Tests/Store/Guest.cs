@@ -1,5 +1,5 @@
 using System.Runtime.InteropServices;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.SnapshotFormat.Store;
 
 namespace Bgsnap.NodeAgent.Tests.Store;
 
@@ -8,10 +8,10 @@ internal sealed record GuestBlock(RamBlockLayout Layout, byte[] Memory)
 {
     public static GuestBlock Random(string name, int pages, Random random, double zeroShare = 0.4)
     {
-        byte[] memory = new byte[pages * SnapshotFormat.PageSize];
+        byte[] memory = new byte[pages * FormatV1.PageSize];
         for (int p = 0; p < pages; p++)
         {
-            Span<byte> page = memory.AsSpan(p * SnapshotFormat.PageSize, SnapshotFormat.PageSize);
+            Span<byte> page = memory.AsSpan(p * FormatV1.PageSize, FormatV1.PageSize);
             if (random.NextDouble() < zeroShare)
                 continue;
             switch (random.Next(4))
@@ -64,9 +64,7 @@ internal static unsafe class GuestSnapshot
         using var ledger = new GranuleLedger(index.Count);
         List<(int Block, long Granule)> all =
         [
-            .. blocks.SelectMany(
-                (b, i) => Enumerable.Range(0, (int)SnapshotFormat.GranuleCount(b.Layout.UsedLength)).Select(g => (i, (long)g))
-            ),
+            .. blocks.SelectMany((b, i) => Enumerable.Range(0, (int)FormatV1.GranuleCount(b.Layout.UsedLength)).Select(g => (i, (long)g))),
         ];
         int next = -1;
         Parallel.For(0, threads, new ParallelOptions { MaxDegreeOfParallelism = threads }, _ =>
@@ -80,7 +78,7 @@ internal static unsafe class GuestSnapshot
                 (int b, long g) = all[i];
                 GranuleEntry e;
                 fixed (byte* memory = blocks[b].Memory)
-                    e = encoder.Encode(memory + (g * 65536), SnapshotFormat.GranuleLength(blocks[b].Layout.UsedLength, g), run + used);
+                    e = encoder.Encode(memory + (g * 65536), FormatV1.GranuleLength(blocks[b].Layout.UsedLength, g), run + used);
                 ledger.NoteCopied(index.FirstGranule(b) + g, 1);
                 if (e.IsZero)
                 {
@@ -100,7 +98,7 @@ internal static unsafe class GuestSnapshot
             {
                 if (used == 0)
                     return;
-                int length = (int)SnapshotFormat.Align(used);
+                int length = (int)FormatV1.Align(used);
                 NativeMemory.Clear(run + used, (nuint)(length - used));
                 long offset = writer.Reserve(length);
                 writer.WriteRun(run, length, offset);
@@ -140,7 +138,7 @@ internal static unsafe class GuestSnapshot
             summary = WriteLog(log, blocks, compression);
         byte[] state = new byte[deviceState];
         new Random(5).NextBytes(state);
-        using (var file = writer.CreateFile(SnapshotFormat.DeviceStateFileName))
+        using (var file = writer.CreateFile(FormatV1.DeviceStateFileName))
             RandomAccess.Write(file, state, 0);
         return SampleManifest(id) with
         {

@@ -1,6 +1,7 @@
 using System.Text;
-using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.Engine.Capture;
+using Bgsnap.Qemu;
+using Bgsnap.SnapshotFormat.Store;
 
 namespace Bgsnap.NodeAgent.Tests.Store;
 
@@ -15,7 +16,7 @@ public sealed class MachineFilesTests : IDisposable
     public void What_was_kept_is_read_and_verified()
     {
         using SnapshotDirectory snapshot = SnapshotDirectory.Open(
-            With((SnapshotFormat.DomainXmlFileName, "<domain/>"), (SnapshotFormat.ObjectsFileName, "{}"))
+            With((FormatV1.DomainXmlFileName, "<domain/>"), (FormatV1.ObjectsFileName, "{}"))
         );
 
         Assert.Equal("<domain/>"u8.ToArray(), snapshot.ReadDomainXml());
@@ -23,7 +24,7 @@ public sealed class MachineFilesTests : IDisposable
         Assert.Equal(
             2,
             snapshot.Manifest.Files.Count(f =>
-                f.Name is SnapshotFormat.DomainXmlFileName or SnapshotFormat.ObjectsFileName
+                f.Name is FormatV1.DomainXmlFileName or FormatV1.ObjectsFileName
                 && f.Checksum.StartsWith("sha256:", StringComparison.Ordinal)
             )
         );
@@ -44,14 +45,14 @@ public sealed class MachineFilesTests : IDisposable
     [InlineData("", "has 0 bytes, the manifest says 9")]
     public void What_was_changed_is_found(string becomes, string message)
     {
-        string path = With((SnapshotFormat.DomainXmlFileName, "<domain/>"));
-        File.WriteAllText(Path.Join(path, SnapshotFormat.DomainXmlFileName), becomes);
+        string path = With((FormatV1.DomainXmlFileName, "<domain/>"));
+        File.WriteAllText(Path.Join(path, FormatV1.DomainXmlFileName), becomes);
 
         using SnapshotDirectory snapshot = SnapshotDirectory.Open(path);
 
         SnapshotCorruptException e = Assert.Throws<SnapshotCorruptException>(snapshot.ReadDomainXml);
         Assert.Contains(message, e.Message, StringComparison.Ordinal);
-        Assert.Contains(SnapshotFormat.DomainXmlFileName, e.Message, StringComparison.Ordinal);
+        Assert.Contains(FormatV1.DomainXmlFileName, e.Message, StringComparison.Ordinal);
         Assert.False(SnapshotVerifier.Verify(path).IsSound);
     }
 
@@ -59,7 +60,7 @@ public sealed class MachineFilesTests : IDisposable
     [Fact]
     public void One_that_is_too_long_is_not_read_into_memory()
     {
-        using SnapshotDirectory snapshot = SnapshotDirectory.Open(With((SnapshotFormat.ObjectsFileName, new string(' ', (4 << 20) + 1))));
+        using SnapshotDirectory snapshot = SnapshotDirectory.Open(With((FormatV1.ObjectsFileName, new string(' ', (4 << 20) + 1))));
         SnapshotCorruptException e = Assert.Throws<SnapshotCorruptException>(snapshot.ReadObjects);
         Assert.Contains($"more than {4 << 20}", e.Message, StringComparison.Ordinal);
     }
@@ -67,14 +68,14 @@ public sealed class MachineFilesTests : IDisposable
     [Fact]
     public void A_link_in_its_place_is_not_followed()
     {
-        string path = With((SnapshotFormat.DomainXmlFileName, "<domain/>")),
-            file = Path.Join(path, SnapshotFormat.DomainXmlFileName),
+        string path = With((FormatV1.DomainXmlFileName, "<domain/>")),
+            file = Path.Join(path, FormatV1.DomainXmlFileName),
             secret = _directory.Sub("secret");
         File.WriteAllText(secret, "<domain/>");
         File.Delete(file);
         File.CreateSymbolicLink(file, secret);
         using SnapshotDirectory snapshot = SnapshotDirectory.Open(path);
-        Assert.Throws<Bgsnap.NodeAgent.Linux.LinuxException>(snapshot.ReadDomainXml);
+        Assert.Throws<Bgsnap.Linux.LinuxException>(snapshot.ReadDomainXml);
     }
 
     [Fact]
@@ -84,7 +85,7 @@ public sealed class MachineFilesTests : IDisposable
         File.WriteAllText(path, "{\"items\":[]}");
         Assert.Equal("{\"items\":[]}", MachineFiles.ReadObjects(path));
         File.WriteAllText(path, "items: []");
-        CaptureRefusedException e = Assert.Throws<CaptureRefusedException>(() => MachineFiles.ReadObjects(path));
+        RefusedException e = Assert.Throws<RefusedException>(() => MachineFiles.ReadObjects(path));
         Assert.Equal("ObjectsInvalid", e.Reason);
     }
 

@@ -1,6 +1,6 @@
 using System.Security.Cryptography;
 using System.Text;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.SnapshotFormat.Store;
 
 namespace Bgsnap.NodeAgent.Tests.Store;
 

@@ -1,7 +1,7 @@
 using System.Diagnostics;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.Linux;
 using Bgsnap.NodeAgent.Tests.Disks;
+using Bgsnap.SnapshotFormat.Store;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tests.Store;

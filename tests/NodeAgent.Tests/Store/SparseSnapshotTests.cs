@@ -1,5 +1,5 @@
 using System.Diagnostics;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.SnapshotFormat.Store;
 
 namespace Bgsnap.NodeAgent.Tests.Store;
 

@@ -1,5 +1,5 @@
 using System.Diagnostics;
-using Bgsnap.NodeAgent.Streams;
+using Bgsnap.SnapshotFormat.Streams;
 using static Bgsnap.NodeAgent.Tests.Streams.StreamSamples;
 
 namespace Bgsnap.NodeAgent.Tests.Streams;

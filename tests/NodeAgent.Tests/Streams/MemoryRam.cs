@@ -1,4 +1,4 @@
-using Bgsnap.NodeAgent.Streams;
+using Bgsnap.SnapshotFormat.Streams;
 
 namespace Bgsnap.NodeAgent.Tests.Streams;
 

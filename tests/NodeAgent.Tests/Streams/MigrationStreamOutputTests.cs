@@ -1,5 +1,5 @@
 using System.IO.Pipes;
-using Bgsnap.NodeAgent.Streams;
+using Bgsnap.SnapshotFormat.Streams;
 using Microsoft.Win32.SafeHandles;
 using static Bgsnap.NodeAgent.Tests.Streams.StreamSamples;
 

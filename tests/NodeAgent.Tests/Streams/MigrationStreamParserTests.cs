@@ -1,4 +1,4 @@
-using Bgsnap.NodeAgent.Streams;
+using Bgsnap.SnapshotFormat.Streams;
 using static Bgsnap.NodeAgent.Tests.Streams.StreamSamples;
 
 namespace Bgsnap.NodeAgent.Tests.Streams;

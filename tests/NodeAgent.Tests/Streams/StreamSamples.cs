@@ -1,6 +1,6 @@
 using System.Buffers.Binary;
 using System.Text;
-using Bgsnap.NodeAgent.Streams;
+using Bgsnap.SnapshotFormat.Streams;
 
 namespace Bgsnap.NodeAgent.Tests.Streams;
 

@@ -1,9 +1,9 @@
 using System.Diagnostics;
-using Bgsnap.Crds.Client;
+using Bgsnap.Crds.Kinds;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.NodeAgent.Store;
 using Bgsnap.NodeAgent.Tasks;
 using Bgsnap.NodeAgent.Tests.Store;
+using Bgsnap.SnapshotFormat.Store;
 using k8s.Models;
 
 namespace Bgsnap.NodeAgent.Tests.Tasks;

@@ -1,9 +1,9 @@
 using System.Security.Cryptography;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.Linux;
 using Bgsnap.NodeAgent.Tasks;
 using Bgsnap.NodeAgent.Tests.Store;
+using Bgsnap.SnapshotFormat.Store;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tests.Tasks;
@@ -31,7 +31,7 @@ public sealed class FinishedSnapshotTests : IDisposable
         Assert.Equal(manifest.Ram.Blocks.Sum(b => (long)b.UsedLength), r.RamBytes);
         Assert.Equal(Directory.GetFiles(directory, "*", SearchOption.AllDirectories).Sum(f => new FileInfo(f).Length), r.StoredBytes);
         Assert.Equal(
-            "sha256:" + Convert.ToHexStringLower(SHA256.HashData(File.ReadAllBytes(Path.Join(directory, SnapshotFormat.ManifestFileName)))),
+            "sha256:" + Convert.ToHexStringLower(SHA256.HashData(File.ReadAllBytes(Path.Join(directory, FormatV1.ManifestFileName)))),
             r.ManifestChecksum
         );
     }
@@ -64,7 +64,7 @@ public sealed class FinishedSnapshotTests : IDisposable
     public void A_damaged_one_is_an_error_and_not_none(string? manifest)
     {
         string directory = Path.Join(_node.Claim, "snap"),
-            file = Path.Join(directory, SnapshotFormat.ManifestFileName);
+            file = Path.Join(directory, FormatV1.ManifestFileName);
         FakeNode.WriteSnapshot(directory);
         File.Delete(file);
         if (manifest is not null)

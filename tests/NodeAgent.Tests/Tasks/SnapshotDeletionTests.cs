@@ -1,6 +1,6 @@
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.Linux;
 using Bgsnap.NodeAgent.Tasks;
+using Bgsnap.SnapshotFormat.Store;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.NodeAgent.Tests.Tasks;
@@ -18,7 +18,7 @@ public sealed class SnapshotDeletionTests : IDisposable
         FakeNode.WriteSnapshot(Path.Join(_node.Claim, "other"));
         Delete();
         Assert.Equal(["other"], Directory.GetFileSystemEntries(_node.Claim).Select(Path.GetFileName));
-        Assert.True(File.Exists(Path.Join(_node.Claim, "other", SnapshotFormat.ManifestFileName)));
+        Assert.True(File.Exists(Path.Join(_node.Claim, "other", FormatV1.ManifestFileName)));
     }
 
     [Fact]
@@ -45,7 +45,7 @@ public sealed class SnapshotDeletionTests : IDisposable
         FakeNode.WriteSnapshot(kept);
         File.CreateSymbolicLink(Path.Join(_node.Claim, "snap"), kept);
         Assert.ThrowsAny<LinuxException>(Delete);
-        Assert.True(File.Exists(Path.Join(kept, SnapshotFormat.ManifestFileName)));
+        Assert.True(File.Exists(Path.Join(kept, FormatV1.ManifestFileName)));
     }
 
     [Fact]
@@ -56,7 +56,7 @@ public sealed class SnapshotDeletionTests : IDisposable
         Directory.CreateDirectory(Path.Join(snapshot, "a", "b", "c"));
         LinuxException e = Assert.ThrowsAny<LinuxException>(Delete);
         Assert.Contains("snap: something in it could not be removed", e.Message, StringComparison.Ordinal);
-        Assert.False(File.Exists(Path.Join(snapshot, SnapshotFormat.ManifestFileName)));
+        Assert.False(File.Exists(Path.Join(snapshot, FormatV1.ManifestFileName)));
         Assert.ThrowsAny<LinuxException>(() => SnapshotDirectory.Open(snapshot));
     }
 

@@ -1,8 +1,9 @@
-using Bgsnap.Crds.Client;
-using Bgsnap.Crds.Controller;
+using Bgsnap.ControllerRuntime.Client;
+using Bgsnap.ControllerRuntime.Controller;
+using Bgsnap.Crds.Kinds;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.NodeAgent.Store;
 using Bgsnap.NodeAgent.Tasks;
+using Bgsnap.SnapshotFormat.Store;
 using Microsoft.Extensions.Logging.Abstractions;
 
 namespace Bgsnap.NodeAgent.Tests.Tasks;

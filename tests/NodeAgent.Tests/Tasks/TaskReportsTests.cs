@@ -1,5 +1,5 @@
 using System.Diagnostics;
-using Bgsnap.Crds.Client;
+using Bgsnap.ControllerRuntime.Client;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Tasks;
 using Microsoft.Extensions.Logging.Abstractions;

@@ -1,5 +1,5 @@
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.NodeAgent.Linux;
+using Bgsnap.Linux;
 using Bgsnap.NodeAgent.Tasks;
 using Microsoft.Win32.SafeHandles;
 

@@ -1,6 +1,6 @@
-using Bgsnap.NodeAgent.Linux;
+using Bgsnap.Linux;
 using Bgsnap.NodeAgent.Tests.Store;
-using Bgsnap.NodeAgent.Vm;
+using Bgsnap.Qemu.Vm;
 
 namespace Bgsnap.NodeAgent.Tests.Vm;
 

@@ -1,7 +1,8 @@
-using Bgsnap.NodeAgent.Capture;
-using Bgsnap.NodeAgent.Qmp;
+using Bgsnap.Engine.Capture;
 using Bgsnap.NodeAgent.Tests.Qmp;
-using Bgsnap.NodeAgent.Vm;
+using Bgsnap.Qemu;
+using Bgsnap.Qemu.Qmp;
+using Bgsnap.Qemu.Vm;
 
 namespace Bgsnap.NodeAgent.Tests.Vm;
 
@@ -22,7 +23,7 @@ public class PreflightTests
         });
         using QmpClient qmp = QmpClient.Connect(server.Path);
 
-        CaptureRefusedException e = Assert.Throws<CaptureRefusedException>(() => Preflight.Check(qmp));
+        RefusedException e = Assert.Throws<RefusedException>(() => Preflight.Check(qmp));
 
         Assert.Equal(reason, e.Reason);
         Assert.Contains(remedy, e.Message, StringComparison.Ordinal);

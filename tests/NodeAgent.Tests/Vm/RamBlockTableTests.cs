@@ -1,4 +1,5 @@
-using Bgsnap.NodeAgent.Vm;
+using Bgsnap.Qemu;
+using Bgsnap.Qemu.Vm;
 
 namespace Bgsnap.NodeAgent.Tests.Vm;
 
@@ -64,7 +65,7 @@ public sealed class RamBlockTableTests
     [InlineData("  mem    4 KiB  0x0 0x1000 0x1000 0x7f0000000000  xx")]
     public void A_line_that_is_not_understood_is_refused_and_quoted(string line)
     {
-        CaptureRefusedException e = Assert.Throws<CaptureRefusedException>(() => RamBlockTable.Parse(Head + Row("mem") + "\n" + line));
+        RefusedException e = Assert.Throws<RefusedException>(() => RamBlockTable.Parse(Head + Row("mem") + "\n" + line));
         Assert.Equal("RamBlocksUnknown", e.Reason);
         Assert.Contains(line.Trim(), e.Message, StringComparison.Ordinal);
     }
@@ -73,11 +74,11 @@ public sealed class RamBlockTableTests
     [InlineData("")]
     [InlineData(Head)]
     public void A_table_without_blocks_is_refused(string table) =>
-        Assert.Equal("RamBlocksUnknown", Assert.Throws<CaptureRefusedException>(() => RamBlockTable.Parse(table)).Reason);
+        Assert.Equal("RamBlocksUnknown", Assert.Throws<RefusedException>(() => RamBlockTable.Parse(table)).Reason);
 
     [Fact]
     public void A_table_without_end_is_refused() =>
-        Assert.Throws<CaptureRefusedException>(() =>
+        Assert.Throws<RefusedException>(() =>
             RamBlockTable.Parse(Head + string.Join('\n', Enumerable.Range(0, 5000).Select(i => Row($"mem{i}"))))
         );
 

@@ -2,7 +2,7 @@ using System.Runtime.CompilerServices;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.Json.Serialization.Metadata;
-using Bgsnap.Crds.Client;
+using Bgsnap.ControllerRuntime.Client;
 using k8s;
 using k8s.Models;
 

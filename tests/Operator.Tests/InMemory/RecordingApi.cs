@@ -1,6 +1,6 @@
 using System.Text.Json.Nodes;
 using System.Text.Json.Serialization.Metadata;
-using Bgsnap.Crds.Client;
+using Bgsnap.ControllerRuntime.Client;
 using k8s;
 using k8s.Models;
 

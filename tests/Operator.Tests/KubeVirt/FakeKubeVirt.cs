@@ -1,5 +1,4 @@
 using System.Text.Json.Nodes;
-using Bgsnap.Crds.Client;
 using Bgsnap.Operator.Kube;
 using Bgsnap.Operator.KubeVirt;
 using Bgsnap.Operator.Tests.InMemory;

@@ -1,5 +1,5 @@
 using System.Text.Json;
-using Bgsnap.Crds.Client;
+using Bgsnap.Crds.Kinds;
 using Bgsnap.Operator.KubeVirt;
 using Bgsnap.Operator.Shared;
 

@@ -1,5 +1,5 @@
 using System.Text.Json.Nodes;
-using Bgsnap.Crds.Client;
+using Bgsnap.Crds.Kinds;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
 using Bgsnap.Operator.Shared;

@@ -1,4 +1,4 @@
-using Bgsnap.Crds.Client;
+using Bgsnap.Crds.Kinds;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Shared;
 using Bgsnap.Operator.Tests.InMemory;

@@ -1,4 +1,4 @@
-using Bgsnap.Crds.Client;
+using Bgsnap.Crds.Kinds;
 using Bgsnap.Operator.VolumeSnapshots;
 
 namespace Bgsnap.Operator.Tests.VolumeSnapshots;

@@ -5,6 +5,7 @@ using System.Xml.Linq;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
 using Bgsnap.Operator.Shared;
+using Bgsnap.Vocabulary;
 
 namespace Bgsnap.Operator.KubeVirt.Restoring;
 

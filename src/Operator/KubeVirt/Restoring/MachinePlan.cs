@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text.Json.Nodes;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Shared;
+using Bgsnap.Vocabulary;
 using k8s.Models;
 
 namespace Bgsnap.Operator.KubeVirt.Restoring;

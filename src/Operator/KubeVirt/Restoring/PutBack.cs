@@ -1,9 +1,10 @@
 using System.Text;
 using System.Text.Json.Nodes;
-using Bgsnap.Crds.Client;
+using Bgsnap.ControllerRuntime.Client;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Operator.Kube;
 using Bgsnap.Operator.Shared;
+using Bgsnap.Vocabulary;
 
 namespace Bgsnap.Operator.KubeVirt.Restoring;
 

@@ -1,12 +1,11 @@
 using System.Runtime.InteropServices;
+using Bgsnap.Engine.Restore;
+using Bgsnap.Engine.Restore.Instant;
 using Bgsnap.Linux.Tests.Capture;
 using Bgsnap.Linux.Tests.Harness;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Restore;
-using Bgsnap.NodeAgent.Restore.Instant;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.SnapshotFormat.Store;
 using Microsoft.Win32.SafeHandles;
-using AgentLibc = Bgsnap.NodeAgent.Linux.Libc;
+using AgentLibc = Bgsnap.Linux.Libc;
 
 namespace Bgsnap.Linux.Tests.Restore.Instant;
 

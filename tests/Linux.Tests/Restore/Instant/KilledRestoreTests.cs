@@ -96,7 +96,7 @@ public class KilledRestoreTests
             await using (var killed = await StartAsync(Agent.Hook($"kill:{point}"), snapshot, target))
             {
                 var result = await killed.WaitAsync(InstantPair.Patience);
-                Assert.True(result.ExitCode == 128 + Libc.SigKill, result.ToString());
+                Assert.True(result.ExitCode == 128 + HarnessLibc.SigKill, result.ToString());
             }
 
             var outcome = await InstantMachines.RestoreAsync(snapshot, target);
@@ -121,7 +121,7 @@ public class KilledRestoreTests
             await killed.WaitForOutputAsync("\"phase\":\"Running\"", InstantPair.Patience);
             await pair.Target.Qmp.ExecuteAsync("balloon", new() { ["value"] = 200L << 20 });
             var result = await killed.WaitAsync(InstantPair.Patience);
-            Assert.True(result.ExitCode == 128 + Libc.SigKill, result.ToString());
+            Assert.True(result.ExitCode == 128 + HarnessLibc.SigKill, result.ToString());
         }
 
         Assert.Contains(RestoreMap.Of(pair.Target).Inbox, m => m is (RemoveEvent, var start, var end) && start < end);
@@ -136,9 +136,9 @@ public class KilledRestoreTests
         await using var agent = await pair.RunAsync("--bandwidth-limit=10Mi");
 
         var first = await WorkerAsync(agent.Pid, 0);
-        Libc.Kill(first, Libc.SigKill);
+        HarnessLibc.Kill(first, HarnessLibc.SigKill);
         var second = await WorkerAsync(agent.Pid, first);
-        Libc.Kill(second, Libc.SigStop);
+        HarnessLibc.Kill(second, HarnessLibc.SigStop);
 
         var outcome = await pair.AssertEndsWellAsync(agent);
         Assert.True(InstantMachines.InstantOf(outcome).GetProperty("takenOver").GetBoolean(), outcome.ToString());

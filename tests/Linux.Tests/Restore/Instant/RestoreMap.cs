@@ -1,6 +1,5 @@
 using Bgsnap.Linux.Tests.Harness;
-using Bgsnap.NodeAgent.Linux;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.SnapshotFormat.Store;
 
 namespace Bgsnap.Linux.Tests.Restore.Instant;
 

@@ -1,5 +1,5 @@
 using Bgsnap.Linux.Tests.Harness;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.SnapshotFormat.Store;
 
 namespace Bgsnap.Linux.Tests.Restore.Instant;
 

@@ -1,6 +1,6 @@
 using Bgsnap.Linux.Tests.Capture;
 using Bgsnap.Linux.Tests.Harness;
-using Bgsnap.NodeAgent.Store;
+using Bgsnap.SnapshotFormat.Store;
 
 namespace Bgsnap.Linux.Tests.Restore.Instant;
 

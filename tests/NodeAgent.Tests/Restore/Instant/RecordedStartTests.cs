@@ -1,4 +1,4 @@
-using Bgsnap.NodeAgent.Restore.Instant;
+using Bgsnap.Engine.Restore.Instant;
 
 namespace Bgsnap.NodeAgent.Tests.Restore.Instant;
 
