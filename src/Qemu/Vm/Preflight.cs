@@ -1,5 +1,4 @@
 using System.Text.Json;
-using Bgsnap.Engine.Capture;
 using Bgsnap.Qemu.Qmp;
 using Bgsnap.Vocabulary;
 
