@@ -9,12 +9,12 @@ internal static class ProgressBar
     /// <summary>Longest line. In the last column of a terminal of 80, some of them wrap.</summary>
     internal const int Columns = 79;
 
-    private const int Width = 20;
+    private const int Width = 14;
     private const string Overwrite = "\r\e[K";
 
     /// <summary>The line of a capture.</summary>
     internal static string Text(ProgressLine p) =>
-        Line(p.Phase, p.Percent, p.BytesPerSecond, $"{Size(p.PendingBytes)} protected", Faults(p.Faults));
+        Line(p.Phase, p.Percent, p.BytesPerSecond, $"{Size(p.PendingBytes)} left", Faults(p.Faults));
 
     /// <summary>The line of a restore.</summary>
     internal static string Text(RestoreProgressLine p) => Line(p.Phase, p.Percent, p.BytesPerSecond, p.Faults > 0 ? Faults(p.Faults) : "");

@@ -28,8 +28,14 @@ internal static partial class ReasonLiterals
                 yield return $"{i + 1}: {m.Value}";
         }
         foreach (Match m in Thrown().Matches(source).Concat(Compared().Matches(source)))
-            if (!Listed.IsMatch(m.Value))
-                yield return $"{source[..m.Index].Count(c => c == '\n') + 1}: {m.Groups[1].Value}, which is not in the list";
+        {
+            string name = m.Groups[1].Value;
+            int line = source[..m.Index].Count(c => c == '\n') + 1;
+            if (!Reasons.All.Any(r => r.Name == name))
+                yield return $"{line}: {name}, which is not in the list";
+            else if (Homonyms.Contains(name))
+                yield return $"{line}: \"{name}\"";
+        }
     }
 
     [GeneratedRegex("""public const string (\w+) = "\1";""")]

@@ -9,19 +9,19 @@ public sealed class ProgressBarTests
     private static readonly RestoreProgressLine Restore = new("progress", "Memory", 99.9, 0, 0, 1.5 * (1 << 30), 12);
 
     [Fact]
-    public void A_capture_shows_its_phase_rate_protected_memory_and_faults() =>
+    public void A_capture_shows_its_phase_rate_remaining_memory_and_faults() =>
         Assert.Equal(
-            "\r\e[KCopying    [########............]  41.5 %  1.50 GiB/s  3072 MiB protected  1234 faults",
+            "\r\e[KCopying    [#####.........]  41.5 %  1.50 GiB/s  3072 MiB left  1234 faults",
             ProgressBar.Text(Capture)
         );
 
     [Fact]
     public void A_restore_shows_its_phase_and_rate() =>
-        Assert.Equal("\r\e[KMemory     [###################.]  99.9 %  1.50 GiB/s  12 faults", ProgressBar.Text(Restore));
+        Assert.Equal("\r\e[KMemory     [#############.]  99.9 %  1.50 GiB/s  12 faults", ProgressBar.Text(Restore));
 
     [Fact]
     public void An_export_shows_its_rate() =>
-        Assert.Equal("\r\e[KWriting    [####################] 100.0 %  2.00 GiB/s", ProgressBar.Text(100, 2.0 * (1 << 30)));
+        Assert.Equal("\r\e[KWriting    [##############] 100.0 %  2.00 GiB/s", ProgressBar.Text(100, 2.0 * (1 << 30)));
 
     // A line that wraps is not overwritten: each report would add one.
     [Theory]

@@ -55,7 +55,7 @@ public sealed class SnapshotDeletionTests : IDisposable
         FakeNode.WriteSnapshot(snapshot);
         Directory.CreateDirectory(Path.Join(snapshot, "a", "b", "c"));
         LinuxException e = Assert.ThrowsAny<LinuxException>(Delete);
-        Assert.Contains("snap: something in it could not be removed", e.Message, StringComparison.Ordinal);
+        Assert.Contains("snap: a file in it could not be removed", e.Message, StringComparison.Ordinal);
         Assert.False(File.Exists(Path.Join(snapshot, FormatV1.ManifestFileName)));
         Assert.ThrowsAny<LinuxException>(() => SnapshotDirectory.Open(snapshot));
     }

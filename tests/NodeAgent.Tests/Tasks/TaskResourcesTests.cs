@@ -53,8 +53,8 @@ public sealed class TaskResourcesTests : IDisposable
                 (FakeNode.Target("elsewhere", "c"), "pod elsewhere does not run on node node-1"),
                 (FakeNode.Target("waiting", "c"), "container c of pod waiting does not run"),
                 (FakeNode.Target(FakeNode.Carrier, "third"), "container third of pod carrier does not run"),
-                (FakeNode.Target("unseen", "c"), "no process of container c of pod unseen was found on node node-1"),
-                (FakeNode.Target("stranger", "c"), "no process of container c of pod stranger was found on node node-1"),
+                (FakeNode.Target("unseen", "c"), "no process of container c of pod unseen runs on node node-1"),
+                (FakeNode.Target("stranger", "c"), "no process of container c of pod stranger runs on node node-1"),
             }
         )
         {
