@@ -6,7 +6,7 @@ namespace Bgsnap.Crds.Tests.V1Alpha1;
 public sealed class ReasonLiteralTests
 {
     // Reasons of the API server, in its own answers.
-    private static readonly string[] Others = ["src/ControllerRuntime/Client/", "src/ControllerRuntime/Client/"];
+    private static readonly string[] Others = ["src/ControllerRuntime/Client/"];
 
     [Fact]
     public void No_reason_is_written_as_text_in_the_sources()
