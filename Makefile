@@ -18,7 +18,7 @@ hang_limit := 10m
 space := $(subst ,, )
 
 .NOTPARALLEL:
-.PHONY: help build guests manifests reasons test test-unit test-chart test-linux test-images test-long test-disks test-all test-containers test-cluster test-e2e test-model fuzz chart-readme demo demo-local bench bench-operator storm lint clean
+.PHONY: help build guests manifests reasons test test-unit test-chart test-linux test-images test-idle test-long test-disks test-all test-containers test-cluster test-e2e test-model fuzz chart-readme demo demo-local bench bench-operator storm lint clean
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -72,14 +72,17 @@ test-linux: ## run the tests against real QEMUs, but the long ones; root, after 
 test-long: ## run the long tests against real QEMUs, 15 minutes; root, after `make build guests`
 	$(call run_tests,Linux.Tests) --filter '$(call in_long_classes,|,~)'
 
+test-idle: ## run the tests of survival one by one, with the limits that an idle machine keeps; root, after `make build guests`
+	BGSNAP_IDLE=1 $(call run_tests,Linux.Tests) --filter FullyQualifiedName~Linux.Tests.Survival -- xUnit.MaxParallelThreads=1 xUnit.ParallelizeTestCollections=false
+
 # They take about ten minutes.
 test-disks: ## run all tests of disks against real QEMUs; root, after `make build guests`
 	$(call run_tests,Linux.Tests) --filter FullyQualifiedName~Linux.Tests.Disks
 
 # Each is run, even when the one before has failed.
-test-all: ## everything: make test, the long tests, every test on a cluster, and a QEMU in a container
+test-all: ## everything: make test, those that need an idle machine, the long ones, every test on a cluster, and a QEMU in a container
 	@failed=; \
-		for part in test test-long test-e2e test-containers; do \
+		for part in test test-idle test-long test-e2e test-containers; do \
 			$(MAKE) --no-print-directory $$part || failed="$$failed $$part"; \
 		done; \
 		test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
