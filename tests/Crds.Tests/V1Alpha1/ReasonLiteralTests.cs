@@ -1,4 +1,3 @@
-using Bgsnap.Qemu;
 using Bgsnap.Vocabulary;
 
 namespace Bgsnap.Crds.Tests.V1Alpha1;
