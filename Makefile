@@ -54,8 +54,8 @@ run_tests = dotnet test tests/$(1) -c $(configuration) $(if $(built),--no-build)
 	--blame-hang --blame-hang-timeout $(hang_limit) --blame-hang-dump-type none
 
 test-unit: ## run the tests that need no rights, no QEMU and no cluster
-	hack/line-length
 	@failed=; \
+		hack/line-length || failed="$$failed line-length"; \
 		$(foreach project,$(unit_projects),$(call run_tests,$(project)) || failed="$$failed $(project)";) \
 		test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 

@@ -14,9 +14,14 @@ public sealed class ManifestsTests(ClusterFixture cluster)
     public async Task Every_example_is_accepted(string name)
     {
         cluster.Need();
-        string answer = await cluster.Kubectl.RunAsync(
-            ["apply", "--dry-run=server", "-n", "default", "-f", Path.Join(Repository.Root, "docs", "examples", name)]
-        );
+        string answer = await cluster.Kubectl.RunAsync([
+            "apply",
+            "--dry-run=server",
+            "-n",
+            "default",
+            "-f",
+            Path.Join(Repository.Root, "docs", "examples", name),
+        ]);
         Assert.Contains("(server dry run)", answer, StringComparison.Ordinal);
     }
 

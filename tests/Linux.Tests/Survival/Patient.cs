@@ -8,8 +8,8 @@ namespace Bgsnap.Linux.Tests.Survival;
 internal sealed class Patient : IAsyncDisposable
 {
     /// <summary>
-    /// A guest whose agent died must visibly count within this time; its tick lines come every 100 ms. It runs at once, or never: 20 s allow
-    /// for a busy host. `make test-idle`, which runs these tests alone, holds the agent to its promise.
+    /// A guest whose agent died must visibly count within this time; its tick lines come every 100 ms. It runs at once, or never:
+    /// 20 s allow for a busy host. `make test-idle`, which runs these tests alone, holds the agent to its promise.
     /// </summary>
     public static readonly TimeSpan TickLimit = TimeSpan.FromSeconds(IsIdle ? 3 : 20);
 

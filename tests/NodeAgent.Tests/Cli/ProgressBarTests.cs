@@ -10,10 +10,7 @@ public sealed class ProgressBarTests
 
     [Fact]
     public void A_capture_shows_its_phase_rate_remaining_memory_and_faults() =>
-        Assert.Equal(
-            "\r\e[KCopying    [#####.........]  41.5 %  1.50 GiB/s  3072 MiB left  1234 faults",
-            ProgressBar.Text(Capture)
-        );
+        Assert.Equal("\r\e[KCopying    [#####.........]  41.5 %  1.50 GiB/s  3072 MiB left  1234 faults", ProgressBar.Text(Capture));
 
     [Fact]
     public void A_restore_shows_its_phase_and_rate() =>

@@ -101,7 +101,9 @@ public class ShapeCheckTests
     public void A_snapshot_that_keeps_no_devices_does_not_differ() => Assert.Empty(ShapeCheck.Differences(null, DeviceTree.Parse(Tree)));
 
     private static IEnumerable<string> Differences(string captured, string target) =>
-        ShapeCheck.Differences([.. DeviceTree.Parse(captured).Select(ManifestBuilder.Device)], DeviceTree.Parse(target)).Select(d => d.Words);
+        ShapeCheck
+            .Differences([.. DeviceTree.Parse(captured).Select(ManifestBuilder.Device)], DeviceTree.Parse(target))
+            .Select(d => d.Words);
 
     private static string Text(PciDevice device) => string.Join(' ', device.Properties!.Select(p => $"{p.Key}={p.Value}"));
 }

@@ -33,8 +33,7 @@ public sealed class DeletedLateCrashTests(ITestOutputHelper output) : Crashes(ou
     // The agent has finished, and the restore is deleted before the operator records that: the guest runs and is left alone.
     [Theory]
     [MemberData(nameof(Faults))]
-    public async Task A_running_guest_is_left_alone_whichever_request_fails(string name) =>
-        await EachRequest(name, DeletedWhileItRuns, 3);
+    public async Task A_running_guest_is_left_alone_whichever_request_fails(string name) => await EachRequest(name, DeletedWhileItRuns, 3);
 }
 
 /// <summary>A restore in which many requests fail.</summary>
