@@ -29,16 +29,35 @@ internal static unsafe class NamedMemory
     {
         try
         {
-            foreach (string link in process.Descriptors())
-            {
-                if (new FileInfo(link).LinkTarget == $"/memfd:{name} (deleted)")
-                    return true;
-            }
+            return LinkTo(process, name) is not null;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            // The process has ended, or is not accessible to us.
+            return false; // The process has ended, or is not accessible to us.
         }
-        return false;
     }
+
+    /// <summary>Reads a memory file of this name that a process holds.</summary>
+    /// <param name="process">The process; it may be hostile.</param>
+    /// <param name="name">The file's name.</param>
+    /// <param name="limit">The most bytes that are read.</param>
+    /// <returns>Empty if there is none, or it cannot be read.</returns>
+    internal static string ReadHeldBy(ProcessEntry process, string name, int limit)
+    {
+        try
+        {
+            if (LinkTo(process, name) is not { } link)
+                return "";
+            using SafeFileHandle file = File.OpenHandle(link);
+            byte[] bytes = new byte[limit];
+            return Encoding.UTF8.GetString(bytes, 0, RandomAccess.Read(file, bytes, 0));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or NotSupportedException)
+        {
+            return ""; // as above, or the process has put something else there
+        }
+    }
+
+    private static string? LinkTo(ProcessEntry process, string name) =>
+        process.Descriptors().FirstOrDefault(link => new FileInfo(link).LinkTarget == $"/memfd:{name} (deleted)");
 }

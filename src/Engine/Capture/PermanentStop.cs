@@ -34,7 +34,9 @@ internal sealed class PermanentStop(IQmpMonitor qmp) : IGuestStop
     /// <inheritdoc/>
     public void Settled(bool ran)
     {
-        if (!ran)
+        if (ran)
+            _mark?.NoteStandstill();
+        else
             Keep();
     }
 

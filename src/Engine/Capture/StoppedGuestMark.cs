@@ -1,4 +1,8 @@
+using System.Text;
+using Bgsnap.Linux;
 using Bgsnap.Qemu.Qmp;
+using Bgsnap.Qemu.Vm;
+using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.Engine.Capture;
 
@@ -6,19 +10,40 @@ namespace Bgsnap.Engine.Capture;
 /// A note in QEMU itself: the agent stopped this guest, and the guest must run again unless its snapshot is completed. The process that
 /// cleans up after a dead agent finds the note and resumes the guest.
 /// </summary>
+/// <remarks>
+/// Once the guest stands still, the note says how much processor time its vCPUs had used by then. If they have used more when the note is
+/// found, a user has resumed the guest meanwhile: the stop has ended, and the guest keeps the state that its user gave it.
+/// </remarks>
 internal sealed class StoppedGuestMark
 {
     private const string Name = "agent-bgsnap-stopped-guest";
+    private const int MaxNote = 64 * 1024;
     private readonly IQmpMonitor _qmp;
+    private readonly SafeFileHandle _note;
     private bool _gone;
 
-    private StoppedGuestMark(IQmpMonitor qmp) => _qmp = qmp;
+    private StoppedGuestMark(IQmpMonitor qmp, SafeFileHandle note) => (_qmp, _note) = (qmp, note);
 
     /// <summary>Leaves the note while the guest still runs.</summary>
     internal static StoppedGuestMark Set(IQmpMonitor qmp)
     {
-        QemuMark.Put(qmp, Name);
-        return new StoppedGuestMark(qmp);
+        SafeFileHandle note = NamedMemory.Create(Name);
+        QemuMark.Keep(qmp, Name, (int)note.DangerousGetHandle());
+        return new StoppedGuestMark(qmp, note);
+    }
+
+    /// <summary>Writes down that the guest stands still now; never throws.</summary>
+    internal void NoteStandstill()
+    {
+        try
+        {
+            if (!_gone && VcpuTimes.Read(_qmp) is { } times)
+                RandomAccess.Write(_note, Encoding.UTF8.GetBytes(VcpuTimes.Text(times)), 0);
+        }
+        catch (Exception e) when (e is QmpException or IOException)
+        {
+            // The note stays without that, and holds whatever happens to the guest.
+        }
     }
 
     /// <summary>Removes the note: the guest's state is as it should be.</summary>
@@ -27,6 +52,7 @@ internal sealed class StoppedGuestMark
         if (_gone)
             return;
         _gone = true;
+        _note.Dispose();
         _ = QemuMark.Take(_qmp, Name);
     }
 
@@ -63,11 +89,21 @@ internal sealed class StoppedGuestMark
     /// <returns>Whether there was a note, and the guest was resumed because of it.</returns>
     internal static bool Sweep(IQmpMonitor qmp)
     {
-        if (!QemuMark.TakeNote(qmp, Name))
+        bool isPast = IsPast(qmp);
+        if (!QemuMark.TakeNote(qmp, Name) || isPast)
             return false;
         // If we die now, the next agent must find the note.
         Set(qmp).ResumeGuest();
         return true;
+    }
+
+    /// <summary>Whether the guest has run since it was stopped by us.</summary>
+    private static bool IsPast(IQmpMonitor qmp)
+    {
+        using CheckedProcess? process = CheckedProcess.TryOpen(qmp.PeerPid);
+        return process is not null
+            && VcpuTimes.Parse(NamedMemory.ReadHeldBy(process, Name, MaxNote)) is { } then
+            && VcpuTimes.HasRun(then, VcpuTimes.Read(qmp));
     }
 
     private static void Resume(IQmpMonitor qmp)

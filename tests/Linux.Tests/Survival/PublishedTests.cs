@@ -86,6 +86,46 @@ public class PublishedTests
         await patient.NothingIsLeftAsync("a death of both");
     }
 
+    /// <summary>
+    /// Both die while the guest is stopped for its snapshot. Its user resumes it, and later pauses it: that pause is the user's, and the
+    /// next agent must not take it for the dead one's.
+    /// </summary>
+    [SkippableTheory]
+    [InlineData(QemuVersion.System)]
+    [InlineData(QemuVersion.Unpacked10)]
+    public async Task A_pause_after_the_users_own_resume_is_kept_although_the_dead_agents_note_is_there(QemuVersion version)
+    {
+        await using var patient = await Patient.AdmitAsync(version);
+        var output = patient.NewOutput();
+        await DieTogetherAsync(patient, output, "unprotected");
+        Assert.Equal("paused", await patient.Machine.Qmp.RunStateAsync());
+        await patient.Machine.ContinueVcpusAsync();
+        await patient.CountsOnAsync("its user resumed it", Patient.TickLimit);
+        await Task.Delay(500);
+        await patient.Machine.StopVcpusAsync();
+
+        var next = await patient.CaptureAsync(null, patient.NewOutput());
+
+        Assert.True(next.ExitCode == 0, next.ToString());
+        Assert.Equal("paused", await patient.Machine.Qmp.RunStateAsync());
+        await patient.Machine.ContinueVcpusAsync();
+        await patient.CountsOnAsync("its user resumed it again", Patient.TickLimit);
+    }
+
+    /// <summary>The same death without the user: the guest was stopped by the agent alone.</summary>
+    [SkippableFact]
+    public async Task A_death_of_both_while_the_guest_is_stopped_resumes_the_guest_however_late()
+    {
+        await using var patient = await Patient.AdmitAsync();
+        await DieTogetherAsync(patient, patient.NewOutput(), "unprotected");
+        await Task.Delay(2000);
+
+        var next = await patient.CaptureAsync(null, patient.NewOutput());
+
+        Assert.True(next.ExitCode == 0, next.ToString());
+        await patient.CountsOnAsync("the next capture", Patient.TickLimit);
+    }
+
     /// <summary>A machine whose first attempt fails: the device state is too small to hold the guest.</summary>
     [SkippableFact]
     public async Task The_snapshot_of_a_second_attempt_is_taken_away_like_that_of_a_first()
