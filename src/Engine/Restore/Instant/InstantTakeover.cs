@@ -43,14 +43,7 @@ internal static class InstantTakeover
         TimeSpan running = Stopwatch.GetElapsedTime(began);
         (progress.Method, progress.GuestRuns) = ("instant", true);
         follow.GuestRuns();
-        // The earlier process may have died before it thawed the guest. Thawing a guest that is not frozen does nothing.
-        string? frozen = FrozenGuest.Thaw(
-            snapshot.Manifest,
-            GuestAgentAddress.Of(options.GuestAgentSocket, target.Qmp),
-            target.RunState(),
-            ThawRetry.Patience,
-            out int thawed
-        );
+        string? frozen = Thaw(target, options, snapshot, out int thawed);
         follow.UntilResident(cancel);
         if (options.HugePages)
             follow.MakeHugePages(cancel);
@@ -77,8 +70,19 @@ internal static class InstantTakeover
         progress.Add(progress.TotalBytes);
         progress.FaultTimes = new FaultTimes(0, 0, 0, 0);
         progress.Resident();
-        return Summarize(target, snapshot, progress, TimeSpan.Zero, TimeSpan.Zero, thawed: 0, frozen: null);
+        string? frozen = Thaw(target, options, snapshot, out int thawed);
+        return Summarize(target, snapshot, progress, TimeSpan.Zero, TimeSpan.Zero, thawed, frozen);
     }
+
+    /// <summary>The earlier process may have died before it thawed the guest. Thawing a guest that is not frozen does nothing.</summary>
+    private static string? Thaw(RestoreTarget target, RestoreOptions options, SnapshotStream snapshot, out int thawed) =>
+        FrozenGuest.Thaw(
+            snapshot.Manifest,
+            GuestAgentAddress.Of(options.GuestAgentSocket, target.Qmp),
+            target.RunState(),
+            ThawRetry.Patience,
+            out thawed
+        );
 
     private static RestoreSummary Summarize(
         RestoreTarget target,
