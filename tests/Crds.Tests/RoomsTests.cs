@@ -73,6 +73,17 @@ public class RoomsTests
         );
     }
 
+    /// <summary>Inside the agent's program: commands know tasks, both know processes, and not the other way.</summary>
+    [Theory]
+    [InlineData("Processes", "Cli|Tasks")]
+    [InlineData("Tasks", "Cli")]
+    public void A_folder_of_the_agent_names_none_above(string folder, string above) =>
+        Assert.Empty(
+            Directory
+                .GetFiles(Repository.Path("src", "NodeAgent", folder), "*.cs")
+                .Where(file => Regex.IsMatch(File.ReadAllText(file), $@"\bBgsnap\.NodeAgent\.({above})\b|(?<![\w.])({above})\.[A-Z]"))
+        );
+
     private static IEnumerable<string> Items(string room, string kind) =>
         XDocument
             .Load(Repository.Path("src", room, $"{room}.csproj"))

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Bgsnap.Engine.Capture;
 using Bgsnap.Linux;
+using Bgsnap.NodeAgent.Processes;
 
 namespace Bgsnap.NodeAgent.Cli;
 

@@ -3,6 +3,7 @@ using System.Text.Json;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Engine.Capture;
 using Bgsnap.Linux;
+using Bgsnap.NodeAgent.Processes;
 using Bgsnap.Qemu;
 using Bgsnap.Qemu.Qmp;
 using Bgsnap.Qemu.Vm;

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.CommandLine.Parsing;
 using Bgsnap.ControllerRuntime.Hosting;
 using Bgsnap.Linux;
+using Bgsnap.NodeAgent.Processes;
 using Bgsnap.NodeAgent.Tasks;
 
 namespace Bgsnap.NodeAgent.Cli;

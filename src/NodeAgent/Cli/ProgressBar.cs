@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using Bgsnap.NodeAgent.Processes;
 
 namespace Bgsnap.NodeAgent.Cli;
 

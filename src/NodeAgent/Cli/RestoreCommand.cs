@@ -4,6 +4,7 @@ using Bgsnap.Engine.Capture;
 using Bgsnap.Engine.Restore;
 using Bgsnap.Engine.Restore.Instant;
 using Bgsnap.Linux;
+using Bgsnap.NodeAgent.Processes;
 
 namespace Bgsnap.NodeAgent.Cli;
 

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Diagnostics;
 using Bgsnap.Engine.Restore;
 using Bgsnap.Linux;
+using Bgsnap.NodeAgent.Processes;
 using Bgsnap.SnapshotFormat.Streams;
 using Microsoft.Win32.SafeHandles;
 

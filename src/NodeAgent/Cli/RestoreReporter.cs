@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Bgsnap.Engine.Restore;
+using Bgsnap.NodeAgent.Processes;
 
 namespace Bgsnap.NodeAgent.Cli;
 

@@ -3,6 +3,7 @@ using System.Text.Json;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Engine.Restore;
 using Bgsnap.Linux;
+using Bgsnap.NodeAgent.Processes;
 using Bgsnap.Vocabulary;
 using RestoreProgress = Bgsnap.Engine.Restore.RestoreProgress;
 

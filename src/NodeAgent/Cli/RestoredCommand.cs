@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Text.Json;
 using Bgsnap.Engine.Capture;
 using Bgsnap.Engine.Restore;
+using Bgsnap.NodeAgent.Processes;
 using Bgsnap.Qemu.GuestAgent;
 using Bgsnap.Qemu.Vm;
 using Bgsnap.SnapshotFormat.Store;

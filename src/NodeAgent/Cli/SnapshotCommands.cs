@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using Bgsnap.Crds.V1Alpha1;
+using Bgsnap.NodeAgent.Processes;
 using Bgsnap.SnapshotFormat.Store;
 using Bgsnap.Vocabulary;
 

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json;
 using Bgsnap.Engine.Capture;
+using Bgsnap.NodeAgent.Processes;
 using Bgsnap.SnapshotFormat.Store;
 
 namespace Bgsnap.NodeAgent.Cli;

@@ -2,7 +2,7 @@ using System.Diagnostics;
 using System.Text.Json;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Linux;
-using Bgsnap.NodeAgent.Cli;
+using Bgsnap.NodeAgent.Processes;
 using Bgsnap.Vocabulary;
 
 namespace Bgsnap.NodeAgent.Tasks;

@@ -3,7 +3,7 @@ using Bgsnap.ControllerRuntime.Controller;
 using Bgsnap.ControllerRuntime.Hosting;
 using Bgsnap.Crds.Kinds;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.NodeAgent.Cli;
+using Bgsnap.NodeAgent.Processes;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;

@@ -1,6 +1,6 @@
 using System.Text.Json;
 using Bgsnap.Crds.V1Alpha1;
-using Bgsnap.NodeAgent.Cli;
+using Bgsnap.NodeAgent.Processes;
 using Bgsnap.Vocabulary;
 
 namespace Bgsnap.NodeAgent.Tasks;

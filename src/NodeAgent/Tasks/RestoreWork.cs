@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.Linux;
-using Bgsnap.NodeAgent.Cli;
+using Bgsnap.NodeAgent.Processes;
 using Bgsnap.Vocabulary;
 using Microsoft.Win32.SafeHandles;
 

@@ -1,4 +1,5 @@
 using Bgsnap.NodeAgent.Cli;
+using Bgsnap.NodeAgent.Processes;
 using Bgsnap.NodeAgent.Tests.Store;
 
 namespace Bgsnap.NodeAgent.Tests.Cli;

@@ -1,4 +1,5 @@
 using Bgsnap.NodeAgent.Cli;
+using Bgsnap.NodeAgent.Processes;
 
 namespace Bgsnap.NodeAgent.Tests.Cli;
 

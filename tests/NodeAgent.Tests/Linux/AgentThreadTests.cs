@@ -46,7 +46,7 @@ public sealed class AgentThreadTests
     [InlineData(typeof(SnapshotFormat.Store.Manifest))]
     [InlineData(typeof(Qemu.RefusedException))]
     [InlineData(typeof(Engine.Capture.CaptureOptions))]
-    [InlineData(typeof(NodeAgent.Cli.ExitCode))]
+    [InlineData(typeof(NodeAgent.Processes.ExitCode))]
     [InlineData(typeof(ControllerRuntime.Controller.ObjectKey))]
     [InlineData(typeof(Crds.Kinds.BgsnapJson))]
     public void Nothing_else_makes_threads(Type ofAssembly)

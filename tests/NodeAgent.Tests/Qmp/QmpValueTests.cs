@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Bgsnap.NodeAgent.Cli;
+using Bgsnap.NodeAgent.Processes;
 using Bgsnap.Qemu.Qmp;
 
 namespace Bgsnap.NodeAgent.Tests.Qmp;

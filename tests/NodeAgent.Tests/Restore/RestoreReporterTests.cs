@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Bgsnap.Engine.Restore;
 using Bgsnap.NodeAgent.Cli;
+using Bgsnap.NodeAgent.Processes;
 using Bgsnap.SnapshotFormat.Store;
 
 namespace Bgsnap.NodeAgent.Tests.Restore;

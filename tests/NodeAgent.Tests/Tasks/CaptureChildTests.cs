@@ -1,5 +1,6 @@
 using Bgsnap.Crds.V1Alpha1;
 using Bgsnap.NodeAgent.Cli;
+using Bgsnap.NodeAgent.Processes;
 using Bgsnap.NodeAgent.Tasks;
 
 namespace Bgsnap.NodeAgent.Tests.Tasks;

@@ -1,4 +1,4 @@
-namespace Bgsnap.NodeAgent.Cli;
+namespace Bgsnap.NodeAgent.Processes;
 
 /// <summary>
 /// Writes lines on a thread of its own, so that a reader that does not read, or a full pipe, holds up nothing else.

@@ -1,4 +1,4 @@
-namespace Bgsnap.NodeAgent.Cli;
+namespace Bgsnap.NodeAgent.Processes;
 
 /// <summary>Exit codes of every command; documented in docs/command-line.md.</summary>
 internal static class ExitCode

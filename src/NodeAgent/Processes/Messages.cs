@@ -3,7 +3,7 @@ using System.Text.Json.Serialization;
 using Bgsnap.Engine.Capture;
 using Bgsnap.SnapshotFormat.Store;
 
-namespace Bgsnap.NodeAgent.Cli;
+namespace Bgsnap.NodeAgent.Processes;
 
 /// <summary>A progress line of <c>capture --json</c>; also the heartbeat from the capturing process to its parent.</summary>
 internal sealed record ProgressLine(

@@ -1,4 +1,4 @@
-namespace Bgsnap.NodeAgent.Cli;
+namespace Bgsnap.NodeAgent.Processes;
 
 /// <summary>
 /// Captures of several tenants are processes of one container. Since Kubernetes 1.28 the kernel ends all processes of a container that runs

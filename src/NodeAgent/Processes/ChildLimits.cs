@@ -2,7 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using Bgsnap.Linux;
 
-namespace Bgsnap.NodeAgent.Cli;
+namespace Bgsnap.NodeAgent.Processes;
 
 /// <summary>
 /// Limits of a process that works on one machine. Whatever a hostile QEMU, guest or file can make grow is on the managed heap, which is

@@ -1,6 +1,6 @@
 using System.Text;
 
-namespace Bgsnap.NodeAgent.Cli;
+namespace Bgsnap.NodeAgent.Processes;
 
 /// <summary>
 /// Reads lines from a process that a hostile machine may have taken over: a line that is too long is skipped, and costs no memory.

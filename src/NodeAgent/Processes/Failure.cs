@@ -9,7 +9,7 @@ using Bgsnap.SnapshotFormat.Store;
 using Bgsnap.SnapshotFormat.Streams;
 using Bgsnap.Vocabulary;
 
-namespace Bgsnap.NodeAgent.Cli;
+namespace Bgsnap.NodeAgent.Processes;
 
 /// <summary>Turns an exception into a reason, a message and an exit code, for people and for scripts.</summary>
 internal static class Failure
