@@ -3,6 +3,7 @@ using Bgsnap.Linux;
 using Bgsnap.Qemu;
 using Bgsnap.SnapshotFormat.Store;
 using Bgsnap.SnapshotFormat.Streams;
+using Bgsnap.Vocabulary;
 using Microsoft.Win32.SafeHandles;
 
 namespace Bgsnap.Engine.Capture;
@@ -80,7 +81,7 @@ internal sealed unsafe class ScatteredRam : IMigrationStreamSink, IDisposable
         if (_writes.Until is not (> 0 and long until) || until - Stopwatch.GetTimestamp() > SoonerThanWatch)
             return;
         throw new CaptureFailedException(
-            "TargetTooSlow",
+            Reasons.TargetTooSlow,
             "the target volume took no data while the guest waited; the guest was set free. Use a faster volume"
         );
     }

@@ -304,7 +304,7 @@ internal sealed unsafe partial class StopWindow : IDisposable
         if (_clock.IsSetBack)
         {
             throw new CaptureFailedException(
-                "GuestStateChanged",
+                Reasons.GuestStateChanged,
                 "the host's clock was set back in the stop window, and QEMU's events do not tell what happened in it; try again"
             );
         }

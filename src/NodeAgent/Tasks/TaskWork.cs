@@ -90,7 +90,7 @@ internal sealed class TaskWork(TaskResources places, Scratch scratch, string? pr
                 if (resumed || Read(claim, task.Spec.Directory) is null)
                     throw new TaskFailure(e.Reason, $"{e.Message}; {guest}");
             }
-            catch (TaskFailure e) when (e.Reason == "AgentDied" && Read(claim, task.Spec.Directory) is not null)
+            catch (TaskFailure e) when (e.Reason == Reasons.AgentDied && Read(claim, task.Spec.Directory) is not null)
             {
                 // Its last step was done: the snapshot is complete, and a guest that was to stay stopped is stopped.
             }
