@@ -96,7 +96,7 @@ public sealed class CommandTests : IAsyncLifetime
 
         Assert.True(result.ExitCode == 3, result.ToString());
         Assert.Contains("SnapshotNotFound", result.StandardOutput, StringComparison.Ordinal);
-        Assert.Contains("is no snapshot", result.StandardOutput, StringComparison.Ordinal);
+        Assert.Contains("is not a snapshot", result.StandardOutput, StringComparison.Ordinal);
     }
 
     /// <summary>A tenant controls such a QEMU. The agent ends only that capture, with a reason and without a stack trace.</summary>
@@ -176,11 +176,11 @@ public sealed class CommandTests : IAsyncLifetime
     [InlineData("--wrong", "1", "--wrong")]
     [InlineData("--engine", "fast", "fast")]
     [InlineData("--compression", "rar", "rar")]
-    [InlineData("--bandwidth-limit", "much", "'much' is not a size")]
+    [InlineData("--bandwidth-limit", "much", "invalid size 'much'")]
     [InlineData("--bandwidth-limit", "-5Mi", "-5Mi")]
     [InlineData("--stage-memory", "1Mi", "at least 48Mi")]
     [InlineData("--stage-memory", "1e9999Gi", "1e9999Gi")]
-    [InlineData("--max-downtime", "3", "'3' is not a time")]
+    [InlineData("--max-downtime", "3", "invalid time '3'")]
     [InlineData("--max-downtime", "-1s", "-1s")]
     [InlineData("--pid", "x", "x")]
     [InlineData("--domain", "db", "--libvirt and --domain belong together")]
