@@ -202,7 +202,7 @@ public sealed class KubeVirtDisturbanceTests(ClusterFixture cluster)
                 // on.
                 Assert.True(
                     Lab.Reason(ended) == "QemuUnreachable"
-                        || Lab.Message(ended)!.Contains("was killed to set the guest free", StringComparison.Ordinal),
+                        || Lab.Message(ended)!.Contains("bgsnap killed it", StringComparison.Ordinal),
                     $"{ended["status"]}"
                 );
             }
