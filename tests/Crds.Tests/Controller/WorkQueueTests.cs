@@ -133,8 +133,8 @@ public sealed class WorkQueueTests : IDisposable
         using WorkQueue queue = new();
         Task<ObjectKey> first = queue.Take(default),
             second = queue.Take(default);
-        queue.AddAfter(B, TimeSpan.FromMilliseconds(300));
-        await Task.Delay(50); // one of the two waits for the clock now
+        queue.AddAfter(B, TimeSpan.FromSeconds(3));
+        await Task.Delay(50); // one of the two waits for the clock now, and much longer than a busy host holds this test up
         queue.Add(A);
         ObjectKey a = await (await Task.WhenAny(first, second)).WaitAsync(Soon);
         Assert.Equal(A, a); // and is never done
