@@ -41,7 +41,7 @@ internal static unsafe class NamedMemory
     /// <param name="process">The process; it may be hostile.</param>
     /// <param name="name">The file's name.</param>
     /// <param name="limit">The most bytes that are read.</param>
-    /// <returns>Empty if there is none, or it cannot be read.</returns>
+    /// <returns>Empty if the process holds no such file, or it cannot be read.</returns>
     internal static string ReadHeldBy(ProcessEntry process, string name, int limit)
     {
         try

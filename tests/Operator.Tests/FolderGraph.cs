@@ -29,7 +29,7 @@ internal sealed partial class FolderGraph
         }
     }
 
-    /// <summary>A circle of folders, as <c>A -> B -> A</c>; null: there is none.</summary>
+    /// <summary>A circle of folders, as <c>A -> B -> A</c>; null: the folders have no circle.</summary>
     public string? Circle() => Circle(_uses);
 
     /// <summary>The same for the folders of the first level, each with all below it.</summary>

@@ -45,7 +45,7 @@ internal static class VcpuTimes
     /// <summary>The times as text, for a note.</summary>
     internal static string Text(long[] times) => string.Join(' ', times);
 
-    /// <summary>Reads the text; null if it is none.</summary>
+    /// <summary>Reads the text; null: it is not a list of times.</summary>
     internal static long[]? Parse(string text)
     {
         string[] words = text.Split(' ', StringSplitOptions.RemoveEmptyEntries);

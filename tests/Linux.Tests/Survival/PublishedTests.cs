@@ -194,7 +194,7 @@ public class PublishedTests
         await patient.Machine.ContinueVcpusAsync();
         await patient.CountsOnAsync("its user resumed it", Patient.TickLimit);
         Directory.Delete(output, recursive: true);
-        // QEMU 7.2 keeps a descriptor that it was told to drop while the guest was stopped.
+        // QEMU 7.2 keeps a descriptor that the agent closes while the guest is stopped.
         await patient.CaptureWellAsync();
         await patient.NothingIsLeftAsync("a death after the end");
     }
