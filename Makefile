@@ -94,16 +94,18 @@ test-containers: ## capture a QEMU in a Docker container from the host; root, af
 # The long steps come first, where they can be seen: Kubernetes (5 to 20 minutes, once) and the images. Tests that were killed
 # cannot end their cluster.
 cluster := $(or $(CLUSTER),/var/tmp/bgsnap-cluster)
-define run_on_cluster
+define build_for_cluster
 	@test -n "$$KUBE_BIN" || hack/build-kubernetes
 	hack/images $(1)
+endef
+define run_on_cluster
+	$(call build_for_cluster,$(1))
 	@$(call run_tests,E2E.Tests) $(2) || { test ! -e $(cluster)/of-the-tests || hack/cluster down; exit 1; }
 endef
 
 # The long steps of test-cluster alone, for hack/test.
 test-images:
-	test -n "$$KUBE_BIN" || hack/build-kubernetes
-	hack/images
+	$(call build_for_cluster)
 
 main_path := SnapshotTests.An_applied_snapshot RestoreTests.A_machine_that_is_lost CelTests AccessTests ChartTests ManifestsTests
 test-cluster: ## the main path on a real cluster: apply, Ready, lose the machine, restore it; root, after `make build guests`

@@ -12,8 +12,8 @@ internal static class Program
     private const int MostKept = 60,
         MostBytesKept = 50_000;
 
-    /// <summary><c>instrument FILE…</c>: count edges in assemblies. <c>run MINUTES [READER] [SEED]</c>: mutate. <c>replay READER FILE…</c>:
-    /// read these inputs.
+    /// <summary><c>instrument FILE…</c>: count edges in assemblies. <c>run MINUTES [READER] [SEED]</c>: mutate.
+    /// <c>replay READER FILE…</c>: read these inputs.
     /// <c>distill FOLDER</c>: of a run's corpus, take the smallest inputs that each add an edge into the repository's.</summary>
     internal static int Main(string[] arguments) =>
         arguments switch

@@ -27,9 +27,7 @@ internal sealed class StoppedGuestMark
     /// <summary>Leaves the note while the guest still runs.</summary>
     internal static StoppedGuestMark Set(IQmpMonitor qmp)
     {
-        SafeFileHandle note = NamedMemory.Create(Name);
-        QemuMark.Keep(qmp, Name, (int)note.DangerousGetHandle());
-        return new StoppedGuestMark(qmp, note);
+        return new StoppedGuestMark(qmp, QemuMark.PutOpen(qmp, Name));
     }
 
     /// <summary>Writes down that the guest stands still now; never throws.</summary>

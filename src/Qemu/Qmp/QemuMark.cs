@@ -11,10 +11,23 @@ namespace Bgsnap.Qemu.Qmp;
 internal static class QemuMark
 {
     /// <summary>Leaves a note.</summary>
-    internal static void Put(IQmpMonitor qmp, string name)
+    internal static void Put(IQmpMonitor qmp, string name) => PutOpen(qmp, name).Dispose();
+
+    /// <summary>Leaves a note that the caller can still write to.</summary>
+    /// <returns>The note's memory, which QEMU holds too.</returns>
+    internal static SafeFileHandle PutOpen(IQmpMonitor qmp, string name)
     {
-        using SafeFileHandle nothing = NamedMemory.Create(name);
-        Keep(qmp, name, (int)nothing.DangerousGetHandle());
+        SafeFileHandle note = NamedMemory.Create(name);
+        try
+        {
+            Keep(qmp, name, (int)note.DangerousGetHandle());
+            return note;
+        }
+        catch
+        {
+            note.Dispose();
+            throw;
+        }
     }
 
     /// <summary>Gives QEMU a duplicate of a descriptor.</summary>
